@@ -1,0 +1,90 @@
+"""Canonical JSON (RFC 8785) and the digests made of it.
+
+Rules: what was decided on is what runs, so arguments are copied and canonicalised once, and everything later works on
+those bytes. Refused: numbers whose canonical form is not the number (integers beyond 2^53, non-finite), keys that are not
+text, unpaired surrogates, nesting deeper than `MAX_DEPTH`, more than `MAX_BYTES`. orjson writes the common case; rfc8785
+writes what orjson orders or formats differently (floats; keys outside ASCII). Vectors: RFC 8785's own test data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import orjson
+import rfc8785
+
+from agentgate.errors import CanonicalError
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 32
+_MAX_INT = 2**53 - 1
+_SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def _plain(value: Any, field: str, depth: int) -> bool:
+    """True when orjson's sorted output equals RFC 8785's for this value; raises CanonicalError for what has no safe form."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        if -_MAX_INT <= value <= _MAX_INT:
+            return True
+        raise CanonicalError(field, str(value)[:40], "an integer within 2^53 (larger ones collide in JSON)")
+    if kind is float:
+        if not math.isfinite(value):
+            raise CanonicalError(field, str(value), "a finite number")
+        if abs(value) > _MAX_INT:
+            raise CanonicalError(field, repr(value), "a number within 2^53")
+        return False
+    if depth >= MAX_DEPTH:
+        raise CanonicalError(field, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
+    plain = True
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise CanonicalError(field, f"a key of type {type(key).__name__}", "keys that are text")
+            plain &= key.isascii()
+            plain &= _plain(item, f"{field}.{key}" if field else key, depth + 1)
+        return plain
+    if kind is list or kind is tuple:
+        for index, item in enumerate(value):
+            plain &= _plain(item, f"{field}[{index}]", depth + 1)
+        return plain
+    raise CanonicalError(field, f"a value of type {kind.__name__}", "JSON: text, number, boolean, null, list or object")
+
+
+def canonical(value: Any, field: str = "") -> bytes:
+    """The RFC 8785 bytes of a JSON value.
+
+    Args:
+        value: dict, list, tuple, str, int, float, bool or None; exact types, no subclasses.
+        field: how errors name the value.
+
+    Raises:
+        CanonicalError: the value has no safe canonical form.
+    """
+    try:
+        out = orjson.dumps(value, option=_SORTED) if _plain(value, field, 0) else rfc8785.dumps(value)
+    except (orjson.JSONEncodeError, rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        raise CanonicalError(field, str(error), "JSON with valid Unicode text") from error
+    if len(out) > MAX_BYTES:
+        raise CanonicalError(field, f"{len(out)} bytes", f"at most {MAX_BYTES} bytes")
+    return out
+
+
+def parse(data: bytes) -> Any:
+    """The JSON value of canonical bytes, as fresh objects nobody else holds."""
+    return orjson.loads(data)
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of bytes, as 64 lower-case hex characters."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def definition_digest(name: str, description: str, input_schema: dict[str, Any]) -> str:
+    """``sha256:...`` over a tool's {name, description, input schema}: what `definition` in a workflow pins (tool rug pull)."""
+    value = {"name": name, "description": description, "input_schema": input_schema}
+    return "sha256:" + digest(canonical(value, "definition"))

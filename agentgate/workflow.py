@@ -1,0 +1,297 @@
+"""A workflow as the gate enforces it: frozen values, compiled once by `agentgate.review.loader`, shared by every call.
+
+Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value knows the `line` of its rule, so
+a refusal names ``file:line``. These values have no clock and no I/O, and only the loader builds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Literal
+
+from agentgate.patterns import Glob, Pattern
+
+Effect = Literal["read", "write", "egress", "destructive"]
+Redeem = Literal["wrapper", "server"]
+Scalar = str | int | bool | Decimal
+
+ANY = "any"  # `needs: any`, `limits.count: any`
+NONE = "none"  # the reserved intent of a machine workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One allowed origin. `kind` prompt and model stand alone; fact and arg name a `field` of an earlier `tool`."""
+
+    kind: Literal["prompt", "model", "fact", "arg"]
+    tool: str = ""
+    field: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.tool}.{self.field}" if self.tool else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in` and `origin` add a person).
+
+    Attributes:
+        name: argument name.
+        line: line of the rule in the workflow file.
+        type: one of `agentgate.entities.TYPES`; how the value is normalised before comparing.
+        equals: `is`, as a one-element tuple, or None.
+        one_of: `in` (a list argument with `each_in`: every element), or None.
+        text: longest free text in characters, or None.
+        minimum, maximum: inclusive range, both or neither.
+        at_most: an earlier call's fact that bounds the value.
+        max_items: the value is a list of at most this many elements, each under the other operators; None: a single value.
+        role: name of the static role the list must be a strict subset of; `role_scopes` are its scopes.
+        sources: allowed origins (`from`); empty: not checked (a read's argument nobody references).
+        entities: allowed origins of every email/URL/IBAN/phone inside a free text; None: not checked.
+        currency: name of the sibling that holds a money value's currency.
+    """
+
+    name: str
+    line: int
+    type: str = "text"
+    equals: tuple[Scalar] | None = None
+    one_of: tuple[Scalar, ...] | None = None
+    pattern: Pattern | None = None
+    glob: Glob | None = None
+    text: int | None = None
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    at_most: Source | None = None
+    max_items: int | None = None
+    role: str = ""
+    role_scopes: frozenset[str] = frozenset()
+    sources: tuple[Source, ...] = ()
+    unknown_origin: Literal["deny", "step_up"] = "deny"
+    entities: tuple[Source, ...] | None = None
+    currency: str = ""
+    any_call: bool = False
+    optional: bool = False
+    sensitive: bool = False
+    above: Decimal | None = None
+    not_in: tuple[Scalar, ...] | None = None
+    origin: tuple[Source | Literal["unknown"], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A field of a tool's result that the gate reads and trusts as an origin.
+
+    Attributes:
+        path: keys into the result; ``[]`` walks a list element by element, e.g. ``("transactions", "[]", "recipient")``.
+            An empty tuple is the result itself.
+        named: `trust: named`: counts only if that call's own arguments all came from the prompt.
+        pattern: form the value must have, if given.
+    """
+
+    name: str
+    line: int
+    type: str
+    path: tuple[str, ...]
+    currency: str = ""
+    named: bool = False
+    pattern: Pattern | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """`before` may be minted only after `require` was redeemed in this run, at most `within` seconds ago (None: ever)."""
+
+    line: int
+    before: str
+    require: str
+    within: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much. Exactly one of a count of `tool` calls (``any``: all tools) or the sum of `argument` of `tool`.
+
+    Attributes:
+        maximum: for a count the number of calls; for a sum the amount in units of 10^-4, per currency.
+        per: whose counter it is.
+        every: sliding window in seconds; None: for ever (per run: the run's life).
+    """
+
+    line: int
+    tool: str
+    argument: str
+    maximum: int
+    per: Literal["run", "agent", "tenant"]
+    every: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepUpRule:
+    """When a person must look: every rule in `when` holds (empty: always)."""
+
+    id: str
+    line: int
+    tool: str
+    when: tuple[Rule, ...]
+    group: str
+    count: int
+    exclude: tuple[Literal["requester"], ...]
+    timeout: int
+    show: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The real credential's broker and its declared settings (`role`, `narrower_than`, ...)."""
+
+    line: int
+    broker: str
+    settings: Mapping[str, str | int | tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool the workflow may mint for.
+
+    Attributes:
+        needs: intents of which one must be present; ``("any",)`` for reads, ``("none",)`` for machine workflows.
+        audience: the tool server's resource URL; empty where the wrapper redeems and leaves it to the gate.
+        scope: granted scopes; empty: the tool's name.
+        definition: pinned ``sha256:...`` or empty (wrapper only).
+        referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
+    """
+
+    name: str
+    line: int
+    effect: Effect
+    needs: tuple[str, ...]
+    audience: str
+    scope: tuple[str, ...]
+    definition: str
+    redeem: Redeem
+    args: Mapping[str, Rule]
+    facts: Mapping[str, Fact]
+    sequence: tuple[Sequence, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    step_ups: tuple[StepUpRule, ...] = ()
+    upstream: Upstream | None = None
+    referenced: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One label of the closed vocabulary. `unclear`: what happens when the prompt leaves it open."""
+
+    name: str
+    line: int
+    asks_for: str
+    words: tuple[str, ...]
+    unclear: Literal["deny", "step_up"]
+    examples: tuple[str, ...]
+    counter_examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRule:
+    """One OIDC claim that must be present and match whole-value one of `one_of`."""
+
+    name: str
+    line: int
+    one_of: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRule:
+    """The workload. `in_process`: the host vouches; else `spiffe` ids or `oidc_issuer` + `claims` must be proven."""
+
+    line: int
+    in_process: bool = False
+    spiffe: tuple[str, ...] = ()
+    oidc_issuer: str = ""
+    claims: tuple[ClaimRule, ...] = ()
+    image_signed_by: tuple[str, ...] = ()
+    attested_within: int | None = None
+    cluster: tuple[str, ...] = ()
+    namespace: tuple[str, ...] = ()
+    node_pool: tuple[str, ...] = ()
+    same_key_as_last_token: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserRule:
+    """For whom. None as `Workflow.for_user`: an autonomous workload, no user."""
+
+    line: int
+    groups: tuple[str, ...] = ()
+    same_tenant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ViaRule:
+    """Delegation: at most `max_hops` brokers between user and agent, each one of `brokers`."""
+
+    line: int
+    max_hops: int
+    brokers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Days (0 = Monday) and minutes of the day [start, end) in `zone`; end < start runs across midnight, the day being the start's."""
+
+    line: int
+    days: frozenset[int]
+    start: int
+    end: int
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Where and when. An empty tuple or None: the workflow says nothing about it."""
+
+    line: int = 0
+    environment: tuple[str, ...] = ()
+    hours: Hours | None = None
+    data_class: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRule:
+    """Lifetime in seconds and binding; `agent_key`: everything but reads carries `cnf`."""
+
+    ttl: int = 60
+    agent_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A reviewed definition: id + version + digest.
+
+    Attributes:
+        digest: ``sha256:...`` of the RFC 8785 bytes of the parsed definition (comments do not count, deciding values do).
+        file: path the rules' lines refer to.
+        observe: `mode: observe`, the only way a refusal is recorded but not enforced.
+    """
+
+    id: str
+    version: int
+    title: str
+    owners: tuple[str, ...]
+    risk: Literal["low", "medium", "high"]
+    expires: date
+    tenants: tuple[str, ...]
+    agent: AgentRule
+    for_user: UserRule | None
+    via: ViaRule | None
+    intents: Mapping[str, Intent]
+    conditions: Conditions
+    tools: Mapping[str, Tool]
+    token: TokenRule
+    digest: str
+    file: str
+    observe: bool = False
