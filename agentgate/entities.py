@@ -1,0 +1,137 @@
+"""Typed values: when a value is in its type's normal form, and the key under which two values are the same.
+
+A value that is not in normal form is refused, never repaired: what was compared is what runs. Keys are text, Decimal or
+bool; numbers compare as exact decimals, so 39.99, "39.99" and 39.990 are one amount and nothing is rounded.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+Key = str | Decimal | bool
+
+MAX_DIGITS = 15  # what a JSON number carries exactly
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
+_FORMS: Mapping[str, re.Pattern[str]] = {
+    "email": re.compile(r"[a-z0-9](?:[a-z0-9._%+-]{0,62}[a-z0-9_%+-])?@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
+    "iban": re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}"),
+    "url": re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?::[0-9]{1,5})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?"),
+    "domain": re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
+    "user": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"),
+    "channel": re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,79})"),
+    "path": re.compile(r"/?[A-Za-z0-9_+@-][A-Za-z0-9._+@ -]*(?:/[A-Za-z0-9_+@.-][A-Za-z0-9._+@ -]*)*"),
+    "phone": re.compile(r"\+[1-9][0-9]{6,14}"),
+    "id": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:#/-]{0,126}[A-Za-z0-9])?"),
+}
+
+
+def number(value: Any) -> Decimal | None:
+    """The exact decimal of an int, a float (its shortest form) or plain decimal text; None for anything else.
+
+    Booleans are not numbers; exponents, signs other than ``-``, separators, non-ASCII digits, non-finite values and more
+    than `MAX_DIGITS` digits are refused (``"1_000"`` and ``①0`` are numbers to Python).
+    """
+    kind = type(value)
+    if kind is str:
+        if len(value) > MAX_DIGITS + 2 or not _DECIMAL.fullmatch(value):
+            return None
+        out = Decimal(value)
+    elif kind is int:
+        out = Decimal(value)
+    elif kind is float:
+        try:
+            out = Decimal(repr(value))
+        except InvalidOperation:  # nan and inf have a repr that Decimal reads; nothing else fails
+            return None
+        if not out.is_finite():
+            return None
+    else:
+        return None
+    return out if len(out.as_tuple().digits) <= MAX_DIGITS and abs(out) < 10**MAX_DIGITS else None
+
+
+def _text(value: Any) -> Key | None:
+    if type(value) is not str:
+        return None
+    if value.isascii() and value.isprintable():
+        return value
+    if unicodedata.normalize("NFC", value) != value:
+        return None
+    for char in value:
+        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} and char not in "\n\t":
+            return None
+    return value
+
+
+def _integer(value: Any) -> Key | None:
+    out = number(value)
+    return out if out is not None and out == out.to_integral_value() else None
+
+
+def _id(value: Any) -> Key | None:
+    if type(value) is int:
+        return str(value) if 0 <= value < 10**MAX_DIGITS else None
+    return _formed("id", value)
+
+
+def _formed(kind: str, value: Any) -> Key | None:
+    return value if type(value) is str and len(value) <= 2048 and _FORMS[kind].fullmatch(value) else None
+
+
+def _path(value: Any) -> Key | None:
+    found = _formed("path", value)
+    return None if found is None or {".", "..", ""} & set(str(found).removeprefix("/").split("/")) else found
+
+
+def _date(value: Any) -> Key | None:
+    if type(value) is not str or len(value) != 10 or not value.isascii():
+        return None
+    try:
+        return value if date.fromisoformat(value).isoformat() == value else None
+    except ValueError:
+        return None
+
+
+def _datetime(value: Any) -> Key | None:
+    if type(value) is not str or not value.isascii():
+        return None
+    for form in ("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"):
+        try:
+            moment = datetime.strptime(value, form)  # noqa: DTZ007 - a wall-clock time as the tool takes it
+        except ValueError:
+            continue
+        if moment.strftime(form) == value:
+            return moment.strftime("%Y-%m-%dT%H:%M:%S")
+    return None
+
+
+def _time(value: Any) -> Key | None:
+    return value if type(value) is str and re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", value, re.ASCII) else None
+
+
+_NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
+    "text": _text,
+    "boolean": lambda v: v if type(v) is bool else None,
+    "money": number,
+    "number": number,
+    "integer": _integer,
+    "id": _id,
+    "path": _path,
+    "date": _date,
+    "datetime": _datetime,
+    "time": _time,
+    **{kind: (lambda v, kind=kind: _formed(kind, v)) for kind in ("email", "iban", "url", "domain", "user", "channel", "phone")},
+}
+TYPES = frozenset(_NORMAL)
+NUMERIC = frozenset({"money", "number", "integer"})
+TOKENISED = TYPES - {"text", "boolean"}
+
+
+def normal(kind: str, value: Any) -> Key | None:
+    """The comparison key of `value` under a type of `TYPES`, or None when it is not in the type's normal form."""
+    return _NORMAL[kind](value)

@@ -1,0 +1,260 @@
+"""The user's own words, read once: what is said, what is denied, what is only quoted, and the typed entities in it.
+
+Rules: only the user's turns come here, never tool output. Quoted and forwarded text says nothing and names nothing; a
+negated clause withdraws what it names, also from earlier turns. A span belongs to one type, and an entity is a whole one:
+``3.34`` is not in ``ORD-3.34``, nor ``bob@acme.example`` in ``bob@acme.example.evil.com``. One left-to-right pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Literal
+
+from agentgate.entities import Key, normal
+
+MAX_TURN = 65_536  # characters of one turn; more is refused by the gate
+
+Voice = Literal["said", "denied"]
+
+# --- voices --------------------------------------------------------------------------------------------------------------
+_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_FORWARDED = re.compile(
+    r"(?im)^\s*(?:-{2,}\s*(?:original|forwarded) message|begin forwarded message|from:\s.+\n\s*(?:sent|date|to|subject):)"
+)
+_PASTED = re.compile(
+    r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify)\b[^.\n:]{0,60}\b(?:this|following|below|text|message|email|e-mail|note)\b[^.\n:]{0,30}:"
+)
+_QUOTED_LINE = re.compile(r"(?m)^\s*>.*$")
+_QUOTE = re.compile(r"\"([^\"\n]{1,2000})\"|“([^”]{1,2000})”|«([^»]{1,2000})»|(?<!\w)'([^'\n]{1,2000})'(?!\w)|(?<!\w)‘([^’]{1,2000})’(?!\w)")
+_CLAUSE = re.compile(r"(?<=[.!?;])\s+|\n+|,?\s+\b(?:but|instead|rather|then|however)\b\s*|,\s+(?=(?:and|just|only|please)\b)", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"(?i)\b(?:do not|don['’]?t|does not|doesn['’]?t|did not|didn['’]?t|must not|mustn['’]?t|should not|shouldn['’]?t|shall not|cannot|can['’]?t"
+    r"|will not|won['’]?t|would not|wouldn['’]?t|need not|needn['’]?t|never|not to|not|no longer|without|instead of|rather than|except|stop|cancel that|abort|forget|hold off|refrain from|avoid|no)\b"
+)
+
+
+def _blank(text: str, start: int, end: int) -> str:
+    return text[:start] + " " * (end - start) + text[end:]
+
+
+def own_words(turn: str) -> str:
+    """The turn with quoted, forwarded, fenced and pasted text blanked out (same length, so that spans stay true).
+
+    A quotation of at most six words without sentence punctuation is a name the user gives ("open 'bill-december.txt'"),
+    not a quotation of somebody, and stays.
+    """
+    text = turn
+    for opening in (_FORWARDED, _PASTED):
+        found = opening.search(text)
+        if found:
+            text = _blank(text, found.start() if opening is _FORWARDED else found.end(), len(text))
+    for pattern in (_FENCE, _QUOTED_LINE):
+        for found in pattern.finditer(text):
+            text = _blank(text, found.start(), found.end())
+    for found in _QUOTE.finditer(text):
+        inner = next(group for group in found.groups() if group is not None)
+        if len(inner.split()) > 6 or re.search(r"[!?;:]\s|\.\s", inner):
+            text = _blank(text, found.start(), found.end())
+    return text
+
+
+def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
+    """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on."""
+    start = 0
+    bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(turn)), (len(turn), len(turn))]
+    for end, following in bounds:
+        negation = _NEGATION.search(turn, start, end)
+        if negation is None:
+            yield "said", start, end
+        else:
+            yield "said", start, negation.start()
+            yield "denied", negation.start(), end
+        start = following
+
+
+# --- entities ------------------------------------------------------------------------------------------------------------
+_MONTHS = {m: i for i, names in enumerate(("jan january", "feb february", "mar march", "apr april", "may", "jun june", "jul july", "aug august", "sep sept september", "oct october", "nov november", "dec december"), 1) for m in names.split()}
+_MONTH = "(?:" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\.?"
+_CURRENCIES = {"$": "USD", "usd": "USD", "dollar": "USD", "dollars": "USD", "bucks": "USD", "€": "EUR", "eur": "EUR", "euro": "EUR", "euros": "EUR", "£": "GBP", "gbp": "GBP", "pound": "GBP", "pounds": "GBP", "¥": "JPY", "jpy": "JPY", "yen": "JPY", "chf": "CHF", "franc": "CHF", "francs": "CHF", "cad": "CAD", "aud": "AUD", "sek": "SEK", "nok": "NOK", "dkk": "DKK", "pln": "PLN", "inr": "INR"}
+_WORD_CURRENCY = "|".join(sorted((c for c in _CURRENCIES if c.isalpha()), key=len, reverse=True))
+_AMOUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?:\.[0-9]{1,6})?"
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
+_FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe?g|gif|html?|py|js|ts|zip|log|ini|cfg|toml|sh|sql|eml|ics)"
+_END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
+_TOKEN = re.compile(
+    r"(?<![\w@.\-/#])(?:"
+    rf"(?P<url>https?://[^\s<>\"'“”‘’«»]{{1,2000}})"
+    rf"|(?P<email>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}@{_HOST}){_END}"
+    rf"|(?P<iban>[A-Z]{{2}}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
+    rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T][0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
+    rf"|(?P<date>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}|(?i:{_MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?(?:,? [0-9]{{4}})?|[0-9]{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}(?:,? [0-9]{{4}})?|today|tomorrow|yesterday)){_END}"
+    rf"|(?P<time>[0-9]{{1,2}}:[0-9]{{2}}(?:\s?[AaPp][Mm])?|[0-9]{{1,2}}\s?[AaPp][Mm]){_END}"
+    rf"|(?P<money>[$€£¥]\s?{_AMOUNT}|{_AMOUNT}\s?(?:[€£¥$]|(?i:{_WORD_CURRENCY}))){_END}"
+    rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
+    rf"|(?P<channel>\#[a-z][a-z0-9_-]{{0,79}}){_END}"
+    rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
+    rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
+    rf"|(?P<domain>{_HOST}){_END}"
+    rf"|(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])"
+    rf"|(?P<id>[A-Za-z0-9]+(?:[._:#/-]+[A-Za-z0-9]+)*)(?![\w@])"
+    r"|\w[^\s]*"  # anything else is consumed whole, so that nothing starts inside it
+    r")|[#@/+-]\w[^\s]*"
+)
+_TRAILING = ".,;:!?)]}>*"
+
+
+def _amount(text: str) -> Decimal | None:
+    found = normal("number", re.sub(r"[^0-9.\-]", "", text))
+    return found if isinstance(found, Decimal) else None
+
+
+def _day(text: str, today: date) -> str | None:
+    lower = text.lower()
+    near = {"today": 0, "tomorrow": 1, "yesterday": -1}
+    if lower in near:
+        return (today + timedelta(days=near[lower])).isoformat()
+    if normal("date", text):
+        return text
+    month = re.search(r"[a-z]+", re.sub(r"[0-9]+(?:st|nd|rd|th)?(?: of)?", "", lower))
+    numbers = re.findall(r"[0-9]+", text)
+    if month is None or not numbers:
+        return None
+    year = int(numbers[1]) if len(numbers) > 1 else today.year
+    try:
+        return date(year, _MONTHS[month.group()], int(numbers[0])).isoformat()
+    except (ValueError, KeyError):
+        return None
+
+
+def _clock(text: str) -> str | None:
+    found = re.fullmatch(r"([0-9]{1,2})(?::([0-9]{2}))?\s?([AaPp])?[Mm]?", text)
+    if found is None:
+        return None
+    hour, minute = int(found[1]), int(found[2] or 0)
+    if found[3]:
+        hour = hour % 12 + (12 if found[3].lower() == "p" else 0)
+    return f"{hour:02}:{minute:02}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One whole typed value in a text: its type, its comparison key, the words, and for money the currency (or empty)."""
+
+    type: str
+    key: Key
+    words: str
+    start: int
+    currency: str = ""
+
+
+def entities(text: str, today: date) -> Iterator[Entity]:
+    """Every whole typed entity of a text, left to right, each span under one type. Linear in the text."""
+    for found in _TOKEN.finditer(text):
+        kind = found.lastgroup
+        if kind is None:
+            continue
+        words, key, currency = found.group(kind), None, ""
+        if kind == "url":
+            words = words.rstrip(_TRAILING)
+            head, slash, tail = words.partition("://")[2].partition("/")
+            key = normal("url", f"{words.partition('://')[0]}://{head.lower()}{slash}{tail}")
+        elif kind in {"email", "domain"}:
+            key = normal(kind, words.lower())
+        elif kind == "iban":
+            key = normal(kind, words.replace(" ", ""))
+        elif kind == "date":
+            key = _day(words, today)
+        elif kind == "time":
+            key = normal("time", _clock(words))
+        elif kind == "datetime":
+            key = normal(kind, words)
+        elif kind == "money":
+            key = _amount(words)
+            currency = _CURRENCIES[re.sub(r"[0-9.,\s]", "", words).lower()]
+        elif kind == "number":
+            key = _amount(words)
+        elif kind == "phone":
+            key = normal(kind, re.sub(r"[ ()-]", "", words))
+        elif kind in {"channel", "user"}:
+            key = normal(kind, words[1:])
+        elif kind == "id":
+            key = normal(kind, words) if any(c.isdigit() for c in words) else None
+        else:
+            key = normal(kind, words)
+        if key is not None:
+            yield Entity(kind, key, words, found.start(), currency)
+
+
+# A value of the left type may be written in a prompt as an entity of these types.
+_WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
+    "money": ("money", "number"),
+    "number": ("number", "money"),
+    "integer": ("number", "money"),
+    "id": ("id", "number", "date", "domain"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The entities a run's user has named: type -> key -> the words (money keys carry the currency beside)."""
+
+    named: Mapping[str, Mapping[Key, Entity]]
+    amounts: frozenset[tuple[Decimal, str]]
+
+    @classmethod
+    def of(cls, turns: tuple[str, ...], today: date) -> Prompt:
+        """Read the turns in order; a denied entity is withdrawn, from this turn and the earlier ones.
+
+        Args:
+            turns: the user's texts, oldest first; each at most `MAX_TURN` characters.
+            today: the run's day, for "tomorrow" and "May 26th".
+        """
+        named: dict[str, dict[Key, Entity]] = {}
+        amounts: set[tuple[Decimal, str]] = set()
+        for turn in turns:
+            words = own_words(turn)
+            spans = list(clauses(words))
+            denied: list[Entity] = []
+            at = 0
+            for entity in entities(words, today):
+                while at + 1 < len(spans) and spans[at][2] <= entity.start:
+                    at += 1
+                if spans[at][0] == "denied":
+                    denied.append(entity)
+                else:
+                    named.setdefault(entity.type, {})[entity.key] = entity
+                    if isinstance(entity.key, Decimal):
+                        amounts.add((entity.key, entity.currency))
+            for entity in denied:
+                named.get(entity.type, {}).pop(entity.key, None)
+                if isinstance(entity.key, Decimal):
+                    amounts.discard((entity.key, entity.currency))
+        return cls(named, frozenset(amounts))
+
+    def words(self, kind: str, key: Key, currency: str = "") -> str | None:
+        """The words that name this value as one whole entity, or None.
+
+        Args:
+            kind: the argument's type.
+            key: its comparison key.
+            currency: for money, the argument's currency; an amount the user wrote with another currency does not count.
+        """
+        if kind == "money":
+            if isinstance(key, Decimal) and ((key, "") in self.amounts or (currency and (key, currency) in self.amounts)):
+                return str(key)
+            return None
+        for written in _WRITTEN_AS.get(kind, (kind,)):
+            table = self.named.get(written)
+            if table is None:
+                continue
+            wanted: Key | None = key
+            if written == "number" and kind == "id":
+                wanted = normal("number", key)
+            found = table.get(wanted) if wanted is not None else None
+            if found is not None:
+                return found.words
+        return None
