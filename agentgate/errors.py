@@ -7,6 +7,7 @@ Errors carry their evidence as fields: what was looked at, what it got, what was
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 class AgentGateError(Exception):
@@ -108,3 +109,93 @@ class StepUpRequired(CallDenied):
     def __init__(self, hold_id: str) -> None:
         self.hold_id = hold_id
         super().__init__("needs_approval")
+
+
+class Refusal(StrEnum):
+    """Why a call token was not accepted. Closed; one member per check of the verifier, in its order.
+
+    `http_status` and `error` are what a resource server answers (RFC 6750 section 3.1, RFC 9449 section 7.1, RFC 9470).
+    """
+
+    NO_CREDENTIAL = "no_credential"
+    TWO_METHODS = "two_methods"
+    SIZE = "size"
+    FORM = "form"
+    HEADER = "header"
+    NO_KEYS = "no_keys"
+    SIGNATURE = "signature"
+    PAYLOAD = "payload"
+    CLAIM = "claim"
+    ISSUER = "issuer"
+    AUDIENCE = "audience"
+    TENANT = "tenant"
+    EXPIRED = "expired"
+    NOT_YET = "not_yet"
+    LIFETIME = "lifetime"
+    PROOF_MISSING = "proof_missing"
+    PROOF_UNBOUND = "proof_unbound"
+    PROOF = "proof"
+    LOCATION = "location"
+    TOOL = "tool"
+    ARGUMENTS = "arguments"
+    SCOPE = "scope"
+    AUTHENTICATION = "authentication"
+    REVOKED = "revoked"
+    LINEAGE = "lineage"
+    USED = "used"
+    BINDING = "binding"
+    STORE = "store"
+    AUDIT = "audit"
+    DEADLINE = "deadline"
+
+    @property
+    def http_status(self) -> int:
+        """Status code of the answer."""
+        return _ANSWERS.get(self, (401, "invalid_token"))[0]
+
+    @property
+    def error(self) -> str:
+        """The `error` of the ``WWW-Authenticate`` header or problem; empty where none may be given (no credential, 503)."""
+        return _ANSWERS.get(self, (401, "invalid_token"))[1]
+
+
+_ANSWERS = {
+    Refusal.NO_CREDENTIAL: (401, ""),
+    Refusal.TWO_METHODS: (400, "invalid_request"),
+    Refusal.NO_KEYS: (503, ""),
+    Refusal.PROOF: (401, "invalid_dpop_proof"),
+    Refusal.LOCATION: (403, "insufficient_scope"),
+    Refusal.TOOL: (403, "insufficient_scope"),
+    Refusal.ARGUMENTS: (403, "insufficient_scope"),
+    Refusal.SCOPE: (403, "insufficient_scope"),
+    Refusal.AUTHENTICATION: (401, "insufficient_user_authentication"),
+    Refusal.STORE: (503, ""),
+    Refusal.AUDIT: (503, ""),
+    Refusal.DEADLINE: (503, ""),
+}
+
+
+class TokenRefused(AgentGateError):
+    """A call token, its proof or its use was refused; nothing was executed.
+
+    Attributes:
+        code: the closed reason.
+        field: what was looked at, e.g. ``aud`` or ``proof.htm``.
+        got: what it was, shortened; never a token, a proof or an argument's value.
+        expected: what would have been accepted.
+    """
+
+    def __init__(self, code: Refusal, field: str, got: str, expected: str) -> None:
+        self.code, self.field, self.got, self.expected = code, field, got[:120], expected
+        super().__init__(f"{code}: {field}: got {self.got}, expected {expected}")
+
+    def __reduce__(self) -> tuple[type[TokenRefused], tuple[Refusal, str, str, str]]:
+        return TokenRefused, (self.code, self.field, self.got, self.expected)
+
+
+class NameRefused(AgentGateError):
+    """A name cannot be part of a store key (field, what it got, what was expected). Nothing was sent."""
+
+    def __init__(self, field: str, got: object, expected: str) -> None:
+        self.field, self.got, self.expected = field, got, expected
+        super().__init__(f"{field}: got {str(got)[:80]!r}, expected {expected}")

@@ -1,0 +1,122 @@
+"""Runs: open, add a turn, close, read. A missing run is None and a refusal, never an empty run.
+
+A run is the hash ``ag:{t}:run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...); all its call records are the hash
+``ag:{t}:calls:{run}``, so that a tool server's store user can write those without being able to write the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agentgate.errors import StoreUnavailable
+from agentgate.stores._op import MAX_TTL_MS, Op, checked_bytes, checked_id, checked_number, lineage_of, prefix, reply, word
+
+CallStatus = Literal["minted", "redeemed"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What the store knows of one call of a run.
+
+    Attributes:
+        digest: call digest (64 hex).
+        head: the JSON the gate wrote at mint.
+        status: minted, or redeemed (its token was burned).
+        redeemed_at: POSIX seconds of the store's clock; None until redeemed.
+        facts: canonical JSON of the recorded facts; None until recorded.
+        outcome: done, failed, unknown, or empty until reported.
+        gen: lineage of its last mint.
+    """
+
+    digest: str
+    head: bytes
+    status: CallStatus
+    redeemed_at: float | None
+    facts: bytes | None
+    outcome: str
+    gen: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as stored.
+
+    Attributes:
+        header: the bytes `open_run` was given.
+        turns: the user's texts, oldest first.
+        revision: opaque; the mint script refuses another. It rises with a turn, a closing, a redemption and a result.
+        calls: in no particular order.
+        lineage: the store's lineage when it was read.
+    """
+
+    header: bytes
+    turns: tuple[str, ...]
+    revision: str
+    closed: bool
+    calls: tuple[CallRecord, ...]
+    lineage: str
+
+
+def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int) -> Op:
+    """Write a new run that lives `ttl_ms` milliseconds. An id that exists is never written over."""
+    checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS)
+    args = (checked_bytes("header", header), checked_bytes("turn", turn.encode()), ttl_ms)
+    return Op("open_run", (f"{prefix(tenant)}run:{checked_id('run', run)}",), args, confirm=True)
+
+
+def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists"]:
+    """`ok`, or `exists`: the id is taken and nothing was written."""
+    return word(op, reply(op, raw, 1)[0], frozenset({"ok", "exists"}))  # type: ignore[return-value]  # a word of the closed set
+
+
+def add_turn(tenant: str, run: str, text: str) -> Op:
+    """Append a user's turn; the run's life is not prolonged."""
+    return Op("add_turn", (f"{prefix(tenant)}run:{checked_id('run', run)}",), (checked_bytes("turn", text.encode()),), confirm=True)
+
+
+def close_run(tenant: str, run: str) -> Op:
+    """End a run; closing a closed one changes nothing and is `closed`."""
+    return Op("close_run", (f"{prefix(tenant)}run:{checked_id('run', run)}",), (), confirm=True)
+
+
+def parse_run_change(op: Op, raw: Any) -> Literal["ok", "missing", "closed"]:
+    """Reply of `add_turn` and `close_run`."""
+    return word(op, reply(op, raw, 1)[0], frozenset({"ok", "missing", "closed"}))  # type: ignore[return-value]  # a word of the closed set
+
+
+def read_run(tenant: str, run: str) -> Op:
+    """Read a run and its call records as one snapshot."""
+    start = prefix(tenant)
+    return Op("read_run", (f"{start}run:{checked_id('run', run)}", f"{start}calls:{run}"))
+
+
+def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
+    """The run, or None when there is none.
+
+    Raises:
+        StoreUnavailable: the stored run is unreadable (a field is missing or malformed).
+    """
+    lineage, run_flat, calls_flat = reply(op, raw, 3)
+    fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
+    if not fields:
+        return None
+    kept = dict(zip(calls_flat[::2], calls_flat[1::2], strict=True))
+    try:
+        turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
+        revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}"
+        digests = [name[:-5] for name in kept if name.endswith(b":head")]
+        calls = tuple(_call(kept, digest) for digest in digests)
+        return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage_of(op, lineage))
+    except (KeyError, ValueError) as error:
+        raise StoreUnavailable(f"run {op.keys[0]} is unreadable: {error!r}") from error
+
+
+def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
+    status = kept[digest + b":status"].decode()
+    if status != "minted" and status != "redeemed":
+        raise ValueError(f"status {status!r}")
+    at = int(kept[digest + b":at"]) / 1000 if status == "redeemed" else None
+    outcome = kept.get(digest + b":outcome", b"").decode()
+    gen = kept[digest + b":gen"].decode()
+    return CallRecord(digest.decode(), kept[digest + b":head"], status, at, kept.get(digest + b":facts"), outcome, gen)
