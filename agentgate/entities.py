@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 Key = str | Decimal | bool
@@ -125,7 +126,7 @@ _NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
     "date": _date,
     "datetime": _datetime,
     "time": _time,
-    **{kind: (lambda v, kind=kind: _formed(kind, v)) for kind in ("email", "iban", "url", "domain", "user", "channel", "phone")},
+    **{kind: partial(_formed, kind) for kind in ("email", "iban", "url", "domain", "user", "channel", "phone")},
 }
 TYPES = frozenset(_NORMAL)
 NUMERIC = frozenset({"money", "number", "integer"})

@@ -189,6 +189,39 @@ def entities(text: str, today: date) -> Iterator[Entity]:
             yield Entity(kind, key, words, found.start(), currency)
 
 
+# What looks like an address, a link or an account number to a person or a mail program, however it is glued to its
+# neighbours. Strict entities decide what grounds a value; this decides what needs grounding.
+_LOOSE = re.compile(
+    r"(?P<email>[^\s<>()\[\]{},;:\"'@]*@[^\s<>()\[\]{},;\"'@]+)"
+    r"|(?P<url>(?i:[a-z][a-z0-9+.-]{0,30}:/{1,2}|\bwww\.)[^\s<>\"']+)"
+    r"|(?P<iban>(?i:[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]){10,30}))"
+    r"|(?P<phone>(?:\+|\b00)[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14})"
+)
+
+
+def embedded(text: str, today: date) -> Iterator[Entity]:
+    """Every email, link, IBAN and phone number in a free text; what is no whole entity comes with its words as key.
+
+    The latter has no origin anywhere, so it is refused wherever entities must be grounded (an address glued to a word, a
+    foreign scheme, an IBAN in lower case).
+    """
+    whole = {e.start: e for e in entities(text, today) if e.type in {"email", "url", "iban", "phone"}}
+    covered = [(e.start, e.start + len(e.words)) for e in whole.values()]
+    yield from whole.values()
+    at = 0
+    for found in _LOOSE.finditer(text):
+        while at < len(covered) and covered[at][1] <= found.start():
+            at += 1
+        inside = at < len(covered) and covered[at][0] <= found.start() and found.end() <= covered[at][1] + _slack(text, covered[at][1], found.end())
+        if not inside:
+            yield Entity(str(found.lastgroup), found.group(), found.group(), found.start())
+
+
+def _slack(text: str, end: int, found: int) -> int:
+    """How far a loose match may run past a whole entity: over closing punctuation only."""
+    return found - end if not text[end:found].strip(_TRAILING) else 0
+
+
 # A value of the left type may be written in a prompt as an entity of these types.
 _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
     "money": ("money", "number"),

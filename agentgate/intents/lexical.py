@@ -1,0 +1,107 @@
+"""The default deriver: words, examples and counter-examples, no model, deterministic, explains itself.
+
+An intent is *present* when one of its words stands in the user's own affirmed words (not quoted, forwarded or denied),
+*unless* the prompt is at least as close to a counter-example as to any example, or speaks of a quantity ("all", "every")
+that no example speaks of: then it is *unclear*, and *absent* when it repeats a counter-example. Without a word it is absent.
+A later turn that denies the word withdraws the intent. Closeness is the cosine of stemmed word sets in which typed entities
+stand as their type and the intent's words as one term, so "refund ORD-1" and "reimburse ORD-2" are the same request; a
+counter-example without any of the words has nothing to say (such a prompt is absent anyway).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from functools import lru_cache
+from math import sqrt
+
+from agentgate.prompt import clauses, entities, own_words
+from agentgate.request import Derived
+from agentgate.workflow import Intent
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
+_COMMON = frozenset(
+    "a an the to of for in on at by with from and or i me my we us our you your he she it its they them their this that these those is are was were be been am do does did can could would will shall should may might must please kindly thanks thank hi hello just so as if then than there here have has had want wants need needs like".split()
+)
+_NOWHERE = date(2000, 1, 1)  # only entity types matter here, not what "tomorrow" is
+_SAME = 0.999
+
+
+def _stem(word: str) -> str:
+    """A crude stem: enough to join refund, refunds, refunded and refunding, and never two different short words."""
+    for ending in ("ings", "ing", "edly", "ed", "es", "s", "e"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word[: -len(ending)]
+            break
+    return word[:-1] if len(word) > 4 and word[-1] == word[-2] else word
+
+
+def _terms(text: str) -> frozenset[str]:
+    kept = text
+    found = set()
+    for entity in entities(text, _NOWHERE):
+        found.add(f"<{entity.type}>")
+        kept = kept[: entity.start] + " " * len(entity.words) + kept[entity.start + len(entity.words) :]
+    words = {w.lower() for w in _WORD.findall(kept)}
+    return frozenset(found | {w if w in _WIDE else _stem(w) for w in words - _COMMON})
+
+
+@lru_cache(maxsize=8192)
+def _known(text: str, words: tuple[str, ...]) -> frozenset[str]:
+    """The terms of an example, with the intent's own words as one term; empty if none of them stands in it (cached)."""
+    hit = any(_phrase(w).search(text.lower()) for w in words)
+    return _terms(text) | {"!"} if hit else frozenset()
+
+
+@lru_cache(maxsize=4096)
+def _phrase(words: str) -> re.Pattern[str]:
+    """A phrase of the vocabulary in any simple inflection, whole words only."""
+    parts = [re.escape(p[: len(_stem(p))]) + r"\w{0,4}" if len(p) > 3 else re.escape(p) for p in words.lower().split()]
+    return re.compile(r"(?<!\w)" + r"\s+(?:\w+\s+){0,2}?".join(parts) + r"(?!\w)")
+
+
+def _close(a: frozenset[str], b: frozenset[str]) -> float:
+    return len(a & b) / sqrt(len(a) * len(b)) if a and b else 0.0
+
+
+def _one(intent: Intent, said: str, denied: str) -> tuple[str, Derived | None]:
+    """('said' | 'denied' | '', answer) of one turn."""
+    lower = said.lower()
+    hit = next((m.group() for m in (_phrase(w).search(lower) for w in intent.words) if m), None)
+    if hit is None:
+        refused = next((m.group() for m in (_phrase(w).search(denied.lower()) for w in intent.words) if m), None)
+        return ("denied", Derived("absent", f"denied: {refused}")) if refused else ("", None)
+    terms = _terms(said) | {"!"}
+    example = max((_close(terms, _known(e, intent.words)) for e in intent.examples), default=0.0)
+    counter, text = max(((_close(terms, _known(c, intent.words)), c) for c in intent.counter_examples), default=(0.0, ""))
+    if counter >= _SAME > example:
+        return "said", Derived("absent", f"counter-example: {text}")
+    if counter and counter >= example:
+        return "said", Derived("unclear", f"word '{hit}', but closest to the counter-example: {text}")
+    wide = terms & _WIDE
+    if wide and not any(_known(e, intent.words) & _WIDE for e in intent.examples):
+        return "said", Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
+    return "said", Derived("present", f"word '{hit}'")
+
+
+_STOP = re.compile(r"(?i)^\W*(?:stop|cancel|abort|never ?mind|forget (?:it|that|about)|hold off|wait|don['’]?t|do not|no)\b(?:\W+\w+){0,3}\W*$")
+
+
+def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
+    """See `agentgate.intents.Deriver`. The last turn that says something of an intent decides; a bare "stop" withdraws all."""
+    found = {intent.name: Derived("absent", "no word of it in the prompt") for intent in intents}
+    for turn in turns:
+        words = own_words(turn)
+        if _STOP.match(turn):
+            found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
+            continue
+        spans = list(clauses(words))
+        said = " ".join(words[a:b] for voice, a, b in spans if voice == "said")
+        denied = " ".join(words[a:b] for voice, a, b in spans if voice == "denied")
+        for intent in intents:
+            _, answer = _one(intent, said, denied)
+            if answer is not None:
+                found[intent.name] = answer
+    return found

@@ -1,0 +1,216 @@
+"""Where a value came from: the prompt, a fact or argument of an earlier redeemed call, or the model.
+
+Rules: an origin is derived here and accepted from nobody. Only `EarlierCall`s, calls of this run that were minted and
+redeemed, count. One call, one source: every reference from one call to one tool (`from`, `at_most`, `require`) must be met
+by the same earlier call, and by the same row of a list result; a list argument's elements may each take a row of that call.
+`any_call: true` takes an argument out of that.
+
+How the joint choice is found without trying every combination: what must hold of one tool whatever the others do
+(`at_most`, `require`) filters its candidates; each candidate then covers a set of arguments by `from`; only different,
+maximal sets matter; and one set per tool must together cover every argument that needs an earlier call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import product
+from typing import Any
+
+from agentgate.decision import Failure, Reason
+from agentgate.entities import Key, normal
+from agentgate.prompt import Prompt
+from agentgate.request import EarlierCall
+from agentgate.workflow import Rule, Source, Tool
+
+Row = Mapping[str, Any]
+_NO_FACTS: tuple[Row, ...] = ({},)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An argument in normal form: its rule, the keys of its elements (one for a single value), its currency."""
+
+    rule: Rule
+    keys: tuple[Key, ...]
+    currency: str
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The redeemed calls of a run with the types of what they returned, so that values can be compared."""
+
+    calls: tuple[EarlierCall, ...]
+    tools: Mapping[str, Tool]
+    now: float
+
+    def of(self, tool: str) -> Iterator[EarlierCall]:
+        """The redeemed calls of one tool, oldest first."""
+        return (call for call in self.calls if call.tool == tool)
+
+    def key(self, call: EarlierCall, row: Row, source: Source) -> tuple[Key, str] | None:
+        """The comparison key and currency of what `source` names in this call and row; None if it does not count."""
+        if source.kind == "arg":
+            rule = self.tools[source.tool].args[source.field]
+            raw, kind, currency = call.args.get(source.field), rule.type, call.args.get(rule.currency, "") if rule.currency else ""
+        else:
+            fact = self.tools[source.tool].facts[source.field]
+            if fact.named and not call.named:
+                return None
+            raw, kind, currency = row.get(source.field), fact.type, row.get(fact.currency, "") if fact.currency else ""
+            if fact.pattern is not None and not (type(raw) is str and fact.pattern.matches(raw)):
+                return None
+        found = normal(kind, raw)
+        return None if found is None else (found, currency if type(currency) is str else "")
+
+
+def _same(value: Value, key: Key, found: tuple[Key, str] | None) -> bool:
+    if found is None or type(found[0]) is not type(key) or found[0] != key:
+        return False
+    return value.rule.type != "money" or not found[1] or not value.currency or found[1] == value.currency
+
+
+def _from_call(value: Value, source: Source, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
+    if value.rule.max_items is None:
+        return _same(value, value.keys[0], earlier.key(call, row, source))
+    rows = call.rows or _NO_FACTS
+    return all(any(_same(value, key, earlier.key(call, each, source)) for each in rows) for key in value.keys)
+
+
+def _within(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
+    bound = value.rule.at_most
+    found = earlier.key(call, row, bound) if bound is not None else None
+    if found is None or not isinstance(found[0], Decimal):
+        return False
+    if value.rule.type == "money" and found[1] != value.currency:
+        return False
+    return all(isinstance(key, Decimal) and key <= found[0] for key in value.keys)
+
+
+def from_prompt(value: Value, prompt: Prompt) -> bool:
+    """True when every element of the value is one whole entity of the user's own words."""
+    return all(prompt.words(value.rule.type, key, value.currency) is not None for key in value.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What tracing found.
+
+    Attributes:
+        failures: conditions no origin can meet, one each.
+        unknown: names of arguments whose origin does not hold and whose rule says ``unknown_origin: step_up``, with why.
+        prompted: names of arguments whose value is in the prompt (whether or not the rule asks).
+    """
+
+    failures: tuple[Failure, ...]
+    unknown: Mapping[str, Failure]
+    prompted: frozenset[str]
+
+
+def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earlier, file: str) -> Traced:
+    """Find whether the origins, bounds and required calls of one call can all hold together.
+
+    Args:
+        tool: the tool called, with its rules.
+        values: the arguments that are present and in normal form.
+        prompt: entities of the user's turns.
+        earlier: the run's redeemed calls.
+        file: workflow file, for ``file:line`` in failures.
+    """
+    failures: list[Failure] = []
+    unknown: dict[str, Failure] = {}
+    prompted = frozenset(name for name, value in values.items() if from_prompt(value, prompt))
+    pending: dict[str, tuple[Source, ...]] = {}
+    bounded: dict[str, list[Value]] = {}
+    for name, value in values.items():
+        rule = value.rule
+        if rule.at_most is not None:
+            held = any(_within(value, c, row, earlier) for c in earlier.of(rule.at_most.tool) for row in c.rows or _NO_FACTS)
+            if not held:
+                failures.append(Failure(Reason.AT_MOST, f"args.{name}", value.shown, f"at most {rule.at_most} of an earlier call", f"{file}:{rule.line}"))
+            elif not rule.any_call:
+                bounded.setdefault(rule.at_most.tool, []).append(value)
+        if not rule.sources or any(s.kind == "model" or (s.kind == "prompt" and name in prompted) for s in rule.sources):
+            continue
+        calls = tuple(s for s in rule.sources if s.tool)
+        if not any(_from_call(value, s, c, row, earlier) for s in calls for c in earlier.of(s.tool) for row in c.rows or _NO_FACTS):
+            failure = Failure(Reason.ARGUMENT_ORIGIN, f"args.{name}", value.shown, "a value from " + " or ".join(map(str, rule.sources)), f"{file}:{rule.line}")
+            if rule.unknown_origin == "step_up":
+                unknown[name] = failure
+            else:
+                failures.append(failure)
+        elif not rule.any_call:
+            pending[name] = calls
+    required: dict[str, list[int | None]] = {}
+    for order in tool.sequence:
+        if not any(_recent(c, order.within, earlier.now) for c in earlier.of(order.require)):
+            window = "" if order.within is None else f" in the last {order.within} s"
+            failures.append(Failure(Reason.SEQUENCE, tool.name, f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}", f"{file}:{order.line}"))
+        else:
+            required.setdefault(order.require, []).append(order.within)
+    if not failures and (pending or len(bounded) or required):
+        _join(tool, values, pending, bounded, required, earlier, file, failures, unknown)
+    return Traced(tuple(failures), unknown, prompted)
+
+
+def _recent(call: EarlierCall, within: int | None, now: float) -> bool:
+    return within is None or now - call.redeemed_at <= within
+
+
+def _join(
+    tool: Tool,
+    values: Mapping[str, Value],
+    pending: Mapping[str, tuple[Source, ...]],
+    bounded: Mapping[str, list[Value]],
+    required: Mapping[str, list[int | None]],
+    earlier: Earlier,
+    file: str,
+    failures: list[Failure],
+    unknown: dict[str, Failure],
+) -> None:
+    """One call, one source: choose one earlier call (and row) per referenced tool so that everything holds together."""
+    tools = dict.fromkeys([*bounded, *required, *(s.tool for sources in pending.values() for s in sources)])
+    covers: list[set[frozenset[str]]] = []
+    for name in tools:
+        found: set[frozenset[str]] = set()
+        for call in earlier.of(name):
+            if not all(_recent(call, within, earlier.now) for within in required.get(name, ())):
+                continue
+            for row in call.rows or _NO_FACTS:
+                if all(_within(value, call, row, earlier) for value in bounded.get(name, ())):
+                    found.add(frozenset(arg for arg, sources in pending.items() if any(s.tool == name and _from_call(values[arg], s, call, row, earlier) for s in sources)))
+        if not found and (name in bounded or name in required):
+            failures.append(_mixed(tool, f"{name} in one earlier call", file))
+            return
+        covers.append({c for c in found if not any(c < other for other in found)} or {frozenset()})
+    wanted = frozenset(pending)
+    choices = [frozenset().union(*choice) for choice in product(*covers)]
+    if any(wanted <= covered for covered in choices):
+        return
+    soft = {name for name in wanted if values[name].rule.unknown_origin == "step_up"}
+    best = max(choices, key=lambda covered: (len((covered & wanted) - soft), len(covered & soft)))
+    for name in sorted(wanted - best):
+        failure = Failure(Reason.ONE_SOURCE, f"args.{name}", values[name].shown, "the same earlier call as the other arguments", f"{file}:{values[name].rule.line}")
+        if name in soft and wanted - soft <= best:
+            unknown[name] = failure
+        else:
+            failures.append(failure)
+
+
+def _mixed(tool: Tool, expected: str, file: str) -> Failure:
+    return Failure(Reason.ONE_SOURCE, tool.name, "conditions met only by different earlier calls", f"all references to {expected}", f"{file}:{tool.line}")
+
+
+def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], prompt: Prompt, earlier: Earlier) -> bool:
+    """True when a value found inside free text has one of the allowed origins, in any call and row."""
+    for source in sources:
+        if source.kind == "model" or (source.kind == "prompt" and prompt.words(kind, key) is not None):
+            return True
+        for call in earlier.of(source.tool) if source.tool else ():
+            for row in call.rows or _NO_FACTS:
+                found = earlier.key(call, row, source)
+                if found is not None and found[0] == key:
+                    return True
+    return False
