@@ -1,0 +1,112 @@
+"""Facts: the declared fields of a tool's result, read as rows.
+
+Rules: only declared fields are read, the rest of a result never becomes an origin. One row holds values that belong together,
+so that order A's id is never combined with order B's payee: a list is read element by element, a value outside the list is
+repeated in each of its rows, and values of two different lists never share a row. A value that is missing, null, not a
+scalar, too long or without a canonical form is simply no fact: less is known, and less may be minted. Pure; no parsing of
+text inside a result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from agentgate.canonical import canonical
+
+EACH = "[]"  # the path segment that walks a list
+MAX_ROWS = 1000
+MAX_TEXT = 4096  # characters of one value
+MAX_TOTAL = 128 * 1024  # bytes of all rows as canonical JSON: half of what a call record may hold
+_MAX_INT = 2**53 - 1
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Level:
+    """What is declared about one element: its own values by path, and the lists inside it by path."""
+
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    lists: dict[tuple[str, ...], _Level] = field(default_factory=dict)
+
+
+def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
+    """Declared paths as a tree in which every list is one level, so facts of the same list meet in the same rows."""
+    top = _Level()
+    for name, path in declared.items():
+        level, rest = top, path
+        while EACH in rest:
+            at = rest.index(EACH)
+            level = level.lists.setdefault(rest[:at], _Level())
+            rest = rest[at + 1 :]
+        level.values[name] = rest
+    return top
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    """The value at a path of keys; None when any step is not an object or lacks the key."""
+    for key in path:
+        if type(value) is not dict or key not in value:
+            return None
+        value = value[key]
+    return value
+
+
+def _scalar(value: Any) -> Any:
+    """The value as a fact (exact JSON scalar; a Decimal becomes its text), or None when it is none."""
+    kind = type(value)
+    if kind is bool:
+        return value
+    if kind is int:
+        return value if -_MAX_INT <= value <= _MAX_INT else None
+    if kind is float:
+        return value if math.isfinite(value) and abs(value) <= _MAX_INT else None
+    if kind is Decimal:
+        if not value.is_finite() or abs(value.adjusted()) > 15:
+            return None
+        return format(value, "f")
+    if kind is str and len(value) <= MAX_TEXT and not any("\ud800" <= c <= "\udfff" for c in value):
+        return value
+    return None
+
+
+def _rows(level: _Level, element: Any, outer: Row) -> Iterator[Row]:
+    known = dict(outer)
+    for name, path in level.values.items():
+        value = _scalar(_at(element, path))
+        if value is not None:
+            known[name] = value
+    empty = True
+    for path, inner in level.lists.items():
+        items = _at(element, path)
+        for item in items if type(items) in {list, tuple} else ():
+            for row in _rows(inner, item, known):
+                empty = False
+                yield row
+    if empty and known:
+        yield known
+
+
+def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, ...]:
+    """The rows of facts in a tool's real result.
+
+    Args:
+        declared: fact name -> path into the result (`agentgate.workflow.Fact.path`): keys of objects; ``[]`` walks a list;
+            an empty path is the result itself.
+        result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has no facts.
+
+    Returns:
+        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether; each maps names to str, int, float or bool. Later rows are left out.
+    """
+    rows: list[Row] = []
+    total = 0
+    for row in _rows(_levels(declared), result, {}):
+        total += len(canonical(row)) + 1
+        if len(rows) == MAX_ROWS or total > MAX_TOTAL:
+            break
+        rows.append(row)
+    return tuple(rows)
