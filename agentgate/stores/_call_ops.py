@@ -86,7 +86,7 @@ class HoldTake:
     """The release this call consumes: the hold, and the revision at which the gate read it released."""
 
     hold_id: str
-    revision: int
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class MintReply:
     Attributes:
         kind: `ok`, or why nothing was reserved, consumed or released.
         lineage: the store's lineage; the token's `gen`.
-        detail: index of the limit that refused, state of the hold (`missing`, `stale`, `open`, `refused`, `consumed`), else empty.
+        detail: index of the limit that refused, state of the hold (`missing`, `stale`, `waiting`, `refused`, `consumed`), else empty.
     """
 
     kind: MintKind
@@ -195,7 +195,7 @@ def mint(request: MintRequest) -> Op:
         start,
         len(revoked),
         len(request.limits),
-        -1 if request.hold is None else checked_number("hold revision", request.hold.revision, 0, MAX_AMOUNT),
+        "" if request.hold is None else checked_id("hold revision", request.hold.revision),
         "" if request.same_key is None else checked_subject("key thumbprint", request.same_key[1]),
     ]
     if request.hold is not None:

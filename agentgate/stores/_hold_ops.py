@@ -12,11 +12,11 @@ from typing import Any, Literal
 from agentgate.errors import NameRefused, StoreUnavailable
 from agentgate.stores._op import MAX_AMOUNT, MAX_TTL_MS, Op, checked_bytes, checked_id, checked_number, checked_subject, prefix, reply, word
 
-HoldState = Literal["open", "released", "refused", "consumed"]
+HoldState = Literal["waiting", "released", "refused", "consumed"]
 RevokedKind = Literal["token", "run", "agent", "user", "tool", "workflow", "tenant"]
 
-_STATES = frozenset({"open", "released", "refused", "consumed"})
-_ANSWERS = frozenset({"open", "released", "refused"})
+_STATES = frozenset({"waiting", "released", "refused", "consumed"})
+_ANSWERS = frozenset({"waiting", "released", "refused"})
 _KINDS = frozenset({"token", "run", "agent", "user", "tool", "workflow", "tenant"})
 
 
@@ -25,20 +25,20 @@ class HoldRecord:
     """A hold as stored.
 
     Attributes:
-        state: open, released, refused or consumed.
+        state: waiting, released, refused or consumed (expired: missing).
         body: the gate's JSON, with every answer so far.
-        revision: rises with each answer and with the consumption; `answer_hold` and `HoldTake` name the one they read.
+        revision: opaque; changes with each answer and with the consumption; `answer_hold` and `HoldTake` name the one they read.
         call: digest of the call that consumed the release, or empty.
     """
 
     state: HoldState
     body: bytes
-    revision: int
+    revision: str
     call: str
 
 
 def open_hold(tenant: str, hold_id: str, body: bytes, ttl_ms: int) -> Op:
-    """Write a new hold in state `open` that lives `ttl_ms` milliseconds; one that exists is left as it is and returned."""
+    """Write a new hold in state `waiting` that lives `ttl_ms` milliseconds; one that exists is left as it is and returned."""
     args = (checked_bytes("hold body", body), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
     return Op("open_hold", (f"{prefix(tenant)}hold:{checked_id('hold', hold_id)}", f"{prefix(tenant)}holds:all"), (*args, hold_id), confirm=True)
 
@@ -54,16 +54,16 @@ def parse_hold(op: Op, raw: Any) -> HoldRecord | None:
     if state == b"missing":
         return None
     try:
-        return HoldRecord(word(op, state, _STATES), body, int(revision), call.decode())  # type: ignore[arg-type]  # a word of the closed set
+        return HoldRecord(word(op, state, _STATES), body, str(int(revision)), call.decode())  # type: ignore[arg-type]  # a word of the closed set
     except (ValueError, AttributeError) as error:
         raise StoreUnavailable(f"hold {op.keys[0]} is unreadable: {error!r}") from error
 
 
-def answer_hold(tenant: str, hold_id: str, expected_revision: int, body: bytes, state: HoldState) -> Op:
-    """Replace body and state if the revision is still the expected one (`open`: more approvers are needed)."""
+def answer_hold(tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState) -> Op:
+    """Replace body and state if the revision is still the expected one (`waiting`: more approvers are needed)."""
     if state not in _ANSWERS:
-        raise NameRefused("hold state", state, "open, released or refused")
-    args = (checked_number("hold revision", expected_revision, 0, MAX_AMOUNT), checked_bytes("hold body", body), state)
+        raise NameRefused("hold state", state, "waiting, released or refused")
+    args = (checked_id("hold revision", expected_revision), checked_bytes("hold body", body), state)
     return Op("answer_hold", (f"{prefix(tenant)}hold:{checked_id('hold', hold_id)}",), args, confirm=True)
 
 

@@ -14,6 +14,8 @@ from agentgate.stores._op import MAX_TTL_MS, Op, checked_bytes, checked_id, chec
 
 CallStatus = Literal["minted", "redeemed"]
 
+_STATUS: dict[bytes, CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
+
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
@@ -113,9 +115,7 @@ def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
 
 
 def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
-    status = kept[digest + b":status"].decode()
-    if status != "minted" and status != "redeemed":
-        raise ValueError(f"status {status!r}")
+    status = _STATUS[kept[digest + b":status"]]
     at = int(kept[digest + b":at"]) / 1000 if status == "redeemed" else None
     outcome = kept.get(digest + b":outcome", b"").decode()
     gen = kept[digest + b":gen"].decode()
