@@ -83,6 +83,14 @@ class AuditUnavailable(AgentGateError):
     """The audit record could not be made durable in time. Nothing was minted."""
 
 
+class AuditDamaged(AgentGateError):
+    """A line of an audit segment is not what its writer wrote there (file, line from 1, what it got, what was expected)."""
+
+    def __init__(self, file: str, line: int, got: str, expected: str) -> None:
+        self.file, self.line, self.got, self.expected = file, line, got, expected
+        super().__init__(f"{file}:{line}: got {got}, expected {expected}")
+
+
 class RunRefused(AgentGateError):
     """A run may not be opened, or is missing, closed or expired.
 
