@@ -1,0 +1,52 @@
+"""What an audit log promises, and how one is opened by address."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from agentgate.audit.file import FileAudit
+from agentgate.audit.memory import MemoryAudit
+from agentgate.errors import ConfigError
+
+
+class AuditLog(Protocol):
+    """Records are appended, never changed. A record that returned from `append` survives a crash of this process and of the host."""
+
+    @property
+    def durable(self) -> bool:
+        """False only for ``memory://``."""
+
+    def append(self, record: Mapping[str, Any], deadline: float) -> None:
+        """Make one record durable.
+
+        Args:
+            record: JSON values only; keys ``writer`` and ``seq`` are the log's own.
+            deadline: `time.monotonic()` seconds after which nobody waits.
+
+        Raises:
+            AuditUnavailable: it is not durable, or was not in time. Nothing may be minted.
+        """
+
+    async def aappend(self, record: Mapping[str, Any], deadline: float) -> None:
+        """As `append`, without blocking the event loop."""
+
+    def close(self) -> None:
+        """Write what was accepted and end. Every later `append` raises AuditUnavailable."""
+
+
+def open_audit(address: str | os.PathLike[str]) -> AuditLog:
+    """Open the log at ``memory://`` (this process, not durable) or in a directory (created owner-only if absent).
+
+    Raises:
+        ConfigError: another scheme, or a directory others may write to.
+        AuditUnavailable: the directory cannot be written now.
+    """
+    if address == "memory://":
+        return MemoryAudit()
+    text = os.fspath(address)
+    if not text or "://" in text:
+        raise ConfigError("audit", text, "a directory, or memory://")
+    return FileAudit(Path(text))

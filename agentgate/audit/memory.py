@@ -1,0 +1,52 @@
+"""An audit log that is not durable: for tests, benchmarks and demos. Only ``memory://`` reaches it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from agentgate.audit.record import record_bytes
+from agentgate.canonical import parse
+from agentgate.errors import AuditUnavailable
+
+KEEP = 10_000
+
+
+class MemoryAudit:
+    """Keeps the newest `KEEP` records, as the same bytes a file would hold."""
+
+    durable = False
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[int, bytes]] = deque(maxlen=KEEP)
+        self._seq = itertools.count(1)
+        self._closed = False
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Copies of the records, oldest first, each with its ``writer`` and ``seq``."""
+        return [{**parse(data), "writer": "memory", "seq": seq} for seq, data in tuple(self._kept)]
+
+    def append(self, record: Mapping[str, Any], deadline: float) -> None:
+        """See `agentgate.audit.AuditLog`.
+
+        Raises:
+            AuditUnavailable: closed, too late, or a record that cannot be written.
+        """
+        if self._closed:
+            raise AuditUnavailable("the audit log is closed")
+        data = record_bytes(record)
+        if time.monotonic() >= deadline:
+            raise AuditUnavailable("the audit record was not written before the deadline")
+        self._kept.append((next(self._seq), data))
+
+    async def aappend(self, record: Mapping[str, Any], deadline: float) -> None:
+        """As `append`; it never waits."""
+        self.append(record, deadline)
+
+    def close(self) -> None:
+        """End; what was kept stays readable."""
+        self._closed = True

@@ -1,0 +1,149 @@
+"""One audit segment: a file with one writer, and how it is read back.
+
+Each line is RFC 8785 JSON: ``{"prev", "record", "seq", "writer"}``. `seq` rises from 1 without gaps, `prev` is the SHA-256 of the
+line before (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
+line, whatever its values hold. The chain shows damage and edits by accident; it has no key, so someone who can write the file can
+also write a consistent chain. Files are created owner-only, never reopened, never written again after an error.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from agentgate.canonical import canonical, digest
+from agentgate.errors import AuditDamaged, CanonicalError
+
+_FIRST = "0" * 64
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_KEYS = {"prev", "record", "seq", "writer"}
+
+
+class Segment:
+    """The file one writer appends to. Build with `Segment.create`; used by one thread only.
+
+    Attributes:
+        writer: the segment's name, unique.
+        seq: number of the last durable record.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self.writer, self.seq = path, path.stem, 0
+        self._descriptor, self._prev, self._size = descriptor, _FIRST, 0
+
+    @classmethod
+    def create(cls, directory: Path) -> Self:
+        """A new empty segment whose name survives a power cut.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(8)}"
+        path = directory / f"{writer}.jsonl"
+        segment = cls(path, os.open(path, _FLAGS, 0o600))
+        try:
+            sync_directory(directory)
+        except OSError:
+            segment.abandon()
+            raise
+        return segment
+
+    def append(self, records: list[bytes], sync: Callable[[int], None]) -> list[int]:
+        """Write records (canonical JSON) as one group and make them durable.
+
+        Returns:
+            Their sequence numbers.
+
+        Raises:
+            OSError: any of it failed. The segment must be abandoned: after a failed sync the kernel may have dropped the data,
+                and a second sync would say nothing of it.
+        """
+        prev, lines = self._prev, []
+        for seq, record in enumerate(records, self.seq + 1):
+            line = b'{"prev":"%b","record":%b,"seq":%d,"writer":"%b"}' % (prev.encode(), record, seq, self.writer.encode())
+            lines.append(line + b"\n")
+            prev = digest(line)
+        data = memoryview(b"".join(lines))
+        size = len(data)
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        sync(self._descriptor)
+        first, self.seq = self.seq + 1, self.seq + len(records)
+        self._prev, self._size = prev, self._size + size
+        return list(range(first, self.seq + 1))
+
+    def close(self) -> None:
+        """Close the file; everything in it is durable already."""
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+    def abandon(self) -> None:
+        """After an error: cut off what was never acknowledged, as far as the disk still allows; drop a file without records."""
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, self._size)
+        self.close()
+        if not self.seq:
+            with suppress(OSError):
+                self.path.unlink()
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable.
+
+    Raises:
+        OSError: it failed.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_records(directory: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The records of every segment in a directory, by segment name (the time it was opened), each with its ``writer`` and ``seq``.
+
+    A torn last line was never acknowledged and is left out.
+
+    Raises:
+        AuditDamaged: any other line is not what a writer wrote there; the records before it were yielded.
+        OSError: a file cannot be read.
+    """
+    for path in sorted(Path(directory).glob("*.jsonl")):
+        yield from _read(path)
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    prev, seq = _FIRST, 0
+    with path.open("rb") as lines:
+        for number, ended in enumerate(lines, 1):
+            line = ended.removesuffix(b"\n")
+            if line == ended or not line.strip(b"\0"):  # torn; a power cut may leave zeros
+                if lines.read(1):
+                    raise AuditDamaged(str(path), number, "a torn line", "torn lines only at the end")
+                return
+            value = _value(path, number, line)
+            seq += 1
+            for name, got, expected in (("writer", value["writer"], path.stem), ("seq", value["seq"], seq), ("prev", value["prev"], prev)):
+                if got != expected:
+                    raise AuditDamaged(str(path), number, f"{name} {got!r}", repr(expected))
+            prev = digest(line)
+            yield {**value["record"], "writer": path.stem, "seq": seq}
+
+
+def _value(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    expected = "canonical JSON of {prev, record, seq, writer}"
+    try:
+        value = orjson.loads(line)
+        if type(value) is not dict or value.keys() != _KEYS or type(value["record"]) is not dict or canonical(value) != line:
+            raise AuditDamaged(str(path), number, "another form", expected)
+    except (orjson.JSONDecodeError, CanonicalError) as error:
+        raise AuditDamaged(str(path), number, str(error), expected) from error
+    return value
