@@ -1,1 +1,1 @@
-"""agentgate: decides whether a credential for an AI agent's tool call should exist at all."""
+"""agentgate decides whether a credential for an AI agent's tool call should exist at all."""

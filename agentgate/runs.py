@@ -1,0 +1,104 @@
+"""A run's record in the store, and what `decide` sees of it.
+
+Rules: the header is written once; a record that cannot be read is `RunRefused`, never an empty run. Intents and entities are
+derived from the turns and cached by (workflow digest, turns, day): the same words always read the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from functools import lru_cache
+
+from agentgate.canonical import canonical, parse
+from agentgate.decision import Failure, Reason
+from agentgate.errors import RunRefused
+from agentgate.identity import agent_json, restore_agent, restore_user, user_json
+from agentgate.intents import Deriver
+from agentgate.prompt import Prompt
+from agentgate.request import Derived, EarlierCall, Header, RunState
+from agentgate.stores.ops import RunRecord
+from agentgate.workflow import Intent, Workflow
+
+
+def header_bytes(header: Header) -> bytes:
+    """The stored form of a header."""
+    return canonical(
+        {
+            "v": 1,
+            "id": header.id,
+            "tenant": header.tenant,
+            "user": user_json(header.user),
+            "agent": agent_json(header.agent),
+            "workflow": header.workflow,
+            "version": header.version,
+            "digest": header.digest,
+            "opened_at": header.opened_at,
+            "expires_at": header.expires_at,
+        }
+    )
+
+
+def _header(data: bytes) -> Header:
+    kept = parse(data)
+    if kept["v"] != 1:
+        raise ValueError(f"header version {kept['v']!r}")
+    return Header(
+        id=kept["id"],
+        tenant=kept["tenant"],
+        user=restore_user(kept["user"]),
+        agent=restore_agent(kept["agent"]),
+        workflow=kept["workflow"],
+        version=kept["version"],
+        digest=kept["digest"],
+        opened_at=float(kept["opened_at"]),
+        expires_at=float(kept["expires_at"]),
+    )
+
+
+@lru_cache(maxsize=1024)
+def read_prompt(turns: tuple[str, ...], today: date) -> Prompt:
+    """The entities of a run's turns (cached)."""
+    return Prompt.of(turns, today)
+
+
+@lru_cache(maxsize=1024)
+def _derived(derive: Deriver, digest: str, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
+    try:
+        answered = derive(intents, turns)
+    except Exception as error:  # noqa: BLE001 - a deriver may be anybody's; whatever it raises, nothing is present
+        return {intent.name: Derived("unclear", f"the deriver failed: {type(error).__name__}") for intent in intents}
+    return {i.name: answered.get(i.name, Derived("absent", "the deriver left it out")) for i in intents}
+
+
+def derived(derive: Deriver, workflow: Workflow, turns: tuple[str, ...]) -> Mapping[str, Derived]:
+    """What the turns say of every intent of the workflow: what a deriver leaves out is absent, a failing one is unclear."""
+    return _derived(derive, workflow.digest, tuple(workflow.intents.values()), turns)
+
+
+def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
+    """The refusal for a run that is not there or cannot be read."""
+    return RunRefused((Failure(Reason.RUN_MISSING, "run", f"{tenant}/{run}: {why}", "an open run of this tenant"),))
+
+
+def run_state(tenant: str, run: str, record: RunRecord | None, workflow: Workflow, derive: Deriver, today: date) -> RunState:
+    """The run as `decide` sees it: only redeemed calls, in the order of redemption.
+
+    Raises:
+        RunRefused: missing or unreadable.
+    """
+    if record is None:
+        raise missing(tenant, run)
+    try:
+        header = _header(record.header)
+        calls = []
+        for call in sorted((c for c in record.calls if c.status == "redeemed"), key=lambda c: (c.redeemed_at or 0.0, c.digest)):
+            head = parse(call.head)
+            rows = tuple(parse(call.facts)) if call.facts is not None else ()
+            calls.append(EarlierCall(head["tool_call_id"], head["tool"], head["args"], rows, head["named"] is True, call.redeemed_at or 0.0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
+    if header.tenant != tenant or header.id != run:
+        raise missing(tenant, run, "the record is of another run")
+    prompt = read_prompt(record.turns, today)
+    return RunState(header, record.turns, derived(derive, workflow, record.turns), prompt, tuple(calls), record.revision, record.closed)
