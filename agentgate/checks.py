@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from agentgate.decision import Deny, Eligible, Failure, Reason, RequiredHold, Reservation
 from agentgate.entities import NUMERIC, Key, normal
-from agentgate.origins import Earlier, Traced, Value, in_some_call, trace
+from agentgate.origins import Earlier, Traced, Value, came_from, in_some_call, trace
 from agentgate.prompt import embedded
 from agentgate.request import Call, RunState, Surroundings
 from agentgate.workflow import ANY, NONE, Rule, StepUpRule, Tool, Workflow
@@ -344,22 +344,22 @@ def _fires(rule: Rule, case: Case) -> Failure | None:
         if rule.not_in is not None:
             held.append(not _equal(key, rule.not_in))
         if rule.origin is not None:
-            held.append(_has_origin(rule, value, case))
+            held.append(_has_origin(rule, value, key, case))
         plain = Rule(rule.name, rule.line, rule.type, rule.equals, rule.one_of, rule.pattern, rule.glob, rule.text, rule.minimum, rule.maximum)
         if all(held) and not _violated(plain, (key,)):
             return Failure(Reason.STEP_UP, f"args.{rule.name}", value.shown, "a person's yes", f"{case.workflow.file}:{rule.line}")
     return None
 
 
-def _has_origin(rule: Rule, value: Value, case: Case) -> bool:
-    """True when the value has one of the listed origins, or has no allowed one and `unknown` is listed."""
+def _has_origin(rule: Rule, value: Value, key: Key, case: Case) -> bool:
+    """True when this element has one of the listed origins. `unknown` and `model`: nothing but the model explains it."""
     run, origins = case.run, rule.origin or ()
     earlier = Earlier(run.calls, case.workflow.tools, case.around.now.timestamp())
     for origin in origins:
-        if origin == "unknown":
-            if case.traced is not None and rule.name in case.traced.unknown:
+        if origin == "unknown" or origin.kind == "model":
+            if not came_from(value, key, value.rule.sources, run.prompt, earlier):
                 return True
-        elif all(in_some_call(value.rule.type, key, (origin,), run.prompt, earlier) for key in value.keys):
+        elif came_from(value, key, (origin,), run.prompt, earlier):
             return True
     return False
 

@@ -3,7 +3,8 @@
 Rules: an origin is derived here and accepted from nobody. Only `EarlierCall`s, calls of this run that were minted and
 redeemed, count. One call, one source: every reference from one call to one tool (`from`, `at_most`, `require`) must be met
 by the same earlier call, and by the same row of a list result; a list argument's elements may each take a row of that call.
-`any_call: true` takes an argument out of that.
+`any_call: true` takes an argument out of that: each element from any call and row. A result of a tool that is not a read is
+no origin, except a new id it created (a refused recipient would launder itself through the refusal's echo).
 
 How the joint choice is found without trying every combination: what must hold of one tool whatever the others do
 (`at_most`, `require`) filters its candidates; each candidate then covers a set of arguments by `from`; only different,
@@ -51,32 +52,43 @@ class Earlier:
         return (call for call in self.calls if call.tool == tool)
 
     def key(self, call: EarlierCall, row: Row, source: Source) -> tuple[Key, str] | None:
-        """The comparison key and currency of what `source` names in this call and row; None if it does not count."""
+        """The comparison key and currency of what `source` names in this call and row; None if it does not count.
+
+        A money value without its declared currency does not count: 100 of something is no bound for 100 EUR.
+        """
         if source.kind == "arg":
             rule = self.tools[source.tool].args[source.field]
-            raw, kind, currency = call.args.get(source.field), rule.type, call.args.get(rule.currency, "") if rule.currency else ""
+            raw, kind, currency = call.args.get(source.field), rule.type, call.args.get(rule.currency) if rule.currency else ""
         else:
             fact = self.tools[source.tool].facts[source.field]
             if fact.named and not call.named:
                 return None
-            raw, kind, currency = row.get(source.field), fact.type, row.get(fact.currency, "") if fact.currency else ""
+            raw, kind, currency = row.get(source.field), fact.type, row.get(fact.currency) if fact.currency else ""
             if fact.pattern is not None and not (type(raw) is str and fact.pattern.matches(raw)):
                 return None
         found = normal(kind, raw)
-        return None if found is None else (found, currency if type(currency) is str else "")
+        return None if found is None or type(currency) is not str else (found, currency)
+
+    def origin(self, call: EarlierCall, row: Row, source: Source) -> tuple[Key, str] | None:
+        """As `key`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
+        found = self.key(call, row, source)
+        if found is None or source.kind == "arg" or self.tools[source.tool].effect == "read":
+            return found
+        if self.tools[source.tool].facts[source.field].type != "id":
+            return None
+        given = (item for value in call.args.values() for item in (value if type(value) is list else (value,)))
+        return None if any(str(item) == found[0] for item in given) else found
 
 
 def _same(value: Value, key: Key, found: tuple[Key, str] | None) -> bool:
-    if found is None or type(found[0]) is not type(key) or found[0] != key:
-        return False
-    return value.rule.type != "money" or not found[1] or not value.currency or found[1] == value.currency
+    return found is not None and type(found[0]) is type(key) and found[0] == key and found[1] == value.currency
 
 
 def _from_call(value: Value, source: Source, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
     if value.rule.max_items is None:
-        return _same(value, value.keys[0], earlier.key(call, row, source))
+        return _same(value, value.keys[0], earlier.origin(call, row, source))
     rows = call.rows or _NO_FACTS
-    return all(any(_same(value, key, earlier.key(call, each, source)) for each in rows) for key in value.keys)
+    return all(any(_same(value, key, earlier.origin(call, each, source)) for each in rows) for key in value.keys)
 
 
 def _within(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
@@ -84,9 +96,7 @@ def _within(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool
     found = earlier.key(call, row, bound) if bound is not None else None
     if found is None or not isinstance(found[0], Decimal):
         return False
-    if value.rule.type == "money" and found[1] != value.currency:
-        return False
-    return all(isinstance(key, Decimal) and key <= found[0] for key in value.keys)
+    return found[1] == value.currency and all(isinstance(key, Decimal) and key <= found[0] for key in value.keys)
 
 
 def from_prompt(value: Value, prompt: Prompt) -> bool:
@@ -135,13 +145,15 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         if not rule.sources or any(s.kind == "model" or (s.kind == "prompt" and name in prompted) for s in rule.sources):
             continue
         calls = tuple(s for s in rule.sources if s.tool)
-        if not any(_from_call(value, s, c, row, earlier) for s in calls for c in earlier.of(s.tool) for row in c.rows or _NO_FACTS):
+        if rule.any_call and all(came_from(value, key, rule.sources, prompt, earlier) for key in value.keys):
+            continue
+        if rule.any_call or not any(_from_call(value, s, c, row, earlier) for s in calls for c in earlier.of(s.tool) for row in c.rows or _NO_FACTS):
             failure = Failure(Reason.ARGUMENT_ORIGIN, f"args.{name}", value.shown, "a value from " + " or ".join(map(str, rule.sources)), f"{file}:{rule.line}")
             if rule.unknown_origin == "step_up":
                 unknown[name] = failure
             else:
                 failures.append(failure)
-        elif not rule.any_call:
+        else:
             pending[name] = calls
     required: dict[str, list[int | None]] = {}
     for order in tool.sequence:
@@ -203,6 +215,17 @@ def _mixed(tool: Tool, expected: str, file: str) -> Failure:
     return Failure(Reason.ONE_SOURCE, tool.name, "conditions met only by different earlier calls", f"all references to {expected}", f"{file}:{tool.line}")
 
 
+def came_from(value: Value, key: Key, sources: tuple[Source, ...], prompt: Prompt, earlier: Earlier) -> bool:
+    """True when one element of an argument has one of `sources`, in any call and row. The model explains nothing here."""
+    for source in sources:
+        if source.kind == "prompt" and prompt.words(value.rule.type, key, value.currency) is not None:
+            return True
+        for call in earlier.of(source.tool) if source.tool else ():
+            if any(_same(value, key, earlier.origin(call, row, source)) for row in call.rows or _NO_FACTS):
+                return True
+    return False
+
+
 def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], prompt: Prompt, earlier: Earlier) -> bool:
     """True when a value found inside free text has one of the allowed origins, in any call and row."""
     for source in sources:
@@ -210,7 +233,7 @@ def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], prompt: Promp
             return True
         for call in earlier.of(source.tool) if source.tool else ():
             for row in call.rows or _NO_FACTS:
-                found = earlier.key(call, row, source)
+                found = earlier.origin(call, row, source)
                 if found is not None and found[0] == key:
                     return True
     return False
