@@ -1,0 +1,64 @@
+# Needs make and Python >= 3.11 with its venv module; everything else goes into .venv. Nothing needs root.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+# The newest Python >= 3.11 that can make a virtual environment; `make test PYTHON=/path/to/python` picks another.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+
+help: ## what there is
+	@echo "make demo    a payment agent, guarded: what is minted, refused and held (no services needed)"
+	@echo "make test    all tests (needs a redis-server or valkey-server binary; starts its own)"
+	@echo "make lint    ruff and mypy --strict"
+	@echo "make bench   speed, as ratios measured side by side"
+	@echo "make clean   remove $(VENV) and caches"
+	@echo "PYTHON=...   another Python >= 3.11 (now: $(or $(PYTHON),none found))"
+
+demo: $(VENV)/.has-demo ## the guarded payment agent
+	@$(BIN)/agentgate demo
+
+test: $(VENV)/.has-test ## all tests
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || { \
+		echo "make test: no redis-server and no valkey-server found. Install one:" >&2; \
+		echo "  Debian, Ubuntu: apt-get install redis-server    Fedora: dnf install valkey    macOS: brew install redis" >&2; exit 1; }
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.has-test ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.has-bench ## speed
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+clean: ## remove what make made
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .demo dist build
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { \
+		echo "make: no Python >= 3.11 with the venv module found. Install one:" >&2; \
+		echo "  Debian, Ubuntu: apt-get install python3 python3-venv    Fedora: dnf install python3    macOS: brew install python" >&2; \
+		echo "  or name yours: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is not Python >= 3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "make: $(PYTHON) has no venv module (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.has-demo: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing agentgate into $(VENV) (once)"
+	@$(PIP) --editable '.[langchain]'
+	@touch $@
+
+$(VENV)/.has-test: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing agentgate and its test tools into $(VENV) (once)"
+	@$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.has-demo
+
+$(VENV)/.has-bench: $(VENV)/.has-test
+	@$(PIP) --editable '.[test,bench]'
+	@touch $@
