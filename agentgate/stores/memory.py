@@ -1,0 +1,80 @@
+"""The store of one process: the same scripts on fakeredis, gone with the process.
+
+fakeredis has no INFO, so the lineage is a constant made at random when the store is: a history ends with its store. Only the
+exact URL ``memory://`` reaches this; no networked one can.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from typing import Any
+
+import fakeredis
+from redis.exceptions import RedisError
+
+from agentgate.errors import StoreUnavailable
+from agentgate.stores._op import Op
+from agentgate.stores._scripts import Script, assemble
+
+
+class MemoryStore:
+    """A state store for one process. Safe to share between threads; one script runs at a time."""
+
+    def __init__(self) -> None:
+        self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
+        self._lineage = f"local function lineage() return '{secrets.token_hex(20)}' end"
+        self._scripts: dict[str, Script] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return "MemoryStore()"
+
+    def call(self, op: Op, deadline: float) -> Any:
+        """Run one operation's script; see `agentgate.stores.Store`."""
+        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise StoreUnavailable("the store is busy past the deadline")
+        try:
+            if self._closed or time.monotonic() >= deadline:
+                raise StoreUnavailable("the store is closed" if self._closed else "the deadline has passed")
+            code = self._scripts.get(op.script) or self._load(op.script)
+            return self._client.evalsha(code.sha, len(op.keys), *op.keys, *op.args)
+        except RedisError as error:
+            raise StoreUnavailable(f"memory store: {error}") from error
+        finally:
+            self._lock.release()
+
+    def check(self) -> None:
+        """Nothing to refuse: role, policy and clock are this process's own."""
+
+    def close(self) -> None:
+        """Forget everything; every later call is refused."""
+        with self._lock:
+            self._closed = True
+            self._client.flushall()
+            self._client.close()
+
+    def _load(self, name: str) -> Script:
+        code = self._scripts[name] = assemble(name, self._lineage)
+        self._client.script_load(code.text)
+        return code
+
+
+class AsyncMemoryStore:
+    """`MemoryStore`, awaited. It waits for nothing but its own lock, so it runs on the event loop."""
+
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+
+    async def call(self, op: Op, deadline: float) -> Any:
+        """Run one operation's script; see `agentgate.stores.Store`."""
+        return self._store.call(op, deadline)
+
+    async def check(self) -> None:
+        """Nothing to refuse: role, policy and clock are this process's own."""
+
+    async def close(self) -> None:
+        """Forget everything; every later call is refused."""
+        self._store.close()

@@ -1,0 +1,19 @@
+-- Shared by all scripts. Integers leave Lua as plain digits (exact below 2^53), never in exponent form.
+local function digits(number)
+  return string.format('%.0f', number)
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- Is a token minted at `minted` (ms) revoked by any of these keys? '*' revokes everything, a number what was minted up to then.
+local function revoked(keys, minted)
+  for _, value in ipairs(redis.call('MGET', unpack(keys))) do
+    if value and (value == '*' or minted <= (tonumber(value) or math.huge)) then
+      return true
+    end
+  end
+  return false
+end

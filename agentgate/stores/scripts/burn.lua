@@ -1,0 +1,37 @@
+-- KEYS jti calls revoked... | ARGV digest gen binding jti
+local digest = ARGV[1]
+local record = redis.call('HMGET', KEYS[2], digest .. ':status', digest .. ':jti', digest .. ':minted', digest .. ':head')
+
+-- (1) revoked
+local revocations = {}
+for i = 3, #KEYS do
+  revocations[i - 2] = KEYS[i]
+end
+if revoked(revocations, tonumber(record[3] or '0')) then
+  return {KEYS[1], 'revoked', ''}
+end
+
+-- (2) minted in another history of this store
+if lineage() ~= ARGV[2] then
+  return {KEYS[1], 'lineage', ''}
+end
+
+-- (3) the single-use key: whoever takes it is the one
+local binding = redis.call('GETDEL', KEYS[1])
+if not binding then
+  return {KEYS[1], 'used', ''}
+end
+
+-- (4) minted for another call, audience or sender key
+if binding ~= ARGV[3] then
+  return {KEYS[1], 'binding', ''}
+end
+
+-- (5) the call's record is of this token and not redeemed yet
+if record[1] ~= 'minted' or record[2] ~= ARGV[4] then
+  return {KEYS[1], 'used', ''}
+end
+
+redis.call('HSET', KEYS[2], digest .. ':status', 'redeemed', digest .. ':at', digits(now_ms()))
+redis.call('HINCRBY', KEYS[2], 'rev', 1)
+return {KEYS[1], 'ok', record[4]}
