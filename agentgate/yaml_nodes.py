@@ -1,0 +1,296 @@
+"""YAML as plain values whose every place is known, from the part of YAML that all readers agree on.
+
+Refused, all of them at once and each with line and column: duplicate keys, anchors, aliases, tags, merge keys, directives,
+more than one document, keys that are not text, unquoted scalars that readers type differently (``NO``, ``on``, ``~``,
+``010``, ``1.0``, ``12:30``, dates), characters that cannot be seen, and anything over the size or depth caps. So no loader
+constructs an object, and what a reviewer reads is what is loaded. Only `true`, `false` and plain whole numbers are typed;
+every other scalar is text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import yaml
+
+from agentgate.errors import Problem, WorkflowError
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 12
+MAX_NODES = 20_000
+MAX_SCALAR = 4096
+
+Path = tuple[str | int, ...]
+Place = tuple[int, int]
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})", re.ASCII)
+_WORDS = frozenset(["", "y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "=", "<<"])
+_NUMERIC = re.compile(
+    r"[-+]?(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:e[-+]?[0-9]+)?"  # 010, 1.0, 1_000, 1e3, +1
+    r"|[-+]?0[xob][0-9a-f_]*|[-+]?\.(?:inf|nan)"
+    r"|[-+]?[0-9][0-9_]*(?::[0-9]{1,2})+(?:\.[0-9_]*)?",  # 12:30 is 750 to YAML 1.1
+    re.ASCII | re.IGNORECASE,
+)
+_DIGITS = frozenset("0123456789+-.")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?", re.ASCII)
+
+
+def dotted(path: Path) -> str:
+    """``tools.orders.get.needs[0]`` for a path; ``document`` for the root."""
+    out = ""
+    for part in path:
+        out += f"[{part}]" if type(part) is int else f".{part}" if out else str(part)
+    return out or "document"
+
+
+def did_you_mean(got: object, choices: Any) -> str:
+    """``did you mean 'refund'?`` for the closest of `choices`, or nothing."""
+    close = get_close_matches(got, sorted(choices), n=1, cutoff=0.6) if isinstance(got, str) else []
+    return f"did you mean '{close[0]}'?" if close else ""
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: quoted when text, cut at 60 characters, control characters escaped."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    if isinstance(value, bool) or value is None:
+        return "nothing" if value is None else str(value).lower()
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class Node(NamedTuple):
+    """Where one value stands: the mark of its key (None in a list and at the root), of itself, and the nodes inside it."""
+
+    key: Any
+    value: Any
+    inside: dict[Any, Node] | None
+
+
+@dataclass(slots=True)
+class Document:
+    """A parsed file.
+
+    Attributes:
+        file: the path that messages name.
+        value: dict, list, str, int or bool.
+        root: where every value starts.
+        problems: findings so far.
+    """
+
+    file: str
+    value: Any = None
+    root: Node | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+    def node(self, path: Path) -> Node | None:
+        """The node at exactly this path, or None when the file has nothing there."""
+        node = self.root
+        for part in path:
+            if node is None or node.inside is None:
+                return None
+            node = node.inside.get(part)
+        return node
+
+    def place(self, path: Path, *, key: bool = False) -> Place:
+        """Line and column, from 1, of the value (or key) at `path`; of the nearest enclosing key when nothing stands there."""
+        node = self.node(path)
+        while node is None and path:
+            path, key = path[:-1], True
+            node = self.node(path)
+        if node is None:
+            return (1, 1)
+        mark = node.key if key and node.key is not None else node.value
+        return (mark.line + 1, mark.column + 1)
+
+    def line(self, path: Path) -> int:
+        """Line of the key of `path` (of the value, in a list)."""
+        return self.place(path, key=True)[0]
+
+    def report(self, path: Path, got: str, expected: str, hint: str = "", *, key: bool = False) -> None:
+        """Add a finding at `path`; a place that already has one keeps its first (the later ones follow from it)."""
+        self.add(Problem(self.file, *self.place(path, key=key), dotted(path), got, expected, hint))
+
+    def add(self, problem: Problem) -> None:
+        """Add a finding unless its field has one at this place."""
+        if not any((p.line, p.column, p.field) == (problem.line, problem.column, problem.field) for p in self.problems):
+            self.problems.append(problem)
+
+    def refuse(self) -> None:
+        """Raise when there are findings.
+
+        Raises:
+            WorkflowError: with every finding, in the order of the file.
+        """
+        if self.problems:
+            raise WorkflowError(tuple(sorted(self.problems, key=lambda p: (p.line, p.column))))
+
+
+class _StoppedError(Exception):
+    """The rest of the file cannot be read; the finding is already in the document."""
+
+
+class _Reader:
+    """One left-to-right pass over libyaml's events (not nodes: nodes have lost anchors and tags)."""
+
+    def __init__(self, text: str, document: Document) -> None:
+        self._next: Callable[[], Any] = yaml.CBaseLoader(text).get_event
+        self._document = document
+        self._path: list[str | int] = []
+        self._count = 0
+
+    def read(self) -> None:
+        document = self._document
+        self._next()
+        event = self._next()
+        if type(event) is yaml.StreamEndEvent:
+            document.report((), "an empty file", "one YAML document")
+            return
+        if event.version or event.tags:
+            self._at(event, "a directive", "none (%YAML and %TAG change how the rest is read)")
+        document.value, document.root = self._value(self._next(), None)
+        self._next()
+        event = self._next()
+        if type(event) is not yaml.StreamEndEvent:
+            self._at(event, "a second document", "one document per file")
+
+    def _at(self, event: Any, got: str, expected: str) -> None:
+        mark = event.start_mark
+        self._document.add(Problem(self._document.file, mark.line + 1, mark.column + 1, dotted(tuple(self._path)), got, expected))
+
+    def _value(self, event: Any, key: Any) -> tuple[Any, Node]:
+        self._count += 1
+        if self._count > MAX_NODES:
+            self._at(event, f"more than {MAX_NODES} values", f"at most {MAX_NODES}")
+            raise _StoppedError
+        kind = type(event)
+        if kind is yaml.AliasEvent:
+            self._at(event, f"an alias *{event.anchor}", "the value itself (aliases hide what is approved)")
+            return "", Node(key, event.start_mark, None)
+        if event.anchor is not None:
+            self._at(event, f"an anchor &{event.anchor}", "no anchors (write the value where it is used)")
+        if event.tag is not None:
+            self._at(event, f"a tag {event.tag}", "no tags (a value's type is how it is written)")
+        if kind is yaml.ScalarEvent:
+            return self._scalar(event), Node(key, event.start_mark, None)
+        if len(self._path) >= MAX_DEPTH:
+            self._at(event, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
+            raise _StoppedError
+        inside: dict[Any, Node] = {}
+        value = self._mapping(inside) if kind is yaml.MappingStartEvent else self._list(inside)
+        return value, Node(key, event.start_mark, inside)
+
+    def _list(self, inside: dict[Any, Node]) -> list[Any]:
+        out: list[Any] = []
+        path = self._path
+        while type(event := self._next()) is not yaml.SequenceEndEvent:
+            index = len(out)
+            path.append(index)
+            value, inside[index] = self._value(event, None)
+            out.append(value)
+            path.pop()
+        return out
+
+    def _mapping(self, inside: dict[Any, Node]) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        path = self._path
+        while type(event := self._next()) is not yaml.MappingEndEvent:
+            key = self._key(event)
+            path.append(key)
+            if key in out:
+                self._at(event, f"the key '{key}' again", f"each key once (first on line {inside[key].key.line + 1}; readers differ on which one counts)")
+                self._value(self._next(), None)  # read on, so that its own problems are found too
+            else:
+                out[key], inside[key] = self._value(self._next(), event.start_mark)
+            path.pop()
+        return out
+
+    def _key(self, event: Any) -> str:
+        if type(event) is not yaml.ScalarEvent:
+            self._at(event, "a key that is not text", "keys that are text")
+            if type(event) is not yaml.AliasEvent:
+                self._path.append("?")
+                self._value(event, None)
+                self._path.pop()
+            return "?"
+        value: str = event.value
+        if event.anchor is not None or event.tag is not None:
+            self._at(event, "an anchor or tag on a key", "a plain key")
+        self._path.append(value)
+        if value == "<<":
+            self._at(event, "a merge key <<", "every key written out")
+        elif type(self._scalar(event)) is not str:
+            self._at(event, f"the unquoted key {value}", f'keys that are text: "{value}"')
+        self._path.pop()
+        return value
+
+    def _scalar(self, event: Any) -> str | int | bool:
+        value: str = event.value
+        if len(value) > MAX_SCALAR:
+            self._at(event, f"{len(value)} characters", f"at most {MAX_SCALAR}")
+        if not event.implicit[0]:  # quoted or a block: text
+            if not value.isprintable() and not value.replace("\n", "").isprintable():  # an escape of what cannot be seen
+                self._at(event, shown(value), "text without control or invisible characters")
+            return value
+        if value[:1] in _DIGITS:
+            if _INTEGER.fullmatch(value) and value != "-0":
+                return int(value)
+            if _NUMERIC.fullmatch(value) or _DATE.fullmatch(value):
+                self._at(event, f"unquoted {value}", f'text in quotes: "{value}" (YAML readers disagree on its type)')
+        elif len(value) <= len("false") and value.lower() in _WORDS:
+            if value in {"true", "false"}:
+                return value == "true"
+            what = f"unquoted {value}" if value else "an empty value"
+            self._at(event, what, f'text in quotes: "{value}" (YAML readers disagree on its type)' if value else "a value")
+        return value
+
+
+def read_yaml(text: str, file: str) -> Document:
+    """Read one YAML document.
+
+    Args:
+        text: the file's content.
+        file: how messages name it.
+
+    Returns:
+        The document; `problems` holds what was refused, and the value is then good only for finding further problems.
+
+    Raises:
+        WorkflowError: the text cannot be read to its end as one document.
+    """
+    document = Document(file)
+    if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        document.report((), f"more than {MAX_BYTES} bytes", f"at most {MAX_BYTES} bytes")
+        document.refuse()
+    if not text.isascii() or "\t" in text or "\r" in text or not text.replace("\n", "").isprintable():
+        _refuse_invisible(text, document)
+    try:
+        _Reader(text, document).read()
+    except _StoppedError:
+        document.refuse()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        document.add(Problem(file, *place, "document", error.problem or "something else", "YAML"))
+        document.refuse()
+    except yaml.YAMLError as error:
+        document.report((), shown(str(error)), "YAML")
+        document.refuse()
+    return document
+
+
+def _refuse_invisible(text: str, document: Document) -> None:
+    """Bidirectional overrides, zero-width characters, byte-order marks: the reviewer would read another file than the loader."""
+    for number, line in enumerate(text.split("\n"), 1):
+        seen = line.removesuffix("\r")
+        for column, char in enumerate(seen, 1):
+            if not char.isprintable():
+                document.add(Problem(document.file, number, column, "document", f"the character U+{ord(char):04X}", "printable text and line feeds"))
+                break
+    document.refuse()
