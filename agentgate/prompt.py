@@ -23,22 +23,27 @@ Voice = Literal["said", "denied"]
 # --- voices --------------------------------------------------------------------------------------------------------------
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _FORWARDED = re.compile(
-    r"(?im)^\s*(?:-{2,}\s*(?:original|forwarded) message|begin forwarded message|from:\s.+\n\s*(?:sent|date|to|subject):)"
+    r"(?im)^[ \t]*(?:-{2,9}[ \t]*(?:original|forwarded) message|begin forwarded message|from:[ \t].+\n[ \t]*(?:sent|date|to|subject):)"
 )
 _PASTED = re.compile(
     r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify)\b[^.\n:]{0,60}\b(?:this|following|below|text|message|email|e-mail|note)\b[^.\n:]{0,30}:"
 )
-_QUOTED_LINE = re.compile(r"(?m)^\s*>.*$")
+_QUOTED_LINE = re.compile(r"(?m)^[ \t]*>.*$")
 _QUOTE = re.compile(r"\"([^\"\n]{1,2000})\"|“([^”]{1,2000})”|«([^»]{1,2000})»|(?<!\w)'([^'\n]{1,2000})'(?!\w)|(?<!\w)‘([^’]{1,2000})’(?!\w)")
-_CLAUSE = re.compile(r"(?<=[.!?;])\s+|\n+|,?\s+\b(?:but|instead|rather|then|however)\b\s*|,\s+(?=(?:and|just|only|please)\b)", re.IGNORECASE)
+_CLAUSE = re.compile(r"(?<=[.!?;])\s|\n|,?(?<!\s)\s{1,8}\b(?:but|instead|rather|then|however)\b|,\s{1,8}(?=(?:and|just|only|please)\b)", re.IGNORECASE)
 _NEGATION = re.compile(
     r"(?i)\b(?:do not|don['’]?t|does not|doesn['’]?t|did not|didn['’]?t|must not|mustn['’]?t|should not|shouldn['’]?t|shall not|cannot|can['’]?t"
     r"|will not|won['’]?t|would not|wouldn['’]?t|need not|needn['’]?t|never|not to|not|no longer|without|instead of|rather than|except|stop|cancel that|abort|forget|hold off|refrain from|avoid|no)\b"
 )
 
 
-def _blank(text: str, start: int, end: int) -> str:
-    return text[:start] + " " * (end - start) + text[end:]
+def _blank(found: re.Match[str]) -> str:
+    return " " * len(found.group())
+
+
+def _blank_quotation(found: re.Match[str]) -> str:
+    inner = next(group for group in found.groups() if group is not None)
+    return _blank(found) if len(inner.split()) > 6 or re.search(r"[!?;:]\s|\.\s", inner) else found.group()
 
 
 def own_words(turn: str) -> str:
@@ -51,15 +56,10 @@ def own_words(turn: str) -> str:
     for opening in (_FORWARDED, _PASTED):
         found = opening.search(text)
         if found:
-            text = _blank(text, found.start() if opening is _FORWARDED else found.end(), len(text))
-    for pattern in (_FENCE, _QUOTED_LINE):
-        for found in pattern.finditer(text):
-            text = _blank(text, found.start(), found.end())
-    for found in _QUOTE.finditer(text):
-        inner = next(group for group in found.groups() if group is not None)
-        if len(inner.split()) > 6 or re.search(r"[!?;:]\s|\.\s", inner):
-            text = _blank(text, found.start(), found.end())
-    return text
+            start = found.start() if opening is _FORWARDED else found.end()
+            text = text[:start] + " " * (len(text) - start)
+    text = _QUOTED_LINE.sub(_blank, _FENCE.sub(_blank, text))
+    return _QUOTE.sub(_blank_quotation, text)
 
 
 def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
@@ -192,7 +192,7 @@ def entities(text: str, today: date) -> Iterator[Entity]:
 # What looks like an address, a link or an account number to a person or a mail program, however it is glued to its
 # neighbours. Strict entities decide what grounds a value; this decides what needs grounding.
 _LOOSE = re.compile(
-    r"(?P<email>[^\s<>()\[\]{},;:\"'@]*@[^\s<>()\[\]{},;\"'@]+)"
+    r"(?P<email>[^\s<>()\[\]{},;:\"'@]{0,64}@[^\s<>()\[\]{},;\"'@]{1,255})"
     r"|(?P<url>(?i:[a-z][a-z0-9+.-]{0,30}:/{1,2}|\bwww\.)[^\s<>\"']+)"
     r"|(?P<iban>(?i:[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]){10,30}))"
     r"|(?P<phone>(?:\+|\b00)[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14})"

@@ -1,0 +1,97 @@
+"""Normal forms: what is not in normal form is refused, and equal values have equal keys."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentgate.entities import TOKENISED, TYPES, normal, number
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("money", "1_000"),
+        ("money", "①0"),
+        ("money", "1e3"),
+        ("money", "+5"),
+        ("money", "05"),
+        ("money", ".5"),
+        ("money", "5."),
+        ("money", "1,000"),
+        ("money", True),
+        ("money", float("nan")),
+        ("money", float("inf")),
+        ("money", 1234567890123456),
+        ("money", None),
+        ("money", [1]),
+        ("integer", 1.5),
+        ("email", "Bob@acme.example"),
+        ("email", "bob@acme"),
+        ("email", "bob@acme.example "),
+        ("email", "bob@аcme.example"),
+        ("iban", "GB29 NWBK 6016 1331 9268 19"),
+        ("iban", "gb29nwbk60161331926819"),
+        ("url", "https://bob@evil.example/"),
+        ("url", "https://Evil.example/"),
+        ("url", "javascript:alert(1)"),
+        ("url", "https://evil.example\\@acme.example/"),
+        ("path", "../etc/passwd"),
+        ("path", "a/./b"),
+        ("path", "a//b"),
+        ("path", "a\x00b"),
+        ("date", "2024-5-1"),
+        ("date", "2024-02-30"),
+        ("time", "25:00"),
+        ("text", "a\x1b[31m"),
+        ("text", "a\u202eb"),
+        ("text", "a\u200bb"),
+        ("text", "e\u0301"),
+        ("text", 5),
+        ("boolean", 1),
+        ("id", True),
+        ("id", -1),
+        ("id", "a b"),
+        ("id", ""),
+        ("phone", "0170 123"),
+    ],
+)
+def test_a_value_out_of_normal_form_is_refused(kind: str, value: object) -> None:
+    assert normal(kind, value) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "key"),
+    [
+        ("money", "39.99", Decimal("39.99")),
+        ("money", 39.99, Decimal("39.99")),
+        ("money", 50, Decimal(50)),
+        ("integer", 7.0, Decimal(7)),
+        ("id", 7, "7"),
+        ("email", "bob@acme.example", "bob@acme.example"),
+        ("datetime", "2024-05-15 10:00", "2024-05-15T10:00:00"),
+        ("path", "/a/b.txt", "/a/b.txt"),
+        ("text", "häß\n", "häß\n"),
+        ("boolean", False, False),
+    ],
+)
+def test_a_value_in_normal_form_has_its_key(kind: str, value: object, key: object) -> None:
+    assert normal(kind, value) == key
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**10), max_value=10**10, places=4))
+def test_text_and_json_number_of_one_amount_have_one_key(amount: Decimal) -> None:
+    assert number(format(amount, "f")) == amount
+    assert number(float(amount)) in {amount, None}
+
+
+@given(st.sampled_from(sorted(TYPES)), st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers()), st.dictionaries(st.text(), st.integers())))
+def test_no_value_raises(kind: str, value: object) -> None:
+    normal(kind, value)
+
+
+def test_free_text_is_never_a_prompt_origin() -> None:
+    assert "text" not in TOKENISED
