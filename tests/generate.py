@@ -1,0 +1,259 @@
+"""Random workflows, runs and calls, most of them close to the line between allowed and refused.
+
+A scenario is built to be allowed (arguments are taken from places the rules permit), then up to three single changes are
+made to it. All pools are small, so that values collide: order A's id beside order B's payee is common. Values are built
+from the dataclasses directly; the loader has tests of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from agentgate.canonical import canonical, parse
+from agentgate.entities import number
+from agentgate.prompt import Prompt
+from agentgate.request import Agent, Boundary, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User
+from agentgate.workflow import (
+    Rule,
+    Tool,
+    Workflow,
+)
+from tests.generate_changes import CHANGES, Asked
+from tests.generate_values import (
+    AMOUNTS,
+    CURRENCIES,
+    CUSTOMERS,
+    EMAILS,
+    NOW,
+    ORDERS,
+    PATHS,
+    READS,
+    SCOPES,
+    put,
+    values_of,
+)
+from tests.generate_workflows import Workflows
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question for both evaluators."""
+
+    workflow: Workflow
+    run: RunState
+    call: Call
+    around: Surroundings
+
+
+@cache
+def prompt_of(text: str) -> Prompt:
+    return Prompt.of((text,), NOW.date())
+
+
+class Generator(Workflows):
+    """A stream of cases from one seed."""
+
+    def cases(self, count: int, per_workflow: int = 8) -> Any:
+        """`count` cases; a workflow is used for several before the next is made."""
+        made = 0
+        while made < count:
+            workflow = self.workflow()
+            for _ in range(min(per_workflow, count - made)):
+                yield self.case(workflow)
+                made += 1
+
+    # --- runs ----------------------------------------------------------------------------------------------------------
+    def row(self) -> dict[str, Any]:
+        rng = self.rng
+        everything = {
+            "order_id": rng.choice(ORDERS),
+            "total": rng.choice(AMOUNTS),
+            "currency": rng.choice(CURRENCIES),
+            "customer": rng.choice(CUSTOMERS),
+            "email": rng.choice(EMAILS),
+            "scope": rng.choice(SCOPES),
+            "path": rng.choice(PATHS),
+            "limit": rng.choice(AMOUNTS),
+            "comment": rng.choice(CUSTOMERS),
+        }
+        if self.maybe(0.1):
+            everything.pop(rng.choice(sorted(everything)))
+        if self.maybe(0.05):
+            everything[rng.choice(sorted(everything))] = rng.choice((None, True, "  ", ["x"], 1e300, "Bob@Acme.example"))
+        return everything
+
+    def earlier(self, workflow: Workflow) -> tuple[EarlierCall, ...]:
+        rng = self.rng
+        calls = []
+        wanted = [step.require for step in workflow.tools["pay"].sequence]
+        for rule in workflow.tools["pay"].args.values():
+            wanted += [source.tool for source in rule.sources if source.tool]
+            wanted += [rule.at_most.tool] if rule.at_most is not None else []
+        tools = [tool for tool in sorted(set(wanted)) if self.maybe(0.9)]
+        tools += ["orders.get"] if tools and self.maybe(0.4) else []
+        tools += rng.choices(("orders.get", "orders.get", "users.find", "pay", "gone"), k=rng.choice((0, 0, 1, 1, 2)))
+        for index, tool in enumerate(tools):
+            args: dict[str, Any] = {"query": "x"}
+            if tool == "orders.get":
+                args = {"order_id": rng.choice(ORDERS)}
+                if self.maybe(0.4):
+                    args["customers"] = rng.sample(CUSTOMERS, rng.randint(1, 3))
+                if self.maybe(0.7):
+                    args["top"] = rng.choice(AMOUNTS)
+                    args["top_currency"] = rng.choice(CURRENCIES)
+            rows = tuple(self.row() for _ in range(rng.choice((0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3))))
+            at = NOW.timestamp() - rng.choice((1, 1, 1, 10, 299, 300, 301, 899, 900, 901, 5000))
+            calls.append(EarlierCall(f"call_{index}", tool, args, rows, self.maybe(0.85), at))
+        return tuple(calls)
+
+    def prompt(self) -> str:
+        rng = self.rng
+        parts = ["Please refund"]
+        if self.maybe(0.85):
+            parts.append(f"order {rng.choice(ORDERS)}")
+        if self.maybe(0.5):
+            parts.append(f"with {rng.choice(('€20.00', '20', '39.99 EUR', '£100.00', '100.01', '500 EUR'))}")
+        if self.maybe(0.6):
+            parts.append(f"and tell {rng.choice(EMAILS)}")
+        if self.maybe(0.4):
+            parts.append(f"from {rng.choice(PATHS)}")
+        if self.maybe(0.4):
+            parts.append(f"for {rng.choice(CUSTOMERS)}")
+        if self.maybe(0.1):
+            parts.append("see https://acme.example/terms or call +4915112345678")
+        return " ".join(parts)
+
+    def header(self, workflow: Workflow) -> Header:
+        rule, who = workflow.agent, Agent("agent-1")
+        facts: dict[str, Any] = {}
+        if not rule.in_process:
+            facts["identity"] = "proven"
+            if rule.spiffe:
+                facts["spiffe"] = rule.spiffe[0]
+            if rule.oidc_issuer:
+                facts.update(
+                    issuer=rule.oidc_issuer, claims={"repository": "acme/app", "ref": self.rng.choice(("main", "release")), "more": "x"}
+                )
+        if rule.image_signed_by or rule.attested_within is not None:
+            facts["posture"] = Posture("release@acme", NOW - timedelta(seconds=self.rng.choice((0, 60, 600))))
+        if rule.cluster or rule.namespace or rule.node_pool or rule.same_key_as_last_token:
+            facts["boundary"] = Boundary("c1", "prod", "pool-1", "thumb")
+        if workflow.via is not None and self.maybe(0.7):
+            facts["via"] = tuple(self.rng.choices(workflow.via.brokers, k=self.rng.randint(0, workflow.via.max_hops)))
+        put(who, **facts)
+        user = None
+        if workflow.for_user is not None:
+            tenant = "acme" if workflow.for_user.same_tenant or self.maybe(0.5) else "other"
+            user = User("lee", tenant=tenant, groups=(*workflow.for_user.groups[:1], "staff"))
+            if not rule.in_process or self.maybe(0.3):
+                put(user, identity="proven")
+        return Header(
+            "run-1", "acme", user, who, workflow.id, workflow.version, workflow.digest, NOW.timestamp() - 60, NOW.timestamp() + 3600
+        )
+
+    def around(self) -> Surroundings:
+        minutes = self.rng.choice((0, 0, 0, 0, -1, 1, -630, 810)) if self.maybe(0.3) else 0
+        return Surroundings(
+            NOW + timedelta(minutes=minutes), "prod", self.rng.choice(("pseudonymous", "public")), "partner", frozenset({"vault", "aws"})
+        )
+
+    # --- calls ---------------------------------------------------------------------------------------------------------
+    def value(self, rule: Rule, base: dict[str, tuple[EarlierCall, dict[str, Any]]], prompt: str) -> Any:
+        """A value from one of the rule's own origins where there is one, else from the pool."""
+        pool = [v for v in values_of(rule.name) if self.fits(rule, v)] or list(values_of(rule.name))
+        found: list[Any] = []
+        for source in rule.sources:
+            if source.kind == "model":
+                found += pool
+            elif source.kind == "prompt":
+                found += [v for v in pool if str(v) in prompt]
+            elif source.tool in base:
+                earlier, row = base[source.tool]
+                got = (row if source.kind == "fact" else earlier.args).get(source.field)
+                found += got if type(got) is list else [got]
+        if rule.at_most is not None and rule.at_most.tool in base and self.maybe(0.7):
+            earlier, row = base[rule.at_most.tool]
+            bound = number((row if rule.at_most.kind == "fact" else earlier.args).get(rule.at_most.field))
+            found = [v for v in found if bound is not None and (number(str(v)) or 0) <= bound] or ["0.01"]
+        found = [v for v in found if v is not None and type(v) is not list and v != 1e300] or pool
+        picked = self.rng.choice(found)
+        if type(picked) is not Decimal:
+            return picked
+        return int(picked) if rule.type == "integer" else str(picked)
+
+    def fits(self, rule: Rule, value: Any) -> bool:
+        if rule.pattern is not None and not rule.pattern.matches(str(value)):
+            return False
+        if rule.glob is not None and not rule.glob.matches(str(value)):
+            return False
+        if rule.one_of is not None and value not in rule.one_of:
+            return False
+        if rule.equals is not None and value != rule.equals[0]:
+            return False
+        return rule.text is None or len(value) <= rule.text
+
+    def base(self, run: RunState) -> dict[str, Any]:
+        """For each read one earlier call and one of its rows: where an honest call takes its values."""
+        base: dict[str, Any] = {}
+        for name in READS:
+            calls = [c for c in run.calls if c.tool == name]
+            if calls:
+                earlier = self.rng.choice(calls)
+                base[name] = (earlier, self.rng.choice(earlier.rows) if earlier.rows else {})
+        return base
+
+    def args(self, tool: Tool, run: RunState, prompt: str) -> dict[str, Any]:
+        base = self.base(run)
+        mixed = self.maybe(0.4)  # order A's id with order B's payee
+        args: dict[str, Any] = {}
+        for name, rule in tool.args.items():
+            if rule.optional and self.maybe(0.3):
+                continue
+            if mixed:
+                base = self.base(run)
+            if name == "currency":
+                rows = [row.get("currency") for _, row in base.values()]
+                args[name] = self.rng.choice([r for r in rows if type(r) is str] or list(CURRENCIES))
+            elif rule.max_items is None:
+                args[name] = self.value(rule, base, prompt)
+            else:
+                if rule.role and rule.one_of is not None:
+                    inside = [v for v in rule.one_of if v in rule.role_scopes]
+                    args[name] = inside if self.maybe(0.3) else [self.rng.choice(inside)]
+                    continue
+                elements = []
+                for _ in range(self.rng.randint(1, rule.max_items)):
+                    if self.maybe(0.6):
+                        base = {n: (c, self.rng.choice(c.rows) if c.rows else r) for n, (c, r) in base.items()}
+                    elements.append(self.value(rule, base, prompt))
+                args[name] = elements
+        return args
+
+    def case(self, workflow: Workflow) -> Case:
+        rng = self.rng
+        text = self.prompt()
+        run = RunState(
+            header=self.header(workflow),
+            turns=(text,),
+            intents={name: Derived("present" if self.maybe(0.85) else rng.choice(("unclear", "absent"))) for name in workflow.intents},
+            prompt=prompt_of(text),
+            calls=self.earlier(workflow),
+            revision="1.1",
+        )
+        name = "pay" if self.maybe(0.9) else "orders.get"
+        tool = workflow.tools[name]
+        if name == "pay":
+            args = self.args(tool, run, text)
+        else:
+            args = {"order_id": rng.choice(ORDERS)}
+            if self.maybe(0.3):
+                args["customers"] = rng.sample(CUSTOMERS, rng.randint(1, 3))
+        asked = Asked(workflow, run, name, args, tool.definition or "", self.around())
+        for _ in range(rng.choice((0, 0, 0, 0, 1, 1, 1, 2))):
+            rng.choice(CHANGES)(rng, asked)
+        data = canonical(asked.args)
+        return Case(workflow, asked.run, Call(asked.tool, "call_9", data, parse(data), asked.definition), asked.around)

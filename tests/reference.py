@@ -1,0 +1,450 @@
+"""A second, slow, obviously right reading of the rules: plain loops over every combination, no caching, no early exit.
+
+It shares only the typed values (`agentgate.entities`), the prompt's tokeniser and the pattern matcher with the engine;
+those have tests of their own. Where the rules leave room, the stricter reading stands here and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from itertools import product
+from typing import Any
+
+from agentgate.decision import Reason
+from agentgate.entities import normal
+from agentgate.prompt import entities
+from agentgate.request import Call, EarlierCall, RunState, Surroundings
+from agentgate.workflow import Fact, Rule, Source, StepUpRule, Tool, Workflow
+from tests.reference_who import conditions, who
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rules say: every reason to refuse; or, when there is none, what follows.
+
+    Attributes:
+        denied: the reasons; when there is one, the rest is empty.
+        holds: ids of the step-up rules that a person must answer.
+        named: every argument came from the prompt.
+        taken: for each limit its line, the amount it takes and the currency.
+    """
+
+    denied: frozenset[Reason]
+    holds: frozenset[str] = frozenset()
+    named: bool = False
+    taken: frozenset[tuple[int, int, str]] = frozenset()
+
+
+# A choice: for every referenced tool one earlier call and one row of it, or nothing.
+Choice = Mapping[str, tuple[EarlierCall | None, Mapping[str, Any] | None]]
+Condition = Callable[[Choice], bool]
+
+
+def same(one: object, other: object) -> bool:
+    """Equal keys of the same kind; nothing is never equal (Python says True == Decimal(1))."""
+    return one is not None and other is not None and type(one) is type(other) and one == other
+
+
+def evaluate(workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> Verdict:
+    """Every reason why this call is refused; else every step-up rule that must be released."""
+    denied = who(workflow, run, around) | conditions(workflow, run, around)
+    tool = workflow.tools.get(call.tool)
+    if tool is None:
+        return Verdict(frozenset(denied | {Reason.TOOL_UNKNOWN}))
+    if tool.definition and call.definition != tool.definition:
+        denied.add(Reason.TOOL_DEFINITION)
+    if tool.upstream is not None and tool.upstream.broker not in around.brokers:
+        denied.add(Reason.UPSTREAM)
+    question = _Question(workflow, run, call, around, tool)
+    denied |= question.forms()
+    denied |= question.values()
+    denied |= question.origins()
+    denied |= question.inner_entities()
+    denied |= question.intents()
+    denied |= question.limits()
+    if not tool.step_ups:
+        denied |= question.forced  # nobody can be asked
+    if denied:
+        return Verdict(frozenset(denied))
+    holds = frozenset(rule.id for rule in tool.step_ups if question.forced or question.fires(rule))
+    return Verdict(frozenset(), holds, question.named(), question.taken())
+
+
+class _Question:
+    """One call against one tool's argument rules. The methods run in order; each returns its reasons to refuse."""
+
+    def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings, tool: Tool) -> None:
+        self.workflow, self.run, self.call, self.around, self.tool = workflow, run, call, around, tool
+        self.forced: set[Reason] = set()  # an unclear intent, an unknown origin: ask a person under all of the tool's step-up rules
+        self.keys: dict[str, list[Any]] = {}  # arguments in good form -> the keys of their elements
+
+    # --- form and value ------------------------------------------------------------------------------------------------
+    def forms(self) -> set[Reason]:
+        denied = set()
+        for name in self.call.args:
+            if name not in self.tool.args:
+                denied.add(Reason.ARGUMENT_UNKNOWN)
+        for name, rule in self.tool.args.items():
+            if name not in self.call.args:
+                if not rule.optional:
+                    denied.add(Reason.ARGUMENT_MISSING)
+                continue
+            value = self.call.args[name]
+            if (type(value) is list) != (rule.max_items is not None):
+                denied.add(Reason.ARGUMENT_FORM)
+                continue
+            elements = value if type(value) is list else [value]
+            keys = [normal(rule.type, element) for element in elements]
+            if not keys or any(key is None for key in keys):
+                denied.add(Reason.ARGUMENT_FORM)
+                continue
+            self.keys[name] = keys
+        return denied
+
+    def values(self) -> set[Reason]:
+        denied = set()
+        for name, keys in self.keys.items():
+            rule = self.tool.args[name]
+            if rule.max_items is not None and len(keys) > rule.max_items:
+                denied.add(Reason.ARGUMENT_VALUE)
+            for key in keys:
+                if not all(_operators(rule, key)):
+                    denied.add(Reason.ARGUMENT_VALUE)
+            if rule.role and not set(keys) < set(rule.role_scopes):
+                denied.add(Reason.ROLE)
+        return denied
+
+    def currency(self, name: str) -> str | None:
+        """The currency beside a money argument; None when there is none (or it is not in good form)."""
+        sibling = self.tool.args[name].currency
+        keys = self.keys.get(sibling, [])
+        return keys[0] if len(keys) == 1 and type(keys[0]) is str and type(self.call.args[sibling]) is str else None
+
+    # --- origins -------------------------------------------------------------------------------------------------------
+    def fact(self, source: Source, earlier: EarlierCall, row: Mapping[str, Any], *, origin: bool) -> tuple[Any, str | None] | None:
+        """The key and currency of a declared fact in one row, or None when it does not count."""
+        tool = self.workflow.tools.get(source.tool)
+        declared = tool.facts.get(source.field) if tool is not None else None
+        if tool is None or declared is None or earlier.tool != source.tool or source.field not in row:
+            return None
+        if declared.named and not earlier.named:
+            return None
+        key = normal(declared.type, row[source.field])
+        if key is None or (declared.pattern is not None and not (type(key) is str and declared.pattern.matches(key))):
+            return None
+        if origin and tool.effect != "read" and not _new_id(declared, key, earlier):
+            return None
+        currency = row.get(declared.currency) if declared.currency else None
+        if declared.currency and type(currency) is not str:
+            return None
+        return key, currency
+
+    def argument(self, source: Source, earlier: EarlierCall) -> list[tuple[Any, str | None]]:
+        """The key of an earlier call's argument with its currency, or nothing. A list is a value of its own: no element's origin."""
+        tool = self.workflow.tools.get(source.tool)
+        declared = tool.args.get(source.field) if tool is not None else None
+        if declared is None or earlier.tool != source.tool or source.field not in earlier.args:
+            return []
+        currency = earlier.args.get(declared.currency) if declared.currency else None
+        if declared.currency and type(currency) is not str:
+            return []
+        return [(normal(declared.type, earlier.args[source.field]), currency)]
+
+    def met(self, name: str, key: Any, source: Source, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
+        """True when `source`, looked up in exactly this call and row, is where this value may come from."""
+        rule = self.tool.args[name]
+        if source.kind == "model":
+            return True
+        if source.kind == "prompt":
+            return self.run.prompt.words(rule.type, key, self.currency(name) or "") is not None
+        if earlier is None:
+            return False
+        if source.kind == "arg":
+            return any(same(key, found) and self.currency(name) == currency for found, currency in self.argument(source, earlier))
+        fact = self.fact(source, earlier, row, origin=True) if row is not None else None
+        return fact is not None and same(key, fact[0]) and self.currency(name) == fact[1]
+
+    def bounded(self, name: str, key: Any, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
+        """True when `at_most`, looked up in exactly this call and row, is not exceeded."""
+        source = self.tool.args[name].at_most
+        if source is None or earlier is None or type(key) is not Decimal:
+            return False
+        if source.kind == "arg":
+            bounds = self.argument(source, earlier)
+        else:
+            fact = self.fact(source, earlier, row, origin=False) if row is not None else None
+            bounds = [fact] if fact is not None else []
+        return any(type(bound) is Decimal and key <= bound and self.currency(name) == currency for bound, currency in bounds)
+
+    def everywhere(self) -> Iterator[tuple[EarlierCall, Mapping[str, Any] | None]]:
+        """Every redeemed call with nothing, and with each of its rows."""
+        for earlier in self.run.calls:
+            yield earlier, None
+            for row in earlier.rows:
+                yield earlier, row
+
+    def from_anywhere(self, name: str, key: Any, sources: tuple[Source, ...]) -> bool:
+        places = [(None, None), *self.everywhere()]
+        return any(self.met(name, key, source, earlier, row) for source in sources for earlier, row in places)
+
+    def explained(self, name: str, choice: Choice) -> bool:
+        """One source explains the whole argument: a scalar in the chosen row, each element of a list in any row of the chosen call."""
+        rule = self.tool.args[name]
+        for source in rule.sources:
+            earlier, row = choice.get(source.tool, (None, None))
+            rows = [row] if rule.max_items is None or earlier is None else [None, *earlier.rows]
+            if all(any(self.met(name, key, source, earlier, one) for one in rows) for key in self.keys[name]):
+                return True
+        return False
+
+    def origins(self) -> set[Reason]:
+        denied: set[Reason] = set()
+        joint: list[tuple[bool, Condition]] = []  # (may be left to a person, condition)
+        for name in self.keys:
+            rule = self.tool.args[name]
+            soft = rule.unknown_origin == "step_up"
+            if rule.sources:
+                if rule.any_call:
+                    if not all(self.from_anywhere(name, key, rule.sources) for key in self.keys[name]):
+                        (self.forced if soft else denied).add(Reason.ARGUMENT_ORIGIN)
+                else:
+                    condition = self._origin(name)
+                    if self._alone(condition):
+                        joint.append((soft, condition))
+                    else:
+                        (self.forced if soft else denied).add(Reason.ARGUMENT_ORIGIN)
+            if rule.at_most is not None:
+                if rule.any_call:
+                    if not any(all(self.bounded(name, key, *place) for key in self.keys[name]) for place in self.everywhere()):
+                        denied.add(Reason.AT_MOST)
+                else:
+                    condition = self._bound(name, rule)
+                    if self._alone(condition):
+                        joint.append((False, condition))
+                    else:
+                        denied.add(Reason.AT_MOST)
+
+        for step in self.tool.sequence:
+            condition = self._required(step.require, step.within)
+            if self._alone(condition):
+                joint.append((False, condition))
+            else:
+                denied.add(Reason.SEQUENCE)
+
+        if not denied & {Reason.ARGUMENT_ORIGIN, Reason.AT_MOST, Reason.SEQUENCE} and not self._together([c for _, c in joint]):
+            if len([c for s, c in joint if s]) > 0 and self._together([c for s, c in joint if not s]):
+                self.forced.add(Reason.ONE_SOURCE)
+            else:
+                denied.add(Reason.ONE_SOURCE)
+        return denied
+
+    def _origin(self, name: str) -> Condition:
+        return lambda choice: self.explained(name, choice)
+
+    def _bound(self, name: str, rule: Rule) -> Condition:
+        bound = rule.at_most
+        assert bound is not None
+        return lambda choice: all(self.bounded(name, key, *choice.get(bound.tool, (None, None))) for key in self.keys[name])
+
+    def _required(self, tool: str, within: int | None) -> Condition:
+        def holds(choice: Choice) -> bool:
+            earlier = choice.get(tool, (None, None))[0]
+            if earlier is None or earlier.tool != tool:
+                return False
+            return within is None or self.around.now.timestamp() - earlier.redeemed_at <= within
+
+        return holds
+
+    def _choices(self) -> Iterator[Choice]:
+        """Every way to pick one call and one row (or none) for each tool that a rule of this tool names."""
+        named = set()
+        for rule in self.tool.args.values():
+            named |= {source.tool for source in rule.sources if source.tool}
+            named |= {rule.at_most.tool} if rule.at_most is not None else set()
+        named |= {step.require for step in self.tool.sequence}
+        tools = sorted(named)
+        options = [[(None, None), *(place for place in self.everywhere() if place[0].tool == tool)] for tool in tools]
+        for picks in product(*options):
+            yield dict(zip(tools, picks, strict=True))
+
+    def _alone(self, condition: Condition) -> bool:
+        return any(condition(choice) for choice in self._choices())
+
+    def _together(self, conditions: list[Condition]) -> bool:
+        return any(all(condition(choice) for condition in conditions) for choice in self._choices())
+
+    # --- free text -----------------------------------------------------------------------------------------------------
+    def inner_entities(self) -> set[Reason]:
+        for name, keys in self.keys.items():
+            allowed = self.tool.args[name].entities
+            if allowed is None:
+                continue
+            for text in keys:
+                for kind, key in _inner(text):
+                    if not self.entity_from(kind, key, allowed):
+                        return {Reason.ENTITY_ORIGIN}
+        return set()
+
+    def entity_from(self, kind: str, key: Any, allowed: tuple[Source, ...]) -> bool:
+        for source in allowed:
+            if source.kind == "model":
+                return True
+            if key is None:
+                continue
+            if source.kind == "prompt" and self.run.prompt.words(kind, key) is not None:
+                return True
+            for earlier, row in self.everywhere():
+                if source.kind == "arg" and any(same(key, found) for found, _ in self.argument(source, earlier)):
+                    return True
+                if source.kind == "fact" and row is not None:
+                    fact = self.fact(source, earlier, row, origin=True)
+                    if fact is not None and same(key, fact[0]):
+                        return True
+        return False
+
+    # --- intents -------------------------------------------------------------------------------------------------------
+    def intents(self) -> set[Reason]:
+        if "any" in self.tool.needs:
+            return set()
+        if "none" in self.tool.needs:
+            return {Reason.INTENT_ABSENT} if self.workflow.intents else set()
+        presence = {}
+        for name in self.tool.needs:
+            derived = self.run.intents.get(name)
+            presence[name] = derived.presence if derived is not None and name in self.workflow.intents else "absent"
+        if "present" in presence.values():
+            return set()
+        unclear = [name for name, found in presence.items() if found == "unclear"]
+        if not unclear:
+            return {Reason.INTENT_ABSENT}
+        if any(self.workflow.intents[name].unclear == "step_up" for name in unclear):
+            self.forced.add(Reason.INTENT_UNCLEAR)
+            return set()
+        return {Reason.INTENT_UNCLEAR}
+
+    # --- limits --------------------------------------------------------------------------------------------------------
+    def limits(self) -> set[Reason]:
+        """A sum that cannot be taken exactly, in units of 10^-4, would slip past its limit."""
+        for limit in self.tool.limits:
+            keys = self.keys.get(limit.argument, [])
+            if limit.argument and (not keys or any(type(key) is not Decimal for key in keys)):
+                return {Reason.LIMIT}
+            units = sum(keys) * 10_000
+            if limit.argument and (units < 0 or units != int(units)):
+                return {Reason.LIMIT}
+        return set()
+
+    def taken(self) -> frozenset[tuple[int, int, str]]:
+        taken = set()
+        for limit in self.tool.limits:
+            if limit.argument:
+                taken.add((limit.line, int(sum(self.keys[limit.argument]) * 10_000), self.currency(limit.argument) or ""))
+            else:
+                taken.add((limit.line, 1, ""))
+        return frozenset(taken)
+
+    def named(self) -> bool:
+        return all(self.met(name, key, Source("prompt"), None, None) for name, keys in self.keys.items() for key in keys)
+
+    # --- step-up -------------------------------------------------------------------------------------------------------
+    def fires(self, step_up: StepUpRule) -> bool:
+        """Every rule of `when` holds; one on an absent argument does not, one on a list holds if it does for an element."""
+        return all(any(self._fires_on(when, key) for key in self.keys.get(when.name, [])) for when in step_up.when)
+
+    def _fires_on(self, when: Rule, key: Any) -> bool:
+        rule = self.tool.args[when.name]
+        holds = list(_operators(when, key))
+        if when.above is not None:
+            holds.append(type(key) is Decimal and key > when.above)
+        if when.not_in is not None:
+            holds.append(not any(same(key, _constant(rule.type, item)) for item in when.not_in))
+        if when.origin is not None:
+            explained = self.from_anywhere(when.name, key, tuple(s for s in rule.sources if s.kind != "model"))
+            found = []
+            for origin in when.origin:
+                if origin == "unknown" or origin.kind == "model":
+                    found.append(not explained)
+                else:
+                    found.append(self.from_anywhere(when.name, key, (origin,)))
+            holds.append(any(found))
+        return all(holds)
+
+
+def _new_id(declared: Fact, key: Any, earlier: EarlierCall) -> bool:
+    """Results of write tools are never origins, except a new id they create: one that was not among what they were given."""
+    given = []
+    for value in earlier.args.values():
+        given += value if type(value) is list else [value]
+    return declared.type == "id" and key not in [str(value) for value in given]
+
+
+def _constant(kind: str, value: Any) -> Any:
+    return value if type(value) is Decimal else normal(kind, value)
+
+
+def _operators(rule: Rule, key: Any) -> Iterator[bool]:
+    """The operators on one value, each yes or no."""
+    if rule.equals is not None:
+        yield same(key, _constant(rule.type, rule.equals[0]))
+    if rule.one_of is not None:
+        yield any(same(key, _constant(rule.type, item)) for item in rule.one_of)
+    if rule.pattern is not None:
+        yield type(key) is str and rule.pattern.matches(key)
+    if rule.glob is not None:
+        yield type(key) is str and rule.glob.matches(key)
+    if rule.text is not None:
+        yield type(key) is str and len(key) <= rule.text
+    if rule.minimum is not None:
+        yield type(key) is Decimal and key >= rule.minimum
+    if rule.maximum is not None:
+        yield type(key) is Decimal and key <= rule.maximum
+
+
+_QUOTES = "<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb"
+_SOME_DAY = date(2027, 1, 1)  # dates in a text do not matter here
+_LOCAL = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-"
+_SCHEME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-"
+_HOST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-"
+
+
+def _inner(text: str) -> Iterator[tuple[str, Any]]:
+    """Every email, link, IBAN and phone number in a text the model wrote; the key is None where it is one in no normal form.
+
+    Wider than the prompt's tokeniser on purpose: there, what is not a clean entity names nothing; here, it must not pass.
+    """
+    taken: set[int] = set()
+    for at in range(len(text)):
+        if text.startswith("://", at) and at not in taken:
+            start, end = at, at
+            while start > 0 and text[start - 1] in _SCHEME:
+                start -= 1
+            while end < len(text) and not text[end].isspace() and text[end] not in _QUOTES:
+                end += 1
+            taken |= set(range(start, end))
+            scheme, _, rest = text[start:end].rstrip(".,;:!?)]}>*").partition("://")
+            host, slash, path = rest.partition("/")
+            yield "url", normal("url", f"{scheme.lower()}://{host.lower()}{slash}{path}")
+    for at, char in enumerate(text):
+        if char != "@" or at in taken:
+            continue
+        start, end = at, at + 1
+        while start > 0 and text[start - 1] in _LOCAL:
+            start -= 1
+        while end < len(text) and text[end] in _HOST:
+            end += 1
+        local, host = text[start:at].lstrip("._%+-"), text[at + 1 : end].rstrip(".-")
+        if local and "." in host:
+            yield "email", normal("email", f"{local}@{host}".lower())
+    for entity in entities(text, _SOME_DAY):
+        if entity.type in {"iban", "phone"}:
+            yield entity.type, entity.key
+    for word in text.lower().split():
+        if word.startswith("www."):
+            yield "url", None
+        if word.isalnum() and 14 <= len(word) <= 34 and word[:2].isalpha() and word[2:4].isdigit() and word.upper() not in text:
+            yield "iban", None
+        if word.isdigit() and len(word) >= 9 and word.startswith("00"):
+            yield "phone", None

@@ -1,0 +1,145 @@
+"""The engine and the reference answer alike, for calls close to every line; and every check of the engine is needed for that."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import pytest
+
+from agentgate.checks import CHECKS, decide
+from agentgate.decision import Deny, Reason
+from agentgate.workflow import Rule
+from tests.generate import Case, Generator
+from tests.reference import Verdict, evaluate
+
+SEED = int(os.environ.get("AGENTGATE_SEED", "20270531"))  # another seed asks other questions, the same number of them
+CASES = 100_000
+KEPT = 20_000  # kept to ask the engine again with a check missing
+# What only the gate, the store or a person can answer: never by `decide`.
+LATER = frozenset(
+    {
+        Reason.STEP_UP,
+        Reason.RUN_MISSING,
+        Reason.RUN_EXPIRED,
+        Reason.WORKFLOW_UNKNOWN,
+        Reason.ALREADY_REDEEMED,
+        Reason.OUTCOME_UNKNOWN,
+        Reason.HOLD_REFUSED,
+        Reason.HOLD_EXPIRED,
+        Reason.REVOKED,
+        Reason.INPUT,
+        Reason.STORE,
+        Reason.AUDIT,
+        Reason.DEADLINE,
+    }
+)
+
+
+def engine(case: Case, checks: tuple[Callable[..., None], ...] = CHECKS) -> Verdict:
+    """The engine's answer in the reference's words."""
+    answer = decide(case.workflow, case.run, case.call, case.around, checks)
+    if isinstance(answer, Deny):
+        return Verdict(frozenset(answer.reasons))
+    taken = frozenset((r.limit.line, r.amount, r.currency) for r in answer.reservations)
+    return Verdict(frozenset(), frozenset(hold.rule.id for hold in answer.holds), answer.named, taken)
+
+
+def reference(case: Case) -> Verdict:
+    return evaluate(case.workflow, case.run, case.call, case.around)
+
+
+def shown(rule: Rule) -> str:
+    """Only what the rule says."""
+    plain = Rule(rule.name, rule.line)
+    said = {f.name: getattr(rule, f.name) for f in fields(Rule) if getattr(rule, f.name) != getattr(plain, f.name)}
+    return f"{rule.name}: {said}"
+
+
+def story(number: int, case: Case) -> str:
+    """One disagreement, so that a person can work it out on paper."""
+    workflow, run, header = case.workflow, case.run, case.run.header
+    lines = [f"case {number} of seed {SEED}: {case.call.tool}({dict(case.call.args)}) at {case.around.now}"]
+    lines += [f"  prompt    {run.turns}", f"  intents   { ({n: d.presence for n, d in run.intents.items()}) }"]
+    lines += [f"  who       tenant {header.tenant}, {header.user}, {header.agent}", f"  around    {case.around}"]
+    lines += [f"  rules     tenants {workflow.tenants}, {workflow.agent}, {workflow.for_user}, {workflow.via}, {workflow.conditions}"]
+    tool = workflow.tools.get(case.call.tool)
+    if tool is not None:
+        lines += [f"  {tool.name} ({tool.effect}) needs {tool.needs}, {tool.sequence}"]
+        lines += [f"    {shown(rule)}" for rule in tool.args.values()]
+        lines += [f"    {step.id} when {[shown(rule) for rule in step.when]}" for step in tool.step_ups]
+    lines += [f"  earlier   {call}" for call in run.calls]
+    for other in workflow.tools.values():
+        special = {n: (f.named, f.pattern) for n, f in other.facts.items() if f.named or f.pattern}
+        lines += [f"  {other.name} ({other.effect}) facts named or patterned: {special}"]
+    lines += [f"  engine    {engine(case)}", f"  reference {reference(case)}"]
+    return "\n".join(lines)
+
+
+@dataclass
+class Comparison:
+    """What came of asking both."""
+
+    reached: Counter[str] = field(default_factory=Counter)
+    wrong: list[tuple[int, Case]] = field(default_factory=list)
+    kept: list[tuple[Case, Verdict]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    found = Comparison()
+    for number, case in enumerate(Generator(SEED).cases(CASES)):
+        expected = reference(case)
+        if engine(case) != expected:
+            found.wrong.append((number, case))
+        found.reached["denied" if expected.denied else "held" if expected.holds else "allowed"] += 1
+        found.reached.update(expected.denied)
+        if len(expected.denied) == 1:
+            found.reached.update(f"only {reason}" for reason in expected.denied)
+        if number < KEPT:
+            found.kept.append((case, expected))
+    print(f"seed {SEED}: {CASES} cases, {len(found.wrong)} disagreements, {dict(found.reached.most_common())}")
+    return found
+
+
+def test_the_engine_and_the_reference_agree(comparison: Comparison) -> None:
+    simplest = sorted(comparison.wrong, key=lambda item: len(item[1].call.args) + len(item[1].run.calls))[:5]
+    assert not comparison.wrong, f"{len(comparison.wrong)} disagreements\n\n" + "\n\n".join(story(*item) for item in simplest)
+
+
+def test_allowed_and_held_calls_are_common(comparison: Comparison) -> None:
+    assert comparison.reached["allowed"] >= CASES // 10
+    assert comparison.reached["held"] >= CASES // 10
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - LATER))
+def test_every_reason_is_reached_and_alone(comparison: Comparison, reason: Reason) -> None:
+    assert comparison.reached[reason] >= 20
+    assert comparison.reached[f"only {reason}"] >= 5, "never the only reason: nothing shows that it alone refuses"
+
+
+def test_no_other_reason_comes_from_the_decision(comparison: Comparison) -> None:
+    assert not {reason for reason in LATER if comparison.reached[reason]}
+
+
+@pytest.mark.parametrize("missing", CHECKS, ids=lambda check: str(check.__name__))
+def test_without_any_one_check_they_disagree(comparison: Comparison, missing: Any) -> None:
+    rest = tuple(check for check in CHECKS if check is not missing)
+    noticed = (case for case, expected in comparison.kept if engine(case, rest) != expected)
+    first = next(noticed, None)
+    assert first is not None, f"nothing notices that {missing.__name__} is gone"
+
+
+def test_without_any_one_check_something_refused_is_let_through(comparison: Comparison) -> None:
+    for missing in CHECKS:
+        rest = tuple(check for check in CHECKS if check is not missing)
+        let_through = (case for case, expected in comparison.kept if expected.denied and not engine(case, rest).denied)
+        assert next(let_through, None) is not None, f"{missing.__name__} never refuses alone"
+
+
+def test_the_same_seed_asks_the_same_questions() -> None:
+    one, other = (list(Generator(7).cases(50)) for _ in range(2))
+    assert [(c.call.data, c.run.calls, c.around) for c in one] == [(c.call.data, c.run.calls, c.around) for c in other]
