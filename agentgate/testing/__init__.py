@@ -1,0 +1,35 @@
+"""What a state store must do, as tests that a store's author runs against it.
+
+Subclass `StoreConformance` in a test file and give it a pytest fixture `store`; every test makes a tenant of its own, so one store
+serves all of them::
+
+    class TestMyStore(StoreConformance):
+        @pytest.fixture
+        def store(self):
+            store = MyStore(...)
+            yield store
+            store.close()
+
+An asynchronous store is tested through `Blocking`. What a suite cannot do from outside (kill the server, cut its network) stays
+with the store's own tests: after a lost history, burns must answer `lineage`.
+"""
+
+from __future__ import annotations
+
+from agentgate.testing._book import Blocking
+from agentgate.testing._calls import Calls
+from agentgate.testing._limits import Limits
+
+__all__ = ["Blocking", "StoreConformance"]
+
+
+class StoreConformance(Calls, Limits):
+    """The suite.
+
+    Attributes:
+        racers: how many threads race.
+        tokens: how many tokens each of them tries to burn.
+    """
+
+    racers = 8
+    tokens = 50

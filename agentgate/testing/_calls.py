@@ -1,0 +1,199 @@
+"""The conformance suite's part on runs, mints, burns and revocations."""
+# ruff: noqa: D102, S101 - the name of a test is its sentence, and assert is what it does
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from agentgate.errors import StoreUnavailable
+from agentgate.stores import Store, ops
+from agentgate.testing._book import PATIENCE, WHO, Book
+
+
+class Calls:
+    """Runs, mints, burns, revocations."""
+
+    racers: int
+    tokens: int
+
+    # runs
+
+    def test_a_run_reads_back_as_it_was_written(self, store: Store) -> None:
+        record = Book(store).read()
+        assert (record.header, record.turns, record.closed, record.calls) == (b'{"id":"run_1"}', ("Please refund ORD-10023344",), False, ())
+        assert len(record.lineage) == 40
+
+    def test_a_missing_run_is_none(self, store: Store) -> None:
+        op = ops.read_run("nobody", "run_1")
+        assert ops.parse_read_run(op, store.call(op, time.monotonic() + PATIENCE)) is None
+
+    def test_a_run_is_never_written_over(self, store: Store) -> None:
+        book = Book(store)
+        op = ops.open_run(book.tenant, book.run, b"other", "other", 1000)
+        assert ops.parse_open_run(op, book.send(op)) == "exists"
+        assert book.read().header == b'{"id":"run_1"}'
+
+    def test_a_run_ends_with_its_life(self, store: Store) -> None:
+        book = Book(store)
+        op = ops.open_run(book.tenant, "short", b"{}", "hi", 30)
+        book.send(op)
+        time.sleep(0.1)
+        assert book.mint(replace(book.request(), run="short")).kind == "missing"
+
+    def test_turns_are_kept_in_order_and_raise_the_revision(self, store: Store) -> None:
+        book = Book(store)
+        old = book.read().revision
+        for text in ("no, wait", "yes\r\n$5\r\ndo ✓"):
+            op = ops.add_turn(book.tenant, book.run, text)
+            assert ops.parse_run_change(op, book.send(op)) == "ok"
+        assert book.read().turns[1:] == ("no, wait", "yes\r\n$5\r\ndo ✓")
+        assert book.mint(book.request(revision=old)).kind == "stale"
+
+    def test_a_closed_run_takes_no_turn_and_no_mint(self, store: Store) -> None:
+        book = Book(store)
+        for expected in ("ok", "closed"):
+            op = ops.close_run(book.tenant, book.run)
+            assert ops.parse_run_change(op, book.send(op)) == expected
+        op = ops.add_turn(book.tenant, book.run, "more")
+        assert ops.parse_run_change(op, book.send(op)) == "closed"
+        assert book.read().closed
+        assert book.mint(book.request()).kind == "closed"
+
+    # mint and burn
+
+    def test_a_minted_token_is_burned_once(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        assert book.burn(burning) == ops.BurnReply("ok", b'{"tool":"payments.refund"}')
+        assert book.burn(burning).kind == "used"
+
+    def test_the_revision_rises_with_redemption_and_result_but_not_with_a_mint_or_outcome(self, store: Store) -> None:
+        book = Book(store)
+        seen = [book.read().revision]
+        _, burning = book.minted()
+        seen.append(book.read().revision)
+        book.burn(burning)
+        seen.append(book.read().revision)
+        book.result(1)
+        seen.append(book.read().revision)
+        book.outcome(1, "done")
+        seen.append(book.read().revision)
+        assert seen[0] == seen[1]
+        assert seen[3] == seen[4]
+        assert len({seen[1], seen[2], seen[3]}) == 3
+
+    def test_a_redeemed_call_carries_head_time_facts_and_outcome(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        before = time.time()
+        book.burn(burning)
+        assert (book.result(1, b'[{"order":"A"}]'), book.outcome(1, "done")) == ("ok", "ok")
+        (call,) = book.read().calls
+        assert (call.digest, call.status, call.facts, call.outcome) == (f"{1:064x}", "redeemed", b'[{"order":"A"}]', "done")
+        assert call.redeemed_at is not None
+        assert abs(call.redeemed_at - before) < PATIENCE
+
+    def test_a_token_of_another_lineage_is_refused_and_not_spent(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        assert book.burn(replace(burning, gen="0" * 40)).kind == "lineage"
+        assert book.burn(burning).kind == "ok"
+
+    def test_a_token_with_another_binding_is_refused(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        assert book.burn(replace(burning, binding="f" * 64)).kind == "binding"
+        assert book.burn(burning).kind == "used"
+
+    def test_a_token_that_was_never_minted_is_refused(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        assert book.burn(replace(burning, jti="f" * 32)).kind == "used"
+
+    def test_a_token_is_not_redeemed_for_another_call(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted(1)
+        book.minted(2)
+        assert book.burn(replace(burning, call_digest=f"{2:064x}")).kind == "used"
+        assert {call.status for call in book.read().calls} == {"minted"}
+
+    def test_a_token_dies_with_its_time(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted(ttl_ms=30)
+        time.sleep(0.1)
+        assert book.burn(burning).kind == "used"
+
+    def test_the_same_call_again_replaces_its_unburned_token(self, store: Store) -> None:
+        book = Book(store)
+        _, first = book.minted()
+        _, second = book.minted()
+        assert book.burn(first).kind == "used"
+        assert book.burn(second).kind == "ok"
+
+    def test_the_same_call_after_redemption_is_already_redeemed(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        book.burn(burning)
+        assert book.mint(book.request(read=True)).kind == "already_redeemed"
+
+    def test_a_jti_is_never_minted_twice(self, store: Store) -> None:
+        book = Book(store)
+        request, burning = book.minted(1)
+        try:
+            book.mint(book.request(2, jti=request.jti))
+        except StoreUnavailable:
+            assert [call.digest for call in book.read().calls] == [f"{1:064x}"]
+            assert book.burn(burning).kind == "ok"
+        else:
+            raise AssertionError("a second mint of the same jti was answered")
+
+    def test_tenants_do_not_meet(self, store: Store) -> None:
+        one, other = Book(store), Book(store)
+        _, burning = one.minted()
+        assert other.burn(replace(burning, tenant=other.tenant)).kind == "used"
+        one.revoke("agent", WHO.agent)
+        assert other.mint(other.request()).kind == "ok"
+
+    def test_racing_burns_accept_each_token_once(self, store: Store) -> None:
+        book = Book(store)
+        revision = book.read().revision
+        burnings = [book.minted(call, revision=revision)[1] for call in range(self.tokens)]
+        with ThreadPoolExecutor(self.racers) as pool:
+            rounds = pool.map(lambda shift: [book.burn(b).kind for b in burnings[shift:] + burnings[:shift]], range(self.racers))
+            kinds = Counter(kind for kinds in rounds for kind in kinds)
+        assert kinds == {"ok": self.tokens, "used": self.tokens * (self.racers - 1)}
+
+    # revocations
+
+    def test_each_revocation_stops_mint_and_burn(self, store: Store) -> None:
+        for kind in ("token", "run", "tenant", "agent", "user", "tool", "workflow"):
+            book = Book(store)
+            request, burning = book.minted()
+            names = {"token": request.jti, "run": book.run, "tenant": "*"}
+            book.revoke(kind, names.get(kind) or getattr(WHO, kind))
+            assert book.burn(burning).kind == "revoked", kind
+            assert book.mint(book.request(jti=request.jti)).kind == "revoked", kind
+
+    def test_a_revocation_of_another_subject_stops_nothing(self, store: Store) -> None:
+        book = Book(store)
+        for kind in ("token", "run", "agent", "user", "tool", "workflow"):
+            book.revoke(kind, "another")
+        assert book.burn(book.minted()[1]).kind == "ok"
+
+    def test_a_revocation_by_time_stops_what_was_minted_before(self, store: Store) -> None:
+        book = Book(store)
+        _, early = book.minted(1)
+        time.sleep(0.02)
+        book.revoke("agent", WHO.agent, before_ms=int(time.time() * 1000))
+        time.sleep(0.02)
+        _, late = book.minted(2)
+        assert (book.burn(early).kind, book.burn(late).kind) == ("revoked", "ok")
+
+    def test_a_revocation_only_grows(self, store: Store) -> None:
+        book = Book(store)
+        book.revoke("user", WHO.user)
+        book.revoke("user", WHO.user, before_ms=1)
+        assert book.mint(book.request()).kind == "revoked"

@@ -1,0 +1,240 @@
+"""The conformance suite's part on limits, releases, holds and what is recorded after a burn."""
+# ruff: noqa: D102, S101 - the name of a test is its sentence, and assert is what it does
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from agentgate.errors import StoreUnavailable
+from agentgate.stores import Store, ops
+from agentgate.testing._book import Book
+
+
+def _count(maximum: int, every_ms: int = 0, key: str = "count") -> tuple[ops.LimitTake, ...]:
+    return (ops.LimitTake(key, 1, maximum, every_ms),)
+
+
+class Limits:
+    """Limits, releases, holds, results, outcomes, deadlines."""
+
+    racers: int
+
+    # limits
+
+    def test_a_count_stops_at_its_maximum(self, store: Store) -> None:
+        book = Book(store)
+        for call in (1, 2):
+            book.minted(call, limits=_count(2))
+        reply = book.mint(book.request(3, limits=_count(2)))
+        assert (reply.kind, reply.detail) == ("limit", "0")
+
+    def test_a_sum_is_exact(self, store: Store) -> None:
+        book = Book(store)
+        most = 2**52 - 1
+        book.minted(1, limits=(ops.LimitTake("sum", most - 1, most),))
+        assert book.mint(book.request(2, limits=(ops.LimitTake("sum", 2, most),))).kind == "limit"
+        book.minted(3, limits=(ops.LimitTake("sum", 1, most),))
+        assert book.mint(book.request(4, limits=(ops.LimitTake("sum", 1, most),))).kind == "limit"
+
+    def test_a_mint_over_one_limit_takes_nothing_from_the_others(self, store: Store) -> None:
+        book = Book(store)
+        book.minted(1, limits=_count(1, key="narrow"))
+        reply = book.mint(book.request(2, limits=_count(1, key="wide") + _count(1, key="narrow")))
+        assert (reply.kind, reply.detail) == ("limit", "1")
+        book.minted(3, limits=_count(1, key="wide"))
+
+    def test_a_refused_mint_leaves_the_earlier_token_alone(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted(1)
+        assert book.mint(book.request(1, limits=(ops.LimitTake("none", 1, 0),))).kind == "limit"
+        assert book.burn(burning).kind == "ok"
+
+    def test_the_same_call_counts_once(self, store: Store) -> None:
+        book = Book(store)
+        for _ in range(3):
+            book.minted(1, limits=_count(1))
+        assert book.mint(book.request(2, limits=_count(1))).kind == "limit"
+
+    def test_a_window_slides(self, store: Store) -> None:
+        book = Book(store)
+        book.burn(book.minted(1, limits=_count(2, 300))[1])
+        time.sleep(0.2)
+        book.burn(book.minted(2, limits=_count(2, 300))[1])
+        assert book.mint(book.request(3, limits=_count(2, 300))).kind == "limit"
+        time.sleep(0.15)
+        book.minted(3, limits=_count(2, 300))
+        assert book.mint(book.request(4, limits=_count(2, 300))).kind == "limit"
+
+    def test_an_expired_unburned_reservation_is_given_back(self, store: Store) -> None:
+        for every in (0, 60_000):
+            book = Book(store)
+            book.minted(1, limits=_count(1, every), ttl_ms=30)
+            time.sleep(0.1)
+            book.minted(2, limits=_count(1, every))
+
+    def test_a_live_reservation_is_not_given_back(self, store: Store) -> None:
+        book = Book(store)
+        book.minted(1, limits=_count(1))
+        assert book.mint(book.request(2, limits=_count(1))).kind == "limit"
+
+    def test_a_burned_reservation_is_never_given_back(self, store: Store) -> None:
+        for every in (0, 60_000):
+            book = Book(store)
+            book.burn(book.minted(1, limits=_count(1, every), ttl_ms=60)[1])
+            book.outcome(1, "failed")
+            time.sleep(0.15)
+            for call in (2, 3):
+                assert book.mint(book.request(call, limits=_count(1, every))).kind == "limit"
+
+    def test_a_reservation_given_back_is_taken_anew_by_its_call(self, store: Store) -> None:
+        book = Book(store)
+        book.minted(1, limits=_count(1), ttl_ms=30)
+        time.sleep(0.1)
+        book.minted(2, limits=_count(1))
+        assert book.mint(book.request(1, limits=_count(1))).kind == "limit"
+
+    def test_a_limit_spans_the_runs_of_a_tenant(self, store: Store) -> None:
+        book = Book(store)
+        other = Book(store, book.tenant, "run_2")
+        book.minted(1, limits=_count(1), ttl_ms=30)
+        assert other.mint(other.request(2, limits=_count(1))).kind == "limit"
+        time.sleep(0.1)
+        other.minted(2, limits=_count(1))
+
+    def test_racing_mints_never_pass_a_limit(self, store: Store) -> None:
+        book = Book(store)
+        requests = [book.request(call, limits=_count(5)) for call in range(20)]
+        with ThreadPoolExecutor(self.racers) as pool:
+            kinds = Counter(reply.kind for reply in pool.map(book.mint, requests))
+        assert kinds == {"ok": 5, "limit": 15}
+
+    # releases
+
+    def test_a_call_without_its_release_is_refused_with_the_state(self, store: Store) -> None:
+        book = Book(store)
+        take = ops.HoldTake("hold_1", "1")
+        assert book.mint(book.request(hold=take)).detail == "missing"
+        revision = book.hold().revision
+        assert book.mint(book.request(hold=take)).detail == "waiting"
+        book.answer(revision, "refused")
+        reply = book.mint(book.request(hold=take))
+        assert (reply.kind, reply.detail) == ("hold", "refused")
+
+    def test_a_release_is_consumed_by_one_call_which_may_come_again(self, store: Store) -> None:
+        book = Book(store)
+        take = book.released()
+        for _ in range(2):
+            book.minted(1, hold=take)
+        record = book.hold()
+        assert (record.state, record.call) == ("consumed", f"{1:064x}")
+        assert book.mint(book.request(2, hold=take)).detail == "consumed"
+
+    def test_a_release_read_at_another_revision_is_stale(self, store: Store) -> None:
+        book = Book(store)
+        take = book.released()
+        book.answer(take.revision, "released")
+        assert book.mint(book.request(hold=take)).detail == "stale"
+
+    def test_a_mint_refused_by_a_limit_leaves_the_release(self, store: Store) -> None:
+        book = Book(store)
+        take = book.released()
+        assert book.mint(book.request(1, hold=take, limits=_count(0))).kind == "limit"
+        assert book.hold().state == "released"
+
+    def test_sixty_four_racers_consume_a_release_once(self, store: Store) -> None:
+        book = Book(store)
+        take = book.released()
+        requests = [book.request(call, hold=take) for call in range(64)]
+        with ThreadPoolExecutor(64) as pool:
+            kinds = Counter(reply.kind for reply in pool.map(book.mint, requests))
+        assert kinds == {"ok": 1, "hold": 63}
+
+    def test_the_accounts_last_key_must_be_the_same(self, store: Store) -> None:
+        book = Book(store)
+        book.minted(1, same_key=("svc-1", "thumb-a"))
+        book.minted(2, same_key=("svc-1", "thumb-a"))
+        assert book.mint(book.request(3, same_key=("svc-1", "thumb-b"))).kind == "key_changed"
+        book.minted(4, same_key=("svc-2", "thumb-b"))
+
+    # holds
+
+    def test_an_opened_hold_is_left_as_it_is(self, store: Store) -> None:
+        book = Book(store)
+        first = book.hold()
+        assert (first.state, first.body, first.call) == ("waiting", b"{}", "")
+        book.answer(first.revision, "waiting")
+        assert book.hold().body == b'{"by":"ana"}'
+
+    def test_an_answer_to_an_old_revision_is_stale(self, store: Store) -> None:
+        book = Book(store)
+        revision = book.hold().revision
+        assert [book.answer(revision, "waiting"), book.answer(revision, "released")] == ["ok", "stale"]
+        assert book.hold().state == "waiting"
+
+    def test_refused_and_consumed_are_final(self, store: Store) -> None:
+        book = Book(store)
+        book.answer(book.hold("a").revision, "refused", "a")
+        assert book.answer(book.hold("a").revision, "released", "a") == "final"
+        book.minted(1, hold=book.released("b"))
+        assert book.answer(book.hold("b").revision, "released", "b") == "final"
+        assert book.answer("1", "released", "c") == "missing"
+
+    def test_holds_are_listed_until_they_expire(self, store: Store) -> None:
+        book = Book(store)
+        book.hold("long")
+        book.send(ops.open_hold(book.tenant, "short", b"{}", 30))
+        time.sleep(0.1)
+        listing = ops.list_holds(book.tenant)
+        assert ops.parse_list_holds(listing, book.send(listing)) == ("long",)
+        reading = ops.read_hold(book.tenant, "short")
+        assert ops.parse_hold(reading, book.send(reading)) is None
+
+    # after the burn
+
+    def test_a_result_is_recorded_once_and_only_for_a_redeemed_call(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        assert book.result(1) == "not_redeemed"
+        book.burn(burning)
+        assert [book.result(1, b"[1]"), book.result(1, b"[2]")] == ["ok", "already_recorded"]
+        assert book.read().calls[0].facts == b"[1]"
+
+    def test_a_failed_call_takes_no_result(self, store: Store) -> None:
+        book = Book(store)
+        book.burn(book.minted()[1])
+        book.outcome(1, "failed")
+        assert book.result(1) == "already_recorded"
+
+    def test_an_outcome_is_recorded_once_and_unknown_may_become_known(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        assert book.outcome(1, "done") == "not_redeemed"
+        book.burn(burning)
+        told: tuple[Literal["unknown", "done", "failed"], ...] = ("unknown", "unknown", "done", "failed")
+        assert [book.outcome(1, outcome) for outcome in told] == ["ok", "already_recorded", "ok", "already_recorded"]
+        assert book.read().calls[0].outcome == "done"
+
+    # the protocol itself
+
+    def test_a_call_after_its_deadline_is_refused(self, store: Store) -> None:
+        book = Book(store)
+        op = ops.mint(book.request())
+        try:
+            store.call(op, time.monotonic() - 0.001)
+        except StoreUnavailable:
+            assert book.read().calls == ()
+        else:
+            raise AssertionError("a late call was answered")
+
+    def test_the_store_passes_its_own_check(self, store: Store) -> None:
+        store.check()
+
+    def test_large_values_come_back_whole(self, store: Store) -> None:
+        book = Book(store)
+        book.burn(book.minted()[1])
+        facts = bytes(range(256)) * 4000
+        assert book.result(1, facts) == "ok"
+        assert book.read().calls[0].facts == facts

@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests: real servers, started once each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import Server, redis_binary, valkey_binary
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real Redis for the whole test run; a test that harms its server starts its own."""
+    server = Server(redis_binary(), tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real Valkey for the whole test run; a test that harms its server starts its own."""
+    server = Server(valkey_binary(), tmp_path_factory.mktemp("valkey"))
+    yield server
+    server.stop()

