@@ -28,15 +28,23 @@ SCALE = 10_000  # sums are kept in units of 10^-4
 class Case:
     """One call under decision, and what the checks found so far. Built by `decide`, seen by the checks, kept by nobody."""
 
-    __slots__ = ("around", "call", "denied", "forced", "rules", "run", "tool", "traced", "values", "workflow")
+    __slots__ = ("around", "call", "denied", "earlier_", "forced", "run", "tool", "traced", "values", "workflow")
 
     def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> None:
         self.workflow, self.run, self.call, self.around = workflow, run, call, around
         self.tool: Tool | None = workflow.tools.get(call.tool)
         self.values: dict[str, Value] = {}
+        self.earlier_: Earlier | None = None
         self.traced: Traced | None = None
         self.denied: list[Failure] = []
         self.forced: list[Failure] = []
+
+    @property
+    def earlier(self) -> Earlier:
+        """The run's redeemed calls, comparable under this workflow's tools."""
+        if self.earlier_ is None:
+            self.earlier_ = Earlier.of_run(self.run, self.workflow.tools)
+        return self.earlier_
 
     def deny(self, reason: Reason, field: str, got: object, expected: str, line: int = 0) -> None:
         """Record one condition that did not hold."""
@@ -214,18 +222,17 @@ def check_arguments(case: Case) -> None:
                 case.deny(Reason.ARGUMENT_MISSING, f"args.{name}", "nothing", "a value", rule.line)
             continue
         raw = args[name]
-        shown = "(masked)" if rule.sensitive else repr(raw)[:200]
         keys = _keys(rule, raw)
         if keys is None:
-            case.deny(Reason.ARGUMENT_FORM, f"args.{name}", shown, f"{rule.type} in normal form" if rule.max_items is None else f"a list of {rule.type}", rule.line)
+            case.deny(Reason.ARGUMENT_FORM, f"args.{name}", Value(rule, (), "", raw).shown, f"{rule.type} in normal form" if rule.max_items is None else f"a list of {rule.type}", rule.line)
             continue
         currency = args.get(rule.currency, "") if rule.currency else ""
-        case.values[name] = Value(rule, keys, currency if type(currency) is str else "", shown)
+        value = case.values[name] = Value(rule, keys, currency if type(currency) is str else "", raw)
         wrong = _violated(rule, keys)
         if wrong:
-            case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", shown, wrong, rule.line)
+            case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", value.shown, wrong, rule.line)
         if rule.role and not set(keys) < rule.role_scopes:
-            case.deny(Reason.ROLE, f"args.{name}", shown, f"a strict subset of role {rule.role}", rule.line)
+            case.deny(Reason.ROLE, f"args.{name}", value.shown, f"a strict subset of role {rule.role}", rule.line)
 
 
 def _keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
@@ -245,7 +252,10 @@ def _keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
 
 
 def _equal(key: Key, allowed: tuple[Any, ...]) -> bool:
-    return any(key == other and isinstance(key, bool) == isinstance(other, bool) for other in allowed)
+    for other in allowed:
+        if key == other and isinstance(key, bool) == isinstance(other, bool):
+            return True
+    return False
 
 
 def _violated(rule: Rule, keys: tuple[Key, ...]) -> str:
@@ -253,20 +263,28 @@ def _violated(rule: Rule, keys: tuple[Key, ...]) -> str:
     if rule.max_items is not None and len(keys) > rule.max_items:
         return f"at most {rule.max_items} elements"
     for key in keys:
-        if rule.equals is not None and not _equal(key, rule.equals):
-            return f"{rule.equals[0]}"
-        if rule.one_of is not None and not _equal(key, rule.one_of):
-            return "one of " + ", ".join(map(str, rule.one_of))
-        if rule.pattern is not None and not (isinstance(key, str) and rule.pattern.matches(key)):
-            return f"all of it to match {rule.pattern.source}"
-        if rule.glob is not None and not (isinstance(key, str) and rule.glob.matches(key)):
-            return f"all of it to match {rule.glob.source}"
-        if rule.text is not None and not (isinstance(key, str) and len(key) <= rule.text):
-            return f"at most {rule.text} characters"
-        if rule.minimum is not None and not (isinstance(key, Decimal) and key >= rule.minimum):
-            return f"at least {rule.minimum}"
-        if rule.maximum is not None and not (isinstance(key, Decimal) and key <= rule.maximum):
-            return f"at most {rule.maximum}"
+        wrong = _violated_by(rule, key)
+        if wrong:
+            return wrong
+    return ""
+
+
+def _violated_by(rule: Rule, key: Key) -> str:
+    """As `_violated`, of one element."""
+    if rule.equals is not None and not _equal(key, rule.equals):
+        return f"{rule.equals[0]}"
+    if rule.one_of is not None and not _equal(key, rule.one_of):
+        return "one of " + ", ".join(map(str, rule.one_of))
+    if rule.pattern is not None and not (isinstance(key, str) and rule.pattern.matches(key)):
+        return f"all of it to match {rule.pattern.source}"
+    if rule.glob is not None and not (isinstance(key, str) and rule.glob.matches(key)):
+        return f"all of it to match {rule.glob.source}"
+    if rule.text is not None and not (isinstance(key, str) and len(key) <= rule.text):
+        return f"at most {rule.text} characters"
+    if rule.minimum is not None and not (isinstance(key, Decimal) and key >= rule.minimum):
+        return f"at least {rule.minimum}"
+    if rule.maximum is not None and not (isinstance(key, Decimal) and key <= rule.maximum):
+        return f"at most {rule.maximum}"
     return ""
 
 
@@ -275,8 +293,7 @@ def check_origins(case: Case) -> None:
     tool = case.tool
     if tool is None:
         return
-    run = case.run
-    case.traced = traced = trace(tool, case.values, run.prompt, Earlier(run.calls, case.workflow.tools, case.around.now.timestamp()), case.workflow.file)
+    case.traced = traced = trace(tool, case.values, case.run.prompt, case.earlier, now=case.around.now.timestamp(), file=case.workflow.file)
     case.denied.extend(traced.failures)
     case.forced.extend(traced.unknown.values())
 
@@ -289,10 +306,9 @@ def check_entities(case: Case) -> None:
         allowed = value.rule.entities
         if allowed is None:
             continue
-        earlier = Earlier(case.run.calls, case.workflow.tools, case.around.now.timestamp())
         for key in value.keys:
             for entity in embedded(str(key), case.around.now.date()):
-                if not in_some_call(entity.type, entity.key, allowed, case.run.prompt, earlier):
+                if not in_some_call(entity.type, entity.key, allowed, case.run.prompt, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)
                     case.deny(Reason.ENTITY_ORIGIN, f"args.{name}", shown, "found in " + " or ".join(map(str, allowed)), value.rule.line)
 
@@ -345,16 +361,14 @@ def _fires(rule: Rule, case: Case) -> Failure | None:
             held.append(not _equal(key, rule.not_in))
         if rule.origin is not None:
             held.append(_has_origin(rule, value, key, case))
-        plain = Rule(rule.name, rule.line, rule.type, rule.equals, rule.one_of, rule.pattern, rule.glob, rule.text, rule.minimum, rule.maximum)
-        if all(held) and not _violated(plain, (key,)):
+        if all(held) and not _violated_by(rule, key):
             return Failure(Reason.STEP_UP, f"args.{rule.name}", value.shown, "a person's yes", f"{case.workflow.file}:{rule.line}")
     return None
 
 
 def _has_origin(rule: Rule, value: Value, key: Key, case: Case) -> bool:
     """True when this element has one of the listed origins. `unknown` and `model`: nothing but the model explains it."""
-    run, origins = case.run, rule.origin or ()
-    earlier = Earlier(run.calls, case.workflow.tools, case.around.now.timestamp())
+    run, origins, earlier = case.run, rule.origin or (), case.earlier
     for origin in origins:
         if origin == "unknown" or origin.kind == "model":
             if not came_from(value, key, value.rule.sources, run.prompt, earlier):
@@ -419,9 +433,7 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
         case.denied.extend(case.forced)
     if case.denied or case.tool is None:
         return Deny(tuple(case.denied)) if case.denied else Deny((Failure(Reason.TOOL_UNKNOWN, "tool", call.tool, "a known tool"),))
-    traced = case.traced
-    named = traced is not None and all(name in traced.prompted for name in case.values)
-    return Eligible(taken, holds, _intent(case.tool, run), named)
+    return Eligible(taken, holds, _intent(case.tool, run), case.traced is not None and case.traced.named)
 
 
 def _intent(tool: Tool, run: RunState) -> str:

@@ -13,49 +13,90 @@ maximal sets matter; and one set per tool must together cover every argument tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentgate.decision import Failure, Reason
 from agentgate.entities import Key, normal
 from agentgate.prompt import Prompt
-from agentgate.request import EarlierCall
+from agentgate.request import EarlierCall, RunState
 from agentgate.workflow import Rule, Source, Tool
 
 Row = Mapping[str, Any]
 _NO_FACTS: tuple[Row, ...] = ({},)
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """An argument in normal form: its rule, the keys of its elements (one for a single value), its currency."""
+class Value(NamedTuple):
+    """An argument in normal form: its rule, the keys of its elements (one for a single value), its currency, and the value as given."""
 
     rule: Rule
     keys: tuple[Key, ...]
     currency: str
-    shown: str
+    raw: Any
+
+    @property
+    def shown(self) -> str:
+        """The value for an operator; a sensitive one is masked."""
+        return "(masked)" if self.rule.sensitive else repr(self.raw)[:200]
 
 
-@dataclass(frozen=True, slots=True)
+Found = tuple[Key, str] | None
+_Place = tuple[int, int, int]
+_MAX_MEMO = 8192
+
+
 class Earlier:
-    """The redeemed calls of a run with the types of what they returned, so that values can be compared."""
+    """The redeemed calls of a run with the types of what they returned, so that values can be compared.
 
-    calls: tuple[EarlierCall, ...]
-    tools: Mapping[str, Tool]
-    now: float
+    What a place says is read once and remembered: the calls of a `RunState` and the tools of a workflow never change. An entry
+    holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
+    """
 
-    def of(self, tool: str) -> Iterator[EarlierCall]:
+    __slots__ = ("_by_tool", "_keys", "_origins", "calls", "tools")
+
+    def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool]) -> None:
+        self.calls, self.tools = calls, tools
+        self._by_tool: dict[str, list[EarlierCall]] = {}
+        for call in calls:
+            self._by_tool.setdefault(call.tool, []).append(call)
+        self._keys: dict[_Place, tuple[Source, Found]] = {}
+        self._origins: dict[_Place, tuple[Source, Found]] = {}
+
+    @classmethod
+    def of_run(cls, run: RunState, tools: Mapping[str, Tool]) -> Earlier:
+        """The earlier calls of a run under these tools, made once for a state of a run."""
+        kept = run.memo.get("earlier")
+        if type(kept) is cls and kept.tools is tools and kept.calls is run.calls:
+            return kept
+        made = run.memo["earlier"] = cls(run.calls, tools)
+        return made
+
+    def of(self, tool: str) -> Collection[EarlierCall]:
         """The redeemed calls of one tool, oldest first."""
-        return (call for call in self.calls if call.tool == tool)
+        return self._by_tool.get(tool, ())
 
-    def key(self, call: EarlierCall, row: Row, source: Source) -> tuple[Key, str] | None:
+    def key(self, call: EarlierCall, row: Row, source: Source) -> Found:
         """The comparison key and currency of what `source` names in this call and row; None if it does not count.
 
         A money value without its declared currency does not count: 100 of something is no bound for 100 EUR.
         """
+        place = (id(call), id(row), id(source))
+        known = self._keys.get(place)
+        if known is None:
+            known = _remember(self._keys, place, source, self._read(call, row, source))
+        return known[1]
+
+    def origin(self, call: EarlierCall, row: Row, source: Source) -> Found:
+        """As `key`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
+        place = (id(call), id(row), id(source))
+        known = self._origins.get(place)
+        if known is None:
+            known = _remember(self._origins, place, source, self._origin(call, source, self.key(call, row, source)))
+        return known[1]
+
+    def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
         if source.kind == "arg":
             rule = self.tools[source.tool].args[source.field]
             raw, kind, currency = call.args.get(source.field), rule.type, call.args.get(rule.currency) if rule.currency else ""
@@ -69,15 +110,20 @@ class Earlier:
         found = normal(kind, raw)
         return None if found is None or type(currency) is not str else (found, currency)
 
-    def origin(self, call: EarlierCall, row: Row, source: Source) -> tuple[Key, str] | None:
-        """As `key`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
-        found = self.key(call, row, source)
+    def _origin(self, call: EarlierCall, source: Source, found: Found) -> Found:
         if found is None or source.kind == "arg" or self.tools[source.tool].effect == "read":
             return found
         if self.tools[source.tool].facts[source.field].type != "id":
             return None
         given = (item for value in call.args.values() for item in (value if type(value) is list else (value,)))
         return None if any(str(item) == found[0] for item in given) else found
+
+
+def _remember(memo: dict[_Place, tuple[Source, Found]], place: _Place, source: Source, found: Found) -> tuple[Source, Found]:
+    if len(memo) >= _MAX_MEMO:
+        memo.clear()
+    entry = memo[place] = (source, found)
+    return entry
 
 
 def _same(value: Value, key: Key, found: tuple[Key, str] | None) -> bool:
@@ -96,30 +142,54 @@ def _within(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool
     found = earlier.key(call, row, bound) if bound is not None else None
     if found is None or not isinstance(found[0], Decimal):
         return False
-    return found[1] == value.currency and all(isinstance(key, Decimal) and key <= found[0] for key in value.keys)
+    if found[1] != value.currency:
+        return False
+    for key in value.keys:
+        if not (isinstance(key, Decimal) and key <= found[0]):
+            return False
+    return True
+
+
+def _within_some_call(value: Value, bound: Source, earlier: Earlier) -> bool:
+    for call in earlier.of(bound.tool):
+        for row in call.rows or _NO_FACTS:
+            if _within(value, call, row, earlier):
+                return True
+    return False
+
+
+def _from_some_call(value: Value, sources: list[Source], earlier: Earlier) -> bool:
+    for source in sources:
+        for call in earlier.of(source.tool):
+            for row in call.rows or _NO_FACTS:
+                if _from_call(value, source, call, row, earlier):
+                    return True
+    return False
 
 
 def from_prompt(value: Value, prompt: Prompt) -> bool:
     """True when every element of the value is one whole entity of the user's own words."""
-    return all(prompt.words(value.rule.type, key, value.currency) is not None for key in value.keys)
+    for key in value.keys:
+        if prompt.words(value.rule.type, key, value.currency) is None:
+            return False
+    return True
 
 
-@dataclass(frozen=True, slots=True)
-class Traced:
+class Traced(NamedTuple):
     """What tracing found.
 
     Attributes:
         failures: conditions no origin can meet, one each.
         unknown: names of arguments whose origin does not hold and whose rule says ``unknown_origin: step_up``, with why.
-        prompted: names of arguments whose value is in the prompt (whether or not the rule asks).
+        named: every argument's value is in the prompt (whether or not its rule asks).
     """
 
     failures: tuple[Failure, ...]
     unknown: Mapping[str, Failure]
-    prompted: frozenset[str]
+    named: bool
 
 
-def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earlier, file: str) -> Traced:
+def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earlier, *, now: float, file: str) -> Traced:
     """Find whether the origins, bounds and required calls of one call can all hold together.
 
     Args:
@@ -127,27 +197,41 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         values: the arguments that are present and in normal form.
         prompt: entities of the user's turns.
         earlier: the run's redeemed calls.
+        now: decision time in POSIX seconds.
         file: workflow file, for ``file:line`` in failures.
     """
     failures: list[Failure] = []
     unknown: dict[str, Failure] = {}
-    prompted = frozenset(name for name, value in values.items() if from_prompt(value, prompt))
-    pending: dict[str, tuple[Source, ...]] = {}
+    prompted: dict[str, bool] = {}  # asked only where it matters
+
+    def in_prompt(name: str) -> bool:
+        known = prompted.get(name)
+        if known is None:
+            known = prompted[name] = from_prompt(values[name], prompt)
+        return known
+
+    pending: dict[str, list[Source]] = {}
     bounded: dict[str, list[Value]] = {}
     for name, value in values.items():
         rule = value.rule
         if rule.at_most is not None:
-            held = any(_within(value, c, row, earlier) for c in earlier.of(rule.at_most.tool) for row in c.rows or _NO_FACTS)
-            if not held:
+            if not _within_some_call(value, rule.at_most, earlier):
                 failures.append(Failure(Reason.AT_MOST, f"args.{name}", value.shown, f"at most {rule.at_most} of an earlier call", f"{file}:{rule.line}"))
             elif not rule.any_call:
                 bounded.setdefault(rule.at_most.tool, []).append(value)
-        if not rule.sources or any(s.kind == "model" or (s.kind == "prompt" and name in prompted) for s in rule.sources):
+        calls: list[Source] | None = []
+        for source in rule.sources:
+            kind = source.kind
+            if kind == "model" or (kind == "prompt" and in_prompt(name)):
+                calls = None
+                break
+            if source.tool:
+                calls.append(source)
+        if calls is None or not rule.sources:
             continue
-        calls = tuple(s for s in rule.sources if s.tool)
         if rule.any_call and all(came_from(value, key, rule.sources, prompt, earlier) for key in value.keys):
             continue
-        if rule.any_call or not any(_from_call(value, s, c, row, earlier) for s in calls for c in earlier.of(s.tool) for row in c.rows or _NO_FACTS):
+        if rule.any_call or not _from_some_call(value, calls, earlier):
             failure = Failure(Reason.ARGUMENT_ORIGIN, f"args.{name}", value.shown, "a value from " + " or ".join(map(str, rule.sources)), f"{file}:{rule.line}")
             if rule.unknown_origin == "step_up":
                 unknown[name] = failure
@@ -157,14 +241,14 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             pending[name] = calls
     required: dict[str, list[int | None]] = {}
     for order in tool.sequence:
-        if not any(_recent(c, order.within, earlier.now) for c in earlier.of(order.require)):
+        if not any(_recent(c, order.within, now) for c in earlier.of(order.require)):
             window = "" if order.within is None else f" in the last {order.within} s"
             failures.append(Failure(Reason.SEQUENCE, tool.name, f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}", f"{file}:{order.line}"))
         else:
             required.setdefault(order.require, []).append(order.within)
-    if not failures and (pending or len(bounded) or required):
-        _join(tool, values, pending, bounded, required, earlier, file, failures, unknown)
-    return Traced(tuple(failures), unknown, prompted)
+    if not failures and (pending or bounded or required):
+        _join(tool, values, pending, bounded, required, earlier, now, file, failures, unknown)
+    return Traced(tuple(failures), unknown, all(map(in_prompt, values)))
 
 
 def _recent(call: EarlierCall, within: int | None, now: float) -> bool:
@@ -174,21 +258,24 @@ def _recent(call: EarlierCall, within: int | None, now: float) -> bool:
 def _join(
     tool: Tool,
     values: Mapping[str, Value],
-    pending: Mapping[str, tuple[Source, ...]],
+    pending: Mapping[str, list[Source]],
     bounded: Mapping[str, list[Value]],
     required: Mapping[str, list[int | None]],
     earlier: Earlier,
+    now: float,
     file: str,
     failures: list[Failure],
     unknown: dict[str, Failure],
 ) -> None:
     """One call, one source: choose one earlier call (and row) per referenced tool so that everything holds together."""
     tools = dict.fromkeys([*bounded, *required, *(s.tool for sources in pending.values() for s in sources)])
+    if len(tools) == 1 and _one_holds_all(next(iter(tools)), values, pending, bounded, required, earlier, now):
+        return
     covers: list[set[frozenset[str]]] = []
     for name in tools:
         found: set[frozenset[str]] = set()
         for call in earlier.of(name):
-            if not all(_recent(call, within, earlier.now) for within in required.get(name, ())):
+            if not all(_recent(call, within, now) for within in required.get(name, ())):
                 continue
             for row in call.rows or _NO_FACTS:
                 if all(_within(value, call, row, earlier) for value in bounded.get(name, ())):
@@ -209,6 +296,36 @@ def _join(
             unknown[name] = failure
         else:
             failures.append(failure)
+
+
+def _one_holds_all(
+    name: str,
+    values: Mapping[str, Value],
+    pending: Mapping[str, list[Source]],
+    bounded: Mapping[str, list[Value]],
+    required: Mapping[str, list[int | None]],
+    earlier: Earlier,
+    now: float,
+) -> bool:
+    """The common case: every reference is to one tool, and one call and row of it meets them all."""
+    limits, windows = bounded.get(name, ()), required.get(name, ())
+    for call in earlier.of(name):
+        if windows and not all(_recent(call, within, now) for within in windows):
+            continue
+        for row in call.rows or _NO_FACTS:
+            for value in limits:
+                if not _within(value, call, row, earlier):
+                    break
+            else:
+                for arg, sources in pending.items():
+                    for source in sources:
+                        if _from_call(values[arg], source, call, row, earlier):
+                            break
+                    else:
+                        break
+                else:
+                    return True
+    return False
 
 
 def _mixed(tool: Tool, expected: str, file: str) -> Failure:

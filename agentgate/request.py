@@ -167,6 +167,7 @@ class RunState:
         intents: every intent of the workflow's vocabulary -> what was derived.
         prompt: typed entities of the turns (`agentgate.entities.Prompt`).
         revision: opaque; the mint script refuses when the store's differs.
+        memo: what was worked out from the other fields, which never change; empty in every new state.
     """
 
     header: Header
@@ -176,6 +177,7 @@ class RunState:
     calls: tuple[EarlierCall, ...]
     revision: str
     closed: bool = False
+    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
