@@ -225,6 +225,28 @@ def test_verifying_a_token_loads_no_policy():
     assert {name.split(".")[0] for name in reached("verify")} & POLICY == set()
 
 
+def builders(name: str, sources: dict[str, str]) -> dict[str, int]:
+    """How often each module calls a class by this name."""
+    counts = {
+        module: sum(
+            isinstance(node, ast.Call)
+            and name == (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""))
+            for node in ast.walk(ast.parse(source))
+        )
+        for module, source in sources.items()
+    }
+    return {module: count for module, count in counts.items() if count}
+
+
+@pytest.mark.parametrize(("name", "module"), [("Allow", "flow"), ("CallToken", "mint"), ("Eligible", "checks"), ("_Redeemed", "verifier")])
+def test_a_permission_is_built_in_one_place_only(name, module):
+    assert builders(name, {module: path.read_text() for module, path in MODULES.items()}) == {module: 1}
+
+
+def test_a_second_place_that_builds_a_permission_is_found():
+    assert builders("Allow", {"a": "Allow(t)", "b": "decision.Allow(token=t)", "c": "isinstance(x, Allow)"}) == {"a": 1, "b": 1}
+
+
 def test_every_row_names_modules_and_packages_that_exist():
     tops = {module.split(".")[0] for module in MODULES}
     assert set(THIRD_PARTY) & set(sys.stdlib_module_names) == set()
