@@ -111,15 +111,14 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _object(segment: bytes, name: str) -> dict[str, Any]:
-    """The JSON object of a segment; clients write JSON as they like, but never a key twice."""
+def _object(data: bytes, name: str) -> dict[str, Any]:
+    """The JSON object of a part; clients write JSON as they like, but never a key twice."""
     try:
-        data = unb64url(segment)
         value = orjson.loads(data)
         if orjson.dumps(value) != data:
             value = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError, TypeError):
-        raise _refused(name, "something else", "a JSON object in base64url without duplicate keys") from None
+        raise _refused(name, "something else", "a JSON object without duplicate keys") from None
     if type(value) is not dict:
         raise _refused(name, type(value).__name__, "a JSON object")
     return value
@@ -132,7 +131,10 @@ def _refused(field_name: str, got: str, expected: str) -> TokenRefused:
 @lru_cache(maxsize=1024)
 def _header_jwk(segment: bytes) -> tuple[dict[str, Any], str]:
     """Checks 4, 5 and 7 of section 4.3: typ, alg, public jwk. Returns the jwk and its thumbprint; no key is loaded yet."""
-    header = _object(segment, "header")
+    try:
+        header = _object(unb64url(segment), "header")
+    except ValueError:
+        raise _refused("header", "another encoding", "canonical base64url") from None
     if header.keys() != _HEADER:
         raise _refused("header", "missing or further members", "typ, alg and jwk, nothing else")
     if header["typ"] != PROOF_TYPE:

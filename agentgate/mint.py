@@ -88,26 +88,33 @@ class MintClaims(NamedTuple):
 
 
 class CallToken:
-    """A minted token. It has no text form, no pickle, no copy and no attributes with the text; `reveal` gives it.
-
-    Attributes:
-        txn: id of the call.
-        jti: single-use key.
-        expires_at: POSIX seconds.
-    """
+    """A minted token. It has no text form, no pickle, no copy and no attributes with the text; `reveal` gives it."""
 
     # the text is in a closure: serialisers that walk __slots__ or __dict__ find functions
-    __slots__ = ("_open", "_run_key", "expires_at", "jti", "txn")
+    __slots__ = ("_claims", "_open", "_run_key")
 
     def __init__(self, opener: Callable[[], str], claims: MintClaims, run_key: RunKey | None) -> None:
         self._open: Final = opener
+        self._claims: Final = claims
         self._run_key: Final = run_key
-        self.txn: Final = claims.txn
-        self.jti: Final = claims.jti
-        self.expires_at: Final = float(claims.exp)
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError("CallToken is final")
+
+    @property
+    def txn(self) -> str:
+        """Id of the call, stable across a step-up."""
+        return self._claims.txn
+
+    @property
+    def jti(self) -> str:
+        """The single-use key."""
+        return self._claims.jti
+
+    @property
+    def expires_at(self) -> float:
+        """POSIX seconds."""
+        return float(self._claims.exp)
 
     def reveal(self) -> str:
         """The JWT, for the request that carries it. Do not log, store or trace it."""
@@ -131,7 +138,7 @@ class CallToken:
         return {"Authorization": f"DPoP {self._open()}", "DPoP": proof}
 
     def __repr__(self) -> str:
-        return f"<CallToken txn={self.txn}>"
+        return f"<CallToken txn={self._claims.txn}>"
 
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)

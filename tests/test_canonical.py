@@ -1,0 +1,33 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentgate.canonical import canonical, parse
+from agentgate.errors import CanonicalError
+
+JCS = Path(__file__).parent / "vectors" / "jcs"
+
+
+@pytest.mark.parametrize("name", ["arrays", "french", "structures", "unicode", "weird"])
+def test_rfc_8785_vector_is_reproduced_byte_for_byte(name):
+    value = json.loads((JCS / "input" / f"{name}.json").read_bytes())
+    assert canonical(value) == (JCS / "output" / f"{name}.json").read_bytes()
+
+
+def test_rfc_8785_values_vector_is_reproduced_without_its_number_beyond_2_53_which_is_refused():
+    value = json.loads((JCS / "input" / "values.json").read_bytes())
+    expected = (JCS / "output" / "values.json").read_bytes()
+    with pytest.raises(CanonicalError, match="within 2\\^53"):
+        canonical(value)
+    value["numbers"].remove(1e30)
+    assert canonical(value) == expected.replace(b"1e+30,", b"")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(), lambda v: st.dictionaries(st.text(), v)))
+def test_canonical_bytes_are_a_fixed_point_of_parsing(value):
+    data = canonical(value)
+    assert canonical(parse(data)) == data
+    assert parse(data) == value
