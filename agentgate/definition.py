@@ -28,6 +28,22 @@ Derive = Callable[[tuple[Intent, ...], tuple[str, ...]], Mapping[str, Derived]]
 Roles = Mapping[str, frozenset[str]]
 B = TypeVar("B", bound=Block)
 
+# What stands in for an unreadable required value while the rest of the file is looked at; chosen so that nothing else follows from it.
+_STAND_INS: Mapping[str, Any] = {
+    "agentgate": "workflow/v1",
+    "id": "unreadable",
+    "version": 1,
+    "title": "unreadable",
+    "owners": ["unreadable"],
+    "risk": "low",
+    "expires": "2000-01-01",
+    "tenants": ["unreadable"],
+    "effect": "read",
+    "needs": "any",
+    "redeem": "wrapper",
+    "timeout": "1m",
+    "per": "run",
+}
 _KINDS = {
     "string_type": "text (in quotes, where YAML would read something else)",
     "int_type": "a whole number",
@@ -249,18 +265,25 @@ def _repaired(document: Document) -> Definition | None:
             path = tuple(part for part in each["loc"] if part != "[key]")
             if each["type"] != "missing":
                 _pop(value, path)
-            elif _pop(value, path, take=False) is None:
+            elif not _stand_in(value, path):
                 return None
     return None
 
 
-def _pop(value: Any, path: Path, *, take: bool = True) -> Any:
+def _pop(value: Any, path: Path) -> Any:
     """What stands at a path, taken out; None when it or an outer part is gone."""
     try:
-        parent = _at(value, path[:-1])
-        return parent.pop(path[-1]) if take else parent[path[-1]]
+        return _at(value, path[:-1]).pop(path[-1])
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
+
+
+def _stand_in(value: Any, path: Path) -> bool:
+    """Put something readable where a required value is missing; False when nothing harmless can stand there."""
+    parent = _at(value, path[:-1])
+    if path[-1] not in parent and path[-1] in _STAND_INS:
+        parent[path[-1]] = _STAND_INS[str(path[-1])]
+    return path[-1] in parent
 
 
 def _rename(document: Document, value: Any, path: Path) -> None:

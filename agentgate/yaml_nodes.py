@@ -118,7 +118,10 @@ class Document:
         self.add(Problem(self.file, *self.place(path, key=key), dotted(path), got, expected, hint))
 
     def add(self, problem: Problem) -> None:
-        """Add a finding unless its field has one at this place."""
+        """Add a finding unless its field has one at this place; what cannot be printed safely is escaped."""
+        parts = (problem.field, problem.got, problem.expected, problem.hint)
+        if not all(map(str.isprintable, parts)):
+            problem = Problem(problem.file, problem.line, problem.column, *(p if p.isprintable() else ascii(p)[1:-1] for p in parts))
         if not any((p.line, p.column, p.field) == (problem.line, problem.column, problem.field) for p in self.problems):
             self.problems.append(problem)
 
@@ -201,7 +204,7 @@ class _Reader:
         out: dict[str, Any] = {}
         path = self._path
         while type(event := self._next()) is not yaml.MappingEndEvent:
-            key = self._key(event)
+            key = self._key(event) if type(event) is not yaml.ScalarEvent or not _plain_word(event) else event.value
             path.append(key)
             if key in out:
                 self._at(event, f"the key '{key}' again", f"each key once (first on line {inside[key].key.line + 1}; readers differ on which one counts)")
@@ -249,6 +252,11 @@ class _Reader:
             what = f"unquoted {value}" if value else "an empty value"
             self._at(event, what, f'text in quotes: "{value}" (YAML readers disagree on its type)' if value else "a value")
         return value
+
+
+def _plain_word(event: Any) -> bool:
+    """Most keys: unquoted, and too long for the words that readers disagree on."""
+    return event.value.isidentifier() and len(event.value) > len("false") and event.implicit[0] and event.anchor is None  # type: ignore[no-any-return]  # untyped event
 
 
 def read_yaml(text: str, file: str) -> Document:

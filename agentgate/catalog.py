@@ -1,0 +1,103 @@
+"""All workflows of a folder, by id.
+
+Rules: one bad file is quarantined and reported, the others stay loaded; an id that two files claim is nobody's, so both are
+quarantined; a bad ``roles.yaml`` loads nothing. Every ``*.yaml`` below the folder is a workflow except tests
+(``*.test.yaml``), ``roles.yaml`` and ``approvals/``; links that lead out of the folder are refused. Equal parts of
+different workflows are one object in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from agentgate._sharing import Sharing
+from agentgate.definition import Derive, Roles, load_roles, load_text, read_file
+from agentgate.errors import Problem, WorkflowError
+from agentgate.workflow import Workflow
+
+ROLES = "roles.yaml"
+APPROVALS = "approvals"
+TESTS = ".test.yaml"
+
+
+class Catalog:
+    """The workflows of one folder, as loaded at one moment. Build with `Catalog.load`.
+
+    Attributes:
+        quarantined: path -> why that file is not loaded.
+    """
+
+    __slots__ = ("_workflows", "quarantined")
+
+    def __init__(self, workflows: Mapping[str, Workflow], quarantined: Mapping[str, WorkflowError]) -> None:
+        self._workflows = workflows
+        self.quarantined = quarantined
+
+    @classmethod
+    def load(cls, directory: Path | str, derive: Derive) -> Catalog:
+        """Load every workflow below a folder.
+
+        Args:
+            directory: the folder.
+            derive: the intent deriver that examples are checked with.
+
+        Raises:
+            WorkflowError: the folder cannot be read, or ``roles.yaml`` is wrong; then nothing is loaded.
+        """
+        root = Path(directory)
+        if not root.is_dir():
+            raise WorkflowError((Problem(str(root), 1, 1, "workflows", "no such folder", "a folder of workflow files"),))
+        roles = roles_of(root)
+        share = Sharing()
+        loaded: dict[str, Workflow] = {}
+        quarantined: dict[str, WorkflowError] = {}
+        for path in workflow_files(root):
+            try:
+                if not path.resolve().is_relative_to(root.resolve()):
+                    raise WorkflowError((Problem(str(path), 1, 1, "document", "a link out of the folder", f"a file below {root}"),))  # noqa: TRY301 - quarantined like the rest
+                workflow = load_text(read_file(path), str(path), roles, derive, share=share)
+            except WorkflowError as error:
+                quarantined[str(path)] = error
+                continue
+            other = loaded.get(workflow.id)
+            if other is None:
+                loaded[workflow.id] = workflow
+            else:
+                quarantined.setdefault(other.file, _claimed(other, workflow.file))
+                quarantined[workflow.file] = _claimed(workflow, other.file)
+        for id_ in [id_ for id_, workflow in loaded.items() if workflow.file in quarantined]:
+            del loaded[id_]
+        return cls(MappingProxyType(loaded), MappingProxyType(quarantined))
+
+    def get(self, id: str) -> Workflow | None:  # noqa: A002 - the word of the vocabulary
+        """The workflow of this id; None when there is none or it is quarantined."""
+        return self._workflows.get(id)
+
+    def __iter__(self) -> Iterator[Workflow]:
+        return iter(self._workflows.values())
+
+    def __len__(self) -> int:
+        return len(self._workflows)
+
+
+def roles_of(root: Path) -> Roles:
+    """The roles beside the workflows; none when there is no ``roles.yaml`` (a workflow that names one then does not load).
+
+    Raises:
+        WorkflowError: ``roles.yaml`` is wrong.
+    """
+    path = root / ROLES
+    return load_roles(path) if path.exists() or path.is_symlink() else {}
+
+
+def workflow_files(root: Path) -> list[Path]:
+    """The workflow files below a folder, in a fixed order."""
+    approvals = root / APPROVALS
+    found = (p for p in root.rglob("*.yaml") if not p.name.endswith(TESTS) and p != root / ROLES and not p.is_relative_to(approvals))
+    return sorted(p for p in found if not p.is_dir())
+
+
+def _claimed(workflow: Workflow, other: str) -> WorkflowError:
+    return WorkflowError((Problem(workflow.file, 1, 1, "id", f"'{workflow.id}', also the id of {other}", "an id of its own"),))

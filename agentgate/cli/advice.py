@@ -1,0 +1,87 @@
+"""What a workflow permits that its author may not have noticed. Advice never changes what loads.
+
+Three things, for tools that act: an argument that the model writes and no step-up shows; an argument whose value comes from
+a read that the model chose (it steers what that read says); and a tool whose address, scope or definition is not pinned.
+A workflow without a prompt said out loud that the calling job is the model, so only the last applies to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agentgate.workflow import Rule, Source, Tool, Workflow
+from agentgate.yaml_nodes import Document, Path, dotted
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One remark at an exact place (line and column from 1)."""
+
+    file: str
+    line: int
+    column: int
+    field: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: warning: {self.field}: {self.text}"
+
+
+def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
+    """All remarks on one loaded workflow, in the order of the file.
+
+    Args:
+        workflow: as loaded.
+        document: the same file, for columns.
+    """
+    found = [*_unpinned(workflow)]
+    if workflow.intents:
+        found += [*_unseen(workflow), *_steerable(workflow)]
+    placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
+    return tuple(sorted(placed, key=lambda a: (a.line, a.column)))
+
+
+def _acting(workflow: Workflow) -> Iterator[tuple[Tool, Rule]]:
+    return ((tool, rule) for tool in workflow.tools.values() if tool.effect != "read" for rule in tool.args.values())
+
+
+def _unpinned(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for tool in workflow.tools.values():
+        missing = [name for name in ("audience", "scope", "definition") if not getattr(tool, name)]
+        if missing:
+            yield ("tools", tool.name), f"not pinned: {', '.join(missing)} (the gate fills in its own; a changed tool is not noticed without definition)"
+
+
+def _unseen(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for tool, rule in _acting(workflow):
+        if any(s.kind == "model" for s in rule.sources) and not any(rule.name in step.show for step in tool.step_ups):
+            yield ("tools", tool.name, "args", rule.name, "from"), "the model may write it, and no step-up shows it to a person"
+
+
+def _steerable(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    steered = _steered(workflow)
+    for tool, rule in _acting(workflow):
+        for source in _sources(rule):
+            if source.tool in steered:
+                key = "at_most" if source == rule.at_most else "from"
+                yield ("tools", tool.name, "args", rule.name, key), f"steerable: the model chooses {steered[source.tool]}, and so what {source} says"
+
+
+def _steered(workflow: Workflow) -> dict[str, str]:
+    """Reads that the model chooses, directly or by the result of one it chose -> the argument by which it does."""
+    found: dict[str, str] = {}
+    reads = [tool for tool in workflow.tools.values() if tool.effect == "read"]
+    grew = True
+    while grew:
+        grew = False
+        for tool in reads:
+            chosen = next((r.name for r in tool.args.values() if any(s.kind == "model" or s.tool in found for s in _sources(r))), "")
+            if chosen and tool.name not in found:
+                found[tool.name] = f"{tool.name}.{chosen}"
+                grew = True
+    return found
+
+
+def _sources(rule: Rule) -> tuple[Source, ...]:
+    return (*rule.sources, rule.at_most) if rule.at_most is not None else rule.sources

@@ -1,0 +1,87 @@
+"""``agentgate workflow lint``: everything that is wrong with workflow files, at its line and column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agentgate.catalog import ROLES, Catalog, roles_of
+from agentgate.cli.advice import Advice, advise
+from agentgate.definition import load_text, read_file
+from agentgate.errors import Problem, WorkflowError
+from agentgate.intents.lexical import derive
+from agentgate.workflow import Workflow
+from agentgate.yaml_nodes import read_yaml
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate workflow lint\n\n"
+    "agentgate workflow lint workflows/payments/customer-refund.yaml\n\n"
+    "agentgate workflow lint --strict workflows | head\n\n"
+    "Exit codes: 0 nothing wrong, 1 something is. In a pipe: one plain file:line:column line per finding."
+)
+
+
+def lint(
+    path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them with its roles.yaml.", show_default=True)] = Path("workflows"),
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
+) -> None:
+    """Check workflow files: every problem with file, line, column, what was expected and what was probably meant.
+
+    Warnings name what loads and deserves a second look: arguments that the model writes and no step-up shows, arguments
+    steered by reads that the model chooses, and what is not pinned.
+    """
+    workflows, problems = _folder(path) if path.is_dir() else _file(path)
+    advice = [a for w in workflows for a in advise(w, read_yaml(read_file(Path(w.file)), w.file))]
+    if not workflows and not problems:
+        problems = (Problem(str(path), 1, 1, "workflows", "no workflow file", "at least one *.yaml below the folder"),)
+    _print(problems, advice)
+    summary = f"{_count(len(workflows), 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}"
+    Console(stderr=True, highlight=False).print(Text(summary, style="red" if problems else "yellow" if advice else "green"))
+    raise typer.Exit(1 if problems or (strict and advice) else 0)
+
+
+
+def _folder(path: Path) -> tuple[tuple[Workflow, ...], tuple[Problem, ...]]:
+    try:
+        catalog = Catalog.load(path, derive)
+    except WorkflowError as error:
+        return (), error.problems
+    return tuple(catalog), tuple(p for error in catalog.quarantined.values() for p in error.problems)
+
+
+def _file(path: Path) -> tuple[tuple[Workflow, ...], tuple[Problem, ...]]:
+    root = next((parent for parent in path.absolute().parents if (parent / ROLES).exists()), path.parent)
+    try:
+        return (load_text(read_file(path), str(path), roles_of(root), derive),), ()
+    except WorkflowError as error:
+        return (), error.problems
+
+
+def _print(problems: Iterable[Problem], advice: Iterable[Advice]) -> None:
+    """A table for a person at a terminal, one line each for everything else."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        for line in (*problems, *advice):
+            print(str(line) if str(line).isprintable() else ascii(str(line))[1:-1])
+        return
+    table = Table("where", "what", "found", "expected", show_lines=True, border_style="dim")
+    for p in problems:
+        expected = Text(p.expected)
+        if p.hint:
+            expected.append(f"\n{p.hint}", style="bold green")
+        table.add_row(Text(f"{p.file}:{p.line}:{p.column}", style="cyan"), Text(p.field, style="bold"), Text(p.got, style="red"), expected)
+    for a in advice:
+        table.add_row(Text(f"{a.file}:{a.line}:{a.column}", style="cyan"), Text(a.field, style="bold"), Text("warning", style="yellow"), Text(a.text))
+    if table.row_count:
+        console.print(table)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,20 @@
+"""``agentgate``: the list of commands. Each command stands in a file of its own here and is named in one line below."""
+
+from __future__ import annotations
+
+import typer
+
+from agentgate.cli import lint
+
+app = typer.Typer(
+    name="agentgate",
+    help="Decides whether a credential should exist at all: one short-lived token per allowed call of an agent.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # locals hold tokens and prompts
+    rich_markup_mode="rich",
+)
+workflow = typer.Typer(help="Workflow files: check them before a reviewer reads them.", no_args_is_help=True)
+app.add_typer(workflow, name="workflow")
+
+workflow.command("lint", epilog=lint.EXAMPLES)(lint.lint)
