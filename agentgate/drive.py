@@ -39,7 +39,8 @@ def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
                     answer = store.call(step, end - _FOR_THE_RECORD)
                     _late(end)
                 else:
-                    answer = audit.append(step.body, end)
+                    audit.append(step.body, end)
+                    answer = None
             except AgentGateError as error:
                 step = flow.throw(error)
             else:
@@ -59,7 +60,8 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog) -> Any:
                     answer = await store.call(step, end - _FOR_THE_RECORD)
                     _late(end)
                 else:
-                    answer = await audit.aappend(step.body, end)
+                    await audit.aappend(step.body, end)
+                    answer = None
             except AgentGateError as error:
                 step = flow.throw(error)
             else:

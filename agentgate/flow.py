@@ -23,7 +23,7 @@ from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameR
 from agentgate.hold import Approver, Hold, check_approver, covered
 from agentgate.intents import Deriver
 from agentgate.keys import KeyRing, RunKey
-from agentgate.mint import MintClaims, binding, call_digest, mint
+from agentgate.mint import MintClaims, WorkflowRef, binding, call_digest, mint
 from agentgate.prompt import MAX_TURN
 from agentgate.request import Agent, Call, Header, RunState, Surroundings, User
 from agentgate.runs import header_bytes, missing, run_state
@@ -104,7 +104,7 @@ def _stamp(kind: str, header: Header, **more: object) -> Record:
 
 def _check_turn(text: str) -> None:
     if type(text) is not str or len(text) > MAX_TURN or "\x00" in text:
-        got = f"{len(text)} characters" if isinstance(text, str) else type(text).__name__
+        got = f"{type(text).__name__} of length {len(text)}"
         raise RunRefused((Failure(Reason.INPUT, "prompt", got, f"text of at most {MAX_TURN} characters"),))
 
 
@@ -321,7 +321,7 @@ def _settle(core: Core, workflow: Workflow, state: RunState, call: Call, answer:
         cnf_jkt=key.jkt if key else None,
         tool=tool.name,
         tool_call_id=call.id,
-        workflow=(workflow.id, workflow.version, workflow.digest),
+        workflow=WorkflowRef(workflow.id, workflow.version, workflow.digest),
         intent=answer.intent,
         run=header.id,
         call_digest=made,
@@ -482,15 +482,15 @@ def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) ->
     if failures:
         yield _stamp("hold_answer_refused", state.header, hold=hold_id, by=by.id, reasons=describe(failures))
         raise RunRefused(failures)
+    state_after: ops.HoldState = "refused"
     if release:
         others = tuple(a for a in hold.approvers if a.id != by.id)
         hold = replace(hold, approvers=(*others, Approver(by.id, by.tenant, tuple(by.groups))))
         enough = all(covered(rule, hold, state.header.user, state.header.agent) for rule in rules)
-        hold = replace(hold, state="released" if enough else "waiting")
-    else:
-        hold = replace(hold, state="refused")
+        state_after = "released" if enough else "waiting"
+    hold = replace(hold, state=state_after)
     yield _stamp("hold_answer", state.header, hold=hold_id, by=by.id, answer="release" if release else "refuse", state=hold.state, tool=hold.tool, tool_call_id=hold.tool_call_id)
-    op = ops.answer_hold(tenant, hold_id, record.revision, _hold_body(hold), hold.state)
+    op = ops.answer_hold(tenant, hold_id, record.revision, _hold_body(hold), state_after)
     if ops.parse_answer_hold(op, (yield op)) != "ok":
         raise _no_answer("hold", "answered by somebody else meanwhile", "a waiting hold")
     return hold
