@@ -259,6 +259,23 @@ class KeyRing:
             ring._add(alg, clock())
         return ring
 
+    @classmethod
+    def existing(cls, path: str | os.PathLike[str]) -> KeyRing:
+        """Open a key directory as it is; nothing is made.
+
+        Raises:
+            KeyRefused: missing, readable by others, owned by another user, or unreadable.
+        """
+        folder = Path(path)
+        try:
+            _check_private(folder, directory=True)
+            ring = cls(_Contents(b"", ()), folder)
+            with ring._locked():
+                ring._read()
+        except OSError as error:
+            raise KeyRefused(f"{folder}: {error.strerror}, expected the key directory of a gate") from error
+        return ring
+
     def signer(self, now: float) -> SigningKey:
         """The key that signs at `now` (POSIX seconds).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agentgate.cli import lint
+from agentgate.cli import keys, lint
 
 app = typer.Typer(
     name="agentgate",
@@ -16,5 +16,6 @@ app = typer.Typer(
 )
 workflow = typer.Typer(help="Workflow files: check them before a reviewer reads them.", no_args_is_help=True)
 app.add_typer(workflow, name="workflow")
+app.add_typer(keys.app, name="keys")
 
 workflow.command("lint", epilog=lint.EXAMPLES)(lint.lint)

@@ -1,0 +1,39 @@
+"""``agentgate keys``: rotation publishes before it signs, and private keys stay private."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from agentgate.cli.main import app
+from agentgate.keys import PUBLISH_AHEAD, KeyRing
+
+
+def test_rotate_publishes_now_and_signs_later(tmp_path: Path) -> None:
+    ring = KeyRing.open(tmp_path / "keys", alg="EdDSA")
+    first = ring.signer(time.time()).kid
+    done = CliRunner().invoke(app, ["keys", "rotate", str(tmp_path / "keys")])
+    assert done.exit_code == 0, done.output
+    published = json.loads(CliRunner().invoke(app, ["keys", "jwks", str(tmp_path / "keys")]).output)["keys"]
+    assert len(published) == 2
+    assert all(set(key) == {"kty", "crv", "x", "kid", "alg", "use"} for key in published)
+    again = KeyRing.existing(tmp_path / "keys")
+    assert again.signer(time.time()).kid == first
+    assert again.signer(time.time() + PUBLISH_AHEAD + 1).kid != first
+
+
+def test_keys_others_may_read_are_refused(tmp_path: Path) -> None:
+    KeyRing.open(tmp_path / "keys")
+    (tmp_path / "keys").chmod(0o755)
+    done = CliRunner().invoke(app, ["keys", "jwks", str(tmp_path / "keys")])
+    assert done.exit_code == 1
+    assert "0700" in done.output
+
+
+def test_a_directory_without_keys_is_not_made_into_one(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    assert CliRunner().invoke(app, ["keys", "jwks", str(tmp_path)]).exit_code == 1
+    assert not list(tmp_path.iterdir())

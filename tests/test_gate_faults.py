@@ -1,0 +1,116 @@
+"""A store that is down, hung or read-only, and a run past its life: a refusal with its reason, in time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentgate import Agent, Allow, Gate, Reason, RunRefused, StepUp, TokenRefused
+from agentgate.errors import Refusal, StoreUnavailable
+from tests.servers import Server, redis_binary, valkey_binary
+from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
+
+LIMIT = 0.3  # seconds, promise 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
+    return tmp_path
+
+
+def timed(work: Any) -> tuple[Any, float]:
+    start = time.monotonic()
+    try:
+        return work(), time.monotonic() - start
+    except (RunRefused, StoreUnavailable, TokenRefused) as error:
+        return error, time.monotonic() - start
+
+
+def refused_everywhere(gate: Gate, run: Any, token: Any) -> None:
+    """Mint, redeem and opening a run are refused, each within the promise."""
+    answer, took = timed(lambda: run.authorize("payments.refund", REFUND))
+    assert Reason.STORE in reasons(answer)
+    assert took < LIMIT
+    answer, took = timed(lambda: run.redeem(token, tool="orders.get", args=ORDER))
+    assert isinstance(answer, TokenRefused)
+    assert answer.code is Refusal.STORE
+    assert answer.code.http_status == 503
+    assert took < LIMIT
+    answer, took = timed(lambda: run_of(gate))
+    assert isinstance(answer, StoreUnavailable)
+    assert took < LIMIT
+
+
+@pytest.mark.parametrize("binary", [redis_binary, valkey_binary])
+@pytest.mark.parametrize("fault", ["down", "hung", "read-only"])
+def test_a_broken_store_refuses_in_time(folder: Path, binary: Any, fault: str) -> None:
+    server = Server(binary(), folder / "server")
+    try:
+        with opened(folder, store=server.url) as gate:
+            run = run_of(gate)
+            looked_up(run)
+            token = run.authorize("orders.get", ORDER, tool_call_id="again").token
+            if fault == "down":
+                server.kill()
+            elif fault == "hung":
+                server.pause()
+            else:
+                server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+            refused_everywhere(gate, run, token)
+            if fault == "hung":
+                server.resume()
+                assert isinstance(run.authorize("orders.get", ORDER, tool_call_id="after"), Allow)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("binary", [redis_binary, valkey_binary])
+def test_the_whole_cycle_on_a_real_server(folder: Path, binary: Any) -> None:
+    server = Server(binary(), folder / "server")
+    try:
+        with opened(folder, store=server.url) as gate:
+            run = run_of(gate)
+            looked_up(run)
+            big = {**REFUND, "amount": "150.00"}
+            held = run.authorize("payments.refund", big, tool_call_id="pay")
+            assert isinstance(held, StepUp)
+            gate.release(held.hold, by=BOSS)
+            answer = run.authorize("payments.refund", big, tool_call_id="pay")
+            assert isinstance(answer, Allow)
+            with run.redeem(answer.token, tool="payments.refund", args=big):
+                pass
+            assert reasons(run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.ALREADY_REDEEMED}
+    finally:
+        server.stop()
+
+
+def test_after_a_restart_reads_are_minted_again_and_writes_are_unknown(folder: Path) -> None:
+    server = Server(redis_binary(), folder / "server", durable=True)
+    try:
+        with opened(folder, store=server.url) as gate:
+            run = run_of(gate)
+            looked_up(run)
+            read = run.authorize("orders.get", ORDER, tool_call_id="r").token
+            write = run.authorize("payments.refund", REFUND, tool_call_id="w").token
+            server.kill()
+            server.start()
+            for token, tool, args in ((read, "orders.get", ORDER), (write, "payments.refund", REFUND)):
+                with pytest.raises(TokenRefused) as refused:
+                    run.redeem(token, tool=tool, args=args)
+                assert refused.value.code in {Refusal.LINEAGE, Refusal.STORE}
+            assert isinstance(run.authorize("orders.get", ORDER, tool_call_id="r"), Allow)
+            assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="w")) == {Reason.OUTCOME_UNKNOWN}
+    finally:
+        server.stop()
+
+
+def test_a_run_past_its_life_mints_nothing(folder: Path) -> None:
+    with opened(folder) as gate:
+        run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT, ttl=1)
+        time.sleep(1.05)
+        assert reasons(run.authorize("orders.get", ORDER)) <= {Reason.RUN_EXPIRED, Reason.RUN_MISSING}
