@@ -23,7 +23,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.canonical import parse
 from agentgate.decision import Allow, Code, Deny, StepUp
-from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
+from agentgate.errors import CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
 from agentgate.integrations.langchain_arguments import Arguments, definition_of
 from agentgate.mint import CallToken
 
@@ -176,10 +176,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     # (2) decided anew at every execution: a resume value or an earlier answer counts for nothing
     call_id = proposal.tool_call_id if proposal.tool_call_id is not None else f"call_{secrets.token_hex(16)}"
     while True:
-        try:
-            decision = yield Ask(run.authorize, (tool.name, parse(settled.data)), {"tool_call_id": call_id, "definition": definition})
-        except AgentGateError:
-            return refused(Code.UNAVAILABLE)
+        decision = yield Ask(run.authorize, (tool.name, parse(settled.data)), {"tool_call_id": call_id, "definition": definition})
         if not isinstance(decision, StepUp):
             break
         ask_person(decision, tool.name)
@@ -192,7 +189,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         return refused(Code.NOT_PERMITTED)
     values = dict(settled.values)
     execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
-    with bound((PROPOSAL, None), (TOKEN, decision.token if declared.redeem == "server" else None)):
+    with bound((PROPOSAL, None), (RUN, run), (TOKEN, decision.token if declared.redeem == "server" else None)):
         if declared.redeem == "server":
             return (yield execute)
         try:
