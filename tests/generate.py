@@ -78,6 +78,7 @@ class Generator(Workflows):
             "scope": rng.choice(SCOPES),
             "path": rng.choice(PATHS),
             "limit": rng.choice(AMOUNTS),
+            "level": rng.choice((0, 1, True, False)),
             "comment": rng.choice(CUSTOMERS),
         }
         if self.maybe(0.1):

@@ -164,7 +164,7 @@ def _change_value(rng: Random, asked: Asked) -> None:
         "currency": ("USD", "eur"),
         "path": ("docs/../other/c.txt", "docs/sub/x/y.txt"),
         "count": (0, 1, 20, 21, 1.5),
-        "reason": ("x" * 21, "x" * 201, "bell\x07"),
+        "reason": ("x" * 20, "x" * 21, "x" * 200, "x" * 201, "bell\x07"),
     }
     pool = [
         str(v) if type(v) is Decimal and name in {"amount", "amounts"} else int(v) if type(v) is Decimal else v for v in values_of(name)

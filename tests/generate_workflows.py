@@ -116,7 +116,9 @@ class Workflows:
         hours = None
         if self.maybe(0.15):
             days = frozenset(self.some((1, 2, 2, 3)))
-            start, end = self.rng.choice(((480, 1200), (1200, 720), (630, 631), (0, 630), (690, 691), (1320, 691)))
+            start, end = self.rng.choice(
+                ((480, 1200), (1200, 720), (630, 631), (0, 630), (690, 691), (1320, 691), (630, 630), (630, 5), (690, 5))
+            )
             hours = Hours(1, days, start, end, self.rng.choice(("UTC", "Europe/Berlin", "Pacific/Auckland")))
         return Conditions(
             1,
@@ -141,7 +143,9 @@ class Workflows:
             "order_id": self.fact("order_id", "id"),
             "total": self.fact("total", "money", currency="currency"),
             "currency": self.fact("currency", "text"),
-            "customer": self.fact("customer", "id", pattern=Pattern.of("cus_[A-Z][0-9]") if self.maybe(0.3) else None),
+            "customer": self.fact(
+                "customer", "id", pattern=Pattern.of(self.rng.choice(("cus_[A-Z][0-9]", "cus_[AB].*"))) if self.maybe(0.3) else None
+            ),
             "email": self.fact("email", "email"),
         }
         return self.tool("orders.get", self.rng.choice(("read", "read", "read", "read", "read", "write")), ("any",), args, facts)
@@ -155,6 +159,7 @@ class Workflows:
             "path": self.fact("path", "path"),
             "limit": self.fact("limit", "money", currency="currency"),
             "currency": self.fact("currency", "text"),
+            "level": self.fact("level", self.rng.choice(("integer", "boolean"))),
         }
         return self.tool("users.find", "read", ("any",), args, facts)
 
@@ -242,7 +247,7 @@ class Workflows:
                 "sources": (MODEL,),
                 "entities": sources(PROMPT, *emails, MODEL) if self.maybe(0.8) else None,
             },
-            "flag": {"type": "boolean", "equals": (self.maybe(0.7),), "sources": (MODEL,)},
+            "flag": {"type": "boolean", "equals": (self.maybe(0.7),), "sources": sources(MODEL, fact("users.find", "level"))},
             "count": {"type": "integer", "minimum": Decimal(1), "maximum": Decimal(20), "sources": (MODEL, PROMPT)},
         }
         currencies = (MODEL, MODEL, fact("orders.get", "currency"), fact("users.find", "currency"))
@@ -263,11 +268,11 @@ class Workflows:
         for name in sorted({"amount", "amounts", "count"} & set(args)):
             limits += [Limit(self.next_line(), "pay", name, 10_000_000, "tenant", 86_400)] if self.maybe(0.3) else []
         asks = any(rule.unknown_origin == "step_up" for rule in args.values()) or (intents and self.maybe(0.3))
-        asked = self.rng.choice((1, 1, 2)) if (asks and self.maybe(0.95)) or self.maybe(0.5) else 0
+        asked = self.rng.choice((1, 1, 2)) if (asks and self.maybe(0.95)) or self.maybe(0.65) else 0
         return self.tool(
             "pay",
             self.rng.choice(("write", "egress", "destructive")),
-            self.some(intents) if intents else ("none",),
+            self.some(intents) if intents and self.maybe(0.97) else ("none",),
             args,
             {},
             sequence=sequence,
@@ -276,7 +281,7 @@ class Workflows:
         )
 
     def step_up(self, index: int, args: dict[str, Rule]) -> StepUpRule:
-        names = self.rng.sample(sorted(args), min(len(args), self.rng.choice((0, 1, 1, 1, 2))))
+        names = self.rng.sample(sorted(args), min(len(args), self.rng.choice((0, 0, 1, 1, 1, 2))))
         return StepUpRule(
             f"ask-{index}", self.next_line(), "pay", tuple(self.when(args[name]) for name in names), "leads", 1, ("requester",), 600, ()
         )
@@ -286,7 +291,7 @@ class Workflows:
         kind = self.rng.choice(("above", "not_in", "origin", "in", "is", "pattern", "range"))
         numeric = rule.type in {"money", "integer"}
         pool = tuple(values_of(rule.name))
-        if kind == "above" and numeric:
+        if numeric and (kind == "above" or self.maybe(0.3)):
             more["above"] = Decimal(self.rng.choice((20, 39, 100)))
         elif kind == "range" and numeric:
             more.update(minimum=Decimal(20), maximum=Decimal(100))

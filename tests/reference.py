@@ -30,12 +30,14 @@ class Verdict:
         holds: ids of the step-up rules that a person must answer.
         named: every argument came from the prompt.
         taken: for each limit its line, the amount it takes and the currency.
+        intent: what the token is for: the first needed intent that is present, else the first unclear one, else any or none.
     """
 
     denied: frozenset[Reason]
     holds: frozenset[str] = frozenset()
     named: bool = False
     taken: frozenset[tuple[int, int, str]] = frozenset()
+    intent: str = ""
 
 
 # A choice: for every referenced tool one earlier call and one row of it, or nothing.
@@ -70,7 +72,7 @@ def evaluate(workflow: Workflow, run: RunState, call: Call, around: Surroundings
     if denied:
         return Verdict(frozenset(denied))
     holds = frozenset(rule.id for rule in tool.step_ups if question.forced or question.fires(rule))
-    return Verdict(frozenset(), holds, question.named(), question.taken())
+    return Verdict(frozenset(), holds, question.named(), question.taken(), question.intent())
 
 
 class _Question:
@@ -324,6 +326,13 @@ class _Question:
             self.forced.add(Reason.INTENT_UNCLEAR)
             return set()
         return {Reason.INTENT_UNCLEAR}
+
+    def intent(self) -> str:
+        for wanted in ("present", "unclear"):
+            for name in self.tool.needs:
+                if name in self.run.intents and self.run.intents[name].presence == wanted:
+                    return name
+        return self.tool.needs[0]
 
     # --- limits --------------------------------------------------------------------------------------------------------
     def limits(self) -> set[Reason]:

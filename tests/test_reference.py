@@ -45,7 +45,7 @@ def engine(case: Case, checks: tuple[Callable[..., None], ...] = CHECKS) -> Verd
     if isinstance(answer, Deny):
         return Verdict(frozenset(answer.reasons))
     taken = frozenset((r.limit.line, r.amount, r.currency) for r in answer.reservations)
-    return Verdict(frozenset(), frozenset(hold.rule.id for hold in answer.holds), answer.named, taken)
+    return Verdict(frozenset(), frozenset(hold.rule.id for hold in answer.holds), answer.named, taken, answer.intent)
 
 
 def reference(case: Case) -> Verdict:
