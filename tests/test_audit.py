@@ -132,12 +132,26 @@ def test_a_record_that_cannot_be_written_is_refused_and_harms_no_other(tmp_path,
     assert [(r["event"], r["seq"]) for r in kept] == [("fine", 1)]
 
 
-def test_the_largest_and_deepest_record_can_be_read_back(log, tmp_path):
-    deep: dict[str, object] = {}
-    for _ in range(29):
-        deep = {"d": deep}
-    log.append({"t": "x" * 261_000, "deep": deep}, soon())
-    assert next(read_records(tmp_path / "audit"))["deep"] == deep
+def nested(depth: int) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for _ in range(depth):
+        value = {"d": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [[{"t": "x" * size} for size in range(261_500, 262_200, 10)], [nested(depth) for depth in range(25, 36)]],
+    ids=["large", "deep"],
+)
+def test_every_record_is_either_refused_or_can_be_read_back(log, tmp_path, candidates):
+    accepted = []
+    for record in candidates:
+        with contextlib.suppress(AuditUnavailable):
+            log.append(record, soon())
+            accepted.append(record)
+    assert 0 < len(accepted) < len(candidates)
+    assert [{k: v for k, v in r.items() if k not in {"seq", "writer"}} for r in read_records(tmp_path / "audit")] == accepted
 
 
 # --- durable before it returns
