@@ -165,7 +165,7 @@ class ToolServer:
     verifier: Verifier | None = None
     paid: list[dict[str, Any]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    tokens: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list, repr=False)
     break_next: int = 0
 
     def pay(self, authorization: str, proof: str, args: dict[str, Any]) -> tuple[int, dict[str, Any]]:
