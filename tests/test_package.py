@@ -1,0 +1,61 @@
+"""The wheel: what a user installs has all that the demo and the stores need, and no more than the package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A directory with the wheel's contents, as an installer lays it out."""
+    directory = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)], cwd=ROOT, check=True, capture_output=True
+    )
+    (wheel,) = directory.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(directory / "site")
+    return directory / "site"
+
+
+def below(directory: Path) -> set[str]:
+    return {
+        str(path.relative_to(directory))
+        for path in directory.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and "_examples" not in path.parts
+    }
+
+
+def test_the_wheel_holds_the_whole_package(installed):
+    assert below(installed / "agentgate") == below(ROOT / "agentgate")
+    assert {"py.typed", "stores/scripts/mint.lua", "stores/scripts/burn.lua"} <= below(installed / "agentgate")
+
+
+def test_the_wheel_holds_the_example(installed):
+    example = ROOT / "examples" / "payment-agent"
+    assert below(example)
+    copied = installed / "agentgate" / "_examples" / "payment-agent"
+    assert {str(p.relative_to(copied)) for p in copied.rglob("*") if p.is_file()} == below(example)
+
+
+def test_nothing_else_is_installed(installed):
+    assert {path.name for path in installed.iterdir()} == {"agentgate", "agentgate_mediator-0.1.0.dist-info"}
+
+
+def test_the_demo_runs_from_the_wheel(installed, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "160", "NO_COLOR": "1"}
+    code = "import agentgate, sys; from agentgate.cli.main import app; print(agentgate.__file__, file=sys.stderr); app()"
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code, "demo"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert str(installed) in run.stderr
+    assert run.stdout.strip()
