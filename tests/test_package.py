@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """A directory with the wheel's contents, as an installer lays it out."""
-    directory = tmp_path_factory.mktemp("wheel")
+    directory: Path = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)], cwd=ROOT, check=True, capture_output=True
     )
