@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agentgate.cli import keys, lint
+from agentgate.cli import demo, evaluate, keys, lint
 
 app = typer.Typer(
     name="agentgate",
@@ -19,3 +19,5 @@ app.add_typer(workflow, name="workflow")
 app.add_typer(keys.app, name="keys")
 
 workflow.command("lint", epilog=lint.EXAMPLES)(lint.lint)
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
+app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)

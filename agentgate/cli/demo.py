@@ -1,0 +1,176 @@
+"""``agentgate demo``: the payment agent of the examples, tried eight ways in one process; no service, key or network.
+
+Rules: what is shown is what happened. Every row is compared with what it had to be, and one wrong row, or a payment that
+should not exist, ends the command with exit code 1.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import structlog
+import typer
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from agentgate.cli._demo_scenes import Played, Row, play
+from agentgate.errors import ConfigError
+
+_WIDEST = 110  # columns: longer lines are hard to read
+_COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
+_CALLER = {"model": "the model sees", "host": "the host gets", "client": "the caller gets", "approver": "the approver gets"}
+EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate demo\n\n"
+    "agentgate demo | less\n\n"
+    "agentgate demo --json | jq '.rows[] | {tried, outcome, reason, rule}'\n\n"
+    "Exit codes: 0 every outcome was the expected one, 1 one was not. In a pipe: plain text without colour."
+)
+
+
+def demo(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False,
+) -> None:
+    """Run a guarded payment agent: what is minted, refused, held, and why.
+
+    A real LangChain agent with a scripted model, a real gate, a real HTTP API on loopback; state in memory, keys for this process
+    only. Every outcome is checked: what happened, and for which reason.
+    """
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the table's, or the JSON's
+    try:
+        played = play()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
+    if as_json:
+        print(json.dumps(as_document(played), indent=2))
+    elif sys.stdout.isatty():
+        console = Console(highlight=False)
+        console.print(table(played), width=min(console.width, _WIDEST))
+    else:
+        print("\n".join(plain(played, min(shutil.get_terminal_size().columns, _WIDEST))))
+    raise typer.Exit(0 if played.ok else 1)
+
+
+def as_document(played: Played) -> dict[str, Any]:
+    """The demo as JSON: `ok`, the decision clock, the rows with what was expected of each, and the payments."""
+    rows = [
+        {
+            "tried": row.tried,
+            "outcome": row.outcome,
+            "code": row.code,
+            "seen_by": row.caller,
+            "seen": row.seen,
+            "reason": row.reason,
+            "field": row.field,
+            "detail": row.detail,
+            "rule": row.rule,
+            "as_expected": row.as_expected,
+        }
+        for row in played.rows
+    ]
+    clock, seconds = played.clock.isoformat(), round(played.seconds, 2)
+    return {"ok": played.ok, "decision_clock": clock, "rows": rows, "paid": list(played.paid), "seconds": seconds}
+
+
+def _clock(played: Played) -> str:
+    return f"{played.clock.astimezone(ZoneInfo('Europe/Berlin')):%a %-d %b %Y, %H:%M} in Berlin"
+
+
+def _intro(played: Played) -> str:
+    return (
+        "A support agent refunds orders. Its model may propose any call; agentgate decides on each against a reviewed workflow, and only "
+        f"for a call that fits does a token come to exist: for that call, once. The decision clock stands at {_clock(played)}, so that "
+        "the workflow's office hours hold whenever you run this."
+    )
+
+
+def _money(played: Played) -> str:
+    total = f"{sum(Decimal(p['amount']) for p in played.paid)} {played.paid[0]['currency'] if played.paid else 'EUR'}"
+    if not played.honest:
+        return f"WRONG: {len(played.paid)} payments, {total}; expected one per allowed refund, each to the customer on file."
+    return f"Money that moved: {len(played.paid)} refunds, {total}, each to the customer on file. It took {played.seconds:.1f} s."
+
+
+def _next(played: Played) -> tuple[tuple[str, str], ...]:
+    place = played.example
+    return (
+        ("read the workflow that decided all this", f"less {place / 'workflows' / 'customer-refund.yaml'}"),
+        ("run the agent itself, and change it", f"{sys.executable} {place / 'agent.py'}"),
+        ("check a workflow: this one, or your copy of it", f"agentgate workflow lint {place / 'workflows'}"),
+    )
+
+
+def _why(row: Row) -> str:
+    return row.detail if not row.reason or row.detail.startswith(f"{row.reason}:") else f"{row.reason}: {row.detail}"
+
+
+def _seen(row: Row) -> str:
+    return row.seen if row.code == "ok" or row.code in row.seen else f"{row.code}: {row.seen}"
+
+
+def _verdict(row: Row) -> str:
+    return row.outcome if row.as_expected else f"{row.outcome}, WRONG"
+
+
+def table(played: Played) -> Group:
+    """The demo for a terminal."""
+    grid = Table(box=box.HORIZONTALS, show_header=False, show_lines=True, border_style="dim", padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for number, row in enumerate(played.rows, 1):
+        colour = _COLOUR[row.outcome] if row.as_expected else "white on red"
+        told = Table.grid(padding=(0, 2))
+        told.add_column(style="dim", no_wrap=True, min_width=17)
+        told.add_column()
+        told.add_row(_CALLER[row.caller], _marked(_seen(row), row.code, colour))
+        told.add_row("the operator sees", _marked(_why(row), row.reason, colour))
+        if row.rule:
+            told.add_row("because of", Text(row.rule, style="cyan"))
+        grid.add_row(Text.assemble((f"{number} ", "dim"), (_verdict(row), f"bold {colour}")), Group(Text(row.tried, style="bold"), told))
+    steps = Text("\nWhat to do next\n", style="bold")
+    for what, command in _next(played):
+        steps.append(f"  {what}\n", style="not bold dim").append(f"    {command}\n", style="not bold")
+    money = Text(_money(played), style="bold green" if played.honest else "bold red")
+    return Group(Text(_intro(played)), grid, money, steps)
+
+
+def _marked(text: str, word: str, colour: str) -> Text:
+    """A text in which the closed code or reason stands out."""
+    found = Text(text, overflow="fold")
+    if word:
+        found.highlight_words([word], style=colour)
+    return found
+
+
+def plain(played: Played, width: int) -> Iterator[str]:
+    """The demo as text for a pipe, a file or a log: no colour, no boxes."""
+    yield from textwrap.wrap(_intro(played), width)
+    for number, row in enumerate(played.rows, 1):
+        yield ""
+        yield from textwrap.wrap(f"{number}. {_verdict(row).upper():8} {row.tried}", width, subsequent_indent=" " * 12)
+        yield from _entry(_CALLER[row.caller], _seen(row), width)
+        yield from _entry("the operator sees", _why(row), width)
+        if row.rule:
+            yield from _entry("because of", row.rule, width)
+    yield ""
+    yield from textwrap.wrap(_money(played), width)
+    yield ""
+    yield "What to do next:"
+    for what, command in _next(played):
+        yield f"  {what}"
+        yield f"    {command}"
+
+
+def _entry(name: str, text: str, width: int) -> list[str]:
+    first, rest = f"    {name:>18}  ", " " * 24
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
