@@ -125,7 +125,7 @@ def test_small_order_and_off_curve_ed25519_keys_are_refused_when_loaded(point):
 
 
 def test_a_thousand_real_ed25519_keys_are_not_taken_for_small_order():
-    rng = random.Random(7)
+    rng = random.Random(7)  # noqa: S311 - reproducible
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     for _ in range(1000):
@@ -181,7 +181,7 @@ def test_no_keys_is_its_own_refusal_since_it_is_not_the_tokens_fault():
 
 
 def test_base64url_decodes_only_what_the_encoder_writes():
-    rng = random.Random(11)
+    rng = random.Random(11)  # noqa: S311 - reproducible
     alphabet = b"AQgw-_89=+/ \n.z"
     for _ in range(20_000):
         segment = bytes(rng.choice(alphabet) for _ in range(rng.randrange(9)))
