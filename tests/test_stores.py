@@ -8,6 +8,13 @@ from agentgate.stores import open_async_store, open_store
 from agentgate.testing import Blocking, StoreConformance
 
 
+@pytest.fixture(scope="module")
+def embedded_store(tmp_path_factory):
+    store = open_store(f"embedded://{tmp_path_factory.mktemp('embedded')}")
+    yield store
+    store.close()
+
+
 class TestMemory(StoreConformance):
     @pytest.fixture
     def store(self):
@@ -51,8 +58,6 @@ class TestValkey(StoreConformance):
 class TestEmbedded(StoreConformance):
     racers, tokens = 4, 10  # every write is an fsync
 
-    @pytest.fixture(scope="class")
-    def store(self, tmp_path_factory):
-        store = open_store(f"embedded://{tmp_path_factory.mktemp('embedded', numbered=True)}")
-        yield store
-        store.close()
+    @pytest.fixture
+    def store(self, embedded_store):
+        return embedded_store

@@ -28,16 +28,12 @@ from agentgate.stores._op import (
     word,
 )
 
-MintKind = Literal[
-    "ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "outcome_unknown", "hold", "key_changed"
-]
+MintKind = Literal["ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "outcome_unknown", "hold", "key_changed"]
 BurnKind = Literal["ok", "revoked", "lineage", "used", "binding"]
 Outcome = Literal["done", "failed", "unknown"]
 
 MAX_LIMITS = 64
-_MINT = frozenset(
-    {"ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "outcome_unknown", "hold", "key_changed"}
-)
+_MINT = frozenset({"ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "outcome_unknown", "hold", "key_changed"})
 _BURN = frozenset({"ok", "revoked", "lineage", "used", "binding"})
 _OUTCOMES = frozenset({"done", "failed", "unknown"})
 
@@ -228,12 +224,13 @@ def burn(request: BurnRequest) -> Op:
     """
     start = prefix(request.tenant)
     run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
-    keys = (f"{start}jti:{jti}", f"{start}calls:{run}", *_revocations(start, run, jti, request.subjects))
+    keys = (f"{start}jti:{jti}", f"{start}calls:{run}")
     args = (
         checked_digest("call_digest", request.call_digest),
         checked_lineage("gen", request.gen),
         checked_digest("binding", request.binding),
         jti,
+        *_revocations(start, run, jti, request.subjects),
     )
     return Op("burn", keys, args)
 

@@ -12,6 +12,7 @@ import atexit
 import fcntl
 import os
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -70,7 +71,7 @@ class Server:
                 self._start(folder)
             elif not self._owner_alive():
                 self._pid = running
-                self._owner.write_text(str(self._opener))
+                self._own()
         finally:
             os.close(lock)
         atexit.register(self.stop)
@@ -86,17 +87,19 @@ class Server:
         except ProcessLookupError:
             return
         deadline = time.monotonic() + START_SECONDS
-        while self._alive(pid) and time.monotonic() < deadline:
+        while self._alive() and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    def _alive(self, pid: int) -> bool:
+    def _alive(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        with socket.socket(socket.AF_UNIX) as probe:  # not our child, so its pid may outlive it as a zombie
+            return probe.connect_ex(str(self.socket)) == 0
+
+    def _own(self) -> None:
+        """Write down which process must stop the server."""
+        with os.fdopen(os.open(self._owner, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(str(self._opener))
 
     def _running(self) -> int:
         """Pid of the server that answers on the socket, or 0."""
@@ -145,7 +148,7 @@ class Server:
             start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop the server ourselves
         )
         self._pid = self._process.pid
-        self._owner.write_text(str(self._opener))
+        self._own()
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:

@@ -26,6 +26,7 @@ from agentgate.stores._resp import MORE, Reply, ServerError, pack
 from agentgate.stores._scripts import script
 
 CHECK_SECONDS = 2.0
+_WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
 _IDLE = 64  # connections kept for reuse
 _CLASSES = {"tcp": Connection, "tls": SSLConnection, "unix": UnixDomainSocketConnection}
 
@@ -158,7 +159,7 @@ class RedisStore:
 
     def _confirm(self, line: _Line, replicas: int, deadline: float) -> None:
         """WAIT on the same connection until all configured replicas have the write; it is applied either way."""
-        patience = max(1, int((_left(deadline) - 0.02) * 1000))
+        patience = max(1, int((_left(deadline) - _WAIT_LATE) * 1000))
         confirmed = line.exchange(pack("WAIT", replicas, patience), deadline)
         if type(confirmed) is not int or confirmed < replicas:
             raise StoreUnavailable(f"store {self._endpoint.name}: applied, not confirmed: {confirmed} of {replicas} replicas have it")

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from agentgate.errors import StoreUnavailable
 from agentgate.stores import AsyncStore, Store, ops
 
 PATIENCE = 5.0  # seconds; these tests ask for right answers, not for fast ones
@@ -88,9 +87,7 @@ class Book:
 
     def burning(self, request: ops.MintRequest, gen: str) -> ops.BurnRequest:
         """The burn of a token minted by `request` in lineage `gen`."""
-        return ops.BurnRequest(
-            request.tenant, request.jti, gen, request.binding, request.run, request.call_digest, request.subjects
-        )
+        return ops.BurnRequest(request.tenant, request.jti, gen, request.binding, request.run, request.call_digest, request.subjects)
 
     def burn(self, request: ops.BurnRequest) -> ops.BurnReply:
         """Send a burn."""

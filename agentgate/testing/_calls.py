@@ -1,5 +1,5 @@
 """The conformance suite's part on runs, mints, burns and revocations."""
-# ruff: noqa: D102, S101 - the name of a test is its sentence, and assert is what it does
+# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 

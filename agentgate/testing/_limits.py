@@ -1,5 +1,5 @@
 """The conformance suite's part on limits, releases, holds and what is recorded after a burn."""
-# ruff: noqa: D102, S101 - the name of a test is its sentence, and assert is what it does
+# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ class Limits:
         assert book.mint(book.request(2, limits=(ops.LimitTake("sum", 2, most),))).kind == "limit"
         book.minted(3, limits=(ops.LimitTake("sum", 1, most),))
         assert book.mint(book.request(4, limits=(ops.LimitTake("sum", 1, most),))).kind == "limit"
+
+    def test_an_amount_of_zero_is_taken_and_given_back(self, store: Store) -> None:
+        book = Book(store)
+        for _ in range(2):
+            book.minted(1, limits=(ops.LimitTake("sum", 0, 0),), ttl_ms=30)
+            time.sleep(0.1)
 
     def test_a_mint_over_one_limit_takes_nothing_from_the_others(self, store: Store) -> None:
         book = Book(store)

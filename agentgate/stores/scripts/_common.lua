@@ -1,6 +1,6 @@
 -- Shared by all scripts. Integers leave Lua as plain digits (exact below 2^53), never in exponent form.
 local function digits(number)
-  return string.format('%.0f', number)
+  return number == 0 and '0' or string.format('%.0f', number) -- a double's -0 would become '-0', which is no integer
 end
 
 local function now_ms()

@@ -1,11 +1,12 @@
--- KEYS jti calls revoked... | ARGV digest gen binding jti
+-- KEYS jti calls | ARGV digest gen binding jti revoked...
+-- The revocations are keys too, of the same slot; as KEYS they would need the right to write them, which a tool server has not.
 local digest = ARGV[1]
 local record = redis.call('HMGET', KEYS[2], digest .. ':status', digest .. ':jti', digest .. ':minted', digest .. ':head')
 
 -- (1) revoked
 local revocations = {}
-for i = 3, #KEYS do
-  revocations[i - 2] = KEYS[i]
+for i = 5, #ARGV do
+  revocations[i - 4] = ARGV[i]
 end
 if revoked(revocations, tonumber(record[3] or '0')) then
   return {KEYS[1], 'revoked', ''}

@@ -1,0 +1,140 @@
+"""The embedded server: owner-only, durable, shared by processes, ended by its owner."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentgate.errors import ConfigError, StoreUnavailable
+from agentgate.stores import open_store, ops
+from agentgate.testing._book import Book
+
+OPENER = """
+import sys, time
+from agentgate.stores import open_store, ops
+from agentgate.testing._book import Book
+store = open_store(sys.argv[1])
+book = Book(store, tenant="acme", run=sys.argv[2])
+print("open", flush=True)
+sys.stdin.readline()
+"""
+
+
+def opener(url: str, run: str) -> subprocess.Popen[str]:
+    """Another process that opens the store, writes a run and waits for a line."""
+    process = subprocess.Popen([sys.executable, "-c", OPENER, url, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    process.communicate("\n", timeout=20)
+    assert process.returncode == 0
+
+
+def read(store, run: str) -> ops.RunRecord | None:
+    op = ops.read_run("acme", run)
+    return ops.parse_read_run(op, store.call(op, time.monotonic() + 5))
+
+
+def test_what_was_written_is_there_after_a_restart_and_old_tokens_are_not(tmp_path):
+    url = f"embedded://{tmp_path / 'store'}"
+    store = open_store(url)
+    store.check()
+    book = Book(store, tenant="acme")
+    _, burning = book.minted()
+    store.close()
+    with pytest.raises(StoreUnavailable):
+        store.check()
+    store = open_store(url)
+    assert read(store, "run_1") is not None
+    again = Book(store, tenant="acme", run="run_2")
+    assert again.burn(burning).kind == "lineage"
+    store.close()
+
+
+def test_nobody_else_may_enter_or_connect(tmp_path):
+    folder = tmp_path / "store"
+    store = open_store(f"embedded://{folder}")
+    Book(store)
+    modes = {path.relative_to(folder).as_posix(): path.lstat().st_mode & 0o077 for path in [folder, *folder.rglob("*")]}
+    store.close()
+    assert {"store.sock", "owner", "lock", "server.log"} < set(modes)
+    assert set(modes.values()) == {0}
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_folder_that_others_may_enter_is_refused(tmp_path, mode):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(ConfigError, match="nobody else"):
+        open_store(f"embedded://{folder}")
+
+
+def test_a_link_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(ConfigError):
+        open_store(f"embedded://{tmp_path / 'link'}")
+
+
+def test_a_second_process_uses_the_running_server_and_does_not_stop_it(tmp_path):
+    url = f"embedded://{tmp_path / 'store'}"
+    store = open_store(url)
+    finish(opener(url, "run_other"))
+    assert read(store, "run_other") is not None
+    store.close()
+    assert not _running(tmp_path / "store")
+
+
+def test_the_process_that_opened_it_stops_it_at_exit(tmp_path):
+    url = f"embedded://{tmp_path / 'store'}"
+    process = opener(url, "run_1")
+    assert _running(tmp_path / "store")
+    finish(process)
+    assert not _running(tmp_path / "store")
+
+
+def test_a_server_whose_owner_was_killed_is_taken_over(tmp_path):
+    url = f"embedded://{tmp_path / 'store'}"
+    process = opener(url, "run_1")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert _running(tmp_path / "store")
+    store = open_store(url)
+    assert read(store, "run_1") is not None
+    store.close()
+    assert not _running(tmp_path / "store")
+
+
+def test_a_server_that_cannot_start_is_refused(tmp_path):
+    folder = tmp_path / "store"
+    folder.mkdir(mode=0o700)
+    (folder / "appendonlydir").write_text("not a folder")
+    with pytest.raises(StoreUnavailable, match="did not start"):
+        open_store(f"embedded://{folder}")
+
+
+def test_a_path_too_long_for_a_socket_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="90 bytes"):
+        open_store(f"embedded://{tmp_path / ('x' * 90)}")
+
+
+def _running(folder: Path) -> bool:
+    """Does a server listen on the folder's socket?"""
+    probe = open_store(f"unix://{folder / 'store.sock'}")
+    try:
+        probe.check()
+    except StoreUnavailable:
+        return False
+    finally:
+        probe.close()
+    return True

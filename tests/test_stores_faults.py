@@ -1,0 +1,354 @@
+"""The fence and the faults, on real servers: races, restarts, servers that are down, hung, read-only or misconfigured."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from agentgate.errors import ConfigError, StoreUnavailable
+from agentgate.stores import open_async_store, open_store, ops
+from agentgate.stores._resp import pack
+from agentgate.stores._scripts import script
+from agentgate.testing import Blocking
+from agentgate.testing._book import Book
+from tests.servers import Server, free_port, redis_binary, valkey_binary
+
+LATE = 0.3  # seconds: what a caller may wait at most
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def binary(request):
+    return redis_binary() if request.param == "redis" else valkey_binary()
+
+
+@pytest.fixture
+def server(binary, tmp_path):
+    server = Server(binary, tmp_path / "own")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sync", "async"])
+def book(request, server):
+    opened = open_store(server.url) if request.param == "sync" else Blocking(lambda: open_async_store(server.url))
+    yield Book(opened)
+    opened.close()
+
+
+def refused(book: Book, op: ops.Op) -> str:
+    """The call is refused in time; the error's text."""
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable) as caught:
+        book.store.call(op, started + LATE - 0.05)
+    assert time.monotonic() - started < LATE
+    return str(caught.value)
+
+
+# the fence
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_thirty_two_racers_burn_three_thousand_tokens_three_thousand_times(kind, redis_server, valkey_server):
+    server = redis_server if kind == "redis" else valkey_server
+    store = open_store(server.url)
+    book = Book(store)
+    revision = book.read().revision
+    burns = [ops.burn(book.minted(call, revision=revision)[1]) for call in range(3000)]
+    requests = [pack("EVALSHA", script(op.script).sha, len(op.keys), *op.keys, *op.args) for op in burns]
+    book.send(burns[0])  # the script is known from here on
+    accepted: Counter[int] = Counter({0: 1})
+    start = threading.Barrier(32)
+
+    def race(shift: int) -> None:
+        order = [(shift + step) % 3000 for step in range(3000)]
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line, line.makefile("rb") as replies:
+            start.wait()
+            for at in range(0, 3000, 100):
+                line.sendall(b"".join(requests[token] for token in order[at : at + 100]))
+                for token in order[at : at + 100]:
+                    assert replies.readline() == b"*3\r\n"
+                    _key, kind, _head = [(replies.readline(), replies.readline())[1].strip() for _ in range(3)]
+                    accepted[token] += kind == b"ok"
+
+    racers = [threading.Thread(target=race, args=(number * 90,)) for number in range(32)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    store.close()
+    assert sum(accepted.values()) == 3000
+    assert set(accepted.values()) == {1}
+
+
+def test_after_a_restart_tokens_are_refused_and_only_reads_are_minted_again(binary, tmp_path):
+    server = Server(binary, tmp_path / "own", durable=True)
+    store = open_store(server.url)
+    try:
+        book = Book(store)
+        old = book.read().lineage
+        limit = (ops.LimitTake("count", 1, 3),)
+        _, write = book.minted(1, limits=limit, ttl_ms=500)
+        _, read = book.minted(2, limits=limit, ttl_ms=500)
+        book.burn(book.minted(3, limits=limit)[1])
+        server.kill()
+        server.start()
+        assert book.read().lineage != old
+        assert [book.burn(write).kind, book.burn(read).kind] == ["lineage", "lineage"]
+        assert book.mint(book.request(1)).kind == "outcome_unknown"
+        assert book.mint(book.request(3, read=True)).kind == "already_redeemed"
+        time.sleep(0.6)  # both tokens are dead, but nothing proves in this history that they were not burned
+        assert book.mint(book.request(4, limits=limit)).kind == "limit"
+        _, again = book.minted(2, read=True)
+        assert book.burn(again).kind == "ok"
+    finally:
+        store.close()
+        server.stop()
+
+
+def test_a_server_without_its_scripts_is_given_them_again(book, server):
+    server.command("SCRIPT", "FLUSH")
+    assert book.burn(book.minted()[1]).kind == "ok"
+
+
+# faults
+
+
+def test_a_server_that_is_down_refuses_in_time(book, server):
+    op = ops.mint(book.request())
+    server.kill()
+    refused(book, op)  # the connection of before
+    assert "Connect" in refused(book, op)  # a new one
+    server.start()
+    assert book.mint(book.request(revision="1.0")).kind == "missing"  # it lost everything, and says so
+
+
+def test_a_hung_server_refuses_in_time_and_its_late_reply_reaches_nobody(book, server):
+    _, first = book.minted(1)
+    _, second = book.minted(2)
+    book.burn(book.minted(3)[1])  # the script is known from here on
+    server.pause()
+    try:
+        refused(book, ops.burn(first))  # the connection of before
+        refused(book, ops.burn(first))  # a new one
+    finally:
+        server.resume()
+    assert book.burn(second).kind == "ok"
+    assert book.burn(first).kind == "used"  # it was burned late, and nobody was told
+
+
+def test_a_server_short_of_replicas_refuses_and_writes_nothing(book, server):
+    op = ops.mint(book.request())
+    server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+    assert "NOREPLICAS" in refused(book, op)
+    assert book.read().calls == ()
+
+
+def test_a_demoted_server_refuses(book, server):
+    _, burning = book.minted()
+    server.command("REPLICAOF", "127.0.0.1", str(free_port()))
+    refused(book, ops.burn(burning))
+    with pytest.raises(StoreUnavailable, match="role"):
+        book.store.check()
+
+
+def test_a_promoted_server_is_another_history(book, server):
+    _, burning = book.minted()
+    server.command("REPLICAOF", "127.0.0.1", str(free_port()))
+    server.command("REPLICAOF", "NO", "ONE")
+    assert book.burn(burning).kind == "lineage"
+
+
+def test_an_evicting_server_is_refused_at_start(book, server):
+    server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    with pytest.raises(StoreUnavailable, match=r"maxmemory_policy.*allkeys-lru.*noeviction"):
+        book.store.check()
+
+
+def test_a_full_server_refuses_and_writes_nothing(book, server):
+    op = ops.mint(book.request(limits=(ops.LimitTake("count", 1, 9, 1000),)))
+    server.command("CONFIG", "SET", "maxmemory", "1")
+    assert "OOM" in refused(book, op)
+    server.command("CONFIG", "SET", "maxmemory", "0")
+    assert book.read().calls == ()
+
+
+def test_a_user_without_info_gets_an_error_not_a_weaker_fence(book, server):
+    _, burning = book.minted()
+    server.command("ACL", "SETUSER", "blind", "on", ">secret-canary", "~*", "+@all", "-info")
+    blind = Book.__new__(Book)
+    blind.store = open_store(server.url.replace("redis://", "redis://blind:secret-canary@"))
+    error = refused(blind, ops.burn(burning))
+    blind.store.close()
+    assert "permission" in error.lower()
+    assert "secret-canary" not in error + repr(blind.store)
+    assert book.burn(burning).kind == "ok"
+
+
+def test_a_tool_servers_user_can_burn_and_report_but_not_write_runs_holds_or_revocations(book, server):
+    _, burning = book.minted()
+    keys = ("%RW~ag:{*}:jti:*", "%RW~ag:{*}:calls:*", "%R~ag:{*}:revoked:*")
+    commands = ("+evalsha", "+script|load", "+info", "+time", "+getdel", "+hmget", "+hset", "+hincrby", "+mget")
+    assert server.command("ACL", "SETUSER", "tool", "on", ">pw", "resetkeys", *keys, "-@all", *commands) == "+OK\r\n"
+    store = open_store(server.url.replace("redis://", "redis://tool:pw@"))
+    tool = Book.__new__(Book)
+    tool.store, tool.tenant, tool.run = store, book.tenant, book.run
+    assert tool.burn(burning).kind == "ok"
+    assert (tool.result(1), tool.outcome(1, "done")) == ("ok", "ok")
+    for op in (
+        ops.open_run(book.tenant, "run_2", b"{}", "hi", 1000),
+        ops.add_turn(book.tenant, book.run, "please pay"),
+        ops.open_hold(book.tenant, "hold_1", b"{}", 1000),
+        ops.revoke(book.tenant, "tenant", "*"),
+        ops.mint(book.request(2)),
+    ):
+        refused(tool, op)
+    store.close()
+
+
+def test_a_wrong_password_is_refused_and_not_told(server):
+    server.command("CONFIG", "SET", "requirepass", "right")
+    url = server.url.replace("redis://", "redis://:wrong-canary@")
+    for store in (open_store(url), Blocking(lambda: open_async_store(url))):
+        with pytest.raises(StoreUnavailable, match="AUTH") as caught:
+            store.check()
+        assert "canary" not in str(caught.value) + repr(store)
+        store.close()
+
+
+def test_a_write_that_no_replica_confirmed_is_refused_though_applied(server):
+    store = open_store(server.url + "?replicas=1")
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="applied, not confirmed"):
+        store.call(ops.revoke("acme", "user", "lee"), started + LATE - 0.05)
+    assert time.monotonic() - started < LATE
+    plain = Book(open_store(server.url), tenant="acme")
+    assert plain.mint(plain.request()).kind == "revoked"
+    plain.store.close()
+    store.close()
+
+
+def test_a_write_that_the_replica_confirmed_is_answered(server, tmp_path):
+    server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    replica = Server(server.binary, tmp_path / "replica", settings=("--replicaof", f"127.0.0.1 {server.port}"))
+    try:
+        deadline = time.monotonic() + 10
+        while "state=online" not in server.command("INFO", "replication") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        store = open_store(server.url + "?replicas=1")
+        assert Book(store).minted()
+        store.close()
+    finally:
+        replica.stop()
+
+
+def test_a_closed_store_refuses(server):
+    store = open_store(server.url)
+    store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        store.check()
+
+
+# servers that do not keep to the protocol
+
+
+def answering(reply: bytes, pause: float = 0.0) -> tuple[str, threading.Thread]:
+    """A server that answers whatever it gets with `reply`, byte by byte when `pause` is set; its URL and thread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(5)
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as line:
+            line.recv(65536)
+            for at in range(0, len(reply), 1 if pause else max(1, len(reply))):
+                try:
+                    line.sendall(reply[at : at + 1] if pause else reply)
+                except OSError:
+                    return
+                time.sleep(pause)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return f"redis://127.0.0.1:{listener.getsockname()[1]}", thread
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (b"+OK\r\n+OK\r\n", "out of step"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "does not speak RESP2"),
+        (b"$3\r\nabcde\r\n", "without its end"),
+        (b"$x\r\n", "does not speak RESP2"),
+        (b"*2\r\n+OK\r\n", "closed the connection"),
+        (b"-LOADING Redis is loading the dataset in memory\r\n", "LOADING"),
+        (b"", "closed the connection"),
+    ],
+)
+@pytest.mark.parametrize("opened", [open_store, lambda url: Blocking(lambda: open_async_store(url))], ids=["sync", "async"])
+def test_a_malformed_reply_is_refused(reply, text, opened):
+    url, thread = answering(reply)
+    store = opened(url)
+    with pytest.raises(StoreUnavailable, match=text):
+        store.call(ops.read_hold("acme", "h"), time.monotonic() + 1)
+    store.close()
+    thread.join()
+
+
+@pytest.mark.parametrize("opened", [open_store, lambda url: Blocking(lambda: open_async_store(url))], ids=["sync", "async"])
+def test_a_reply_that_dribbles_is_cut_off_at_the_deadline(opened):
+    url, thread = answering(b"$30\r\n" + b"x" * 30 + b"\r\n", pause=0.05)
+    store = opened(url)
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        store.call(ops.read_hold("acme", "h"), started + 0.2)
+    assert time.monotonic() - started < LATE
+    store.close()
+    thread.join()
+
+
+def test_a_cancelled_call_leaves_no_connection_behind(server):
+    async def cancelled() -> None:
+        store = open_async_store(server.url)
+        await store.check()
+        server.pause()
+        work = asyncio.ensure_future(store.call(ops.read_hold("acme", "a"), time.monotonic() + 5))
+        await asyncio.sleep(0.05)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        server.resume()
+        op = ops.read_hold("acme", "b")
+        assert ops.parse_hold(op, await store.call(op, time.monotonic() + 1)) is None
+        await store.close()
+
+    asyncio.run(cancelled())
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "memory://x",
+        "http://127.0.0.1",
+        "redis://h?socket_timeout=60",
+        "redis://h?retry_on_timeout=1",
+        "rediss://h?ssl_cert_reqs=none",
+        "redis://h?replicas=-1",
+        "redis+cluster://h",
+        "embedded://host/path",
+        "embedded:///",
+        "embedded:///tmp/x?replicas=1",
+    ],
+)
+@pytest.mark.parametrize("opened", [open_store, open_async_store])
+def test_a_url_that_is_unknown_or_weakens_a_call_is_refused(url, opened):
+    with pytest.raises(ConfigError):
+        opened(url)

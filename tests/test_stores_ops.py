@@ -1,0 +1,222 @@
+"""Operations as values: keys, names, replies, and what a server must be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentgate.errors import NameRefused, StoreUnavailable
+from agentgate.stores import ops
+from agentgate.stores._health import PROBE, judge
+from agentgate.stores._resp import MORE, Reply, ServerError, pack
+from agentgate.testing._book import WHO
+
+DIGEST = "a" * 64
+MINT = ops.MintRequest("acme-eu", "run_1", "1.0", DIGEST, b"{}", "j" * 22, DIGEST, 65_000, False, WHO)
+BURN = ops.BurnRequest("acme-eu", "j" * 22, "0" * 40, DIGEST, "run_1", DIGEST, WHO)
+
+
+def test_all_keys_of_a_tenant_share_its_hash_tag():
+    full = replace(
+        MINT, limits=(ops.LimitTake("x", 1, 1),), hold=ops.HoldTake("h", "1"), same_key=("a}b{", "t"), subjects=replace(WHO, user="{evil}")
+    )
+    burn = ops.burn(replace(BURN, subjects=full.subjects))
+    revocations = [arg for arg in burn.args if str(arg).startswith("ag:")]
+    assert len(revocations) == 7
+    for op in (ops.mint(full), burn, ops.open_hold("acme-eu", "h", b"", 1), ops.revoke("acme-eu", "user", "{other}")):
+        for key in (*op.keys, *map(str, revocations)):
+            assert key[key.index("{") + 1 : key.index("}")] == "acme-eu"
+
+
+@pytest.mark.parametrize("tenant", ["", "a}b", "{a}", "a:b", "a b", "ä", "a\n", "a" * 65, None, 7])
+def test_a_tenant_that_could_break_the_tag_is_refused(tenant):
+    with pytest.raises(NameRefused, match="tenant"):
+        ops.read_run(tenant, "run_1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": "run:1"},
+        {"run": ""},
+        {"jti": "a b"},
+        {"jti": "x" * 129},
+        {"call_digest": "A" * 64},
+        {"call_digest": "a" * 63},
+        {"binding": ""},
+        {"ttl_ms": 0},
+        {"ttl_ms": True},
+        {"ttl_ms": 1.5},
+        {"head": "text"},
+        {"head": b"x" * (1024 * 1024 + 1)},
+        {"limits": (ops.LimitTake("x", 1, 1), ops.LimitTake("x", 1, 2))},
+        {"limits": (ops.LimitTake("", 1, 1),)},
+        {"limits": (ops.LimitTake("x", -1, 1),)},
+        {"limits": (ops.LimitTake("x", 2**53, 1),)},
+        {"limits": (ops.LimitTake("x", True, 1),)},
+        {"limits": tuple(ops.LimitTake(str(n), 1, 1) for n in range(65))},
+        {"hold": ops.HoldTake("h:1", "1")},
+        {"hold": ops.HoldTake("h", "")},
+        {"same_key": ("", "t")},
+        {"same_key": ("a", "")},
+        {"subjects": replace(WHO, agent="")},
+        {"subjects": replace(WHO, workflow="")},
+    ],
+)
+def test_a_mint_with_a_malformed_field_is_refused_before_anything_is_sent(change):
+    with pytest.raises(NameRefused):
+        ops.mint(replace(MINT, **change))
+
+
+@pytest.mark.parametrize("change", [{"gen": "0" * 39}, {"gen": "g" * 40}, {"jti": "../x"}, {"binding": "b"}, {"tenant": "a}"}])
+def test_a_burn_with_a_malformed_field_is_refused_before_anything_is_sent(change):
+    with pytest.raises(NameRefused):
+        ops.burn(replace(BURN, **change))
+
+
+def test_unknown_words_are_refused():
+    with pytest.raises(NameRefused):
+        ops.record_outcome("acme", "run_1", DIGEST, "great")  # type: ignore[arg-type]  # the point of the test
+    with pytest.raises(NameRefused):
+        ops.answer_hold("acme", "h", "1", b"", "consumed")
+    with pytest.raises(NameRefused):
+        ops.revoke("acme", "everything", "x")  # type: ignore[arg-type]  # the point of the test
+    with pytest.raises(NameRefused):
+        ops.revoke("acme", "tenant", "another")
+
+
+def test_only_a_plain_true_makes_a_call_a_read():
+    read_flag = 7
+    assert ops.mint(replace(MINT, read=True)).args[read_flag] == 1
+    assert ops.mint(replace(MINT, read="yes")).args[read_flag] == 0  # type: ignore[arg-type]  # the point of the test
+
+
+OK_BURN = [ops.burn(BURN).keys[0].encode(), b"ok", b"{}"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        1,
+        b"OK",
+        [],
+        OK_BURN[:2],
+        [*OK_BURN, b""],
+        [b"ag:{acme-eu}:jti:another", b"ok", b"{}"],
+        [OK_BURN[0], b"fine", b"{}"],
+        [OK_BURN[0], 1, b"{}"],
+        [OK_BURN[0], None, b"{}"],
+    ],
+)
+def test_a_burn_reply_that_is_not_this_tokens_is_refused(raw):
+    op = ops.burn(BURN)
+    assert ops.parse_burn(op, OK_BURN).kind == "ok"
+    with pytest.raises(StoreUnavailable):
+        ops.parse_burn(op, raw)
+
+
+@pytest.mark.parametrize("lineage", [b"", b"0" * 39, b"G" * 40, None, 1])
+def test_a_mint_reply_without_a_lineage_is_refused(lineage):
+    op = ops.mint(MINT)
+    with pytest.raises(StoreUnavailable, match="lineage"):
+        ops.parse_mint(op, [op.keys[0].encode(), b"ok", lineage, b""])
+
+
+@pytest.mark.parametrize("lost", [b"header", b"rev", b"turns", b"turn:1"])
+def test_a_run_with_a_lost_field_is_unreadable_not_empty(lost):
+    op = ops.read_run("acme", "run_1")
+    fields = {b"header": b"{}", b"rev": b"1", b"turns": b"1", b"turn:1": b"hi"}
+    flat = [part for name, value in fields.items() if name != lost for part in (name, value)]
+    with pytest.raises(StoreUnavailable, match="unreadable"):
+        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, flat, []])
+
+
+def test_a_call_record_of_unknown_status_is_unreadable():
+    op = ops.read_run("acme", "run_1")
+    run = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
+    calls = [DIGEST.encode() + b":head", b"{}", DIGEST.encode() + b":status", b"maybe", DIGEST.encode() + b":gen", b"0" * 40]
+    with pytest.raises(StoreUnavailable, match="unreadable"):
+        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, calls])
+
+
+# the server
+
+INFO = {"role": "master", "maxmemory_policy": "noeviction", "cluster_enabled": "0", "redis_version": "7.2.4"}
+
+
+def probe(lineage: bytes = b"0" * 40, clock: bytes = b"1000000") -> list[bytes]:
+    return [PROBE.keys[0].encode(), lineage, clock]
+
+
+def info(**changes: str) -> bytes:
+    return "\r\n".join(["# Server", *(f"{name}:{value}" for name, value in (INFO | changes).items())]).encode()
+
+
+def test_a_fit_server_is_accepted():
+    judge(info(), probe(), 1000.0, 1000.1)
+    judge(info(redis_version="8.0.2"), probe(clock=b"1000900"), 1000.0, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "checked", "text"),
+    [
+        (info(role="slave"), probe(), "role"),
+        (info(maxmemory_policy="volatile-lru"), probe(), "maxmemory_policy"),
+        (info(cluster_enabled="1"), probe(), "cluster_enabled"),
+        (info(redis_version="7.0.15"), probe(), "version"),
+        (info(redis_version="6.2.0"), probe(), "version"),
+        (info(redis_version="new"), probe(), "version"),
+        (b"", probe(), "role"),
+        (None, probe(), "INFO"),
+        (info(), probe(lineage=b"0"), "lineage"),
+        (info(), probe(clock=b"1001200"), "clock"),
+        (info(), probe(clock=b"998900"), "clock"),
+        (info(), [b"x", b"0" * 40, b"1000000"], "something else"),
+    ],
+)
+def test_an_unfit_server_is_refused(answer, checked, text):
+    with pytest.raises(StoreUnavailable, match=text):
+        judge(answer, checked, 1000.0, 1000.1)
+
+
+# the protocol
+
+replies = st.recursive(
+    st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=40) | st.none(), lambda inner: st.lists(inner, max_size=4), max_leaves=12
+)
+
+
+def encode(value: object) -> bytes:
+    if value is None:
+        return b"$-1\r\n"
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    if isinstance(value, bytes):
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    assert isinstance(value, list)
+    return b"*%d\r\n" % len(value) + b"".join(encode(item) for item in value)
+
+
+@given(replies, st.lists(st.integers(1, 8), min_size=1))
+def test_a_reply_reads_the_same_however_it_is_cut(value, sizes):
+    data, reply, at, got = encode(value), Reply(), 0, MORE
+    while at < len(data):
+        assert got is MORE
+        size = sizes[at % len(sizes)]
+        got = reply.feed(data[at : at + size])
+        at += size
+    assert got == value
+
+
+def test_an_error_reply_is_not_text():
+    answer = Reply().feed(b"-READONLY no\r\n")
+    assert type(answer) is ServerError
+    assert answer == "READONLY no"
+
+
+def test_a_command_is_packed_byte_for_byte():
+    assert pack("SET", "ä", b"\r\n", 12) == b"*4\r\n$3\r\nSET\r\n$2\r\n\xc3\xa4\r\n$2\r\n\r\n\r\n$2\r\n12\r\n"
