@@ -17,7 +17,6 @@ from socketserver import ThreadingTCPServer
 from types import TracebackType
 from typing import Any, Self
 
-from agentgate.canonical import parse
 from agentgate.dpop import DPoP
 from agentgate.errors import Refusal, TokenRefused
 from agentgate.verifier import RedeemedCall, Verifier
@@ -55,6 +54,14 @@ class Route:
     tool: str
     verifier: Verifier
     challenge: str
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object that names no key twice: readers disagree on which one counts."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
 
 
 class PaymentApi(ThreadingTCPServer):
@@ -108,18 +115,17 @@ class _Request(BaseHTTPRequestHandler):
     """One request: credential, body, redeem, execute, in this order."""
 
     server: PaymentApi
-    protocol_version = "HTTP/1.1"
     timeout = 10.0
 
     def do_POST(self) -> None:
-        route = self.server.routes.get(self.path.partition("?")[0])
-        if route is None:
-            self._answer(404, {"error": "not_found"})
-            return
         try:
             args = self._body()
         except ValueError:
             self._answer(400, {"error": "invalid_request"})
+            return
+        route = self.server.routes.get(self.path.partition("?")[0])
+        if route is None:
+            self._answer(404, {"error": "not_found"})
             return
         try:
             token, proof = self._credential()
@@ -139,9 +145,8 @@ class _Request(BaseHTTPRequestHandler):
     def _body(self) -> dict[str, Any]:
         length = int(self.headers.get("Content-Length", ""))
         if not 0 < length <= MAX_BODY:
-            self.close_connection = True
             raise ValueError("length")
-        args = parse(self.rfile.read(length))
+        args = json.loads(self.rfile.read(length), object_pairs_hook=_without_repeats)
         if type(args) is not dict:
             raise ValueError("not an object")
         return args
