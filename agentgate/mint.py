@@ -133,6 +133,8 @@ class CallToken:
             KeyRefused: the token is bound to a key that only its client holds.
         """
         if self._run_key is None:
+            if self._claims.cnf_jkt is not None:
+                raise KeyRefused("call token: bound to its client's own key; only the client can prove it")
             return {"Authorization": f"Bearer {self._open()}"}
         proof = self._run_key.proof_for(token_hash(self._open()), method=method, url=url, now=time.time() if now is None else now)
         return {"Authorization": f"DPoP {self._open()}", "DPoP": proof}
@@ -152,25 +154,6 @@ class CallToken:
 
 def _sealed(text: str) -> Callable[[], str]:
     return lambda: text
-
-
-def _foreign_key() -> NoReturn:
-    raise KeyRefused("call token: bound to its client's own key; only the client can prove it")
-
-
-class _ForeignKey(RunKey):
-    """Stands where the presenter's key is outside this process: every proof is refused."""
-
-    __slots__ = ()
-
-    def __init__(self, jkt: str) -> None:
-        self.jkt = jkt
-
-    def sign(self, data: bytes) -> NoReturn:  # noqa: ARG002 - same shape as RunKey
-        _foreign_key()
-
-    def proof_for(self, ath: str, *, method: str, url: str, now: float) -> NoReturn:  # noqa: ARG002 - same shape as RunKey
-        _foreign_key()
 
 
 def new_jti() -> str:
@@ -242,11 +225,8 @@ def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) 
         KeyRefused: `run_key` is not the key that the claims name.
         CanonicalError: a claim is not JSON.
     """
-    jkt = claims.cnf_jkt
-    if run_key is not None and run_key.jkt != jkt:
-        raise KeyRefused(f"run key: got {run_key.jkt}, expected the key {jkt} of the claims")
-    if run_key is None and jkt is not None:
-        run_key = _ForeignKey(jkt)
+    if run_key is not None and run_key.jkt != claims.cnf_jkt:
+        raise KeyRefused(f"run key: got {run_key.jkt}, expected the key {claims.cnf_jkt} of the claims")
     signed = signer.header + b"." + b64url(payload(claims))
     return CallToken(_sealed((signed + b"." + b64url(signer.sign(signed))).decode()), claims, run_key)
 
