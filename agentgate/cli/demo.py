@@ -51,6 +51,15 @@ def demo(
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
+    raise typer.Exit(show(played, as_json=as_json))
+
+
+def show(played: Played, *, as_json: bool) -> int:
+    """Print the demo in the form that standard output takes.
+
+    Returns:
+        The exit code: 0, or 1 when a row or a payment is not the expected one.
+    """
     if as_json:
         print(json.dumps(as_document(played), indent=2))
     elif sys.stdout.isatty():
@@ -58,7 +67,7 @@ def demo(
         console.print(table(played), width=min(console.width, _WIDEST))
     else:
         print("\n".join(plain(played, min(shutil.get_terminal_size().columns, _WIDEST))))
-    raise typer.Exit(0 if played.ok else 1)
+    return 0 if played.ok else 1
 
 
 def as_document(played: Played) -> dict[str, Any]:
@@ -135,7 +144,7 @@ def table(played: Played) -> Group:
         told.add_row(_CALLER[row.caller], _marked(_seen(row), row.code, colour))
         told.add_row("the operator sees", _marked(_why(row), row.reason, colour))
         if row.rule:
-            told.add_row("because of", Text(row.rule, style="cyan"))
+            told.add_row("because of", Text(row.rule, style="cyan", overflow="fold"))
         grid.add_row(Text.assemble((f"{number} ", "dim"), (_verdict(row), f"bold {colour}")), Group(Text(row.tried, style="bold"), told))
     steps = Text("\nWhat to do next\n", style="bold")
     for what, command in _next(played):

@@ -1,0 +1,150 @@
+"""`agentgate demo`: every row is what it must be, at any time and in any form; a wrong row fails the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import time_machine
+from rich.console import Console
+from typer.main import get_command
+
+from agentgate.cli import demo as command
+from agentgate.cli._demo_scenes import Played, example, play
+from agentgate.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+WANTED = [  # outcome, closed code, who gets it, reason, field
+    ("allowed", "ok", "model", "", ""),
+    ("denied", "not_permitted", "host", "tenant", "tenant"),
+    ("denied", "not_permitted", "model", "argument_origin", "args.payee"),
+    ("held", "needs_approval", "host", "step_up", "args.amount"),
+    ("denied", "not_released", "approver", "step_up", "step_up.big-refund.approvers"),
+    ("allowed", "ok", "model", "", ""),
+    ("denied", "401 invalid_token", "client", "used", "jti"),
+    ("denied", "401", "client", "no_credential", "Authorization"),
+]
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, warnings as errors."""
+    code = "from agentgate.cli.main import app; app()"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, "demo", *args], check=False, capture_output=True, text=True, timeout=60, env=env
+    )
+
+
+@pytest.fixture(scope="module")
+def played() -> Played:
+    return play()
+
+
+def test_json_says_what_happened_and_the_exit_code_is_0() -> None:
+    done = run("--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [(r["outcome"], r["code"], r["seen_by"], r["reason"], r["field"]) for r in said["rows"]] == WANTED
+    assert said["ok"]
+    assert [(p["amount"], p["currency"]) for p in said["paid"]] == [("49.90", "EUR"), ("180.00", "EUR")]
+    assert said["seconds"] < 15
+
+
+def test_in_a_pipe_it_is_plain_text_and_the_warning_is_said_once_beside_it() -> None:
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.partition("What to do next")[0].splitlines())) <= 100
+    assert "unsafe_unapproved" not in done.stdout
+    assert done.stderr.count("unsafe_unapproved") == 1
+    for wanted in ("1. ALLOWED", "4. HELD", "8. DENIED", "argument_origin: args.payee", "Money that moved: 2 refunds, 229.90 EUR"):
+        assert wanted in done.stdout
+
+
+def test_every_refusal_of_the_gate_names_the_line_of_its_rule(played: Played) -> None:
+    lines = (played.example / "workflows" / "customer-refund.yaml").read_text("utf-8").splitlines()
+    rules = {}
+    for number, row in enumerate(played.rows, 1):
+        if row.rule:
+            file, _, line = row.rule.rpartition(":")
+            assert file == "workflows/customer-refund.yaml"
+            rules[number] = lines[int(line) - 1].split(":")[0].strip()
+    assert rules == {1: "payments.refund", 2: "tenants", 3: "payee", 4: "when", 5: "approvers", 6: "payments.refund"}
+
+
+def test_the_model_learns_no_more_than_the_closed_code(played: Played) -> None:
+    injected = played.rows[2]
+    assert injected.seen == "agentgate: not_permitted"
+    assert "cus_" not in injected.detail
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [datetime(2040, 2, 29, 12, 0, tzinfo=UTC), datetime(2026, 12, 27, 2, 0, tzinfo=UTC), datetime(2026, 7, 1, 1, 0, tzinfo=UTC)],
+    ids=["in 2040, after the workflow expired", "on a Sunday at 3 in the morning", "at 3 in the morning in summer"],
+)
+def test_it_works_on_any_day_at_any_hour(moment: datetime) -> None:
+    with time_machine.travel(moment, tick=True):
+        assert play().ok
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"outcome": "allowed"}, {"code": "unavailable"}, {"reason": "hours"}, {"reason": "argument_origin, hours"}, {"field": "args.amount"}],
+    ids=["another outcome", "another code", "another reason", "one more reason", "another field"],
+)
+def test_a_row_that_ends_otherwise_fails_the_command(played: Played, capsys: pytest.CaptureFixture[str], changed) -> None:
+    assert command.show(played, as_json=False) == 0
+    assert "WRONG" not in capsys.readouterr().out
+    bad = replace(played, rows=(*played.rows[:2], replace(played.rows[2], **changed), *played.rows[3:]))
+    assert command.show(bad, as_json=False) == 1
+    assert ", WRONG" in capsys.readouterr().out
+    assert command.show(bad, as_json=True) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert [said["ok"], *(r["as_expected"] for r in said["rows"])].count(False) == 2
+
+
+def test_a_payment_that_should_not_be_fails_the_command(played: Played) -> None:
+    bad = replace(played, honest=False)
+    assert command.show(bad, as_json=False) == 1
+    assert "WRONG: 2 payments" in "\n".join(command.plain(bad, 100))
+
+
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_the_table_fits_the_terminal_and_drops_nothing(played: Played, width: int) -> None:
+    console = Console(width=width, force_terminal=True, color_system="truecolor", record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    with console.file:
+        console.print(command.table(played))
+    text = console.export_text()
+    assert max(map(len, text.partition("What to do next")[0].splitlines())) <= width
+    assert "…" not in text
+    joined = "".join(text.split())
+    for row in played.rows:
+        assert "".join(row.tried.split())[:20] in joined
+        assert row.reason in joined
+
+
+def test_the_next_steps_exist(played: Played) -> None:
+    for _, step in command._next(played):
+        words = step.split()
+        assert Path(words[-1]).exists()
+        if words[0] == "agentgate":
+            group = get_command(app).commands[words[1]]  # type: ignore[attr-defined]
+            assert words[2] in group.commands
+
+
+def test_help_shows_examples() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert "agentgate demo --json" in done.stdout
+
+
+def test_the_example_is_where_the_wheel_and_the_checkout_have_it() -> None:
+    assert (example() / "agent.py").is_file()
