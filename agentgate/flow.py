@@ -194,7 +194,7 @@ class Attempt:
 def authorize(core: Core, state: RunState, call: Call, key: Callable[[], RunKey]) -> Flow:
     """Decide one call and, only if everything holds, mint its token. Returns an `Attempt`; never raises a refusal.
 
-    A cached state is good enough to allow (the mint script compares its revision) and never good enough to deny.
+    A cached state is good enough to allow (the mint script compares its revision), never to deny or to ask a person.
     """
     header, fresh = state.header, False
     try:
@@ -207,11 +207,11 @@ def authorize(core: Core, state: RunState, call: Call, key: Callable[[], RunKey]
                 return Attempt((yield from _deny(header, call, (Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime"),))), state)
             around = core.around()
             answer = decide(workflow, state, call, around)
-            if isinstance(answer, Deny):
-                if fresh:
-                    return Attempt((yield from _deny(header, call, answer.failures)), state)
+            if not fresh and (isinstance(answer, Deny) or answer.holds):
                 state, fresh = (yield from read(core, header.tenant, header.id)), True
                 continue
+            if isinstance(answer, Deny):
+                return Attempt((yield from _deny(header, call, answer.failures)), state)
             settled = yield from _settle(core, workflow, state, call, answer, key)
             if settled is not None:
                 return Attempt(settled, state)

@@ -90,7 +90,7 @@ _TOKEN = re.compile(
     rf"(?P<url>https?://[^\s<>\"'“”‘’«»]{{1,2000}})"
     rf"|(?P<email>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}@{_HOST}){_END}"
     rf"|(?P<iban>[A-Z]{{2}}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
-    rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T][0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
+    rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
     rf"|(?P<date>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}|(?i:{_MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?(?:,? [0-9]{{4}})?|[0-9]{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}(?:,? [0-9]{{4}})?|today|tomorrow|yesterday)){_END}"
     rf"|(?P<time>[0-9]{{1,2}}:[0-9]{{2}}(?:\s?[AaPp][Mm])?|[0-9]{{1,2}}\s?[AaPp][Mm]){_END}"
     rf"|(?P<money>[$€£¥]\s?{_AMOUNT}|{_AMOUNT}\s?(?:[€£¥$]|(?i:{_WORD_CURRENCY}))){_END}"
@@ -171,7 +171,7 @@ def entities(text: str, today: date) -> Iterator[Entity]:
         elif kind == "time":
             key = normal("time", _clock(words))
         elif kind == "datetime":
-            key = normal(kind, words)
+            key = normal(kind, words.replace(" at ", " "))
         elif kind == "money":
             key = _amount(words)
             currency = _CURRENCIES[re.sub(r"[0-9.,\s]", "", words).lower()]
@@ -197,6 +197,7 @@ _LOOSE = re.compile(
     r"|(?P<iban>(?i:[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]){10,30}))"
     r"|(?P<phone>(?:\+|\b00)[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14})"
 )
+_HINT = re.compile(r"[@0-9]|:/|[wW]{3}\.")  # no email, link, IBAN or phone number, strict or loose, is without one of these
 
 
 def embedded(text: str, today: date) -> Iterator[Entity]:
@@ -205,6 +206,8 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
     The latter has no origin anywhere, so it is refused wherever entities must be grounded (an address glued to a word, a
     foreign scheme, an IBAN in lower case).
     """
+    if _HINT.search(text) is None:
+        return
     whole = {e.start: e for e in entities(text, today) if e.type in {"email", "url", "iban", "phone"}}
     covered = [(e.start, e.start + len(e.words)) for e in whole.values()]
     yield from whole.values()

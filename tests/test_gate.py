@@ -239,6 +239,17 @@ def test_a_view_that_missed_the_facts_does_not_deny(gate: Gate) -> None:
     assert isinstance(second.authorize("payments.refund", REFUND), Allow)
 
 
+def test_a_view_that_missed_the_facts_asks_nobody(folder: Path) -> None:
+    """With `unknown_origin: step_up` a stale view would hold a call that needs no person."""
+    source = WORKFLOW.replace("from: [orders.get.customer], sensitive: true", "from: [orders.get.customer], unknown_origin: step_up, sensitive: true")
+    (folder / "w" / "refund.yaml").write_text(source)
+    with opened(folder) as gate:
+        first = run_of(gate)
+        second = gate.resume_run("acme", first.id)
+        looked_up(first)
+        assert isinstance(second.authorize("payments.refund", REFUND), Allow)
+
+
 def test_a_missing_run_is_refused(gate: Gate) -> None:
     for tenant, run in (("acme", "run_nobody"), ("a}b", "run_x"), ("acme", "run x")):
         with pytest.raises(RunRefused) as refused:

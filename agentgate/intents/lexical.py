@@ -1,8 +1,9 @@
 """The default deriver: words, examples and counter-examples, no model, deterministic, explains itself.
 
-An intent is *present* when one of its words stands in the user's own affirmed words (not quoted, forwarded or denied),
-*unless* the prompt is at least as close to a counter-example as to any example, or speaks of a quantity ("all", "every")
+An intent is *present* when one of its words stands in a clause of the user's own affirmed words (not quoted, forwarded or
+denied), *unless* that clause is near a counter-example and no nearer to any example, or speaks of a quantity ("all", "every")
 that no example speaks of: then it is *unclear*, and *absent* when it repeats a counter-example. Without a word it is absent.
+The clearest clause decides.
 A later turn that denies the word withdraws the intent. Closeness is the cosine of stemmed word sets in which typed entities
 stand as their type and the intent's words as one term, so "refund ORD-1" and "reimburse ORD-2" are the same request; a
 counter-example without any of the words has nothing to say (such a prompt is absent anyway).
@@ -26,7 +27,9 @@ _COMMON = frozenset(
     "a an the to of for in on at by with from and or i me my we us our you your he she it its they them their this that these those is are was were be been am do does did can could would will shall should may might must please kindly thanks thank hi hello just so as if then than there here have has had want wants need needs like".split()
 )
 _NOWHERE = date(2000, 1, 1)  # only entity types matter here, not what "tomorrow" is
-_SAME = 0.999
+_SAME = 0.999  # closeness of a repeated example
+_NEAR = 0.5  # closeness from which a counter-example has something to say
+_CLARITY = {"present": 0, "unclear": 1, "absent": 2}
 
 
 def _stem(word: str) -> str:
@@ -66,27 +69,39 @@ def _close(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / sqrt(len(a) * len(b)) if a and b else 0.0
 
 
-def _one(intent: Intent, said: str, denied: str) -> tuple[str, Derived | None]:
-    """('said' | 'denied' | '', answer) of one turn."""
-    lower = said.lower()
-    hit = next((m.group() for m in (_phrase(w).search(lower) for w in intent.words) if m), None)
-    if hit is None:
-        refused = next((m.group() for m in (_phrase(w).search(denied.lower()) for w in intent.words) if m), None)
-        return ("denied", Derived("absent", f"denied: {refused}")) if refused else ("", None)
+def _hit(intent: Intent, text: str) -> str | None:
+    """The words of the text that match a word of the intent, or None."""
+    return next((m.group() for m in (_phrase(w).search(text.lower()) for w in intent.words) if m), None)
+
+
+def _one(intent: Intent, said: list[str], denied: list[str]) -> Derived | None:
+    """What one turn says of one intent; None when it says nothing. The clearest clause decides."""
+    answers = [_clause(intent, clause, hit) for clause in said if (hit := _hit(intent, clause)) is not None]
+    if answers:
+        return min(answers, key=lambda answer: _CLARITY[answer.presence])
+    refused = next((hit for clause in denied if (hit := _hit(intent, clause)) is not None), None)
+    return Derived("absent", f"denied: {refused}") if refused else None
+
+
+def _clause(intent: Intent, said: str, hit: str) -> Derived:
     terms = _terms(said) | {"!"}
     example = max((_close(terms, _known(e, intent.words)) for e in intent.examples), default=0.0)
     counter, text = max(((_close(terms, _known(c, intent.words)), c) for c in intent.counter_examples), default=(0.0, ""))
     if counter >= _SAME > example:
-        return "said", Derived("absent", f"counter-example: {text}")
-    if counter and counter >= example:
-        return "said", Derived("unclear", f"word '{hit}', but closest to the counter-example: {text}")
+        return Derived("absent", f"counter-example: {text}")
+    if counter >= _NEAR and counter >= example:
+        return Derived("unclear", f"word '{hit}', but closest to the counter-example: {text}")
     wide = terms & _WIDE
     if wide and not any(_known(e, intent.words) & _WIDE for e in intent.examples):
-        return "said", Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
-    return "said", Derived("present", f"word '{hit}'")
+        return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
+    return Derived("present", f"word '{hit}'")
 
 
-_STOP = re.compile(r"(?i)^\W*(?:stop|cancel|abort|never ?mind|forget (?:it|that|about)|hold off|wait|don['’]?t|do not|no)\b(?:\W+\w+){0,3}\W*$")
+_STOP = re.compile(
+    r"(?i)^\W*(?:(?:no|wait|ok|okay|please|actually)\W+)*(?:stop|abort|never ?mind|forget (?:it|that|this|about (?:it|that))|hold off|"
+    r"cancel(?: (?:it|that|this|everything))?|(?:do not|don['’]?t)(?: do (?:it|that|this|anything))?|no)"
+    r"(?:\W+(?:it|that|this|everything|now|please|thanks?|thank you|here|immediately))*\W*$"
+)
 
 
 def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
@@ -98,10 +113,10 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
             found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
             continue
         spans = list(clauses(words))
-        said = " ".join(words[a:b] for voice, a, b in spans if voice == "said")
-        denied = " ".join(words[a:b] for voice, a, b in spans if voice == "denied")
+        said = [words[a:b] for voice, a, b in spans if voice == "said"]
+        denied = [words[a:b] for voice, a, b in spans if voice == "denied"]
         for intent in intents:
-            _, answer = _one(intent, said, denied)
+            answer = _one(intent, said, denied)
             if answer is not None:
                 found[intent.name] = answer
     return found
