@@ -43,6 +43,12 @@ _STAND_INS: Mapping[str, Any] = {
     "redeem": "wrapper",
     "timeout": "1m",
     "per": "run",
+    "max": "1",
+    "approvers": {"group": "unreadable"},
+    "group": "unreadable",
+    "from": "00:00",
+    "to": "24:00",
+    "zone": "UTC",
 }
 _KINDS = {
     "string_type": "text (in quotes, where YAML would read something else)",
@@ -247,27 +253,36 @@ def _misspelt(document: Document, root: type[Block], path: Path) -> bool:
 
 
 def _repaired(document: Document) -> Definition | None:
-    """The definition with misspelt keys renamed and unreadable optional parts left out, to find what else is wrong; else None."""
-    value = copy.deepcopy(document.value)
-    for attempt in range(8):
+    """The definition with misspelt keys renamed and unreadable parts left out, to find what else is wrong; None if it makes no sense.
+
+    Nothing is found about a block whose part was left out, and nothing at all when a name is gone that others may refer to.
+    """
+    value, renamed = copy.deepcopy(document.value), set[Path]()
+    for _ in range(8):
         try:
             return Definition.model_validate(value)
         except ValidationError as error:
             errors = error.errors(include_url=False)
-        if attempt:
-            for each in errors:  # what stood under a misspelt key
-                if each["type"] != "missing":
-                    _report(document, Definition, each)
+        for each in errors:  # what stood under a misspelt key
+            if any(each["loc"][: len(path)] == path for path in renamed):
+                _report(document, Definition, each)
         for each in (e for e in errors if e["type"] == "extra_forbidden"):
-            _rename(document, value, each["loc"])
+            renamed.add(_rename(document, value, each["loc"]))
         # the last one first: removing an element must not move those before it
         for each in sorted((e for e in errors if e["type"] != "extra_forbidden"), key=lambda e: [str(p).zfill(6) for p in e["loc"]], reverse=True):
-            path = tuple(part for part in each["loc"] if part != "[key]")
-            if each["type"] != "missing":
-                _pop(value, path)
-            elif not _stand_in(value, path):
+            if "[key]" in each["loc"] or _is_name(each["loc"]):
                 return None
+            if each["type"] != "missing":
+                _pop(value, each["loc"])
+            elif not _stand_in(value, each["loc"]):
+                return None
+        document.hushed |= {e["loc"][:-1] for e in errors if len(e["loc"]) > 1}
     return None
+
+
+def _is_name(path: Path) -> bool:
+    """True for what others refer to by name: tools, intents, arguments, facts, and the blocks that hold them."""
+    return path[0] in {"tools", "intents"} and (len(path) <= 2 or (path[2] in {"args", "facts"} and len(path) <= 4))
 
 
 def _pop(value: Any, path: Path) -> Any:
@@ -286,13 +301,16 @@ def _stand_in(value: Any, path: Path) -> bool:
     return path[-1] in parent
 
 
-def _rename(document: Document, value: Any, path: Path) -> None:
+def _rename(document: Document, value: Any, path: Path) -> Path:
+    """Put what stands under an unknown key under the one that was probably meant, if any; the new path."""
     unused = [key for key in _keys(_block_at(Definition, path[:-1])) if key not in _at(value, path[:-1])]
     broken, meant = _pop(value, path), did_you_mean(path[-1], unused)
-    if meant:
-        key = meant.split("'")[1]
-        _at(value, path[:-1])[key] = broken
-        _move(document, path, key)
+    if not meant:
+        return path
+    key = meant.split("'")[1]
+    _at(value, path[:-1])[key] = broken
+    _move(document, path, key)
+    return (*path[:-1], key)
 
 
 def _move(document: Document, old: Path, new: str) -> None:

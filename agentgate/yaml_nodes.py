@@ -49,7 +49,7 @@ def dotted(path: Path) -> str:
 
 def did_you_mean(got: object, choices: Any) -> str:
     """``did you mean 'refund'?`` for the closest of `choices`, or nothing."""
-    close = get_close_matches(got, sorted(choices), n=1, cutoff=0.6) if isinstance(got, str) else []
+    close = get_close_matches(got, sorted(choices), n=1, cutoff=0.65) if isinstance(got, str) else []
     return f"did you mean '{close[0]}'?" if close else ""
 
 
@@ -82,12 +82,14 @@ class Document:
         value: dict, list, str, int or bool.
         root: where every value starts.
         problems: findings so far.
+        hushed: blocks with an unreadable part: what is then found about the block or its parts follows from that.
     """
 
     file: str
     value: Any = None
     root: Node | None = None
     problems: list[Problem] = field(default_factory=list)
+    hushed: set[Path] = field(default_factory=set)
 
     def node(self, path: Path) -> Node | None:
         """The node at exactly this path, or None when the file has nothing there."""
@@ -115,7 +117,8 @@ class Document:
 
     def report(self, path: Path, got: str, expected: str, hint: str = "", *, key: bool = False) -> None:
         """Add a finding at `path`; a place that already has one keeps its first (the later ones follow from it)."""
-        self.add(Problem(self.file, *self.place(path, key=key), dotted(path), got, expected, hint))
+        if path not in self.hushed and path[:-1] not in self.hushed:
+            self.add(Problem(self.file, *self.place(path, key=key), dotted(path), got, expected, hint))
 
     def add(self, problem: Problem) -> None:
         """Add a finding unless its field has one at this place; what cannot be printed safely is escaped."""
@@ -256,7 +259,7 @@ class _Reader:
 
 def _plain_word(event: Any) -> bool:
     """Most keys: unquoted, and too long for the words that readers disagree on."""
-    return event.value.isidentifier() and len(event.value) > len("false") and event.implicit[0] and event.anchor is None  # type: ignore[no-any-return]  # untyped event
+    return len(event.value) > len("false") and event.value.isidentifier() and event.implicit[0] and event.anchor is None
 
 
 def read_yaml(text: str, file: str) -> Document:

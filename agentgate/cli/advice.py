@@ -62,9 +62,9 @@ def _unseen(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 def _steerable(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     steered = _steered(workflow)
     for tool, rule in _acting(workflow):
-        for source in _sources(rule):
+        bound = (("at_most", rule.at_most),) if rule.at_most is not None else ()
+        for key, source in (*(("from", s) for s in rule.sources), *bound):
             if source.tool in steered:
-                key = "at_most" if source == rule.at_most else "from"
                 yield ("tools", tool.name, "args", rule.name, key), f"steerable: the model chooses {steered[source.tool]}, and so what {source} says"
 
 

@@ -1,0 +1,176 @@
+"""``agentgate workflow lint``: what it prints, where, and its exit codes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agentgate.cli.advice import advise
+from agentgate.cli.main import app
+from agentgate.definition import load_roles, load_text
+from agentgate.intents.lexical import derive
+from agentgate.yaml_nodes import read_yaml
+
+WORKFLOWS = Path(__file__).parent.parent / "workflows"
+PAYMENT = (WORKFLOWS / "payments/customer-refund.yaml").read_text()
+ROLES = load_roles(WORKFLOWS / "roles.yaml")
+
+
+def lint(*args, env=None):
+    return CliRunner().invoke(app, ["workflow", "lint", *map(str, args)], env={"NO_COLOR": "1", "COLUMNS": "160", **(env or {})})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copy(WORKFLOWS / "roles.yaml", tmp_path)
+    (tmp_path / "refund.yaml").write_text(PAYMENT)
+    return tmp_path
+
+
+def warnings(*changes):
+    text = PAYMENT
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    found = advise(load_text(text, "w.yaml", ROLES, derive), read_yaml(text, "w.yaml"))
+    lines = text.splitlines()
+    return [(a.field, a.text, lines[a.line - 1][a.column - 1 :]) for a in found]
+
+
+def test_the_founding_workflows_are_clean():
+    result = lint("--strict", WORKFLOWS)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "0 problems, 0 warnings" in result.stderr
+
+
+def test_every_problem_is_a_plain_line_in_a_pipe(folder):
+    (folder / "refund.yaml").write_text(PAYMENT.replace("needs: [refund]", "needs: [refnd]").replace("risk: high", "risk: hihg"))
+    result = lint(folder)
+    assert result.exit_code == 1
+    first, second = result.stdout.splitlines()
+    assert first.startswith(f"{folder / 'refund.yaml'}:")
+    assert first.endswith("risk: got 'hihg', expected low, medium or high (did you mean 'high'?)")
+    line = (folder / "refund.yaml").read_text().splitlines().index("    needs: [refnd]") + 1
+    assert second.startswith(f"{folder / 'refund.yaml'}:{line}:13: tools.payments.refund.needs[0]: got 'refnd'")
+    assert "1 problem" not in result.stdout
+
+
+def test_a_single_file_finds_the_roles_above_it():
+    assert lint(WORKFLOWS / "payments/customer-refund.yaml").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["gone", "gone.yaml"])
+def test_a_path_that_does_not_exist_is_a_problem(tmp_path, name):
+    result = lint(tmp_path / name)
+    assert result.exit_code == 1
+    assert "gone" in result.stdout
+
+
+def test_a_folder_without_workflows_is_a_problem(tmp_path):
+    result = lint(tmp_path)
+    assert result.exit_code == 1
+    assert "no workflow file" in result.stdout
+
+
+def test_bad_roles_are_a_problem(folder):
+    (folder / "roles.yaml").write_text("agentgate: roles/v1\nroles: {}\n")
+    result = lint(folder)
+    assert result.exit_code == 1
+    assert f"{folder / 'roles.yaml'}:2:8: roles: " in result.stdout
+
+
+def test_two_files_of_one_id_are_a_problem_of_both(folder):
+    (folder / "again.yaml").write_text(PAYMENT)
+    result = lint(folder)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 2
+
+
+def test_warnings_pass_unless_strict(folder):
+    (folder / "refund.yaml").write_text(PAYMENT.replace("show: [order_id, amount, currency, payee, reason]", "show: [amount]"))
+    result = lint(folder)
+    assert result.exit_code == 0
+    assert ": warning: tools.payments.refund.args.reason.from: the model may write it" in result.stdout
+    assert lint("--strict", folder).exit_code == 1
+
+
+def test_a_terminal_gets_a_table(folder):
+    (folder / "refund.yaml").write_text(PAYMENT.replace("risk: high", "risk: hihg"))
+    env = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    result = CliRunner().invoke(app, ["workflow", "lint", str(folder)], env={**env, "COLUMNS": "160"}, color=True)
+    assert result.exit_code == 1
+    assert "┃" in result.stdout
+    assert "did you mean 'high'?" in result.stdout
+    assert "\x1b[" in result.stdout
+
+
+def test_a_file_cannot_write_to_the_terminal(folder):
+    (folder / "refund.yaml").write_text('"\\e[2J[red]": 1\n' + PAYMENT)
+    for env in ({"NO_COLOR": "1"}, {"FORCE_COLOR": "1"}):
+        assert "\x1b[2J" not in CliRunner().invoke(app, ["workflow", "lint", str(folder)], env=env, color=True).stdout
+
+
+def test_help_shows_examples():
+    result = lint("--help")
+    assert result.exit_code == 0
+    assert "agentgate workflow lint workflows/payments/customer-refund.yaml" in result.stdout
+    assert "Exit codes: 0" in result.stdout
+
+
+def test_the_command_runs_as_a_program():
+    done = subprocess.run([sys.executable, "-c", "from agentgate.cli.main import app; app()", "workflow", "lint", str(WORKFLOWS)], capture_output=True, text=True, check=False, cwd=WORKFLOWS.parent)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+# --- advice --------------------------------------------------------------------------------------------------------------
+
+
+def test_no_advice_on_the_payment_workflow():
+    assert warnings() == []
+
+
+def test_names_a_write_argument_that_the_model_writes_and_nobody_sees():
+    (found,) = warnings(("payee, reason]", "payee]"))
+    assert found[0] == "tools.payments.refund.args.reason.from"
+    assert "no step-up shows it" in found[1]
+    assert found[2].startswith("from: [model], entities")
+
+
+def test_names_what_is_not_pinned():
+    text = "    definition: sha256:16dd4739611307a349a85ce39342be57e2a380e5d85e2c94dce2b977d11ea047\n    redeem: server"
+    (found,) = warnings((text, "    redeem: wrapper"))
+    assert found[0] == "tools.orders.get"
+    assert found[1].startswith("not pinned: definition ")
+    assert found[2] == "orders.get:"
+
+
+def test_names_the_write_arguments_that_a_model_chosen_read_steers():
+    found = warnings(("order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}", "order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [model]}"))
+    assert {f[0] for f in found} == {f"tools.payments.refund.args.{name}" for name in ("order_id.from", "amount.from", "amount.at_most", "currency.from", "payee.from")}
+    assert all("the model chooses orders.get.order_id" in f[1] for f in found)
+
+
+def test_a_read_that_takes_its_argument_from_a_model_chosen_read_steers_too():
+    extra = """  orders.find:
+    effect: read
+    needs: any
+    redeem: wrapper
+    audience: https://orders.acme.example
+    scope: [orders:find]
+    definition: sha256:16dd4739611307a349a85ce39342be57e2a380e5d85e2c94dce2b977d11ea047
+    args: {query: {text: 80, from: [model]}}
+    facts: {order_id: {type: id}}
+  payments.refund:
+"""
+    found = warnings(("  payments.refund:\n", extra), ("pattern: 'ORD-[0-9]{8}', from: [prompt]}", "pattern: 'ORD-[0-9]{8}', from: [orders.find.order_id]}"))
+    assert any(f[0] == "tools.payments.refund.args.payee.from" and "orders.get.order_id" in f[1] for f in found)
+
+
+def test_a_machine_workflow_said_that_the_job_is_the_model():
+    text = (WORKFLOWS / "ci/deploy.yaml").read_text()
+    assert advise(load_text(text, "w", ROLES, derive), read_yaml(text, "w")) == ()
