@@ -63,6 +63,9 @@ def test_a_tenant_that_could_break_the_tag_is_refused(tenant):
         {"same_key": ("", "t")},
         {"same_key": ("a", "")},
         {"subjects": replace(WHO, agent="")},
+        {"subjects": replace(WHO, agent="\ud800")},
+        {"revision": "1 0"},
+        {"revision": "\ud800"},
         {"subjects": replace(WHO, workflow="")},
     ],
 )
@@ -75,6 +78,11 @@ def test_a_mint_with_a_malformed_field_is_refused_before_anything_is_sent(change
 def test_a_burn_with_a_malformed_field_is_refused_before_anything_is_sent(change):
     with pytest.raises(NameRefused):
         ops.burn(replace(BURN, **change))
+
+
+def test_a_turn_without_utf8_form_is_refused():
+    with pytest.raises(NameRefused, match="turn"):
+        ops.add_turn("acme", "run_1", "pay \ud800")
 
 
 def test_unknown_words_are_refused():
@@ -138,7 +146,7 @@ def test_a_run_with_a_lost_field_is_unreadable_not_empty(lost):
 def test_a_call_record_of_unknown_status_is_unreadable():
     op = ops.read_run("acme", "run_1")
     run = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
-    calls = [DIGEST.encode() + b":head", b"{}", DIGEST.encode() + b":status", b"maybe", DIGEST.encode() + b":gen", b"0" * 40]
+    calls = [DIGEST.encode() + b":head", b"{}", DIGEST.encode() + b":status", b"maybe", DIGEST.encode() + b":mint", b"0" * 40]
     with pytest.raises(StoreUnavailable, match="unreadable"):
         ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, calls])
 

@@ -184,7 +184,7 @@ def mint(request: MintRequest) -> Op:
         checked_bytes("head", request.head),
         checked_digest("binding", request.binding),
         request.ttl_ms,
-        request.revision,
+        checked_id("revision", request.revision),
         jti,
         run,
         1 if request.read is True else 0,

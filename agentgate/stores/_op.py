@@ -80,8 +80,18 @@ def checked_lineage(field: str, value: str) -> str:
 def checked_subject(field: str, value: str) -> str:
     """A name from outside (user, agent, limit): any text of 1 to 512 characters, or NameRefused."""
     if type(value) is not str or not 0 < len(value) <= MAX_SUBJECT:
-        raise NameRefused(field, value, f"text of 1 to {MAX_SUBJECT} characters")
+        raise NameRefused(field, ascii(value), f"text of 1 to {MAX_SUBJECT} characters")
+    if not value.isascii():
+        checked_text(field, value)
     return value
+
+
+def checked_text(field: str, value: str) -> bytes:
+    """The UTF-8 bytes of a text of at most `MAX_VALUE` bytes, or NameRefused (a lone surrogate has none)."""
+    try:
+        return checked_bytes(field, value.encode())
+    except (UnicodeEncodeError, AttributeError) as error:
+        raise NameRefused(field, ascii(value), "valid Unicode text") from error
 
 
 def checked_bytes(field: str, value: bytes) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentgate.errors import StoreUnavailable
-from agentgate.stores._op import MAX_TTL_MS, Op, checked_bytes, checked_id, checked_number, lineage_of, prefix, reply, word
+from agentgate.stores._op import MAX_TTL_MS, Op, checked_bytes, checked_id, checked_number, checked_text, lineage_of, prefix, reply, word
 
 CallStatus = Literal["minted", "redeemed"]
 
@@ -63,7 +63,7 @@ class RunRecord:
 def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int) -> Op:
     """Write a new run that lives `ttl_ms` milliseconds. An id that exists is never written over."""
     checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS)
-    args = (checked_bytes("header", header), checked_bytes("turn", turn.encode()), ttl_ms)
+    args = (checked_bytes("header", header), checked_text("turn", turn), ttl_ms)
     return Op("open_run", (f"{prefix(tenant)}run:{checked_id('run', run)}",), args, confirm=True)
 
 
@@ -74,7 +74,7 @@ def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists"]:
 
 def add_turn(tenant: str, run: str, text: str) -> Op:
     """Append a user's turn; the run's life is not prolonged."""
-    return Op("add_turn", (f"{prefix(tenant)}run:{checked_id('run', run)}",), (checked_bytes("turn", text.encode()),), confirm=True)
+    return Op("add_turn", (f"{prefix(tenant)}run:{checked_id('run', run)}",), (checked_text("turn", text),), confirm=True)
 
 
 def close_run(tenant: str, run: str) -> Op:
@@ -118,5 +118,5 @@ def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
     status = _STATUS[kept[digest + b":status"]]
     at = int(kept[digest + b":at"]) / 1000 if status == "redeemed" else None
     outcome = kept.get(digest + b":outcome", b"").decode()
-    gen = kept[digest + b":gen"].decode()
+    gen = kept[digest + b":mint"].decode().split(" ")[0]
     return CallRecord(digest.decode(), kept[digest + b":head"], status, at, kept.get(digest + b":facts"), outcome, gen)

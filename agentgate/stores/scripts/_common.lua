@@ -8,6 +8,11 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- What a call's record says of its last mint: lineage, jti and time (ms).
+local function minting(text)
+  return string.match(text or '', '^(%x+) (%S+) (%d+)$')
+end
+
 -- Is a token minted at `minted` (ms) revoked by any of these keys? '*' revokes everything, a number what was minted up to then.
 local function revoked(keys, minted)
   for _, value in ipairs(redis.call('MGET', unpack(keys))) do

@@ -1,14 +1,15 @@
 -- KEYS jti calls | ARGV digest gen binding jti revoked...
 -- The revocations are keys too, of the same slot; as KEYS they would need the right to write them, which a tool server has not.
 local digest = ARGV[1]
-local record = redis.call('HMGET', KEYS[2], digest .. ':status', digest .. ':jti', digest .. ':minted', digest .. ':head')
+local record = redis.call('HMGET', KEYS[2], digest .. ':status', digest .. ':mint', digest .. ':head', 'rev')
+local _, minted_jti, minted_at = minting(record[2])
 
 -- (1) revoked
 local revocations = {}
 for i = 5, #ARGV do
   revocations[i - 4] = ARGV[i]
 end
-if revoked(revocations, tonumber(record[3] or '0')) then
+if revoked(revocations, tonumber(minted_at or '0')) then
   return {KEYS[1], 'revoked', ''}
 end
 
@@ -29,10 +30,10 @@ if binding ~= ARGV[3] then
 end
 
 -- (5) the call's record is of this token and not redeemed yet
-if record[1] ~= 'minted' or record[2] ~= ARGV[4] then
+if record[1] ~= 'minted' or minted_jti ~= ARGV[4] then
   return {KEYS[1], 'used', ''}
 end
 
-redis.call('HSET', KEYS[2], digest .. ':status', 'redeemed', digest .. ':at', digits(now_ms()))
-redis.call('HINCRBY', KEYS[2], 'rev', 1)
-return {KEYS[1], 'ok', record[4]}
+redis.call('HSET', KEYS[2], digest .. ':status', 'redeemed', digest .. ':at', digits(now_ms()),
+  'rev', digits(tonumber(record[4] or '0') + 1))
+return {KEYS[1], 'ok', record[3]}

@@ -28,12 +28,16 @@ if revoked(revocations, now) then
 end
 
 -- (3) the same call again: redeemed once is done; from another history only a read may be minted again
-local call = redis.call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':gen', digest .. ':jti')
+local call = redis.call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint')
 if call[2] and call[2] ~= 'minted' then
   return refuse('already_redeemed')
 end
-if call[2] and call[3] ~= gen and ARGV[8] ~= '1' then
-  return refuse('outcome_unknown')
+local old_gen, old_jti = nil, nil
+if call[2] then
+  old_gen, old_jti = minting(call[3])
+  if old_gen ~= gen and ARGV[8] ~= '1' then
+    return refuse('outcome_unknown')
+  end
 end
 
 -- (4) decided on this state of the run, and no other
@@ -86,12 +90,13 @@ end
 
 -- Look at reservations whose token has expired. Given back only what is provably unburned in this history: its record says
 -- minted, in this lineage, and its single-use key is gone. What was burned or cannot be proven counts for good.
-local function settle(limit, count)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', limit.pending, '-inf', digits(now), 'LIMIT', 0, count)) do
+local function settle(limit)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', limit.pending, '-inf', digits(now), 'LIMIT', 0, 10000)) do
     local amount, owner = string.match(redis.call('HGET', limit.counter, member) or '', '^(%d+):(.+)$')
-    local record = owner and redis.call('HMGET', prefix .. 'calls:' .. owner, member .. ':status', member .. ':gen', member .. ':jti')
-    if record and record[1] == 'minted' and record[2] == gen then
-      if redis.call('EXISTS', prefix .. 'jti:' .. record[3]) == 0 then
+    local record = owner and redis.call('HMGET', prefix .. 'calls:' .. owner, member .. ':status', member .. ':mint')
+    local minted_in, jti = minting(record and record[2])
+    if record and record[1] == 'minted' and minted_in == gen then
+      if redis.call('EXISTS', prefix .. 'jti:' .. jti) == 0 then
         forget(limit, member, tonumber(amount))
       end
     else
@@ -122,9 +127,8 @@ for i = 1, tonumber(ARGV[11]) do
     limit.total = tonumber(taken[1] or '0') - own + limit.amount
     return limit.total
   end
-  settle(limit, 2)
   if total() > limit.maximum then
-    settle(limit, 1000)
+    settle(limit)
     if total() > limit.maximum then
       return refuse('limit', digits(i - 1))
     end
@@ -133,12 +137,12 @@ for i = 1, tonumber(ARGV[11]) do
 end
 
 -- (9) write
-if call[4] then
-  redis.call('DEL', prefix .. 'jti:' .. call[4])
+if old_jti then
+  redis.call('DEL', prefix .. 'jti:' .. old_jti)
 end
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-redis.call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted', digest .. ':gen', gen,
-  digest .. ':jti', ARGV[6], digest .. ':minted', digits(now))
+redis.call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted',
+  digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now))
 -- the record outlives both the run and this token
 local life = math.max(redis.call('PTTL', KEYS[2]), ttl) + 60000
 redis.call('PEXPIRE', KEYS[3], digits(life))
