@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from datetime import UTC, timedelta
+from datetime import UTC
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from agentgate.decision import Deny, Eligible, Failure, Reason, RequiredHold, Reservation
-from agentgate.entities import NUMERIC, Key, normal
+from agentgate.entities import NORMAL, NUMERIC, Key
 from agentgate.origins import Earlier, Traced, Value, came_from, in_some_call, trace
 from agentgate.prompt import embedded
 from agentgate.request import Call, RunState, Surroundings
@@ -128,7 +128,7 @@ def check_posture(case: Case) -> None:
         return
     if rule.image_signed_by and posture.image_signed_by not in rule.image_signed_by:
         case.deny(Reason.POSTURE, "agent.posture.image_signed_by", repr(posture.image_signed_by), "one of " + ", ".join(rule.image_signed_by), rule.line)
-    if rule.attested_within is not None and not timedelta() <= case.around.now - posture.attested_at <= timedelta(seconds=rule.attested_within):
+    if rule.attested_within is not None and not 0 <= (case.around.now - posture.attested_at).total_seconds() <= rule.attested_within:
         case.deny(Reason.POSTURE, "agent.posture.attested_at", posture.attested_at, f"attested in the last {rule.attested_within} s", rule.line)
 
 
@@ -156,12 +156,10 @@ def _zone(name: str) -> ZoneInfo:
 def check_conditions(case: Case) -> None:
     """Environment, hours, data class and network, each known to the gate itself; unknown fails."""
     rule, around = case.workflow.conditions, case.around
-    for reason, field, got, allowed in (
-        (Reason.ENVIRONMENT, "environment", around.environment, rule.environment),
-        (Reason.DATA_CLASS, "data_class", around.data_class, rule.data_class),
-    ):
-        if allowed and got not in allowed:
-            case.deny(reason, field, got or "not configured", "one of " + ", ".join(allowed), rule.line)
+    if rule.environment and around.environment not in rule.environment:
+        case.deny(Reason.ENVIRONMENT, "environment", around.environment or "not configured", "one of " + ", ".join(rule.environment), rule.line)
+    if rule.data_class and around.data_class not in rule.data_class:
+        case.deny(Reason.DATA_CLASS, "data_class", around.data_class or "not configured", "one of " + ", ".join(rule.data_class), rule.line)
     if rule.network and not _in_network(around.network, rule.network):
         case.deny(Reason.NETWORK, "network", around.network or "not configured", "one of " + ", ".join(rule.network), rule.line)
     if rule.hours is not None:
@@ -222,29 +220,31 @@ def check_arguments(case: Case) -> None:
                 case.deny(Reason.ARGUMENT_MISSING, f"args.{name}", "nothing", "a value", rule.line)
             continue
         raw = args[name]
-        keys = _keys(rule, raw)
+        keys: tuple[Key, ...] | None
+        if rule.max_items is None:
+            key = NORMAL[rule.type](raw)
+            keys = None if key is None else (key,)
+        else:
+            keys = _list_keys(rule, raw)
         if keys is None:
             case.deny(Reason.ARGUMENT_FORM, f"args.{name}", Value(rule, (), "", raw).shown, f"{rule.type} in normal form" if rule.max_items is None else f"a list of {rule.type}", rule.line)
             continue
         currency = args.get(rule.currency, "") if rule.currency else ""
         value = case.values[name] = Value(rule, keys, currency if type(currency) is str else "", raw)
-        wrong = _violated(rule, keys)
+        wrong = _violated_by(rule, keys[0]) if rule.max_items is None else _violated(rule, keys, rule.max_items)
         if wrong:
             case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", value.shown, wrong, rule.line)
         if rule.role and not set(keys) < rule.role_scopes:
             case.deny(Reason.ROLE, f"args.{name}", value.shown, f"a strict subset of role {rule.role}", rule.line)
 
 
-def _keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
-    """The comparison keys of an argument's elements, or None when it is not in normal form (an empty list is not)."""
-    if rule.max_items is None:
-        key = normal(rule.type, raw)
-        return None if key is None else (key,)
+def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
+    """The comparison keys of a list argument's elements, or None when it is not in normal form (an empty list is not)."""
     if type(raw) is not list or not raw:
         return None
     keys = []
     for item in raw:
-        key = normal(rule.type, item)
+        key = NORMAL[rule.type](item)
         if key is None:
             return None
         keys.append(key)
@@ -252,16 +252,16 @@ def _keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
 
 
 def _equal(key: Key, allowed: tuple[Any, ...]) -> bool:
-    for other in allowed:
+    for other in allowed:  # noqa: SIM110 - a generator costs as much as the comparisons
         if key == other and isinstance(key, bool) == isinstance(other, bool):
             return True
     return False
 
 
-def _violated(rule: Rule, keys: tuple[Key, ...]) -> str:
-    """What an operator expected and did not get; empty when all hold. Every operator is ANDed, on every element."""
-    if rule.max_items is not None and len(keys) > rule.max_items:
-        return f"at most {rule.max_items} elements"
+def _violated(rule: Rule, keys: tuple[Key, ...], max_items: int) -> str:
+    """What an operator expected of a list and did not get; empty when all hold. Every operator is ANDed, on every element."""
+    if len(keys) > max_items:
+        return f"at most {max_items} elements"
     for key in keys:
         wrong = _violated_by(rule, key)
         if wrong:
@@ -270,7 +270,7 @@ def _violated(rule: Rule, keys: tuple[Key, ...]) -> str:
 
 
 def _violated_by(rule: Rule, key: Key) -> str:
-    """As `_violated`, of one element."""
+    """What an operator expected of one value and did not get; empty when all hold."""
     if rule.equals is not None and not _equal(key, rule.equals):
         return f"{rule.equals[0]}"
     if rule.one_of is not None and not _equal(key, rule.one_of):
@@ -331,6 +331,8 @@ def check_intent(case: Case) -> None:
 
 
 Check = Callable[[Case], None]
+# Checks of what a run was frozen with against the workflow alone: passed once, they are passed for every call of that state.
+FROZEN: frozenset[Check] = frozenset({check_tenant, check_agent, check_user, check_hops, check_boundary})
 CHECKS: tuple[Check, ...] = (
     check_run,
     check_tenant,
@@ -346,6 +348,7 @@ CHECKS: tuple[Check, ...] = (
     check_entities,
     check_intent,
 )
+_REMAINING = tuple(check for check in CHECKS if check not in FROZEN)
 
 
 def _fires(rule: Rule, case: Case) -> Failure | None:
@@ -425,8 +428,14 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
         checks: the table of checks; only tests pass another.
     """
     case = Case(workflow, run, call, around)
-    for check in checks:
-        check(case)
+    if checks is CHECKS and run.memo.get("passed") is workflow:
+        for check in _REMAINING:
+            check(case)
+    else:
+        for check in checks:
+            check(case)
+        if checks is CHECKS and not case.denied:
+            run.memo["passed"] = workflow
     taken = reservations(case)
     holds = required_holds(case)
     if case.forced and not holds:

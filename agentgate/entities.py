@@ -42,6 +42,8 @@ def number(value: Any) -> Decimal | None:
         if len(value) > MAX_DIGITS + 2 or not _DECIMAL.fullmatch(value):
             return None
         out = Decimal(value)
+        if len(value) <= MAX_DIGITS:  # so it has no more digits either
+            return out
     elif kind is int:
         out = Decimal(value)
     elif kind is float:
@@ -115,7 +117,7 @@ def _time(value: Any) -> Key | None:
     return value if type(value) is str and re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", value, re.ASCII) else None
 
 
-_NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
+NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
     "text": _text,
     "boolean": lambda v: v if type(v) is bool else None,
     "money": number,
@@ -128,11 +130,11 @@ _NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
     "time": _time,
     **{kind: partial(_formed, kind) for kind in ("email", "iban", "url", "domain", "user", "channel", "phone")},
 }
-TYPES = frozenset(_NORMAL)
+TYPES = frozenset(NORMAL)
 NUMERIC = frozenset({"money", "number", "integer"})
 TOKENISED = TYPES - {"text", "boolean"}
 
 
 def normal(kind: str, value: Any) -> Key | None:
     """The comparison key of `value` under a type of `TYPES`, or None when it is not in the type's normal form."""
-    return _NORMAL[kind](value)
+    return NORMAL[kind](value)

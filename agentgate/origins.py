@@ -13,7 +13,7 @@ maximal sets matter; and one set per tool must together cover every argument tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from itertools import product
 from typing import Any, NamedTuple
@@ -144,10 +144,7 @@ def _within(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool
         return False
     if found[1] != value.currency:
         return False
-    for key in value.keys:
-        if not (isinstance(key, Decimal) and key <= found[0]):
-            return False
-    return True
+    return all(isinstance(key, Decimal) and key <= found[0] for key in value.keys)
 
 
 def _within_some_call(value: Value, bound: Source, earlier: Earlier) -> bool:
@@ -169,7 +166,7 @@ def _from_some_call(value: Value, sources: list[Source], earlier: Earlier) -> bo
 
 def from_prompt(value: Value, prompt: Prompt) -> bool:
     """True when every element of the value is one whole entity of the user's own words."""
-    for key in value.keys:
+    for key in value.keys:  # noqa: SIM110 - this runs for every argument of every call, and a generator costs as much as the question
         if prompt.words(value.rule.type, key, value.currency) is None:
             return False
     return True
@@ -189,6 +186,100 @@ class Traced(NamedTuple):
     named: bool
 
 
+class _Asked(NamedTuple):
+    """What one argument's rule asks of its origin: in the prompt, or one of `sources`; and within `bound`."""
+
+    name: str
+    origin: bool
+    prompt: bool
+    sources: tuple[Source, ...]
+    bound: Source | None
+
+
+class _Plan(NamedTuple):
+    """A tool's origin rules where they all refer to at most one other tool (empty: none) and no argument opts out."""
+
+    asked: tuple[_Asked, ...]
+    windows: tuple[int | None, ...]
+    other: str
+
+
+_MAX_PLANS = 4096
+_plans: dict[int, tuple[Tool, _Plan | None]] = {}  # an entry holds its tool, so an identity stays that tool's
+
+
+def _plan(tool: Tool) -> _Plan | None:
+    """The plan of a tool, made once; None when its rules are not that plain."""
+    kept = _plans.get(id(tool))
+    if kept is None:
+        if len(_plans) >= _MAX_PLANS:
+            _plans.clear()
+        kept = _plans[id(tool)] = (tool, _planned(tool))
+    return kept[1]
+
+
+def _planned(tool: Tool) -> _Plan | None:
+    asked = []
+    others = {order.require for order in tool.sequence}
+    for name, rule in tool.args.items():
+        free = not rule.sources or any(s.kind == "model" for s in rule.sources)
+        if free and rule.at_most is None:
+            continue
+        if rule.any_call:
+            return None
+        sources = () if free else tuple(s for s in rule.sources if s.tool)
+        others.update(s.tool for s in sources)
+        if rule.at_most is not None:
+            others.add(rule.at_most.tool)
+        asked.append(_Asked(name, not free, any(s.kind == "prompt" for s in rule.sources), sources, rule.at_most))
+    if len(others) > 1:
+        return None
+    return _Plan(tuple(asked), tuple(order.within for order in tool.sequence), next(iter(others), ""))
+
+
+def _holds_plainly(plan: _Plan | None, values: Mapping[str, Value], in_prompt: Callable[[str], bool], earlier: Earlier, now: float) -> bool:
+    """The common case, found without looking for reasons: one call and row of one other tool meets everything.
+
+    True only where the long way would find nothing to say; False says nothing.
+    """
+    if plan is None:
+        return False
+    wanted, bounded = [], []
+    for name, origin, prompt, sources, bound in plan.asked:
+        value = values.get(name)
+        if value is None:
+            continue
+        if bound is not None:
+            bounded.append((value, bound))
+        if origin and not (prompt and in_prompt(name)):
+            if not sources:
+                return False
+            wanted.append((value, sources))
+    if not plan.other:
+        return True
+    for call in earlier.of(plan.other):
+        if all(_recent(call, within, now) for within in plan.windows):
+            for row in call.rows or _NO_FACTS:
+                if _row_holds(wanted, bounded, call, row, earlier):
+                    return True
+    return not (wanted or bounded or plan.windows)
+
+
+def _row_holds(
+    wanted: list[tuple[Value, tuple[Source, ...]]], bounded: list[tuple[Value, Source]], call: EarlierCall, row: Row, earlier: Earlier
+) -> bool:
+    for value, _ in bounded:
+        if not _within(value, call, row, earlier):
+            return False
+    for value, sources in wanted:
+        for source in sources:
+            if _from_call(value, source, call, row, earlier):
+                break
+        else:
+            return False
+    return True
+
+
 def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earlier, *, now: float, file: str) -> Traced:
     """Find whether the origins, bounds and required calls of one call can all hold together.
 
@@ -200,8 +291,6 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         now: decision time in POSIX seconds.
         file: workflow file, for ``file:line`` in failures.
     """
-    failures: list[Failure] = []
-    unknown: dict[str, Failure] = {}
     prompted: dict[str, bool] = {}  # asked only where it matters
 
     def in_prompt(name: str) -> bool:
@@ -210,6 +299,10 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             known = prompted[name] = from_prompt(values[name], prompt)
         return known
 
+    if _holds_plainly(_plan(tool), values, in_prompt, earlier, now):
+        return Traced((), {}, all(map(in_prompt, values)))
+    failures: list[Failure] = []
+    unknown: dict[str, Failure] = {}
     pending: dict[str, list[Source]] = {}
     bounded: dict[str, list[Value]] = {}
     for name, value in values.items():
@@ -219,16 +312,9 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
                 failures.append(Failure(Reason.AT_MOST, f"args.{name}", value.shown, f"at most {rule.at_most} of an earlier call", f"{file}:{rule.line}"))
             elif not rule.any_call:
                 bounded.setdefault(rule.at_most.tool, []).append(value)
-        calls: list[Source] | None = []
-        for source in rule.sources:
-            kind = source.kind
-            if kind == "model" or (kind == "prompt" and in_prompt(name)):
-                calls = None
-                break
-            if source.tool:
-                calls.append(source)
-        if calls is None or not rule.sources:
+        if not rule.sources or any(s.kind == "model" or (s.kind == "prompt" and in_prompt(name)) for s in rule.sources):
             continue
+        calls = [s for s in rule.sources if s.tool]
         if rule.any_call and all(came_from(value, key, rule.sources, prompt, earlier) for key in value.keys):
             continue
         if rule.any_call or not _from_some_call(value, calls, earlier):
@@ -255,7 +341,7 @@ def _recent(call: EarlierCall, within: int | None, now: float) -> bool:
     return within is None or now - call.redeemed_at <= within
 
 
-def _join(
+def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
     tool: Tool,
     values: Mapping[str, Value],
     pending: Mapping[str, list[Source]],
@@ -269,8 +355,6 @@ def _join(
 ) -> None:
     """One call, one source: choose one earlier call (and row) per referenced tool so that everything holds together."""
     tools = dict.fromkeys([*bounded, *required, *(s.tool for sources in pending.values() for s in sources)])
-    if len(tools) == 1 and _one_holds_all(next(iter(tools)), values, pending, bounded, required, earlier, now):
-        return
     covers: list[set[frozenset[str]]] = []
     for name in tools:
         found: set[frozenset[str]] = set()
@@ -296,36 +380,6 @@ def _join(
             unknown[name] = failure
         else:
             failures.append(failure)
-
-
-def _one_holds_all(
-    name: str,
-    values: Mapping[str, Value],
-    pending: Mapping[str, list[Source]],
-    bounded: Mapping[str, list[Value]],
-    required: Mapping[str, list[int | None]],
-    earlier: Earlier,
-    now: float,
-) -> bool:
-    """The common case: every reference is to one tool, and one call and row of it meets them all."""
-    limits, windows = bounded.get(name, ()), required.get(name, ())
-    for call in earlier.of(name):
-        if windows and not all(_recent(call, within, now) for within in windows):
-            continue
-        for row in call.rows or _NO_FACTS:
-            for value in limits:
-                if not _within(value, call, row, earlier):
-                    break
-            else:
-                for arg, sources in pending.items():
-                    for source in sources:
-                        if _from_call(values[arg], source, call, row, earlier):
-                            break
-                    else:
-                        break
-                else:
-                    return True
-    return False
 
 
 def _mixed(tool: Tool, expected: str, file: str) -> Failure:
