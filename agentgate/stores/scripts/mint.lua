@@ -118,11 +118,12 @@ for i = 1, tonumber(ARGV[11]) do
   position, argument = position + 3, argument + 4
   if limit.every > 0 then
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', limit.window, '-inf', digits(now - limit.every), 'LIMIT', 0, 10000)) do
-      forget(limit, member, tonumber(string.match(redis.call('HGET', limit.counter, member), '^(%d+):')))
+      forget(limit, member, tonumber(string.match(redis.call('HGET', limit.counter, member) or '', '^(%d+):') or '0'))
     end
   end
   local function total()
-    local taken = redis.call('HMGET', limit.counter, 'total', digest)
+    local taken = redis.call('HMGET', limit.counter, 'total', digest, 'fresh')
+    limit.fresh = tonumber(taken[3] or '0')
     local own = tonumber(string.match(taken[2] or '', '^(%d+):') or '0')
     limit.total = tonumber(taken[1] or '0') - own + limit.amount
     return limit.total
@@ -156,17 +157,22 @@ end
 for _, limit in ipairs(limits) do
   redis.call('HSET', limit.counter, 'total', digits(limit.total), digest, digits(limit.amount) .. ':' .. ARGV[7])
   redis.call('ZADD', limit.pending, digits(now + ttl), digest)
-  local keep = nil
+  local keep = limit.for_run and life or nil
   if limit.every > 0 then
     redis.call('ZADD', limit.window, digits(now), digest)
     keep = limit.every + ttl + 60000
-    redis.call('PEXPIRE', limit.window, digits(keep))
-  elseif limit.for_run then
-    keep = life
   end
-  if keep then
-    redis.call('PEXPIRE', limit.counter, digits(keep))
-    redis.call('PEXPIRE', limit.pending, digits(keep))
+  -- The keys' lives are set longer than needed, and seldom. A member that never leaves keeps a set, and so its life, when all
+  -- others have left.
+  if keep and limit.fresh < now + keep then
+    redis.call('HSET', limit.counter, 'fresh', digits(now + 2 * keep))
+    redis.call('ZADD', limit.pending, '+inf', '-')
+    if limit.every > 0 then
+      redis.call('ZADD', limit.window, '+inf', '-')
+      redis.call('PEXPIRE', limit.window, digits(3 * keep))
+    end
+    redis.call('PEXPIRE', limit.counter, digits(3 * keep))
+    redis.call('PEXPIRE', limit.pending, digits(3 * keep))
   end
 end
 return {KEYS[1], 'ok', gen, ''}
