@@ -97,7 +97,7 @@ def _word_or_list(*words: str) -> Callable[[Any], Any]:
 def _intents(value: Any) -> Any:
     if type(value) is dict and "none" in value:
         if len(value) > 1:
-            raise wrong("'none' alone (it says that this workflow has no prompt), or intents without it")
+            raise wrong("'none' alone (it says that this workflow has no intents), or intents without it")
         if type(value["none"]) is not str or not value["none"]:
             raise wrong("none: a sentence that says why there is no prompt")
         return {}

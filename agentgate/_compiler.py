@@ -189,7 +189,7 @@ class Compiler:
         for name, block in blocks.items():
             self._tool(name, block, step_ups.get(name, ()))
             self._named(name, block, facts[name])
-            if self.machine:
+            if self.machine and self.definition.who.for_user is None:
                 self._no_prompt(name, block)
         self._reachable(rules, sequence)
         share, found = self.share, {}
@@ -229,7 +229,7 @@ class Compiler:
             elif need == NONE and not self.machine:
                 report(here, "none", "declared intents (none is for a workflow whose intents say none)")
             elif need not in {ANY, NONE} and need not in intents:
-                expected = "none (this workflow has no prompt)" if self.machine else "a declared intent: " + ", ".join(intents)
+                expected = "none (this workflow has no intents)" if self.machine else "a declared intent: " + ", ".join(intents)
                 report(here, shown(need), f"{expected} (the tool could never be reached)", did_you_mean(need, intents))
         if block.redeem == "server":
             missing = [key for key in ("audience", "scope", "definition") if getattr(block, key) is None]
@@ -255,6 +255,7 @@ class Compiler:
                 self.document.report(here, f"named, with argument {outside[0]} not from the prompt", "from: [prompt] on every argument (otherwise it never counts)")
 
     def _no_prompt(self, name: str, block: ToolBlock) -> None:
+        """A workflow without intents and without a user has nobody whose words could be an origin."""
         for argument, rule in block.args.items():
             for key, texts in (("from", rule.from_), ("entities", rule.entities)):
                 if texts is not None and "prompt" in texts:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -53,8 +54,10 @@ def _core(
     deriver: Deriver,
     log: AuditLog,
 ) -> Core:
-    if type(issuer) is not str or not issuer.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
-        raise ConfigError("issuer", issuer, "an https URL (http only on loopback)")
+    url = urlsplit(issuer) if type(issuer) is str else urlsplit("")
+    safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in {"127.0.0.1", "localhost", "::1"})
+    if not safe or not url.hostname or url.query or url.fragment or url.username is not None:
+        raise ConfigError("issuer", issuer, "an https URL without query or fragment (RFC 8414 section 2; http only on loopback)")
     if keys is None and log.durable:
         raise ConfigError("keys", keys, "a directory for the signing keys (left out only with audit='memory://')")
     catalog = Catalog.load(Path(workflows), deriver)

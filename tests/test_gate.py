@@ -370,7 +370,7 @@ def test_every_decision_and_redemption_is_on_record(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "setting"),
-    [({"issuer": "gate"}, "issuer"), ({"issuer": "http://gate.example"}, "issuer"), ({"store": "file://x"}, "store"), ({"audit": "redis://x"}, "audit")],
+    [({"issuer": "gate"}, "issuer"), ({"issuer": "http://gate.example"}, "issuer"), ({"issuer": "http://localhost.evil.example"}, "issuer"), ({"issuer": "https://gate.example?x"}, "issuer"), ({"store": "file://x"}, "store"), ({"audit": "redis://x"}, "audit")],
 )
 def test_a_bad_setting_is_named(folder: Path, change: dict[str, Any], setting: str) -> None:
     with pytest.raises(ConfigError) as refused:
