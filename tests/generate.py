@@ -57,11 +57,14 @@ def prompt_of(text: str) -> Prompt:
 class Generator(Workflows):
     """A stream of cases from one seed."""
 
+    before: RunState | None = None
+
     def cases(self, count: int, per_workflow: int = 8) -> Any:
-        """`count` cases; a workflow is used for several before the next is made."""
+        """`count` cases; a workflow is used for several before the next is made, and so is a run, now and then under the next one."""
         made = 0
         while made < count:
             workflow = self.workflow()
+            self.before = self.before if self.maybe(0.1) else None
             for _ in range(min(per_workflow, count - made)):
                 yield self.case(workflow)
                 made += 1
@@ -234,17 +237,24 @@ class Generator(Workflows):
                 args[name] = elements
         return args
 
-    def case(self, workflow: Workflow) -> Case:
-        rng = self.rng
+    def run(self, workflow: Workflow) -> RunState:
+        """A new run, or the one that was asked about before: what is remembered of it must not leak into another question."""
+        if self.before is not None and self.maybe(0.35):
+            return self.before
         text = self.prompt()
-        run = RunState(
+        return RunState(
             header=self.header(workflow),
             turns=(text,),
-            intents={name: Derived("present" if self.maybe(0.85) else rng.choice(("unclear", "absent"))) for name in workflow.intents},
+            intents={name: Derived("present" if self.maybe(0.85) else self.rng.choice(("unclear", "absent"))) for name in workflow.intents},
             prompt=prompt_of(text),
             calls=self.earlier(workflow),
             revision="1.1",
         )
+
+    def case(self, workflow: Workflow) -> Case:
+        rng = self.rng
+        run = self.run(workflow)
+        text = run.turns[0]
         name = "pay" if self.maybe(0.9) else "orders.get"
         tool = workflow.tools[name]
         if name == "pay":
@@ -254,7 +264,8 @@ class Generator(Workflows):
             if self.maybe(0.3):
                 args["customers"] = rng.sample(CUSTOMERS, rng.randint(1, 3))
         asked = Asked(workflow, run, name, args, tool.definition or "", self.around())
-        for _ in range(rng.choice((0, 0, 0, 0, 1, 1, 1, 2))):
+        for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 1, 1, 2))):
             rng.choice(CHANGES)(rng, asked)
+        self.before = asked.run if self.maybe(0.3) else run
         data = canonical(asked.args)
         return Case(workflow, asked.run, Call(asked.tool, "call_9", data, parse(data), asked.definition), asked.around)
