@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from typer.main import get_command
 from agentgate.cli import demo as command
 from agentgate.cli._demo_scenes import Played, example, play
 from agentgate.cli.main import app
+from agentgate.errors import StoreUnavailable
 
 ROOT = Path(__file__).parent.parent
 WANTED = [  # outcome, closed code, who gets it, reason, field
@@ -93,6 +95,27 @@ def test_the_model_learns_no_more_than_the_closed_code(played: Played) -> None:
 def test_it_works_on_any_day_at_any_hour(moment: datetime) -> None:
     with time_machine.travel(moment, tick=True):
         assert play().ok
+
+
+@pytest.mark.parametrize("slow", [1, 3, 4, 7])
+def test_a_machine_that_is_busy_for_a_moment_does_not_change_what_is_shown(played: Played, slow: int) -> None:
+    calls = iter(range(1, 10_000))
+
+    def clock() -> datetime:
+        if next(calls) == slow:
+            time.sleep(0.4)  # longer than a gate waits for anything
+        return played.clock
+
+    assert play(clock).ok
+
+
+def test_a_machine_that_stays_busy_is_said_to_be() -> None:
+    def clock() -> datetime:
+        time.sleep(0.4)
+        return datetime(2026, 6, 2, 9, 30, tzinfo=UTC)
+
+    with pytest.raises(StoreUnavailable, match="too busy"):
+        play(clock)
 
 
 @pytest.mark.parametrize(

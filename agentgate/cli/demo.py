@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgate.cli._demo_scenes import Played, Row, play
-from agentgate.errors import ConfigError
+from agentgate.errors import ConfigError, StoreUnavailable
 
 _WIDEST = 110  # columns: longer lines are hard to read
 _COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
@@ -48,7 +48,7 @@ def demo(
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the table's, or the JSON's
     try:
         played = play()
-    except ConfigError as error:
+    except (ConfigError, StoreUnavailable) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
     raise typer.Exit(show(played, as_json=as_json))
