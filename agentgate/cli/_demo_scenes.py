@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import agentgate
 from agentgate.decision import Allow, Code, Decision, Deny, StepUp
-from agentgate.errors import ConfigError, RunRefused, StoreUnavailable, TokenRefused
+from agentgate.errors import AuditUnavailable, ConfigError, RunRefused, StoreUnavailable, TokenRefused
 from agentgate.gate import Gate, Run
 from agentgate.hold import Hold
 from agentgate.request import Agent, User
@@ -175,18 +175,12 @@ class _Stage:
         self.place, self.gate, self.api = place, gate, api
         self.agent, self.tools = modules["agent"], modules["refund_tools"]
         self.runs: list[_Watched] = []
-        self.slow = False
         self.workflow_file = place / "workflows" / "customer-refund.yaml"
 
     def converse(self, prompt: str, *steps: Any, tenant: str = "acme-eu") -> _Conversation:
         """Open a run for Lee of this tenant and let the agent work in it."""
         user = User("lee", tenant=tenant, groups=["support-l1"])
-        try:
-            opened = self.gate.open_run(self.agent.WORKFLOW, tenant=tenant, user=user, agent=Agent("support-agent"), prompt=prompt)
-        except StoreUnavailable:
-            self.slow = True
-            raise
-        run = _Watched(opened)
+        run = _Watched(self.gate.open_run(self.agent.WORKFLOW, tenant=tenant, user=user, agent=Agent("support-agent"), prompt=prompt))
         self.runs.append(run)
         agent = self.agent.build_agent(self.agent.ScriptedModel(steps=list(steps)), self.tools.refund_tools(self.api.url))
         talk = _Conversation(agent, run, {"configurable": {"thread_id": run.id}}, [], None)
@@ -197,11 +191,7 @@ class _Stage:
     def late(self) -> bool:
         """True when the gate or the API refused something because the store did not answer in time."""
         refusals = (d.code for run in self.runs for d in run.decisions if isinstance(d, Deny))
-        return (
-            self.slow
-            or Code.UNAVAILABLE in refusals
-            or any(r.code.http_status == HTTPStatus.SERVICE_UNAVAILABLE for r in self.api.ledger.refused)
-        )
+        return Code.UNAVAILABLE in refusals or any(r.code.http_status == HTTPStatus.SERVICE_UNAVAILABLE for r in self.api.ledger.refused)
 
     def go_on(self, talk: _Conversation, given: Any) -> None:
         """Start the agent, or resume it after a person answered."""
@@ -367,7 +357,9 @@ def _once(place: Path, modules: dict[str, ModuleType], clock: Callable[[], datet
         try:
             first, talk = _pays(stage)
             rows = (first, _other_tenant(stage), _injected(stage), *_held(stage), _replayed(stage, talk), _no_token(stage, talk))
-        except (StoreUnavailable, ValueError):  # ValueError: the script read an answer that did not come
+        except (StoreUnavailable, AuditUnavailable):
+            return None
+        except ValueError:  # the script read a tool's answer that did not come
             if stage.late:
                 return None
             raise
