@@ -119,19 +119,19 @@ def _small_order(encoded: bytes) -> bool:
     pyca loads such keys, and one signature then verifies for every message.
     """
     number = int.from_bytes(encoded, "little")
-    sign, y = number >> 255, number & (2**255 - 1)
+    y = number & (2**255 - 1)  # the sign of x decides nothing here
     if y >= _P:
         return True
     square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
     x = pow(square, (_P + 3) // 8, _P)
     if x * x % _P != square:
         x = x * pow(2, (_P - 1) // 4, _P) % _P
-    if x * x % _P != square or (x == 0 and sign):
+    if x * x % _P != square:
         return True
     for _ in range(3):
         product = _D * x * x * y * y % _P
         x, y = 2 * x * y * pow(1 + product, -1, _P) % _P, (y * y + x * x) * pow(1 - product, -1, _P) % _P
-    return x == 0
+    return x == 0 and y == 1
 
 
 def _member(jwk: Mapping[str, Any], name: str) -> bytes:
