@@ -240,7 +240,7 @@ def test_a_sync_that_hangs_refuses_at_the_deadline_and_names_what_came_too_late(
     started = time.monotonic()
     with pytest.raises(AuditUnavailable, match="deadline"):
         log.append({"event": "late"}, soon(0.3))
-    assert 0.25 < time.monotonic() - started < 0.6
+    assert 0.25 < time.monotonic() - started < 1
     disk.free.set()
     log.append({"event": "after"}, soon())
     log.close()
@@ -414,7 +414,7 @@ async def test_an_asynchronous_append_is_refused_at_the_deadline_without_blockin
     with pytest.raises(AuditUnavailable, match="deadline"):
         await log.aappend({"id": 1}, soon(0.3))
     assert ticks.done()
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 1
     disk.free.set()
     log.close()
     assert [r.get("records") for r in read_records(tmp_path / "audit")] == [None, [1]]

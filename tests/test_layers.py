@@ -21,7 +21,7 @@ LEVELS = {
     1: "errors canonical patterns entities prompt facts request workflow",
     2: "decision hold",
     3: "origins checks keys jws dpop mint verify",
-    4: "yaml_nodes _blocks _rules _sharing _compiler definition catalog stores audit identity intents runs flow drive gate verifier",
+    4: "yaml_nodes _blocks _sharing _references _rules _clauses _compiler definition catalog stores audit identity intents runs flow drive gate verifier",
     5: "__init__ integrations review cli testing demo",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
@@ -62,7 +62,7 @@ THIRD_PARTY = {
     "langchain": ("langchain", "integrations.langchain*"),
     "langchain_core": ("langchain-core", "integrations.langchain*"),
     "langgraph": ("langgraph", "integrations.langchain*"),
-    "orjson": ("orjson", "canonical jws keys dpop mint verify audit.segment integrations.*"),
+    "orjson": ("orjson", "canonical jws keys dpop mint verify audit.segment integrations.* review.*"),
     "pydantic": ("pydantic", "_blocks definition integrations.* review.*"),
     "pydantic_core": ("pydantic", "_blocks definition integrations.*"),
     "re2": ("google-re2", "patterns"),
