@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from decimal import Decimal
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from agentgate._blocks import AgentBlock, Block, ConditionsBlock, Definition, LimitBlock, StepUpBlock, ToolBlock
-from agentgate._rules import MONEY_PLACES, Site, argument_type
+from agentgate._blocks import AgentBlock, Block, ConditionsBlock, Definition, ToolBlock
+from agentgate._clauses import Clauses
+from agentgate._references import argument_type
+from agentgate._rules import Site
 from agentgate._sharing import Sharing
-from agentgate.entities import NUMERIC, TOKENISED
+from agentgate.entities import TOKENISED
 from agentgate.workflow import (
     ANY,
     NONE,
@@ -26,21 +27,16 @@ from agentgate.workflow import (
     Fact,
     Hours,
     Intent,
-    Limit,
     Rule,
     Sequence,
     StepUpRule,
-    TokenRule,
     Tool,
-    Upstream,
     UserRule,
     ViaRule,
     Workflow,
 )
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
-MAX_TTL = 300  # seconds; verifiers accept no longer life
-MAX_TIMEOUT = 7 * 86400
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -60,6 +56,7 @@ class Compiler:
         self.document, self.definition, self.share = document, definition, share
         self.machine = not definition.intents
         self.site = Site(document, definition.tools, roles, share)
+        self.clauses = Clauses(definition, self.site)
 
     def workflow(self, digest: str) -> Workflow:
         """The workflow; good only if the document has no problems afterwards."""
@@ -83,7 +80,7 @@ class Compiler:
             intents=intents,
             conditions=conditions,
             tools=tools,
-            token=self._token(),
+            token=self.clauses.token(),
             digest=digest,
             file=self.document.file,
             observe=d.mode == "observe",
@@ -152,7 +149,9 @@ class Compiler:
             if both:
                 self.document.report((*path, "counter_examples"), shown(min(both)), "a sentence that is not also an example", key=True)
             examples, counter = tuple(block.examples), tuple(block.counter_examples or ())
-            found[self.share(name)] = self.share(Intent(name, self.document.line(path), block.asks_for, tuple(block.words), block.unclear, examples, counter))
+            found[self.share(name)] = self.share(
+                Intent(name, self.document.line(path), block.asks_for, tuple(block.words), block.unclear, examples, counter)
+            )
         return self.share.mapping(found)
 
     def _conditions(self, block: ConditionsBlock) -> Conditions:
@@ -165,7 +164,7 @@ class Compiler:
             here: Path = (*path, "hours")
             if not _zone_exists(block.hours.zone):
                 report((*here, "zone"), shown(block.hours.zone), "an IANA time zone such as Europe/Berlin, or UTC")
-            if block.hours.from_ == block.hours.to or block.hours.from_ == 24 * 60:
+            if block.hours.from_ in {block.hours.to, 24 * 60}:
                 report((*here, "from"), "an empty or ambiguous window", 'a start before "24:00" that is not the end')
             days = frozenset(_DAYS.index(day) for day in block.hours.days)
             hours = self.share(Hours(self.document.line(here), days, block.hours.from_, block.hours.to, block.hours.zone))
@@ -174,9 +173,13 @@ class Compiler:
                 try:
                     ipaddress.ip_network(network)
                 except ValueError:
-                    report((*path, "network", index), shown(network), "a CIDR block without host bits, such as 10.20.0.0/16, or a zone name")
+                    report(
+                        (*path, "network", index), shown(network), "a CIDR block without host bits, such as 10.20.0.0/16, or a zone name"
+                    )
         return self.share(
-            Conditions(self.document.line(path), tuple(block.environment or ()), hours, tuple(block.data_class or ()), tuple(block.network or ()))
+            Conditions(
+                self.document.line(path), tuple(block.environment or ()), hours, tuple(block.data_class or ()), tuple(block.network or ())
+            )
         )
 
     # --- which calls --------------------------------------------------------------------------------------------------------
@@ -185,7 +188,8 @@ class Compiler:
         blocks, site = self.definition.tools, self.site
         rules = {name: {a: site.rule(name, a, arg) for a, arg in block.args.items()} for name, block in blocks.items()}
         facts = {name: {f: site.fact(name, f, fact) for f, fact in (block.facts or {}).items()} for name, block in blocks.items()}
-        sequence, limits, step_ups, upstream = self._sequence(), self._limits(), self._step_ups(), self._upstream()
+        clauses = self.clauses
+        sequence, limits, step_ups, upstream = clauses.sequence(), clauses.limits(), clauses.step_ups(), clauses.upstream()
         for name, block in blocks.items():
             self._tool(name, block, step_ups.get(name, ()))
             self._named(name, block, facts[name])
@@ -210,7 +214,7 @@ class Compiler:
                     share((*limits.get(name, ()), *limits.get(ANY, ()))),
                     share(step_ups.get(name, ())),
                     upstream.get(name),
-                    share(frozenset(site.references.get(name, ())) & frozenset(block.args)),
+                    share(frozenset(site.references.used.get(name, ())) & frozenset(block.args)),
                 )
             )
         return share.tools(found)
@@ -234,8 +238,13 @@ class Compiler:
         if block.redeem == "server":
             missing = [key for key in ("audience", "scope", "definition") if getattr(block, key) is None]
             if missing:
-                report(path, "redeem: server without " + ", ".join(missing), "audience, scope and definition (a server is named and pinned)", key=True)
-        referenced = name in self.site.references
+                report(
+                    path,
+                    "redeem: server without " + ", ".join(missing),
+                    "audience, scope and definition (a server is named and pinned)",
+                    key=True,
+                )
+        referenced = name in self.site.references.used
         if block.effect != "read" or referenced:
             why = f"a {block.effect} tool" if block.effect != "read" else "a read that other calls refer to: who chooses it steers them"
             for argument, rule in block.args.items():
@@ -248,11 +257,19 @@ class Compiler:
 
     def _named(self, name: str, block: ToolBlock, facts: Mapping[str, Fact]) -> None:
         """`trust: named` counts only when every argument came from the prompt."""
-        outside = [a for a, r in block.args.items() if not r.optional and (argument_type(r) not in TOKENISED or (r.from_ is not None and "prompt" not in r.from_))]
+        outside = [
+            a
+            for a, r in block.args.items()
+            if not r.optional and (argument_type(r) not in TOKENISED or (r.from_ is not None and "prompt" not in r.from_))
+        ]
         for fact in facts.values():
             if fact.named and outside:
                 here = ("tools", name, "facts", fact.name, "trust")
-                self.document.report(here, f"named, with argument {outside[0]} not from the prompt", "from: [prompt] on every argument (otherwise it never counts)")
+                self.document.report(
+                    here,
+                    f"named, with argument {outside[0]} not from the prompt",
+                    "from: [prompt] on every argument (otherwise it never counts)",
+                )
 
     def _no_prompt(self, name: str, block: ToolBlock) -> None:
         """A workflow without intents and without a user has nobody whose words could be an origin."""
@@ -284,123 +301,6 @@ class Compiler:
             left, reached, grew = left - ready, reached | ready, bool(ready)
         for name in rules:
             if name in left:
-                self.document.report(("tools", name), f"a tool that can never be reached ({waits(name)})", "calls that can come first", key=True)
-
-    # --- order, amounts, people, credentials ---------------------------------------------------------------------------------
-
-    def _declared(self, name: str, path: Path) -> bool:
-        if name in self.definition.tools:
-            return True
-        self.document.report(path, shown(name), "a declared tool: " + ", ".join(self.definition.tools), did_you_mean(name, self.definition.tools))
-        return False
-
-    def _sequence(self) -> dict[str, tuple[Sequence, ...]]:
-        found: dict[str, tuple[Sequence, ...]] = {}
-        for index, block in enumerate(self.definition.sequence or ()):
-            path: Path = ("sequence", index)
-            both = [self._declared(block.before, (*path, "before")), self._declared(block.require, (*path, "require"))]
-            if block.before == block.require:
-                self.document.report((*path, "require"), f"{block.require} before itself", "another tool (it could never be first)")
-            elif all(both):
-                line = self.share(Sequence(self.document.line(path), block.before, block.require, block.within))
-                found[block.before] = (*found.get(block.before, ()), line)
-        return found
-
-    def _limits(self) -> dict[str, tuple[Limit, ...]]:
-        found: dict[str, tuple[Limit, ...]] = {}
-        for index, block in enumerate(self.definition.limits or ()):
-            limit = self._limit(block, ("limits", index))
-            if limit is not None:
-                found[limit.tool] = (*found.get(limit.tool, ()), limit)
-        return found
-
-    def _limit(self, block: LimitBlock, path: Path) -> Limit | None:
-        report = self.document.report
-        if (block.count is None) == (block.sum is None):
-            report(path, "count and sum" if block.count is not None else "neither count nor sum", "exactly one of count, sum")
-            return None
-        if block.count is not None:
-            if block.max % 1 or not 1 <= block.max <= 10**9:
-                report((*path, "max"), str(block.max), "a whole number from 1")
-            if block.count != ANY and not self._declared(block.count, (*path, "count")):
-                return None
-            return self.share(Limit(self.document.line(path), block.count, "", int(block.max), block.per, block.every))
-        units = block.max.scaleb(MONEY_PLACES)
-        if units % 1 or not 0 < block.max < 10**11:
-            report((*path, "max"), str(block.max), f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)")
-        text, here = block.sum or "", (*path, "sum")
-        tool = max((t for t in self.definition.tools if text.startswith(t + ".")), key=len, default="")
-        argument = text[len(tool) + 1 :] if tool else ""
-        rule = self.definition.tools[tool].args.get(argument) if tool else None
-        if rule is None:
-            choices = [f"{t}.{a}" for t, b in self.definition.tools.items() for a in b.args]
-            report(here, shown(text), "tool.argument", did_you_mean(text, choices))
-            return None
-        kind = argument_type(rule)
-        if kind not in NUMERIC:
-            report(here, f"{text}, a {kind}", "an argument of type money, number or integer")
-        elif kind == "money" and rule.currency is None:
-            report(here, f"{text} without a currency", f"currency: on the argument {argument} (money is never summed without)")
-        elif rule.optional:
-            report(here, f"{text}, which is optional", "an argument that is always sent (left out, it would slip past the limit)")
-        elif rule.min is None or rule.min < 0:
-            report(here, f"{text}, which may be negative", "an argument with min of at least 0 (a negative amount would give back)")
-        elif Decimal(block.max) < rule.min:
-            report((*path, "max"), str(block.max), f"at least the argument's min {rule.min} (nothing would ever fit)")
-        return self.share(Limit(self.document.line(path), tool, argument, int(units), block.per, block.every))
-
-    def _step_ups(self) -> dict[str, tuple[StepUpRule, ...]]:
-        found: dict[str, tuple[StepUpRule, ...]] = {}
-        ids: dict[str, int] = {}
-        for index, block in enumerate(self.definition.step_up or ()):
-            path: Path = ("step_up", index)
-            line = self.document.line(path)
-            if block.id in ids:
-                self.document.report((*path, "id"), shown(block.id), f"an id of its own (first on line {ids[block.id]})")
-            ids.setdefault(block.id, line)
-            if block.timeout > MAX_TIMEOUT:
-                self.document.report((*path, "timeout"), f"{block.timeout} s", f"at most {MAX_TIMEOUT // 86400}d")
-            if self._declared(block.for_, (*path, "for")):
-                found[block.for_] = (*found.get(block.for_, ()), self._step_up(block, line, path))
-        return found
-
-    def _step_up(self, block: StepUpBlock, line: int, path: Path) -> StepUpRule:
-        args = self.definition.tools[block.for_].args
-        for at, name in enumerate(block.show or ()):
-            if name not in args:
-                self.document.report((*path, "show", at), shown(name), f"an argument of {block.for_}", did_you_mean(name, args))
-        when = tuple(r for n, b in (block.when or {}).items() if (r := self.site.when(block.for_, n, b, (*path, "when", n))) is not None)
-        people = block.approvers
-        return self.share(
-            StepUpRule(block.id, line, block.for_, when, people.group, people.count, tuple(people.not_), block.timeout, tuple(block.show or args))
-        )
-
-    def _token(self) -> TokenRule:
-        block = self.definition.token
-        if block is None:
-            return self.share(TokenRule())
-        if block.ttl > MAX_TTL:
-            self.document.report(("token", "ttl"), f"{block.ttl} s", f"at most {MAX_TTL}s (verifiers accept no longer life)")
-        if "call" not in block.bound_to:
-            self.document.report(("token", "bound_to"), shown(", ".join(block.bound_to)), "call, and agent_key if wanted (every token is bound to its call)")
-        return self.share(TokenRule(block.ttl, "agent_key" in block.bound_to))
-
-    def _upstream(self) -> dict[str, Upstream]:
-        found, roles = {}, self.site.roles
-        for name, block in (self.definition.upstream or {}).items():
-            path: Path = ("upstream", name)
-            settings = {k: tuple(v) if isinstance(v, list) else v for k, v in block.model_dump(exclude_none=True).items() if k != "broker"}
-            found[name] = self.share.upstream(Upstream(self.document.line(path), self.share(block.broker), self.share.mapping(settings)))
-            if name not in self.definition.tools:
-                self.document.report(path, shown(name), "a declared tool: " + ", ".join(self.definition.tools), did_you_mean(name, self.definition.tools), key=True)
-                continue
-            if block.narrower_than is None:
-                continue
-            here, scope = (*path, "narrower_than"), frozenset(self.definition.tools[name].scope or ())
-            if block.narrower_than not in roles:
-                expected = "a role of roles.yaml: " + (", ".join(sorted(roles)) or "none")
-                self.document.report(here, shown(block.narrower_than), expected, did_you_mean(block.narrower_than, roles))
-            elif not scope or not scope < roles[block.narrower_than]:
-                got = f"scope {', '.join(sorted(scope)) or 'none'}"
-                self.document.report(here, got, f"a strict subset of role {block.narrower_than}: " + ", ".join(sorted(roles[block.narrower_than])))
-        return found
+                self.document.report(
+                    ("tools", name), f"a tool that can never be reached ({waits(name)})", "calls that can come first", key=True
+                )

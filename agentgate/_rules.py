@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from agentgate._blocks import ArgumentBlock, FactBlock, OperatorsBlock, ToolBlock, WhenBlock
+from agentgate._references import MODEL, References, argument_type
 from agentgate._sharing import Sharing
 from agentgate.entities import NUMERIC, TOKENISED, Key, normal
 from agentgate.errors import CanonicalError
@@ -19,9 +20,6 @@ from agentgate.patterns import Glob, Pattern
 from agentgate.workflow import Fact, Rule, Scalar, Source
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
-
-PROMPT, MODEL = Source("prompt"), Source("model")
-MONEY_PLACES = 4  # sums are kept in units of 10^-4
 _OPERATORS = {"is_": "is", "in_": "in", "each_in": "each_in", "pattern": "pattern", "glob": "glob", "text": "text", "min": "min"}
 
 
@@ -37,59 +35,7 @@ class Site:
 
     def __init__(self, document: Document, tools: Mapping[str, ToolBlock], roles: Mapping[str, frozenset[str]], share: Sharing) -> None:
         self.document, self.tools, self.roles, self.share = document, tools, roles, share
-        self.references: dict[str, set[str]] = {}
-
-    # --- references ------------------------------------------------------------------------------------------------------
-
-    def source(self, text: str, path: Path) -> Source | None:
-        """The origin that `text` names, or None after reporting why it is none. The longest declared tool name wins."""
-        if text == "prompt":
-            return PROMPT
-        if text == "model":
-            return MODEL
-        name = max((t for t in self.tools if text.startswith(t + ".")), key=len, default="")
-        if not name:
-            self.document.report(path, shown(text), "prompt, model, or a fact or argument of a declared tool", self._meant(text))
-            return None
-        field, tool = text[len(name) + 1 :], self.tools[name]
-        if field in (tool.facts or {}):
-            if tool.effect != "read" and (tool.facts or {})[field].type != "id":
-                expected = "a fact of a read, or a new id (results of a tool that acts are no origin: a refused value would launder itself)"
-                self.document.report(path, f"{shown(text)}, a result of the {tool.effect} tool {name}", expected)
-                return None
-            return self._referenced(Source("fact", name, field))
-        if field in tool.args:
-            return self._referenced(Source("arg", name, field))
-        declared = ", ".join([*(tool.facts or {}), *tool.args]) or "nothing"
-        self.document.report(path, shown(text), f"a fact or argument that {name} declares ({declared})", self._meant(text))
-        return None
-
-    def _referenced(self, source: Source) -> Source:
-        names = self.references.setdefault(source.tool, set())
-        if source.kind == "arg":
-            names.add(source.field)
-            currency = self.tools[source.tool].args[source.field].currency
-            if currency:
-                names.add(currency)
-        return source
-
-    def _meant(self, text: str) -> str:
-        choices = {"prompt", "model"} | {f"{n}.{f}" for n, t in self.tools.items() for f in [*(t.facts or {}), *t.args]}
-        return did_you_mean(text, choices)
-
-    def typed(self, source: Source) -> tuple[str, str]:
-        """Type and currency sibling of what `source` names."""
-        tool = self.tools[source.tool]
-        if source.kind == "fact":
-            fact = (tool.facts or {})[source.field]
-            return fact.type, fact.currency or ""
-        block = tool.args[source.field]
-        return argument_type(block), block.currency or ""
-
-    def sources(self, texts: list[str], path: Path) -> tuple[Source, ...]:
-        """Every origin of a list that could be read."""
-        found = (self.source(text, (*path, index)) for index, text in enumerate(texts))
-        return self.share(tuple(s for s in found if s is not None))
+        self.references = References(document, tools, share)
 
     # --- operators -------------------------------------------------------------------------------------------------------
 
@@ -107,14 +53,17 @@ class Site:
         """The shared compiled glob, or None after reporting."""
         if text is None:
             return None
+        here = (*path, "glob")
+        if not {".", "..", ""}.isdisjoint(text.removeprefix("/").split("/")):
+            self.document.report(here, shown(text), "no empty, '.' or '..' segment (such a value never matches)")
+            return None
+        if "***" in text:
+            self.document.report(here, shown(text), "* or **")
+            return None
         try:
-            if not {".", "..", ""}.isdisjoint(text.removeprefix("/").split("/")):
-                raise CanonicalError("glob", shown(text), "no empty, '.' or '..' segment (such a value never matches)")
-            if "***" in text:
-                raise CanonicalError("glob", shown(text), "* or **")
             return _glob(text)
         except CanonicalError as error:
-            self.document.report((*path, "glob"), error.got, error.expected)
+            self.document.report(here, error.got, error.expected)
             return None
 
     def constants(self, kind: str, values: list[Scalar], path: Path) -> tuple[Key, ...]:
@@ -158,7 +107,11 @@ class Site:
                 report((*path, "min"), f"{block.min} to {block.max}", "whole numbers for an integer")
         constants = (*(found.get("equals") or ()), *(found.get("one_of") or ()))
         if constants and not any(_possible(key, found) for key in constants):
-            report((*path, "in" if block.in_ is not None else "is"), "constants outside the other operators", "at least one that the other operators allow")
+            report(
+                (*path, "in" if block.in_ is not None else "is"),
+                "constants outside the other operators",
+                "at least one that the other operators allow",
+            )
         return found
 
     def rule(self, tool: str, name: str, block: ArgumentBlock) -> Rule:
@@ -177,13 +130,18 @@ class Site:
         scopes: frozenset[str] = frozenset()
         if block.narrower_than_role is not None:
             scopes = self._role(block, path)
-        sources = self.sources(block.from_, (*path, "from")) if block.from_ is not None else ()
+        sources = self.references.sources(block.from_, (*path, "from")) if block.from_ is not None else ()
         at_most = self._at_most(block, kind, path)
         entities = self._entities(block, path)
         self._origins(tool, block, kind, sources, path)
-        self._currency(tool, block, kind, sources, at_most, path)
+        self._currency(tool, block, kind, path)
         if not self._narrows(block, kind, sources):
-            report(path, "an argument without a rule", "at least one operator (text: N, pattern, in, a type, ...) or an origin other than model", key=True)
+            report(
+                path,
+                "an argument without a rule",
+                "at least one operator (text: N, pattern, in, a type, ...) or an origin other than model",
+                key=True,
+            )
         return self.share(
             Rule(
                 name,
@@ -207,12 +165,16 @@ class Site:
     def _role(self, block: ArgumentBlock, path: Path) -> frozenset[str]:
         role, here = block.narrower_than_role or "", (*path, "narrower_than_role")
         if role not in self.roles:
-            self.document.report(here, shown(role), "a role of roles.yaml: " + (", ".join(sorted(self.roles)) or "none"), did_you_mean(role, self.roles))
+            self.document.report(
+                here, shown(role), "a role of roles.yaml: " + (", ".join(sorted(self.roles)) or "none"), did_you_mean(role, self.roles)
+            )
             return frozenset()
         scopes = self.roles[role]
         if block.max_items is None:
-            self.document.report(here, "narrower_than_role without max_items", "a list: max_items, and each_in for what it may hold", key=True)
-        if len(scopes) < 2:  # noqa: PLR2004 - a strict subset that is not empty needs two
+            self.document.report(
+                here, "narrower_than_role without max_items", "a list: max_items, and each_in for what it may hold", key=True
+            )
+        if len(scopes) < 2:
             self.document.report(here, f"role {role} of {len(scopes)} scope", "a role with something narrower than itself")
         for index, value in enumerate(block.each_in or ()):
             if value not in scopes:
@@ -223,13 +185,13 @@ class Site:
         if block.at_most is None:
             return None
         here = (*path, "at_most")
-        source = self.source(block.at_most, here)
+        source = self.references.source(block.at_most, here)
         if source is None:
             return None
         if source.kind != "fact":
             self.document.report(here, shown(block.at_most), "a fact: tool.fact (what an earlier call returned)")
             return None
-        bound, currency = self.typed(source)
+        bound, currency = self.references.typed(source)
         if kind not in NUMERIC or bound not in NUMERIC or (kind == "money") != (bound == "money"):
             self.document.report(here, f"{kind} at most {bound}", "money and money, or number and integer")
         elif bound == "money" and not currency:
@@ -245,14 +207,16 @@ class Site:
         if "model" in block.entities:
             at = (*here, block.entities.index("model"))
             self.document.report(at, "model", "prompt or tool.fact (model would allow every address the model writes)")
-        return self.sources(block.entities, here)
+        return self.references.sources(block.entities, here)
 
     def _origins(self, tool: str, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
         report, here = self.document.report, (*path, "from")
         if block.unknown_origin is not None and block.from_ is None:
             report((*path, "unknown_origin"), "unknown_origin without from", "from: with the known origins", key=True)
         if block.any_call and not any(s.tool for s in sources) and block.at_most is None:
-            report((*path, "any_call"), "any_call without an earlier call", "any_call only beside from or at_most that names a tool", key=True)
+            report(
+                (*path, "any_call"), "any_call without an earlier call", "any_call only beside from or at_most that names a tool", key=True
+            )
         for text in block.from_ or ():
             at = (*here, (block.from_ or []).index(text))
             if text == "prompt" and kind not in TOKENISED:
@@ -260,7 +224,7 @@ class Site:
             source = next((s for s in sources if s.tool and str(s) == text), None)
             if source is None:
                 continue
-            other, currency = self.typed(source)
+            other, currency = self.references.typed(source)
             if not _comparable(kind, other):
                 report(at, f"a {kind} from a {other}", f"an origin whose values can equal a {kind}")
             elif other == "money" and not currency:
@@ -268,12 +232,15 @@ class Site:
             if source.tool == tool and source.kind == "arg" and source.field == path[-1] and len(block.from_ or ()) == 1:
                 report(at, "only its own earlier value", "an origin that a first call can have")
 
-    def _currency(self, tool: str, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], at_most: Source | None, path: Path) -> None:
+    def _currency(self, tool: str, block: ArgumentBlock, kind: str, path: Path) -> None:
         siblings = self.tools[tool].args
         if block.currency is None:
-            compared = block.min is not None or at_most is not None or any(s != MODEL for s in sources) or block.is_ is not None or block.in_ is not None
+            operators = (block.min, block.at_most, block.is_, block.in_, block.each_in)
+            compared = any(o is not None for o in operators) or any(text != "model" for text in block.from_ or ())
             if kind == "money" and compared:
-                self.document.report(path, "money without a currency", "currency: the argument that holds it (money is never compared without)", key=True)
+                self.document.report(
+                    path, "money without a currency", "currency: the argument that holds it (money is never compared without)", key=True
+                )
             return
         here = (*path, "currency")
         sibling = siblings.get(block.currency)
@@ -282,7 +249,9 @@ class Site:
         elif sibling is None:
             self.document.report(here, shown(block.currency), f"an argument of {tool}", did_you_mean(block.currency, siblings))
         elif argument_type(sibling) != "text" or sibling.max_items is not None or sibling.optional:
-            self.document.report(here, shown(block.currency), "an argument that is one text and not optional (left out, it would compare nothing)")
+            self.document.report(
+                here, shown(block.currency), "an argument that is one text and not optional (left out, it would compare nothing)"
+            )
 
     def _narrows(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...]) -> bool:
         if kind != "text" or any(getattr(block, name) is not None for name in _OPERATORS) or block.narrower_than_role is not None:
@@ -305,19 +274,23 @@ class Site:
             elif kind == "money" and not argument.currency:
                 self.document.report((*path, "above"), "money without a currency", f"currency: on the argument {name}", key=True)
             elif argument.max is not None and block.above >= argument.max:
-                self.document.report((*path, "above"), f"above {block.above}", f"less than the argument's max {argument.max} (it would never ask)")
+                self.document.report(
+                    (*path, "above"), f"above {block.above}", f"less than the argument's max {argument.max} (it would never ask)"
+                )
         not_in = self.constants(kind, list(block.not_in), (*path, "not_in")) if block.not_in is not None else None
         origin: list[Source | Literal["unknown"]] = []
         for text in block.origin or ():
             index = (block.origin or []).index(text)
             here: Path = (*path, "origin", index) if self.document.node((*path, "origin", index)) else (*path, "origin")
             if text != "unknown":
-                source = self.source(text, here)
+                source = self.references.source(text, here)
                 origin.extend([source] if source is not None else [])
                 continue
             origin.append("unknown")
             if argument.unknown_origin != "step_up":
-                self.document.report(here, "unknown", f"unknown_origin: step_up on {name} (otherwise an unknown origin is refused and nobody is asked)")
+                self.document.report(
+                    here, "unknown", f"unknown_origin: step_up on {name} (otherwise an unknown origin is refused and nobody is asked)"
+                )
         return self.share(
             Rule(
                 name,
@@ -337,7 +310,9 @@ class Site:
         path: Path = ("tools", tool, "facts", name)
         facts = self.tools[tool].facts or {}
         if name in self.tools[tool].args:
-            self.document.report(path, f"{name}, also an argument", f"another name ({tool}.{name} must mean one thing; path: says where it is)", key=True)
+            self.document.report(
+                path, f"{name}, also an argument", f"another name ({tool}.{name} must mean one thing; path: says where it is)", key=True
+            )
         if block.currency is not None:
             sibling, here = facts.get(block.currency), (*path, "currency")
             if block.type != "money":
@@ -350,7 +325,17 @@ class Site:
             self.document.report((*path, "pattern"), f"pattern on a {block.type}", "a pattern only on text", key=True)
         steps = self._steps(name if block.path is None else block.path, path)
         named = block.trust == "named"
-        return self.share(Fact(name, self.document.line(path), block.type, self.share(steps), block.currency or "", named, self.pattern(block.pattern, path)))
+        return self.share(
+            Fact(
+                name,
+                self.document.line(path),
+                block.type,
+                self.share(steps),
+                block.currency or "",
+                named,
+                self.pattern(block.pattern, path),
+            )
+        )
 
     def _steps(self, text: str, path: Path) -> tuple[str, ...]:
         """``transactions[].recipient`` as keys; ``[]`` walks a list; ``.`` is the result itself."""
@@ -367,11 +352,6 @@ class Site:
             steps.extend([key] if key else [])
             steps.extend(["[]"] * (len(lists) // 2))
         return tuple(steps)
-
-
-def argument_type(block: ArgumentBlock) -> str:
-    """The type an argument is compared under: a range without a type is of numbers; everything else without one is text."""
-    return block.type or ("number" if block.min is not None or block.max is not None else "text")
 
 
 def _family(kind: str) -> str:

@@ -145,7 +145,9 @@ def _examples(document: Document, workflow: Workflow, derive: Derive, share: Sha
                 presence = derived.presence if derived is not None else "absent"
                 if (presence == "present") is not wanted:
                     got = f"{presence} ({derived.evidence})" if derived is not None and derived.evidence else presence
-                    expected = "present: other words, or another example" if wanted else "unclear or absent: other words, or another intent for it"
+                    expected = (
+                        "present: other words, or another example" if wanted else "unclear or absent: other words, or another intent for it"
+                    )
                     document.report(("intents", intent.name, key, index), got, expected)
     if len(document.problems) > found:
         share.forget((id(derive), id(workflow.intents)))
@@ -156,7 +158,9 @@ def _examples(document: Document, workflow: Workflow, derive: Derive, share: Sha
 
 def _shape(document: Document, block: type[B]) -> B | None:
     if not isinstance(document.value, dict):
-        document.report((), shown(document.value), "a mapping that starts with agentgate: " + ("workflow/v1" if block is Definition else "roles/v1"))
+        document.report(
+            (), shown(document.value), "a mapping that starts with agentgate: " + ("workflow/v1" if block is Definition else "roles/v1")
+        )
         document.refuse()
     try:
         return block.model_validate(document.value)
@@ -184,7 +188,9 @@ def _report(document: Document, root: type[Block], error: ErrorDetails) -> None:
         value = path[-1] if on_key else error["input"]
         expected, hint = _expected(kind, context, error["msg"])
         if kind == "literal_error":
-            hint = did_you_mean(value, [str(choice).strip("'") for choice in str(context.get("expected", "")).replace(" or ", ", ").split(", ")])
+            hint = did_you_mean(
+                value, [str(choice).strip("'") for choice in str(context.get("expected", "")).replace(" or ", ", ").split(", ")]
+            )
         document.report(path, shown(value), expected, hint, key=on_key)
 
 
@@ -269,7 +275,9 @@ def _repaired(document: Document) -> Definition | None:
         for each in (e for e in errors if e["type"] == "extra_forbidden"):
             renamed.add(_rename(document, value, each["loc"]))
         # the last one first: removing an element must not move those before it
-        for each in sorted((e for e in errors if e["type"] != "extra_forbidden"), key=lambda e: [str(p).zfill(6) for p in e["loc"]], reverse=True):
+        for each in sorted(
+            (e for e in errors if e["type"] != "extra_forbidden"), key=lambda e: [str(p).zfill(6) for p in e["loc"]], reverse=True
+        ):
             if "[key]" in each["loc"] or _is_name(each["loc"]):
                 return None
             if each["type"] != "missing":

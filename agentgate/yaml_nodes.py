@@ -210,7 +210,11 @@ class _Reader:
             key = self._key(event) if type(event) is not yaml.ScalarEvent or not _plain_word(event) else event.value
             path.append(key)
             if key in out:
-                self._at(event, f"the key '{key}' again", f"each key once (first on line {inside[key].key.line + 1}; readers differ on which one counts)")
+                self._at(
+                    event,
+                    f"the key '{key}' again",
+                    f"each key once (first on line {inside[key].key.line + 1}; readers differ on which one counts)",
+                )
                 self._value(self._next(), None)  # read on, so that its own problems are found too
             else:
                 out[key], inside[key] = self._value(self._next(), event.start_mark)
@@ -302,6 +306,8 @@ def _refuse_invisible(text: str, document: Document) -> None:
         seen = line.removesuffix("\r")
         for column, char in enumerate(seen, 1):
             if not char.isprintable():
-                document.add(Problem(document.file, number, column, "document", f"the character U+{ord(char):04X}", "printable text and line feeds"))
+                document.add(
+                    Problem(document.file, number, column, "document", f"the character U+{ord(char):04X}", "printable text and line feeds")
+                )
                 break
     document.refuse()

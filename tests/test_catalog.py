@@ -28,14 +28,27 @@ def folder(tmp_path):
     return tmp_path
 
 
-FOUNDING = {"payments.customer-refund", "ci.deploy", "partners.northwind-orders", "identity.service-account-refresh", "orchestration.internal-dispatch"}
+def get(catalog, name):
+    """The workflow of this id, which must be there."""
+    workflow = catalog.get(name)
+    assert workflow is not None
+    return workflow
+
+
+FOUNDING = {
+    "payments.customer-refund",
+    "ci.deploy",
+    "partners.northwind-orders",
+    "identity.service-account-refresh",
+    "orchestration.internal-dispatch",
+}
 
 
 def test_the_founding_workflows_load():
     catalog = Catalog.load(WORKFLOWS, derive)
     assert dict(catalog.quarantined) == {}
     assert {w.id for w in catalog} >= FOUNDING
-    assert catalog.get("payments.customer-refund").file == str(WORKFLOWS / "payments/customer-refund.yaml")
+    assert get(catalog, "payments.customer-refund").file == str(WORKFLOWS / "payments/customer-refund.yaml")
     assert catalog.get("payments.customer-refunds") is None
 
 
@@ -64,7 +77,10 @@ def test_an_id_that_two_files_claim_belongs_to_neither(folder, copies):
         (folder / f"payments/copy{number}.yaml").write_text(PAYMENT.replace("version: 7", "version: 8"))
     catalog = Catalog.load(folder, derive)
     assert catalog.get("payments.customer-refund") is None
-    assert set(catalog.quarantined) == {str(folder / "payments/customer-refund.yaml"), *(str(folder / f"payments/copy{n}.yaml") for n in range(copies))}
+    assert set(catalog.quarantined) == {
+        str(folder / "payments/customer-refund.yaml"),
+        *(str(folder / f"payments/copy{n}.yaml") for n in range(copies)),
+    }
     assert "also the id of" in str(next(iter(catalog.quarantined.values())))
 
 
@@ -85,7 +101,9 @@ def test_only_the_folder_of_approvals_at_the_top_is_left_out(folder):
     assert list(Catalog.load(folder, derive).quarantined) == [str(folder / "ci/approvals/other.yaml")]
 
 
-@pytest.mark.parametrize("content", ["", "agentgate: roles/v1\n", "agentgate: roles/v1\nroles: {a: []}\n", "agentgate: roles/v1\nroles: {a: [b], a: [c]}\n"])
+@pytest.mark.parametrize(
+    "content", ["", "agentgate: roles/v1\n", "agentgate: roles/v1\nroles: {a: []}\n", "agentgate: roles/v1\nroles: {a: [b], a: [c]}\n"]
+)
 def test_bad_roles_load_nothing(folder, content):
     (folder / "roles.yaml").write_text(content)
     with pytest.raises(WorkflowError) as caught:
@@ -122,7 +140,9 @@ def test_a_folder_that_does_not_exist_is_an_error_not_an_empty_catalogue(tmp_pat
 
 def test_a_wrong_example_is_found_in_every_file_that_holds_it(folder):
     for number in range(3):
-        text = PAYMENT.replace("id: payments.customer-refund", f"id: p{number}").replace("Customer wants their money back for ORD-10023344", "Where is ORD-10023344")
+        text = PAYMENT.replace("id: payments.customer-refund", f"id: p{number}").replace(
+            "Customer wants their money back for ORD-10023344", "Where is ORD-10023344"
+        )
         (folder / f"payments/p{number}.yaml").write_text(text)
     assert len(Catalog.load(folder, derive).quarantined) == 3
 
@@ -131,7 +151,7 @@ def test_equal_parts_of_different_workflows_are_one_object(folder):
     for number in range(2):
         (folder / f"payments/p{number}.yaml").write_text(PAYMENT.replace("id: payments.customer-refund", f"id: p{number}"))
     catalog = Catalog.load(folder, derive)
-    one, two = catalog.get("p0"), catalog.get("p1")
+    one, two = get(catalog, "p0"), get(catalog, "p1")
     assert one.digest != two.digest
     assert one.tools is two.tools
     assert one.intents is two.intents
@@ -139,38 +159,44 @@ def test_equal_parts_of_different_workflows_are_one_object(folder):
 
 
 def test_sharing_never_joins_what_differs(folder):
-    for number, new in enumerate(["max: \"500.00\"", "max: \"500.01\"", "max: \"500\""]):
-        (folder / f"payments/p{number}.yaml").write_text(PAYMENT.replace("id: payments.customer-refund", f"id: p{number}").replace("max: \"500.00\"", new))
+    for number, new in enumerate(['max: "500.00"', 'max: "500.01"', 'max: "500"']):
+        (folder / f"payments/p{number}.yaml").write_text(
+            PAYMENT.replace("id: payments.customer-refund", f"id: p{number}").replace('max: "500.00"', new)
+        )
     catalog = Catalog.load(folder, derive)
-    amounts = [catalog.get(f"p{n}").tools["payments.refund"].args["amount"].maximum for n in range(3)]
+    amounts = [get(catalog, f"p{n}").tools["payments.refund"].args["amount"].maximum for n in range(3)]
     assert list(map(str, amounts)) == ["500.00", "500.01", "500.00"]
-    assert catalog.get("p0").tools is not catalog.get("p1").tools
-    assert catalog.get("p0").tools["orders.get"] is catalog.get("p1").tools["orders.get"]
+    assert get(catalog, "p0").tools is not get(catalog, "p1").tools
+    assert get(catalog, "p0").tools["orders.get"] is get(catalog, "p1").tools["orders.get"]
 
 
 _MEMORY = """
-import sys, time
+import sys
 from pathlib import Path
 import psutil
 from agentgate.catalog import Catalog
 from agentgate.intents.lexical import derive
 Catalog.load(Path(sys.argv[1]) / "one", derive)
-before, start = psutil.Process().memory_info().rss, time.process_time()
+before = psutil.Process().memory_info().rss
 catalog = Catalog.load(Path(sys.argv[1]) / "many", derive)
-print((psutil.Process().memory_info().rss - before) / len(catalog), (time.process_time() - start) / len(catalog) * 1e6, len(catalog.quarantined))
+print((psutil.Process().memory_info().rss - before) / len(catalog), len(catalog.quarantined))
 """
 
 
 def test_a_workflow_takes_at_most_eight_kilobytes(tmp_path):
-    count = 500
+    count = 300
     for name, number in (("one", 1), ("many", count)):
         (tmp_path / name).mkdir()
         shutil.copy(WORKFLOWS / "roles.yaml", tmp_path / name)
         for index in range(number):  # another id, another amount, rules on other lines: as different as a company's own would be
-            text = "#\n" * (index % 7) + PAYMENT.replace("id: payments.customer-refund", f"id: payments.p{index}").replace('max: "500.00"', f'max: "{100 + index}.00"')
+            text = "#\n" * (index % 7) + PAYMENT.replace("id: payments.customer-refund", f"id: payments.p{index}").replace(
+                'max: "500.00"', f'max: "{100 + index}.00"'
+            )
             (tmp_path / name / f"p{index}.yaml").write_text(text.replace('above: "100.00"', f'above: "{50 + index / 100:.2f}"'))
     env = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
-    done = subprocess.run([sys.executable, "-c", _MEMORY, str(tmp_path)], capture_output=True, text=True, check=True, cwd=WORKFLOWS.parent, env=env)
-    size, _, quarantined = map(float, done.stdout.split())
+    done = subprocess.run(
+        [sys.executable, "-c", _MEMORY, str(tmp_path)], capture_output=True, text=True, check=True, cwd=WORKFLOWS.parent, env=env
+    )
+    size, quarantined = map(float, done.stdout.split())
     assert quarantined == 0
     assert size <= 8_000

@@ -153,7 +153,14 @@ def test_the_payment_workflow_becomes_what_it_says():
     ]
     assert look.limits == (Limit(refund.limits[2].line, "any", "", 20, "run", None),)
     (rule,) = refund.step_ups
-    assert (rule.id, rule.group, rule.count, rule.exclude, rule.timeout, rule.when[0].above) == ("big-refund", "support-leads", 1, ("requester",), 600, Decimal(100))
+    assert (rule.id, rule.group, rule.count, rule.exclude, rule.timeout, rule.when[0].above) == (
+        "big-refund",
+        "support-leads",
+        1,
+        ("requester",),
+        600,
+        Decimal(100),
+    )
     assert (workflow.token.ttl, workflow.token.agent_key) == (60, True)
     assert refund.upstream.broker == "vault"
     assert dict(refund.upstream.settings) == {"role": "refund-writer", "narrower_than": "payments-support"}
@@ -184,7 +191,13 @@ def test_the_digest_is_of_the_deciding_values_not_of_comments_or_layout():
     assert load(changed(PAYMENT, '"500.00"', '"500.01"')).digest != load(PAYMENT).digest
 
 
-@pytest.mark.parametrize("path", sorted(p for p in WORKFLOWS.rglob("*.yaml") if p.name != "roles.yaml" and not p.name.endswith(".test.yaml") and "approvals" not in p.parts), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        p for p in WORKFLOWS.rglob("*.yaml") if p.name != "roles.yaml" and not p.name.endswith(".test.yaml") and "approvals" not in p.parts
+    ),
+    ids=lambda p: p.stem,
+)
 def test_founding_workflows_load_and_pin_the_tools_their_comments_describe(path):
     text = path.read_text()
     workflow = load(text)
@@ -248,7 +261,9 @@ def test_lists_roles_and_claims():
         pytest.param("version: 1", "version: @@'1'", "version", "a whole number", "", id="version as text"),
         pytest.param("version: 1", "version: @@true", "version", "a whole number", "", id="version as boolean"),
         pytest.param("agentgate: workflow/v1", "agentgate: @@workflow/v2", "agentgate", "workflow/v1", "workflow/v1", id="unknown format"),
-        pytest.param("title: Assistant looks up an order that the customer names", "title: @@''", "title", "not empty", "", id="empty text"),
+        pytest.param(
+            "title: Assistant looks up an order that the customer names", "title: @@''", "title", "not empty", "", id="empty text"
+        ),
         pytest.param("title: Assistant looks up an order that the customer names", "title: @@7", "title", "text", "", id="number as text"),
         pytest.param("owners: [lee]", "owners: @@[]", "owners", "grants nothing", "", id="empty list"),
         pytest.param("owners: [lee]", "owners: @@lee", "owners", "a list in brackets", "", id="text as list"),
@@ -257,7 +272,7 @@ def test_lists_roles_and_claims():
         pytest.param("tenants: [acme]", "tenants: [@@'acme-*']", "tenants[0]", "exact tenant name", "", id="tenant wildcard"),
         pytest.param("tenants: [acme]", "tenants: [@@'ac me']", "tenants[0]", "exact tenant name", "", id="tenant with space"),
         pytest.param("tenants: [acme]", f"tenants: [@@{'a' * 65}]", "tenants[0]", "1 to 64", "", id="tenant too long"),
-        pytest.param("tenants: [acme]", "tenants: [@@аcme]", "tenants[0]", "exact tenant name", "", id="tenant in another script"),  # noqa: RUF001 - the attack
+        pytest.param("tenants: [acme]", "tenants: [@@аcme]", "tenants[0]", "exact tenant name", "", id="tenant in another script"),
         pytest.param('expires: "2031-05-31"', 'expires: @@"2031-02-30"', "expires", "a date in quotes", "", id="no such day"),
         pytest.param('expires: "2031-05-31"', "expires: @@2031-05-31", "expires", "quotes", "", id="unquoted date"),
         pytest.param('expires: "2031-05-31"', "expires: @@never", "expires", "a date in quotes", "", id="never expires"),
@@ -265,32 +280,110 @@ def test_lists_roles_and_claims():
         pytest.param("id: support.order-status", "id: @@a b", "id", "ASCII", "", id="id with space"),
         pytest.param("  orders.get:", "  @@örders.get:", "tools.örders.get", "ASCII", "", id="tool not ASCII"),
         pytest.param("{order_id:", "{@@order id:", "tools.orders.get.args.order id", "ASCII", "", id="argument with space"),
-        pytest.param("who: {agent: {in_process: true}", "who: {agent: {in_process: @@false}", "who.agent.in_process", "true", "", id="in_process false"),
+        pytest.param(
+            "who: {agent: {in_process: true}",
+            "who: {agent: {in_process: @@false}",
+            "who.agent.in_process",
+            "true",
+            "",
+            id="in_process false",
+        ),
         pytest.param("who: {agent: {in_process: true}", "who: {@@agent: {}", "who.agent", "exactly one of", "", id="nobody"),
         pytest.param("for_user: {same_tenant: true}", "@@for_user: {}", "who.for_user", "same_tenant", "", id="empty user rule"),
         pytest.param("for_user: {same_tenant: true}", "for_user: @@lee", "who.for_user", "a mapping", "", id="user as text"),
-        pytest.param("in_process: true}", "in_process: true, @@posture: {attested_within: 5m}}", "who.agent.posture", "proven identity", "", id="posture in process"),
-        pytest.param("in_process: true}", "in_process: true, @@boundary: {cluster: [a]}}", "who.agent.boundary", "proven identity", "", id="boundary in process"),
+        pytest.param(
+            "in_process: true}",
+            "in_process: true, @@posture: {attested_within: 5m}}",
+            "who.agent.posture",
+            "proven identity",
+            "",
+            id="posture in process",
+        ),
+        pytest.param(
+            "in_process: true}",
+            "in_process: true, @@boundary: {cluster: [a]}}",
+            "who.agent.boundary",
+            "proven identity",
+            "",
+            id="boundary in process",
+        ),
         pytest.param("effect: read", "effect: @@reed", "tools.orders.get.effect", "read", "read", id="unknown effect"),
         pytest.param("redeem: wrapper", "redeem: @@agent", "tools.orders.get.redeem", "wrapper", "", id="unknown redeemer"),
         pytest.param("needs: any", "needs: @@all", "tools.orders.get.needs", "any or none", "", id="needs a word that is none"),
         pytest.param("type: id", "type: @@idd", "tools.orders.get.args.order_id.type", "one of boolean", "id", id="unknown type"),
-        pytest.param("type: id,", "type: id, @@matches: x,", "tools.orders.get.args.order_id.matches", "unknown key", "", id="unknown operator"),
-        pytest.param("type: id,", "type: id, @@not_in: [x],", "tools.orders.get.args.order_id.not_in", "unknown key", "", id="negation in a grant"),
-        pytest.param("type: id,", "type: id, optional: @@'yes',", "tools.orders.get.args.order_id.optional", "true or false", "", id="text as boolean"),
-        pytest.param("type: id,", "type: id, max_items: @@0,", "tools.orders.get.args.order_id.max_items", "at least 1", "", id="max_items zero"),
+        pytest.param(
+            "type: id,", "type: id, @@matches: x,", "tools.orders.get.args.order_id.matches", "unknown key", "", id="unknown operator"
+        ),
+        pytest.param(
+            "type: id,", "type: id, @@not_in: [x],", "tools.orders.get.args.order_id.not_in", "unknown key", "", id="negation in a grant"
+        ),
+        pytest.param(
+            "type: id,",
+            "type: id, optional: @@'yes',",
+            "tools.orders.get.args.order_id.optional",
+            "true or false",
+            "",
+            id="text as boolean",
+        ),
+        pytest.param(
+            "type: id,", "type: id, max_items: @@0,", "tools.orders.get.args.order_id.max_items", "at least 1", "", id="max_items zero"
+        ),
         pytest.param("tools:\n", "mode: @@dry\ntools:\n", "mode", "observe", "", id="unknown mode"),
         pytest.param("tools:\n", "token: {ttl: @@60}\ntools:\n", "token.ttl", "a duration", "", id="duration without unit"),
         pytest.param("tools:\n", "token: {ttl: @@10m}\ntools:\n", "token.ttl", "at most 300s", "", id="token lives too long"),
         pytest.param("tools:\n", "token: {uses: @@2}\ntools:\n", "token.uses", "1", "", id="token used twice"),
-        pytest.param("tools:\n", "token: {bound_to: @@[agent_key]}\ntools:\n", "token.bound_to", "bound to its call", "", id="token not bound to its call"),
+        pytest.param(
+            "tools:\n",
+            "token: {bound_to: @@[agent_key]}\ntools:\n",
+            "token.bound_to",
+            "bound to its call",
+            "",
+            id="token not bound to its call",
+        ),
         pytest.param("tools:\n", "@@conditions: {}\ntools:\n", "conditions", "at least one of", "", id="empty conditions"),
-        pytest.param("tools:\n", "conditions: {network: [@@10.0.0.1/8]}\ntools:\n", "conditions.network[0]", "CIDR", "", id="network with host bits"),
-        pytest.param("tools:\n", "conditions: {hours: {days: [@@monday], from: '08:00', to: '09:00', zone: UTC}}\ntools:\n", "conditions.hours.days[0]", "mon", "mon", id="unknown day"),
-        pytest.param("tools:\n", "conditions: {hours: {days: [mon], from: @@'8:00', to: '09:00', zone: UTC}}\ntools:\n", "conditions.hours.from", "time of day", "", id="hour of one digit"),
-        pytest.param("tools:\n", "conditions: {hours: {days: [mon], from: @@'08:00', to: '08:00', zone: UTC}}\ntools:\n", "conditions.hours.from", "ambiguous", "", id="empty window"),
-        pytest.param("tools:\n", "conditions: {hours: {days: [mon], from: '08:00', to: '09:00', zone: @@Europe/Berln}}\ntools:\n", "conditions.hours.zone", "IANA", "", id="unknown zone"),
-        pytest.param("tools:\n", "conditions: {hours: {days: [mon], from: '08:00', to: '09:00', zone: @@../etc/passwd}}\ntools:\n", "conditions.hours.zone", "IANA", "", id="zone outside the data"),
+        pytest.param(
+            "tools:\n", "conditions: {network: [@@10.0.0.1/8]}\ntools:\n", "conditions.network[0]", "CIDR", "", id="network with host bits"
+        ),
+        pytest.param(
+            "tools:\n",
+            "conditions: {hours: {days: [@@monday], from: '08:00', to: '09:00', zone: UTC}}\ntools:\n",
+            "conditions.hours.days[0]",
+            "mon",
+            "mon",
+            id="unknown day",
+        ),
+        pytest.param(
+            "tools:\n",
+            "conditions: {hours: {days: [mon], from: @@'8:00', to: '09:00', zone: UTC}}\ntools:\n",
+            "conditions.hours.from",
+            "time of day",
+            "",
+            id="hour of one digit",
+        ),
+        pytest.param(
+            "tools:\n",
+            "conditions: {hours: {days: [mon], from: @@'08:00', to: '08:00', zone: UTC}}\ntools:\n",
+            "conditions.hours.from",
+            "ambiguous",
+            "",
+            id="empty window",
+        ),
+        pytest.param(
+            "tools:\n",
+            "conditions: {hours: {days: [mon], from: '08:00', to: '09:00', zone: @@Europe/Berln}}\ntools:\n",
+            "conditions.hours.zone",
+            "IANA",
+            "",
+            id="unknown zone",
+        ),
+        pytest.param(
+            "tools:\n",
+            "conditions: {hours: {days: [mon], from: '08:00', to: '09:00', zone: @@../etc/passwd}}\ntools:\n",
+            "conditions.hours.zone",
+            "IANA",
+            "",
+            id="zone outside the data",
+        ),
         pytest.param("tools:\n", "@@when: {}\ntools:\n", "when", "unknown key", "", id="unknown block"),
     ],
 )
@@ -328,9 +421,18 @@ def test_refuses_an_agent_that_is_not_exactly_named(agent, field, expected):
     expect_one(changed(SMALL, "in_process: true", agent), field, expected)
 
 
-@pytest.mark.parametrize("ways", ["in_process: true, spiffe: ['spiffe://a/b']", "in_process: true, oidc: {issuer: 'https://i.example', claims: {sub: {is: a}}}", "spiffe: ['spiffe://a/b'], oidc: {issuer: 'https://i.example', claims: {sub: {is: a}}}"])
+@pytest.mark.parametrize(
+    "ways",
+    [
+        "in_process: true, spiffe: ['spiffe://a/b']",
+        "in_process: true, oidc: {issuer: 'https://i.example', claims: {sub: {is: a}}}",
+        "spiffe: ['spiffe://a/b'], oidc: {issuer: 'https://i.example', claims: {sub: {is: a}}}",
+    ],
+)
 def test_an_agent_is_known_in_one_way_only(ways):
-    expect_one(changed(SMALL, "{agent: {in_process: true}", "{@@agent: {" + ways + "}"), "who.agent", "exactly one of in_process, spiffe, oidc")
+    expect_one(
+        changed(SMALL, "{agent: {in_process: true}", "{@@agent: {" + ways + "}"), "who.agent", "exactly one of in_process, spiffe, oidc"
+    )
 
 
 @pytest.mark.parametrize("hops", ["@@0", "@@9", "@@'1'"])
@@ -349,32 +451,80 @@ def test_delegation_is_short_and_counted(hops):
         pytest.param("@@x: {type: text, from: [model, look.note]}", "x", "at least one operator", "", id="model with nothing to hold it"),
         pytest.param("x: {from: [@@promt], type: id}", "x.from[0]", "prompt, model", "prompt", id="unknown origin"),
         pytest.param("x: {from: [@@lok.note]}", "x.from[0]", "a declared tool", "look.note", id="origin from an undeclared tool"),
-        pytest.param("x: {from: [@@look.noet]}", "x.from[0]", "a fact or argument that look declares", "look.note", id="origin from an undeclared fact"),
-        pytest.param("x: {from: [@@look.up.note]}", "x.from[0]", "that look.up declares (name, of)", "look.note", id="longest tool name wins, even if it lacks the fact"),
+        pytest.param(
+            "x: {from: [@@look.noet]}",
+            "x.from[0]",
+            "a fact or argument that look declares",
+            "look.note",
+            id="origin from an undeclared fact",
+        ),
+        pytest.param(
+            "x: {from: [@@look.up.note]}",
+            "x.from[0]",
+            "that look.up declares (name, of)",
+            "look.note",
+            id="longest tool name wins, even if it lacks the fact",
+        ),
         pytest.param("x: {from: [@@look]}", "x.from[0]", "a fact or argument", "look.key", id="a tool is no origin"),
         pytest.param("x: {from: [@@send.echo]}", "x.from[0]", "launder", "", id="result of a write"),
         pytest.param("x: {text: 9, from: [@@prompt]}", "x.from[0]", "a type that is found in a prompt", "", id="prompt for free text"),
         pytest.param("x: {type: boolean, from: [@@prompt]}", "x.from[0]", "prompt for type boolean", "", id="prompt for boolean"),
         pytest.param("x: {type: email, from: [@@look.link]}", "x.from[0]", "a email from a url", "", id="types that never equal"),
         pytest.param("x: {type: number, from: [@@look.note]}", "x.from[0]", "a number from a text", "", id="number from text"),
-        pytest.param("x: {type: number, from: [@@look.cost]}", "x.from[0]", "a number from a money", "", id="money without its currency, as number"),
-        pytest.param("x: {type: money, currency: unit, from: [@@look.size]}", "x.from[0]", "a money from a integer", "", id="money from a number"),
-        pytest.param("x: {type: money, currency: unit, from: [@@look.bare]}", "x.from[0]", "never compared without", "", id="money from money without currency"),
+        pytest.param(
+            "x: {type: number, from: [@@look.cost]}", "x.from[0]", "a number from a money", "", id="money without its currency, as number"
+        ),
+        pytest.param(
+            "x: {type: money, currency: unit, from: [@@look.size]}", "x.from[0]", "a money from a integer", "", id="money from a number"
+        ),
+        pytest.param(
+            "x: {type: money, currency: unit, from: [@@look.bare]}",
+            "x.from[0]",
+            "never compared without",
+            "",
+            id="money from money without currency",
+        ),
         pytest.param("@@x: {type: money, from: [look.cost]}", "x", "money without a currency", "", id="money compared without currency"),
-        pytest.param('@@x: {type: money, min: "1", max: "2", from: [model]}', "x", "money without a currency", "", id="money in a range without currency"),
-        pytest.param("x: {type: money, currency: @@unti, from: [model]}", "x.currency", "an argument of send", "unit", id="currency nobody sends"),
-        pytest.param("x: {type: number, @@currency: unit, from: [model]}", "x.currency", "only on type money", "", id="currency of a number"),
-        pytest.param("x: {type: money, currency: @@x, from: [model]}", "x.currency", "one text and not optional", "", id="currency that is not text"),
-        pytest.param("x: {type: number, at_most: @@look.note, from: [model]}", "x.at_most", "number at most text", "", id="bound of another type"),
-        pytest.param("x: {type: number, at_most: @@look.cost, from: [model]}", "x.at_most", "number at most money", "", id="number bounded by money"),
-        pytest.param("x: {type: money, currency: unit, at_most: @@look.bare, from: [model]}", "x.at_most", "without a currency", "", id="bound without currency"),
+        pytest.param(
+            '@@x: {type: money, min: "1", max: "2", from: [model]}',
+            "x",
+            "money without a currency",
+            "",
+            id="money in a range without currency",
+        ),
+        pytest.param(
+            "x: {type: money, currency: @@unti, from: [model]}", "x.currency", "an argument of send", "unit", id="currency nobody sends"
+        ),
+        pytest.param(
+            "x: {type: number, @@currency: unit, from: [model]}", "x.currency", "only on type money", "", id="currency of a number"
+        ),
+        pytest.param(
+            "x: {type: money, currency: @@x, from: [model]}", "x.currency", "one text and not optional", "", id="currency that is not text"
+        ),
+        pytest.param(
+            "x: {type: number, at_most: @@look.note, from: [model]}", "x.at_most", "number at most text", "", id="bound of another type"
+        ),
+        pytest.param(
+            "x: {type: number, at_most: @@look.cost, from: [model]}", "x.at_most", "number at most money", "", id="number bounded by money"
+        ),
+        pytest.param(
+            "x: {type: money, currency: unit, at_most: @@look.bare, from: [model]}",
+            "x.at_most",
+            "without a currency",
+            "",
+            id="bound without currency",
+        ),
         pytest.param("x: {type: id, at_most: @@look.key, from: [model]}", "x.at_most", "a fact", "", id="bound by an argument"),
-        pytest.param("x: {type: number, at_most: @@look.siez, from: [model]}", "x.at_most", "declares", "look.size", id="bound by an undeclared fact"),
+        pytest.param(
+            "x: {type: number, at_most: @@look.siez, from: [model]}", "x.at_most", "declares", "look.size", id="bound by an undeclared fact"
+        ),
         pytest.param('x: {@@min: "1", from: [model]}', "x.min", "min and max, both", "", id="min alone"),
         pytest.param('x: {@@max: "1", from: [model]}', "x.max", "min and max, both", "", id="max alone"),
         pytest.param('x: {min: @@"2", max: "1", from: [model]}', "x.min", "nothing is inside", "", id="range upside down"),
         pytest.param('x: {type: integer, min: @@"0.5", max: "2", from: [model]}', "x.min", "whole numbers", "", id="half integers"),
-        pytest.param('x: {type: id, @@min: "1", max: "2", from: [model]}', "x.min", "only on money, number or integer", "", id="range of ids"),
+        pytest.param(
+            'x: {type: id, @@min: "1", max: "2", from: [model]}', "x.min", "only on money, number or integer", "", id="range of ids"
+        ),
         pytest.param('x: {min: @@"1e3", max: "2", from: [model]}', "x.min", "a number", "", id="exponent"),
         pytest.param('x: {min: @@"1_000", max: "2000", from: [model]}', "x.min", "a number", "", id="underscores"),
         pytest.param('x: {min: @@"1234567890123456", max: "2", from: [model]}', "x.min", "15 digits", "", id="sixteen digits"),
@@ -389,21 +539,61 @@ def test_delegation_is_short_and_counted(hops):
         pytest.param("x: {text: @@0, from: [model]}", "x.text", "at least 1", "", id="text of nothing"),
         pytest.param("x: {is: a, @@in: [b], from: [model]}", "x.in", "one of them", "", id="is and in"),
         pytest.param("x: {type: integer, is: @@one, from: [model]}", "x.is", "integer in normal form", "", id="constant not of its type"),
-        pytest.param("x: {type: email, in: [a@b.example, @@A@b.example], from: [model]}", "x.in[1]", "email in normal form", "", id="constant not in normal form"),
-        pytest.param("x: {in: @@[b, c], pattern: a, from: [model]}", "x.in", "outside the other operators", "", id="constants outside the pattern"),
-        pytest.param('x: {is: @@9, min: "1", max: "2", from: [model]}', "x.is", "outside the other operators", "", id="constant outside the range"),
+        pytest.param(
+            "x: {type: email, in: [a@b.example, @@A@b.example], from: [model]}",
+            "x.in[1]",
+            "email in normal form",
+            "",
+            id="constant not in normal form",
+        ),
+        pytest.param(
+            "x: {in: @@[b, c], pattern: a, from: [model]}", "x.in", "outside the other operators", "", id="constants outside the pattern"
+        ),
+        pytest.param(
+            'x: {is: @@9, min: "1", max: "2", from: [model]}', "x.is", "outside the other operators", "", id="constant outside the range"
+        ),
         pytest.param("x: {@@each_in: [a], from: [model]}", "x.each_in", "max_items", "", id="each_in without max_items"),
         pytest.param("x: {in: [a], @@max_items: 2, from: [model]}", "x.max_items", "each_in", "", id="in on a list"),
         pytest.param("x: {in: [a], @@each_in: [a], max_items: 2, from: [model]}", "x.each_in", "one of them", "", id="in and each_in"),
         pytest.param("x: {each_in: @@[], max_items: 2, from: [model]}", "x.each_in", "grants nothing", "", id="each_in of nothing"),
-        pytest.param("x: {narrower_than_role: @@orchestratr, max_items: 2, from: [model]}", "x.narrower_than_role", "a role of roles.yaml", "orchestrator", id="unknown role"),
-        pytest.param("x: {@@narrower_than_role: orchestrator, from: [model]}", "x.narrower_than_role", "max_items", "", id="role of one value"),
-        pytest.param("x: {narrower_than_role: orchestrator, each_in: [@@jobs:raed], max_items: 2, from: [model]}", "x.each_in[0]", "a scope of role", "jobs:read", id="scope outside the role"),
-        pytest.param("x: {type: id, @@unknown_origin: step_up}", "x.unknown_origin", "without from", "", id="unknown origin without known ones"),
+        pytest.param(
+            "x: {narrower_than_role: @@orchestratr, max_items: 2, from: [model]}",
+            "x.narrower_than_role",
+            "a role of roles.yaml",
+            "orchestrator",
+            id="unknown role",
+        ),
+        pytest.param(
+            "x: {@@narrower_than_role: orchestrator, from: [model]}", "x.narrower_than_role", "max_items", "", id="role of one value"
+        ),
+        pytest.param(
+            "x: {narrower_than_role: orchestrator, each_in: [@@jobs:raed], max_items: 2, from: [model]}",
+            "x.each_in[0]",
+            "a scope of role",
+            "jobs:read",
+            id="scope outside the role",
+        ),
+        pytest.param(
+            "x: {type: id, @@unknown_origin: step_up}", "x.unknown_origin", "without from", "", id="unknown origin without known ones"
+        ),
         pytest.param("x: {type: id, @@any_call: true, from: [prompt]}", "x.any_call", "earlier call", "", id="any_call without a call"),
-        pytest.param("x: {type: email, @@entities: [prompt], from: [prompt]}", "x.entities", "only on free text", "", id="entities of an email"),
-        pytest.param("x: {text: 9, entities: [@@model], from: [model]}", "x.entities[0]", "every address the model writes", "", id="entities by the model"),
-        pytest.param("x: {text: 9, entities: [@@look.mial], from: [model]}", "x.entities[0]", "declares", "look.mail", id="entities from an undeclared fact"),
+        pytest.param(
+            "x: {type: email, @@entities: [prompt], from: [prompt]}", "x.entities", "only on free text", "", id="entities of an email"
+        ),
+        pytest.param(
+            "x: {text: 9, entities: [@@model], from: [model]}",
+            "x.entities[0]",
+            "every address the model writes",
+            "",
+            id="entities by the model",
+        ),
+        pytest.param(
+            "x: {text: 9, entities: [@@look.mial], from: [model]}",
+            "x.entities[0]",
+            "declares",
+            "look.mail",
+            id="entities from an undeclared fact",
+        ),
         pytest.param("x: {text: 9, from: @@[]}", "x.from", "grants nothing", "", id="from nothing"),
         pytest.param("x: {text: 9, from: @@model}", "x.from", "a list in brackets", "", id="from as text"),
     ],
@@ -420,17 +610,35 @@ def test_refuses_an_argument_that_can_never_hold_or_is_not_said(rule, field, exp
 @pytest.mark.parametrize(
     ("old", "new", "field", "expected", "hint"),
     [
-        pytest.param("mail: {type: email}", "mail: {type: email, @@currency: unit}", "mail.currency", "only on type money", "", id="currency of an email"),
+        pytest.param(
+            "mail: {type: email}",
+            "mail: {type: email, @@currency: unit}",
+            "mail.currency",
+            "only on type money",
+            "",
+            id="currency of an email",
+        ),
         pytest.param("currency: unit}", "currency: @@unti}", "cost.currency", "a fact of look", "unit", id="currency nobody returns"),
         pytest.param("currency: unit}", "currency: @@size}", "cost.currency", "a fact of type text", "", id="currency that is a number"),
         pytest.param("mail: {type: email}", "mail: {@@typ: email}", "mail.typ", "unknown key", "type", id="misspelt key of a fact"),
         pytest.param("mail: {type: email}", "mail: {type: email, path: @@'a..b'}", "mail.path", "joined by dots", "", id="empty step"),
         pytest.param("mail: {type: email}", "mail: {type: email, path: @@'a[0].b'}", "mail.path", "[] after a list", "", id="index"),
-        pytest.param("mail: {type: email}", "mail: {type: email, path: @@'a.[].b'}", "mail.path", "[] after a list", "", id="list after a dot"),
+        pytest.param(
+            "mail: {type: email}", "mail: {type: email, path: @@'a.[].b'}", "mail.path", "[] after a list", "", id="list after a dot"
+        ),
         pytest.param("mail: {type: email}", "mail: {type: email, trust: @@always}", "mail.trust", "named", "", id="unknown trust"),
         pytest.param("mail: {type: email}", "mail: {type: email, pattern: @@'a$'}", "mail.pattern", "no ^ $", "", id="anchored pattern"),
-        pytest.param("size: {type: integer}", "size: {type: integer, @@pattern: a}", "size.pattern", "only on text", "", id="pattern on a number"),
-        pytest.param("mail: {type: email}", "mail: {type: email}\n      @@key: {type: id}", "key", "also an argument", "", id="fact named like an argument"),
+        pytest.param(
+            "size: {type: integer}", "size: {type: integer, @@pattern: a}", "size.pattern", "only on text", "", id="pattern on a number"
+        ),
+        pytest.param(
+            "mail: {type: email}",
+            "mail: {type: email}\n      @@key: {type: id}",
+            "key",
+            "also an argument",
+            "",
+            id="fact named like an argument",
+        ),
     ],
 )
 def test_refuses_a_fact_that_nobody_can_read(old, new, field, expected, hint):
@@ -441,7 +649,11 @@ def test_refuses_a_fact_that_nobody_can_read(old, new, field, expected, hint):
 def test_a_named_fact_needs_arguments_from_the_prompt():
     text = changed(PAIR, "mail: {type: email}", "mail: {type: email, trust: @@named}").replace("{X}", "{type: email, from: [look.mail]}")
     load(marked(text)[0])
-    expect_one(changed(text, "key: {type: id, from: [prompt]}", "key: {type: id, from: [model]}"), "tools.look.facts.mail.trust", "from: [prompt] on every argument")
+    expect_one(
+        changed(text, "key: {type: id, from: [prompt]}", "key: {type: id, from: [model]}"),
+        "tools.look.facts.mail.trust",
+        "from: [prompt] on every argument",
+    )
 
 
 def test_a_read_that_others_refer_to_says_where_its_arguments_come_from():
@@ -458,54 +670,328 @@ BLOCKS = PAIR.replace("{X}", '{type: money, currency: unit, min: "1", max: "100"
 @pytest.mark.parametrize(
     ("old", "new", "field", "expected", "hint"),
     [
-        pytest.param("    needs: [send]\n", "    needs: [@@sned]\n", "tools.send.needs[0]", "never be reached", "send", id="intent that does not exist"),
+        pytest.param(
+            "    needs: [send]\n",
+            "    needs: [@@sned]\n",
+            "tools.send.needs[0]",
+            "never be reached",
+            "send",
+            id="intent that does not exist",
+        ),
         pytest.param("    needs: [send]\n", "    needs: @@any\n", "tools.send.needs", "only reads may say any", "", id="any on a write"),
-        pytest.param("    needs: [send]\n", "    needs: @@none\n", "tools.send.needs", "none is for a workflow whose intents say none", "", id="none on a write"),
+        pytest.param(
+            "    needs: [send]\n",
+            "    needs: @@none\n",
+            "tools.send.needs",
+            "none is for a workflow whose intents say none",
+            "",
+            id="none on a write",
+        ),
         pytest.param("    needs: [send]\n", "    needs: [send, @@any]\n", "tools.send.needs[1]", "alone", "", id="any among intents"),
         pytest.param("    needs: [send]\n", "    needs: @@[]\n", "tools.send.needs", "grants nothing", "", id="needs nothing"),
-        pytest.param("  send: {asks", "  @@any: {asks_for: A., words: [aa], examples: [aa]}\n  send: {asks", "intents.any", "reserved", "", id="intent named any"),
+        pytest.param(
+            "  send: {asks",
+            "  @@any: {asks_for: A., words: [aa], examples: [aa]}\n  send: {asks",
+            "intents.any",
+            "reserved",
+            "",
+            id="intent named any",
+        ),
         pytest.param("  send: {asks", "  none: Nothing.\n  send: {asks", None, "'none' alone", "", id="none beside intents"),
         pytest.param("  look.up:", "  @@any:", "tools.any", "all tools", "", id="tool named any"),
-        pytest.param("  send:\n    effect: write\n    needs: [send]\n    redeem: wrapper", "  @@send:\n    effect: write\n    needs: [send]\n    redeem: server", "tools.send", "audience, scope, definition", "", id="server without a pin"),
-        pytest.param("  send:\n    effect: write", "  send:\n    audience: @@'https://a.example?x=1'\n    effect: write", "tools.send.audience", "without query", "", id="audience with query"),
-        pytest.param("  send:\n    effect: write", "  send:\n    audience: @@'http://a.example'\n    effect: write", "tools.send.audience", "https://", "", id="audience without TLS"),
-        pytest.param("  send:\n    effect: write", "  send:\n    scope: [@@'all:*']\n    effect: write", "tools.send.scope[0]", "'*'", "", id="wildcard scope"),
-        pytest.param("  send:\n    effect: write", "  send:\n    definition: @@sha256:ABC\n    effect: write", "tools.send.definition", "64 lower-case hex", "", id="digest that is none"),
-        pytest.param("words: [send],", "words: [send], unclear: @@allow,", "intents.send.unclear", "deny or step_up", "", id="unclear means allow"),
-        pytest.param("examples: [Send it]", "examples: [@@Look at it]", "intents.send.examples[0]", "present", "", id="example that is not present"),
-        pytest.param("examples: [Send it]", "examples: [Send it], @@counter_examples: [Send it]", "intents.send.counter_examples", "not also an example", "", id="example and counter-example"),
-        pytest.param("tools:\n", "sequence: [{before: send, require: @@loook}]\ntools:\n", "sequence[0].require", "a declared tool", "look", id="require an undeclared tool"),
-        pytest.param("tools:\n", "sequence: [{before: @@snd, require: look}]\ntools:\n", "sequence[0].before", "a declared tool", "send", id="before an undeclared tool"),
-        pytest.param("tools:\n", "sequence: [{before: send, require: @@send}]\ntools:\n", "sequence[0].require", "never be first", "", id="require itself"),
-        pytest.param("tools:\n", "sequence: [{before: send, require: look, within: @@soon}]\ntools:\n", "sequence[0].within", "a duration", "", id="within soon"),
+        pytest.param(
+            "  send:\n    effect: write\n    needs: [send]\n    redeem: wrapper",
+            "  @@send:\n    effect: write\n    needs: [send]\n    redeem: server",
+            "tools.send",
+            "audience, scope, definition",
+            "",
+            id="server without a pin",
+        ),
+        pytest.param(
+            "  send:\n    effect: write",
+            "  send:\n    audience: @@'https://a.example?x=1'\n    effect: write",
+            "tools.send.audience",
+            "without query",
+            "",
+            id="audience with query",
+        ),
+        pytest.param(
+            "  send:\n    effect: write",
+            "  send:\n    audience: @@'http://a.example'\n    effect: write",
+            "tools.send.audience",
+            "https://",
+            "",
+            id="audience without TLS",
+        ),
+        pytest.param(
+            "  send:\n    effect: write",
+            "  send:\n    scope: [@@'all:*']\n    effect: write",
+            "tools.send.scope[0]",
+            "'*'",
+            "",
+            id="wildcard scope",
+        ),
+        pytest.param(
+            "  send:\n    effect: write",
+            "  send:\n    definition: @@sha256:ABC\n    effect: write",
+            "tools.send.definition",
+            "64 lower-case hex",
+            "",
+            id="digest that is none",
+        ),
+        pytest.param(
+            "words: [send],", "words: [send], unclear: @@allow,", "intents.send.unclear", "deny or step_up", "", id="unclear means allow"
+        ),
+        pytest.param(
+            "examples: [Send it]", "examples: [@@Look at it]", "intents.send.examples[0]", "present", "", id="example that is not present"
+        ),
+        pytest.param(
+            "examples: [Send it]",
+            "examples: [Send it], @@counter_examples: [Send it]",
+            "intents.send.counter_examples",
+            "not also an example",
+            "",
+            id="example and counter-example",
+        ),
+        pytest.param(
+            "tools:\n",
+            "sequence: [{before: send, require: @@loook}]\ntools:\n",
+            "sequence[0].require",
+            "a declared tool",
+            "look",
+            id="require an undeclared tool",
+        ),
+        pytest.param(
+            "tools:\n",
+            "sequence: [{before: @@snd, require: look}]\ntools:\n",
+            "sequence[0].before",
+            "a declared tool",
+            "send",
+            id="before an undeclared tool",
+        ),
+        pytest.param(
+            "tools:\n",
+            "sequence: [{before: send, require: @@send}]\ntools:\n",
+            "sequence[0].require",
+            "never be first",
+            "",
+            id="require itself",
+        ),
+        pytest.param(
+            "tools:\n",
+            "sequence: [{before: send, require: look, within: @@soon}]\ntools:\n",
+            "sequence[0].within",
+            "a duration",
+            "",
+            id="within soon",
+        ),
         pytest.param("tools:\n", "sequence: [@@{before: send}]\ntools:\n", "sequence[0].require", "(required)", "", id="require nothing"),
-        pytest.param("tools:\n", "limits: [{count: @@sendd, max: 1, per: run}]\ntools:\n", "limits[0].count", "a declared tool", "send", id="count an undeclared tool"),
-        pytest.param("tools:\n", "limits: [{count: send, max: @@0, per: run}]\ntools:\n", "limits[0].max", "from 1", "", id="count of none"),
-        pytest.param("tools:\n", 'limits: [{count: send, max: @@"1.5", per: run}]\ntools:\n', "limits[0].max", "a whole number", "", id="one and a half calls"),
-        pytest.param("tools:\n", "limits: [@@{max: 1, per: run}]\ntools:\n", "limits[0]", "exactly one of count, sum", "", id="limit of nothing"),
-        pytest.param("tools:\n", "limits: [@@{count: send, sum: send.x, max: 1, per: run}]\ntools:\n", "limits[0]", "exactly one of count, sum", "", id="count and sum"),
-        pytest.param("tools:\n", "limits: [{count: send, max: 1, per: @@user}]\ntools:\n", "limits[0].per", "run, agent or tenant", "", id="per nobody"),
-        pytest.param("tools:\n", 'limits: [{sum: @@send.y, max: "9", per: run}]\ntools:\n', "limits[0].sum", "tool.argument", "send.x", id="sum of an undeclared argument"),
-        pytest.param("tools:\n", 'limits: [{sum: @@send.unit, max: "9", per: run}]\ntools:\n', "limits[0].sum", "money, number or integer", "", id="sum of text"),
-        pytest.param("tools:\n", 'limits: [{sum: send.x, max: @@"0.00001", per: run}]\ntools:\n', "limits[0].max", "4 decimals", "", id="sum too fine"),
-        pytest.param("tools:\n", 'limits: [{sum: send.x, max: @@"0.5", per: run}]\ntools:\n', "limits[0].max", "nothing would ever fit", "", id="sum below the least amount"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: @@sendd, approvers: {group: g}, timeout: 1m}]\ntools:\n", "step_up[0].for", "a declared tool", "send", id="step-up for an undeclared tool"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, approvers: {group: g}, timeout: 1m, show: [@@unti]}]\ntools:\n", "step_up[0].show[0]", "an argument of send", "unit", id="show an undeclared argument"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, when: {@@unti: {not_in: [EUR]}}, approvers: {group: g}, timeout: 1m}]\ntools:\n", "step_up[0].when.unti", "an argument of send", "unit", id="when an undeclared argument"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, when: {@@x: {}}, approvers: {group: g}, timeout: 1m}]\ntools:\n", "step_up[0].when.x", "operator", "", id="when without an operator"),
-        pytest.param("tools:\n", 'step_up: [{id: a, for: send, when: {unit: {@@above: "1"}}, approvers: {group: g}, timeout: 1m}]\ntools:\n', "step_up[0].when.unit.above", "above on a text", "", id="text above"),
-        pytest.param("tools:\n", 'step_up: [{id: a, for: send, when: {x: {above: @@"100"}}, approvers: {group: g}, timeout: 1m}]\ntools:\n', "step_up[0].when.x.above", "never ask", "", id="above the maximum"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, when: {x: {origin: @@unknown}}, approvers: {group: g}, timeout: 1m}]\ntools:\n", "step_up[0].when.x.origin", "unknown_origin: step_up", "", id="unknown origin that is refused first"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, when: {x: {origin: [@@look.csot]}}, approvers: {group: g}, timeout: 1m}]\ntools:\n", "step_up[0].when.x.origin[0]", "declares", "look.cost", id="undeclared origin"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, approvers: {group: g, count: @@0}, timeout: 1m}]\ntools:\n", "step_up[0].approvers.count", "at least 1", "", id="nobody approves"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, approvers: {group: g, not: @@[]}, timeout: 1m}]\ntools:\n", "step_up[0].approvers.not", "at least one", "", id="requester approves"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, @@approvers: {}, timeout: 1m}]\ntools:\n", "step_up[0].approvers.group", "group: (required)", "", id="approvers without a group"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, approvers: {group: g}, timeout: @@30d}]\ntools:\n", "step_up[0].timeout", "at most 7d", "", id="waits a month"),
-        pytest.param("tools:\n", "step_up: [{id: a, for: send, approvers: {group: g}, timeout: 1m}, {id: @@a, for: send, approvers: {group: g}, timeout: 1m}]\ntools:\n", "step_up[1].id", "of its own", "", id="two rules of one id"),
-        pytest.param("tools:\n", "upstream: {@@sendd: {broker: vault}}\ntools:\n", "upstream.sendd", "a declared tool", "send", id="upstream of an undeclared tool"),
-        pytest.param("tools:\n", "upstream: {send: {broker: vault, @@rol: a}}\ntools:\n", "upstream.send.rol", "unknown key", "role", id="unknown upstream setting"),
-        pytest.param("tools:\n", "upstream: {send: {broker: vault, narrower_than: @@payments-suport}}\ntools:\n", "upstream.send.narrower_than", "a role of roles.yaml", "payments-support", id="upstream narrower than an unknown role"),
-        pytest.param("tools:\n", "upstream: {send: {broker: vault, narrower_than: @@payments-support}}\ntools:\n", "upstream.send.narrower_than", "a strict subset", "", id="upstream narrower without a scope"),
+        pytest.param(
+            "tools:\n",
+            "limits: [{count: @@sendd, max: 1, per: run}]\ntools:\n",
+            "limits[0].count",
+            "a declared tool",
+            "send",
+            id="count an undeclared tool",
+        ),
+        pytest.param(
+            "tools:\n", "limits: [{count: send, max: @@0, per: run}]\ntools:\n", "limits[0].max", "from 1", "", id="count of none"
+        ),
+        pytest.param(
+            "tools:\n",
+            'limits: [{count: send, max: @@"1.5", per: run}]\ntools:\n',
+            "limits[0].max",
+            "a whole number",
+            "",
+            id="one and a half calls",
+        ),
+        pytest.param(
+            "tools:\n", "limits: [@@{max: 1, per: run}]\ntools:\n", "limits[0]", "exactly one of count, sum", "", id="limit of nothing"
+        ),
+        pytest.param(
+            "tools:\n",
+            "limits: [@@{count: send, sum: send.x, max: 1, per: run}]\ntools:\n",
+            "limits[0]",
+            "exactly one of count, sum",
+            "",
+            id="count and sum",
+        ),
+        pytest.param(
+            "tools:\n",
+            "limits: [{count: send, max: 1, per: @@user}]\ntools:\n",
+            "limits[0].per",
+            "run, agent or tenant",
+            "",
+            id="per nobody",
+        ),
+        pytest.param(
+            "tools:\n",
+            'limits: [{sum: @@send.y, max: "9", per: run}]\ntools:\n',
+            "limits[0].sum",
+            "tool.argument",
+            "send.x",
+            id="sum of an undeclared argument",
+        ),
+        pytest.param(
+            "tools:\n",
+            'limits: [{sum: @@send.unit, max: "9", per: run}]\ntools:\n',
+            "limits[0].sum",
+            "money, number or integer",
+            "",
+            id="sum of text",
+        ),
+        pytest.param(
+            "tools:\n",
+            'limits: [{sum: send.x, max: @@"0.00001", per: run}]\ntools:\n',
+            "limits[0].max",
+            "4 decimals",
+            "",
+            id="sum too fine",
+        ),
+        pytest.param(
+            "tools:\n",
+            'limits: [{sum: send.x, max: @@"0.5", per: run}]\ntools:\n',
+            "limits[0].max",
+            "nothing would ever fit",
+            "",
+            id="sum below the least amount",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: @@sendd, approvers: {group: g}, timeout: 1m}]\ntools:\n",
+            "step_up[0].for",
+            "a declared tool",
+            "send",
+            id="step-up for an undeclared tool",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: send, approvers: {group: g}, timeout: 1m, show: [@@unti]}]\ntools:\n",
+            "step_up[0].show[0]",
+            "an argument of send",
+            "unit",
+            id="show an undeclared argument",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: send, when: {@@unti: {not_in: [EUR]}}, approvers: {group: g}, timeout: 1m}]\ntools:\n",
+            "step_up[0].when.unti",
+            "an argument of send",
+            "unit",
+            id="when an undeclared argument",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: send, when: {@@x: {}}, approvers: {group: g}, timeout: 1m}]\ntools:\n",
+            "step_up[0].when.x",
+            "operator",
+            "",
+            id="when without an operator",
+        ),
+        pytest.param(
+            "tools:\n",
+            'step_up: [{id: a, for: send, when: {unit: {@@above: "1"}}, approvers: {group: g}, timeout: 1m}]\ntools:\n',
+            "step_up[0].when.unit.above",
+            "above on a text",
+            "",
+            id="text above",
+        ),
+        pytest.param(
+            "tools:\n",
+            'step_up: [{id: a, for: send, when: {x: {above: @@"100"}}, approvers: {group: g}, timeout: 1m}]\ntools:\n',
+            "step_up[0].when.x.above",
+            "never ask",
+            "",
+            id="above the maximum",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: send, when: {x: {origin: @@unknown}}, approvers: {group: g}, timeout: 1m}]\ntools:\n",
+            "step_up[0].when.x.origin",
+            "unknown_origin: step_up",
+            "",
+            id="unknown origin that is refused first",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: send, when: {x: {origin: [@@look.csot]}}, approvers: {group: g}, timeout: 1m}]\ntools:\n",
+            "step_up[0].when.x.origin[0]",
+            "declares",
+            "look.cost",
+            id="undeclared origin",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: send, approvers: {group: g, count: @@0}, timeout: 1m}]\ntools:\n",
+            "step_up[0].approvers.count",
+            "at least 1",
+            "",
+            id="nobody approves",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: send, approvers: {group: g, not: @@[]}, timeout: 1m}]\ntools:\n",
+            "step_up[0].approvers.not",
+            "at least one",
+            "",
+            id="requester approves",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: send, @@approvers: {}, timeout: 1m}]\ntools:\n",
+            "step_up[0].approvers.group",
+            "group: (required)",
+            "",
+            id="approvers without a group",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up: [{id: a, for: send, approvers: {group: g}, timeout: @@30d}]\ntools:\n",
+            "step_up[0].timeout",
+            "at most 7d",
+            "",
+            id="waits a month",
+        ),
+        pytest.param(
+            "tools:\n",
+            "step_up:\n- {id: a, for: send, approvers: {group: g}, timeout: 1m}\n- {id: @@a, for: send, approvers: {group: g}, timeout: 1m}\ntools:\n",
+            "step_up[1].id",
+            "of its own",
+            "",
+            id="two rules of one id",
+        ),
+        pytest.param(
+            "tools:\n",
+            "upstream: {@@sendd: {broker: vault}}\ntools:\n",
+            "upstream.sendd",
+            "a declared tool",
+            "send",
+            id="upstream of an undeclared tool",
+        ),
+        pytest.param(
+            "tools:\n",
+            "upstream: {send: {broker: vault, @@rol: a}}\ntools:\n",
+            "upstream.send.rol",
+            "unknown key",
+            "role",
+            id="unknown upstream setting",
+        ),
+        pytest.param(
+            "tools:\n",
+            "upstream: {send: {broker: vault, narrower_than: @@payments-suport}}\ntools:\n",
+            "upstream.send.narrower_than",
+            "a role of roles.yaml",
+            "payments-support",
+            id="upstream narrower than an unknown role",
+        ),
+        pytest.param(
+            "tools:\n",
+            "upstream: {send: {broker: vault, narrower_than: @@payments-support}}\ntools:\n",
+            "upstream.send.narrower_than",
+            "a strict subset",
+            "",
+            id="upstream narrower without a scope",
+        ),
     ],
 )
 def test_refuses_what_cannot_work(old, new, field, expected, hint):
@@ -521,10 +1007,14 @@ def test_refuses_what_cannot_work(old, new, field, expected, hint):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("type: money, currency: unit, min: \"1\", max: \"100\", from: [prompt]}", "type: money, currency: unit, from: [prompt]}", "may be negative"),
-        ("min: \"1\", max: \"100\"", "min: \"-1\", max: \"100\"", "may be negative"),
-        ("max: \"100\", from: [prompt]}", "max: \"100\", optional: true, from: [prompt]}", "optional"),
-        ("type: money, currency: unit, min: \"1\"", "type: number, min: \"-1\"", "may be negative"),
+        (
+            'type: money, currency: unit, min: "1", max: "100", from: [prompt]}',
+            "type: money, currency: unit, from: [prompt]}",
+            "may be negative",
+        ),
+        ('min: "1", max: "100"', 'min: "-1", max: "100"', "may be negative"),
+        ('max: "100", from: [prompt]}', 'max: "100", optional: true, from: [prompt]}', "optional"),
+        ('type: money, currency: unit, min: "1"', 'type: number, min: "-1"', "may be negative"),
     ],
 )
 def test_a_sum_cannot_be_slipped_past(old, new, expected):
@@ -534,7 +1024,9 @@ def test_a_sum_cannot_be_slipped_past(old, new, expected):
 
 def test_money_is_not_summed_without_a_currency():
     text = PAIR.replace("{X}", "{type: money, from: [model]}")
-    expect_one(changed(text, "tools:\n", 'limits: [{sum: @@send.x, max: "900", per: tenant}]\ntools:\n'), "limits[0].sum", "never summed without")
+    expect_one(
+        changed(text, "tools:\n", 'limits: [{sum: @@send.x, max: "900", per: tenant}]\ntools:\n'), "limits[0].sum", "never summed without"
+    )
 
 
 def test_money_is_not_held_against_a_threshold_without_a_currency():
@@ -571,8 +1063,17 @@ def test_a_step_up_without_show_shows_every_argument():
     ("changes", "stuck"),
     [
         ([("tools:\n", "sequence: [{before: send, require: follow}]\ntools:\n")], {"tools.send", "tools.follow"}),
-        ([("tools:\n", "sequence: [{before: look, require: look.up}, {before: look.up, require: look}]\ntools:\n")], {"tools.look", "tools.look.up", "tools.send", "tools.follow"}),
-        ([("key: {type: id, from: [prompt]}", "key: {type: id, from: [look.up.name]}"), ("of: {type: id, from: [prompt]}", "of: {type: id, from: [look.note]}")], {"tools.look", "tools.look.up", "tools.send", "tools.follow"}),
+        (
+            [("tools:\n", "sequence: [{before: look, require: look.up}, {before: look.up, require: look}]\ntools:\n")],
+            {"tools.look", "tools.look.up", "tools.send", "tools.follow"},
+        ),
+        (
+            [
+                ("key: {type: id, from: [prompt]}", "key: {type: id, from: [look.up.name]}"),
+                ("of: {type: id, from: [prompt]}", "of: {type: id, from: [look.note]}"),
+            ],
+            {"tools.look", "tools.look.up", "tools.send", "tools.follow"},
+        ),
     ],
     ids=["a write waits for what waits for it", "two reads require each other", "two reads take their arguments from each other"],
 )
@@ -592,17 +1093,28 @@ def test_a_machine_workflow_has_no_prompt_and_no_intents():
     expect_one(autonomous, "tools.orders.get.args.order_id.from[0]", "this workflow has no prompt")
     expect_one(changed(SMALL, "needs: any", "needs: [@@look]"), "tools.orders.get.needs[0]", "none (this workflow has no intents)")
     load(changed(SMALL, "needs: any", "needs: none"))
-    expect_one(changed(SMALL, 'intents: {none: "Only looks; nothing here changes or sends anything."}', "intents: @@{none: ''}"), "intents", "says why")
-    expect_one(changed(SMALL, 'intents: {none: "Only looks; nothing here changes or sends anything."}', "intents: @@{}"), "intents", "at least one intent")
+    expect_one(
+        changed(SMALL, 'intents: {none: "Only looks; nothing here changes or sends anything."}', "intents: @@{none: ''}"),
+        "intents",
+        "says why",
+    )
+    expect_one(
+        changed(SMALL, 'intents: {none: "Only looks; nothing here changes or sends anything."}', "intents: @@{}"),
+        "intents",
+        "at least one intent",
+    )
 
 
 def test_an_example_the_deriver_reads_otherwise_stops_the_load():
-    found = problems(PAYMENT, deriver=lambda intents, turns: {})
+    found = problems(PAYMENT, deriver=lambda _intents, _turns: {})
     assert [(p.field, p.got) for p in found] == [("intents.refund.examples[0]", "absent"), ("intents.refund.examples[1]", "absent")]
     from agentgate.request import Derived
 
-    found = problems(PAYMENT, deriver=lambda intents, turns: {i.name: Derived("present", "always") for i in intents})
-    assert [(p.field, p.got) for p in found] == [("intents.refund.counter_examples[0]", "present (always)"), ("intents.refund.counter_examples[1]", "present (always)")]
+    found = problems(PAYMENT, deriver=lambda intents, _turns: {i.name: Derived("present", "always") for i in intents})
+    assert [(p.field, p.got) for p in found] == [
+        ("intents.refund.counter_examples[0]", "present (always)"),
+        ("intents.refund.counter_examples[1]", "present (always)"),
+    ]
     lines = PAYMENT.splitlines()
     assert [lines[p.line - 1][p.column - 1 :] for p in found] == ["What is the status of ORD-10023344?", "Refund all orders from last week"]
 
@@ -636,7 +1148,14 @@ def test_all_problems_of_a_file_come_together_in_its_order():
 
 # Names that the author chooses: another name is another workflow, which may load. Every other key is the language's.
 _CHOSEN = {"order_id", "amount", "currency", "payee", "notify", "reason", "total", "customer_id"}
-_KEYS = sorted({(m.start(1), m[1]) for m in re.finditer(r"(?:^ *(?:- )?|[{,] *)\{?([a-z_]+(?:\.[a-z]+)?):(?= |\n)", re.sub(r"#.*", lambda m: " " * len(m[0]), PAYMENT), re.MULTILINE)})
+_KEYS = sorted(
+    {
+        (m.start(1), m[1])
+        for m in re.finditer(
+            r"(?:^ *(?:- )?|[{,] *)\{?([a-z_]+(?:\.[a-z]+)?):(?= |\n)", re.sub(r"#.*", lambda m: " " * len(m[0]), PAYMENT), re.MULTILINE
+        )
+    }
+)
 
 
 def test_the_keys_that_are_mutated_are_all_of_them():
@@ -653,7 +1172,18 @@ def test_no_mutation_of_a_key_ever_loads(key, data):
     start, name = key
     at = data.draw(st.integers(0, len(name)))
     letter = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz_.-0ABC é"))
-    mutant = data.draw(st.sampled_from([name[:at] + letter + name[at:], name[:at] + letter + name[at + 1 :], name[:at] + name[at + 1 :], name[:at] + name[at:][1:2] + name[at:][:1] + name[at + 2 :], name.upper(), name + name]))
+    mutant = data.draw(
+        st.sampled_from(
+            [
+                name[:at] + letter + name[at:],
+                name[:at] + letter + name[at + 1 :],
+                name[:at] + name[at + 1 :],
+                name[:at] + name[at:][1:2] + name[at:][:1] + name[at + 2 :],
+                name.upper(),
+                name + name,
+            ]
+        )
+    )
     assume(mutant.strip() not in {name, ""})
     with pytest.raises(WorkflowError):
         load(PAYMENT[:start] + mutant + PAYMENT[start + len(name) :])

@@ -21,7 +21,7 @@ PAYMENT = (WORKFLOWS / "payments/customer-refund.yaml").read_text()
 ROLES = load_roles(WORKFLOWS / "roles.yaml")
 
 
-def lint(*args, env=None):
+def lint(*args: object, env=None):
     return CliRunner().invoke(app, ["workflow", "lint", *map(str, args)], env={"NO_COLOR": "1", "COLUMNS": "160", **(env or {})})
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def warnings(*changes):
+def warnings(*changes: tuple[str, str]):
     text = PAYMENT
     for old, new in changes:
         assert old in text, old
@@ -123,7 +123,13 @@ def test_help_shows_examples():
 
 
 def test_the_command_runs_as_a_program():
-    done = subprocess.run([sys.executable, "-c", "from agentgate.cli.main import app; app()", "workflow", "lint", str(WORKFLOWS)], capture_output=True, text=True, check=False, cwd=WORKFLOWS.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", "from agentgate.cli.main import app; app()", "workflow", "lint", str(WORKFLOWS)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=WORKFLOWS.parent,
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -150,8 +156,12 @@ def test_names_what_is_not_pinned():
 
 
 def test_names_the_write_arguments_that_a_model_chosen_read_steers():
-    found = warnings(("order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}", "order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [model]}"))
-    assert {f[0] for f in found} == {f"tools.payments.refund.args.{name}" for name in ("order_id.from", "amount.from", "amount.at_most", "currency.from", "payee.from")}
+    found = warnings(
+        ("order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}", "order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [model]}")
+    )
+    assert {f[0] for f in found} == {
+        f"tools.payments.refund.args.{name}" for name in ("order_id.from", "amount.from", "amount.at_most", "currency.from", "payee.from")
+    }
     assert all("the model chooses orders.get.order_id" in f[1] for f in found)
 
 
@@ -167,7 +177,10 @@ def test_a_read_that_takes_its_argument_from_a_model_chosen_read_steers_too():
     facts: {order_id: {type: id}}
   payments.refund:
 """
-    found = warnings(("  payments.refund:\n", extra), ("pattern: 'ORD-[0-9]{8}', from: [prompt]}", "pattern: 'ORD-[0-9]{8}', from: [orders.find.order_id]}"))
+    found = warnings(
+        ("  payments.refund:\n", extra),
+        ("pattern: 'ORD-[0-9]{8}', from: [prompt]}", "pattern: 'ORD-[0-9]{8}', from: [orders.find.order_id]}"),
+    )
     assert any(f[0] == "tools.payments.refund.args.payee.from" and "orders.get.order_id" in f[1] for f in found)
 
 

@@ -30,7 +30,46 @@ def test_reads_text_whole_numbers_and_booleans_and_knows_every_place():
 
 @pytest.mark.parametrize(
     "scalar",
-    "NO no No n y Y yes on Off TRUE True False null Null ~ = 010 0o17 0x1F 0b11 1.0 .5 1. 1e3 1E+3 1_000 +1 -0 00 -01 .inf -.INF .nan 12:30 190:20:30 2024-05-26 2024-5-6 2024-05-26T10:00:00Z".split(),
+    [
+        "NO",
+        "no",
+        "No",
+        "n",
+        "y",
+        "Y",
+        "yes",
+        "on",
+        "Off",
+        "TRUE",
+        "True",
+        "False",
+        "null",
+        "Null",
+        "~",
+        "=",
+        "010",
+        "0o17",
+        "0x1F",
+        "0b11",
+        "1.0",
+        ".5",
+        "1.",
+        "1e3",
+        "1E+3",
+        "1_000",
+        "+1",
+        "-0",
+        "00",
+        "-01",
+        ".inf",
+        "-.INF",
+        ".nan",
+        "12:30",
+        "190:20:30",
+        "2024-05-26",
+        "2024-5-6",
+        "2024-05-26T10:00:00Z",
+    ],
 )
 def test_refuses_unquoted_scalars_that_readers_type_differently(scalar):
     (problem,) = problems(f"a:\n  - {scalar}\n")
@@ -40,7 +79,9 @@ def test_refuses_unquoted_scalars_that_readers_type_differently(scalar):
     assert read_yaml(f"a: '{scalar}'", "f").value == {"a": scalar}
 
 
-@pytest.mark.parametrize("scalar", ["15m", "1d", "ORD-1", "10.0.0.1", "10.20.0.0/16", "a", "nobody", "sha256:00", "1-a", "mon", "v1.0", "-", "..."])
+@pytest.mark.parametrize(
+    "scalar", ["15m", "1d", "ORD-1", "10.0.0.1", "10.20.0.0/16", "a", "nobody", "sha256:00", "1-a", "mon", "v1.0", "-", "..."]
+)
 def test_reads_plain_text_that_only_looks_like_something(scalar):
     document = read_yaml(f'a: "{scalar}"\n' if scalar in {"-", "..."} else f"a: {scalar}\n", "f")
     assert not document.problems
@@ -57,7 +98,7 @@ def test_reads_plain_whole_numbers(scalar, value):
     [
         ("a: 1\nb: 2\n  \na: 3\n", (4, 1), "the key 'a' again"),
         ("a: {b: 1, b: 2}\n", (1, 11), "the key 'b' again"),
-        ("a: 1\n\"a\": 2\n", (2, 1), "the key 'a' again"),
+        ('a: 1\n"a": 2\n', (2, 1), "the key 'a' again"),
         ("a: &x 1\n", (1, 4), "an anchor &x"),
         ("a: *x\n", (1, 4), "an alias *x"),
         ("a: &x [1]\nb: *x\n", (1, 4), "an anchor &x"),
@@ -117,7 +158,9 @@ def test_finds_every_problem_of_a_file_in_one_reading():
 
 
 def test_a_billion_laughs_stays_small():
-    text = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9))
+    text = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
+    )
     assert all("an a" in p.got for p in problems(text))
 
 
@@ -137,12 +180,27 @@ def test_messages_name_paths_as_a_reader_writes_them():
     assert did_you_mean(3, ["refund"]) == ""
 
 
-@given(st.recursive(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=20) | st.integers(-(10**15) + 1, 10**15 - 1) | st.booleans(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="ascii", exclude_categories=["C", "Z"]), min_size=1, max_size=8), inner, max_size=3), max_leaves=12))
+@given(
+    st.recursive(
+        st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=20)
+        | st.integers(-(10**15) + 1, 10**15 - 1)
+        | st.booleans(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.text(st.characters(codec="ascii", exclude_categories=["C", "Z"]), min_size=1, max_size=8), inner, max_size=3
+            )
+        ),
+        max_leaves=12,
+    )
+)
 def test_whatever_json_writes_is_read_back_the_same(value):
     import orjson
 
     document = read_yaml(orjson.dumps({"v": value}).decode(), "f")
-    assert [p for p in document.problems if p.got != "nesting deeper than 12"] == [p for p in document.problems if p.got == "a merge key <<"]
+    assert [p for p in document.problems if p.got != "nesting deeper than 12"] == [
+        p for p in document.problems if p.got == "a merge key <<"
+    ]
     if not document.problems:
         assert document.value == {"v": value}
 

@@ -50,7 +50,10 @@ def _unpinned(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool in workflow.tools.values():
         missing = [name for name in ("audience", "scope", "definition") if not getattr(tool, name)]
         if missing:
-            yield ("tools", tool.name), f"not pinned: {', '.join(missing)} (the gate fills in its own; a changed tool is not noticed without definition)"
+            yield (
+                ("tools", tool.name),
+                f"not pinned: {', '.join(missing)} (the gate fills in its own; a changed tool is not noticed without definition)",
+            )
 
 
 def _unseen(workflow: Workflow) -> Iterator[tuple[Path, str]]:
@@ -65,7 +68,10 @@ def _steerable(workflow: Workflow) -> Iterator[tuple[Path, str]]:
         bound = (("at_most", rule.at_most),) if rule.at_most is not None else ()
         for key, source in (*(("from", s) for s in rule.sources), *bound):
             if source.tool in steered:
-                yield ("tools", tool.name, "args", rule.name, key), f"steerable: the model chooses {steered[source.tool]}, and so what {source} says"
+                yield (
+                    ("tools", tool.name, "args", rule.name, key),
+                    f"steerable: the model chooses {steered[source.tool]}, and so what {source} says",
+                )
 
 
 def _steered(workflow: Workflow) -> dict[str, str]:

@@ -29,7 +29,9 @@ EXAMPLES = (
 
 
 def lint(
-    path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them with its roles.yaml.", show_default=True)] = Path("workflows"),
+    path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them with its roles.yaml.", show_default=True)] = Path(
+        "workflows"
+    ),
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
 ) -> None:
     """Check workflow files: every problem with file, line, column, what was expected and what was probably meant.
@@ -45,7 +47,6 @@ def lint(
     summary = f"{_count(len(workflows), 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}"
     Console(stderr=True, highlight=False).print(Text(summary, style="red" if problems else "yellow" if advice else "green"))
     raise typer.Exit(1 if problems or (strict and advice) else 0)
-
 
 
 def _folder(path: Path) -> tuple[tuple[Workflow, ...], tuple[Problem, ...]]:
@@ -78,7 +79,9 @@ def _print(problems: Iterable[Problem], advice: Iterable[Advice]) -> None:
             expected.append(f"\n{p.hint}", style="bold green")
         table.add_row(Text(f"{p.file}:{p.line}:{p.column}", style="cyan"), Text(p.field, style="bold"), Text(p.got, style="red"), expected)
     for a in advice:
-        table.add_row(Text(f"{a.file}:{a.line}:{a.column}", style="cyan"), Text(a.field, style="bold"), Text("warning", style="yellow"), Text(a.text))
+        table.add_row(
+            Text(f"{a.file}:{a.line}:{a.column}", style="cyan"), Text(a.field, style="bold"), Text("warning", style="yellow"), Text(a.text)
+        )
     if table.row_count:
         console.print(table)
 
