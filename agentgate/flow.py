@@ -103,9 +103,10 @@ def _stamp(kind: str, header: Header, **more: object) -> Record:
 
 
 def _check_turn(text: str) -> None:
-    if type(text) is not str or len(text) > MAX_TURN or "\x00" in text:
+    fits = type(text) is str and len(text) <= MAX_TURN and "\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+    if not fits:
         got = f"{type(text).__name__} of length {len(text)}"
-        raise RunRefused((Failure(Reason.INPUT, "prompt", got, f"text of at most {MAX_TURN} characters"),))
+        raise RunRefused((Failure(Reason.INPUT, "prompt", got, f"Unicode text of at most {MAX_TURN} characters"),))
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------------
@@ -288,7 +289,9 @@ def _settle(core: Core, workflow: Workflow, state: RunState, call: Call, answer:
         return None
     if settled.kind != "ok":
         return (yield from _deny(header, call, (_refused(settled, answer, workflow),)))
-    identity = {"user": header.user.identity if header.user else "in_process", "agent": header.agent.identity, "host": "in_process"}
+    identity: dict[str, str] = {"agent": header.agent.identity, "host": "in_process"}
+    if header.user is not None:
+        identity["user"] = header.user.identity
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
     yield _stamp(
         "decision",

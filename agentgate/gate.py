@@ -22,7 +22,7 @@ from agentgate.catalog import Catalog
 from agentgate.decision import Decision, Deny
 from agentgate.dpop import DPoP
 from agentgate.drive import adrive, drive
-from agentgate.errors import ConfigError
+from agentgate.errors import ConfigError, Refusal, TokenRefused
 from agentgate.flow import Attempt, Core
 from agentgate.hold import Hold
 from agentgate.intents import Deriver
@@ -33,7 +33,7 @@ from agentgate.mint import CallToken
 from agentgate.request import Agent, Derived, RunState, User
 from agentgate.stores import AsyncStore, Store, open_async_store, open_store
 from agentgate.verifier import AsyncRedeemedCall, AsyncVerifier, RedeemedCall, Trust, Verifier, redeem
-from agentgate.workflow import Workflow
+from agentgate.workflow import Tool, Workflow
 
 _log = structlog.get_logger("agentgate.gate")
 Directory = str | os.PathLike[str]
@@ -86,11 +86,9 @@ class _View:
             self.key_ = self.core.keys.run_key(self.state.header.tenant, self.state.header.id)
         return self.key_
 
-    def trust(self, tool: str) -> Trust:
+    def trust(self, tool: Tool) -> Trust:
         """What this gate itself believes when it redeems for one of the run's tools (`redeem: wrapper`)."""
-        rule = self.workflow.tools.get(tool)
-        audience = self.core.audience(rule) if rule is not None else self.core.issuer
-        return Trust(self._jwks, self.core.issuer, (self.state.header.tenant,), audience)
+        return Trust(self._jwks, self.core.issuer, (self.state.header.tenant,), self.core.audience(tool))
 
     def _jwks(self) -> Mapping[str, Any]:
         return self.core.keys.jwks(_now().timestamp())
@@ -134,7 +132,10 @@ class _RunBase:
         return flow.authorize(self._view.core, self._view.state, call, lambda: self._view.key)
 
     def _redeem(self, token: CallToken, tool: str, args: Mapping[str, Any]) -> flow.Flow:
-        trust = self._view.trust(tool)
+        rule = self.workflow.tools.get(tool)
+        if rule is None or rule.redeem != "wrapper":  # else the agent's process could report what a server's tool returned
+            raise TokenRefused(Refusal.TOOL, "tool", tool, "a tool whose workflow says redeem: wrapper")
+        trust = self._view.trust(rule)
         headers = token.headers("POST", trust.audience)
         proof = DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None
         return redeem(trust, token.reveal(), tool, args, proof)

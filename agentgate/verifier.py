@@ -97,7 +97,7 @@ def redeem(who: Trust, token: str, tool: str, args: Mapping[str, Any], proof: DP
     check_call(claims, tool, data)
     bound = binding(claims.call_digest, claims.aud, claims.cnf_jkt)
     workflow, version, _ = claims.workflow
-    subjects = ops.Subjects(claims.client_id, "" if claims.sub == claims.client_id else claims.sub, tool, ops.workflow_subject(workflow, version))
+    subjects = ops.Subjects(claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version))
     try:
         op = ops.burn(ops.BurnRequest(claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects))
         burned = ops.parse_burn(op, (yield op))

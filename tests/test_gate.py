@@ -270,6 +270,8 @@ def test_a_run_of_another_tenant_is_not_found(gate: Gate) -> None:
         ({"user": None}, Reason.USER),
         ({"user": User("eve", tenant="acme", groups=[])}, Reason.USER),
         ({"prompt": "x" * 70_000}, Reason.INPUT),
+        ({"prompt": "refund \ud800"}, Reason.INPUT),
+        ({"prompt": "refund \x00"}, Reason.INPUT),
         ({"ttl": 0}, Reason.INPUT),
         ({"ttl": True}, Reason.INPUT),
     ],
@@ -342,6 +344,21 @@ def test_arguments_swapped_after_the_decision_are_refused(gate: Gate) -> None:
         with pytest.raises(TokenRefused):
             run.redeem(token, tool=tool, args=args)
     run.redeem(token, tool="payments.refund", args=REFUND)
+
+
+def test_the_agents_process_never_redeems_for_a_server(folder: Path) -> None:
+    """It holds token and key, so it could; then it would report the facts itself."""
+    pinned = "redeem: server\n    audience: https://orders.example\n    scope: [orders:read]\n    definition: sha256:" + "0" * 64
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("redeem: wrapper", pinned, 1))
+    with opened(folder) as gate:
+        run = run_of(gate)
+        answer = run.authorize("orders.get", ORDER, definition="sha256:" + "0" * 64)
+        assert isinstance(answer, Allow)
+        with pytest.raises(TokenRefused) as refused:
+            run.redeem(answer.token, tool="orders.get", args=ORDER)
+        assert refused.value.code is Refusal.TOOL
+        with gate.verifier("https://orders.example", tenants=["acme"]).redeem(answer.token.reveal(), tool="orders.get", args=ORDER):
+            pass
 
 
 def test_no_audit_no_token(folder: Path) -> None:
