@@ -106,6 +106,17 @@ def _intents(value: Any) -> Any:
     return value
 
 
+def _only(allowed: object, expected: str) -> PlainValidator:
+    """Exactly this value: to a Literal, 1 and true are the same."""
+
+    def read(value: Any) -> Any:
+        if type(value) is not type(allowed) or value != allowed:
+            raise wrong(expected)
+        return value
+
+    return PlainValidator(read)
+
+
 class Block(BaseModel):
     """A mapping of the file. Strict: no coercion; unknown keys are errors."""
 
@@ -131,6 +142,8 @@ Scope = Annotated[str, _form(r"[\x21\x23-\x29\x2b-\x5b\x5d-\x7e]{1,128}", "one e
 Scopes = Annotated[list[Scope], Len(1, 50), AfterValidator(_distinct)]
 ToolDigest = Annotated[str, _form(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
 Type = Annotated[str, AfterValidator(lambda v: v if v in TYPES else _unknown_type(v))]
+Yes = Annotated[Literal[True], _only(True, "true, or leave it out")]
+Once = Annotated[Literal[1], _only(1, "1")]
 Duration = Annotated[int, PlainValidator(_duration)]
 Minutes = Annotated[int, PlainValidator(_minutes)]
 Day = Annotated[date, PlainValidator(_day)]
@@ -157,7 +170,7 @@ class BoundaryBlock(Block):
     cluster: Texts | None = None
     namespace: Texts | None = None
     node_pool: Texts | None = None
-    same_key_as_last_token: Literal[True] | None = None
+    same_key_as_last_token: Yes | None = None
 
 
 class ClaimBlock(Block):
@@ -177,7 +190,7 @@ class OidcBlock(Block):
 class AgentBlock(Block):
     """`who.agent`: exactly one of `in_process`, `spiffe`, `oidc`."""
 
-    in_process: Literal[True] | None = None
+    in_process: Yes | None = None
     spiffe: Annotated[list[Spiffe], Len(1, 100), AfterValidator(_distinct)] | None = None
     oidc: OidcBlock | None = None
     posture: PostureBlock | None = None
@@ -188,7 +201,7 @@ class UserBlock(Block):
     """`who.for_user`; left out: an autonomous workload."""
 
     groups: Texts | None = None
-    same_tenant: Literal[True] | None = None
+    same_tenant: Yes | None = None
 
 
 class ViaBlock(Block):
@@ -335,7 +348,7 @@ class TokenBlock(Block):
     """`token`."""
 
     ttl: Duration = 60
-    uses: Literal[1] = 1
+    uses: Once = 1
     bound_to: Annotated[list[Literal["call", "agent_key"]], Len(1, 2), AfterValidator(_distinct)] = ["call"]
 
 

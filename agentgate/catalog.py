@@ -56,9 +56,7 @@ class Catalog:
         quarantined: dict[str, WorkflowError] = {}
         for path in workflow_files(root):
             try:
-                if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-                    raise WorkflowError((Problem(str(path), 1, 1, "document", "a link out of the folder", f"a file below {root}"),))
-                workflow = load_text(read_file(path), str(path), roles, derive, share=share)
+                workflow = load_text(_text(path, root), str(path), roles, derive, share=share)
             except WorkflowError as error:
                 quarantined[str(path)] = error
                 continue
@@ -101,6 +99,12 @@ def workflow_files(root: Path) -> list[Path]:
             folders.remove(APPROVALS)
         found += [os.path.join(folder, n) for n in names if n.endswith(".yaml") and not n.endswith(TESTS)]  # noqa: PTH118 - a Path each costs more than reading it
     return [Path(path) for path in sorted(found) if path != str(root / ROLES)]
+
+
+def _text(path: Path, root: Path) -> str:
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise WorkflowError((Problem(str(path), 1, 1, "document", "a link out of the folder", f"a file below {root}"),))
+    return read_file(path)
 
 
 def _claimed(workflow: Workflow, other: str) -> WorkflowError:

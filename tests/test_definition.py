@@ -272,7 +272,7 @@ def test_lists_roles_and_claims():
         pytest.param("tenants: [acme]", "tenants: [@@'acme-*']", "tenants[0]", "exact tenant name", "", id="tenant wildcard"),
         pytest.param("tenants: [acme]", "tenants: [@@'ac me']", "tenants[0]", "exact tenant name", "", id="tenant with space"),
         pytest.param("tenants: [acme]", f"tenants: [@@{'a' * 65}]", "tenants[0]", "1 to 64", "", id="tenant too long"),
-        pytest.param("tenants: [acme]", "tenants: [@@аcme]", "tenants[0]", "exact tenant name", "", id="tenant in another script"),
+        pytest.param("tenants: [acme]", "tenants: [@@\u0430cme]", "tenants[0]", "exact tenant name", "", id="tenant in another script"),
         pytest.param('expires: "2031-05-31"', 'expires: @@"2031-02-30"', "expires", "a date in quotes", "", id="no such day"),
         pytest.param('expires: "2031-05-31"', "expires: @@2031-05-31", "expires", "quotes", "", id="unquoted date"),
         pytest.param('expires: "2031-05-31"', "expires: @@never", "expires", "a date in quotes", "", id="never expires"),
@@ -384,6 +384,9 @@ def test_lists_roles_and_claims():
             "",
             id="zone outside the data",
         ),
+        pytest.param("in_process: true", "in_process: @@1", "who.agent.in_process", "true", "", id="one for true"),
+        pytest.param("same_tenant: true", "same_tenant: @@1", "who.for_user.same_tenant", "true", "", id="one for true, again"),
+        pytest.param("tools:\n", "token: {uses: @@true}\ntools:\n", "token.uses", "1", "", id="true for one"),
         pytest.param("tools:\n", "@@when: {}\ntools:\n", "when", "unknown key", "", id="unknown block"),
     ],
 )
@@ -954,7 +957,8 @@ BLOCKS = PAIR.replace("{X}", '{type: money, currency: unit, min: "1", max: "100"
         ),
         pytest.param(
             "tools:\n",
-            "step_up:\n- {id: a, for: send, approvers: {group: g}, timeout: 1m}\n- {id: @@a, for: send, approvers: {group: g}, timeout: 1m}\ntools:\n",
+            "step_up:\n- {id: a, for: send, approvers: {group: g}, timeout: 1m}\n"
+            "- {id: @@a, for: send, approvers: {group: g}, timeout: 1m}\ntools:\n",
             "step_up[1].id",
             "of its own",
             "",
