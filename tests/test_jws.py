@@ -163,6 +163,13 @@ def test_a_key_set_with_an_unusable_key_is_refused_whole(jwk):
         PublicKeys.from_jwks({"keys": [*KeyRing.ephemeral().jwks(0)["keys"], jwk]})
 
 
+@pytest.mark.parametrize("pad", [b"\0", b"\0\0"])
+def test_a_coordinate_with_zeros_before_it_would_be_the_same_key_under_another_thumbprint_and_is_refused(pad):
+    longer = b64url(pad + unb64url(_GOOD["x"].encode())).decode()
+    with pytest.raises(KeyRefused, match="expected 32"):
+        PublicKey.from_jwk({name: longer if name == "x" else _GOOD[name] for name in ("kty", "crv", "x", "y")})
+
+
 @pytest.mark.parametrize("jwks", [None, [], {}, {"keys": "x"}, {"keys": {}}, {"keys": [None]}, {"keys": [_GOOD, _GOOD]}])
 def test_what_is_not_a_key_set_is_refused(jwks):
     with pytest.raises(KeyRefused):
