@@ -71,7 +71,6 @@ class Reason(StrEnum):
     INPUT = "input"
     STORE = "store"
     AUDIT = "audit"
-    DEADLINE = "deadline"
 
     @property
     def code(self) -> Code:
@@ -90,7 +89,6 @@ _CODES = {
     Reason.OUTCOME_UNKNOWN: Code.OUTCOME_UNKNOWN,
     Reason.STORE: Code.UNAVAILABLE,
     Reason.AUDIT: Code.UNAVAILABLE,
-    Reason.DEADLINE: Code.UNAVAILABLE,
 }
 # The code of a denial with several reasons: the first of these that occurs. INVALID_ARGUMENTS is last, so that a call
 # refused by policy too never learns that only its form was wrong.

@@ -154,7 +154,6 @@ class Refusal(StrEnum):
     BINDING = "binding"
     STORE = "store"
     AUDIT = "audit"
-    DEADLINE = "deadline"
 
     @property
     def http_status(self) -> int:
@@ -179,7 +178,6 @@ _ANSWERS = {
     Refusal.AUTHENTICATION: (401, "insufficient_user_authentication"),
     Refusal.STORE: (503, ""),
     Refusal.AUDIT: (503, ""),
-    Refusal.DEADLINE: (503, ""),
 }
 
 
