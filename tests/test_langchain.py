@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, field_validator
 from agentgate.errors import CallDenied, ConfigError, StepUpRequired
 from agentgate.gate import AsyncGate
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, call_token, guard_tools, use_run
+from agentgate.integrations.langchain_arguments import Arguments
 from agentgate.request import User
 from tests.langchain_shop import (
     DENIED,
@@ -281,6 +282,13 @@ def test_another_user_on_the_same_thread_gets_a_run_of_their_own(shop: Shop) -> 
     assert [r["type"] for r in shop.records][:2] == ["run_opened", "run_opened"]
 
 
+def test_a_run_that_the_host_bound_is_the_agents_run(shop: Shop) -> None:
+    with use_run(shop.run()):
+        out = agent(shop, calls(GET), say()).invoke(ask("Hello"), context=LEE)
+    assert tool_messages(out)[0].status == "success"
+    assert [r["type"] for r in shop.records].count("run_opened") == 1
+
+
 def test_a_closed_run_is_not_revived(shop: Shop) -> None:
     middleware = gated(shop)
     built = agent(shop, say("ok"), calls(GET), say(), checkpointer=InMemorySaver(), middleware=middleware)
@@ -480,10 +488,43 @@ def test_a_tool_with_a_json_schema_is_validated_and_its_defaults_are_filled(shop
     assert len(shop.ran) == 1
 
 
-def test_a_json_schema_with_a_remote_reference_is_refused_when_guarded(shop: Shop) -> None:
-    schema = {"type": "object", "properties": {"order_id": {"$ref": "http://127.0.0.1:1/schema.json"}}}
+def test_a_json_schema_with_a_reference_elsewhere_is_refused_when_guarded(shop: Shop, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "schema.json"
+    elsewhere.write_text('{"type": "string"}')
+    schema = {"type": "object", "properties": {"order_id": {"$ref": elsewhere.as_uri()}}}
     with pytest.raises(ConfigError, match="args_schema"):
         guard_tools([mcp_like(shop, schema)])
+
+
+class Line(BaseModel):
+    sku: str = Field(alias="SKU")
+
+
+def test_arguments_are_written_by_field_name_however_they_were_spelled() -> None:
+    @tool
+    def order(lines: list[Line]) -> str:
+        """Order."""
+        return str(lines)
+
+    settled = Arguments(order).settle({"lines": [Line(SKU="a")]}, {})
+    assert settled.data == b'{"lines":[{"sku":"a"}]}'
+    assert settled.values == {"lines": [Line(SKU="a")]}
+
+
+def test_values_by_position_are_refused_unless_they_are_the_one_text(shop: Shop) -> None:
+    @tool("orders.get")
+    def get(order_id: str, hint: str | None = None) -> str:
+        """Look an order up."""
+        shop.ran.append(("orders.get", {"order_id": order_id, "hint": hint}))
+        return order_id
+
+    guarded, json_note = guard_tools([get, mcp_like(shop, SCHEMA)], run=shop.run())
+    for refusing, values in ((guarded, (ORDER, "x")), (json_note, (ORDER,))):
+        with pytest.raises(CallRefused) as refused:
+            refusing._run(*values, config={})
+        assert refused.value.code == "invalid_arguments"
+    assert shop.ran == []
+    assert guarded.invoke(ORDER) == ORDER
 
 
 def test_an_argument_named_like_a_parameter_that_langchain_fills_is_refused_when_guarded(shop: Shop) -> None:
@@ -571,6 +612,66 @@ async def test_an_awaited_tool_that_calls_its_own_run_with_other_values_is_decid
     with pytest.raises(CallRefused):
         await get.ainvoke({"order_id": ORDER})
     assert shop.decisions("orders.get") == ["allow", "deny"]
+
+
+async def test_an_awaited_tool_that_runs_itself_once_more_is_decided_again(shop: Shop) -> None:
+    class Twice(Plain):
+        async def _arun(self, order_id: str, run_manager: Any = None) -> str:
+            self._run(order_id=order_id, run_manager=run_manager)
+            return str(self._run(order_id=order_id, run_manager=run_manager))
+
+    class Again(Plain):
+        async def _arun(self, order_id: str, run_manager: Any = None) -> str:  # noqa: ARG002 - handed on by invoke
+            return str(self.invoke({"order_id": order_id}))
+
+    for sly in (Twice(), Again()):
+        (get,) = guard_tools([sly], run=shop.run())
+        before = len(shop.records)
+        await get.ainvoke({"order_id": ORDER})
+        assert [r["decision"] for r in shop.records[before:] if r["type"] == "decision"] == ["allow", "allow"]
+
+
+def test_a_tool_that_runs_itself_with_a_forged_value_is_refused(shop: Shop) -> None:
+    made: list[BaseTool] = []
+
+    @tool("orders.get")
+    def get(order_id: str, tenant: Annotated[str, InjectedToolArg] = "acme") -> str:
+        """Look an order up."""
+        shop.ran.append(("orders.get", {"tenant": tenant}))
+        return str(made[0]._run(order_id=order_id, tenant="evil", config={}))
+
+    made.extend(guard_tools([get], run=shop.run()))
+    with pytest.raises(CallRefused):
+        made[0].invoke({"order_id": ORDER})
+    assert shop.ran == [("orders.get", {"tenant": "acme"})]
+
+
+def test_trust_in_what_langgraph_injects_ends_at_the_tool(shop: Shop) -> None:
+    (inner,) = guard_tools([forgeable(shop)])
+
+    @tool("delegate")
+    def delegate(task: str, runtime: ToolRuntime[User, Any]) -> Any:
+        """Pass a forged value on under the same call id."""
+        forged = {"order_id": ORDER, "tenant": task}
+        return inner.invoke({"name": "orders.get", "args": forged, "id": runtime.tool_call_id, "type": "tool_call"})
+
+    out = agent(shop, calls(("delegate", {"task": "evil"})), say(), tools=[delegate]).invoke(ask(), context=LEE)
+    assert tool_messages(out)[0].content == INVALID
+    assert shop.ran == []
+
+
+def test_an_agent_inside_a_bound_tool_works_in_that_tools_run(shop: Shop) -> None:
+    inner, seen = agent(shop, calls(("orders.get", {"order_id": "ORD-66666666"})), say()), []
+
+    @tool("delegate")
+    def delegate(task: str) -> str:
+        """Ask another agent."""
+        seen.extend(tool_messages(inner.invoke(ask(task), context=LEE)))
+        return "done"
+
+    (bound,) = guard_tools([delegate], run=shop.run())
+    assert bound.invoke({"task": "Please refund order ORD-66666666"}) == "done"
+    assert [m.content for m in seen] == [DENIED]
 
 
 def test_parallel_calls_are_decided_one_by_one(shop: Shop) -> None:

@@ -53,7 +53,7 @@ class _ModelSchema:
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
         instance = self._model.model_construct(None, **values)
-        plain = instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="error")
+        plain = instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
         return {n: v for n, v in plain.items() if not (v is None and n in self._null)}
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,10 +168,8 @@ class Arguments:
         """Canonical bytes of validated values, and the values to run with.
 
         Raises:
-            CanonicalError: a name the model may not set, no canonical form, or a value that changes between check and use.
+            CanonicalError: no canonical form, or a value that changes between check and use.
         """
-        if unknown := sorted(set(values) - set(self.names)):
-            raise CanonicalError("args", f"names {unknown}"[:200], "names that the tool declares for the model")
         try:
             data = canonical(self._schema.dump(values), "args")
             plain: dict[str, Any] = parse(data)

@@ -22,7 +22,7 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.canonical import parse
-from agentgate.decision import Allow, Code, Deny, StepUp
+from agentgate.decision import Code, Deny, StepUp
 from agentgate.errors import CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
 from agentgate.integrations.langchain_arguments import Arguments, definition_of
 from agentgate.mint import CallToken
@@ -180,8 +180,8 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         if not isinstance(decision, StepUp):
             break
         ask_person(decision, tool.name)
-    if not isinstance(decision, Allow):
-        return refused(decision.code if isinstance(decision, Deny) else Code.NOT_PERMITTED)
+    if isinstance(decision, Deny):
+        return refused(decision.code)
 
     # (3) run from the decided bytes; exactly one side redeems
     declared = run.workflow.tools.get(tool.name)

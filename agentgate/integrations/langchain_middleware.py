@@ -29,6 +29,7 @@ from agentgate.integrations.langchain_tools import forged_names, guard_tools, is
 from agentgate.request import Agent, User
 
 MAX_RUNS = 10_000  # runs kept in this process; an older one is read from the store again
+MAX_TOOLS = 1_000  # guarded copies kept of tools that were registered unguarded
 
 Identity = tuple[str, User | None, Agent]
 
@@ -152,7 +153,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 run = yield Ask(self._gate.resume_run, (identity[0], name))
             except AgentGateError:
                 return None
-            header = run._view.state.header  # noqa: SLF001
+            header = run._view.state.header  # noqa: SLF001 - a run has no public name for whose it is
             whose = _key((header.tenant, header.user, header.agent))
             kept = self._keep(_Open(run, whose, runtime.execution_info.thread_id)) if whose == _key(identity) else None
         if kept is None or kept.who != _key(identity) or kept.thread != runtime.execution_info.thread_id:
@@ -216,6 +217,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             return tool
         known = self._guarded.get(id(tool))
         if known is None:
+            if len(self._guarded) >= MAX_TOOLS:  # tools made per request; guarding again is cheap
+                self._guarded.clear()
             try:
                 known = self._guarded[id(tool)] = (tool, guard_tools([tool])[0])
             except AgentGateError:
