@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,11 @@ def test_rfc_8785_values_vector_is_reproduced_without_its_number_beyond_2_53_whi
         canonical(value)
     value["numbers"].remove(1e30)
     assert canonical(value) == expected.replace(b"1e+30,", b"")
+
+
+@given(st.floats(-(2**53) + 1, 2**53 - 1) | st.floats(1.7e9, 1.8e9).map(lambda v: round(v, 6)) | st.floats(-1, 1))
+def test_a_number_is_written_as_rfc_8785_writes_it_however_it_is_written(value):
+    assert canonical([value]) == rfc8785.dumps([value])
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(), lambda v: st.dictionaries(st.text(), v)))
