@@ -133,7 +133,7 @@ class Site:
         sources = self.references.sources(block.from_, (*path, "from")) if block.from_ is not None else ()
         at_most = self._at_most(block, kind, path)
         entities = self._entities(block, path)
-        self._origins(tool, block, kind, sources, path)
+        self._origins(block, kind, sources, path)
         self._currency(tool, block, kind, path)
         if not self._narrows(block, kind, sources):
             report(
@@ -209,7 +209,7 @@ class Site:
             self.document.report(at, "model", "prompt or tool.fact (model would allow every address the model writes)")
         return self.references.sources(block.entities, here)
 
-    def _origins(self, tool: str, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
+    def _origins(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
         report, here = self.document.report, (*path, "from")
         if block.unknown_origin is not None and block.from_ is None:
             report((*path, "unknown_origin"), "unknown_origin without from", "from: with the known origins", key=True)
@@ -229,8 +229,6 @@ class Site:
                 report(at, f"a {kind} from a {other}", f"an origin whose values can equal a {kind}")
             elif other == "money" and not currency:
                 report(at, f"{text} without a currency", f"currency: on {text} (money is never compared without)")
-            if source.tool == tool and source.kind == "arg" and source.field == path[-1] and len(block.from_ or ()) == 1:
-                report(at, "only its own earlier value", "an origin that a first call can have")
 
     def _currency(self, tool: str, block: ArgumentBlock, kind: str, path: Path) -> None:
         siblings = self.tools[tool].args

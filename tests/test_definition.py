@@ -266,6 +266,8 @@ def test_lists_roles_and_claims():
         ),
         pytest.param("title: Assistant looks up an order that the customer names", "title: @@7", "title", "text", "", id="number as text"),
         pytest.param("owners: [lee]", "owners: @@[]", "owners", "grants nothing", "", id="empty list"),
+        pytest.param("owners: [lee]", f"owners: @@{[f'o{n}' for n in range(201)]}", "owners", "at most 200", "", id="endless list"),
+        pytest.param("owners: [lee]", f"owners: [@@{'o' * 2001}]", "owners[0]", "at most 2000", "", id="endless text"),
         pytest.param("owners: [lee]", "owners: @@lee", "owners", "a list in brackets", "", id="text as list"),
         pytest.param("owners: [lee]", "owners: @@[lee, lee]", "owners", "repeated", "", id="repeated element"),
         pytest.param("owners: [lee]", "owners: [@@7]", "owners[0]", "text", "", id="number in a list of text"),
@@ -597,6 +599,15 @@ def test_delegation_is_short_and_counted(hops):
             "look.mail",
             id="entities from an undeclared fact",
         ),
+        pytest.param("x: {in: [@@[a]], from: [model]}", "x.in[0]", "text, a whole number", "", id="a list among constants"),
+        pytest.param("x: {glob: @@" + "a" * 600 + ", from: [model]}", "x.glob", "at most 512", "", id="endless glob"),
+        pytest.param(
+            "x: {narrower_than_role: @@one, max_items: 2, from: [model]}",
+            "x.narrower_than_role",
+            "narrower than itself",
+            "",
+            id="role of one scope",
+        ),
         pytest.param("x: {text: 9, from: @@[]}", "x.from", "grants nothing", "", id="from nothing"),
         pytest.param("x: {text: 9, from: @@model}", "x.from", "a list in brackets", "", id="from as text"),
     ],
@@ -607,7 +618,7 @@ def test_refuses_an_argument_that_can_never_hold_or_is_not_said(rule, field, exp
         found = problems(marked(text)[0])
         assert {p.field for p in found} == {"tools.send", "tools.send.args.x", "tools.send.args.x.unknown_origin"}
         return
-    expect_one(text, f"tools.send.args.{field}", expected, hint)
+    expect_one(text, f"tools.send.args.{field}", expected, hint, {**ROLES, "one": frozenset({"a"})})
 
 
 @pytest.mark.parametrize(
@@ -1088,6 +1099,33 @@ def test_tools_that_wait_for_each_other_are_never_reached(changes, stuck):
     found = problems(text)
     assert {p.field for p in found} == stuck
     assert all("never be reached" in p.got for p in found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "tool"),
+    [
+        ('x: {type: money, currency: unit, min: "1", max: "100", from: [prompt]}', "x: {type: id, from: [send.x]}", "send"),
+        ("key: {type: id, from: [prompt]}", "key: {type: integer, from: [prompt], at_most: look.size}", "look"),
+    ],
+    ids=["only its own earlier value", "bounded by its own earlier result"],
+)
+def test_a_tool_that_waits_for_itself_is_never_reached(old, new, tool):
+    found = problems(changed(BLOCKS, old, new))
+    assert f"tools.{tool}" in {p.field for p in found}
+    assert all("never be reached" in p.got for p in found)
+
+
+def test_arguments_that_later_calls_refer_to_are_kept_with_their_currency():
+    text = changed(
+        BLOCKS,
+        "receipt: {type: id, from: [send.receipt]}",
+        "unit: {from: [look.unit]}, again: {type: money, currency: unit, from: [send.x]}",
+    )
+    assert load(text).tools["send"].referenced == {"x", "unit"}
+
+
+def test_text_without_a_canonical_form_is_refused():
+    assert problems(changed(SMALL, "owners: [lee]", 'owners: ["\\ud800"]'))
 
 
 def test_a_machine_workflow_has_no_prompt_and_no_intents():
