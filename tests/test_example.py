@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, User
+from agentgate import Agent, Allow, Deny, User
 from agentgate.catalog import Catalog
 from agentgate.integrations.langchain import definition_of
 from agentgate.intents.lexical import derive
@@ -186,3 +186,25 @@ def test_a_store_that_is_gone_is_503_and_nothing_runs(shop: Shop) -> None:
     status, body, headers = shop.post("/refunds", REFUND, token.headers("POST", f"{shop.api.url}/refunds"))
     assert (status, body, headers["Retry-After"]) == (503, {}, "1")
     assert not shop.api.ledger.paid
+
+
+@pytest.mark.parametrize(
+    ("prompt", "order", "changed", "reason"),
+    [
+        ("Please refund order ORD-10023344", True, {"payee": "cus_Z0evilEvilEvi1"}, "argument_origin"),
+        ("Please refund order ORD-10023344", True, {"amount": "49.91"}, "at_most"),
+        ("Please refund order ORD-10023344", False, {}, "sequence"),
+        ("What is the status of ORD-10023344?", True, {}, "intent_absent"),
+    ],
+    ids=["another payee", "one cent more", "no look-up", "another question"],
+)
+def test_what_the_readme_says_cannot_be_done(shop: Shop, prompt, order, changed, reason) -> None:
+    text = (EXAMPLE / "README.md").read_text("utf-8")
+    assert f"`{reason}`" in text
+    user, agent = User("lee", tenant="acme-eu", groups=["support-l1"]), Agent("support-agent")
+    shop.run = shop.gate.open_run(shop.example.agent.WORKFLOW, tenant="acme-eu", user=user, agent=agent, prompt=prompt)
+    if order:
+        shop.post("/orders", ORDER, shop.token("orders.get", ORDER).headers("POST", f"{shop.api.url}/orders"))
+    decision = shop.run.authorize("payments.refund", {**REFUND, **changed}, definition=definition_of(shop.tools["payments.refund"]))
+    assert isinstance(decision, Deny)
+    assert reason in decision.reasons

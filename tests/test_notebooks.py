@@ -17,14 +17,15 @@ CHANGING = re.compile(r"(?:txn|run)_[\w-]+|[\w-]{20,}|\d{10}(?:\.\d+)?|\d{4}-\d\
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def shown(notebook: Any) -> list[tuple[int, str]]:
-    """The text outputs by cell, without what changes; a picture counts as one."""
-    found = []
+def shown(notebook: Any) -> dict[int, list[str]]:
+    """The words each cell shows, without what changes and in no order (a stream may come in pieces); a picture is its type."""
+    found: dict[int, list[str]] = {}
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", ()):
-            text = output.get("text") or output.get("data", {}).get("text/plain", "")
-            found.append((number, re.sub(r"\s+", " ", CHANGING.sub("*", COLOUR.sub("", text))) + "".join(output.get("data", {}).keys())))
-    return found
+            data = output.get("data", {})
+            text = COLOUR.sub("", output.get("text") or data.get("text/plain", ""))
+            found.setdefault(number, []).extend([*re.findall(r"[\w*./:'-]+", CHANGING.sub("*", text)), *data])
+    return {number: sorted(words) for number, words in found.items()}
 
 
 def test_there_is_a_notebook() -> None:
