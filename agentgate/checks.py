@@ -23,6 +23,7 @@ from agentgate.request import Call, RunState, Surroundings
 from agentgate.workflow import ANY, NONE, Rule, StepUpRule, Tool, Workflow
 
 SCALE = 10_000  # sums are kept in units of 10^-4
+_NOTHING = Decimal()
 
 
 class Case:
@@ -318,7 +319,8 @@ def check_intent(case: Case) -> None:
     tool = case.tool
     if tool is None or ANY in tool.needs or (NONE in tool.needs and not case.workflow.intents):
         return
-    derived = {name: case.run.intents[name].presence for name in tool.needs if name in case.run.intents}
+    intents = case.run.intents
+    derived = {name: intents[name].presence for name in tool.needs if name in intents}
     if "present" in derived.values():
         return
     unclear = [name for name, presence in derived.items() if presence == "unclear"]
@@ -409,11 +411,12 @@ def reservations(case: Case) -> tuple[Reservation, ...]:
         if value is None or value.rule.type not in NUMERIC:
             case.deny(Reason.LIMIT, f"args.{limit.argument}", "nothing to count", "a number: a limit sums it (an omitted amount must not slip past it)", limit.line)
             continue
-        total = sum((key for key in value.keys if isinstance(key, Decimal)), Decimal()) * SCALE
-        if total != total.to_integral_value() or total < 0:
+        total = sum([key for key in value.keys if isinstance(key, Decimal)], _NOTHING) * SCALE
+        amount = int(total)
+        if amount != total or amount < 0:
             case.deny(Reason.LIMIT, f"args.{limit.argument}", value.shown, "not negative, at most 4 decimals: a limit sums it", limit.line)
             continue
-        taken.append(Reservation(limit, int(total), value.currency))
+        taken.append(Reservation(limit, amount, value.currency))
     return tuple(taken)
 
 
@@ -447,9 +450,14 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
 
 def _intent(tool: Tool, run: RunState) -> str:
     """The intent the mint is for: the first needed one that is present, else what the tool says (any, none) or the unclear one."""
-    present = (name for name in tool.needs if name in run.intents and run.intents[name].presence == "present")
-    unclear = (name for name in tool.needs if name in run.intents and run.intents[name].presence == "unclear")
-    return next(present, None) or next(unclear, None) or tool.needs[0]
+    unclear = ""
+    for name in tool.needs:
+        found = run.intents.get(name)
+        if found is not None and found.presence == "present":
+            return name
+        if found is not None and found.presence == "unclear" and not unclear:
+            unclear = name
+    return unclear or tool.needs[0]
 
 
 def describe(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:

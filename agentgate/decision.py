@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from agentgate.hold import Hold
@@ -118,8 +118,7 @@ class Failure:
         return f"{self.reason}: {self.field}: got {self.got}, expected {self.expected}{where}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What one limit takes for this call: `amount` is a count, or a sum in units of 10^-4."""
 
     limit: Limit

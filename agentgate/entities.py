@@ -79,7 +79,7 @@ def _integer(value: Any) -> Key | None:
 def _id(value: Any) -> Key | None:
     if type(value) is int:
         return str(value) if 0 <= value < 10**MAX_DIGITS else None
-    return _formed("id", value)
+    return value if type(value) is str and len(value) <= 2048 and _FORMS["id"].fullmatch(value) else None
 
 
 def _formed(kind: str, value: Any) -> Key | None:

@@ -271,9 +271,14 @@ def _row_holds(
     for value, _ in bounded:
         if not _within(value, call, row, earlier):
             return False
+    origin = earlier.origin
     for value, sources in wanted:
+        single = value.keys[0] if value.rule.max_items is None else None
         for source in sources:
-            if _from_call(value, source, call, row, earlier):
+            if single is None:
+                if _from_call(value, source, call, row, earlier):
+                    break
+            elif (found := origin(call, row, source)) is not None and _same(value, single, found):
                 break
         else:
             return False
