@@ -292,6 +292,7 @@ def test_a_detail_of_another_type_is_refused(name, value):
         {"arguments_digest": {"alg": "sha-256", "c14n": "none", "value": sample().arguments_digest}},
         {"arguments_digest": {"alg": "sha-256", "c14n": "jcs", "value": sample().arguments_digest.upper()}},
         {"arguments_digest": {"alg": "sha-256", "c14n": "jcs", "value": ""}},
+        {"arguments_digest": {"alg": "sha-256", "c14n": "jcs", "value": sample().arguments_digest[:-1]}},
         {"call_digest": "0" * 63},
         {"call_digest": "g" * 64},
         {"identity": {}},
