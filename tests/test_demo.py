@@ -163,6 +163,15 @@ def test_the_next_steps_exist(played: Played) -> None:
             assert words[2] in group.commands
 
 
+def test_without_langchain_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['langchain'] = None; from agentgate.cli.main import app; app()"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, "demo"], check=False, capture_output=True, text=True, timeout=60, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pip install 'agentgate-mediator[langchain]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_help_shows_examples() -> None:
     done = run("--help")
     assert done.returncode == 0

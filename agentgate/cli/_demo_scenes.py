@@ -120,7 +120,7 @@ def _modules(place: Path) -> Iterator[dict[str, ModuleType]]:
     try:
         yield {name: importlib.import_module(name) for name in _MODULES}
     except ModuleNotFoundError as error:
-        if error.name not in {"langchain", "langgraph"}:
+        if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
             raise
         raise ConfigError("langchain", "not installed", "the extra: pip install 'agentgate-mediator[langchain]'") from error
     finally:
