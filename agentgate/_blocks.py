@@ -99,7 +99,7 @@ def _intents(value: Any) -> Any:
         if len(value) > 1:
             raise wrong("'none' alone (it says that this workflow has no intents), or intents without it")
         if type(value["none"]) is not str or not value["none"]:
-            raise wrong("none: a sentence that says why there is no prompt")
+            raise wrong("none: a sentence that says why no prompt decides here")
         return {}
     if type(value) is dict and not value:
         raise wrong("at least one intent, or none: with the reason")

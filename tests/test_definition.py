@@ -26,15 +26,15 @@ ROLES = load_roles(WORKFLOWS / "roles.yaml")
 
 SMALL = """\
 agentgate: workflow/v1
-id: support.order-status
+id: shop.status
 version: 1
-title: Assistant looks up an order that the customer names
+title: Assistant says where an order is
 owners: [lee]
 risk: low
 expires: "2031-05-31"
 tenants: [acme]
 who: {agent: {in_process: true}, for_user: {same_tenant: true}}
-intents: {none: "Only looks; nothing here changes or sends anything."}
+intents: {none: "Reads one order and nothing else."}
 tools:
   orders.get:
     effect: read
@@ -261,10 +261,8 @@ def test_lists_roles_and_claims():
         pytest.param("version: 1", "version: @@'1'", "version", "a whole number", "", id="version as text"),
         pytest.param("version: 1", "version: @@true", "version", "a whole number", "", id="version as boolean"),
         pytest.param("agentgate: workflow/v1", "agentgate: @@workflow/v2", "agentgate", "workflow/v1", "workflow/v1", id="unknown format"),
-        pytest.param(
-            "title: Assistant looks up an order that the customer names", "title: @@''", "title", "not empty", "", id="empty text"
-        ),
-        pytest.param("title: Assistant looks up an order that the customer names", "title: @@7", "title", "text", "", id="number as text"),
+        pytest.param("title: Assistant says where an order is", "title: @@''", "title", "not empty", "", id="empty text"),
+        pytest.param("title: Assistant says where an order is", "title: @@7", "title", "text", "", id="number as text"),
         pytest.param("owners: [lee]", "owners: @@[]", "owners", "grants nothing", "", id="empty list"),
         pytest.param("owners: [lee]", f"owners: @@{[f'o{n}' for n in range(201)]}", "owners", "at most 200", "", id="endless list"),
         pytest.param("owners: [lee]", f"owners: [@@{'o' * 2001}]", "owners[0]", "at most 2000", "", id="endless text"),
@@ -278,8 +276,8 @@ def test_lists_roles_and_claims():
         pytest.param('expires: "2031-05-31"', 'expires: @@"2031-02-30"', "expires", "a date in quotes", "", id="no such day"),
         pytest.param('expires: "2031-05-31"', "expires: @@2031-05-31", "expires", "quotes", "", id="unquoted date"),
         pytest.param('expires: "2031-05-31"', "expires: @@never", "expires", "a date in quotes", "", id="never expires"),
-        pytest.param("id: support.order-status", "id: @@suppörtt", "id", "ASCII", "", id="id not ASCII"),
-        pytest.param("id: support.order-status", "id: @@a b", "id", "ASCII", "", id="id with space"),
+        pytest.param("id: shop.status", "id: @@suppörtt", "id", "ASCII", "", id="id not ASCII"),
+        pytest.param("id: shop.status", "id: @@a b", "id", "ASCII", "", id="id with space"),
         pytest.param("  orders.get:", "  @@örders.get:", "tools.örders.get", "ASCII", "", id="tool not ASCII"),
         pytest.param("{order_id:", "{@@order id:", "tools.orders.get.args.order id", "ASCII", "", id="argument with space"),
         pytest.param(
@@ -1128,20 +1126,21 @@ def test_text_without_a_canonical_form_is_refused():
     assert problems(changed(SMALL, "owners: [lee]", 'owners: ["\\ud800"]'))
 
 
-def test_a_machine_workflow_has_no_prompt_and_no_intents():
-    text = changed(SMALL, "pattern: 'ORD-[0-9]{8}'}", "from: [@@prompt]}")
-    load(text.replace("@@", ""))  # a user may still name what is looked up
-    autonomous = changed(text, ", for_user: {same_tenant: true}", "")
-    expect_one(autonomous, "tools.orders.get.args.order_id.from[0]", "this workflow has no prompt")
+def test_a_prompt_may_name_what_a_workflow_without_intents_reads():
+    text = changed(SMALL, "'ORD-[0-9]{8}'}", "'ORD-[0-9]{8}', from: [prompt]}")
+    assert load(text).tools["orders.get"].args["order_id"].sources == (Source("prompt"),)
+
+
+def test_a_workflow_without_intents_says_why_and_its_tools_say_none():
     expect_one(changed(SMALL, "needs: any", "needs: [@@look]"), "tools.orders.get.needs[0]", "none (this workflow has no intents)")
     load(changed(SMALL, "needs: any", "needs: none"))
     expect_one(
-        changed(SMALL, 'intents: {none: "Only looks; nothing here changes or sends anything."}', "intents: @@{none: ''}"),
+        changed(SMALL, 'intents: {none: "Reads one order and nothing else."}', "intents: @@{none: ''}"),
         "intents",
         "says why",
     )
     expect_one(
-        changed(SMALL, 'intents: {none: "Only looks; nothing here changes or sends anything."}', "intents: @@{}"),
+        changed(SMALL, 'intents: {none: "Reads one order and nothing else."}', "intents: @@{}"),
         "intents",
         "at least one intent",
     )

@@ -184,6 +184,12 @@ def test_a_read_that_takes_its_argument_from_a_model_chosen_read_steers_too():
     assert any(f[0] == "tools.payments.refund.args.payee.from" and "orders.get.order_id" in f[1] for f in found)
 
 
-def test_a_machine_workflow_said_that_the_job_is_the_model():
+def test_a_workload_that_acts_for_nobody_takes_the_place_of_the_model():
     text = (WORKFLOWS / "ci/deploy.yaml").read_text()
     assert advise(load_text(text, "w", ROLES, derive), read_yaml(text, "w")) == ()
+
+
+def test_an_agent_that_acts_for_a_user_is_a_model_whatever_the_intents_say():
+    text = (WORKFLOWS / "ci/deploy.yaml").read_text().replace("intents:\n", "  for_user: {same_tenant: true}\nintents:\n")
+    found = advise(load_text(text, "w", ROLES, derive), read_yaml(text, "w"))
+    assert [a.field for a in found] == [f"tools.cloud.assume-deploy-role.args.{name}.from" for name in ("service", "scopes")]

@@ -2,7 +2,8 @@
 
 Three things, for tools that act: an argument that the model writes and no step-up shows; an argument whose value comes from
 a read that the model chose (it steers what that read says); and a tool whose address, scope or definition is not pinned.
-A workflow without a prompt said out loud that the calling job is the model, so only the last applies to it.
+Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
+the calling job takes the model's place, so only the last applies.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
         document: the same file, for columns.
     """
     found = [*_unpinned(workflow)]
-    if workflow.intents:
+    if workflow.intents or workflow.for_user is not None:
         found += [*_unseen(workflow), *_steerable(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
     return tuple(sorted(placed, key=lambda a: (a.line, a.column)))
