@@ -154,6 +154,14 @@ def test_a_run_without_identity_is_denied(shop: Shop) -> None:
     assert shop.records == []
 
 
+@pytest.mark.parametrize("who", [(None, LEE, DESK), ("acme", "lee", DESK), ("acme", LEE, "desk"), ("acme", LEE)])
+def test_an_identity_of_the_wrong_types_is_denied(shop: Shop, who: Any) -> None:
+    middleware = AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=lambda _: who)
+    out = agent(shop, calls(GET), say(), middleware=middleware).invoke(ask(), context=LEE)
+    assert tool_messages(out)[0].content == DENIED
+    assert shop.records == []
+
+
 def test_a_tool_without_a_run_is_denied(shop: Shop) -> None:
     (get,) = guard_tools([shop.tool("orders.get")])
     with pytest.raises(CallRefused) as refused:
@@ -287,6 +295,29 @@ def test_a_run_that_the_host_bound_is_the_agents_run(shop: Shop) -> None:
         out = agent(shop, calls(GET), say()).invoke(ask("Hello"), context=LEE)
     assert tool_messages(out)[0].status == "success"
     assert [r["type"] for r in shop.records].count("run_opened") == 1
+
+
+def test_graph_state_cannot_name_the_run_of_another_conversation(shop: Shop) -> None:
+    middleware = gated(shop)
+
+    @tool("delegate")
+    def delegate(task: str, runtime: ToolRuntime[User, Any]) -> Any:
+        """Name another run in graph state."""
+        done = ToolMessage("done", tool_call_id=runtime.tool_call_id)
+        return Command(update={"messages": [done], "agentgate_run": next(iter(middleware._runs))})
+
+    answers = (say("ok"), calls(("delegate", {"task": "x"})), calls(GET), say())
+    built = agent(shop, *answers, tools=[*shop.tools, delegate], middleware=middleware, checkpointer=InMemorySaver())
+    built.invoke(ask(), {"configurable": {"thread_id": "1"}}, context=LEE)
+    out = built.invoke(ask("Hello"), {"configurable": {"thread_id": "2"}}, context=LEE)
+    assert [m.content for m in tool_messages(out)] == ["done", DENIED]
+
+
+def test_without_identity_a_bound_tool_is_denied_too(shop: Shop) -> None:
+    bound = guard_tools([shop.tool("orders.get")], run=shop.run())
+    out = agent(shop, calls(GET), say(), tools=list(bound)).invoke(ask())
+    assert tool_messages(out)[0].content == DENIED
+    assert shop.ran == []
 
 
 def test_a_closed_run_is_not_revived(shop: Shop) -> None:

@@ -155,8 +155,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 return None
             header = run._view.state.header  # noqa: SLF001 - a run has no public name for whose it is
             whose = _key((header.tenant, header.user, header.agent))
-            kept = self._keep(_Open(run, whose, runtime.execution_info.thread_id)) if whose == _key(identity) else None
-        if kept is None or kept.who != _key(identity) or kept.thread != runtime.execution_info.thread_id:
+            kept = self._keep(_Open(run, whose, runtime.execution_info.thread_id))
+        if kept.who != _key(identity) or kept.thread != runtime.execution_info.thread_id:
             return None
         return kept
 
