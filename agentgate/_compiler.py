@@ -271,6 +271,14 @@ class Compiler:
                     "from: [prompt] on every argument (otherwise it never counts)",
                 )
 
+    def _no_prompt(self, name: str, block: ToolBlock) -> None:
+        """A workflow without intents and without a user has nobody whose words could be an origin."""
+        for argument, rule in block.args.items():
+            for key, texts in (("from", rule.from_), ("entities", rule.entities)):
+                if texts is not None and "prompt" in texts:
+                    here = ("tools", name, "args", argument, key, texts.index("prompt"))
+                    self.document.report(here, "prompt", "an origin that can hold (nobody speaks here; model is the calling job)")
+
     def _reachable(self, rules: Mapping[str, Mapping[str, Rule]], sequence: Mapping[str, tuple[Sequence, ...]]) -> None:
         """Least fixpoint: a tool is reachable once all it waits for is; what is left waits for itself."""
         left, reached, grew = set(rules), set[str](), True

@@ -1131,6 +1131,17 @@ def test_a_prompt_may_name_what_a_workflow_without_intents_reads():
     assert load(text).tools["orders.get"].args["order_id"].sources == (Source("prompt"),)
 
 
+def test_where_nobody_speaks_a_prompt_is_no_origin():
+    text = (WORKFLOWS / "ci/deploy.yaml").read_text()
+    expect_one(
+        changed(
+            text, "service: {in: [shop-web, shop-api], from: [model]}", "service: {type: id, in: [shop-web, shop-api], from: [@@prompt]}"
+        ),
+        "tools.cloud.assume-deploy-role.args.service.from[0]",
+        "nobody speaks here",
+    )
+
+
 def test_a_workflow_without_intents_says_why_and_its_tools_say_none():
     expect_one(changed(SMALL, "needs: any", "needs: [@@look]"), "tools.orders.get.needs[0]", "none (this workflow has no intents)")
     load(changed(SMALL, "needs: any", "needs: none"))
