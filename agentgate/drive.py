@@ -11,7 +11,7 @@ from typing import Any
 
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
-from agentgate.flow import Flow
+from agentgate.steps import Flow
 from agentgate.stores import AsyncStore, Store
 from agentgate.stores.ops import Op
 

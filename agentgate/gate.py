@@ -16,14 +16,16 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from agentgate import flow
+from agentgate import flow, holding
 from agentgate.audit import AuditLog, open_audit
 from agentgate.catalog import Catalog
-from agentgate.decision import Decision, Deny
+from agentgate.core import Core
+from agentgate.core import read as read_run
+from agentgate.decision import Decision, Deny, Failure, Reason
 from agentgate.dpop import DPoP
 from agentgate.drive import adrive, drive
 from agentgate.errors import ConfigError, Refusal, TokenRefused
-from agentgate.flow import Attempt, Core
+from agentgate.flow import Attempt
 from agentgate.hold import Hold
 from agentgate.intents import Deriver
 from agentgate.intents.lexical import derive
@@ -31,6 +33,7 @@ from agentgate.jws import Alg
 from agentgate.keys import KeyRing, RunKey
 from agentgate.mint import CallToken
 from agentgate.request import Agent, Derived, RunState, User
+from agentgate.steps import Flow
 from agentgate.stores import AsyncStore, Store, open_async_store, open_store
 from agentgate.verifier import AsyncRedeemedCall, AsyncVerifier, RedeemedCall, Trust, Verifier, redeem
 from agentgate.workflow import Tool, Workflow
@@ -45,6 +48,8 @@ def _now() -> datetime:
 
 def _core(
     workflows: Directory,
+    log: AuditLog,
+    *,
     issuer: str,
     keys: Directory | None,
     environment: str | None,
@@ -52,7 +57,6 @@ def _core(
     alg: Alg,
     brokers: frozenset[str],
     deriver: Deriver,
-    log: AuditLog,
 ) -> Core:
     url = urlsplit(issuer) if type(issuer) is str else urlsplit("")
     safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in {"127.0.0.1", "localhost", "::1"})
@@ -67,7 +71,9 @@ def _core(
         raise ConfigError("workflows", str(workflows), "a directory with at least one workflow that loads")
     ring = KeyRing.ephemeral(alg) if keys is None else KeyRing.open(keys, alg)
     _log.warning(
-        "unsafe_unapproved", message="workflows are enforced as they lie in the directory; nobody's signature was checked", workflows=str(workflows)
+        "unsafe_unapproved",
+        message="workflows are enforced as they lie in the directory; nobody's signature was checked",
+        workflows=str(workflows),
     )
     return Core(catalog, ring, issuer, deriver, clock or _now, environment, brokers)
 
@@ -89,6 +95,11 @@ class _View:
     def trust(self, tool: Tool) -> Trust:
         """What this gate itself believes when it redeems for one of the run's tools (`redeem: wrapper`)."""
         return Trust(self._jwks, self.core.issuer, (self.state.header.tenant,), self.core.audience(tool))
+
+    def taken(self, attempt: Attempt) -> Decision:
+        """Keep the freshest state, and hand out the decision."""
+        self.state = attempt.state
+        return attempt.decision or Deny((Failure(Reason.STORE, "decision", "none", "a decision"),))
 
     def _jwks(self) -> Mapping[str, Any]:
         return self.core.keys.jwks(_now().timestamp())
@@ -125,13 +136,13 @@ class _RunBase:
         """The workflow in force."""
         return self._view.workflow
 
-    def _flow(self, tool: str, args: Mapping[str, Any], tool_call_id: str | None, definition: str) -> flow.Flow:
+    def _flow(self, tool: str, args: Mapping[str, Any], tool_call_id: str | None, definition: str) -> Flow:
         call = flow.checked_call(tool, args, "call_" + secrets.token_urlsafe(12) if tool_call_id is None else tool_call_id, definition)
         if isinstance(call, Deny):
             return flow.unreadable(self._view.state, call)
         return flow.authorize(self._view.core, self._view.state, call, lambda: self._view.key)
 
-    def _redeem(self, token: CallToken, tool: str, args: Mapping[str, Any]) -> flow.Flow:
+    def _redeem(self, token: CallToken, tool: str, args: Mapping[str, Any]) -> Flow:
         rule = self.workflow.tools.get(tool)
         if rule is None or rule.redeem != "wrapper":  # else the agent's process could report what a server's tool returned
             raise TokenRefused(Refusal.TOOL, "tool", tool, "a tool whose workflow says redeem: wrapper")
@@ -159,9 +170,7 @@ class Run(_RunBase):
         Returns:
             `Allow`, `StepUp` or `Deny`; refusals are values.
         """
-        attempt: Attempt = drive(self._flow(tool, args, tool_call_id, definition), self._store, self._audit)
-        self._view.state = attempt.state
-        return attempt.decision
+        return self._view.taken(drive(self._flow(tool, args, tool_call_id, definition), self._store, self._audit))
 
     def add_turn(self, text: str) -> None:
         """Add the user's next words; intents are derived again, and a negated one is withdrawn.
@@ -201,9 +210,7 @@ class AsyncRun(_RunBase):
 
     async def authorize(self, tool: str, args: Mapping[str, Any], *, tool_call_id: str | None = None, definition: str = "") -> Decision:
         """See `Run.authorize`."""
-        attempt: Attempt = await adrive(self._flow(tool, args, tool_call_id, definition), self._store, self._audit)
-        self._view.state = attempt.state
-        return attempt.decision
+        return self._view.taken(await adrive(self._flow(tool, args, tool_call_id, definition), self._store, self._audit))
 
     async def add_turn(self, text: str) -> None:
         """See `Run.add_turn`."""
@@ -290,7 +297,9 @@ class Gate(_GateBase):
             ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
         """
         log = open_audit(audit)
-        core = _core(workflows, issuer, keys, environment, clock, alg, brokers, deriver, log)
+        core = _core(
+            workflows, log, issuer=issuer, keys=keys, environment=environment, clock=clock, alg=alg, brokers=brokers, deriver=deriver
+        )
         opened = open_store(store)
         opened.check()
         return cls(core, opened, log)
@@ -309,7 +318,9 @@ class Gate(_GateBase):
         Raises:
             RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
         """
-        state = drive(flow.open_run(self._core, workflow, tenant, user, agent, prompt, ttl), self._store, self._audit)
+        state = drive(
+            flow.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl), self._store, self._audit
+        )
         return Run(_View(self._core, state), self._store, self._audit)
 
     def resume_run(self, tenant: str, run: str) -> Run:
@@ -318,7 +329,7 @@ class Gate(_GateBase):
         Raises:
             RunRefused: missing or unreadable. StoreUnavailable.
         """
-        return Run(_View(self._core, drive(flow.read(self._core, tenant, run), self._store, self._audit)), self._store, self._audit)
+        return Run(_View(self._core, drive(read_run(self._core, tenant, run), self._store, self._audit)), self._store, self._audit)
 
     def release(self, hold: Hold, *, by: User) -> Hold:
         """A person's yes to one held call; usable once, by that call only.
@@ -326,12 +337,12 @@ class Gate(_GateBase):
         Raises:
             RunRefused: this person may not, or the hold is missing, expired or answered. StoreUnavailable, AuditUnavailable.
         """
-        answered: Hold = drive(flow.answer(self._core, hold.tenant, hold.id, by, release=True), self._store, self._audit)
+        answered: Hold = drive(holding.answer(self._core, hold.tenant, hold.id, by, release=True), self._store, self._audit)
         return answered
 
     def refuse(self, hold: Hold, *, by: User) -> Hold:
         """A person's no to one held call. Raises as `release`."""
-        answered: Hold = drive(flow.answer(self._core, hold.tenant, hold.id, by, release=False), self._store, self._audit)
+        answered: Hold = drive(holding.answer(self._core, hold.tenant, hold.id, by, release=False), self._store, self._audit)
         return answered
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> Verifier:
@@ -372,28 +383,34 @@ class AsyncGate(_GateBase):
     ) -> AsyncGate:
         """See `Gate.open_unsafe_unapproved`."""
         log = open_audit(audit)
-        core = _core(workflows, issuer, keys, environment, clock, alg, brokers, deriver, log)
+        core = _core(
+            workflows, log, issuer=issuer, keys=keys, environment=environment, clock=clock, alg=alg, brokers=brokers, deriver=deriver
+        )
         opened = open_async_store(store)
         await opened.check()
         return cls(core, opened, log)
 
     async def open_run(self, workflow: str, *, tenant: str, user: User | None, agent: Agent, prompt: str, ttl: int = 3600) -> AsyncRun:
         """See `Gate.open_run`."""
-        state = await adrive(flow.open_run(self._core, workflow, tenant, user, agent, prompt, ttl), self._store, self._audit)
+        state = await adrive(
+            flow.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl), self._store, self._audit
+        )
         return AsyncRun(_View(self._core, state), self._store, self._audit)
 
     async def resume_run(self, tenant: str, run: str) -> AsyncRun:
         """See `Gate.resume_run`."""
-        return AsyncRun(_View(self._core, await adrive(flow.read(self._core, tenant, run), self._store, self._audit)), self._store, self._audit)
+        return AsyncRun(
+            _View(self._core, await adrive(read_run(self._core, tenant, run), self._store, self._audit)), self._store, self._audit
+        )
 
     async def release(self, hold: Hold, *, by: User) -> Hold:
         """See `Gate.release`."""
-        answered: Hold = await adrive(flow.answer(self._core, hold.tenant, hold.id, by, release=True), self._store, self._audit)
+        answered: Hold = await adrive(holding.answer(self._core, hold.tenant, hold.id, by, release=True), self._store, self._audit)
         return answered
 
     async def refuse(self, hold: Hold, *, by: User) -> Hold:
         """See `Gate.refuse`."""
-        answered: Hold = await adrive(flow.answer(self._core, hold.tenant, hold.id, by, release=False), self._store, self._audit)
+        answered: Hold = await adrive(holding.answer(self._core, hold.tenant, hold.id, by, release=False), self._store, self._audit)
         return answered
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:

@@ -29,8 +29,12 @@ _PASTED = re.compile(
     r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify)\b[^.\n:]{0,60}\b(?:this|following|below|text|message|email|e-mail|note)\b[^.\n:]{0,30}:"
 )
 _QUOTED_LINE = re.compile(r"(?m)^[ \t]*>.*$")
-_QUOTE = re.compile(r"\"([^\"\n]{1,2000})\"|“([^”]{1,2000})”|«([^»]{1,2000})»|(?<!\w)'([^'\n]{1,2000})'(?!\w)|(?<!\w)‘([^’]{1,2000})’(?!\w)")
-_CLAUSE = re.compile(r"(?<=[.!?;])\s|\n|,?(?<!\s)\s{1,8}\b(?:but|instead|rather|then|however)\b|,\s{1,8}(?=(?:and|just|only|please)\b)", re.IGNORECASE)
+_QUOTE = re.compile(
+    r"\"([^\"\n]{1,2000})\"|“([^”]{1,2000})”|«([^»]{1,2000})»|(?<!\w)'([^'\n]{1,2000})'(?!\w)|(?<!\w)‘([^’]{1,2000})’(?!\w)"
+)
+_CLAUSE = re.compile(
+    r"(?<=[.!?;])\s|\n|,?(?<!\s)\s{1,8}\b(?:but|instead|rather|then|however)\b|,\s{1,8}(?=(?:and|just|only|please)\b)", re.IGNORECASE
+)
 _NEGATION = re.compile(
     r"(?i)\b(?:do not|don['’]?t|does not|doesn['’]?t|did not|didn['’]?t|must not|mustn['’]?t|should not|shouldn['’]?t|shall not|cannot|can['’]?t"
     r"|will not|won['’]?t|would not|wouldn['’]?t|need not|needn['’]?t|never|not to|not|no longer|without|instead of|rather than|except|stop|cancel that|abort|forget|hold off|refrain from|avoid|no)\b"
@@ -77,9 +81,56 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
 
 
 # --- entities ------------------------------------------------------------------------------------------------------------
-_MONTHS = {m: i for i, names in enumerate(("jan january", "feb february", "mar march", "apr april", "may", "jun june", "jul july", "aug august", "sep sept september", "oct october", "nov november", "dec december"), 1) for m in names.split()}
+_MONTHS = {
+    m: i
+    for i, names in enumerate(
+        (
+            "jan january",
+            "feb february",
+            "mar march",
+            "apr april",
+            "may",
+            "jun june",
+            "jul july",
+            "aug august",
+            "sep sept september",
+            "oct october",
+            "nov november",
+            "dec december",
+        ),
+        1,
+    )
+    for m in names.split()
+}
 _MONTH = "(?:" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\.?"
-_CURRENCIES = {"$": "USD", "usd": "USD", "dollar": "USD", "dollars": "USD", "bucks": "USD", "€": "EUR", "eur": "EUR", "euro": "EUR", "euros": "EUR", "£": "GBP", "gbp": "GBP", "pound": "GBP", "pounds": "GBP", "¥": "JPY", "jpy": "JPY", "yen": "JPY", "chf": "CHF", "franc": "CHF", "francs": "CHF", "cad": "CAD", "aud": "AUD", "sek": "SEK", "nok": "NOK", "dkk": "DKK", "pln": "PLN", "inr": "INR"}
+_CURRENCIES = {
+    "$": "USD",
+    "usd": "USD",
+    "dollar": "USD",
+    "dollars": "USD",
+    "bucks": "USD",
+    "€": "EUR",
+    "eur": "EUR",
+    "euro": "EUR",
+    "euros": "EUR",
+    "£": "GBP",
+    "gbp": "GBP",
+    "pound": "GBP",
+    "pounds": "GBP",
+    "¥": "JPY",
+    "jpy": "JPY",
+    "yen": "JPY",
+    "chf": "CHF",
+    "franc": "CHF",
+    "francs": "CHF",
+    "cad": "CAD",
+    "aud": "AUD",
+    "sek": "SEK",
+    "nok": "NOK",
+    "dkk": "DKK",
+    "pln": "PLN",
+    "inr": "INR",
+}
 _WORD_CURRENCY = "|".join(sorted((c for c in _CURRENCIES if c.isalpha()), key=len, reverse=True))
 _AMOUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?:\.[0-9]{1,6})?"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
@@ -215,7 +266,11 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
     for found in _LOOSE.finditer(text):
         while at < len(covered) and covered[at][1] <= found.start():
             at += 1
-        inside = at < len(covered) and covered[at][0] <= found.start() and found.end() <= covered[at][1] + _slack(text, covered[at][1], found.end())
+        inside = (
+            at < len(covered)
+            and covered[at][0] <= found.start()
+            and found.end() <= covered[at][1] + _slack(text, covered[at][1], found.end())
+        )
         if not inside:
             yield Entity(str(found.lastgroup), found.group(), found.group(), found.start())
 

@@ -63,7 +63,7 @@ def read_prompt(turns: tuple[str, ...], today: date) -> Prompt:
 
 
 @lru_cache(maxsize=1024)
-def _derived(derive: Deriver, digest: str, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
+def _derived(derive: Deriver, _digest: str, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
     try:
         answered = derive(intents, turns)
     except Exception as error:  # noqa: BLE001 - a deriver may be anybody's; whatever it raises, nothing is present
@@ -81,7 +81,7 @@ def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
     return RunRefused((Failure(Reason.RUN_MISSING, "run", f"{tenant}/{run}: {why}", "an open run of this tenant"),))
 
 
-def run_state(tenant: str, run: str, record: RunRecord | None, workflow: Workflow, derive: Deriver, today: date) -> RunState:
+def run_state(tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, derive: Deriver, today: date) -> RunState:
     """The run as `decide` sees it: only redeemed calls, in the order of redemption.
 
     Raises:
@@ -95,7 +95,9 @@ def run_state(tenant: str, run: str, record: RunRecord | None, workflow: Workflo
         for call in sorted((c for c in record.calls if c.status == "redeemed"), key=lambda c: (c.redeemed_at or 0.0, c.digest)):
             head = parse(call.head)
             rows = tuple(parse(call.facts)) if call.facts is not None else ()
-            calls.append(EarlierCall(head["tool_call_id"], head["tool"], head["args"], rows, head["named"] is True, call.redeemed_at or 0.0))
+            calls.append(
+                EarlierCall(head["tool_call_id"], head["tool"], head["args"], rows, head["named"] is True, call.redeemed_at or 0.0)
+            )
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:

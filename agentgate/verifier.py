@@ -19,12 +19,21 @@ from agentgate.audit import AuditLog, open_audit
 from agentgate.canonical import canonical, parse
 from agentgate.dpop import DPoP
 from agentgate.drive import adrive, drive
-from agentgate.errors import AgentGateError, AuditUnavailable, CanonicalError, ConfigError, NameRefused, Refusal, StoreUnavailable, TokenRefused
+from agentgate.errors import (
+    AgentGateError,
+    AuditUnavailable,
+    CanonicalError,
+    ConfigError,
+    NameRefused,
+    Refusal,
+    StoreUnavailable,
+    TokenRefused,
+)
 from agentgate.facts import extract
-from agentgate.flow import Flow, Record
 from agentgate.jws import PublicKeys
 from agentgate.mint import binding
-from agentgate.stores import AsyncStore, Store, ops, open_async_store, open_store
+from agentgate.steps import Flow, Record
+from agentgate.stores import AsyncStore, Store, open_async_store, open_store, ops
 from agentgate.verify import Claims, check_call, check_proof, check_token
 
 Result = TypeVar("Result")
@@ -97,7 +106,9 @@ def redeem(who: Trust, token: str, tool: str, args: Mapping[str, Any], proof: DP
     check_call(claims, tool, data)
     bound = binding(claims.call_digest, claims.aud, claims.cnf_jkt)
     workflow, version, _ = claims.workflow
-    subjects = ops.Subjects(claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version))
+    subjects = ops.Subjects(
+        claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version)
+    )
     try:
         op = ops.burn(ops.BurnRequest(claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects))
         burned = ops.parse_burn(op, (yield op))
@@ -118,8 +129,24 @@ def redeem(who: Trust, token: str, tool: str, args: Mapping[str, Any], proof: DP
 
 def _record(claims: Claims, kind: str, **more: object) -> Record:
     workflow, version, digest = claims.workflow
-    who = {"tenant": claims.tenant, "run": claims.run, "workflow": {"id": workflow, "version": version, "digest": digest}, "user": claims.sub, "agent": claims.client_id}
-    return Record({"type": kind, "time": round(time.time(), 6), **who, "txn": claims.txn, "jti": claims.jti, "tool_call_id": claims.tool_call_id, **more})
+    who = {
+        "tenant": claims.tenant,
+        "run": claims.run,
+        "workflow": {"id": workflow, "version": version, "digest": digest},
+        "user": claims.sub,
+        "agent": claims.client_id,
+    }
+    return Record(
+        {
+            "type": kind,
+            "time": round(time.time(), 6),
+            **who,
+            "txn": claims.txn,
+            "jti": claims.jti,
+            "tool_call_id": claims.tool_call_id,
+            **more,
+        }
+    )
 
 
 def report(done: _Redeemed, rows: tuple[Mapping[str, Any], ...] | None, outcome: ops.Outcome | None) -> Flow:

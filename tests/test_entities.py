@@ -88,7 +88,12 @@ def test_text_and_json_number_of_one_amount_have_one_key(amount: Decimal) -> Non
     assert number(float(amount)) in {amount, None}
 
 
-@given(st.sampled_from(sorted(TYPES)), st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers()), st.dictionaries(st.text(), st.integers())))
+@given(
+    st.sampled_from(sorted(TYPES)),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers()), st.dictionaries(st.text(), st.integers())
+    ),
+)
 def test_no_value_raises(kind: str, value: object) -> None:
     normal(kind, value)
 

@@ -13,7 +13,14 @@ from agentgate.cli.main import app
 from agentgate.review.evaluate import wilson
 from tests.test_gate import WORKFLOW
 
-LOOK = {"tool": "orders.get", "args": {"order_id": "ORD-10023344"}, "result": {"total": "150.00", "currency": "EUR", "customer": "cus_1"}, "by": "user", "effect": "read", "destructive": False}
+LOOK = {
+    "tool": "orders.get",
+    "args": {"order_id": "ORD-10023344"},
+    "result": {"total": "150.00", "currency": "EUR", "customer": "cus_1"},
+    "by": "user",
+    "effect": "read",
+    "destructive": False,
+}
 
 
 def pay(amount: str, payee: str = "cus_1", by: str = "user") -> dict[str, Any]:
@@ -23,7 +30,15 @@ def pay(amount: str, payee: str = "cus_1", by: str = "user") -> dict[str, Any]:
 
 def episode(name: str, *steps: dict[str, Any], attack: dict[str, str] | None = None) -> str:
     prompt = "Please refund 39.99 EUR for order ORD-10023344, it arrived broken"
-    head = {"id": name, "suite": "shop", "workflow": "shop.refund", "tenant": "acme", "user": "lee", "agent": "bot", "now": "2026-03-04T10:00:00+00:00"}
+    head = {
+        "id": name,
+        "suite": "shop",
+        "workflow": "shop.refund",
+        "tenant": "acme",
+        "user": "lee",
+        "agent": "bot",
+        "now": "2026-03-04T10:00:00+00:00",
+    }
     return json.dumps({**head, "prompt": prompt, "attack": attack, "steps": list(steps)})
 
 
@@ -47,7 +62,16 @@ def folder(tmp_path: Path) -> Path:
 
 def test_replay_and_score(folder: Path) -> None:
     out = folder / "decisions.jsonl"
-    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--decisions", str(out), "--json"]
+    args = [
+        "evaluate",
+        str(folder / "episodes.jsonl"),
+        "--workflows",
+        str(folder / "w"),
+        "--unsafe-unapproved",
+        "--decisions",
+        str(out),
+        "--json",
+    ]
     done = CliRunner().invoke(app, args)
     assert done.exit_code == 1
     assert "episodes.jsonl:7: not JSON" in done.stderr.replace("\n", "")
@@ -72,7 +96,9 @@ def test_unsigned_workflows_must_be_said_out_loud(folder: Path) -> None:
     assert "--unsafe-unapproved" in done.stderr
 
 
-@pytest.mark.parametrize(("k", "n", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)]
+)
 def test_wilson(k: int, n: int, low: float, high: float) -> None:
     """Reference values: Wilson score interval at 95%."""
     assert wilson(k, n) == pytest.approx((low, high), abs=1e-4)

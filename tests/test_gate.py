@@ -169,7 +169,12 @@ def test_a_fact_counts_only_after_redemption(gate: Gate) -> None:
 
 def test_all_reasons_come_together(gate: Gate) -> None:
     run = run_of(gate, prompt="What is in ORD-10023344?")
-    assert reasons(run.authorize("payments.refund", {**REFUND, "amount": "900.00"})) >= {Reason.INTENT_ABSENT, Reason.SEQUENCE, Reason.ARGUMENT_VALUE, Reason.AT_MOST}
+    assert reasons(run.authorize("payments.refund", {**REFUND, "amount": "900.00"})) >= {
+        Reason.INTENT_ABSENT,
+        Reason.SEQUENCE,
+        Reason.ARGUMENT_VALUE,
+        Reason.AT_MOST,
+    }
 
 
 def test_a_big_refund_waits_for_a_lead_and_then_passes_once(gate: Gate) -> None:
@@ -188,7 +193,13 @@ def test_a_big_refund_waits_for_a_lead_and_then_passes_once(gate: Gate) -> None:
 
 @pytest.mark.parametrize(
     "by",
-    [LEE, User("lee", tenant="acme", groups=["leads"]), User("bot", tenant="acme", groups=["leads"]), User("boss", tenant="other", groups=["leads"]), User("eve", tenant="acme", groups=["support"])],
+    [
+        LEE,
+        User("lee", tenant="acme", groups=["leads"]),
+        User("bot", tenant="acme", groups=["leads"]),
+        User("boss", tenant="other", groups=["leads"]),
+        User("eve", tenant="acme", groups=["support"]),
+    ],
 )
 def test_nobody_else_may_release(gate: Gate, by: User) -> None:
     run = run_of(gate)
@@ -241,7 +252,9 @@ def test_a_view_that_missed_the_facts_does_not_deny(gate: Gate) -> None:
 
 def test_a_view_that_missed_the_facts_asks_nobody(folder: Path) -> None:
     """With `unknown_origin: step_up` a stale view would hold a call that needs no person."""
-    source = WORKFLOW.replace("from: [orders.get.customer], sensitive: true", "from: [orders.get.customer], unknown_origin: step_up, sensitive: true")
+    source = WORKFLOW.replace(
+        "from: [orders.get.customer], sensitive: true", "from: [orders.get.customer], unknown_origin: step_up, sensitive: true"
+    )
     (folder / "w" / "refund.yaml").write_text(source)
     with opened(folder) as gate:
         first = run_of(gate)
@@ -371,7 +384,7 @@ def test_no_audit_no_token(folder: Path) -> None:
 
 
 def test_every_decision_and_redemption_is_on_record(folder: Path) -> None:
-    from agentgate.audit import read_records  # noqa: PLC0415 - the reader is only wanted here
+    from agentgate.audit import read_records
 
     with opened(folder, audit=str(folder / "audit"), keys=folder / "keys") as gate:
         run = run_of(gate)
@@ -387,7 +400,14 @@ def test_every_decision_and_redemption_is_on_record(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "setting"),
-    [({"issuer": "gate"}, "issuer"), ({"issuer": "http://gate.example"}, "issuer"), ({"issuer": "http://localhost.evil.example"}, "issuer"), ({"issuer": "https://gate.example?x"}, "issuer"), ({"store": "file://x"}, "store"), ({"audit": "redis://x"}, "audit")],
+    [
+        ({"issuer": "gate"}, "issuer"),
+        ({"issuer": "http://gate.example"}, "issuer"),
+        ({"issuer": "http://localhost.evil.example"}, "issuer"),
+        ({"issuer": "https://gate.example?x"}, "issuer"),
+        ({"store": "file://x"}, "store"),
+        ({"audit": "redis://x"}, "audit"),
+    ],
 )
 def test_a_bad_setting_is_named(folder: Path, change: dict[str, Any], setting: str) -> None:
     with pytest.raises(ConfigError) as refused:

@@ -97,7 +97,16 @@ def test_an_amount_in_another_currency_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x:attacker@evil.com", "gb29nwbk60161331926819", "ftp://evil.example/x", "foo@evil.com/bar", "0049 170 1234567", "www.evil.example/x", "_@evil.com"]
+    "text",
+    [
+        "x:attacker@evil.com",
+        "gb29nwbk60161331926819",
+        "ftp://evil.example/x",
+        "foo@evil.com/bar",
+        "0049 170 1234567",
+        "www.evil.example/x",
+        "_@evil.com",
+    ],
 )
 def test_what_looks_like_an_address_is_never_overlooked_in_free_text(text: str) -> None:
     assert list(embedded(f"hello {text} bye", TODAY))
@@ -116,7 +125,27 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "a.", "a@", "'", "A1", "not ", "1,", "from: x\n", "/a", "- ", "summarise this ", "GB29 ", '"', "a'", "+1 ", "https://", "\n", "> "]
+    "unit",
+    [
+        "a",
+        "a.",
+        "a@",
+        "'",
+        "A1",
+        "not ",
+        "1,",
+        "from: x\n",
+        "/a",
+        "- ",
+        "summarise this ",
+        "GB29 ",
+        '"',
+        "a'",
+        "+1 ",
+        "https://",
+        "\n",
+        "> ",
+    ],
 )
 def test_a_longest_turn_of_one_repeated_piece_ends(unit: str) -> None:
     """Not a measurement: quadratic work on a longest turn takes minutes, linear work a tenth of a second."""

@@ -47,7 +47,9 @@ def test_the_make_targets_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-@pytest.mark.parametrize("words", [[], ["workflow"], ["workflow", "lint"], ["keys"], ["keys", "rotate"], ["keys", "jwks"], ["evaluate"], ["demo"]])
+@pytest.mark.parametrize(
+    "words", [[], ["workflow"], ["workflow", "lint"], ["keys"], ["keys", "rotate"], ["keys", "jwks"], ["evaluate"], ["demo"]]
+)
 def test_every_command_explains_itself_with_examples(words: list[str]) -> None:
     done = CliRunner().invoke(app, [*words, "--help"])
     assert done.exit_code == 0

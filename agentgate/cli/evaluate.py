@@ -29,7 +29,9 @@ EXAMPLES = (
 def evaluate(
     episodes: Annotated[list[Path], typer.Argument(help="JSON-lines files of recorded episodes.", exists=True, dir_okay=False)],
     workflows: Annotated[Path, typer.Option(help="Directory of the workflows that the episodes name.", exists=True, file_okay=False)],
-    unsafe_unapproved: Annotated[bool, typer.Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")] = False,
+    unsafe_unapproved: Annotated[
+        bool, typer.Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")
+    ] = False,
     decisions: Annotated[Path | None, typer.Option(help="Write one line per step here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -41,7 +43,9 @@ def evaluate(
     if not unsafe_unapproved:
         errors.print("[red]These workflows carry no approvals: say --unsafe-unapproved to evaluate them as they lie there.[/]")
         raise typer.Exit(1)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
     clock = Clock()
     try:
         gate = Gate.open_unsafe_unapproved(workflows, issuer="https://gate.invalid", clock=clock)
@@ -58,7 +62,9 @@ def evaluate(
     raise typer.Exit(1 if bad else 0)
 
 
-def _replay_all(gate: Gate, clock: Clock, files: list[Path], decisions: Path | None, errors: Console) -> tuple[dict[str, Score], list[Unreadable]]:
+def _replay_all(
+    gate: Gate, clock: Clock, files: list[Path], decisions: Path | None, errors: Console
+) -> tuple[dict[str, Score], list[Unreadable]]:
     lines = list(read_episodes(files))
     scores: dict[str, Score] = {}
     bad: list[Unreadable] = []

@@ -1,0 +1,21 @@
+"""What a flow asks of the outside: a store operation, or an audit record that must be durable before it goes on.
+
+Knows no policy, so that a tool server can verify without any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any, NamedTuple
+
+from agentgate.stores.ops import Op
+
+
+class Record(NamedTuple):
+    """An audit record that must be durable before the flow goes on."""
+
+    body: Mapping[str, Any]
+
+
+Step = Op | Record
+Flow = Generator[Step, Any, Any]
