@@ -26,7 +26,8 @@ _FORWARDED = re.compile(
     r"(?im)^[ \t]*(?:-{2,9}[ \t]*(?:original|forwarded) message|begin forwarded message|from:[ \t].+\n[ \t]*(?:sent|date|to|subject):)"
 )
 _PASTED = re.compile(
-    r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify)\b[^.\n:]{0,60}\b(?:this|following|below|text|message|email|e-mail|note)\b[^.\n:]{0,30}:"
+    r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify)\b[^.\n:]{0,60}"
+    r"\b(?:this|following|below|text|message|email|e-mail|note)\b[^.\n:]{0,30}:"
 )
 _QUOTED_LINE = re.compile(r"(?m)^[ \t]*>.*$")
 _QUOTE = re.compile(
@@ -35,9 +36,10 @@ _QUOTE = re.compile(
 _CLAUSE = re.compile(
     r"(?<=[.!?;])\s|\n|,?(?<!\s)\s{1,8}\b(?:but|instead|rather|then|however)\b|,\s{1,8}(?=(?:and|just|only|please)\b)", re.IGNORECASE
 )
+_NEGATED = "do does did must should ca wo would need is are".split()  # what stands before "n't"
 _NEGATION = re.compile(
-    r"(?i)\b(?:do not|don['’]?t|does not|doesn['’]?t|did not|didn['’]?t|must not|mustn['’]?t|should not|shouldn['’]?t|shall not|cannot|can['’]?t"
-    r"|will not|won['’]?t|would not|wouldn['’]?t|need not|needn['’]?t|never|not to|not|no longer|without|instead of|rather than|except|stop|cancel that|abort|forget|hold off|refrain from|avoid|no)\b"
+    rf"(?i)\b(?:(?:{'|'.join(_NEGATED)})n['’]?t|cannot|never|not|no|no longer|without|instead of|rather than|except"
+    r"|stop|cancel that|abort|forget|hold off|refrain from|avoid)\b"
 )
 
 
@@ -136,13 +138,15 @@ _AMOUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?:\.[0-9]{1,6})?"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
 _FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe?g|gif|html?|py|js|ts|zip|log|ini|cfg|toml|sh|sql|eml|ics)"
 _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
+_DAY = "[0-9]{1,2}(?:st|nd|rd|th)?"
+_YEAR = "(?:,? [0-9]{4})?"
 _TOKEN = re.compile(
     r"(?<![\w@.\-/#])(?:"
     rf"(?P<url>https?://[^\s<>\"'“”‘’«»]{{1,2000}})"
     rf"|(?P<email>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}@{_HOST}){_END}"
     rf"|(?P<iban>[A-Z]{{2}}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
-    rf"|(?P<date>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}|(?i:{_MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?(?:,? [0-9]{{4}})?|[0-9]{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}(?:,? [0-9]{{4}})?|today|tomorrow|yesterday)){_END}"
+    rf"|(?P<date>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}|(?i:{_MONTH} {_DAY}{_YEAR}|{_DAY}(?: of)? {_MONTH}{_YEAR}|today|tomorrow|yesterday)){_END}"
     rf"|(?P<time>[0-9]{{1,2}}:[0-9]{{2}}(?:\s?[AaPp][Mm])?|[0-9]{{1,2}}\s?[AaPp][Mm]){_END}"
     rf"|(?P<money>[$€£¥]\s?{_AMOUNT}|{_AMOUNT}\s?(?:[€£¥$]|(?i:{_WORD_CURRENCY}))){_END}"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"

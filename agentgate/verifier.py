@@ -278,7 +278,8 @@ class Verifier:
             audit: directory of this process's audit log.
 
         Raises:
-            ConfigError: something is missing or unusable. KeyRefused: an unusable key. StoreUnavailable: the store fails its start-up check.
+            ConfigError: something is missing or unusable. KeyRefused: an unusable key. StoreUnavailable: the store fails
+                its start-up check.
         """
         who, log, opened = trust(jwks, issuer, tenants, audience), _open(audit, store), open_store(store)
         opened.check()

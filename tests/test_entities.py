@@ -32,7 +32,7 @@ from agentgate.entities import TOKENISED, TYPES, normal, number
         ("email", "Bob@acme.example"),
         ("email", "bob@acme"),
         ("email", "bob@acme.example "),
-        ("email", "bob@аcme.example"),
+        ("email", "bob@\u0430cme.example"),
         ("iban", "GB29 NWBK 6016 1331 9268 19"),
         ("iban", "gb29nwbk60161331926819"),
         ("url", "https://bob@evil.example/"),

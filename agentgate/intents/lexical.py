@@ -24,7 +24,11 @@ from agentgate.workflow import Intent
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
 _COMMON = frozenset(
-    "a an the to of for in on at by with from and or i me my we us our you your he she it its they them their this that these those is are was were be been am do does did can could would will shall should may might must please kindly thanks thank hi hello just so as if then than there here have has had want wants need needs like".split()
+    """
+    a an the to of for in on at by with from and or i me my we us our you your he she it its they them their this
+    that these those is are was were be been am do does did can could would will shall should may might must please
+    kindly thanks thank hi hello just so as if then than there here have has had want wants need needs like
+    """.split()
 )
 _NOWHERE = date(2000, 1, 1)  # only entity types matter here, not what "tomorrow" is
 _SAME = 0.999  # closeness of a repeated example
