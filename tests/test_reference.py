@@ -34,7 +34,6 @@ LATER = frozenset(
         Reason.INPUT,
         Reason.STORE,
         Reason.AUDIT,
-        Reason.DEADLINE,
     }
 )
 
