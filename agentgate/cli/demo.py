@@ -156,8 +156,8 @@ def table(played: Played) -> Group:
 def _marked(text: str, word: str, colour: str) -> Text:
     """A text in which the closed code or reason stands out."""
     found = Text(text, overflow="fold")
-    if word:
-        found.highlight_words([word], style=colour)
+    if word and word in text:
+        found.stylize(colour, text.index(word), text.index(word) + len(word))
     return found
 
 
