@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate.errors import WorkflowError
@@ -180,6 +180,7 @@ def test_messages_name_paths_as_a_reader_writes_them():
     assert did_you_mean(3, ["refund"]) == ""
 
 
+@settings(deadline=None)  # a shared machine pauses
 @given(
     st.recursive(
         st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=20)
@@ -205,6 +206,7 @@ def test_whatever_json_writes_is_read_back_the_same(value):
         assert document.value == {"v": value}
 
 
+@settings(deadline=None)  # a shared machine pauses
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused_and_nothing_else(text):
     for problem in problems(text):
