@@ -13,6 +13,8 @@ import pytest
 
 from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import open_store, ops
+from agentgate.stores._resp import pack
+from agentgate.stores.redis import RedisStore
 from agentgate.testing._book import Book
 
 OPENER = """
@@ -113,6 +115,36 @@ def test_a_server_whose_owner_was_killed_is_taken_over(tmp_path):
     assert read(store, "run_1") is not None
     store.close()
     assert not _running(tmp_path / "store")
+
+
+FORKED = """
+import os, sys
+from agentgate.stores import open_store
+from agentgate.testing._book import Book
+store = open_store(sys.argv[1])
+book = Book(store)
+child = os.fork()
+if child == 0:
+    Book(store)
+    store.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert book.burn(book.minted()[1]).kind == "ok"
+store.close()
+"""
+
+
+def test_a_forked_child_has_its_own_connections_and_stops_nothing(tmp_path):
+    subprocess.run([sys.executable, "-c", FORKED, f"embedded://{tmp_path / 'store'}"], check=True, timeout=30)
+
+
+def test_every_write_is_on_disk_before_it_is_answered(tmp_path):
+    store = open_store(f"embedded://{tmp_path / 'store'}")
+    plain = RedisStore(f"unix://{tmp_path / 'store' / 'store.sock'}")
+    found = {name: plain.command(pack("CONFIG", "GET", name), time.monotonic() + 5)[1] for name in ("appendonly", "appendfsync", "port")}
+    plain.close()
+    store.close()
+    assert found == {"appendonly": b"yes", "appendfsync": b"always", "port": b"0"}
 
 
 def test_a_server_that_cannot_start_is_refused(tmp_path):

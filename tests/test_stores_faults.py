@@ -110,6 +110,20 @@ def test_after_a_restart_tokens_are_refused_and_only_reads_are_minted_again(bina
         server.stop()
 
 
+def test_a_single_use_key_that_comes_back_burns_nothing_twice(book, server):
+    request, burning = book.minted()
+    book.burn(burning)
+    server.command("SET", f"ag:{{{book.tenant}}}:jti:{request.jti}", request.binding)
+    assert book.burn(burning).kind == "used"
+
+
+def test_a_replaced_token_leaves_no_key(book, server):
+    first, _ = book.minted()
+    second, _ = book.minted()
+    found = [server.command("EXISTS", f"ag:{{{book.tenant}}}:jti:{request.jti}") for request in (first, second)]
+    assert found == [":0\r\n", ":1\r\n"]
+
+
 def test_a_server_without_its_scripts_is_given_them_again(book, server):
     server.command("SCRIPT", "FLUSH")
     assert book.burn(book.minted()[1]).kind == "ok"
@@ -125,6 +139,7 @@ def test_no_key_of_a_run_lives_for_ever(book, server):
     lives = {key: int(server.command("PTTL", key)[1:]) for key in keys if not key.endswith("holds:all")}
     assert len(lives) == 9
     assert min(lives.values()) > 0
+    assert max(lives.values()) < 4 * 3_600_000
 
 
 # faults

@@ -14,7 +14,7 @@ import fakeredis._helpers as fake_helpers
 import fakeredis._socket._base as fake_expiry
 import fakeredis.commands_mixins.server_mixin as fake_time
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agentgate.stores import open_store, ops
@@ -95,6 +95,7 @@ def clock(monkeypatch):
 
 
 @given(steps=steps, maximum=st.integers(0, 12), every=st.sampled_from([0, 5, 10, 25]))
+@example(steps=[("mint", 0, 1), ("wait", 10, 0), ("mint", 1, 1)], maximum=1, every=0)  # in the very millisecond it expires
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_limit_answers_as_the_model_does(clock, steps, maximum, every):
     store, model = open_store("memory://"), Model(maximum, every)

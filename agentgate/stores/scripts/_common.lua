@@ -13,10 +13,11 @@ local function minting(text)
   return string.match(text or '', '^(%x+) (%S+) (%d+)$')
 end
 
--- Is a token minted at `minted` (ms) revoked by any of these keys? '*' revokes everything, a number what was minted up to then.
+-- Is a token minted at `minted` (ms) revoked by any of these keys? A number revokes what was minted up to then, anything else
+-- ('*') everything.
 local function revoked(keys, minted)
   for _, value in ipairs(redis.call('MGET', unpack(keys))) do
-    if value and (value == '*' or minted <= (tonumber(value) or math.huge)) then
+    if value and minted <= (tonumber(value) or math.huge) then
       return true
     end
   end
