@@ -145,10 +145,7 @@ class CallToken:
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a call token is neither copied nor pickled")
-
-    def __getstate__(self) -> NoReturn:
+    def __getstate__(self) -> NoReturn:  # what copy, deepcopy and every pickle protocol ask first
         raise TypeError("a call token is neither copied nor pickled")
 
 

@@ -206,6 +206,8 @@ def test_another_method_is_refused(method):
         *("http://payments.acme.example/mcp", "https://payments.acme.example:8443/mcp", "https://payments.acme.example.evil.example/mcp"),
         *(
             "https://payments.acme.example@evil.example/mcp",
+            "https://user@payments.acme.example/mcp",
+            "https://user:pass@payments.acme.example/mcp",
             "https://evil.example/https://payments.acme.example/mcp",
             "/mcp",
             "mcp",

@@ -174,7 +174,12 @@ def test_no_text_form_of_a_token_shows_it(show):
     "attempt",
     [
         *(pickle.dumps, copy.copy, copy.deepcopy, json.dumps, orjson.dumps, vars, list, bytes),
-        *(lambda t: pickle.dumps({"t": t}, protocol=0), lambda t: copy.deepcopy([t]), lambda t: t.__getstate__(), lambda t: t.__reduce__()),
+        *(
+            lambda t: [pickle.dumps({"t": t}, protocol=p) for p in (0, 1)],
+            lambda t: copy.deepcopy([t]),
+            lambda t: t.__getstate__(),
+            lambda t: t.__reduce__(),
+        ),
         lambda t: t + "",
     ],
 )
