@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -32,13 +32,14 @@ from agentgate.intents.lexical import derive
 from agentgate.jws import Alg
 from agentgate.keys import KeyRing, RunKey
 from agentgate.mint import CallToken
-from agentgate.request import Agent, Derived, RunState, User
+from agentgate.request import Agent, Derived, Header, RunState, User
 from agentgate.steps import Flow
 from agentgate.stores import AsyncStore, Store, open_async_store, open_store
 from agentgate.verifier import AsyncRedeemedCall, AsyncVerifier, RedeemedCall, Trust, Verifier, redeem
 from agentgate.workflow import Tool, Workflow
 
 _log = structlog.get_logger("agentgate.gate")
+Redeemed = TypeVar("Redeemed", RedeemedCall, AsyncRedeemedCall)
 Directory = str | os.PathLike[str]
 
 
@@ -127,6 +128,11 @@ class _RunBase:
         return self._view.state.header.tenant
 
     @property
+    def header(self) -> Header:
+        """Whose run it is: tenant, user, agent and workflow version, as frozen when it was opened."""
+        return self._view.state.header
+
+    @property
     def intents(self) -> Mapping[str, Derived]:
         """What was derived from the user's turns, with the evidence."""
         return self._view.state.intents
@@ -150,6 +156,12 @@ class _RunBase:
         headers = token.headers("POST", trust.audience)
         proof = DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None
         return redeem(trust, token.reveal(), tool, args, proof)
+
+    def _keep(self, done: Redeemed) -> Redeemed:
+        """Remember a redeemed call for `record_result`, until it ended."""
+        self._calls = {name: call for name, call in self._calls.items() if not call.ended}
+        self._calls[done.claims.tool_call_id] = done
+        return done
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self._view.state.header.workflow}>"
@@ -191,8 +203,7 @@ class Run(_RunBase):
             TokenRefused: and nothing else.
         """
         done = RedeemedCall(drive(self._redeem(token, tool, args), self._store, self._audit), self._store, self._audit)
-        self._calls[done.claims.tool_call_id] = done
-        return done
+        return self._keep(done)
 
     def record_result(self, tool_call_id: str, result: Any) -> None:
         """Record the declared facts of a call this run redeemed itself (integrations do this).
@@ -223,8 +234,7 @@ class AsyncRun(_RunBase):
     async def redeem(self, token: CallToken, *, tool: str, args: Mapping[str, Any]) -> AsyncRedeemedCall:
         """See `Run.redeem`."""
         done = AsyncRedeemedCall(await adrive(self._redeem(token, tool, args), self._store, self._audit), self._store, self._audit)
-        self._calls[done.claims.tool_call_id] = done
-        return done
+        return self._keep(done)
 
     async def record_result(self, tool_call_id: str, result: Any) -> None:
         """See `Run.record_result`."""

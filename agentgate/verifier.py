@@ -166,7 +166,7 @@ class _Call:
 
     def __init__(self, done: _Redeemed) -> None:
         self._done = done
-        self._outcome: ops.Outcome = "unknown"
+        self.ended = False
 
     @property
     def args(self) -> dict[str, Any]:
@@ -189,8 +189,9 @@ class _Call:
         return extract(declared, result) if declared else ()
 
     def _ending(self, error: BaseException | None) -> ops.Outcome:
+        self.ended = True
         if error is None:
-            return "done" if self._outcome == "unknown" else self._outcome
+            return "done"
         return "failed" if isinstance(error, Exception) else "unknown"
 
     def _lost(self, what: str, error: Exception) -> None:

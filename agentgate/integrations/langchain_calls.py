@@ -196,10 +196,10 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
             redeemed = yield Ask(run.redeem, (decision.token,), {"tool": tool.name, "args": parse(settled.data)})
         except TokenRefused as error:
             return refused(Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED)
-        return (yield from _redeemed(tool, run, redeemed, execute, facts=bool(declared.facts)))
+        return (yield from _redeemed(tool, redeemed, execute, facts=bool(declared.facts)))
 
 
-def _redeemed(tool: BaseTool, run: Any, redeemed: Any, execute: Execute, *, facts: bool) -> Steps:
+def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, *, facts: bool) -> Steps:
     """Run a redeemed call; record the facts of its result and its outcome."""
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
     try:
@@ -207,7 +207,8 @@ def _redeemed(tool: BaseTool, run: Any, redeemed: Any, execute: Execute, *, fact
     except BaseException as error:
         yield Ask(leave, (type(error), error, error.__traceback__))
         raise
-    yield Ask(run.record_result, (redeemed.claims.tool_call_id, _facts_in(tool, result) if facts else None))
+    if facts:
+        yield Ask(redeemed.record_result, (_facts_in(tool, result),))
     yield Ask(leave, (None, None, None))
     return result
 

@@ -153,7 +153,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 run = yield Ask(self._gate.resume_run, (identity[0], name))
             except AgentGateError:
                 return None
-            header = run._view.state.header  # noqa: SLF001 - a run has no public name for whose it is
+            header = run.header
             whose = _key((header.tenant, header.user, header.agent))
             kept = self._keep(_Open(run, whose, runtime.execution_info.thread_id))
         if kept.who != _key(identity) or kept.thread != runtime.execution_info.thread_id:
