@@ -31,7 +31,7 @@ from agentgate.checks import decide
 from agentgate.decision import Allow, Eligible
 from agentgate.dpop import DPoP
 from agentgate.gate import Gate, Run
-from agentgate.integrations.langchain import guard_tools
+from agentgate.integrations.langchain import guard_tools, use_run
 from agentgate.intents.lexical import derive
 from agentgate.mint import CallToken
 from agentgate.request import Agent, User
@@ -390,9 +390,9 @@ def flat(scale: Scale) -> Measuring:
             _write(folder, count)
             yield
         small = Catalog.load(few, derive)  # imports, the interpreter's own memory, and what all workflows share
-        before, start = _rss(), time.perf_counter()
+        before, start = _rss(), time.process_time()
         large = Catalog.load(many, derive)
-        seconds, grown = time.perf_counter() - start, _rss() - before
+        seconds, grown = time.process_time() - start, _rss() - before
         if len(small) != scale.few or len(large) != scale.many:
             raise ValueError(f"workflows did not load: {[str(e) for e in [*small.quarantined.values(), *large.quarantined.values()][:1]]}")
         yield
@@ -401,7 +401,7 @@ def flat(scale: Scale) -> Measuring:
         row = yield from _compared("flat", pair, f"the same with {scale.few} workflows", 1.3, note)
         per = seconds / scale.many * 1e6
         size = grown / scale.many
-        note = f"reading, parsing and checking one file of {scale.many} full payment workflows with different ids"
+        note = f"CPU time of reading, parsing and checking one file of {scale.many} full payment workflows with different ids"
         load = Row("load", per, "", None, per, "us", MS, False, note)
         memory = Row("memory", None, "", None, size, "B", 8.0 * KB, False, f"growth of the process (RSS) per workflow, {scale.many} loaded")
         return [row, load, memory]
@@ -444,16 +444,20 @@ def langchain(scale: Scale) -> Measuring:
         (folder / "workflows").mkdir()
         (folder / "workflows" / "status.yaml").write_text(_LOOKUP, encoding="utf-8")
         gate = stack.enter_context(Gate.open_unsafe_unapproved(folder / "workflows", issuer=world.ISSUER, store=server.url))
-        guarded: list[Any] = []
+        (guarded,) = guard_tools([look_up])
+        runs: list[Run] = []
 
         def prepare() -> None:
             user, desk = User("lee", tenant="acme"), Agent("desk")
             run = gate.open_run("support.order-status", tenant="acme", user=user, agent=desk, prompt="What is the status of ORD-10023344?")
-            guarded[:] = guard_tools([look_up], run=run)
+            runs[:] = [run]
 
-        prepare()
+        def invoke() -> None:
+            with use_run(runs[0]):
+                guarded.invoke(dict(world.LOOKED_UP))
+
         pair = Pair(
-            lambda: guarded[0].invoke(dict(world.LOOKED_UP)),
+            invoke,
             lambda: look_up.invoke(dict(world.LOOKED_UP)),
             scale.trips // 3,
             prepare=prepare,
