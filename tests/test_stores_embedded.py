@@ -118,7 +118,7 @@ def test_a_server_whose_owner_was_killed_is_taken_over(tmp_path):
 
 
 FORKED = """
-import os, sys
+import os, sys, time
 from agentgate.stores import open_store
 from agentgate.testing._book import Book
 store = open_store(sys.argv[1])
@@ -129,6 +129,7 @@ if child == 0:
     store.close()
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
+time.sleep(0.4)  # a server told to stop looks at it every tenth of a second
 assert book.burn(book.minted()[1]).kind == "ok"
 store.close()
 """
