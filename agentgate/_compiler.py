@@ -84,6 +84,8 @@ class Compiler:
             digest=digest,
             file=self.document.file,
             observe=d.mode == "observe",
+            tenants_line=self.document.line(("tenants",)),
+            expires_line=self.document.line(("expires",)),
         )
 
     # --- who -------------------------------------------------------------------------------------------------------------

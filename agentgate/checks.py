@@ -60,13 +60,13 @@ def check_run(case: Case) -> None:
     if run.header.workflow != workflow.id or run.header.digest != workflow.digest:
         case.deny(Reason.WORKFLOW_CHANGED, "workflow", f"{run.header.workflow} {run.header.digest}", f"{workflow.id} {workflow.digest}, in force now")
     if case.around.now.astimezone(UTC).date() > workflow.expires:
-        case.deny(Reason.WORKFLOW_EXPIRED, "expires", workflow.expires, f"a workflow in force on {case.around.now:%Y-%m-%d}")
+        case.deny(Reason.WORKFLOW_EXPIRED, "expires", workflow.expires, f"a workflow in force on {case.around.now:%Y-%m-%d}", workflow.expires_line)
 
 
 def check_tenant(case: Case) -> None:
     """Exact tenant, from the run only (tenant spoofing by the model)."""
     if case.run.header.tenant not in case.workflow.tenants:
-        case.deny(Reason.TENANT, "tenant", repr(case.run.header.tenant), "one of " + ", ".join(case.workflow.tenants))
+        case.deny(Reason.TENANT, "tenant", repr(case.run.header.tenant), "one of " + ", ".join(case.workflow.tenants), case.workflow.tenants_line)
 
 
 def check_agent(case: Case) -> None:

@@ -145,9 +145,9 @@ def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) ->
         raise _no_answer("workflow", "changed since the hold was opened", "the version the call was held under")
     if by.identity != "proven" and not workflow.agent.in_process:
         raise _no_answer("approver", f"{by.id} (in process)", "a person proven by a token")
-    failures = tuple(
-        f for f in (check_approver(rule, by, state.header.user, state.header.agent, tenant) for rule in rules) if f is not None
-    )
+    header = state.header
+    found = ((rule, check_approver(rule, by, header.user, header.agent, tenant)) for rule in rules)
+    failures = tuple(replace(failure, rule=f"{workflow.file}:{rule.line}") for rule, failure in found if failure is not None)
     if failures:
         yield stamp("hold_answer_refused", state.header, hold=hold_id, by=by.id, reasons=describe(failures))
         raise RunRefused(failures)

@@ -295,3 +295,5 @@ class Workflow:
     digest: str
     file: str
     observe: bool = False
+    tenants_line: int = 0
+    expires_line: int = 0

@@ -78,7 +78,7 @@ def test_every_refusal_of_the_gate_names_the_line_of_its_rule(played: Played) ->
             file, _, line = row.rule.rpartition(":")
             assert file == "workflows/customer-refund.yaml"
             rules[number] = lines[int(line) - 1].split(":")[0].strip()
-    assert rules == {1: "payments.refund", 2: "tenants", 3: "payee", 4: "when", 5: "approvers", 6: "payments.refund"}
+    assert rules == {1: "payments.refund", 2: "tenants", 3: "payee", 4: "when", 5: "- id", 6: "payments.refund"}
 
 
 def test_the_model_learns_no_more_than_the_closed_code(played: Played) -> None:

@@ -175,7 +175,6 @@ class _Stage:
         self.place, self.gate, self.api = place, gate, api
         self.agent, self.tools = modules["agent"], modules["refund_tools"]
         self.runs: list[_Watched] = []
-        self.workflow_file = place / "workflows" / "customer-refund.yaml"
 
     def converse(self, prompt: str, *steps: Any, tenant: str = "acme-eu") -> _Conversation:
         """Open a run for Lee of this tenant and let the agent work in it."""
@@ -229,14 +228,8 @@ class _Stage:
         reason = ", ".join(dict.fromkeys(str(f.reason) for f in failures))
         field = ", ".join(dict.fromkeys(f.field for f in failures))
         detail = "; ".join(f"{f.field}: got {f.got}, expected {f.expected}" for f in failures)
-        rule = self.relative(failures[0].rule or self.line_of(failures[0].field))
+        rule = self.relative(failures[0].rule)
         return Row(tried, outcome, code, caller, seen, reason, field, detail, rule, expected)
-
-    def line_of(self, field: str) -> str:
-        """Where the workflow says what a failure without a line looked at: the tenants, or a step-up rule's approvers."""
-        key = "tenants:" if field == "tenant" else "    approvers:"
-        lines = self.workflow_file.read_text("utf-8").splitlines()
-        return f"{self.workflow_file}:{next(number for number, line in enumerate(lines, 1) if line.startswith(key))}"
 
     def relative(self, rule: str) -> str:
         """A rule's ``file:line`` as seen from the example."""
