@@ -218,7 +218,7 @@ class Workflows:
                 "max_items": 3,
                 "minimum": Decimal(0),
                 "maximum": Decimal(500),
-                "at_most": rng.choice((total, limit)),
+                "at_most": rng.choice((total, limit, top)),
                 "sources": sources(MODEL, total),
             },
             "payee": {"type": "id", "pattern": Pattern.of("cus_[A-Z][0-9]"), "sources": sources(*customers, PROMPT)},
@@ -253,6 +253,7 @@ class Workflows:
         currencies = (MODEL, MODEL, fact("orders.get", "currency"), fact("users.find", "currency"))
         names = set(rng.sample(sorted(found), rng.choice((1, 2, 2, 3, 3, 4, 5))))
         found["currency"] = {"one_of": ("EUR", "GBP"), "sources": sources(*currencies)}
+        names |= {"amounts"} if "amount" in names and self.maybe(0.2) else set()
         names |= {"currency"} if {"amount", "amounts"} & names else set()
         return {name: found[name] for name in sorted(names)}
 
@@ -263,7 +264,11 @@ class Workflows:
         for name, how in self.offered().items():
             unknown = self.rng.choice(("deny", "deny", "step_up"))
             args[name] = self.rule(name, optional=self.maybe(0.25), unknown_origin=unknown, any_call=self.maybe(0.1), **how)
-        sequence = tuple(Sequence(self.next_line(), "pay", tool, self.rng.choice((None, 300, 900))) for tool in READS if self.maybe(0.2))
+        sequence = tuple(
+            Sequence(self.next_line(), "pay", tool, self.rng.choice((None, 300, 900)))
+            for tool in (*READS, "orders.get")
+            if self.maybe(0.15)
+        )
         limits = [Limit(self.next_line(), "pay", "", 3, "run", None)] if self.maybe(0.3) else []
         for name in sorted({"amount", "amounts", "count"} & set(args)):
             limits += [Limit(self.next_line(), "pay", name, 10_000_000, "tenant", 86_400)] if self.maybe(0.3) else []

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pytest
 
 from agentgate.checks import CHECKS, decide
 from agentgate.decision import Deny, Reason
-from agentgate.workflow import Rule
+from agentgate.prompt import Prompt
+from agentgate.request import Agent, Call, EarlierCall, Header, RunState, Surroundings
+from agentgate.workflow import AgentRule, Conditions, Fact, Rule, Sequence, Source, Tool
 from tests.generate import Case, Generator
+from tests.generate_values import NOW
 from tests.reference import Verdict, evaluate
 
 SEED = int(os.environ.get("AGENTGATE_SEED", "20270531"))  # another seed asks other questions, the same number of them
@@ -137,6 +140,44 @@ def test_without_any_one_check_something_refused_is_let_through(comparison: Comp
         rest = tuple(check for check in CHECKS if check is not missing)
         let_through = (case for case, expected in comparison.kept if expected.denied and not engine(case, rest).denied)
         assert next(let_through, None) is not None, f"{missing.__name__} never refuses alone"
+
+
+def small(args: dict[str, Rule], calls: tuple[EarlierCall, ...], asked: dict[str, Any], **more: Any) -> Case:
+    """A call of one tool under nothing but these rules, after these calls."""
+    facts = {"total": Fact("total", 1, "number", ("total",)), "id": Fact("id", 1, "id", ("id",))}
+    tools = {
+        "get": Tool("get", 1, "read", ("any",), "", (), "", "wrapper", {"top": Rule("top", 1, type="number")}, facts),
+        "pay": Tool("pay", 1, "write", ("any",), "", (), "", "wrapper", args, {}, **more),
+    }
+    workflow = replace(
+        Generator(1).workflow(), agent=AgentRule(1, in_process=True), for_user=None, via=None, conditions=Conditions(), tools=tools
+    )
+    header = Header("run-1", "acme", None, Agent("agent-1"), workflow.id, workflow.version, workflow.digest, 0, 0)
+    run = RunState(header, ("pay",), {}, Prompt.of(("pay",), NOW.date()), calls, "1.1")
+    return Case(workflow, run, Call.of("pay", asked, "call_9"), Surroundings(NOW))
+
+
+def test_two_bounds_met_only_by_different_calls_are_refused() -> None:
+    bounds = {
+        "a": Rule("a", 1, type="number", at_most=Source("fact", "get", "total")),
+        "b": Rule("b", 2, type="number", at_most=Source("arg", "get", "top")),
+    }
+    one = EarlierCall("call_1", "get", {"top": 1}, ({"total": 9},), named=True, redeemed_at=NOW.timestamp())
+    other = EarlierCall("call_2", "get", {"top": 9}, ({"total": 1},), named=True, redeemed_at=NOW.timestamp())
+    case = small(bounds, (one, other), {"a": 5, "b": 5})
+    assert engine(case) == reference(case) == Verdict(frozenset({Reason.ONE_SOURCE}))
+    both = replace(one, args={"top": 9})
+    assert not engine(small(bounds, (both, other), {"a": 5, "b": 5})).denied
+
+
+def test_two_windows_on_one_tool_are_both_kept() -> None:
+    steps = (Sequence(1, "pay", "get", None), Sequence(2, "pay", "get", 300))
+    rules = {"id": Rule("id", 1, type="id", sources=(Source("fact", "get", "id"),))}
+    old = EarlierCall("call_1", "get", {}, ({"id": "A"},), named=True, redeemed_at=NOW.timestamp() - 301)
+    new = EarlierCall("call_2", "get", {}, ({"id": "B"},), named=True, redeemed_at=NOW.timestamp() - 300)
+    case = small(rules, (old, new), {"id": "A"}, sequence=steps)
+    assert engine(case) == reference(case) == Verdict(frozenset({Reason.ONE_SOURCE}))
+    assert not engine(small(rules, (old, new), {"id": "B"}, sequence=steps)).denied
 
 
 def test_the_same_seed_asks_the_same_questions() -> None:
