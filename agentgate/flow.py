@@ -122,14 +122,17 @@ class Attempt:
     state: RunState
 
 
-def authorize(core: Core, state: RunState, call: Call, key: Callable[[], RunKey]) -> Flow:
+def authorize(core: Core, state: RunState, call: Call, key: Callable[[], RunKey], *, behind: bool = False) -> Flow:
     """Decide one call and, only if everything holds, mint its token. Returns an `Attempt`; never raises a refusal.
 
-    A cached state is good enough to allow (the mint script compares its revision), never to deny or to ask a person.
+    A cached state is good enough to allow (the mint script compares its revision), never to deny or to ask a person. Where it is
+    probably `behind` (a token of this run is out, and will have been redeemed), it is read first, which saves a mint in vain.
     """
     attempt = Attempt(None, state)
     try:
-        yield from _try(core, attempt, call, key)
+        if behind:
+            attempt.state = yield from read(core, state.header.tenant, state.header.id)
+        yield from _try(core, attempt, call, key, fresh=behind)
         failures: tuple[Failure, ...] = (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
     except RunRefused as error:
         failures = tuple(f for f in error.failures if isinstance(f, Failure))
@@ -144,9 +147,9 @@ def authorize(core: Core, state: RunState, call: Call, key: Callable[[], RunKey]
     return attempt
 
 
-def _try(core: Core, attempt: Attempt, call: Call, key: Callable[[], RunKey]) -> Flow:
+def _try(core: Core, attempt: Attempt, call: Call, key: Callable[[], RunKey], *, fresh: bool) -> Flow:
     """Fill the attempt's decision; leave it None when the run changed under every try."""
-    header, fresh = attempt.state.header, False
+    header = attempt.state.header
     for _ in range(_REREADS):
         workflow = core.catalog.get(header.workflow)
         if workflow is None or workflow.digest != header.digest:
@@ -186,10 +189,12 @@ def _settle(core: Core, workflow: Workflow, *, state: RunState, call: Call, answ
     key = run_key() if workflow.token.agent_key and tool.effect != "read" else None
     jti, txn, now = secrets.token_urlsafe(16), "txn_" + made[:32], int(time.time())
     ttl = min(workflow.token.ttl, max(1, int(header.expires_at - now)))
+    # A write's result counts as a new id only if the call itself did not bring it, so all its arguments are kept.
+    kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
     head = {
         "tool": tool.name,
         "tool_call_id": call.id,
-        "args": {name: call.args[name] for name in tool.referenced if name in call.args},
+        "args": {name: value for name, value in call.args.items() if name in kept},
         "named": answer.named,
         "facts": {name: list(fact.path) for name, fact in tool.facts.items()},
         "txn": txn,

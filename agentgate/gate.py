@@ -21,7 +21,7 @@ from agentgate.audit import AuditLog, open_audit
 from agentgate.catalog import Catalog
 from agentgate.core import Core
 from agentgate.core import read as read_run
-from agentgate.decision import Decision, Deny, Failure, Reason
+from agentgate.decision import Allow, Decision, Deny, Failure, Reason
 from agentgate.dpop import DPoP
 from agentgate.drive import adrive, drive
 from agentgate.errors import ConfigError, Refusal, TokenRefused
@@ -86,6 +86,7 @@ class _View:
     core: Core
     state: RunState
     key_: RunKey | None = None
+    behind: bool = False  # a token was handed out since `state` was read
 
     @property
     def key(self) -> RunKey:
@@ -99,7 +100,7 @@ class _View:
 
     def taken(self, attempt: Attempt) -> Decision:
         """Keep the freshest state, and hand out the decision."""
-        self.state = attempt.state
+        self.state, self.behind = attempt.state, isinstance(attempt.decision, Allow)
         return attempt.decision or Deny((Failure(Reason.STORE, "decision", "none", "a decision"),))
 
     def _jwks(self) -> Mapping[str, Any]:
@@ -146,7 +147,8 @@ class _RunBase:
         call = flow.checked_call(tool, args, "call_" + secrets.token_urlsafe(12) if tool_call_id is None else tool_call_id, definition)
         if isinstance(call, Deny):
             return flow.unreadable(self._view.state, call)
-        return flow.authorize(self._view.core, self._view.state, call, lambda: self._view.key)
+        view = self._view
+        return flow.authorize(view.core, view.state, call, lambda: view.key, behind=view.behind)
 
     def _redeem(self, token: CallToken, tool: str, args: Mapping[str, Any]) -> Flow:
         rule = self.workflow.tools.get(tool)
