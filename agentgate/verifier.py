@@ -99,10 +99,12 @@ def redeem(who: Trust, token: str, tool: str, args: Mapping[str, Any], proof: DP
     now = time.time()
     try:
         data = canonical(dict(args), "args")
+        claims = check_token(token, who.keys(), issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
+        check_proof(claims, token, proof, now)
     except (CanonicalError, TypeError, ValueError) as error:
         raise TokenRefused(Refusal.ARGUMENTS, "args", type(error).__name__, "arguments with a canonical form") from None
-    claims = check_token(token, who.keys(), issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
-    check_proof(claims, token, proof, now)
+    finally:
+        del token  # a traceback with locals must not show it
     check_call(claims, tool, data)
     bound = binding(claims.call_digest, claims.aud, claims.cnf_jkt)
     workflow, version, _ = claims.workflow
@@ -298,7 +300,9 @@ class Verifier:
         Raises:
             TokenRefused: and nothing else.
         """
-        return RedeemedCall(drive(redeem(self._who, token, tool, args, proof), self._store, self._audit), self._store, self._audit)
+        steps = redeem(self._who, token, tool, args, proof)
+        del token  # a traceback with locals must not show it
+        return RedeemedCall(drive(steps, self._store, self._audit), self._store, self._audit)
 
     def close(self) -> None:
         """Give up the store and the log."""
@@ -321,8 +325,9 @@ class AsyncVerifier:
 
     async def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> AsyncRedeemedCall:
         """See `Verifier.redeem`."""
-        done = await adrive(redeem(self._who, token, tool, args, proof), self._store, self._audit)
-        return AsyncRedeemedCall(done, self._store, self._audit)
+        steps = redeem(self._who, token, tool, args, proof)
+        del token  # a traceback with locals must not show it
+        return AsyncRedeemedCall(await adrive(steps, self._store, self._audit), self._store, self._audit)
 
     async def close(self) -> None:
         """Give up the store and the log."""

@@ -442,3 +442,30 @@ async def test_the_async_gate_is_the_same(folder: Path) -> None:
         assert reasons(await run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.ALREADY_REDEEMED}
         await run.close()
         assert reasons(await run.authorize("orders.get", ORDER)) == {Reason.RUN_CLOSED}
+
+
+def test_an_id_that_a_write_only_echoes_is_no_new_id(folder: Path) -> None:
+    """Else a refused recipient launders itself: send it somewhere harmless, and take it from the result."""
+    writes = """
+  notes.create:
+    effect: write
+    needs: [refund]
+    redeem: wrapper
+    args: {topic: {type: id, from: [model]}}
+    facts: {note: {type: id}}
+  notes.send:
+    effect: egress
+    needs: [refund]
+    redeem: wrapper
+    args: {note: {type: id, from: [notes.create.note]}}
+"""
+    source = WORKFLOW.replace("\nsequence:", writes + "sequence:").replace("unclear: step_up", "unclear: deny")
+    (folder / "w" / "refund.yaml").write_text(source)
+    with opened(folder) as gate:
+        run = run_of(gate)
+        for topic, note, allowed in (("cus_evil", "cus_evil", False), ("weather", "note_7", True)):
+            answer = run.authorize("notes.create", {"topic": topic})
+            assert isinstance(answer, Allow)
+            with run.redeem(answer.token, tool="notes.create", args={"topic": topic}) as call:
+                call.record_result({"note": note})
+            assert isinstance(run.authorize("notes.send", {"note": note}), Allow) is allowed

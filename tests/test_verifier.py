@@ -1,0 +1,96 @@
+"""The verifier's shell: what it needs to open, and what a refusal carries."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agentgate
+from agentgate import Agent, Allow, AsyncGate, TokenRefused, Verifier
+from agentgate.errors import ConfigError, Refusal, StoreUnavailable
+from tests.servers import Server, redis_binary
+from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, WORKFLOW, opened, run_of
+
+GOOD = {"issuer": "https://gate.example", "tenants": ["acme"], "audience": "https://orders.example"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
+    return tmp_path
+
+
+def shown(error: BaseException) -> str:
+    """The error and the locals of every frame of the package, as an error reporter sends them."""
+    own = str(Path(agentgate.__file__).parent)
+    frames = [f for f, _ in traceback.walk_tb(error.__traceback__) if f.f_code.co_filename.startswith(own)]
+    assert frames
+    return repr(error) + "".join(repr(dict(frame.f_locals)) for frame in frames)
+
+
+def test_a_refusals_traceback_with_locals_holds_no_token(folder: Path) -> None:
+    with opened(folder) as gate:
+        answer = run_of(gate).authorize("orders.get", ORDER)
+        assert isinstance(answer, Allow)
+        verifier = gate.verifier(gate.issuer, tenants=["acme"])
+        for args in ({"order_id": "ORD-99999999"}, {"order_id": {1}}):
+            with pytest.raises(TokenRefused) as refused:
+                verifier.redeem(answer.token.reveal(), tool="orders.get", args=args)
+            assert answer.token.reveal()[-40:] not in shown(refused.value)
+
+
+async def test_an_awaited_refusals_traceback_holds_no_token(folder: Path) -> None:
+    async with await AsyncGate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", clock=lambda: WEEKDAY) as gate:
+        run = await gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        answer = await run.authorize("orders.get", ORDER)
+        assert isinstance(answer, Allow)
+        with pytest.raises(TokenRefused) as refused:
+            await gate.verifier("https://other.example", tenants=["acme"]).redeem(answer.token.reveal(), tool="orders.get", args=ORDER)
+        assert refused.value.code is Refusal.AUDIENCE
+        assert answer.token.reveal()[-40:] not in shown(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "setting"),
+    [
+        ({"issuer": ""}, "issuer"),
+        ({"audience": ""}, "audience"),
+        ({"tenants": []}, "tenants"),
+        ({"tenants": "acme"}, "tenants"),
+        ({"tenants": [""]}, "tenants"),
+        ({"store": "memory://"}, "store"),
+        ({"audit": "memory://"}, "audit"),
+    ],
+)
+def test_nothing_has_a_default_and_the_setting_is_named(folder: Path, change: dict[str, Any], setting: str) -> None:
+    with opened(folder) as gate:
+        settings = {**GOOD, "store": "redis://127.0.0.1:1", "audit": str(folder / "audit"), **change}
+        with pytest.raises(ConfigError) as refused:
+            Verifier.open(gate.jwks(), **settings)
+    assert refused.value.setting == setting
+
+
+def test_a_store_that_is_down_opens_no_verifier(folder: Path) -> None:
+    with opened(folder) as gate, pytest.raises(StoreUnavailable):
+        Verifier.open(gate.jwks(), **GOOD, store="redis://127.0.0.1:1", audit=str(folder / "audit"))
+
+
+def test_a_tool_server_of_its_own_redeems_once(folder: Path) -> None:
+    server = Server(redis_binary(), folder / "server")
+    try:
+        with opened(folder, store=server.url) as gate:
+            verifier = Verifier.open(gate.jwks(), **{**GOOD, "audience": gate.issuer}, store=server.url, audit=str(folder / "audit"))
+            answer = run_of(gate).authorize("orders.get", ORDER)
+            assert isinstance(answer, Allow)
+            with verifier.redeem(answer.token.reveal(), tool="orders.get", args=ORDER) as call:
+                assert call.args == ORDER
+            with pytest.raises(TokenRefused) as refused:
+                verifier.redeem(answer.token.reveal(), tool="orders.get", args=ORDER)
+            assert refused.value.code is Refusal.USED
+            verifier.close()
+    finally:
+        server.stop()
