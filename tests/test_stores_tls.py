@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import subprocess
-import time
+import socket
+import socketserver
+import ssl
+import threading
 
 import pytest
 from cryptography import x509
@@ -16,7 +18,6 @@ from agentgate.errors import StoreUnavailable
 from agentgate.stores import open_async_store, open_store
 from agentgate.testing import Blocking
 from agentgate.testing._book import Book
-from tests.servers import free_port, redis_binary
 
 
 def certificate(folder, name, address):
@@ -42,30 +43,64 @@ def address(request):
     return request.param
 
 
+class Terminator(socketserver.ThreadingTCPServer):
+    """TLS in front of a plain server, as a TLS-terminating proxy does it (a server's own build may lack TLS)."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, certificate, upstream) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        self.upstream = upstream
+        super().__init__(("127.0.0.1", 0), Relay)
+
+
+class Relay(socketserver.BaseRequestHandler):
+    """One connection: handshake, then bytes both ways until one side ends."""
+
+    def handle(self):
+        try:
+            client = self.server.context.wrap_socket(self.request, server_side=True)
+        except OSError:  # the client did not believe the certificate
+            return
+        with client, socket.create_connection(("127.0.0.1", self.server.upstream)) as server:
+            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            back.start()
+            _pump(client, server)
+            back.join(2)
+
+
+def _pump(source, target):
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
+
+
 @pytest.fixture
-def url(tmp_path, address):
+def url(tmp_path, address, redis_server):
     """A TLS server whose certificate names `address`; its URL without an authority."""
-    path, port = certificate(tmp_path, "server", address), free_port()
-    files = f"--tls-cert-file {path} --tls-key-file {path.with_suffix('.key')}"
-    words = f"--port 0 --bind 127.0.0.1 --tls-port {port} --tls-auth-clients no {files}"
-    process = subprocess.Popen(
-        [redis_binary(), *words.split(), "--tls-ca-cert-file", str(path), "--save", "", "--dir", str(tmp_path)], stdout=subprocess.DEVNULL
-    )
-    yield f"rediss://127.0.0.1:{port}/0"
-    process.terminate()
-    process.wait()
+    with Terminator(certificate(tmp_path, "server", address), redis_server.port) as relay:
+        thread = threading.Thread(target=relay.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"rediss://127.0.0.1:{relay.server_address[1]}/0"
+        relay.shutdown()
+        thread.join()
 
 
 @pytest.mark.parametrize("opened", [open_store, lambda url: Blocking(lambda: open_async_store(url))], ids=["sync", "async"])
 def test_a_server_is_believed_only_with_a_certificate_for_its_address(url, address, opened, tmp_path):
     store = opened(f"{url}?ssl_ca_certs={tmp_path / 'server.crt'}")
     if address == "127.0.0.1":
-        _until_it_answers(store)
+        store.check()
         book = Book(store)
         assert book.burn(book.minted()[1]).kind == "ok"
     else:
         with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
-            _until_it_answers(store)
+            store.check()
     store.close()
 
 
@@ -75,17 +110,5 @@ def test_a_certificate_of_another_authority_is_refused(url, tmp_path):
     for query in ("", f"?ssl_ca_certs={other}"):
         store = open_store(url + query)
         with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
-            _until_it_answers(store)
+            store.check()
         store.close()
-
-
-def _until_it_answers(store):
-    """Check, again while the server is still starting."""
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            return store.check()
-        except StoreUnavailable as error:
-            if "onnect" not in str(error) or "certificate" in str(error).lower() or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
