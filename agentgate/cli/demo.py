@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -112,10 +113,11 @@ def _money(played: Played) -> str:
 
 def _next(played: Played) -> tuple[tuple[str, str], ...]:
     place = played.example
+    command = "agentgate" if shutil.which("agentgate") else str(Path(sys.executable).with_name("agentgate"))
     return (
         ("read the workflow that decided all this", f"less {place / 'workflows' / 'customer-refund.yaml'}"),
         ("run the agent itself, and change it", f"{sys.executable} {place / 'agent.py'}"),
-        ("check a workflow: this one, or your copy of it", f"agentgate workflow lint {place / 'workflows'}"),
+        ("check a workflow: this one, or your copy of it", f"{command} workflow lint {place / 'workflows'}"),
     )
 
 
