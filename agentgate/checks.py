@@ -58,15 +58,28 @@ def check_run(case: Case) -> None:
     if run.closed:
         case.deny(Reason.RUN_CLOSED, "run", "closed", "an open run")
     if run.header.workflow != workflow.id or run.header.digest != workflow.digest:
-        case.deny(Reason.WORKFLOW_CHANGED, "workflow", f"{run.header.workflow} {run.header.digest}", f"{workflow.id} {workflow.digest}, in force now")
+        case.deny(
+            Reason.WORKFLOW_CHANGED,
+            "workflow",
+            f"{run.header.workflow} {run.header.digest}",
+            f"{workflow.id} {workflow.digest}, in force now",
+        )
     if case.around.now.astimezone(UTC).date() > workflow.expires:
-        case.deny(Reason.WORKFLOW_EXPIRED, "expires", workflow.expires, f"a workflow in force on {case.around.now:%Y-%m-%d}", workflow.expires_line)
+        case.deny(
+            Reason.WORKFLOW_EXPIRED,
+            "expires",
+            workflow.expires,
+            f"a workflow in force on {case.around.now:%Y-%m-%d}",
+            workflow.expires_line,
+        )
 
 
 def check_tenant(case: Case) -> None:
     """Exact tenant, from the run only (tenant spoofing by the model)."""
     if case.run.header.tenant not in case.workflow.tenants:
-        case.deny(Reason.TENANT, "tenant", repr(case.run.header.tenant), "one of " + ", ".join(case.workflow.tenants), case.workflow.tenants_line)
+        case.deny(
+            Reason.TENANT, "tenant", repr(case.run.header.tenant), "one of " + ", ".join(case.workflow.tenants), case.workflow.tenants_line
+        )
 
 
 def check_agent(case: Case) -> None:
@@ -83,7 +96,13 @@ def check_agent(case: Case) -> None:
         case.deny(Reason.AGENT, "agent.oidc.issuer", repr(agent.issuer), rule.oidc_issuer, rule.line)
     for claim in rule.claims:
         if agent.claims.get(claim.name) not in claim.one_of:
-            case.deny(Reason.AGENT, f"agent.oidc.claims.{claim.name}", repr(agent.claims.get(claim.name)), "one of " + ", ".join(claim.one_of), claim.line)
+            case.deny(
+                Reason.AGENT,
+                f"agent.oidc.claims.{claim.name}",
+                repr(agent.claims.get(claim.name)),
+                "one of " + ", ".join(claim.one_of),
+                claim.line,
+            )
     if not (rule.spiffe or rule.oidc_issuer or rule.cluster or rule.namespace or rule.node_pool):
         case.deny(Reason.AGENT, "agent", agent.id, "a rule that names who the agent is", rule.line)
 
@@ -128,9 +147,17 @@ def check_posture(case: Case) -> None:
         case.deny(Reason.POSTURE, "agent.posture", "none", "an attested posture", rule.line)
         return
     if rule.image_signed_by and posture.image_signed_by not in rule.image_signed_by:
-        case.deny(Reason.POSTURE, "agent.posture.image_signed_by", repr(posture.image_signed_by), "one of " + ", ".join(rule.image_signed_by), rule.line)
+        case.deny(
+            Reason.POSTURE,
+            "agent.posture.image_signed_by",
+            repr(posture.image_signed_by),
+            "one of " + ", ".join(rule.image_signed_by),
+            rule.line,
+        )
     if rule.attested_within is not None and not 0 <= (case.around.now - posture.attested_at).total_seconds() <= rule.attested_within:
-        case.deny(Reason.POSTURE, "agent.posture.attested_at", posture.attested_at, f"attested in the last {rule.attested_within} s", rule.line)
+        case.deny(
+            Reason.POSTURE, "agent.posture.attested_at", posture.attested_at, f"attested in the last {rule.attested_within} s", rule.line
+        )
 
 
 def check_boundary(case: Case) -> None:
@@ -158,7 +185,9 @@ def check_conditions(case: Case) -> None:
     """Environment, hours, data class and network, each known to the gate itself; unknown fails."""
     rule, around = case.workflow.conditions, case.around
     if rule.environment and around.environment not in rule.environment:
-        case.deny(Reason.ENVIRONMENT, "environment", around.environment or "not configured", "one of " + ", ".join(rule.environment), rule.line)
+        case.deny(
+            Reason.ENVIRONMENT, "environment", around.environment or "not configured", "one of " + ", ".join(rule.environment), rule.line
+        )
     if rule.data_class and around.data_class not in rule.data_class:
         case.deny(Reason.DATA_CLASS, "data_class", around.data_class or "not configured", "one of " + ", ".join(rule.data_class), rule.line)
     if rule.network and not _in_network(around.network, rule.network):
@@ -203,7 +232,13 @@ def check_tool(case: Case) -> None:
     if tool.definition and case.call.definition != tool.definition:
         case.deny(Reason.TOOL_DEFINITION, f"tools.{tool.name}.definition", case.call.definition or "unknown", tool.definition, tool.line)
     if tool.upstream is not None and tool.upstream.broker not in case.around.brokers:
-        case.deny(Reason.UPSTREAM, f"upstream.{tool.name}.broker", f"{tool.upstream.broker} (not configured)", "a configured broker", tool.upstream.line)
+        case.deny(
+            Reason.UPSTREAM,
+            f"upstream.{tool.name}.broker",
+            f"{tool.upstream.broker} (not configured)",
+            "a configured broker",
+            tool.upstream.line,
+        )
 
 
 def check_arguments(case: Case) -> None:
@@ -228,7 +263,13 @@ def check_arguments(case: Case) -> None:
         else:
             keys = _list_keys(rule, raw)
         if keys is None:
-            case.deny(Reason.ARGUMENT_FORM, f"args.{name}", Value(rule, (), "", raw).shown, f"{rule.type} in normal form" if rule.max_items is None else f"a list of {rule.type}", rule.line)
+            case.deny(
+                Reason.ARGUMENT_FORM,
+                f"args.{name}",
+                Value(rule, (), "", raw).shown,
+                f"{rule.type} in normal form" if rule.max_items is None else f"a list of {rule.type}",
+                rule.line,
+            )
             continue
         currency = args.get(rule.currency, "") if rule.currency else ""
         value = case.values[name] = Value(rule, keys, currency if type(currency) is str else "", raw)
@@ -327,7 +368,11 @@ def check_intent(case: Case) -> None:
     if not unclear:
         case.deny(Reason.INTENT_ABSENT, "intent", "absent", " or ".join(tool.needs), tool.line)
     elif any(case.workflow.intents[name].unclear == "step_up" for name in unclear):
-        case.forced.append(Failure(Reason.INTENT_UNCLEAR, "intent", "unclear: " + ", ".join(unclear), "a clear request", f"{case.workflow.file}:{tool.line}"))
+        case.forced.append(
+            Failure(
+                Reason.INTENT_UNCLEAR, "intent", "unclear: " + ", ".join(unclear), "a clear request", f"{case.workflow.file}:{tool.line}"
+            )
+        )
     else:
         case.deny(Reason.INTENT_UNCLEAR, "intent", "unclear: " + ", ".join(unclear), "a clear request", tool.line)
 
@@ -409,7 +454,13 @@ def reservations(case: Case) -> tuple[Reservation, ...]:
             continue
         value = case.values.get(limit.argument)
         if value is None or value.rule.type not in NUMERIC:
-            case.deny(Reason.LIMIT, f"args.{limit.argument}", "nothing to count", "a number: a limit sums it (an omitted amount must not slip past it)", limit.line)
+            case.deny(
+                Reason.LIMIT,
+                f"args.{limit.argument}",
+                "nothing to count",
+                "a number: a limit sums it (an omitted amount must not slip past it)",
+                limit.line,
+            )
             continue
         total = sum([key for key in value.keys if isinstance(key, Decimal)], _NOTHING) * SCALE
         amount = int(total)

@@ -314,7 +314,11 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         rule = value.rule
         if rule.at_most is not None:
             if not _within_some_call(value, rule.at_most, earlier):
-                failures.append(Failure(Reason.AT_MOST, f"args.{name}", value.shown, f"at most {rule.at_most} of an earlier call", f"{file}:{rule.line}"))
+                failures.append(
+                    Failure(
+                        Reason.AT_MOST, f"args.{name}", value.shown, f"at most {rule.at_most} of an earlier call", f"{file}:{rule.line}"
+                    )
+                )
             elif not rule.any_call:
                 bounded.setdefault(rule.at_most.tool, []).append(value)
         if not rule.sources or any(s.kind == "model" or (s.kind == "prompt" and in_prompt(name)) for s in rule.sources):
@@ -323,7 +327,13 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         if rule.any_call and all(came_from(value, key, rule.sources, prompt, earlier) for key in value.keys):
             continue
         if rule.any_call or not _from_some_call(value, calls, earlier):
-            failure = Failure(Reason.ARGUMENT_ORIGIN, f"args.{name}", value.shown, "a value from " + " or ".join(map(str, rule.sources)), f"{file}:{rule.line}")
+            failure = Failure(
+                Reason.ARGUMENT_ORIGIN,
+                f"args.{name}",
+                value.shown,
+                "a value from " + " or ".join(map(str, rule.sources)),
+                f"{file}:{rule.line}",
+            )
             if rule.unknown_origin == "step_up":
                 unknown[name] = failure
             else:
@@ -334,7 +344,15 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
     for order in tool.sequence:
         if not any(_recent(c, order.within, now) for c in earlier.of(order.require)):
             window = "" if order.within is None else f" in the last {order.within} s"
-            failures.append(Failure(Reason.SEQUENCE, tool.name, f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}", f"{file}:{order.line}"))
+            failures.append(
+                Failure(
+                    Reason.SEQUENCE,
+                    tool.name,
+                    f"no redeemed {order.require}{window}",
+                    f"{order.require} before {tool.name}",
+                    f"{file}:{order.line}",
+                )
+            )
         else:
             required.setdefault(order.require, []).append(order.within)
     if not failures and (pending or bounded or required):
@@ -368,7 +386,13 @@ def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
                 continue
             for row in call.rows or _NO_FACTS:
                 if all(_within(value, call, row, earlier) for value in bounded.get(name, ())):
-                    found.add(frozenset(arg for arg, sources in pending.items() if any(s.tool == name and _from_call(values[arg], s, call, row, earlier) for s in sources)))
+                    found.add(
+                        frozenset(
+                            arg
+                            for arg, sources in pending.items()
+                            if any(s.tool == name and _from_call(values[arg], s, call, row, earlier) for s in sources)
+                        )
+                    )
         if not found and (name in bounded or name in required):
             failures.append(_mixed(tool, f"{name} in one earlier call", file))
             return
@@ -380,7 +404,13 @@ def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
     soft = {name for name in wanted if values[name].rule.unknown_origin == "step_up"}
     best = max(choices, key=lambda covered: (len((covered & wanted) - soft), len(covered & soft)))
     for name in sorted(wanted - best):
-        failure = Failure(Reason.ONE_SOURCE, f"args.{name}", values[name].shown, "the same earlier call as the other arguments", f"{file}:{values[name].rule.line}")
+        failure = Failure(
+            Reason.ONE_SOURCE,
+            f"args.{name}",
+            values[name].shown,
+            "the same earlier call as the other arguments",
+            f"{file}:{values[name].rule.line}",
+        )
         if name in soft and wanted - soft <= best:
             unknown[name] = failure
         else:
@@ -388,7 +418,13 @@ def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
 
 
 def _mixed(tool: Tool, expected: str, file: str) -> Failure:
-    return Failure(Reason.ONE_SOURCE, tool.name, "conditions met only by different earlier calls", f"all references to {expected}", f"{file}:{tool.line}")
+    return Failure(
+        Reason.ONE_SOURCE,
+        tool.name,
+        "conditions met only by different earlier calls",
+        f"all references to {expected}",
+        f"{file}:{tool.line}",
+    )
 
 
 def came_from(value: Value, key: Key, sources: tuple[Source, ...], prompt: Prompt, earlier: Earlier) -> bool:
