@@ -27,11 +27,9 @@ def installed(tmp_path_factory) -> Path:
 
 
 def below(directory: Path) -> set[str]:
-    return {
-        str(path.relative_to(directory))
-        for path in directory.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and "_examples" not in path.parts
-    }
+    """Files that are shipped: no caches, no hidden files, not the copied example."""
+    paths = [path.relative_to(directory) for path in directory.rglob("*") if path.is_file()]
+    return {str(path) for path in paths if not any(part.startswith((".", "__pycache__", "_examples")) for part in path.parts)}
 
 
 def test_the_wheel_holds_the_whole_package(installed):
