@@ -56,7 +56,7 @@ def _plain(value: Any, field: str, depth: int) -> bool:
     if kind is int:
         if -_MAX_INT <= value <= _MAX_INT:
             return True
-        raise CanonicalError(field, str(value)[:40], "an integer within 2^53 (larger ones collide in JSON)")
+        raise CanonicalError(field, "a larger integer", "an integer within 2^53 (larger ones collide in JSON)")
     if kind is float:
         if not math.isfinite(value):
             raise CanonicalError(field, str(value), "a finite number")

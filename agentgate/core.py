@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,9 +40,18 @@ class Core:
 
     def workflow(self, name: str) -> Workflow:
         """The workflow in force under this id, or RunRefused."""
-        found = self.catalog.get(name)
+        found = self.catalog.get(name) if type(name) is str else None
         if found is None:
-            raise RunRefused((Failure(Reason.WORKFLOW_UNKNOWN, "workflow", repr(name), "the id of a loaded workflow"),))
+            raise RunRefused(
+                (
+                    Failure(
+                        Reason.WORKFLOW_UNKNOWN,
+                        "workflow",
+                        repr(name) if type(name) is str else type(name).__name__,
+                        "the id of a loaded workflow",
+                    ),
+                )
+            )
         return found
 
     def around(self) -> Surroundings:
@@ -76,6 +85,8 @@ def read(core: Core, tenant: str, run: str) -> Flow:
     Raises (through the driver):
         RunRefused: missing, unreadable, or its workflow is no longer loaded.
     """
+    if type(tenant) is not str or type(run) is not str:
+        raise missing(type(tenant).__name__, type(run).__name__, "no names")
     try:
         op = ops.read_run(tenant, run)
     except NameRefused as error:
@@ -90,6 +101,18 @@ def read(core: Core, tenant: str, run: str) -> Flow:
     return run_state(tenant, run, record=record, workflow=workflow, derive=core.derive, today=core.clock().date())
 
 
+_MAX_REASONS, _MAX_WORDS = 50, 300
+
+
+def _brief(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
+    """The reasons at a length that always fits a record: a call made large must not keep its refusal off the record."""
+    kept: list[Mapping[str, str]] = [
+        {name: words[:_MAX_WORDS] for name, words in each.items()} for each in describe(failures[:_MAX_REASONS])
+    ]
+    left = len(failures) - len(kept)
+    return [*kept, {"reason": "more", "field": str(left)}] if left else kept
+
+
 def deny(header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
     """Record a refusal. It stands even when the record cannot be written: then that is one more reason."""
     try:
@@ -100,7 +123,7 @@ def deny(header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
             tool=call.tool,
             tool_call_id=call.id,
             arguments_digest=call.arguments_digest,
-            reasons=describe(failures),
+            reasons=_brief(failures),
         )
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))

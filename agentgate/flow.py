@@ -33,6 +33,7 @@ LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
 MAX_TTL = 24 * 3600
 _REREADS = 3
+_MAX_DEFINITION = 256
 
 
 def _subjects(workflow: Workflow, header: Header, tool: str) -> ops.Subjects:
@@ -44,11 +45,19 @@ def _subjects(workflow: Workflow, header: Header, tool: str) -> ops.Subjects:
     )
 
 
-def _check_turn(text: str) -> None:
+def _check_turn(text: object) -> None:
     fits = type(text) is str and len(text) <= MAX_TURN and "\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
     if not fits:
-        got = f"{type(text).__name__} of length {len(text)}"
+        got = f"{type(text).__name__} of length {len(text)}" if isinstance(text, str) else type(text).__name__
         raise RunRefused((Failure(Reason.INPUT, "prompt", got, f"Unicode text of at most {MAX_TURN} characters"),))
+
+
+def _check_who(tenant: object, user: object, agent: object) -> None:
+    known = type(user) is User and all(type(group) is str for group in user.groups)
+    if type(tenant) is not str or type(agent) is not Agent or not (user is None or known):
+        raise RunRefused(
+            (Failure(Reason.INPUT, "tenant, user or agent", "another type", "text, a User with groups that are text, an Agent"),)
+        )
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------------
@@ -60,8 +69,9 @@ def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Ag
     """
     workflow = core.workflow(name)
     _check_turn(prompt)
+    _check_who(tenant, user, agent)
     if type(ttl) is not int or not 0 < ttl <= MAX_TTL:
-        raise RunRefused((Failure(Reason.INPUT, "ttl", repr(ttl), f"1 to {MAX_TTL} seconds"),))
+        raise RunRefused((Failure(Reason.INPUT, "ttl", type(ttl).__name__, f"an int from 1 to {MAX_TTL} seconds"),))
     now = time.time()
     header = Header(
         "run_" + secrets.token_urlsafe(18),
@@ -94,22 +104,22 @@ def _opening(core: Core, workflow: Workflow, header: Header) -> tuple[Failure, .
     return tuple(case.denied)
 
 
-def change(core: Core, state: RunState, turn: str | None) -> Flow:
-    """Add a user's turn (intents are derived again), or close the run (`turn` None).
+def change(core: Core, state: RunState, turn: str, *, closing: bool = False) -> Flow:
+    """Add a user's turn (intents are derived again), or close the run.
 
     Raises (through the driver):
         RunRefused: missing or closed.
     """
     header = state.header
-    if turn is not None:
+    if not closing:
         _check_turn(turn)
-    op = ops.close_run(header.tenant, header.id) if turn is None else ops.add_turn(header.tenant, header.id, turn)
+    op = ops.close_run(header.tenant, header.id) if closing else ops.add_turn(header.tenant, header.id, turn)
     answer = ops.parse_run_change(op, (yield op))
     if answer == "missing":
         raise missing(header.tenant, header.id)
-    if answer == "closed" and turn is not None:
+    if answer == "closed" and not closing:
         raise RunRefused((Failure(Reason.RUN_CLOSED, "run", "closed", "an open run"),))
-    yield stamp("run_closed" if turn is None else "turn_added", header)
+    yield stamp("run_closed" if closing else "turn_added", header)
     return (yield from read(core, header.tenant, header.id))
 
 
@@ -138,6 +148,8 @@ def authorize(core: Core, state: RunState, call: Call, key: Callable[[], RunKey]
         failures = tuple(f for f in error.failures if isinstance(f, Failure))
     except (StoreUnavailable, NameRefused) as error:
         failures = (Failure(Reason.STORE, "store", str(error), "a state store that answers in time"),)
+    except CanonicalError as error:  # what is kept of a call is larger than the call itself
+        failures = (Failure(Reason.INPUT, "call", "no canonical form", error.expected),)
     except KeyRefused as error:
         failures = (Failure(Reason.STORE, "keys", str(error), "a signing key"),)
     except AuditUnavailable as error:
@@ -312,9 +324,12 @@ def _refused(settled: ops.MintReply, answer: Eligible, workflow: Workflow) -> Fa
 
 
 def checked_call(tool: str, args: Mapping[str, Any], tool_call_id: str, definition: str) -> Call | Deny:
-    """A canonical call, or the refusal of one that has no canonical form."""
+    """A canonical call, or the refusal of one that has no canonical form; what the refusal says holds no value of an argument."""
+    if type(definition) is not str or len(definition) > _MAX_DEFINITION or not definition.isascii():
+        return Deny((Failure(Reason.INPUT, "definition", type(definition).__name__, "sha256:... or empty"),))
     try:
         return Call.of(tool, args, tool_call_id, definition)
-    except (CanonicalError, TypeError, ValueError) as error:
-        field = error.field if isinstance(error, CanonicalError) else "args"
-        return Deny((Failure(Reason.INPUT, field, str(error)[:200], "a call with a canonical form"),))
+    except CanonicalError as error:
+        return Deny((Failure(Reason.INPUT, ascii(error.field)[1:-1][:100], "no canonical form", error.expected),))
+    except (TypeError, ValueError, AttributeError) as error:
+        return Deny((Failure(Reason.INPUT, "args", type(error).__name__, "a mapping with a canonical form"),))

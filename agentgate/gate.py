@@ -151,19 +151,30 @@ class _RunBase:
         return flow.authorize(view.core, view.state, call, lambda: view.key, behind=view.behind)
 
     def _redeem(self, token: CallToken, tool: str, args: Mapping[str, Any]) -> Flow:
-        rule = self.workflow.tools.get(tool)
+        if type(token) is not CallToken:
+            raise TokenRefused(Refusal.NO_CREDENTIAL, "token", type(token).__name__, "the token of an Allow")
+        rule = self.workflow.tools.get(tool) if type(tool) is str else None
         if rule is None or rule.redeem != "wrapper":  # else the agent's process could report what a server's tool returned
-            raise TokenRefused(Refusal.TOOL, "tool", tool, "a tool whose workflow says redeem: wrapper")
+            raise TokenRefused(
+                Refusal.TOOL, "tool", str(tool)[:120] if type(tool) is str else "no text", "a tool whose workflow says redeem: wrapper"
+            )
         trust = self._view.trust(rule)
         headers = token.headers("POST", trust.audience)
         proof = DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None
         return redeem(trust, token.reveal(), tool, args, proof)
 
     def _keep(self, done: Redeemed) -> Redeemed:
-        """Remember a redeemed call for `record_result`, until it ended."""
-        self._calls = {name: call for name, call in self._calls.items() if not call.ended}
-        self._calls[done.claims.tool_call_id] = done
+        """Remember a redeemed call for `record_result`, until it ended; of two calls under one id neither, or one would get the other's."""
+        name = done.claims.tool_call_id
+        self._calls = {known: call for known, call in self._calls.items() if call is None or not call.ended}
+        self._calls[name] = None if name in self._calls else done
         return done
+
+    def _kept(self, tool_call_id: str) -> Any:
+        found = self._calls.get(tool_call_id) if type(tool_call_id) is str else None
+        if found is None:
+            raise ConfigError("tool_call_id", type(tool_call_id).__name__, "the id of exactly one call that this run redeemed")
+        return self._calls.pop(tool_call_id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self._view.state.header.workflow}>"
@@ -196,7 +207,7 @@ class Run(_RunBase):
 
     def close(self) -> None:
         """End the run; nothing is minted in it any more."""
-        self._view.state = drive(flow.change(self._view.core, self._view.state, None), self._store, self._audit)
+        self._view.state = drive(flow.change(self._view.core, self._view.state, "", closing=True), self._store, self._audit)
 
     def redeem(self, token: CallToken, *, tool: str, args: Mapping[str, Any]) -> RedeemedCall:
         """Redeem in the agent's process, for a tool with ``redeem: wrapper``.
@@ -213,9 +224,7 @@ class Run(_RunBase):
         Raises:
             ConfigError: no such redeemed call here.
         """
-        if tool_call_id not in self._calls:
-            raise ConfigError("tool_call_id", tool_call_id, "the id of a call that this run redeemed")
-        self._calls.pop(tool_call_id).record_result(result)
+        self._kept(tool_call_id).record_result(result)
 
 
 class AsyncRun(_RunBase):
@@ -231,7 +240,7 @@ class AsyncRun(_RunBase):
 
     async def close(self) -> None:
         """See `Run.close`."""
-        self._view.state = await adrive(flow.change(self._view.core, self._view.state, None), self._store, self._audit)
+        self._view.state = await adrive(flow.change(self._view.core, self._view.state, "", closing=True), self._store, self._audit)
 
     async def redeem(self, token: CallToken, *, tool: str, args: Mapping[str, Any]) -> AsyncRedeemedCall:
         """See `Run.redeem`."""
@@ -240,9 +249,7 @@ class AsyncRun(_RunBase):
 
     async def record_result(self, tool_call_id: str, result: Any) -> None:
         """See `Run.record_result`."""
-        if tool_call_id not in self._calls:
-            raise ConfigError("tool_call_id", tool_call_id, "the id of a call that this run redeemed")
-        await self._calls.pop(tool_call_id).record_result(result)
+        await self._kept(tool_call_id).record_result(result)
 
 
 class _GateBase:

@@ -21,26 +21,31 @@ MAX_TURN = 65_536  # characters of one turn; more is refused by the gate
 Voice = Literal["said", "denied"]
 
 # --- voices --------------------------------------------------------------------------------------------------------------
-_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_BREAK = re.compile("\r(?!\n)|[\v\f\x1c-\x1e\x85\u2028\u2029]")  # other ways to begin a line
+_FENCE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
+_FIELD = r"(?:sent|date|to|cc|bcc|reply-to|subject)"
 _FORWARDED = re.compile(
-    r"(?im)^[ \t]*(?:-{2,9}[ \t]*(?:original|forwarded) message|begin forwarded message|from:[ \t].+\n[ \t]*(?:sent|date|to|subject):)"
+    r"(?im)^[ \t]*(?:-{2,40}[ \t]*(?:original|forwarded) message|begin forwarded message|fwd?:|forwarded:"
+    r"|on\b[^\n]{1,200}\n?[^\n]{0,80}\bwrote:[ \t\r]*$"
+    rf"|\*{{0,2}}from:\*{{0,2}}[ \t].+\n[ \t]*\*{{0,2}}{_FIELD}:|\*{{0,2}}(?:sent|cc|reply-to|subject):.*\n[ \t]*\*{{0,2}}from:)"
 )
 _PASTED = re.compile(
     r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify)\b[^.\n:]{0,60}"
     r"\b(?:this|following|below|text|message|email|e-mail|note)\b[^.\n:]{0,30}:"
 )
-_QUOTED_LINE = re.compile(r"(?m)^[ \t]*>.*$")
+_QUOTED_LINE = re.compile(r"(?m)^[ \t\xa0\u200b-\u200d\u2060\ufeff]{0,40}>.*$")
 _QUOTE = re.compile(
-    r"\"([^\"\n]{1,2000})\"|“([^”]{1,2000})”|«([^»]{1,2000})»|(?<!\w)'([^'\n]{1,2000})'(?!\w)|(?<!\w)‘([^’]{1,2000})’(?!\w)"
+    r"\"([^\"]+)\"|“([^“”]+)”|„([^„“”]+)[“”]|«([^«»]+)»|`([^`\n]{1,2000})`|(?<!\w)'([^'\n]{1,2000})'(?!\w)|(?<!\w)‘([^’]{1,2000})’(?!\w)"
 )
 _CLAUSE = re.compile(
     r"(?<=[.!?;])\s|\n|,?(?<!\s)\s{1,8}\b(?:but|instead|rather|then|however)\b|,\s{1,8}(?=(?:and|just|only|please)\b)", re.IGNORECASE
 )
-_NEGATED = "do does did must should ca wo would need is are".split()  # what stands before "n't"
+_NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
 _NEGATION = re.compile(
-    rf"(?i)\b(?:(?:{'|'.join(_NEGATED)})n['’]?t|cannot|never|not|no|no longer|without|instead of|rather than|except"
-    r"|stop|cancel that|abort|forget|hold off|refrain from|avoid)\b"
+    rf"(?i)\b(?:(?:{'|'.join(_NEGATED)})n['’ʼ`´‘＇′]?t|cannot|never|not|no|no longer|neither|nor|none|nobody"
+    r"|without|instead of|rather than|except|stop|cancel that|abort|forget|ignore|disregard|hold off|refrain from|avoid)\b"
 )
+_ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # say all they have to say
 
 
 def _blank(found: re.Match[str]) -> str:
@@ -58,7 +63,7 @@ def own_words(turn: str) -> str:
     A quotation of at most six words without sentence punctuation is a name the user gives ("open 'bill-december.txt'"),
     not a quotation of somebody, and stays.
     """
-    text = turn
+    text = _BREAK.sub("\n", turn)
     for opening in (_FORWARDED, _PASTED):
         found = opening.search(text)
         if found:
@@ -68,14 +73,24 @@ def own_words(turn: str) -> str:
     return _QUOTE.sub(_blank_quotation, text)
 
 
+def unquoted(words: str) -> str:
+    """What `own_words` left, with the short quotations blanked out too: a name may be given in quotes, a request may not."""
+    return _QUOTE.sub(_blank, words)
+
+
 def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
-    """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on."""
+    """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on.
+
+    A clause does not end right behind its negation: "do not, please, refund it", or a line that was wrapped there.
+    """
     start = 0
     bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(turn)), (len(turn), len(turn))]
     for end, following in bounds:
         negation = _NEGATION.search(turn, start, end)
         if negation is None:
             yield "said", start, end
+        elif end < len(turn) and negation.group().lower() not in _ALONE and not turn[negation.end() : end].strip(" \t,"):
+            continue
         else:
             yield "said", start, negation.start()
             yield "denied", negation.start(), end
@@ -327,8 +342,10 @@ class Prompt:
                         amounts.add((entity.key, entity.currency))
             for entity in denied:
                 named.get(entity.type, {}).pop(entity.key, None)
-                if isinstance(entity.key, Decimal):
-                    amounts.discard((entity.key, entity.currency))
+                if isinstance(entity.key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
+                    for written in ("money", "number"):
+                        named.get(written, {}).pop(entity.key, None)
+                    amounts = {a for a in amounts if a[0] != entity.key or (a[1] and entity.currency and a[1] != entity.currency)}
         return cls(named, frozenset(amounts))
 
     def words(self, kind: str, key: Key, currency: str = "") -> str | None:

@@ -64,6 +64,13 @@ class Trust:
             self._looked = time.monotonic()
         return self._keys
 
+    def trusted_keys(self) -> PublicKeys:
+        """`keys`, or TokenRefused when the newest set cannot be had: an old one may hold a key that was withdrawn."""
+        try:
+            return self.keys()
+        except Exception as error:  # noqa: BLE001 - the function is anybody's; whatever it raises, nothing is accepted
+            raise TokenRefused(Refusal.NO_KEYS, "jwks", type(error).__name__, "the gate's key set") from None
+
 
 def trust(jwks: Jwks, issuer: str, tenants: Sequence[str], audience: str) -> Trust:
     """A checked `Trust`: empty is refusal.
@@ -97,11 +104,15 @@ def redeem(who: Trust, token: str, tool: str, args: Mapping[str, Any], proof: DP
         TokenRefused: nothing else.
     """
     now = time.time()
+    if type(tool) is not str:
+        raise TokenRefused(Refusal.TOOL, "tool", type(tool).__name__, "a tool's name")
     try:
         data = canonical(dict(args), "args")
-        claims = check_token(token, who.keys(), issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
+        claims = check_token(token, who.trusted_keys(), issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
+        if proof is not None and type(proof) is not DPoP:
+            raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
         check_proof(claims, token, proof, now)
-    except (CanonicalError, TypeError, ValueError) as error:
+    except (CanonicalError, TypeError, ValueError, AttributeError) as error:
         raise TokenRefused(Refusal.ARGUMENTS, "args", type(error).__name__, "arguments with a canonical form") from None
     finally:
         del token  # a traceback with locals must not show it

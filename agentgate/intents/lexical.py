@@ -17,7 +17,7 @@ from datetime import date
 from functools import lru_cache
 from math import sqrt
 
-from agentgate.prompt import clauses, entities, own_words
+from agentgate.prompt import clauses, entities, own_words, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
 
@@ -46,12 +46,13 @@ def _stem(word: str) -> str:
 
 
 def _terms(text: str) -> frozenset[str]:
-    kept = text
+    kept, end = [], 0
     found = set()
     for entity in entities(text, _NOWHERE):
         found.add(f"<{entity.type}>")
-        kept = kept[: entity.start] + " " * len(entity.words) + kept[entity.start + len(entity.words) :]
-    words = {w.lower() for w in _WORD.findall(kept)}
+        kept.append(text[end : entity.start])
+        end = entity.start + len(entity.words)
+    words = {w.lower() for w in _WORD.findall(" ".join([*kept, text[end:]]))}
     return frozenset(found | {w if w in _WIDE else _stem(w) for w in words - _COMMON})
 
 
@@ -78,9 +79,9 @@ def _hit(intent: Intent, text: str) -> str | None:
     return next((m.group() for m in (_phrase(w).search(text.lower()) for w in intent.words) if m), None)
 
 
-def _one(intent: Intent, said: list[str], denied: list[str]) -> Derived | None:
-    """What one turn says of one intent; None when it says nothing. The clearest clause decides."""
-    answers = [_clause(intent, clause, hit) for clause in said if (hit := _hit(intent, clause)) is not None]
+def _one(intent: Intent, said: list[tuple[str, str]], denied: list[str]) -> Derived | None:
+    """What one turn says of one intent; None when it says nothing. The clearest clause decides; a word in quotes asks for nothing."""
+    answers = [_clause(intent, clause, hit) for clause, asked in said if (hit := _hit(intent, asked)) is not None]
     if answers:
         return min(answers, key=lambda answer: _CLARITY[answer.presence])
     refused = next((hit for clause in denied if (hit := _hit(intent, clause)) is not None), None)
@@ -117,7 +118,8 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
             found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
             continue
         spans = list(clauses(words))
-        said = [words[a:b] for voice, a, b in spans if voice == "said"]
+        bare = unquoted(words)
+        said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
         denied = [words[a:b] for voice, a, b in spans if voice == "denied"]
         for intent in intents:
             answer = _one(intent, said, denied)
