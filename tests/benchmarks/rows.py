@@ -84,17 +84,21 @@ Measuring = Generator[None, None, list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is done: `rounds` for quick work, fewer for work with servers; the two catalogue sizes; runs decided in."""
+    """How much is done: `rounds` for quick work, fewer for work with servers; the two catalogue sizes; runs decided in.
+
+    Work without a server takes turns of `turn` calls: what a loop of it costs. Work with one takes turns call by call.
+    """
 
     rounds: int
+    turn: int
     trips: int
     few: int
     many: int
     runs: int
 
 
-FULL = Scale(rounds=4000, trips=1500, few=10, many=100_000, runs=1000)
-QUICK = Scale(rounds=20, trips=10, few=2, many=20, runs=10)
+FULL = Scale(rounds=4000, turn=100, trips=1500, few=10, many=100_000, runs=1000)
+QUICK = Scale(rounds=20, turn=2, trips=10, few=2, many=20, runs=10)
 
 
 def _compared(
@@ -126,6 +130,10 @@ def _token_size(desk: world.Desk) -> int:
     return len(desk.minted(desk.call).reveal().rpartition(".")[0])
 
 
+def _loop(measured: Work, baseline: Work, scale: Scale) -> Pair:
+    return Pair(measured, baseline, scale.rounds * 5 // scale.turn, batch=scale.turn)
+
+
 # --- without a store --------------------------------------------------------------------------------------------------------
 def engine(scale: Scale) -> Measuring:
     """Decide, mint, verify: no store, no audit."""
@@ -134,11 +142,11 @@ def engine(scale: Scale) -> Measuring:
     token = desk.minted(desk.call).reveal()
     rows = []
     note = "decide (payments.refund, one earlier order), call digest, mint"
-    pair = Pair(lambda: desk.minted(desk.call), bare.sign, scale.rounds)
+    pair = _loop(lambda: desk.minted(desk.call), bare.sign, scale)
     rows.append((yield from _compared("decide_mint", pair, "pyca ES256 sign", 1.6, note)))
-    pair = Pair(lambda: desk.eligible(desk.call), bare.sign, scale.rounds)
+    pair = _loop(lambda: desk.eligible(desk.call), bare.sign, scale)
     rows.append((yield from _compared("decide", pair, "pyca ES256 sign", None, "decide alone")))
-    pair = Pair(lambda: desk.verified(token, desk.call.data), bare.verify, scale.rounds)
+    pair = _loop(lambda: desk.verified(token, desk.call.data), bare.verify, scale)
     rows.append((yield from _compared("verify", pair, "pyca ES256 verify", 1.4, "check_token and check_call")))
 
     def whole() -> None:
@@ -148,11 +156,11 @@ def engine(scale: Scale) -> Measuring:
     note = "canonicalise, decide, mint; canonicalise again, verify"
     tenuo = _tenuo()
     if tenuo is None:
-        row = yield from _compared("decide_mint_verify", Pair(whole, bare.sign, scale.rounds), "", None, note + "; tenuo is not installed")
+        row = yield from _compared("decide_mint_verify", _loop(whole, bare.sign, scale), "", None, note + "; tenuo is not installed")
         rows.append(replace(row, baseline_us=None, value=row.median_us or 0.0, unit="us"))
     else:
         path = "tenuo, reused warrant: sign PoP, authorize"
-        rows.append((yield from _compared("decide_mint_verify", Pair(whole, tenuo, scale.rounds), path, 1.0, note)))
+        rows.append((yield from _compared("decide_mint_verify", _loop(whole, tenuo, scale), path, 1.0, note)))
     return rows
 
 
@@ -479,7 +487,7 @@ GROUPS: dict[str, Callable[[Scale], Measuring]] = {
 def rounds(scale: Scale) -> dict[str, int]:
     """How many steps each group of rows takes, for the progress bar."""
     return {
-        "engine": 4 * scale.rounds,
+        "engine": 4 * (scale.rounds * 5 // scale.turn),
         "cycle": 2 * scale.trips,
         "cycle_dpop": scale.trips,
         "cycle_audit": scale.trips // 3,

@@ -1,8 +1,9 @@
 """Two pieces of work timed in turns, so that both see the same machine: what slows one slows the other.
 
-Rules: every call is timed by itself, and medians are reported; the two take turns call by call, as they would in a program that
-also does other work (a signature in a loop of signatures finds everything in the cache); who goes first alternates; the garbage
-collector is off while a clock runs and has its turn between rounds. What prepares a round is not timed.
+Rules: every call is timed by itself, and medians are reported; the two take turns, and who goes first alternates. A turn is a
+hundred calls where nothing but the processor works (a loop of signatures against a loop of decisions and signatures, each with
+what it needs in the cache), and one call where a server, a disk or a large table takes part. The garbage collector is off while
+a clock runs and has its turn between rounds. What prepares a round is not timed.
 """
 
 from __future__ import annotations
