@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentgate.decision import Failure
 
 
 class AgentGateError(Exception):
@@ -98,7 +102,7 @@ class RunRefused(AgentGateError):
         failures: tuple of `agentgate.decision.Failure`.
     """
 
-    def __init__(self, failures: tuple[object, ...]) -> None:
+    def __init__(self, failures: tuple[Failure, ...]) -> None:
         self.failures = failures
         super().__init__("; ".join(str(f) for f in failures))
 

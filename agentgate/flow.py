@@ -145,7 +145,7 @@ def authorize(core: Core, state: RunState, call: Call, key: Callable[[], RunKey]
         yield from _try(core, attempt, call, key, fresh=behind)
         failures: tuple[Failure, ...] = (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
     except RunRefused as error:
-        failures = tuple(f for f in error.failures if isinstance(f, Failure))
+        failures = error.failures
     except (StoreUnavailable, NameRefused) as error:
         failures = (Failure(Reason.STORE, "store", str(error), "a state store that answers in time"),)
     except CanonicalError as error:  # what is kept of a call is larger than the call itself

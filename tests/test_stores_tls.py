@@ -59,6 +59,8 @@ class Terminator(socketserver.ThreadingTCPServer):
 class Relay(socketserver.BaseRequestHandler):
     """One connection: handshake, then bytes both ways until one side ends."""
 
+    server: Terminator
+
     def handle(self):
         try:
             client = self.server.context.wrap_socket(self.request, server_side=True)

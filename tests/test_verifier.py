@@ -14,7 +14,7 @@ from agentgate.errors import ConfigError, Refusal, StoreUnavailable
 from tests.servers import Server, redis_binary
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, WORKFLOW, opened, run_of
 
-GOOD = {"issuer": "https://gate.example", "tenants": ["acme"], "audience": "https://orders.example"}
+GOOD: dict[str, Any] = {"issuer": "https://gate.example", "tenants": ["acme"], "audience": "https://orders.example"}
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
     try:
         run = gate.open_run(episode.workflow, tenant=episode.tenant, user=user, agent=agent, prompt=episode.prompt)
     except RunRefused as refused:
-        reasons = tuple(dict.fromkeys(str(f.reason) for f in refused.failures if hasattr(f, "reason")))
+        reasons = tuple(dict.fromkeys(str(f.reason) for f in refused.failures))
         return [Decided("deny", reasons)] * len(episode.steps)
     out = []
     for number, step in enumerate(episode.steps):
