@@ -289,9 +289,9 @@ class Gate(_GateBase):
         workflows: Directory,
         *,
         issuer: str,
+        audit: str,
         keys: Directory | None = None,
         store: str = "memory://",
-        audit: str = "memory://",
         environment: str | None = None,
         clock: Callable[[], datetime] | None = None,
         alg: Alg = "ES256",
@@ -303,9 +303,9 @@ class Gate(_GateBase):
         Args:
             workflows: directory of workflow files (and roles.yaml).
             issuer: this gate's URL, the `iss` of its tokens.
+            audit: directory of the audit log; memory:// keeps it in this process only, and only an unsafe opening takes it.
             keys: directory of the signing keys, created if absent; None: keys that end with the process (only with memory audit).
             store: memory:// (one process), embedded:///path, redis://, rediss://, unix://.
-            audit: directory of the audit log; memory:// is not durable.
             environment: where this gate runs, for `conditions.environment`.
             clock: the decision clock (aware datetimes), for demos, tests and replays; token times are always real.
             alg: ES256 or EdDSA.
@@ -391,9 +391,9 @@ class AsyncGate(_GateBase):
         workflows: Directory,
         *,
         issuer: str,
+        audit: str,
         keys: Directory | None = None,
         store: str = "memory://",
-        audit: str = "memory://",
         environment: str | None = None,
         clock: Callable[[], datetime] | None = None,
         alg: Alg = "ES256",

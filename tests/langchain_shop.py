@@ -229,7 +229,7 @@ class Shop:
         self.directory.mkdir()
         definition = definition_of(self.tool("payments.refund"))
         (self.directory / "refund.yaml").write_text(WORKFLOW.format(audience=server.url, definition=definition))
-        self.gate = Gate.open_unsafe_unapproved(self.directory, issuer=ISSUER)
+        self.gate = Gate.open_unsafe_unapproved(self.directory, issuer=ISSUER, audit="memory://")
         server.verifier = self.gate.verifier(server.url, tenants=["acme"])
 
     def tool(self, name: str) -> BaseTool:

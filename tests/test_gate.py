@@ -78,7 +78,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path, **more: Any) -> Gate:
-    return Gate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", **{"clock": lambda: WEEKDAY, **more})
+    return Gate.open_unsafe_unapproved(
+        folder / "w", issuer="https://gate.example", **{"audit": "memory://", "clock": lambda: WEEKDAY, **more}
+    )
 
 
 @pytest.fixture
@@ -411,17 +413,19 @@ def test_every_decision_and_redemption_is_on_record(folder: Path) -> None:
 )
 def test_a_bad_setting_is_named(folder: Path, change: dict[str, Any], setting: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        Gate.open_unsafe_unapproved(folder / "w", **{"issuer": "https://gate.example", **change})
+        Gate.open_unsafe_unapproved(folder / "w", **{"issuer": "https://gate.example", "audit": "memory://", **change})
     assert refused.value.setting == setting
 
 
 def test_no_workflow_no_gate(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example")
+        Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://")
 
 
 async def test_the_async_gate_is_the_same(folder: Path) -> None:
-    async with await AsyncGate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", clock=lambda: WEEKDAY) as gate:
+    async with await AsyncGate.open_unsafe_unapproved(
+        folder / "w", issuer="https://gate.example", audit="memory://", clock=lambda: WEEKDAY
+    ) as gate:
         run = await gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
         answer = await run.authorize("orders.get", ORDER, tool_call_id="look")
         assert isinstance(answer, Allow)

@@ -887,14 +887,14 @@ def test_outside_a_graph_a_step_up_is_an_error_that_names_the_hold(dear_shop: Sh
 
 # --- awaited gates -------------------------------------------------------------------------------------------------------
 async def test_an_awaited_gate_serves_an_awaited_agent_with_sync_tools(shop: Shop) -> None:
-    async with await AsyncGate.open_unsafe_unapproved(shop.directory, issuer=ISSUER) as gate:
+    async with await AsyncGate.open_unsafe_unapproved(shop.directory, issuer=ISSUER, audit="memory://") as gate:
         built = agent(shop, calls(GET), calls(("orders.get", {"order_id": "ORD-66666666"})), say(), middleware=gated(shop, gate=gate))
         out = await built.ainvoke(ask(), context=LEE)
         assert [m.status for m in tool_messages(out)] == ["success", "error"]
 
 
 async def test_an_awaited_run_is_refused_in_a_blocking_call(shop: Shop) -> None:
-    async with await AsyncGate.open_unsafe_unapproved(shop.directory, issuer=ISSUER) as gate:
+    async with await AsyncGate.open_unsafe_unapproved(shop.directory, issuer=ISSUER, audit="memory://") as gate:
         run = await gate.open_run("shop.refund", tenant="acme", user=LEE, agent=DESK, prompt=PROMPT)
         (get,) = guard_tools([shop.tool("orders.get")], run=run)
         with pytest.raises(ConfigError, match="AsyncRun"):

@@ -94,7 +94,7 @@ shout = Tool(name="shout", description="Shout.", func=str.upper)
 def run(tmp_path: Path) -> Iterator[Run]:
     """The run in which every guarded tool of this file works."""
     (tmp_path / "any.yaml").write_text(WORKFLOW)
-    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.acme.example") as gate:
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.acme.example", audit="memory://") as gate:
         opened = gate.open_run("suite.any", tenant="acme", user=User("lee", tenant="acme"), agent=Agent("suite"), prompt="multiply")
         with use_run(opened):
             yield opened

@@ -44,7 +44,9 @@ def test_a_refusals_traceback_with_locals_holds_no_token(folder: Path) -> None:
 
 
 async def test_an_awaited_refusals_traceback_holds_no_token(folder: Path) -> None:
-    async with await AsyncGate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", clock=lambda: WEEKDAY) as gate:
+    async with await AsyncGate.open_unsafe_unapproved(
+        folder / "w", issuer="https://gate.example", audit="memory://", clock=lambda: WEEKDAY
+    ) as gate:
         run = await gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
         answer = await run.authorize("orders.get", ORDER)
         assert isinstance(answer, Allow)

@@ -48,7 +48,7 @@ def evaluate(
     )
     clock = Clock()
     try:
-        gate = Gate.open_unsafe_unapproved(workflows, issuer="https://gate.invalid", clock=clock)
+        gate = Gate.open_unsafe_unapproved(workflows, issuer="https://gate.invalid", audit="memory://", clock=clock)
         scores, bad = _replay_all(gate, clock, episodes, decisions, errors)
     except AgentGateError as error:
         errors.print(f"[red]{error}[/]", soft_wrap=True)

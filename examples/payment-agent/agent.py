@@ -87,7 +87,9 @@ def refund(order: str, **changed: str) -> Step:
 
 def open_gate(clock: Callable[[], datetime] | None = None) -> Gate:
     """The gate over the workflow beside this file. In production it has a Redis store, keys and an audit log that last."""
-    return Gate.open_unsafe_unapproved(HERE / "workflows", issuer="https://gate.acme.example", environment="prod", clock=clock)
+    return Gate.open_unsafe_unapproved(
+        HERE / "workflows", issuer="https://gate.acme.example", audit="memory://", environment="prod", clock=clock
+    )
 
 
 def serve(gate: Gate) -> PaymentApi:

@@ -451,7 +451,9 @@ def langchain(scale: Scale) -> Measuring:
         stack.callback(server.stop)
         (folder / "workflows").mkdir()
         (folder / "workflows" / "status.yaml").write_text(_LOOKUP, encoding="utf-8")
-        gate = stack.enter_context(Gate.open_unsafe_unapproved(folder / "workflows", issuer=world.ISSUER, store=server.url))
+        gate = stack.enter_context(
+            Gate.open_unsafe_unapproved(folder / "workflows", issuer=world.ISSUER, audit="memory://", store=server.url)
+        )
         (guarded,) = guard_tools([look_up])
         runs: list[Run] = []
 
