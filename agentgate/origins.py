@@ -54,7 +54,7 @@ class Earlier:
     holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
     """
 
-    __slots__ = ("_by_tool", "_keys", "_origins", "calls", "tools")
+    __slots__ = ("_by_tool", "_keys", "_origins", "_said", "calls", "tools")
 
     def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool]) -> None:
         self.calls, self.tools = calls, tools
@@ -63,6 +63,7 @@ class Earlier:
             self._by_tool.setdefault(call.tool, []).append(call)
         self._keys: dict[_Place, tuple[Source, Found]] = {}
         self._origins: dict[_Place, tuple[Source, Found]] = {}
+        self._said: dict[tuple[int, int], tuple[Source, frozenset[tuple[type, Key, str]]]] = {}
 
     @classmethod
     def of_run(cls, run: RunState, tools: Mapping[str, Tool]) -> Earlier:
@@ -94,6 +95,17 @@ class Earlier:
         known = self._origins.get(place)
         if known is None:
             known = _remember(self._origins, place, source, self._origin(call, source, self.key(call, row, source)))
+        return known[1]
+
+    def said(self, call: EarlierCall, source: Source) -> frozenset[tuple[type, Key, str]]:
+        """Every (type, key, currency) that is an origin in any row of a call; many values against many rows is one look each."""
+        place = (id(call), id(source))
+        known = self._said.get(place)
+        if known is None:
+            if len(self._said) >= _MAX_MEMO:
+                self._said.clear()
+            found = (self._origin(call, source, self._read(call, row, source)) for row in call.rows or _NO_FACTS)
+            known = self._said[place] = (source, frozenset((type(f[0]), *f) for f in found if f is not None))
         return known[1]
 
     def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
@@ -133,8 +145,8 @@ def _same(value: Value, key: Key, found: tuple[Key, str] | None) -> bool:
 def _from_call(value: Value, source: Source, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
     if value.rule.max_items is None:
         return _same(value, value.keys[0], earlier.origin(call, row, source))
-    rows = call.rows or _NO_FACTS
-    return all(any(_same(value, key, earlier.origin(call, each, source)) for each in rows) for key in value.keys)
+    said = earlier.said(call, source)
+    return all((type(key), key, value.currency) in said for key in value.keys)
 
 
 def _within(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
@@ -158,9 +170,8 @@ def _within_some_call(value: Value, bound: Source, earlier: Earlier) -> bool:
 def _from_some_call(value: Value, sources: list[Source], earlier: Earlier) -> bool:
     for source in sources:
         for call in earlier.of(source.tool):
-            for row in call.rows or _NO_FACTS:
-                if _from_call(value, source, call, row, earlier):
-                    return True
+            if all((type(key), key, value.currency) in earlier.said(call, source) for key in value.keys) and value.keys:
+                return True
     return False
 
 
@@ -257,12 +268,15 @@ def _holds_plainly(plan: _Plan | None, values: Mapping[str, Value], in_prompt: C
             wanted.append((value, sources))
     if not plan.other:
         return True
+    lists = [(value, sources) for value, sources in wanted if value.rule.max_items is not None]
+    wanted = [(value, sources) for value, sources in wanted if value.rule.max_items is None]
     for call in earlier.of(plan.other):
-        if all(_recent(call, within, now) for within in plan.windows):
+        listed = all(any(_from_call(value, s, call, {}, earlier) for s in sources) for value, sources in lists)
+        if listed and all(_recent(call, within, now) for within in plan.windows):
             for row in call.rows or _NO_FACTS:
                 if _row_holds(wanted, bounded, call, row, earlier):
                     return True
-    return not (wanted or bounded or plan.windows)
+    return not (wanted or lists or bounded or plan.windows)
 
 
 def _row_holds(
@@ -273,12 +287,9 @@ def _row_holds(
             return False
     origin = earlier.origin
     for value, sources in wanted:
-        single = value.keys[0] if value.rule.max_items is None else None
+        single = value.keys[0]
         for source in sources:
-            if single is None:
-                if _from_call(value, source, call, row, earlier):
-                    break
-            elif (found := origin(call, row, source)) is not None and _same(value, single, found):
+            if (found := origin(call, row, source)) is not None and _same(value, single, found):
                 break
         else:
             return False
@@ -433,7 +444,7 @@ def came_from(value: Value, key: Key, sources: tuple[Source, ...], prompt: Promp
         if source.kind == "prompt" and prompt.words(value.rule.type, key, value.currency) is not None:
             return True
         for call in earlier.of(source.tool) if source.tool else ():
-            if any(_same(value, key, earlier.origin(call, row, source)) for row in call.rows or _NO_FACTS):
+            if (type(key), key, value.currency) in earlier.said(call, source):
                 return True
     return False
 
@@ -444,8 +455,6 @@ def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], prompt: Promp
         if source.kind == "model" or (source.kind == "prompt" and prompt.words(kind, key) is not None):
             return True
         for call in earlier.of(source.tool) if source.tool else ():
-            for row in call.rows or _NO_FACTS:
-                found = earlier.origin(call, row, source)
-                if found is not None and found[0] == key:
-                    return True
+            if (type(key), key, "") in earlier.said(call, source):
+                return True
     return False

@@ -356,7 +356,7 @@ class _Question:
         return frozenset(taken)
 
     def named(self) -> bool:
-        return all(self.met(name, key, Source("prompt"), None, None) for name, keys in self.keys.items() for key in keys)
+        return bool(self.keys) and all(self.met(name, key, Source("prompt"), None, None) for name, keys in self.keys.items() for key in keys)
 
     # --- step-up -------------------------------------------------------------------------------------------------------
     def fires(self, step_up: StepUpRule) -> bool:

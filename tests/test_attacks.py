@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, TokenRefused, User
+from agentgate.checks import decide
+from agentgate.decision import Eligible
+from agentgate.definition import load_text
 from agentgate.errors import AgentGateError
 from agentgate.intents.lexical import derive
 from agentgate.prompt import MAX_TURN, Prompt
-from tests.test_gate import LEE, ORDER, PROMPT, REFUND, WORKFLOW, opened, reasons, run_of
+from agentgate.request import Call, Derived, EarlierCall, Header, RunState, Surroundings
+from tests.test_gate import LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, opened, reasons, run_of
 from tests.test_intents import REFUND as INTENT
 
 TODAY = date(2026, 3, 4)
@@ -227,3 +231,77 @@ def test_two_redeemed_calls_of_one_id_get_no_result_of_each_other(gate: Gate) ->
     with pytest.raises(AgentGateError):
         run.record_result("same", {"total": "150.00", "currency": "EUR", "customer": "cus_evil"})
     assert all(not call.rows for call in gate.resume_run("acme", run.id)._view.state.calls)
+
+
+# --- origins -----------------------------------------------------------------------------------------------------------------
+def decided(source: str, tool: str, args: dict[str, Any], *earlier: EarlierCall, prompt: str = "share it") -> Any:
+    """One pure decision over results that an attacker chose."""
+    workflow = load_text(source, "share.yaml", {}, derive)
+    header = Header("run_1", "acme", LEE, Agent("bot"), workflow.id, 1, workflow.digest, 0.0, 4e9)
+    intents = {name: Derived("present") for name in workflow.intents}
+    run = RunState(header, (prompt,), intents, Prompt.of((prompt,), TODAY), earlier, "1.0")
+    return decide(workflow, run, Call.of(tool, args, "call"), Surroundings(WEEKDAY))
+
+
+LISTS = """
+agentgate: workflow/v1
+id: shop.share
+version: 1
+title: Share what was listed
+owners: [lee]
+risk: high
+expires: "2099-05-31"
+tenants: [acme]
+who: {agent: {in_process: true}, for_user: {same_tenant: true}}
+intents: {share: {asks_for: Share listed things., words: [share], unclear: deny, examples: ["share it"], counter_examples: ["list it"]}}
+tools:
+  list.all:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {}
+    facts: {id: {type: id, path: "[].id"}, mail: {type: email, path: "[].mail"}}
+  mail.search:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {sender: {type: email, from: [prompt], optional: true}}
+    facts: {account: {type: id, trust: named}}
+  share.many:
+    effect: write
+    needs: [share]
+    redeem: wrapper
+    args:
+      ids: {type: id, max_items: 200, from: [list.all.id]}
+      note: {text: 4000, from: [model], entities: [list.all.mail], optional: true}
+  pay.account:
+    effect: write
+    needs: [share]
+    redeem: wrapper
+    args: {account: {type: id, from: [mail.search.account]}}
+limits: [{count: any, max: 20, per: run}]
+token: {ttl: 60s, uses: 1, bound_to: [call, agent_key]}
+"""
+
+
+def test_a_list_of_many_values_against_many_rows_is_decided_at_once() -> None:
+    """A thousand rows, two hundred elements, the last one in none of them: every pair of row and row was compared."""
+    rows = tuple({"id": f"ORD-{n}", "mail": f"m{n}@x.example"} for n in range(1000))
+    calls = [EarlierCall(f"c{n}", "list.all", {}, rows, False, float(n)) for n in range(3)]
+    start = time.process_time()
+    refused = decided(LISTS, "share.many", {"ids": [f"ORD-{n}" for n in range(800, 999)] + ["ORD-x"]}, *calls)
+    note = " ".join(f"a{n}@b.cc" for n in range(400))
+    refused_too = decided(LISTS, "share.many", {"ids": ["ORD-1"], "note": note}, *calls)
+    assert time.process_time() - start < 2
+    assert Reason.ARGUMENT_ORIGIN in reasons(refused)
+    assert Reason.ENTITY_ORIGIN in reasons(refused_too)
+    assert isinstance(decided(LISTS, "share.many", {"ids": ["ORD-1", "ORD-999"], "note": "to m7@x.example"}, *calls), Eligible)
+
+
+def test_a_source_that_nobody_named_is_not_a_named_one() -> None:
+    """A read without its only, optional, argument: all of no arguments came from the prompt."""
+    answer = decided(LISTS, "mail.search", {}, prompt="share it")
+    assert isinstance(answer, Eligible)
+    assert not answer.named
+    named = decided(LISTS, "mail.search", {"sender": "bob@acme.example"}, prompt="share what bob@acme.example sent")
+    assert named.named
