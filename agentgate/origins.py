@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple
 
 from agentgate.decision import Failure, Reason
@@ -45,6 +46,7 @@ class Value(NamedTuple):
 Found = tuple[Key, str] | None
 _Place = tuple[int, int, int]
 _MAX_MEMO = 8192
+_MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
 
 
 class Earlier:
@@ -407,7 +409,11 @@ def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
         if not found and (name in bounded or name in required):
             failures.append(_mixed(tool, f"{name} in one earlier call", file))
             return
-        covers.append({c for c in found if not any(c < other for other in found)} or {frozenset()})
+        maximal = found if len(found) > _MAX_CHOICES else {c for c in found if not any(c < other for other in found)}
+        covers.append(maximal or {frozenset()})
+    if prod(map(len, covers)) > _MAX_CHOICES:
+        failures.append(_mixed(tool, f"{', '.join(tools)} in few enough different results", file))
+        return
     wanted = frozenset(pending)
     choices = [frozenset().union(*choice) for choice in product(*covers)]
     if any(wanted <= covered for covered in choices):

@@ -356,7 +356,8 @@ class _Question:
         return frozenset(taken)
 
     def named(self) -> bool:
-        return bool(self.keys) and all(self.met(name, key, Source("prompt"), None, None) for name, keys in self.keys.items() for key in keys)
+        origin = Source("prompt")
+        return bool(self.keys) and all(self.met(name, key, origin, None, None) for name, keys in self.keys.items() for key in keys)
 
     # --- step-up -------------------------------------------------------------------------------------------------------
     def fires(self, step_up: StepUpRule) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from agentgate.errors import AgentGateError
 from agentgate.intents.lexical import derive
 from agentgate.prompt import MAX_TURN, Prompt
 from agentgate.request import Call, Derived, EarlierCall, Header, RunState, Surroundings
-from tests.test_gate import LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, opened, reasons, run_of
+from agentgate.stores import ops
+from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
 from tests.test_intents import REFUND as INTENT
 
 TODAY = date(2026, 3, 4)
@@ -305,3 +308,100 @@ def test_a_source_that_nobody_named_is_not_a_named_one() -> None:
     assert not answer.named
     named = decided(LISTS, "mail.search", {"sender": "bob@acme.example"}, prompt="share what bob@acme.example sent")
     assert named.named
+
+
+def test_rows_made_to_be_combined_in_very_many_ways_are_refused_at_once() -> None:
+    """Four reads whose rows each meet another half of twelve arguments: hundreds of ways for each, billions together."""
+    tools = "abcd"
+    names = [f"x{n}" for n in range(12)]
+    facts = "{" + ", ".join(f"{name}: {{type: id, path: '[].{name}'}}" for name in names) + "}"
+    reads = "".join(
+        f"  {tool}.get:\n    effect: read\n    needs: any\n    redeem: wrapper\n    args: {{}}\n    facts: {facts}\n" for tool in tools
+    )
+    args = "".join(f"      {name}: {{type: id, from: [{', '.join(f'{tool}.get.{name}' for tool in tools)}]}}\n" for name in names)
+    write = f"  w.all:\n    effect: write\n    needs: [share]\n    redeem: wrapper\n    args:\n{args}"
+    source = LISTS[: LISTS.index("tools:")] + "tools:\n" + reads + write + LISTS[LISTS.index("limits:") :]
+    rows = tuple(dict.fromkeys(chosen, "yes") for chosen in combinations(names[:-1], 5))
+    calls = [EarlierCall(tool, f"{tool}.get", {}, rows, False, 1.0) for tool in tools]
+    calls.append(EarlierCall("last", "a.get", {}, ({"x11": "yes"},), False, 2.0))
+    start = time.process_time()
+    answer = decided(source, "w.all", dict.fromkeys(names, "yes"), *calls)
+    assert time.process_time() - start < 3
+    assert reasons(answer) == {Reason.ONE_SOURCE}
+
+
+# --- what each line of the flow holds ----------------------------------------------------------------------------------------
+def test_a_minted_release_is_consumed_and_can_not_be_answered_again(gate: Gate) -> None:
+    run = run_of(gate)
+    looked_up(run)
+    big = {**REFUND, "amount": "150.00"}
+    held = run.authorize("payments.refund", big, tool_call_id="pay")
+    gate.release(held.hold, by=BOSS)
+    assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), Allow)
+    for answer in (gate.release, gate.refuse):
+        with pytest.raises(RunRefused) as refused:
+            answer(held.hold, by=BOSS)
+        assert "consumed" in str(refused.value)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("agent", "bot"), ("user", "lee"), ("tool", "orders.get"), ("workflow", "shop.refund@1")])
+def test_what_is_revoked_mints_nothing_and_burns_nothing(gate: Gate, kind: str, name: str) -> None:
+    run = run_of(gate)
+    token = run.authorize("orders.get", ORDER, tool_call_id="before").token
+    subject = ops.workflow_subject("shop.refund", 1) if kind == "workflow" else name
+    revoke: Any = ops.revoke
+    gate._store.call(revoke("acme", kind, subject), time.monotonic() + 1)
+    assert reasons(run.authorize("orders.get", ORDER, tool_call_id="after")) == {Reason.REVOKED}
+    with pytest.raises(TokenRefused) as refused:
+        run.redeem(token, tool="orders.get", args=ORDER)
+    assert refused.value.code.value == "revoked"
+
+
+def test_a_token_ends_with_its_run(gate: Gate) -> None:
+    run = run_of(gate, ttl=20)
+    assert run.authorize("orders.get", ORDER).token.expires_at <= run.header.expires_at
+
+
+def test_a_run_is_over_at_its_own_end_whatever_the_store_still_has(gate: Gate) -> None:
+    run = run_of(gate)
+    state = run._view.state
+    run._view.state = replace(state, header=replace(state.header, expires_at=time.time() - 1))
+    assert reasons(run.authorize("orders.get", ORDER)) == {Reason.RUN_EXPIRED}
+
+
+def test_a_limit_per_run_is_of_each_run(gate: Gate) -> None:
+    for _ in range(2):
+        run = run_of(gate)
+        looked_up(run)
+        answers = [run.authorize("payments.refund", REFUND, tool_call_id=f"{n}") for n in range(3)]
+        assert [isinstance(a, Allow) for a in answers] == [True, True, False]
+
+
+def test_a_view_that_missed_the_facts_opens_no_hold(folder: Path) -> None:
+    """Without a required order nothing is denied in the stale view: only its freshness keeps a person from being asked."""
+    source = "\n".join(line for line in WORKFLOW.split("\n") if not line.startswith("sequence"))
+    source = source.replace(
+        "amount: {type: money, currency: currency, min", "amount: {type: money, currency: currency, unknown_origin: step_up, min"
+    )
+    source = source.replace("at_most: orders.get.total, from: [prompt, orders.get.total]", "from: [orders.get.total]")
+    source = source.replace("order_id: {type: id, from: [orders.get.order_id]}", "order_id: {type: id, from: [prompt]}")
+    source = source.replace("currency: {in: [EUR], from: [orders.get.currency]}", "currency: {in: [EUR], from: [model]}")
+    source = source.replace("from: [orders.get.customer], sensitive", "from: [orders.get.customer], unknown_origin: step_up, sensitive")
+    (folder / "w" / "refund.yaml").write_text(source)
+    with opened(folder) as gate:
+        first = run_of(gate)
+        second = gate.resume_run("acme", first.id)
+        looked_up(first, total="39.99")
+        assert isinstance(second.authorize("payments.refund", REFUND), Allow)
+
+
+def test_a_named_fact_counts_only_of_a_call_that_the_user_named(folder: Path) -> None:
+    (folder / "w" / "refund.yaml").write_text(LISTS)
+    with opened(folder) as gate:
+        answers = []
+        for args in ({}, {"sender": "bob@acme.example"}):
+            run = gate.open_run("shop.share", tenant="acme", user=LEE, agent=Agent("bot"), prompt="share it with bob@acme.example")
+            token = run.authorize("mail.search", args, tool_call_id="look").token
+            run.redeem(token, tool="mail.search", args=args).record_result({"account": "cus_1"})
+            answers.append(run.authorize("pay.account", {"account": "cus_1"}))
+    assert [type(answer) for answer in answers] == [Deny, Allow]
