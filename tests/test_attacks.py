@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, TokenRefused, User
+from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
 from agentgate.checks import decide
 from agentgate.decision import Eligible
 from agentgate.definition import load_text
 from agentgate.errors import AgentGateError
+from agentgate.hold import Hold
 from agentgate.intents.lexical import derive
 from agentgate.prompt import MAX_TURN, Prompt
 from agentgate.request import Call, Derived, EarlierCall, Header, RunState, Surroundings
@@ -401,7 +402,93 @@ def test_a_named_fact_counts_only_of_a_call_that_the_user_named(folder: Path) ->
         answers = []
         for args in ({}, {"sender": "bob@acme.example"}):
             run = gate.open_run("shop.share", tenant="acme", user=LEE, agent=Agent("bot"), prompt="share it with bob@acme.example")
-            token = run.authorize("mail.search", args, tool_call_id="look").token
-            run.redeem(token, tool="mail.search", args=args).record_result({"account": "cus_1"})
+            look: Any = run.authorize("mail.search", args, tool_call_id="look")
+            run.redeem(look.token, tool="mail.search", args=args).record_result({"account": "cus_1"})
             answers.append(run.authorize("pay.account", {"account": "cus_1"}))
     assert [type(answer) for answer in answers] == [Deny, Allow]
+
+
+def held_call(gate: Gate) -> tuple[Any, dict[str, str], Hold]:
+    run = run_of(gate)
+    looked_up(run)
+    big = {**REFUND, "amount": "150.00"}
+    return run, big, run.authorize("payments.refund", big, tool_call_id="pay").hold
+
+
+def test_a_hold_past_its_timeout_is_neither_used_nor_answered(folder: Path) -> None:
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("timeout: 10m", "timeout: 1s"))
+    with opened(folder) as gate:
+        (run, big, hold), (_, _, other) = held_call(gate), held_call(gate)
+        gate.release(hold, by=BOSS)
+        time.sleep(1.05)
+        assert reasons(run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.HOLD_EXPIRED}
+        with pytest.raises(RunRefused):
+            gate.release(other, by=BOSS)
+
+
+SECOND = """
+  - id: second
+    for: payments.refund
+    when: {amount: {above: "400.00"}}
+    approvers: {group: auditors, count: 1, not: [requester]}
+    timeout: 10m
+    show: [amount]
+token:"""
+
+
+def test_a_release_does_not_cover_a_rule_that_it_did_not_show(folder: Path) -> None:
+    """Released under one rule; then the request becomes unclear and every rule fires."""
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("\ntoken:", SECOND, 1))
+    with opened(folder) as gate:
+        run, big, hold = held_call(gate)
+        assert hold.rules == ("big",)
+        gate.release(hold, by=BOSS)
+        run.add_turn("refund every order")
+        assert reasons(run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.STEP_UP}
+
+
+def test_one_person_twice_is_one_approver(folder: Path) -> None:
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("count: 1, not", "count: 2, not"))
+    with opened(folder) as gate:
+        run, big, hold = held_call(gate)
+        for _ in range(2):
+            assert gate.release(hold, by=BOSS).state == "waiting"
+        assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), StepUp)
+        assert gate.release(hold, by=User("ann", tenant="acme", groups=["leads"])).state == "released"
+        assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), Allow)
+
+
+def test_a_hold_of_an_older_workflow_is_not_answered_under_the_newer(folder: Path) -> None:
+    store = f"embedded://{folder / 'store'}"
+    with opened(folder, store=store) as old:
+        _, _, hold = held_call(old)
+        (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("version: 1", "version: 2"))
+        with opened(folder, store=store) as new, pytest.raises(RunRefused) as refused:
+            new.release(hold, by=BOSS)
+        assert "changed since" in str(refused.value)
+
+
+def test_a_verifier_needs_an_audience_and_tenants(gate: Gate) -> None:
+    for audience, tenants in (("", ["acme"]), ("https://gate.example", [])):
+        with pytest.raises(AgentGateError):
+            gate.verifier(audience, tenants=tenants)
+
+
+@pytest.mark.parametrize("issuer", ["https://a@gate.example", "https://gate.example#x", "https://"])
+def test_an_issuer_that_is_more_than_a_url_opens_no_gate(folder: Path, issuer: str) -> None:
+    with pytest.raises(AgentGateError):
+        Gate.open_unsafe_unapproved(folder / "w", issuer=issuer, store="memory://", audit="memory://")
+
+
+def test_keys_that_end_with_the_process_need_a_log_that_does_too(folder: Path) -> None:
+    with pytest.raises(AgentGateError):
+        opened(folder, audit=str(folder / "audit"))
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(OSError("x"), "failed"), (KeyboardInterrupt(), "unknown")])
+def test_a_call_that_failed_and_one_that_was_interrupted_are_told_apart(gate: Gate, error: BaseException, outcome: str) -> None:
+    run = run_of(gate)
+    token = run.authorize("orders.get", ORDER).token
+    with pytest.raises(type(error)), run.redeem(token, tool="orders.get", args=ORDER):
+        raise error
+    assert gate._audit.records[-1]["outcome"] == outcome  # type: ignore[attr-defined]  # the in-memory log
