@@ -492,3 +492,27 @@ def test_a_call_that_failed_and_one_that_was_interrupted_are_told_apart(gate: Ga
     with pytest.raises(type(error)), run.redeem(token, tool="orders.get", args=ORDER):
         raise error
     assert gate._audit.records[-1]["outcome"] == outcome  # type: ignore[attr-defined]  # the in-memory log
+
+
+def test_a_call_that_fits_but_whose_hold_does_not_is_denied(folder: Path) -> None:
+    source = WORKFLOW.replace("      payee: {type: id, from", "      note: {text: 4000, max_items: 100, from: [model], optional: true}\n      payee: {type: id, from")
+    (folder / "w" / "refund.yaml").write_text(source.replace("show: [order_id, amount, payee]", "show: [order_id, amount, note]"))
+    with opened(folder) as gate:
+        run = run_of(gate)
+        looked_up(run)
+        answer = run.authorize("payments.refund", {**REFUND, "amount": "150.00", "note": ["x" * 3997] * 65 + ["x" * 1900]})
+        assert reasons(answer) == {Reason.INPUT}
+
+
+def test_a_sum_is_kept_for_each_currency(folder: Path) -> None:
+    limit = '\nlimits: [{sum: payments.refund.amount, max: "50.00", per: run}]'
+    source = WORKFLOW.replace("\nlimits: [{count: payments.refund, max: 2, per: run}]", limit).replace("in: [EUR]", "in: [EUR, USD]")
+    (folder / "w" / "refund.yaml").write_text(source)
+    with opened(folder) as gate:
+        run = run_of(gate, prompt="Please refund 39.99 for order ORD-10023344, it arrived broken")
+        looked_up(run)
+        token = run.authorize("orders.get", ORDER, tool_call_id="usd").token
+        run.redeem(token, tool="orders.get", args=ORDER).record_result({"total": "150.00", "currency": "USD", "customer": "cus_1"})
+        usd = {**REFUND, "currency": "USD"}
+        answers = [run.authorize("payments.refund", args, tool_call_id=f"{n}") for n, args in enumerate((REFUND, usd, REFUND, usd))]
+        assert [isinstance(a, Allow) for a in answers] == [True, True, False, False]
