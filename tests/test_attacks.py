@@ -19,9 +19,10 @@ from agentgate.decision import Eligible
 from agentgate.definition import load_text
 from agentgate.errors import AgentGateError
 from agentgate.hold import Hold
+from agentgate.identity import proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.prompt import MAX_TURN, Prompt
-from agentgate.request import Call, Derived, EarlierCall, Header, RunState, Surroundings
+from agentgate.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
 from agentgate.stores import ops
 from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
 from tests.test_intents import REFUND as INTENT
@@ -495,7 +496,10 @@ def test_a_call_that_failed_and_one_that_was_interrupted_are_told_apart(gate: Ga
 
 
 def test_a_call_that_fits_but_whose_hold_does_not_is_denied(folder: Path) -> None:
-    source = WORKFLOW.replace("      payee: {type: id, from", "      note: {text: 4000, max_items: 100, from: [model], optional: true}\n      payee: {type: id, from")
+    source = WORKFLOW.replace(
+        "      payee: {type: id, from",
+        "      note: {text: 4000, max_items: 100, from: [model], optional: true}\n      payee: {type: id, from",
+    )
     (folder / "w" / "refund.yaml").write_text(source.replace("show: [order_id, amount, payee]", "show: [order_id, amount, note]"))
     with opened(folder) as gate:
         run = run_of(gate)
@@ -516,3 +520,18 @@ def test_a_sum_is_kept_for_each_currency(folder: Path) -> None:
         usd = {**REFUND, "currency": "USD"}
         answers = [run.authorize("payments.refund", args, tool_call_id=f"{n}") for n, args in enumerate((REFUND, usd, REFUND, usd))]
         assert [isinstance(a, Allow) for a in answers] == [True, True, False, False]
+
+
+def test_a_second_key_of_one_account_mints_nothing(folder: Path) -> None:
+    boundary = (
+        "{spiffe: ['spiffe://acme.example/sa'], boundary: {cluster: [c1], namespace: [n1], node_pool: [p1], same_key_as_last_token: true}}"
+    )
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("agent: {in_process: true}", f"agent: {boundary}"))
+    lee = proven_user("lee", tenant="acme", groups=("support",))
+    with opened(folder) as gate:
+        answers = []
+        for key in ("k1", "k2", "k1"):
+            agent = proven_agent("sa", spiffe="spiffe://acme.example/sa", boundary=Boundary("c1", "n1", "p1", key))
+            answers.append(run_of(gate, user=lee, agent=agent).authorize("orders.get", ORDER))
+    assert [type(answer) for answer in answers] == [Allow, Deny, Allow]
+    assert reasons(answers[1]) == {Reason.BOUNDARY}
