@@ -535,3 +535,26 @@ def test_a_second_key_of_one_account_mints_nothing(folder: Path) -> None:
             answers.append(run_of(gate, user=lee, agent=agent).authorize("orders.get", ORDER))
     assert [type(answer) for answer in answers] == [Allow, Deny, Allow]
     assert reasons(answers[1]) == {Reason.BOUNDARY}
+
+
+def test_where_people_are_proven_an_unproven_one_answers_no_hold(folder: Path) -> None:
+    (folder / "w" / "refund.yaml").write_text(
+        WORKFLOW.replace("agent: {in_process: true}", "agent: {spiffe: ['spiffe://acme.example/bot']}")
+    )
+    with opened(folder) as gate:
+        lee = proven_user("lee", tenant="acme", groups=("support",))
+        run = run_of(gate, user=lee, agent=proven_agent("bot", spiffe="spiffe://acme.example/bot"))
+        looked_up(run)
+        hold = run.authorize("payments.refund", {**REFUND, "amount": "150.00"}, tool_call_id="pay").hold
+        with pytest.raises(RunRefused):
+            gate.release(hold, by=BOSS)
+        assert gate.release(hold, by=proven_user("boss", tenant="acme", groups=("leads",))).state == "released"
+
+
+def test_of_two_rules_the_shorter_timeout_counts(folder: Path) -> None:
+    second = SECOND.replace("400.00", "120.00").replace("10m", "1s")
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("\ntoken:", second, 1))
+    with opened(folder) as gate:
+        _, _, hold = held_call(gate)
+    assert hold.rules == ("big", "second")
+    assert hold.expires_at < time.time() + 2
