@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
+from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User, holding
 from agentgate.checks import decide
 from agentgate.decision import Eligible
 from agentgate.definition import load_text
@@ -24,6 +24,7 @@ from agentgate.intents.lexical import derive
 from agentgate.prompt import MAX_TURN, Prompt
 from agentgate.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
 from agentgate.stores import ops
+from agentgate.verifier import Trust, Verifier
 from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
 from tests.test_intents import REFUND as INTENT
 
@@ -216,8 +217,6 @@ def test_a_sensitive_number_too_large_for_json_is_not_in_the_record(gate: Gate) 
 
 
 def test_a_key_set_that_cannot_be_fetched_refuses_the_token(gate: Gate) -> None:
-    from agentgate.verifier import Trust, Verifier
-
     def gone() -> dict[str, Any]:
         raise OSError("unreachable")
 
@@ -558,3 +557,35 @@ def test_of_two_rules_the_shorter_timeout_counts(folder: Path) -> None:
         _, _, hold = held_call(gate)
     assert hold.rules == ("big", "second")
     assert hold.expires_at < time.time() + 2
+
+
+def overtaken(gate: Gate, hold: Hold) -> None:
+    """Release a hold, and refuse it when the release is about to be written."""
+    steps, reply = holding.answer(gate._core, "acme", hold.id, BOSS, release=True), None
+    while True:
+        step = steps.send(reply)
+        if isinstance(step, ops.Op) and step.script == "answer_hold":
+            gate.refuse(hold, by=BOSS)
+        reply = gate._store.call(step, time.monotonic() + 1) if isinstance(step, ops.Op) else None
+
+
+def test_an_answer_that_another_answer_overtook_does_not_count(gate: Gate) -> None:
+    run, big, hold = held_call(gate)
+    with pytest.raises(RunRefused) as refused:
+        overtaken(gate, hold)
+    assert "meanwhile" in str(refused.value)
+    assert reasons(run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.HOLD_REFUSED}
+
+
+def test_a_withdrawn_key_is_believed_for_seconds_only(folder: Path) -> None:
+    with opened(folder) as gate, opened(folder) as other:
+        sets = [gate.jwks(), other.jwks()]
+        trust = Trust(lambda: sets[0], gate.issuer, ("acme",), gate.issuer)
+        verifier = Verifier(trust, gate._store, gate._audit)
+        run = run_of(gate)
+        tokens = [run.authorize("orders.get", ORDER, tool_call_id=f"{n}").token.reveal() for n in range(2)]
+        verifier.redeem(tokens[0], tool="orders.get", args=ORDER)
+        del sets[0]
+        trust._looked -= 10
+        with pytest.raises(TokenRefused):
+            verifier.redeem(tokens[1], tool="orders.get", args=ORDER)
