@@ -69,7 +69,9 @@ def _core(
     for file, error in catalog.quarantined.items():
         _log.error("workflow_quarantined", file=str(file), problems=[str(p) for p in error.problems])
     if not catalog:
-        raise ConfigError("workflows", str(workflows), "a directory with at least one workflow that loads")
+        raise ConfigError(
+            "workflows", str(workflows), "a directory with at least one workflow that loads (agentgate workflow lint says what is wrong)"
+        )
     ring = KeyRing.ephemeral(alg) if keys is None else KeyRing.open(keys, alg)
     _log.warning(
         "unsafe_unapproved",

@@ -273,7 +273,7 @@ class KeyRing:
             with ring._locked():
                 ring._read()
         except OSError as error:
-            raise KeyRefused(f"{folder}: {error.strerror}, expected the key directory of a gate") from error
+            raise KeyRefused(f"{folder}: {error.strerror}, expected a key directory (a gate opened with keys= makes it)") from error
         return ring
 
     def signer(self, now: float) -> SigningKey:

@@ -27,7 +27,9 @@ EXAMPLES = (
 
 
 def evaluate(
-    episodes: Annotated[list[Path], typer.Argument(help="JSON-lines files of recorded episodes.", exists=True, dir_okay=False)],
+    episodes: Annotated[
+        list[Path], typer.Argument(help="JSON-lines files of recorded episodes (format: docs/workflows.md).", exists=True, dir_okay=False)
+    ],
     workflows: Annotated[Path, typer.Option(help="Directory of the workflows that the episodes name.", exists=True, file_okay=False)],
     unsafe_unapproved: Annotated[
         bool, typer.Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")

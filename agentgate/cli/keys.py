@@ -18,7 +18,9 @@ EXAMPLES = (
     "agentgate keys rotate keys/      # publish a new key now, sign with it in ten minutes\n\n"
     "agentgate keys jwks keys/ > jwks.json      # what verifiers need"
 )
-Directory = Annotated[Path, typer.Argument(help="The gate's key directory (owner-only).", exists=True, file_okay=False)]
+Directory = Annotated[
+    Path, typer.Argument(help="The gate's key directory (owner-only); opening a gate with keys= makes it.", file_okay=False)
+]
 app = typer.Typer(help="Signing keys: publish, rotate.", no_args_is_help=True, epilog=EXAMPLES)
 
 

@@ -93,8 +93,9 @@ def read_episodes(files: Iterable[Path]) -> Iterator[Episode | Unreadable]:
                 except orjson.JSONDecodeError as error:
                     yield Unreadable(str(file), number, f"not JSON: {error}")
                 except ValidationError as error:
-                    first = error.errors(include_url=False, include_input=False)[0]
-                    yield Unreadable(str(file), number, f"{'.'.join(map(str, first['loc'])) or 'episode'}: {first['msg']}")
+                    wrong = error.errors(include_url=False, include_input=False)
+                    why = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'episode'}: {each['msg']}" for each in wrong[:5])
+                    yield Unreadable(str(file), number, why)
 
 
 @dataclass(frozen=True, slots=True)
