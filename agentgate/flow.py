@@ -32,6 +32,7 @@ from agentgate.workflow import Workflow
 LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
 MAX_TTL = 24 * 3600
+MAX_TURNS = 200  # every turn is read again for each decision on a changed run
 _REREADS = 3
 _MAX_DEFINITION = 256
 
@@ -113,6 +114,8 @@ def change(core: Core, state: RunState, turn: str, *, closing: bool = False) -> 
     header = state.header
     if not closing:
         _check_turn(turn)
+        if len(state.turns) >= MAX_TURNS:
+            raise RunRefused((Failure(Reason.INPUT, "turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run"),))
     op = ops.close_run(header.tenant, header.id) if closing else ops.add_turn(header.tenant, header.id, turn)
     answer = ops.parse_run_change(op, (yield op))
     if answer == "missing":

@@ -39,6 +39,8 @@ def released(workflow: Workflow, state: RunState, *, call: Call, required: tuple
             raise StoreUnavailable("hold: not kept by the store")
     hold = hold_of(record)
     status = hold.state_at(now)
+    if status == "consumed" and now >= hold.expires_at and not any(c.id == call.id and c.tool == call.tool for c in state.calls):
+        status = "expired"  # a release is good before its timeout only, also for the call that took it and did not run
     if status == "refused":
         return (yield from deny(header, call, (Failure(Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold"),)))
     if status == "expired":

@@ -18,6 +18,7 @@ from agentgate.checks import decide
 from agentgate.decision import Eligible
 from agentgate.definition import load_text
 from agentgate.errors import AgentGateError
+from agentgate.flow import MAX_TURNS
 from agentgate.hold import Hold
 from agentgate.identity import proven_agent, proven_user
 from agentgate.intents.lexical import derive
@@ -424,6 +425,30 @@ def test_a_hold_past_its_timeout_is_neither_used_nor_answered(folder: Path) -> N
         assert reasons(run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.HOLD_EXPIRED}
         with pytest.raises(RunRefused):
             gate.release(other, by=BOSS)
+
+
+def test_a_release_taken_and_not_run_ends_with_its_timeout_and_a_call_that_ran_stays_done(folder: Path) -> None:
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("timeout: 10m", "timeout: 1s"))
+    with opened(folder) as gate:
+        (idle, big, hold), (done, _, other) = held_call(gate), held_call(gate)
+        gate.release(hold, by=BOSS)
+        gate.release(other, by=BOSS)
+        assert isinstance(idle.authorize("payments.refund", big, tool_call_id="pay"), Allow)
+        answer = done.authorize("payments.refund", big, tool_call_id="pay")
+        assert isinstance(answer, Allow)
+        done.redeem(answer.token, tool="payments.refund", args=big)
+        time.sleep(1.05)
+        assert reasons(idle.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.HOLD_EXPIRED}
+        assert reasons(done.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.ALREADY_REDEEMED}
+
+
+def test_a_run_does_not_grow_without_end(folder: Path) -> None:
+    with opened(folder) as gate:
+        run = run_of(gate)
+        for _ in range(MAX_TURNS - 1):
+            run.add_turn("and?")
+        with pytest.raises(RunRefused):
+            run.add_turn("and?")
 
 
 SECOND = """

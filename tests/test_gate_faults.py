@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, Gate, Reason, RunRefused, StepUp, TokenRefused
+from agentgate import Agent, Allow, AsyncGate, Gate, Reason, RunRefused, StepUp, TokenRefused
 from agentgate.errors import Refusal, StoreUnavailable
 from tests.servers import Server, redis_binary, valkey_binary
 from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
@@ -114,3 +114,22 @@ def test_a_run_past_its_life_mints_nothing(folder: Path) -> None:
         run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT, ttl=1)
         time.sleep(1.05)
         assert reasons(run.authorize("orders.get", ORDER)) <= {Reason.RUN_EXPIRED, Reason.RUN_MISSING}
+
+
+def test_a_store_that_may_evict_opens_no_gate(folder: Path) -> None:
+    """An evicted single-use key would be refused, an evicted revocation or limit would not."""
+    server = Server(redis_binary(), folder / "server", settings=("--maxmemory-policy", "allkeys-lru"))
+    try:
+        with pytest.raises(StoreUnavailable, match="noeviction"):
+            opened(folder, store=server.url)
+    finally:
+        server.stop()
+
+
+async def test_a_store_that_may_evict_opens_no_async_gate(folder: Path) -> None:
+    server = Server(redis_binary(), folder / "server", settings=("--maxmemory-policy", "allkeys-lru"))
+    try:
+        with pytest.raises(StoreUnavailable, match="noeviction"):
+            await AsyncGate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", audit="memory://", store=server.url)
+    finally:
+        server.stop()
