@@ -34,7 +34,7 @@ from agentgate.keys import KeyRing, RunKey
 from agentgate.mint import CallToken
 from agentgate.request import Agent, Derived, Header, RunState, User
 from agentgate.steps import Flow
-from agentgate.stores import AsyncStore, Store, open_async_store, open_store
+from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
 from agentgate.verifier import AsyncRedeemedCall, AsyncVerifier, RedeemedCall, Trust, Verifier, redeem
 from agentgate.workflow import Tool, Workflow
 
@@ -72,6 +72,8 @@ def _core(
         raise ConfigError(
             "workflows", str(workflows), "a directory with at least one workflow that loads (agentgate workflow lint says what is wrong)"
         )
+    for observed in (w for w in catalog if w.observe):  # only a signed workflow may observe, and nothing is signed here
+        _log.warning("observe_ignored", workflow=observed.id, message="mode: observe needs approvals; this workflow is enforced")
     ring = KeyRing.ephemeral(alg) if keys is None else KeyRing.open(keys, alg)
     _log.warning(
         "unsafe_unapproved",
@@ -321,9 +323,7 @@ class Gate(_GateBase):
         core = _core(
             workflows, log, issuer=issuer, keys=keys, environment=environment, clock=clock, alg=alg, brokers=brokers, deriver=deriver
         )
-        opened = open_store(store)
-        opened.check()
-        return cls(core, opened, log)
+        return cls(core, ready_store(store), log)
 
     def open_run(self, workflow: str, *, tenant: str, user: User | None, agent: Agent, prompt: str, ttl: int = 3600) -> Run:
         """Open a run and freeze tenant, user, agent and workflow version.
@@ -407,9 +407,7 @@ class AsyncGate(_GateBase):
         core = _core(
             workflows, log, issuer=issuer, keys=keys, environment=environment, clock=clock, alg=alg, brokers=brokers, deriver=deriver
         )
-        opened = open_async_store(store)
-        await opened.check()
-        return cls(core, opened, log)
+        return cls(core, await async_ready_store(store), log)
 
     async def open_run(self, workflow: str, *, tenant: str, user: User | None, agent: Agent, prompt: str, ttl: int = 3600) -> AsyncRun:
         """See `Gate.open_run`."""

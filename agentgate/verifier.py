@@ -33,7 +33,7 @@ from agentgate.facts import extract
 from agentgate.jws import PublicKeys
 from agentgate.mint import binding
 from agentgate.steps import Flow, Record
-from agentgate.stores import AsyncStore, Store, open_async_store, open_store, ops
+from agentgate.stores import AsyncStore, Store, async_ready_store, ops, ready_store
 from agentgate.verify import Claims, check_call, check_proof, check_token
 
 Result = TypeVar("Result")
@@ -295,9 +295,8 @@ class Verifier:
             ConfigError: something is missing or unusable. KeyRefused: an unusable key. StoreUnavailable: the store fails
                 its start-up check.
         """
-        who, log, opened = trust(jwks, issuer, tenants, audience), _open(audit, store), open_store(store)
-        opened.check()
-        return cls(who, opened, log)
+        who, log = trust(jwks, issuer, tenants, audience), _open(audit, store)
+        return cls(who, ready_store(store), log)
 
     def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> RedeemedCall:
         """Verify the token against the call really received, and burn it.
@@ -330,9 +329,8 @@ class AsyncVerifier:
     @classmethod
     async def open(cls, jwks: Jwks, *, issuer: str, tenants: Sequence[str], audience: str, store: str, audit: str) -> AsyncVerifier:
         """See `Verifier.open`."""
-        who, log, opened = trust(jwks, issuer, tenants, audience), _open(audit, store), open_async_store(store)
-        await opened.check()
-        return cls(who, opened, log)
+        who, log = trust(jwks, issuer, tenants, audience), _open(audit, store)
+        return cls(who, await async_ready_store(store), log)
 
     async def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> AsyncRedeemedCall:
         """See `Verifier.redeem`."""

@@ -275,7 +275,7 @@ class Workflow:
     Attributes:
         digest: ``sha256:...`` of the RFC 8785 bytes of the parsed definition (comments do not count, deciding values do).
         file: path the rules' lines refer to.
-        observe: `mode: observe`, the only way a refusal is recorded but not enforced.
+        observe: `mode: observe` of a signed workflow: refusals are recorded, not enforced. Unsigned, it is ignored with a warning.
     """
 
     id: str

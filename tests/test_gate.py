@@ -473,3 +473,10 @@ def test_an_id_that_a_write_only_echoes_is_no_new_id(folder: Path) -> None:
             with run.redeem(answer.token, tool="notes.create", args={"topic": topic}) as call:
                 call.record_result({"note": note})
             assert isinstance(run.authorize("notes.send", {"note": note}), Allow) is allowed
+
+
+def test_an_unsigned_workflow_cannot_switch_enforcement_off(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("risk: high", "risk: high\nmode: observe"))
+    with opened(folder) as gate:
+        assert "observe_ignored" in "".join(capsys.readouterr())
+        assert isinstance(run_of(gate).authorize("payments.refund", REFUND), Deny)

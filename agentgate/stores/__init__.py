@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from agentgate.errors import ConfigError
+from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import ops
 from agentgate.stores._store import AsyncStore, Store
 from agentgate.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
@@ -17,7 +17,7 @@ from agentgate.stores.memory import AsyncMemoryStore, MemoryStore
 from agentgate.stores.redis import RedisStore
 from agentgate.stores.redis_async import AsyncRedisStore
 
-__all__ = ["AsyncStore", "Store", "open_async_store", "open_store", "ops"]
+__all__ = ["AsyncStore", "Store", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
 
 _NETWORKED = ("redis://", "rediss://", "unix://")
 _EXPECTED = "memory://, embedded:///path, redis://, rediss:// or unix://"
@@ -48,3 +48,29 @@ def open_async_store(url: str) -> AsyncStore:
     if url.startswith(_NETWORKED):
         return AsyncRedisStore(url)
     raise ConfigError("store", url.rpartition("@")[2], _EXPECTED)
+
+
+def ready_store(url: str) -> Store:
+    """A store that was opened and passed its start-up check; one that fails is closed again.
+
+    Raises:
+        ConfigError, StoreUnavailable: see `open_store` and `Store.check`.
+    """
+    store = open_store(url)
+    try:
+        store.check()
+    except StoreUnavailable:
+        store.close()
+        raise
+    return store
+
+
+async def async_ready_store(url: str) -> AsyncStore:
+    """As `ready_store`, for asyncio."""
+    store = open_async_store(url)
+    try:
+        await store.check()
+    except StoreUnavailable:
+        await store.close()
+        raise
+    return store
