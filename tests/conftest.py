@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.servers import Server, redis_binary, valkey_binary
 
@@ -14,6 +15,13 @@ def pytest_report_header() -> str:
     redis = redis_binary()
     missing = " (redis-server is not installed, Valkey stands in for it; Debian: apt-get install redis-server)"
     return f"state servers: {redis}{missing if redis == valkey_binary() else ''}, {valkey_binary()}"
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_come() -> Iterator[None]:
+    """A command run in this process sets the log level for itself only."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

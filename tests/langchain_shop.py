@@ -23,10 +23,11 @@ from pydantic import PrivateAttr
 
 from agentgate.dpop import DPoP
 from agentgate.errors import TokenRefused
-from agentgate.gate import Gate, Run
+from agentgate.gate import Gate
 from agentgate.hold import Hold
 from agentgate.integrations.langchain import call_token, definition_of
 from agentgate.request import Agent, User
+from agentgate.run import Run
 from agentgate.verifier import Verifier
 
 ISSUER = "https://gate.acme.example"

@@ -12,9 +12,10 @@ from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 from pydantic import BaseModel, Field
 
-from agentgate.gate import Gate, Run
+from agentgate.gate import Gate
 from agentgate.integrations.langchain import guard_tools, use_run
 from agentgate.request import Agent, User
+from agentgate.run import Run
 
 WORKFLOW = """\
 agentgate: workflow/v1

@@ -22,7 +22,7 @@ LEVELS = {
     2: "decision hold",
     3: "origins checks keys jws dpop mint verify",
     4: "yaml_nodes _blocks _sharing _references _rules _clauses _compiler definition catalog "
-    "stores steps audit identity intents runs core holding flow drive gate verifier",
+    "stores steps audit identity intents runs core holding flow drive run gate verifier",
     5: "__init__ integrations review cli testing demo",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}

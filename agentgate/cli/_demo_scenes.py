@@ -21,9 +21,10 @@ from typing import Any, Literal
 import agentgate
 from agentgate.decision import Allow, Code, Decision, Deny, StepUp
 from agentgate.errors import AuditUnavailable, ConfigError, RunRefused, StoreUnavailable, TokenRefused
-from agentgate.gate import Gate, Run
+from agentgate.gate import Gate
 from agentgate.hold import Hold
 from agentgate.request import Agent, User
+from agentgate.run import Run
 
 Outcome = Literal["allowed", "denied", "held"]
 Caller = Literal["model", "host", "client", "approver"]

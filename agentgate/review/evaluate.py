@@ -21,8 +21,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from agentgate.decision import Allow, StepUp
 from agentgate.errors import RunRefused
-from agentgate.gate import Gate, Run
+from agentgate.gate import Gate
 from agentgate.request import Agent, User
+from agentgate.run import Run
 
 Answer = Literal["allow", "step_up", "deny"]
 MAX_LINE = 8 * 1024 * 1024  # bytes of one episode

@@ -30,11 +30,12 @@ from agentgate.catalog import Catalog
 from agentgate.checks import decide
 from agentgate.decision import Allow, Eligible
 from agentgate.dpop import DPoP
-from agentgate.gate import Gate, Run
+from agentgate.gate import Gate
 from agentgate.integrations.langchain import guard_tools, use_run
 from agentgate.intents.lexical import derive
 from agentgate.mint import CallToken
 from agentgate.request import Agent, User
+from agentgate.run import Run
 from agentgate.verifier import Verifier
 from tests.benchmarks import world
 from tests.benchmarks.sidebyside import Pair, Timing, Work, compare
