@@ -90,6 +90,17 @@ def test_replay_and_score(folder: Path) -> None:
     assert {"episode": "big", "step": 1, "decision": "step_up", "reasons": ["step_up"]} in decisions
 
 
+def test_groups_and_environment_are_part_of_the_recording(folder: Path) -> None:
+    source = WORKFLOW.replace("conditions:", "conditions:\n  environment: [prod]")
+    (folder / "w" / "refund.yaml").write_text(source)
+    line = json.loads(episode("small", LOOK, pay("39.99")))
+    (folder / "episodes.jsonl").write_text(json.dumps({**line, "groups": ["support"]}))
+    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--json"]
+    for more, automatic in ([], 0), (["--environment", "prod"], 1):
+        done = CliRunner().invoke(app, [*args, *more])
+        assert json.loads(done.stdout)["overall"]["tasks fully automatic"]["k"] == automatic
+
+
 def test_unsigned_workflows_must_be_said_out_loud(folder: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w")])
     assert done.exit_code == 1

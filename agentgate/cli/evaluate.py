@@ -26,7 +26,7 @@ EXAMPLES = (
 )
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0917 - a command's options, given by name
     episodes: Annotated[
         list[Path], typer.Argument(help="JSON-lines files of recorded episodes (format: docs/workflows.md).", exists=True, dir_okay=False)
     ],
@@ -34,6 +34,7 @@ def evaluate(
     unsafe_unapproved: Annotated[
         bool, typer.Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")
     ] = False,
+    environment: Annotated[str | None, typer.Option(help="Where the traffic ran, for workflows with conditions.environment.")] = None,
     decisions: Annotated[Path | None, typer.Option(help="Write one line per step here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -50,7 +51,9 @@ def evaluate(
     )
     clock = Clock()
     try:
-        gate = Gate.open_unsafe_unapproved(workflows, issuer="https://gate.invalid", audit="memory://", clock=clock)
+        gate = Gate.open_unsafe_unapproved(
+            workflows, issuer="https://gate.invalid", audit="memory://", environment=environment, clock=clock
+        )
         scores, bad = _replay_all(gate, clock, episodes, decisions, errors)
     except AgentGateError as error:
         errors.print(f"[red]{error}[/]", soft_wrap=True)
@@ -59,7 +62,7 @@ def evaluate(
         errors.print(f"[red]{line}[/]", soft_wrap=True)
     if as_json:
         typer.echo(json.dumps({name: _json(score) for name, score in scores.items()}, indent=2))
-    else:
+    elif scores:
         _table(scores)
     raise typer.Exit(1 if bad else 0)
 

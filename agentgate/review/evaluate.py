@@ -60,6 +60,7 @@ class Episode(_Strict):
     workflow: str
     tenant: str
     user: str
+    groups: tuple[str, ...] = Field(default=(), strict=False)
     agent: str
     now: AwareDatetime = Field(strict=False)
     prompt: str
@@ -141,7 +142,7 @@ def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
         AgentGateError: the gate itself failed (its store or log), which is no decision.
     """
     clock.now = episode.now
-    user, agent = User(episode.user, tenant=episode.tenant), Agent(episode.agent)
+    user, agent = User(episode.user, tenant=episode.tenant, groups=episode.groups), Agent(episode.agent)
     try:
         run = gate.open_run(episode.workflow, tenant=episode.tenant, user=user, agent=agent, prompt=episode.prompt)
     except RunRefused as refused:

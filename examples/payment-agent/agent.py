@@ -115,6 +115,8 @@ def main() -> None:
             result = agent.invoke({"messages": [("user", prompt)]}, {"configurable": {"thread_id": run.id}})
         for message in result["messages"]:
             message.pretty_print()
+        for pause in result.get("__interrupt__", ()):
+            print("\nWaits for a person:", pause.value)
         print("\nPaid:", api.ledger.paid)
 
 
