@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
-from agentgate.errors import AuditUnavailable, ConfigError, Refusal
+from agentgate.errors import AuditUnavailable, ConfigError, Refusal, StoreUnavailable
 
 WORKFLOW = """
 agentgate: workflow/v1
@@ -480,3 +480,38 @@ def test_an_unsigned_workflow_cannot_switch_enforcement_off(folder: Path, capsys
     with opened(folder) as gate:
         assert "observe_ignored" in "".join(capsys.readouterr())
         assert isinstance(run_of(gate).authorize("payments.refund", REFUND), Deny)
+
+
+def test_a_deriver_that_fails_finds_nothing_present(folder: Path) -> None:
+    """Loading asks it about the examples, so it fails only later, as one behind a network would."""
+    from agentgate.intents.lexical import derive
+
+    down = threading.Event()
+
+    def flaky(intents: Any, turns: Any) -> Any:
+        if down.is_set():
+            raise RuntimeError("the model behind it is away")
+        return derive(intents, turns)
+
+    with opened(folder, deriver=flaky) as gate:
+        down.set()
+        run = run_of(gate)
+        assert run.intents["refund"].presence == "unclear"
+        looked_up(run)
+        assert isinstance(run.authorize("payments.refund", REFUND), StepUp)
+
+
+def test_keys_that_others_may_read_sign_nothing(folder: Path) -> None:
+    with opened(folder, keys=folder / "keys") as gate:
+        run = run_of(gate)
+        (folder / "keys" / "ring.json").chmod(0o644)
+        gate._core.keys._looked -= 60  # the ring looks at its file every few seconds
+        failures = run.authorize("orders.get", ORDER).failures
+        assert [(f.reason, f.field) for f in failures] == [(Reason.STORE, "keys")]
+
+
+def test_a_run_is_never_written_over_another(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.flow.secrets.token_urlsafe", lambda _: "same")
+    run_of(gate)
+    with pytest.raises(StoreUnavailable):
+        run_of(gate)
