@@ -98,7 +98,7 @@ def read(core: Core, tenant: str, run: str) -> Flow:
         workflow = core.workflow(parse(record.header)["workflow"])
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, "unreadable header") from error
-    return run_state(tenant, run, record=record, workflow=workflow, derive=core.derive, today=core.clock().date())
+    return run_state(tenant, run, record=record, workflow=workflow, derive=core.derive)
 
 
 _MAX_REASONS, _MAX_WORDS = 50, 300

@@ -84,6 +84,7 @@ def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Ag
         workflow.digest,
         round(now, 3),
         round(now + ttl, 3),
+        core.clock().date().isoformat(),
     )
     refused = _opening(core, workflow, header)
     if refused:

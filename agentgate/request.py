@@ -136,6 +136,7 @@ class Header:
     digest: str
     opened_at: float
     expires_at: float
+    day: str = ""  # ISO date of the decision clock at opening: what "tomorrow" is counted from
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ def header_bytes(header: Header) -> bytes:
             "digest": header.digest,
             "opened_at": header.opened_at,
             "expires_at": header.expires_at,
+            "day": header.day,
         }
     )
 
@@ -53,6 +54,7 @@ def _header(data: bytes) -> Header:
         digest=kept["digest"],
         opened_at=float(kept["opened_at"]),
         expires_at=float(kept["expires_at"]),
+        day=kept["day"],
     )
 
 
@@ -81,7 +83,7 @@ def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
     return RunRefused((Failure(Reason.RUN_MISSING, "run", f"{tenant}/{run}: {why}", "an open run of this tenant"),))
 
 
-def run_state(tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, derive: Deriver, today: date) -> RunState:
+def run_state(tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, derive: Deriver) -> RunState:
     """The run as `decide` sees it: only redeemed calls, in the order of redemption.
 
     Raises:
@@ -91,6 +93,7 @@ def run_state(tenant: str, run: str, *, record: RunRecord | None, workflow: Work
         raise missing(tenant, run)
     try:
         header = _header(record.header)
+        day = date.fromisoformat(header.day)
         calls = []
         for call in sorted((c for c in record.calls if c.status == "redeemed"), key=lambda c: (c.redeemed_at or 0.0, c.digest)):
             head = parse(call.head)
@@ -102,5 +105,5 @@ def run_state(tenant: str, run: str, *, record: RunRecord | None, workflow: Work
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
-    prompt = read_prompt(record.turns, today)
+    prompt = read_prompt(record.turns, day)
     return RunState(header, record.turns, derived(derive, workflow, record.turns), prompt, tuple(calls), record.revision, record.closed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -515,3 +515,19 @@ def test_a_run_is_never_written_over_another(gate: Gate, monkeypatch: pytest.Mon
     run_of(gate)
     with pytest.raises(StoreUnavailable):
         run_of(gate)
+
+
+def test_tomorrow_is_counted_from_the_day_the_run_was_opened(folder: Path) -> None:
+    """Else what the user named moves at midnight, while the run is open."""
+    dated = WORKFLOW.replace(
+        "args: {order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}}", "args: {order_id: {type: date, from: [prompt]}}"
+    )
+    dated = dated.replace("order_id: {type: id, from: [orders.get.order_id]}", "order_id: {type: date, from: [orders.get.order_id]}")
+    (folder / "w" / "refund.yaml").write_text(dated)
+    now = [WEEKDAY]
+    with opened(folder, clock=lambda: now[0]) as gate:
+        run = run_of(gate, prompt="Please refund what comes tomorrow")
+        now[0] += timedelta(days=1)
+        run = gate.resume_run("acme", run.id)
+        assert isinstance(run.authorize("orders.get", {"order_id": "2026-03-05"}), Allow)
+        assert Reason.ARGUMENT_ORIGIN in reasons(run.authorize("orders.get", {"order_id": "2026-03-06"}))
