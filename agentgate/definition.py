@@ -8,7 +8,7 @@ misspelt key does not hide the rest; only the first finding of a place counts. N
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args
 
@@ -20,11 +20,11 @@ from agentgate._compiler import Compiler
 from agentgate._sharing import Sharing
 from agentgate.canonical import canonical, digest
 from agentgate.errors import CanonicalError, Problem, WorkflowError
-from agentgate.request import Derived
-from agentgate.workflow import Intent, Workflow
+from agentgate.intents import Deriver, ask
+from agentgate.workflow import Workflow
 from agentgate.yaml_nodes import Document, Path, did_you_mean, read_yaml, shown
 
-Derive = Callable[[tuple[Intent, ...], tuple[str, ...]], Mapping[str, Derived]]
+Derive = Deriver
 Roles = Mapping[str, frozenset[str]]
 B = TypeVar("B", bound=Block)
 
@@ -141,10 +141,9 @@ def _examples(document: Document, workflow: Workflow, derive: Derive, share: Sha
     for intent in intents:
         for key, texts, wanted in (("examples", intent.examples, True), ("counter_examples", intent.counter_examples, False)):
             for index, text in enumerate(texts):
-                derived = derive(intents, (text,)).get(intent.name)
-                presence = derived.presence if derived is not None else "absent"
-                if (presence == "present") is not wanted:
-                    got = f"{presence} ({derived.evidence})" if derived is not None and derived.evidence else presence
+                derived = ask(derive, intents, (text,))[intent.name]
+                if (derived.presence == "present") is not wanted:
+                    got = f"{derived.presence} ({derived.evidence})" if derived.evidence else derived.presence
                     expected = (
                         "present: other words, or another example" if wanted else "unclear or absent: other words, or another intent for it"
                     )

@@ -14,7 +14,7 @@ from agentgate.canonical import canonical, parse
 from agentgate.decision import Failure, Reason
 from agentgate.errors import RunRefused
 from agentgate.identity import agent_json, restore_agent, restore_user, user_json
-from agentgate.intents import Deriver
+from agentgate.intents import Deriver, ask
 from agentgate.prompt import Prompt
 from agentgate.request import Derived, EarlierCall, Header, RunState
 from agentgate.stores.ops import RunRecord
@@ -66,11 +66,7 @@ def read_prompt(turns: tuple[str, ...], today: date) -> Prompt:
 
 @lru_cache(maxsize=1024)
 def _derived(derive: Deriver, _digest: str, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
-    try:
-        answered = derive(intents, turns)
-    except Exception as error:  # noqa: BLE001 - a deriver may be anybody's; whatever it raises, nothing is present
-        return {intent.name: Derived("unclear", f"the deriver failed: {type(error).__name__}") for intent in intents}
-    return {i.name: answered.get(i.name, Derived("absent", "the deriver left it out")) for i in intents}
+    return ask(derive, intents, turns)
 
 
 def derived(derive: Deriver, workflow: Workflow, turns: tuple[str, ...]) -> Mapping[str, Derived]:
