@@ -22,8 +22,8 @@ from agentgate.request import Derived
 from agentgate.workflow import Intent
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-_WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
-_COMMON = frozenset(
+WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
+COMMON = frozenset(
     """
     a an the to of for in on at by with from and or i me my we us our you your he she it its they them their this
     that these those is are was were be been am do does did can could would will shall should may might must please
@@ -53,7 +53,7 @@ def _terms(text: str) -> frozenset[str]:
         kept.append(text[end : entity.start])
         end = entity.start + len(entity.words)
     words = {w.lower() for w in _WORD.findall(" ".join([*kept, text[end:]]))}
-    return frozenset(found | {w if w in _WIDE else _stem(w) for w in words - _COMMON})
+    return frozenset(found | {w if w in WIDE else _stem(w) for w in words - COMMON})
 
 
 @lru_cache(maxsize=8192)
@@ -96,13 +96,13 @@ def _clause(intent: Intent, said: str, hit: str) -> Derived:
         return Derived("absent", f"counter-example: {text}")
     if counter >= _NEAR and counter >= example:
         return Derived("unclear", f"word '{hit}', but closest to the counter-example: {text}")
-    wide = terms & _WIDE
-    if wide and not any(_known(e, intent.words) & _WIDE for e in intent.examples):
+    wide = terms & WIDE
+    if wide and not any(_known(e, intent.words) & WIDE for e in intent.examples):
         return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
     return Derived("present", f"word '{hit}'")
 
 
-_STOP = re.compile(
+STOP = re.compile(
     r"(?i)^\W*(?:(?:no|wait|ok|okay|please|actually)\W+)*(?:stop|abort|never ?mind|forget (?:it|that|this|about (?:it|that))|hold off|"
     r"cancel(?: (?:it|that|this|everything))?|(?:do not|don['’]?t)(?: do (?:it|that|this|anything))?|no)"
     r"(?:\W+(?:it|that|this|everything|now|please|thanks?|thank you|here|immediately))*\W*$"
@@ -114,7 +114,7 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
     found = {intent.name: Derived("absent", "no word of it in the prompt") for intent in intents}
     for turn in turns:
         words = own_words(turn)
-        if _STOP.match(turn):
+        if STOP.match(turn):
             found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
             continue
         spans = list(clauses(words))
