@@ -77,7 +77,14 @@ def load_text(text: str, file: str, roles: Roles, derive: Derive, *, share: Shar
     Raises:
         WorkflowError: with every problem, in the order of the file.
     """
-    document = read_yaml(text, file)
+    return load_document(read_yaml(text, file), roles, derive, share=share)
+
+
+def load_document(document: Document, roles: Roles, derive: Derive, *, share: Sharing | None = None) -> Workflow:
+    """Load one workflow from a document that was read: a YAML file, or the canonical JSON that reviewers signed (which has no lines).
+
+    Arguments, return value and errors as `load_text`.
+    """
     sharing = Sharing() if share is None else share
     definition = _shape(document, Definition)
     if definition is None:
