@@ -225,6 +225,7 @@ class IntentBlock(Block):
     asks_for: Text
     words: Texts
     unclear: Literal["deny", "step_up"] = "deny"
+    delegated: Literal["deny", "step_up", "present"] = "deny"
     examples: Texts
     counter_examples: Texts | None = None
 

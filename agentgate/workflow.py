@@ -183,7 +183,13 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """One label of the closed vocabulary. `unclear`: what happens when the prompt leaves it open."""
+    """One label of the closed vocabulary.
+
+    Attributes:
+        unclear: what happens when the prompt leaves it open.
+        delegated: what it is when the user's words hand the choice of actions to a source they name ("do the tasks in Ann's
+            e-mail"): absent, unclear or present.
+    """
 
     name: str
     line: int
@@ -192,6 +198,7 @@ class Intent:
     unclear: Literal["deny", "step_up"]
     examples: tuple[str, ...]
     counter_examples: tuple[str, ...]
+    delegated: Literal["deny", "step_up", "present"] = "deny"
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,3 +193,9 @@ def test_an_agent_that_acts_for_a_user_is_a_model_whatever_the_intents_say():
     text = (WORKFLOWS / "ci/deploy.yaml").read_text().replace("intents:\n", "  for_user: {same_tenant: true}\nintents:\n")
     found = advise(load_text(text, "w", ROLES, derive), read_yaml(text, "w"))
     assert [a.field for a in found] == [f"tools.cloud.assume-deploy-role.args.{name}.from" for name in ("service", "scopes")]
+
+
+def test_names_an_intent_that_a_source_may_choose():
+    (found,) = warnings(("    unclear: step_up\n", "    unclear: step_up\n    delegated: present\n"))
+    assert found[0] == "intents.refund.delegated"
+    assert "whoever writes that source chooses the action" in found[1]

@@ -1,7 +1,8 @@
 """What a workflow permits that its author may not have noticed. Advice never changes what loads.
 
-Three things, for tools that act: an argument that the model writes and no step-up shows; an argument whose value comes from
-a read that the model chose (it steers what that read says); and a tool whose address, scope or definition is not pinned.
+An intent that a named source may choose (`delegated: present`); and for tools that act: an argument that the model writes and
+no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); and a tool
+whose address, scope or definition is not pinned.
 Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
 the calling job takes the model's place, so only the last applies.
 """
@@ -36,7 +37,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
         workflow: as loaded.
         document: the same file, for columns.
     """
-    found = [*_unpinned(workflow)]
+    found = [*_unpinned(workflow), *_delegated(workflow)]
     if workflow.intents or workflow.for_user is not None:
         found += [*_unseen(workflow), *_steerable(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
@@ -55,6 +56,13 @@ def _unpinned(workflow: Workflow) -> Iterator[tuple[Path, str]]:
                 ("tools", tool.name),
                 f"not pinned: {', '.join(missing)} (the gate fills in its own; a changed tool is not noticed without definition)",
             )
+
+
+def _delegated(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for intent in workflow.intents.values():
+        if intent.delegated == "present":
+            text = "where the user hands the choice to a source, whoever writes that source chooses the action; the arguments' origins still hold"
+            yield ("intents", intent.name, "delegated"), text
 
 
 def _unseen(workflow: Workflow) -> Iterator[tuple[Path, str]]:

@@ -4,9 +4,11 @@ An intent is *present* when one of its words stands in a clause of the user's ow
 denied), *unless* that clause is near a counter-example and no nearer to any example, or speaks of a quantity ("all", "every")
 that no example speaks of: then it is *unclear*, and *absent* when it repeats a counter-example. Without a word it is absent.
 The clearest clause decides.
-A later turn that denies the word withdraws the intent. Closeness is the cosine of stemmed word sets in which typed entities
-stand as their type and the intent's words as one term, so "refund ORD-1" and "reimburse ORD-2" are the same request; a
-counter-example without any of the words has nothing to say (such a prompt is absent anyway).
+A later turn that denies the word withdraws the intent. Where the user named none of an intent's words but handed the choice of
+actions to a source (`agentgate.intents.delegation`), the intent's `delegated` says what it is.
+Closeness is the cosine of stemmed word sets in which typed entities stand as their type and the intent's words as one term,
+so "refund ORD-1" and "reimburse ORD-2" are the same request; a counter-example without any of the words has nothing to say
+(such a prompt is absent anyway).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from datetime import date
 from functools import lru_cache
 from math import sqrt
 
+from agentgate.intents.delegation import Delegation, delegation
 from agentgate.prompt import clauses, entities, own_words, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
@@ -102,6 +105,7 @@ def _clause(intent: Intent, said: str, hit: str) -> Derived:
     return Derived("present", f"word '{hit}'")
 
 
+_AFTER = re.compile(r"(?i)^\W*(?:do not|don['’]?t|never|not|please|ever)\b(?:\W+(?:ever|please)\b)*")  # before what is denied
 STOP = re.compile(
     r"(?i)^\W*(?:(?:no|wait|ok|okay|please|actually)\W+)*(?:stop|abort|never ?mind|forget (?:it|that|this|about (?:it|that))|hold off|"
     r"cancel(?: (?:it|that|this|everything))?|(?:do not|don['’]?t)(?: do (?:it|that|this|anything))?|no)"
@@ -112,17 +116,45 @@ STOP = re.compile(
 def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
     """See `agentgate.intents.Deriver`. The last turn that says something of an intent decides; a bare "stop" withdraws all."""
     found = {intent.name: Derived("absent", "no word of it in the prompt") for intent in intents}
+    spoken: set[str] = set()  # intents the user's own words spoke of: no delegation decides them any more
     for turn in turns:
         words = own_words(turn)
         if STOP.match(turn):
             found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
+            spoken.clear()
             continue
         spans = list(clauses(words))
         bare = unquoted(words)
         said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
-        denied = [words[a:b] for voice, a, b in spans if voice == "denied"]
+        denied = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "denied"]
+        handed = _handed(said, denied) if any(i.delegated != "deny" for i in intents) else None
         for intent in intents:
-            answer = _one(intent, said, denied)
+            answer = _one(intent, said, [clause for clause, _ in denied])
             if answer is not None:
                 found[intent.name] = answer
+                spoken.add(intent.name)
+            elif handed is not None and intent.delegated != "deny" and intent.name not in spoken:
+                found[intent.name] = _delegated(intent, handed)
     return found
+
+
+def _handed(said: list[tuple[str, str]], denied: list[tuple[str, str]]) -> Delegation | str | None:
+    """What this turn hands over, or as text the words with which it takes that back."""
+    given = delegation(said)
+    if given is not None:
+        return given
+    refused = delegation((_AFTER.sub(_blank, clause), _AFTER.sub(_blank, bare)) for clause, bare in denied)
+    return refused.words if refused is not None else None
+
+
+def _blank(found: re.Match[str]) -> str:
+    return " " * len(found.group())
+
+
+def _delegated(intent: Intent, handed: Delegation | str) -> Derived:
+    """An intent that the user named no word of, where the choice of actions was handed to a source."""
+    if isinstance(handed, str):
+        return Derived("absent", f"denied: {handed}")
+    if handed.wide:
+        return Derived("unclear", f"delegated to many sources: '{handed.words}'")
+    return Derived("present" if intent.delegated == "present" else "unclear", f"delegated: '{handed.words}'")
