@@ -18,9 +18,9 @@ PACKAGE = ROOT / "agentgate"
 
 # A package's level holds for its modules. A module that is in no row fails: decide where it belongs before it is written.
 LEVELS = {
-    1: "errors canonical patterns entities prompt facts request workflow",
+    1: "errors canonical patterns entities spans prompt facts request workflow",
     2: "decision hold",
-    3: "origins checks keys jws dpop mint verify",
+    3: "origins checks conditions evidence remedy explanation keys jws dpop mint verify",
     4: "yaml_nodes _blocks _sharing _references _rules _clauses _compiler definition catalog "
     "stores steps audit identity intents runs core holding flow drive run diff approvals gate verifier",
     5: "__init__ integrations review cli testing demo",
@@ -28,7 +28,21 @@ LEVELS = {
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
 
 # No clock, no I/O, no logging, no threads, no chance: the same values always give the same answer.
-PURE = {"entities", "prompt", "facts", "request", "workflow", "canonical", "patterns", "errors", "decision", "hold", "origins", "checks"}
+PURE = {
+    "entities",
+    "spans",
+    "prompt",
+    "facts",
+    "request",
+    "workflow",
+    "canonical",
+    "patterns",
+    "errors",
+    "decision",
+    "hold",
+    "origins",
+    "checks",
+}
 IMPURE_MODULES = {
     "asyncio",
     "io",

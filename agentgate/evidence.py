@@ -1,0 +1,203 @@
+"""Where the values of a call are found: the user's words with their place, an earlier call's fact or argument and its row, or nowhere.
+
+Rules: this shows what `agentgate.origins` goes by and decides nothing. An allowed origin comes first, the one that most of the
+call's other arguments share before others; a value without one is shown where else it stands, so that a reader sees why that
+does not count. What a `sensitive` argument holds, or refers to, is masked. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentgate.entities import Key, normal
+from agentgate.origins import Earlier, Value
+from agentgate.prompt import Entity, Prompt
+from agentgate.request import EarlierCall, RunState
+from agentgate.workflow import Source, Workflow
+
+MASKED = "(masked)"
+PROMPT, MODEL = Source("prompt"), Source("model")
+_NO_ROWS: tuple[Mapping[str, Any], ...] = ({},)
+_SHOWN = 120  # characters of a value or of the user's words
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one value (or one element of a list) was found.
+
+    Attributes:
+        source: ``prompt``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write it) or ``unknown``.
+        allowed: the rule names this origin.
+        value: the value, masked if sensitive.
+        words: the user's own words, for the prompt; masked if sensitive.
+        turn, start: which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known.
+        call: `tool_call_id` of the earlier call.
+        row: which row of its result, from 1; 0 for an argument of it.
+    """
+
+    source: str
+    allowed: bool
+    value: str
+    words: str = ""
+    turn: int = 0
+    start: int = -1
+    call: str = ""
+    row: int = 0
+
+    def __str__(self) -> str:
+        if self.source == "prompt":
+            place = f", turn {self.turn} at character {self.start}" if self.turn else ""
+            where = f"prompt: {self.words!r}{place}" if self.words != MASKED else f"prompt{place}"
+        elif self.call:
+            where = f"{self.source} of call {self.call}" + (f", row {self.row}" if self.row else "")
+        else:
+            where = {"model": "the model", "unknown": "unknown: no origin that the gate knows"}[self.source]
+        return where if self.allowed or self.source == "unknown" else f"{where} (not an allowed origin)"
+
+
+def secret(workflow: Workflow, source: Source) -> bool:
+    """True when what this names is, or fills, a sensitive argument of any tool."""
+    if source.kind == "arg":
+        rule = workflow.tools[source.tool].args.get(source.field)
+        if rule is not None and rule.sensitive:
+            return True
+    rules = (rule for tool in workflow.tools.values() for rule in tool.args.values() if rule.sensitive)
+    return any(source in rule.sources or source == rule.at_most for rule in rules)
+
+
+def _same(value: Value, key: Key, found: tuple[Key, str] | None) -> bool:
+    return found is not None and type(found[0]) is type(key) and found == (key, value.currency)
+
+
+class Evidence:
+    """The origins of one call's values, for a run as it was decided on."""
+
+    def __init__(self, workflow: Workflow, run: RunState, values: Mapping[str, Value], earlier: Earlier) -> None:
+        self._workflow, self._run, self._values, self._earlier = workflow, run, values, earlier
+        self._preferred = {tool: self._shared(tool) for tool in dict.fromkeys(c.tool for c in run.calls)}
+
+    def of(self, name: str) -> tuple[Origin, ...]:
+        """The origin of each element of an argument (one for a single value); empty when the value is not in normal form."""
+        value = self._values.get(name)
+        return () if value is None else tuple(self._of(value, key) for key in value.keys)
+
+    def places(self, source: Source) -> Iterator[tuple[EarlierCall, int, Mapping[str, Any]]]:
+        """The calls and rows of a source's tool (row numbers from 1), the ones the other arguments share first."""
+        preferred = self._preferred.get(source.tool)
+        found = [(call, number, row) for call in self._earlier.of(source.tool) for number, row in enumerate(call.rows or _NO_ROWS, 1)]
+        return iter(sorted(found, key=lambda place: (place[0], place[1]) != preferred))
+
+    def _of(self, value: Value, key: Key) -> Origin:
+        rule = value.rule
+        model = any(s.kind == "model" for s in rule.sources)
+        for source in rule.sources:
+            found = self._at(value, key, source)
+            if found is not None:
+                return found
+        shown = self._shown(value, key)
+        if model:
+            return Origin("model", True, shown)
+        allowed = not rule.sources  # nothing is asked of it
+        return next(self._elsewhere(value, key, allowed), Origin("unknown", False, shown))
+
+    def _elsewhere(self, value: Value, key: Key, allowed: bool) -> Iterator[Origin]:  # noqa: FBT001 - private
+        for source in (PROMPT, *self._declared()):
+            found = self._at(value, key, source, allowed=allowed)
+            if found is not None:
+                yield found
+
+    def _declared(self) -> Iterator[Source]:
+        for tool in self._workflow.tools.values():
+            yield from (Source("fact", tool.name, name) for name in tool.facts)
+            yield from (Source("arg", tool.name, name) for name in tool.args if name in tool.referenced)
+
+    def _at(self, value: Value, key: Key, source: Source, *, allowed: bool = True) -> Origin | None:
+        if source.kind == "prompt":
+            return self._said(value, key, allowed)
+        if source.kind == "model":
+            return None
+        shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
+        for call, row, facts in self.places(source):
+            if _same(value, key, self._earlier.origin(call, facts, source)):
+                return Origin(str(source), allowed, shown, call=call.id, row=row if source.kind == "fact" else 0)
+        return None
+
+    def _said(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
+        prompt: Prompt | None = self._run.prompt
+        words = None if prompt is None else prompt.words(value.rule.type, key, value.currency)
+        if prompt is None or words is None:
+            return None
+        entity = _entity(prompt, value, key, words)
+        words, turn, start = words if entity is None else entity.words, 0, -1
+        if entity is not None:
+            for number, text in reversed(tuple(enumerate(self._run.turns, 1))):
+                if text.startswith(entity.words, entity.start):
+                    turn, start = number, entity.start
+                    break
+        words = MASKED if value.rule.sensitive else words[:_SHOWN]
+        return Origin("prompt", allowed, self._shown(value, key), words, turn, start)
+
+    def _shown(self, value: Value, key: Key) -> str:
+        return MASKED if value.rule.sensitive else str(key)[:_SHOWN]
+
+    def _shared(self, tool: str) -> tuple[EarlierCall, int] | None:
+        """The call and row of an earlier tool that most arguments of this call can come from, the newest of equals."""
+        best: tuple[int, EarlierCall, int] | None = None
+        for call in self._earlier.of(tool):
+            for number, row in enumerate(call.rows or _NO_ROWS, 1):
+                score = sum(self._meets(value, tool, call, row) for value in self._values.values())
+                if best is None or score >= best[0]:
+                    best = (score, call, number)
+        return None if best is None else best[1:]
+
+    def _meets(self, value: Value, tool: str, call: EarlierCall, row: Mapping[str, Any]) -> bool:
+        sources = [s for s in value.rule.sources if s.tool == tool]
+        return any(_same(value, key, self._earlier.origin(call, row, s)) for s in sources for key in value.keys)
+
+
+def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None:
+    """The entity of the prompt that names this value; the newest where the user said it twice."""
+    numeric = normal("number", key) if value.rule.type == "id" else key
+    fit = [
+        entity
+        for kind, table in prompt.named.items()
+        for wanted in {key, numeric}
+        if wanted is not None and (entity := table.get(wanted)) is not None
+        if entity.words == words or (value.rule.type == "money" and kind in {"money", "number"} and entity.currency in {"", value.currency})
+    ]
+    return fit[0] if fit else None
+
+
+def origin_names(values: Mapping[str, Value], prompt: Prompt, earlier: Earlier) -> dict[str, list[str]]:
+    """The origin of each argument, short, for a decision's record: ``prompt``, ``model``, ``unknown`` or ``tool.field call``.
+
+    One name for each different origin of a list's elements. Every name is one that its rule allows, or ``unknown``.
+    """
+    found: dict[str, list[str]] = {}
+    for name, value in values.items():
+        sources = value.rule.sources
+        if sources:
+            names = [_name(value, key, sources, prompt, earlier) for key in value.keys[:_MAX_NAMED]]
+            found[name] = names if len(names) == 1 else list(dict.fromkeys(names))
+    return found
+
+
+_MAX_NAMED = 20  # elements of a list whose origins are kept
+
+
+def _name(value: Value, key: Key, sources: tuple[Source, ...], prompt: Prompt, earlier: Earlier) -> str:
+    rest = "unknown"
+    wanted = (type(key), key, value.currency)
+    for source in sources:
+        if source.kind == "prompt":
+            if prompt.words(value.rule.type, key, value.currency) is not None:
+                return "prompt"
+        elif source.kind == "model":
+            rest = "model"
+        else:
+            for call in earlier.of(source.tool):
+                if wanted in earlier.said(call, source):
+                    return f"{source} {call.id}"
+    return rest

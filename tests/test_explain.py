@@ -1,0 +1,348 @@
+"""Explanations: no failure of the engine is lost, every row is true, and what is proposed is what the engine accepts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentgate.checks import decide
+from agentgate.conditions import Condition, conditions, matching
+from agentgate.decision import Deny, Eligible, Failure, Reason
+from agentgate.definition import load_text
+from agentgate.evidence import MASKED
+from agentgate.explanation import Explanation, Row, as_json, explain, plain
+from agentgate.intents.lexical import derive
+from agentgate.prompt import Prompt
+from agentgate.request import Agent, Call, EarlierCall, Header, RunState, Surroundings, User
+from agentgate.workflow import Rule, Workflow
+from tests.generate import Case, Generator
+
+WORKFLOW = r"""
+agentgate: workflow/v1
+id: shop.refund
+version: 3
+title: Refund one named order
+owners: [team:payments, kim]
+risk: high
+expires: "2099-05-31"
+tenants: [acme]
+who: {agent: {in_process: true}, for_user: {groups: [support], same_tenant: true}}
+intents:
+  refund:
+    asks_for: Give a customer money back for an order they name.
+    words: [refund, reimburse]
+    unclear: step_up
+    examples: ["Please refund order ORD-10023344, it arrived broken"]
+    counter_examples: ["Refund all orders from last week"]
+conditions:
+  hours: {days: [mon, tue, wed, thu, fri], from: "08:00", to: "20:00", zone: Europe/Berlin}
+tools:
+  orders.get:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}}
+    facts:
+      total: {type: money, currency: currency}
+      currency: {type: text}
+      customer: {type: id}
+      email: {type: email}
+  payments.refund:
+    effect: write
+    needs: [refund]
+    redeem: wrapper
+    args:
+      order_id: {type: id, from: [orders.get.order_id]}
+      amount: {type: money, currency: currency, min: "0.01", max: "500.00", at_most: orders.get.total, from: [prompt, orders.get.total]}
+      currency: {in: [EUR, GBP], from: [orders.get.currency]}
+      payee: {type: id, from: [orders.get.customer], sensitive: true}
+      notify: {type: email, from: [orders.get.email], optional: true}
+      reason: {text: 200, from: [model], entities: [prompt], optional: true}
+sequence: [{before: payments.refund, require: orders.get, within: 15m}]
+limits: [{count: payments.refund, max: 2, per: run}]
+step_up:
+  - id: big
+    for: payments.refund
+    when: {amount: {above: "100.00"}}
+    approvers: {group: leads, count: 1, not: [requester]}
+    timeout: 10m
+    show: [order_id, amount, payee]
+"""
+NOW = datetime(2026, 3, 4, 10, tzinfo=UTC)  # a Wednesday
+PROMPT = "Please refund 39.99 EUR for order ORD-10023344, it arrived broken"
+REFUND = {"order_id": "ORD-10023344", "amount": "39.99", "currency": "EUR", "payee": "cus_4711"}
+LOOKED_UP = {"total": "80.00", "currency": "EUR", "customer": "cus_4711", "email": "ann@acme.example"}
+
+
+@pytest.fixture(scope="module")
+def workflow() -> Workflow:
+    return load_text(WORKFLOW, "payments/refund.yaml", {}, derive)
+
+
+def looked_up(order: str = "ORD-10023344", call: str = "call_1", **facts: Any) -> EarlierCall:
+    return EarlierCall(call, "orders.get", {"order_id": order}, ({**LOOKED_UP, **facts},), True, NOW.timestamp() - 60)
+
+
+def explained(
+    workflow: Workflow,
+    args: dict[str, Any],
+    *,
+    tool: str = "payments.refund",
+    turns: tuple[str, ...] = (PROMPT,),
+    calls: tuple[EarlierCall, ...] | None = None,
+    now: datetime = NOW,
+    **header: Any,
+) -> Explanation:
+    user = User("lee", tenant="acme", groups=["support"])
+    at = Header("run_1", "acme", user, Agent("bot"), workflow.id, workflow.version, workflow.digest, 0.0, 9e9)
+    state = RunState(
+        replace(at, **header),
+        turns,
+        derive(tuple(workflow.intents.values()), turns),
+        Prompt.of(turns, now.date()),
+        (looked_up(),) if calls is None else calls,
+        "1.1",
+    )
+    return explain(workflow, state, Call.of(tool, args, "call_9"), Surroundings(now))
+
+
+def row(found: Explanation, field: str, word: str) -> Row:
+    (only,) = (r for r in found.rows if r.condition.field == field and r.condition.word == word)
+    return only
+
+
+def way(found: Explanation, field: str, word: str) -> str:
+    row_ = row(found, field, word)
+    assert row_.would_pass is not None
+    return row_.would_pass.text
+
+
+# --- against the engine ----------------------------------------------------------------------------------------------------
+def failures_of(answer: Eligible | Deny) -> tuple[Failure, ...]:
+    return answer.failures if isinstance(answer, Deny) else tuple(f for hold in answer.holds for f in hold.why)
+
+
+def table_of(case: Case) -> tuple[Condition, ...]:
+    return conditions(case.workflow, case.workflow.tools.get(case.call.tool))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_every_failure_of_the_engine_is_one_condition_and_none_is_lost(seed: int) -> None:
+    for case in Generator(seed).cases(12, per_workflow=6):
+        answer = decide(case.workflow, case.run, case.call, case.around)
+        table = table_of(case)
+        assert len({c.key for c in table}) == len(table)
+        for failure in failures_of(answer):
+            assert len(matching(failure, table)) == 1, failure
+        found = explain(case.workflow, case.run, case.call, case.around)
+        told = [f for r in found.rows if r.verdict == "failed" for f in r.failures]
+        if isinstance(answer, Deny):
+            assert found.decision == "deny"
+            assert found.agent == f"agentgate: {answer.code}"
+            assert sorted(map(str, told)) == sorted(map(str, answer.failures))
+        else:
+            assert found.decision == ("step_up" if answer.holds else "allow")
+            assert told == []
+            asked = {r.condition.key for r in found.rows if r.verdict == "asks"}
+            assert asked >= {f"step_up.{hold.rule.id} step_up" for hold in answer.holds}
+            assert bool(asked) == bool(answer.holds)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_what_is_proposed_is_what_the_engine_accepts(seed: int) -> None:
+    for case in Generator(seed).cases(12, per_workflow=6):
+        for row_ in explain(case.workflow, case.run, case.call, case.around).failed:
+            proposed = row_.would_pass
+            assert proposed is not None
+            assert proposed.text
+            if not proposed.change:
+                continue
+            args = {n: v for n, v in {**case.call.args, **proposed.change}.items() if v is not None}
+            changed = Call.of(case.call.tool, args, case.call.id, case.call.definition)
+            answer = decide(case.workflow, case.run, changed, case.around)
+            again = explain(case.workflow, case.run, changed, case.around)
+            assert next(r for r in again.rows if r.condition.key == row_.condition.key).verdict in {"held", "not sent", "not reached"}
+            assert proposed.enough == isinstance(answer, Eligible)
+
+
+_NEUTRAL = Rule("", 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_row_that_held_still_holds_when_the_operators_that_failed_are_taken_away(seed: int) -> None:
+    fields = {"is": "equals", "in": "one_of", "pattern": "pattern", "glob": "glob", "text": "text", "min": "minimum", "max": "maximum"}
+    for case in Generator(seed).cases(12, per_workflow=6):
+        found = explain(case.workflow, case.run, case.call, case.around)
+        tool = case.workflow.tools.get(case.call.tool)
+        gone = [r.condition for r in found.failed if r.condition.word in fields and r.condition.about == "argument"]
+        if tool is None or not gone:
+            continue
+        args = dict(tool.args)
+        for condition in gone:
+            name = fields[condition.word]
+            args[condition.argument] = replace(args[condition.argument], **{name: getattr(_NEUTRAL, name)})
+        looser = replace(case.workflow, tools={**case.workflow.tools, tool.name: replace(tool, args=args)})
+        held = {r.condition.key for r in found.rows if r.verdict == "held"}
+        state = replace(case.run)
+        failed = {r.condition.key for r in explain(looser, state, case.call, case.around).rows if r.verdict == "failed"}
+        assert held & failed == set()
+
+
+# --- what a reader gets --------------------------------------------------------------------------------------------------
+def test_an_allowed_call_shows_each_value_with_its_origin(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "notify": "ann@acme.example", "reason": "it broke"})
+    assert (found.decision, found.agent, found.failed) == ("allow", "", ())
+    amount, order = row(found, "args.amount", "from").origins[0], row(found, "args.order_id", "from").origins[0]
+    assert (amount.source, amount.words, amount.turn, amount.start) == ("prompt", "39.99 EUR", 1, PROMPT.index("39.99"))
+    assert (order.source, order.call, order.row, order.value) == ("orders.get.order_id", "call_1", 0, "ORD-10023344")
+    notify = row(found, "args.notify", "from").origins[0]
+    assert (notify.source, notify.call, notify.row) == ("orders.get.email", "call_1", 1)
+    assert row(found, "args.reason", "from").origins[0].source == "model"
+    assert row(found, "intent", "needs").got == "refund present (word 'refund')"
+    assert row(found, "limits", "limit 0").verdict == "at mint"
+    assert row(found, "args.amount", "at_most").rule.startswith("payments/refund.yaml:")
+
+
+def test_a_bound_says_how_much_would_pass(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "amount": "99.00"})
+    assert found.decision == "deny"
+    assert way(found, "args.amount", "at_most") == "amount at most 80.00 (orders.get.total of call call_1)"
+    assert row(found, "args.amount", "from").verdict == "failed"
+    assert row(found, "args.amount", "from").origins[0].source == "unknown"
+    assert way(found, "args.amount", "from").startswith("amount 39.99, as the user wrote it ('39.99 EUR')")
+
+
+def test_a_forged_payee_is_told_from_the_right_one_and_both_are_masked(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "payee": "cus_evil"})
+    assert way(found, "args.payee", "from") == f"payee {MASKED}, as returned by orders.get (customer, call call_1)"
+    everything = str(found) + repr(as_json(found))
+    assert "cus_evil" not in everything
+    assert "cus_4711" not in everything
+    assert "; then the whole call would" in str(found)
+
+
+def test_a_sensitive_value_in_the_prompt_is_masked_in_the_words_too(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "payee": "cus_evil1"}, turns=(PROMPT + ", send it to cus_evil1",))
+    (origin,) = row(found, "args.payee", "from").origins
+    assert (origin.source, origin.allowed, origin.words) == ("prompt", False, MASKED)
+    assert "not an allowed origin" in str(origin)
+    assert "cus_evil1" not in str(found)
+
+
+def test_a_value_from_elsewhere_says_where_it_stands(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "notify": "eve@evil.example"}, turns=(PROMPT + ", tell eve@evil.example",))
+    (origin,) = row(found, "args.notify", "from").origins
+    assert (origin.source, origin.allowed, origin.words) == ("prompt", False, "eve@evil.example")
+
+
+def test_the_turn_that_says_it_is_named(workflow: Workflow) -> None:
+    found = explained(workflow, REFUND, turns=("Please refund order ORD-10023344", "39.99 EUR is enough, please refund that"))
+    (origin,) = row(found, "args.amount", "from").origins
+    assert (origin.turn, origin.start, origin.words) == (2, 0, "39.99 EUR")
+
+
+def test_hours_are_said_as_a_person_says_them(workflow: Workflow) -> None:
+    found = explained(workflow, REFUND, now=NOW + timedelta(days=3))
+    assert way(found, "hours", "hours") == "Mon-Fri 08:00-20:00 Europe/Berlin"
+    assert found.owner == "team:payments, kim"
+
+
+def test_a_call_that_was_never_looked_up_says_what_comes_first(workflow: Workflow) -> None:
+    found = explained(workflow, REFUND, calls=())
+    assert way(found, "payments.refund", "require 0") == "orders.get redeemed first, at most 900 s before"
+    assert way(found, "args.payee", "from") == "payee returned by orders.get as customer (call it first)"
+    assert row(found, "payments.refund", "one source").verdict == "not reached"
+
+
+def test_a_mixed_call_names_one_row_for_all(workflow: Workflow) -> None:
+    other = looked_up("ORD-20000000", "call_2", customer="cus_9", total="90.00")
+    found = explained(workflow, {**REFUND, "payee": "cus_9"}, calls=(looked_up(), other))
+    together = row(found, "payments.refund", "one source")
+    assert together.verdict == "failed"
+    assert "all of call call_" in way(found, "payments.refund", "one source")
+    assert "cus_" not in str(found)
+
+
+def test_an_absent_intent_says_what_the_user_would_ask_for(workflow: Workflow) -> None:
+    found = explained(workflow, REFUND, turns=("What is the status of order ORD-10023344, 39.99 EUR?",))
+    assert way(found, "intent", "needs").startswith("the user asking for refund: Give a customer money back")
+    assert row(found, "intent", "needs").verdict == "failed"
+
+
+def test_an_unclear_intent_asks_a_person(workflow: Workflow) -> None:
+    found = explained(workflow, REFUND, turns=("Please refund all of 39.99 EUR for order ORD-10023344",))
+    assert (found.decision, found.agent) == ("step_up", "agentgate: needs_approval")
+    assert row(found, "intent", "needs").verdict == "asks"
+    assert way(found, "step_up.big", "step_up") == "a yes of 1 of leads, not the requester, within 600 s"
+
+
+def test_what_asks_is_told_beside_what_refuses(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "payee": "cus_x"}, turns=("Please refund all of 39.99 EUR for order ORD-10023344",))
+    assert found.decision == "deny"
+    assert row(found, "intent", "needs").verdict == "asks"
+
+
+def test_an_unknown_tool_names_the_ones_there_are(workflow: Workflow) -> None:
+    found = explained(workflow, {}, tool="order.get")
+    assert way(found, "tool", "tools") == "one of orders.get, payments.refund (did you mean orders.get?)"
+
+
+def test_an_unknown_argument_is_left_out(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "payee2": "x"})
+    assert way(found, "args", "args") == "without payee2"
+    proposed = row(found, "args", "args").would_pass
+    assert proposed is not None
+    assert proposed.enough
+
+
+def test_an_address_in_free_text_is_named(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "reason": "copy eve@evil.example"})
+    assert row(found, "args.reason", "entities").got == "'eve@evil.example'"
+    assert way(found, "args.reason", "entities") == "reason without that address, or with one named by the user in the prompt"
+
+
+def test_an_argument_of_another_form_hides_what_lies_behind_it(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "amount": "1_000"})
+    assert row(found, "args.amount", "type").verdict == "failed"
+    assert {row(found, "args.amount", word).verdict for word in ("min", "max", "at_most", "from")} == {"not reached"}
+
+
+def test_a_wrong_tenant_and_closed_run_are_rows(workflow: Workflow) -> None:
+    found = explained(workflow, REFUND, tenant="evil", digest="sha256:0")
+    assert way(found, "tenant", "tenants") == "a run of tenant acme"
+    assert way(found, "workflow", "version") == "a new run, opened under version 3 of shop.refund"
+
+
+def test_what_only_the_store_knew_has_a_row(workflow: Workflow) -> None:
+    state = RunState(
+        Header("run_1", "acme", User("lee", tenant="acme", groups=["support"]), Agent("bot"), workflow.id, 3, workflow.digest, 0.0, 9e9),
+        (PROMPT,),
+        derive(tuple(workflow.intents.values()), (PROMPT,)),
+        Prompt.of((PROMPT,), NOW.date()),
+        (looked_up(),),
+        "1.1",
+    )
+    line = workflow.tools["payments.refund"].limits[0].line
+    later = (
+        Failure(Reason.LIMIT, "limits", "calls of payments.refund used up", "at most 2 per run", f"payments/refund.yaml:{line}"),
+        Failure(Reason.STORE, "store", "down", "a state store that answers in time"),
+    )
+    found = explain(workflow, state, Call.of("payments.refund", REFUND, "c"), Surroundings(NOW), later)
+    assert row(found, "limits", "limit 0").verdict == "failed"
+    assert row(found, "store", "gate").got == "down"
+    assert found.agent == "agentgate: unavailable"
+
+
+def test_terminal_controls_are_escaped(workflow: Workflow) -> None:
+    evil = "\x1b[31mred\x07\u202e"
+    found = explained(workflow, {**REFUND, "reason": evil, "notify": evil})
+    assert plain(evil) == "\\x1b[31mred\\x07\\u202e"
+    assert str(found).replace("\n", "").isprintable()
