@@ -94,10 +94,11 @@ def clock(monkeypatch):
     return clock
 
 
-@given(steps=steps, maximum=st.integers(0, 12), every=st.sampled_from([0, 5, 10, 25]))
-@example(steps=[("mint", 0, 1), ("wait", 10, 0), ("mint", 1, 1)], maximum=1, every=0)  # in the very millisecond it expires
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_limit_answers_as_the_model_does(clock, steps, maximum, every):
+@given(steps=steps, maximum=st.integers(0, 12), every=st.sampled_from([0, 5, 10, 25]), for_run=st.booleans())
+@example(steps=[("mint", 0, 1), ("wait", 10, 0), ("mint", 1, 1)], maximum=1, every=0, for_run=False)  # in the very millisecond it expires
+@example(steps=[("mint", 0, 1), ("wait", 10, 0), ("mint", 1, 1)], maximum=1, every=0, for_run=True)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_limit_answers_as_the_model_does(clock, steps, maximum, every, for_run):
     store, model = open_store("memory://"), Model(maximum, every)
     book = Book(store)
     book.send(ops.open_run(book.tenant, "long", b"{}", "hi", 10_000_000))
@@ -107,7 +108,8 @@ def test_a_limit_answers_as_the_model_does(clock, steps, maximum, every):
         if kind == "wait":
             clock.now += call
         elif kind == "mint":
-            limits = (ops.LimitTake("sum", amount, maximum, every * 1000),)
+            beside = ops.LimitTake("beside", amount, 2**40, for_run=not for_run)  # another one in the way
+            limits = (beside, ops.LimitTake("sum", amount, maximum, every * 1000, for_run=for_run))
             request = book.request(call, limits=limits, ttl_ms=TTL * 1000)
             reply = book.mint(request)
             assert reply.kind == model.mint(call, amount, clock.now)

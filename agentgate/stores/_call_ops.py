@@ -67,7 +67,7 @@ class LimitTake:
         amount: integer; 1 for a count, units of 10^-4 for a sum.
         maximum: the total must not exceed it.
         every_ms: exact sliding window in milliseconds; 0: no window.
-        for_run: the counter may be forgotten when the run's life ends (`per: run`).
+        for_run: it counts this run only and ends with it (`per: run`); without a window it is kept beside the run.
     """
 
     key: str
@@ -178,7 +178,7 @@ def mint(request: MintRequest) -> Op:
     revoked = _revocations(start, run, jti, request.subjects)
     if len(request.limits) > MAX_LIMITS or len({take.key for take in request.limits}) != len(request.limits):
         raise NameRefused("limits", f"{len(request.limits)} limits", f"at most {MAX_LIMITS}, each key once")
-    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", *revoked]
+    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", f"{start}taken:{run}", *revoked]
     args: list[Arg] = [
         checked_digest("call_digest", request.call_digest),
         checked_bytes("head", request.head),
@@ -200,12 +200,14 @@ def mint(request: MintRequest) -> Op:
         keys.append(f"{start}lastkey:{checked_subject('account', request.same_key[0])}")
     for take in request.limits:
         name = checked_subject("limit", take.key)
-        keys += (f"{start}limit:{name}", f"{start}window:{name}", f"{start}pending:{name}")
+        in_run = take.for_run is True and take.every_ms == 0
+        if not in_run:
+            keys += (f"{start}limit:{name}", f"{start}times:{name}")
         args += (
             checked_number("limit amount", take.amount, 0, MAX_AMOUNT // 2),
             checked_number("limit maximum", take.maximum, 0, MAX_AMOUNT // 2),
             checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS),
-            1 if take.for_run else 0,
+            name if in_run else "",
         )
     return Op("mint", tuple(keys), tuple(args), confirm=True)
 

@@ -13,8 +13,11 @@ from agentgate.stores import Store, ops
 from agentgate.testing._book import Book
 
 
-def _count(maximum: int, every_ms: int = 0, key: str = "count") -> tuple[ops.LimitTake, ...]:
-    return (ops.LimitTake(key, 1, maximum, every_ms),)
+def _count(maximum: int, every_ms: int = 0, key: str = "count", *, for_run: bool = False) -> tuple[ops.LimitTake, ...]:
+    return (ops.LimitTake(key, 1, maximum, every_ms, for_run),)
+
+
+KINDS = ((0, False), (60_000, False), (0, True))  # (every_ms, for_run): for ever, in a window, in one run
 
 
 class Limits:
@@ -25,11 +28,12 @@ class Limits:
     # limits
 
     def test_a_count_stops_at_its_maximum(self, store: Store) -> None:
-        book = Book(store)
-        for call in (1, 2):
-            book.minted(call, limits=_count(2))
-        reply = book.mint(book.request(3, limits=_count(2)))
-        assert (reply.kind, reply.detail) == ("limit", "0")
+        for every, for_run in KINDS:
+            book = Book(store)
+            for call in (1, 2):
+                book.minted(call, limits=_count(2, every, for_run=for_run))
+            reply = book.mint(book.request(3, limits=_count(2, every, for_run=for_run)))
+            assert (reply.kind, reply.detail) == ("limit", "0")
 
     def test_a_sum_is_exact(self, store: Store) -> None:
         book = Book(store)
@@ -75,11 +79,11 @@ class Limits:
         assert book.mint(book.request(4, limits=_count(2, 300))).kind == "limit"
 
     def test_an_expired_unburned_reservation_is_given_back(self, store: Store) -> None:
-        for every in (0, 60_000):
+        for every, for_run in KINDS:
             book = Book(store)
-            book.minted(1, limits=_count(1, every), ttl_ms=30)
+            book.minted(1, limits=_count(1, every, for_run=for_run), ttl_ms=30)
             time.sleep(0.1)
-            book.minted(2, limits=_count(1, every))
+            book.minted(2, limits=_count(1, every, for_run=for_run))
 
     def test_a_live_reservation_is_not_given_back(self, store: Store) -> None:
         book = Book(store)
@@ -87,13 +91,13 @@ class Limits:
         assert book.mint(book.request(2, limits=_count(1))).kind == "limit"
 
     def test_a_burned_reservation_is_never_given_back(self, store: Store) -> None:
-        for every in (0, 60_000):
+        for every, for_run in KINDS:
             book = Book(store)
-            book.burn(book.minted(1, limits=_count(1, every), ttl_ms=60)[1])
+            book.burn(book.minted(1, limits=_count(1, every, for_run=for_run), ttl_ms=60)[1])
             book.outcome(1, "failed")
             time.sleep(0.15)
             for call in (2, 3):
-                assert book.mint(book.request(call, limits=_count(1, every))).kind == "limit"
+                assert book.mint(book.request(call, limits=_count(1, every, for_run=for_run))).kind == "limit"
 
     def test_a_reservation_given_back_is_taken_anew_by_its_call(self, store: Store) -> None:
         book = Book(store)
@@ -110,12 +114,32 @@ class Limits:
         time.sleep(0.1)
         other.minted(2, limits=_count(1))
 
-    def test_racing_mints_never_pass_a_limit(self, store: Store) -> None:
+    def test_a_limit_of_a_run_counts_that_run_only(self, store: Store) -> None:
         book = Book(store)
-        requests = [book.request(call, limits=_count(5)) for call in range(20)]
-        with ThreadPoolExecutor(self.racers) as pool:
-            kinds = Counter(reply.kind for reply in pool.map(book.mint, requests))
-        assert kinds == {"ok": 5, "limit": 15}
+        other = Book(store, book.tenant, "run_2")
+        for each in (book, other):
+            each.minted(1, limits=_count(1, for_run=True))
+            assert each.mint(each.request(2, limits=_count(1, for_run=True))).kind == "limit"
+
+    def test_limits_of_all_kinds_hold_together_and_the_first_that_fails_is_named(self, store: Store) -> None:
+        book = Book(store)
+        for index in range(3):
+            limits = [ops.LimitTake(f"{index}-{n}", 1, 2, every, for_run) for n, (every, for_run) in enumerate(KINDS)]
+            limits[index] = ops.LimitTake(f"narrow-{index}", 1, 1, *KINDS[index])
+            book.minted(10 * index + 1, limits=tuple(limits))
+            reply = book.mint(book.request(10 * index + 2, limits=tuple(limits)))
+            assert (reply.kind, reply.detail) == ("limit", str(index))
+            limits[index] = ops.LimitTake(f"wide-{index}", 1, 9, *KINDS[index])
+            book.minted(10 * index + 3, limits=tuple(limits))
+            assert book.mint(book.request(10 * index + 4, limits=tuple(limits))).kind == "limit"
+
+    def test_racing_mints_never_pass_a_limit(self, store: Store) -> None:
+        for every, for_run in KINDS:
+            book = Book(store)
+            requests = [book.request(call, limits=_count(5, every, for_run=for_run)) for call in range(20)]
+            with ThreadPoolExecutor(self.racers) as pool:
+                kinds = Counter(reply.kind for reply in pool.map(book.mint, requests))
+            assert kinds == {"ok": 5, "limit": 15}
 
     # releases
 

@@ -1,7 +1,8 @@
--- KEYS jti run calls revoked... [hold] [lastkey] (limit window pending)...
--- ARGV digest head binding ttl_ms revision jti run read prefix #revoked #limits hold_rev thumbprint (amount maximum every_ms for_run)...
+-- KEYS jti run calls taken revoked... [hold] [lastkey] (limit times)...
+-- ARGV digest head binding ttl_ms revision jti run read prefix #revoked #limits hold_rev thumbprint (amount maximum every_ms name)...
+-- A limit with a name is kept in `taken`, for this run only, and has no keys of its own; one without a name has two.
 -- Everything is checked first, then everything is written. (Before the writes, limits only drop what no longer counts.)
-local digest, ttl, prefix = ARGV[1], tonumber(ARGV[4]), ARGV[9]
+local call, digest, ttl, prefix = redis.call, ARGV[1], tonumber(ARGV[4]), ARGV[9]
 local now, gen = now_ms(), lineage()
 
 local function refuse(kind, detail)
@@ -9,7 +10,7 @@ local function refuse(kind, detail)
 end
 
 -- (1) the run
-local run = redis.call('HMGET', KEYS[2], 'rev', 'closed')
+local run = call('HMGET', KEYS[2], 'rev', 'closed', 'ends', 'kept')
 if not run[1] then
   return refuse('missing')
 end
@@ -18,44 +19,35 @@ if run[2] then
 end
 
 -- (2) revocations
-local revocations, position = {}, 3
-for i = 1, tonumber(ARGV[10]) do
-  position = position + 1
-  revocations[i] = KEYS[position]
-end
-if revoked(revocations, now) then
+local position = 4 + tonumber(ARGV[10])
+if revoked({unpack(KEYS, 5, position)}, now) then
   return refuse('revoked')
 end
 
 -- (3) the same call again: redeemed once is done; from another history only a read may be minted again
-local call = redis.call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint')
-if call[2] and call[2] ~= 'minted' then
-  return refuse('already_redeemed')
-end
+local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint')
 local old_gen, old_jti = nil, nil
-if call[2] then
-  old_gen, old_jti = minting(call[3])
+if record[2] then
+  if record[2] ~= 'minted' then
+    return refuse('already_redeemed')
+  end
+  old_gen, old_jti = minting(record[3])
   if old_gen ~= gen and ARGV[8] ~= '1' then
     return refuse('outcome_unknown')
   end
 end
 
 -- (4) decided on this state of the run, and no other
-if run[1] .. '.' .. (call[1] or '0') ~= ARGV[5] then
+if run[1] .. '.' .. (record[1] or '0') ~= ARGV[5] then
   return refuse('stale')
 end
 
--- (5) a jti is never used twice
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  return redis.error_reply('ERR this jti exists')
-end
-
--- (6) the release: of this revision, or consumed by this very call
+-- (5) the release: of this revision, or consumed by this very call
 local hold, consume = nil, false
 if ARGV[12] ~= '' then
   position = position + 1
   hold = KEYS[position]
-  local state = redis.call('HMGET', hold, 'state', 'rev', 'call')
+  local state = call('HMGET', hold, 'state', 'rev', 'call')
   if not state[1] then
     return refuse('hold', 'missing')
   elseif state[1] == 'released' then
@@ -68,111 +60,188 @@ if ARGV[12] ~= '' then
   end
 end
 
--- (7) the account's last token was for the same key
+-- (6) the account's last token was for the same key
 local lastkey = nil
 if ARGV[13] ~= '' then
   position = position + 1
   lastkey = KEYS[position]
-  local last = redis.call('GET', lastkey)
+  local last = call('GET', lastkey)
   if last and last ~= ARGV[13] then
     return refuse('key_changed')
   end
 end
 
--- (8) limits. `counter`: total, and per call "amount:run"; `window`: calls by time of mint; `pending`: calls by expiry of their
--- token, until it is known whether it was burned.
-local function forget(limit, member, amount)
-  redis.call('HINCRBY', limit.counter, 'total', digits(-amount))
-  redis.call('HDEL', limit.counter, member)
-  redis.call('ZREM', limit.window, member)
-  redis.call('ZREM', limit.pending, member)
+-- (7) limits. Each keeps a total, and of each call what it took, until it is known whether its token was burned.
+-- Given back only is what is provably unburned in this history: the token has expired, the call's record says minted, in this
+-- lineage, and its single-use key is gone. What was burned or cannot be proven counts for good. True, false, or nil: not known yet.
+local function burned(owner, member)
+  local found = call('HMGET', prefix .. 'calls:' .. owner, member .. ':status', member .. ':mint')
+  local minted_in, jti = minting(found[2])
+  if found[1] ~= 'minted' or minted_in ~= gen then
+    return true
+  end
+  if call('EXISTS', prefix .. 'jti:' .. jti) == 0 then
+    return false
+  end
 end
 
--- Look at reservations whose token has expired. Given back only what is provably unburned in this history: its record says
--- minted, in this lineage, and its single-use key is gone. What was burned or cannot be proven counts for good.
-local function settle(limit)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', limit.pending, '-inf', digits(now), 'LIMIT', 0, 10000)) do
-    local amount, owner = string.match(redis.call('HGET', limit.counter, member) or '', '^(%d+):(.+)$')
-    local record = owner and redis.call('HMGET', prefix .. 'calls:' .. owner, member .. ':status', member .. ':mint')
-    local minted_in, jti = minting(record and record[2])
-    if record and record[1] == 'minted' and minted_in == gen then
-      if redis.call('EXISTS', prefix .. 'jti:' .. jti) == 0 then
-        forget(limit, member, tonumber(amount))
+-- What the others took, when a counter says `total` and this call's own share in it `own` ("amount ...").
+local function others(total, own)
+  total = tonumber(total or '0')
+  return own and total - tonumber(string.match(own, '^%d+')) or total
+end
+
+-- A limit of this run is two fields of `taken`: its total, and per call "amount expiry". They end with the run.
+local function settle_run(name)
+  local all = call('HGETALL', KEYS[4])
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 65) == ':' .. name then
+      local member, amount, expiry = string.sub(all[i], 1, 64), string.match(all[i + 1], '^(%d+) (%d+)$')
+      if tonumber(expiry) <= now then
+        local spent = burned(ARGV[7], member)
+        if spent == false then
+          call('HINCRBY', KEYS[4], 'total:' .. name, digits(-tonumber(amount)))
+        end
+        if spent ~= nil then
+          call('HDEL', KEYS[4], all[i])
+        end
       end
-    else
-      redis.call('ZREM', limit.pending, member)
-      if limit.every == 0 then
-        redis.call('HDEL', limit.counter, member)
+    end
+  end
+  return others(unpack(call('HMGET', KEYS[4], 'total:' .. name, digest .. ':' .. name)))
+end
+
+-- A limit beyond this run is a hash (`total`, and per call "amount:run") and a sorted set of times: each call under its digest by
+-- the time of its mint (windows only), and under '-' and its digest by minus the time its token expires.
+local function forget(counter, times, member, amount)
+  call('HINCRBY', counter, 'total', digits(-amount))
+  call('HDEL', counter, member)
+  call('ZREM', times, member, '-' .. member)
+end
+
+local function settle(counter, times, every)
+  for _, name in ipairs(call('ZRANGEBYSCORE', times, digits(-now), '0', 'LIMIT', 0, 10000)) do
+    local member = string.sub(name, 2)
+    local amount, owner = string.match(call('HGET', counter, member) or '', '^(%d+):(.+)$')
+    local spent = not owner or burned(owner, member)
+    if spent == false then
+      forget(counter, times, member, tonumber(amount))
+    elseif spent then
+      call('ZREM', times, name)
+      if every == 0 then
+        call('HDEL', counter, member)
       end
     end
   end
+  return others(unpack(call('HMGET', counter, 'total', digest)))
 end
 
-local limits, argument = {}, 13
-for i = 1, tonumber(ARGV[11]) do
-  local limit = {
-    counter = KEYS[position + 1], window = KEYS[position + 2], pending = KEYS[position + 3],
-    amount = tonumber(ARGV[argument + 1]), maximum = tonumber(ARGV[argument + 2]), every = tonumber(ARGV[argument + 3]),
-    for_run = ARGV[argument + 4] == '1',
-  }
-  position, argument = position + 3, argument + 4
-  if limit.every > 0 then
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', limit.window, '-inf', digits(now - limit.every), 'LIMIT', 0, 10000)) do
-      forget(limit, member, tonumber(string.match(redis.call('HGET', limit.counter, member) or '', '^(%d+):') or '0'))
-    end
+-- Drop what left the window. `oldest` is no later than the oldest call in it, so that mostly there is nothing to look for.
+local function slide(counter, times, left)
+  for _, member in ipairs(call('ZRANGEBYSCORE', times, '(0', digits(left), 'LIMIT', 0, 10000)) do
+    forget(counter, times, member, tonumber(string.match(call('HGET', counter, member) or '', '^(%d+):') or '0'))
   end
-  local function total()
-    local taken = redis.call('HMGET', limit.counter, 'total', digest, 'fresh')
-    limit.fresh = tonumber(taken[3] or '0')
-    local own = tonumber(string.match(taken[2] or '', '^(%d+):') or '0')
-    limit.total = tonumber(taken[1] or '0') - own + limit.amount
-    return limit.total
-  end
-  if total() > limit.maximum then
-    settle(limit)
-    if total() > limit.maximum then
-      return refuse('limit', digits(i - 1))
-    end
-  end
-  limits[i] = limit
+  local first = call('ZRANGEBYSCORE', times, '(0', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  call('HSET', counter, 'oldest', digits(tonumber(first[2] or now)))
+  return call('HMGET', counter, 'total', digest, 'fresh', 'oldest')
 end
 
--- (9) write
+local count, asked = tonumber(ARGV[11]), {}
+for argument = 17, 13 + 4 * count, 4 do
+  local name = ARGV[argument]
+  if name ~= '' then
+    local last = #asked
+    asked[last + 1], asked[last + 2] = 'total:' .. name, digest .. ':' .. name
+  end
+end
+local in_run = #asked > 0 and call('HMGET', KEYS[4], unpack(asked))
+local totals, found, beyond, place = {}, {}, position, -1
+for i = 1, count do
+  local argument = 9 + 4 * i
+  local amount, maximum, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]), ARGV[argument + 4]
+  amount = tonumber(amount)
+  local total
+  if name ~= '' then
+    place = place + 2
+    total = others(in_run[place], in_run[place + 1]) + amount
+    if total > maximum then
+      total = settle_run(name) + amount
+    end
+  else
+    local counter, times = KEYS[beyond + 1], KEYS[beyond + 2]
+    beyond = beyond + 2
+    local kept = call('HMGET', counter, 'total', digest, 'fresh', 'oldest')
+    if kept[1] and every > 0 and tonumber(kept[4] or '0') <= now - every then
+      kept = slide(counter, times, now - every)
+    end
+    total = others(kept[1], kept[2]) + amount
+    if total > maximum then
+      total = settle(counter, times, every) + amount
+    end
+    found[i] = kept
+  end
+  if total > maximum then
+    return refuse('limit', digits(i - 1))
+  end
+  totals[i] = digits(total)
+end
+
+-- (8) write; first the single-use key: a jti is never used twice
+if not call('SET', KEYS[1], ARGV[3], 'NX', 'PX', ARGV[4]) then
+  return redis.error_reply('ERR this jti exists')
+end
 if old_jti then
-  redis.call('DEL', prefix .. 'jti:' .. old_jti)
+  call('DEL', prefix .. 'jti:' .. old_jti)
 end
-redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-redis.call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted',
+call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted',
   digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now))
--- the record outlives both the run and this token
-local life = math.max(redis.call('PTTL', KEYS[2]), ttl) + 60000
-redis.call('PEXPIRE', KEYS[3], digits(life))
+-- the records outlive both the run and this token; `kept` is until when
+local life = math.max(tonumber(run[3]), now + ttl) + 60000
+local extend = tonumber(run[4] or '0') < life
+if extend then
+  call('HSET', KEYS[2], 'kept', digits(life))
+  call('PEXPIREAT', KEYS[3], digits(life))
+end
 if consume then
-  redis.call('HSET', hold, 'state', 'consumed', 'call', digest)
-  redis.call('HINCRBY', hold, 'rev', 1)
+  call('HSET', hold, 'state', 'consumed', 'call', digest)
+  call('HINCRBY', hold, 'rev', 1)
 end
 if lastkey then
-  redis.call('SET', lastkey, ARGV[13])
+  call('SET', lastkey, ARGV[13])
 end
-for _, limit in ipairs(limits) do
-  redis.call('HSET', limit.counter, 'total', digits(limit.total), digest, digits(limit.amount) .. ':' .. ARGV[7])
-  redis.call('ZADD', limit.pending, digits(now + ttl), digest)
-  local keep = limit.for_run and life or nil
-  if limit.every > 0 then
-    redis.call('ZADD', limit.window, digits(now), digest)
-    keep = limit.every + ttl + 60000
-  end
-  -- The keys' lives are set longer than needed, and seldom. A member that never leaves keeps a set, and so its life, when all
-  -- others have left.
-  if keep and limit.fresh < now + keep then
-    redis.call('HSET', limit.counter, 'fresh', digits(now + 2 * keep))
-    redis.call('ZADD', limit.pending, '+inf', '-')
-    if limit.every > 0 then
-      redis.call('ZADD', limit.window, '+inf', '-')
-      redis.call('PEXPIRE', limit.window, digits(3 * keep))
+local expiry = now + ttl
+local expires, fields = digits(expiry), {}
+for i = 1, count do
+  local argument = 9 + 4 * i
+  local amount, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 3]), ARGV[argument + 4]
+  if name ~= '' then
+    local last = #fields
+    fields[last + 1], fields[last + 2], fields[last + 3], fields[last + 4] =
+      'total:' .. name, totals[i], digest .. ':' .. name, amount .. ' ' .. expires
+  else
+    local counter, times, kept = KEYS[position + 1], KEYS[position + 2], found[i]
+    position = position + 2
+    call('HSET', counter, 'total', totals[i], digest, amount .. ':' .. ARGV[7])
+    if every == 0 then
+      call('ZADD', times, digits(-expiry), '-' .. digest)
+    else
+      call('ZADD', times, digits(-expiry), '-' .. digest, digits(now), digest)
+      -- The keys' lives are set longer than needed, and seldom. A member that never leaves keeps the set, and so its life, when
+      -- all others have left.
+      local keep = every + ttl + 60000
+      if tonumber(kept[3] or '0') < now + keep then
+        call('HSET', counter, 'fresh', digits(now + 2 * keep), 'oldest', kept[4] or digits(now))
+        call('ZADD', times, '+inf', '+')
+        call('PEXPIRE', counter, digits(3 * keep))
+        call('PEXPIRE', times, digits(3 * keep))
+      end
     end
-    redis.call('PEXPIRE', limit.counter, digits(3 * keep))
-    redis.call('PEXPIRE', limit.pending, digits(3 * keep))
+  end
+end
+if in_run then
+  call('HSET', KEYS[4], unpack(fields))
+  if extend or not in_run[1] then
+    call('PEXPIREAT', KEYS[4], digits(life))
   end
 end
 return {KEYS[1], 'ok', gen, ''}
