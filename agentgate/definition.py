@@ -104,7 +104,12 @@ def load_roles(path: FilePath | str) -> Roles:
     Raises:
         WorkflowError: the file cannot be read or is wrong; then no workflow may be loaded.
     """
-    document = read_yaml(read_file(FilePath(path)), str(path))
+    return parse_roles(read_file(FilePath(path)), str(path))
+
+
+def parse_roles(text: str, file: str) -> Roles:
+    """The static roles of the text of a ``roles.yaml``; `file` is how messages name it. Raises as `load_roles`."""
+    document = read_yaml(text, file)
     found = _shape(document, RolesFile)
     document.refuse()
     if found is None:

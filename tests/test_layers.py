@@ -75,7 +75,7 @@ THIRD_PARTY = {
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
     "jwt": ("PyJWT", "identity.*"),
     "langchain": ("langchain", "integrations.langchain*"),
-    "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft"),
+    "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
     "orjson": ("orjson", "canonical jws keys dpop mint verify audit.segment integrations.* review.* approvals.*"),
     "jinja2": ("jinja2", "review.*"),

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import typer
 
-from agentgate.cli import demo, evaluate, keys, lint
+from agentgate.cli import demo, evaluate, keys, lint, new
+from agentgate.cli.output import Commands
 
 app = typer.Typer(
     name="agentgate",
     help="Decides whether a credential should exist at all: one short-lived token per allowed call of an agent.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals hold tokens and prompts
     rich_markup_mode="rich",
 )
-workflow = typer.Typer(help="Workflow files: check them before a reviewer reads them.", no_args_is_help=True)
+workflow = typer.Typer(help="Workflow files: draft, check, test, compare and approve them.", cls=Commands, no_args_is_help=True)
 app.add_typer(workflow, name="workflow")
 app.add_typer(keys.app, name="keys")
 
+workflow.command("new", epilog=new.EXAMPLES)(new.new)
 workflow.command("lint", epilog=lint.EXAMPLES)(lint.lint)
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)

@@ -1,0 +1,116 @@
+"""``agentgate workflow new``: a first workflow and its tests, from real tools."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentgate.cli.output import fail, refusing, rows, say, say_json
+from agentgate.errors import ConfigError
+from agentgate.review.draft import Draft, draft, undecided
+from agentgate.review.toolset import DeclaredTool, from_langchain, from_mcp
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate workflow new --langchain shop.tools:tools --id support.orders --tenant acme\n\n"
+    "agentgate workflow new --mcp tools.json --id partners.search --out workflows/search.yaml\n\n"
+    "--langchain imports the module you name, so its code runs. Nothing else here runs code: not --mcp, and no YAML.\n\n"
+    "tools.json is the answer of an MCP server to tools/list, saved as it is.\n\n"
+    "Exit codes: 0 both files are written, 1 an error (nothing is written, and nothing is ever overwritten)."
+)
+LIFE = timedelta(days=180)
+
+
+def new(  # noqa: PLR0917 - a command's options, given by name
+    id: Annotated[str, typer.Option("--id", help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
+    langchain: Annotated[
+        str | None, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")
+    ] = None,
+    mcp: Annotated[Path | None, typer.Option(help="A saved tools/list result of an MCP server.", exists=True, dir_okay=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; left out: workflows/ and the id's words as folders.")] = None,
+    tenant: Annotated[str, typer.Option(help="Whose data, by exact name; left out: undecided, so nobody's.")] = "",
+    owner: Annotated[str | None, typer.Option(help="Who answers for it; left out: you.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Draft a workflow for tools you have, as narrow as can be said, and a test file beside it.
+
+    What nobody has decided yet is marked # DECIDE: in the file and refused until then; # CHECK: marks a guess.
+    """
+    with refusing():
+        made = draft(
+            _declared(langchain, mcp),
+            id=id,
+            source=langchain or str(mcp),
+            owner=owner or getpass.getuser(),
+            expires=(datetime.now(UTC) + LIFE).date(),
+            tenant=tenant,
+        )
+        path = out or Path("workflows", *id.split(".")).with_suffix(".yaml")
+        tests = write(made, path)
+    if as_json:
+        say_json(_json(made, path, tests))
+    else:
+        _tell(made, path, tests)
+
+
+def _declared(langchain: str | None, mcp: Path | None) -> tuple[DeclaredTool, ...]:
+    if (langchain is None) == (mcp is None):
+        raise ConfigError("tools", "both" if mcp else "none", "exactly one of --langchain package.module:tools and --mcp tools.json")
+    return from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
+
+
+def write(made: Draft, path: Path) -> Path:
+    """Write both files, or neither; returns where the tests are. Exits with 1 where one is there already."""
+    tests = path.with_name(path.stem + ".test.yaml")
+    if path.suffix != ".yaml" or path.name.endswith(".test.yaml"):
+        raise ConfigError("out", str(path), "a file name that ends in .yaml (and not in .test.yaml)")
+    there = [str(p) for p in (path, tests) if p.exists() or p.is_symlink()]
+    if there:
+        fail(f"{' and '.join(there)}: there already. Nothing was written; name another file with --out, or move that one away.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for file, text in ((path, made.text), (tests, made.tests)):
+            with file.open("x", encoding="utf-8") as handle:
+                handle.write(text)
+    except OSError as error:
+        raise ConfigError("out", f"{path} ({error.strerror})", "a folder that can be written") from error
+    return tests
+
+
+def _json(made: Draft, path: Path, tests: Path) -> dict[str, object]:
+    return {
+        "workflow": str(path),
+        "tests": str(tests),
+        "tools": [
+            {
+                "name": t.declared.name,
+                "effect": t.effect,
+                "because": t.why,
+                "decided": [a.name for a in t.args if a.rule is not None],
+                "undecided": [a.name for a in t.args if a.rule is None],
+            }
+            for t in made.tools
+        ],
+        "left_out": list(made.left_out),
+        "decide": [{"line": line, "column": column, "question": text} for line, column, text in undecided(made.text)],
+    }
+
+
+def _tell(made: Draft, path: Path, tests: Path) -> None:
+    body = []
+    for t in made.tools:
+        left = [a.name for a in t.args if a.rule is None]
+        words = ["its words"] if t.intent else []
+        body.append((t.declared.name, t.effect, t.why, ", ".join(words + left) or "nothing"))
+    rows(("tool", "effect", "because", "to decide"), body, styles=("bold", "cyan", "dim", "yellow"))
+    for name in made.left_out:
+        say(f"left out: {name} (no workflow can hold its name)")
+    say("", f"wrote {path}", f"wrote {tests}", "")
+    questions = undecided(made.text)
+    if questions:
+        say(f"{len(questions)} to decide (each is refused until then), at the lines marked # DECIDE: in {path}")
+    say("Next:", f"  agentgate workflow lint {path}", f"  agentgate workflow test -v {path}")

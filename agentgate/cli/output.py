@@ -1,0 +1,106 @@
+"""What the reviewers' commands share: how they print, how they fail, and what their exit codes mean.
+
+Rules: 0 is yes, 2 is "a person must look" (something became wider, or is not approved), 1 is everything that went wrong, wrong
+options included, so that a script never takes a typing error for an answer. Text that came out of a file is printed `visible`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from agentgate.errors import AgentGateError
+from agentgate.review.text import visible
+
+YES, ERROR, LOOK = 0, 1, 2
+EXIT_CODES = "Exit codes: 0 nothing wrong, 2 a person must look ({look}), 1 an error."
+
+
+class Commands(TyperGroup):
+    """A group of commands whose usage errors exit with 1: 2 is an answer here."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """See click."""
+        with _usage():
+            return super().make_context(*args, **more)
+
+    def invoke(self, *args: Any, **more: Any) -> Any:
+        """See click."""
+        with _usage():
+            return super().invoke(*args, **more)
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    try:
+        yield
+    except TyperException as error:
+        error.exit_code = ERROR
+        raise
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turns every named error into its message on standard error and exit code 1; never a traceback."""
+    try:
+        yield
+    except AgentGateError as error:
+        fail(*str(error).split("\n"))
+
+
+def fail(*lines: object) -> NoReturn:
+    """Say what is wrong, and stop with 1."""
+    complain(*lines)
+    raise typer.Exit(ERROR)
+
+
+def complain(*lines: object, colour: str = "red") -> None:
+    """Lines on standard error, visible, in a colour where there is a terminal."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(Text(visible(line), style=colour))
+
+
+def terminal() -> Console | None:
+    """The terminal that standard output is, or None."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else None
+
+
+def say(*lines: object) -> None:
+    """Lines on standard output, visible, without markup."""
+    for line in lines:
+        print("\n".join(visible(part) for part in str(line).split("\n")))
+
+
+def say_json(value: Any) -> None:
+    """A JSON value, in ASCII (so nothing in it reaches a terminal raw)."""
+    print(json.dumps(value, indent=2))
+
+
+def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Sequence[str] = ()) -> None:
+    """A table: with lines at a terminal, aligned text elsewhere. Cells are made visible; an empty body prints nothing."""
+    shown = [[visible(cell) for cell in row] for row in body]
+    if not shown:
+        return
+    console = terminal()
+    if console is not None:
+        table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for row in shown:
+            table.add_row(*(Text(cell, style=style) for cell, style in zip(row, (*styles, *[""] * len(row)), strict=False)))
+        console.print(table)
+        return
+    widths = [max(len(row[i]) for row in [list(head), *shown]) for i in range(len(head))]
+    for row in [list(head), *shown]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=sys.stdout)
