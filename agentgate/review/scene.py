@@ -1,0 +1,378 @@
+"""A scene: one complete, concrete case, from which the engine decides exactly as it would for a gate.
+
+Rules: what is stated is values (words, arguments, results, who, when); what the engine derives (origins, intents, whether every
+argument was named) is derived by the engine from them and stated by nobody. Earlier calls are made of results and go through the
+same reading as at a gate. What a single decision cannot know, the scene says beside it: what the limits have used up (`spent`)
+and the key of the account's last token (`who.agent.last_key`); they are compared as the mint script compares them. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from agentgate import checks
+from agentgate.canonical import canonical, parse
+from agentgate.decision import Deny, Eligible, Failure, Reason
+from agentgate.entities import number
+from agentgate.errors import CanonicalError
+from agentgate.facts import EACH, extract
+from agentgate.identity import proven_agent, proven_user
+from agentgate.intents import Deriver
+from agentgate.intents.lexical import derive as lexical
+from agentgate.request import Agent, Boundary, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
+from agentgate.review.fields import (
+    Finding,
+    SceneError,
+    as_number,
+    bare,
+    findings,
+    flatten,
+    limit_name,
+    moment,
+    seconds,
+    tool_and_field,
+)
+from agentgate.review.filling import Filler, parts
+from agentgate.review.values import candidates, fits
+from agentgate.runs import derived, read_prompt
+from agentgate.workflow import Rule, Tool, Workflow
+
+_OPENED = 900.0  # seconds the run is old
+_LIFE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A scene as one workflow sees it. `unreached`: why an earlier call of it would itself have been refused."""
+
+    run: RunState
+    call: Call
+    unreached: tuple[Failure, ...]
+
+
+class Scene:
+    """One complete case. Build with `Scene.of`, change with `set`.
+
+    Attributes:
+        workflow: what it was made for.
+        values: every value of the scene by its dotted key; None: left out on purpose.
+        filled: those of `values` that nobody stated.
+    """
+
+    def __init__(self, workflow: Workflow, values: Mapping[str, Any], filled: Mapping[str, Any], derive: Deriver) -> None:
+        self.workflow, self.values, self.filled, self._derive = workflow, values, filled, derive
+        try:
+            self._story = self.story(workflow)
+        except CanonicalError as error:
+            raise SceneError((Finding(error.field or "args", error.got, error.expected),)) from error
+
+    @classmethod
+    def of(cls, workflow: Workflow, base: Mapping[str, Any], *, derive: Deriver = lexical) -> Scene:
+        """Complete a scene.
+
+        Args:
+            workflow: the workflow it is for.
+            base: nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, who, time, environment, data_class,
+                network, brokers, definition, spent, spent_ago. None: left out on purpose. Everything else is filled.
+            derive: the intent deriver.
+
+        Raises:
+            SceneError: with every key that is wrong.
+        """
+        stated = {key: value for key, value, _ in flatten(base)}
+        wrong = findings(workflow, stated, changing=False)
+        if wrong:
+            raise SceneError(tuple(wrong))
+        return cls._completed(workflow, stated, {}, derive)
+
+    @classmethod
+    def _completed(cls, workflow: Workflow, values: dict[str, Any], filled: Mapping[str, Any], derive: Deriver) -> Scene:
+        filler = Filler(workflow, values)
+        filler.fill()
+        return cls(workflow, values, {**{k: v for k, v in filled.items() if values.get(k) == v and k in values}, **filler.filled}, derive)
+
+    def set(self, changes: Mapping[str, Any], *, without: Iterable[str] = ()) -> Scene:
+        """The same scene with only these values changed.
+
+        Args:
+            changes: dotted keys (or nested blocks). ``origin.x`` places the argument x: its value, or a new one where `args.x` is not
+                changed too, stands in that result or in the prompt and nowhere else new. None: left out.
+            without: keys to leave out.
+
+        Raises:
+            SceneError: with every key that is wrong.
+        """
+        stated = {**{key: value for key, value, _ in flatten(changes)}, **dict.fromkeys(without)}
+        wrong = findings(self.workflow, stated, changing=True)
+        if wrong:
+            raise SceneError(tuple(wrong))
+        values, filled = dict(self.values), dict(self.filled)
+        if "call" in stated and stated["call"] != values["call"]:  # another call: its arguments are its own
+            for key in [k for k in values if k.startswith("args.") or k == "definition"]:
+                del values[key]
+        for key, value in stated.items():
+            if not key.startswith("origin."):
+                _put(values, key, value)
+            filled.pop(key, None)
+        placing = {key[len("origin.") :]: place for key, place in stated.items() if key.startswith("origin.")}
+        if placing:
+            self._completed(self.workflow, values, filled, self._derive)  # what a new call needs, before a value is moved
+            for name, place in placing.items():
+                self._place(values, name, place, fresh=f"args.{name}" not in stated)
+        return self._completed(self.workflow, values, filled, self._derive)
+
+    # --- what the engine is given ----------------------------------------------------------------------------------------
+
+    @property
+    def run(self) -> RunState:
+        """The run, under the scene's own workflow."""
+        return self._story.run
+
+    @property
+    def call(self) -> Call:
+        """The call that is decided."""
+        return self._story.call
+
+    @property
+    def unreached(self) -> tuple[Failure, ...]:
+        """Why the scene could not have come about: what an earlier call would have been refused for. Empty: it could."""
+        return self._story.unreached
+
+    @cached_property
+    def now(self) -> datetime:
+        """The decision time."""
+        found = moment(self.values["time"])
+        return (found if found is not None else datetime(2000, 1, 1, tzinfo=UTC)).astimezone(UTC)
+
+    @cached_property
+    def around(self) -> Surroundings:
+        """What a gate would know."""
+        get = self.values.get
+        return Surroundings(self.now, get("environment"), get("data_class"), get("network"), frozenset(get("brokers") or ()))
+
+    @cached_property
+    def earlier(self) -> tuple[str, ...]:
+        """The earlier calls, oldest first: a tool's name, ``tool#2`` for its second call."""
+        gone = {key[len("earlier.") :] for key, value in self.values.items() if key.startswith("earlier.") and value is None}
+        found = [key[len("ago.") :] for key in self.values if key.startswith("ago.")]
+        return tuple(sorted((label for label in found if label not in gone), key=lambda label: -self._ago(label)))
+
+    def decide(self, workflow: Workflow | None = None) -> Eligible | Deny:
+        """The engine's decision on this scene.
+
+        Args:
+            workflow: under which; None: its own. The run is as if it had been opened under that one.
+        """
+        if workflow is None or workflow is self.workflow:
+            workflow, story = self.workflow, self._story
+        else:
+            story = self.story(workflow)
+        answer = checks.decide(workflow, story.run, story.call, self.around)
+        if isinstance(answer, Eligible) and (refused := self._unsettled(workflow, answer)):
+            return Deny(refused)
+        return answer
+
+    def story(self, workflow: Workflow) -> Story:
+        """The run and call as `workflow` sees them: intents, facts and earlier calls are read under its rules."""
+        values, now = self.values, self.now
+        turns = parts(values["prompt"])
+        opened = min(now.timestamp() - _OPENED, *(now.timestamp() - self._ago(label) - 1 for label in self.earlier), now.timestamp())
+        header = Header(
+            "run_scene",
+            values["tenant"],
+            self._user(),
+            self._agent(),
+            workflow.id,
+            workflow.version,
+            workflow.digest,
+            opened,
+            now.timestamp() + _LIFE,
+            now.date().isoformat(),
+        )
+        intents, prompt = derived(self._derive, workflow, turns), read_prompt(turns, now.date())
+        calls: tuple[EarlierCall, ...] = ()
+        refused: list[Failure] = []
+        for index, label in enumerate(self.earlier):
+            tool = workflow.tools.get(bare(label))
+            if tool is None:
+                continue
+            made = Call.of(tool.name, self._under(f"earlier.{label}."), f"earlier_{index}", tool.definition)
+            at = self.now - timedelta(seconds=self._ago(label))
+            case = checks.Case(workflow, RunState(header, turns, intents, prompt, calls, "1"), made, Surroundings(at))
+            checks.check_arguments(case)
+            checks.check_origins(case)
+            refused += case.denied
+            named = bool(case.values) and case.traced is not None and case.traced.named
+            kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
+            rows = extract({name: fact.path for name, fact in tool.facts.items()}, self.result(tool, label))
+            calls = (
+                *calls,
+                EarlierCall(
+                    made.id,
+                    tool.name,
+                    {name: value for name, value in made.args.items() if name in kept},
+                    tuple(parse(canonical([dict(row) for row in rows]))),
+                    named,
+                    at.timestamp(),
+                ),
+            )
+        run = RunState(header, turns, intents, prompt, calls, "1")
+        call = Call.of(values["call"], self._under("args."), "call_1", values.get("definition") or "")
+        return Story(run, call, tuple(refused))
+
+    def _unsettled(self, workflow: Workflow, answer: Eligible) -> tuple[Failure, ...]:
+        """What the mint script would refuse for: a limit that is used up, another key than the last token's."""
+        failures = []
+        ago = seconds(self.values.get("spent_ago") or "0s") or 0
+        for limit, amount, _ in answer.reservations:
+            spent = as_number(self.values.get(f"spent.{limit_name(limit)}") or 0)
+            if limit.every is not None and limit.per != "run" and ago >= limit.every:
+                spent = as_number(0)
+            used = int(spent * checks.SCALE) if limit.argument else int(spent)
+            if used + amount > limit.maximum:
+                bound = limit.maximum / checks.SCALE if limit.argument else limit.maximum
+                failures.append(
+                    Failure(
+                        Reason.LIMIT,
+                        "limits",
+                        f"{spent} of {limit_name(limit)} used",
+                        f"at most {bound:g}",
+                        f"{workflow.file}:{limit.line}",
+                    )
+                )
+        agent, last = self.run.header.agent, self.values.get("who.agent.last_key")
+        if workflow.agent.same_key_as_last_token and agent.boundary is not None and last is not None and agent.boundary.key != last:
+            rule = f"{workflow.file}:{workflow.agent.line}"
+            failures.append(
+                Failure(Reason.BOUNDARY, "agent.boundary.key", agent.boundary.key, "the key of this account's last token", rule)
+            )
+        return tuple(failures)
+
+    # --- from values ------------------------------------------------------------------------------------------------------
+
+    def _under(self, prefix: str) -> dict[str, Any]:
+        return {k[len(prefix) :]: v for k, v in self.values.items() if k.startswith(prefix) and v is not None}
+
+    def _ago(self, label: str) -> int:
+        return seconds(self.values.get(f"ago.{label}")) or 0
+
+    def _agent(self) -> Agent:
+        get = self.values.get
+        name = get("who.agent.id") or "agent"
+        if not get("who.agent.proven"):
+            return Agent(name)
+        posture = boundary = None
+        if get("who.agent.posture.image_signed_by") is not None or get("who.agent.posture.attested_ago") is not None:
+            ago = timedelta(seconds=seconds(get("who.agent.posture.attested_ago")) or 0)
+            posture = Posture(get("who.agent.posture.image_signed_by") or "", self.now - ago)
+        where = self._under("who.agent.boundary.")
+        if where:
+            boundary = Boundary(*(where.get(part, "") for part in ("cluster", "namespace", "node_pool", "key")))
+        return proven_agent(
+            name,
+            spiffe=get("who.agent.spiffe") or "",
+            issuer=get("who.agent.issuer") or "",
+            claims=self._under("who.agent.claims."),
+            posture=posture,
+            boundary=boundary,
+            via=tuple(get("who.via") or ()),
+        )
+
+    def _user(self) -> User | None:
+        who = self._under("who.user.")
+        if not who:
+            return None
+        name, tenant, groups = who.get("id", "user"), who.get("tenant", self.values["tenant"]), tuple(who.get("groups", ()))
+        return proven_user(name, tenant=tenant, groups=groups) if who.get("proven") else User(name, tenant=tenant, groups=groups)
+
+    def result(self, tool: Tool, label: str) -> Any:
+        """What the earlier call of this label returned: every fact at its tool's path, an undeclared field under its own name."""
+        result: Any = None
+        for name, value in self._under(f"facts.{label}.").items():
+            path = tool.facts[name].path if name in tool.facts else (name,)
+            result = _put_at(result, path, value if EACH in path or type(value) is not list or len(value) != 1 else value[0])
+        return result
+
+    # --- placing a value ----------------------------------------------------------------------------------------------------
+
+    def _place(self, values: dict[str, Any], name: str, place: str, *, fresh: bool) -> None:
+        """Put an argument where `place` says; the engine will find it there, or not."""
+        workflow = self.workflow
+        tool = workflow.tools.get(values["call"])
+        rule = tool.args.get(name) if tool is not None else None
+        if tool is None or rule is None:
+            raise SceneError((Finding(f"origin.{name}", "an argument that the called tool does not have", "one of its arguments"),))
+        value = values.get(f"args.{name}")
+        if fresh or value is None:
+            value = self._fresh(values, tool, rule)
+            values[f"args.{name}"] = value
+        filler = Filler(workflow, values)
+        currency = values.get(f"args.{rule.currency}") if rule.currency else ""
+        said = currency if type(currency) is str else ""
+        found = tool_and_field(workflow.tools, place)
+        if place == "prompt":
+            filler.name(rule, value if type(value) is list else [value], said)
+        elif found is not None:
+            label, field = found
+            other = workflow.tools[bare(label)]
+            as_argument = field in other.args and field not in other.facts
+            _put(values, f"{'earlier' if as_argument else 'facts'}.{label}.{field}", value)
+            if as_argument and any(source.kind == "prompt" for source in other.args[field].sources):
+                filler.name(other.args[field], value if type(value) is list else [value], said)
+
+    def _fresh(self, values: Mapping[str, Any], tool: Tool, rule: Rule) -> Any:
+        """Another allowed value that stands nowhere in the scene yet."""
+        top = number(values.get(f"facts.{rule.at_most.tool}.{rule.at_most.field}")) if rule.at_most is not None else None
+        known = [item for value in values.values() for item in (value if type(value) is list else [value])]
+        for value in candidates(rule, top):
+            elements = value if type(value) is list else [value]
+            amount = number(value)
+            if amount is not None and top is not None and amount > top:
+                continue
+            if not any(one in known or str(one) in known for one in elements) and fits(self.workflow, tool.name, rule.name, value):
+                return value
+        got = "no other value that the rule allows could be made up"
+        raise SceneError((Finding(f"origin.{rule.name}", got, f"args.{rule.name} beside it, with the value to place"),))
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """State one value: a group left out takes its parts with it, a part brings its group back."""
+    if value is None:
+        for inside in [k for k in values if k.startswith((key + ".", key + "#")) or (key.startswith("earlier.") and _of(k, key))]:
+            del values[inside]
+    head = key
+    while "." in head:
+        head = head.rpartition(".")[0]
+        if head in values and values[head] is None:
+            del values[head]
+    if key.startswith("facts."):
+        for gone in [k for k, v in values.items() if v is None and k.startswith("earlier.") and key.startswith("facts." + k[8:] + ".")]:
+            del values[gone]
+    values[key] = value
+
+
+def _of(key: str, earlier: str) -> bool:
+    """Whether a key speaks of the earlier call that is left out."""
+    label = earlier[len("earlier.") :]
+    return key == f"ago.{label}" or key.startswith(f"facts.{label}.")
+
+
+def _put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
+    """`container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
+    if not path:
+        return value
+    head, rest = path[0], path[1:]
+    if head != EACH:
+        out = container if type(container) is dict else {}
+        out[head] = _put_at(out.get(head), rest, value)
+        return out
+    elements = container if type(container) is list else []
+    for index, one in enumerate(value if type(value) is list else [value]):
+        if index == len(elements):
+            elements.append(None)
+        elements[index] = _put_at(elements[index], rest, one)
+    return elements

@@ -1,0 +1,375 @@
+"""Scenes: complete cases made from a few lines, decided as a real gate decides them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentgate import Allow, Deny, Gate, RunRefused, StepUp
+from agentgate.audit import open_audit
+from agentgate.catalog import Catalog
+from agentgate.core import Core
+from agentgate.decision import Eligible
+from agentgate.definition import load_text
+from agentgate.dpop import DPoP
+from agentgate.intents.lexical import derive
+from agentgate.keys import KeyRing
+from agentgate.patterns import Pattern
+from agentgate.request import Surroundings
+from agentgate.review.fields import SceneError, bare
+from agentgate.review.scene import Scene
+from agentgate.review.values import sample
+from agentgate.stores import ready_store
+from agentgate.workflow import Workflow
+
+WORKFLOWS = Path(__file__).parent.parent / "workflows"
+CATALOG = Catalog.load(WORKFLOWS, derive)
+REFUND = {
+    "call": "payments.refund",
+    "tenant": "acme-eu",
+    "prompt": "Please refund order ORD-10023344, it arrived broken",
+    "args": {"order_id": "ORD-10023344", "amount": "39.99", "currency": "EUR", "payee": "cus_A1b2C3d4E5f6G7"},
+    "facts": {"orders.get": {"total": "39.99", "currency": "EUR", "customer_id": "cus_A1b2C3d4E5f6G7"}},
+}
+
+
+def workflow(name: str = "payments.customer-refund") -> Workflow:
+    found = CATALOG.get(name)
+    assert found is not None
+    return found
+
+
+def refund(**more: Any) -> Scene:
+    return Scene.of(workflow(), {**REFUND, **more})
+
+
+def failures(scene: Scene) -> set[tuple[str, str]]:
+    answer = scene.decide()
+    return {(str(f.reason), f.field) for f in answer.failures} if isinstance(answer, Deny) else set()
+
+
+def rules(scene: Scene) -> list[str]:
+    answer = scene.decide()
+    assert isinstance(answer, Eligible), answer
+    return [hold.rule.id for hold in answer.holds]
+
+
+# --- filling ---------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", [w.id for w in CATALOG])
+def test_a_scene_of_nothing_but_the_call_is_allowed(name):
+    for tool in workflow(name).tools:
+        scene = Scene.of(workflow(name), {"call": tool})
+        assert isinstance(scene.decide(), Eligible)
+        assert scene.unreached == ()
+
+
+def test_what_was_filled_is_shown_and_what_was_stated_is_not():
+    scene = refund()
+    assert scene.filled["who.agent.spiffe"] == "spiffe://acme.example/ns/prod/sa/support-agent"
+    assert scene.filled["earlier.orders.get.order_id"] == "ORD-10023344"
+    assert scene.filled["ago.orders.get"] == "1m"
+    assert not {"call", "tenant", "prompt", "args.amount", "facts.orders.get.total"} & set(scene.filled)
+
+
+def test_filling_is_deterministic():
+    assert [Scene.of(w, {}).values for w in CATALOG] == [Scene.of(w, {}).values for w in CATALOG]
+
+
+def test_a_scene_is_set_before_its_workflow_expires():
+    text = (WORKFLOWS / "payments/customer-refund.yaml").read_text().replace('"2031-12-31"', '"2020-02-29"')
+    old = load_text(text, "w.yaml", {"payments-support": frozenset({"refunds:create", "x"})}, derive)
+    scene = Scene.of(old, {})
+    assert isinstance(scene.decide(), Eligible)
+    assert scene.now.date().isoformat() == "2020-02-24"
+
+
+def test_facts_are_read_by_the_gates_own_function_and_only_declared_ones():
+    scene = refund().set({"origin.payee": "orders.get.comment"})
+    (row,) = scene.run.calls[0].rows
+    assert scene.result(workflow().tools["orders.get"], "orders.get")["comment"] == scene.call.args["payee"]
+    assert set(row) == {"total", "currency", "customer_id"}
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------------
+def test_only_what_is_named_changes():
+    before = refund()
+    after = before.set({"environment": "staging"})
+    assert {k for k in after.values if after.values[k] != before.values.get(k)} == {"environment"}
+    assert failures(after) == {("environment", "environment")}
+
+
+def test_a_larger_amount_asks_a_person():
+    assert rules(refund().set({"args.amount": "150.00", "facts.orders.get.total": "150.00"})) == ["big-refund"]
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("orders.get.customer_id", set()),
+        ("orders.get.comment", {("argument_origin", "args.payee")}),
+        ("prompt", {("argument_origin", "args.payee")}),
+        ("model", {("argument_origin", "args.payee")}),
+    ],
+)
+def test_an_origin_is_where_the_value_stands_and_the_engine_finds_it(place, expected):
+    assert failures(refund().set({"origin.payee": place})) == expected
+
+
+def test_a_value_placed_in_the_prompt_is_named_there():
+    scene = refund().set({"origin.amount": "prompt"})
+    assert f"{scene.call.args['amount']} EUR" in scene.run.turns[0]
+    assert isinstance(scene.decide(), Eligible)
+
+
+def test_the_second_call_of_a_tool_is_like_the_first_where_nothing_else_is_said():
+    other = {"earlier.orders.get#2.order_id": "ORD-20000000", "facts.orders.get#2.customer_id": "cus_Z1b2C3d4E5f6G7"}
+    scene = refund().set({**other, "args.payee": "cus_Z1b2C3d4E5f6G7"})
+    assert [c.args["order_id"] for c in scene.run.calls] == ["ORD-10023344", "ORD-20000000"]
+    assert {reason for reason, _ in failures(scene)} == {"one_source"}
+
+
+def test_a_call_left_out_takes_its_results_with_it():
+    scene = refund().set({}, without=["earlier.orders.get"])
+    assert scene.run.calls == ()
+    assert ("sequence", "payments.refund") in failures(scene)
+    assert isinstance(scene.set({"facts.orders.get.total": "39.99"}).run.calls[0].id, str)
+
+
+def test_an_argument_left_out_is_not_filled_again():
+    assert ("argument_missing", "args.payee") in failures(refund().set({"args.payee": None}))
+
+
+def test_another_call_has_its_own_arguments():
+    scene = refund().set({"call": "orders.get"})
+    assert dict(scene.call.args) == {"order_id": "ORD-10023344"}
+    assert isinstance(scene.decide(), Eligible)
+
+
+def test_an_earlier_call_that_would_have_been_refused_is_told():
+    scene = refund().set({"args.order_id": "ORD-99999999", "earlier.orders.get.order_id": "ORD-99999999"})
+    assert isinstance(scene.decide(), Eligible)
+    assert [str(f.reason) for f in scene.unreached] == ["argument_origin"]
+
+
+def test_time_is_counted_from_the_earlier_call():
+    assert failures(refund().set({"ago.orders.get": "15m"})) == set()
+    assert failures(refund().set({"ago.orders.get": "901s"})) == {("sequence", "payments.refund")}
+
+
+def test_used_up_limits_refuse():
+    assert failures(refund().set({"spent.run.payments.refund": 1})) == {("limit", "limits")}
+    assert failures(refund().set({"spent.tenant.payments.refund.amount": "4960.01"})) == set()
+    assert failures(refund().set({"spent.tenant.payments.refund.amount": "4960.02"})) == {("limit", "limits")}
+    assert failures(refund().set({"spent.tenant.payments.refund.amount": "4960.02", "spent_ago": "1d"})) == set()
+
+
+def test_another_key_than_the_last_tokens_is_refused():
+    scene = Scene.of(workflow("identity.service-account-refresh"), {})
+    assert failures(scene.set({"who.agent.last_key": "key-2"})) == {("boundary", "agent.boundary.key")}
+    assert failures(scene.set({"who.agent.last_key": None})) == set()
+
+
+def test_who_can_be_changed_piece_by_piece():
+    scene = refund()
+    assert failures(scene.set({"who.user": None})) == {("user", "user")}
+    assert failures(scene.set({"who.user.groups": ["sales"]})) == {("user", "user.groups")}
+    assert failures(scene.set({"who.user.tenant": "acme-uk"})) == {("user", "user.tenant")}
+    assert failures(scene.set({"who.agent.posture": None})) == {("posture", "agent.posture")}
+    assert failures(scene.set({"who.agent.posture.attested_ago": "601s"})) == {("posture", "agent.posture.attested_at")}
+    assert failures(scene.set({"who.via": ["spiffe://evil.example/a"]})) == {("hops", "agent.via")}
+    assert ("agent", "agent") in failures(scene.set({"who.agent.proven": False}))
+
+
+# --- strictness --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("stated", "key", "hint"),
+    [
+        ({"tenannt": "acme-eu"}, "tenannt", "did you mean 'tenant'?"),
+        ({"facts.orders.get.totl": "1"}, "facts.orders.get.totl", "did you mean 'total'?"),
+        ({"facts.orders.got.total": "1"}, "facts.orders.got.total", "did you mean 'orders.get'?"),
+        ({"earlier.orders.get.order": "1"}, "earlier.orders.get.order", "did you mean 'order_id'?"),
+        ({"who.agent.spife": "x"}, "who.agent.spife", "did you mean 'who.agent.spiffe'?"),
+        ({"spent.run.payments.refnd": 1}, "spent.run.payments.refnd", "did you mean 'run.payments.refund'?"),
+        ({"time": "2026-01-07"}, "time", ""),
+        ({"ago.orders.get": "soon"}, "ago.orders.get", ""),
+        ({"who.user.proven": "yes"}, "who.user.proven", ""),
+        ({"intents": {"refund": "present"}}, "intents", ""),
+        ({"origin.payee": "prompt"}, "origin.payee", ""),
+        ({"tenant": None}, "tenant", ""),
+        ({"call": 3}, "call", ""),
+        ({"facts": "all"}, "facts", ""),
+    ],
+)
+def test_a_key_or_value_that_is_wrong_is_named(stated, key, hint):
+    with pytest.raises(SceneError) as refused:
+        Scene.of(workflow(), {**REFUND, **stated})
+    assert [f.key for f in refused.value.findings] == [key]
+    assert refused.value.findings[0].hint == hint
+
+
+def test_an_origin_nobody_knows_is_refused():
+    with pytest.raises(SceneError, match="did you mean 'prompt'"):
+        refund().set({"origin.payee": "promt"})
+    with pytest.raises(SceneError, match=r"origin\.pay"):
+        refund().set({"origin.pay": "prompt"})
+
+
+def test_arguments_without_a_canonical_form_are_refused():
+    with pytest.raises(SceneError, match="args"):
+        refund().set({"args.amount": 2**60})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*refund().values, "origin.payee", "origin.amount", "x", "facts", "who", "earlier.orders.get"]),
+        json_values,
+        max_size=4,
+    )
+)
+def test_any_change_gives_a_decision_or_a_named_refusal(changes):
+    try:
+        answer = refund().set(changes).decide()
+    except SceneError:
+        return
+    assert isinstance(answer, Eligible | Deny)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "ORD-[0-9]{8}",
+        "cus_[A-Za-z0-9]{14}",
+        r"[a-z0-9._-]+@acme\.example",
+        "[a-z][a-z0-9-]{2,40}",
+        "(a|bc)+d?",
+        r"(?:x|y)-\d{3}",
+        "[^a-c]+",
+        r"v\.?[1-9]*",
+    ],
+)
+def test_a_made_up_value_matches_its_pattern(source):
+    assert all(Pattern.of(source).matches(made) for i in range(12) if (made := sample(source, i)) is not None)
+    assert sample(source) is not None
+
+
+@pytest.mark.parametrize("source", [r"\pL+", "[[:alpha:]]", "(", "[a", "a{"])
+def test_a_pattern_that_cannot_be_made_up_gives_nothing(source):
+    assert sample(source) is None
+
+
+# --- a real gate ---------------------------------------------------------------------------------------------------------------
+class Here(Core):
+    """A core whose gate stands where the scene says (data class and network have no setting yet)."""
+
+    here: Surroundings
+
+    def around(self) -> Surroundings:
+        return self.here
+
+
+def played(scene: Scene, before: Scene) -> tuple[str, Any]:
+    """The scene through a real gate: the run opened, each earlier call minted, redeemed and its result recorded, then the call.
+
+    Args:
+        scene: what is played.
+        before: the scene in whose surroundings the earlier calls are made.
+    """
+    w = scene.workflow
+    core = Here(
+        catalog=CATALOG,
+        keys=KeyRing.ephemeral("ES256"),
+        issuer="https://gate.acme.example",
+        derive=derive,
+        clock=lambda: core.here.now,
+        environment=None,
+        brokers=frozenset(),
+    )
+    object.__setattr__(core, "here", before.around)
+    header, turns = scene.run.header, scene.run.turns
+    with Gate(core, ready_store("memory://"), open_audit("memory://")) as gate:
+        try:
+            run = gate.open_run(w.id, tenant=header.tenant, user=header.user, agent=header.agent, prompt=turns[0])
+        except RunRefused as refused:
+            return "deny", {(str(f.reason), f.field) for f in refused.failures}
+        for turn in turns[1:]:
+            run.add_turn(turn)
+        for index, label in enumerate(scene.earlier):
+            tool = w.tools[bare(label)]
+            args = {k.removeprefix(f"earlier.{label}."): v for k, v in scene.values.items() if k.startswith(f"earlier.{label}.")}
+            answer = run.authorize(tool.name, args, tool_call_id=f"e{index}", definition=tool.definition)
+            assert isinstance(answer, Allow), answer
+            headers = answer.token.headers("POST", tool.audience)
+            proof = DPoP(headers["DPoP"], method="POST", url=tool.audience) if "DPoP" in headers else None
+            verifier = gate.verifier(tool.audience, tenants=[header.tenant])
+            with verifier.redeem(answer.token.reveal(), tool=tool.name, args=args, proof=proof) as call:
+                call.record_result(scene.result(tool, label))
+        object.__setattr__(core, "here", scene.around)
+        made = run.authorize(scene.call.tool, dict(scene.call.args), tool_call_id="call", definition=scene.call.definition)
+    if isinstance(made, Allow):
+        return "allow", set()
+    if isinstance(made, StepUp):
+        return "step_up", set(made.hold.rules)
+    return "deny", {(str(f.reason), f.field) for f in made.failures}
+
+
+def said(scene: Scene) -> tuple[str, Any]:
+    answer = scene.decide()
+    if isinstance(answer, Deny):
+        return "deny", failures(scene)
+    held = {hold.rule.id for hold in answer.holds}
+    return ("step_up", held) if held else ("allow", set())
+
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"args.amount": "150.00", "facts.orders.get.total": "150.00"},
+    {"origin.payee": "orders.get.comment"},
+    {"origin.payee": "orders.get.customer_id"},
+    {"origin.amount": "prompt"},
+    {"args.reason": "write to evil@other.example"},
+    {"args.currency": "USD"},
+    {"args.payee": None},
+    {"prompt": ["Please refund order ORD-10023344, it arrived broken", "Stop, do not refund it"]},
+    {"prompt": "What is the status of ORD-10023344?"},
+    {"earlier.orders.get": None},
+    {"call": "orders.get", "args.order_id": "ORD-55555555"},
+    {
+        "earlier.orders.get#2.order_id": "ORD-10023344",
+        "facts.orders.get#2.customer_id": "cus_Z1b2C3d4E5f6G7",
+        "args.payee": "cus_Z1b2C3d4E5f6G7",
+    },
+    {"who.via": ["spiffe://acme.example/ns/prod/sa/orchestrator"]},
+    {"who.user.groups": ["sales"]},
+    {"tenant": "nobody"},
+    {"environment": "staging"},
+    {"time": "2026-01-07T20:00+01:00"},
+    {"definition": "sha256:" + "0" * 64},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_a_real_gate_gives_the_same_answer(changes):
+    scene = refund().set(changes)
+    kind, told = said(scene)
+    answer, why = played(scene, refund(time="2026-01-07T19:59+01:00") if "time" in changes else refund())
+    assert answer == kind
+    assert why == told or (answer == "deny" and "tenant" in changes and why <= told)  # a run that does not open has looked at less
+
+
+@pytest.mark.parametrize("name", [w.id for w in CATALOG])
+def test_a_real_gate_allows_what_a_scene_of_each_founding_workflow_allows(name):
+    for tool in workflow(name).tools:
+        scene = Scene.of(workflow(name), {"call": tool})
+        assert played(scene, scene) == said(scene) == ("allow", set())
