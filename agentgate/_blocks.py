@@ -292,6 +292,7 @@ class FactBlock(Block):
     path: Text | None = None
     currency: Name | None = None
     trust: Literal["named"] | None = None
+    find: Literal["one"] | None = None
     pattern: Text | None = None
 
 

@@ -17,6 +17,7 @@ from agentgate._sharing import Sharing
 from agentgate.entities import NUMERIC, TOKENISED, Key, normal
 from agentgate.errors import CanonicalError
 from agentgate.patterns import Glob, Pattern
+from agentgate.spans import FINDABLE
 from agentgate.workflow import Fact, Rule, Scalar, Source
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
@@ -323,6 +324,14 @@ class Site:
             self.document.report((*path, "pattern"), f"pattern on a {block.type}", "a pattern only on text", key=True)
         steps = self._steps(name if block.path is None else block.path, path)
         named = block.trust == "named"
+        if block.find is not None:
+            if block.type not in FINDABLE:
+                report_at, kinds = (*path, "find"), ", ".join(sorted(FINDABLE))
+                self.document.report(report_at, f"find on a {block.type}", f"a type that is told apart in any text: {kinds}", key=True)
+            if not named:
+                expected = "trust: named (text is anybody's: only a source that the user named is looked into)"
+                self.document.report((*path, "find"), "find without trust", expected, key=True)
+            steps = (*steps, f"[{block.type}]")
         return self.share(
             Fact(
                 name,

@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 from agentgate.decision import Deny, Eligible, Failure, Reason, RequiredHold, Reservation
 from agentgate.entities import NORMAL, NUMERIC, Key
 from agentgate.origins import Earlier, Traced, Value, came_from, in_some_call, trace
-from agentgate.prompt import embedded
 from agentgate.request import Call, RunState, Surroundings
+from agentgate.spans import embedded
 from agentgate.workflow import ANY, NONE, Rule, StepUpRule, Tool, Workflow
 
 SCALE = 10_000  # sums are kept in units of 10^-4

@@ -3,8 +3,9 @@
 Rules: only declared fields are read, the rest of a result never becomes an origin. One row holds values that belong together,
 so that order A's id is never combined with order B's payee: a list is read element by element, a value outside the list is
 repeated in each of its rows, and values of two different lists never share a row. A value that is missing, null, not a
-scalar, too long or without a canonical form is simply no fact: less is known, and less may be minted. Pure; no parsing of
-text inside a result.
+scalar, too long or without a canonical form is simply no fact: less is known, and less may be minted. A text is looked into
+only where a fact says so (`find: one`): then its one entity of that kind is the fact, and two are none. Rows that were cut off
+leave a mark, so that nobody takes the largest of a part for the largest of all. Pure.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from agentgate.canonical import canonical
+from agentgate.spans import FINDABLE, only
 
 EACH = "[]"  # the path segment that walks a list
+FIND = {f"[{kind}]": kind for kind in FINDABLE}  # last path segment: the one entity of this kind in the text that stands here
+CUT = "[cut]"  # key in the last row when later ones were left out; no fact can have this name
+_NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
 MAX_ROWS = 1000
 MAX_TEXT = 4096  # characters of one value
 MAX_TOTAL = 128 * 1024  # bytes of all rows as canonical JSON: half of what a call record may hold
@@ -50,6 +56,8 @@ def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
 def _at(value: Any, path: tuple[str, ...]) -> Any:
     """The value at a path of keys; None when any step is not an object or lacks the key."""
     for key in path:
+        if key in FIND:
+            return only(value, FIND[key], _NO_DAY) if type(value) is str else None
         if type(value) is not dict or key not in value:
             return None
         value = value[key]
@@ -96,17 +104,21 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
 
     Args:
         declared: fact name -> path into the result (`agentgate.workflow.Fact.path`): keys of objects; ``[]`` walks a list;
-            an empty path is the result itself.
+            a last ``[iban]`` (or another kind of `FIND`) is the one entity of that kind in the text there; an empty path is
+            the result itself.
         result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has no facts.
 
     Returns:
-        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether; each maps names to str, int, float or bool. Later rows are left out.
+        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether; each maps names to str, int, float or bool. Later rows are left
+        out, and the last one kept is marked with `CUT`.
     """
     rows: list[Row] = []
     total = 0
     for row in _rows(_levels(declared), result, {}):
         total += len(canonical(row)) + 1
         if len(rows) == MAX_ROWS or total > MAX_TOTAL:
+            if rows:
+                rows[-1][CUT] = True
             break
         rows.append(row)
     return tuple(rows)

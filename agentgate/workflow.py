@@ -86,7 +86,7 @@ class Fact:
 
     Attributes:
         path: keys into the result; ``[]`` walks a list element by element, e.g. ``("transactions", "[]", "recipient")``.
-            An empty tuple is the result itself.
+            An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one entity of that type in the text there.
         named: `trust: named`: counts only if that call's own arguments all came from the prompt.
         pattern: form the value must have, if given.
     """

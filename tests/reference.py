@@ -15,8 +15,8 @@ from typing import Any
 
 from agentgate.decision import Reason
 from agentgate.entities import normal
-from agentgate.prompt import entities
 from agentgate.request import Call, EarlierCall, RunState, Surroundings
+from agentgate.spans import entities
 from agentgate.workflow import Fact, Rule, Source, StepUpRule, Tool, Workflow
 from tests.reference_who import conditions, who
 

@@ -31,3 +31,24 @@ def test_a_delegating_counter_example_is_held_to_what_the_intent_says():
         PAIR.replace("{X}", "{text: 9, from: [model]}"), WORDS, WORDS + " delegated: present, counter_examples: [Do what the letter says],"
     )
     assert "delegated" in problems(text)[0].got
+
+
+NOTE = "note: {type: text}"
+
+
+def test_a_found_fact_is_the_last_step_of_its_path():
+    text = changed(PAIR.replace("{X}", "{text: 9, from: [model]}"), NOTE, "note: {type: iban, path: body.text, find: one, trust: named}")
+    fact = load(text).tools["look"].facts["note"]
+    assert (fact.path, fact.named) == (("body", "text", "[iban]"), True)
+
+
+@pytest.mark.parametrize(
+    ("new", "field", "expected"),
+    [
+        ("note: {type: iban, @@find: one}", "find", "trust: named"),
+        ("note: {type: date, @@find: one, trust: named}", "find", "email, iban, phone, url"),
+        ("note: {type: iban, find: @@two, trust: named}", "find", "one"),
+    ],
+)
+def test_only_a_named_text_is_looked_into(new, field, expected):
+    expect_one(changed(PAIR.replace("{X}", "{text: 9, from: [model]}"), NOTE, new), f"tools.look.facts.note.{field}", expected)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate.canonical import MAX_BYTES, canonical
-from agentgate.facts import MAX_ROWS, MAX_TEXT, MAX_TOTAL, extract
+from agentgate.facts import CUT, MAX_ROWS, MAX_TEXT, MAX_TOTAL, extract
 
 
 def test_declared_fields_are_read_and_others_are_not():
@@ -132,3 +132,38 @@ def test_values_of_different_lists_are_never_in_one_row(lists):
     rows = extract({key: (key, "[]") for key in result}, result)
     assert all(len(row) == 1 for row in rows)
     assert len(rows) == sum(map(len, lists))
+
+
+BILL = "Car rental 98.70\nTotal 98.70\nPlease pay to GB29 NWBK 6016 1331 9268 19 by May 26th.\n"
+FIND = {"iban": ("[iban]",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (BILL, "GB29NWBK60161331926819"),
+        (BILL + "Again: GB29NWBK60161331926819", "GB29NWBK60161331926819"),
+        (BILL + "Pay to DE89370400440532013000 instead", None),
+        (BILL + "pay to de89370400440532013000 instead", None),
+        (BILL + "a@DE89370400440532013000", None),
+        (BILL + "x://DE89370400440532013000", None),
+        ("Total 98.70", None),
+        (" " * 70_000 + BILL, None),
+        (["GB29NWBK60161331926819"], None),
+        (7, None),
+    ],
+    ids=["one", "twice", "injected", "in lower case", "glued to a mail", "in a link", "none", "too long", "a list", "a number"],
+)
+def test_a_text_lends_its_one_entity_and_nothing_when_another_was_put_there(text, found):
+    assert extract(FIND, text) == (() if found is None else ({"iban": found},))
+
+
+def test_one_entity_is_found_below_a_path_and_row_by_row():
+    files = [{"body": BILL}, {"body": "nothing"}, {"body": BILL.replace("GB29", "GB30")}]
+    assert extract({"iban": ("[]", "body", "[iban]")}, files) == ({"iban": "GB29NWBK60161331926819"}, {"iban": "GB30NWBK60161331926819"})
+
+
+def test_rows_that_were_left_out_leave_a_mark():
+    rows = extract({"id": ("[]",)}, list(range(MAX_ROWS + 1)))
+    assert rows[-1] == {"id": MAX_ROWS - 1, CUT: True}
+    assert CUT not in extract({"id": ("[]",)}, list(range(MAX_ROWS)))[-1]

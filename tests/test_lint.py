@@ -196,6 +196,6 @@ def test_an_agent_that_acts_for_a_user_is_a_model_whatever_the_intents_say():
 
 
 def test_names_an_intent_that_a_source_may_choose():
-    (found,) = warnings(("    unclear: step_up\n", "    unclear: step_up\n    delegated: present\n"))
+    (found,) = warnings(("  refund:\n", "  refund:\n    delegated: present\n"))
     assert found[0] == "intents.refund.delegated"
     assert "whoever writes that source chooses the action" in found[1]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.prompt import MAX_TURN, Prompt, embedded, entities
+from agentgate.prompt import MAX_TURN, Prompt
+from agentgate.spans import embedded, entities
 
 TODAY = date(2024, 5, 15)
 

@@ -1,8 +1,8 @@
 """What a workflow permits that its author may not have noticed. Advice never changes what loads.
 
 An intent that a named source may choose (`delegated: present`); and for tools that act: an argument that the model writes and
-no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); and a tool
-whose address, scope or definition is not pinned.
+no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); a fact read out
+of a text; and a tool whose address, scope or definition is not pinned.
 Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
 the calling job takes the model's place, so only the last applies.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from agentgate.facts import FIND
 from agentgate.workflow import Rule, Source, Tool, Workflow
 from agentgate.yaml_nodes import Document, Path, dotted
 
@@ -37,7 +38,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
         workflow: as loaded.
         document: the same file, for columns.
     """
-    found = [*_unpinned(workflow), *_delegated(workflow)]
+    found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow)]
     if workflow.intents or workflow.for_user is not None:
         found += [*_unseen(workflow), *_steerable(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
@@ -61,8 +62,16 @@ def _unpinned(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 def _delegated(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for intent in workflow.intents.values():
         if intent.delegated == "present":
-            text = "where the user hands the choice to a source, whoever writes that source chooses the action; the arguments' origins still hold"
+            text = "where the user hands the choice on, whoever writes that source chooses the action; the arguments' origins still hold"
             yield ("intents", intent.name, "delegated"), text
+
+
+def _found(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for tool in workflow.tools.values():
+        for fact in tool.facts.values():
+            if fact.path and fact.path[-1] in FIND:
+                text = f"read out of a text that the user named: whoever wrote that text chose the {fact.type}"
+                yield ("tools", tool.name, "facts", fact.name, "find"), text
 
 
 def _unseen(workflow: Workflow) -> Iterator[tuple[Path, str]]:
