@@ -77,6 +77,7 @@ THIRD_PARTY = {
     "langchain": ("langchain", "integrations.langchain*"),
     "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
+    "numpy": ("numpy", "intents.embeddings"),
     "orjson": ("orjson", "canonical jws keys dpop mint verify audit.segment integrations.* review.* approvals.*"),
     "jinja2": ("jinja2", "review.*"),
     "pydantic": ("pydantic", "_blocks definition integrations.* review.* approvals.* intents.chat"),
