@@ -64,6 +64,21 @@ def test_it_says_which_words_are_close_to_which() -> None:
     assert EmbeddingsDeriver()((DELETE,), ("Please erase the draft",))["delete"].evidence.startswith("'erase' is close to 'delete' (0.5")
 
 
+@pytest.mark.parametrize(
+    ("turns", "presence"),
+    [
+        (("Please do the tasks in Ann's e-mail",), "present"),
+        (("Please do the tasks in all my e-mails",), "unclear"),
+        (("Please do the tasks in Ann's e-mail", "do not delete anything"), "absent"),
+        (("Please do the tasks in Ann's e-mail", "stop"), "absent"),
+        (("What are the tasks in Ann's e-mail?",), "absent"),
+    ],
+)
+def test_what_is_delegated_is_the_workflows_to_say(turns: tuple[str, ...], presence: Presence) -> None:
+    for intent, expected in ((replace(DELETE, delegated="present"), presence), (DELETE, "absent")):
+        assert EmbeddingsDeriver()((intent,), turns)["delete"].presence == expected == derive((intent,), turns)["delete"].presence
+
+
 def test_too_much_prompt_is_unclear() -> None:
     turns = ("Delete the draft to Tom. " * 2000,) * 6
     assert sum(map(len, turns)) > MAX_CHARACTERS

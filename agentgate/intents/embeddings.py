@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 from agentgate.errors import ConfigError
 from agentgate.intents import CLARITY
-from agentgate.intents.lexical import COMMON, STOP, WIDE
+from agentgate.intents.delegation import Delegation
+from agentgate.intents.lexical import COMMON, STOP, WIDE, delegated, handed_over
 from agentgate.prompt import clauses, entities, own_words, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
@@ -176,26 +177,26 @@ def _denied(known: _Known, clause: _Clause) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _turn(intents: tuple[Intent, ...], turn: str) -> Mapping[str, Derived]:
-    """What one turn says: the intents it speaks of. A conversation that grows is read turn by turn, each once."""
+def _turn(intents: tuple[Intent, ...], turn: str) -> tuple[Mapping[str, Derived], Delegation | str | None]:
+    """What one turn says: the intents it speaks of, and what it hands over. A growing conversation is read turn by turn, each once."""
     words = own_words(turn)
     bare = unquoted(words)
     spans = list(clauses(words))
-    said = [c for c in dict.fromkeys(bare[a:b] for voice, a, b in spans if voice == "said") if c.strip()]
-    denied = [c for c in dict.fromkeys(words[a:b] for voice, a, b in spans if voice == "denied") if c.strip()]
+    said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
+    denied = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "denied"]
     found: dict[str, Derived] = {}
-    for text in said:
+    for text in dict.fromkeys(asked for _, asked in said):
         clause = _clause(text)
         for intent in intents if clause is not None else ():
             answer = _said(_known(intent), clause)  # type: ignore[arg-type]  # only with a clause
             if answer is not None and (intent.name not in found or CLARITY[answer.presence] > CLARITY[found[intent.name].presence]):
                 found[intent.name] = answer
-    for text in denied:
+    for text in dict.fromkeys(refused for refused, _ in denied):
         clause = _clause(text)
         for intent in intents if clause is not None else ():
             if intent.name not in found and _denied(_known(intent), clause):  # type: ignore[arg-type]  # as above
                 found[intent.name] = Derived("absent", f"denied: {text.strip()[:80]}")
-    return found
+    return found, handed_over(said, denied) if any(i.delegated != "deny" for i in intents) else None
 
 
 class EmbeddingsDeriver:
@@ -214,11 +215,18 @@ class EmbeddingsDeriver:
         if sum(map(len, turns)) > MAX_CHARACTERS:
             return {i.name: Derived("unclear", f"more than {MAX_CHARACTERS} characters of prompt") for i in intents}
         found = {intent.name: Derived("absent", "nothing in the prompt is close to it") for intent in intents}
+        spoken: set[str] = set()  # intents the user's own words spoke of: no delegation decides them any more
         for turn in turns:
             if STOP.match(turn):
                 found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
-            else:
-                found.update(_turn(intents, turn))
+                spoken.clear()
+                continue
+            answers, handed = _turn(intents, turn)
+            found.update(answers)
+            spoken.update(answers)
+            for intent in intents if handed is not None else ():
+                if intent.delegated != "deny" and intent.name not in spoken:
+                    found[intent.name] = delegated(intent, handed)  # type: ignore[arg-type]  # only with something handed over
         return found
 
     def __eq__(self, other: object) -> bool:

@@ -127,18 +127,18 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
         bare = unquoted(words)
         said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
         denied = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "denied"]
-        handed = _handed(said, denied) if any(i.delegated != "deny" for i in intents) else None
+        handed = handed_over(said, denied) if any(i.delegated != "deny" for i in intents) else None
         for intent in intents:
             answer = _one(intent, said, [clause for clause, _ in denied])
             if answer is not None:
                 found[intent.name] = answer
                 spoken.add(intent.name)
             elif handed is not None and intent.delegated != "deny" and intent.name not in spoken:
-                found[intent.name] = _delegated(intent, handed)
+                found[intent.name] = delegated(intent, handed)
     return found
 
 
-def _handed(said: list[tuple[str, str]], denied: list[tuple[str, str]]) -> Delegation | str | None:
+def handed_over(said: list[tuple[str, str]], denied: list[tuple[str, str]]) -> Delegation | str | None:
     """What this turn hands over, or as text the words with which it takes that back."""
     given = delegation(said)
     if given is not None:
@@ -151,7 +151,7 @@ def _blank(found: re.Match[str]) -> str:
     return " " * len(found.group())
 
 
-def _delegated(intent: Intent, handed: Delegation | str) -> Derived:
+def delegated(intent: Intent, handed: Delegation | str) -> Derived:
     """An intent that the user named no word of, where the choice of actions was handed to a source."""
     if isinstance(handed, str):
         return Derived("absent", f"denied: {handed}")
