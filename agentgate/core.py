@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from agentgate.canonical import parse
+from agentgate.canonical import canonical, parse
 from agentgate.catalog import Catalog
 from agentgate.checks import describe
 from agentgate.decision import Deny, Failure, Reason
+from agentgate.entities import NORMAL
 from agentgate.errors import AuditUnavailable, NameRefused, RunRefused
+from agentgate.evidence import origin_names
 from agentgate.intents import Deriver
 from agentgate.keys import KeyRing
-from agentgate.request import Call, Header, Surroundings
+from agentgate.origins import Earlier, Value
+from agentgate.request import Call, Header, RunState, Surroundings
 from agentgate.runs import missing, run_state
 from agentgate.steps import Flow, Record
 from agentgate.stores import ops
@@ -102,6 +105,7 @@ def read(core: Core, tenant: str, run: str) -> Flow:
 
 
 _MAX_REASONS, _MAX_WORDS = 50, 300
+_NOTHING: Mapping[str, object] = {}
 
 
 def _brief(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
@@ -113,8 +117,61 @@ def _brief(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
     return [*kept, {"reason": "more", "field": str(left)}] if left else kept
 
 
-def deny(header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
-    """Record a refusal. It stands even when the record cannot be written: then that is one more reason."""
+_SHOWN, _ELEMENTS = 200, 20  # characters of a value, and elements of a list, that a record holds as they are
+
+
+def seen(core: Core, workflow: Workflow, state: RunState, call: Call, around: Surroundings | None) -> Mapping[str, object]:
+    """What a decision's record holds so that it can be explained later: on how much of the run, from where, when and with which values.
+
+    `turns` and `calls` are how many turns and redeemed calls were known; `origins` names the allowed origin of each argument. With
+    `around`, for what is not minted and leaves no other record: the decision time `at` and the declared arguments, in `args` as
+    they are, in `hidden` as HMAC where one is sensitive, free text or long. A minted call's are in its own record, while the run lives.
+    """
+    known: dict[str, object] = {"turns": len(state.turns), "calls": len(state.calls)}
+    tool, values = workflow.tools.get(call.tool), {}
+    given = call.args
+    for name, rule in tool.args.items() if tool is not None else ():
+        if rule.sources and name in given:
+            raw, normal = given[name], NORMAL[rule.type]
+            items = raw[:_ELEMENTS] if rule.max_items is not None and type(raw) is list else (raw,)
+            keys = tuple([key for item in items if (key := normal(item)) is not None])
+            currency = given.get(rule.currency, "") if rule.currency else ""
+            values[name] = Value(rule, keys, currency if type(currency) is str else "", raw)
+    known["origins"] = origin_names(values, state.prompt, Earlier.of_run(state, workflow.tools))
+    if around is not None:
+        known["at"] = around.now.isoformat()
+        known["args"], known["hidden"] = _shown(core, state.header.tenant, tool, given)
+    return known
+
+
+def _shown(core: Core, tenant: str, tool: Tool | None, given: Mapping[str, object]) -> tuple[dict[str, object], dict[str, str]]:
+    """The declared arguments that a record may hold as they are, and the HMACs of the others."""
+    args: dict[str, object] = {}
+    hidden: dict[str, str] = {}
+    for name, rule in tool.args.items() if tool is not None else ():
+        if name not in given:
+            continue
+        raw = given[name]
+        free = rule.type == "text" and not (rule.one_of or rule.equals or rule.pattern or rule.glob)
+        if rule.sensitive or free or not _short(raw):
+            hidden[name] = core.keys.masked(tenant, canonical(raw))
+        else:
+            args[name] = raw
+    return args, hidden
+
+
+def _short(raw: object) -> bool:
+    """A scalar or a list of scalars that a record can hold."""
+    kind = type(raw)
+    if kind is str:
+        return len(raw) <= _SHOWN  # type: ignore[arg-type]  # a str
+    if kind is list:
+        return len(raw) <= _ELEMENTS and all(type(item) is not list and _short(item) for item in raw)  # type: ignore[arg-type,attr-defined]  # a list
+    return kind in {int, float, bool, type(None)}
+
+
+def deny(header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:
+    """Record a refusal, with what was `seen`. It stands even when the record cannot be written: then that is one more reason."""
     try:
         yield stamp(
             "decision",
@@ -124,6 +181,7 @@ def deny(header: Header, call: Call, failures: tuple[Failure, ...]) -> Flow:
             tool_call_id=call.id,
             arguments_digest=call.arguments_digest,
             reasons=_brief(failures),
+            **known,
         )
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))

@@ -170,34 +170,38 @@ def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None
     return fit[0] if fit else None
 
 
-def origin_names(values: Mapping[str, Value], prompt: Prompt, earlier: Earlier) -> dict[str, list[str]]:
+def origin_names(values: Mapping[str, Value], prompt: Prompt, earlier: Earlier) -> dict[str, str]:
     """The origin of each argument, short, for a decision's record: ``prompt``, ``model``, ``unknown`` or ``tool.field call``.
 
-    One name for each different origin of a list's elements. Every name is one that its rule allows, or ``unknown``.
+    The different origins of a list's elements are joined by a comma. Each is one that the rule allows, or ``unknown``.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, str] = {}
     for name, value in values.items():
-        sources = value.rule.sources
-        if sources:
-            names = [_name(value, key, sources, prompt, earlier) for key in value.keys[:_MAX_NAMED]]
-            found[name] = names if len(names) == 1 else list(dict.fromkeys(names))
+        if len(value.keys) == 1:
+            found[name] = _name(value, value.keys[0], prompt, earlier)
+        elif value.keys:
+            found[name] = ", ".join(dict.fromkeys(_name(value, key, prompt, earlier) for key in value.keys[:_MAX_NAMED]))
     return found
 
 
 _MAX_NAMED = 20  # elements of a list whose origins are kept
 
 
-def _name(value: Value, key: Key, sources: tuple[Source, ...], prompt: Prompt, earlier: Earlier) -> str:
-    rest = "unknown"
-    wanted = (type(key), key, value.currency)
-    for source in sources:
-        if source.kind == "prompt":
-            if prompt.words(value.rule.type, key, value.currency) is not None:
-                return "prompt"
+def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
+    rule, rest = value.rule, "unknown"
+    for source in rule.sources:
+        if source.tool:
+            for call in earlier.of(source.tool):
+                if rule.max_items is not None:
+                    if (type(key), key, value.currency) in earlier.said(call, source):
+                        return f"{source.tool}.{source.field} {call.id}"
+                    continue
+                for row in call.rows or _NO_ROWS:  # row by row, as the engine has just looked
+                    found = earlier.origin(call, row, source)
+                    if found is not None and found[0] == key and found[1] == value.currency and type(found[0]) is type(key):
+                        return f"{source.tool}.{source.field} {call.id}"
         elif source.kind == "model":
             rest = "model"
-        else:
-            for call in earlier.of(source.tool):
-                if wanted in earlier.said(call, source):
-                    return f"{source} {call.id}"
+        elif prompt.words(rule.type, key, value.currency) is not None:
+            return "prompt"
     return rest

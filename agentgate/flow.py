@@ -16,7 +16,7 @@ from typing import Any
 from agentgate import checks
 from agentgate.canonical import canonical
 from agentgate.checks import decide, describe
-from agentgate.core import Core, deny, read, stamp
+from agentgate.core import Core, deny, read, seen, stamp
 from agentgate.decision import Allow, Decision, Deny, Eligible, Failure, Reason, Reservation
 from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, RunRefused, StoreUnavailable
 from agentgate.holding import released
@@ -35,6 +35,7 @@ MAX_TTL = 24 * 3600
 MAX_TURNS = 200  # every turn is read again for each decision on a changed run
 _REREADS = 3
 _MAX_DEFINITION = 256
+_KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
 
 
 def _subjects(workflow: Workflow, header: Header, tool: str) -> ops.Subjects:
@@ -173,11 +174,13 @@ def _try(core: Core, attempt: Attempt, call: Call, key: Callable[[], RunKey], *,
             raise RunRefused((Failure(Reason.WORKFLOW_CHANGED, "workflow", got, "the version the run was opened with, in force now"),))
         if time.time() >= header.expires_at:
             raise RunRefused((Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime"),))
-        answer = decide(workflow, attempt.state, call, core.around())
+        around = core.around()
+        answer = decide(workflow, attempt.state, call, around)
         if isinstance(answer, Eligible) and (fresh or not answer.holds):
-            attempt.decision = yield from _settle(core, workflow, state=attempt.state, call=call, answer=answer, run_key=key)
+            known = seen(core, workflow, attempt.state, call, around if answer.holds else None)
+            attempt.decision = yield from _settle(core, workflow, state=attempt.state, call=call, answer=answer, run_key=key, known=known)
         elif isinstance(answer, Deny) and fresh:
-            attempt.decision = yield from deny(header, call, answer.failures)
+            attempt.decision = yield from deny(header, call, answer.failures, seen(core, workflow, attempt.state, call, around))
         if attempt.decision is not None:
             return
         attempt.state, fresh = (yield from read(core, header.tenant, header.id)), True
@@ -188,7 +191,16 @@ def unreadable(state: RunState, refused: Deny) -> Flow:
     return Attempt((yield from deny(state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), state)
 
 
-def _settle(core: Core, workflow: Workflow, *, state: RunState, call: Call, answer: Eligible, run_key: Callable[[], RunKey]) -> Flow:
+def _settle(
+    core: Core,
+    workflow: Workflow,
+    *,
+    state: RunState,
+    call: Call,
+    answer: Eligible,
+    run_key: Callable[[], RunKey],
+    known: Mapping[str, object],
+) -> Flow:
     """Holds, then the mint script, then the durable record, then the token. None: the run changed, decide again."""
     header, tool = state.header, workflow.tools[call.tool]
     audience = core.audience(tool)
@@ -198,7 +210,7 @@ def _settle(core: Core, workflow: Workflow, *, state: RunState, call: Call, answ
     )
     take = None
     if answer.holds:
-        found = yield from released(workflow, state, call=call, required=answer.holds, made=made)
+        found = yield from released(workflow, state, call=call, required=answer.holds, made=made, known=known)
         if not isinstance(found, ops.HoldTake):
             return found
         take = found
@@ -206,11 +218,16 @@ def _settle(core: Core, workflow: Workflow, *, state: RunState, call: Call, answ
     jti, txn, now = secrets.token_urlsafe(16), "txn_" + made[:32], int(time.time())
     ttl = min(workflow.token.ttl, max(1, int(header.expires_at - now)))
     # A write's result counts as a new id only if the call itself did not bring it, so all its arguments are kept.
-    kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
+    # Of other calls, what later ones may refer to, and for `explain` what is neither sensitive nor long.
+    every = tool.effect != "read" and tool.facts
+    short = len(call.data) <= _KEPT
+    args = {
+        n: v for n, v in call.args.items() if every or n in tool.referenced or (short and n in tool.args and not tool.args[n].sensitive)
+    }
     head = {
         "tool": tool.name,
         "tool_call_id": call.id,
-        "args": {name: value for name, value in call.args.items() if name in kept},
+        "args": args,
         "named": answer.named,
         "facts": {name: list(fact.path) for name, fact in tool.facts.items()},
         "txn": txn,
@@ -237,7 +254,7 @@ def _settle(core: Core, workflow: Workflow, *, state: RunState, call: Call, answ
     if settled.kind == "stale":
         return None
     if settled.kind != "ok":
-        return (yield from deny(header, call, (_refused(settled, answer, workflow),)))
+        return (yield from deny(header, call, (_refused(settled, answer, workflow),), known))
     identity: dict[str, str] = {"agent": header.agent.identity, "host": "in_process"}
     if header.user is not None:
         identity["user"] = header.user.identity
@@ -256,6 +273,7 @@ def _settle(core: Core, workflow: Workflow, *, state: RunState, call: Call, answ
         lineage=settled.lineage,
         releases=[take.hold_id] if take else [],
         reasons=[],
+        **known,
     )
     claims = MintClaims(
         iss=core.issuer,

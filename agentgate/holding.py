@@ -7,6 +7,7 @@ on record before it is written.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from agentgate.canonical import canonical, parse
@@ -21,8 +22,10 @@ from agentgate.stores import ops
 from agentgate.workflow import Workflow
 
 
-def released(workflow: Workflow, state: RunState, *, call: Call, required: tuple[RequiredHold, ...], made: str) -> Flow:
-    """The release to consume, or the `StepUp` or `Deny` that answers the call instead."""
+def released(
+    workflow: Workflow, state: RunState, *, call: Call, required: tuple[RequiredHold, ...], made: str, known: Mapping[str, object]
+) -> Flow:
+    """The release to consume, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either."""
     header, now = state.header, time.time()
     op = ops.read_hold(header.tenant, made)
     record = ops.parse_hold(op, (yield op))
@@ -42,9 +45,11 @@ def released(workflow: Workflow, state: RunState, *, call: Call, required: tuple
     if status == "consumed" and now >= hold.expires_at and not any(c.id == call.id and c.tool == call.tool for c in state.calls):
         status = "expired"  # a release is good before its timeout only, also for the call that took it and did not run
     if status == "refused":
-        return (yield from deny(header, call, (Failure(Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold"),)))
+        return (
+            yield from deny(header, call, (Failure(Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold"),), known)
+        )
     if status == "expired":
-        return (yield from deny(header, call, (Failure(Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold"),)))
+        return (yield from deny(header, call, (Failure(Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold"),), known))
     if status == "waiting":
         yield stamp(
             "decision",
@@ -55,7 +60,9 @@ def released(workflow: Workflow, state: RunState, *, call: Call, required: tuple
             arguments_digest=call.arguments_digest,
             call_digest=made,
             hold=made,
+            rules=[each.rule.id for each in required],
             reasons=describe(why),
+            **known,
         )
         return StepUp(hold, why)
     for each in required:
@@ -66,7 +73,7 @@ def released(workflow: Workflow, state: RunState, *, call: Call, required: tuple
                 "released by " + ", ".join(a.id for a in hold.approvers),
                 f"{each.rule.count} of {each.rule.group} who saw this rule",
             )
-            return (yield from deny(header, call, (failure,)))
+            return (yield from deny(header, call, (failure,), known))
     return ops.HoldTake(made, record.revision)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import hmac
 import os
 import secrets
 import stat
@@ -40,6 +41,7 @@ PUBLISH_AHEAD = 600.0  # seconds between publishing a key and signing with it: l
 KEEP_RETIRED = 600.0  # seconds a key stays published after it stopped signing: longer than a token's life and the leeways
 REFRESH = 5.0  # seconds after which a changed file is noticed
 _FILE = "ring.json"
+_MAX_MASKS = 4096  # tenants whose mask key is kept at hand
 _ES256 = ec.ECDSA(SHA256())
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, FIPS 186-5 / SP 800-186 3.2.1.3
 _Private = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -216,6 +218,7 @@ class KeyRing:
         self._path = path
         self._lock = threading.Lock()
         self._seen: tuple[int, int] | None = None
+        self._mask: tuple[bytes, dict[str, bytes]] = (b"", {})
         self._looked = time.monotonic()
 
     @classmethod
@@ -307,6 +310,22 @@ class KeyRing:
         info = orjson.dumps(["agentgate run key v1", tenant, run])
         material = HKDF(algorithm=SHA256(), length=48, salt=None, info=info).derive(self._contents.secret)
         return RunKey(ec.derive_private_key(int.from_bytes(material) % (_ORDER - 1) + 1, ec.SECP256R1()))
+
+    def masked(self, tenant: str, value: bytes) -> str:
+        """A value that a log may not hold, as HMAC-SHA256 (RFC 2104, 128 bits in hex) under a key of the tenant's; equal values are equal.
+
+        Without the ring nobody can try values against it, and no tenant's are compared with another's.
+        """
+        secret = self._contents.secret
+        if self._mask[0] is not secret:
+            self._mask = (secret, {})
+        key = self._mask[1].get(tenant)
+        if key is None:
+            info = orjson.dumps(["agentgate mask key v1", tenant])
+            if len(self._mask[1]) >= _MAX_MASKS:
+                self._mask[1].clear()
+            key = self._mask[1][tenant] = HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(secret)
+        return hmac.digest(key, value, "sha256").hex()[:32]
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a key ring is neither copied nor pickled")
