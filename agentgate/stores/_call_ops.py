@@ -7,8 +7,8 @@ history it was minted in).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 from agentgate.errors import NameRefused
 from agentgate.stores._op import (
@@ -38,8 +38,7 @@ _BURN = frozenset({"ok", "revoked", "lineage", "used", "binding"})
 _OUTCOMES = frozenset({"done", "failed", "unknown"})
 
 
-@dataclass(frozen=True, slots=True)
-class Subjects:
+class Subjects(NamedTuple):
     """Whom a revocation may name, beside the run, the tenant and the token itself. Mint and burn must be given the same.
 
     Attributes:
@@ -58,8 +57,7 @@ def workflow_subject(workflow_id: str, version: int) -> str:
     return f"{workflow_id}@{version}"
 
 
-@dataclass(frozen=True, slots=True)
-class LimitTake:
+class LimitTake(NamedTuple):
     """What one limit takes for a call.
 
     Attributes:
@@ -77,16 +75,14 @@ class LimitTake:
     for_run: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HoldTake:
+class HoldTake(NamedTuple):
     """The release this call consumes: the hold, and the revision at which the gate read it released."""
 
     hold_id: str
     revision: str
 
 
-@dataclass(frozen=True, slots=True)
-class MintRequest:
+class MintRequest(NamedTuple):
     """All the mint script needs.
 
     Attributes:
@@ -116,8 +112,7 @@ class MintRequest:
     same_key: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MintReply:
+class MintReply(NamedTuple):
     """What the mint script answered.
 
     Attributes:
@@ -131,8 +126,7 @@ class MintReply:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BurnRequest:
+class BurnRequest(NamedTuple):
     """All the burn script needs, from the token's verified claims. `gen` is the lineage the token was minted in."""
 
     tenant: str
@@ -144,26 +138,27 @@ class BurnRequest:
     subjects: Subjects
 
 
-@dataclass(frozen=True, slots=True)
-class BurnReply:
+class BurnReply(NamedTuple):
     """`ok` with the record's head, or why the token is refused (`used`: spent, expired, deleted or never minted)."""
 
     kind: BurnKind
     head: bytes = b""
 
 
-def _revocations(start: str, run: str, jti: str, who: Subjects) -> tuple[str, ...]:
-    keys = [
-        f"{start}revoked:token:{jti}",
-        f"{start}revoked:run:{run}",
+@lru_cache(maxsize=4096)
+def _standing(start: str, who: Subjects) -> tuple[str, ...]:
+    """The keys of revocations that name more than one run: the same for call after call."""
+    keys = (
         f"{start}revoked:tenant:*",
         f"{start}revoked:agent:{checked_subject('agent', who.agent)}",
         f"{start}revoked:tool:{checked_subject('tool', who.tool)}",
         f"{start}revoked:workflow:{checked_subject('workflow', who.workflow)}",
-    ]
-    if who.user:
-        keys.append(f"{start}revoked:user:{checked_subject('user', who.user)}")
-    return tuple(keys)
+    )
+    return (*keys, f"{start}revoked:user:{checked_subject('user', who.user)}") if who.user else keys
+
+
+def _revocations(start: str, run: str, jti: str, who: Subjects) -> tuple[str, ...]:
+    return (f"{start}revoked:token:{jti}", f"{start}revoked:run:{run}", *_standing(start, who))
 
 
 def mint(request: MintRequest) -> Op:

@@ -8,9 +8,8 @@ with its first key, and a reply that does not start with that key is not this op
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentgate.errors import NameRefused, StoreUnavailable
 
@@ -21,14 +20,13 @@ MAX_SUBJECT = 512  # characters of a user, agent, workflow or limit name
 MAX_AMOUNT = 2**53 - 1  # Lua numbers are doubles
 MAX_TTL_MS = 366 * 24 * 3600 * 1000
 
-_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_LINEAGE = re.compile(r"[0-9a-f]{40}")
+_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
+_DIGEST = re.compile(r"[0-9a-f]{64}").fullmatch
+_LINEAGE = re.compile(r"[0-9a-f]{40}").fullmatch
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(NamedTuple):
     """One script call.
 
     Attributes:
@@ -51,28 +49,28 @@ def prefix(tenant: str) -> str:
     Raises:
         NameRefused: not 1 to 64 of ``A-Z a-z 0-9 . _ -``.
     """
-    if type(tenant) is not str or _TENANT.fullmatch(tenant) is None:
+    if type(tenant) is not str or _TENANT(tenant) is None:
         raise NameRefused("tenant", tenant, "1 to 64 of A-Z a-z 0-9 . _ -")
     return f"ag:{{{tenant}}}:"
 
 
 def checked_id(field: str, value: str) -> str:
     """An id made by a gate (run, hold, jti): 1 to 128 of ``A-Z a-z 0-9 . _ -``, or NameRefused."""
-    if type(value) is not str or _ID.fullmatch(value) is None:
+    if type(value) is not str or _ID(value) is None:
         raise NameRefused(field, value, "1 to 128 of A-Z a-z 0-9 . _ -")
     return value
 
 
 def checked_digest(field: str, value: str) -> str:
     """A SHA-256 in lower-case hex, or NameRefused."""
-    if type(value) is not str or _DIGEST.fullmatch(value) is None:
+    if type(value) is not str or _DIGEST(value) is None:
         raise NameRefused(field, value, "64 lower-case hex characters")
     return value
 
 
 def checked_lineage(field: str, value: str) -> str:
     """A lineage (40 lower-case hex), or NameRefused."""
-    if type(value) is not str or _LINEAGE.fullmatch(value) is None:
+    if type(value) is not str or _LINEAGE(value) is None:
         raise NameRefused(field, value, "40 lower-case hex characters")
     return value
 
@@ -135,6 +133,6 @@ def word(op: Op, raw: Any, known: frozenset[str]) -> str:
 def lineage_of(op: Op, raw: Any) -> str:
     """The lineage in a reply: 40 hex characters, or StoreUnavailable."""
     text = raw.decode("ascii", "replace") if type(raw) is bytes else ""
-    if _LINEAGE.fullmatch(text) is None:
+    if _LINEAGE(text) is None:
         raise StoreUnavailable(f"script {op.script}: got lineage {text[:60]!r}, expected 40 hex characters")
     return text

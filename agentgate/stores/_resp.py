@@ -30,11 +30,16 @@ MORE = _More()  # the reply is not complete yet: read on
 
 def pack(*args: str | bytes | int) -> bytes:
     """One command as an array of bulk strings."""
-    parts = [b"*%d\r\n" % len(args)]
+    parts = [f"*{len(args)}\r\n"]  # one character per byte, and one conversion at the end
     for arg in args:
-        data = arg.encode() if isinstance(arg, str) else arg if isinstance(arg, bytes) else b"%d" % arg
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+        if type(arg) is str:
+            text = arg if arg.isascii() else arg.encode().decode("latin-1")
+        elif type(arg) is bytes:
+            text = arg.decode("latin-1")
+        else:
+            text = f"{arg:d}"
+        parts.append(f"${len(text)}\r\n{text}\r\n")
+    return "".join(parts).encode("latin-1")
 
 
 class Reply:

@@ -8,7 +8,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from agentgate.stores import AsyncStore, Store, ops
@@ -71,7 +70,7 @@ class Book:
         asked = ops.MintRequest(
             self.tenant, self.run, revision, digest, b'{"tool":"payments.refund"}', secrets.token_hex(16), digest[::-1], 60_000, False, WHO
         )
-        return replace(asked, **changes)
+        return asked._replace(**changes)
 
     def mint(self, request: ops.MintRequest) -> ops.MintReply:
         """Send a mint."""

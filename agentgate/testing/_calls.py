@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Store, ops
@@ -41,7 +40,7 @@ class Calls:
         op = ops.open_run(book.tenant, "short", b"{}", "hi", 30)
         book.send(op)
         time.sleep(0.1)
-        assert book.mint(replace(book.request(), run="short")).kind == "missing"
+        assert book.mint(book.request()._replace(run="short")).kind == "missing"
 
     def test_turns_are_kept_in_order_and_raise_the_revision(self, store: Store) -> None:
         book = Book(store)
@@ -99,25 +98,25 @@ class Calls:
     def test_a_token_of_another_lineage_is_refused_and_not_spent(self, store: Store) -> None:
         book = Book(store)
         _, burning = book.minted()
-        assert book.burn(replace(burning, gen="0" * 40)).kind == "lineage"
+        assert book.burn(burning._replace(gen="0" * 40)).kind == "lineage"
         assert book.burn(burning).kind == "ok"
 
     def test_a_token_with_another_binding_is_refused(self, store: Store) -> None:
         book = Book(store)
         _, burning = book.minted()
-        assert book.burn(replace(burning, binding="f" * 64)).kind == "binding"
+        assert book.burn(burning._replace(binding="f" * 64)).kind == "binding"
         assert book.burn(burning).kind == "used"
 
     def test_a_token_that_was_never_minted_is_refused(self, store: Store) -> None:
         book = Book(store)
         _, burning = book.minted()
-        assert book.burn(replace(burning, jti="f" * 32)).kind == "used"
+        assert book.burn(burning._replace(jti="f" * 32)).kind == "used"
 
     def test_a_token_is_not_redeemed_for_another_call(self, store: Store) -> None:
         book = Book(store)
         _, burning = book.minted(1)
         book.minted(2)
-        assert book.burn(replace(burning, call_digest=f"{2:064x}")).kind == "used"
+        assert book.burn(burning._replace(call_digest=f"{2:064x}")).kind == "used"
         assert {call.status for call in book.read().calls} == {"minted"}
 
     def test_a_token_dies_with_its_time(self, store: Store) -> None:
@@ -153,7 +152,7 @@ class Calls:
     def test_tenants_do_not_meet(self, store: Store) -> None:
         one, other = Book(store), Book(store)
         _, burning = one.minted()
-        assert other.burn(replace(burning, tenant=other.tenant)).kind == "used"
+        assert other.burn(burning._replace(tenant=other.tenant)).kind == "used"
         one.revoke("agent", WHO.agent)
         assert other.mint(other.request()).kind == "ok"
 
