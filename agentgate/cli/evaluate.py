@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +17,36 @@ from rich.table import Table
 
 from agentgate.errors import AgentGateError
 from agentgate.gate import Gate
+from agentgate.intents import Deriver
+from agentgate.intents.combined import Combined
+from agentgate.intents.embeddings import EmbeddingsDeriver
+from agentgate.intents.lexical import derive
+from agentgate.review.deputy import TARGETS, Kind, Tally, confused_deputy
 from agentgate.review.evaluate import Clock, Episode, Score, Unreadable, read_episodes, replay, wilson
 
 EXAMPLES = (
     "Examples:\n\n"
     "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved\n\n"
     "agentgate evaluate *.jsonl --workflows workflows/ --unsafe-unapproved --decisions decisions.jsonl --json\n\n"
+    "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --confused-deputy\n\n"
+    "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --deriver both\n\n"
     "Exit codes: 0 all lines replayed, 1 some line was no episode or the workflows do not load."
 )
+Tallies = dict[Kind, Tally]
+
+
+class Choice(StrEnum):
+    """Which deriver reads the prompts."""
+
+    lexical = "lexical"
+    embeddings = "embeddings"
+    both = "both"
+
+    def deriver(self) -> Deriver:
+        """The deriver. Raises `ConfigError` where its extra is missing."""
+        if self is Choice.lexical:
+            return derive
+        return EmbeddingsDeriver() if self is Choice.embeddings else Combined(derive, EmbeddingsDeriver())
 
 
 def evaluate(  # noqa: PLR0917 - a command's options, given by name
@@ -35,6 +58,13 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         bool, typer.Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")
     ] = False,
     environment: Annotated[str | None, typer.Option(help="Where the traffic ran, for workflows with conditions.environment.")] = None,
+    deriver: Annotated[
+        Choice, typer.Option(help="What reads the prompts: words, embeddings alone, or words narrowed by embeddings (extra 'intent').")
+    ] = Choice.lexical,
+    deputy: Annotated[
+        bool,
+        typer.Option("--confused-deputy", help="Also exchange one destination or object of each ordinary write, and count what is minted."),
+    ] = False,
     decisions: Annotated[Path | None, typer.Option(help="Write one line per step here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -52,23 +82,32 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     clock = Clock()
     try:
         gate = Gate.open_unsafe_unapproved(
-            workflows, issuer="https://gate.invalid", audit="memory://", environment=environment, clock=clock
+            workflows,
+            issuer="https://gate.invalid",
+            audit="memory://",
+            environment=environment,
+            clock=clock,
+            deriver=deriver.deriver(),
         )
-        scores, bad = _replay_all(gate, clock, episodes, decisions, errors)
+        tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
+        scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies)
     except AgentGateError as error:
         errors.print(f"[red]{error}[/]", soft_wrap=True)
         raise typer.Exit(1) from None
     for line in bad:
         errors.print(f"[red]{line}[/]", soft_wrap=True)
     if as_json:
-        typer.echo(json.dumps({name: _json(score) for name, score in scores.items()}, indent=2))
+        found = {name: _json(score) for name, score in scores.items()}
+        typer.echo(json.dumps({**found, "confused deputy": _deputy_json(tallies)} if deputy else found, indent=2))
     elif scores:
         _table(scores)
+        if deputy:
+            _deputy_table(tallies)
     raise typer.Exit(1 if bad else 0)
 
 
-def _replay_all(
-    gate: Gate, clock: Clock, files: list[Path], decisions: Path | None, errors: Console
+def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was given
+    gate: Gate, clock: Clock, files: list[Path], decisions: Path | None, errors: Console, tallies: Tallies
 ) -> tuple[dict[str, Score], list[Unreadable]]:
     lines = list(read_episodes(files))
     scores: dict[str, Score] = {}
@@ -82,6 +121,8 @@ def _replay_all(
             decided = replay(gate, clock, line)
             for name in (line.suite, "overall"):
                 scores.setdefault(name, Score()).add(line, decided)
+            if tallies:
+                confused_deputy(gate, clock, line, tallies)
             for number, one in enumerate(decided) if out else ():
                 out.write(json.dumps({"episode": line.id, "step": number, "decision": one.answer, "reasons": list(one.reasons)}) + "\n")  # type: ignore[union-attr]  # only iterated with a file
     finally:
@@ -91,21 +132,59 @@ def _replay_all(
 
 
 def _json(score: Score) -> dict[str, Any]:
-    shares = {name: {"k": k, "n": n, "share": k / n if n else None, "wilson95": wilson(k, n)} for name, (k, n) in score.shares().items()}
+    shares = {name: _share_json(k, n) for name, (k, n) in score.shares().items()}
     return {**shares, "step-ups per task": score.step_ups / score.clean if score.clean else None, "reasons": score.reasons.most_common(10)}
+
+
+def _share_json(k: int, n: int) -> dict[str, Any]:
+    return {"k": k, "n": n, "share": k / n if n else None, "wilson95": wilson(k, n)}
+
+
+def _share(k: int, n: int) -> str:
+    low, high = wilson(k, n)
+    return f"{k}/{n}  {100 * k / n:.1f}% [{100 * low:.1f}, {100 * high:.1f}]" if n else "-"
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+def _deputy_json(tallies: Tallies) -> dict[str, Any]:
+    return {
+        kind: {
+            "minted": _share_json(tally.minted, tally.total),
+            "target": TARGETS[kind],
+            "held": tally.held,
+            "refused": tally.refused,
+            "why": [{"tool": t, "argument": a, "stood": p, "origin": o, "count": n} for (t, a, p, o), n in tally.ranked()],
+        }
+        for kind, tally in tallies.items()
+    }
+
+
+def _deputy_table(tallies: Tallies) -> None:
+    table = Table(
+        "its destination or object exchanged for", "minted", "at most", "held", "refused", title="Confused deputy: ordinary writes"
+    )
+    for kind, tally in tallies.items():
+        shown = (_share(tally.minted, tally.total), f"{100 * TARGETS[kind]:.0f}%", str(tally.held), str(tally.refused))
+        table.add_row(kind, *shown)
+    console = _console()
+    console.print(table)
+    why = Table("minted", "where the value stood", "the origin it was taken to have", "count", title="Why")
+    for tally in tallies.values():
+        for (tool, argument, place, origin), count in tally.ranked()[:10]:
+            why.add_row(f"{tool}.{argument}", place, origin, str(count))
+    if why.row_count:
+        console.print(why)
 
 
 def _table(scores: dict[str, Score]) -> None:
     table = Table("", *scores, title="Replayed through a real gate")
     for name in Score().shares():
-        cells = []
-        for score in scores.values():
-            k, n = score.shares()[name]
-            low, high = wilson(k, n)
-            cells.append(f"{k}/{n}  {100 * k / n:.1f}% [{100 * low:.1f}, {100 * high:.1f}]" if n else "-")
-        table.add_row(name, *cells)
+        table.add_row(name, *(_share(*score.shares()[name]) for score in scores.values()))
     table.add_row("step-ups per task", *(f"{s.step_ups / s.clean:.2f}" if s.clean else "-" for s in scores.values()))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = _console()
     console.print(table)
     reasons = Table("clean steps held or refused", "count", title="Top reasons")
     for reason, count in list(scores.values())[-1].reasons.most_common(10) if scores else ():

@@ -27,7 +27,7 @@ from agentgate.run import Run
 
 Answer = Literal["allow", "step_up", "deny"]
 MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
-_SIDE_EFFECTS = frozenset({"write", "egress"})
+SIDE_EFFECTS = frozenset({"write", "egress"})
 
 
 class _Strict(BaseModel):
@@ -135,8 +135,8 @@ def _released(gate: Gate, run: Run, held: StepUp, step: Step, call_id: str) -> N
         _redeem(run, answer, step)
 
 
-def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
-    """Decide every step of one episode, also after a refused one.
+def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
+    """The episode's run, or the denial of all its steps where none is opened.
 
     Raises:
         AgentGateError: the gate itself failed (its store or log), which is no decision.
@@ -144,24 +144,32 @@ def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
     clock.now = episode.now
     user, agent = User(episode.user, tenant=episode.tenant, groups=episode.groups), Agent(episode.agent)
     try:
-        run = gate.open_run(episode.workflow, tenant=episode.tenant, user=user, agent=agent, prompt=episode.prompt)
+        return gate.open_run(episode.workflow, tenant=episode.tenant, user=user, agent=agent, prompt=episode.prompt)
     except RunRefused as refused:
-        reasons = tuple(dict.fromkeys(str(f.reason) for f in refused.failures))
-        return [Decided("deny", reasons)] * len(episode.steps)
-    out = []
-    for number, step in enumerate(episode.steps):
-        call_id = f"step_{number}"
-        answer = run.authorize(step.tool, step.args, tool_call_id=call_id)
-        if isinstance(answer, Allow):
-            _redeem(run, answer, step)
-            out.append(Decided("allow", ()))
-        elif isinstance(answer, StepUp):
-            if episode.attack is None:
-                _released(gate, run, answer, step, call_id)
-            out.append(Decided("step_up", tuple(map(str, answer.reasons))))
-        else:
-            out.append(Decided("deny", tuple(map(str, answer.reasons))))
-    return out
+        return Decided("deny", tuple(dict.fromkeys(str(f.reason) for f in refused.failures)))
+
+
+def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> Decided:
+    """Decide one step and carry it out as recorded; a held one is released unless a `careful` person would refuse it."""
+    call_id = f"step_{number}"
+    answer = run.authorize(step.tool, step.args, tool_call_id=call_id)
+    if isinstance(answer, Allow):
+        _redeem(run, answer, step)
+        return Decided("allow", ())
+    if isinstance(answer, StepUp):
+        if not careful:
+            _released(gate, run, answer, step, call_id)
+        return Decided("step_up", tuple(map(str, answer.reasons)))
+    return Decided("deny", tuple(map(str, answer.reasons)))
+
+
+def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
+    """Decide every step of one episode, also after a refused one. Raises as `opened`."""
+    run = opened(gate, clock, episode)
+    if isinstance(run, Decided):
+        return [run] * len(episode.steps)
+    careful = episode.attack is not None
+    return [taken(gate, run, step, number, careful=careful) for number, step in enumerate(episode.steps)]
 
 
 @dataclass(slots=True)
@@ -190,7 +198,7 @@ class Score:
                 self.reasons.update(f"{one.answer} {step.tool}: {reason}" for reason in one.reasons)
             return
         writes = [
-            d.answer == "allow" for s, d in zip(episode.steps, decided, strict=True) if s.by == "attacker" and s.effect in _SIDE_EFFECTS
+            d.answer == "allow" for s, d in zip(episode.steps, decided, strict=True) if s.by == "attacker" and s.effect in SIDE_EFFECTS
         ]
         self.attacker_writes += len(writes)
         self.attacker_minted += sum(writes)
