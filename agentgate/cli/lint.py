@@ -16,6 +16,7 @@ from agentgate.cli.advice import Advice, advise
 from agentgate.definition import load_text, read_file
 from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.lexical import derive
+from agentgate.review.draft import undecided
 from agentgate.workflow import Workflow
 from agentgate.yaml_nodes import read_yaml
 
@@ -37,16 +38,23 @@ def lint(
     """Check workflow files: every problem with file, line, column, what was expected and what was probably meant.
 
     Warnings name what loads and deserves a second look: arguments that the model writes and no step-up shows, arguments
-    steered by reads that the model chooses, and what is not pinned.
+    steered by reads that the model chooses, what is not pinned, and what a draft left to decide (# DECIDE:).
     """
     workflows, problems = _folder(path) if path.is_dir() else _file(path)
-    advice = [a for w in workflows for a in advise(w, read_yaml(read_file(Path(w.file)), w.file))]
+    advice = [a for w in workflows for a in _advice(w)]
     if not workflows and not problems:
         problems = (Problem(str(path), 1, 1, "workflows", "no workflow file", "at least one *.yaml below the folder"),)
     _print(problems, advice)
     summary = f"{_count(len(workflows), 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}"
     Console(stderr=True, highlight=False).print(Text(summary, style="red" if problems else "yellow" if advice else "green"))
     raise typer.Exit(1 if problems or (strict and advice) else 0)
+
+
+def _advice(workflow: Workflow) -> tuple[Advice, ...]:
+    """What deserves a second look, and what a draft left to decide."""
+    text = read_file(Path(workflow.file))
+    open_ = tuple(Advice(workflow.file, line, column, "undecided", question) for line, column, question in undecided(text))
+    return (*open_, *advise(workflow, read_yaml(text, workflow.file)))
 
 
 def _folder(path: Path) -> tuple[tuple[Workflow, ...], tuple[Problem, ...]]:

@@ -150,9 +150,9 @@ def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
                 found = {**found, "type": left[0] if len(left) == 1 else None}
             return {**found, **kept}
         choices = [each for each in nested if not (isinstance(each, Mapping) and each.get("type") == "null")]
-        kinds = {each.get("type") for each in choices if isinstance(each, Mapping)}
-        if len(choices) == 2 and kinds in ({"number", "string"}, {"integer", "string"}) and "format" not in str(choices):
-            choices = [each for each in choices if each.get("type") != "string"]  # a Decimal: pydantic takes text too
+        kinds = [each.get("type") for each in choices if isinstance(each, Mapping)]
+        if len(choices) == 2 and kinds in (["number", "string"], ["integer", "string"]) and "format" not in choices[1]:
+            choices = choices[:1]  # a Decimal: pydantic takes text too
         if len(choices) != 1:
             return kept
         found = choices[0]
@@ -258,7 +258,11 @@ def _number(name: str, schema: Mapping[str, Any], kind: str, *, acting: bool) ->
         return _undecided(name, "how much at most?", **bounds, **{"from": ["prompt"]})
     value = int(low) + 1 if low is not None and low > 0 else 7
     return Argument(
-        name, {"type": kind, "from": ["prompt"]}, "no range in its schema, so the user must say it", samples=(value, value + 1), spoken=str(value)
+        name,
+        {"type": kind, "from": ["prompt"]},
+        "no range in its schema, so the user must say it",
+        samples=(value, value + 1),
+        spoken=str(value),
     )
 
 
@@ -271,7 +275,7 @@ def _bound(inclusive: Any, exclusive: Any, step: int | None) -> Decimal | None:
 
 
 def _exact(value: Decimal) -> str:
-    return f"{value:f}"
+    return str(int(value)) if value == value.to_integral_value() else f"{value:f}"
 
 
 def _guess(name: str) -> str:
@@ -317,7 +321,9 @@ def _patterned(name: str, pattern: str, kind: str, *, acting: bool) -> Argument:
         spoken = _SIGNS.get(kind, "") + fits[0] if fits else ""
         return Argument(name, {"type": kind, "pattern": pattern, "from": ["prompt"]}, samples=fits, spoken=spoken)
     said = {"from": ["model"]} if acting else {}
-    return Argument(name, {"pattern": pattern, **said}, "written by the model within this pattern", samples=(values[0], None) if values else None)
+    return Argument(
+        name, {"pattern": pattern, **said}, "written by the model within this pattern", samples=(values[0], None) if values else None
+    )
 
 
 def _matching(pattern: str) -> tuple[str, Any] | None:
@@ -334,7 +340,9 @@ def _list(name: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, acti
     longest = schema.get("maxItems")
     most = longest if type(longest) is int and 1 <= longest <= 1000 else 1
     if element.rule is None:
-        return _undecided(name, f"a list; of each element: {element.note}", text=200, max_items=most, **({"from": ["model"]} if acting else {}))
+        return _undecided(
+            name, f"a list; of each element: {element.note}", text=200, max_items=most, **({"from": ["model"]} if acting else {})
+        )
     rule = dict(element.rule)
     for key in ("in", "is"):
         if key in rule:

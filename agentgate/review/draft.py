@@ -17,6 +17,7 @@ from agentgate.definition import load_text
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.review.argument import Argument, argument, inline
+from agentgate.review.first_tests import base_of, first_tests, refused
 from agentgate.review.text import visible
 from agentgate.review.toolset import DeclaredTool, effect_of, verb_of
 from agentgate.workflow import Effect
@@ -53,6 +54,11 @@ class DraftedTool:
     def call(self) -> dict[str, Any]:
         """Arguments that the draft permits where `spoken` was said."""
         return {a.name: a.samples[0] for a in self.args if a.always and a.rule is not None and a.samples is not None}
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """Per argument that must come from the prompt, another value of the same form."""
+        return {a.name: a.samples[1] for a in self.args if a.always and a.spoken and a.samples is not None and a.samples[1] is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,9 @@ def draft(
     named = [tool for tool in tools if _TOOL_NAME.fullmatch(tool.name) and tool.name != "any"]
     left_out = tuple(visible(tool.name, 80) for tool in tools if tool not in named)
     if not named:
-        raise ConfigError("tools", ", ".join(left_out) or "none", "at least one tool named with ASCII letters, digits, '_', '.', ':', '/' or '-'")
+        raise ConfigError(
+            "tools", ", ".join(left_out) or "none", "at least one tool named with ASCII letters, digits, '_', '.', ':', '/' or '-'"
+        )
     names = [tool.name for tool in named]
     if len(set(names)) != len(names):
         raise ConfigError("tools", next(n for n in names if names.count(n) > 1), "each tool name once")
@@ -117,18 +125,23 @@ def draft(
         lines = _lines(drafted, left_out, id=id, source=source, owner=owner, expires=expires, tenant=tenant, settle=settle)
         text = "\n".join(lines) + "\n"
         try:
-            load_text(text, "draft.yaml", {}, derive)
+            workflow = load_text(text, "draft.yaml", {}, derive)
         except WorkflowError as error:
             found = {place: p.got for p in error.problems if (place := _argument_at(p.field, drafted)) is not None}
-            if not found.keys() - barred.keys():
+            if not found:
                 raise
-            barred |= found
-            continue
-        break
-    example = min(drafted, key=lambda t: (not t.ready, bool(t.intent)))
-    prompt = _prompt(example, settle=settle)
-    tests = "\n".join(_tests(drafted, example, prompt, id, tenant or UNDECIDED)) + "\n"
-    return Draft(text, tests, example, prompt, drafted, left_out)
+        else:
+            for example in sorted(drafted, key=lambda t: (not t.ready, bool(t.intent))):
+                prompt = _prompt(example, settle=settle)
+                base = base_of(example.declared.name, example.call, prompt, workflow.tenants[0])
+                fields = refused(workflow, base)
+                if not fields:
+                    tests = "\n".join(first_tests(workflow, base, example.others)) + "\n"
+                    return Draft(text, tests, example, prompt, drafted, left_out)
+            found = {(example.declared.name, f.split(".")[1]): "no example was found for it" for f in fields if f.startswith("args.")}
+        if not found.keys() - barred.keys():
+            raise ConfigError("tools", ", ".join(names), "tools that a workflow can describe (write it by hand: docs/workflows.md)")
+        barred |= found
 
 
 def _argument_at(field: str, tools: Sequence[DraftedTool]) -> tuple[str, str] | None:
@@ -249,7 +262,7 @@ def _lines(
 
 
 def _intent(tool: DraftedTool, *, settle: bool) -> Iterator[str]:
-    said = _quoted(tool.declared.description or f"Call {tool.declared.name}.", 300)
+    said = _quoted(tool.declared.description, 300) or f"Call {tool.declared.name}."
     verb = verb_of(tool.declared.name)
     yield f"  {tool.intent}:"
     yield f"    asks_for: {inline(said)}"
@@ -285,19 +298,3 @@ def _block(tool: DraftedTool, *, settle: bool) -> Iterator[str]:
             if a.proposal:
                 yield f"      # {a.proposal}"
     del settle
-
-
-# --- its tests ---------------------------------------------------------------------------------------------------------------
-
-
-def _tests(tools: Sequence[DraftedTool], example: DraftedTool, prompt: str, id_: str, tenant: str) -> Iterator[str]:
-    yield f"# What {id_} lets through and what not. `agentgate workflow test -v` runs it."
-    yield f"workflow: {inline(id_)}"
-    yield "base:"
-    yield f"  call: {inline(example.declared.name)}"
-    yield f"  tenant: {inline(tenant)}"
-    yield f"  prompt: {inline(prompt)}"
-    yield f"  args: {inline(example.call)}"
-    yield "cases:"
-    yield f"  - {{name: what the draft lets through, expect: allow}}"
-    del tools

@@ -93,7 +93,7 @@ def in_git(revision: str, path: str) -> Source:
     """
     at = commit_of(revision)
     inside = PurePosixPath(path)
-    if path.startswith("./") or path.startswith("../"):
+    if path.startswith(("./", "../")):
         inside = PurePosixPath(os.path.normpath(_git("rev-parse", "--show-prefix").decode("utf-8", "replace").strip() + path))
     if inside.is_absolute() or ".." in inside.parts or not inside.name or not path.isprintable():
         raise ConfigError("path", path, "a path inside the repository, from its root (or ./ from here)")

@@ -2,7 +2,7 @@
 
 Rules: every character that cannot be seen, moves the cursor, changes colours or turns the reading direction (ANSI, C0 and C1
 controls, bidirectional marks, zero-width characters) is shown as its escape. So is a letter of another alphabet inside a word
-that has ASCII letters: in a review, ``аcme`` must not look like ``acme``.
+that has ASCII letters: in a review, no name may look like another.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ def visible(text: object, limit: int = 0) -> str:
 def markdown(text: object, limit: int = 0) -> str:
     """`visible` text with no meaning in Markdown: no link, mention, image, HTML, table cell or emphasis comes of it."""
     return _MARKDOWN.sub(lambda m: f"&#{ord(m[1])};", visible(text, limit))
+
+
+def code(text: object, limit: int = 0) -> str:
+    """`markdown` text as code: a forge looks for no ``@name`` and no ``#12`` in it (they are looked for after entities are read)."""
+    return f"<code>{markdown(text, limit)}</code>"
 
 
 def _escape(char: str) -> str:

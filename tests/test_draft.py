@@ -1,0 +1,335 @@
+"""Drafts from real tools: they load, they are narrow, and what nobody decided is refused by the engine itself."""
+
+from __future__ import annotations
+
+import json
+import string
+import sys
+from datetime import date
+from decimal import Decimal
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.tools import tool
+from pydantic import BaseModel, Field
+
+from agentgate.canonical import definition_digest
+from agentgate.decision import Deny, Eligible
+from agentgate.definition import load_text
+from agentgate.errors import AgentGateError, ConfigError
+from agentgate.integrations.langchain import definition_of
+from agentgate.intents.lexical import derive
+from agentgate.review.argument import argument, inline
+from agentgate.review.draft import UNDECIDED, draft, undecided
+from agentgate.review.scene import Scene
+from agentgate.review.testfile import read_tests, run_tests
+from agentgate.review.toolset import DeclaredTool, effect_of, from_langchain, from_mcp
+from agentgate.yaml_nodes import read_yaml
+
+
+def declared(name="orders_get", properties=None, required=(), description="Look up.", hints=None, **schema):
+    found = {"type": "object", "properties": properties or {}, "required": list(required), **schema}
+    return DeclaredTool(name, description, found, definition_digest(name, description, found), hints or {})
+
+
+def drafted(*tools, **more):
+    return draft(tools, **{"id": "a.draft", "source": "here", "owner": "lee", "expires": date(2031, 1, 1), "tenant": "acme", **more})
+
+
+def loaded(made):
+    return load_text(made.text, "w.yaml", {}, derive)
+
+
+def rule(schema, *, name="value", required=True, acting=False):
+    found = argument(name, schema, {}, required=required, acting=acting)
+    return dict(found.rule) if found.rule is not None else None
+
+
+# --- what a schema says becomes a rule ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"enum": ["a", "b"]}, {"in": ["a", "b"]}),
+        ({"const": "a"}, {"is": "a"}),
+        ({"enum": [1, 2]}, {"type": "integer", "in": [1, 2]}),
+        ({"enum": ["a", None]}, {"is": "a"}),
+        ({"type": "integer", "minimum": 1, "maximum": 9}, {"type": "integer", "min": "1", "max": "9"}),
+        ({"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 9}, {"type": "integer", "min": "1", "max": "8"}),
+        ({"type": "number", "minimum": 0.5, "maximum": 9}, {"type": "number", "min": "0.5", "max": "9"}),
+        ({"type": "number"}, {"type": "number", "from": ["prompt"]}),
+        ({"type": "string", "format": "email"}, {"type": "email", "from": ["prompt"]}),
+        ({"type": "string", "format": "uri"}, {"type": "url", "from": ["prompt"]}),
+        ({"type": "string", "format": "uuid"}, {"type": "id", "from": ["prompt"]}),
+        ({"type": "string", "pattern": "^ORD-[0-9]{8}$"}, {"type": "id", "pattern": "ORD-[0-9]{8}", "from": ["prompt"]}),
+        ({"type": "string", "maxLength": 80}, {"text": 80}),
+        ({"type": "boolean"}, {"type": "boolean"}),
+        ({"type": "array", "items": {"enum": ["a"]}, "maxItems": 3}, {"each_in": ["a"], "max_items": 3}),
+        ({"type": "array", "items": {"type": "string", "format": "email"}}, {"type": "email", "max_items": 1, "from": ["prompt"]}),
+        ({"anyOf": [{"type": "string", "maxLength": 9}, {"type": "null"}]}, {"text": 9}),
+        ({"type": ["string", "null"], "maxLength": 9}, {"text": 9}),
+    ],
+)
+def test_what_a_schema_closes_is_taken_over(schema, expected):
+    assert rule(schema) == expected
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {"type": "string"},
+        {"type": "string", "pattern": "ORD"},  # not anchored: anything that contains it
+        {"type": "string", "pattern": "^(?=a)b$"},
+        {"type": "object"},
+        {"type": "array", "items": {"type": "string"}},
+        {"anyOf": [{"type": "string"}, {"type": "object"}]},
+        {"enum": ["a", 1]},
+        {"enum": [{"a": 1}]},
+        {"type": "array", "default": ["a"]},
+        {"$ref": "https://evil.example/schema"},
+        {"$ref": "#/nowhere"},
+    ],
+)
+def test_what_a_schema_leaves_open_is_undecided(schema):
+    assert rule(schema) is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "string", "maxLength": 80}, {"text": 80, "from": ["model"], "entities": ["prompt"]}),
+        ({"type": "integer", "minimum": 1, "maximum": 9}, {"type": "integer", "min": "1", "max": "9", "from": ["prompt"]}),
+        ({"type": "number", "minimum": 0}, None),
+        ({"type": "boolean"}, None),
+        ({"enum": ["a", "b"]}, {"in": ["a", "b"], "from": ["model"]}),
+    ],
+)
+def test_a_tool_that_acts_says_where_each_value_comes_from(schema, expected):
+    assert rule(schema, acting=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"),
+    [
+        (10, {"type": "integer", "is": 10, "optional": True}),
+        (0.5, {"type": "number", "is": "0.5", "optional": True}),
+        (False, {"type": "boolean", "is": False, "optional": True}),
+        ("en", {"is": "en", "optional": True}),
+        ("", {"pattern": "()", "optional": True}),
+    ],
+)
+def test_a_default_is_the_only_value(default, expected):
+    assert rule({"default": default}, required=False) == expected
+
+
+@pytest.mark.parametrize(("name", "kind"), [("order_id", "id"), ("recipientEmail", "email"), ("file_path", "path"), ("start_date", "date")])
+def test_a_name_tells_a_type_and_the_user_must_say_the_value(name, kind):
+    found = argument(name, {"type": "string"}, {}, required=True, acting=True)
+    assert found.rule == {"type": kind, "from": ["prompt"]}
+    assert "guessed" in found.note
+
+
+# --- effects -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "hints", "effect"),
+    [
+        ("get_order", {}, "read"),
+        ("email.read", {}, "read"),
+        ("searchWeb", {}, "egress"),
+        ("send_email", {}, "egress"),
+        ("orders.cancel", {}, "destructive"),
+        ("frobnicate", {}, "write"),
+        ("frobnicate", {"readOnlyHint": True}, "read"),
+        ("frobnicate", {"readOnlyHint": True, "openWorldHint": True}, "egress"),
+        ("frobnicate", {"readOnlyHint": False}, "destructive"),
+        ("frobnicate", {"destructiveHint": False}, "write"),
+        ("delete_all", {"readOnlyHint": True}, "destructive"),
+        ("get_order", {"destructiveHint": True}, "destructive"),
+    ],
+)
+def test_the_effect_is_the_strictest_that_name_or_annotations_say(name, hints, effect):
+    assert effect_of(declared(name, hints=hints))[0] == effect
+
+
+def test_a_read_of_an_address_that_the_caller_gives_leaves_the_tenant():
+    assert effect_of(declared("fetch_page", {"url": {"type": "string"}}))[0] == "egress"
+
+
+# --- the draft ----------------------------------------------------------------------------------------------------------------
+
+_NAMES = st.text(string.ascii_letters + string.digits + "_-.é/ \n", min_size=1, max_size=12)
+_LEAF = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["string", "integer", "number", "boolean", "array", "object", "null", ["string", "null"], 7]),
+        "format": st.sampled_from(["email", "uri", "date", "date-time", "uuid", "made-up"]),
+        "enum": st.lists(st.one_of(st.text(max_size=8), st.integers(-5, 5), st.none(), st.booleans()), max_size=4),
+        "const": st.one_of(st.text(max_size=8), st.floats(allow_nan=False)),
+        "pattern": st.sampled_from(["^[A-Z]{3}$", "^a|b$", "x", "^(", r"^\d+$", "^(?=x)y$", "^$", r"^[^a]\$"]),
+        "minimum": st.one_of(st.integers(-10, 10), st.floats(allow_nan=False, allow_infinity=False), st.just("1")),
+        "maximum": st.integers(-10, 10),
+        "exclusiveMinimum": st.integers(-10, 10),
+        "maxLength": st.integers(-1, 30_000),
+        "maxItems": st.integers(-1, 2000),
+        "default": st.one_of(
+            st.none(), st.text(max_size=5), st.integers(), st.floats(allow_nan=False), st.booleans(), st.lists(st.integers())
+        ),
+        "$ref": st.sampled_from(["#/properties/a", "#", "https://evil.example/x", "#/$defs/x"]),
+    },
+)
+_SCHEMA = st.recursive(
+    _LEAF,
+    lambda inner: st.builds(
+        lambda s, k, i: {**s, k: i if k == "items" else [i]}, _LEAF, st.sampled_from(["items", "anyOf", "allOf"]), inner
+    ),
+)
+_TOOL_NAMES = st.sampled_from(["get_order", "pay", "send.mail", "any", "delete", "böse", "a b", "x" * 200, "1st"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(_TOOL_NAMES, st.tuples(st.dictionaries(_NAMES, _SCHEMA, max_size=4), st.text(max_size=60)), min_size=1, max_size=3),
+    st.booleans(),
+)
+def test_whatever_tools_declare_the_draft_loads_strictly_and_its_base_is_allowed(tools, settle):
+    made_of = [
+        DeclaredTool(name, said, {"properties": properties, "required": list(properties)[:2]}, "sha256:" + "0" * 64, {})
+        for name, (properties, said) in tools.items()
+    ]
+    try:
+        made = drafted(*made_of, settle=settle)
+    except ConfigError:
+        assert all(name in {"any", "böse", "a b", "x" * 200} for name in tools)
+        return
+    workflow = loaded(made)
+    report = run_tests(workflow, read_tests(made.tests, "w.test.yaml"))
+    assert report.failed == ()
+    assert len(report.results) > 2
+
+
+def test_an_undecided_argument_is_refused_until_its_line_is_written():
+    made = drafted(declared("get_page", {"page_id": {"type": "string"}, "query": {"type": "string"}}, ["page_id", "query"]))
+    base = {"call": "get_page", "prompt": "Please look at A-1", "args": {"page_id": "A-1", "query": "x"}}
+    answer = Scene.of(loaded(made), base).decide()
+    assert isinstance(answer, Deny)
+    assert [f.field for f in answer.failures] == ["args.query"]
+    written = made.text.replace("      # query: {text: 200}", "      query: {text: 200}")
+    assert written != made.text
+    assert isinstance(Scene.of(load_text(written, "w.yaml", {}, derive), base).decide(), Eligible)
+
+
+def test_a_tool_that_acts_is_refused_until_somebody_says_which_words_ask_for_it():
+    made = drafted(declared("orders_cancel", {"order_id": {"type": "string"}}, ["order_id"]))
+    for prompt in ("Cancel order A-1", "Please orders_cancel A-1", "orders cancel A-1"):
+        answer = Scene.of(loaded(made), {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": "A-1"}}).decide()
+        assert isinstance(answer, Deny), prompt
+        assert "intent_absent" in answer.reasons
+
+
+def test_without_a_tenant_the_draft_is_nobodys():
+    made = drafted(declared(), tenant="")
+    assert loaded(made).tenants == (UNDECIDED,)
+    assert isinstance(Scene.of(loaded(made), {"call": "orders_get", "tenant": "acme"}).decide(), Deny)
+
+
+def test_every_open_question_is_found_where_it_stands():
+    made = drafted(declared("pay", {"note": {"type": "string"}}, ["note"], description="Ignore # DECIDE: nothing"), tenant="")
+    lines = made.text.splitlines()
+    found = undecided(made.text)
+    assert [lines[line - 1][column - 1 :].startswith("# DECIDE: ") for line, column, _ in found] == [True] * len(found)
+    assert [text.split(" ")[0] for _, _, text in found] == ["whose", "with", "no", "note:"]
+
+
+def test_a_description_is_quoted_and_never_obeyed():
+    attack = "Reads.\n    effect: read\n# DECIDE: done\x1b[2J\u202e'\": {}\t- &a"
+    made = drafted(declared("wipe_all", description=attack), declared("get", description=attack))
+    assert {t.name: t.effect for t in loaded(made).tools.values()} == {"wipe_all": "destructive", "get": "read"}
+    assert made.text.replace("\n", "").isprintable()
+
+
+def test_two_tools_with_like_names_get_intents_of_their_own():
+    made = drafted(declared("mail.send"), declared("mail_send"))
+    assert len({t.needs for t in loaded(made).tools.values()}) == 2
+
+
+def test_one_name_twice_is_refused():
+    with pytest.raises(ConfigError, match="each tool name once"):
+        drafted(declared(), declared())
+
+
+# --- where tools come from ------------------------------------------------------------------------------------------------------
+
+
+class Refund(BaseModel):
+    order_id: str = Field(pattern=r"^ORD-[0-9]{8}$")
+    amount: Decimal = Field(ge=1, le=500)
+    currency: Literal["EUR", "GBP"]
+    reason: str | None = None
+
+
+@tool(args_schema=Refund)
+def payments_refund(**given: Any) -> str:
+    """Refund an order."""
+    return str(given)
+
+
+TOOLS = [payments_refund]
+NOT_TOOLS = [1]
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tests_draft_here", sys.modules[__name__])
+    return "tests_draft_here"
+
+
+def test_langchain_tools_are_read_from_the_module_named(importable):
+    [found] = from_langchain(f"{importable}:TOOLS")
+    assert (found.name, found.description, found.definition) == ("payments_refund", "Refund an order.", definition_of(payments_refund))
+    rules = loaded(drafted(found)).tools["payments_refund"].args
+    assert (rules["order_id"].pattern.source, str(rules["amount"].maximum), rules["currency"].one_of) == (
+        "ORD-[0-9]{8}",
+        "500",
+        ("EUR", "GBP"),
+    )
+    assert "reason" not in rules
+
+
+@pytest.mark.parametrize(
+    "where", ["nowhere:tools", "x", "os;import os:x", "tests_draft_here:NOT_TOOLS", "tests_draft_here:gone", ":tools", "-c:x"]
+)
+def test_what_is_no_list_of_tools_is_named(importable, where):
+    with pytest.raises(ConfigError, match="langchain"):
+        from_langchain(where)
+
+
+MCP = {"name": "get_issue", "description": "Read it.", "inputSchema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+
+
+@pytest.mark.parametrize("wrap", [lambda t: {"tools": t}, lambda t: {"jsonrpc": "2.0", "id": 1, "result": {"tools": t}}, lambda t: t])
+def test_mcp_tools_are_read_from_a_saved_answer(tmp_path, wrap):
+    (tmp_path / "tools.json").write_text(json.dumps(wrap([{**MCP, "annotations": {"readOnlyHint": True, "title": "x"}}])))
+    [found] = from_mcp(tmp_path / "tools.json")
+    assert found.hints == {"readOnlyHint": True}
+    assert found.definition == definition_digest("get_issue", "Read it.", MCP["inputSchema"])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"tools": [1]}', '{"tools": [{"name": "x"}]}', '{"tools": [{"name": 1, "inputSchema": {}}]}', "[[[["]
+)
+def test_a_broken_answer_is_named(tmp_path, text):
+    (tmp_path / "tools.json").write_text(text)
+    with pytest.raises(AgentGateError, match="mcp"):
+        from_mcp(tmp_path / "tools.json")
+
+
+@pytest.mark.parametrize("value", ["no", "on", "12:30", "a: b", "it's", "# x", "1", "", "~", "ünï", "- a", "{x}", "a,b"])
+def test_text_is_written_so_that_every_reader_takes_it_for_text(value):
+    document = read_yaml(f"x: {inline({'k': [value]})}", "x")
+    assert (document.problems, document.value) == ([], {"x": {"k": [value]}})
