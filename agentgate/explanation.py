@@ -29,6 +29,19 @@ MEANING: Mapping[Verdict, str] = {
     "not reached": "not looked at, because a condition before it did not hold",
     "at mint": "only the store knows, when it mints",
 }
+# What the store, a person or the gate itself answers after `decide` let a call through. Of `LIMIT`, only what names the field "limits".
+LATER = frozenset(
+    {
+        Reason.LIMIT,
+        Reason.ALREADY_REDEEMED,
+        Reason.OUTCOME_UNKNOWN,
+        Reason.HOLD_REFUSED,
+        Reason.HOLD_EXPIRED,
+        Reason.REVOKED,
+        Reason.STORE,
+        Reason.AUDIT,
+    }
+)
 
 
 def plain(text: object) -> str:

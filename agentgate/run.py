@@ -9,25 +9,27 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from agentgate import flow
 from agentgate.audit import AuditLog
-from agentgate.core import Core
-from agentgate.decision import Allow, Decision, Deny, Failure, Reason
+from agentgate.core import Core, read
+from agentgate.decision import Allow, Decision, Deny, Failure, Reason, StepUp
 from agentgate.dpop import DPoP
 from agentgate.drive import adrive, drive
 from agentgate.errors import ConfigError, Refusal, TokenRefused
+from agentgate.explanation import LATER, Explanation, explain
 from agentgate.flow import Attempt
 from agentgate.keys import RunKey
 from agentgate.mint import CallToken
-from agentgate.request import Derived, Header, RunState
+from agentgate.request import Call, Derived, Header, RunState
 from agentgate.steps import Flow
 from agentgate.verifier import AsyncRedeemedCall, RedeemedCall, Trust, redeem
 from agentgate.workflow import Tool, Workflow
 
 Redeemed = TypeVar("Redeemed", RedeemedCall, AsyncRedeemedCall)
+_REMEMBERED = 32  # refused calls that a handle can still explain by their id
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class View:
     key_: RunKey | None = None
     behind: bool = False  # a token was handed out since `state` was read
     trusts: dict[str, Trust] = field(default_factory=dict)
+    refused: dict[str, tuple[Call, Deny | StepUp]] = field(default_factory=dict)  # the newest, by tool_call_id
 
     @property
     def key(self) -> RunKey:
@@ -54,10 +57,16 @@ class View:
             self.trusts[audience] = Trust(self._jwks, self.core.issuer, (self.state.header.tenant,), audience)
         return self.trusts[audience]
 
-    def taken(self, attempt: Attempt) -> Decision:
-        """Keep the freshest state, and hand out the decision."""
+    def taken(self, call: Call | Deny, attempt: Attempt) -> Decision:
+        """Keep the freshest state, and what was refused, and hand out the decision."""
         self.state, self.behind = attempt.state, isinstance(attempt.decision, Allow)
-        return attempt.decision or Deny((Failure(Reason.STORE, "decision", "none", "a decision"),))
+        decision = attempt.decision or Deny((Failure(Reason.STORE, "decision", "none", "a decision"),))
+        if not isinstance(call, Deny) and not isinstance(decision, Allow):
+            self.refused.pop(call.id, None)
+            self.refused[call.id] = (call, decision)
+            if len(self.refused) > _REMEMBERED:
+                del self.refused[next(iter(self.refused))]
+        return decision
 
     def _jwks(self) -> Mapping[str, Any]:
         return self.core.keys.jwks(time.time())
@@ -100,12 +109,49 @@ class _RunBase:
         """The workflow in force."""
         return self._view.workflow
 
-    def _flow(self, tool: str, args: Mapping[str, Any], tool_call_id: str | None, definition: str) -> Flow:
-        call = flow.checked_call(tool, args, "call_" + secrets.token_urlsafe(12) if tool_call_id is None else tool_call_id, definition)
+    def refusal(self, tool_call_id: str) -> Deny | StepUp | None:
+        """Why this handle last refused or held a call, with every failure; for the host, never for a model. None: it did not, lately."""
+        found = self._view.refused.get(tool_call_id)
+        return None if found is None else found[1]
+
+    def _call(self, tool: str, args: Mapping[str, Any], tool_call_id: str | None, definition: str) -> Call | Deny:
+        return flow.checked_call(tool, args, "call_" + secrets.token_urlsafe(12) if tool_call_id is None else tool_call_id, definition)
+
+    def _flow(self, call: Call | Deny) -> Flow:
         if isinstance(call, Deny):
             return flow.unreadable(self._view.state, call)
         view = self._view
         return flow.authorize(view.core, view.state, call, lambda: view.key, behind=view.behind)
+
+    def _explain(self, tool: str, args: Mapping[str, Any] | None, tool_call_id: str | None, definition: str) -> Flow:
+        """The explanation of a call on the run as it is now; nothing is minted and nothing recorded."""
+        call, later = self._asked(tool, args, tool_call_id, definition)
+        view, header = self._view, self._view.state.header
+        state: RunState = yield from read(view.core, header.tenant, header.id)
+        found = explain(view.workflow, state, call, view.core.around(), later)
+        known = view.refused.get(call.id)
+        if known is not None and known[0] == call and isinstance(known[1], StepUp):
+            hold = known[1].hold
+            found = replace(found, notes=(f"hold {hold.id} for {', '.join(hold.rules)}, open until {hold.expires_at:.0f} (POSIX seconds)",))
+        return found
+
+    def _asked(
+        self, tool: str, args: Mapping[str, Any] | None, tool_call_id: str | None, definition: str
+    ) -> tuple[Call, tuple[Failure, ...]]:
+        """The call to explain, and what the store, a person or the gate said of it when it was refused here."""
+        known = self._view.refused.get(tool_call_id) if tool_call_id is not None else None
+        if args is None:
+            if known is None or tool not in {"", known[0].tool}:
+                raise ConfigError("tool_call_id", tool_call_id, "the id of a call this handle refused lately; else give tool and args")
+            call = known[0]
+        else:
+            made = self._call(tool, args, tool_call_id or "explained", definition)
+            if isinstance(made, Deny):
+                return Call("(unreadable)", "(unreadable)", b"{}", {}), made.failures
+            call = made
+        if known is None or known[0] != call:
+            return call, ()
+        return call, tuple(f for f in known[1].failures if f.reason in LATER and (f.reason is not Reason.LIMIT or f.field == "limits"))
 
     def _redeem(self, token: CallToken, tool: str, args: Mapping[str, Any]) -> Flow:
         if type(token) is not CallToken:
@@ -152,7 +198,28 @@ class Run(_RunBase):
         Returns:
             `Allow`, `StepUp` or `Deny`; refusals are values.
         """
-        return self._view.taken(drive(self._flow(tool, args, tool_call_id, definition), self._store, self._audit))
+        call = self._call(tool, args, tool_call_id, definition)
+        return self._view.taken(call, drive(self._flow(call), self._store, self._audit))
+
+    def explain(
+        self, tool: str = "", args: Mapping[str, Any] | None = None, *, tool_call_id: str | None = None, definition: str = ""
+    ) -> Explanation:
+        """Why a call is allowed, held or refused: every condition, the origin of each value, what would pass. Decides and mints nothing.
+
+        For developers and operators: an explanation teaches where the edges are, so nothing of it belongs in front of a model. What is
+        sensitive is masked.
+
+        Args:
+            tool: exact tool name; with `args`, a call to look at.
+            args: its arguments; left out: those of the call that was refused or held under `tool_call_id` by this handle.
+            tool_call_id: the runtime's id.
+            definition: as for `authorize`.
+
+        Raises:
+            ConfigError: no such call is known here. RunRefused: the run is gone. StoreUnavailable.
+        """
+        found: Explanation = drive(self._explain(tool, args, tool_call_id, definition), self._store, self._audit)
+        return found
 
     def add_turn(self, text: str) -> None:
         """Add the user's next words; intents are derived again, and a negated one is withdrawn.
@@ -189,7 +256,15 @@ class AsyncRun(_RunBase):
 
     async def authorize(self, tool: str, args: Mapping[str, Any], *, tool_call_id: str | None = None, definition: str = "") -> Decision:
         """See `Run.authorize`."""
-        return self._view.taken(await adrive(self._flow(tool, args, tool_call_id, definition), self._store, self._audit))
+        call = self._call(tool, args, tool_call_id, definition)
+        return self._view.taken(call, await adrive(self._flow(call), self._store, self._audit))
+
+    async def explain(
+        self, tool: str = "", args: Mapping[str, Any] | None = None, *, tool_call_id: str | None = None, definition: str = ""
+    ) -> Explanation:
+        """See `Run.explain`."""
+        found: Explanation = await adrive(self._explain(tool, args, tool_call_id, definition), self._store, self._audit)
+        return found
 
     async def add_turn(self, text: str) -> None:
         """See `Run.add_turn`."""

