@@ -56,7 +56,7 @@ class Catalog:
         quarantined: dict[str, WorkflowError] = {}
         for path in workflow_files(root):
             try:
-                workflow = load_text(_text(path, root), str(path), roles, derive, share=share)
+                workflow = load_text(text_of(path, root), str(path), roles, derive, share=share)
             except WorkflowError as error:
                 quarantined[str(path)] = error
                 continue
@@ -101,7 +101,12 @@ def workflow_files(root: Path) -> list[Path]:
     return [Path(path) for path in sorted(found) if path != str(root / ROLES)]
 
 
-def _text(path: Path, root: Path) -> str:
+def text_of(path: Path, root: Path) -> str:
+    """The text of a workflow file; a link that leads out of the folder is refused.
+
+    Raises:
+        WorkflowError: a link out, not readable, or not UTF-8.
+    """
     if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
         raise WorkflowError((Problem(str(path), 1, 1, "document", "a link out of the folder", f"a file below {root}"),))
     return read_file(path)

@@ -14,8 +14,10 @@
 | `answer_hold` | `parse_answer_hold` |
 | `list_holds` | `parse_list_holds` |
 | `revoke` | `parse_revoke` |
+| `raise_marks` | `parse_raise_marks` |
 """
 
+from agentgate.stores._approval_ops import MAX_MARKS, parse_raise_marks, raise_marks
 from agentgate.stores._call_ops import (
     BurnReply,
     BurnRequest,
@@ -62,6 +64,7 @@ from agentgate.stores._run_ops import (
 )
 
 __all__ = [
+    "MAX_MARKS",
     "BurnReply",
     "BurnRequest",
     "CallRecord",
@@ -90,10 +93,12 @@ __all__ = [
     "parse_list_holds",
     "parse_mint",
     "parse_open_run",
+    "parse_raise_marks",
     "parse_read_run",
     "parse_record",
     "parse_revoke",
     "parse_run_change",
+    "raise_marks",
     "read_hold",
     "read_run",
     "record_outcome",

@@ -1,0 +1,44 @@
+"""Approvals: which workflow versions reviewers signed, verified in this process, and the making of those signatures.
+
+Verifying never starts a program and executes nothing that lies in a reviewed directory.
+"""
+
+from agentgate.approvals.loading import Loaded, load_approved
+from agentgate.approvals.narrowing import Proof, Prover
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused
+from agentgate.approvals.root import Need
+from agentgate.approvals.signer import KeygenSigner, KeySigner, Signer, open_signer
+from agentgate.approvals.sshkey import PublicKey
+from agentgate.approvals.standing import Status, status
+from agentgate.approvals.statement import Statement
+from agentgate.approvals.trust import Reviewer, Rule, new_root, revoke, root_digest, sign_root, write_index
+from agentgate.approvals.writing import Draft, statement, write_approval
+
+__all__ = [
+    "ApprovalRefusal",
+    "ApprovalRefused",
+    "Draft",
+    "KeySigner",
+    "KeygenSigner",
+    "Loaded",
+    "Need",
+    "Proof",
+    "Prover",
+    "PublicKey",
+    "Refused",
+    "Reviewer",
+    "Rule",
+    "Signer",
+    "Statement",
+    "Status",
+    "load_approved",
+    "new_root",
+    "open_signer",
+    "revoke",
+    "root_digest",
+    "sign_root",
+    "statement",
+    "status",
+    "write_approval",
+    "write_index",
+]

@@ -1,0 +1,156 @@
+"""Reading and writing what lies under ``approvals/``: links are refused, sizes are capped, a file is written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+from typing import Literal
+
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, refuse
+from agentgate.canonical import digest
+
+APPROVALS = "approvals"
+ROOT, SIGNERS, INDEX, REVOKED = "root.yaml", "allowed_signers", "index.json", "revoked.yaml"
+DEFINITION = "definition.json"
+MAX_BYTES = 256 * 1024
+
+Kind = Literal["file", "folder", "link"]
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_VERSION = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
+
+
+class Tree:
+    """The ``approvals`` folder of one workflow directory."""
+
+    __slots__ = ("_base", "directory")
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+        self._base = os.path.join(directory, APPROVALS)  # noqa: PTH118 - joined for each of hundreds of files
+
+    def read(self, name: str, missing: ApprovalRefusal, *, limit: int = MAX_BYTES) -> bytes:
+        """The bytes of a file.
+
+        Args:
+            name: path below ``approvals``.
+            missing: the refusal when there is no such file.
+            limit: most bytes.
+
+        Raises:
+            ApprovalRefused: absent (`missing`); a link, not a file, too large or unreadable (TAMPERED).
+        """
+        try:
+            handle = os.open(f"{self._base}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise refuse(missing, f"{APPROVALS}/{name}", "file", "nothing", "this file") from None
+        except OSError as error:
+            got = "a link" if error.errno == errno.ELOOP else error.strerror or type(error).__name__
+            raise refuse(ApprovalRefusal.TAMPERED, f"{APPROVALS}/{name}", "file", got, "a readable file (links are refused)") from None
+        try:
+            kind = os.fstat(handle)
+            if not stat.S_ISREG(kind.st_mode) or kind.st_size > limit:
+                got = f"{kind.st_size} bytes" if stat.S_ISREG(kind.st_mode) else "something else than a file"
+                raise refuse(ApprovalRefusal.TAMPERED, f"{APPROVALS}/{name}", "file", got, f"a file of at most {limit} bytes")
+            return os.read(handle, kind.st_size + 1)
+        finally:
+            os.close(handle)
+
+    def names(self, folder: str = "") -> list[tuple[str, Kind]]:
+        """What lies in a folder, sorted; nothing when there is no such folder.
+
+        Raises:
+            ApprovalRefused: the folder is a link, or unreadable (TAMPERED).
+        """
+        where = f"{self._base}/{folder}" if folder else self._base
+        shown = f"{APPROVALS}/{folder}" if folder else APPROVALS
+        try:
+            if os.path.islink(where):  # noqa: PTH114 - as above
+                raise refuse(ApprovalRefusal.TAMPERED, shown, "folder", "a link", "a folder (links are refused)")
+            with os.scandir(where) as entries:
+                return sorted((e.name, "link" if e.is_symlink() else "folder" if e.is_dir() else "file") for e in entries)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise refuse(ApprovalRefusal.TAMPERED, shown, "folder", error.strerror or "an error", "a readable folder") from None
+
+    def ids(self) -> list[str]:
+        """The workflow ids that have a folder (or a link in its place)."""
+        return [name for name, kind in self.names() if kind != "file" and name != "root" and _ID.fullmatch(name)]
+
+    def versions(self, id_: str) -> list[int]:
+        """The versions kept of a workflow, newest first.
+
+        Raises:
+            ApprovalRefused: a link is in the place of a folder (TAMPERED).
+        """
+        found = []
+        for name, kind in self.names(id_):
+            if _VERSION.fullmatch(name):
+                if kind != "folder":
+                    got = "a link" if kind == "link" else "a file"
+                    raise refuse(ApprovalRefusal.TAMPERED, f"{APPROVALS}/{id_}/{name}", "folder", got, "a folder (links are refused)")
+                found.append(int(name))
+        return sorted(found, reverse=True)
+
+    def write(self, name: str, data: bytes) -> Path:
+        """Write a file whole or not at all, with the folders it needs.
+
+        Raises:
+            ApprovalRefused: not writable, or a link is in the way (TAMPERED).
+        """
+        path = Path(self._base) / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (Path(self._base), path.parent):
+                if folder.is_symlink():
+                    raise refuse(ApprovalRefusal.TAMPERED, str(folder), "folder", "a link", "a folder (links are refused)")
+            write_whole(path, data, mode=0o644)
+        except OSError as error:
+            raise refuse(
+                ApprovalRefusal.TAMPERED, f"{APPROVALS}/{name}", "file", error.strerror or "an error", "a writable folder"
+            ) from None
+        return path
+
+
+def write_whole(path: Path, data: bytes, *, mode: int) -> None:
+    """Replace a file so that a reader sees the old one or the new one. Raises OSError."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def file_digest(data: bytes) -> str:
+    """``sha256:...`` of a file's bytes."""
+    return "sha256:" + digest(data)
+
+
+def text_of(data: bytes, file: str) -> str:
+    """A trust file as text.
+
+    Raises:
+        ApprovalRefused: not UTF-8 (TAMPERED).
+    """
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise refuse(ApprovalRefusal.TAMPERED, file, "document", "bytes that are not UTF-8", "UTF-8 text") from None
+
+
+__all__ = ["ApprovalRefused", "Tree", "file_digest", "text_of", "write_whole"]

@@ -1,0 +1,303 @@
+"""What a gate runs: for every workflow the newest version whose approval holds, at or above what was in force before.
+
+Rules: trust files are never quarantined: one that is bad or absent loads nothing. A workflow that is refused is named with its
+reason and stops no other. A refused new version leaves the approved one running, from the canonical bytes that were signed; once
+a version was in force, nothing older is. The workflow file must lie where it was approved, and only says whether it *is* what
+was approved: then its lines are known, else the approved bytes run without it.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agentgate.approvals._files import APPROVALS, DEFINITION, INDEX, REVOKED, ROOT, Tree, file_digest
+from agentgate.approvals.index import check_same, load_index, load_revoked
+from agentgate.approvals.judge import Approved, Judge
+from agentgate.approvals.narrowing import Prover
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, printable, refuse
+from agentgate.approvals.root import Root, load_root
+from agentgate.canonical import canonical
+from agentgate.catalog import roles_of, text_of, workflow_files
+from agentgate.definition import Derive
+from agentgate.errors import CanonicalError, ConfigError, WorkflowError
+from agentgate.workflow import Workflow
+from agentgate.yaml_nodes import Document, dotted, read_yaml, shown
+
+ROOT_MARK, INDEX_MARK, REVOKED_MARK = "root:version", "index:serial", "revoked:serial"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was loaded at one moment.
+
+    Attributes:
+        workflows: by id.
+        until: id -> POSIX seconds at which its approval ends.
+        refused: what is not in force and why; those with a workflow that is also in `workflows` left an older version running.
+        broken: path -> why a workflow file cannot be read (the approved bytes run without it).
+        marks: what may never be lower again: versions by id, and the serials.
+        root: the trusted root.
+    """
+
+    workflows: Mapping[str, Workflow]
+    until: Mapping[str, float]
+    refused: tuple[Refused, ...]
+    broken: Mapping[str, WorkflowError]
+    marks: Mapping[str, int]
+    root: Root
+
+
+def judge(
+    directory: Path | str, root: str, *, derive: Derive, now: float, known: Mapping[str, int] | None = None, prover: Prover | None = None
+) -> Judge:
+    """Check the trust files, and make what answers about versions.
+
+    Args:
+        directory: the workflow directory.
+        root: the pinned digest, ``sha256:...``.
+        derive: the intent deriver.
+        now: POSIX seconds.
+        known: marks of before.
+        prover: proves narrowings.
+
+    Raises:
+        ApprovalRefused: a trust file is bad, absent or old.
+        ConfigError: `root` is no digest.
+    """
+    if type(root) is not str or not root.startswith("sha256:") or len(root) != 71 or not set(root[7:]) <= set("0123456789abcdef"):
+        raise ConfigError("root", root, "sha256: and 64 lower-case hex characters (agentgate workflow status prints it)")
+    before, tree = known or {}, Tree(directory)
+    trusted, allowed = load_root(tree, root, now)
+    _not_below(before, ROOT_MARK, trusted.version, f"{APPROVALS}/{ROOT}", "version")
+    revoked = load_revoked(tree, trusted, allowed, now)
+    index = load_index(tree, trusted, allowed, now)
+    _not_below(before, INDEX_MARK, index.serial, f"{APPROVALS}/{INDEX}", "serial")
+    _not_below(before, REVOKED_MARK, revoked.serial, f"{APPROVALS}/{REVOKED}", "serial")
+    check_same(index, revoked)
+    return Judge(tree, trusted, allowed, index, revoked, before, now, derive, prover or Prover())
+
+
+def load_approved(
+    directory: Path | str,
+    root: str,
+    *,
+    derive: Derive,
+    now: float,
+    known: Mapping[str, int] | None = None,
+    prover: Prover | None = None,
+) -> Loaded:
+    """Load what reviewers approved. Arguments as `judge`.
+
+    Raises:
+        ApprovalRefused: a trust file is bad, absent or old; nothing is loaded.
+        WorkflowError: ``roles.yaml`` is wrong, or the directory cannot be read; nothing is loaded.
+        ConfigError: `root` is no digest.
+    """
+    folder = Path(directory)
+    asked = judge(folder, root, derive=derive, now=now, known=known, prover=prover)
+    roles = roles_of(folder)
+    files, broken = _files(folder)
+    chosen, refused = _chosen(asked)
+    workflows: dict[str, Workflow] = {}
+    until: dict[str, float] = {}
+    for id_, approved in chosen.items():
+        file = files.get(approved.statement.path)
+        wrong = _misplaced(folder, approved, file)
+        if wrong is not None:
+            refused.append(wrong)
+            continue
+        same = file is not None and file.digest == approved.version.digest
+        try:
+            workflows[id_] = approved.load(derive, asked.share, file.document if file is not None and same else None)
+        except WorkflowError as error:
+            broken.setdefault(error.problems[0].file, error)
+            continue
+        until[id_] = min(approved.until, asked.index.until if asked.index else math.inf, asked.root.until)
+        for name, scopes in approved.statement.roles.items():
+            if roles.get(name) != frozenset(scopes):
+                got = f"other scopes of {name} than were approved" if name in roles else f"no role {name}"
+                refused.append(
+                    _about(
+                        approved, ApprovalRefusal.TAMPERED, "roles.yaml", f"roles.{name}", got, "the approved scopes, which stay in force"
+                    )
+                )
+    seen = {(r.workflow, r.version) for r in refused}
+    refused += [r for r in (_unapproved(f, chosen, asked) for f in files.values()) if r is not None and (r.workflow, r.version) not in seen]
+    if asked.prover is not None:
+        asked.prover.save()
+    return Loaded(workflows, until, tuple(refused), broken, _marks(asked, chosen), asked.root)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowFile:
+    """A workflow file that can be read: where it lies, what it says, and the digest of that."""
+
+    path: str
+    document: Document
+    digest: str
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """The parsed definition."""
+        return self.document.value if type(self.document.value) is dict else {}
+
+
+def read_workflow_file(path: Path, folder: Path) -> WorkflowFile:
+    """Read one workflow file.
+
+    Raises:
+        WorkflowError: it is no YAML that all readers agree on.
+    """
+    document = read_yaml(text_of(path, folder), str(path))
+    document.refuse()
+    try:
+        digest = file_digest(canonical(document.value, "definition"))
+    except CanonicalError as error:
+        document.report((), error.got, error.expected)
+        document.refuse()
+        raise
+    return WorkflowFile(path.relative_to(folder).as_posix(), document, digest)
+
+
+def first_difference(got: Any, expected: Any, path: tuple[str | int, ...] = ()) -> tuple[str, str, str]:
+    """Dotted path of the first place where two definitions differ, what stands there and what was approved."""
+    if type(got) is dict and type(expected) is dict:
+        for key in dict.fromkeys((*expected, *got)):
+            if key not in got or key not in expected or got[key] != expected[key]:
+                return first_difference(got.get(key), expected.get(key), (*path, key))
+    if type(got) is list and type(expected) is list and len(got) == len(expected):
+        for at, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
+            if mine != theirs:
+                return first_difference(mine, theirs, (*path, at))
+    return dotted(path), _all_of(got), _all_of(expected)
+
+
+def _all_of(value: Any) -> str:
+    return printable(value) if type(value) in {dict, list} else shown(value)
+
+
+def _files(folder: Path) -> tuple[dict[str, WorkflowFile], dict[str, WorkflowError]]:
+    files: dict[str, WorkflowFile] = {}
+    broken: dict[str, WorkflowError] = {}
+    for path in workflow_files(folder):
+        try:
+            found = read_workflow_file(path, folder)
+        except WorkflowError as error:
+            broken[str(path)] = error
+        else:
+            files[found.path] = found
+    return files, broken
+
+
+def _chosen(asked: Judge) -> tuple[dict[str, Approved], list[Refused]]:
+    """Of each workflow the newest version that is approved and not below what was in force; and every refusal on the way."""
+    chosen: dict[str, Approved] = {}
+    refused: list[Refused] = []
+    ids = dict.fromkeys((*asked.tree.ids(), *(asked.index.workflows if asked.index else ())))
+    for id_ in ids:
+        floor = asked.floor(id_)
+        try:
+            versions = asked.tree.versions(id_)
+        except ApprovalRefused as error:
+            refused.append(replace(error.refused, workflow=id_))
+            continue
+        for version in versions:
+            if version < floor:
+                break
+            standing = asked.standing(id_, version)
+            if standing.approved is not None:
+                chosen[id_] = standing.approved
+                break
+            if standing.refused is not None:
+                refused.append(standing.refused)
+        if id_ not in chosen and not any(version >= floor for version in versions):
+            file = f"{APPROVALS}/{id_}"
+            if versions:
+                got = f"version {versions[0]}"
+                wrong = refuse(ApprovalRefusal.ROLLBACK, file, "version", got, f"version {floor} or later, which was in force before")
+            else:
+                wrong = refuse(ApprovalRefusal.UNAPPROVED, file, "approvals", "no version", f"version {floor} or later")
+            refused.append(replace(wrong.refused, workflow=id_, version=versions[0] if versions else 0))
+    return chosen, refused
+
+
+def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> Refused | None:
+    """The refusal of an approved workflow whose file is not where it was approved, or is another workflow's."""
+    path = approved.statement.path
+    if file is not None:
+        if file.value.get("id") == approved.version.id:
+            return None
+        return _about(approved, ApprovalRefusal.WRONG_PLACE, path, "id", shown(file.value.get("id")), approved.version.id)
+    try:
+        there = stat.S_ISREG((folder / path).lstat().st_mode)
+    except (OSError, ValueError):
+        there = False
+    if there and path in {p.relative_to(folder).as_posix() for p in workflow_files(folder)}:
+        return None  # it cannot be read: the approved bytes run, and the file is reported
+    return _about(
+        approved, ApprovalRefusal.WRONG_PLACE, path, "file", "no workflow file", f"{approved.version.id} in the file it was approved for"
+    )
+
+
+def _about(approved: Approved, name: ApprovalRefusal, file: str, field: str, got: str, expected: str) -> Refused:
+    wrong = refuse(name, file, field, got, expected).refused
+    return replace(wrong, workflow=approved.version.id, version=approved.version.version)
+
+
+def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], asked: Judge) -> Refused | None:
+    """The refusal of a workflow file that is not what runs."""
+    id_, version = file.value.get("id"), file.value.get("version")
+    if type(id_) is not str or type(version) is not int:
+        wrong = refuse(ApprovalRefusal.UNAPPROVED, file.path, "id", f"{shown(id_)} version {shown(version)}", "an id and a version")
+        return replace(wrong.refused, workflow=printable(id_))
+    approved = chosen.get(id_)
+    if approved is not None and file.path == approved.statement.path:
+        if file.digest == approved.version.digest:
+            return None
+        if version == approved.version.version:
+            field, got, expected = first_difference(file.value, approved.version.value)
+            return _about(approved, ApprovalRefusal.TAMPERED, file.path, field, got, f"{expected}, as approved, which stays in force")
+        if version < approved.version.version:
+            wrong = refuse(
+                ApprovalRefusal.ROLLBACK, file.path, "version", version, f"at least {approved.version.version}, which stays in force"
+            )
+            return replace(wrong.refused, workflow=id_, version=version)
+    elif approved is not None:
+        wrong = refuse(ApprovalRefusal.WRONG_PLACE, file.path, "id", id_, f"only in {approved.statement.path}, where it was approved")
+        return replace(wrong.refused, workflow=id_, version=version)
+    floor = asked.floor(id_)
+    if 0 < version < floor:
+        wrong = refuse(ApprovalRefusal.ROLLBACK, file.path, "version", version, f"at least {floor}, which was in force before")
+    else:
+        stays = f"; version {approved.version.version} stays in force" if approved is not None else ""
+        expected = f"signatures under {APPROVALS}/{id_}/{version} (agentgate workflow approve){stays}"
+        wrong = refuse(ApprovalRefusal.UNAPPROVED, file.path, "version", f"version {version} without approval", expected)
+    return replace(wrong.refused, workflow=printable(id_), version=version)
+
+
+def _marks(asked: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
+    marks = {ROOT_MARK: asked.root.version}
+    if asked.index is not None:
+        marks[INDEX_MARK] = asked.index.serial
+        marks |= {id_: newest.version for id_, newest in asked.index.workflows.items()}
+        marks |= {f"revoked:{id_}": version for id_, version in asked.index.revoked.items()}
+    if asked.revoked is not None:
+        marks[REVOKED_MARK] = asked.revoked.serial
+        for id_, revocation in asked.revoked.revoked.items():
+            marks[f"revoked:{id_}"] = max(revocation.up_to, marks.get(f"revoked:{id_}", 0))
+    for id_, approved in chosen.items():
+        marks[id_] = max(approved.version.version, marks.get(id_, 0))
+    return marks
+
+
+def _not_below(known: Mapping[str, int], mark: str, got: int, file: str, field: str) -> None:
+    if got < known.get(mark, 0):
+        raise refuse(ApprovalRefusal.ROLLBACK, file, field, got, f"at least {known[mark]}, which was in force before")
+
+
+__all__ = ["DEFINITION", "Loaded", "WorkflowFile", "first_difference", "judge", "load_approved", "read_workflow_file"]

@@ -1,0 +1,122 @@
+"""The proof that a version only narrows another: asked of `agentgate.diff`, kept beside the gate's keys.
+
+Rules: proved here, never believed; a proof is kept under both digests (roles included) and the version of the prover, in the
+gate's own directory, where no pull request reaches. No kept proof, or an unreadable file of them: it is proved again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from agentgate.approvals._files import write_whole
+from agentgate.canonical import canonical, digest
+from agentgate.workflow import Workflow
+
+_FILE = "narrowings.json"
+_MAX_KEPT = 100_000
+
+
+class Proof(Protocol):
+    """What a comparison of two versions says (`agentgate.diff.Diff`)."""
+
+    @property
+    def only_narrower(self) -> bool:
+        """Every call the new version allows, the old one allows with no more releases."""
+
+    @property
+    def read_yourself(self) -> tuple[str, ...]:
+        """What no program can compare."""
+
+    @property
+    def wider(self) -> tuple[Any, ...]:
+        """What became wider, one finding each."""
+
+
+Compare = Callable[[Workflow, Workflow], Proof]
+
+
+class Prover:
+    """Compares versions, and remembers which pairs were proved to only narrow.
+
+    Args:
+        compare: the comparison; None: `agentgate.diff.compare`.
+        engine: its version; None: `agentgate.diff.ENGINE`.
+        kept: the directory in which proofs are kept; None: nowhere.
+    """
+
+    __slots__ = ("_compare", "_engine", "_kept", "_new", "_proved")
+
+    def __init__(self, compare: Compare | None = None, engine: str | None = None, kept: Path | None = None) -> None:
+        self._compare, self._engine, self._kept = compare, engine, kept
+        self._proved: set[str] | None = None
+        self._new = False
+
+    @property
+    def engine(self) -> str:
+        """Version of the comparison."""
+        if self._engine is None:
+            from agentgate import diff  # noqa: PLC0415 - only a directory with a one-signature change pays for loading it
+
+            self._engine = diff.ENGINE
+        return self._engine
+
+    def compare(self, old: Workflow, new: Workflow) -> Proof:
+        """The comparison itself."""
+        if self._compare is None:
+            from agentgate import diff  # noqa: PLC0415 - as above
+
+            self._compare = diff.compare
+        return self._compare(old, new)
+
+    def narrows(self, old: str, new: str, load: Callable[[], tuple[Workflow, Workflow]]) -> bool:
+        """True when the new version is proved to only narrow the old one.
+
+        Args:
+            old, new: names of the two (see `name_of`).
+            load: makes both workflows; called only when no proof is kept.
+        """
+        if self._proved is None:
+            self._proved = self._read()
+        name = f"{self.engine} {old} {new}"
+        if name in self._proved:
+            return True
+        proof = self.compare(*load())
+        if proof.only_narrower is not True or proof.read_yourself or proof.wider:
+            return False
+        self._proved.add(name)
+        self._new = True
+        return True
+
+    def save(self) -> None:
+        """Keep what was proved. Failing to is no error: it will be proved again."""
+        if self._new and self._kept is not None and self._proved is not None:
+            with suppress(OSError):
+                write_whole(self._kept / _FILE, orjson.dumps(sorted(self._proved)[-_MAX_KEPT:]), mode=0o600)
+            self._new = False
+
+    def _read(self) -> set[str]:
+        if self._kept is None:
+            return set()
+        try:
+            handle = os.open(self._kept / _FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(handle, "rb") as file:
+                found = os.fstat(handle)
+                kept = orjson.loads(file.read()) if found.st_uid == os.geteuid() and not found.st_mode & 0o077 else []
+        except (OSError, orjson.JSONDecodeError):
+            return set()
+        return {name for name in kept if type(name) is str} if type(kept) is list else set()
+
+
+def name_of(definition: str, roles: Mapping[str, tuple[str, ...]]) -> str:
+    """A version's name in a proof: the digest of its definition with the scopes of the roles it stays narrower than."""
+    return (
+        definition
+        if not roles
+        else "sha256:" + digest(canonical({"definition": definition, "roles": {n: list(s) for n, s in roles.items()}}))
+    )

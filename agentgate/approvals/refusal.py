@@ -1,0 +1,69 @@
+"""Why something that reviewers signed is not in force: a closed list of names, each with file, field, what it got, what was expected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agentgate.errors import AgentGateError
+
+_LONGEST = 300
+
+
+class ApprovalRefusal(StrEnum):
+    """The names. Closed."""
+
+    UNAPPROVED = "UNAPPROVED"  # the signatures that are there do not reach the threshold
+    TAMPERED = "TAMPERED"  # something differs from what was signed; the field says what
+    EXPIRED = "EXPIRED"  # an approval, a key or the root is past its end
+    REVOKED = "REVOKED"  # a reviewer revoked this version
+    ROLLBACK = "ROLLBACK"  # older than what was in force before
+    STALE_INDEX = "STALE INDEX"  # the list of newest versions is absent, unsigned or too old
+    WRONG_PLACE = "WRONG PLACE"  # not in the file it was approved for
+    ROOT_NOT_TRUSTED = "ROOT NOT TRUSTED"  # not the pinned root, nor one its signers handed over to
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One refusal.
+
+    Attributes:
+        name: from the closed list.
+        file: the file it is about, as seen from the workflow directory.
+        field: dotted path or name of what was looked at.
+        got: what stands there, shortened.
+        expected: what would be accepted, and where it helps what to do next.
+        workflow: id of the workflow that is refused; empty for a trust file (then nothing loads).
+        version: version that is refused; 0 when it has none.
+    """
+
+    name: ApprovalRefusal
+    file: str
+    field: str
+    got: str
+    expected: str
+    workflow: str = ""
+    version: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.file}: {self.field}: got {self.got}, expected {self.expected}"
+
+
+class ApprovalRefused(AgentGateError):
+    """A trust file, a signature or an approval was refused; `refused` says why."""
+
+    def __init__(self, refused: Refused) -> None:
+        self.refused = refused
+        super().__init__(str(refused))
+
+
+def refuse(name: ApprovalRefusal, file: str, field: str, got: object, expected: str) -> ApprovalRefused:
+    """The exception for one refusal; what it got is made printable and short."""
+    return ApprovalRefused(Refused(name, file, field, printable(got), expected))
+
+
+def printable(value: object) -> str:
+    """A value as a message may show it: one printable line of at most 300 characters."""
+    text = value if isinstance(value, str) else repr(value)
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -1,0 +1,345 @@
+"""The root: who reviews what, with which keys, and how many signatures it takes. Pinned by its digest in the gate's settings.
+
+Rules: a root is signed by its own threshold; another than the pinned one is trusted only at the end of a chain from it in which
+each root is signed by its own threshold and by that of the one before, versions rising by one. A signature of a root is by a key
+that the root itself names, so nothing but the chain is needed to check it. A root that is past its end loads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from annotated_types import Len
+from pydantic import Field
+
+from agentgate.approvals import sshsig
+from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_digest, text_of
+from agentgate.approvals._shape import Day, Digest, Fingerprint, Person, Shape, Team, end_of, from_yaml
+from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, refuse
+from agentgate.approvals.sshkey import PublicKey
+from agentgate.errors import CanonicalError, KeyRefused
+from agentgate.patterns import Glob
+
+Risk = Literal["low", "medium", "high"]
+Role = Literal["root", "index", "revoke"]
+RISKS: tuple[Risk, ...] = ("low", "medium", "high")
+MAX_ROTATIONS = 200
+
+_Count = Annotated[int, Field(ge=1, le=20)]
+_People = Annotated[list[Person], Len(1, 200)]
+
+
+class PersonShape(Shape):
+    """One person: fingerprints of the keys, and teams."""
+
+    keys: Annotated[list[Fingerprint], Len(1, 20)]
+    teams: Annotated[list[Team], Len(1, 50)] | None = None
+
+
+class RolesShape(Shape):
+    """Who signs which trust file."""
+
+    root: _People
+    index: _People
+    revoke: _People
+
+
+class SignaturesShape(Shape):
+    """How many signatures at each risk; a risk that is left out cannot be approved."""
+
+    low: _Count | None = None
+    medium: _Count | None = None
+    high: _Count | None = None
+
+
+class ReviewShape(Shape):
+    """Who reviews the workflows whose path matches."""
+
+    path: Annotated[str, Field(min_length=1, max_length=200)]
+    by: Annotated[list[Annotated[str, Field(min_length=1, max_length=140)]], Len(1, 200)]
+    signatures: SignaturesShape
+
+
+class RootShape(Shape):
+    """``root.yaml``."""
+
+    agentgate: Literal["root/v1"]
+    version: Annotated[int, Field(ge=1, le=10**6)]
+    expires: Day
+    threshold: _Count
+    allowed_signers: Digest
+    people: Annotated[dict[Person, PersonShape], Len(1, 1000)]
+    roles: RolesShape
+    reviews: Annotated[list[ReviewShape], Len(1, 200)]
+    solo: bool = False
+    demo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One rule: below `path`, people of `by` sign, this often per risk."""
+
+    path: Glob
+    by: frozenset[str]
+    signatures: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one rule asks of a change, and what is there.
+
+    Attributes:
+        path: the rule's glob.
+        by: whose signatures count.
+        needed: how many; 0: nobody can approve this risk under this rule.
+        have: how many there are.
+    """
+
+    path: str
+    by: frozenset[str]
+    needed: int
+    have: int
+
+    @property
+    def met(self) -> bool:
+        """True when the rule asks for no more."""
+        return self.needed > 0 and self.have >= self.needed
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root that was read; trusted only when `load_root` returned it.
+
+    Attributes:
+        digest: ``sha256:...`` of the file's bytes.
+        until: POSIX seconds of its end.
+        keys: person -> fingerprints.
+        roles: who signs root, index and revocations.
+        signers_digest: what ``allowed_signers`` must be.
+    """
+
+    digest: str
+    version: int
+    until: float
+    threshold: int
+    keys: Mapping[str, frozenset[str]]
+    roles: Mapping[Role, tuple[str, ...]]
+    reviews: tuple[Review, ...]
+    signers_digest: str
+    solo: bool
+    demo: bool
+
+    @classmethod
+    def parse(cls, data: bytes, file: str) -> Root:
+        """Read a root's bytes.
+
+        Raises:
+            ApprovalRefused: ROOT NOT TRUSTED, with the line.
+        """
+        shape = from_yaml(RootShape, text_of(data, file), file, ApprovalRefusal.ROOT_NOT_TRUSTED)
+        people = {name: frozenset(p.keys) for name, p in shape.people.items()}
+        teams: dict[str, set[str]] = {}
+        for name, person in shape.people.items():
+            for team in person.teams or ():
+                teams.setdefault(f"team:{team}", set()).add(name)
+        roles: dict[Role, tuple[str, ...]] = {
+            "root": tuple(shape.roles.root), "index": tuple(shape.roles.index), "revoke": tuple(shape.roles.revoke)
+        }  # fmt: skip
+        for role, names in roles.items():
+            for name in names:
+                if name not in people:
+                    raise _wrong(file, f"roles.{role}", name, "a name under people")
+        if shape.threshold > len(set(roles["root"])):
+            raise _wrong(file, "threshold", shape.threshold, f"at most the {len(set(roles['root']))} people of roles.root")
+        if shape.solo and len(people) != 1:
+            raise _wrong(file, "solo", f"true with {len(people)} people", "exactly one person, or solo: false")
+        reviews = tuple(_review(each, at, people, teams, file) for at, each in enumerate(shape.reviews))
+        return cls(
+            file_digest(data), shape.version, end_of(shape.expires), shape.threshold, people, roles, reviews, shape.allowed_signers, shape.solo, shape.demo
+        )  # fmt: skip
+
+    def person(self, key: PublicKey) -> str | None:
+        """Whose key this is; None when it is nobody's (of several, the first by name)."""
+        return next((name for name in sorted(self.keys) if key.fingerprint in self.keys[name]), None)
+
+    def owns(self, person: str, key: PublicKey) -> bool:
+        """True when the root names this key for this person."""
+        return key.fingerprint in self.keys.get(person, ())
+
+    def needs(
+        self, paths: Iterable[str] | None, risks: Iterable[str], signed: Iterable[tuple[str, bytes]], *, narrower: bool = False
+    ) -> tuple[Need, ...]:
+        """What every rule that applies asks for; no rule, no approval.
+
+        Args:
+            paths: where the workflow lies now and lay before; None: unknown, so every rule applies.
+            risks: its risks, now and before; the most that any of them asks for counts.
+            signed: whose valid signatures are there, each with the key's material.
+            narrower: proved to only narrow: one signature under each rule.
+        """
+        known, asked, signed = (None if paths is None else tuple(paths)), tuple(risks), tuple(signed)
+        found = []
+        for rule in self.reviews:
+            if known is None or any(rule.path.matches(path) for path in known):
+                counts = [rule.signatures.get(risk, 0) for risk in asked]
+                needed = 0 if 0 in counts else 1 if narrower else max(counts)
+                found.append(Need(rule.path.source, rule.by, needed, distinct((p, m) for p, m in signed if p in rule.by)))
+        return tuple(found)
+
+
+def distinct(signed: Iterable[tuple[str, bytes]]) -> int:
+    """How many signatures count: the most pairs of a person and a key in which nobody and no key occurs twice.
+
+    Never more than the number of distinct people, nor of distinct keys.
+    """
+    keys: dict[str, list[bytes]] = {}
+    for person, material in signed:
+        keys.setdefault(person, []).append(material)
+    taken: dict[bytes, str] = {}
+
+    def seat(person: str, tried: set[bytes]) -> bool:
+        for material in keys[person]:
+            if material not in tried:
+                tried.add(material)
+                if material not in taken or seat(taken[material], tried):
+                    taken[material] = person
+                    return True
+        return False
+
+    return sum(seat(person, set()) for person in keys)
+
+
+def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners]:
+    """The trusted root and its signers' keys.
+
+    Args:
+        tree: the approvals.
+        pinned: ``sha256:...`` from the settings.
+        now: POSIX seconds.
+
+    Raises:
+        ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED (``allowed_signers``).
+    """
+    data = tree.read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED)
+    root = Root.parse(data, f"{APPROVALS}/{ROOT}")
+    # (1) signed by its own threshold
+    _signed(tree, root, data, "root.", root)
+    # (2) the pinned one, or the end of a chain from it
+    if root.digest != pinned:
+        _chain(tree, pinned, root, data)
+    # (3) in its time
+    if now >= root.until:
+        raise refuse(ApprovalRefusal.EXPIRED, f"{APPROVALS}/{ROOT}", "expires", "a day that is over", "a root that its signers renewed")
+    # (4) the keys it names
+    text = tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED)
+    if file_digest(text) != root.signers_digest:
+        raise refuse(
+            ApprovalRefusal.TAMPERED, f"{APPROVALS}/{SIGNERS}", "digest", file_digest(text), f"{root.signers_digest}, as the root says"
+        )
+    return root, AllowedSigners.parse(text_of(text, f"{APPROVALS}/{SIGNERS}"), f"{APPROVALS}/{SIGNERS}")
+
+
+def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tuple[str, bytes], ...]:
+    """Who of a root's own signers signed these bytes of a root, each with the key's material. A broken signature refuses.
+
+    Args:
+        root: whose `roles.root` may sign.
+        data: the signed root's bytes (this root's or the next one's).
+        prefix: how the signature files' names begin, below ``approvals``.
+    """
+    found = []
+    for person in root.roles["root"]:
+        name = f"{prefix}{person}.sig"
+        try:
+            text = tree.read(name, ApprovalRefusal.UNAPPROVED)
+        except ApprovalRefused as error:
+            if error.refused.name is ApprovalRefusal.UNAPPROVED:
+                continue
+            raise
+        try:
+            key = sshsig.verify(text_of(text, name), data, sshsig.ROOT_NAMESPACE)
+        except KeyRefused as error:
+            raise refuse(
+                ApprovalRefusal.ROOT_NOT_TRUSTED, f"{APPROVALS}/{name}", "signature", str(error), f"{person}'s over the root"
+            ) from None
+        if not root.owns(person, key):
+            raise refuse(
+                ApprovalRefusal.ROOT_NOT_TRUSTED,
+                f"{APPROVALS}/{name}",
+                "key",
+                key.fingerprint,
+                f"a key of {person} in root version {root.version}",
+            )
+        found.append((person, key.material))
+    return tuple(found)
+
+
+def _signed(tree: Tree, by: Root, data: bytes, prefix: str, what: Root) -> None:
+    have = distinct(root_signers(tree, by, data, prefix))
+    if have < by.threshold:
+        raise refuse(
+            ApprovalRefusal.ROOT_NOT_TRUSTED,
+            f"{APPROVALS}/{prefix}*.sig",
+            "signatures",
+            f"{have} by signers of root version {by.version} over version {what.version}",
+            f"{by.threshold} ({', '.join(sorted(by.roles['root']))})",
+        )
+
+
+def _chain(tree: Tree, pinned: str, newest: Root, newest_data: bytes) -> None:
+    """From the pinned root to the newest, each step signed by both thresholds."""
+    file = f"{APPROVALS}/{ROOT}"
+    older: list[tuple[Root, bytes]] = []
+    for version in range(newest.version - 1, max(0, newest.version - MAX_ROTATIONS), -1):
+        try:
+            data = tree.read(f"root/{version}.yaml", ApprovalRefusal.UNAPPROVED)
+        except ApprovalRefused as error:
+            if error.refused.name is ApprovalRefusal.UNAPPROVED:
+                break
+            raise
+        old = Root.parse(data, f"{APPROVALS}/root/{version}.yaml")
+        if old.version != version:
+            raise refuse(ApprovalRefusal.ROOT_NOT_TRUSTED, f"{APPROVALS}/root/{version}.yaml", "version", old.version, str(version))
+        older.append((old, data))
+        if old.digest == pinned:
+            break
+    if not older or older[-1][0].digest != pinned:
+        raise refuse(
+            ApprovalRefusal.ROOT_NOT_TRUSTED,
+            file,
+            "digest",
+            newest.digest,
+            f"{pinned} (pinned in the settings), or a root its signers handed over to",
+        )
+    steps = [*reversed(older), (newest, newest_data)]
+    for (old, _), (new, data) in pairwise(steps):
+        prefix = "root." if new is newest else f"root/{new.version}."
+        _signed(tree, old, data, prefix, new)
+        if new is not newest:
+            _signed(tree, new, data, prefix, new)
+
+
+def _review(shape: ReviewShape, at: int, people: Mapping[str, object], teams: Mapping[str, set[str]], file: str) -> Review:
+    by: set[str] = set()
+    for name in shape.by:
+        if name not in people and name not in teams:
+            raise _wrong(file, f"reviews[{at}].by", name, "a name under people, or team: and a team that somebody is in")
+        by |= {name} if name in people else teams[name]
+    counts = {risk: count for risk, count in shape.signatures.model_dump().items() if count is not None}
+    if not counts:
+        raise _wrong(file, f"reviews[{at}].signatures", "nothing", "a number for low, medium or high")
+    for risk, count in counts.items():
+        if count > len(by):
+            raise _wrong(file, f"reviews[{at}].signatures.{risk}", count, f"at most the {len(by)} people of by")
+    try:
+        return Review(Glob(shape.path), frozenset(by), counts)
+    except CanonicalError as error:
+        raise _wrong(file, f"reviews[{at}].path", error.got, error.expected) from None
+
+
+def _wrong(file: str, field: str, got: object, expected: str) -> ApprovalRefused:
+    return refuse(ApprovalRefusal.ROOT_NOT_TRUSTED, file, field, got, expected)

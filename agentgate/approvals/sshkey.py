@@ -1,0 +1,185 @@
+"""Public SSH keys: Ed25519, ECDSA on the NIST curves, and both kinds of FIDO key. Everything else is refused.
+
+Rules: RSA and DSA are refused (a signature's hash would be a choice); small-order and off-curve points are refused; a FIDO
+signature counts only with the bit that says a person touched the key (PROTOCOL.u2f). Two encodings of one point are the same
+`material`, which is what thresholds count.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from agentgate.approvals._wire import Reader, string
+from agentgate.errors import KeyRefused
+from agentgate.jws import PublicKey as JwsKey
+from agentgate.jws import b64url
+
+_ED, _SK_ED = "ssh-ed25519", "sk-ssh-ed25519@openssh.com"
+_SK_EC = "sk-ecdsa-sha2-nistp256@openssh.com"
+_CURVES: dict[str, tuple[str, ec.EllipticCurve, HashAlgorithm]] = {
+    "ecdsa-sha2-nistp256": ("nistp256", ec.SECP256R1(), SHA256()),
+    "ecdsa-sha2-nistp384": ("nistp384", ec.SECP384R1(), SHA384()),
+    "ecdsa-sha2-nistp521": ("nistp521", ec.SECP521R1(), SHA512()),
+    _SK_EC: ("nistp256", ec.SECP256R1(), SHA256()),
+}
+KINDS = (_ED, *_CURVES, _SK_ED)
+_TOUCHED = 0x01  # flag "user present", PROTOCOL.u2f
+_EXPECTED = "ssh-ed25519, ecdsa-sha2-nistp256/384/521 or their sk- forms (RSA and DSA are refused)"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """One public key. Build with `PublicKey.parse` or `PublicKey.from_line`.
+
+    Attributes:
+        blob: its SSH encoding.
+        kind: algorithm name, one of `KINDS`.
+        fingerprint: ``SHA256:...`` as ssh-keygen prints it.
+        material: the point itself, whatever it is wrapped in; equal for two names of one key.
+        application: what a FIDO key was made for (``ssh:``); empty for others.
+    """
+
+    blob: bytes
+    kind: str
+    fingerprint: str
+    material: bytes
+    application: str
+    _key: Ed25519PublicKey | ec.EllipticCurvePublicKey = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, blob: bytes) -> PublicKey:
+        """Read an encoded public key.
+
+        Raises:
+            KeyRefused: another kind, malformed, off the curve, or of small order.
+        """
+        return _parse(bytes(blob))
+
+    @classmethod
+    def from_line(cls, text: str) -> PublicKey:
+        """Read a line of a ``.pub`` file: kind, base64, and perhaps a comment.
+
+        Raises:
+            KeyRefused: as `parse`; or the line names another kind than the key is.
+        """
+        parts = text.split(None, 2)
+        if len(parts) < 2:
+            raise KeyRefused("public key: got one word, expected a kind and base64, as in a .pub file")
+        return from_words(parts[0], parts[1])
+
+    @property
+    def line(self) -> str:
+        """Kind and base64, as a ``.pub`` file has them."""
+        return f"{self.kind} {base64.b64encode(self.blob).decode()}"
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        """Check an encoded SSH signature over `data`.
+
+        Raises:
+            KeyRefused: malformed, of another algorithm, without the touch of a FIDO key, or not this key's.
+        """
+        reader = Reader(signature, "signature")
+        kind = reader.text("algorithm")
+        if kind != self.kind:
+            raise KeyRefused(f"signature: algorithm: got {kind!r}, expected {self.kind}")
+        body = reader.string("bytes")
+        if self.application or kind in {_SK_ED, _SK_EC}:
+            flags, counter = reader.take(1, "flags"), reader.take(4, "counter")
+            if not flags[0] & _TOUCHED:
+                raise KeyRefused(f"signature: flags: got {flags[0]:#04x}, expected the user-present bit (somebody touched the key)")
+            data = hashlib.sha256(self.application.encode()).digest() + flags + counter + hashlib.sha256(data).digest()
+        reader.end()
+        try:
+            if isinstance(self._key, Ed25519PublicKey):
+                self._key.verify(body, data)
+            else:
+                inner = Reader(body, "signature")
+                r, s = inner.mpint("r"), inner.mpint("s")
+                inner.end()
+                self._key.verify(encode_dss_signature(r, s), data, ec.ECDSA(_CURVES[kind][2]))
+        except InvalidSignature:
+            raise KeyRefused(f"signature: got one that is not by {self.fingerprint} over this file, expected its own") from None
+
+
+def from_words(kind: str, text: str) -> PublicKey:
+    """A key from the two words of a line. Raises KeyRefused."""
+    if kind not in KINDS:
+        raise KeyRefused(f"public key: got {kind[:60]!r}, expected {_EXPECTED}")
+    try:
+        blob = base64.b64decode(text.encode("ascii"), validate=True)
+    except ValueError:
+        raise KeyRefused("public key: got something that is not base64, expected the second word of a .pub file") from None
+    if base64.b64encode(blob).decode() != text:
+        raise KeyRefused("public key: got base64 in another form than its shortest, expected the second word of a .pub file")
+    key = _parse(blob)
+    if key.kind != kind:
+        raise KeyRefused(f"public key: got a line that says {kind} around a key of kind {key.kind}, expected the same")
+    return key
+
+
+@lru_cache(maxsize=4096)
+def _parse(blob: bytes) -> PublicKey:
+    reader = Reader(blob, "public key")
+    kind = reader.text("kind")
+    application = ""
+    if kind in {_ED, _SK_ED}:
+        point = reader.string("point")
+        key: Ed25519PublicKey | ec.EllipticCurvePublicKey = _ed25519(point)
+        material = b"ed25519" + point
+    elif kind in _CURVES:
+        name, curve, _ = _CURVES[kind]
+        got = reader.text("curve")
+        if got != name:
+            raise KeyRefused(f"public key: curve: got {got!r}, expected {name}")
+        point = reader.string("point")
+        try:
+            if point[:1] != b"\x04":
+                raise ValueError(point[:1])
+            key = ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+        except ValueError:
+            raise KeyRefused(
+                f"public key: point: got one that is not on {name} or not uncompressed, expected an uncompressed point"
+            ) from None
+        material = name.encode() + point
+    else:
+        raise KeyRefused(f"public key: got kind {kind[:60]!r}, expected {_EXPECTED}")
+    if kind in {_SK_ED, _SK_EC}:
+        application = reader.text("application")
+        if not application:
+            raise KeyRefused("public key: application: got nothing, expected such as ssh:")
+    reader.end()
+    fingerprint = "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return PublicKey(blob, kind, fingerprint, material, application, key)
+
+
+def _ed25519(point: bytes) -> Ed25519PublicKey:
+    if len(point) != 32:
+        raise KeyRefused(f"public key: point: got {len(point)} bytes, expected 32")
+    JwsKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": b64url(point).decode()})  # refuses small order (pyca does not)
+    return Ed25519PublicKey.from_public_bytes(point)
+
+
+def encode(key: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> PublicKey:
+    """The SSH form of a pyca key. Raises KeyRefused for another curve."""
+    if isinstance(key, Ed25519PublicKey):
+        return _parse(string(_ED.encode()) + string(key.public_bytes_raw()))
+    for kind, (name, curve, _) in _CURVES.items():
+        if isinstance(key.curve, type(curve)):
+            point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            return _parse(string(kind.encode()) + string(name.encode()) + string(point))
+    raise KeyRefused(f"public key: curve: got {key.curve.name}, expected nistp256, nistp384 or nistp521")
+
+
+def hash_of(kind: str) -> HashAlgorithm:
+    """The hash that an ECDSA kind signs with (RFC 5656 section 6.2.1)."""
+    return _CURVES[kind][2]

@@ -1,0 +1,144 @@
+"""Where every workflow stands: what runs, who signed what is in the file, how many are missing and who still can."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agentgate.approvals.judge import Approved, Judge
+from agentgate.approvals.loading import WorkflowFile, first_difference, read_workflow_file
+from agentgate.approvals.narrowing import Prover
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
+from agentgate.approvals.root import Need
+from agentgate.approvals.trust import reviewing
+from agentgate.approvals.writing import needs
+from agentgate.catalog import workflow_files
+from agentgate.definition import Derive
+from agentgate.errors import WorkflowError
+from agentgate.intents.lexical import derive as lexical
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One workflow, or (with an empty id) one trust file that is wrong.
+
+    Attributes:
+        id: the workflow's; empty for a trust file.
+        path: its file, below the workflow directory.
+        version: the version in the file; 0 when it cannot be read.
+        in_force: the version a gate would run; None: none.
+        until: POSIX seconds at which that approval ends.
+        needs: what the root asks for the version in the file.
+        signed: whose valid signatures it has.
+        can: who else may sign it.
+        refused: why the version in the file is not in force; None: it is.
+        ignored: signatures that do not count, and why.
+    """
+
+    id: str
+    path: str
+    version: int
+    in_force: int | None = None
+    until: float = 0.0
+    needs: tuple[Need, ...] = ()
+    signed: tuple[str, ...] = ()
+    can: tuple[str, ...] = ()
+    refused: Refused | None = None
+    ignored: tuple[Refused, ...] = ()
+
+    @property
+    def missing(self) -> int:
+        """The most signatures that any rule still asks for."""
+        return max((need.needed - need.have for need in self.needs if not need.met), default=0)
+
+
+def status(
+    directory: Path | str, root: str | None = None, *, derive: Derive = lexical, now: float | None = None, prover: Prover | None = None
+) -> tuple[Status, ...]:
+    """Where every workflow file stands, trust files that are wrong first.
+
+    Args:
+        directory: the workflow directory.
+        root: the pinned digest; None: the root as it lies there.
+        derive: the intent deriver.
+        now: POSIX seconds; None: now.
+        prover: proves narrowings.
+
+    Raises:
+        ApprovalRefused: the root is not trusted.
+    """
+    folder = Path(directory)
+    asked, wrong = reviewing(folder, root, derive=derive, now=time.time() if now is None else now, prover=prover)
+    found = [Status("", each.file, 0, refused=each) for each in wrong]
+    for path in workflow_files(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            file = read_workflow_file(path, folder)
+        except WorkflowError as error:
+            problem = error.problems[0]
+            broken = refuse(ApprovalRefusal.UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected).refused
+            found.append(Status(name, name, 0, refused=broken))
+            continue
+        try:
+            found.append(_status(asked, file))
+        except ApprovalRefused as error:
+            found.append(Status(str(file.value.get("id")), name, 0, refused=error.refused))
+    return tuple(found)
+
+
+def _status(asked: Judge, file: WorkflowFile) -> Status:
+    id_, version = file.value.get("id"), file.value.get("version")
+    if type(id_) is not str or type(version) is not int:
+        raise refuse(ApprovalRefusal.UNAPPROVED, file.path, "id", "no id or version", "an id and a version")
+    running = _running(asked, id_)
+    standing = asked.standing(id_, version) if version in asked.tree.versions(id_) else None
+    asks = needs(asked, file)
+    inside = standing.version if standing is not None and standing.version is not None and standing.version.digest == file.digest else None
+    signed = tuple(s.person for s in inside.signed) if inside is not None else ()
+    proposers = {s.statement.proposer for s in inside.signed} if inside is not None and not asked.root.solo else set()
+    can = {person for need in asks if not need.met for person in need.by} - set(signed) - proposers
+    refused = _refused(asked, file, running)
+    return Status(
+        id=id_,
+        path=file.path,
+        version=version,
+        in_force=running.version.version if running is not None else None,
+        until=running.until if running is not None else 0.0,
+        needs=asks,
+        signed=signed,
+        can=tuple(sorted(can)) if refused is not None else (),
+        refused=refused,
+        ignored=inside.ignored if inside is not None else (),
+    )
+
+
+def _running(asked: Judge, id_: str) -> Approved | None:
+    floor = asked.floor(id_)
+    return next((a for v in asked.tree.versions(id_) if v >= floor and (a := asked.standing(id_, v).approved) is not None), None)
+
+
+def _refused(asked: Judge, file: WorkflowFile, running: Approved | None) -> Refused | None:
+    """Why the version in the file is not what runs."""
+    id_, version = str(file.value["id"]), int(file.value["version"])
+    if running is not None and running.version.digest == file.digest:
+        if running.statement.path == file.path:
+            return None
+        wrong = refuse(ApprovalRefusal.WRONG_PLACE, file.path, "file", file.path, f"{running.statement.path}, where it was approved")
+        return replace(wrong.refused, workflow=id_, version=version)
+    standing = asked.standing(id_, version) if version in asked.tree.versions(id_) else None
+    if standing is not None and standing.version is not None and standing.version.digest != file.digest:
+        field, got, expected = first_difference(file.value, standing.version.value)
+        name = ApprovalRefusal.TAMPERED if standing.approved is not None else ApprovalRefusal.UNAPPROVED
+        expected = f"{expected}, as signed" if standing.approved is not None else f"{expected}, as signed before; sign again"
+        return replace(refuse(name, file.path, field, got, expected).refused, workflow=id_, version=version)
+    if standing is not None and standing.refused is not None:
+        return standing.refused
+    floor = asked.floor(id_)
+    if version < floor:
+        wrong = refuse(ApprovalRefusal.ROLLBACK, file.path, "version", version, f"at least {floor}")
+    else:
+        wrong = refuse(
+            ApprovalRefusal.UNAPPROVED, file.path, "version", f"version {version}, no signatures", "signatures (agentgate workflow approve)"
+        )
+    return replace(wrong.refused, workflow=id_, version=version)

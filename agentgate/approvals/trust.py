@@ -1,0 +1,315 @@
+"""Making trust files: a root (for one person or a team), its signatures, the index, a revocation.
+
+Rules: what is written is read back by the gate's own reader before the old is replaced; a root that is replaced is kept with its
+signatures, so that gates pinned to it can follow; serials rise.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from agentgate.approvals import sshsig
+from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, SIGNERS, Tree, file_digest, text_of
+from agentgate.approvals._shape import moment
+from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, index_bytes, load_index, load_revoked
+from agentgate.approvals.judge import Judge
+from agentgate.approvals.narrowing import Prover
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
+from agentgate.approvals.root import Role, Root, load_root
+from agentgate.approvals.signer import Signer
+from agentgate.approvals.sshkey import PublicKey
+from agentgate.definition import Derive
+from agentgate.intents.lexical import derive as lexical
+
+_NAMESPACES = (sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE)
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.@/-]*", re.ASCII)
+_WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewer:
+    """A person of a new root."""
+
+    name: str
+    keys: tuple[PublicKey, ...]
+    teams: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of a new root: below `path` (a glob), these people or ``team:`` names sign this often per risk."""
+
+    path: str
+    by: tuple[str, ...]
+    signatures: Mapping[str, int]
+
+
+def root_digest(path: Path | str) -> str:
+    """What a gate's settings pin: the digest of a root.
+
+    Args:
+        path: ``root.yaml``, or the workflow directory it belongs to.
+
+    Raises:
+        ApprovalRefused: ROOT NOT TRUSTED, when there is none.
+    """
+    place = Path(path)
+    directory = place.parent.parent if place.name == ROOT else place
+    return file_digest(Tree(directory).read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED))
+
+
+def new_root(
+    directory: Path | str,
+    people: Iterable[Reviewer],
+    *,
+    expires: str,
+    rules: Iterable[Rule] = (),
+    roles: Mapping[str, tuple[str, ...]] | None = None,
+    threshold: int = 1,
+    solo: bool = False,
+    demo: bool = False,
+    signer: Signer | None = None,
+) -> str:
+    """Write ``root.yaml`` and ``allowed_signers``; an earlier root is kept under ``approvals/root/`` with its signatures.
+
+    Args:
+        directory: the workflow directory.
+        people: who may sign, with their keys.
+        expires: last day of the root, ``2027-05-31``.
+        rules: who reviews what; none: everybody everything, one signature for low risk and two for others (solo: low only).
+        roles: who signs `root`, `index` and `revoke`; one that is left out: everybody.
+        threshold: signatures a root needs.
+        solo: one person approves their own changes, low risk only; gates warn at every start.
+        demo: for demonstrations; gates warn at every start.
+        signer: signs it at once; others call `sign_root`.
+
+    Returns:
+        The new root's digest.
+
+    Raises:
+        ApprovalRefused: ROOT NOT TRUSTED, when it would not be one; nothing is written.
+    """
+    tree, everybody = Tree(directory), tuple(people)
+    names = tuple(person.name for person in everybody)
+    default = Rule("**", names, {"low": 1} if solo else {"low": 1, "medium": min(2, len(names)), "high": min(2, len(names))})
+    lines = [f'{p.name} namespaces="{",".join(_NAMESPACES)}" {key.line}\n' for p in everybody for key in p.keys]
+    signers = "".join(lines).encode()
+    old = _old_root(tree)
+    value: dict[str, Any] = {
+        "agentgate": "root/v1",
+        "version": old[0].version + 1 if old else 1,
+        "expires": expires,
+        "threshold": threshold,
+        "allowed_signers": file_digest(signers),
+        "people": {
+            p.name: {"keys": [key.fingerprint for key in p.keys]} | ({"teams": list(p.teams)} if p.teams else {}) for p in everybody
+        },
+        "roles": {role: list((roles or {}).get(role, names)) for role in ("root", "index", "revoke")},
+        "reviews": [{"path": r.path, "by": list(r.by), "signatures": dict(r.signatures)} for r in tuple(rules) or (default,)],
+    }
+    value |= ({"solo": True} if solo else {}) | ({"demo": True} if demo else {})
+    data = _yaml(value)
+    root = Root.parse(data, f"{APPROVALS}/{ROOT}")
+    AllowedSigners.parse(text_of(signers, SIGNERS), f"{APPROVALS}/{SIGNERS}")
+    signature = signer.sign(data, sshsig.ROOT_NAMESPACE) if signer is not None else None
+    person = _person(root, signer, "root") if signer is not None else ""
+    if old is not None:
+        _keep(tree, *old)
+    tree.write(SIGNERS, signers)
+    tree.write(ROOT, data)
+    if signature is not None:
+        tree.write(f"root.{person}.sig", signature.encode())
+    return root.digest
+
+
+def sign_root(directory: Path | str, signer: Signer) -> Path:
+    """Sign the root that lies there: as one of its own signers, or as one of the root before it.
+
+    Raises:
+        ApprovalRefused: UNAPPROVED, when this key may not.
+    """
+    tree = Tree(directory)
+    data = tree.read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED)
+    root = Root.parse(data, f"{APPROVALS}/{ROOT}")
+    try:
+        person = _person(root, signer, "root")
+    except ApprovalRefused:
+        before = tree.read(f"root/{root.version - 1}.yaml", ApprovalRefusal.UNAPPROVED)
+        person = _person(Root.parse(before, f"{APPROVALS}/root/{root.version - 1}.yaml"), signer, "root")
+    return tree.write(f"root.{person}.sig", signer.sign(data, sshsig.ROOT_NAMESPACE).encode())
+
+
+def write_index(
+    directory: Path | str,
+    signer: Signer,
+    *,
+    root: str | None = None,
+    derive: Derive = lexical,
+    now: float | None = None,
+    prover: Prover | None = None,
+) -> Path:
+    """Sign the list of newest approved versions; it holds for seven days. Makes an empty ``revoked.yaml`` where there is none.
+
+    Args:
+        directory: the workflow directory.
+        signer: of somebody in the root's roles.index.
+        root: the pinned digest; None: the root as it lies there.
+        derive: the intent deriver.
+        now: POSIX seconds; None: now.
+        prover: proves narrowings.
+
+    Raises:
+        ApprovalRefused: the root is not trusted, or this key may not.
+    """
+    at = time.time() if now is None else now
+    asked, wrong = reviewing(directory, root, derive=derive, now=at, prover=prover)
+    tree, person = asked.tree, _person(asked.root, signer, "index")
+    if asked.revoked is None:
+        if any(name == REVOKED for name, _ in tree.names()):
+            raise ApprovalRefused(next(w for w in wrong if REVOKED in w.file))
+        asked.revoked = _write_revoked(tree, asked.root, signer, 1, {})
+    newest: dict[str, Newest] = {}
+    for id_ in tree.ids():
+        for version in tree.versions(id_):
+            approved = asked.standing(id_, version).approved
+            if approved is not None:
+                newest[id_] = Newest(version, approved.version.digest)
+                break
+    old = asked.index
+    for id_, was in (old.workflows if old else {}).items():
+        if (id_ not in newest or newest[id_].version < was.version) and tree.versions(id_):
+            newest[id_] = was  # a floor never sinks while anything of the workflow is kept
+    # the largest of what any earlier index may have had: serials are times, so two checkouts do not make the same one
+    serial = max((old.serial if old else 0) + 1, int(at))
+    data = index_bytes(serial, moment(at + INDEX_LIFE), person, newest, asked.revoked)
+    signature = signer.sign(data, sshsig.INDEX_NAMESPACE)
+    tree.write(f"{INDEX}.sig", signature.encode())
+    return tree.write(INDEX, data)
+
+
+def revoke(
+    directory: Path | str, workflow: str, signer: Signer, *, version: int, reason: str, root: str | None = None, now: float | None = None
+) -> Path:
+    """Revoke a workflow's versions up to and including one; never undone. One signature is enough, and no new index is needed.
+
+    Args:
+        directory: the workflow directory.
+        workflow: its id.
+        signer: of somebody in the root's roles.revoke.
+        version: the highest version that is revoked.
+        reason: why, for those who read it later.
+        root: the pinned digest; None: the root as it lies there.
+        now: POSIX seconds; None: now.
+
+    Raises:
+        ApprovalRefused: the root or the present revocations are not trusted, or this key may not.
+    """
+    tree, at = Tree(directory), time.time() if now is None else now
+    trusted, allowed = load_root(tree, root or root_digest(directory), at)
+    person = _person(trusted, signer, "revoke")
+    there = any(name == REVOKED for name, _ in tree.names())
+    old = load_revoked(tree, trusted, allowed, at) if there else Revoked(0, "", person, {})
+    before = old.revoked.get(workflow)
+    entry = Revocation(max(version, before.up_to if before else 0), reason, person)
+    _write_revoked(tree, trusted, signer, old.serial + 1, {**old.revoked, workflow: entry})
+    return Path(directory) / APPROVALS / REVOKED
+
+
+def reviewing(
+    directory: Path | str, root: str | None, *, derive: Derive, now: float, prover: Prover | None = None
+) -> tuple[Judge, tuple[Refused, ...]]:
+    """A judge for people: the root must be right; an index or revocations that are not are named, and left out.
+
+    Raises:
+        ApprovalRefused: the root is not trusted.
+    """
+    tree, wrong = Tree(directory), []
+    trusted, allowed = load_root(tree, root or root_digest(directory), now)
+    index = revoked = None
+    try:
+        revoked = load_revoked(tree, trusted, allowed, now)
+    except ApprovalRefused as error:
+        wrong.append(error.refused)
+    try:
+        index = load_index(tree, trusted, allowed, now, ended=True)
+        load_index(tree, trusted, allowed, now)
+    except ApprovalRefused as error:
+        wrong.append(error.refused)
+    return Judge(tree, trusted, allowed, index, revoked, {}, now, derive, prover or Prover()), tuple(wrong)
+
+
+def _write_revoked(tree: Tree, root: Root, signer: Signer, serial: int, entries: Mapping[str, Revocation]) -> Revoked:
+    person = _person(root, signer, "revoke")
+    said = {id_: {"up_to": r.up_to, "reason": r.reason, "by": r.by} for id_, r in sorted(entries.items())}
+    data = _yaml({"agentgate": "revoked/v1", "serial": serial, "signer": person, "revoked": said})
+    signature = signer.sign(data, sshsig.REVOKED_NAMESPACE)
+    tree.write(f"{REVOKED}.sig", signature.encode())
+    tree.write(REVOKED, data)
+    return Revoked(serial, file_digest(data), person, dict(entries))
+
+
+def _old_root(tree: Tree) -> tuple[Root, bytes] | None:
+    if not any(name == ROOT for name, _ in tree.names()):
+        return None
+    data = tree.read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED)
+    return Root.parse(data, f"{APPROVALS}/{ROOT}"), data
+
+
+def _keep(tree: Tree, root: Root, data: bytes) -> None:
+    """Put a root and its signatures where a gate that is pinned to it, or to an earlier one, finds them."""
+    tree.write(f"root/{root.version}.yaml", data)
+    for name, kind in tree.names():
+        if name.startswith("root.") and name.endswith(".sig") and kind == "file":
+            tree.write(f"root/{root.version}.{name.removeprefix('root.')}", tree.read(name, ApprovalRefusal.ROOT_NOT_TRUSTED))
+            (tree.directory / APPROVALS / name).unlink()
+
+
+def _person(root: Root, signer: Signer, role: Role) -> str:
+    """Whose key this is, in this role."""
+    key = signer.public_key
+    for person in root.roles[role]:
+        if root.owns(person, key):
+            return person
+    raise refuse(
+        ApprovalRefusal.UNAPPROVED,
+        f"{APPROVALS}/{ROOT}",
+        f"roles.{role}",
+        f"key {key.fingerprint}",
+        f"a key of {', '.join(root.roles[role])}",
+    )
+
+
+def _yaml(value: Mapping[str, Any]) -> bytes:
+    """A trust file: one key per line and level, everything else in flow style, text in quotes."""
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            lines.append(f"{key}:")
+            lines += [f"  {_scalar(name)}: {_flow(inner)}" for name, inner in item.items()]
+        elif isinstance(item, list) and item and isinstance(item[0], Mapping):
+            lines.append(f"{key}:")
+            lines += [f"  - {_flow(inner)}" for inner in item]
+        else:
+            lines.append(f"{key}: {_flow(item) if key != 'agentgate' else item}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_scalar(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> str:
+    plain = isinstance(value, str) and _PLAIN.fullmatch(value) is not None and value.lower() not in _WORDS
+    return str(value) if plain else orjson.dumps(value).decode()

@@ -1,0 +1,122 @@
+"""What was in force before: versions and serials that never fall again, on disk beside the gate's keys and in the state store.
+
+Rules: read before anything is loaded, raised after; of the two places the higher number counts, so one of them may be lost and
+nothing old comes back. A file that is there and cannot be read refuses (an emptied one would be the way back).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import orjson
+
+from agentgate.approvals._files import write_whole
+from agentgate.approvals.refusal import ApprovalRefusal, refuse
+from agentgate.steps import Flow
+from agentgate.stores import ops
+
+FILE = "approvals.json"
+_FORMAT = "marks/v1"
+
+
+class Marks:
+    """The numbers on disk.
+
+    Args:
+        folder: an existing directory of this gate alone (its keys).
+    """
+
+    __slots__ = ("_folder",)
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self) -> dict[str, int]:
+        """The numbers by name; none when there is no file yet.
+
+        Raises:
+            ApprovalRefused: ROLLBACK, when the file is there and is not what `rise` wrote.
+        """
+        file = self._folder / FILE
+        try:
+            handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(handle, "rb") as opened:
+                found = os.fstat(handle)
+                if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+                    raise refuse(
+                        ApprovalRefusal.ROLLBACK,
+                        str(file),
+                        "mode",
+                        oct(found.st_mode & 0o777),
+                        "a file of this user that nobody else writes",
+                    )
+                kept = orjson.loads(opened.read())
+        except FileNotFoundError:
+            return {}
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise refuse(
+                ApprovalRefusal.ROLLBACK,
+                str(file),
+                "file",
+                str(error),
+                "the file this gate wrote (what was in force is unknown without it)",
+            ) from None
+        marks = kept.get("marks") if type(kept) is dict and kept.get("agentgate") == _FORMAT else None
+        if type(marks) is not dict or not all(type(n) is int and n >= 0 for n in marks.values()):
+            raise refuse(ApprovalRefusal.ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
+        return marks
+
+    def rise(self, marks: Mapping[str, int]) -> None:
+        """Raise every number that is lower than given.
+
+        Raises:
+            ApprovalRefused: ROLLBACK, when the file cannot be read or written.
+        """
+        try:
+            with self._locked():
+                kept = self.read()
+                risen = {name: max(kept.get(name, 0), marks.get(name, 0)) for name in {**kept, **marks}}
+                if risen != kept:
+                    data = orjson.dumps({"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS)
+                    write_whole(self._folder / FILE, data, mode=0o600)
+        except OSError as error:
+            raise refuse(
+                ApprovalRefusal.ROLLBACK, str(self._folder / FILE), "file", error.strerror or "an error", "a directory that can be written"
+            ) from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One writer at a time, between processes."""
+        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def higher(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """The higher number of each name."""
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}
+
+
+def chunks(marks: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Marks in portions that fit one store operation."""
+    items = iter(marks.items())
+    while chunk := dict(islice(items, ops.MAX_MARKS)):
+        yield chunk
+
+
+def stored(gate: str, marks: Mapping[str, int]) -> Flow:
+    """Raise a portion of marks in the store; returns where each stands.
+
+    Raises (through the driver):
+        StoreUnavailable.
+    """
+    op = ops.raise_marks(gate, marks)
+    return ops.parse_raise_marks(op, (yield op))

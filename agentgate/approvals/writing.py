@@ -1,0 +1,244 @@
+"""What a reviewer would sign, computed here from what lies in the directory, and the signing of it.
+
+Rules: everything is recomputed on the signer's machine; the words of what became wider come from the same comparison that the
+gate makes. A version that is in force is never signed again with other content: its number must rise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentgate.approvals import sshsig
+from agentgate.approvals._files import APPROVALS, DEFINITION, ROOT, Tree, file_digest
+from agentgate.approvals._shape import end_of, moment
+from agentgate.approvals.judge import Judge, Version
+from agentgate.approvals.loading import WorkflowFile, read_workflow_file
+from agentgate.approvals.narrowing import Proof, Prover
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, printable, refuse
+from agentgate.approvals.root import Need
+from agentgate.approvals.signer import Signer
+from agentgate.approvals.statement import MAX_WIDER, Statement
+from agentgate.approvals.trust import reviewing
+from agentgate.canonical import canonical
+from agentgate.catalog import TESTS, roles_of, workflow_files
+from agentgate.definition import Derive, load_document
+from agentgate.errors import ConfigError
+from agentgate.intents.lexical import derive as lexical
+from agentgate.workflow import Workflow
+from agentgate.yaml_nodes import Document
+
+FIRST = "a first version: everything it permits is new"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What would be signed, and what there is to know about it first.
+
+    Attributes:
+        statement: the statement; `statement.data` are the bytes, `statement.wider` the words.
+        workflow: the version itself.
+        old: the version it is compared with; None: there was none.
+        proof: the comparison (`agentgate.diff.Diff`); None: there was none.
+        definition: canonical bytes that will be kept.
+        needs: what the root asks for, counting the signatures that are there.
+    """
+
+    statement: Statement
+    workflow: Workflow
+    old: Workflow | None
+    proof: Proof | None
+    definition: bytes
+    needs: tuple[Need, ...]
+
+
+def statement(
+    directory: Path | str,
+    workflow: Path | str,
+    *,
+    signer: Signer,
+    proposer: str,
+    root: str | None = None,
+    derive: Derive = lexical,
+    not_after: str | None = None,
+    now: float | None = None,
+    prover: Prover | None = None,
+) -> Draft:
+    """What would be signed for a workflow file as it lies there.
+
+    Args:
+        directory: the workflow directory.
+        workflow: the file, or the workflow's id.
+        signer: whose statement it is; the root says who that key belongs to.
+        proposer: who made the change (git's author); never counts, except under a solo root.
+        root: the pinned digest; None: the root as it lies there.
+        derive: the intent deriver.
+        not_after: last day of the approval, ``2027-05-31``; None: the workflow's own last day.
+        now: POSIX seconds; None: now.
+        prover: makes the comparison; None: `agentgate.diff`.
+
+    Raises:
+        ApprovalRefused: the root is not trusted, this key is nobody's, or the version was approved with other content.
+        WorkflowError: the workflow does not load.
+        ConfigError: there is no such workflow, or `not_after` is no day.
+    """
+    folder, proving = Path(directory), prover or Prover()
+    asked, _ = reviewing(folder, root, derive=derive, now=time.time() if now is None else now, prover=proving)
+    person = asked.root.person(signer.public_key)
+    if person is None:
+        raise refuse(
+            ApprovalRefusal.UNAPPROVED,
+            f"{APPROVALS}/{ROOT}",
+            "people",
+            f"key {signer.public_key.fingerprint}",
+            "a key of somebody in the root",
+        )
+    asked.allowed.until(person, signer.public_key, sshsig.NAMESPACE, asked.now)
+    file = find_workflow(folder, workflow)
+    static = roles_of(folder)
+    new = load_document(file.document, static, derive)
+    file.document.refuse()
+    _not_in_force(asked, new)
+    before = _before(asked, new.id, new.version)
+    old = _loaded(asked, before, static, derive) if before is not None else None
+    proof = proving.compare(old, new) if old is not None else None
+    try:
+        end = moment(end_of(not_after if not_after is not None else new.expires.isoformat()) - 1)
+    except ValueError:
+        raise ConfigError("not_after", not_after, "a day such as 2027-05-31") from None
+    used = {rule.role for tool in new.tools.values() for rule in tool.args.values() if rule.role}
+    used |= {
+        str(tool.upstream.settings["narrower_than"])
+        for tool in new.tools.values()
+        if tool.upstream and "narrower_than" in tool.upstream.settings
+    }
+    tests = folder / (file.path.removesuffix(".yaml") + TESTS)
+    made = Statement(
+        id=new.id,
+        version=new.version,
+        digest=file.digest,
+        path=file.path,
+        tenants=tuple(file.value["tenants"]),
+        risk=new.risk,
+        previous=before.digest if before is not None else None,
+        root=asked.root.digest,
+        tests=file_digest(tests.read_bytes()) if tests.is_file() and not tests.is_symlink() else None,
+        roles={name: tuple(sorted(static[name])) for name in sorted(used)},
+        wider=_words(proof),
+        proposer=proposer,
+        signer=person,
+        not_after=end,
+    )
+    Statement.parse(made.data, "statement")  # what could not be read again is not signed
+    return Draft(made, new, old, proof, canonical(file.value, "definition"), needs(asked, file))
+
+
+def write_approval(directory: Path | str, draft: Draft, signer: Signer) -> Path:
+    """Sign a statement and put it beside the definition. Signatures over other content of this version are removed.
+
+    Returns:
+        The statement's file; the signature lies beside it.
+
+    Raises:
+        ApprovalRefused: a file cannot be written.
+        KeyRefused: the key does not sign.
+    """
+    tree, said = Tree(directory), draft.statement
+    folder = f"{said.id}/{said.version}"
+    signature = signer.sign(said.data, sshsig.NAMESPACE)
+    if sshsig.verify(signature, said.data, sshsig.NAMESPACE) != signer.public_key:
+        raise refuse(
+            ApprovalRefusal.UNAPPROVED, f"{APPROVALS}/{folder}/{said.signer}.sig", "key", "another key", signer.public_key.fingerprint
+        )
+    for name, kind in tree.names(folder):
+        if kind == "file" and name.endswith(".json") and name != DEFINITION:
+            try:
+                stale = Statement.parse(tree.read(f"{folder}/{name}", ApprovalRefusal.UNAPPROVED), name).digest != said.digest
+            except ApprovalRefused:
+                stale = True
+            if stale:
+                for gone in (name, name.removesuffix(".json") + ".sig"):
+                    (Path(directory) / APPROVALS / folder / gone).unlink(missing_ok=True)
+    tree.write(f"{folder}/{DEFINITION}", draft.definition)
+    tree.write(f"{folder}/{said.signer}.sig", signature.encode())
+    return tree.write(f"{folder}/{said.signer}.json", said.data)
+
+
+def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
+    """The workflow file of this path or id.
+
+    Raises:
+        ConfigError: there is none. WorkflowError: it cannot be read.
+    """
+    files = workflow_files(folder)
+    named = [p for p in files if p.resolve() == Path(workflow).resolve() or p.relative_to(folder).as_posix() == str(workflow)]
+    if named:
+        return read_workflow_file(named[0], folder)
+    marker = f"id: {workflow}"
+    for path in files:
+        if marker in path.read_text("utf-8", "replace") and (found := read_workflow_file(path, folder)).value.get("id") == str(workflow):
+            return found
+    raise ConfigError("workflow", str(workflow), f"a workflow file below {folder}, or the id of one")
+
+
+def needs(asked: Judge, file: WorkflowFile) -> tuple[Need, ...]:
+    """What the root asks for this file's version, counting the signatures that are there for exactly this content."""
+    id_, version = file.value.get("id"), file.value.get("version")
+    if type(id_) is str and type(version) is int and version in asked.tree.versions(id_):
+        standing = asked.standing(id_, version)
+        if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:
+            return standing.needs
+    before = _before(asked, str(id_), version) if type(version) is int else None
+    risks, paths = {str(file.value.get("risk"))}, {file.path}
+    if before is not None:
+        risks.add(str(before.value.get("risk")))
+        paths |= {signed.statement.path for signed in before.signed[:1]}
+    if asked.root.solo and risks != {"low"}:
+        return (Need("**", frozenset(asked.root.keys), 0, 0),)
+    return asked.root.needs(paths, risks, ())
+
+
+def _not_in_force(asked: Judge, new: Workflow) -> None:
+    if new.version not in asked.tree.versions(new.id):
+        return
+    approved = asked.standing(new.id, new.version).approved
+    if approved is not None and approved.version.digest != new.digest:
+        raise refuse(
+            ApprovalRefusal.ROLLBACK, new.file, "version", f"version {new.version}, approved with other content", "a higher version"
+        )
+
+
+def _before(asked: Judge, id_: str, version: int) -> Version | None:
+    """The version to compare with: the newest that is approved or that the index names, before this one."""
+    newest = asked.index.workflows.get(id_) if asked.index else None
+    for kept in asked.tree.versions(id_):
+        if kept < version:
+            standing = asked.standing(id_, kept)
+            if standing.approved is not None:
+                return standing.approved.version
+            if newest is not None and standing.version is not None and (newest.version, newest.digest) == (kept, standing.version.digest):
+                return standing.version
+    return None
+
+
+def _loaded(asked: Judge, version: Version, static: Mapping[str, frozenset[str]], derive: Derive) -> Workflow:
+    signed = next(iter(version.signed), None)
+    roles = {name: frozenset(scopes) for name, scopes in signed.statement.roles.items()} if signed is not None else static
+    file = f"{APPROVALS}/{version.id}/{version.version}/{DEFINITION}"
+    return load_document(Document(file, version.value), roles, derive, share=asked.share)
+
+
+def _words(proof: Proof | None) -> tuple[str, ...]:
+    """What became wider, in the words that are signed."""
+    if proof is None:
+        return (FIRST,)
+    said = [_finding(finding) for finding in proof.wider] + [f"read yourself: {printable(what)}" for what in proof.read_yourself]
+    more = len(said) - MAX_WIDER
+    return tuple(said if more <= 0 else [*said[: MAX_WIDER - 1], f"and {more + 1} more"])
+
+
+def _finding(finding: object) -> str:
+    where = ".".join(part for part in (getattr(finding, "tool", ""), getattr(finding, "field", "")) if part)
+    return printable(f"{where}: {getattr(finding, 'old', '')} -> {getattr(finding, 'new', '')} ({getattr(finding, 'effect', '')})")
