@@ -1,0 +1,135 @@
+"""The diff a reviewer reads: is there a call that needs fewer releases under NEW than under OLD (refused: infinitely many)?
+
+`compare` answers for every call there can be, not for samples: each field of a call is cut into classes that no rule of either
+version tells apart, and a search over the classes finds what is newly allowed, or allowed with less asking. What no single call
+shows is compared by its own order; what has no exact answer is listed to be read by a person, and is never silently equal. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agentgate.diff import plain, search, surroundings, table, tools
+from agentgate.diff.finding import ABSENT, Diff, Field, Finding
+from agentgate.diff.language import TooLarge
+from agentgate.workflow import Tool, Workflow
+
+ENGINE = "1"  # of the proof: raise it whenever an answer can change, so that kept proofs are made again
+
+__all__ = ["ABSENT", "ENGINE", "Diff", "Finding", "compare"]
+
+
+def compare(old: Workflow, new: Workflow) -> Diff:
+    """Compare two versions of a workflow.
+
+    Args:
+        old: the approved version.
+        new: the proposed one.
+
+    Returns:
+        Findings, worst first: what refused and no longer does, what asks less, what gives more; then all that is left to read.
+    """
+    read = dict.fromkeys(_read(old, new))
+    shared = [f for f in surroundings.fields(old, new) if f.name != "conditions.hours" or not _other_zone(old, new)]
+    unanswered: list[str] = []
+    pairs = {n: tools.fields(old, new, n, unanswered) for n in new.tools if n in old.tools and not table.same(*_deciding(old, new, n))}
+    read.update(dict.fromkeys(unanswered))
+    wider = [*_gained(old, new, shared, pairs, read), *plain.workflow(old, new)]
+    back = {n: [f.swapped() for f in fields] for n, fields in pairs.items()}
+    narrower = [*_gained(new, old, [f.swapped() for f in shared], back, read), *plain.workflow(new, old)]
+    return Diff(_distinct(wider), _distinct(_backwards(f) for f in narrower), tuple(read))
+
+
+def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
+    """What a call to a tool is decided by, beside what all tools share."""
+
+    def of(workflow: Workflow, tool: Tool) -> object:
+        intents = tuple((n, workflow.intents[n].unclear if n in workflow.intents else None) for n in tool.needs)
+        return tool, intents, not workflow.intents
+
+    return of(old, old.tools[name]), of(new, new.tools[name])
+
+
+def _gained(old: Workflow, new: Workflow, shared: list[Field], pairs: dict[str, list[Field]], read: dict[str, None]) -> Iterator[Finding]:
+    callable_ = False
+    for name, tool in new.tools.items():
+        before = old.tools.get(name)
+        if before is None:
+            fields, asking = tools.fields(new, new, name, []), search.Asking(tool.step_ups, tool.step_ups)
+            if search.can_be_called(shared, fields, asking):
+                yield search.added(name, shared, fields, asking)
+        else:
+            fields, asking = pairs.get(name) or [], search.Asking(before.step_ups, tool.step_ups)
+            if fields:
+                try:
+                    yield from search.gained(name, shared, fields, asking)
+                except TooLarge:
+                    read[f"tools.{name}.step_up"] = None
+        if not callable_ and not all(c.old <= c.new for f in shared for c in f.cells):
+            own = fields or tools.fields(new, new, name, [])
+            if search.can_be_called(shared, own, asking):
+                callable_ = True
+                yield from search.refused_before(name, shared, own, asking)
+
+
+def _read(old: Workflow, new: Workflow) -> Iterator[str]:
+    """Paths of all that differs without an exact answer."""
+    yield from (p for p in table.to_read(old, new, "") if p != "intents")
+    for name in dict.fromkeys((*old.intents, *new.intents)):
+        if name not in old.intents or name not in new.intents:
+            yield f"intents.{name}"
+        else:
+            yield from table.to_read(old.intents[name], new.intents[name], f"intents.{name}")
+    if new.version < old.version:
+        yield "version"
+    yield from table.to_read(old.agent, new.agent, "who.agent")
+    yield from table.to_read(old.token, new.token, "token")
+    yield from table.to_read(old.conditions, new.conditions, "conditions")
+    for one, other, path in (
+        (old.for_user, new.for_user, "who.for_user"),
+        (old.via, new.via, "who.via"),
+        (old.conditions.hours, new.conditions.hours, "conditions.hours"),
+    ):
+        if one is not None and other is not None:
+            yield from table.to_read(one, other, path)
+    for name in old.tools:
+        if name in new.tools:
+            yield from _read_tool(old.tools[name], new.tools[name])
+
+
+def _read_tool(old: Tool, new: Tool) -> Iterator[str]:
+    path = f"tools.{old.name}"
+    yield from table.to_read(old, new, path)
+    if "read" not in {old.effect, new.effect} and old.effect != new.effect:
+        yield f"{path}.effect"
+    for name in old.args:
+        if name in new.args:
+            yield from table.to_read(old.args[name], new.args[name], f"{path}.args.{name}")
+    walks = any("[]" in f.path for t in (old, new) for f in t.facts.values())
+    for name in dict.fromkeys((*old.facts, *new.facts)):
+        if name in old.facts and name in new.facts:
+            yield from table.to_read(old.facts[name], new.facts[name], f"{path}.facts.{name}")
+        elif walks:  # what stands in one row beside it may change
+            yield f"{path}.facts.{name}"
+    for rule in old.step_ups:
+        other = next((r for r in new.step_ups if r.id == rule.id), None)
+        if other is not None:
+            yield from table.to_read(rule, other, f"{path}.step_up.{rule.id}")
+
+
+def _other_zone(old: Workflow, new: Workflow) -> bool:
+    one, other = old.conditions.hours, new.conditions.hours
+    return one is not None and other is not None and one.zone != other.zone
+
+
+def _backwards(found: Finding) -> Finding:
+    """A finding of the comparison the other way round, in the words of this one."""
+    effect = found.effect.replace("would be ", "is ").replace("was ", "would be ", 1) if found.call else "less than before"
+    return Finding(found.tool, found.field, found.new, found.old, effect, found.example, found.point, found.rest, found.call)
+
+
+def _distinct(found: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:
+    first: dict[tuple[str, str], Finding] = {}
+    for each in found:
+        first.setdefault((each.tool, each.field), each)
+    return tuple(first.values())

@@ -1,0 +1,322 @@
+"""One argument of a tool: every class of its values, and what each version says of them.
+
+A class is a value (or none, or a list) together with where it came from; what a rule says of it is found by applying the rule to
+one value of the class. Absence is one more value. A list is as many elements as matter: one for what an element alone can do,
+several where conditions or origins of different elements add up, one more than the shorter bound, and a role in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from agentgate.diff.finding import ABSENT, Cell, Field, Status
+from agentgate.diff.language import TooLarge
+from agentgate.diff.origins import Atoms, Origin, bounded, has_origin, status, ways
+from agentgate.diff.values import plain, representatives
+from agentgate.entities import Key, normal
+from agentgate.workflow import Rule, Source
+
+_MAX_LISTS = 3000
+Fails = frozenset[str]
+_FINE: Fails = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One version's view of an argument: its rule (None: the argument is unknown) and the conditions on it by step-up rule."""
+
+    rule: Rule | None
+    whens: tuple[tuple[int, Rule], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    """One class of single values: the value, its origin, what fails in each version, and which conditions it meets (old, new)."""
+
+    raw: Any
+    origin: Origin
+    fails: tuple[Fails, Fails]
+    meets: tuple[tuple[bool, ...], tuple[bool, ...]]
+
+
+def argument(name: str, old: Side, new: Side) -> Field:
+    """Every class of values of one argument.
+
+    Raises:
+        Unreadable, TooLarge: it cannot be told exactly.
+    """
+    sides = (old, new)
+    rules = [s.rule for s in sides if s.rule is not None]
+    whens = [w for s in sides for _, w in s.whens]
+    lists = {r.max_items is not None for r in rules}
+    cells: dict[tuple[object, ...], Cell] = {}
+    for cell in _cells(name, sides, rules, whens, lists):
+        if cell.old == cell.new == Status.REFUSE:
+            continue
+        cells.setdefault((cell.old, cell.new, cell.why_old, cell.why_new, cell.fires_old, cell.fires_new), cell)
+    names = dict.fromkeys(x for c in cells.values() for x in (*c.why_old, *c.why_new))
+    said = {x: (describe(old.rule, x.rpartition(".")[2]), describe(new.rule, x.rpartition(".")[2])) for x in names}
+    said[f"args.{name}"] = (describe(old.rule), describe(new.rule))
+    return Field(f"args.{name}", tuple(cells.values()), said)
+
+
+def _cells(name: str, sides: tuple[Side, Side], rules: list[Rule], whens: list[Rule], lists: set[bool]) -> Iterator[Cell]:
+    yield _absent(name, sides)
+    raws = _raws(rules, whens)
+    for many in sorted(lists):
+        elements = list(_elements(sides, raws, ways([s.rule for s in sides], whens, each=2 if many else 1), many=many))
+        for element in elements:
+            yield _cell(name, sides, [element], many=many)
+        if many:
+            for chosen in _lists(sides, elements):
+                yield _cell(name, sides, chosen, many=True)
+
+
+def _absent(name: str, sides: tuple[Side, Side]) -> Cell:
+    said = [Status.FREE if s.rule is None or s.rule.optional else Status.REFUSE for s in sides]
+    why = [
+        _FINE if not x else frozenset({f"args.{name}.optional" if s.rule is not None else f"args.{name}"})
+        for s, x in zip(sides, said, strict=True)
+    ]
+    masks = [_mask(s, tuple(False for _ in s.whens)) for s in sides]
+    return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], {f"args.{name}": ABSENT}, "(not sent)")
+
+
+def _mask(side: Side, meets: Sequence[bool]) -> int:
+    mask = -1
+    for (index, _), met in zip(side.whens, meets, strict=True):
+        if not met:
+            mask &= ~(1 << index)
+    return mask
+
+
+# --- one value -----------------------------------------------------------------------------------------------------------
+def _raws(rules: list[Rule], whens: list[Rule]) -> list[Any]:
+    """Values as a call holds them; with two types, those that stand for each."""
+    found: dict[tuple[type, Any], Any] = {}
+    for kind in dict.fromkeys(r.type for r in rules):
+        for key in representatives(kind, [*rules, *whens]):
+            raw = raw_of(kind, key)
+            found[type(raw), raw] = raw
+    return list(found.values())
+
+
+def raw_of(kind: str, key: Key) -> Any:
+    """A value whose comparison key this is."""
+    if isinstance(key, Decimal):
+        return int(key) if kind == "integer" else plain(key)
+    return key
+
+
+def _elements(sides: tuple[Side, Side], raws: list[Any], origins: list[Origin], *, many: bool) -> Iterator[_Element]:
+    alike: dict[object, tuple[Any, tuple[Fails, Fails], tuple[Any, Any]]] = {}
+    for raw in raws:
+        keys = [None if s.rule is None else _key(s.rule, raw) for s in sides]
+        fails = [_fails(s.rule, k, many=many) for s, k in zip(sides, keys, strict=True)]
+        meets = [tuple(k is not None and _meets(w, k) for _, w in s.whens) for s, k in zip(sides, keys, strict=True)]
+        alike.setdefault((*fails, *meets), (raw, (fails[0], fails[1]), (meets[0], meets[1])))
+    for raw, failed, met in alike.values():
+        for origin in origins:
+            all_met = [
+                tuple(
+                    m and (w.origin is None or (s.rule is not None and has_origin(w, s.rule, origin.atoms)))
+                    for m, (_, w) in zip(met[i], s.whens, strict=True)
+                )
+                for i, s in enumerate(sides)
+            ]
+            yield _Element(raw, origin, failed, (all_met[0], all_met[1]))
+
+
+def _key(rule: Rule, raw: Any) -> Key | None:
+    if rule.type not in _PLAIN_TYPES:
+        return normal(rule.type, raw)
+    return raw if type(raw) is str else None
+
+
+_PLAIN_TYPES = frozenset({"text"})  # a representative may say a little more than the normal form
+
+
+def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
+    """Names of the operators that one value (or one element) does not meet."""
+    if rule is None:
+        return frozenset({""})
+    if many != (rule.max_items is not None):
+        return frozenset({"max_items"})
+    if key is None:
+        return frozenset({"type"})
+    found = set(_operators(rule, key, many=many))
+    if rule.role and not (key in rule.role_scopes if many else {key} < rule.role_scopes):
+        found.add("narrower_than_role")
+    return frozenset(found)
+
+
+def _operators(rule: Rule, key: Key, *, many: bool) -> Iterator[str]:
+    if rule.equals is not None and not _equal(key, rule.equals):
+        yield "is"
+    if rule.one_of is not None and not _equal(key, rule.one_of):
+        yield "each_in" if many else "in"
+    if rule.pattern is not None and not (isinstance(key, str) and rule.pattern.matches(key)):
+        yield "pattern"
+    if rule.glob is not None and not (isinstance(key, str) and rule.glob.matches(key)):
+        yield "glob"
+    if rule.text is not None and not (isinstance(key, str) and len(key) <= rule.text):
+        yield "text"
+    if rule.minimum is not None and not (isinstance(key, Decimal) and key >= rule.minimum):
+        yield "min"
+    if rule.maximum is not None and not (isinstance(key, Decimal) and key <= rule.maximum):
+        yield "max"
+
+
+def _equal(key: Key, allowed: tuple[Any, ...]) -> bool:
+    return any(key == other and isinstance(key, bool) == isinstance(other, bool) for other in allowed)
+
+
+def _meets(when: Rule, key: Key) -> bool:
+    """Whether one value meets a step-up condition, its origin apart."""
+    if when.above is not None and not (isinstance(key, Decimal) and key > when.above):
+        return False
+    if when.not_in is not None and _equal(key, when.not_in):
+        return False
+    return next(_operators(when, key, many=False), None) is None
+
+
+# --- lists ---------------------------------------------------------------------------------------------------------------
+def _lists(sides: tuple[Side, Side], elements: list[_Element]) -> Iterator[list[_Element]]:
+    """Lists in which elements that both versions accept add up, in length, conditions or origins; and whole roles."""
+    longest = [s.rule.max_items or 0 for s in sides if s.rule is not None]
+    fine = [e for e in elements if not any(e.fails)]
+    by_sum: dict[object, list[_Element]] = {}
+    layer = [[e] for e in fine]
+    for _ in range(max(longest)):
+        following = []
+        for chosen in layer:
+            if by_sum.setdefault(_sum(sides, chosen), chosen) is chosen:
+                following += [
+                    [*chosen, e] for e in fine if e.origin.within == chosen[0].origin.within and e.origin.split == chosen[0].origin.split
+                ]
+        if len(by_sum) > _MAX_LISTS or len(following) > 20 * _MAX_LISTS:
+            raise TooLarge
+        layer = following
+        if not layer:
+            break
+    for chosen in by_sum.values():
+        yield chosen
+        for length in {n + 1 for n in longest if n >= len(chosen)}:
+            yield [*chosen, *[chosen[0]] * (length - len(chosen))]
+    yield from _roles(sides, elements)
+
+
+def _sum(sides: tuple[Side, Side], chosen: list[_Element]) -> object:
+    shared = frozenset.intersection(*(e.origin.atoms for e in chosen))
+    explained = tuple(s.rule is not None and all(any(x in e.origin.atoms for x in s.rule.sources) for e in chosen) for s in sides)
+    met = tuple(tuple(map(any, zip(*(e.meets[i] for e in chosen), strict=True))) for i in range(2))
+    return shared, chosen[0].origin.within, chosen[0].origin.split, explained, met
+
+
+def _roles(sides: tuple[Side, Side], elements: list[_Element]) -> Iterator[list[_Element]]:
+    """Each role in full, which a *strict* subset never is."""
+    for scopes in {s.rule.role_scopes for s in sides if s.rule is not None and s.rule.role}:
+        for origin in {e.origin for e in elements}:
+            full = []
+            for scope in sorted(scopes):
+                keys = [None if s.rule is None else normal(s.rule.type, scope) for s in sides]
+                fails = [_fails(s.rule, k, many=True) for s, k in zip(sides, keys, strict=True)]
+                meets = [
+                    tuple(
+                        k is not None
+                        and _meets(w, k)
+                        and (w.origin is None or (s.rule is not None and has_origin(w, s.rule, origin.atoms)))
+                        for _, w in s.whens
+                    )
+                    for s, k in zip(sides, keys, strict=True)
+                ]
+                full.append(_Element(scope, origin, (fails[0], fails[1]), (meets[0], meets[1])))
+            yield full
+
+
+# --- cells ---------------------------------------------------------------------------------------------------------------
+def _cell(name: str, sides: tuple[Side, Side], chosen: list[_Element], *, many: bool) -> Cell:
+    said, why, masks = [], [], []
+    origin = chosen[0].origin
+    for index, side in enumerate(sides):
+        failed = set().union(*(e.fails[index] for e in chosen))
+        found = Status.REFUSE if failed else Status.FREE
+        rule = side.rule
+        if rule is not None and "max_items" not in failed:
+            if rule.max_items is not None and len(chosen) > rule.max_items:
+                failed.add("max_items")
+            if many and rule.role and frozenset(e.raw for e in chosen) == rule.role_scopes and len(chosen) >= len(rule.role_scopes):
+                failed.add("narrower_than_role")
+            if not bounded(rule, origin):
+                failed.add("any_call" if origin.split and rule.at_most in origin.within else "at_most")
+            found = Status.REFUSE if failed else Status.FREE
+            asked = status(rule, [e.origin.atoms for e in chosen], split=origin.split)
+            if asked:
+                plainly = status(rule, [e.origin.atoms for e in chosen], split=False)
+                failed.add("from" if plainly else "any_call")
+                found = max(found, asked)
+        said.append(found)
+        why.append(frozenset(f"args.{name}.{x}" if x else f"args.{name}" for x in failed))
+        masks.append(_mask(side, tuple(any(column) for column in zip(*(e.meets[index] for e in chosen), strict=True))))
+    raw: Any = [e.raw for e in chosen] if many else chosen[0].raw
+    point: dict[str, Any] = {f"args.{name}": raw}
+    rules = [s.rule for s in sides if s.rule is not None]
+    if any(r.sources for r in rules) or any(w.origin for s in sides for _, w in s.whens):
+        explained = [tuple(sorted(map(str, e.origin.atoms))) for e in chosen]
+        point[f"origin.{name}"] = explained if many else explained[0]
+    for bound in {r.at_most for r in rules if r.at_most is not None}:
+        point[f"bound.{name}.{bound}"] = bound in origin.within
+    if origin.split:
+        point[f"split.{name}"] = True
+    return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], point, shown(raw))
+
+
+def shown(raw: Any) -> str:
+    """A value for a reviewer, at a length that can be read."""
+    text = ", ".join(map(str, raw)) if isinstance(raw, list) else str(raw).lower() if isinstance(raw, bool) else str(raw)
+    printable = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:61])
+    return printable if len(text) <= 60 else f"{printable[:40]}... ({len(text)} characters)"
+
+
+# --- words ---------------------------------------------------------------------------------------------------------------
+def describe(rule: Rule | None, operator: str = "") -> str:
+    """A rule, or one operator of it, as its file says it; empty where it says nothing."""
+    if rule is None:
+        return ""
+    words: dict[str, object] = {
+        "type": rule.type,
+        "is": rule.equals and rule.equals[0],
+        "in": _many(rule.one_of),
+        "each_in": _many(rule.one_of),
+        "pattern": rule.pattern and rule.pattern.source,
+        "glob": rule.glob and rule.glob.source,
+        "text": rule.text,
+        "min": rule.minimum,
+        "max": rule.maximum,
+        "above": rule.above,
+        "not_in": _many(rule.not_in),
+        "origin": _many(rule.origin),
+        "at_most": rule.at_most,
+        "max_items": rule.max_items,
+        "narrower_than_role": rule.role or None,
+        "from": _many(rule.sources or None),
+        "any_call": rule.any_call or None,
+        "optional": "optional" if rule.optional else None,
+        "entities": _many(rule.entities),
+    }
+    if operator in words:
+        found = words[operator]
+        unknown = ", else a person" if operator == "from" and rule.unknown_origin == "step_up" else ""
+        return "" if found is None else f"{found}{unknown}"
+    shared = "in" if rule.max_items is not None else "each_in"
+    return ", ".join(f"{k}: {v}" for k, v in words.items() if v is not None and k != shared)
+
+
+def _many(values: tuple[Any, ...] | None) -> str | None:
+    return None if values is None else ", ".join(map(str, values))
+
+
+__all__ = ["Atoms", "Side", "Source", "argument", "describe", "raw_of", "shown"]

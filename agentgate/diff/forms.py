@@ -1,0 +1,79 @@
+"""The normal forms of the text types as expressions, as `agentgate.entities` and `agentgate.patterns` test them.
+
+Each is exact but for the lengths of a whole value (2,048 characters, which no rule can change) and, for free text, Unicode
+normalisation: there it says a little more than the truth, so that no text is overlooked.
+"""
+
+from __future__ import annotations
+
+from agentgate.diff.characters import ALL, PRINTABLE, TEXT, Ranges
+from agentgate.diff.expression import ANYTHING, Both, Chars, Expression, Not, Then, parse
+from agentgate.patterns import Glob
+
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DAY_OF_MONTH = "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+_LEAP = "(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
+_DATE = f"(?:[0-9]{{4}}-{_DAY_OF_MONTH}|{_LEAP}-02-29)"
+_TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_FORMS = {
+    "email": rf"[a-z0-9](?:[a-z0-9._%+-]{{0,62}}[a-z0-9_%+-])?@(?:{_LABEL}\.)+[a-z]{{2,24}}",
+    "iban": "[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}",
+    "url": rf"https?://(?:{_LABEL}\.)*{_LABEL}(?::[0-9]{{1,5}})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?",
+    "domain": rf"(?:{_LABEL}\.)+[a-z]{{2,24}}",
+    "user": "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?",
+    "channel": "[a-z0-9](?:[a-z0-9_-]{0,79})",
+    "path": "/?[A-Za-z0-9_+@-][A-Za-z0-9._+@ -]*(?:/[A-Za-z0-9_+@.-][A-Za-z0-9._+@ -]*)*",
+    "phone": r"\+[1-9][0-9]{6,14}",
+    "id": "[A-Za-z0-9](?:[A-Za-z0-9._:#/-]{0,126}[A-Za-z0-9])?",
+    "date": _DATE,
+    "time": _TIME,
+    "datetime": f"{_DATE}T{_TIME}:[0-5][0-9]",
+}
+TEXT_TYPES = frozenset({*_FORMS, "text"})
+# A value of each form that reads well, for where any value will do.
+SAMPLES = {
+    "text": "any other text",
+    "email": "someone@else.example",
+    "iban": "DE89370400440532013000",
+    "url": "https://else.example/",
+    "domain": "else.example",
+    "user": "someone",
+    "channel": "elsewhere",
+    "path": "else/where.txt",
+    "phone": "+4915112345678",
+    "id": "other-1",
+    "date": "2027-01-31",
+    "time": "12:30",
+    "datetime": "2027-01-31T12:30:00",
+}
+_DOTTED = parse(r"(?s:(?:.*/)?\.\.?(?:/.*)?)")
+_NO_YEAR = Then((parse("0000"), ANYTHING))
+
+
+def alphabet(kind: str) -> Ranges:
+    """The characters a value of this type may hold."""
+    return TEXT if kind == "text" else PRINTABLE
+
+
+def form(kind: str) -> Expression:
+    """The normal form of a text type."""
+    if kind == "text":
+        return ANYTHING
+    found = parse(_FORMS[kind])
+    if kind == "path":
+        return Both((found, Not(_DOTTED)))
+    return Both((found, Not(_NO_YEAR))) if kind in {"date", "datetime"} else found
+
+
+def glob(given: Glob) -> Expression:
+    """What a glob matches: its pattern, without dot segments.
+
+    Raises:
+        Unreadable: its pattern has no exact reading.
+    """
+    return Both((parse(given.pattern.source), Not(_DOTTED)))
+
+
+def one_character() -> Expression:
+    """Any one character."""
+    return Chars(ALL)

@@ -1,0 +1,292 @@
+"""Regular languages through derivatives: which combinations of several patterns one text can meet, each with its shortest text.
+
+Rules: all character sets of a question are cut into *atoms* that no pattern tells apart; a state is what is left of each pattern
+behind a text (its Brzozowski derivative); the walk over states is breadth first, so the first text found is a shortest one.
+The walk is finite, because terms are kept in a normal form; a question with too many states is `TooLarge`, never half answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from agentgate.diff.characters import Ranges, union
+from agentgate.diff.expression import Both, Chars, Either, Expression, Not, Repeat, Then
+
+MAX_STATES = 20_000
+MAX_STEPS = 200_000
+_NONE, _EMPTY, _ALL = 0, 1, 2  # no text; the empty text; every text
+Vector = tuple[bool, ...]
+Key = tuple[Any, ...]
+_LIKED = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./@:#+ "
+
+
+class TooLarge(Exception):
+    """More states than a reviewer should wait for."""
+
+
+def _sets(part: Expression, found: dict[Ranges, None]) -> None:
+    if isinstance(part, Chars):
+        found[part.ranges] = None
+    elif isinstance(part, Not | Repeat):
+        _sets(part.part, found)
+    else:
+        for inner in part.parts:
+            _sets(inner, found)
+
+
+def _inside(ranges: Ranges, code: int) -> bool:
+    return any(low <= code <= high for low, high in ranges)
+
+
+class Language:
+    """Several expressions over one alphabet, cut into atoms. Terms are numbers: equal terms are one number."""
+
+    def __init__(self, expressions: Sequence[Expression], alphabet: Ranges) -> None:
+        sets: dict[Ranges, None] = {}
+        for expression in expressions:
+            _sets(expression, sets)
+        self._atoms(list(sets), alphabet)
+        self._known: dict[Key, int] = {}
+        self._terms: list[Key] = []
+        self._nullable: list[bool] = []
+        self._derived: dict[tuple[int, int], int] = {}
+        for key, nullable in ((("none",), False), (("empty",), True), (("all",), True)):
+            self._term(key, nullable)
+        self.start = tuple(self._compiled(e) for e in expressions)
+
+    # --- the alphabet --------------------------------------------------------------------------------------------------
+    def _atoms(self, sets: list[Ranges], alphabet: Ranges) -> None:
+        cuts = sorted({p for ranges in (alphabet, *sets) for low, high in ranges for p in (low, high + 1)})
+        groups: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
+        for low, following in pairwise(cuts):
+            if _inside(alphabet, low):
+                groups.setdefault(tuple(_inside(s, low) for s in sets), []).append((low, following - 1))
+        found = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
+        self.letters = [chr(letter) for (_, letter), _ in found]
+        self._masks = {ranges: sum(1 << a for a, (_, member) in enumerate(found) if member[i]) for i, ranges in enumerate(sets)}
+        self._every = (1 << len(found)) - 1
+
+    @staticmethod
+    def _shown(ranges: Ranges) -> tuple[int, int]:
+        """How gladly a reader sees the nicest character of an atom, and its code point."""
+        for rank, letter in enumerate(_LIKED):
+            if _inside(ranges, ord(letter)):
+                return rank, ord(letter)
+        return len(_LIKED), ranges[0][0]
+
+    # --- terms ---------------------------------------------------------------------------------------------------------
+    def _term(self, key: Key, nullable: bool) -> int:  # noqa: FBT001 - the one property of a term
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = len(self._terms)
+            self._terms.append(key)
+            self._nullable.append(nullable)
+        return known
+
+    def _compiled(self, part: Expression) -> int:
+        match part:
+            case Chars():
+                return self._chars(self._masks[part.ranges])
+            case Then():
+                found = _EMPTY
+                for inner in reversed(part.parts):
+                    found = self._then(self._compiled(inner), found)
+                return found
+            case Either():
+                return self._either([self._compiled(p) for p in part.parts])
+            case Both():
+                return self._both([self._compiled(p) for p in part.parts])
+            case Not():
+                return self._not(self._compiled(part.part))
+            case Repeat():
+                return self._repeat(self._compiled(part.part), part.low, part.high)
+
+    def _chars(self, mask: int) -> int:
+        return self._term(("chars", mask), False) if mask else _NONE
+
+    def _then(self, one: int, other: int) -> int:
+        if _NONE in {one, other}:
+            return _NONE
+        if one == _EMPTY:
+            return other
+        if other == _EMPTY:
+            return one
+        key = self._terms[one]
+        if key[0] == "then":
+            return self._then(key[1], self._then(key[2], other))
+        if one == _ALL and other == _ALL:
+            return _ALL
+        return self._term(("then", one, other), self._nullable[one] and self._nullable[other])
+
+    def _either(self, parts: list[int]) -> int:
+        flat: set[int] = set()
+        mask = 0
+        for part in parts:
+            key = self._terms[part]
+            for each in key[1] if key[0] == "either" else (part,):
+                if self._terms[each][0] == "chars":
+                    mask |= self._terms[each][1]
+                elif each != _NONE:
+                    flat.add(each)
+        if _ALL in flat:
+            return _ALL
+        if mask:
+            flat.add(self._chars(mask))
+        if _EMPTY in flat and any(self._nullable[p] for p in flat if p != _EMPTY):
+            flat.discard(_EMPTY)
+        if len(flat) < 2:
+            return next(iter(flat), _NONE)
+        return self._term(("either", tuple(sorted(flat))), any(self._nullable[p] for p in flat))
+
+    def _both(self, parts: list[int]) -> int:
+        flat: set[int] = set()
+        for part in parts:
+            key = self._terms[part]
+            flat |= set(key[1]) if key[0] == "both" else {part}
+        flat.discard(_ALL)
+        if _NONE in flat:
+            return _NONE
+        if len(flat) < 2:
+            return next(iter(flat), _ALL)
+        return self._term(("both", tuple(sorted(flat))), all(self._nullable[p] for p in flat))
+
+    def _not(self, part: int) -> int:
+        if part in {_NONE, _ALL}:
+            return _NONE + _ALL - part
+        key = self._terms[part]
+        return int(key[1]) if key[0] == "not" else self._term(("not", part), not self._nullable[part])
+
+    def _repeat(self, part: int, low: int, high: int | None) -> int:
+        if part in {_NONE, _EMPTY}:
+            return _EMPTY if part == _EMPTY or low == 0 else _NONE
+        if high == 0:
+            return _EMPTY
+        if self._nullable[part]:
+            low = 0
+        if (low, high) == (1, 1):
+            return part
+        key = self._terms[part]
+        if high is None and low == 0 and (key == ("chars", self._every) or part == _ALL):
+            return _ALL
+        return self._term(("repeat", part, low, high), low == 0)
+
+    def derived(self, term: int, atom: int) -> int:
+        """What is left of a term behind one character of an atom."""
+        place = (term, atom)
+        known = self._derived.get(place)
+        if known is None:
+            known = self._derived[place] = self._derive(term, atom)
+        return known
+
+    def _derive(self, term: int, atom: int) -> int:
+        key = self._terms[term]
+        kind = key[0]
+        if kind == "chars":
+            return _EMPTY if key[1] >> atom & 1 else _NONE
+        if kind == "then":
+            first = self._then(self.derived(key[1], atom), key[2])
+            return self._either([first, self.derived(key[2], atom)]) if self._nullable[key[1]] else first
+        if kind == "either":
+            return self._either([self.derived(p, atom) for p in key[1]])
+        if kind == "both":
+            return self._both([self.derived(p, atom) for p in key[1]])
+        if kind == "not":
+            return self._not(self.derived(key[1], atom))
+        if kind == "repeat":
+            rest = self._repeat(key[1], max(key[2] - 1, 0), None if key[3] is None else key[3] - 1)
+            return self._then(self.derived(key[1], atom), rest)
+        return _ALL if term == _ALL else _NONE
+
+    # --- questions -----------------------------------------------------------------------------------------------------
+    def vectors(self, enough: Callable[[dict[Vector, str]], bool] = lambda _: False) -> dict[Vector, str]:
+        """Every combination of expressions that some text meets, with a shortest such text.
+
+        Args:
+            enough: asked after each new combination; True ends the walk early.
+
+        Raises:
+            TooLarge: more than `MAX_STATES` states.
+        """
+        found: dict[Vector, str] = {}
+        for state, parent in self._walk():
+            vector = tuple(self._nullable[t] for t in state)
+            if vector not in found:
+                found[vector] = self._text(state, parent)
+                if enough(found):
+                    break
+        return found
+
+    def texts(self, wanted: Callable[[Vector], bool]) -> str | None:
+        """A shortest text whose combination is wanted, or None when there is none."""
+        for state, parent in self._walk():
+            if wanted(tuple(self._nullable[t] for t in state)):
+                return self._text(state, parent)
+        return None
+
+    def _walk(self) -> Iterator[tuple[tuple[int, ...], dict[tuple[int, ...], tuple[tuple[int, ...], int] | None]]]:
+        parent: dict[tuple[int, ...], tuple[tuple[int, ...], int] | None] = {self.start: None}
+        waiting = [self.start]
+        for state in waiting:
+            yield state, parent
+            for atom in range(len(self.letters)):
+                after = tuple([self.derived(t, atom) for t in state])
+                if after not in parent:
+                    if len(parent) >= MAX_STATES:
+                        raise TooLarge
+                    parent[after] = (state, atom)
+                    waiting.append(after)
+
+    def _text(self, state: tuple[int, ...], parent: dict[tuple[int, ...], tuple[tuple[int, ...], int] | None]) -> str:
+        letters = []
+        before = parent[state]
+        while before is not None:
+            letters.append(self.letters[before[1]])
+            before = parent[before[0]]
+        return "".join(reversed(letters))
+
+    def of_length(self, low: int, high: int | None) -> dict[Vector, str]:
+        """As `vectors`, for texts of `low` to `high` characters (None: without end).
+
+        Raises:
+            TooLarge: too many states, or too long to tell.
+        """
+        graph = {state: [self._after(state, a) for a in range(len(self.letters))] for state, _ in self._walk()}
+        layers: list[dict[tuple[int, ...], tuple[tuple[int, ...], int] | None]] = [{self.start: None}]
+        seen: dict[frozenset[tuple[int, ...]], int] = {}
+        found: dict[Vector, str] = {}
+        steps = 0
+        while high is None or len(layers) - 1 <= high:
+            at = len(layers) - 1
+            if at >= low:
+                for state in layers[at]:
+                    vector = tuple(self._nullable[t] for t in state)
+                    if vector not in found:
+                        found[vector] = self._back(layers, state)
+                reached = frozenset(layers[at])
+                if reached in seen:
+                    break
+                seen[reached] = at
+            following: dict[tuple[int, ...], tuple[tuple[int, ...], int] | None] = {}
+            for state in layers[at]:
+                for atom, after in enumerate(graph[state]):
+                    following.setdefault(after, (state, atom))
+                steps += len(self.letters)
+            if steps > MAX_STEPS:
+                raise TooLarge
+            layers.append(following)
+        return found
+
+    def _after(self, state: tuple[int, ...], atom: int) -> tuple[int, ...]:
+        return tuple([self.derived(t, atom) for t in state])
+
+    def _back(self, layers: list[dict[tuple[int, ...], tuple[tuple[int, ...], int] | None]], state: tuple[int, ...]) -> str:
+        letters = []
+        for layer in reversed(layers):
+            before = layer[state]
+            if before is None:
+                break
+            letters.append(self.letters[before[1]])
+            state = before[0]
+        return "".join(reversed(letters))

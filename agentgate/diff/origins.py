@@ -1,0 +1,95 @@
+"""Where one value may come from, as atoms: the prompt, and each fact or argument of an earlier call that a rule names.
+
+An atom holds of a value or not; sources that no rule tells apart are one atom. `within` says of each `at_most` whether the value
+is bounded by it: always, if it *is* that fact. `split`: what the call refers to comes from different earlier calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from agentgate.diff.finding import Status
+from agentgate.diff.language import TooLarge
+from agentgate.workflow import Rule, Source
+
+Atoms = frozenset[Source]
+_MAX_ATOMS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One way in which a value can be explained."""
+
+    atoms: Atoms
+    within: frozenset[Source]
+    split: bool = False
+
+
+def ways(rules: Sequence[Rule | None], whens: Sequence[Rule], *, each: int = 1) -> list[Origin]:
+    """Every way in which a value can be explained that these rules tell apart.
+
+    Args:
+        rules: the argument's rule in each version.
+        whens: step-up conditions that look at the argument.
+        each: how many sources stand for those that nobody tells apart (2 for lists: elements may differ in theirs).
+
+    Raises:
+        TooLarge: too many different sources.
+    """
+    given = [r for r in rules if r is not None]
+    bounds = sorted({r.at_most for r in given if r.at_most is not None}, key=str)
+    lists = [r.sources for r in given] + [tuple(o for o in w.origin or () if isinstance(o, Source)) for w in whens]
+    groups: dict[tuple[bool, ...], list[Source]] = {}
+    for source in dict.fromkeys(s for sources in lists for s in sources if s.kind != "model"):
+        groups.setdefault((source.kind == "prompt", *(source in s for s in lists), *(source == b for b in bounds)), []).append(source)
+    atoms = [source for members in groups.values() for source in members[:each]]
+    if len(atoms) + len(bounds) > _MAX_ATOMS:
+        raise TooLarge
+    splits = (False, True) if len({r.any_call for r in given}) > 1 else (False,)
+    return list(_all(atoms, bounds, splits))
+
+
+def _all(atoms: list[Source], bounds: list[Source], splits: tuple[bool, ...]) -> Iterator[Origin]:
+    for split in splits:
+        for held in product((False, True), repeat=len(atoms)):
+            chosen = frozenset(a for a, yes in zip(atoms, held, strict=True) if yes)
+            for bounded in product((True, False), repeat=len(bounds)):
+                within = frozenset(b for b, yes in zip(bounds, bounded, strict=True) if yes)
+                if all(b in within for b in bounds if b in chosen):
+                    yield Origin(chosen, within, split)
+
+
+def free(rule: Rule) -> bool:
+    """True when nobody asks where the value came from."""
+    return not rule.sources or any(s.kind == "model" for s in rule.sources)
+
+
+def status(rule: Rule, elements: Sequence[Atoms], *, split: bool) -> Status:
+    """What a rule's `from` says of a value (of a list: of all its elements together)."""
+    if free(rule):
+        return Status.FREE
+    shared = frozenset.intersection(*elements)
+    for source in rule.sources:
+        if source in shared and (source.kind == "prompt" or not split or rule.any_call):
+            return Status.FREE
+    if rule.any_call and all(any(s in atoms for s in rule.sources) for atoms in elements):
+        return Status.FREE
+    return Status.ASK if rule.unknown_origin == "step_up" else Status.REFUSE
+
+
+def bounded(rule: Rule, origin: Origin) -> bool:
+    """Whether `at_most` holds."""
+    return rule.at_most is None or (rule.at_most in origin.within and (rule.any_call or not origin.split))
+
+
+def has_origin(when: Rule, rule: Rule, atoms: Atoms) -> bool:
+    """Whether a step-up condition's `origin` holds of one element."""
+    for origin in when.origin or ():
+        if origin == "unknown" or origin.kind == "model":
+            if not any(s in atoms for s in rule.sources):
+                return True
+        elif origin in atoms:
+            return True
+    return False

@@ -1,0 +1,151 @@
+"""What no single call shows: limits, lifetimes, who answers and for how long, what a token is good for, facts that others trust.
+
+Rules: each has an order of its own, and whatever is not provably at least as strict is wider. A limit that counts differently (per
+whom, over how long) starts a new count, so it replaces no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from agentgate.diff.expression import Unreadable, parse
+from agentgate.diff.finding import Finding
+from agentgate.diff.forms import alphabet, form
+from agentgate.diff.language import Language, TooLarge
+from agentgate.diff.surroundings import seconds
+from agentgate.diff.table import same
+from agentgate.workflow import ANY, Fact, Limit, StepUpRule, Tool, Upstream, Workflow
+
+_RISKS = ("low", "medium", "high")
+_DELEGATED = ("deny", "step_up", "present")
+
+
+def _told(field: str, old: object, new: object, effect: str, tool: str = "") -> Finding:
+    return Finding(tool, field, str(old), str(new), effect, call=False)
+
+
+def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
+    """What became wider in the workflow as a whole."""
+    if new.token.ttl > old.token.ttl:
+        yield _told("token.ttl", seconds(old.token.ttl), seconds(new.token.ttl), "a token would live longer")
+    if old.token.agent_key and not new.token.agent_key:
+        yield _told("token.bound_to", "call, agent_key", "call", "a token would serve whoever holds it")
+    if new.observe and not old.observe:
+        yield _told("mode", "enforce", "observe", "refusals would be recorded, not enforced")
+    if _RISKS.index(new.risk) < _RISKS.index(old.risk):
+        yield _told("risk", old.risk, new.risk, "fewer reviewers would sign the next change")
+    for name, intent in old.intents.items():
+        other = new.intents.get(name)
+        if other is not None and _DELEGATED.index(other.delegated) > _DELEGATED.index(intent.delegated):
+            yield _told(f"intents.{name}.delegated", intent.delegated, other.delegated, "a source the user names could choose this action")
+    for name in old.tools:
+        if name in new.tools:
+            yield from tool(old.tools[name], new.tools[name])
+
+
+def tool(old: Tool, new: Tool) -> Iterator[Finding]:
+    """What became wider in one tool, beside its calls."""
+    name = new.name
+    if old.effect != "read" and new.effect == "read":
+        yield _told("effect", old.effect, new.effect, "its results would be trusted, and its token bound to no key", name)
+    if old.audience != new.audience:
+        yield _told("audience", old.audience or "(the gate)", new.audience or "(the gate)", "a token would be good at another server", name)
+    scopes = [t.scope or (t.name,) for t in (old, new)]
+    if not set(scopes[1]) <= set(scopes[0]):
+        yield _told("scope", ", ".join(scopes[0]), ", ".join(scopes[1]), "a token would grant more", name)
+    for limit in old.limits:
+        yield from _limit(limit, new)
+    for rule in old.step_ups:
+        other = next((r for r in new.step_ups if r.id == rule.id), None)
+        if other is not None:
+            yield from _step_up(name, rule, other)
+    yield from _upstream(name, old.upstream, new.upstream)
+    for fact in old.facts.values():
+        if fact.name in new.facts:
+            yield from _fact(name, fact, new.facts[fact.name])
+
+
+def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
+    same_count = [n for n in new.limits if replace(n, line=0, maximum=0) == replace(limit, line=0, maximum=0)]
+    if any(n.maximum <= limit.maximum for n in same_count):
+        return
+    what = "count" if not limit.argument else "sum"
+    of = "any" if limit.tool == ANY else f"{limit.tool}.{limit.argument}" if limit.argument else limit.tool
+    after = limit_text(min(same_count, key=lambda n: n.maximum)) if same_count else next(map(limit_text, _alike(limit, new)), "(removed)")
+    yield _told(
+        f"limits.{what} {of} per {limit.per}",
+        limit_text(limit),
+        after,
+        "more would be granted in all",
+        "" if limit.tool == ANY else new.name,
+    )
+
+
+def _alike(limit: Limit, new: Tool) -> Iterator[Limit]:
+    return (n for n in new.limits if (n.tool, n.argument) == (limit.tool, limit.argument))
+
+
+def limit_text(limit: Limit) -> str:
+    """A limit as a reviewer reads it."""
+    most = f"{limit.maximum / 10_000:.2f}" if limit.argument else str(limit.maximum)
+    return f"{most} per {limit.per}" + (f" every {seconds(limit.every)}" if limit.every is not None else "")
+
+
+def _step_up(tool_name: str, old: StepUpRule, new: StepUpRule) -> Iterator[Finding]:
+    name = f"step_up.{old.id}"
+    if new.timeout > old.timeout:
+        yield _told(f"{name}.timeout", seconds(old.timeout), seconds(new.timeout), "a release would be good for longer", tool_name)
+    if not set(old.exclude) <= set(new.exclude):
+        yield _told(
+            f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", "who asks could answer", tool_name
+        )
+    hidden = [s for s in old.show if s not in new.show]
+    if hidden:
+        yield _told(f"{name}.show", ", ".join(old.show), ", ".join(new.show), f"the approver would not see {', '.join(hidden)}", tool_name)
+
+
+def _upstream(tool_name: str, old: Upstream | None, new: Upstream | None) -> Iterator[Finding]:
+    """Any other credential is wider, unless it is the same one for a shorter time, for fewer scopes, or bounded by a role."""
+    if new is None or same(old, new):
+        return
+    if old is None:
+        yield _told("upstream", "", new.broker, "the tool would be given a credential", tool_name)
+        return
+    if old.broker != new.broker:
+        yield _told("upstream.broker", old.broker, new.broker, "another broker's credential", tool_name)
+    for key in sorted({*old.settings, *new.settings}):
+        before, after = old.settings.get(key), new.settings.get(key)
+        fewer = isinstance(before, tuple) and isinstance(after, tuple) and set(after) <= set(before)
+        shorter = key == "duration" and isinstance(before, int) and isinstance(after, int) and after <= before
+        bounded = key == "narrower_than" and before is None
+        if before != after and not (fewer or shorter or bounded):
+            yield _told(f"upstream.{key}", _words(before), _words(after), "another credential", tool_name)
+
+
+def _words(value: object) -> str:
+    return "" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _fact(tool_name: str, old: Fact, new: Fact) -> Iterator[Finding]:
+    if old.named and not new.named:
+        yield _told(f"facts.{old.name}.trust", "named", "", "would count although the user did not name its source", tool_name)
+    if old.pattern is not None and (new.pattern is None or not _within(old, new)):
+        after = new.pattern.source if new.pattern is not None else ""
+        yield _told(f"facts.{old.name}.pattern", old.pattern.source, after, "more values would count", tool_name)
+
+
+def _within(old: Fact, new: Fact) -> bool:
+    """Whether every value of the new pattern meets the old one; False also when that cannot be told."""
+    if old.pattern is None or new.pattern is None or old.type != new.type:
+        return old.pattern is None
+    if old.pattern.source == new.pattern.source:
+        return True
+    try:
+        language = Language([form(new.type), parse(new.pattern.source), parse(old.pattern.source)], alphabet(new.type))
+        return language.texts(lambda v: v[0] and v[1] and not v[2]) is None
+    except (Unreadable, TooLarge, KeyError):
+        return False
+
+
+__all__ = ["limit_text", "tool", "workflow"]

@@ -1,0 +1,248 @@
+"""Box difference: is there a combination of classes, one of each field, for which the new version needs less than the old?
+
+Three questions, in this order, so that each answer belongs to one field. A: a field that refused and no longer does, where all
+others can be met. B: a field for which a person had to be asked (under all step-up rules) and no longer need be. C: fields that
+agree, under step-up rules that do not. B and C walk over the fields and keep only what the step-up rules can still tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from agentgate.diff.arguments import describe
+from agentgate.diff.finding import Cell, Field, Finding, Status
+from agentgate.diff.language import TooLarge
+from agentgate.workflow import StepUpRule
+
+_MAX_STATES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The step-up rules of one tool in both versions."""
+
+    old: tuple[StepUpRule, ...]
+    new: tuple[StepUpRule, ...]
+
+    def swapped(self) -> Asking:
+        """Asked the other way round."""
+        return Asking(self.new, self.old)
+
+
+class _State(NamedTuple):
+    """What the step-up rules can still tell apart: is a person asked anyway, and which rules still can fire."""
+
+    asked_old: bool
+    asked_new: bool
+    old: int
+    new: int
+
+
+class _Path(NamedTuple):
+    cell: Cell
+    before: _Path | None
+
+
+def gained(tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Iterator[Finding]:
+    """Everything that needs less under the new version for one tool, one finding for each rule to which it is owed.
+
+    Args:
+        tool: the tool's name.
+        shared: fields of all tools; they are only looked at for whether they can be met.
+        own: the tool's fields.
+        asking: the tool's step-up rules; where a version has none, nobody can be asked, and asking is refusing.
+    """
+    fields = [_usable(f, asking) for f in own]
+    if not all(map(_met, (*shared, *fields))):
+        return
+    for one in fields:
+        yield from _allowed(tool, one, [f for f in (*shared, *fields) if f is not one], asking)
+    both = [Field(f.name, tuple(c for c in f.cells if Status.REFUSE not in {c.old, c.new}), f.said) for f in (*shared, *fields)]
+    if not all(f.cells for f in both):
+        return
+    yield from _fewer(tool, both, asking)
+
+
+def refused_before(name: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Iterator[Finding]:
+    """What fields of all tools no longer refuse, shown by one tool that can be called (`own`: its fields)."""
+    fields = [_usable(f, asking) for f in own]
+    for one in shared:
+        for found in _allowed("", one, [f for f in (*shared, *fields) if f is not one], asking):
+            yield replace(found, rest={**found.rest, "call": name})
+
+
+def added(name: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Finding:
+    """A tool that the old version did not have."""
+    cells = [_best(_usable(f, asking)) for f in (*shared, *own)]
+    people = _people(_fired(asking.new, cells, new=True))
+    effect = "was refused, would be allowed" + (f" after {people}" if people else "")
+    return Finding(name, "tool", "", name, effect, "", {"call": name}, _merged(cells))
+
+
+def can_be_called(shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> bool:
+    """Whether any call to the tool is allowed under the new version."""
+    return all(map(_met, (*shared, *(_usable(f, asking) for f in own))))
+
+
+def _met(field: Field) -> bool:
+    return any(c.new != Status.REFUSE for c in field.cells)
+
+
+def _usable(field: Field, asking: Asking) -> Field:
+    """The field with asking as refusing where nobody can be asked."""
+    if asking.old and asking.new:
+        return field
+
+    def plain(cell: Cell) -> Cell:
+        old = Status.REFUSE if cell.old == Status.ASK and not asking.old else cell.old
+        new = Status.REFUSE if cell.new == Status.ASK and not asking.new else cell.new
+        return Cell(old, new, cell.why_old, cell.why_new, cell.fires_old, cell.fires_new, cell.point, cell.shown)
+
+    return Field(field.name, tuple(map(plain, field.cells)), field.said)
+
+
+# --- A -------------------------------------------------------------------------------------------------------------------
+def _allowed(tool: str, field: Field, others: Sequence[Field], asking: Asking) -> Iterator[Finding]:
+    cells = sorted((c for c in field.cells if c.old == Status.REFUSE and c.new != Status.REFUSE), key=lambda c: (len(c.why_old), c.new))
+    told: set[str] = set()
+    for cell in cells:
+        if told & cell.why_old:
+            continue
+        told |= cell.why_old
+        rest = [_best(f) for f in others]
+        people = _people(_fired(asking.new, [cell, *rest], new=True))
+        effect = "was refused, would be allowed" + (f" after {people}" if people else "")
+        label = min(cell.why_old, default=field.name)
+        old, new = field.said.get(label, ("", ""))
+        yield Finding(tool, label, old, new, effect, cell.shown, cell.point, _merged(rest))
+
+
+def _best(field: Field) -> Cell:
+    return min((c for c in field.cells if c.new != Status.REFUSE), key=lambda c: (c.new, c.old, -c.fires_new.bit_count()))
+
+
+def _merged(cells: Sequence[Cell]) -> Mapping[str, Any]:
+    return {k: v for cell in cells for k, v in cell.point.items()}
+
+
+def _fired(rules: tuple[StepUpRule, ...], cells: Sequence[Cell], *, new: bool) -> tuple[StepUpRule, ...]:
+    mask = -1
+    for cell in cells:
+        if (cell.new if new else cell.old) == Status.ASK:
+            return rules
+        mask &= cell.fires_new if new else cell.fires_old
+    return tuple(r for i, r in enumerate(rules) if mask >> i & 1)
+
+
+def _people(rules: Sequence[StepUpRule]) -> str:
+    """How many releases, and by whom; empty for none."""
+    if not rules:
+        return ""
+    count = max(r.count for r in rules)
+    return f"{count} release{'s' if count > 1 else ''} by {' and '.join(dict.fromkeys(r.group for r in rules))}"
+
+
+# --- B and C -------------------------------------------------------------------------------------------------------------
+def _fewer(tool: str, fields: Sequence[Field], asking: Asking) -> Iterator[Finding]:
+    if not asking.old:
+        return
+    freed = {f.name: [c for c in f.cells if c.old == Status.ASK and c.new == Status.FREE] for f in fields}
+    for field in fields:
+        for cell in freed[field.name]:
+            start = _after(_State(False, False, -1, -1), cell)
+            found = next(_less([f for f in fields if f is not field], start, asking), None)
+            if found is not None:
+                state, cells, _ = found
+                label = min(cell.why_old, default=field.name)
+                old, new = field.said.get(label, ("", ""))
+                yield Finding(tool, label, old, new, _effect(state, asking), cell.shown, cell.point, _merged(cells))
+                break
+    agreeing = [Field(f.name, tuple(c for c in f.cells if c not in freed[f.name]), f.said) for f in fields]
+    told: set[str] = set()
+    for state, cells, lost in _less(agreeing, _State(False, False, -1, -1), asking):
+        label, old, new = lost_rule(lost, asking.new)
+        if label not in told:
+            told.add(label)
+            moved = [
+                c
+                for f, c in zip(agreeing, cells, strict=True)
+                if c.old or c.new or any(o.fires_old != o.fires_new or o.fires_old != -1 for o in f.cells)
+            ]
+            example = ", ".join(c.shown for c in moved[:2])
+            yield Finding(tool, label, old, new, _effect(state, asking), example, _merged(moved), _merged(cells))
+
+
+def _after(state: _State, cell: Cell) -> _State:
+    asked_old, asked_new = state.asked_old or cell.old == Status.ASK, state.asked_new or cell.new == Status.ASK
+    return _State(asked_old, asked_new, 0 if asked_old else state.old & cell.fires_old, 0 if asked_new else state.new & cell.fires_new)
+
+
+def _less(fields: Sequence[Field], start: _State, asking: Asking) -> Iterator[tuple[_State, list[Cell], StepUpRule]]:
+    """Every reachable state in which the old version asks more, with the cells that lead there and a rule that is missing."""
+    bits = (1 << max(len(asking.old), len(asking.new))) - 1
+    states: dict[_State, _Path | None] = {_State(start[0], start[1], start[2] & bits, start[3] & bits): None}
+    for field in fields:
+        following: dict[_State, _Path | None] = {}
+        for state, path in states.items():
+            for cell in field.cells:
+                following.setdefault(_after(state, cell), _Path(cell, path))
+        if len(following) > _MAX_STATES:
+            raise TooLarge
+        states = following
+    for state, path in states.items():
+        lost = missing(_rules(asking.old, state.asked_old, state.old), _rules(asking.new, state.asked_new, state.new))
+        if lost is not None:
+            yield state, _cells(path), lost
+
+
+def _cells(path: _Path | None) -> list[Cell]:
+    found = []
+    while path is not None:
+        found.append(path.cell)
+        path = path.before
+    return found[::-1]
+
+
+def _rules(rules: tuple[StepUpRule, ...], asked: bool, mask: int) -> tuple[StepUpRule, ...]:  # noqa: FBT001 - two parts of one state
+    return rules if asked else tuple(r for i, r in enumerate(rules) if mask >> i & 1)
+
+
+def missing(old: Sequence[StepUpRule], new: Sequence[StepUpRule]) -> StepUpRule | None:
+    """A rule of the old version for which the new one has none as strict: of the same group, by as many people, each used once."""
+    for group in dict.fromkeys(r.group for r in old):
+        before = sorted((r for r in old if r.group == group), key=lambda r: -r.count)
+        after = sorted((r.count for r in new if r.group == group), reverse=True)
+        kept = {r.id for r in new}
+        for index, rule in enumerate(before):
+            if index >= len(after) or after[index] < rule.count:
+                return next((r for r in before if r.id not in kept), rule)
+    return None
+
+
+def _effect(state: _State, asking: Asking) -> str:
+    before = _people(_rules(asking.old, state.asked_old, state.old))
+    after = _people(_rules(asking.new, state.asked_new, state.new))
+    return f"was allowed after {before}, would be allowed" + (f" after {after}" if after else "")
+
+
+def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, str]:
+    """Where a step-up rule became weaker: field, old and new text."""
+    name = f"step_up.{rule.id}"
+    other = next((r for r in new if r.id == rule.id), None)
+    if other is None:
+        return name, step_up_text(rule), "(removed)"
+    if (rule.group, rule.count) != (other.group, other.count):
+        return f"{name}.approvers", f"{rule.count} of {rule.group}", f"{other.count} of {other.group}"
+    return f"{name}.when", when_text(rule), when_text(other)
+
+
+def step_up_text(rule: StepUpRule) -> str:
+    """Who must say yes, and when."""
+    return f"{rule.count} of {rule.group} when {when_text(rule)}"
+
+
+def when_text(rule: StepUpRule) -> str:
+    """When a person must look."""
+    return "; ".join(f"{w.name}: {describe(w).partition(', ')[2] or describe(w)}" for w in rule.when) or "every call"

@@ -1,0 +1,143 @@
+"""One tool that both versions have: every field a call to it is decided by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from agentgate.diff.arguments import Side, argument, describe
+from agentgate.diff.expression import Unreadable
+from agentgate.diff.finding import Cell, Field, Status
+from agentgate.diff.language import TooLarge
+from agentgate.diff.origins import ways
+from agentgate.diff.surroundings import NOBODY, OTHER, one_of, seconds
+from agentgate.workflow import ANY, NONE, Rule, Sequence, Tool, Workflow
+
+_MAX_INTENTS = 8
+
+
+def fields(old: Workflow, new: Workflow, name: str, unanswered: list[str]) -> list[Field]:
+    """Every field of a tool. What cannot be told exactly is added to `unanswered` and taken as one class that both allow."""
+    tools = old.tools[name], new.tools[name]
+    found = [_definition(*tools), _broker(*tools), _intent(old, new, *tools)]
+    found += _sequence(*tools)
+    for arg in dict.fromkeys((*tools[0].args, *tools[1].args)):
+        sides = _sides(tools[0], arg), _sides(tools[1], arg)
+        try:
+            found.append(argument(arg, *sides))
+        except (Unreadable, TooLarge):
+            unanswered.append(f"tools.{name}.args.{arg}")
+            found.append(Field(f"args.{arg}", (Cell(Status.FREE, Status.FREE),)))
+        found += _entities(arg, sides[0].rule, sides[1].rule)
+    return found
+
+
+def _sides(tool: Tool, arg: str) -> Side:
+    return Side(tool.args.get(arg), tuple((i, w) for i, rule in enumerate(tool.step_ups) for w in rule.when if w.name == arg))
+
+
+def _definition(old: Tool, new: Tool) -> Field:
+    pinned = [(t.definition,) if t.definition else () for t in (old, new)]
+    return one_of("definition", "definition", pinned[0], pinned[1])
+
+
+def _broker(old: Tool, new: Tool) -> Field:
+    """Which upstream brokers the gate has: a tool whose broker is not configured is refused."""
+    names = [t.upstream.broker if t.upstream is not None else "" for t in (old, new)]
+    cells: dict[object, Cell] = {}
+    for have in ((True, True), (True, False), (False, True), (False, False)):
+        brokers = frozenset(n for n, yes in zip(names, have, strict=True) if yes and n)
+        status = [Status.FREE if not n or n in brokers else Status.REFUSE for n in names]
+        why = [frozenset({"upstream"}) if s else frozenset[str]() for s in status]
+        if Status.FREE in status:
+            text = ", ".join(sorted(brokers)) or "no broker"
+            cells.setdefault(tuple(status), Cell(status[0], status[1], why[0], why[1], point={"brokers": brokers}, shown=text))
+    return Field("upstream", tuple(cells.values()), {"upstream": (names[0], names[1])})
+
+
+# --- intents -------------------------------------------------------------------------------------------------------------
+def _intent(old: Workflow, new: Workflow, one: Tool, other: Tool) -> Field:
+    """What the prompt may say of each needed intent. Intents that nobody tells apart are one."""
+    groups: dict[object, str] = {}
+    for name in dict.fromkeys((*one.needs, *other.needs)):
+        if name not in {ANY, NONE}:
+            kinds = [(name in t.needs, w.intents[name].unclear if name in w.intents else "") for w, t in ((old, one), (new, other))]
+            groups.setdefault(tuple(kinds), name)
+    names = list(groups.values())[:_MAX_INTENTS]  # at most eight kinds exist that differ
+    cells: dict[object, Cell] = {}
+    for said in product(("present", "absent", "unclear"), repeat=len(names)):
+        presence = dict(zip(names, said, strict=True))
+        status = [_needed(w, t, presence) for w, t in ((old, one), (new, other))]
+        if min(status) < Status.REFUSE:
+            why = [frozenset({_intent_label(s, t, presence)}) if s else frozenset[str]() for s, t in zip(status, (one, other), strict=True)]
+            text = ", ".join(f"{n}: {p}" for n, p in presence.items()) or "any request"
+            cells.setdefault((*status, *why), Cell(status[0], status[1], why[0], why[1], point={"intents": presence}, shown=text))
+    texts = {"needs": (", ".join(one.needs), ", ".join(other.needs))}
+    for name in names:
+        unclear = [w.intents[name].unclear if name in w.intents else "" for w in (old, new)]
+        texts[f"intents.{name}.unclear"] = (unclear[0], unclear[1])
+    return Field("needs", tuple(cells.values()), texts)
+
+
+def _intent_label(status: Status, tool: Tool, presence: dict[str, str]) -> str:
+    unclear = [n for n in tool.needs if presence.get(n) == "unclear"]
+    return f"intents.{unclear[0]}.unclear" if unclear and status else "needs"
+
+
+def _needed(workflow: Workflow, tool: Tool, presence: dict[str, str]) -> Status:
+    if ANY in tool.needs or (NONE in tool.needs and not workflow.intents):
+        return Status.FREE
+    known = {n: presence.get(n, "absent") for n in tool.needs if n in workflow.intents}
+    if "present" in known.values():
+        return Status.FREE
+    asks = any(workflow.intents[n].unclear == "step_up" for n, p in known.items() if p == "unclear")
+    return Status.ASK if asks else Status.REFUSE
+
+
+# --- order ---------------------------------------------------------------------------------------------------------------
+def _sequence(old: Tool, new: Tool) -> Iterator[Field]:
+    """For each required tool, how long ago it was last redeemed (or never)."""
+    for required in dict.fromkeys(s.require for t in (old, new) for s in t.sequence):
+        windows = [[s.within for s in t.sequence if s.require == required] for t in (old, new)]
+        name = f"sequence.{required}"
+        ages: list[int | None] = [0, *sorted({w + 1 for side in windows for w in side if w is not None}), None]
+        cells: dict[object, Cell] = {}
+        for age in ages:
+            status = [_recent(age, side) for side in windows]
+            if min(status) < Status.REFUSE:
+                why = [frozenset({name}) if s else frozenset[str]() for s in status]
+                text = NOBODY if age is None else f"{seconds(age)} ago"
+                cells.setdefault(tuple(status), Cell(status[0], status[1], why[0], why[1], point={name: age}, shown=f"{required}: {text}"))
+        said = [_order(t.sequence, required) for t in (old, new)]
+        yield Field(name, tuple(cells.values()), {name: (said[0], said[1])})
+
+
+def _recent(age: int | None, windows: list[int | None]) -> Status:
+    held = all(age is not None and (w is None or age <= w) for w in windows)
+    return Status.FREE if held else Status.REFUSE
+
+
+def _order(sequence: tuple[Sequence, ...], required: str) -> str:
+    found = [
+        f"after {s.require}" + (f" within {seconds(s.within)}" if s.within is not None else "") for s in sequence if s.require == required
+    ]
+    return ", ".join(found)
+
+
+# --- what stands inside a text ---------------------------------------------------------------------------------------------
+def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
+    """An address, link or account inside a free text, and where it may come from."""
+    if old is None or new is None or old.entities == new.entities:
+        return []
+    bare = [Rule(arg, 0, sources=r.entities or ()) for r in (old, new)]
+    name = f"args.{arg}.entities"
+    cells: dict[object, Cell] = {}
+    for origin in [None, *ways(bare, ())]:
+        held = [origin is None or r.entities is None or any(s.kind == "model" or s in origin.atoms for s in r.entities) for r in (old, new)]
+        if any(held):
+            status = [Status.FREE if h else Status.REFUSE for h in held]
+            why = [frozenset() if h else frozenset({name}) for h in held]
+            atoms = None if origin is None else tuple(sorted(map(str, origin.atoms)))
+            text = "nothing inside" if atoms is None else f"an address from {', '.join(atoms) or OTHER}"
+            cells.setdefault(tuple(held), Cell(status[0], status[1], why[0], why[1], point={f"entities.{arg}": atoms}, shown=text))
+    return [Field(name, tuple(cells.values()), {name: (describe(old, "entities"), describe(new, "entities"))})]

@@ -1,0 +1,134 @@
+"""Representatives: for all rules that look at one argument, values such that every other value is treated like one of them.
+
+Numbers fall between the constants of the rules, text between their languages; both are cut until no rule tells two values of a
+piece apart, and one value stands for each piece. A rule may then simply be applied to the representatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from agentgate.diff import forms
+from agentgate.diff.expression import ANYTHING, Either, Expression, Not, literal, parse
+from agentgate.diff.language import Language, Vector
+from agentgate.entities import MAX_DIGITS, NUMERIC, Key, normal
+from agentgate.patterns import MAX_VALUE
+from agentgate.workflow import Rule
+
+_LIMIT = Decimal(10) ** MAX_DIGITS
+_HUGE = "\U0001d54f"  # four bytes each: over a pattern's size in few characters
+
+
+def representatives(kind: str, rules: Sequence[Rule]) -> list[Key]:
+    """Values of a type that stand for all of them, under these rules; nicer ones first.
+
+    Raises:
+        Unreadable, TooLarge: a pattern cannot be read exactly.
+    """
+    if kind == "boolean":
+        return [True, False]
+    if kind in NUMERIC:
+        return list(_numbers(kind, rules))
+    return _texts(kind, rules)
+
+
+def constants(rule: Rule) -> tuple[object, ...]:
+    """Every constant a rule compares with."""
+    return (*(rule.equals or ()), *(rule.one_of or ()), *(rule.not_in or ()), *rule.role_scopes)
+
+
+# --- numbers -------------------------------------------------------------------------------------------------------------
+def _numbers(kind: str, rules: Sequence[Rule]) -> Iterable[Decimal]:
+    points = set()
+    for rule in rules:
+        found = (*constants(rule), rule.minimum, rule.maximum, rule.above)
+        points |= {v for v in found if isinstance(v, Decimal)}
+        points |= {Decimal(v) for v in found if type(v) is int}
+    ordered = sorted(points)
+    for low, high in zip([-_LIMIT, *ordered], [*ordered, _LIMIT], strict=True):
+        inside = between(low, high, whole=kind == "integer", money=kind == "money", lowest=low == -_LIMIT)
+        if inside is not None:
+            yield inside
+        if high != _LIMIT and normal(kind, plain(high)) is not None:
+            yield high
+
+
+def between(low: Decimal, high: Decimal, *, whole: bool, money: bool, lowest: bool = False) -> Decimal | None:
+    """A number strictly between two, with as few digits as possible (money: cents where they fit); None when there is none."""
+    for places in (0,) if whole else (2, 0, 1, *range(3, MAX_DIGITS + 1)) if money else range(MAX_DIGITS + 1):
+        step = Decimal(1).scaleb(-places)
+        below, above = (high / step).to_integral_value("ROUND_CEILING") - 1, (low / step).to_integral_value("ROUND_FLOOR") + 1
+        found = (below if lowest else above) * step
+        if low < found < high and normal("number", plain(found)) is not None:
+            return found
+    return None
+
+
+def plain(number: Decimal) -> str:
+    """A number as the text an argument holds."""
+    return format(number, "f")
+
+
+# --- text ----------------------------------------------------------------------------------------------------------------
+def _texts(kind: str, rules: Sequence[Rule]) -> list[Key]:
+    known = dict.fromkeys(str(v) for rule in rules for v in constants(rule) if type(v) is str and normal(kind, v) is not None)
+    expressions: dict[str, Expression] = {}
+    for rule in rules:
+        if rule.pattern is not None:
+            expressions[f"p{rule.pattern.source}"] = parse(rule.pattern.source)
+        if rule.glob is not None:
+            expressions[f"g{rule.glob.source}"] = forms.glob(rule.glob)
+    caps = sorted({rule.text for rule in rules if rule.text is not None})
+    if not expressions:
+        found = _plain_texts(kind, caps, known)
+    else:
+        found = _pieces(kind, list(expressions.values()), caps, tuple(known))
+        if kind == "text":
+            sizes = {MAX_VALUE // 4 + 1, *(n for cap in caps for n in (cap, cap + 1) if n * 4 > MAX_VALUE)}
+            found += [_HUGE * n for n in sorted(sizes)]
+    return [*found, *known]
+
+
+def _plain_texts(kind: str, caps: list[int], known: dict[str, None]) -> list[Key]:
+    """Texts of each length class that are no constant; without caps, any one."""
+    if caps:
+        lengths = [1, *(cap + 1 for cap in caps)]
+        return [letter * n for n in lengths for letter in ("x", "y") if letter * n not in known]
+    sample = forms.SAMPLES[kind]
+    if sample not in known:
+        return [sample]
+    found = Language([forms.form(kind), _one_of(tuple(known))], forms.alphabet(kind)).texts(lambda v: v[0] and not v[1])
+    return [] if found is None else [found]
+
+
+def _one_of(texts: tuple[str, ...]) -> Expression:
+    return Either(tuple(literal(t) for t in texts)) if texts else Not(ANYTHING)
+
+
+def _pieces(kind: str, expressions: list[Expression], caps: list[int], known: tuple[str, ...]) -> list[Key]:
+    """One text for every combination of patterns (and length class) that a text of this type can meet."""
+    every = Language(expressions, forms.alphabet(kind)).vectors() if not caps else None
+    if every is not None and all(_fits(kind, text, known) for text in every.values()):
+        return list(every.values())
+    # with the type's own form, and without the constants, which stand for themselves
+    language = Language([forms.form(kind), _one_of(known), *expressions], forms.alphabet(kind))
+
+    def kept(found: dict[Vector, str]) -> list[Key]:
+        first: dict[Vector, str] = {}
+        for vector, text in found.items():
+            if vector[0] and not vector[1]:
+                first.setdefault(vector[2:], text)
+        return list(first.values())
+
+    if not caps:
+        wanted = set(every or ())
+        return kept(language.vectors(lambda found: wanted <= {v[2:] for v in found if v[0] and not v[1]}))
+    pieces: list[Key] = []
+    for low, high in zip([0, *(c + 1 for c in caps)], [*caps, None], strict=True):
+        pieces += kept(language.of_length(low, high))
+    return pieces
+
+
+def _fits(kind: str, text: str, known: tuple[str, ...]) -> bool:
+    return text not in known and normal(kind, text) is not None
