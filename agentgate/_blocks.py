@@ -142,6 +142,7 @@ Scope = Annotated[str, _form(r"[\x21\x23-\x29\x2b-\x5b\x5d-\x7e]{1,128}", "one e
 Scopes = Annotated[list[Scope], Len(1, 50), AfterValidator(_distinct)]
 ToolDigest = Annotated[str, _form(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
 Type = Annotated[str, AfterValidator(lambda v: v if v in TYPES else _unknown_type(v))]
+Noun = Annotated[str, _form(r"[a-z][a-z-]{1,30}(?: [a-z][a-z-]{1,30}){0,2}", "a noun in the singular, in lower case: file, calendar event")]
 Yes = Annotated[Literal[True], _only(True, "true, or leave it out")]
 Once = Annotated[Literal[1], _only(1, "1")]
 Duration = Annotated[int, PlainValidator(_duration)]
@@ -260,11 +261,33 @@ class OperatorsBlock(Block):
     max: Number | None = None
 
 
+class SelectBlock(Block):
+    """`select`: the object that "the largest file" means."""
+
+    of: Text
+    called: Annotated[list[Noun], Len(1, 20), AfterValidator(_distinct)]
+    largest: Text | None = None
+    smallest: Text | None = None
+    newest: Text | None = None
+    oldest: Text | None = None
+    highest: Text | None = None
+    lowest: Text | None = None
+    longest: Text | None = None
+    shortest: Text | None = None
+
+
+class SumBlock(Block):
+    """`at_most: {sum: tool.fact}`: over all rows of one call."""
+
+    sum: Text
+
+
 class ArgumentBlock(OperatorsBlock):
     """One argument."""
 
     type: Type | None = None
-    at_most: Text | None = None
+    at_most: Text | SumBlock | None = None
+    select: SelectBlock | None = None
     each_in: Scalars | None = None
     max_items: Annotated[int, Field(ge=1, le=1000)] | None = None
     narrower_than_role: Text | None = None

@@ -64,7 +64,7 @@ class References:
     def typed(self, source: Source) -> tuple[str, str]:
         """Type and currency sibling of what `source` names."""
         tool = self.tools[source.tool]
-        if source.kind == "fact":
+        if source.kind != "arg":
             fact = (tool.facts or {})[source.field]
             return fact.type, fact.currency or ""
         block = tool.args[source.field]

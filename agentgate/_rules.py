@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
-from agentgate._blocks import ArgumentBlock, FactBlock, OperatorsBlock, ToolBlock, WhenBlock
+from agentgate._blocks import ArgumentBlock, FactBlock, OperatorsBlock, SelectBlock, SumBlock, ToolBlock, WhenBlock
 from agentgate._references import MODEL, References, argument_type
 from agentgate._sharing import Sharing
 from agentgate.entities import NUMERIC, TOKENISED, Key, normal
 from agentgate.errors import CanonicalError
+from agentgate.facts import EACH
 from agentgate.patterns import Glob, Pattern
+from agentgate.selectors import IN_TIME, SELECTORS
 from agentgate.spans import FINDABLE
-from agentgate.workflow import Fact, Rule, Scalar, Source
+from agentgate.workflow import Fact, Rule, Scalar, Selector, Source
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
 _OPERATORS = {"is_": "is", "in_": "in", "each_in": "each_in", "pattern": "pattern", "glob": "glob", "text": "text", "min": "min"}
@@ -132,6 +134,9 @@ class Site:
         if block.narrower_than_role is not None:
             scopes = self._role(block, path)
         sources = self.references.sources(block.from_, (*path, "from")) if block.from_ is not None else ()
+        if block.select is not None:
+            selected = self._select(tool, block.select, kind, path)
+            sources = self.share((*sources, *([] if selected is None else [selected])))
         at_most = self._at_most(block, kind, path)
         entities = self._entities(block, path)
         self._origins(block, kind, sources, path)
@@ -185,19 +190,77 @@ class Site:
     def _at_most(self, block: ArgumentBlock, kind: str, path: Path) -> Source | None:
         if block.at_most is None:
             return None
-        here = (*path, "at_most")
-        source = self.references.source(block.at_most, here)
+        total = isinstance(block.at_most, SumBlock)
+        text = block.at_most.sum if isinstance(block.at_most, SumBlock) else block.at_most
+        here = (*path, "at_most", "sum") if total else (*path, "at_most")
+        source = self.references.source(text, here)
         if source is None:
             return None
         if source.kind != "fact":
-            self.document.report(here, shown(block.at_most), "a fact: tool.fact (what an earlier call returned)")
+            self.document.report(here, shown(text), "a fact: tool.fact (what an earlier call returned)")
             return None
+        if total:
+            if not self._one_row_each(source):
+                expected = (
+                    "a fact inside the one list of that tool's facts (elsewhere a value stands in several rows, and would count twice)"
+                )
+                self.document.report(here, text, expected)
+            source = self.share(Source("sum", source.tool, source.field))
         bound, currency = self.references.typed(source)
         if kind not in NUMERIC or bound not in NUMERIC or (kind == "money") != (bound == "money"):
             self.document.report(here, f"{kind} at most {bound}", "money and money, or number and integer")
         elif bound == "money" and not currency:
-            self.document.report(here, f"{block.at_most} without a currency", "currency: on that fact (money is never compared without)")
+            self.document.report(here, f"{text} without a currency", "currency: on that fact (money is never compared without)")
         return source
+
+    def _one_row_each(self, source: Source) -> bool:
+        """Whether each row of the tool's facts is one element of the list that this fact is in."""
+        lists = {
+            name: _list(self._steps(name if f.path is None else f.path, ())) for name, f in (self.tools[source.tool].facts or {}).items()
+        }
+        own = lists[source.field]
+        return bool(own) and all(own[: len(each)] == each for each in lists.values())
+
+    def _select(self, tool: str, block: SelectBlock, kind: str, path: Path) -> Source | None:
+        """`select`: the object is a row of a read that nobody but the user steers, and each superlative compares one of its facts."""
+        here, report = (*path, "select"), self.document.report
+        source = self.references.source(block.of, (*here, "of"))
+        if source is None:
+            return None
+        other, _ = self.references.typed(source)
+        read = self.tools[source.tool]
+        if source.kind != "fact" or read.effect != "read":
+            report((*here, "of"), shown(block.of), "a fact of a read: tool.fact")
+            return None
+        if not _comparable(kind, other):
+            report((*here, "of"), f"a {kind} from a {other}", f"a fact whose values can equal a {kind}")
+        if not self._one_row_each(source):
+            report((*here, "of"), block.of, "a fact inside the one list of that tool's facts (each row must be one object)")
+        for name, rule in read.args.items():
+            if rule.is_ is None and (rule.from_ is None or set(rule.from_) - {"prompt"}):
+                expected = f"is: or from: [prompt] on {source.tool}.{name} (who chooses the rows chooses the largest)"
+                report((*here, "of"), f"{source.tool}, steered by {name}", expected)
+        by = []
+        for key, (words, _) in SELECTORS.items():
+            text = getattr(block, key)
+            if text is None:
+                continue
+            compared = self.references.source(text, (*here, key))
+            if compared is None:
+                continue
+            if compared.kind != "fact" or compared.tool != source.tool or not self._one_row_each(compared):
+                report((*here, key), shown(text), f"a fact of {source.tool}, in the same list as {source.field}")
+                continue
+            measure, currency = self.references.typed(compared)
+            wanted = {"date", "datetime", "time"} if key in IN_TIME else NUMERIC
+            if measure not in wanted:
+                report((*here, key), f"{text}, a {measure}", "a fact of type " + ", ".join(sorted(wanted)) + f" ({words.split('|')[0]})")
+            elif measure == "money" and not currency:
+                report((*here, key), f"{text} without a currency", "currency: on that fact (money is never compared without)")
+            by.append((key, compared.field))
+        if all(getattr(block, key) is None for key in SELECTORS):
+            report(here, "no superlative", "at least one of " + ", ".join(SELECTORS), key=True)
+        return self.share(Source("select", source.tool, source.field, Selector(tool, tuple(block.called), tuple(by))))
 
     def _entities(self, block: ArgumentBlock, path: Path) -> tuple[Source, ...] | None:
         if block.entities is None:
@@ -212,6 +275,8 @@ class Site:
 
     def _origins(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
         report, here = self.document.report, (*path, "from")
+        if block.select is not None and block.from_ is None:
+            report((*path, "select"), "select without from", "from: where else the value may come from", key=True)
         if block.unknown_origin is not None and block.from_ is None:
             report((*path, "unknown_origin"), "unknown_origin without from", "from: with the known origins", key=True)
         if block.any_call and not any(s.tool for s in sources) and block.at_most is None:
@@ -359,6 +424,11 @@ class Site:
             steps.extend([key] if key else [])
             steps.extend(["[]"] * (len(lists) // 2))
         return tuple(steps)
+
+
+def _list(steps: tuple[str, ...]) -> tuple[str, ...]:
+    """The part of a path up to its last list; empty where there is none."""
+    return steps[: len(steps) - steps[::-1].index(EACH)] if EACH in steps else ()
 
 
 def _family(kind: str) -> str:

@@ -4,7 +4,8 @@ Rules: an origin is derived here and accepted from nobody. Only `EarlierCall`s, 
 redeemed, count. One call, one source: every reference from one call to one tool (`from`, `at_most`, `require`) must be met
 by the same earlier call, and by the same row of a list result; a list argument's elements may each take a row of that call.
 `any_call: true` takes an argument out of that: each element from any call and row. A result of a tool that is not a read is
-no origin, except a new id it created (a refused recipient would launder itself through the refusal's echo).
+no origin, except a new id it created (a refused recipient would launder itself through the refusal's echo). A selected fact
+counts only in the one row that the user's words select.
 
 How the joint choice is found without trying every combination: what must hold of one tool whatever the others do
 (`at_most`, `require`) filters its candidates; each candidate then covers a set of arguments by `from`; only different,
@@ -14,7 +15,7 @@ maximal sets matter; and one set per tool must together cover every argument tha
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -23,7 +24,8 @@ from agentgate.decision import Failure, Reason
 from agentgate.entities import Key, normal
 from agentgate.prompt import Prompt
 from agentgate.request import EarlierCall, RunState
-from agentgate.workflow import Rule, Source, Tool
+from agentgate.selectors import chosen, picked
+from agentgate.workflow import Rule, Selector, Source, Tool
 
 Row = Mapping[str, Any]
 _NO_FACTS: tuple[Row, ...] = ({},)
@@ -56,16 +58,18 @@ class Earlier:
     holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
     """
 
-    __slots__ = ("_by_tool", "_keys", "_origins", "_said", "calls", "tools")
+    __slots__ = ("_by_tool", "_keys", "_origins", "_rows", "_said", "_totals", "calls", "prompt", "tools")
 
-    def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool]) -> None:
-        self.calls, self.tools = calls, tools
+    def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt) -> None:
+        self.calls, self.tools, self.prompt = calls, tools, prompt
         self._by_tool: dict[str, list[EarlierCall]] = {}
         for call in calls:
             self._by_tool.setdefault(call.tool, []).append(call)
         self._keys: dict[_Place, tuple[Source, Found]] = {}
         self._origins: dict[_Place, tuple[Source, Found]] = {}
         self._said: dict[tuple[int, int], tuple[Source, frozenset[tuple[type, Key, str]]]] = {}
+        self._rows: dict[tuple[int, int], tuple[Source, list[Row]]] = {}
+        self._totals: dict[tuple[int, int, str], tuple[Source, Decimal | None]] = {}
 
     @classmethod
     def of_run(cls, run: RunState, tools: Mapping[str, Tool]) -> Earlier:
@@ -73,7 +77,7 @@ class Earlier:
         kept = run.memo.get("earlier")
         if type(kept) is cls and kept.tools is tools and kept.calls is run.calls:
             return kept
-        made = run.memo["earlier"] = cls(run.calls, tools)
+        made = run.memo["earlier"] = cls(run.calls, tools, run.prompt)
         return made
 
     def of(self, tool: str) -> Collection[EarlierCall]:
@@ -110,7 +114,44 @@ class Earlier:
             known = self._said[place] = (source, frozenset((type(f[0]), *f) for f in found if f is not None))
         return known[1]
 
+    def total(self, call: EarlierCall, source: Source, currency: str) -> Decimal | None:
+        """The sum of a fact over all rows of a call that have it in this currency; None when there is none."""
+        place = (id(call), id(source), currency)
+        known = self._totals.get(place)
+        if known is None:
+            if len(self._totals) >= _MAX_MEMO:
+                self._totals.clear()
+            found = [self._read(call, row, source) for row in call.rows]
+            amounts = [f[0] for f in found if f is not None and isinstance(f[0], Decimal) and f[1] == currency]
+            with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
+                known = self._totals[place] = (source, sum(amounts, Decimal()) if amounts else None)
+        return known[1]
+
+    def _selected(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
+        """The rows of a call that the user's words select: of the last read before the first call of the tool that acts on it."""
+        place = (id(call), id(source))
+        known = self._rows.get(place)
+        if known is None:
+            known = self._rows[place] = (source, self._select(call, source, selector))
+        return known[1]
+
+    def _select(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
+        acted = [c.redeemed_at for c in self.of(selector.tool)]
+        usable = [c for c in self.of(source.tool) if not acted or c.redeemed_at <= min(acted)]
+        last = [c for c in usable if c.redeemed_at == max(c.redeemed_at for c in usable)]
+        if not any(call is c for c in last):
+            return []
+        facts, by, rows = self.tools[source.tool].facts, dict(selector.by), []
+        for key in sorted(chosen(selector, self.prompt.spoken)):
+            found = [(c, picked(key, facts[by[key]], facts[source.field], c.rows)) for c in last]
+            names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in found}
+            if len(names) == 1:  # reads of one moment that disagree select nothing
+                rows += [row for c, row in found if c is call and row is not None]
+        return rows
+
     def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
+        if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):
+            return None
         if source.kind == "arg":
             rule = self.tools[source.tool].args[source.field]
             raw, kind, currency = call.args.get(source.field), rule.type, call.args.get(rule.currency) if rule.currency else ""
@@ -153,6 +194,9 @@ def _from_call(value: Value, source: Source, call: EarlierCall, row: Row, earlie
 
 def _within(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
     bound = value.rule.at_most
+    if bound is not None and bound.kind == "sum":
+        total = earlier.total(call, bound, value.currency)
+        return total is not None and all(isinstance(key, Decimal) and key <= total for key in value.keys)
     found = earlier.key(call, row, bound) if bound is not None else None
     if found is None or not isinstance(found[0], Decimal):
         return False

@@ -111,10 +111,11 @@ _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The entities a run's user has named: type -> key -> the words (money keys carry the currency beside)."""
+    """The entities a run's user has named: type -> key -> the words (money keys carry the currency beside), and the clauses."""
 
     named: Mapping[str, Mapping[Key, Entity]]
     amounts: frozenset[tuple[Decimal, str]]
+    spoken: tuple[tuple[Voice, str], ...] = ()
 
     @classmethod
     def of(cls, turns: tuple[str, ...], today: date) -> Prompt:
@@ -126,9 +127,11 @@ class Prompt:
         """
         named: dict[str, dict[Key, Entity]] = {}
         amounts: set[tuple[Decimal, str]] = set()
+        spoken: list[tuple[Voice, str]] = []
         for turn in turns:
             words = own_words(turn)
             spans = list(clauses(words))
+            spoken.extend((voice, words[start:end]) for voice, start, end in spans)
             denied: list[Entity] = []
             at = 0
             for entity in entities(words, today):
@@ -146,7 +149,7 @@ class Prompt:
                     for written in ("money", "number"):
                         named.get(written, {}).pop(entity.key, None)
                     amounts = {a for a in amounts if a[0] != entity.key or (a[1] and entity.currency and a[1] != entity.currency)}
-        return cls(named, frozenset(amounts))
+        return cls(named, frozenset(amounts), tuple(spoken))
 
     def words(self, kind: str, key: Key, currency: str = "") -> str | None:
         """The words that name this value as one whole entity, or None.

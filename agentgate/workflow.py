@@ -23,14 +23,37 @@ NONE = "none"  # the reserved intent of a machine workflow
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """One allowed origin. `kind` prompt and model stand alone; fact and arg name a `field` of an earlier `tool`."""
+class Selector:
+    """Which row of a read "the largest file" is.
 
-    kind: Literal["prompt", "model", "fact", "arg"]
+    Attributes:
+        tool: the tool whose argument is selected; after its first call in a run, no later read selects for it again.
+        nouns: what the user may call such an object, in the singular.
+        by: pairs of a key of `agentgate.selectors.SELECTORS` and the fact that it compares.
+    """
+
+    tool: str
+    nouns: tuple[str, ...]
+    by: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One allowed origin. `kind` prompt and model stand alone; fact and arg name a `field` of an earlier `tool`.
+
+    A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
+    """
+
+    kind: Literal["prompt", "model", "fact", "arg", "select", "sum"]
     tool: str = ""
     field: str = ""
+    selector: Selector | None = None
 
     def __str__(self) -> str:
+        if self.selector is not None:
+            return f"the {' or '.join(key for key, _ in self.selector.by)} of {self.tool}.{self.field}"
+        if self.kind == "sum":
+            return f"the sum of {self.tool}.{self.field}"
         return f"{self.tool}.{self.field}" if self.tool else self.kind
 
 
@@ -46,7 +69,7 @@ class Rule:
         one_of: `in` (a list argument with `each_in`: every element), or None.
         text: longest free text in characters, or None.
         minimum, maximum: inclusive range, both or neither.
-        at_most: an earlier call's fact that bounds the value.
+        at_most: an earlier call's fact that bounds the value, or the sum of one over all rows of that call.
         max_items: the value is a list of at most this many elements, each under the other operators; None: a single value.
         role: name of the static role the list must be a strict subset of; `role_scopes` are its scopes.
         sources: allowed origins (`from`); empty: not checked (a read's argument nobody references).

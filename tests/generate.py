@@ -129,6 +129,9 @@ class Generator(Workflows):
             parts.append(f"for {rng.choice(CUSTOMERS)}")
         if self.maybe(0.1):
             parts.append("see https://acme.example/terms or call +4915112345678")
+        if self.maybe(0.3):
+            which = rng.choice(("the largest", "the smallest", "the largest", "the second largest"))
+            parts.append(f"and {which} {rng.choice(('order', 'order', 'customer'))}")
         return " ".join(parts)
 
     def header(self, workflow: Workflow) -> Header:
@@ -177,11 +180,11 @@ class Generator(Workflows):
                 found += [v for v in pool if str(v) in prompt]
             elif source.tool in base:
                 earlier, row = base[source.tool]
-                got = (row if source.kind == "fact" else earlier.args).get(source.field)
+                got = (earlier.args if source.kind == "arg" else row).get(source.field)
                 found += got if type(got) is list else [got]
         if rule.at_most is not None and rule.at_most.tool in base and self.maybe(0.7):
             earlier, row = base[rule.at_most.tool]
-            bound = number((row if rule.at_most.kind == "fact" else earlier.args).get(rule.at_most.field))
+            bound = number((earlier.args if rule.at_most.kind == "arg" else row).get(rule.at_most.field))
             found = [v for v in found if bound is not None and (number(str(v)) or 0) <= bound] or ["0.01"]
         found = [v for v in found if v is not None and type(v) is not list and v != 1e300] or pool
         picked = self.rng.choice(found)

@@ -17,6 +17,7 @@ from agentgate.workflow import (
     Intent,
     Limit,
     Rule,
+    Selector,
     Sequence,
     Source,
     StepUpRule,
@@ -45,6 +46,10 @@ def fact(tool: str, name: str) -> Source:
 
 def arg(tool: str, name: str) -> Source:
     return Source("arg", tool, name)
+
+
+def select(tool: str, name: str, by: str, noun: str) -> Source:
+    return Source("select", tool, name, Selector("pay", (noun,), (("largest", by), ("smallest", by))))
 
 
 class Workflows:
@@ -197,19 +202,22 @@ class Workflows:
         role = rng.choice(("", "reader", "orchestrator"))
         total, limit, top = fact("orders.get", "total"), fact("users.find", "limit"), arg("orders.get", "top")
         customers = (fact("orders.get", "customer"), fact("users.find", "customer"), arg("orders.get", "customers"))
+        order = select("orders.get", "order_id", "total", "order")
+        customer = select("users.find", "customer", "limit", "customer")
+        sums = (Source("sum", "orders.get", "total"), Source("sum", "users.find", "limit"))
         emails = (fact("orders.get", "email"), fact("users.find", "email"))
         found: dict[str, dict[str, Any]] = {
             "order_id": {
                 "type": "id",
                 "pattern": Pattern.of("ORD-100[12]" if self.maybe(0.2) else "ORD-[0-9]{4}"),
-                "sources": sources(PROMPT, arg("orders.get", "order_id"), fact("orders.get", "order_id")),
+                "sources": sources(PROMPT, arg("orders.get", "order_id"), fact("orders.get", "order_id"), order),
             },
             "amount": {
                 "type": "money",
                 "currency": "currency",
                 "minimum": Decimal("0.01"),
                 "maximum": Decimal(rng.choice(("100.00", "500.00"))),
-                "at_most": rng.choice((None, total, limit, top)),
+                "at_most": rng.choice((None, total, limit, top, *sums)),
                 "sources": sources(PROMPT, MODEL, total, top),
             },
             "amounts": {
@@ -218,11 +226,11 @@ class Workflows:
                 "max_items": 3,
                 "minimum": Decimal(0),
                 "maximum": Decimal(500),
-                "at_most": rng.choice((total, limit, top)),
+                "at_most": rng.choice((total, limit, top, *sums)),
                 "sources": sources(MODEL, total),
             },
-            "payee": {"type": "id", "pattern": Pattern.of("cus_[A-Z][0-9]"), "sources": sources(*customers, PROMPT)},
-            "payees": {"type": "id", "max_items": 3, "one_of": CUSTOMERS[: rng.randint(2, 3)], "sources": sources(*customers)},
+            "payee": {"type": "id", "pattern": Pattern.of("cus_[A-Z][0-9]"), "sources": sources(*customers, PROMPT, customer)},
+            "payees": {"type": "id", "max_items": 3, "one_of": CUSTOMERS[: rng.randint(2, 3)], "sources": sources(*customers, customer)},
             "notify": {
                 "type": "email",
                 "max_items": rng.randint(1, 3),

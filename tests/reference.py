@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
 from agentgate.decision import Reason
 from agentgate.entities import normal
 from agentgate.request import Call, EarlierCall, RunState, Surroundings
+from agentgate.selectors import SELECTORS, chosen
 from agentgate.spans import entities
 from agentgate.workflow import Fact, Rule, Source, StepUpRule, Tool, Workflow
 from tests.reference_who import conditions, who
@@ -166,14 +168,57 @@ class _Question:
             return False
         if source.kind == "arg":
             return any(same(key, found) and self.currency(name) == currency for found, currency in self.argument(source, earlier))
+        if source.kind == "select" and not self.selected(source, earlier, row):
+            return False
         fact = self.fact(source, earlier, row, origin=True) if row is not None else None
         return fact is not None and same(key, fact[0]) and self.currency(name) == fact[1]
+
+    def selected(self, source: Source, earlier: EarlierCall, row: Mapping[str, Any] | None) -> bool:
+        """True when the user's words select this row: of the last read of its tool before the first call of the tool that acts on it."""
+        selector = source.selector
+        assert selector is not None
+        first = min((call.redeemed_at for call in self.run.calls if call.tool == selector.tool), default=float("inf"))
+        reads = [call for call in self.run.calls if call.tool == source.tool and call.redeemed_at <= first]
+        last = [call for call in reads if call.redeemed_at == max(read.redeemed_at for read in reads)]
+        if row is None or not any(call is earlier for call in last):
+            return False
+        for key, field in selector.by:
+            if key in chosen(selector, self.run.prompt.spoken):
+                best = [self._best(SELECTORS[key][1], source, Source("fact", source.tool, field), call) for call in last]
+                ids = [
+                    None if one is None else normal(self.workflow.tools[source.tool].facts[source.field].type, one[source.field])
+                    for one in best
+                ]
+                if None not in ids and len(set(ids)) == 1 and any(one is row for one in best):
+                    return True
+        return False
+
+    def _best(self, greatest: bool, of: Source, by: Source, call: EarlierCall) -> Mapping[str, Any] | None:  # noqa: FBT001
+        """The row that is before all others; None when two share the place, or one is not comparable with the rest."""
+        tool = self.workflow.tools[of.tool]
+        fact, name = tool.facts[by.field], tool.facts[of.field]
+        ranked = [
+            (normal(fact.type, row.get(fact.name)), normal(name.type, row.get(name.name)), row.get(fact.currency), row) for row in call.rows
+        ]
+        for value, key, currency, row in ranked:
+            others = [(v, k, c) for v, k, c, _ in ranked]
+            if any(v is None or k is None or c != currency or (fact.currency and type(c) is not str) for v, k, c in others):
+                return None
+            if all((v <= value if greatest else v >= value) and (v != value or k == key) for v, k, c in others):
+                return row
+        return None
 
     def bounded(self, name: str, key: Any, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
         """True when `at_most`, looked up in exactly this call and row, is not exceeded."""
         source = self.tool.args[name].at_most
         if source is None or earlier is None or type(key) is not Decimal:
             return False
+        if source.kind == "sum":
+            facts = [self.fact(source, earlier, each, origin=False) for each in earlier.rows]
+            amounts = [
+                Fraction(found[0]) for found in facts if found is not None and type(found[0]) is Decimal and found[1] == self.currency(name)
+            ]
+            return amounts != [] and Fraction(key) <= sum(amounts)
         if source.kind == "arg":
             bounds = self.argument(source, earlier)
         else:

@@ -52,3 +52,91 @@ def test_a_found_fact_is_the_last_step_of_its_path():
 )
 def test_only_a_named_text_is_looked_into(new, field, expected):
     expect_one(changed(PAIR.replace("{X}", "{text: 9, from: [model]}"), NOTE, new), f"tools.look.facts.note.{field}", expected)
+
+
+# --- selectors and sums --------------------------------------------------------------------------------------------------
+
+LISTED = """\
+agentgate: workflow/v1
+id: files
+version: 1
+title: Files
+owners: [lee]
+risk: low
+expires: "2031-05-31"
+tenants: [acme]
+who: {agent: {in_process: true}, for_user: {same_tenant: true}}
+intents:
+  delete: {asks_for: Delete a file., words: [delete], examples: [Delete it]}
+tools:
+  list:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {}
+    facts:
+      id: {type: id, path: 'files[].id'}
+      size: {type: integer, path: 'files[].size'}
+      cost: {type: money, currency: unit, path: 'files[].cost'}
+      unit: {type: text}
+      bare: {type: money, path: 'files[].bare'}
+      at: {type: datetime, path: 'files[].at'}
+      name: {type: text, path: 'files[].name'}
+      live: {type: boolean, path: 'files[].live'}
+      full: {type: integer}
+      head: {type: id}
+  search:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {query: {text: 9, from: [model]}}
+    facts: {id: {type: id, path: '[].id'}, size: {type: integer, path: '[].size'}}
+  delete:
+    effect: destructive
+    needs: [delete]
+    redeem: wrapper
+    args:
+      unit: {in: [EUR], from: [list.unit]}
+      x: {X}
+"""
+SELECT = "{type: id, from: [prompt], select: {of: list.id, called: [file], largest: list.size}}"
+
+
+def test_a_selector_and_a_sum_become_what_they_say():
+    source = load(LISTED.replace("{X}", SELECT)).tools["delete"].args["x"].sources[1]
+    assert (source.kind, source.tool, source.field) == ("select", "list", "id")
+    assert (source.selector.tool, source.selector.nouns, source.selector.by) == ("delete", ("file",), (("largest", "size"),))
+    assert str(source) == "the largest of list.id"
+    bound = load(LISTED.replace("{X}", "{type: money, currency: unit, min: '0', max: '9', at_most: {sum: list.cost}, from: [model]}"))
+    assert str(bound.tools["delete"].args["x"].at_most) == "the sum of list.cost"
+
+
+@pytest.mark.parametrize(
+    ("rule", "field", "expected"),
+    [
+        ("{type: id, from: [prompt], select: {of: @@search.id, called: [file], largest: search.size}}", "select.of", "on search.query"),
+        ("{type: id, from: [prompt], select: {of: @@list.head, called: [file], largest: list.size}}", "select.of", "inside the one list"),
+        ("{type: id, from: [prompt], select: {of: @@list.live, called: [file], largest: list.size}}", "select.of", "a id from a boolean"),
+        ("{type: id, from: [prompt], select: {of: list.id, called: [file], largest: @@search.size}}", "select.largest", "a fact of list"),
+        ("{type: id, from: [prompt], select: {of: list.id, called: [file], largest: @@list.full}}", "select.largest", "in the same list"),
+        (
+            "{type: id, from: [prompt], select: {of: list.id, called: [file], largest: @@list.name}}",
+            "select.largest",
+            "integer, money, number",
+        ),
+        ("{type: id, from: [prompt], select: {of: list.id, called: [file], newest: @@list.size}}", "select.newest", "date, datetime, time"),
+        ("{type: id, from: [prompt], select: {of: list.id, called: [file], highest: @@list.bare}}", "select.highest", "without a currency"),
+        ("{type: id, from: [prompt], @@select: {of: list.id, called: [file]}}", "select", "at least one of largest, smallest"),
+        ("{type: id, from: [prompt], select: {of: list.id, called: [@@Files], largest: list.size}}", "select.called[0]", "in the singular"),
+        ("{type: integer, min: '0', max: '9', at_most: {sum: @@list.full}, from: [model]}", "at_most.sum", "would count twice"),
+        ("{type: integer, min: '0', max: '9', at_most: {sum: @@list.cost}, from: [model]}", "at_most.sum", "money and money"),
+        ("{type: integer, min: '0', max: '9', at_most: {sum: @@prompt}, from: [model]}", "at_most.sum", "a fact: tool.fact"),
+    ],
+)
+def test_a_selector_or_sum_that_is_not_sure_does_not_load(rule, field, expected):
+    expect_one(LISTED.replace("{X}", rule), f"tools.delete.args.x.{field}", expected)
+
+
+def test_a_selector_says_where_else_the_value_may_come_from():
+    found = problems(LISTED.replace("{X}", "{type: id, select: {of: list.id, called: [file], largest: list.size}}"))
+    assert [p.field for p in found] == ["tools.delete.args.x", "tools.delete.args.x.select"]
