@@ -13,6 +13,8 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from agentgate.definition import load_text
+from agentgate.errors import WorkflowError
 from agentgate.intents import Deriver, ask
 from agentgate.intents.chat import ChatDeriver
 from agentgate.intents.combined import Combined
@@ -21,6 +23,7 @@ from agentgate.intents.lexical import derive
 from agentgate.request import Derived
 from agentgate.testing.derivers import VOCABULARY, DeriverConformance
 from agentgate.workflow import Intent
+from tests.test_gate import WORKFLOW
 
 
 class Reader(BaseChatModel):
@@ -107,3 +110,19 @@ def test_what_a_deriver_raises_makes_everything_unclear() -> None:
 def test_evidence_is_cut() -> None:
     found = ask(lambda _i, _t: {"refund": Derived("present", "x" * 10_000)}, VOCABULARY, ("refund it",))
     assert (found["refund"].presence, len(found["refund"].evidence)) == ("present", 500)
+
+
+def test_a_workflow_whose_examples_a_deriver_reads_otherwise_does_not_load_under_it() -> None:
+    for deriver in (derive, EmbeddingsDeriver(), ChatDeriver(Reader()), Combined(derive, EmbeddingsDeriver())):
+        assert load_text(WORKFLOW, "w.yaml", {}, deriver).id == "shop.refund"
+    for deriver, got in (
+        (raising, "unclear (the deriver failed: ConnectionError)"),
+        (Combined(derive, raising), "unclear (the deriver failed: ConnectionError)"),
+        (lambda _i, _t: {"refund": "present"}, "unclear (the deriver failed: answered a str that is no answer)"),
+        (ChatDeriver(GenericFakeChatModel(messages=iter([]))), "unclear (the model failed: "),
+    ):
+        with pytest.raises(WorkflowError) as refused:
+            load_text(WORKFLOW, "w.yaml", {}, deriver)  # type: ignore[arg-type]  # the third is a careless deriver
+        [problem] = refused.value.problems
+        assert problem.field == "intents.refund.examples[0]"
+        assert problem.got.startswith(got)

@@ -107,6 +107,13 @@ def test_unsigned_workflows_must_be_said_out_loud(folder: Path) -> None:
     assert "--unsafe-unapproved" in done.stderr
 
 
+@pytest.mark.parametrize("deriver", ["lexical", "embeddings", "both"])
+def test_each_deriver_can_read_the_prompts(folder: Path, deriver: str) -> None:
+    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--json"]
+    done = CliRunner().invoke(app, [*args, "--deriver", deriver])
+    assert json.loads(done.stdout)["overall"]["tasks fully automatic"]["k"] == 1
+
+
 @pytest.mark.parametrize(
     ("k", "n", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)]
 )
