@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentgate.decision import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
+from agentgate.gate import Gate
 from agentgate.intents import CLARITY, Deriver, ask
 from agentgate.intents.combined import Combined
 from agentgate.intents.lexical import derive
-from agentgate.request import Derived
+from agentgate.request import Agent, Derived
 from agentgate.testing.derivers import REFUND, VOCABULARY
 from agentgate.workflow import Intent
+from tests.test_gate import LEE, WEEKDAY, WORKFLOW, looked_up
+from tests.test_gate import REFUND as CALL
 
 PRESENCES = st.sampled_from(["absent", "unclear", "present"])
 ANSWERS = st.dictionaries(st.sampled_from(["refund", "change_address", "admin"]), st.builds(Derived, PRESENCES))
@@ -73,6 +78,41 @@ def test_nobody_is_asked_when_nothing_is_left_to_narrow() -> None:
     assert not asked
     assert combined((REFUND,), ("Please refund order ORD-1",))["refund"].presence == "present"
     assert len(asked) == 1
+
+
+PERMISSION = {Deny: 0, StepUp: 1, Allow: 2}
+
+
+@pytest.mark.parametrize("answer", [Derived("present"), Derived("unclear"), Derived("absent"), None, "present", OSError()], ids=repr)
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Please refund 39.99 EUR for order ORD-10023344, it arrived broken",
+        "Refund all orders from this week, ORD-10023344 first",
+        "Where is order ORD-10023344?",
+    ],
+)
+def test_a_gate_with_one_more_deriver_permits_no_more(tmp_path: Path, prompt: str, answer: Any) -> None:
+    """It never turns a refusal into a permission, nor a question to a person into none."""
+    (tmp_path / "refund.yaml").write_text(WORKFLOW)
+    ready = False
+
+    def more(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Any:
+        if not ready:  # while the workflow's examples are read
+            return derive(intents, turns)
+        return says({"refund": answer})(intents, turns) if not isinstance(answer, Exception) else says(answer)(intents, turns)
+
+    permitted = []
+    for deriver in (derive, Combined(derive, more)):
+        ready = False
+        with Gate.open_unsafe_unapproved(
+            tmp_path, issuer="https://gate.example", audit="memory://", clock=lambda: WEEKDAY, deriver=deriver
+        ) as gate:
+            ready = True
+            run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=prompt)
+            looked_up(run)
+            permitted.append(PERMISSION[type(run.authorize("payments.refund", CALL))])
+    assert permitted[1] <= permitted[0]
 
 
 def test_two_of_the_same_members_are_equal() -> None:
