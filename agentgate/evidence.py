@@ -63,8 +63,10 @@ def secret(workflow: Workflow, source: Source) -> bool:
         rule = workflow.tools[source.tool].args.get(source.field)
         if rule is not None and rule.sensitive:
             return True
+    named = (source.tool, source.field)
     rules = (rule for tool in workflow.tools.values() for rule in tool.args.values() if rule.sensitive)
-    return any(source in rule.sources or source == rule.at_most for rule in rules)
+    bound = ((s.tool, s.field) for rule in rules for s in (*rule.sources, *((rule.at_most,) if rule.at_most is not None else ())))
+    return named in bound
 
 
 def _same(value: Value, key: Key, found: tuple[Key, str] | None) -> bool:
@@ -121,7 +123,7 @@ class Evidence:
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
         for call, row, facts in self.places(source):
             if _same(value, key, self._earlier.origin(call, facts, source)):
-                return Origin(str(source), allowed, shown, call=call.id, row=row if source.kind == "fact" else 0)
+                return Origin(str(source), allowed, shown, call=call.id, row=0 if source.kind == "arg" else row)
         return None
 
     def _said(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
@@ -194,12 +196,12 @@ def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
             for call in earlier.of(source.tool):
                 if rule.max_items is not None:
                     if (type(key), key, value.currency) in earlier.said(call, source):
-                        return f"{source.tool}.{source.field} {call.id}"
+                        return f"{source} {call.id}"
                     continue
                 for row in call.rows or _NO_ROWS:  # row by row, as the engine has just looked
                     found = earlier.origin(call, row, source)
                     if found is not None and found[0] == key and found[1] == value.currency and type(found[0]) is type(key):
-                        return f"{source.tool}.{source.field} {call.id}"
+                        return f"{source} {call.id}"
         elif source.kind == "model":
             rest = "model"
         elif prompt.words(rule.type, key, value.currency) is not None:

@@ -7,7 +7,7 @@ earlier calls. What is sensitive is masked in the text. For a reader, never for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from difflib import get_close_matches
@@ -51,7 +51,7 @@ def looked_at(workflow: Workflow, run: RunState, call: Call, around: Surrounding
     return case
 
 
-def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence) -> Remedy:
+def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence, *, whole: bool = True) -> Remedy:
     """What would make this condition hold for this call.
 
     Args:
@@ -59,14 +59,36 @@ def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence)
         reason: what its failure is called.
         case: the call, after all checks have looked at it.
         evidence: where its values were found.
+        whole: all arguments of the call are known; else nothing is said of the whole call.
     """
     for number, (change, text) in enumerate(_proposals(condition, case, evidence)):
         if number == _TRIED:
             break
         held, enough = _asked(condition, case, change)
         if held:
-            return Remedy(text, {name: None if value is _DROP else value for name, value in change.items()}, enough)
+            return Remedy(text, {name: None if value is _DROP else value for name, value in change.items()}, enough and whole)
     return Remedy(_words(condition, reason, case))
+
+
+def all_together(ways: Sequence[Remedy], case: Case) -> Remedy | None:
+    """The changes of several conditions as one, if the engine lets the whole call through with them; the last or the first of two wins."""
+    changing = [way for way in ways if way.change]
+    if len(changing) < 2 or any(way.enough for way in changing):
+        return None
+    for order in (changing, changing[::-1]):
+        change: dict[str, Any] = {}
+        by: dict[str, Remedy] = {}
+        for way in order:
+            change |= way.change
+            by |= dict.fromkeys(way.change, way)
+        args = {name: value for name, value in {**case.call.args, **change}.items() if value is not None}
+        try:
+            call = Call.of(case.call.tool, args, case.call.id, case.call.definition)
+        except CanonicalError:
+            continue
+        if isinstance(decide(case.workflow, case.run, call, case.around), Eligible):
+            return Remedy("; ".join(dict.fromkeys(way.text for way in by.values())), change, enough=True)
+    return None
 
 
 def _asked(condition: Condition, case: Case, change: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -129,13 +151,23 @@ def _allowed(rule: Rule) -> Iterator[Proposal]:
 
 def _bounds(rule: Rule, bound: Source, case: Case, evidence: Evidence) -> Iterator[Proposal]:
     for call, _, row in evidence.places(bound):
-        value = call.args.get(bound.field) if bound.kind == "arg" else row.get(bound.field)
+        value = _held(bound, case, call, row)
+        if bound.kind == "sum":
+            total = case.earlier.total(call, bound, case.values[rule.name].currency) if rule.name in case.values else None
+            value = None if total is None else str(total)
         if value is not None:
             change, _ = _named(rule, value, "")
             shown = MASKED if rule.sensitive or secret(case.workflow, bound) else value
             yield change, f"{rule.name} at most {shown} ({bound} of call {call.id})"
             if (currency := _currency(bound, case, call, row)) and rule.currency:
                 yield {**change, rule.currency: currency}, f"{rule.name} at most {shown} in {currency} ({bound} of call {call.id})"
+
+
+def _held(source: Source, case: Case, call: EarlierCall, row: Mapping[str, Any]) -> Any:
+    """What a source says in a call and row, as it was returned or given; None where it is no origin."""
+    if source.kind == "sum" or case.earlier.key(call, row, source) is None:
+        return None
+    return call.args.get(source.field) if source.kind == "arg" else row.get(source.field)
 
 
 def _currency(source: Source, case: Case, call: EarlierCall, row: Mapping[str, Any]) -> str:
@@ -152,7 +184,7 @@ def _known(rule: Rule, case: Case, evidence: Evidence) -> Iterator[Proposal]:
             yield from _said(rule, case)
         elif source.tool:
             for call, _, row in evidence.places(source):
-                value = call.args.get(source.field) if source.kind == "arg" else row.get(source.field)
+                value = _held(source, case, call, row)
                 if value is not None:
                     where = f", as {'given to' if source.kind == 'arg' else 'returned by'} {source.tool} ({source.field}, call {call.id})"
                     change, text = _named(rule, value, where, hidden=secret(case.workflow, source))
@@ -177,7 +209,7 @@ def _together(case: Case, evidence: Evidence) -> Iterator[Proposal]:
             change: dict[str, Any] = {}
             for rule in rules:
                 for source in (s for s in rule.sources if s.tool == tool):
-                    value = call.args.get(source.field) if source.kind == "arg" else row.get(source.field)
+                    value = _held(source, case, call, row)
                     if value is not None:
                         change[rule.name] = value if rule.max_items is None else [value]
                         break

@@ -19,12 +19,13 @@ from agentgate.decision import Allow, Decision, Deny, Failure, Reason, StepUp
 from agentgate.dpop import DPoP
 from agentgate.drive import adrive, drive
 from agentgate.errors import ConfigError, Refusal, TokenRefused
-from agentgate.explanation import LATER, Explanation, explain
+from agentgate.explanation import Explanation
 from agentgate.flow import Attempt
 from agentgate.keys import RunKey
 from agentgate.mint import CallToken
 from agentgate.request import Call, Derived, Header, RunState
 from agentgate.steps import Flow
+from agentgate.verdicts import LATER, explain
 from agentgate.verifier import AsyncRedeemedCall, RedeemedCall, Trust, redeem
 from agentgate.workflow import Tool, Workflow
 

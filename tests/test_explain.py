@@ -15,10 +15,11 @@ from agentgate.conditions import Condition, conditions, matching
 from agentgate.decision import Deny, Eligible, Failure, Reason
 from agentgate.definition import load_text
 from agentgate.evidence import MASKED
-from agentgate.explanation import Explanation, Row, as_json, explain, plain
+from agentgate.explanation import Explanation, Row, as_json, plain
 from agentgate.intents.lexical import derive
 from agentgate.prompt import Prompt
 from agentgate.request import Agent, Call, EarlierCall, Header, RunState, Surroundings, User
+from agentgate.verdicts import Kept, explain, explain_kept
 from agentgate.workflow import Rule, Workflow
 from tests.generate import Case, Generator
 
@@ -196,6 +197,23 @@ def test_a_row_that_held_still_holds_when_the_operators_that_failed_are_taken_aw
         assert held & failed == set()
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_record_and_the_run_together_say_what_the_engine_said(seed: int) -> None:
+    for case in Generator(seed).cases(12, per_workflow=6):
+        answer = decide(case.workflow, case.run, case.call, case.around)
+        now = explain(case.workflow, case.run, case.call, case.around)
+        asked = () if isinstance(answer, Deny) else tuple(hold.rule.id for hold in answer.holds)
+        kept = Kept(now.decision, failures_of(answer), asked)
+        later = explain_kept(case.workflow, case.run, case.call, case.around, kept)
+        assert (later.decision, later.code) == (now.decision, now.code)
+        for one, other in zip(now.rows, later.rows, strict=True):
+            beside = isinstance(answer, Deny) and one.verdict == "asks"  # a denial does not record who else would be asked
+            at_mint = now.decision == "allow" and one.verdict == "at mint"
+            assert other.verdict == ("held" if at_mint else one.verdict) or beside
+            assert other.origins == one.origins or beside
+
+
 # --- what a reader gets --------------------------------------------------------------------------------------------------
 def test_an_allowed_call_shows_each_value_with_its_origin(workflow: Workflow) -> None:
     found = explained(workflow, {**REFUND, "notify": "ann@acme.example", "reason": "it broke"})
@@ -346,3 +364,59 @@ def test_terminal_controls_are_escaped(workflow: Workflow) -> None:
     found = explained(workflow, {**REFUND, "reason": evil, "notify": evil})
     assert plain(evil) == "\\x1b[31mred\\x07\\u202e"
     assert str(found).replace("\n", "").isprintable()
+
+
+def test_several_changes_are_asked_about_together(workflow: Workflow) -> None:
+    found = explained(workflow, {**REFUND, "amount": "99.00", "payee": "cus_evil", "payee2": "x"})
+    assert found.together is not None
+    assert found.together.enough
+    assert found.together.text.startswith("without payee2; amount ")
+    assert "the whole call would pass with without payee2" in str(found)
+
+
+# --- from a record ---------------------------------------------------------------------------------------------------------
+def kept_of(workflow: Workflow, args: dict[str, Any], kept: Kept, **more: Any) -> Explanation:
+    user = User("lee", tenant="acme")
+    header = Header("run_1", "acme", user, Agent("bot"), workflow.id, workflow.version, workflow.digest, 0.0, 9e9)
+    turns = (PROMPT,) if kept.alive else ()
+    intents = derive(tuple(workflow.intents.values()), turns)
+    calls = (looked_up(),) if kept.alive else ()
+    state = RunState(header, turns, intents, Prompt.of(turns, NOW.date()), calls, "1.1")
+    return explain_kept(workflow, state, Call.of("payments.refund", args, "pay", **more), Surroundings(NOW), kept)
+
+
+def test_of_a_run_that_is_gone_only_what_was_recorded_is_shown(workflow: Workflow) -> None:
+    line = workflow.tools["payments.refund"].args["payee"].line
+    failure = Failure(Reason.ARGUMENT_ORIGIN, "args.payee", MASKED, "a value from orders.get.customer", f"payments/refund.yaml:{line}")
+    hidden = {"payee": "hmac 1234", "reason": "hmac 5678"}
+    origins = {"amount": "prompt", "payee": "unknown", "order_id": "orders.get.order_id look", "reason": "model"}
+    known = {"order_id": "ORD-10023344", "amount": "39.99", "currency": "EUR"}
+    found = kept_of(workflow, known, Kept("deny", (failure,), (), hidden, origins, alive=False))
+    assert [r.condition.key for r in found.failed] == ["args.payee from"]
+    assert found.agent == "agentgate: not_permitted"
+    assert row(found, "args.amount", "from").origins[0].source == "prompt"
+    assert row(found, "args.order_id", "from").origins[0].source == "orders.get.order_id look"
+    assert (row(found, "args.reason", "text").got, row(found, "args.reason", "text").verdict) == ("hmac 5678", "held")
+    assert row(found, "args.notify", "type").verdict == "not sent"
+    assert row(found, "user.groups", "groups").got == "(not kept)"
+    assert row(found, "intent", "needs").got == "(not kept)"
+    assert found.together is None
+    assert way(found, "args.payee", "from") == "args.payee: a value from orders.get.customer"
+
+
+def test_while_the_run_lives_the_words_and_the_rows_are_shown(workflow: Workflow) -> None:
+    known = {"order_id": "ORD-10023344", "amount": "39.99", "currency": "EUR"}
+    found = kept_of(workflow, known, Kept("allow", hidden={"payee": "hmac 1"}, origins={"payee": "orders.get.customer call_1"}))
+    assert row(found, "args.amount", "from").origins[0].words == "39.99 EUR"
+    assert row(found, "args.payee", "from").origins[0].source == "orders.get.customer call_1"
+    assert row(found, "limits", "limit 0").verdict == "held"
+    assert {r.verdict for r in found.rows} <= {"held", "not sent"}
+
+
+def test_a_recorded_step_up_shows_the_rule_that_asked(workflow: Workflow) -> None:
+    line = workflow.tools["payments.refund"].step_ups[0].when[0].line
+    failure = Failure(Reason.STEP_UP, "args.amount", "'150.00'", "a person's yes", f"payments/refund.yaml:{line}")
+    found = kept_of(workflow, {**REFUND, "amount": "150.00"}, Kept("step_up", (failure,), ("big",)))
+    assert [r.condition.key for r in found.failed] == ["step_up.big step_up"]
+    assert row(found, "step_up.big", "step_up").got == "'150.00'"
+    assert found.agent == "agentgate: needs_approval"

@@ -18,11 +18,11 @@ PACKAGE = ROOT / "agentgate"
 
 # A package's level holds for its modules. A module that is in no row fails: decide where it belongs before it is written.
 LEVELS = {
-    1: "errors canonical patterns entities spans prompt facts request workflow selectors",
+    1: "errors canonical patterns entities spans prompt facts request workflow selectors nested",
     2: "decision hold",
-    3: "origins checks conditions evidence remedy explanation keys jws dpop mint verify",
+    3: "origins checks conditions evidence remedy explanation verdicts keys jws dpop mint verify",
     4: "yaml_nodes _blocks _sharing _references _rules _clauses _compiler definition catalog "
-    "stores steps audit identity intents runs core holding flow drive run diff approvals gate verifier",
+    "stores steps audit identity intents runs terms core holding flow drive run diff approvals gate verifier",
     5: "__init__ integrations review cli testing demo",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
@@ -69,7 +69,7 @@ POLICY = {"workflow", "decision", "hold", "origins", "checks", "definition", "ca
 
 # third-party package -> (distribution in pyproject.toml, the modules that may import it; "x.*" is x and all in it)
 THIRD_PARTY = {
-    "annotated_types": ("pydantic", "_blocks"),
+    "annotated_types": ("pydantic", "_blocks approvals.*"),
     "cryptography": ("cryptography", "keys jws dpop approvals.* cli.*"),
     "fakeredis": ("fakeredis", "stores.memory"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
