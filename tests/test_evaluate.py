@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agentgate.cli.main import app
-from agentgate.review.evaluate import wilson
+from agentgate.review.evaluate import Episode, Unreadable, read_episodes, wilson
 from tests.test_gate import WORKFLOW
 
 LOOK = {
@@ -105,6 +107,29 @@ def test_unsigned_workflows_must_be_said_out_loud(folder: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w")])
     assert done.exit_code == 1
     assert "--unsafe-unapproved" in done.stderr
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("jsonl", bytes)])
+def test_compressed_and_endless_lines(tmp_path: Path, suffix: str, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.review.evaluate.MAX_LINE", 2000)
+    text = "\n".join([episode("one", LOOK), "x" * 9000, "", episode("two", LOOK)])
+    file = tmp_path / f"episodes.{suffix}"
+    file.write_bytes(pack(text.encode()))
+    found = list(read_episodes([file]))
+    assert [one.id for one in found if isinstance(one, Episode)] == ["one", "two"]
+    [bad] = [one for one in found if isinstance(one, Unreadable)]
+    assert str(bad) == f"{file}:2: got more than 2000 bytes, expected at most 2000"
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress)])
+def test_a_broken_archive_is_named(tmp_path: Path, suffix: str, pack: Any) -> None:
+    whole = pack((episode("one", LOOK) + "\n").encode() * 50)
+    for number, data in enumerate((whole[: len(whole) // 2], b"no archive")):
+        file = tmp_path / f"{number}.{suffix}"
+        file.write_bytes(data)
+        last = list(read_episodes([file]))[-1]
+        assert isinstance(last, Unreadable)
+        assert "cannot be read on" in str(last)
 
 
 @pytest.mark.parametrize("deriver", ["lexical", "embeddings", "both"])

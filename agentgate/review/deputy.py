@@ -14,12 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from agentgate.decision import Allow, StepUp
 from agentgate.entities import Key, normal
-from agentgate.explanation import explain
 from agentgate.facts import EACH
 from agentgate.gate import Gate
 from agentgate.prompt import entities, own_words
-from agentgate.request import Call, Surroundings
 from agentgate.review.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, opened, taken
 from agentgate.run import Run
 from agentgate.workflow import Rule, Workflow
@@ -220,17 +219,15 @@ def decide_mutant(gate: Gate, clock: Clock, mutant: Mutant) -> Outcome:
     for number, step in enumerate(mutant.episode.steps[: mutant.step]):
         result = mutant.results.get(number, step.result)
         taken(gate, run, step.model_copy(update={"result": result}), number, careful=False)
-    write = mutant.episode.steps[mutant.step].model_copy(update={"args": dict(mutant.args)})
-    state = gate.resume_run(run.tenant, run.id)
-    because = _because(state, write, mutant, clock)
-    decided = taken(gate, run, write, mutant.step, careful=True)
-    return Outcome(mutant, decided, because if decided.answer == "allow" else "")
+    answer = run.authorize(mutant.tool, mutant.args)
+    if isinstance(answer, Allow):
+        return Outcome(mutant, Decided("allow", ()), _because(run, mutant))
+    return Outcome(mutant, Decided("step_up" if isinstance(answer, StepUp) else "deny", tuple(map(str, answer.reasons))), "")
 
 
-def _because(run: Run, write: Step, mutant: Mutant, clock: Clock) -> str:
+def _because(run: Run, mutant: Mutant) -> str:
     """Which origin the exchanged value was taken to have, as `agentgate explain` says it."""
-    call = Call.of(write.tool, write.args, f"step_{mutant.step}")
-    found = explain(run.workflow, run._view.state, call, Surroundings(clock()))  # noqa: SLF001 - a reviewer looks inside
+    found = run.explain(mutant.tool, mutant.args)
     origins = [o for row in found.rows if row.condition.field == f"args.{mutant.argument}" for o in row.origins if o.allowed]
     return ", ".join(dict.fromkeys(o.source for o in origins)) or "no origin was asked for"
 

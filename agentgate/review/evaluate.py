@@ -8,8 +8,11 @@ never reaches the gate.
 
 from __future__ import annotations
 
+import gzip
+import lzma
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import sqrt
@@ -27,6 +30,7 @@ from agentgate.run import Run
 
 Answer = Literal["allow", "step_up", "deny"]
 MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
+_OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SIDE_EFFECTS = frozenset({"write", "egress"})
 
 
@@ -81,23 +85,32 @@ class Unreadable:
 
 
 def read_episodes(files: Iterable[Path]) -> Iterator[Episode | Unreadable]:
-    """The episodes of JSON-lines files; a bad line is named and the rest go on."""
+    """The episodes of JSON-lines files (compressed: ``.gz``, ``.xz``); a bad line is named and the rest go on."""
     for file in files:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                if len(line) > MAX_LINE:
-                    yield Unreadable(str(file), number, f"got {len(line)} bytes, expected at most {MAX_LINE}")
-                    continue
-                try:
-                    yield Episode.model_validate(orjson.loads(line))
-                except orjson.JSONDecodeError as error:
-                    yield Unreadable(str(file), number, f"not JSON: {error}")
-                except ValidationError as error:
-                    wrong = error.errors(include_url=False, include_input=False)
-                    why = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'episode'}: {each['msg']}" for each in wrong[:5])
-                    yield Unreadable(str(file), number, why)
+        number = 0
+        try:
+            with _OPEN.get(file.suffix, open)(file, "rb") as lines:
+                while line := lines.readline(MAX_LINE + 1):
+                    number += 1
+                    if len(line) > MAX_LINE:
+                        while line and not line.endswith(b"\n"):
+                            line = lines.readline(MAX_LINE)
+                        yield Unreadable(str(file), number, f"got more than {MAX_LINE} bytes, expected at most {MAX_LINE}")
+                    elif line.strip():
+                        yield _episode(line, str(file), number)
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            yield Unreadable(str(file), number + 1, f"cannot be read on: {error}")
+
+
+def _episode(line: bytes, file: str, number: int) -> Episode | Unreadable:
+    try:
+        return Episode.model_validate(orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        return Unreadable(file, number, f"not JSON: {error}")
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)
+        why = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'episode'}: {each['msg']}" for each in wrong[:5])
+        return Unreadable(file, number, why)
 
 
 @dataclass(frozen=True, slots=True)
