@@ -9,6 +9,7 @@ different workflows are one object in memory.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -30,10 +31,22 @@ class Catalog:
         quarantined: path -> why that file is not loaded.
     """
 
-    __slots__ = ("_workflows", "quarantined")
+    __slots__ = ("_live", "quarantined")
 
-    def __init__(self, workflows: Mapping[str, Workflow], quarantined: Mapping[str, WorkflowError]) -> None:
-        self._workflows = workflows
+    def __init__(
+        self,
+        workflows: Mapping[str, Workflow],
+        quarantined: Mapping[str, WorkflowError],
+        until: Mapping[str, float] | None = None,
+    ) -> None:
+        """What was loaded.
+
+        Args:
+            workflows: by id.
+            quarantined: path -> why that file is not loaded.
+            until: id -> POSIX seconds at which its approval ends; None: nobody's approval was asked for.
+        """
+        self._live = workflows, until
         self.quarantined = quarantined
 
     @classmethod
@@ -71,14 +84,22 @@ class Catalog:
         return cls(MappingProxyType(loaded), MappingProxyType(quarantined))
 
     def get(self, id: str) -> Workflow | None:  # noqa: A002 - the word of the vocabulary
-        """The workflow of this id; None when there is none or it is quarantined."""
-        return self._workflows.get(id)
+        """The workflow of this id; None when there is none, it is quarantined, or its approval has ended."""
+        workflows, until = self._live
+        found = workflows.get(id)
+        if found is not None and until is not None and time.time() >= until.get(id, 0.0):
+            return None
+        return found
+
+    def become(self, other: Catalog) -> None:
+        """Hold what another catalog holds, in one step for whoever reads it at the same time."""
+        self._live, self.quarantined = other._live, other.quarantined  # same class
 
     def __iter__(self) -> Iterator[Workflow]:
-        return iter(self._workflows.values())
+        return iter(self._live[0].values())
 
     def __len__(self) -> int:
-        return len(self._workflows)
+        return len(self._live[0])
 
 
 def roles_of(root: Path) -> Roles:

@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 import structlog
 
 from agentgate import flow, holding
+from agentgate.approvals.opening import Opening, aload, load, report
 from agentgate.audit import AuditLog, open_audit
 from agentgate.catalog import Catalog
 from agentgate.core import Core
 from agentgate.core import read as read_run
 from agentgate.drive import adrive, drive
-from agentgate.errors import ConfigError
+from agentgate.errors import AgentGateError, ConfigError
 from agentgate.hold import Hold
 from agentgate.intents import Deriver
 from agentgate.intents.lexical import derive
@@ -39,7 +40,14 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _core(
+def _check_issuer(issuer: str) -> None:
+    url = urlsplit(issuer) if type(issuer) is str else urlsplit("")
+    safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in {"127.0.0.1", "localhost", "::1"})
+    if not safe or not url.hostname or url.query or url.fragment or url.username is not None:
+        raise ConfigError("issuer", issuer, "an https URL without query or fragment (RFC 8414 section 2; http only on loopback)")
+
+
+def _unapproved(
     workflows: Directory,
     log: AuditLog,
     *,
@@ -51,21 +59,13 @@ def _core(
     brokers: frozenset[str],
     deriver: Deriver,
 ) -> Core:
-    url = urlsplit(issuer) if type(issuer) is str else urlsplit("")
-    safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in {"127.0.0.1", "localhost", "::1"})
-    if not safe or not url.hostname or url.query or url.fragment or url.username is not None:
-        raise ConfigError("issuer", issuer, "an https URL without query or fragment (RFC 8414 section 2; http only on loopback)")
+    """A core over workflows as they lie there."""
+    _check_issuer(issuer)
     if keys is None and log.durable:
         raise ConfigError("keys", keys, "a directory for the signing keys (left out only with audit='memory://')")
     catalog = Catalog.load(Path(workflows), deriver)
-    for file, error in catalog.quarantined.items():
-        _log.error("workflow_quarantined", file=str(file), problems=[str(p) for p in error.problems])
-    if not catalog:
-        raise ConfigError(
-            "workflows", str(workflows), "a directory with at least one workflow that loads (agentgate workflow lint says what is wrong)"
-        )
-    for observed in (w for w in catalog if w.observe):  # only a signed workflow may observe, and nothing is signed here
-        _log.warning("observe_ignored", workflow=observed.id, message="mode: observe needs approvals; this workflow is enforced")
+    report(catalog)
+    _not_empty(catalog, workflows)
     ring = KeyRing.ephemeral(alg) if keys is None else KeyRing.open(keys, alg)
     _log.warning(
         "unsafe_unapproved",
@@ -75,11 +75,33 @@ def _core(
     return Core(catalog, ring, issuer, deriver, clock or _now, environment, brokers)
 
 
+def _not_empty(catalog: Catalog, workflows: Directory) -> Catalog:
+    if not catalog:
+        expected = "a directory with at least one workflow that loads (agentgate workflow lint and status say what is wrong)"
+        raise ConfigError("workflows", str(workflows), expected)
+    return catalog
+
+
+def _opening(workflows: Directory, root: str, *, issuer: str, keys: Directory, audit: str, alg: Alg, deriver: Deriver) -> Opening:
+    _check_issuer(issuer)
+    unkept = {"keys": keys, "audit": None if audit == "memory://" else audit}
+    for name, got in unkept.items():
+        if got is None:
+            raise ConfigError(name, audit if name == "audit" else got, "a directory (only Gate.open_unsafe_unapproved keeps it in memory)")
+    return Opening(Path(workflows), root, gate=issuer, ring=KeyRing.open(keys, alg), kept=Path(keys), log=open_audit(audit), derive=deriver)
+
+
+def _with_approvals(opening: Opening | None) -> Opening:
+    if opening is None:
+        raise ConfigError("root", None, "a gate opened with Gate.open (one without approvals is closed and opened again)")
+    return opening
+
+
 class _GateBase:
     """What both gates are made of."""
 
-    def __init__(self, core: Core, store: Any, audit: AuditLog) -> None:
-        self._core, self._store, self._audit = core, store, audit
+    def __init__(self, core: Core, store: Any, audit: AuditLog, opening: Opening | None = None) -> None:
+        self._core, self._store, self._audit, self._opening = core, store, audit, opening
 
     @property
     def issuer(self) -> str:
@@ -105,6 +127,66 @@ class Gate(_GateBase):
     """A gate for blocking code; see `AsyncGate` for its awaited twin."""
 
     _store: Store
+
+    @classmethod
+    def open(
+        cls,
+        workflows: Directory,
+        *,
+        root: str,
+        issuer: str,
+        keys: Directory,
+        audit: str,
+        store: str = "memory://",
+        environment: str | None = None,
+        clock: Callable[[], datetime] | None = None,
+        alg: Alg = "ES256",
+        brokers: frozenset[str] = frozenset(),
+        deriver: Deriver = derive,
+    ) -> Gate:
+        """Open a gate over what reviewers approved: every workflow's newest version whose signatures reach the root's threshold.
+
+        A workflow that is refused is logged by the name of its refusal and stops no other; an approved older version of it
+        that may still run does. Opened again (or `reload`), nothing older than before comes back.
+
+        Args:
+            workflows: directory of workflow files, with ``approvals/``.
+            root: digest of the root of approvals, from your settings and not from that directory.
+            issuer: this gate's URL, the `iss` of its tokens.
+            keys: directory of the signing keys, created if absent; also keeps which versions were in force.
+            audit: directory of the audit log.
+            store: memory:// (one process), embedded:///path, redis://, rediss://, unix://.
+            environment: where this gate runs, for `conditions.environment`.
+            clock: the decision clock, as in `open_unsafe_unapproved`; approvals end by the real one.
+            alg: ES256 or EdDSA.
+            brokers: names of the upstream brokers that are configured.
+            deriver: derives intents from the user's turns.
+
+        Raises:
+            ApprovalRefused: root, allowed_signers, index or revocations are bad, absent or old; nothing is opened.
+            ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
+        """
+        opening = _opening(workflows, root, issuer=issuer, keys=keys, audit=audit, alg=alg, deriver=deriver)
+        try:
+            opened = ready_store(store)
+        except AgentGateError:
+            opening.log.close()
+            raise
+        try:
+            catalog = _not_empty(load(opening, opened), workflows)
+            return cls(Core(catalog, opening.ring, issuer, deriver, clock or _now, environment, brokers), opened, opening.log, opening)
+        except AgentGateError:
+            opened.close()
+            opening.log.close()
+            raise
+
+    def reload(self) -> None:
+        """Load what is in force now: new versions, revocations, a new index. On an error what was in force stays until it ends.
+
+        Raises:
+            ConfigError: this gate was opened without approvals. Otherwise as `open`.
+        """
+        self._core.catalog.become(load(_with_approvals(self._opening), self._store))
 
     @classmethod
     def open_unsafe_unapproved(
@@ -139,7 +221,7 @@ class Gate(_GateBase):
             ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
         """
         log = open_audit(audit)
-        core = _core(
+        core = _unapproved(
             workflows, log, issuer=issuer, keys=keys, environment=environment, clock=clock, alg=alg, brokers=brokers, deriver=deriver
         )
         return cls(core, ready_store(store), log)
@@ -207,6 +289,41 @@ class AsyncGate(_GateBase):
     _store: AsyncStore
 
     @classmethod
+    async def open(
+        cls,
+        workflows: Directory,
+        *,
+        root: str,
+        issuer: str,
+        keys: Directory,
+        audit: str,
+        store: str = "memory://",
+        environment: str | None = None,
+        clock: Callable[[], datetime] | None = None,
+        alg: Alg = "ES256",
+        brokers: frozenset[str] = frozenset(),
+        deriver: Deriver = derive,
+    ) -> AsyncGate:
+        """See `Gate.open`."""
+        opening = _opening(workflows, root, issuer=issuer, keys=keys, audit=audit, alg=alg, deriver=deriver)
+        try:
+            opened = await async_ready_store(store)
+        except AgentGateError:
+            opening.log.close()
+            raise
+        try:
+            catalog = _not_empty(await aload(opening, opened), workflows)
+            return cls(Core(catalog, opening.ring, issuer, deriver, clock or _now, environment, brokers), opened, opening.log, opening)
+        except AgentGateError:
+            await opened.close()
+            opening.log.close()
+            raise
+
+    async def reload(self) -> None:
+        """See `Gate.reload`."""
+        self._core.catalog.become(await aload(_with_approvals(self._opening), self._store))
+
+    @classmethod
     async def open_unsafe_unapproved(
         cls,
         workflows: Directory,
@@ -223,7 +340,7 @@ class AsyncGate(_GateBase):
     ) -> AsyncGate:
         """See `Gate.open_unsafe_unapproved`."""
         log = open_audit(audit)
-        core = _core(
+        core = _unapproved(
             workflows, log, issuer=issuer, keys=keys, environment=environment, clock=clock, alg=alg, brokers=brokers, deriver=deriver
         )
         return cls(core, await async_ready_store(store), log)

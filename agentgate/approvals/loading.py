@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentgate.approvals._files import APPROVALS, DEFINITION, INDEX, REVOKED, ROOT, Tree, file_digest
+from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
 from agentgate.approvals.index import check_same, load_index, load_revoked
 from agentgate.approvals.judge import Approved, Judge
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, printable, refuse
 from agentgate.approvals.root import Root, load_root
 from agentgate.canonical import canonical
-from agentgate.catalog import roles_of, text_of, workflow_files
-from agentgate.definition import Derive
+from agentgate.catalog import ROLES, roles_of, text_of, workflow_files
+from agentgate.definition import Derive, Roles
 from agentgate.errors import CanonicalError, ConfigError, WorkflowError
 from agentgate.workflow import Workflow
 from agentgate.yaml_nodes import Document, dotted, read_yaml, shown
@@ -118,18 +118,14 @@ def load_approved(
             broken.setdefault(error.problems[0].file, error)
             continue
         until[id_] = min(approved.until, asked.index.until if asked.index else math.inf, asked.root.until)
-        for name, scopes in approved.statement.roles.items():
-            if roles.get(name) != frozenset(scopes):
-                got = f"other scopes of {name} than were approved" if name in roles else f"no role {name}"
-                refused.append(
-                    _about(
-                        approved, ApprovalRefusal.TAMPERED, "roles.yaml", f"roles.{name}", got, "the approved scopes, which stay in force"
-                    )
-                )
+        refused += _other_roles(approved, roles)
     seen = {(r.workflow, r.version) for r in refused}
-    refused += [r for r in (_unapproved(f, chosen, asked) for f in files.values()) if r is not None and (r.workflow, r.version) not in seen]
-    if asked.prover is not None:
-        asked.prover.save()
+    refused += [
+        found
+        for file in files.values()
+        if (found := _unapproved(file, chosen, asked)) is not None and (found.workflow, found.version) not in seen
+    ]
+    asked.prover.save()
     return Loaded(workflows, until, tuple(refused), broken, _marks(asked, chosen), asked.root)
 
 
@@ -216,68 +212,71 @@ def _chosen(asked: Judge) -> tuple[dict[str, Approved], list[Refused]]:
             if standing.refused is not None:
                 refused.append(standing.refused)
         if id_ not in chosen and not any(version >= floor for version in versions):
-            file = f"{APPROVALS}/{id_}"
-            if versions:
-                got = f"version {versions[0]}"
-                wrong = refuse(ApprovalRefusal.ROLLBACK, file, "version", got, f"version {floor} or later, which was in force before")
-            else:
-                wrong = refuse(ApprovalRefusal.UNAPPROVED, file, "approvals", "no version", f"version {floor} or later")
-            refused.append(replace(wrong.refused, workflow=id_, version=versions[0] if versions else 0))
+            newest = versions[0] if versions else 0
+            name, got = (ApprovalRefusal.ROLLBACK, f"version {newest}") if newest else (ApprovalRefusal.UNAPPROVED, "no version")
+            expected = f"version {floor} or later, which was in force before" if newest else f"version {max(floor, 1)} or later"
+            refused.append(refuse(name, f"{APPROVALS}/{id_}", "version", got, expected, workflow=id_, version=newest).refused)
     return chosen, refused
 
 
 def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> Refused | None:
     """The refusal of an approved workflow whose file is not where it was approved, or is another workflow's."""
-    path = approved.statement.path
-    if file is not None:
-        if file.value.get("id") == approved.version.id:
-            return None
-        return _about(approved, ApprovalRefusal.WRONG_PLACE, path, "id", shown(file.value.get("id")), approved.version.id)
-    try:
-        there = stat.S_ISREG((folder / path).lstat().st_mode)
-    except (OSError, ValueError):
-        there = False
-    if there and path in {p.relative_to(folder).as_posix() for p in workflow_files(folder)}:
-        return None  # it cannot be read: the approved bytes run, and the file is reported
-    return _about(
-        approved, ApprovalRefusal.WRONG_PLACE, path, "file", "no workflow file", f"{approved.version.id} in the file it was approved for"
-    )
+    id_, version, path = approved.version.id, approved.version.version, approved.statement.path
+    if file is None:
+        try:
+            there = stat.S_ISREG((folder / path).lstat().st_mode)
+        except (OSError, ValueError):
+            there = False
+        if there and path in {p.relative_to(folder).as_posix() for p in workflow_files(folder)}:
+            return None  # it cannot be read: the approved bytes run, and the file is reported
+        field, got, expected = "file", "no workflow file", f"{id_} in the file it was approved for"
+    elif file.value.get("id") != id_:
+        field, got, expected = "id", shown(file.value.get("id")), id_
+    else:
+        return None
+    return refuse(ApprovalRefusal.WRONG_PLACE, path, field, got, expected, workflow=id_, version=version).refused
 
 
-def _about(approved: Approved, name: ApprovalRefusal, file: str, field: str, got: str, expected: str) -> Refused:
-    wrong = refuse(name, file, field, got, expected).refused
-    return replace(wrong, workflow=approved.version.id, version=approved.version.version)
+def _other_roles(approved: Approved, roles: Roles) -> Iterator[Refused]:
+    """Roles whose scopes are others now than were approved; the approved ones stay in force."""
+    for name, scopes in approved.statement.roles.items():
+        if roles.get(name) != frozenset(scopes):
+            yield refuse(
+                ApprovalRefusal.TAMPERED,
+                ROLES,
+                f"roles.{name}",
+                "other scopes than were approved" if name in roles else "no such role",
+                "the approved scopes, which stay in force",
+                workflow=approved.version.id,
+                version=approved.version.version,
+            ).refused
 
 
 def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], asked: Judge) -> Refused | None:
     """The refusal of a workflow file that is not what runs."""
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
-        wrong = refuse(ApprovalRefusal.UNAPPROVED, file.path, "id", f"{shown(id_)} version {shown(version)}", "an id and a version")
-        return replace(wrong.refused, workflow=printable(id_))
-    approved = chosen.get(id_)
-    if approved is not None and file.path == approved.statement.path:
-        if file.digest == approved.version.digest:
-            return None
-        if version == approved.version.version:
-            field, got, expected = first_difference(file.value, approved.version.value)
-            return _about(approved, ApprovalRefusal.TAMPERED, file.path, field, got, f"{expected}, as approved, which stays in force")
-        if version < approved.version.version:
-            wrong = refuse(
-                ApprovalRefusal.ROLLBACK, file.path, "version", version, f"at least {approved.version.version}, which stays in force"
-            )
-            return replace(wrong.refused, workflow=id_, version=version)
-    elif approved is not None:
-        wrong = refuse(ApprovalRefusal.WRONG_PLACE, file.path, "id", id_, f"only in {approved.statement.path}, where it was approved")
-        return replace(wrong.refused, workflow=id_, version=version)
-    floor = asked.floor(id_)
-    if 0 < version < floor:
-        wrong = refuse(ApprovalRefusal.ROLLBACK, file.path, "version", version, f"at least {floor}, which was in force before")
+        got = f"{shown(id_)} version {shown(version)}"
+        return refuse(ApprovalRefusal.UNAPPROVED, file.path, "id", got, "an id and a version", workflow=printable(id_)).refused
+    approved, floor = chosen.get(id_), asked.floor(id_)
+    name, field, got = ApprovalRefusal.UNAPPROVED, "version", f"version {version} without approval"
+    expected = f"signatures under {APPROVALS}/{id_}/{version} (agentgate workflow approve)"
+    if approved is None:
+        if version < floor:
+            name, expected = ApprovalRefusal.ROLLBACK, f"at least {floor}, which was in force before"
+    elif file.path != approved.statement.path:
+        name, field, got = ApprovalRefusal.WRONG_PLACE, "id", id_
+        expected = f"only in {approved.statement.path}, where it was approved"
+    elif file.digest == approved.version.digest:
+        return None
+    elif version == approved.version.version:
+        field, got, expected = first_difference(file.value, approved.version.value)
+        name, expected = ApprovalRefusal.TAMPERED, f"{expected}, as approved, which stays in force"
+    elif version < approved.version.version:
+        name, expected = ApprovalRefusal.ROLLBACK, f"at least {approved.version.version}, which stays in force"
     else:
-        stays = f"; version {approved.version.version} stays in force" if approved is not None else ""
-        expected = f"signatures under {APPROVALS}/{id_}/{version} (agentgate workflow approve){stays}"
-        wrong = refuse(ApprovalRefusal.UNAPPROVED, file.path, "version", f"version {version} without approval", expected)
-    return replace(wrong.refused, workflow=printable(id_), version=version)
+        expected = f"{expected}; version {approved.version.version} stays in force"
+    return refuse(name, file.path, field, got, expected, workflow=printable(id_), version=version).refused
 
 
 def _marks(asked: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
@@ -298,6 +297,3 @@ def _marks(asked: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
 def _not_below(known: Mapping[str, int], mark: str, got: int, file: str, field: str) -> None:
     if got < known.get(mark, 0):
         raise refuse(ApprovalRefusal.ROLLBACK, file, field, got, f"at least {known[mark]}, which was in force before")
-
-
-__all__ = ["DEFINITION", "Loaded", "WorkflowFile", "first_difference", "judge", "load_approved", "read_workflow_file"]

@@ -78,7 +78,8 @@ class Prover:
         """True when the new version is proved to only narrow the old one.
 
         Args:
-            old, new: names of the two (see `name_of`).
+            old: name of the one (see `name_of`).
+            new: name of the other.
             load: makes both workflows; called only when no proof is kept.
         """
         if self._proved is None:

@@ -57,9 +57,11 @@ class ApprovalRefused(AgentGateError):
         super().__init__(str(refused))
 
 
-def refuse(name: ApprovalRefusal, file: str, field: str, got: object, expected: str) -> ApprovalRefused:
+def refuse(
+    name: ApprovalRefusal, file: str, field: str, got: object, expected: str, *, workflow: str = "", version: int = 0
+) -> ApprovalRefused:
     """The exception for one refusal; what it got is made printable and short."""
-    return ApprovalRefused(Refused(name, file, field, printable(got), expected))
+    return ApprovalRefused(Refused(name, file, printable(field), printable(got), printable(expected), workflow, version))
 
 
 def printable(value: object) -> str:

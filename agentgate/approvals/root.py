@@ -147,8 +147,10 @@ class Root:
             for team in person.teams or ():
                 teams.setdefault(f"team:{team}", set()).add(name)
         roles: dict[Role, tuple[str, ...]] = {
-            "root": tuple(shape.roles.root), "index": tuple(shape.roles.index), "revoke": tuple(shape.roles.revoke)
-        }  # fmt: skip
+            "root": tuple(shape.roles.root),
+            "index": tuple(shape.roles.index),
+            "revoke": tuple(shape.roles.revoke),
+        }
         for role, names in roles.items():
             for name in names:
                 if name not in people:
@@ -159,8 +161,17 @@ class Root:
             raise _wrong(file, "solo", f"true with {len(people)} people", "exactly one person, or solo: false")
         reviews = tuple(_review(each, at, people, teams, file) for at, each in enumerate(shape.reviews))
         return cls(
-            file_digest(data), shape.version, end_of(shape.expires), shape.threshold, people, roles, reviews, shape.allowed_signers, shape.solo, shape.demo
-        )  # fmt: skip
+            digest=file_digest(data),
+            version=shape.version,
+            until=end_of(shape.expires),
+            threshold=shape.threshold,
+            keys=people,
+            roles=roles,
+            reviews=reviews,
+            signers_digest=shape.allowed_signers,
+            solo=shape.solo,
+            demo=shape.demo,
+        )
 
     def person(self, key: PublicKey) -> str | None:
         """Whose key this is; None when it is nobody's (of several, the first by name)."""
@@ -247,6 +258,7 @@ def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tupl
     """Who of a root's own signers signed these bytes of a root, each with the key's material. A broken signature refuses.
 
     Args:
+        tree: the approvals.
         root: whose `roles.root` may sign.
         data: the signed root's bytes (this root's or the next one's).
         prefix: how the signature files' names begin, below ``approvals``.

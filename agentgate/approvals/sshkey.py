@@ -142,14 +142,7 @@ def _parse(blob: bytes) -> PublicKey:
         if got != name:
             raise KeyRefused(f"public key: curve: got {got!r}, expected {name}")
         point = reader.string("point")
-        try:
-            if point[:1] != b"\x04":
-                raise ValueError(point[:1])
-            key = ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
-        except ValueError:
-            raise KeyRefused(
-                f"public key: point: got one that is not on {name} or not uncompressed, expected an uncompressed point"
-            ) from None
+        key = _on_curve(point, name, curve)
         material = name.encode() + point
     else:
         raise KeyRefused(f"public key: got kind {kind[:60]!r}, expected {_EXPECTED}")
@@ -160,6 +153,16 @@ def _parse(blob: bytes) -> PublicKey:
     reader.end()
     fingerprint = "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
     return PublicKey(blob, kind, fingerprint, material, application, key)
+
+
+def _on_curve(point: bytes, name: str, curve: ec.EllipticCurve) -> ec.EllipticCurvePublicKey:
+    wrong = KeyRefused(f"public key: point: got one that is not on {name} or not uncompressed, expected an uncompressed point")
+    if point[:1] != b"\x04":
+        raise wrong
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+    except ValueError:
+        raise wrong from None
 
 
 def _ed25519(point: bytes) -> Ed25519PublicKey:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from agentgate.approvals.judge import Approved, Judge
@@ -121,24 +121,23 @@ def _running(asked: Judge, id_: str) -> Approved | None:
 def _refused(asked: Judge, file: WorkflowFile, running: Approved | None) -> Refused | None:
     """Why the version in the file is not what runs."""
     id_, version = str(file.value["id"]), int(file.value["version"])
+    floor = asked.floor(id_)
+    standing = asked.standing(id_, version) if version in asked.tree.versions(id_) else None
+    kept = standing.version if standing is not None else None
+    name, field, got = ApprovalRefusal.UNAPPROVED, "version", f"version {version}, no signatures"
+    expected = "signatures (agentgate workflow approve)"
     if running is not None and running.version.digest == file.digest:
         if running.statement.path == file.path:
             return None
-        wrong = refuse(ApprovalRefusal.WRONG_PLACE, file.path, "file", file.path, f"{running.statement.path}, where it was approved")
-        return replace(wrong.refused, workflow=id_, version=version)
-    standing = asked.standing(id_, version) if version in asked.tree.versions(id_) else None
-    if standing is not None and standing.version is not None and standing.version.digest != file.digest:
-        field, got, expected = first_difference(file.value, standing.version.value)
-        name = ApprovalRefusal.TAMPERED if standing.approved is not None else ApprovalRefusal.UNAPPROVED
-        expected = f"{expected}, as signed" if standing.approved is not None else f"{expected}, as signed before; sign again"
-        return replace(refuse(name, file.path, field, got, expected).refused, workflow=id_, version=version)
-    if standing is not None and standing.refused is not None:
+        name, field, got, expected = ApprovalRefusal.WRONG_PLACE, "file", file.path, f"{running.statement.path}, where it was approved"
+    elif standing is not None and kept is not None and kept.digest != file.digest:
+        field, got, expected = first_difference(file.value, kept.value)
+        if standing.approved is not None:
+            name, expected = ApprovalRefusal.TAMPERED, f"{expected}, as approved (a change needs a higher version)"
+        else:
+            expected = f"{expected}, as signed before (sign again)"
+    elif standing is not None and standing.refused is not None:
         return standing.refused
-    floor = asked.floor(id_)
-    if version < floor:
-        wrong = refuse(ApprovalRefusal.ROLLBACK, file.path, "version", version, f"at least {floor}")
-    else:
-        wrong = refuse(
-            ApprovalRefusal.UNAPPROVED, file.path, "version", f"version {version}, no signatures", "signatures (agentgate workflow approve)"
-        )
-    return replace(wrong.refused, workflow=id_, version=version)
+    elif version < floor:
+        name, got, expected = ApprovalRefusal.ROLLBACK, f"version {version}", f"at least {floor}"
+    return refuse(name, file.path, field, got, expected, workflow=id_, version=version).refused

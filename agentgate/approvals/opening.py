@@ -1,0 +1,171 @@
+"""How a gate comes to know what is in force: marks of before, trust files and versions, then the marks rise, then it is on record.
+
+The same order opens a gate and loads again while it runs. Every refusal is logged by its name, and all of them go into one
+audit record; a root that is marked solo or demo is warned of every time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from agentgate.approvals._files import Tree
+from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, load_approved
+from agentgate.approvals.narrowing import Prover
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
+from agentgate.approvals.watermark import Marks, chunks, higher, stored
+from agentgate.audit import AuditLog
+from agentgate.catalog import Catalog
+from agentgate.definition import Derive
+from agentgate.drive import adrive, drive
+from agentgate.keys import KeyRing
+from agentgate.steps import Flow, Record
+from agentgate.stores import AsyncStore, Store
+
+_log = structlog.get_logger("agentgate.gate")
+_MAX_REFUSED, _MAX_WORDS = 100, 600  # named in one audit record
+_SERIALS = (ROOT_MARK, INDEX_MARK, REVOKED_MARK)
+
+
+class Opening:
+    """One loading of what is in force.
+
+    Args:
+        directory: the workflow directory.
+        root: the pinned digest.
+        gate: the gate's URL, under which the store keeps its marks.
+        ring: the gate's keys.
+        kept: their directory, which also keeps the marks and the proofs.
+        log: the gate's audit log.
+        derive: the intent deriver.
+    """
+
+    __slots__ = ("_derive", "_directory", "_gate", "_marks", "_prover", "_root", "log", "ring")
+
+    def __init__(self, directory: Path, root: str, *, gate: str, ring: KeyRing, kept: Path, log: AuditLog, derive: Derive) -> None:
+        self.ring, self.log = ring, log
+        self._directory, self._root, self._gate, self._derive = directory, root, gate, derive
+        self._marks, self._prover = Marks(kept), Prover(kept=kept)
+
+    def questions(self) -> Iterator[Flow]:
+        """Store operations that answer which marks the store knows; their answers go to `load`.
+
+        Raises:
+            ApprovalRefused: the approvals folder cannot be read.
+        """
+        names = dict.fromkeys(_SERIALS, 0)
+        for id_ in Tree(self._directory).ids():
+            names |= {id_: 0, f"revoked:{id_}": 0}
+        return self._flows(names)
+
+    def load(self, stored_marks: Mapping[str, int]) -> Loaded:
+        """Load, never below what disk and store know. Raises as `load_approved`, and ROLLBACK for unreadable marks."""
+        known = higher(self._marks.read(), stored_marks)
+        return load_approved(self._directory, self._root, derive=self._derive, now=time.time(), known=known, prover=self._prover)
+
+    def rise(self, loaded: Loaded) -> Iterator[Flow]:
+        """Raise the marks on disk; the store operations raise them there, and their answers go to `settle`."""
+        self._marks.rise(loaded.marks)
+        return self._flows(loaded.marks)
+
+    def settle(self, loaded: Loaded, now_stored: Mapping[str, int]) -> Loaded:
+        """Leave out what another gate put a newer version in force of meanwhile.
+
+        Raises:
+            ApprovalRefused: ROLLBACK, when another gate saw a newer root, index or revocations.
+        """
+        behind = {name: value for name, value in now_stored.items() if value > loaded.marks[name]}
+        for name in _SERIALS:
+            if name in behind:
+                raise ApprovalRefused(_rolled(name, loaded.marks[name], behind[name]))
+        gone = {name.removeprefix("revoked:") for name in behind}
+        refused = tuple(replace(_rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)), workflow=id_) for id_ in sorted(gone))
+        return replace(
+            loaded,
+            workflows={id_: w for id_, w in loaded.workflows.items() if id_ not in gone},
+            refused=(*loaded.refused, *refused),
+        )
+
+    def _flows(self, marks: Mapping[str, int]) -> Iterator[Flow]:
+        return (stored(self._gate, chunk) for chunk in chunks(marks))
+
+
+def load(opening: Opening, store: Store) -> Catalog:
+    """What is in force now. Each store operation has its own deadline: how many there are depends on the directory.
+
+    Raises:
+        ApprovalRefused, ConfigError, WorkflowError, StoreUnavailable, AuditUnavailable: nothing is loaded.
+    """
+
+    def ask(flows: Iterator[Flow]) -> dict[str, int]:
+        return {name: number for each in flows for name, number in drive(each, store, opening.log).items()}
+
+    loaded = opening.load(ask(opening.questions()))
+    loaded = opening.settle(loaded, ask(opening.rise(loaded)))
+    drive(_on_record(loaded), store, opening.log)
+    return _catalog(loaded)
+
+
+async def aload(opening: Opening, store: AsyncStore) -> Catalog:
+    """`load`, awaited."""
+
+    async def ask(flows: Iterator[Flow]) -> dict[str, int]:
+        return {name: number for each in flows for name, number in (await adrive(each, store, opening.log)).items()}
+
+    loaded = opening.load(await ask(opening.questions()))
+    loaded = opening.settle(loaded, await ask(opening.rise(loaded)))
+    await adrive(_on_record(loaded), store, opening.log)
+    return _catalog(loaded)
+
+
+def report(catalog: Catalog) -> None:
+    """Log which files are not loaded, and which wishes are not fulfilled."""
+    for file, error in catalog.quarantined.items():
+        _log.error("workflow_quarantined", file=str(file), problems=[str(p) for p in error.problems])
+    for observed in (w for w in catalog if w.observe):
+        _log.warning("observe_ignored", workflow=observed.id, message="mode: observe is not available; this workflow is enforced")
+
+
+def _catalog(loaded: Loaded) -> Catalog:
+    for marked, word, meaning in (
+        (loaded.root.solo, "solo", "one person approves their own changes"),
+        (loaded.root.demo, "demo", "anybody has its keys"),
+    ):
+        if marked:
+            _log.warning(f"root_{word}", message=f"the root of these approvals is marked {word}: {meaning}", root=loaded.root.digest)
+    for refused in loaded.refused:
+        running = loaded.workflows.get(refused.workflow)
+        _log.error(
+            "workflow_refused",
+            refusal=str(refused.name),
+            workflow=refused.workflow,
+            version=refused.version,
+            in_force=running.version if running is not None else None,
+            problem=str(refused),
+        )
+    catalog = Catalog(loaded.workflows, loaded.broken, loaded.until)
+    report(catalog)
+    return catalog
+
+
+def _on_record(loaded: Loaded) -> Flow:
+    yield Record(
+        {
+            "type": "workflows_loaded",
+            "time": round(time.time(), 6),
+            "root": loaded.root.digest,
+            "marks": {name: loaded.marks[name] for name in _SERIALS},
+            "workflows": len(loaded.workflows),
+            "refused": [str(refused)[:_MAX_WORDS] for refused in loaded.refused[:_MAX_REFUSED]],
+            "more": max(0, len(loaded.refused) - _MAX_REFUSED),
+        }
+    )
+
+
+def _rolled(name: str, got: int, known: int) -> Refused:
+    expected = f"at least {known}, which another gate has in force (load again)"
+    return refuse(ApprovalRefusal.ROLLBACK, "the state store", name, got, expected).refused
