@@ -17,16 +17,17 @@ from agentgate import checks
 from agentgate.canonical import canonical
 from agentgate.checks import decide, describe
 from agentgate.core import Core, deny, read, seen, stamp
-from agentgate.decision import Allow, Decision, Deny, Eligible, Failure, Reason, Reservation
+from agentgate.decision import Allow, Decision, Deny, Eligible, Failure, Reason
 from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, RunRefused, StoreUnavailable
 from agentgate.holding import released
 from agentgate.keys import RunKey
-from agentgate.mint import MintClaims, WorkflowRef, binding, call_digest, mint
+from agentgate.mint import binding, mint, new_jti
 from agentgate.prompt import MAX_TURN
 from agentgate.request import Agent, Call, Header, RunState, User
 from agentgate.runs import header_bytes, missing
 from agentgate.steps import Flow
 from agentgate.stores import ops
+from agentgate.terms import terms_of, txn
 from agentgate.workflow import Workflow
 
 LEEWAY = 5  # seconds a verifier's clock may differ
@@ -36,15 +37,6 @@ MAX_TURNS = 200  # every turn is read again for each decision on a changed run
 _REREADS = 3
 _MAX_DEFINITION = 256
 _KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
-
-
-def _subjects(workflow: Workflow, header: Header, tool: str) -> ops.Subjects:
-    return ops.Subjects(
-        agent=header.agent.id,
-        user=header.user.id if header.user else "",
-        tool=tool,
-        workflow=ops.workflow_subject(workflow.id, workflow.version),
-    )
 
 
 def _check_turn(text: object) -> None:
@@ -203,11 +195,8 @@ def _settle(
 ) -> Flow:
     """Holds, then the mint script, then the durable record, then the token. None: the run changed, decide again."""
     header, tool = state.header, workflow.tools[call.tool]
-    audience = core.audience(tool)
-    user = header.user.id if header.user else ""
-    made = call_digest(
-        header.tenant, header.id, call.id, header.agent.id, user, call.tool, audience, call.definition, workflow.digest, call.data
-    )
+    terms = terms_of(core.issuer, header, workflow, tool)
+    made = terms.digest(call)
     take = None
     if answer.holds:
         found = yield from released(workflow, state, call=call, required=answer.holds, made=made, known=known)
@@ -215,7 +204,8 @@ def _settle(
             return found
         take = found
     key = run_key() if workflow.token.agent_key and tool.effect != "read" else None
-    jti, txn, now = secrets.token_urlsafe(16), "txn_" + made[:32], int(time.time())
+    jkt = key.jkt if key is not None else None
+    jti, now, arguments_digest = new_jti(), int(time.time()), call.arguments_digest
     ttl = min(workflow.token.ttl, max(1, int(header.expires_at - now)))
     # A write's result counts as a new id only if the call itself did not bring it, so all its arguments are kept.
     # Of other calls, what later ones may refer to, and for `explain` what is neither sensitive nor long.
@@ -229,8 +219,8 @@ def _settle(
         "tool_call_id": call.id,
         "args": args,
         "named": answer.named,
-        "facts": {name: list(fact.path) for name, fact in tool.facts.items()},
-        "txn": txn,
+        "facts": terms.facts,
+        "txn": txn(made),
     }
     boundary = header.agent.boundary
     op = ops.mint(
@@ -241,11 +231,11 @@ def _settle(
             call_digest=made,
             head=canonical(head),
             jti=jti,
-            binding=binding(made, audience, key.jkt if key else None),
+            binding=binding(made, terms.audience, jkt),
             ttl_ms=(ttl + LEEWAY + SPARE) * 1000,
             read=tool.effect == "read",
-            subjects=_subjects(workflow, header, tool.name),
-            limits=tuple(_limit_take(r, header, workflow) for r in answer.reservations),
+            subjects=terms.subjects,
+            limits=tuple([terms.take(reservation) for reservation in answer.reservations]),
             hold=take,
             same_key=(header.agent.id, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
         )
@@ -255,9 +245,19 @@ def _settle(
         return None
     if settled.kind != "ok":
         return (yield from deny(header, call, (_refused(settled, answer, workflow),), known))
-    identity: dict[str, str] = {"agent": header.agent.identity, "host": "in_process"}
-    if header.user is not None:
-        identity["user"] = header.user.identity
+    releases = (take.hold_id,) if take else ()
+    claims = terms.claims(
+        call,
+        iat=now,
+        ttl=ttl,
+        jti=jti,
+        gen=settled.lineage,
+        intent=answer.intent,
+        made=made,
+        arguments_digest=arguments_digest,
+        cnf_jkt=jkt,
+        releases=releases,
+    )
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
     yield stamp(
         "decision",
@@ -265,60 +265,17 @@ def _settle(
         decision="allow",
         tool=tool.name,
         tool_call_id=call.id,
-        arguments_digest=call.arguments_digest,
+        arguments_digest=arguments_digest,
         call_digest=made,
         intent=answer.intent,
         jti=jti,
-        txn=txn,
+        txn=claims.txn,
         lineage=settled.lineage,
-        releases=[take.hold_id] if take else [],
-        reasons=[],
+        releases=releases,
+        reasons=(),
         **known,
     )
-    claims = MintClaims(
-        iss=core.issuer,
-        sub=user or header.agent.id,
-        aud=audience,
-        client_id=header.agent.id,
-        iat=now,
-        exp=now + ttl,
-        jti=jti,
-        txn=txn,
-        scope=" ".join(tool.scope) or tool.name,
-        tenant=header.tenant,
-        gen=settled.lineage,
-        act=_actor(header.agent, core.issuer),
-        cnf_jkt=key.jkt if key else None,
-        tool=tool.name,
-        tool_call_id=call.id,
-        workflow=WorkflowRef(workflow.id, workflow.version, workflow.digest),
-        intent=answer.intent,
-        run=header.id,
-        call_digest=made,
-        arguments_digest=call.arguments_digest,
-        tool_digest=call.definition,
-        releases=(take.hold_id,) if take else (),
-        identity=identity,
-    )
     return Allow(mint(core.keys.signer(now), claims, key))
-
-
-def _actor(agent: Agent, issuer: str) -> dict[str, Any]:
-    """RFC 8693 4.1: the agent, and the brokers it came through nested inside."""
-    act: dict[str, Any] = {"sub": agent.spiffe or agent.id, "iss": agent.issuer or issuer}
-    inner = act
-    for broker in reversed(agent.via):
-        inner["act"] = {"sub": broker, "iss": issuer}
-        inner = inner["act"]
-    return act
-
-
-def _limit_take(reservation: Reservation, header: Header, workflow: Workflow) -> ops.LimitTake:
-    limit = reservation.limit
-    owner = {"run": header.id, "agent": header.agent.id, "tenant": "*"}[limit.per]
-    # The counter's name holds what is counted, not the rule's bound: raising a limit does not start a new count.
-    name = f"{workflow.id}:{limit.tool}:{limit.argument or 'count'}:{limit.per}:{limit.every or 0}:{reservation.currency}:{owner}"
-    return ops.LimitTake(name, reservation.amount, limit.maximum, (limit.every or 0) * 1000, for_run=limit.per == "run")
 
 
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {

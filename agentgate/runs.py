@@ -40,7 +40,9 @@ def header_bytes(header: Header) -> bytes:
     )
 
 
+@lru_cache(maxsize=1024)
 def _header(data: bytes) -> Header:
+    """The header in these bytes, one object for as long as they are read again and again: it is frozen."""
     kept = parse(data)
     if kept["v"] != 1:
         raise ValueError(f"header version {kept['v']!r}")

@@ -276,7 +276,7 @@ def check_proof(claims: Claims, token_text: str, proof: DPoP | None, now: float)
     Raises:
         TokenRefused: `PROOF_MISSING`, `PROOF_UNBOUND` or `PROOF`.
     """
-    ath = dpop.token_hash(token_text)
+    ath = dpop.token_hash(token_text) if claims.cnf_jkt is not None else ""
     del token_text  # as above
     if claims.cnf_jkt is None:
         if proof is not None:

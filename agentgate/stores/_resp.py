@@ -34,7 +34,7 @@ def pack(*args: str | bytes | int) -> bytes:
     for arg in args:
         if type(arg) is str:
             text = arg if arg.isascii() else arg.encode().decode("latin-1")
-        elif type(arg) is bytes:
+        elif isinstance(arg, bytes):
             text = arg.decode("latin-1")
         else:
             text = f"{arg:d}"

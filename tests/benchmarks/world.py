@@ -19,9 +19,10 @@ from agentgate.identity import proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.jws import PublicKeys
 from agentgate.keys import KeyRing, RunKey, SigningKey
-from agentgate.mint import CallToken, MintClaims, WorkflowRef, call_digest, mint, new_jti
+from agentgate.mint import CallToken, mint, new_jti
 from agentgate.request import Agent, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
 from agentgate.runs import derived, read_prompt
+from agentgate.terms import terms_of
 from agentgate.verify import Claims, check_call, check_token
 from agentgate.workflow import Workflow
 
@@ -137,43 +138,17 @@ class Desk:
     def minted(self, call: Call) -> CallToken:
         """Decide, digest and mint, with this run's key in `cnf`."""
         answer = self.eligible(call)
-        workflow, header, tool = self.workflow, self.state.header, self.workflow.tools[call.tool]
-        person = header.user.id if header.user else ""
-        made = call_digest(
-            header.tenant,
-            header.id,
-            call.id,
-            header.agent.id,
-            person,
-            call.tool,
-            tool.audience,
-            call.definition,
-            workflow.digest,
-            call.data,
-        )
-        now = int(time.time())
-        claims = MintClaims(
-            iss=ISSUER,
-            sub=person,
-            aud=tool.audience,
-            client_id=header.agent.id,
-            iat=now,
-            exp=now + workflow.token.ttl,
+        workflow = self.workflow
+        terms = terms_of(ISSUER, self.state.header, workflow, workflow.tools[call.tool])
+        claims = terms.claims(
+            call,
+            iat=int(time.time()),
+            ttl=workflow.token.ttl,
             jti=new_jti(),
-            txn="txn_" + made[:32],
-            scope=" ".join(tool.scope),
-            tenant=header.tenant,
             gen=GEN,
-            act={"sub": header.agent.spiffe, "iss": ISSUER, "act": {"sub": header.agent.via[0], "iss": ISSUER}},
-            tool=tool.name,
-            tool_call_id=call.id,
-            workflow=WorkflowRef(workflow.id, workflow.version, workflow.digest),
             intent=answer.intent,
-            run=header.id,
-            call_digest=made,
+            made=terms.digest(call),
             arguments_digest=call.arguments_digest,
-            tool_digest=call.definition,
-            identity={"user": "proven", "agent": "proven", "host": "in_process"},
             cnf_jkt=self.run_key.jkt,
         )
         return mint(self.signer, claims, self.run_key)

@@ -1,0 +1,89 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agentgate.decision import Reservation
+from agentgate.mint import call_digest, payload
+from agentgate.terms import terms_of
+from tests.benchmarks import world
+
+DESK = world.Desk()
+HEADER = DESK.state.header
+REFUND, LOOK = (DESK.workflow.tools[name] for name in ("payments.refund", "orders.get"))
+
+
+def terms(header=HEADER, tool=REFUND, issuer=world.ISSUER):
+    return terms_of(issuer, header, DESK.workflow, tool)
+
+
+def claims(**changes: Any):
+    call, made = changes.pop("call", DESK.call), "c" * 64
+    settled = {"iat": 5, "ttl": 60, "jti": "j", "gen": world.GEN, "intent": "refund", "made": made, "arguments_digest": "a" * 64}
+    return terms(**changes.pop("of", {})).claims(call, **{**settled, **changes})
+
+
+def test_terms_are_put_together_once_for_a_run_and_a_tool():
+    assert terms() is terms()
+    others = [terms(tool=LOOK), terms(issuer="https://other.example"), terms(header=replace(HEADER))]
+    assert all(each is not terms() for each in others)
+
+
+def test_the_digest_is_that_of_the_call_in_its_run():
+    call, agent = DESK.call, HEADER.agent
+    assert terms().digest(call) == call_digest(
+        *(HEADER.tenant, HEADER.id, call.id, agent.id, "lee", call.tool, REFUND.audience, call.definition, DESK.workflow.digest),
+        call.data,
+    )
+
+
+def test_claims_say_who_for_whom_under_what_and_which_call():
+    found = claims(cnf_jkt="k", releases=("h",))
+    workflow, call = DESK.workflow, DESK.call
+    assert found._asdict() == {
+        "iss": world.ISSUER,
+        "sub": "lee",
+        "aud": REFUND.audience,
+        "client_id": "support-agent",
+        "iat": 5,
+        "exp": 65,
+        "jti": "j",
+        "txn": "txn_" + "c" * 32,
+        "scope": "refunds:create",
+        "tenant": world.TENANT,
+        "gen": world.GEN,
+        "act": {"sub": HEADER.agent.spiffe, "iss": world.ISSUER, "act": {"sub": HEADER.agent.via[0], "iss": world.ISSUER}},
+        "tool": "payments.refund",
+        "tool_call_id": call.id,
+        "workflow": (workflow.id, workflow.version, workflow.digest),
+        "intent": "refund",
+        "run": HEADER.id,
+        "call_digest": "c" * 64,
+        "arguments_digest": "a" * 64,
+        "tool_digest": call.definition,
+        "identity": {"user": "proven", "agent": "proven", "host": "in_process"},
+        "cnf_jkt": "k",
+        "releases": ("h",),
+        "auth_time": None,
+        "acr": None,
+        "amr": (),
+    }
+    assert payload(found)
+
+
+def test_an_autonomous_workload_is_its_own_subject_and_a_wrapper_is_the_gates_own_audience():
+    alone = terms(header=replace(HEADER, user=None), tool=replace(LOOK, audience="", scope=()))
+    assert (alone.user, alone.subjects.user, alone.audience, alone.scope) == ("", "", world.ISSUER, "orders.get")
+    assert "user" not in alone.identity
+    assert claims(of={"header": replace(HEADER, user=None)}).sub == "support-agent"
+
+
+@pytest.mark.parametrize(("per", "owner"), [("run", HEADER.id), ("agent", "support-agent"), ("tenant", "*")])
+def test_a_limit_counts_for_its_owner_and_its_currency(per, owner):
+    limit = replace(REFUND.limits[-1], per=per, every=60, argument="amount", maximum=7)
+    tool = replace(REFUND, limits=(limit,))
+    takes = [terms(tool=tool).take(Reservation(limit, 5, currency)) for currency in ("EUR", "GBP", "EUR")]
+    assert takes[0] == takes[2] != takes[1]
+    assert takes[0] == (f"payments.customer-refund:{limit.tool}:amount:{per}:60:EUR:{owner}", 5, 7, 60_000, per == "run")
+    raised = replace(limit, maximum=9)
+    assert terms(tool=replace(REFUND, limits=(raised,))).take(Reservation(raised, 5, "EUR")).key == takes[0].key
