@@ -19,6 +19,7 @@ from agentgate.conditions import Condition, conditions, matching
 from agentgate.decision import Eligible, Reason
 from agentgate.errors import CanonicalError
 from agentgate.evidence import MASKED, Evidence, secret
+from agentgate.nested import EACH
 from agentgate.prompt import Entity
 from agentgate.request import Call, EarlierCall, RunState, Surroundings
 from agentgate.workflow import Rule, Source, StepUpRule, Workflow
@@ -113,7 +114,8 @@ Proposal = tuple[Mapping[str, Any], str]
 def _proposals(condition: Condition, case: Case, evidence: Evidence) -> Iterator[Proposal]:
     rule = condition.rule if isinstance(condition.rule, Rule) else None
     if condition.word == "args":
-        unknown = [name for name in case.call.args if case.tool is not None and name not in case.tool.args]
+        roots = {name.partition(".")[0].removesuffix(EACH) for name in (case.tool.args if case.tool is not None else ())}
+        unknown = [name for name in case.call.args if name not in roots]
         yield dict.fromkeys(unknown, _DROP), "without " + ", ".join(unknown)
     elif condition.word == "one source":
         yield from _together(case, evidence)
@@ -127,7 +129,7 @@ def _proposals(condition: Condition, case: Case, evidence: Evidence) -> Iterator
     elif condition.about == "argument":
         yield from _allowed(rule)
         if rule.max_items is not None and condition.word == "max_items":
-            yield {rule.name: case.call.args[rule.name][: rule.max_items]}, f"{rule.name}: the first {rule.max_items} elements"
+            yield {rule.name: case.values[rule.name].raw[: rule.max_items]}, f"{rule.name}: the first {rule.max_items} elements"
         yield from _known(rule, case, evidence)
 
 

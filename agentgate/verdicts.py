@@ -14,6 +14,7 @@ from agentgate.conditions import AT_MINT, Condition, conditions, matching
 from agentgate.decision import Code, Deny, Eligible, Failure, Reason, RequiredHold
 from agentgate.evidence import MASKED, Evidence, Origin
 from agentgate.explanation import Explanation, Outcome, Row, Verdict
+from agentgate.nested import flat
 from agentgate.remedy import Remedy, all_together, looked_at, remedy
 from agentgate.request import Call, RunState, Surroundings
 from agentgate.workflow import Rule, StepUpRule, Workflow
@@ -110,6 +111,7 @@ class _Table:
         self._case, self._kept = case, kept
         self._evidence = Evidence(case.workflow, case.run, case.values, case.earlier)
         self._found = conditions(case.workflow, case.tool)
+        self._given = case.call.args if case.tool is None else flat(case.tool, case.call.args)
         self._failures: dict[str, list[Failure]] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._others: list[tuple[Failure, Verdict]] = []
@@ -183,7 +185,7 @@ class _Table:
 
     def _sent(self, name: str) -> bool:
         kept = self._kept
-        return name in self._case.call.args or (kept is not None and (name in kept.hidden or name in kept.origins))
+        return name in self._given or (kept is not None and (name in kept.hidden or name in kept.origins))
 
     def _got(self, condition: Condition, verdict: Verdict) -> str:
         """What stands where a condition that did not fail looked."""
@@ -191,7 +193,7 @@ class _Table:
         if verdict in {"not sent", "not reached", "at mint"} or condition.about in AT_MINT:
             return ""
         if kept is not None:
-            if condition.argument and condition.argument not in self._case.call.args:
+            if condition.argument and condition.argument not in self._given:
                 return kept.hidden.get(condition.argument, NOT_KEPT)
             gone = not kept.alive and condition.about in {"who", "intent", "order"} and condition.field not in {"user", "agent"}
             if gone or condition.field in _NOT_RECORDED or condition.word == "definition":

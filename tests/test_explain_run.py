@@ -15,6 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from structlog.testing import capture_logs
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, StepUp, User
+from agentgate.catalog import Catalog
 from agentgate.errors import ConfigError
 from agentgate.evidence import MASKED
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, guard_tools, use_run
@@ -268,8 +269,7 @@ def test_a_held_call_is_logged_with_its_hold(tmp_path: Path, server: ToolServer,
 def test_a_gone_workflow_still_refuses_with_a_code(shop: Shop, logs: list[Any]) -> None:
     run = shop.run()
     (get,) = guard_tools([shop.tool("orders.get")], run=run)
-    catalog: Any = shop.gate.catalog
-    catalog._workflows = {}
+    shop.gate.catalog.become(Catalog({}, {}))
     with pytest.raises(CallRefused), use_run(run):
         get.invoke({"order_id": ORDER})
     assert "workflow_changed" in logs[-1]["reasons"][0]
