@@ -46,6 +46,11 @@ class KeySigner:
         self._private = private
         self.public_key = sshkey.encode(private.public_key())
 
+    @classmethod
+    def from_seed(cls, seed: bytes) -> KeySigner:
+        """The Ed25519 key of a 32-byte seed (RFC 8032 section 5.1.5)."""
+        return cls(Ed25519PrivateKey.from_private_bytes(seed))
+
     def sign(self, message: bytes, namespace: str) -> str:
         """See `Signer`."""
         return sshsig.sign(self._private, message, namespace)

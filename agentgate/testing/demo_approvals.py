@@ -1,0 +1,80 @@
+"""Approvals for demonstrations and tests, by people whose keys everybody can derive.
+
+Rules: nothing here protects anything. The keys come from a phrase that stands below, the root says `demo: true`, and a gate warns
+of it at every start. What does not end (root, signatures, revocations) is committed beside the workflows; what does (the index,
+seven days) is made by `prepare`, in a copy, so that a clone works in any year.
+
+``python -m agentgate.testing.demo_approvals [DIRECTORY ...]`` signs directories again after their workflows changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
+from agentgate.approvals import KeySigner, Reviewer, Rule, new_root, root_digest, statement, write_approval, write_index
+from agentgate.catalog import APPROVALS, workflow_files
+
+PHRASE = "agentgate demo key, known to everybody: "
+PEOPLE = ("alice@demo.example", "bob@demo.example", "carol@demo.example")
+PROPOSER = "dana@demo.example"
+FOREVER = "2999-12-31"
+COMMAND = "python -m agentgate.testing.demo_approvals"
+
+
+def signer(person: str) -> KeySigner:
+    """The demo key of this name; anybody can make it."""
+    return KeySigner.from_seed(hashlib.sha256((PHRASE + person).encode()).digest())
+
+
+def sign(directory: Path | str) -> str:
+    """Approve every workflow of a directory anew: two people sign each, whatever was there before is removed. Always the same bytes.
+
+    Args:
+        directory: workflows of the demonstration; its ``approvals`` are replaced.
+
+    Returns:
+        The digest of the demo root.
+
+    Raises:
+        WorkflowError: a workflow does not load.
+    """
+    folder = Path(directory)
+    shutil.rmtree(folder / APPROVALS, ignore_errors=True)
+    people = [Reviewer(name, (signer(name).public_key,), ("demo",)) for name in PEOPLE]
+    rule = Rule("**", ("team:demo",), {"low": 1, "medium": 2, "high": 2})
+    root = new_root(folder, people, expires=FOREVER, rules=(rule,), demo=True, signer=signer(PEOPLE[0]))
+    for path in workflow_files(folder):
+        for person in PEOPLE[:2]:
+            key = signer(person)
+            write_approval(folder, statement(folder, path, signer=key, proposer=PROPOSER, not_after=FOREVER), key)
+    write_index(folder, signer(PEOPLE[0]))  # makes the revocations too, which do not end
+    for ending in ("index.json", "index.json.sig"):
+        (folder / APPROVALS / ending).unlink()
+    return root
+
+
+def prepare(directory: Path | str, now: float | None = None) -> str:
+    """Make what ends: a fresh index over the approvals of a directory (a copy, outside the repository).
+
+    Args:
+        directory: the copy.
+        now: POSIX seconds; None: now.
+
+    Returns:
+        The digest of its root, for `Gate.open`.
+    """
+    write_index(directory, signer(PEOPLE[0]), now=now)
+    return root_digest(directory)
+
+
+def main(directories: list[str]) -> None:
+    """Sign the given directories, or ``workflows`` and the example's."""
+    for directory in directories or ["workflows", "examples/payment-agent/workflows"]:
+        print(f"{directory}: root {sign(directory)}")  # noqa: T201 - a command prints
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
