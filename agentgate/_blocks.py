@@ -129,6 +129,13 @@ Label = Annotated[str, _form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "1 to 128 ASCI
 Labels = Annotated[list[Label], Len(1, 200), AfterValidator(_distinct)]
 ToolName = Annotated[str, _form(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", "a tool name of ASCII letters, digits, '_', '.', ':', '/' or '-'")]
 Name = Annotated[str, _form(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", "a name of ASCII letters, digits, '_' or '-'")]
+ArgumentName = Annotated[
+    str,
+    _form(
+        r"[A-Za-z_][A-Za-z0-9_-]{0,63}(?:(?:\[\])?(?:\.[A-Za-z_][A-Za-z0-9_-]{0,63}(?:\[\])?){1,8})?",
+        "a name of ASCII letters, digits, '_' or '-', or a path of such names: attachments[].file_id",
+    ),
+]
 Tenant = Annotated[str, _form(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ - (no wildcards)")]
 Spiffe = Annotated[str, _form(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+", "an exact spiffe://trust-domain/path (no wildcards)")]
 Https = Annotated[
@@ -328,7 +335,7 @@ class ToolBlock(Block):
     scope: Scopes | None = None
     definition: ToolDigest | None = None
     redeem: Literal["wrapper", "server"]
-    args: Annotated[dict[Name, ArgumentBlock], Len(0, 100)] = Field(default_factory=dict)
+    args: Annotated[dict[ArgumentName, ArgumentBlock], Len(0, 100)] = Field(default_factory=dict)
     facts: Annotated[dict[Name, FactBlock], Len(1, 100)] | None = None
 
 

@@ -42,6 +42,9 @@ class References:
                 self.document.report(path, f"{shown(text)}, a result of the {tool.effect} tool {name}", expected)
                 return None
             return self._noted(Source("fact", name, field))
+        if field in tool.args and "." in field:
+            self.document.report(path, f"{shown(text)}, inside an argument", "a fact, or a whole argument (a part of one is no origin)")
+            return None
         if field in tool.args:
             return self._noted(Source("arg", name, field))
         declared = ", ".join([*(tool.facts or {}), *tool.args]) or "nothing"

@@ -91,11 +91,11 @@ class Site:
             found["equals"] = self.constants(kind, [block.is_], (*path, "is")) or None
         if block.in_ is not None:
             found["one_of"] = self.constants(kind, list(block.in_), (*path, "in"))
-        if kind in NUMERIC or kind == "boolean":
+        if kind in NUMERIC or kind in {"boolean", "json"}:
             for name in ("pattern", "glob", "text"):
-                if getattr(block, name) is not None:
+                if getattr(block, name) is not None and (name != "text" or kind != "json"):
                     report((*path, name), f"{name} on a {kind}", "an operator for text only on text", key=True)
-        elif block.text is not None and kind != "text":
+        elif block.text is not None and kind not in {"text", "json"}:
             report((*path, "text"), f"text beside type {kind}", "one of them (text: N is free text)", key=True)
         if (block.min is None) != (block.max is None):
             one, other = ("min", "max") if block.max is None else ("max", "min")
@@ -122,6 +122,7 @@ class Site:
         path: Path = ("tools", tool, "args", name)
         report, kind = self.document.report, argument_type(block)
         found = self.operators(block, kind, path)
+        self._nested(tool, name, block, path)
         if block.each_in is not None:
             found["one_of"] = self.constants(kind, list(block.each_in), (*path, "each_in"))
             if block.in_ is not None or block.is_ is not None:
@@ -141,6 +142,9 @@ class Site:
         entities = self._entities(block, path)
         self._origins(block, kind, sources, path)
         self._currency(tool, block, kind, path)
+        if kind == "json" and (block.text is None or block.max_items is not None):
+            expected = "text: how many characters of JSON at most, and no max_items (a list is one JSON value)"
+            report(path, "json without text" if block.text is None else "json beside max_items", expected, key=True)
         if not self._narrows(block, kind, sources):
             report(
                 path,
@@ -167,6 +171,19 @@ class Site:
                 **found,
             )
         )
+
+    def _nested(self, tool: str, name: str, block: ArgumentBlock, path: Path) -> None:
+        """A leaf of a structure: one value for each element of a list is a list, and no argument is a value and a structure."""
+        if "." not in name:
+            return
+        if EACH in name and block.max_items is None:
+            self.document.report(path, f"{name} without max_items", "max_items: how many of them at most, in all elements", key=True)
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            outer = ".".join(parts[:end])
+            inside = next((other for other in (outer, outer.removesuffix(EACH)) if other in self.tools[tool].args), None)
+            if inside is not None:
+                self.document.report(path, f"{name} beside {inside}", "rules for the leaves, or one for the whole argument", key=True)
 
     def _role(self, block: ArgumentBlock, path: Path) -> frozenset[str]:
         role, here = block.narrower_than_role or "", (*path, "narrower_than_role")
@@ -266,8 +283,8 @@ class Site:
         if block.entities is None:
             return None
         here = (*path, "entities")
-        if argument_type(block) != "text":
-            self.document.report(here, f"entities on a {argument_type(block)}", "entities only on free text", key=True)
+        if argument_type(block) not in {"text", "json"}:
+            self.document.report(here, f"entities on a {argument_type(block)}", "entities only on free text and json", key=True)
         if "model" in block.entities:
             at = (*here, block.entities.index("model"))
             self.document.report(at, "model", "prompt or tool.fact (model would allow every address the model writes)")
@@ -387,6 +404,8 @@ class Site:
                 self.document.report(here, f"{block.currency}, a {sibling.type}", "a fact of type text")
         if block.pattern is not None and block.type in {*NUMERIC, "boolean"}:
             self.document.report((*path, "pattern"), f"pattern on a {block.type}", "a pattern only on text", key=True)
+        if block.type == "json":
+            self.document.report((*path, "type"), "json", "the type of one value (a fact is a scalar)")
         steps = self._steps(name if block.path is None else block.path, path)
         named = block.trust == "named"
         if block.find is not None:
@@ -442,7 +461,7 @@ def _comparable(kind: str, other: str) -> bool:
     one, two = _family(kind), _family(other)
     if one == two:
         return True
-    apart = {"money", "number", "boolean"}
+    apart = {"money", "number", "boolean", "json"}
     return not {one, two} & apart and bool({one, two} & {"text", "id", "path", "user"})
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from agentgate.decision import Deny, Eligible, Failure, Reason, RequiredHold, Reservation
-from agentgate.entities import NORMAL, NUMERIC, Key
+from agentgate.entities import NORMAL, NUMERIC, Key, texts
+from agentgate.nested import flat
 from agentgate.origins import Earlier, Traced, Value, came_from, in_some_call, trace
 from agentgate.request import Call, RunState, Surroundings
 from agentgate.spans import embedded
@@ -246,7 +247,7 @@ def check_arguments(case: Case) -> None:
     tool = case.tool
     if tool is None:
         return
-    args, rules = case.call.args, tool.args
+    args, rules = flat(tool, case.call.args), tool.args
     for name in args:
         if name not in rules:
             case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", "one of " + (", ".join(rules) or "none"), tool.line)
@@ -348,8 +349,9 @@ def check_entities(case: Case) -> None:
         allowed = value.rule.entities
         if allowed is None:
             continue
-        for key in value.keys:
-            for entity in embedded(str(key), case.around.now.date()):
+        found = texts(value.raw) if value.rule.type == "json" else map(str, value.keys)
+        for text in found:
+            for entity in embedded(text, case.around.now.date()):
                 if not in_some_call(entity.type, entity.key, allowed, case.run.prompt, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)
                     case.deny(Reason.ENTITY_ORIGIN, f"args.{name}", shown, "found in " + " or ".join(map(str, allowed)), value.rule.line)

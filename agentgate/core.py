@@ -16,6 +16,7 @@ from agentgate.errors import AuditUnavailable, NameRefused, RunRefused
 from agentgate.evidence import origin_names
 from agentgate.intents import Deriver
 from agentgate.keys import KeyRing
+from agentgate.nested import flat
 from agentgate.origins import Earlier, Value
 from agentgate.request import Call, Header, RunState, Surroundings
 from agentgate.runs import missing, run_state
@@ -129,7 +130,7 @@ def seen(core: Core, workflow: Workflow, state: RunState, call: Call, around: Su
     """
     known: dict[str, object] = {"turns": len(state.turns), "calls": len(state.calls)}
     tool, values = workflow.tools.get(call.tool), {}
-    given = call.args
+    given = call.args if tool is None else flat(tool, call.args)
     for name, rule in tool.args.items() if tool is not None else ():
         if rule.sources and name in given:
             raw, normal = given[name], NORMAL[rule.type]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
+
+from agentgate.canonical import canonical
 
 Key = str | Decimal | bool
 
@@ -73,6 +75,27 @@ def _text(value: Any) -> Key | None:
     return value
 
 
+def _json(value: Any) -> Key | None:
+    """An object or a list as canonical JSON text; every key and text in it in normal form."""
+    if type(value) not in {dict, list} or any(_text(text) is None for text in texts(value)):
+        return None
+    return canonical(value).decode()
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value: keys of objects too, in order."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if type(item) is str:
+            yield item
+        elif type(item) is dict:
+            left += [*reversed(item.values())]
+            yield from item
+        elif type(item) is list:
+            left += reversed(item)
+
+
 def _integer(value: Any) -> Key | None:
     out = number(value)
     return out if out is not None and out == out.to_integral_value() else None
@@ -121,6 +144,7 @@ def _time(value: Any) -> Key | None:
 
 NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
     "text": _text,
+    "json": _json,
     "boolean": lambda v: v if type(v) is bool else None,
     "money": number,
     "number": number,
@@ -134,7 +158,7 @@ NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
 }
 TYPES = frozenset(NORMAL)
 NUMERIC = frozenset({"money", "number", "integer"})
-TOKENISED = TYPES - {"text", "boolean"}
+TOKENISED = TYPES - {"text", "boolean", "json"}
 
 
 def normal(kind: str, value: Any) -> Key | None:

@@ -14,7 +14,7 @@ maximal sets matter; and one set per tool must together cover every argument tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
 from itertools import product
 from math import prod
@@ -170,8 +170,20 @@ class Earlier:
             return found
         if self.tools[source.tool].facts[source.field].type != "id":
             return None
-        given = (item for value in call.args.values() for item in (value if type(value) is list else (value,)))
-        return None if any(str(item) == found[0] for item in given) else found
+        return None if any(str(item) == found[0] for item in _scalars(call.args)) else found
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    """Every scalar in a JSON value."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, Mapping):
+            left += item.values()
+        elif type(item) is list:
+            left += item
+        else:
+            yield item
 
 
 def _remember(memo: dict[_Place, tuple[Source, Found]], place: _Place, source: Source, found: Found) -> tuple[Source, Found]:

@@ -254,6 +254,18 @@ class Generator(Workflows):
             revision="1.1",
         )
 
+    def folded(self, args: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as a tool takes them: what is in ``files[].x`` becomes the elements of ``files``."""
+        leaves = {name: value for name, value in args.items() if "[]." in name and type(value) is list}
+        if not leaves:
+            return args
+        size = max(len(values) for values in leaves.values()) + self.maybe(0.05)
+        files = [{n.partition("[].")[2]: v[i] for n, v in leaves.items() if i < len(v)} for i in range(size)]
+        if files and self.maybe(0.05):
+            files[-1][self.rng.choice(("more", "path.x", "note[]"))] = self.rng.choice(("x", [], {}, None))
+        whole = files[0] if files and self.maybe(0.03) else files
+        return {**{name: value for name, value in args.items() if name not in leaves}, "files": whole}
+
     def case(self, workflow: Workflow) -> Case:
         rng = self.rng
         run = self.run(workflow)
@@ -270,5 +282,5 @@ class Generator(Workflows):
         for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 1, 1, 2))):
             rng.choice(CHANGES)(rng, asked)
         self.before = asked.run if self.maybe(0.3) else run
-        data = canonical(asked.args)
+        data = canonical(self.folded(asked.args))
         return Case(workflow, asked.run, Call(asked.tool, "call_9", data, parse(data), asked.definition), asked.around)

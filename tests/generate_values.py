@@ -50,6 +50,9 @@ _POOLS: dict[str, tuple[Any, ...]] = {
     "scopes": SCOPES,
     "path": PATHS,
     "reason": TEXTS,
+    "files[].path": PATHS,
+    "files[].note": TEXTS,
+    "meta": tuple({"a": [text], "b": {text: 1}} if len(text) < 20 else [{"to": text}, 1, None] for text in TEXTS),
     "flag": (True, False),
     "count": (Decimal(1), Decimal(20)),
 }

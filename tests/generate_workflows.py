@@ -255,6 +255,24 @@ class Workflows:
                 "sources": (MODEL,),
                 "entities": sources(PROMPT, *emails, MODEL) if self.maybe(0.8) else None,
             },
+            "files[].path": {
+                "type": "path",
+                "max_items": rng.randint(1, 3),
+                "glob": Glob(rng.choice(("docs/**", "**"))),
+                "sources": sources(PROMPT, MODEL, fact("users.find", "path")),
+            },
+            "files[].note": {
+                "text": rng.choice((20, 200)),
+                "max_items": 3,
+                "sources": (MODEL,),
+                "entities": sources(PROMPT, *emails) if self.maybe(0.4) else None,
+            },
+            "meta": {
+                "type": "json",
+                "text": rng.choice((30, 200, 200)),
+                "sources": (MODEL,),
+                "entities": sources(PROMPT, *emails) if self.maybe(0.6) else None,
+            },
             "flag": {"type": "boolean", "equals": (self.maybe(0.7),), "sources": sources(MODEL, fact("users.find", "level"))},
             "count": {"type": "integer", "minimum": Decimal(1), "maximum": Decimal(20), "sources": (MODEL, PROMPT)},
         }
@@ -294,7 +312,8 @@ class Workflows:
         )
 
     def step_up(self, index: int, args: dict[str, Rule]) -> StepUpRule:
-        names = self.rng.sample(sorted(args), min(len(args), self.rng.choice((0, 0, 1, 1, 1, 2))))
+        known = sorted(set(args) - {"meta"})
+        names = self.rng.sample(known, min(len(known), self.rng.choice((0, 0, 1, 1, 1, 2))))
         return StepUpRule(
             f"ask-{index}", self.next_line(), "pay", tuple(self.when(args[name]) for name in names), "leads", 1, ("requester",), 600, ()
         )

@@ -84,23 +84,24 @@ class _Question:
         self.workflow, self.run, self.call, self.around, self.tool = workflow, run, call, around, tool
         self.forced: set[Reason] = set()  # an unclear intent, an unknown origin: ask a person under all of the tool's step-up rules
         self.keys: dict[str, list[Any]] = {}  # arguments in good form -> the keys of their elements
+        self.args = _by_rule(tool, call.args)
 
     # --- form and value ------------------------------------------------------------------------------------------------
     def forms(self) -> set[Reason]:
         denied = set()
-        for name in self.call.args:
+        for name in self.args:
             if name not in self.tool.args:
                 denied.add(Reason.ARGUMENT_UNKNOWN)
         for name, rule in self.tool.args.items():
-            if name not in self.call.args:
+            if name not in self.args:
                 if not rule.optional:
                     denied.add(Reason.ARGUMENT_MISSING)
                 continue
-            value = self.call.args[name]
-            if (type(value) is list) != (rule.max_items is not None):
+            value = self.args[name]
+            if rule.type != "json" and (type(value) is list) != (rule.max_items is not None):
                 denied.add(Reason.ARGUMENT_FORM)
                 continue
-            elements = value if type(value) is list else [value]
+            elements = value if rule.max_items is not None else [value]
             keys = [normal(rule.type, element) for element in elements]
             if not keys or any(key is None for key in keys):
                 denied.add(Reason.ARGUMENT_FORM)
@@ -125,7 +126,7 @@ class _Question:
         """The currency beside a money argument; None when there is none (or it is not in good form)."""
         sibling = self.tool.args[name].currency
         keys = self.keys.get(sibling, [])
-        return keys[0] if len(keys) == 1 and type(keys[0]) is str and type(self.call.args[sibling]) is str else None
+        return keys[0] if len(keys) == 1 and type(keys[0]) is str and type(self.args[sibling]) is str else None
 
     # --- origins -------------------------------------------------------------------------------------------------------
     def fact(self, source: Source, earlier: EarlierCall, row: Mapping[str, Any], *, origin: bool) -> tuple[Any, str | None] | None:
@@ -197,7 +198,7 @@ class _Question:
         """The row that is before all others; None when two share the place, or one is not comparable with the rest."""
         tool = self.workflow.tools[of.tool]
         fact, name = tool.facts[by.field], tool.facts[of.field]
-        ranked = [
+        ranked: list[Any] = [
             (normal(fact.type, row.get(fact.name)), normal(name.type, row.get(name.name)), row.get(fact.currency), row) for row in call.rows
         ]
         for value, key, currency, row in ranked:
@@ -205,7 +206,8 @@ class _Question:
             if any(v is None or k is None or c != currency or (fact.currency and type(c) is not str) for v, k, c in others):
                 return None
             if all((v <= value if greatest else v >= value) and (v != value or k == key) for v, k, c in others):
-                return row
+                best: Mapping[str, Any] = row
+                return best
         return None
 
     def bounded(self, name: str, key: Any, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
@@ -329,7 +331,8 @@ class _Question:
             allowed = self.tool.args[name].entities
             if allowed is None:
                 continue
-            for text in keys:
+            inside = _texts(self.args[name]) if self.tool.args[name].type == "json" else keys
+            for text in inside:
                 for kind, key in _inner(text):
                     if not self.entity_from(kind, key, allowed):
                         return {Reason.ENTITY_ORIGIN}
@@ -428,12 +431,57 @@ class _Question:
         return all(holds)
 
 
+def _by_rule(tool: Tool, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Arguments by the names of rules: ``files[].path`` is the list of what stands at that place in each element of ``files``."""
+    found: dict[str, Any] = {}
+    for name, value in args.items():
+        below = [rule for rule in tool.args if rule.startswith((name + ".", name + "[]."))]
+        if not below:
+            found[name if name in tool.args and "." not in name else f"unknown {name}"] = value
+            continue
+        places = list(_places(name, value))
+        for place in {place for place, _ in places}:
+            values = [inner for other, inner in places if other == place]
+            found[place if place in below else f"unknown {place}"] = values if "[]" in place else values[0]
+        for rule in below:
+            around = rule[: rule.rindex("[]") + 2] if "[]" in rule else ""
+            if around and rule in found and not tool.args[rule].optional and len(found[rule]) != _elements(name, value, around):
+                del found[rule]
+    return found
+
+
+def _places(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _places(path + "." + (key if not set(".[") & set(key) else "?"), inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _places(path + "[]", inner)
+    else:
+        yield path, value
+
+
+def _elements(path: str, value: Any, wanted: str) -> int:
+    """How many elements stand in all lists at this place."""
+    if isinstance(value, dict):
+        return sum(_elements(f"{path}.{key}", inner, wanted) for key, inner in value.items())
+    if isinstance(value, list):
+        return (len(value) if path + "[]" == wanted else 0) + sum(_elements(path + "[]", inner, wanted) for inner in value)
+    return 0
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [*value, *(text for inner in value.values() for text in _texts(inner))]
+    if isinstance(value, list):
+        return [text for inner in value for text in _texts(inner)]
+    return [value] if isinstance(value, str) else []
+
+
 def _new_id(declared: Fact, key: Any, earlier: EarlierCall) -> bool:
     """Results of write tools are never origins, except a new id they create: one that was not among what they were given."""
-    given = []
-    for value in earlier.args.values():
-        given += value if type(value) is list else [value]
-    return declared.type == "id" and key not in [str(value) for value in given]
+    given = [str(value) for name, each in earlier.args.items() for _, value in _places(name, each)]
+    return declared.type == "id" and key not in given
 
 
 def _constant(kind: str, value: Any) -> Any:

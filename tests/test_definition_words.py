@@ -140,3 +140,36 @@ def test_a_selector_or_sum_that_is_not_sure_does_not_load(rule, field, expected)
 def test_a_selector_says_where_else_the_value_may_come_from():
     found = problems(LISTED.replace("{X}", "{type: id, select: {of: list.id, called: [file], largest: list.size}}"))
     assert [p.field for p in found] == ["tools.delete.args.x", "tools.delete.args.x.select"]
+
+
+# --- arguments inside arguments ------------------------------------------------------------------------------------------
+
+
+def test_a_path_is_the_name_of_an_argument():
+    text = changed(PAIR, "x: {X}", "'files[].id': {type: id, max_items: 3, from: [prompt]}")
+    rule = load(text).tools["send"].args["files[].id"]
+    assert (rule.name, rule.max_items) == ("files[].id", 3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "field", "expected"),
+    [
+        ("@@'files[].id': {type: id, from: [prompt]}", "files[].id", "max_items"),
+        ("@@'unit.x': {type: id, from: [prompt]}", "unit.x", "rules for the leaves"),
+        ("@@'files[]': {type: id, max_items: 3, from: [prompt]}", "files[]", "a path of such names"),
+        ("@@'files..id': {type: id, from: [prompt]}", "files..id", "a path of such names"),
+        ("x: {type: json, from: [model], text: 9, @@pattern: a}", "x.pattern", "only on text"),
+        ("@@x: {type: json, from: [model]}", "x", "text: how many characters"),
+        ("@@x: {type: json, from: [model], text: 9, max_items: 2}", "x", "no max_items"),
+        ("x: {type: json, from: [@@prompt], text: 9}", "x.from[0]", "a type that is found in a prompt"),
+    ],
+)
+def test_a_structure_whose_rules_do_not_fit_does_not_load(rule, field, expected):
+    expect_one(changed(PAIR, "x: {X}", rule), f"tools.send.args.{field}", expected)
+
+
+def test_a_part_of_an_argument_is_no_origin():
+    text = changed(
+        PAIR, "args: {key: {type: id, from: [prompt]}}", "args: {key: {type: id, from: [prompt]}, f.id: {type: id, from: [prompt]}}"
+    )
+    expect_one(changed(text, "{X}", "{type: id, from: [@@look.f.id]}"), "tools.send.args.x.from[0]", "a whole argument")

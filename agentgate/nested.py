@@ -1,0 +1,73 @@
+"""Arguments inside arguments: ``attachments[].file_id`` is one value for each element of the list `attachments`.
+
+Rules: a rule names a leaf; every leaf of a structure has a rule, or the call is refused as with any unknown argument. A list's
+leaves stand under one name in their order, and under a rule that is not optional every element has one. A key that looks like
+a path is no path. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentgate.workflow import Tool
+
+EACH = "[]"
+MAX_DEPTH = 16
+_MAX_TOOLS = 4096
+_roots: dict[int, tuple[Tool, frozenset[str]]] = {}  # an entry holds its tool, so an identity stays that tool's
+
+
+def _roots_of(tool: Tool) -> frozenset[str]:
+    """The arguments of a tool that are structures, by their own names."""
+    kept = _roots.get(id(tool))
+    if kept is None:
+        if len(_roots) >= _MAX_TOOLS:
+            _roots.clear()
+        names = frozenset(name.partition(".")[0].removesuffix(EACH) for name in tool.args if "." in name)
+        kept = _roots[id(tool)] = (tool, names)
+    return kept[1]
+
+
+def flat(tool: Tool, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments by the names of their rules: as they are where the tool has no structures.
+
+    What has no rule keeps a name that no rule can have. An empty list holds nothing and names nothing.
+    """
+    roots = _roots_of(tool)
+    if not roots:
+        return args
+    found: dict[str, Any] = {}
+    elements: dict[str, int] = {}
+    for name, value in args.items():
+        if name in roots:
+            _leaves(name, value, found, elements, 0)
+        else:
+            found[_plain(name)] = value
+    for name, rule in tool.args.items():
+        if not rule.optional and name in found and EACH in name and len(found[name]) != elements.get(_list_of(name)):
+            del found[name]  # an element lacks it
+    return found
+
+
+def _leaves(path: str, value: Any, found: dict[str, Any], elements: dict[str, int], depth: int) -> None:
+    if type(value) is dict and value and depth < MAX_DEPTH:
+        for key, inner in value.items():
+            _leaves(f"{path}.{_plain(key)}", inner, found, elements, depth + 1)
+    elif type(value) is list and depth < MAX_DEPTH:
+        elements[path + EACH] = elements.get(path + EACH, 0) + len(value)
+        for inner in value:
+            _leaves(path + EACH, inner, found, elements, depth + 1)
+    elif EACH in path:
+        found.setdefault(path, []).append(value)
+    else:
+        found[path] = value
+
+
+def _plain(key: str) -> str:
+    """A key as a step of a path; one that looks like more than a step is quoted, which no rule's name is."""
+    return repr(key) if "." in key or "[" in key else key
+
+
+def _list_of(name: str) -> str:
+    return name[: name.rindex(EACH) + len(EACH)]
