@@ -353,7 +353,7 @@ class LimitBlock(Block):
     count: Text | None = None
     sum: Text | None = None
     max: Number
-    per: Literal["run", "agent", "tenant"]
+    per: Literal["turn", "run", "agent", "tenant"]
     every: Duration | None = None
 
 

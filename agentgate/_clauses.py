@@ -64,6 +64,8 @@ class Clauses:
         if (block.count is None) == (block.sum is None):
             report(path, "count and sum" if block.count is not None else "neither count nor sum", "exactly one of count, sum")
             return None
+        if block.per == "turn" and block.every is not None:
+            report((*path, "every"), "every beside per: turn", "one of them (a turn ends when the user speaks again)", key=True)
         if block.count is not None:
             if block.max % 1 or not 1 <= block.max <= 10**9:
                 report((*path, "max"), str(block.max), "a whole number from 1")

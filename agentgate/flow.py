@@ -235,7 +235,7 @@ def _settle(
             ttl_ms=(ttl + LEEWAY + SPARE) * 1000,
             read=tool.effect == "read",
             subjects=terms.subjects,
-            limits=tuple([terms.take(reservation) for reservation in answer.reservations]),
+            limits=tuple([terms.take(reservation, len(state.turns)) for reservation in answer.reservations]),
             hold=take,
             same_key=(header.agent.id, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
         )

@@ -41,7 +41,7 @@ class Terms:
     scope: str
     act: Mapping[str, Any]
     identity: Mapping[str, str]
-    counters: dict[tuple[int, str], str]
+    counters: dict[tuple[int, str, int], str]
 
     def digest(self, call: Call) -> str:
         """The call digest (see `agentgate.mint.call_digest`)."""
@@ -114,17 +114,19 @@ class Terms:
             releases,
         )
 
-    def take(self, reservation: Reservation) -> ops.LimitTake:
-        """What one limit takes, as the mint script is told."""
+    def take(self, reservation: Reservation, turns: int) -> ops.LimitTake:
+        """What one limit takes, as the mint script is told; `turns` is how often the user has spoken (a `per: turn` counter's own)."""
         limit = reservation.limit
-        place = (id(limit), reservation.currency)  # the tool holds its limits
+        turn = turns if limit.per == "turn" else 0
+        place = (id(limit), reservation.currency, turn)  # the tool holds its limits
         name = self.counters.get(place)
         if name is None:
-            owner = {"run": self.header.id, "agent": self.header.agent.id, "tenant": "*"}[limit.per]
+            run, agent = self.header.id, self.header.agent.id
+            owner = {"turn": f"{run}:{turn}", "run": run, "agent": agent, "tenant": "*"}[limit.per]
             # The counter's name holds what is counted, not the rule's bound: raising a limit does not start a new count.
             counted = f"{limit.tool}:{limit.argument or 'count'}:{limit.per}:{limit.every or 0}:{reservation.currency}"
             name = self.counters[place] = f"{self.workflow.id}:{counted}:{owner}"
-        return ops.LimitTake(name, reservation.amount, limit.maximum, (limit.every or 0) * 1000, limit.per == "run")
+        return ops.LimitTake(name, reservation.amount, limit.maximum, (limit.every or 0) * 1000, limit.per in {"run", "turn"})
 
 
 def txn(made: str) -> str:

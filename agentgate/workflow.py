@@ -139,7 +139,7 @@ class Limit:
 
     Attributes:
         maximum: for a count the number of calls; for a sum the amount in units of 10^-4, per currency.
-        per: whose counter it is.
+        per: whose counter it is; `turn`: since the user last spoke in this run.
         every: sliding window in seconds; None: for ever (per run: the run's life).
     """
 
@@ -147,7 +147,7 @@ class Limit:
     tool: str
     argument: str
     maximum: int
-    per: Literal["run", "agent", "tenant"]
+    per: Literal["turn", "run", "agent", "tenant"]
     every: int | None
 
 

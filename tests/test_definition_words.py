@@ -173,3 +173,12 @@ def test_a_part_of_an_argument_is_no_origin():
         PAIR, "args: {key: {type: id, from: [prompt]}}", "args: {key: {type: id, from: [prompt]}, f.id: {type: id, from: [prompt]}}"
     )
     expect_one(changed(text, "{X}", "{type: id, from: [@@look.f.id]}"), "tools.send.args.x.from[0]", "a whole argument")
+
+
+# --- limits --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_per_turn_has_no_window():
+    text = PAIR.replace("{X}", "{text: 9, from: [model]}")
+    assert load(text + "limits: [{count: send, max: 1, per: turn}]\n").tools["send"].limits[0].per == "turn"
+    expect_one(text + "limits: [{count: send, max: 1, per: turn, @@every: 1h}]\n", "limits[0].every", "one of them")

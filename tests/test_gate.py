@@ -531,3 +531,16 @@ def test_tomorrow_is_counted_from_the_day_the_run_was_opened(folder: Path) -> No
         run = gate.resume_run("acme", run.id)
         assert isinstance(run.authorize("orders.get", {"order_id": "2026-03-05"}), Allow)
         assert Reason.ARGUMENT_ORIGIN in reasons(run.authorize("orders.get", {"order_id": "2026-03-06"}))
+
+
+def test_a_limit_per_turn_begins_again_when_the_user_speaks(folder: Path) -> None:
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("max: 2, per: run", "max: 1, per: turn"))
+    with opened(folder) as gate:
+        run = run_of(gate)
+        looked_up(run)
+        assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="one"), Allow)
+        assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="two")) == {Reason.LIMIT}
+        run.add_turn("and refund 20 EUR more for ORD-10023344")
+        again = {**REFUND, "amount": "20.00"}
+        assert isinstance(run.authorize("payments.refund", again, tool_call_id="three"), Allow)
+        assert reasons(run.authorize("payments.refund", again, tool_call_id="four")) == {Reason.LIMIT}

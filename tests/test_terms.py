@@ -78,12 +78,12 @@ def test_an_autonomous_workload_is_its_own_subject_and_a_wrapper_is_the_gates_ow
     assert claims(of={"header": replace(HEADER, user=None)}).sub == "support-agent"
 
 
-@pytest.mark.parametrize(("per", "owner"), [("run", HEADER.id), ("agent", "support-agent"), ("tenant", "*")])
+@pytest.mark.parametrize(("per", "owner"), [("turn", f"{HEADER.id}:2"), ("run", HEADER.id), ("agent", "support-agent"), ("tenant", "*")])
 def test_a_limit_counts_for_its_owner_and_its_currency(per, owner):
     limit = replace(REFUND.limits[-1], per=per, every=60, argument="amount", maximum=7)
     tool = replace(REFUND, limits=(limit,))
-    takes = [terms(tool=tool).take(Reservation(limit, 5, currency)) for currency in ("EUR", "GBP", "EUR")]
+    takes = [terms(tool=tool).take(Reservation(limit, 5, currency), 2) for currency in ("EUR", "GBP", "EUR")]
     assert takes[0] == takes[2] != takes[1]
-    assert takes[0] == (f"payments.customer-refund:{limit.tool}:amount:{per}:60:EUR:{owner}", 5, 7, 60_000, per == "run")
+    assert takes[0] == (f"payments.customer-refund:{limit.tool}:amount:{per}:60:EUR:{owner}", 5, 7, 60_000, per in {"turn", "run"})
     raised = replace(limit, maximum=9)
-    assert terms(tool=replace(REFUND, limits=(raised,))).take(Reservation(raised, 5, "EUR")).key == takes[0].key
+    assert terms(tool=replace(REFUND, limits=(raised,))).take(Reservation(raised, 5, "EUR"), 2).key == takes[0].key
