@@ -1,0 +1,187 @@
+"""``agentgate explain``: why a call was, or would be, allowed, held or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agentgate.audit import read_records
+from agentgate.catalog import APPROVALS, roles_of, workflow_files
+from agentgate.cli.output import complain, refusing, say, say_json, terminal
+from agentgate.definition import load_text, read_file
+from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
+from agentgate.explanation import Explanation, Row, plain, text_lines
+from agentgate.explanation import as_json as explanation_json
+from agentgate.intents.lexical import derive
+from agentgate.review.explain import Alive, Record, event, explain_record, find, still_alive
+from agentgate.review.question import answer, arguments, case_of, changes, stated
+from agentgate.review.source import find as find_source
+from agentgate.stores import open_store
+from agentgate.workflow import Workflow
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate explain call_7 --audit audit/ --workflows workflows/ --store redis://localhost:6379/0\n\n"
+    "agentgate explain --workflow workflows/payments/customer-refund.yaml --tool payments.refund "
+    '--prompt "Please refund order ORD-10023344" --args \'{"order_id": "ORD-10023344", "amount": "99.00", "currency": "EUR", '
+    '"payee": "cus_AAAAAAAAAAAAAA"}\' --set facts.orders.get.total=80.00\n\n'
+    "agentgate explain --workflow workflows/payments/customer-refund.yaml --case base --set args.amount=600.00 "
+    '--set time="2026-01-10T12:00+01:00"\n\n'
+    "An id is the txn, jti, hold or tool_call_id of a decision. With --store the user's words and the results are shown while the run "
+    "lives; without it, what the log holds, and which values it holds only as a digest.\n\n"
+    "What is printed is for developers and operators: it shows where the edges are, so keep it from the model.\n\n"
+    "Exit codes: 0 explained (whatever the decision), 1 an error."
+)
+_STYLES = {"failed": "bold red", "asks": "bold yellow", "held": "green"}
+
+
+def explain(  # noqa: PLR0917 - a command's options, given by name
+    id: Annotated[str, typer.Argument(metavar="ID", help="txn, jti, hold id or tool_call_id of a decision.")] = "",  # noqa: A002 - the word of the vocabulary
+    audit: Annotated[
+        Path | None, typer.Option(help="Directory of the audit log that ID is looked up in.", exists=True, file_okay=False)
+    ] = None,
+    workflows: Annotated[
+        Path | None, typer.Option(help="Directory of the workflows, for the version that decided.", exists=True, file_okay=False)
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="The gate's state store, for the run while it lives.")] = None,
+    tenant: Annotated[str, typer.Option(help="With ID: the tenant of its run. Else: the tenant of the call.")] = "",
+    run: Annotated[str, typer.Option(help="With ID: its run, where several have such a call.")] = "",
+    workflow: Annotated[str | None, typer.Option(metavar="FILE", help="A workflow file, or REV:path, for a call given here.")] = None,
+    tool: Annotated[str, typer.Option(help="The tool that is called.")] = "",
+    args: Annotated[str | None, typer.Option(help="Its arguments, as a JSON object.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="The user's words; several times for several turns.")] = None,
+    case: Annotated[str, typer.Option(help="Instead of --tool and --args: a case of the test file beside the workflow, or base.")] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Anything else of the case, as in a test file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Explain a decision: every condition, what it got and expected, where each value came from, what would pass, and whom to ask."""
+    with refusing():
+        if bool(id) == (workflow is not None):
+            raise ConfigError("explain", "both" if id else "neither", "an ID with --audit, or --workflow with a call (see --help)")
+        if id:
+            story, found = _decided(id, audit, workflows, store, tenant=tenant, run=run, args=args)
+        else:
+            more = {**({"tenant": tenant} if tenant else {}), **changes(set_ or ())}
+            more |= {"prompt": prompt} if prompt and case else {}
+            story, found = (), _asked(str(workflow), (tool, args, prompt or []), case, more)
+    show(found, story, as_json=as_json)
+
+
+def _asked(name: str, call: tuple[str, str | None, list[str]], case: str, more: dict[str, Any]) -> Explanation:
+    tool, args, prompts = call
+    source = find_source(name)
+    loaded = source.workflow()
+    if case:
+        if tool or args is not None:
+            raise ConfigError("case", case, "--case alone (change it with --set args.x=...), or --tool and --args")
+        return answer(case_of(source, loaded, case, more))
+    if not tool:
+        raise ConfigError("tool", "none", "--tool and --args, or --case NAME; tools of this workflow: " + ", ".join(loaded.tools))
+    return answer(stated(loaded, tool, arguments(args or "{}"), prompts, more))
+
+
+def _decided(
+    name: str, audit: Path | None, workflows: Path | None, store: str | None, *, tenant: str, run: str, args: str | None
+) -> tuple[tuple[Record, ...], Explanation]:
+    if audit is None:
+        raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
+    records: list[Record] = []
+    try:
+        records.extend(read_records(audit))
+    except (AuditDamaged, OSError) as error:  # what stands before the damage still counts
+        complain(f"the log is damaged or unreadable: {error}; only what stands before it is looked at", colour="yellow")
+    story = find(records, name, run=run, tenant=tenant)
+    version = None if workflows is None else version_of(story.decision, workflows)
+    alive = _alive(store, story.decision, version)
+    return story.records, explain_record(story.decision, version, alive, None if args is None else arguments(args))
+
+
+def _alive(address: str | None, record: Record, version: Workflow | None) -> Alive | None:
+    if address is None or version is None:
+        return None
+    if address == "memory://":
+        raise ConfigError("store", address, "the store the gate uses; memory:// ends with the gate's process")
+    store = open_store(address)
+    try:
+        return still_alive(store, record, version, derive)
+    finally:
+        store.close()
+
+
+def version_of(record: Record, folder: Path) -> Workflow | None:
+    """The workflow version that a decision names, by its digest: as it lies in the folder, or as it was approved. None: neither."""
+    named = record.get("workflow", {})
+    wanted, id_, version = str(named.get("digest")), str(named.get("id")), named.get("version")
+    roles = roles_of(folder)
+    known = folder / APPROVALS
+    candidates = workflow_files(folder)
+    if known.is_dir() and type(version) is int:
+        approved = known / id_ / str(version) / "definition.json"
+        if approved.resolve().is_relative_to(known.resolve()) and approved.is_file():
+            candidates.append(approved)
+    for file in candidates:
+        try:
+            found = load_text(read_file(file), str(file), roles, derive)
+        except WorkflowError:
+            continue
+        if found.digest == wanted:
+            return found
+    return None
+
+
+# --- output ----------------------------------------------------------------------------------------------------------------
+def show(found: Explanation, story: tuple[Record, ...], *, as_json: bool) -> None:
+    """A table at a terminal, lines of plain text elsewhere, or JSON."""
+    if as_json:
+        say_json(_json(found, story))
+        return
+    console = terminal()
+    if console is None:
+        say(*text_lines(found), *(f"then: {event(record)}" for record in story))
+        return
+    _head(console, found)
+    console.print(_table(found))
+    for line in [*(f"note: {note}" for note in found.notes), *(event(record) for record in story)]:
+        console.print(Text(plain(line), style="dim"))
+    console.print(Text(f"ask: {plain(found.owner)}", style="bold"))
+
+
+def _json(found: Explanation, story: tuple[Record, ...]) -> dict[str, Any]:
+    return {**explanation_json(found), "story": [{"time": record.get("time"), "event": event(record)} for record in story]}
+
+
+def _head(console: Console, found: Explanation) -> None:
+    style = {"allow": "bold green", "step_up": "bold yellow", "deny": "bold red"}[found.decision]
+    console.print(Text.assemble((found.decision.upper(), style), f"  {plain(found.tool)}  {plain(found.workflow)}  {plain(found.file)}"))
+    if found.agent:
+        console.print(Text.assemble("the agent sees: ", (plain(found.agent), "cyan")))
+    if found.together is not None:
+        console.print(Text.assemble("the whole call would pass with ", (plain(found.together.text), "green")))
+
+
+def _table(found: Explanation) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name, ratio in (("", None), ("condition", 2), ("got", 2), ("expected, origin, would pass with", 4), ("rule", 2)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for row in sorted(found.rows, key=lambda r: r.verdict not in {"failed", "asks"}):
+        table.add_row(*_cells(row), style="" if row.verdict in _STYLES else "dim")
+    return table
+
+
+def _cells(row: Row) -> tuple[Text, ...]:
+    more = Text(plain(row.expected))
+    for origin in row.origins:
+        more.append(f"\n{plain(origin.value)}: {plain(origin)}", style="cyan" if origin.allowed else "red")
+    if row.would_pass is not None:
+        enough = "; then the whole call would" if row.would_pass.enough else ""
+        more.append(f"\nwould pass with {plain(row.would_pass.text)}{enough}", style="bold green")
+    what = Text(plain(row.condition.field), style="bold").append(f" {plain(row.condition.word)}", style="dim")
+    return Text(row.verdict, style=_STYLES.get(row.verdict, "dim")), what, Text(plain(row.got)), more, Text(plain(row.rule), style="cyan")
