@@ -21,31 +21,32 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 _MAX_INT = 2**53 - 1
 _MIN_PLAIN = 1e-3
+_SIMPLE = frozenset({str, bool, type(None)})
 _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def _is_plain(value: Any, depth: int) -> bool:
     """True only where orjson's sorted output is RFC 8785's and nothing is to be refused; False says nothing. No message is built."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind is dict:
+        if depth >= MAX_DEPTH:
+            return False
+        for key, item in value.items():
+            if type(key) is not str or not key.isascii() or (type(item) not in _SIMPLE and not _is_plain(item, depth + 1)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        if depth >= MAX_DEPTH:
+            return False
+        for item in value:  # noqa: SIM110 - a generator costs as much as the looking
+            if type(item) not in _SIMPLE and not _is_plain(item, depth + 1):
+                return False
         return True
     if kind is int:
         return -_MAX_INT <= value <= _MAX_INT  # type: ignore[no-any-return]  # an int by now
     if kind is float:  # both write the shortest decimal; they differ in whole numbers (1.0) and where exponents begin
         return _MIN_PLAIN <= abs(value) <= _MAX_INT and not value.is_integer()
-    if depth >= MAX_DEPTH:
-        return False
-    if kind is dict:
-        for key, item in value.items():
-            if type(key) is not str or not key.isascii() or (type(item) is not str and not _is_plain(item, depth + 1)):
-                return False
-        return True
-    if kind is list or kind is tuple:
-        for item in value:  # noqa: SIM110 - a generator costs as much as the looking
-            if type(item) is not str and not _is_plain(item, depth + 1):
-                return False
-        return True
-    return False
+    return kind in _SIMPLE
 
 
 def _plain(value: Any, field: str, depth: int) -> bool:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import yaml
@@ -207,7 +208,8 @@ class _Reader:
         out: dict[str, Any] = {}
         path = self._path
         while type(event := self._next()) is not yaml.MappingEndEvent:
-            key = self._key(event) if type(event) is not yaml.ScalarEvent or not _plain_word(event) else event.value
+            plain = type(event) is yaml.ScalarEvent and event.anchor is None and event.tag is None and event.implicit[0]
+            key = event.value if plain and _plain_key(event.value) else self._key(event)
             path.append(key)
             if key in out:
                 self._at(
@@ -261,9 +263,10 @@ class _Reader:
         return value
 
 
-def _plain_word(event: Any) -> bool:
-    """Most keys: unquoted, and too long for the words that readers disagree on."""
-    return len(event.value) > len("false") and event.value.isidentifier() and event.implicit[0] and event.anchor is None
+@lru_cache(maxsize=4096)
+def _plain_key(value: str) -> bool:
+    """An unquoted key that every reader takes for this text: a word, and none of those that are no text to some of them."""
+    return len(value) <= MAX_SCALAR and value.isidentifier() and value.lower() not in _WORDS
 
 
 def read_yaml(text: str, file: str) -> Document:
