@@ -29,12 +29,12 @@ from agentgate.review.toolset import DeclaredTool, effect_of, from_langchain, fr
 from agentgate.yaml_nodes import read_yaml
 
 
-def declared(name="orders_get", properties=None, required=(), description="Look up.", hints=None, **schema):
-    found = {"type": "object", "properties": properties or {}, "required": list(required), **schema}
+def declared(name="orders_get", properties=None, required=(), description="Look up.", hints=None):
+    found = {"type": "object", "properties": properties or {}, "required": list(required)}
     return DeclaredTool(name, description, found, definition_digest(name, description, found), hints or {})
 
 
-def drafted(*tools, **more):
+def drafted(*tools: DeclaredTool, **more: Any):
     return draft(tools, **{"id": "a.draft", "source": "here", "owner": "lee", "expires": date(2031, 1, 1), "tenant": "acme", **more})
 
 

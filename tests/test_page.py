@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,7 @@ ATTACKS = [
 ]
 
 
-def changes(text="x", **more):
+def changes(text="x", **more: Any):
     rows = (Change(text, text, text, text, text, ((text, text),)),)
     given = {"wider": rows, "narrower": rows, "read_yourself": (text,), "signers": (text,), "lines": (f"+{text}",), "notes": (text,)}
     return Changes(text, text, text, **{**given, **more}, engine=text, digest=text)
@@ -156,14 +157,15 @@ def test_the_verdict_is_the_worst(more, verdict):
 
 def test_rows_are_readable_at_a_hundred_columns():
     wider = (
-        Change("payments.refund: args.payee.from", "orders.get.customer_id", "prompt", "was refused, would be allowed"),
+        Change("payments.refund: args.payee.from", "orders.get.customer_id", "prompt", "was refused, would be allowed", "cus_a"),
         Change("token.ttl", "60s", "5m"),
     )
     made = list(plain(Changes("payments.customer-refund", "v7", "v8", wider, (), ("intents.refund.words",))))
     assert made == [
         "payments.customer-refund  v7 -> v8     MORE permitted: 2",
-        "  1. payments.refund: args.payee.from  orders.get.customer_id -> prompt",
-        "                                       was refused, would be allowed",
+        "  1. payments.refund: args.payee.from",
+        "       orders.get.customer_id -> prompt",
+        "       cus_a: was refused, would be allowed",
         "  2. token.ttl                         60s -> 5m",
         "READ YOURSELF: intents.refund.words",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agentgate.cli import demo, evaluate, keys, lint, new
+from agentgate.cli import approve, demo, diff, evaluate, explain, init, keys, lint, new, status, test
 from agentgate.cli.output import Commands
 
 app = typer.Typer(
@@ -21,6 +21,14 @@ app.add_typer(workflow, name="workflow")
 app.add_typer(keys.app, name="keys")
 
 workflow.command("new", epilog=new.EXAMPLES)(new.new)
+workflow.command("test", epilog=test.EXAMPLES)(test.run_cases)
+workflow.command("diff", epilog=diff.EXAMPLES)(diff.diff)
+workflow.command("approve", epilog=approve.EXAMPLES)(approve.approve)
+workflow.command("status", epilog=status.STATUS_EXAMPLES)(status.status)
+workflow.command("index", epilog=status.INDEX_EXAMPLES)(status.index)
+workflow.command("revoke", epilog=status.REVOKE_EXAMPLES)(status.revoke)
 workflow.command("lint", epilog=lint.EXAMPLES)(lint.lint)
+app.command("init", epilog=init.EXAMPLES)(init.init)
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("explain", epilog=explain.EXAMPLES)(explain.explain)

@@ -22,18 +22,17 @@ class Change:
 
     Attributes:
         where: tool and field, or the block.
-        old, new: what stood there and what stands there; of a call, the value that makes the difference.
-        effect: what follows for a call, in words ("was refused, would be allowed"); empty where nothing more is to be said.
-        rule: the old rule's text, or empty.
-        call: the whole witness: (field, value) of each field that differs from the approved base call.
-        base: the base call's name and what it is, for the page.
+        old, new: what stood there and what stands there; empty where there is nothing.
+        effect: what follows for a call, in words ("was refused, would be allowed").
+        example: the value that shows it, or empty.
+        call: a whole call that shows it, as (field, value) of each field that differs from an allowed one; replayed through the engine.
     """
 
     where: str
     old: str
     new: str
     effect: str = ""
-    rule: str = ""
+    example: str = ""
     call: tuple[tuple[str, str], ...] = ()
 
 
@@ -100,28 +99,26 @@ def plain(changes: Changes, width: int = 100) -> Iterator[str]:
 
 
 def _numbered(changes: Sequence[Change], width: int) -> Iterator[str]:
-    """Rows in columns where they fit, the effect on a line of its own where they do not."""
-    if not changes:
-        return
-    where = min(34, max(len(visible(c.where)) for c in changes))
+    """Each change on one line where it fits, else its parts below each other."""
+    where = max((len(visible(c.where)) for c in changes), default=0)
     for number, c in enumerate(changes, 1):
-        head = f"{number:>3}. {visible(c.where):<{where}}  {visible(arrow(c))}"
-        effect = visible(c.effect)
-        if effect and len(head) + 2 + len(effect) <= width:
-            yield f"{head}  {effect}" if len(head) > 62 else f"{head:<62}  {effect}"
+        parts = [part for part in (visible(c.where), visible(arrow(c)), visible(consequence(c))) if part]
+        line = f"{number:>3}. {parts[0]:<{where}}  {'  '.join(parts[1:])}".rstrip()
+        if len(line) <= width:
+            yield line
         else:
-            yield head
-            if effect:
-                yield f"{'':>{where + 7}}{effect}"
-        if c.rule:
-            yield f"{'':>{where + 7}}old rule: {visible(c.rule)}"
+            yield f"{number:>3}. {parts[0]}"
+            yield from (f"       {part}" for part in parts[1:])
 
 
 def arrow(change: Change) -> str:
-    """``old -> new``, or the one of them that there is."""
-    if change.old and change.new:
-        return f"{change.old} -> {change.new}"
-    return change.new or change.old
+    """``old -> new``."""
+    return f"{change.old or '(nothing)'} -> {change.new or '(nothing)'}" if change.old or change.new else ""
+
+
+def consequence(change: Change) -> str:
+    """The effect, with the value that shows it."""
+    return f"{change.example}: {change.effect}" if change.example else change.effect
 
 
 def as_json(changes: Changes) -> dict[str, Any]:
@@ -142,7 +139,7 @@ def as_json(changes: Changes) -> dict[str, Any]:
 
 
 def _row(c: Change) -> dict[str, Any]:
-    return {"where": c.where, "old": c.old, "new": c.new, "effect": c.effect, "old_rule": c.rule, "call": dict(c.call)}
+    return {"where": c.where, "old": c.old, "new": c.new, "effect": c.effect, "example": c.example, "call": dict(c.call)}
 
 
 def comment(changes: Changes) -> Iterator[str]:
@@ -156,7 +153,7 @@ def comment(changes: Changes) -> Iterator[str]:
         yield "| | what | approved → proposed | effect |"
         yield "|--:|---|---|---|"
         for number, c in enumerate(changes.wider[:MOST_ROWS], 1):
-            yield f"| {number} | {code(c.where, 60)} | {_cell(c)} | {code(c.effect, 100) if c.effect else ''} |"
+            yield f"| {number} | {code(c.where, 60)} | {_cell(c)} | {code(consequence(c), 120) if c.effect else ''} |"
         left = len(changes.wider) - MOST_ROWS
         if left > 0:
             yield ""
@@ -177,4 +174,4 @@ def comment(changes: Changes) -> Iterator[str]:
 
 
 def _cell(c: Change) -> str:
-    return " → ".join(code(part, 60) for part in (c.old, c.new) if part)
+    return " → ".join(code(part or "(nothing)", 60) for part in (c.old, c.new)) if c.old or c.new else ""

@@ -1,4 +1,4 @@
-"""The test file of a draft: a call that it lets through, and what it must not let through, each asked of the engine before it is written."""
+"""The test file of a draft: a call that it lets through, and what it must not, each asked of the engine before it is written."""
 
 from __future__ import annotations
 

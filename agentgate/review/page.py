@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jinja2
 
-from agentgate.review.changes import Changes, arrow
+from agentgate.review.changes import Changes
 from agentgate.review.text import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -26,7 +26,6 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.filters["visible"] = visible
-    found.filters["arrow"] = arrow
     return found
 
 

@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from agentgate.catalog import ROLES, TESTS
+from agentgate.catalog import ROLES, TESTS, workflow_files
 from agentgate.definition import Roles, load_roles, load_text, parse_roles, read_file
 from agentgate.errors import ConfigError, Problem, WorkflowError
 from agentgate.intents.lexical import derive
@@ -68,10 +68,11 @@ def find(name: str) -> Source:
     path = Path(name)
     if not path.is_file():
         raise ConfigError("workflow", name, "a workflow file, or REV:path such as main:workflows/refund.yaml")
-    return _on_disk(path)
+    return on_disk(path)
 
 
-def _on_disk(path: Path) -> Source:
+def on_disk(path: Path) -> Source:
+    """A workflow file of a folder. Raises WorkflowError: it, its tests or the ``roles.yaml`` above it cannot be read."""
     tests = path.with_name(path.name.removesuffix(".yaml") + TESTS)
     roles = next((p / ROLES for p in path.absolute().parents if (p / ROLES).is_file()), None)
     return Source(
@@ -82,6 +83,20 @@ def _on_disk(path: Path) -> Source:
         read_file(tests) if tests.is_file() else None,
         load_roles(roles) if roles is not None else {},
     )
+
+
+def below(path: Path) -> tuple[Source, ...]:
+    """The workflow file of this path, or every one below this folder.
+
+    Raises:
+        ConfigError: there is none. WorkflowError: as `on_disk`.
+    """
+    if path.is_file():
+        return (on_disk(path),)
+    found = tuple(on_disk(file) for file in workflow_files(path)) if path.is_dir() else ()
+    if not found:
+        raise ConfigError("workflows", str(path), "a workflow file, or a folder with at least one *.yaml below it")
+    return found
 
 
 def in_git(revision: str, path: str) -> Source:
@@ -118,7 +133,7 @@ def commit_of(revision: str) -> str:
     """
     if not _REVISION.fullmatch(revision):
         raise ConfigError("revision", revision, "a branch, tag or commit (letters, digits and . _ / @ { } ^ ~ + -, not - first)")
-    found = _ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    found = ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if found is None or not re.fullmatch(rb"[0-9a-f]{40,64}\n", found):
         raise ConfigError("revision", revision, "a commit of this repository (fetch it first, or check its spelling)")
     return found.decode().strip()
@@ -130,7 +145,7 @@ def blob(commit: str, path: str) -> str | None:
     Raises:
         WorkflowError: too large or not UTF-8.
     """
-    data = _ask("cat-file", "blob", f"{commit}:{path}")
+    data = ask("cat-file", "blob", f"{commit}:{path}")
     if data is None:
         return None
     try:
@@ -143,7 +158,7 @@ def blob(commit: str, path: str) -> str | None:
 
 def files_of(commit: str, folder: str) -> tuple[str, ...]:
     """Paths of the workflow files below a folder of a commit (as `catalog.workflow_files` finds them on disk)."""
-    found = _ask("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", f"{folder.rstrip('/')}/" if folder != "." else ".")
+    found = ask("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", f"{folder.rstrip('/')}/" if folder != "." else ".")
     names = [name for name in (found or b"").decode("utf-8", "replace").split("\0") if name.endswith(".yaml")]
     root = PurePosixPath(folder)
     return tuple(
@@ -159,13 +174,13 @@ def prefix() -> str:
 
 
 def _git(*question: str) -> bytes:
-    found = _ask(*question)
+    found = ask(*question)
     if found is None:
         raise ConfigError("git", " ".join(question[:2]), "a git repository here (or name two files)")
     return found
 
 
-def _ask(*question: str) -> bytes | None:
+def ask(*question: str) -> bytes | None:
     """What git answers; None where it says no."""
     program = shutil.which("git")
     if program is None:

@@ -1,0 +1,164 @@
+"""``agentgate workflow approve``: read what became wider, type that you accept it, sign with the SSH key you have."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentgate.approvals import ApprovalRefused, Draft, Signer, Status, statement, status, write_approval, write_index
+from agentgate.approvals.root import Root as TrustRoot
+from agentgate.approvals.writing import find_workflow
+from agentgate.cli.diff import tell
+from agentgate.cli.output import LOOK, YES, complain, fail, refusing, say, say_json
+from agentgate.cli.signing import Directory, Key, Root, confirm, signer
+from agentgate.cli.test import tested
+from agentgate.errors import ConfigError
+from agentgate.review.authors import author_of
+from agentgate.review.changes import Changes, as_json
+from agentgate.review.comparison import told
+from agentgate.review.draft import undecided
+from agentgate.review.signers import in_words
+from agentgate.review.source import Source, on_disk
+
+ROOT_FILE = "approvals/root.yaml"
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate workflow approve payments.customer-refund\n\n"
+    "agentgate workflow approve workflows/payments/customer-refund.yaml --key ~/.ssh/id_ed25519_sk\n\n"
+    "agentgate workflow approve payments.customer-refund --accept 'payments.customer-refund v8, 4 wider'\n\n"
+    "Everything is recomputed here, from the files in front of you; nothing is believed of what a bot wrote. Commit what is written.\n\n"
+    "Exit codes: 0 signed and in force, 2 signed and more signatures are needed, 1 not signed."
+)
+
+
+def approve(  # noqa: PLR0917 - a command's options, given by name
+    workflow: Annotated[str, typer.Argument(help="The workflow's id, or its file.")],
+    directory: Directory = Path("workflows"),
+    key: Key = None,
+    root: Root = None,
+    proposer: Annotated[
+        str | None,
+        typer.Option(help="Who made the change (it never counts as a reviewer); left out: the author of the file's last commit."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Last day of this approval, 2031-05-31; left out: the workflow's own last day.")] = None,
+    accept: Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")] = None,
+    index: Annotated[bool, typer.Option("--index/--no-index", help="Renew the index once the approval is complete, if you may.")] = True,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Sign one version of a workflow.
+
+    It must load, its tests must hold, and nothing may be left to decide. You see what it permits beyond the version in force, and
+    type that you accept it. Your signature is over the definition's digest: it survives rebase and squash, and ends with one
+    changed value.
+    """
+    with refusing():
+        hand = signer(key)
+        source = on_disk(directory / find_workflow(directory, workflow).path)
+        _ready(source)
+        made = statement(
+            directory,
+            source.path,
+            signer=hand,
+            proposer=proposer or _proposer(Path(source.path), directory, hand),
+            root=root,
+            not_after=_day(until),
+        )
+        changes = told(made.old, made.workflow, tuple(in_words(made.needs)))
+        if not as_json_:
+            _show(made, changes)
+        confirm(phrase(changes, first=made.old is None), accept, "--accept")
+        written = write_approval(directory, made, hand)
+        now = _status(directory, root, made.statement.id)
+        renewed = index and now.missing == 0 and _index(directory, hand, root)
+        now = _status(directory, root, made.statement.id)
+    if as_json_:
+        done = {"written": str(written), "signed": list(now.signed), "missing": now.missing, "can": list(now.can), "index": renewed}
+        say_json({**as_json(changes), **done})
+    else:
+        say("", f"signed as {made.statement.signer}: {written}", *_standing(now, renewed=renewed))
+    raise typer.Exit(YES if now.refused is None else LOOK)
+
+
+def _ready(source: Source) -> None:
+    """Only what loads, is tested and decided is signed."""
+    result = tested(source)
+    if result.report is None:
+        fail(*result.problems, "Nothing was signed.")
+    if not result.ok:
+        complain(*(f"{r.place}: {r.name}: {r.why}" for r in result.report.failed))
+        fail("Its tests do not hold. Nothing was signed.")
+    questions = undecided(source.text)
+    if questions:
+        complain(*(f"{source.path}:{line}:{column}: undecided: {text}" for line, column, text in questions))
+        fail("A draft is not signed before each # DECIDE: is decided and its mark deleted. Nothing was signed.")
+
+
+def _day(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise ConfigError("until", text, "a day such as 2031-05-31") from error
+
+
+def _proposer(file: Path, directory: Path, hand: Signer) -> str:
+    """Who made the change: git's author; under a solo root, where nothing is counted against them, the one person there is."""
+    found = author_of(file)
+    if found is None:
+        root = TrustRoot.parse((directory / ROOT_FILE).read_bytes(), ROOT_FILE)
+        found = root.person(hand.public_key) if root.solo else None
+    if found is None:
+        raise ConfigError("proposer", f"{file}, changed since its last commit", "a committed file, or --proposer NAME: who made the change")
+    return found
+
+
+def _show(made: Draft, changes: Changes) -> None:
+    said = made.statement
+    say(
+        f"{said.id} v{said.version}, {made.workflow.title}",
+        f"risk {said.risk}, tenants {', '.join(said.tenants)}, proposed by {said.proposer}",
+        "",
+    )
+    tell(changes)
+
+
+def phrase(changes: Changes, *, first: bool) -> str:
+    """What the signer types: which version, and how much of it is new."""
+    parts = [f"{changes.id} {changes.new}"]
+    if first:
+        parts.append("all of it")
+    elif changes.wider:
+        parts.append(f"{len(changes.wider)} wider")
+    if changes.read_yourself:
+        parts.append(f"{len(changes.read_yourself)} read")
+    return ", ".join(parts)
+
+
+def _status(directory: Path, root: str | None, id_: str) -> Status:
+    return next(each for each in status(directory, root) if each.id == id_)
+
+
+def _index(directory: Path, hand: Signer, root: str | None) -> bool:
+    """Renew the index, where this person may."""
+    try:
+        write_index(directory, hand, root=root)
+    except ApprovalRefused as error:
+        complain(f"the index was not renewed: {error}", colour="yellow")
+        return False
+    return True
+
+
+def _standing(now: Status, *, renewed: bool) -> list[str]:
+    lines = [f"signatures: {', '.join(now.signed) or 'none'}"]
+    if now.missing:
+        lines.append(f"still needed: {now.missing} of {', '.join(now.can) or 'nobody'}")
+    elif not renewed:
+        lines.append("complete; somebody of the root's roles.index renews the index: agentgate workflow index")
+    if now.refused is None:
+        lines.append(f"in force: v{now.in_force}")
+    return lines

@@ -1,0 +1,267 @@
+"""``agentgate init``: from a stranger's own LangChain tools to an approved first workflow and a guarded call, with one answer."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from agentgate.approvals import Reviewer, Signer, new_root, statement, write_approval, write_index
+from agentgate.cli.new import LIFE
+from agentgate.cli.output import fail, refusing, rows, say, say_json
+from agentgate.cli.signing import MADE, Key, default_key, signer
+from agentgate.decision import Allow, Deny, Failure
+from agentgate.errors import ConfigError, RunRefused
+from agentgate.gate import Gate
+from agentgate.request import Agent, User
+from agentgate.review.argument import inline
+from agentgate.review.draft import Draft, draft
+from agentgate.review.source import ask
+from agentgate.review.toolset import effect_of, from_langchain
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate init --langchain shop.tools:tools\n\n"
+    "agentgate init --langchain shop.tools:tools --tenant acme --key ~/.ssh/id_ed25519 --yes\n\n"
+    "It imports the module you name, so that module's code runs; your tools themselves are not called.\n\n"
+    "Exit codes: 0 done and proved, 1 an error (nothing is left behind)."
+)
+ROOT_LIFE = timedelta(days=365)
+ISSUER = "https://gate.example"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is begun: whose tools, where, for which tenant, by whom, and the draft."""
+
+    langchain: str
+    directory: Path
+    id: str
+    tenant: str
+    person: str
+    made: Draft
+
+    @property
+    def file(self) -> Path:
+        """The workflow's file, below the directory."""
+        return Path(*self.id.split(".")).with_suffix(".yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the new gate answered: the example call, and the same call when it may not be."""
+
+    allowed: str
+    refused: str
+
+
+def init(  # noqa: PLR0917 - a command's options, given by name
+    langchain: Annotated[str, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
+    directory: Annotated[Path, typer.Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = Path(
+        "workflows"
+    ),
+    id: Annotated[str | None, typer.Option("--id", help="The workflow's id; left out: from the module's name.")] = None,  # noqa: A002 - as in new
+    tenant: Annotated[str, typer.Option(help="Whose data, by exact name.")] = "local",
+    name: Annotated[str | None, typer.Option(help="You, as reviewer; left out: git's user.email.")] = None,
+    key: Key = None,
+    make_key: Annotated[bool, typer.Option("--make-key", help=f"Where no SSH key is found: make ~/.ssh/{MADE}.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="For scripts: answer yes to what is printed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (with --yes).")] = False,
+) -> None:
+    """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and prove one guarded call.
+
+    Only looking is permitted at first: of tools that read, what the user names. One answer signs it. The root is marked solo: one
+    person approves their own changes, at low risk only, and gates say so at every start.
+    """
+    with refusing():
+        if (directory / "approvals").exists():
+            fail(f"{directory / 'approvals'}: there already. To add a workflow: agentgate workflow new, then agentgate workflow approve.")
+        person = name or _person()
+        start = Start(langchain, directory, _id(langchain, id), tenant, person, _draft(langchain, _id(langchain, id), tenant, person))
+        found = key or default_key()
+        hand = signer(found) if found is not None else None
+        if not as_json:
+            _plan(start, hand)
+        _consent(yes=yes, make_key=make_key, found=hand is not None)
+        if hand is None:
+            hand = signer(_new_key())
+        digest, proof = _build(start, hand)
+    lines, file = paste(start, digest), directory / start.file
+    if as_json:
+        say_json({"root": digest, "workflow": str(file), "allowed": proof.allowed, "refused": proof.refused, "paste": lines})
+        return
+    say("", f"allowed  {proof.allowed}", f"refused  {proof.refused}", "")
+    say(f"root     {digest}", f"         pin it in your settings, not in {directory}: it is what a gate trusts", "", "Paste this:", "")
+    say(*lines)
+    say(
+        "",
+        "The index holds for seven days: agentgate workflow index renews it.",
+        f"Next: read {directory / file}, then agentgate workflow new --help",
+    )
+
+
+def _id(langchain: str, given: str | None) -> str:
+    module = langchain.partition(":")[0].split(".")
+    made = ".".join(re.sub(r"[^A-Za-z0-9_-]", "-", part) for part in module[-2:])
+    return given or (made if len(module) > 1 else f"first.{made}")
+
+
+def _person() -> str:
+    """Git's address, or the account's name."""
+    found = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
+    return found or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
+
+
+def _draft(langchain: str, id_: str, tenant: str, owner: str) -> Draft:
+    """Of the tools that only look, what can be decided; where nothing can be, their proposals; where nothing only looks, all of them."""
+    tools = from_langchain(langchain)
+    looking = tuple(tool for tool in tools if effect_of(tool)[0] == "read")
+    more = {
+        "id": id_,
+        "source": langchain,
+        "owner": owner,
+        "expires": (datetime.now(UTC) + LIFE).date(),
+        "tenant": tenant,
+    }
+    made = draft(looking or tools, **more, settle=not looking)  # type: ignore[arg-type]  # each of its own type
+    if looking and not made.example.ready:
+        made = draft(looking, **more, settle=True)  # type: ignore[arg-type]  # as above
+    return made
+
+
+def _plan(start: Start, hand: Signer | None) -> None:
+    body = [
+        (
+            t.declared.name,
+            t.effect,
+            ", ".join(f"{a.name} {inline(a.rule)}" for a in t.args if a.rule is not None) or "no arguments",
+            ", ".join(a.name for a in t.args if a.rule is None),
+        )
+        for t in start.made.tools
+    ]
+    say(f"{start.directory / start.file} would permit, and nothing else:", "")
+    rows(("tool", "effect", "with", "refused for now"), body, styles=("bold", "cyan", "", "yellow"))
+    say("", f"signed by  {start.person}, as the only reviewer (solo: low risk only)")
+    if hand is not None:
+        say(f"with       {hand.public_key.kind} {hand.public_key.fingerprint}")
+    else:
+        say(f"with       a new key: ~/.ssh/{MADE} would be made (no usable SSH key in ~/.ssh or ssh-agent; --key names another)")
+
+
+def _consent(*, yes: bool, make_key: bool, found: bool) -> None:
+    """The one answer."""
+    if yes:
+        if not found and not make_key:
+            fail(f"no SSH key was found, and --yes alone makes none: --key FILE, or --make-key for ~/.ssh/{MADE}. Nothing was written.")
+        return
+    if not sys.stdin.isatty():
+        fail("nobody is here to answer; a script says --yes. Nothing was written.")
+    if typer.prompt("\nType yes to sign it", default="", show_default=False, err=True).strip() != "yes":
+        fail("Nothing was written.")
+
+
+def _new_key() -> Path:
+    """A new Ed25519 key of the person's, without a passphrase, readable by them only."""
+    file = Path.home() / ".ssh" / MADE
+    data = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise ConfigError("key", f"{file} ({error.strerror})", "a place for a new key, or --key FILE") from error
+    with os.fdopen(handle, "wb") as out:
+        out.write(data)
+    return file
+
+
+def _build(start: Start, hand: Signer) -> tuple[str, Proof]:
+    """Make everything aside, prove it with a gate, and only then put it in its place."""
+    directory, file, made, person = start.directory, start.file, start.made, start.person
+    with tempfile.TemporaryDirectory() as aside:
+        folder = Path(aside) / "workflows"
+        for name, text in ((file, made.text), (file.with_suffix(".test.yaml"), made.tests)):
+            if (directory / name).exists():
+                fail(f"{directory / name}: there already. Nothing was written; --id names another workflow.")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, "utf-8")
+        digest = new_root(
+            folder,
+            [Reviewer(person, (hand.public_key,))],
+            expires=(datetime.now(UTC) + ROOT_LIFE).date().isoformat(),
+            solo=True,
+            signer=hand,
+        )
+        write_approval(folder, statement(folder, file.as_posix(), signer=hand, proposer=person, root=digest), hand)
+        write_index(folder, hand, root=digest)
+        proof = _prove(start, digest, folder, Path(aside))
+        try:
+            shutil.copytree(folder, directory, dirs_exist_ok=True)
+        except OSError as error:
+            raise ConfigError("directory", f"{directory} ({error})", "a folder that can be written") from error
+    return digest, proof
+
+
+def _prove(start: Start, digest: str, folder: Path, aside: Path) -> Proof:
+    """Open a gate on what was signed; the example call must be minted and burned once, and refused when it was not asked for."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
+    made, tenant = start.made, start.tenant
+    tool, args = made.example.declared, made.example.call
+    shown = f"{tool.name} {json.dumps(args)}"
+    with Gate.open(folder, root=digest, issuer=ISSUER, keys=aside / "keys", audit=str(aside / "audit")) as gate:
+        [workflow] = gate.catalog
+        user, agent = User("you", tenant=tenant), Agent("assistant")
+        run = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt=made.prompt)
+        answer = run.authorize(tool.name, args, definition=tool.definition)
+        if not isinstance(answer, Allow):
+            raise ConfigError("proof", "; ".join(map(str, answer.failures)), "the example call, minted")
+        with run.redeem(answer.token, tool=tool.name, args=args):
+            allowed = f"{shown}  when the user says: {made.prompt}"
+        try:
+            other = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt="Good morning")
+            said = other.authorize(tool.name, args, definition=tool.definition)
+            if isinstance(said, Deny):
+                return Proof(allowed, f"the same when the user says: Good morning  ({_why(said.failures[0])})")
+            gate.open_run(workflow.id, tenant=f"not-{tenant}", user=user, agent=agent, prompt=made.prompt)
+        except RunRefused as refused:
+            return Proof(allowed, f"the same for another tenant  ({_why(refused.failures[0])})")
+    raise ConfigError("proof", "a call for another tenant, allowed", "a refusal")
+
+
+def _why(failure: Failure) -> str:
+    return f"{failure.field}: got {failure.got}, expected {failure.expected}"
+
+
+def paste(start: Start, digest: str) -> list[str]:
+    """The lines that open a gate on the new workflow and guard the tools with it."""
+    module, _, path = start.langchain.partition(":")
+    made, tenant = start.made, json.dumps(start.tenant)
+    first, *rest = path.split(".")
+    name = made.example.declared.name
+    return [
+        "from agentgate import Agent, Gate, User",
+        "from agentgate.integrations.langchain import guard_tools",
+        f"from {module} import {first}",
+        "",
+        f'gate = Gate.open({json.dumps(str(start.directory))}, root="{digest}",',
+        f'                 issuer="{ISSUER}", keys="keys", audit="audit")',
+        f'run = gate.open_run({json.dumps(start.id)}, tenant={tenant}, user=User("you", tenant={tenant}),',
+        f'                    agent=Agent("assistant"), prompt={json.dumps(made.prompt)})',
+        f"tools_by_name = {{t.name: t for t in guard_tools({'.'.join([first, *rest])}, run=run)}}",
+        f"print(tools_by_name[{json.dumps(name)}].invoke({made.example.call!r}))",
+    ]

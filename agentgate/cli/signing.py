@@ -1,0 +1,109 @@
+"""The reviewer's own SSH key, and what the signing commands share."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentgate.approvals import PublicKey, Signer, open_signer
+from agentgate.cli.output import fail, say
+from agentgate.errors import ConfigError, KeyRefused
+
+MADE = "id_ed25519_agentgate"  # what init makes where there is no key
+NAMES = ("id_ed25519", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk", MADE)  # as ssh looks for them; RSA and DSA are refused
+_PATIENCE = 10.0  # seconds for ssh-add to answer
+
+Directory = Annotated[Path, typer.Option("--directory", "-d", help="The workflow directory.", file_okay=False)]
+Root = Annotated[
+    str | None,
+    typer.Option(
+        "--root", envvar="AGENTGATE_ROOT", metavar="DIGEST", help="The pinned root, sha256:...; left out: the root as it lies there."
+    ),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option("--key", help="Your SSH key: a private key file, or the .pub of one in ssh-agent; left out: ~/.ssh, then ssh-agent."),
+]
+
+
+def signer(key: Path | None) -> Signer:
+    """The signer to use.
+
+    Args:
+        key: what the person named; None: the first usable of ~/.ssh, else of ssh-agent.
+
+    Raises:
+        KeyRefused: unreadable, or of a refused kind.
+        ConfigError: there is none.
+    """
+    found = key or default_key()
+    if found is None:
+        raise ConfigError(
+            "key", "no SSH key in ~/.ssh or ssh-agent", "--key FILE (make one: ssh-keygen -t ed25519; RSA and DSA keys are refused)"
+        )
+    return open_signer(found, _passphrase(found) if sys.stdin.isatty() else None)
+
+
+def default_key() -> Path | None:
+    """The person's own key file, or the public half of a key in ssh-agent; None where there is neither."""
+    folder = Path.home() / ".ssh"
+    for name in NAMES:
+        for file in (folder / name, folder / f"{name}.pub"):
+            if file.is_file():
+                return file
+    return _in_agent()
+
+
+def _in_agent() -> Path | None:
+    """The first usable key of ssh-agent, its public half written where ssh-keygen can read it."""
+    program = shutil.which("ssh-add")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run([program, "-L"], check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=_PATIENCE)  # noqa: S603 - an exact program, no shell
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    for line in done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else ():
+        try:
+            key = PublicKey.from_line(line)
+        except KeyRefused:
+            continue
+        folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        file = Path(folder) / "agent.pub"
+        file.write_text(key.line + "\n", "ascii")
+        return file
+    return None
+
+
+def _passphrase(file: Path) -> Callable[[], bytes]:
+    def ask() -> bytes:
+        text: str = typer.prompt(f"Passphrase of {file}", hide_input=True, err=True)
+        return text.encode()
+
+    return ask
+
+
+def confirm(phrase: str, given: str | None, what: str) -> None:
+    """Let the person type what they accept. Exits with 1 on anything else.
+
+    Args:
+        phrase: what must be typed, exactly.
+        given: what a script gave with ``--accept``; None: ask at the terminal.
+        what: the option that gives it.
+    """
+    say("", f"To sign, type: {phrase}")
+    if given is None:
+        if not sys.stdin.isatty():
+            fail(f"nobody is here to type it; a script says {what} '{phrase}'. Nothing was signed.")
+        given = typer.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
+    if given.strip() != phrase:
+        fail(f"got '{given.strip()}', expected '{phrase}'. Nothing was signed.")

@@ -1,0 +1,125 @@
+"""``agentgate workflow status``, ``index`` and ``revoke``: what is in force, and ending it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentgate.approvals import Status, root_digest, write_index
+from agentgate.approvals import revoke as write_revocation
+from agentgate.approvals import status as standing
+from agentgate.cli.output import LOOK, YES, complain, fail, refusing, rows, say, say_json
+from agentgate.cli.signing import Directory, Key, Root, confirm, signer
+
+STATUS_EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate workflow status\n\n"
+    "agentgate workflow status -d workflows --root sha256:... --json\n\n"
+    "Exit codes: 0 every workflow file is in force, 2 one is not, 1 an error (the root is not trusted)."
+)
+INDEX_EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate workflow index        # sign the list of newest approved versions; it holds for seven days\n\n"
+    "Exit codes: 0 written, 1 an error."
+)
+REVOKE_EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate workflow revoke payments.customer-refund --reason 'payee from the prompt'\n\n"
+    "agentgate workflow revoke payments.customer-refund --up-to 7 --reason INC-2041 --accept 'revoke payments.customer-refund up to v7'\n\n"
+    "Exit codes: 0 revoked, 1 an error (nothing was written)."
+)
+
+
+def status(
+    directory: Directory = Path("workflows"),
+    root: Root = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is in force, who signed what, and how many signatures are missing."""
+    with refusing():
+        found = standing(directory, root)
+        digest = root_digest(directory)
+    if as_json:
+        say_json({"root": digest, "pinned": root is not None, "workflows": [_json(each) for each in found]})
+    else:
+        _tell(found)
+        say("", f"root {digest}" + ("" if root else " (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)"))
+    raise typer.Exit(LOOK if any(each.refused is not None for each in found) else YES)
+
+
+def _tell(found: tuple[Status, ...]) -> None:
+    body = []
+    for each in found:
+        if not each.id:
+            complain(str(each.refused))
+            continue
+        needed = max((need.needed for need in each.needs), default=0)
+        body.append(
+            (
+                each.id,
+                f"v{each.version}" if each.version else "?",
+                f"v{each.in_force}" if each.in_force is not None else "none",
+                datetime.fromtimestamp(each.until, UTC).date().isoformat() if each.until else "",
+                f"{len(each.signed)} of {needed}" if needed else str(len(each.signed)),
+                ", ".join(each.signed),
+                ", ".join(each.can),
+            )
+        )
+    rows(("workflow", "file", "in force", "until", "signed", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
+    for each in found:
+        if each.id and each.refused is not None:
+            complain(str(each.refused), colour="yellow")
+        for ignored in each.ignored:
+            complain(f"does not count: {ignored}", colour="yellow")
+
+
+def _json(each: Status) -> dict[str, Any]:
+    return {
+        "id": each.id,
+        "file": each.path,
+        "version": each.version,
+        "in_force": each.in_force,
+        "until": datetime.fromtimestamp(each.until, UTC).isoformat() if each.until else None,
+        "signed": list(each.signed),
+        "missing": each.missing,
+        "can": list(each.can),
+        "refused": str(each.refused) if each.refused else None,
+        "ignored": [str(i) for i in each.ignored],
+    }
+
+
+def index(directory: Directory = Path("workflows"), key: Key = None, root: Root = None) -> None:
+    """Sign the list of newest approved versions. Gates refuse one that is older than seven days."""
+    with refusing():
+        written = write_index(directory, signer(key), root=root)
+    say(f"wrote {written}")
+
+
+def revoke(  # noqa: PLR0917 - a command's options, given by name
+    workflow: Annotated[str, typer.Argument(help="The workflow's id.")],
+    reason: Annotated[str, typer.Option(help="Why, for those who read it later.")],
+    up_to: Annotated[int | None, typer.Option(min=1, help="The highest version that ends; left out: the one in force.")] = None,
+    directory: Directory = Path("workflows"),
+    key: Key = None,
+    root: Root = None,
+    accept: Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")] = None,
+) -> None:
+    """End a workflow's versions, for good: one signature is enough, and gates refuse them from their next look on."""
+    with refusing():
+        hand = signer(key)
+        version = up_to if up_to is not None else _newest(workflow, directory, root)
+        say(f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)")
+        confirm(f"revoke {workflow} up to v{version}", accept, "--accept")
+        written = write_revocation(directory, workflow, hand, version=version, reason=reason, root=root)
+    say(f"wrote {written}: commit it, or copy it to where your gates read it")
+
+
+def _newest(workflow: str, directory: Path, root: str | None) -> int:
+    found = next((each for each in standing(directory, root) if each.id == workflow), None)
+    version = max(found.in_force or 0, found.version) if found is not None else 0
+    if not version:
+        fail(f"{workflow}: no such workflow in {directory}; say which version with --up-to")
+    return version

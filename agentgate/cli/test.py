@@ -1,0 +1,158 @@
+"""``agentgate workflow test``: the cases beside workflows, decided by the real engine; and the conditions that no case would miss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentgate.cli.output import ERROR, LOOK, YES, complain, refusing, rows, say, say_json
+from agentgate.definition import read_file
+from agentgate.errors import WorkflowError
+from agentgate.review.mutation import Survey, survey
+from agentgate.review.proposal import Proposals, cases_yaml, propose
+from agentgate.review.source import Source, below
+from agentgate.review.testfile import Report, TestFile, read_tests, run_tests, tests_of
+from agentgate.workflow import Workflow
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate workflow test\n\n"
+    "agentgate workflow test -v workflows/payments/customer-refund.yaml\n\n"
+    "agentgate workflow test --mutate workflows/payments/customer-refund.yaml\n\n"
+    "agentgate workflow test --propose workflows/payments/customer-refund.yaml\n\n"
+    "Exit codes: 0 every case holds (with --mutate: and covers every condition), 2 a condition that no case would miss, "
+    "1 a case that does not hold, no test file, or an error."
+)
+
+_READ = "proposed: read each, it says what the workflow does and not what it should do"
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What became of one workflow's tests. `problems`: why they could not be run."""
+
+    source: Source
+    workflow: Workflow | None = None
+    tests: TestFile | None = None
+    report: Report | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True when there are tests and all of them hold."""
+        return self.report is not None and self.report.passed
+
+
+def tested(source: Source) -> Tested:
+    """Run the tests beside one workflow; what is wrong with either file is in the answer."""
+    try:
+        workflow = source.workflow()
+        if source.tests is None:
+            missing = f"{tests_of(source.path)}: no such file (agentgate workflow test --propose {source.path} writes one)"
+            return Tested(source, workflow, problems=(missing,))
+        tests = read_tests(source.tests, str(tests_of(source.path)))
+        return Tested(source, workflow, tests, run_tests(workflow, tests))
+    except WorkflowError as error:
+        return Tested(source, problems=tuple(map(str, error.problems)))
+
+
+def run_cases(
+    path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them.", show_default=True)] = Path("workflows"),
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every case, and what was filled in for it.")] = False,
+    mutate: Annotated[bool, typer.Option("--mutate", help="Drop or loosen each condition; list those that no case would miss.")] = False,
+    proposing: Annotated[bool, typer.Option("--propose", help="Write the missing cases into the test file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run the cases of NAME.test.yaml beside each workflow: the real engine decides, nothing in the files is executed."""
+    with refusing():
+        results = [tested(source) for source in below(path)]
+        if proposing and not as_json:
+            results = [_proposed(each) for each in results]
+        surveys = {t.source.path: survey(t.workflow, t.tests) for t in results if mutate and t.ok and t.workflow and t.tests}
+    if as_json:
+        say_json([_json(each, surveys.get(each.source.path)) for each in results])
+    else:
+        for each in results:
+            tell(each, verbose=verbose)
+            if each.source.path in surveys:
+                _tell_survey(surveys[each.source.path])
+    left = any(s.survivors for s in surveys.values())
+    raise typer.Exit(ERROR if not all(each.ok for each in results) else LOOK if left else YES)
+
+
+def tell(each: Tested, *, verbose: bool = False) -> None:
+    """One workflow's results."""
+    if each.report is None:
+        complain(*each.problems)
+        return
+    report = each.report
+    count = len(report.results)
+    what = f"{count} cases hold" if report.passed else f"{len(report.failed)} of {count} cases do not hold"
+    say(f"{report.workflow}: {what}  ({report.file})")
+    if verbose:
+        rows(
+            ("", "case", "expected", "got"),
+            [("ok" if r.passed else "FAILED", r.name, r.expected, r.got.partition(":")[0]) for r in report.results],
+            styles=("green", "bold", "dim"),
+        )
+        say("filled in for the base:", *(f"  {key}: {value}" for key, value in report.filled.items()), "")
+    for r in report.failed:
+        complain(f"{r.place}: {r.name}: {r.why}")
+
+
+def _tell_survey(found: Survey) -> None:
+    covered = len(found.mutants) - len(found.survivors)
+    say(f"  {covered} of {len(found.mutants)} conditions have a case that would miss them")
+    for mutant in found.survivors:
+        complain(f"{mutant}, and every case still holds", colour="yellow")
+
+
+def _proposed(each: Tested) -> Tested:
+    """Write the cases that are missing, and run all again."""
+    if each.workflow is None or each.source.commit or (each.tests is not None and not each.ok):
+        return each
+    made = propose(each.workflow, each.tests)
+    place = tests_of(each.source.path)
+    written = cases_yaml(p.case for p in made.found)
+    if each.tests is None:
+        head = f"# What {each.workflow.id} lets through and what not.\nworkflow: {each.workflow.id}\nbase: {{}}\ncases:\n"
+        if not written:
+            return each
+        with place.open("x", encoding="utf-8") as file:
+            file.write(head + written)
+    elif written:
+        text = read_file(place)
+        with place.open("a", encoding="utf-8") as file:
+            file.write(("" if text.endswith("\n") else "\n") + f"  # {_READ}\n" + written)
+    _tell_proposals(made, place)
+    return tested(next(iter(below(Path(each.source.path)))))
+
+
+def _tell_proposals(made: Proposals, place: Path) -> None:
+    say(
+        f"{place}: {len(made.found)} cases written"
+        + ("; read each: it says what the workflow does, not what it should do" if made.found else "")
+    )
+    for mutant in made.left:
+        complain(f"{mutant}: no case was found that would miss it", colour="yellow")
+
+
+def _json(each: Tested, found: Survey | None) -> dict[str, Any]:
+    report = each.report
+    out: dict[str, Any] = {
+        "workflow": each.workflow.id if each.workflow else None,
+        "file": each.source.path,
+        "ok": each.ok,
+        "problems": list(each.problems),
+        "cases": [
+            {"name": r.name, "passed": r.passed, "expected": r.expected, "got": r.got, "why": r.why, "place": r.place}
+            for r in (report.results if report else ())
+        ],
+    }
+    if found is not None:
+        out["conditions"] = len(found.mutants)
+        out["not_missed"] = [str(m) for m in found.survivors]
+    return out
