@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from agentgate.cli.main import app
 from agentgate.review.evaluate import Episode, Unreadable, read_episodes, wilson
+from agentgate.testing.demo_approvals import prepare, sign
 from tests.test_gate import WORKFLOW
 
 LOOK = {
@@ -107,6 +108,30 @@ def test_unsigned_workflows_must_be_said_out_loud(folder: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w")])
     assert done.exit_code == 1
     assert "--unsafe-unapproved" in done.stderr
+    assert "--root" in done.stderr
+
+
+def test_what_is_approved_and_in_force_is_replayed(folder: Path) -> None:
+    sign(folder / "w")
+    root = prepare(folder / "w")
+    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--json"]
+    done = CliRunner().invoke(app, [*args, "--root", root])
+    assert json.loads(done.stdout)["overall"]["tasks fully automatic"]["k"] == 1
+    file = folder / "w" / "refund.yaml"
+    file.write_text(file.read_text().replace("from: [orders.get.customer]", "from: [model]").replace("version: 1", "version: 2"))
+    again = CliRunner().invoke(app, [*args, "--root", root])
+    assert json.loads(again.stdout) == json.loads(done.stdout)  # version 2 is nobody's yet: version 1 decides
+    unsafe = CliRunner().invoke(app, [*args, "--unsafe-unapproved"])
+    assert json.loads(unsafe.stdout) != json.loads(done.stdout)
+
+
+def test_another_root_opens_nothing(folder: Path) -> None:
+    sign(folder / "w")
+    prepare(folder / "w")
+    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--root", "sha256:" + "0" * 64]
+    done = CliRunner().invoke(app, args)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "ROOT NOT TRUSTED" in done.stderr
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("jsonl", bytes)])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import structlog
@@ -26,6 +29,7 @@ from agentgate.review.evaluate import Clock, Episode, Score, Unreadable, read_ep
 
 EXAMPLES = (
     "Examples:\n\n"
+    "agentgate evaluate recorded.jsonl --workflows workflows/ --root sha256:...\n\n"
     "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved\n\n"
     "agentgate evaluate *.jsonl --workflows workflows/ --unsafe-unapproved --decisions decisions.jsonl --json\n\n"
     "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --confused-deputy\n\n"
@@ -54,6 +58,12 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         list[Path], typer.Argument(help="JSON-lines files of recorded episodes (format: docs/workflows.md).", exists=True, dir_okay=False)
     ],
     workflows: Annotated[Path, typer.Option(help="Directory of the workflows that the episodes name.", exists=True, file_okay=False)],
+    root: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTGATE_ROOT", metavar="DIGEST", help="Digest of the root of approvals: evaluate what is approved and in force."
+        ),
+    ] = None,
     unsafe_unapproved: Annotated[
         bool, typer.Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")
     ] = False,
@@ -73,24 +83,20 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     Clean episodes show what people would notice; attack episodes show what an obedient, tricked agent would get.
     """
     errors = Console(stderr=True, highlight=False)
-    if not unsafe_unapproved:
-        errors.print("[red]These workflows carry no approvals: say --unsafe-unapproved to evaluate them as they lie there.[/]")
+    if not unsafe_unapproved and root is None:
+        errors.print(
+            "[red]Say what to evaluate: --root sha256:... for the versions in force (agentgate status shows the digest), or "
+            "--unsafe-unapproved for workflows as they lie there.[/]"
+        )
         raise typer.Exit(1)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )
     clock = Clock()
+    tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
     try:
-        gate = Gate.open_unsafe_unapproved(
-            workflows,
-            issuer="https://gate.invalid",
-            audit="memory://",
-            environment=environment,
-            clock=clock,
-            deriver=deriver.deriver(),
-        )
-        tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
-        scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies)
+        with _opened(workflows, None if unsafe_unapproved else root, environment, clock, deriver) as gate:
+            scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies)
     except AgentGateError as error:
         errors.print(f"[red]{error}[/]", soft_wrap=True)
         raise typer.Exit(1) from None
@@ -104,6 +110,19 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         if deputy:
             _deputy_table(tallies)
     raise typer.Exit(1 if bad else 0)
+
+
+@contextmanager
+def _opened(workflows: Path, root: str | None, environment: str | None, clock: Clock, choice: Choice) -> Iterator[Gate]:
+    """A gate whose state, keys and log end with the replay: over what is approved, or without a root over what lies there."""
+    common: Any = {"issuer": "https://gate.invalid", "environment": environment, "clock": clock, "deriver": choice.deriver()}
+    with ExitStack() as stack:
+        if root is None:
+            gate = Gate.open_unsafe_unapproved(workflows, audit="memory://", **common)
+        else:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="agentgate-evaluate-")))
+            gate = Gate.open(workflows, root=root, keys=folder / "keys", audit=str(folder / "audit"), **common)
+        yield stack.enter_context(gate)
 
 
 def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was given
