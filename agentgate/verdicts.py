@@ -244,11 +244,26 @@ def _got(condition: Condition, case: Case) -> str:
     }
     if condition.field in found:
         return str(found[condition.field] if found[condition.field] is not None else "")
+    if condition.about == "order":
+        return _last_before(condition, case)
+    if agent.posture is not None and condition.field.startswith("agent.posture"):
+        return f"signed by {agent.posture.image_signed_by}, attested {agent.posture.attested_at:%Y-%m-%d %H:%M:%S}"
+    if agent.boundary is not None and condition.field.startswith("agent.boundary"):
+        return f"{agent.boundary.cluster}/{agent.boundary.namespace}/{agent.boundary.node_pool}"
     if condition.field.startswith("agent.oidc.claims."):
         return str(agent.claims.get(condition.field.removeprefix("agent.oidc.claims."), ""))
     if condition.word == "definition":
         return case.call.definition
     return ""
+
+
+def _last_before(condition: Condition, case: Case) -> str:
+    """The newest earlier call that a sequence rule asks for, and how old it is."""
+    order = next((o for o in (case.tool.sequence if case.tool is not None else ()) if o.line == condition.line), None)
+    calls = tuple(case.earlier.of(order.require)) if order is not None else ()
+    if not calls:
+        return ""
+    return f"{calls[-1].tool} (call {calls[-1].id}), {case.around.now.timestamp() - calls[-1].redeemed_at:.0f} s before"
 
 
 def intent_words(case: Case) -> str:

@@ -226,6 +226,7 @@ def test_an_allowed_call_shows_each_value_with_its_origin(workflow: Workflow) ->
     assert row(found, "args.reason", "from").origins[0].source == "model"
     assert row(found, "intent", "needs").got == "refund present (word 'refund')"
     assert row(found, "limits", "limit 0").verdict == "at mint"
+    assert row(found, "payments.refund", "require 0").got == "orders.get (call call_1), 60 s before"
     assert row(found, "args.amount", "at_most").rule.startswith("payments/refund.yaml:")
 
 
@@ -269,7 +270,7 @@ def test_the_turn_that_says_it_is_named(workflow: Workflow) -> None:
 
 def test_hours_are_said_as_a_person_says_them(workflow: Workflow) -> None:
     found = explained(workflow, REFUND, now=NOW + timedelta(days=3))
-    assert way(found, "hours", "hours") == "Mon-Fri 08:00-20:00 Europe/Berlin"
+    assert way(found, "hours", "hours") == "a time in Mon-Fri 08:00-20:00 Europe/Berlin"
     assert found.owner == "team:payments, kim"
 
 
