@@ -17,7 +17,7 @@ from agentgate.entities import normal, number
 from agentgate.prompt import Prompt
 from agentgate.review.fields import bare, moment
 from agentgate.review.values import candidates, fits
-from agentgate.workflow import ANY, NONE, Rule, Source, Tool, Workflow
+from agentgate.workflow import Rule, Source, Tool, Workflow
 
 AGO = "1m"  # how long before the call an earlier one was redeemed
 FIRST_DAY = date(2026, 1, 7)  # a Wednesday; a workflow that expires before is met in its last week
@@ -173,22 +173,26 @@ class Filler:
 
     def place(self, source: Source) -> str:
         """Where a scene says what this origin says."""
-        return f"{'facts' if source.kind == 'fact' else 'earlier'}.{source.tool}.{source.field}"
+        return f"{'earlier' if source.kind == 'arg' else 'facts'}.{source.tool}.{source.field}"
 
-    def _bound(self, rule: Rule) -> Decimal | None:
-        found = self.values.get(self.place(rule.at_most)) if rule.at_most is not None else None
-        return number(found)
+    def bound(self, rule: Rule) -> Decimal | None:
+        """What an earlier call's fact bounds an argument by, where the scene says it."""
+        if rule.at_most is None:
+            return None
+        found = self.values.get(self.place(rule.at_most))
+        amounts = [amount for one in (found if type(found) is list else [found]) if (amount := number(one)) is not None]
+        return None if not amounts else sum(amounts, Decimal()) if rule.at_most.kind == "sum" else max(amounts)
 
     def _make(self, tool: Tool, rule: Rule, prefix: str) -> None:
         """A required argument nobody stated: from a place that is stated, else made up and put where it may come from."""
         for source in rule.sources:
-            if source.tool:
+            if source.tool and source.selector is None:
                 self._earlier(source.tool)
         if rule.at_most is not None:
             self._earlier(rule.at_most.tool)
         value = next(self._found(tool, rule, prefix), None)
         if value is None:
-            bound = self._bound(rule)
+            bound = self.bound(rule)
             value = next((v for v in candidates(rule, bound) if self._fits_all(tool, rule, v, prefix)), None)
         if value is not None:
             self.put(prefix + rule.name, value)
@@ -197,7 +201,7 @@ class Filler:
     def _found(self, tool: Tool, rule: Rule, prefix: str) -> Iterator[Any]:
         """Values that already stand where the rule lets them come from."""
         for source in rule.sources:
-            if source.tool and (value := self.values.get(self.place(source))) is not None:
+            if source.tool and source.selector is None and (value := self.values.get(self.place(source))) is not None:
                 for one in value if type(value) is list else [value]:
                     made = [one] if rule.max_items is not None else one
                     if self._fits_all(tool, rule, made, prefix):
@@ -215,7 +219,7 @@ class Filler:
         """The value fits the rule, its bound, and the rule of the earlier argument it would have come from."""
         if not fits(self.workflow, tool.name, rule.name, value):
             return False
-        bound, amount = self._bound(rule), number(value)
+        bound, amount = self.bound(rule), number(value)
         if bound is not None and amount is not None and amount > bound:
             return False
         for source in rule.sources:
@@ -253,7 +257,7 @@ class Filler:
         prompt = self._prompt() if any(s.kind == "prompt" for s in rule.sources) else None
         if prompt is not None and all(self._in_prompt(rule, one, prefix, prompt) for one in elements):
             return
-        sources = [s for s in rule.sources if s.tool]
+        sources = [s for s in rule.sources if s.tool and s.selector is None]
         if any(self.values.get(self.place(s)) == value for s in sources):
             return
         for source in sources:
@@ -268,7 +272,7 @@ class Filler:
         tool = self.workflow.tools[source.tool]
         self.put(self.place(source), value)
         self._earlier(source.tool)
-        if source.kind == "fact":
+        if source.kind != "arg":
             sibling = tool.facts[source.field].currency
             if sibling and currency:
                 self.need(f"facts.{source.tool}.{sibling}", currency)
@@ -290,8 +294,3 @@ def fill(workflow: Workflow, values: dict[str, Any]) -> Mapping[str, Any]:
     filler = Filler(workflow, values)
     filler.fill()
     return filler.filled
-
-
-def speaks(tool: Tool | None) -> bool:
-    """True for a tool that a prompt decides on."""
-    return tool is not None and not {ANY, NONE} & set(tool.needs)

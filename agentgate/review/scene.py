@@ -19,7 +19,7 @@ from agentgate.canonical import canonical, parse
 from agentgate.decision import Deny, Eligible, Failure, Reason
 from agentgate.entities import number
 from agentgate.errors import CanonicalError
-from agentgate.facts import EACH, extract
+from agentgate.facts import EACH, FIND, extract
 from agentgate.identity import proven_agent, proven_user
 from agentgate.intents import Deriver
 from agentgate.intents.lexical import derive as lexical
@@ -326,7 +326,7 @@ class Scene:
 
     def _fresh(self, values: Mapping[str, Any], tool: Tool, rule: Rule) -> Any:
         """Another allowed value that stands nowhere in the scene yet."""
-        top = number(values.get(f"facts.{rule.at_most.tool}.{rule.at_most.field}")) if rule.at_most is not None else None
+        top = Filler(self.workflow, dict(values)).bound(rule)
         known = [item for value in values.values() for item in (value if type(value) is list else [value])]
         for value in candidates(rule, top):
             elements = value if type(value) is list else [value]
@@ -363,7 +363,7 @@ def _of(key: str, earlier: str) -> bool:
 
 def _put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
     """`container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
-    if not path:
+    if not path or path[0] in FIND:
         return value
     head, rest = path[0], path[1:]
     if head != EACH:

@@ -123,9 +123,9 @@ class Report:
 # --- reading ---------------------------------------------------------------------------------------------------------------
 
 
-def tests_of(workflow_file: str | Path) -> Path:
+def beside(workflow_file: str | Path) -> Path:
     """Where the tests of a workflow file stand: ``NAME.test.yaml`` beside it."""
-    return Path(workflow_file).with_suffix("").with_suffix(".test.yaml")
+    return Path(workflow_file).with_suffix(".test.yaml")
 
 
 def load_tests(path: str | Path) -> TestFile:
@@ -310,6 +310,14 @@ def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical)
         changed = {key: value for key, value in scene.values.items() if key not in base.values or base.values[key] != value}
         results.append(Result(case.name, not why, case.expected, in_words(answer), why, f"{tests.file}:{case.line}", changed))
     return Report(tests.file, workflow.id, tuple(results), dict(base.filled))
+
+
+def passing(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> list[tuple[Case, Scene]]:
+    """The cases that hold, with their scenes. Raises as `scenes`."""
+    made = scenes(workflow, tests, derive=derive)
+    return [
+        (case, scene) for case, scene in made if not mismatch(workflow, case, scene, scene.decide()) and not impossible(workflow, scene)
+    ]
 
 
 def impossible(workflow: Workflow, scene: Scene) -> str:
