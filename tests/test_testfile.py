@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from agentgate.catalog import Catalog
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.review.testfile import Result, load_tests, read_tests, run_tests, beside
+from agentgate.review import testfile
+from agentgate.review.testfile import Result, load_tests, read_tests, run_tests
 from agentgate.workflow import Workflow
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +57,7 @@ def problems(text: str, workflow: Workflow | None = None) -> list[str]:
 # --- what is shipped ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("workflow", SHIPPED, ids=lambda w: Path(w.file).stem)
 def test_the_tests_beside_every_shipped_workflow_pass_within_a_second(workflow):
-    tests = load_tests(beside(workflow.file))
+    tests = load_tests(testfile.tests_of(workflow.file))
     before = perf_counter()
     report = run_tests(workflow, tests)
     assert perf_counter() - before < 1
@@ -227,7 +228,7 @@ def test_a_missing_file_is_an_error_with_its_name(tmp_path: Path):
 
 
 def test_tests_stand_beside_their_workflow():
-    assert beside("w/payments/refund.v2.yaml") == Path("w/payments/refund.v2.test.yaml")
+    assert testfile.tests_of("w/payments/refund.v2.yaml") == Path("w/payments/refund.v2.test.yaml")
 
 
 leaves: Any = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["allow", "deny", "payee", "model", "60s", "a"])

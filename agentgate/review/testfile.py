@@ -123,7 +123,7 @@ class Report:
 # --- reading ---------------------------------------------------------------------------------------------------------------
 
 
-def beside(workflow_file: str | Path) -> Path:
+def tests_of(workflow_file: str | Path) -> Path:
     """Where the tests of a workflow file stand: ``NAME.test.yaml`` beside it."""
     return Path(workflow_file).with_suffix(".test.yaml")
 
