@@ -15,7 +15,7 @@ from agentgate.catalog import Catalog
 from agentgate.errors import ConfigError
 from agentgate.intents import embeddings
 from agentgate.intents.embeddings import CLAUSE, FAIR_WORD, MAX_CHARACTERS, NEAR_CLAUSE, NEAR_WORD, WORD, EmbeddingsDeriver
-from agentgate.intents.lexical import _phrase, derive
+from agentgate.intents.lexical import derive, phrase
 from agentgate.request import Presence
 from agentgate.testing.derivers import REFUND
 from agentgate.workflow import Intent
@@ -50,6 +50,22 @@ DELETE = Intent(
 )
 def test_one_turn(prompt: str, presence: Presence) -> None:
     assert EmbeddingsDeriver()((DELETE,), (prompt,))["delete"].presence == presence
+
+
+MAIL = Intent("mail", 1, "Send an e-mail.", ("send", "email to", "set up a mail"), "deny", ("Send the minutes to Anna",), ())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "presence"),
+    [
+        ("Write an email to Anna about the budget", "present"),
+        ("What does the email I received say?", "absent"),  # "email" alone is no "email to"
+        ("Read my mail", "absent"),  # nor is "mail" alone a "set up a mail"
+        ("Set up the mail for Anna", "present"),
+    ],
+)
+def test_words_of_several_words_are_not_met_by_their_topic(prompt: str, presence: Presence) -> None:
+    assert EmbeddingsDeriver()((MAIL,), (prompt,))["mail"].presence == presence
 
 
 def test_a_request_without_a_word_of_the_vocabulary_is_recognised_by_an_example() -> None:
@@ -110,11 +126,11 @@ def closeness(intent: Intent, text: str) -> tuple[float, float]:
     """How close a text comes to an intent: by words, and as a clause."""
     known, clause = embeddings._known(intent), embeddings._clause(text)
     assert clause is not None
-    return known.words.closest(clause.directions)[0], known.examples.closest(clause.whole)[0]
+    return known.word(clause)[0], known.examples.closest(clause.whole)[0]
 
 
 def says(intent: Intent, text: str) -> bool:
-    return any(_phrase(word).search(text.lower()) for word in intent.words)
+    return any(phrase(word).search(text.lower()) for word in intent.words)
 
 
 def test_no_request_for_another_intent_is_close_enough_to_be_present() -> None:
@@ -139,7 +155,7 @@ def test_an_example_held_out_with_its_words_is_sometimes_recognised() -> None:
     for intents in vocabularies():
         for intent in intents:
             for text in intent.examples:
-                words = tuple(w for w in intent.words if not _phrase(w).search(text.lower()))
+                words = tuple(w for w in intent.words if not phrase(w).search(text.lower()))
                 rest = replace(intent, words=words, examples=tuple(e for e in intent.examples if e != text))
                 word, clause = closeness(rest, text)
                 found.append(word >= WORD or (word >= FAIR_WORD and clause >= CLAUSE))

@@ -1,6 +1,7 @@
 """A deriver by meaning: how close each clause is to the intents' words and examples, by static word embeddings (extra ``intent``).
 
-An intent is *present* when some one to three words of a clause are close to one of its words; or when they are fairly close and the
+An intent is *present* when some one to three words of a clause are close to one of its words (to "set up a meeting" not fewer words than
+that: "meeting" alone is its topic); or when they are fairly close and the
 clause as a whole is close to one of its examples or to what it asks for (a clause alone is close to whatever shares its topic: "read
 the draft" to "delete the draft"). It is *unclear* when it is only somewhat close, when the clause is clearly closer to a
 counter-example than to any example, or names a quantity ("all", "every") that no example names; *absent* otherwise, or when the
@@ -25,18 +26,18 @@ from typing import Any, NamedTuple
 from agentgate.errors import ConfigError
 from agentgate.intents import CLARITY
 from agentgate.intents.delegation import Delegation
-from agentgate.intents.lexical import COMMON, STOP, WIDE, delegated, handed_over
+from agentgate.intents.lexical import COMMON, STOP, WIDE, delegated, handed_over, phrase
 from agentgate.prompt import clauses, entities, own_words, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
 
 # Chosen on the vocabularies of the workflows in this repository and nothing else. Each intent met the examples of the other intents of
-# its workflow (those without a word of it): the closest came to 0.73 by words and 0.47 by clause. *Unclear* begins there and *present* a
+# its workflow (those without a word of it): the closest came to 0.70 by words and 0.51 by clause. *Unclear* begins there and *present* a
 # tenth above. Its own examples, each held out together with its words, then come out present in 2 of 20 cases: static embeddings widen
 # a vocabulary a little and are no substitute for one. tests/test_embeddings.py measures both again.
 WORD, NEAR_WORD = 0.8, 0.7
 CLAUSE, NEAR_CLAUSE = 0.6, 0.5
-FAIR_WORD = 0.5  # of the words, where the clause is to decide
+FAIR_WORD = 0.45  # of the words, where the clause is to decide
 _NEAR_COUNTER = 0.5  # closeness from which a counter-example has something to say
 _CLEARLY = 0.15  # how much closer a counter-example must be: it often says the intent's word, and starts ahead
 _SAME = 0.999  # closeness of a repeated counter-example
@@ -102,12 +103,31 @@ class _Anchors(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """One intent's anchors, and whether an example names a quantity."""
+    """One intent's anchors, and whether an example names a quantity.
 
-    words: _Anchors
+    Attributes:
+        words: the intent's words by how many of them mean something: met by windows of at least as many.
+        literal: words that a common word makes what they are ("email to"): met as they are written.
+    """
+
+    words: Mapping[int, _Anchors]
+    literal: tuple[str, ...]
     examples: _Anchors
     counters: _Anchors
     wide: bool
+
+    def word(self, clause: _Clause) -> tuple[float, str, str]:
+        """How close some words of the clause come to one of the intent's, which, and to which."""
+        for literal in self.literal:
+            if found := phrase(literal).search(clause.text):
+                return 1.0, found.group(), literal
+        best = (0.0, "", "")
+        for size, anchors in self.words.items():
+            start = clause.starts[min(size, _LONGEST) - 1]
+            if start < len(clause.windows):
+                near, at, text = anchors.closest(clause.directions[start:])
+                best = max(best, (near, clause.windows[start + at], text))
+        return best
 
 
 def _anchors(texts: Iterable[str]) -> _Anchors:
@@ -120,14 +140,23 @@ def _anchors(texts: Iterable[str]) -> _Anchors:
 @lru_cache(maxsize=1024)
 def _known(intent: Intent) -> _Known:
     wide = any(WIDE & set(_words(example)) for example in intent.examples)
-    return _Known(_anchors(intent.words), _anchors((*intent.examples, intent.asks_for)), _anchors(intent.counter_examples), wide)
+    sizes = {word: len(_words(word)) for word in intent.words}
+    literal = tuple(word for word, size in sizes.items() if size < 2 <= len(word.split()) or not size)
+    words = {n: _anchors(w for w, size in sizes.items() if size == n and w not in literal) for n in set(sizes.values()) if n}
+    return _Known(words, literal, _anchors((*intent.examples, intent.asks_for)), _anchors(intent.counter_examples), wide)
 
 
 class _Clause(NamedTuple):
-    """A clause's words, its windows of up to `_LONGEST` words, the directions of these, and its own."""
+    """A clause in lower case, its words, its windows of up to `_LONGEST` words, shortest first, their directions, and its own.
 
+    Attributes:
+        starts: where the windows of one word, of two, ... start.
+    """
+
+    text: str
     words: list[str]
     windows: list[str]
+    starts: tuple[int, ...]
     directions: Any
     whole: Any
 
@@ -140,15 +169,17 @@ def _clause(text: str) -> _Clause | None:
 
     sums = np.cumsum([np.zeros(256, np.float32), *(_vector(word)[0] for word in words)], axis=0, dtype=np.float64)
     spans = [(at, at + size) for size in range(1, _LONGEST + 1) for at in range(len(words) - size + 1)]
+    starts = tuple(sum(max(0, len(words) - size) for size in range(n)) for n in range(_LONGEST))
     first, last = np.array(spans).T
     totals = sums[last] - sums[first]
     lengths = np.linalg.norm(totals, axis=1, keepdims=True)
-    return _Clause(words, [" ".join(words[a:b]) for a, b in spans], totals / np.where(lengths == 0, 1, lengths), _unit(words)[None])
+    windows = [" ".join(words[a:b]) for a, b in spans]
+    return _Clause(text.lower(), words, windows, starts, totals / np.where(lengths == 0, 1, lengths), _unit(words)[None])
 
 
 def _said(known: _Known, clause: _Clause) -> Derived | None:
     """What one affirmed clause says of one intent; None: nothing."""
-    word, at, near = known.words.closest(clause.directions)
+    word, window, near = known.word(clause)
     example, _, text = known.examples.closest(clause.whole)
     if not _speaks(word, example):
         return None
@@ -157,7 +188,7 @@ def _said(known: _Known, clause: _Clause) -> Derived | None:
         return Derived("absent", f"counter-example: {against}")
     if counter >= _NEAR_COUNTER and counter >= example + _CLEARLY:
         return Derived("unclear", f"closest to the counter-example ({counter:.2f}): {against}")
-    by_word = f"'{clause.windows[at]}' is close to '{near}' ({word:.2f})"
+    by_word = f"'{window}' is close to '{near}' ({word:.2f})"
     evidence = by_word if word >= WORD else f"{by_word}, and all of it ({example:.2f}) to: {text}"
     if word < WORD and example < CLAUSE:
         return Derived("unclear", f"not clear enough: {evidence}")
@@ -173,7 +204,7 @@ def _speaks(word: float, example: float) -> bool:
 
 def _denied(known: _Known, clause: _Clause) -> bool:
     """A denial is taken at its loosest: somewhat close withdraws."""
-    return _speaks(known.words.closest(clause.directions)[0], known.examples.closest(clause.whole)[0])
+    return _speaks(known.word(clause)[0], known.examples.closest(clause.whole)[0])
 
 
 @lru_cache(maxsize=4096)

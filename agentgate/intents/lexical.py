@@ -62,12 +62,12 @@ def _terms(text: str) -> frozenset[str]:
 @lru_cache(maxsize=8192)
 def _known(text: str, words: tuple[str, ...]) -> frozenset[str]:
     """The terms of an example, with the intent's own words as one term; empty if none of them stands in it (cached)."""
-    hit = any(_phrase(w).search(text.lower()) for w in words)
+    hit = any(phrase(w).search(text.lower()) for w in words)
     return _terms(text) | {"!"} if hit else frozenset()
 
 
 @lru_cache(maxsize=4096)
-def _phrase(words: str) -> re.Pattern[str]:
+def phrase(words: str) -> re.Pattern[str]:
     """A phrase of the vocabulary in any simple inflection, whole words only."""
     parts = [re.escape(p[: len(_stem(p))]) + r"\w{0,4}" if len(p) > 3 else re.escape(p) for p in words.lower().split()]
     return re.compile(r"(?<!\w)" + r"\s+(?:\w+\s+){0,2}?".join(parts) + r"(?!\w)")
@@ -79,7 +79,7 @@ def _close(a: frozenset[str], b: frozenset[str]) -> float:
 
 def _hit(intent: Intent, text: str) -> str | None:
     """The words of the text that match a word of the intent, or None."""
-    return next((m.group() for m in (_phrase(w).search(text.lower()) for w in intent.words) if m), None)
+    return next((m.group() for m in (phrase(w).search(text.lower()) for w in intent.words) if m), None)
 
 
 def _one(intent: Intent, said: list[tuple[str, str]], denied: list[str]) -> Derived | None:
@@ -93,7 +93,7 @@ def _one(intent: Intent, said: list[tuple[str, str]], denied: list[str]) -> Deri
 
 def _clause(intent: Intent, said: str, hit: str) -> Derived:
     terms = _terms(said) | {"!"}
-    example = max((_close(terms, _known(e, intent.words)) for e in intent.examples), default=0.0)
+    example, like = max(((_close(terms, _known(e, intent.words)), e) for e in intent.examples), default=(0.0, ""))
     counter, text = max(((_close(terms, _known(c, intent.words)), c) for c in intent.counter_examples), default=(0.0, ""))
     if counter >= _SAME > example:
         return Derived("absent", f"counter-example: {text}")
@@ -102,7 +102,7 @@ def _clause(intent: Intent, said: str, hit: str) -> Derived:
     wide = terms & WIDE
     if wide and not any(_known(e, intent.words) & WIDE for e in intent.examples):
         return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
-    return Derived("present", f"word '{hit}'")
+    return Derived("present", f"word '{hit}'" + (f", closest to the example: {like}" if example else ""))
 
 
 _AFTER = re.compile(r"(?i)^\W*(?:do not|don['’]?t|never|not|please|ever)\b(?:\W+(?:ever|please)\b)*")  # before what is denied
