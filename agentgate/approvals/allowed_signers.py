@@ -13,10 +13,11 @@ from math import inf
 
 from agentgate.approvals._shape import _PERSON
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
-from agentgate.approvals.sshkey import KINDS, PublicKey, from_words
+from agentgate.approvals.sshkey import PublicKey, from_words
 from agentgate.errors import KeyRefused
 
 _MAX_LINES = 2000
+_KINDS = ("ssh-", "ecdsa-", "sk-", "rsa-")
 _OPTION = re.compile(r'([a-z-]+)(?:="([^"]*)")?(?:,(?=[a-z])|$)', re.ASCII)
 _NAMESPACE = re.compile(r"[A-Za-z0-9._@-]+(?:,[A-Za-z0-9._@-]+)*", re.ASCII)
 _TIME = re.compile(r"[0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?Z", re.ASCII)
@@ -111,7 +112,7 @@ def _entry(line: str, number: int) -> Entry:
             raise KeyRefused(f"the principal {person[:60]!r}: an exact name is expected (no patterns, no quotes)")
     rest = rest.strip()
     options = ""
-    if rest.split(" ", 1)[0] not in KINDS:
+    if not rest.startswith(_KINDS):  # kinds that are refused too, so that the message says which
         options, rest = _options_end(rest)
     words = rest.split()
     if len(words) < 2:

@@ -142,6 +142,8 @@ def sign_root(directory: Path | str, signer: Signer) -> Path:
     try:
         person = _person(root, signer, "root")
     except ApprovalRefused:
+        if root.version == 1:
+            raise
         before = tree.read(f"root/{root.version - 1}.yaml", ApprovalRefusal.UNAPPROVED)
         person = _person(Root.parse(before, f"{APPROVALS}/root/{root.version - 1}.yaml"), signer, "root")
     return tree.write(f"root.{person}.sig", signer.sign(data, sshsig.ROOT_NAMESPACE).encode())

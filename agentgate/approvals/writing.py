@@ -25,7 +25,7 @@ from agentgate.approvals.trust import reviewing
 from agentgate.canonical import canonical
 from agentgate.catalog import TESTS, roles_of, workflow_files
 from agentgate.definition import Derive, load_document
-from agentgate.errors import ConfigError
+from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
 from agentgate.workflow import Workflow
 from agentgate.yaml_nodes import Document
@@ -132,7 +132,7 @@ def statement(
         not_after=end,
     )
     Statement.parse(made.data, "statement")  # what could not be read again is not signed
-    return Draft(made, new, old, proof, canonical(file.value, "definition"), needs(asked, file))
+    return Draft(made, new, old, proof, canonical(file.value, "definition"), needs(asked, file, new))
 
 
 def write_approval(directory: Path | str, draft: Draft, signer: Signer) -> Path:
@@ -183,21 +183,40 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
     raise ConfigError("workflow", str(workflow), f"a workflow file below {folder}, or the id of one")
 
 
-def needs(asked: Judge, file: WorkflowFile) -> tuple[Need, ...]:
-    """What the root asks for this file's version, counting the signatures that are there for exactly this content."""
+def needs(asked: Judge, file: WorkflowFile, new: Workflow | None = None) -> tuple[Need, ...]:
+    """What the root asks for this file's version, counting the signatures that are there for exactly this content.
+
+    Args:
+        asked: the judge of the directory.
+        file: the workflow file.
+        new: the workflow it holds, where it is loaded already.
+    """
     id_, version = file.value.get("id"), file.value.get("version")
-    if type(id_) is str and type(version) is int and version in asked.tree.versions(id_):
+    if type(id_) is not str or type(version) is not int:
+        return ()
+    if version in asked.tree.versions(id_):
         standing = asked.standing(id_, version)
         if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:
             return standing.needs
-    before = _before(asked, str(id_), version) if type(version) is int else None
-    risks, paths = {str(file.value.get("risk"))}, {file.path}
+    before = _before(asked, id_, version)
+    risks, paths, narrower = {str(file.value.get("risk"))}, {file.path}, False
     if before is not None:
         risks.add(str(before.value.get("risk")))
         paths |= {signed.statement.path for signed in before.signed[:1]}
+        narrower = asked.standing(id_, before.version).approved is not None and _narrower(asked, before, file, new)
     if asked.root.solo and risks != {"low"}:
         return (Need("**", frozenset(asked.root.keys), 0, 0),)
-    return asked.root.needs(paths, risks, ())
+    return asked.root.needs(paths, risks, (), narrower=narrower)
+
+
+def _narrower(asked: Judge, before: Version, file: WorkflowFile, new: Workflow | None) -> bool:
+    try:
+        static = roles_of(asked.tree.directory)
+        old = _loaded(asked, before, static, asked.derive)
+        proof = asked.prover.compare(old, new or load_document(file.document, static, asked.derive, share=asked.share))
+    except WorkflowError:
+        return False
+    return proof.only_narrower is True
 
 
 def _not_in_force(asked: Judge, new: Workflow) -> None:
@@ -234,11 +253,6 @@ def _words(proof: Proof | None) -> tuple[str, ...]:
     """What became wider, in the words that are signed."""
     if proof is None:
         return (FIRST,)
-    said = [_finding(finding) for finding in proof.wider] + [f"read yourself: {printable(what)}" for what in proof.read_yourself]
+    said = [printable(str(finding)) for finding in proof.wider] + [f"read yourself: {printable(what)}" for what in proof.read_yourself]
     more = len(said) - MAX_WIDER
     return tuple(said if more <= 0 else [*said[: MAX_WIDER - 1], f"and {more + 1} more"])
-
-
-def _finding(finding: object) -> str:
-    where = ".".join(part for part in (getattr(finding, "tool", ""), getattr(finding, "field", "")) if part)
-    return printable(f"{where}: {getattr(finding, 'old', '')} -> {getattr(finding, 'new', '')} ({getattr(finding, 'effect', '')})")
