@@ -63,7 +63,7 @@ def test_the_evidence_is_of_the_member_that_decided() -> None:
     doubtful = says({"refund": Derived("unclear", "I am not sure")})
     assert ask(Combined(derive, doubtful), VOCABULARY, ("Please refund order ORD-1",))["refund"].evidence == "I am not sure"
     sure = says({"refund": Derived("present", "sure")})
-    assert ask(Combined(derive, sure), VOCABULARY, ("Please refund order ORD-1",))["refund"].evidence == "word 'refund'"
+    assert ask(Combined(derive, sure), VOCABULARY, ("Please refund order ORD-1",))["refund"].evidence.startswith("word 'refund'")
 
 
 def test_nobody_is_asked_when_nothing_is_left_to_narrow() -> None:

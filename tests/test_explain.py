@@ -76,6 +76,7 @@ step_up:
 """
 NOW = datetime(2026, 3, 4, 10, tzinfo=UTC)  # a Wednesday
 PROMPT = "Please refund 39.99 EUR for order ORD-10023344, it arrived broken"
+EXAMPLE = "Please refund order ORD-10023344, it arrived broken"
 REFUND = {"order_id": "ORD-10023344", "amount": "39.99", "currency": "EUR", "payee": "cus_4711"}
 LOOKED_UP = {"total": "80.00", "currency": "EUR", "customer": "cus_4711", "email": "ann@acme.example"}
 
@@ -224,7 +225,7 @@ def test_an_allowed_call_shows_each_value_with_its_origin(workflow: Workflow) ->
     notify = row(found, "args.notify", "from").origins[0]
     assert (notify.source, notify.call, notify.row) == ("orders.get.email", "call_1", 1)
     assert row(found, "args.reason", "from").origins[0].source == "model"
-    assert row(found, "intent", "needs").got == "refund present (word 'refund')"
+    assert row(found, "intent", "needs").got == f"refund present (word 'refund', closest to the example: {EXAMPLE})"
     assert row(found, "limits", "limit 0").verdict == "at mint"
     assert row(found, "payments.refund", "require 0").got == "orders.get (call call_1), 60 s before"
     assert row(found, "args.amount", "at_most").rule.startswith("payments/refund.yaml:")

@@ -48,6 +48,7 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 4 and word[-1] == word[-2] else word
 
 
+@lru_cache(maxsize=256)
 def _terms(text: str) -> frozenset[str]:
     kept, end = [], 0
     found = set()
@@ -77,9 +78,18 @@ def _close(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / sqrt(len(a) * len(b)) if a and b else 0.0
 
 
+@lru_cache(maxsize=4096)
+def _any(words: tuple[str, ...]) -> re.Pattern[str]:
+    """All phrases of an intent in one look."""
+    return re.compile("|".join(phrase(w).pattern for w in words))
+
+
 def _hit(intent: Intent, text: str) -> str | None:
     """The words of the text that match a word of the intent, or None."""
-    return next((m.group() for m in (phrase(w).search(text.lower()) for w in intent.words) if m), None)
+    lower = text.lower()
+    if _any(intent.words).search(lower) is None:
+        return None
+    return next((m.group() for m in (phrase(w).search(lower) for w in intent.words) if m), None)
 
 
 def _one(intent: Intent, said: list[tuple[str, str]], denied: list[str]) -> Derived | None:
