@@ -52,7 +52,7 @@ def _acting(workflow: Workflow) -> Iterator[tuple[Tool, Rule]]:
 def _unpinned(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool in workflow.tools.values():
         missing = [name for name in ("audience", "scope", "definition") if not getattr(tool, name)]
-        if missing:
+        if not tool.definition:  # audience and scope alone are the gate's own then, which nobody else accepts
             yield (
                 ("tools", tool.name),
                 f"not pinned: {', '.join(missing)} (the gate fills in its own; a changed tool is not noticed without definition)",

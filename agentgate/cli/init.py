@@ -110,7 +110,7 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     say(
         "",
         "The index holds for seven days: agentgate workflow index renews it.",
-        f"Next: read {directory / file}, then agentgate workflow new --help",
+        f"Next: read {file}, then agentgate workflow new --help",
     )
 
 

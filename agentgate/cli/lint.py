@@ -50,6 +50,12 @@ def lint(
     raise typer.Exit(1 if problems or (strict and advice) else 0)
 
 
+def lint_text(path: Path) -> tuple[list[str], list[str]]:
+    """Problems and warnings of a file or folder, each as one line."""
+    workflows, problems = _folder(path) if path.is_dir() else _file(path)
+    return [str(p) for p in problems], [str(a) for w in workflows for a in _advice(w)]
+
+
 def _advice(workflow: Workflow) -> tuple[Advice, ...]:
     """What deserves a second look, and what a draft left to decide."""
     text = read_file(Path(workflow.file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agentgate.cli import approve, demo, diff, evaluate, explain, init, keys, lint, new, status, test
+from agentgate.cli import approve, check, demo, diff, evaluate, explain, init, keys, lint, new, status, test
 from agentgate.cli.output import Commands
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ workflow.command("approve", epilog=approve.EXAMPLES)(approve.approve)
 workflow.command("status", epilog=status.STATUS_EXAMPLES)(status.status)
 workflow.command("index", epilog=status.INDEX_EXAMPLES)(status.index)
 workflow.command("revoke", epilog=status.REVOKE_EXAMPLES)(status.revoke)
+workflow.command("check", epilog=check.EXAMPLES)(check.check)
 workflow.command("lint", epilog=lint.EXAMPLES)(lint.lint)
 app.command("init", epilog=init.EXAMPLES)(init.init)
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)

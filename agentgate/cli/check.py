@@ -1,0 +1,205 @@
+"""``agentgate workflow check``: lint, tests, changes since a base, approvals. What CI runs on a pull request."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+import typer
+
+from agentgate.approvals import Status, status
+from agentgate.approvals._files import file_digest
+from agentgate.catalog import APPROVALS
+from agentgate.cli.diff import save, tell
+from agentgate.cli.lint import lint_text
+from agentgate.cli.output import ERROR, LOOK, YES, complain, refusing, say, say_json
+from agentgate.cli.signing import Root
+from agentgate.cli.test import Tested, tested
+from agentgate.errors import ConfigError, WorkflowError
+from agentgate.review.changes import Changes, as_json, comment
+from agentgate.review.comparison import changes_between
+from agentgate.review.signers import in_words
+from agentgate.review.source import Source, below, blob, commit_of, files_of, in_git, prefix
+from agentgate.review.text import code
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate workflow check --base origin/main\n\n"
+    "agentgate workflow check --base origin/main --markdown > comment.md\n\n"
+    "agentgate workflow check --base HEAD~1 --html changes.html --json\n\n"
+    "Run it from inside the repository, with the base fetched (fetch-depth: 0). Nothing of the repository is executed.\n\n"
+    "Exit codes: 0 all load, hold and are approved; 2 something is wider or not approved; 1 an error. The root is pinned to the base's."
+)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a check found. `errors` make it fail, `unapproved` ask for a person."""
+
+    base: str
+    commit: str
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    tests: list[Tested] = field(default_factory=list)
+    changes: list[Changes] = field(default_factory=list)
+    unapproved: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """See the module."""
+        return ERROR if self.errors else LOOK if self.unapproved else YES
+
+
+def check(  # noqa: PLR0917 - a command's options, given by name
+    directory: Annotated[Path, typer.Argument(help="The workflow directory.", file_okay=False, show_default=True)] = Path("workflows"),
+    base: Annotated[str, typer.Option(help="The revision that the change is compared with.")] = "origin/main",
+    root: Root = None,
+    unsafe_unapproved: Annotated[
+        bool, typer.Option("--unsafe-unapproved", help="Do not ask for signatures; what is wider still exits with 2.")
+    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a comment for the pull request.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.", dir_okay=False)] = None,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check everything a reviewer would ask: does it load, do its tests hold, what does it newly permit, who signed it."""
+    with refusing():
+        if as_json_ and markdown:
+            raise ConfigError("output", "--json and --markdown", "one of them")
+        found = Findings(base, commit_of(base))
+        _files(found, directory)
+        if not found.errors:
+            _compare(found, directory)
+            _approved(found, directory, root, unsafe=unsafe_unapproved)
+        if html is not None:
+            save(html, found.changes, f"{base} → {directory}")
+    if as_json_:
+        say_json(_json(found))
+    elif markdown:
+        print("\n".join(_comment(found)))
+    else:
+        _tell(found)
+    raise typer.Exit(found.exit_code)
+
+
+def _files(found: Findings, directory: Path) -> None:
+    """Lint, and the tests."""
+    problems, warnings = lint_text(directory)
+    found.errors += problems
+    found.warnings += warnings
+    if problems:
+        return
+    for source in below(directory):
+        result = tested(source)
+        found.tests.append(result)
+        found.errors += result.problems
+        if result.report is not None:
+            found.errors += [f"{r.place}: {r.name}: {r.why}" for r in result.report.failed]
+
+
+def _compare(found: Findings, directory: Path) -> None:
+    """Every workflow against the one of its path, or of its id, at the base."""
+    inside = _in_repository(directory)
+    old: dict[str, Source] = {}
+    by_id: dict[str, Source] = {}
+    for path in files_of(found.commit, inside):
+        source = in_git(found.commit, path)
+        try:
+            by_id[source.workflow().id] = old[path] = source
+        except WorkflowError as error:
+            found.warnings.append(f"{found.base}:{path} does not load there, so all of it is new ({error.problems[0].field})")
+    new = [(f"{inside}/{Path(s.path).relative_to(directory).as_posix()}".removeprefix("./"), s) for s in below(directory)]
+    for path, source in new:
+        after = source.workflow()
+        before = by_id.get(after.id) or old.get(path)
+        if before is not None and before.workflow().digest == after.digest and before.roles == source.roles:
+            continue
+        found.changes.append(changes_between(_named(before, found.base), source))
+    kept = {source.workflow().id for _, source in new}
+    found.changes += [changes_between(_named(source, found.base), None) for id_, source in by_id.items() if id_ not in kept]
+    found.changes.sort(key=lambda c: (not c.wider, not c.read_yourself, c.id))
+
+
+def _named(source: Source | None, base: str) -> Source | None:
+    return replace(source, name=f"{base}:{source.path}") if source is not None else None
+
+
+def _in_repository(directory: Path) -> str:
+    """The directory as git names it from the repository's root."""
+    inside = PurePosixPath(os.path.normpath(prefix() + Path(os.path.relpath(directory)).as_posix()))
+    if ".." in inside.parts:
+        raise ConfigError("directory", str(directory), "a folder of the repository that you are in")
+    return str(inside)
+
+
+def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: bool) -> None:
+    """Who signed; the root is the base's unless it is given, so that a change cannot bring its own."""
+    if unsafe:
+        found.unapproved += [f"{c.id} {c.new}: {c.verdict}" for c in found.changes if c.looks]
+        return
+    if not (directory / APPROVALS).is_dir():
+        found.unapproved.append(f"{directory / APPROVALS}: nobody signs here yet (agentgate init makes a root; --unsafe-unapproved asks for none)")
+        return
+    inside = _in_repository(directory)
+    trusted = blob(found.commit, str(PurePosixPath(inside) / APPROVALS / "root.yaml"))
+    pinned = root or (file_digest(trusted.encode()) if trusted is not None else None)
+    standing = status(directory, pinned)
+    if pinned is None:
+        found.warnings.append(f"{found.base} has no {APPROVALS}/root.yaml: the root is new, and a gate trusts it only once its digest is pinned")
+    found.unapproved += [str(each.refused) for each in standing if each.refused is not None]
+    signers = {each.id: tuple(_still(each)) for each in standing if each.refused is not None}
+    found.changes = [replace(c, signers=signers.get(c.id, ())) for c in found.changes]
+
+
+def _still(each: Status) -> list[str]:
+    """Who must still sign, and who may."""
+    lines = list(in_words(each.needs))
+    if each.missing and not each.can:
+        lines.append("nobody who has not signed yet may sign it")
+    return lines
+
+
+def _tell(found: Findings) -> None:
+    cases = sum(len(t.report.results) for t in found.tests if t.report is not None)
+    complain(*found.warnings, colour="yellow")
+    complain(*found.errors)
+    say(f"lint and tests: {len(found.tests)} workflows, {cases} cases, {len(found.errors)} errors, {len(found.warnings)} warnings")
+    if found.errors:
+        return
+    say(f"changes since {found.base} ({found.commit[:12]}): {len(found.changes) or 'none'}", "")
+    for each in found.changes:
+        tell(each)
+        say("")
+    complain(*found.unapproved, colour="yellow")
+    say("approved: every workflow file is in force" if not found.unapproved else "not approved: a person must look")
+
+
+def _comment(found: Findings) -> list[str]:
+    lines = ["## agentgate", ""]
+    if found.errors:
+        lines += [f"**{len(found.errors)} errors**; nothing was compared.", ""]
+        lines += [f"- {code(error, 240)}" for error in found.errors[:8]]
+        return lines
+    if not found.changes:
+        lines += ["No workflow changed in what it decides.", ""]
+    for each in found.changes:
+        lines += [*comment(each), ""]
+    if found.unapproved:
+        lines += ["**Not approved yet**", "", *(f"- {code(line, 240)}" for line in found.unapproved[:8])]
+    else:
+        lines += ["Every workflow file is approved."]
+    return lines
+
+
+def _json(found: Findings) -> dict[str, Any]:
+    return {
+        "base": found.base,
+        "commit": found.commit,
+        "exit_code": found.exit_code,
+        "errors": found.errors,
+        "warnings": found.warnings,
+        "workflows": [t.workflow.id for t in found.tests if t.workflow is not None],
+        "changes": [as_json(c) for c in found.changes],
+        "unapproved": found.unapproved,
+    }

@@ -1,0 +1,498 @@
+"""The reviewers' commands from draft to revocation, as a person or a pipeline runs them, in a real git repository with real SSH keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agentgate.approvals import Reviewer, Rule, new_root, open_signer, root_digest, write_index
+from agentgate.cli.main import app
+from agentgate.gate import Gate
+from agentgate.review.source import find
+
+WORKFLOW = """\
+agentgate: workflow/v1
+id: shop.refund
+version: 1
+title: Support refunds an order that the customer names
+owners: [lee]
+risk: medium
+expires: "2031-05-31"
+tenants: [acme]
+who: {agent: {in_process: true}, for_user: {same_tenant: true}}
+intents:
+  refund:
+    asks_for: Give a customer money back for an order they name.
+    words: [refund]
+    examples: [Please refund order ORD-10023344]
+    counter_examples: [Refund all orders]
+tools:
+  refund:
+    effect: write
+    needs: [refund]
+    definition: sha256:16dd4739611307a349a85ce39342be57e2a380e5d85e2c94dce2b977d11ea047
+    redeem: wrapper
+    args:
+      order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}
+      notify: {type: email, pattern: '[a-z]+@acme\\.example', from: [prompt], optional: true}
+limits:
+  - {count: refund, max: 1, per: run}
+"""
+TESTS = """\
+workflow: shop.refund
+base: {call: refund, prompt: Please refund order ORD-10023344, args: {order_id: ORD-10023344}}
+cases:
+  - {name: another order, set: {args.order_id: ORD-99999999}, expect: deny, because: order_id}
+"""
+WIDER = WORKFLOW.replace("version: 1", "version: 2").replace("[a-z]+@acme", "[a-z.]+@acme")
+NARROWER = WORKFLOW.replace("version: 1", "version: 2").replace("ORD-[0-9]{8}", "ORD-1[0-9]{7}")
+FILE = "workflows/shop/refund.yaml"
+
+
+def git(*args: str) -> str:
+    return subprocess.run(["git", *args], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(message: str = "change", author: str = "dev@acme.example") -> str:
+    git("add", "-A")
+    git("commit", "-q", "--allow-empty", "-m", message, f"--author=Dev <{author}>")
+    return git("rev-parse", "HEAD")
+
+
+def run(*args: object, code: int = 0, stdin: str = "", **env: str):
+    result = CliRunner().invoke(app, ["workflow", *map(str, args)], input=stdin, env={"NO_COLOR": "1", "COLUMNS": "100", **env})
+    assert result.exit_code == code, f"{result.exit_code}\n{result.stdout}\n{result.stderr}\n{result.exception!r}"
+    return result
+
+
+def write(text: str, file: str = FILE) -> None:
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Path(file).write_text(text)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty home: no keys, no agent, no settings of whoever runs the tests."""
+    (tmp_path / "home").mkdir()
+    for name in ("SSH_AUTH_SOCK", "SSH_ASKPASS", "AGENTGATE_ROOT", "GIT_DIR", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def repository(tmp_path, home, monkeypatch):
+    """A repository with one workflow, committed by dev, approved by nobody."""
+    (tmp_path / "repository").mkdir()
+    monkeypatch.chdir(tmp_path / "repository")
+    git("init", "-q", "-b", "main")
+    git("config", "user.email", "dev@acme.example")
+    git("config", "user.name", "Dev")
+    write(WORKFLOW)
+    write(TESTS, "workflows/shop/refund.test.yaml")
+    commit("a workflow")
+    return tmp_path / "repository"
+
+
+def key(tmp_path: Path, name: str) -> Path:
+    file = tmp_path / f"key-{name}"
+    if not file.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)], check=True)
+    return file
+
+
+PEOPLE = ("alice@acme.example", "bob@acme.example", "dev@acme.example")
+
+
+@pytest.fixture
+def approved(tmp_path, repository):
+    """The same with a root of three people, two signatures for medium risk, and version 1 approved by alice and bob."""
+    signers = {name: open_signer(key(tmp_path, name)) for name in PEOPLE}
+    new_root(
+        "workflows",
+        [Reviewer(name, (hand.public_key,)) for name, hand in signers.items()],
+        expires="2031-12-31",
+        rules=[Rule("**", PEOPLE, {"low": 1, "medium": 2})],
+        signer=signers[PEOPLE[0]],
+    )
+    for name in PEOPLE[:2]:
+        approve(tmp_path, name, "shop.refund v1, all of it", code=2 if name == PEOPLE[0] else 0)
+    write_index("workflows", signers[PEOPLE[0]])
+    commit("approved")
+    return repository
+
+
+def approve(tmp_path: Path, name: str, phrase: str, *more: str, code: int = 0):
+    return run("approve", "shop.refund", "--key", key(tmp_path, name), "--accept", phrase, *more, code=code)
+
+
+# --- diff ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_wider_version_exits_with_2_and_names_a_value(repository):
+    write(WIDER)
+    shown = run("diff", f"main:{FILE}", FILE, code=2).stdout
+    assert "shop.refund  v1 -> v2     MORE permitted: 1" in shown
+    assert "refund: args.notify.pattern" in shown
+    assert "was refused, would be allowed" in shown
+
+
+@pytest.mark.parametrize("text", [WORKFLOW, NARROWER, "# another comment\n" + WORKFLOW], ids=["same", "narrower", "comment"])
+def test_nothing_wider_exits_with_0(repository, text):
+    write(text)
+    run("diff", f"main:{FILE}", FILE)
+
+
+def test_the_sides_may_be_files_or_revisions(repository):
+    shutil.copy(FILE, "old.yaml")
+    write(WIDER)
+    commit()
+    for old, new in ((f"HEAD~1:{FILE}", f"HEAD:{FILE}"), ("old.yaml", FILE), (f"HEAD^:./{FILE}", f"./{FILE}")):
+        assert json.loads(run("diff", old, new, "--json", code=2).stdout)["verdict"] == "wider"
+
+
+def test_a_path_may_start_where_one_stands(repository, monkeypatch):
+    write(WIDER)
+    monkeypatch.chdir("workflows")
+    run("diff", "main:./shop/refund.yaml", "shop/refund.yaml", code=2)
+    run("diff", "main:../workflows/shop/refund.yaml", "shop/refund.yaml", code=2)
+
+
+def test_the_roles_of_a_revision_are_its_own(repository):
+    write("agentgate: roles/v1\nroles: {clerk: [a, b]}\n", "workflows/roles.yaml")
+    commit()
+    write("agentgate: roles/v1\nroles: {clerk: [a, b, c]}\n", "workflows/roles.yaml")
+    assert find(f"HEAD:{FILE}").roles == {"clerk": {"a", "b"}}
+    assert find(FILE).roles == {"clerk": {"a", "b", "c"}}
+
+
+@pytest.mark.parametrize(
+    "revision",
+    ["--output=pwned", "-p", "--upload-pack=touch pwned", "main --output=pwned", "main;touch pwned", "$(touch pwned)", "a\nb", "", "\x1b[31m", "nowhere", "HEAD:x"],
+)  # fmt: skip
+def test_a_revision_is_never_an_option_or_a_command(repository, revision):
+    result = run("diff", "--", f"{revision}:{FILE}", FILE, code=1)
+    assert "expected" in result.stderr
+    assert result.stderr.replace("\n", "").isprintable()
+    assert not list(repository.rglob("pwned"))
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "", "workflows", "workflows/gone.yaml", "workflows/\x1b.yaml"])
+def test_a_path_in_a_revision_stays_in_it(repository, path):
+    assert "expected" in run("diff", f"main:{path}", FILE, code=1).stderr
+
+
+def test_a_folder_that_looks_like_a_revision_does_not_stand_in_for_it(repository):
+    write(WIDER, f"main:{FILE}")
+    write(WIDER)
+    run("diff", f"main:{FILE}", FILE, code=2)  # not the file on disk, which is the same as the new one
+    run("diff", f"./main:{FILE}", FILE)
+
+
+def test_nothing_that_the_repository_names_is_executed(repository):
+    """Attributes, hooks, textconv, fsmonitor and pager that a clone's own settings could point to."""
+    script = repository / "run.sh"
+    script.write_text(f"#!/bin/sh\ntouch {repository}/pwned\ncat\n")
+    script.chmod(0o755)
+    write("*.yaml diff=x filter=x\n", ".gitattributes")
+    for name in ("diff.x.textconv", "core.fsmonitor", "core.pager", "diff.external"):
+        git("config", name, str(script))
+    write(WIDER)
+    run("diff", f"main:{FILE}", FILE, code=2)
+    assert not (repository / "pwned").exists()
+
+
+def test_a_file_that_does_not_load_is_an_error_with_its_line(repository):
+    write(WIDER.replace("effect: write", "effect: wrte"))
+    assert f"{FILE}:18:" in run("diff", f"main:{FILE}", FILE, code=1).stderr
+
+
+def test_a_comment_for_the_pull_request_and_a_page(repository):
+    write(WIDER)
+    result = run("diff", f"main:{FILE}", FILE, "--markdown", "--html", "change.html", code=2)
+    assert "**MORE permitted&#58; 1**" in result.stdout
+    page = Path("change.html").read_text()
+    assert "What is newly permitted" in page
+    assert "+  version: 2" not in page
+    assert "+version: 2" in page
+    run("diff", f"main:{FILE}", FILE, "--markdown", "--json", code=1)
+    run("diff", f"main:{FILE}", FILE, "--html", "no/such/folder.html", code=1)
+
+
+def test_wrong_usage_is_an_error_and_not_an_answer(repository):
+    run("diff", FILE, code=1)
+    run("diff", "--no-such-option", code=1)
+    run("no-such-command", code=1)
+
+
+# --- test ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_cases_that_hold_exit_with_0(repository):
+    assert "shop.refund: 2 cases hold" in run("test").stdout
+    shown = run("test", "-v", FILE).stdout
+    assert "another order" in shown
+    assert "who.user.tenant: acme" in shown
+
+
+def test_a_case_that_does_not_hold_says_why(repository):
+    write(TESTS.replace("expect: deny, because: order_id", "expect: allow"), "workflows/shop/refund.test.yaml")
+    assert "workflows/shop/refund.test.yaml:4: another order: expected allow, got deny" in run("test", code=1).stderr
+
+
+def test_a_workflow_without_tests_is_an_error(repository):
+    Path("workflows/shop/refund.test.yaml").unlink()
+    assert "--propose" in run("test", code=1).stderr
+    run("test", "--propose")
+    run("test", "--mutate")
+
+
+def test_a_condition_that_no_case_would_miss_exits_with_2_and_proposals_cover_it(repository):
+    result = run("test", "--mutate", code=2)
+    assert "every case still holds" in result.stderr
+    assert "shop/refund.yaml:23" in result.stderr
+    run("test", "--propose")
+    run("test", "--mutate")
+    assert "proposed: read each" in Path("workflows/shop/refund.test.yaml").read_text()
+
+
+def test_results_for_a_program(repository):
+    [one] = json.loads(run("test", "--mutate", "--json", code=2).stdout)
+    assert (one["workflow"], one["ok"], len(one["cases"])) == ("shop.refund", True, 2)
+    assert one["not_missed"]
+
+
+# --- approve --------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_signatures_put_a_version_in_force_and_a_gate_runs_it(approved, tmp_path):
+    assert run("status").stdout.splitlines()[1].split()[:3] == ["shop.refund", "v1", "v1"]
+    gate = Gate.open(
+        "workflows", root=root_digest("workflows"), issuer="https://g.example", keys=tmp_path / "k", audit=str(tmp_path / "audit")
+    )
+    with gate:
+        assert [w.version for w in gate.catalog] == [1]
+
+
+def test_a_wider_version_needs_the_quorum_and_each_signer_types_what_they_accept(approved, tmp_path):
+    write(WIDER)
+    commit()
+    assert "To sign, type: shop.refund v2, 1 wider" in approve(tmp_path, PEOPLE[0], "yes", code=1).stdout
+    assert "v2" not in os.listdir("workflows/approvals/shop.refund")
+    shown = approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2).stdout
+    assert "proposed by dev@acme.example" in shown
+    assert "still needed: 1 of bob@acme.example" in shown
+    run("status", code=2)
+    assert "in force: v2" in approve(tmp_path, PEOPLE[1], "shop.refund v2, 1 wider").stdout
+    run("status")
+
+
+def test_only_narrower_needs_one_signature(approved, tmp_path):
+    write(NARROWER)
+    commit()
+    assert "in force: v2" in approve(tmp_path, PEOPLE[0], "shop.refund v2").stdout
+
+
+def test_the_proposer_never_counts(approved, tmp_path):
+    write(WIDER)
+    commit()
+    approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2)
+    approve(tmp_path, PEOPLE[2], "shop.refund v2, 1 wider", code=2)
+    assert "UNAPPROVED" in run("status", code=2).stderr
+
+
+def test_who_proposed_an_uncommitted_change_must_be_said(approved, tmp_path):
+    write(WIDER)
+    assert "--proposer" in approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=1).stderr
+    approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", "--proposer", "dev@acme.example", code=2)
+
+
+def test_a_draft_with_open_questions_or_failing_tests_is_not_signed(approved, tmp_path):
+    write(WIDER.replace("    args:", "    args:\n      # DECIDE: may it?"))
+    assert "undecided: may it?" in approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=1).stderr
+    write(WIDER)
+    write(TESTS.replace("because: order_id", "because: notify"), "workflows/shop/refund.test.yaml")
+    assert "Its tests do not hold" in approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=1).stderr
+
+
+def test_a_stranger_and_an_absent_key_are_refused(approved, tmp_path):
+    assert "a key of somebody in the root" in approve(tmp_path, "mallory", "x", code=1).stderr
+    assert "ssh-keygen -t ed25519" in run("approve", "shop.refund", code=1).stderr
+    assert "nobody is here to type it" in run("approve", "shop.refund", "--key", key(tmp_path, PEOPLE[0]), code=1).stderr
+
+
+def test_a_key_in_ssh_agent_signs(approved, tmp_path, monkeypatch, home):
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(home / "agent")], stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            if (home / "agent").exists():
+                break
+            subprocess.run(["sleep", "0.02"], check=True)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
+        subprocess.run(["ssh-add", "-q", str(key(tmp_path, PEOPLE[0]))], check=True)
+        write(NARROWER)
+        commit()
+        assert "in force: v2" in run("approve", "shop.refund", "--accept", "shop.refund v2").stdout
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+def test_approvals_survive_rebase_and_squash_and_die_with_one_changed_value(approved, tmp_path):
+    git("checkout", "-q", "-b", "topic")
+    write(WIDER)
+    first = commit("wider")
+    for name in PEOPLE[:2]:
+        approve(tmp_path, name, "shop.refund v2, 1 wider", code=2 if name == PEOPLE[0] else 0)
+    commit("approvals")
+    git("checkout", "-q", "main")
+    write("something else", "README")
+    commit("meanwhile")
+    git("checkout", "-q", "topic")
+    git("rebase", "-q", "main")
+    assert git("rev-parse", "HEAD~1") != first
+    run("status")
+    git("checkout", "-q", "main")
+    git("merge", "-q", "--squash", "topic")
+    commit("squashed")
+    run("status")
+    run("check", "--base", "HEAD~1")
+    write("# only a comment\n" + WIDER)
+    run("status")
+    write(WIDER.replace("max: 1, per: run", "max: 2, per: run"))
+    assert "TAMPERED: shop/refund.yaml: limits[0].max" in run("status", code=2).stderr
+
+
+# --- check --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pull_request_is_checked_whole(approved, tmp_path):
+    git("checkout", "-q", "-b", "topic")
+    assert "changes since main" in run("check", "--base", "main").stdout
+    write(WIDER)
+    commit()
+    result = run("check", "--base", "main", code=2)
+    assert "MORE permitted: 1" in result.stdout
+    assert "STILL TO SIGN: 2 of alice@acme.example, bob@acme.example, dev@acme.example" in result.stdout
+    said = json.loads(run("check", "--base", "main", "--json", "--html", "changes.html", code=2).stdout)
+    assert (said["exit_code"], [c["verdict"] for c in said["changes"]]) == (2, ["wider"])
+    assert "Not approved yet" in run("check", "--base", "main", "--markdown", code=2).stdout
+    assert "shop.refund" in Path("changes.html").read_text()
+    for name in PEOPLE[:2]:
+        approve(tmp_path, name, "shop.refund v2, 1 wider", code=2 if name == PEOPLE[0] else 0)
+    assert "every workflow file is in force" in run("check", "--base", "main").stdout
+
+
+def test_what_does_not_load_or_hold_is_an_error(approved):
+    write(WIDER.replace("effect: write", "effect: wrte"))
+    run("check", "--base", "main", code=1)
+    write(WIDER)
+    write(TESTS.replace("because: order_id", "because: notify"), "workflows/shop/refund.test.yaml")
+    assert "1 errors" in run("check", "--base", "main", "--markdown", code=1).stdout
+    run("check", "--base", "nowhere", code=1)
+
+
+def test_a_change_cannot_bring_its_own_root(approved, tmp_path):
+    git("checkout", "-q", "-b", "topic")
+    shutil.rmtree("workflows/approvals")
+    mallory = open_signer(key(tmp_path, "mallory"))
+    new_root("workflows", [Reviewer("mallory", (mallory.public_key,))], expires="2031-12-31", rules=[Rule("**", ("mallory",), {"medium": 1})], signer=mallory)
+    write(WIDER)
+    commit()
+    approve(tmp_path, "mallory", "shop.refund v2, all of it", "--proposer", "dev@acme.example")
+    assert "ROOT NOT TRUSTED" in run("check", "--base", "main", code=1).stderr
+
+
+def test_a_new_a_renamed_and_a_removed_workflow_are_told_apart(approved):
+    git("checkout", "-q", "-b", "topic")
+    git("mv", FILE, "workflows/shop/again.yaml")
+    git("mv", "workflows/shop/refund.test.yaml", "workflows/shop/again.test.yaml")
+    said = json.loads(run("check", "--base", "main", "--json", code=2).stdout)
+    assert said["changes"] == []
+    assert "WRONG PLACE" in said["unapproved"][0]
+    write(WORKFLOW.replace("shop.refund", "shop.other"), "workflows/shop/again.yaml")
+    write(TESTS.replace("shop.refund", "shop.other"), "workflows/shop/again.test.yaml")
+    said = json.loads(run("check", "--base", "main", "--json", code=2).stdout)
+    assert [(c["workflow"], c["old"], c["new"], c["verdict"]) for c in said["changes"]] == [
+        ("shop.other", "nothing", "v1", "wider"),
+        ("shop.refund", "v1", "nothing", "narrower"),
+    ]
+
+
+def test_a_changed_role_is_a_change_of_the_workflow_that_uses_it(repository):
+    role = WORKFLOW.replace("      notify:", "      scopes: {narrower_than_role: clerk, max_items: 3, from: [model], optional: true}\n      notify:")
+    write(role)
+    write("agentgate: roles/v1\nroles: {clerk: [a, b]}\n", "workflows/roles.yaml")
+    commit()
+    write("agentgate: roles/v1\nroles: {clerk: [a, b, c, d]}\n", "workflows/roles.yaml")
+    said = json.loads(run("check", "--base", "main", "--json", "--unsafe-unapproved", code=2).stdout)
+    assert said["changes"][0]["workflow"] == "shop.refund"
+
+
+def test_without_approvals_a_person_must_look(repository):
+    assert "nobody signs here yet" in run("check", "--base", "main", code=2).stderr
+    run("check", "--base", "main", "--unsafe-unapproved")
+    write(WIDER)
+    run("check", "--base", "main", "--unsafe-unapproved", code=2)
+
+
+# --- revoke, index --------------------------------------------------------------------------------------------------------------
+
+
+def test_one_signature_revokes_for_good(approved, tmp_path):
+    bob = key(tmp_path, PEOPLE[1])
+    run("revoke", "shop.refund", "--reason", "stolen", "--key", bob, "--accept", "yes", code=1)
+    run("revoke", "shop.refund", "--reason", "stolen", "--key", bob, "--accept", "revoke shop.refund up to v1")
+    assert "REVOKED" in run("status", code=2).stderr
+    run("revoke", "shop.gone", "--reason", "x", "--key", bob, "--accept", "x", code=1)
+
+
+def test_the_index_is_renewed_by_who_may(approved, tmp_path):
+    before = Path("workflows/approvals/index.json").read_bytes()
+    run("index", "--key", key(tmp_path, PEOPLE[1]))
+    assert Path("workflows/approvals/index.json").read_bytes() != before
+    run("index", "--key", key(tmp_path, "mallory"), code=1)
+
+
+def test_status_for_a_program_names_the_root(approved):
+    said = json.loads(run("status", "--json").stdout)
+    assert said["root"] == root_digest("workflows")
+    assert said["workflows"][0]["signed"] == list(PEOPLE[:2])
+    run("status", "--root", "sha256:" + "0" * 64, code=1)
+    run("status", code=1, AGENTGATE_ROOT="sha256:" + "0" * 64)
+
+
+# --- what files say to a terminal --------------------------------------------------------------------------------------------------
+
+
+def test_what_a_file_holds_cannot_act_on_the_terminal(approved, tmp_path):
+    write(WIDER.replace("title: Support", 'title: "\\u041f\\u0440\\u0438 Support').replace("names\n", 'names"\n').replace("[lee]", "[lee]  # \x7f"))
+    for args in (("lint", "workflows"), ("diff", f"main:{FILE}", FILE), ("check", "--base", "main")):
+        shown = run(*args, code=1)
+        assert (shown.stdout + shown.stderr).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("command", ["new", "lint", "test", "diff", "approve", "status", "index", "revoke", "check"])
+def test_every_command_has_help_with_examples_and_exit_codes(command):
+    shown = run(command, "--help").stdout
+    assert "Examples" in shown
+    assert "Exit codes" in shown or command == "lint"
+
+
+def test_the_commands_import_no_code_of_a_reviewed_folder(approved):
+    write("open('pwned', 'w')\n", "workflows/shop/__init__.py")
+    write("open('pwned', 'w')\n", "sitecustomize.py")
+    write("open('pwned', 'w')\n", "yaml.py")
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", "from agentgate.cli.main import app; app()", "workflow", "check", "--base", "main"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert not Path("pwned").exists(), done.stderr
