@@ -16,13 +16,13 @@ from agentgate.errors import AuditUnavailable, NameRefused, RunRefused
 from agentgate.evidence import origin_names
 from agentgate.intents import Deriver
 from agentgate.keys import KeyRing
-from agentgate.nested import flat
+from agentgate.nested import flat, root
 from agentgate.origins import Earlier, Value
 from agentgate.request import Call, Header, RunState, Surroundings
 from agentgate.runs import missing, run_state
 from agentgate.steps import Flow, Record
 from agentgate.stores import ops
-from agentgate.workflow import Tool, Workflow
+from agentgate.workflow import Rule, Tool, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _brief(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
     return [*kept, {"reason": "more", "field": str(left)}] if left else kept
 
 
-_SHOWN, _ELEMENTS = 200, 20  # characters of a value, and elements of a list, that a record holds as they are
+_SHOWN, _ELEMENTS = 500, 20  # bytes of an argument that a record holds as it is; elements of a list whose origins it names
 
 
 def seen(core: Core, workflow: Workflow, state: RunState, call: Call, around: Surroundings | None) -> Mapping[str, object]:
@@ -141,7 +141,7 @@ def seen(core: Core, workflow: Workflow, state: RunState, call: Call, around: Su
     known["origins"] = origin_names(values, state.prompt, Earlier.of_run(state, workflow.tools))
     if around is not None:
         known["at"] = around.now.isoformat()
-        known["args"], known["hidden"] = _shown(core, state.header.tenant, tool, given)
+        known["args"], known["hidden"] = _shown(core, state.header.tenant, tool, call.args)
     return known
 
 
@@ -149,26 +149,22 @@ def _shown(core: Core, tenant: str, tool: Tool | None, given: Mapping[str, objec
     """The declared arguments that a record may hold as they are, and the HMACs of the others."""
     args: dict[str, object] = {}
     hidden: dict[str, str] = {}
+    rules: dict[str, list[Rule]] = {}
     for name, rule in tool.args.items() if tool is not None else ():
-        if name not in given:
-            continue
-        raw = given[name]
-        free = rule.type == "text" and not (rule.one_of or rule.equals or rule.pattern or rule.glob)
-        if rule.sensitive or free or not _short(raw):
-            hidden[name] = core.keys.masked(tenant, canonical(raw))
-        else:
-            args[name] = raw
+        rules.setdefault(root(name), []).append(rule)
+    for name, inside in rules.items():
+        if name in given:
+            data = canonical(given[name])
+            if len(data) > _SHOWN or b"{" in data or any(map(_kept_back, inside)):  # a structure may hold what no rule names
+                hidden[name] = core.keys.masked(tenant, data)
+            else:
+                args[name] = given[name]
     return args, hidden
 
 
-def _short(raw: object) -> bool:
-    """A scalar or a list of scalars that a record can hold."""
-    kind = type(raw)
-    if kind is str:
-        return len(raw) <= _SHOWN  # type: ignore[arg-type]  # a str
-    if kind is list:
-        return len(raw) <= _ELEMENTS and all(type(item) is not list and _short(item) for item in raw)  # type: ignore[arg-type,attr-defined]  # a list
-    return kind in {int, float, bool, type(None)}
+def _kept_back(rule: Rule) -> bool:
+    """A value that no record holds as it is: a sensitive one, or free text that nothing narrows."""
+    return rule.sensitive or (rule.type in {"text", "json"} and not (rule.one_of or rule.equals or rule.pattern or rule.glob))
 
 
 def deny(header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:

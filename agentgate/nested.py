@@ -18,13 +18,18 @@ _MAX_TOOLS = 4096
 _roots: dict[int, tuple[Tool, frozenset[str]]] = {}  # an entry holds its tool, so an identity stays that tool's
 
 
+def root(name: str) -> str:
+    """The argument that a rule's name is in: ``attachments`` for ``attachments[].file_id``."""
+    return name.partition(".")[0].removesuffix(EACH)
+
+
 def _roots_of(tool: Tool) -> frozenset[str]:
     """The arguments of a tool that are structures, by their own names."""
     kept = _roots.get(id(tool))
     if kept is None:
         if len(_roots) >= _MAX_TOOLS:
             _roots.clear()
-        names = frozenset(name.partition(".")[0].removesuffix(EACH) for name in tool.args if "." in name)
+        names = frozenset(root(name) for name in tool.args if "." in name)
         kept = _roots[id(tool)] = (tool, names)
     return kept[1]
 

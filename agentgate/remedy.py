@@ -19,7 +19,7 @@ from agentgate.conditions import Condition, conditions, matching
 from agentgate.decision import Eligible, Reason
 from agentgate.errors import CanonicalError
 from agentgate.evidence import MASKED, Evidence, secret
-from agentgate.nested import EACH
+from agentgate.nested import root
 from agentgate.prompt import Entity
 from agentgate.request import Call, EarlierCall, RunState, Surroundings
 from agentgate.workflow import Rule, Source, StepUpRule, Workflow
@@ -114,7 +114,7 @@ Proposal = tuple[Mapping[str, Any], str]
 def _proposals(condition: Condition, case: Case, evidence: Evidence) -> Iterator[Proposal]:
     rule = condition.rule if isinstance(condition.rule, Rule) else None
     if condition.word == "args":
-        roots = {name.partition(".")[0].removesuffix(EACH) for name in (case.tool.args if case.tool is not None else ())}
+        roots = {root(name) for name in (case.tool.args if case.tool is not None else ())}
         unknown = [name for name in case.call.args if name not in roots]
         yield dict.fromkeys(unknown, _DROP), "without " + ", ".join(unknown)
     elif condition.word == "one source":

@@ -14,7 +14,7 @@ from agentgate.conditions import AT_MINT, Condition, conditions, matching
 from agentgate.decision import Code, Deny, Eligible, Failure, Reason, RequiredHold
 from agentgate.evidence import MASKED, Evidence, Origin
 from agentgate.explanation import Explanation, Outcome, Row, Verdict
-from agentgate.nested import flat
+from agentgate.nested import flat, root
 from agentgate.remedy import Remedy, all_together, looked_at, remedy
 from agentgate.request import Call, RunState, Surroundings
 from agentgate.workflow import Rule, StepUpRule, Workflow
@@ -43,7 +43,7 @@ class Kept:
         decision: what was answered.
         failures: why, as recorded.
         asked: ids of the step-up rules that asked.
-        hidden: arguments of which only a digest is known -> how that is shown.
+        hidden: arguments (by their own names) of which only a digest is known -> how that is shown.
         origins: argument -> the origin it had, as recorded.
         alive: the run's record is at hand; without it neither prompt nor results are known.
     """
@@ -163,10 +163,10 @@ class _Table:
 
     def _origins(self, name: str) -> tuple[Origin, ...]:
         kept = self._kept
-        if kept is None or (kept.alive and name not in kept.hidden):
+        if kept is None or (kept.alive and root(name) not in kept.hidden):
             return self._evidence.of(name)
         said = kept.origins.get(name)
-        value = kept.hidden.get(name) or ", ".join(o.value for o in self._evidence.of(name))
+        value = kept.hidden.get(root(name)) or ", ".join(o.value for o in self._evidence.of(name))
         return () if said is None else (Origin(said, said != "unknown", value or NOT_KEPT),)
 
     def _verdict(self, condition: Condition) -> Verdict:
@@ -185,7 +185,7 @@ class _Table:
 
     def _sent(self, name: str) -> bool:
         kept = self._kept
-        return name in self._given or (kept is not None and (name in kept.hidden or name in kept.origins))
+        return name in self._given or (kept is not None and (root(name) in kept.hidden or name in kept.origins))
 
     def _got(self, condition: Condition, verdict: Verdict) -> str:
         """What stands where a condition that did not fail looked."""
@@ -194,7 +194,7 @@ class _Table:
             return ""
         if kept is not None:
             if condition.argument and condition.argument not in self._given:
-                return kept.hidden.get(condition.argument, NOT_KEPT)
+                return kept.hidden.get(root(condition.argument), NOT_KEPT)
             gone = not kept.alive and condition.about in {"who", "intent", "order"} and condition.field not in {"user", "agent"}
             if gone or condition.field in _NOT_RECORDED or condition.word == "definition":
                 return NOT_KEPT

@@ -159,6 +159,22 @@ def test_a_refusals_record_holds_its_values_and_hides_the_sensitive_and_the_free
     assert "secret story" not in text
 
 
+def test_a_structure_and_what_is_long_are_hidden(folder: Path) -> None:
+    text = WORKFLOW.replace(
+        "order_id: {type: id, from: [orders.get.order_id]}",
+        "order_id: {type: id, from: [orders.get.order_id]}\n      items: {type: json, text: 900, from: [model], optional: true}",
+    )
+    (folder / "w" / "refund.yaml").write_text(text)
+    with Gate.open_unsafe_unapproved(folder / "w", issuer="https://gate.example", audit="memory://", clock=lambda: NOW) as gate:
+        run = opened(gate)
+        run.authorize("payments.refund", {**REFUND, "order_id": {"secret": "story"}, "payee": ["x"]}, tool_call_id="a")
+        run.authorize("payments.refund", {**REFUND, "order_id": ["x" * 600], "items": {"secret": "story"}}, tool_call_id="b")
+        first, second = records(gate)[-2:]
+    assert set(first["hidden"]) == {"order_id", "payee"}
+    assert {"order_id", "items"} <= set(second["hidden"])
+    assert "story" not in json.dumps([first["args"], second["args"]])
+
+
 def test_the_hash_of_a_hidden_value_is_the_tenants_and_the_rings(gate: Gate, folder: Path) -> None:
     ring = gate._core.keys
     assert ring.masked("acme", b"x") == ring.masked("acme", b"x")

@@ -169,7 +169,7 @@ def _head(console: Console, found: Explanation) -> None:
 
 def _table(found: Explanation) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name, ratio in (("", None), ("condition", 2), ("got", 2), ("expected, origin, would pass with", 4), ("rule", 2)):
+    for name, ratio in (("", None), ("condition", 2), ("got", 2), ("expected, origin, would pass with", 5), ("rule", None)):
         table.add_column(name, ratio=ratio, overflow="fold")
     for row in sorted(found.rows, key=lambda r: r.verdict not in {"failed", "asks"}):
         table.add_row(*_cells(row), style="" if row.verdict in _STYLES else "dim")
@@ -184,4 +184,10 @@ def _cells(row: Row) -> tuple[Text, ...]:
         enough = "; then the whole call would" if row.would_pass.enough else ""
         more.append(f"\nwould pass with {plain(row.would_pass.text)}{enough}", style="bold green")
     what = Text(plain(row.condition.field), style="bold").append(f" {plain(row.condition.word)}", style="dim")
-    return Text(row.verdict, style=_STYLES.get(row.verdict, "dim")), what, Text(plain(row.got)), more, Text(plain(row.rule), style="cyan")
+    return (
+        Text(row.verdict, style=_STYLES.get(row.verdict, "dim")),
+        what,
+        Text(plain(row.got)),
+        more,
+        Text(plain(Path(row.rule).name), style="cyan"),
+    )

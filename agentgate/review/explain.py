@@ -21,6 +21,7 @@ from agentgate.evidence import Origin
 from agentgate.explanation import Explanation, Outcome, Row
 from agentgate.identity import agent_json, restore_agent, restore_user
 from agentgate.intents import Deriver
+from agentgate.nested import root
 from agentgate.prompt import Prompt
 from agentgate.remedy import Remedy
 from agentgate.request import Agent, Call, Header, RunState, Surroundings
@@ -160,7 +161,7 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
     complete = _digest_of(args) == record.get("arguments_digest")
     hidden = {} if complete else {n: f"(digest {mac})" for n, mac in record.get("hidden", {}).items() if n not in args}
     if not complete:  # known to have been there, by its origin
-        hidden |= {n: NOT_KEPT for n in record.get("origins", {}) if n not in args and n not in hidden}
+        hidden |= {n: NOT_KEPT for n in map(root, map(str, record.get("origins", {}))) if n not in args and n not in hidden}
     kept = Kept(
         decision_of(record),
         failures_of(record),

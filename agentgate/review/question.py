@@ -16,7 +16,7 @@ from agentgate.checks import decide
 from agentgate.decision import Deny, Eligible
 from agentgate.errors import ConfigError
 from agentgate.explanation import Explanation, plain
-from agentgate.nested import EACH
+from agentgate.nested import root
 from agentgate.review.scene import Scene
 from agentgate.review.source import Source
 from agentgate.review.testfile import read_tests, scenes
@@ -81,8 +81,7 @@ def stated(workflow: Workflow, tool: str, args: Mapping[str, Any], prompts: Sequ
         SceneError: a key or value that a scene cannot have.
     """
     declared = workflow.tools[tool].args if tool in workflow.tools else {}
-    roots = {name.partition(".")[0].removesuffix(EACH) for name in declared}
-    left_out = {f"args.{name}": None for name in sorted(roots) if name not in args}
+    left_out = {f"args.{name}": None for name in sorted(set(map(root, declared))) if name not in args}
     base: dict[str, Any] = {"call": tool, **left_out, **{f"args.{name}": value for name, value in args.items()}}
     if prompts:
         base["prompt"] = list(prompts)
