@@ -59,7 +59,8 @@ class Clauses:
         open_ = f"a request that leaves open whether to {said}"
         loose = changed(unclear=other)
         words = f"{intent.unclear} -> {other}"
-        self._add(f"{path}.unclear", words, intent.line, [*prompts, *two_turns], open_, ("Intent", "unclear"), loose, tool=tool)
+        if other == "deny" or any(t.step_ups for t in w.tools.values() if intent.name in t.needs):  # else it would not load
+            self._add(f"{path}.unclear", words, intent.line, [*prompts, *two_turns], open_, ("Intent", "unclear"), loose, tool=tool)
         if intent.delegated != "present":
             values = self.found.base(tool).values if tool else {}
             named = [v for k, v in values.items() if k.startswith(("args.", "earlier.")) and type(v) is str]
