@@ -104,6 +104,14 @@ def test_groups_and_environment_are_part_of_the_recording(folder: Path) -> None:
         assert json.loads(done.stdout)["overall"]["tasks fully automatic"]["k"] == automatic
 
 
+def test_a_missing_extra_is_said_and_not_replayed_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentgate.intents.embeddings.find_spec", lambda _: None)
+    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--deriver", "both"]
+    done = CliRunner().invoke(app, args)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "agentgate-mediator[intent]" in done.stderr
+
+
 def test_unsigned_workflows_must_be_said_out_loud(folder: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w")])
     assert done.exit_code == 1
