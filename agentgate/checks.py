@@ -498,7 +498,7 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
         case.denied.extend(case.forced)
     if case.denied or case.tool is None:
         return Deny(tuple(case.denied)) if case.denied else Deny((Failure(Reason.TOOL_UNKNOWN, "tool", call.tool, "a known tool"),))
-    return Eligible(taken, holds, _intent(case.tool, run), bool(case.values) and case.traced is not None and case.traced.named)
+    return Eligible(taken, holds, _intent(case.tool, run), bool(case.values) and case.traced is not None and case.traced.named, case.values)
 
 
 def _intent(tool: Tool, run: RunState) -> str:

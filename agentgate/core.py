@@ -9,14 +9,13 @@ from datetime import datetime
 
 from agentgate.canonical import canonical, parse
 from agentgate.catalog import Catalog
-from agentgate.checks import describe
+from agentgate.checks import Case, check_arguments, describe
 from agentgate.decision import Deny, Failure, Reason
-from agentgate.entities import NORMAL
 from agentgate.errors import AuditUnavailable, NameRefused, RunRefused
 from agentgate.evidence import origin_names
 from agentgate.intents import Deriver
 from agentgate.keys import KeyRing
-from agentgate.nested import flat, root
+from agentgate.nested import root
 from agentgate.origins import Earlier, Value
 from agentgate.request import Call, Header, RunState, Surroundings
 from agentgate.runs import missing, run_state
@@ -118,26 +117,31 @@ def _brief(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
     return [*kept, {"reason": "more", "field": str(left)}] if left else kept
 
 
-_SHOWN, _ELEMENTS = 500, 20  # bytes of an argument that a record holds as it is; elements of a list whose origins it names
+_SHOWN = 500  # bytes of an argument that a record holds as it is
 
 
-def seen(core: Core, workflow: Workflow, state: RunState, call: Call, around: Surroundings | None) -> Mapping[str, object]:
+def seen(
+    core: Core,
+    workflow: Workflow,
+    state: RunState,
+    call: Call,
+    around: Surroundings | None,
+    *,
+    values: Mapping[str, Value] | None = None,
+) -> Mapping[str, object]:
     """What a decision's record holds so that it can be explained later: on how much of the run, from where, when and with which values.
 
     `turns` and `calls` are how many turns and redeemed calls were known; `origins` names the allowed origin of each argument. With
     `around`, for what is not minted and leaves no other record: the decision time `at` and the declared arguments, in `args` as
     they are, in `hidden` as HMAC where one is sensitive, free text or long. A minted call's are in its own record, while the run lives.
+    `values` are the arguments as `decide` compared them, where it says.
     """
     known: dict[str, object] = {"turns": len(state.turns), "calls": len(state.calls)}
-    tool, values = workflow.tools.get(call.tool), {}
-    given = call.args if tool is None else flat(tool, call.args)
-    for name, rule in tool.args.items() if tool is not None else ():
-        if rule.sources and name in given:
-            raw, normal = given[name], NORMAL[rule.type]
-            items = raw[:_ELEMENTS] if rule.max_items is not None and type(raw) is list else (raw,)
-            keys = tuple([key for item in items if (key := normal(item)) is not None])
-            currency = given.get(rule.currency, "") if rule.currency else ""
-            values[name] = Value(rule, keys, currency if type(currency) is str else "", raw)
+    tool = workflow.tools.get(call.tool)
+    if values is None:
+        case = Case(workflow, state, call, around or core.around())
+        check_arguments(case)
+        values = case.values
     known["origins"] = origin_names(values, state.prompt, Earlier.of_run(state, workflow.tools))
     if around is not None:
         known["at"] = around.now.isoformat()

@@ -6,13 +6,15 @@ Rules: a refusal is a value with closed reasons; the model sees only a code from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from agentgate.hold import Hold
     from agentgate.mint import CallToken
+    from agentgate.origins import Value
     from agentgate.workflow import Limit, StepUpRule
 
 
@@ -143,12 +145,14 @@ class Eligible:
         holds: step-up rules that fired; empty when nobody needs to be asked.
         intent: the present intent the mint is for, or ``none`` / ``any``.
         named: True when every argument came from the prompt (`trust: named`).
+        values: the arguments as they were compared, for the decision's record.
     """
 
     reservations: tuple[Reservation, ...]
     holds: tuple[RequiredHold, ...]
     intent: str
     named: bool
+    values: Mapping[str, Value] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,8 @@ def origin_names(values: Mapping[str, Value], prompt: Prompt, earlier: Earlier) 
     """
     found: dict[str, str] = {}
     for name, value in values.items():
+        if not value.rule.sources:
+            continue
         if len(value.keys) == 1:
             found[name] = _name(value, value.keys[0], prompt, earlier)
         elif value.keys:

@@ -169,7 +169,7 @@ def _try(core: Core, attempt: Attempt, call: Call, key: Callable[[], RunKey], *,
         around = core.around()
         answer = decide(workflow, attempt.state, call, around)
         if isinstance(answer, Eligible) and (fresh or not answer.holds):
-            known = seen(core, workflow, attempt.state, call, around if answer.holds else None)
+            known = seen(core, workflow, attempt.state, call, around if answer.holds else None, values=answer.values)
             attempt.decision = yield from _settle(core, workflow, state=attempt.state, call=call, answer=answer, run_key=key, known=known)
         elif isinstance(answer, Deny) and fresh:
             attempt.decision = yield from deny(header, call, answer.failures, seen(core, workflow, attempt.state, call, around))
