@@ -173,7 +173,7 @@ def mint(request: MintRequest) -> Op:
     revoked = _revocations(start, run, jti, request.subjects)
     if len(request.limits) > MAX_LIMITS or len({take.key for take in request.limits}) != len(request.limits):
         raise NameRefused("limits", f"{len(request.limits)} limits", f"at most {MAX_LIMITS}, each key once")
-    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", f"{start}taken:{run}", *revoked]
+    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", *revoked]
     args: list[Arg] = [
         checked_digest("call_digest", request.call_digest),
         checked_bytes("head", request.head),

@@ -1,6 +1,6 @@
--- KEYS jti run calls taken revoked... [hold] [lastkey] (limit times)...
+-- KEYS jti run calls revoked... [hold] [lastkey] (limit times)...
 -- ARGV digest head binding ttl_ms revision jti run read prefix #revoked #limits hold_rev thumbprint (amount maximum every_ms name)...
--- A limit with a name is kept in `taken`, for this run only, and has no keys of its own; one without a name has two.
+-- A limit with a name counts this run only and is kept in its hash; one without has two keys of its own.
 -- Everything is checked first, then everything is written. (Before the writes, limits only drop what no longer counts.)
 local call, digest, ttl, prefix = redis.call, ARGV[1], tonumber(ARGV[4]), ARGV[9]
 local now, gen = now_ms(), lineage()
@@ -9,8 +9,16 @@ local function refuse(kind, detail)
   return {KEYS[1], kind, gen, detail or ''}
 end
 
--- (1) the run
-local run = call('HMGET', KEYS[2], 'rev', 'closed', 'ends', 'kept')
+-- (1) the run, with its own limits
+local count, asked = tonumber(ARGV[11]), {'rev', 'closed', 'ends', 'kept'}
+for argument = 17, 13 + 4 * count, 4 do
+  local name = ARGV[argument]
+  if name ~= '' then
+    local last = #asked
+    asked[last + 1], asked[last + 2] = 'total:' .. name, digest .. ':' .. name
+  end
+end
+local run = call('HMGET', KEYS[2], unpack(asked))
 if not run[1] then
   return refuse('missing')
 end
@@ -19,8 +27,8 @@ if run[2] then
 end
 
 -- (2) revocations
-local position = 4 + tonumber(ARGV[10])
-if revoked({unpack(KEYS, 5, position)}, now) then
+local position = 3 + tonumber(ARGV[10])
+if revoked({unpack(KEYS, 4, position)}, now) then
   return refuse('revoked')
 end
 
@@ -91,24 +99,24 @@ local function others(total, own)
   return own and total - tonumber(string.match(own, '^%d+')) or total
 end
 
--- A limit of this run is two fields of `taken`: its total, and per call "amount expiry". They end with the run.
+-- A limit of this run is two fields of its hash: its total, and per call "amount expiry".
 local function settle_run(name)
-  local all = call('HGETALL', KEYS[4])
+  local all = call('HGETALL', KEYS[2])
   for i = 1, #all, 2 do
     if string.sub(all[i], 65) == ':' .. name then
       local member, amount, expiry = string.sub(all[i], 1, 64), string.match(all[i + 1], '^(%d+) (%d+)$')
       if tonumber(expiry) <= now then
         local spent = burned(ARGV[7], member)
         if spent == false then
-          call('HINCRBY', KEYS[4], 'total:' .. name, digits(-tonumber(amount)))
+          call('HINCRBY', KEYS[2], 'total:' .. name, digits(-tonumber(amount)))
         end
         if spent ~= nil then
-          call('HDEL', KEYS[4], all[i])
+          call('HDEL', KEYS[2], all[i])
         end
       end
     end
   end
-  return others(unpack(call('HMGET', KEYS[4], 'total:' .. name, digest .. ':' .. name)))
+  return others(unpack(call('HMGET', KEYS[2], 'total:' .. name, digest .. ':' .. name)))
 end
 
 -- A limit beyond this run is a hash (`total`, and per call "amount:run") and a sorted set of times: each call under its digest by
@@ -146,16 +154,7 @@ local function slide(counter, times, left)
   return call('HMGET', counter, 'total', digest, 'fresh', 'oldest')
 end
 
-local count, asked = tonumber(ARGV[11]), {}
-for argument = 17, 13 + 4 * count, 4 do
-  local name = ARGV[argument]
-  if name ~= '' then
-    local last = #asked
-    asked[last + 1], asked[last + 2] = 'total:' .. name, digest .. ':' .. name
-  end
-end
-local in_run = #asked > 0 and call('HMGET', KEYS[4], unpack(asked))
-local totals, found, beyond, place = {}, {}, position, -1
+local totals, found, beyond, place = {}, {}, position, 3
 for i = 1, count do
   local argument = 9 + 4 * i
   local amount, maximum, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]), ARGV[argument + 4]
@@ -163,7 +162,7 @@ for i = 1, count do
   local total
   if name ~= '' then
     place = place + 2
-    total = others(in_run[place], in_run[place + 1]) + amount
+    total = others(run[place], run[place + 1]) + amount
     if total > maximum then
       total = settle_run(name) + amount
     end
@@ -195,12 +194,12 @@ if old_jti then
 end
 call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted',
   digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now))
--- the records outlive both the run and this token; `kept` is until when
+-- the calls' records outlive both the run and this token; `kept` is until when
 local life = math.max(tonumber(run[3]), now + ttl) + 60000
-local extend = tonumber(run[4] or '0') < life
-if extend then
-  call('HSET', KEYS[2], 'kept', digits(life))
-  call('PEXPIREAT', KEYS[3], digits(life))
+local fields = {}
+if tonumber(run[4] or '0') < life then
+  fields[1], fields[2] = 'kept', digits(life)
+  call('PEXPIREAT', KEYS[3], fields[2])
 end
 if consume then
   call('HSET', hold, 'state', 'consumed', 'call', digest)
@@ -210,7 +209,7 @@ if lastkey then
   call('SET', lastkey, ARGV[13])
 end
 local expiry = now + ttl
-local expires, fields = digits(expiry), {}
+local expires = digits(expiry)
 for i = 1, count do
   local argument = 9 + 4 * i
   local amount, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 3]), ARGV[argument + 4]
@@ -238,10 +237,7 @@ for i = 1, count do
     end
   end
 end
-if in_run then
-  call('HSET', KEYS[4], unpack(fields))
-  if extend or not in_run[1] then
-    call('PEXPIREAT', KEYS[4], digits(life))
-  end
+if #fields > 0 then
+  call('HSET', KEYS[2], unpack(fields))
 end
 return {KEYS[1], 'ok', gen, ''}
