@@ -112,6 +112,18 @@ def test_a_missing_extra_is_said_and_not_replayed_without(folder: Path, monkeypa
     assert "agentgate-mediator[intent]" in done.stderr
 
 
+def test_what_stands_in_a_file_says_nothing_to_the_terminal(folder: Path) -> None:
+    odd = {**LOOK, "tool": "orders.\x1b[2J[red]get"}
+    line = {**json.loads(episode("small", odd)), "suite": "[bold]shop\u202e"}
+    (folder / "episodes.jsonl").write_text(json.dumps(line) + "\n" + json.dumps({"[blink]": "\x1b[2J"}))
+    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--confused-deputy"]
+    done = CliRunner().invoke(app, args)
+    assert "[bold]shop" in done.stdout
+    assert "[red]get" in done.stdout
+    assert "[blink]" in done.stderr
+    assert not {"\x1b", "\u202e"} & set(done.stdout + done.stderr)
+
+
 def test_unsigned_workflows_must_be_said_out_loud(folder: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w")])
     assert done.exit_code == 1

@@ -15,8 +15,10 @@ from typing import Annotated, Any
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from agentgate.errors import AgentGateError
 from agentgate.gate import Gate
@@ -26,6 +28,7 @@ from agentgate.intents.embeddings import EmbeddingsDeriver
 from agentgate.intents.lexical import derive
 from agentgate.review.deputy import TARGETS, Kind, Tally, confused_deputy
 from agentgate.review.evaluate import Clock, Episode, Score, Unreadable, read_episodes, replay, wilson
+from agentgate.review.text import visible
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -98,10 +101,10 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         with _opened(workflows, None if unsafe_unapproved else root, environment, clock, deriver) as gate:
             scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies)
     except AgentGateError as error:
-        errors.print(f"[red]{error}[/]", soft_wrap=True)
+        errors.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     for line in bad:
-        errors.print(f"[red]{line}[/]", soft_wrap=True)
+        errors.print(visible(str(line)), style="red", markup=False, soft_wrap=True)
     if as_json:
         found = {name: _json(score) for name, score in scores.items()}
         typer.echo(json.dumps({**found, "confused deputy": _deputy_json(tallies)} if deputy else found, indent=2))
@@ -193,13 +196,13 @@ def _deputy_table(tallies: Tallies) -> None:
     why = Table("minted", "where the value stood", "the origin it was taken to have", "count", title="Why")
     for tally in tallies.values():
         for (tool, argument, place, origin), count in tally.ranked()[:10]:
-            why.add_row(f"{tool}.{argument}", place, origin, str(count))
+            why.add_row(*(Text(visible(cell)) for cell in (f"{tool}.{argument}", place, origin, str(count))))
     if why.row_count:
         console.print(why)
 
 
 def _table(scores: dict[str, Score]) -> None:
-    table = Table("", *scores, title="Replayed through a real gate")
+    table = Table("", *(escape(visible(suite)) for suite in scores), title="Replayed through a real gate")
     for name in Score().shares():
         table.add_row(name, *(_share(*score.shares()[name]) for score in scores.values()))
     table.add_row("step-ups per task", *(f"{s.step_ups / s.clean:.2f}" if s.clean else "-" for s in scores.values()))
@@ -207,5 +210,5 @@ def _table(scores: dict[str, Score]) -> None:
     console.print(table)
     reasons = Table("clean steps held or refused", "count", title="Top reasons")
     for reason, count in list(scores.values())[-1].reasons.most_common(10) if scores else ():
-        reasons.add_row(reason, str(count))
+        reasons.add_row(Text(visible(reason)), str(count))
     console.print(reasons)
