@@ -245,20 +245,20 @@ def test_cases_that_hold_exit_with_0(repository):
 
 def test_a_case_that_does_not_hold_says_why(repository):
     write(TESTS.replace("expect: deny, because: order_id", "expect: allow"), "workflows/shop/refund.test.yaml")
-    assert "workflows/shop/refund.test.yaml:4: another order: expected allow, got deny" in run("test", code=1).stderr
+    assert "workflows/shop/refund.test.yaml:4: another order: expected allow, got deny" in run("test", code=1).stdout
 
 
 def test_a_workflow_without_tests_is_an_error(repository):
     Path("workflows/shop/refund.test.yaml").unlink()
-    assert "--propose" in run("test", code=1).stderr
+    assert "--propose" in run("test", code=1).stdout
     run("test", "--propose")
     run("test", "--mutate")
 
 
 def test_a_condition_that_no_case_would_miss_exits_with_2_and_proposals_cover_it(repository):
     result = run("test", "--mutate", code=2)
-    assert "every case still holds" in result.stderr
-    assert "shop/refund.yaml:23" in result.stderr
+    assert "every case still holds" in result.stdout
+    assert "shop/refund.yaml:23" in result.stdout
     run("test", "--propose")
     run("test", "--mutate")
     assert "proposed: read each" in Path("workflows/shop/refund.test.yaml").read_text()
@@ -306,7 +306,7 @@ def test_the_proposer_never_counts(approved, tmp_path):
     commit()
     approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2)
     approve(tmp_path, PEOPLE[2], "shop.refund v2, 1 wider", code=2)
-    assert "UNAPPROVED" in run("status", code=2).stderr
+    assert "UNAPPROVED" in run("status", code=2).stdout
 
 
 def test_who_proposed_an_uncommitted_change_must_be_said(approved, tmp_path):
@@ -368,7 +368,7 @@ def test_approvals_survive_rebase_and_squash_and_die_with_one_changed_value(appr
     write("# only a comment\n" + WIDER)
     run("status")
     write(WIDER.replace("max: 1, per: run", "max: 2, per: run"))
-    assert "TAMPERED: shop/refund.yaml: limits[0].max" in run("status", code=2).stderr
+    assert "TAMPERED: shop/refund.yaml: limits[0].max" in run("status", code=2).stdout
 
 
 # --- check --------------------------------------------------------------------------------------------------------------------
@@ -404,7 +404,13 @@ def test_a_change_cannot_bring_its_own_root(approved, tmp_path):
     git("checkout", "-q", "-b", "topic")
     shutil.rmtree("workflows/approvals")
     mallory = open_signer(key(tmp_path, "mallory"))
-    new_root("workflows", [Reviewer("mallory", (mallory.public_key,))], expires="2031-12-31", rules=[Rule("**", ("mallory",), {"medium": 1})], signer=mallory)
+    new_root(
+        "workflows",
+        [Reviewer("mallory", (mallory.public_key,))],
+        expires="2031-12-31",
+        rules=[Rule("**", ("mallory",), {"medium": 1})],
+        signer=mallory,
+    )
     write(WIDER)
     commit()
     approve(tmp_path, "mallory", "shop.refund v2, all of it", "--proposer", "dev@acme.example")
@@ -428,7 +434,9 @@ def test_a_new_a_renamed_and_a_removed_workflow_are_told_apart(approved):
 
 
 def test_a_changed_role_is_a_change_of_the_workflow_that_uses_it(repository):
-    role = WORKFLOW.replace("      notify:", "      scopes: {narrower_than_role: clerk, max_items: 3, from: [model], optional: true}\n      notify:")
+    role = WORKFLOW.replace(
+        "      notify:", "      scopes: {narrower_than_role: clerk, max_items: 3, from: [model], optional: true}\n      notify:"
+    )
     write(role)
     write("agentgate: roles/v1\nroles: {clerk: [a, b]}\n", "workflows/roles.yaml")
     commit()
@@ -438,7 +446,7 @@ def test_a_changed_role_is_a_change_of_the_workflow_that_uses_it(repository):
 
 
 def test_without_approvals_a_person_must_look(repository):
-    assert "nobody signs here yet" in run("check", "--base", "main", code=2).stderr
+    assert "nobody signs here yet" in run("check", "--base", "main", code=2).stdout
     run("check", "--base", "main", "--unsafe-unapproved")
     write(WIDER)
     run("check", "--base", "main", "--unsafe-unapproved", code=2)
@@ -451,7 +459,7 @@ def test_one_signature_revokes_for_good(approved, tmp_path):
     bob = key(tmp_path, PEOPLE[1])
     run("revoke", "shop.refund", "--reason", "stolen", "--key", bob, "--accept", "yes", code=1)
     run("revoke", "shop.refund", "--reason", "stolen", "--key", bob, "--accept", "revoke shop.refund up to v1")
-    assert "REVOKED" in run("status", code=2).stderr
+    assert "REVOKED" in run("status", code=2).stdout
     run("revoke", "shop.gone", "--reason", "x", "--key", bob, "--accept", "x", code=1)
 
 
@@ -474,7 +482,11 @@ def test_status_for_a_program_names_the_root(approved):
 
 
 def test_what_a_file_holds_cannot_act_on_the_terminal(approved, tmp_path):
-    write(WIDER.replace("title: Support", 'title: "\\u041f\\u0440\\u0438 Support').replace("names\n", 'names"\n').replace("[lee]", "[lee]  # \x7f"))
+    write(
+        WIDER.replace("title: Support", 'title: "\\u041f\\u0440\\u0438 Support')
+        .replace("names\n", 'names"\n')
+        .replace("[lee]", "[lee]  # \x7f")
+    )
     for args in (("lint", "workflows"), ("diff", f"main:{FILE}", FILE), ("check", "--base", "main")):
         shown = run(*args, code=1)
         assert (shown.stdout + shown.stderr).replace("\n", "").isprintable()

@@ -14,7 +14,7 @@ from agentgate.approvals._files import file_digest
 from agentgate.catalog import APPROVALS
 from agentgate.cli.diff import save, tell
 from agentgate.cli.lint import lint_text
-from agentgate.cli.output import ERROR, LOOK, YES, complain, refusing, say, say_json
+from agentgate.cli.output import ERROR, LOOK, YES, note, refusing, say, say_json
 from agentgate.cli.signing import Root
 from agentgate.cli.test import Tested, tested
 from agentgate.errors import ConfigError, WorkflowError
@@ -139,14 +139,18 @@ def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: boo
         found.unapproved += [f"{c.id} {c.new}: {c.verdict}" for c in found.changes if c.looks]
         return
     if not (directory / APPROVALS).is_dir():
-        found.unapproved.append(f"{directory / APPROVALS}: nobody signs here yet (agentgate init makes a root; --unsafe-unapproved asks for none)")
+        found.unapproved.append(
+            f"{directory / APPROVALS}: nobody signs here yet (agentgate init makes a root; --unsafe-unapproved asks for none)"
+        )
         return
     inside = _in_repository(directory)
     trusted = blob(found.commit, str(PurePosixPath(inside) / APPROVALS / "root.yaml"))
     pinned = root or (file_digest(trusted.encode()) if trusted is not None else None)
     standing = status(directory, pinned)
     if pinned is None:
-        found.warnings.append(f"{found.base} has no {APPROVALS}/root.yaml: the root is new, and a gate trusts it only once its digest is pinned")
+        found.warnings.append(
+            f"{found.base} has no {APPROVALS}/root.yaml: the root is new, and a gate trusts it only once its digest is pinned"
+        )
     found.unapproved += [str(each.refused) for each in standing if each.refused is not None]
     signers = {each.id: tuple(_still(each)) for each in standing if each.refused is not None}
     found.changes = [replace(c, signers=signers.get(c.id, ())) for c in found.changes]
@@ -162,8 +166,8 @@ def _still(each: Status) -> list[str]:
 
 def _tell(found: Findings) -> None:
     cases = sum(len(t.report.results) for t in found.tests if t.report is not None)
-    complain(*found.warnings, colour="yellow")
-    complain(*found.errors)
+    note(*found.warnings)
+    note(*found.errors, colour="red")
     say(f"lint and tests: {len(found.tests)} workflows, {cases} cases, {len(found.errors)} errors, {len(found.warnings)} warnings")
     if found.errors:
         return
@@ -171,7 +175,7 @@ def _tell(found: Findings) -> None:
     for each in found.changes:
         tell(each)
         say("")
-    complain(*found.unapproved, colour="yellow")
+    note(*found.unapproved)
     say("approved: every workflow file is in force" if not found.unapproved else "not approved: a person must look")
 
 

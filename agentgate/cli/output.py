@@ -72,6 +72,16 @@ def complain(*lines: object, colour: str = "red") -> None:
         console.print(Text(visible(line), style=colour))
 
 
+def note(*lines: object, colour: str = "yellow") -> None:
+    """Findings on standard output, visible, in a colour where there is a terminal."""
+    console = terminal()
+    for line in lines:
+        if console is None:
+            say(line)
+        else:
+            console.print(Text(visible(line), style=colour), soft_wrap=True)
+
+
 def terminal() -> Console | None:
     """The terminal that standard output is, or None."""
     console = Console(highlight=False)

@@ -11,7 +11,7 @@ import typer
 from agentgate.approvals import Status, root_digest, write_index
 from agentgate.approvals import revoke as write_revocation
 from agentgate.approvals import status as standing
-from agentgate.cli.output import LOOK, YES, complain, fail, refusing, rows, say, say_json
+from agentgate.cli.output import LOOK, YES, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Directory, Key, Root, confirm, signer
 
 STATUS_EXAMPLES = (
@@ -54,7 +54,7 @@ def _tell(found: tuple[Status, ...]) -> None:
     body = []
     for each in found:
         if not each.id:
-            complain(str(each.refused))
+            note(str(each.refused), colour="red")
             continue
         needed = max((need.needed for need in each.needs), default=0)
         body.append(
@@ -71,9 +71,9 @@ def _tell(found: tuple[Status, ...]) -> None:
     rows(("workflow", "file", "in force", "until", "signed", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
     for each in found:
         if each.id and each.refused is not None:
-            complain(str(each.refused), colour="yellow")
+            note(str(each.refused))
         for ignored in each.ignored:
-            complain(f"does not count: {ignored}", colour="yellow")
+            note(f"does not count: {ignored}")
 
 
 def _json(each: Status) -> dict[str, Any]:

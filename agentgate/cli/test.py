@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.cli.output import ERROR, LOOK, YES, complain, refusing, rows, say, say_json
+from agentgate.cli.output import ERROR, LOOK, YES, note, refusing, rows, say, say_json
 from agentgate.definition import read_file
 from agentgate.errors import WorkflowError
 from agentgate.review.mutation import Survey, survey
@@ -86,7 +86,7 @@ def run_cases(
 def tell(each: Tested, *, verbose: bool = False) -> None:
     """One workflow's results."""
     if each.report is None:
-        complain(*each.problems)
+        note(*each.problems, colour="red")
         return
     report = each.report
     count = len(report.results)
@@ -100,14 +100,14 @@ def tell(each: Tested, *, verbose: bool = False) -> None:
         )
         say("filled in for the base:", *(f"  {key}: {value}" for key, value in report.filled.items()), "")
     for r in report.failed:
-        complain(f"{r.place}: {r.name}: {r.why}")
+        note(f"{r.place}: {r.name}: {r.why}", colour="red")
 
 
 def _tell_survey(found: Survey) -> None:
     covered = len(found.mutants) - len(found.survivors)
     say(f"  {covered} of {len(found.mutants)} conditions have a case that would miss them")
     for mutant in found.survivors:
-        complain(f"{mutant}, and every case still holds", colour="yellow")
+        note(f"  {mutant}, and every case still holds")
 
 
 def _proposed(each: Tested) -> Tested:
@@ -137,7 +137,7 @@ def _tell_proposals(made: Proposals, place: Path) -> None:
         + ("; read each: it says what the workflow does, not what it should do" if made.found else "")
     )
     for mutant in made.left:
-        complain(f"{mutant}: no case was found that would miss it", colour="yellow")
+        note(f"  {mutant}: no case was found that would miss it")
 
 
 def _json(each: Tested, found: Survey | None) -> dict[str, Any]:
