@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,10 +121,8 @@ def test_the_message_names_the_line():
 
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text):
-    try:
-        parse(text)
-    except ApprovalRefused as error:
-        assert error.refused.file.startswith("allowed_signers")
+    with contextlib.suppress(ApprovalRefused):
+        assert parse(text).entries
 
 
 @given(st.integers(0, 120), st.characters())

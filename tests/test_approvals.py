@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import orjson
@@ -11,6 +12,9 @@ import pytest
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Prover, Rule, sshsig, status, write_approval
 from agentgate.approvals.root import distinct
+from agentgate.approvals.trust import reviewing
+from agentgate.errors import WorkflowError
+from agentgate.intents.lexical import derive
 from tests.approvals_team import ALICE, BOB, CAROL, DAVE, ID, PATH, PEOPLE, WORKFLOW, Team, key
 
 R = ApprovalRefusal
@@ -325,7 +329,7 @@ def test_proofs_that_others_can_read_or_write_prove_nothing(approved, tmp_path):
     approved.approve(CAROL)
     digests = [approved.approvals(f"{ID}/{v}/definition.json").read_bytes() for v in (1, 2)]
     prover = Prover(kept=tmp_path)
-    names = [f"{prover.engine} " + " ".join("sha256:" + __import__("hashlib").sha256(d).hexdigest() for d in digests)]
+    names = [f"{prover.engine} " + " ".join(f"sha256:{sha256(d).hexdigest()}" for d in digests)]
     (tmp_path / "narrowings.json").write_bytes(orjson.dumps(names))
     (tmp_path / "narrowings.json").chmod(0o644)
     approved.prover = prover
@@ -385,9 +389,6 @@ def test_the_field_of_a_changed_definition_is_named(approved, old, new, name, fi
 
 def approved_refusal(team: Team):
     """Why version 1 does not count, as the judge of the directory says."""
-    from agentgate.approvals.trust import reviewing
-    from agentgate.intents.lexical import derive
-
     asked, _ = reviewing(team.directory, None, derive=derive, now=team.now)
     return asked.standing(ID, 1).refused
 
@@ -486,9 +487,6 @@ def test_until_is_when_too_few_signatures_are_left(team):
     team.approve(ALICE, not_after="2031-01-01", index=False)
     team.approve(BOB, not_after="2030-01-01", index=False)
     team.approve(CAROL, not_after="2029-01-01")
-    from agentgate.approvals.trust import reviewing
-    from agentgate.intents.lexical import derive
-
     asked, _ = reviewing(team.directory, None, derive=derive, now=team.now)
     found = asked.standing(ID, 1).approved
     assert found is not None
@@ -737,8 +735,6 @@ def test_roles_that_changed_since_are_named_and_the_approved_scopes_stay(team):
 
 
 def test_bad_roles_load_nothing(approved):
-    from agentgate.errors import WorkflowError
-
     (approved.directory / "roles.yaml").write_text("roles: what")
     with pytest.raises(WorkflowError):
         approved.load()
@@ -778,6 +774,6 @@ def test_status_names_the_changed_field(approved):
 
 def test_status_of_a_file_that_cannot_be_read(approved):
     approved.file.write_text("what: [")
-    (found,) = [s for s in status(approved.directory, now=approved.now)]
+    (found,) = status(approved.directory, now=approved.now)
     assert found.refused is not None
     assert found.refused.file.startswith(PATH)

@@ -354,6 +354,7 @@ def test_a_fido_key_without_an_application_is_refused(kind):
 
 def test_one_point_is_one_material_whatever_it_is_wrapped_in():
     token = Token("sk-ssh-ed25519@openssh.com")
+    assert isinstance(token.private, Ed25519PrivateKey)
     point = token.private.public_key().public_bytes_raw()
     plain = PublicKey.parse(string(b"ssh-ed25519") + string(point))
     wrapped = PublicKey.parse(token.blob)

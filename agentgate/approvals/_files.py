@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, refuse
+from agentgate.approvals.refusal import ApprovalRefusal, refuse
 from agentgate.canonical import digest
 
 APPROVALS = "approvals"
@@ -108,7 +108,7 @@ class Tree:
             for folder in (Path(self._base), path.parent):
                 if folder.is_symlink():
                     raise refuse(ApprovalRefusal.TAMPERED, str(folder), "folder", "a link", "a folder (links are refused)")
-            write_whole(path, data, mode=0o644)
+            write_whole(path, data, mode=0o644, durable=False)
         except OSError as error:
             raise refuse(
                 ApprovalRefusal.TAMPERED, f"{APPROVALS}/{name}", "file", error.strerror or "an error", "a writable folder"
@@ -116,19 +116,22 @@ class Tree:
         return path
 
 
-def write_whole(path: Path, data: bytes, *, mode: int) -> None:
-    """Replace a file so that a reader sees the old one or the new one. Raises OSError."""
+def write_whole(path: Path, data: bytes, *, mode: int, durable: bool = True) -> None:
+    """Replace a file so that a reader sees the old one or the new one; `durable`: also after a crash of the host. Raises OSError."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(data)
             out.flush()
-            os.fsync(out.fileno())
+            if durable:
+                os.fsync(out.fileno())
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+    if not durable:
+        return
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -152,5 +155,3 @@ def text_of(data: bytes, file: str) -> str:
     except UnicodeDecodeError:
         raise refuse(ApprovalRefusal.TAMPERED, file, "document", "bytes that are not UTF-8", "UTF-8 text") from None
 
-
-__all__ = ["ApprovalRefused", "Tree", "file_digest", "text_of", "write_whole"]

@@ -322,7 +322,9 @@ class Judge:
         if base is not None and base.version >= floor:
             return None
         expected = f"{newest.digest if newest is not None and newest.version == floor else 'the digest of'} version {floor} (sign again)"
-        return refuse(ApprovalRefusal.UNAPPROVED, file, "predicate.previous", said or "none", expected).refused
+        return refuse(
+            ApprovalRefusal.UNAPPROVED, file, "predicate.previous", said or "none", expected, workflow=found.id, version=found.version
+        ).refused
 
     def _narrows(self, found: Version, said: Statement) -> Approved | None:
         """The approved version that this one is proved to only narrow: the newest one kept before it."""

@@ -1,0 +1,90 @@
+"""The approvals that are shipped: they match the workflows that are shipped, and only what everybody knows signs them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from agentgate import Gate
+from agentgate.approvals import ApprovalRefused, status
+from agentgate.catalog import Catalog
+from agentgate.intents.lexical import derive
+from agentgate.testing import demo_approvals
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ["workflows", "examples/payment-agent/workflows"]
+
+
+@pytest.fixture(params=SHIPPED)
+def copied(request, tmp_path) -> Path:
+    shutil.copytree(ROOT / request.param, tmp_path / "w")
+    return tmp_path / "w"
+
+
+def test_the_shipped_approvals_match_the_shipped_workflows(copied):
+    root = demo_approvals.prepare(copied)
+    refused = [str(found.refused) for found in status(copied, root) if found.refused is not None]
+    assert refused == [], f"workflows changed since they were signed; sign them again: {demo_approvals.COMMAND}"
+
+
+def test_a_gate_opens_on_them_and_warns(copied, tmp_path):
+    root = demo_approvals.prepare(copied)
+    with (
+        capture_logs() as logs,
+        Gate.open(copied, root=root, issuer="https://gate.example", keys=tmp_path / "keys", audit=str(tmp_path / "audit")) as gate,
+    ):
+        assert {w.id for w in gate.catalog} == {w.id for w in Catalog.load(copied, derive)}
+    assert [entry["event"] for entry in logs] == ["root_demo"]
+
+
+def test_what_ends_is_not_committed():
+    for shipped in SHIPPED:
+        assert not list((ROOT / shipped / "approvals").glob("index.json*"))
+
+
+def test_without_a_fresh_index_nothing_loads(copied, tmp_path):
+    with pytest.raises(ApprovalRefused, match="STALE INDEX"):
+        Gate.open(
+            copied,
+            root=demo_approvals.root_digest(copied),
+            issuer="https://gate.example",
+            keys=tmp_path / "keys",
+            audit=str(tmp_path / "audit"),
+        )
+
+
+def test_a_clone_works_in_any_year(copied):
+    year = 365.25 * 86400
+    for later in (0.0, 20 * year, 400 * year):
+        root = demo_approvals.prepare(copied, 1_800_000_000 + later)
+        assert all(found.refused is None for found in status(copied, root, now=1_800_000_000 + later))
+
+
+def test_signing_again_changes_nothing(copied):
+    def approvals() -> dict[Path, bytes]:
+        return {p.relative_to(copied): p.read_bytes() for p in (copied / "approvals").rglob("*") if p.is_file()}
+
+    demo_approvals.sign(copied)
+    before = approvals()
+    demo_approvals.sign(copied)
+    assert approvals() == before
+
+
+def test_the_command_signs_a_directory(copied):
+    shutil.rmtree(copied / "approvals")
+    done = subprocess.run(
+        [sys.executable, "-m", "agentgate.testing.demo_approvals", str(copied)], capture_output=True, text=True, check=True
+    )
+    assert "root sha256:" in done.stdout
+    assert (copied / "approvals/root.yaml").is_file()
+
+
+def test_no_private_key_is_shipped():
+    for shipped in SHIPPED:
+        for path in (ROOT / shipped).rglob("*"):
+            assert not path.is_file() or b"PRIVATE KEY" not in path.read_bytes()

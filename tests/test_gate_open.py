@@ -1,0 +1,331 @@
+"""Gate.open: what reviewers approved is enforced, refusals are named, and nothing old comes back: not by restart, store or disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import time_machine
+from structlog.testing import capture_logs
+
+from agentgate import Agent, Allow, AsyncGate, Deny, Gate, User
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused
+from agentgate.audit import FileAudit, read_records
+from agentgate.errors import AgentGateError, AuditUnavailable, ConfigError, RunRefused, StoreUnavailable
+from agentgate.stores import open_store, ops
+from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
+from tests.servers import Server
+
+R = ApprovalRefusal
+LEE = User("lee", tenant="acme", groups=["support"])
+PROMPT = "Please refund order ORD-10023344"
+REFUND = {"order_id": "ORD-10023344", "amount": "10.00"}
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Team:
+    team = Team(tmp_path)
+    team.approve(ALICE, BOB)
+    return team
+
+
+def opened(team: Team, **more: Any) -> Gate:
+    base = team.directory.parent
+    given = {"root": team.root, "issuer": "https://gate.example", "keys": base / "keys", "audit": str(base / "audit")}
+    return Gate.open(team.directory, **{**given, **more})
+
+
+def running(team: Team, **more: Any) -> int | None:
+    with opened(team, **more) as gate:
+        found = gate.catalog.get(ID)
+        return found.version if found is not None else None
+
+
+def raised(team: Team, **more: Any) -> ApprovalRefused:
+    with pytest.raises(ApprovalRefused) as error:
+        opened(team, **more)
+    return error.value
+
+
+def widen(team: Team, version: int) -> None:
+    team.edit(f"version: {version - 1}", f"version: {version}")
+    team.edit('"20.00"', f'"20.00", "{version}0.50"')
+
+
+def test_an_approved_workflow_mints(team):
+    with opened(team) as gate:
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        assert isinstance(run.authorize("payments.refund", REFUND), Allow)
+        assert isinstance(run.authorize("payments.refund", {**REFUND, "amount": "20.50"}), Deny)
+
+
+async def test_the_awaited_gate_does_the_same(team):
+    base = team.directory.parent
+    async with await AsyncGate.open(
+        team.directory, root=team.root, issuer="https://gate.example", keys=base / "keys", audit=str(base / "audit")
+    ) as gate:
+        run = await gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        assert isinstance(await run.authorize("payments.refund", REFUND), Allow)
+        team.revoke(1)
+        await gate.reload()
+        assert gate.catalog.get(ID) is None
+    with pytest.raises(ApprovalRefused):
+        await AsyncGate.open(
+            team.directory, root="sha256:" + "0" * 64, issuer="https://gate.example", keys=base / "keys", audit=str(base / "audit")
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "setting"),
+    [
+        ({"audit": "memory://"}, "audit"),
+        ({"keys": None}, "keys"),
+        ({"root": ""}, "root"),
+        ({"root": "sha256:abc"}, "root"),
+        ({"root": None}, "root"),
+        ({"issuer": "http://gate.example"}, "issuer"),
+        ({"store": "elsewhere://"}, "store"),
+    ],
+)
+def test_what_must_be_said_to_open(team, change, setting):
+    with pytest.raises(ConfigError) as error:
+        opened(team, **change)
+    assert error.value.setting == setting
+
+
+def test_nothing_approved_opens_no_gate(tmp_path):
+    team = Team(tmp_path)
+    team.index()
+    with capture_logs() as logs, pytest.raises(ConfigError, match="at least one workflow"):
+        opened(team)
+    assert [entry["refusal"] for entry in logs if entry["event"] == "workflow_refused"] == ["UNAPPROVED"]
+
+
+def test_a_refusal_is_logged_by_name_and_on_record(team):
+    widen(team, 2)
+    with capture_logs() as logs, opened(team) as gate:
+        assert [w.version for w in gate.catalog] == [1]
+    (entry,) = [each for each in logs if each["event"] == "workflow_refused"]
+    assert (entry["refusal"], entry["workflow"], entry["version"], entry["in_force"]) == ("UNAPPROVED", ID, 2, 1)
+    records = read_records(team.directory.parent / "audit")
+    (record,) = [r for r in records if r["type"] == "workflows_loaded"]
+    assert (record["root"], record["workflows"]) == (team.root, 1)
+    assert record["refused"][0].startswith("UNAPPROVED: shop/refund.yaml")
+
+
+def test_an_edited_file_is_refused_and_what_was_approved_runs(team):
+    team.edit('"20.00"', '"20000.00"')
+    with capture_logs() as logs, opened(team) as gate:
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        assert isinstance(run.authorize("payments.refund", REFUND), Allow)
+        assert isinstance(run.authorize("payments.refund", {**REFUND, "amount": "20000.00"}), Deny)
+    (entry,) = [each for each in logs if each["event"] == "workflow_refused"]
+    assert (entry["refusal"], entry["in_force"]) == ("TAMPERED", 1)
+    assert "tools.payments.refund.args.amount.in[1]" in entry["problem"]
+
+
+@pytest.mark.parametrize(("mark", "event"), [({"solo": True, "people": {ALICE: [ALICE]}}, "root_solo"), ({"demo": True}, "root_demo")])
+def test_a_solo_or_demo_root_is_warned_of_at_every_start(tmp_path, mark, event):
+    team = Team(tmp_path, **mark)
+    team.edit("risk: high", "risk: low")
+    team.approve(ALICE, proposer=ALICE if "solo" in mark else CAROL)
+    for _ in range(2):
+        with capture_logs() as logs, opened(team):
+            pass
+        assert event in [each["event"] for each in logs]
+
+
+def test_without_approvals_only_the_unsafe_opening_is_left_and_it_warns(team):
+    shutil.rmtree(team.approvals())
+    assert raised(team).refused.name is R.ROOT_NOT_TRUSTED
+    with capture_logs() as logs, Gate.open_unsafe_unapproved(team.directory, issuer="https://gate.example", audit="memory://") as gate:
+        assert len(gate.catalog) == 1
+        with pytest.raises(ConfigError, match="root"):
+            gate.reload()
+    assert "unsafe_unapproved" in [each["event"] for each in logs]
+
+
+# --- nothing old comes back ----------------------------------------------------------------------------------------------------
+def files(team: Team) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in team.directory.rglob("*") if p.is_file()}
+
+
+def put_back(team: Team, old: dict[Path, bytes]) -> None:
+    shutil.rmtree(team.directory)
+    for path, data in old.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def test_the_whole_directory_of_before_is_a_rollback_by_what_is_on_disk(team):
+    old = files(team)
+    widen(team, 2)
+    team.approve(ALICE, BOB)
+    assert running(team) == 2
+    put_back(team, old)
+    assert raised(team).refused.name is R.ROLLBACK
+
+
+@pytest.fixture
+def stored(redis_server: Server) -> Iterator[str]:
+    """A store that several gates share."""
+    yield redis_server.url
+    store = open_store(redis_server.url)
+    store.close()
+
+
+def test_the_whole_directory_of_before_is_a_rollback_by_what_is_in_the_store(team, stored):
+    """Also for a new instance: other keys, another disk."""
+    issuer = f"https://gate-{team.now}.example"
+    old = files(team)
+    widen(team, 2)
+    team.approve(ALICE, BOB)
+    assert running(team, store=stored, issuer=issuer) == 2
+    put_back(team, old)
+    fresh = {"keys": team.directory.parent / "other keys", "audit": str(team.directory.parent / "other audit")}
+    assert raised(team, store=stored, issuer=issuer, **fresh).refused.name is R.ROLLBACK
+    assert running(team, store="memory://", **fresh) == 1  # a gate that knows neither cannot know
+
+
+def test_an_old_version_under_a_new_index_does_not_come_back_either(team, stored):
+    issuer = f"https://gate-{team.now}.example"
+    first = files(team)
+    widen(team, 2)
+    team.approve(ALICE, BOB)
+    assert running(team, store=stored, issuer=issuer) == 2
+    put_back(team, first)
+    team.now += 5
+    team.index()  # somebody with the index key helps
+    fresh = {"keys": team.directory.parent / "other keys", "audit": str(team.directory.parent / "other audit")}
+    with pytest.raises(ConfigError, match="at least one workflow"):
+        opened(team, store=stored, issuer=issuer, **fresh)
+
+
+def test_what_another_gate_put_in_force_meanwhile_is_not_undercut(team, stored):
+    issuer = f"https://gate-{team.now}.example"
+    with opened(team, store=stored, issuer=issuer) as gate:
+        store = open_store(stored)
+        op = ops.raise_marks(issuer, {ID: 2})
+        assert ops.parse_raise_marks(op, store.call(op, time.monotonic() + 5)) == {ID: 2}
+        store.close()
+        gate.reload()
+        assert gate.catalog.get(ID) is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b'{"agentgate":"marks/v1","marks":{"a":-1}}', b'{"agentgate":"marks/v1","marks":{"a":"1"}}']
+)
+def test_marks_that_cannot_be_read_open_no_gate(team, content):
+    running(team)
+    (team.directory.parent / "keys/approvals.json").write_bytes(content)
+    error = raised(team)
+    assert error.refused.name is R.ROLLBACK
+    assert "approvals.json" in error.refused.file
+
+
+def test_marks_that_others_may_write_open_no_gate(team):
+    running(team)
+    (team.directory.parent / "keys/approvals.json").chmod(0o666)
+    assert (raised(team).refused.name, raised(team).refused.field) == (R.ROLLBACK, "mode")
+
+
+def test_marks_that_are_a_link_open_no_gate(team, tmp_path):
+    running(team)
+    place = team.directory.parent / "keys/approvals.json"
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    assert raised(team).refused.name is R.ROLLBACK
+
+
+def test_marks_only_rise(team):
+    running(team)
+    place = team.directory.parent / "keys/approvals.json"
+    kept = orjson.loads(place.read_bytes())
+    kept["marks"]["shop.other"] = 5
+    place.write_bytes(orjson.dumps(kept))
+    running(team)
+    assert orjson.loads(place.read_bytes())["marks"]["shop.other"] == 5
+
+
+def test_a_store_that_cannot_answer_opens_no_gate(team, tmp_path):
+    with pytest.raises(StoreUnavailable):
+        opened(team, store="unix:///nowhere/redis.sock")
+
+
+def test_a_log_that_cannot_be_written_opens_no_gate(team):
+    audit = team.directory.parent / "audit"
+    audit.write_text("a file")
+    with pytest.raises(AgentGateError):
+        opened(team)
+
+
+# --- while it runs -----------------------------------------------------------------------------------------------------------------
+def test_a_new_version_comes_into_force_by_reload(team):
+    with opened(team) as gate:
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        widen(team, 2)
+        team.approve(ALICE, BOB)
+        gate.reload()
+        found = gate.catalog.get(ID)
+        assert found is not None
+        assert found.version == 2
+        refused = run.authorize("payments.refund", REFUND)  # opened under version 1
+        assert isinstance(refused, Deny)
+
+
+def test_a_revocation_comes_into_force_by_reload_and_stays_after_a_restart(team):
+    with opened(team) as gate:
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        team.revoke(1)
+        gate.reload()
+        assert isinstance(run.authorize("payments.refund", REFUND), Deny)
+        with pytest.raises(RunRefused):
+            gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+    with pytest.raises(ConfigError):
+        opened(team)
+
+
+def test_a_failed_reload_leaves_what_was_in_force(team):
+    with opened(team) as gate:
+        team.approvals("root.yaml").write_text("nothing")
+        with pytest.raises(ApprovalRefused):
+            gate.reload()
+        assert gate.catalog.get(ID) is not None
+
+
+def test_an_approval_that_ends_while_the_gate_runs_ends_the_minting(team):
+    with opened(team) as gate:
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT, ttl=24 * 3600)
+        assert isinstance(run.authorize("payments.refund", REFUND), Allow)
+        with time_machine.travel(team.now + 7 * 86400 + 10, tick=True):
+            assert gate.catalog.get(ID) is None
+            assert isinstance(run.authorize("payments.refund", REFUND), Deny)
+            with pytest.raises(RunRefused):
+                gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+            with pytest.raises(ApprovalRefused, match="STALE INDEX"):
+                gate.reload()
+
+
+def test_a_kept_proof_needs_no_second_comparison(team):
+    team.edit("version: 1", "version: 2")
+    team.edit('"10.00", "20.00"', '"10.00"')
+    team.approve(CAROL)
+    assert running(team) == 2
+    place = team.directory.parent / "keys/narrowings.json"
+    assert len(orjson.loads(place.read_bytes())) == 1
+    assert place.stat().st_mode & 0o077 == 0
+    assert running(team) == 2
+
+
+def test_a_gate_that_cannot_write_its_record_does_not_open(team, monkeypatch):
+    def full(self: FileAudit, record: Any, deadline: float) -> None:
+        raise AuditUnavailable("disk full")
+
+    monkeypatch.setattr(FileAudit, "append", full)
+    with pytest.raises(AuditUnavailable):
+        opened(team)
