@@ -1,0 +1,225 @@
+"""``agentgate workflow new`` and ``agentgate init``, as a developer runs them on tools of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from agentgate.approvals import root_digest
+from agentgate.cli.main import app
+from agentgate.decision import Deny
+from agentgate.gate import Gate
+from agentgate.request import Agent, User
+
+ROOT = Path(__file__).parent.parent
+SHOP = """\
+from typing import Literal
+from langchain_core.tools import tool
+
+@tool
+def orders_get(order_id: str, lang: Literal["en", "de"] = "en") -> dict:
+    \"\"\"Look up an order by its number.\"\"\"
+    return {"order_id": order_id, "status": "shipped"}
+
+@tool
+def orders_cancel(order_id: str, reason: str) -> str:
+    \"\"\"Cancel an order.\"\"\"
+    raise SystemExit("a tool that init must not call")
+
+tools = [orders_get, orders_cancel]
+nested = type("Holder", (), {"reads": [orders_get]})
+acting = [orders_cancel]
+
+@tool
+def search_docs(query: str) -> str:
+    \"\"\"Search the handbook.\"\"\"
+    return query
+
+open_ended = [search_docs]
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a module of tools, and an empty home."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "app").mkdir()
+    for name in ("SSH_AUTH_SOCK", "AGENTGATE_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.chdir(tmp_path / "app")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("shop_module.py").write_text(SHOP)
+    yield tmp_path
+    sys.modules.pop("shop_module", None)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def key(place):
+    (place / "home/.ssh").mkdir(mode=0o700)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / "home/.ssh/id_ed25519")], check=True)
+
+
+def run(*args: str, code: int = 0):
+    result = CliRunner().invoke(app, list(args), env={"NO_COLOR": "1", "COLUMNS": "100"})
+    assert result.exit_code == code, f"{result.exit_code}\n{result.stdout}\n{result.stderr}\n{result.exception!r}"
+    return result
+
+
+def new(*args: str, code: int = 0):
+    return run("workflow", "new", "--id", "shop.orders", *args, code=code)
+
+
+LANGCHAIN = ("--langchain", "shop_module:tools")
+
+
+def test_a_draft_of_langchain_tools_passes_lint_and_its_tests(place):
+    shown = new(*LANGCHAIN, "--tenant", "acme").stdout
+    assert "wrote workflows/shop/orders.yaml" in shown
+    assert "2 to decide" in shown
+    assert "undecided" in run("workflow", "lint", "workflows").stdout
+    run("workflow", "lint", "--strict", "workflows", code=1)
+    assert "cases hold" in run("workflow", "test", "workflows").stdout
+
+
+def test_a_draft_for_a_program(place):
+    said = json.loads(new(*LANGCHAIN, "--json").stdout)
+    assert [(t["name"], t["effect"], t["undecided"]) for t in said["tools"]] == [
+        ("orders_get", "read", []),
+        ("orders_cancel", "destructive", ["reason"]),
+    ]
+    assert [d["line"] for d in said["decide"]] == sorted(d["line"] for d in said["decide"])
+
+
+def test_nothing_is_overwritten(place):
+    new(*LANGCHAIN)
+    Path("workflows/shop/orders.yaml").write_text("mine")
+    assert "there already" in new(*LANGCHAIN, code=1).stderr
+    assert Path("workflows/shop/orders.yaml").read_text() == "mine"
+    Path("workflows/shop/orders.yaml").unlink()
+    new(*LANGCHAIN, code=1)  # its tests are still there
+    assert not Path("workflows/shop/orders.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("--langchain", "shop_module:tools", "--mcp", "shop_module.py"),
+        ("--langchain", "shop_module:nothing"),
+        ("--langchain", "gone:tools"),
+        ("--mcp", "shop_module.py"),
+        ("--mcp", "gone.json"),
+        (*LANGCHAIN, "--out", "x.txt"),
+        (*LANGCHAIN, "--out", "shop_module.py/x.yaml"),
+        (*LANGCHAIN, "--tenant", "a b"),
+        (*LANGCHAIN, "--id", "a b"),
+    ],
+)
+def test_what_cannot_be_drafted_is_an_error_and_writes_nothing(place, args):
+    assert new(*args, code=1).stderr
+    assert not list(place.rglob("*.yaml"))
+
+
+def test_only_the_module_that_was_named_is_imported(place):
+    Path("tools.json").write_text(
+        json.dumps({"tools": [{"name": "get_x", "inputSchema": {"type": "object"}, "description": "__import__('shop_module')"}]})
+    )
+    new("--mcp", "tools.json")
+    assert "shop_module" not in sys.modules
+
+
+def test_a_module_that_fails_to_import_is_named_and_no_traceback_is_shown(place):
+    Path("broken_module.py").write_text("raise RuntimeError('\\x1b[31mno database')")
+    shown = new("--langchain", "broken_module:tools", code=1).stderr
+    assert "RuntimeError" in shown
+    assert shown.replace("\n", "").isprintable()
+
+
+# --- init ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_command_and_one_answer_lead_to_an_approved_workflow_and_a_guarded_call(place, key):
+    command = [sys.executable, "-c", "from agentgate.cli.main import app; app()", "init", *LANGCHAIN, "--name", "lee@acme.example"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/type_yes.py"), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("Type yes") == 1
+    assert "refused" in done.stdout
+    assert root_digest("workflows") in done.stdout
+    run("workflow", "status", "-d", "workflows")
+
+
+def test_the_lines_it_prints_run(place, key):
+    said = json.loads(run("init", *LANGCHAIN, "--yes", "--json").stdout)
+    assert len(said["paste"]) == 10
+    Path("paste.py").write_text("\n".join(said["paste"]))
+    done = subprocess.run(
+        [sys.executable, "paste.py"], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": f"{ROOT}:."}
+    )
+    assert "{'order_id': 'A-10023344', 'status': 'shipped'}" in done.stdout, done.stderr
+    assert "root_solo" in done.stdout + done.stderr
+
+
+def test_only_looking_is_permitted_at_first(place, key, tmp_path):
+    said = json.loads(run("init", *LANGCHAIN, "--yes", "--json", "--tenant", "acme").stdout)
+    with Gate.open("workflows", root=said["root"], issuer="https://g.example", keys=tmp_path / "k", audit=str(tmp_path / "a")) as gate:
+        [workflow] = gate.catalog
+        assert (list(workflow.tools), workflow.risk, workflow.tenants) == (["orders_get"], "low", ("acme",))
+        user = User("kim", tenant="acme")
+        opened = gate.open_run(workflow.id, tenant="acme", user=user, agent=Agent("a"), prompt="Cancel A-10023344")
+        answer = opened.authorize("orders_cancel", {"order_id": "A-10023344"})
+        assert isinstance(answer, Deny)
+        assert "tool_unknown" in answer.reasons
+
+
+@pytest.mark.parametrize(
+    ("tools", "says"),
+    [("shop_module:open_ended", "query {text: 200}"), ("shop_module:acting", "orders_cancel"), ("shop_module:nested.reads", "orders_get")],
+)
+def test_other_kinds_of_tools_get_a_workflow_too(place, key, tools, says):
+    shown = run("init", "--langchain", tools, "--yes").stdout
+    assert says in shown
+    assert "allowed  " in shown
+
+
+def test_nothing_is_written_without_an_answer_or_a_key(place):
+    assert "no SSH key was found, and --yes alone makes none" in run("init", *LANGCHAIN, "--yes", code=1).stderr
+    assert "nobody is here to answer" in run("init", *LANGCHAIN, code=1).stderr
+    assert not Path("workflows").exists()
+    assert not (place / "home/.ssh").exists()
+
+
+def test_a_key_is_made_only_with_consent_and_only_its_owner_can_read_it(place):
+    run("init", *LANGCHAIN, "--yes", "--make-key")
+    made = place / "home/.ssh/id_ed25519_agentgate"
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert made.parent.stat().st_mode & 0o777 == 0o700
+    assert "ssh-ed25519" in subprocess.run(["ssh-keygen", "-y", "-f", str(made)], check=True, capture_output=True, text=True).stdout
+    run("workflow", "index")  # finds the key again
+
+
+def test_a_folder_with_approvals_is_left_alone(place, key):
+    run("init", *LANGCHAIN, "--yes")
+    before = {p: p.read_bytes() for p in Path("workflows").rglob("*") if p.is_file()}
+    assert "there already" in run("init", *LANGCHAIN, "--yes", "--id", "other.one", code=1).stderr
+    assert before == {p: p.read_bytes() for p in Path("workflows").rglob("*") if p.is_file()}
+
+
+def test_help_says_that_code_is_run():
+    for command in (["init"], ["workflow", "new"]):
+        assert "code runs" in run(*command, "--help").stdout
