@@ -261,10 +261,13 @@ def test_what_stands_before_damage_is_still_explained(world: World) -> None:
         opened(gate).authorize("payments.refund", {**REFUND, "payee": "x"}, tool_call_id="pay")
     (log,) = (world.root / "audit").glob("*.jsonl")
     log.write_text(log.read_text() + "{}\n")
-    done = world.explain("pay")
-    assert done.exit_code == 0
-    assert "damaged" in done.output
-    assert "FAILED args.payee" in done.output
+    with world.gate() as gate:
+        opened(gate).authorize("payments.refund", {**REFUND, "payee": "x"}, tool_call_id="pay2")
+    for name in ("pay", "pay2"):  # the second stands in a later segment
+        done = world.explain(name)
+        assert done.exit_code == 0
+        assert done.output.count("the log is damaged") == 1
+        assert "FAILED args.payee" in done.output
 
 
 @pytest.mark.parametrize(
@@ -284,14 +287,14 @@ def test_a_record_of_another_make_is_explained_as_far_as_it_goes(world: World, c
 
     with world.gate() as gate:
         opened(gate).authorize("payments.refund", {**REFUND, "payee": "x"}, tool_call_id="pay")
-    record = {**find(world.records(), "pay").decision, **change}
+    record = {**find(world.records, "pay").decision, **change}
     for version in (None, version_of(record, world.root / "w")):
         assert explain_record(record, version, None).decision == "deny"
 
 
 def test_find_needs_a_decision() -> None:
     with pytest.raises(NotFound):
-        find([{"type": "redemption", "txn": "t", "tenant": "a", "run": "r", "tool_call_id": "c"}], "t")
+        find(lambda: [{"type": "redemption", "txn": "t", "tenant": "a", "run": "r", "tool_call_id": "c"}], "t")
 
 
 # --- a call given here ---------------------------------------------------------------------------------------------------------

@@ -14,13 +14,13 @@ from agentgate.checks import decide
 from agentgate.conditions import Condition, conditions, matching
 from agentgate.decision import Deny, Eligible, Failure, Reason
 from agentgate.definition import load_text
-from agentgate.evidence import MASKED
+from agentgate.evidence import MASKED, secret
 from agentgate.explanation import Explanation, Row, as_json, plain
 from agentgate.intents.lexical import derive
 from agentgate.prompt import Prompt
 from agentgate.request import Agent, Call, EarlierCall, Header, RunState, Surroundings, User
 from agentgate.verdicts import Kept, explain, explain_kept
-from agentgate.workflow import Rule, Workflow
+from agentgate.workflow import Rule, Source, Workflow
 from tests.generate import Case, Generator
 
 WORKFLOW = r"""
@@ -374,6 +374,20 @@ def test_several_changes_are_asked_about_together(workflow: Workflow) -> None:
     assert found.together.enough
     assert found.together.text.startswith("without payee2; amount ")
     assert "the whole call would pass with without payee2" in str(found)
+
+
+def test_what_fills_a_sensitive_argument_is_sensitive_wherever_it_is_shown() -> None:
+    text = WORKFLOW.replace("args: {order_id: {type: id,", "args: {order_id: {sensitive: true, type: id,", 1)
+    text = text.replace("payee: {type: id, from: [orders.get.customer], sensitive: true}", "payee: {type: id, from: [orders.get.customer]}")
+    other = "other: {type: id, from: [orders.get.customer], sensitive: true, optional: true}"
+    text = text.replace("notify: {type: email", f"{other}\n      notify: {{type: email", 1)
+    loaded = load_text(text, "w.yaml", {}, derive)
+    assert secret(loaded, Source("fact", "orders.get", "customer"))
+    assert secret(loaded, Source("arg", "orders.get", "order_id"))
+    assert not secret(loaded, Source("fact", "orders.get", "total"))
+    found = explained(loaded, {**REFUND, "order_id": "ORD-1", "payee": "cus_x"})
+    assert "cus_4711" not in str(found)
+    assert way(found, "args.order_id", "from") == f"order_id {MASKED}, as given to orders.get (order_id, call call_1)"
 
 
 # --- from a record ---------------------------------------------------------------------------------------------------------

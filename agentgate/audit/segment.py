@@ -107,17 +107,26 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def read_records(directory: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditDamaged], object] | None = None) -> Iterator[dict[str, Any]]:
     """The records of every segment in a directory, by segment name (the time it was opened), each with its ``writer`` and ``seq``.
 
     A torn last line was never acknowledged and is left out.
+
+    Args:
+        directory: where the segments are.
+        damaged: told of damage; reading then goes on with the next segment. None: damage is raised.
 
     Raises:
         AuditDamaged: any other line is not what a writer wrote there; the records before it were yielded.
         OSError: a file cannot be read.
     """
     for path in sorted(Path(directory).glob("*.jsonl")):
-        yield from _read(path)
+        try:
+            yield from _read(path)
+        except AuditDamaged as error:
+            if damaged is None:
+                raise
+            damaged(error)
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

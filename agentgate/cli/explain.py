@@ -93,12 +93,10 @@ def _decided(
 ) -> tuple[tuple[Record, ...], Explanation]:
     if audit is None:
         raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
-    records: list[Record] = []
-    try:
-        records.extend(read_records(audit))
-    except (AuditDamaged, OSError) as error:  # what stands before the damage still counts
-        complain(f"the log is damaged or unreadable: {error}; only what stands before it is looked at", colour="yellow")
-    story = find(records, name, run=run, tenant=tenant)
+    broken: dict[str, AuditDamaged] = {}
+    story = find(lambda: read_records(audit, damaged=lambda error: broken.setdefault(error.file, error)), name, run=run, tenant=tenant)
+    for error in broken.values():  # what stands before the damage, and in other segments, still counts
+        complain(f"the log is damaged, and was read up to there: {error}", colour="yellow")
     version = None if workflows is None else version_of(story.decision, workflows)
     alive = _alive(store, story.decision, version)
     return story.records, explain_record(story.decision, version, alive, None if args is None else arguments(args))

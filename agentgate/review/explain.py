@@ -8,7 +8,7 @@ somebody gives count only if they are the ones that were decided on (their diges
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -53,11 +53,12 @@ class Story:
     records: tuple[Record, ...]
 
 
-def find(records: Iterable[Record], name: str, *, run: str = "", tenant: str = "") -> Story:
+def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenant: str = "") -> Story:
     """The story of the call that goes by this id.
 
     Args:
-        records: of an audit log (`agentgate.audit.read_records`).
+        log: reads the records of an audit log (`agentgate.audit.read_records`), from the start; asked twice, so that a long log
+            need not fit into memory.
         name: `txn`, `jti`, hold id (the call digest) or `tool_call_id`.
         run: id of the run, where several have such a call.
         tenant: its tenant, as `run`.
@@ -65,16 +66,22 @@ def find(records: Iterable[Record], name: str, *, run: str = "", tenant: str = "
     Raises:
         NotFound: none, or several.
     """
-    kept = [r for r in records if (not run or r.get("run") == run) and (not tenant or r.get("tenant") == tenant)]
-    named = [r for r in kept if r.get("type") == "decision" and name in _names(r)]
-    calls = {(str(r["tenant"]), str(r["run"]), str(r["tool_call_id"])) for r in named}
+    calls = {
+        (str(r["tenant"]), str(r["run"]), str(r["tool_call_id"]))
+        for r in log()
+        if r.get("type") == "decision"
+        and (not run or r.get("run") == run)
+        and (not tenant or r.get("tenant") == tenant)
+        and name in _names(r)
+    }
     if not calls:
         raise NotFound(f"id: got {name!r}, expected the txn, jti, hold or tool_call_id of a decision in this log")
     if len(calls) > 1:
         listed = ", ".join(f"--tenant {t} --run {r}" for t, r, _ in sorted(calls)[:5])
         raise NotFound(f"id: {name!r} names {len(calls)} calls; say which: {listed}")
     ((tenant_, run_, call),) = calls
-    about = tuple(sorted(_about(kept, tenant_, run_, call), key=lambda r: float(r.get("time", 0.0))))
+    mine = [r for r in log() if (r.get("tenant"), r.get("run")) == (tenant_, run_)]
+    about = tuple(sorted(_about(mine, call), key=lambda r: float(r.get("time", 0.0))))
     return Story([r for r in about if r.get("type") == "decision"][-1], about)
 
 
@@ -82,8 +89,7 @@ def _names(record: Record) -> set[object]:
     return {record.get(key) for key in ("txn", "jti", "hold", "call_digest", "tool_call_id")} - {None, ""} | set(record.get("releases", ()))
 
 
-def _about(records: list[Record], tenant: str, run: str, call: str) -> Iterator[Record]:
-    mine = [r for r in records if (r.get("tenant"), r.get("run")) == (tenant, run)]
+def _about(mine: list[Record], call: str) -> Iterator[Record]:
     decided = [r for r in mine if r.get("type") == "decision" and r.get("tool_call_id") == call]
     held = {r.get("hold") for r in decided} - {None}
     minted = {r.get("txn") for r in decided} - {None}
