@@ -7,7 +7,7 @@ the earlier calls they refer to, and their facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -29,17 +29,29 @@ def parts(prompt: Any) -> tuple[str, ...]:
 
 
 def in_words(kind: str, value: Any, currency: str) -> str:
-    """How a user writes a value: money with its currency, a user or channel with its sign."""
+    """How a user writes a value: money with its currency, a user or channel with its sign, other words in quotes."""
     if kind == "money" and currency:
         return f"{value} {currency}"
+    if kind == "text":
+        return f'"{value}"'
     return {"user": "@", "channel": "#"}.get(kind, "") + str(value)
 
 
-class Filler:
-    """Completes one flat scene. `values` is completed in place; `filled` holds what was made up."""
+def whole(key: str) -> str:
+    """The argument that a leaf of a structure is in: ``args.files`` for ``args.files[].id``; of anything else the key itself."""
+    head, mark, _ = key.partition("[]")
+    return head if mark else key
 
-    def __init__(self, workflow: Workflow, values: dict[str, Any]) -> None:
-        self.workflow, self.values = workflow, values
+
+class Filler:
+    """Completes one flat scene. `values` is completed in place; `filled` holds what was made up.
+
+    `whole`: nothing was complete before, so what an argument needs is made up for stated ones too; else a change would bring
+    about more than it says.
+    """
+
+    def __init__(self, workflow: Workflow, values: dict[str, Any], *, whole: bool = False) -> None:
+        self.workflow, self.values, self.whole = workflow, values, whole
         self.filled: dict[str, Any] = {}
         self._busy: set[str] = set()
 
@@ -49,7 +61,7 @@ class Filler:
 
     def missing(self, key: str) -> bool:
         """Neither stated nor left out on purpose, itself or with its group."""
-        if key in self.values:
+        if key in self.values or whole(key) in self.values:
             return False
         head = key
         while "." in head:
@@ -164,7 +176,7 @@ class Filler:
             key = prefix + rule.name
             if self.missing(key) and not rule.optional:
                 self._make(tool, rule, prefix)
-            elif self.values.get(key) is not None:
+            elif self.values.get(key) is not None and self.whole:
                 self._support(rule, prefix)
 
     def _currency(self, rule: Rule, prefix: str) -> str:
@@ -287,10 +299,3 @@ class Filler:
             last = turns[-1]
             turns[-1] = f"{last}{'' if not last else ' ' if last.endswith(('.', '!', '?')) else '. '}{said}"
         self.put("prompt", turns[0] if len(turns) == 1 else turns)
-
-
-def fill(workflow: Workflow, values: dict[str, Any]) -> Mapping[str, Any]:
-    """Complete a flat scene in place; returns what was made up."""
-    filler = Filler(workflow, values)
-    filler.fill()
-    return filler.filled

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agentgate.decision import Eligible
 from agentgate.intents import Deriver
 from agentgate.review.scene import Scene
 from agentgate.workflow import Rule, StepUpRule, Tool, Workflow
@@ -82,6 +83,22 @@ class NotCovered:
     why: str
 
 
+def calling(base: Scene, other: Scene) -> Changes:
+    """The fewest changes of a base after which the call of another scene goes through in it: the call, its prompt, or all of it."""
+    tool = other.values["call"]
+    if base.values["call"] == tool:
+        return {}
+    args = {key: value for key, value in other.values.items() if key.startswith("args.")}
+    earlier = {key: value for key, value in other.values.items() if key.startswith(("earlier.", "facts.", "ago."))}
+    gone = {f"earlier.{label}": None for label in base.earlier if label not in other.earlier}
+    prompt = {"prompt": other.values["prompt"]}
+    for more in ({}, prompt, {**prompt, **gone}, {**gone, **prompt, **earlier, **args}):
+        scene = base.set({"call": tool, **more})
+        if isinstance(scene.decide(), Eligible) and not scene.unreached:
+            return {"call": tool, **more}
+    return {"call": tool}
+
+
 class Mutations:
     """Collects the mutants of one workflow. `base` gives a complete allowed scene of a tool, for values that tries need."""
 
@@ -95,8 +112,8 @@ class Mutations:
         """The base, or a filled scene, calling this tool."""
         if tool not in self._bases:
             base = self._base
-            made = Scene.of(self.workflow, {"call": tool}, derive=self.derive) if base is None else base.set({"call": tool})
-            self._bases[tool] = made
+            made = Scene.of(self.workflow, {"call": tool}, derive=self.derive)
+            self._bases[tool] = made if base is None else base.set(calling(base, made))
         return self._bases[tool]
 
     def add(  # noqa: PLR0917 - one row of a table

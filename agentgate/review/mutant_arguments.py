@@ -185,7 +185,9 @@ class Arguments:
                 add("unknown_origin", "deny -> step_up", f"{rule.name} of unknown origin", asked, unknown_origin="step_up")
         if not rule.any_call and (any(s.tool for s in rule.sources) or rule.at_most is not None):
             money = self._currency_of(tool, rule)
-            if money:
+            if self._alone(tool, rule):
+                found.skip(f"{path}.any_call", "implied: nothing else of the call is of an earlier call")
+            elif money:
                 found.skip(f"{path}.any_call", f"implied: {money} must be of one call, and brings its currency")
             else:
                 add("any_call", "false -> true", f"{rule.name} of another call than the rest", self._mixed(tool, rule), any_call=True)
@@ -302,12 +304,29 @@ class Arguments:
                         yield {**rows, f"args.{rule.name}": other, "prompt": base.format(asks)}
 
     def _mixed(self, tool: Tool, rule: Rule) -> Iterator[Changes]:
-        """One argument from the second call of a tool that says something else about another argument."""
-        mine = [s for s in (*rule.sources, *((rule.at_most,) if rule.at_most else ())) if s.tool]
-        for source in mine:
-            for other in tool.args.values():
-                for origin in other.sources:
-                    if other is rule or origin.tool != source.tool or origin == source:
-                        continue
-                    for value in islice(candidates(other), 4):
-                        yield {f"origin.{rule.name}": f"{source.tool}#2.{source.field}", place(origin, "#2"): value}
+        """One argument from the second call of a tool that says something else about the rest, or is too long ago."""
+        for source in self._references(rule):
+            second: Changes = {f"origin.{rule.name}": f"{source.tool}#2.{source.field}"}
+            others = [(other, s) for other in tool.args.values() if other is not rule for s in self._references(other)]
+            for other, s in others:
+                for value in islice(candidates(other), 4 if s.tool == source.tool and s != source else 0):
+                    yield {**second, place(s, "#2"): value}
+            for order in tool.sequence:
+                if order.require == source.tool and order.within is not None:
+                    yield {**second, f"ago.{source.tool}#2": f"{order.within + 1}s"}
+            if is_list(rule):
+                two = [value[0] for value in islice(candidates(rule), 2)]
+                if len(two) == 2:
+                    yield {f"args.{rule.name}": two, place(source): two[0], place(source, "#2"): two[1]}
+
+    @staticmethod
+    def _references(rule: Rule) -> list[Source]:
+        """What an argument says about earlier calls."""
+        return [s for s in (*rule.sources, *((rule.at_most,) if rule.at_most else ())) if s.tool]
+
+    def _alone(self, tool: Tool, rule: Rule) -> bool:
+        """Whether nothing else of the call refers to the tools that this one value refers to: then it is always of one call."""
+        mine = {s.tool for s in self._references(rule)}
+        once = len(self._references(rule)) == 1 or (rule.at_most is None and not is_list(rule))
+        others = {s.tool for other in tool.args.values() if other is not rule for s in self._references(other)}
+        return once and not is_list(rule) and not mine & (others | {order.require for order in tool.sequence if order.within is not None})

@@ -59,7 +59,9 @@ class Clauses:
         open_ = f"a request that leaves open whether to {said}"
         loose = changed(unclear=other)
         words = f"{intent.unclear} -> {other}"
-        if other == "deny" or any(t.step_ups for t in w.tools.values() if intent.name in t.needs):  # else it would not load
+        if other == "step_up" and not any(t.step_ups for t in w.tools.values() if intent.name in t.needs):
+            self.found.skip(f"{path}.unclear", "no step-up rule would answer, so the file would not load")
+        else:
             self._add(f"{path}.unclear", words, intent.line, [*prompts, *two_turns], open_, ("Intent", "unclear"), loose, tool=tool)
         if intent.delegated != "present":
             values = self.found.base(tool).values if tool else {}

@@ -1,16 +1,19 @@
-"""The mutants of a fact, and of a `step_up.when` condition: when a result counts less strictly, or a person is asked less often."""
+"""The mutants of a fact, and of a `step_up.when` condition: when a result counts less strictly, or a person is asked otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
+from agentgate.entities import number
 from agentgate.review.mutant import Changes, Mutations
-from agentgate.review.mutant_arguments import OTHERS, is_list, named, placed
-from agentgate.review.values import candidates, step, written
+from agentgate.review.mutant_arguments import OTHERS, PROMPT, is_list, named, placed
+from agentgate.review.values import candidates, fits, step, written
 from agentgate.workflow import Fact, Rule, StepUpRule, Tool
+
+_OPERATORS = {"is": "equals", "in": "one_of", "pattern": "pattern", "glob": "glob", "text": "text", "not_in": "not_in", "origin": "origin"}
 
 
 class Conditions:
@@ -22,112 +25,130 @@ class Conditions:
     def fact(self, tool: Tool, fact: Fact) -> None:
         """Every condition on one fact."""
         path, found = f"tools.{tool.name}.facts.{fact.name}", self.found
-        users = [
-            (t, r, s)
-            for t in found.workflow.tools.values()
-            for r in t.args.values()
-            for s in r.sources
-            if s.tool == tool.name and s.field == fact.name
-        ]
+        tools = found.workflow.tools.values()
+        every = [(t, r, s) for t in tools for r in t.args.values() for s in r.sources]
+        users = [(t, r, s) for t, r, s in every if s.tool == tool.name and s.field == fact.name]
         if fact.pattern is not None:
             mutated = found.with_tool(tool, facts={**tool.facts, fact.name: replace(fact, pattern=None)})
-            tries = [
+            tries: list[Changes] = [
                 {"call": t.name, f"args.{r.name}": value, f"origin.{r.name}": named(s)}
                 for t, r, s in users
                 for value in (*candidates(replace(r, pattern=None, one_of=None, equals=None)), *OTHERS)
             ]
-            found.add(
-                f"{path}.pattern", "dropped", fact.line, mutated, ("Fact", "pattern"), tries[:40], name=f"{fact.name} of another form"
-            )
-        if fact.named:
+            name = f"{fact.name} of another form"
+            found.add(f"{path}.pattern", "dropped", fact.line, mutated, ("Fact", "pattern"), tries[:40], name=name)
+        if fact.named and all(rule.sources == (PROMPT,) for rule in tool.args.values()):
+            found.skip(f"{path}.trust", f"implied: every argument of {tool.name} must be named in the prompt anyway")
+        elif fact.named:
             mutated = found.with_tool(tool, facts={**tool.facts, fact.name: replace(fact, named=False)})
-            unnamed = [
+            unnamed: list[Changes] = [
                 {"call": t.name, f"origin.{r.name}": named(s), f"earlier.{tool.name}.{a.name}": value}
                 for t, r, s in users
                 for a in tool.args.values()
                 for value in islice(candidates(a), 3)
             ]
-            found.add(
-                f"{path}.trust",
-                "named -> always",
-                fact.line,
-                mutated,
-                ("Fact", "named"),
-                unnamed,
-                name=f"{fact.name} of a source the user did not name",
-            )
+            name = f"{fact.name} of a source that the user did not name"
+            found.add(f"{path}.trust", "named -> always", fact.line, mutated, ("Fact", "named"), unnamed, name=name)
+
+    # --- step-up conditions --------------------------------------------------------------------------------------------------
 
     def firing(self, tool: Tool, rule: StepUpRule) -> list[Changes]:
-        """Changes after which a step-up rule may fire."""
-        if not rule.when:
-            return [{}]
-        ways: list[Changes] = [{}]
-        for when in rule.when:
-            argument = tool.args.get(when.name)
-            if argument is not None:
-                both: list[Changes] = [{**way, **more} for way in ways for more in self._fires(argument, when)]
-                ways = both[:60]
-        return ways
+        """Changes after which every condition of a step-up rule holds."""
+        return self._ways(tool, rule)
 
-    def _fires(self, argument: Rule, when: Rule) -> list[Changes]:
-        name = argument.name
-        values: list[Any] = []
-        if when.above is not None:
-            values.append(written(argument, when.above + step(when.above)))
-        values += [v for key in (when.equals, when.one_of) for v in key or ()]
-        values += [made for made in islice(candidates(replace(when, max_items=None, type=argument.type)), 12) if made not in values]
-        if when.not_in is not None:
-            values += [v for v in candidates(argument) if v not in when.not_in]
+    def _ways(self, tool: Tool, rule: StepUpRule, other: Rule | None = None, changes: Iterable[Changes] = ()) -> list[Changes]:
+        """Changes after which every condition of a rule holds, with those `changes` in the place of one of them."""
+        parts = [list(islice(changes, 12)) if when is other else self._values(tool, when, hold=True) for when in rule.when]
+        return [{key: value for part in way for key, value in part.items()} for way in islice(product(*parts), 80)]
+
+    def _meets(self, tool: Tool, argument: Rule, when: Rule, value: Any) -> bool:
+        """Whether a value satisfies what a condition says of values."""
+        plain = replace(
+            when, type=argument.type, above=None, not_in=None, origin=None, max_items=argument.max_items, currency=argument.currency
+        )
+        if not fits(self.found.with_tool(tool, args={**tool.args, argument.name: plain}), tool.name, argument.name, value):
+            return False
+        elements = value if type(value) is list else [value]
+        amounts = [number(one) for one in elements]
+        if when.above is not None and not any(amount is not None and amount > when.above for amount in amounts):
+            return False
+        return when.not_in is None or any(one not in when.not_in for one in elements)
+
+    def _values(self, tool: Tool, when: Rule, *, hold: bool) -> list[Changes]:
+        """Changes after which one condition holds, or does not: none if it is so already."""
+        argument = tool.args.get(when.name)
+        if argument is None:
+            return []
         if when.origin is not None:
-            places = ["model" if o == "unknown" or o.kind == "model" else named(o) for o in when.origin]
-            return [{f"origin.{name}": where} for where in places]
-        made = [[v] if is_list(argument) and type(v) is not list else v for v in values]
-        return list(placed(argument, made))
+            own = ["model" if o == "unknown" or o.kind == "model" else named(o) for o in when.origin]
+            other = [where for where in ("prompt", *(named(s) for s in argument.sources), "model") if where not in own]
+            return [{f"origin.{when.name}": where} for where in (own if hold else other)]
+        current = self.found.base(tool.name).values.get(f"args.{when.name}")
+        out: list[Changes] = [{}] if current is not None and self._meets(tool, argument, when, current) is hold else []
+        good = (
+            value
+            for value in self._pool(argument, when)
+            if fits(self.found.workflow, tool.name, when.name, value) and self._meets(tool, argument, when, value) is hold
+        )
+        return [*out, *islice((change for value in islice(good, 3) for change in placed(argument, [value])), 6)]
+
+    @staticmethod
+    def _pool(argument: Rule, when: Rule) -> Iterator[Any]:
+        """Values near a condition: on both sides of its bounds, what it lists, what it and the argument allow."""
+        near: list[Any] = []
+        if when.above is not None:
+            near += [written(argument, when.above + step(when.above)), written(argument, when.above)]
+        for bound, out in ((when.minimum, -1), (when.maximum, 1)):
+            if bound is not None:
+                near += [written(argument, bound), written(argument, bound + out * step(bound))]
+        if when.text is not None:
+            near += ["x" * when.text, "x" * (when.text + 1)]
+        near += [*(when.equals or ()), *(when.one_of or ()), *(when.not_in or ())]
+        listed = candidates(replace(when, max_items=None, type=argument.type))
+        rest = (v[0] if is_list(argument) else v for v in candidates(argument))
+        for value in (*near, *islice(listed, 16), *islice(rest, 24)):
+            yield [value] if is_list(argument) else value
 
     def when(self, tool: Tool, rule: StepUpRule, when: Rule) -> None:
-        """Every operator of one `step_up.when` condition, so that the rule fires less often, or always."""
-        found, path = self.found, f"step_up.{rule.id}.when.{when.name}"
+        """Every operator of one condition, so that the rule fires less often, or more."""
         argument = tool.args.get(when.name, when)
-        others = [v for v in islice(candidates(argument), 12) if v not in (when.not_in or ())][:1]
+        at, asks = f"step_up.{rule.id}.when.{when.name}", f"asks {rule.group}"
 
-        def add(key: str, words: str, name: str, tries: Iterable[Changes], **changes: Any) -> None:
-            mutated = tuple(replace(r, **changes) if r is when else r for r in rule.when)
-            found.add(
-                f"{path}.{key}",
-                words,
-                when.line,
-                found.with_step_up(tool, rule, when=mutated),
-                ("Rule", next(iter(changes))),
-                tries,
-                tool=tool.name,
-                name=name,
-            )
+        def add(key: str, words: str, name: str, value: Iterable[Changes], **changes: Any) -> None:
+            mutated = self.found.with_step_up(tool, rule, when=tuple(replace(r, **changes) if r is when else r for r in rule.when))
+            tries, of = self._ways(tool, rule, when, value), ("Rule", next(iter(changes)))
+            self.found.add(f"{at}.{key}", words, when.line, mutated, of, tries, tool=tool.name, name=name)
 
         if when.above is not None:
             high = when.above + step(when.above)
-            tries = placed(argument, [written(argument, high)])
-            add("above", f"{when.above} -> {high}", f"{when.name} above {when.above} asks {rule.group}", tries, above=high)
-        for key, field in (
-            ("is", "equals"),
-            ("in", "one_of"),
-            ("pattern", "pattern"),
-            ("glob", "glob"),
-            ("text", "text"),
-            ("not_in", "not_in"),
-            ("origin", "origin"),
-        ):
-            if getattr(when, field) is not None:
-                same = [{f"args.{when.name}": v} for v in [*(when.not_in or ()), *islice(candidates(argument), 8)]]
-                add(key, "dropped (asks more often)", f"{when.name} that need not be asked about", [{}, *same], **{field: None})
-        for key, values in (("in", when.one_of or ()), ("not_in", when.not_in or ())):
-            for value in values if len(values) > 1 or key == "not_in" else ():
-                kept = tuple(v for v in values if v != value) if key == "in" else (*values, *others)
-                made = placed(argument, [value] if key == "in" else others)
-                words = f"{value} dropped (asks less often)" if key == "in" else f"{others[0] if others else ''} added (asks less often)"
-                add(key, words, f"{when.name} {value} asks {rule.group}", made, **{"one_of" if key == "in" else "not_in": kept})
-        for key, field in (("min", "minimum"), ("max", "maximum")):
+            edge = placed(argument, [written(argument, high)])
+            add("above", f"{when.above} -> {high}", f"{when.name} above {when.above} {asks}", edge, above=high)
+        for key, field in _OPERATORS.items():
+            dropped: dict[str, Any] = {field: None}
+            if getattr(when, field) is None:
+                continue
+            if getattr(when, field) == getattr(argument, field, None):
+                self.found.skip(f"{at}.{key}", f"implied: the argument {when.name} has the same")
+            else:
+                add(key, "dropped", f"{when.name} that {rule.id} does not ask about", self._values(tool, when, hold=False), **dropped)
+        for value in when.one_of or ():
+            if when.one_of is not None and len(when.one_of) > 1:
+                kept = tuple(v for v in when.one_of if v != value)
+                only = placed(argument, [[value] if is_list(argument) else value])
+                add("in", f"{value} dropped", f"{when.name} {value} {asks}", only, one_of=kept)
+        if when.not_in is not None:
+            other = next((v for v in candidates(replace(argument, max_items=None)) if v not in when.not_in), None)
+            if other is not None:
+                only = placed(argument, [[other] if is_list(argument) else other])
+                add("not_in", f"{other} added", f"{when.name} {other} {asks}", only, not_in=(*when.not_in, other))
+        for key, field, inwards in (("min", "minimum", 1), ("max", "maximum", -1)):
             bound = getattr(when, field)
             if bound is not None:
-                inside = placed(argument, [written(argument, bound)])
-                moved = bound + step(bound) * (1 if field == "minimum" else -1)
-                add(key, f"{bound} -> {moved}", f"{when.name} of {bound} asks {rule.group}", inside, **{field: moved})
+                moved: dict[str, Any] = {field: bound + inwards * step(bound)}
+                add(
+                    key,
+                    f"{bound} -> {moved[field]}",
+                    f"{when.name} of {bound} {asks}",
+                    placed(argument, [written(argument, bound)]),
+                    **moved,
+                )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from agentgate.decision import Deny, Eligible, Failure, Reason
@@ -17,11 +18,13 @@ from agentgate.intents import Deriver
 from agentgate.intents.lexical import derive as lexical
 from agentgate.review.fields import SceneError
 from agentgate.review.grants import asked, granted
-from agentgate.review.mutant import Changes, Mutant
+from agentgate.review.mutant import Changes, Mutant, calling
 from agentgate.review.mutation import mutations, notices
 from agentgate.review.scene import Scene
 from agentgate.review.testfile import Case, TestFile, impossible, mismatch, passing, scenes
 from agentgate.workflow import Workflow
+
+_TRIES = 80  # changes that are tried for one condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,14 @@ def propose(workflow: Workflow, tests: TestFile | None = None, *, derive: Derive
     waiting = [m for m in mutations(workflow, derive=derive, base=base).found if not any(notices(case, scene, m) for case, scene in made)]
     found: list[tuple[Case, list[Mutant]]] = []
     left: list[Mutant] = []
+
+    @cache
+    def calls(tool: str) -> Changes:
+        return calling(base, Scene.of(workflow, {"call": tool}, derive=derive))
+
     while waiting:
         mutant = waiting.pop(0)
-        best = _best(workflow, base, mutant, taken)
+        best = _best(workflow, base, mutant, taken, calls)
         if best is None:
             left.append(mutant)
             continue
@@ -81,22 +89,25 @@ def _joined(base: Scene, found: list[tuple[Case, list[Mutant]]]) -> Iterator[tup
         other, more = kept[same]
         name = f"what {base.set(other.changes).call.tool} gets" if other.grants and case.grants else other.name
         kept[same] = (
-            replace(other, name=name, grants={**other.grants, **case.grants}, asks={**other.asks, **case.asks}),
+            replace(other, name=name, grants={**other.grants, **case.grants}, asks=_both(other.asks, case.asks)),
             [*more, *covered],
         )
     yield from kept
+
+
+def _both(a: Mapping[str, Any], b: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {rule: {**a.get(rule, {}), **b.get(rule, {})} for rule in {**a, **b}}
 
 
 def _alike(a: Case, b: Case) -> bool:
     return (a.changes, a.answer, a.rules) == (b.changes, b.answer, b.rules)
 
 
-def _best(workflow: Workflow, base: Scene, mutant: Mutant, taken: set[str]) -> tuple[Case, Scene] | None:
+def _best(workflow: Workflow, base: Scene, mutant: Mutant, taken: set[str], calls: Callable[[str], Changes]) -> tuple[Case, Scene] | None:
     best: tuple[tuple[int, int], Case, Scene] | None = None
-    for index, changes in enumerate(mutant.tries[:80]):
-        called: dict[str, Any] = (
-            {"call": mutant.tool} if mutant.tool and mutant.tool != base.values["call"] and "call" not in changes else {}
-        )
+    for index, changes in enumerate(mutant.tries[:_TRIES]):
+        tool = changes.get("call", mutant.tool)
+        called = calls(tool) if tool else {}
         try:
             scene = base.set({**called, **changes})
         except SceneError:
@@ -112,7 +123,7 @@ def _best(workflow: Workflow, base: Scene, mutant: Mutant, taken: set[str]) -> t
             if best is None or rank < best[0]:
                 best = (rank, case, scene)
             break
-        if best is not None and (best[0] <= (1, 1) or index > 40):
+        if best is not None and (best[0] <= (1, 1) or index > _TRIES // 2):
             break
     return None if best is None else (best[1], best[2])
 
@@ -134,8 +145,10 @@ def _cases(
             yield replace(case, because=because)
     elif mutant.pin[0] == "grants":
         yield replace(case, grants={mutant.pin[1]: granted(workflow, scene.call, answer)[mutant.pin[1]]})
-    elif len(held) == 1:
-        yield replace(case, asks={mutant.pin[1]: asked(answer.holds[0].rule)[mutant.pin[1]]})
+    else:
+        for hold in answer.holds:
+            if mutant.path.startswith(f"step_up.{hold.rule.id}."):
+                yield replace(case, asks={hold.rule.id: {mutant.pin[1]: asked(hold.rule)[mutant.pin[1]]}})
 
 
 def _reasons(failures: tuple[Failure, ...]) -> Iterator[tuple[str, ...]]:
@@ -192,7 +205,8 @@ def case_yaml(case: Case, indent: str = "  ") -> str:
     parts.append("expect: " + (inline({"step_up": rules}) if case.answer == "step_up" else case.answer))
     if case.because:
         parts.append("because: " + inline(case.because[0] if len(case.because) == 1 else case.because))
-    parts += [f"{key}: {inline(pinned)}" for key, pinned in (("grants", case.grants), ("asks", case.asks)) if pinned]
+    asks = next(iter(case.asks.values())) if len(case.rules) == 1 and case.asks else case.asks
+    parts += [f"{key}: {inline(pinned)}" for key, pinned in (("grants", case.grants), ("asks", asks)) if pinned]
     line = f"{indent}- {{{', '.join(parts)}}}"
     if len(line) <= 160:
         return line

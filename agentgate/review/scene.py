@@ -19,7 +19,7 @@ from agentgate.canonical import canonical, parse
 from agentgate.decision import Deny, Eligible, Failure, Reason
 from agentgate.entities import number
 from agentgate.errors import CanonicalError
-from agentgate.facts import EACH, FIND, extract
+from agentgate.facts import EACH, extract
 from agentgate.identity import proven_agent, proven_user
 from agentgate.intents import Deriver
 from agentgate.intents.lexical import derive as lexical
@@ -37,6 +37,7 @@ from agentgate.review.fields import (
     tool_and_field,
 )
 from agentgate.review.filling import Filler, parts
+from agentgate.review.statements import put, put_at, state, steps
 from agentgate.review.values import candidates, fits
 from agentgate.runs import derived, read_prompt
 from agentgate.workflow import Rule, Tool, Workflow
@@ -87,11 +88,16 @@ class Scene:
         wrong = findings(workflow, stated, changing=False)
         if wrong:
             raise SceneError(tuple(wrong))
-        return cls._completed(workflow, stated, {}, derive)
+        tool, values = workflow.tools.get(stated.get("call", "")), dict[str, Any]()
+        for key, value in stated.items():
+            state(values, tool, key, value)
+        return cls._completed(workflow, values, {}, derive, whole=True)
 
     @classmethod
-    def _completed(cls, workflow: Workflow, values: dict[str, Any], filled: Mapping[str, Any], derive: Deriver) -> Scene:
-        filler = Filler(workflow, values)
+    def _completed(
+        cls, workflow: Workflow, values: dict[str, Any], filled: Mapping[str, Any], derive: Deriver, *, whole: bool = False
+    ) -> Scene:
+        filler = Filler(workflow, values, whole=whole)
         filler.fill()
         return cls(workflow, values, {**{k: v for k, v in filled.items() if values.get(k) == v and k in values}, **filler.filled}, derive)
 
@@ -111,19 +117,27 @@ class Scene:
         if wrong:
             raise SceneError(tuple(wrong))
         values, filled = dict(self.values), dict(self.filled)
-        if "call" in stated and stated["call"] != values["call"]:  # another call: its arguments are its own
+        later = stated
+        if "call" in stated and stated["call"] != values["call"]:  # another call: first what it needs, then what is changed of that
             for key in [k for k in values if k.startswith("args.") or k == "definition"]:
                 del values[key]
-        for key, value in stated.items():
-            if not key.startswith("origin."):
-                _put(values, key, value)
-            filled.pop(key, None)
-        placing = {key[len("origin.") :]: place for key, place in stated.items() if key.startswith("origin.")}
-        if placing:
-            self._completed(self.workflow, values, filled, self._derive)  # what a new call needs, before a value is moved
-            for name, place in placing.items():
+            now = {k: v for k, v in stated.items() if k.partition(".")[0] not in {"args", "facts", "earlier", "ago", "origin"}}
+            later = {k: v for k, v in stated.items() if k not in now}
+            self._state(values, filled, now)
+            completed = self._completed(self.workflow, values, filled, self._derive)
+            values, filled = dict(completed.values), dict(completed.filled)
+        self._state(values, filled, {k: v for k, v in later.items() if not k.startswith("origin.")})
+        for key, place in later.items():
+            if key.startswith("origin."):
+                name = key[len("origin.") :]
                 self._place(values, name, place, fresh=f"args.{name}" not in stated)
         return self._completed(self.workflow, values, filled, self._derive)
+
+    def _state(self, values: dict[str, Any], filled: dict[str, Any], stated: Mapping[str, Any]) -> None:
+        tool = self.workflow.tools.get(stated.get("call", values["call"]))
+        for key, value in stated.items():
+            for leaf in state(values, tool, key, value):
+                filled.pop(leaf, None)
 
     # --- what the engine is given ----------------------------------------------------------------------------------------
 
@@ -255,7 +269,16 @@ class Scene:
     # --- from values ------------------------------------------------------------------------------------------------------
 
     def _under(self, prefix: str) -> dict[str, Any]:
-        return {k[len(prefix) :]: v for k, v in self.values.items() if k.startswith(prefix) and v is not None}
+        """The values under a prefix by the rest of their keys; leaves of a structure (``files[].id``) put together."""
+        out: dict[str, Any] = {}
+        for key, value in self.values.items():
+            if key.startswith(prefix) and value is not None:
+                name = key[len(prefix) :]
+                if "." in name and prefix.startswith(("args.", "earlier.")):
+                    out = put_at(out, steps(name), value)
+                else:
+                    out[name] = value
+        return out
 
     def _ago(self, label: str) -> int:
         return seconds(self.values.get(f"ago.{label}")) or 0
@@ -294,7 +317,7 @@ class Scene:
         result: Any = None
         for name, value in self._under(f"facts.{label}.").items():
             path = tool.facts[name].path if name in tool.facts else (name,)
-            result = _put_at(result, path, value if EACH in path or type(value) is not list or len(value) != 1 else value[0])
+            result = put_at(result, path, value if EACH in path or type(value) is not list or len(value) != 1 else value[0])
         return result
 
     # --- placing a value ----------------------------------------------------------------------------------------------------
@@ -308,7 +331,7 @@ class Scene:
             raise SceneError((Finding(f"origin.{name}", "an argument that the called tool does not have", "one of its arguments"),))
         value = values.get(f"args.{name}")
         if fresh or value is None:
-            value = self._fresh(values, tool, rule)
+            value = self._fresh(values, tool, rule, place)
             values[f"args.{name}"] = value
         filler = Filler(workflow, values)
         currency = values.get(f"args.{rule.currency}") if rule.currency else ""
@@ -320,59 +343,25 @@ class Scene:
             label, field = found
             other = workflow.tools[bare(label)]
             as_argument = field in other.args and field not in other.facts
-            _put(values, f"{'earlier' if as_argument else 'facts'}.{label}.{field}", value)
+            put(values, f"{'earlier' if as_argument else 'facts'}.{label}.{field}", value)
             if as_argument and any(source.kind == "prompt" for source in other.args[field].sources):
                 filler.name(other.args[field], value if type(value) is list else [value], said)
 
-    def _fresh(self, values: Mapping[str, Any], tool: Tool, rule: Rule) -> Any:
+    def _fresh(self, values: Mapping[str, Any], tool: Tool, rule: Rule, place: str) -> Any:
         """Another allowed value that stands nowhere in the scene yet."""
         top = Filler(self.workflow, dict(values)).bound(rule)
+        found = tool_and_field(self.workflow.tools, place)
+        fact = self.workflow.tools[bare(found[0])].facts.get(found[1]) if found is not None else None
+        pattern = fact.pattern if fact is not None else None
         known = [item for value in values.values() for item in (value if type(value) is list else [value])]
         for value in candidates(rule, top):
             elements = value if type(value) is list else [value]
             amount = number(value)
             if amount is not None and top is not None and amount > top:
                 continue
+            if pattern is not None and not all(type(one) is str and pattern.matches(one) for one in elements):
+                continue
             if not any(one in known or str(one) in known for one in elements) and fits(self.workflow, tool.name, rule.name, value):
                 return value
         got = "no other value that the rule allows could be made up"
         raise SceneError((Finding(f"origin.{rule.name}", got, f"args.{rule.name} beside it, with the value to place"),))
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    """State one value: a group left out takes its parts with it, a part brings its group back."""
-    if value is None:
-        for inside in [k for k in values if k.startswith((key + ".", key + "#")) or (key.startswith("earlier.") and _of(k, key))]:
-            del values[inside]
-    head = key
-    while "." in head:
-        head = head.rpartition(".")[0]
-        if head in values and values[head] is None:
-            del values[head]
-    if key.startswith("facts."):
-        for gone in [k for k, v in values.items() if v is None and k.startswith("earlier.") and key.startswith("facts." + k[8:] + ".")]:
-            del values[gone]
-    values[key] = value
-
-
-def _of(key: str, earlier: str) -> bool:
-    """Whether a key speaks of the earlier call that is left out."""
-    label = earlier[len("earlier.") :]
-    return key == f"ago.{label}" or key.startswith(f"facts.{label}.")
-
-
-def _put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
-    """`container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
-    if not path or path[0] in FIND:
-        return value
-    head, rest = path[0], path[1:]
-    if head != EACH:
-        out = container if type(container) is dict else {}
-        out[head] = _put_at(out.get(head), rest, value)
-        return out
-    elements = container if type(container) is list else []
-    for index, one in enumerate(value if type(value) is list else [value]):
-        if index == len(elements):
-            elements.append(None)
-        elements[index] = _put_at(elements[index], rest, one)
-    return elements

@@ -40,7 +40,8 @@ class Case:
         answer: the expected answer.
         rules: ids of the step-up rules that fire, for ``step_up``.
         because: fields or reasons; a denial (or hold) is for each of these and nothing else.
-        grants, asks: what an allowed or held call gets, and who is asked; only the named keys are compared.
+        grants: what an allowed or held call gets; only the named keys are compared.
+        asks: by rule id, who is asked; only the named keys are compared.
         line: where it stands, from 1; 0: proposed, not in a file.
     """
 
@@ -224,12 +225,18 @@ def _case(document: Document, places: dict[tuple[int, str], tuple[int, int]], in
         if not isinstance(value, dict):
             document.report((*path, key), shown(value), "a mapping of what is pinned: " + ", ".join(allowed))
             value = {}
-        _known(document, (*path, key), value, allowed)
-        pinned.append(value)
+        nested = key == "asks" and bool(value) and set(value) <= set(rules)
+        for rule, inner in value.items() if nested else [("", value)]:
+            where = (*path, key, rule) if rule else (*path, key)
+            if isinstance(inner, dict):
+                _known(document, where, inner, allowed)
+            else:
+                document.report(where, shown(inner), "a mapping of what is pinned: " + ", ".join(allowed))
+        pinned.append(value if nested or not value or key == "grants" else dict.fromkeys(rules[:1], value))
     if pinned[0] and answer == "deny":
         document.report((*path, "grants"), "grants of a denial", "none: nothing is handed out", key=True)
-    if pinned[1] and (answer != "step_up" or len(rules) != 1):
-        document.report((*path, "asks"), "asks", "expect: {step_up: rule-id} with one rule", key=True)
+    if block.get("asks") and (answer != "step_up" or (len(rules) != 1 and not set(block["asks"]) <= set(rules))):
+        document.report((*path, "asks"), "asks", "expect: {step_up: rule-id} with one rule, or asks: {rule-id: {...}}", key=True)
     return Case(str(name), changes, answer, rules, because, pinned[0], pinned[1], line)
 
 
@@ -343,9 +350,9 @@ def mismatch(workflow: Workflow, case: Case, scene: Scene, answer: Eligible | De
         return wrong
     given = granted(workflow, scene.call, answer)
     pinned = [("grants", key, value, given[key]) for key, value in case.grants.items()]
-    if case.asks:
-        who = asked(answer.holds[0].rule)
-        pinned += [("asks", key, value, who[key]) for key, value in case.asks.items()]
+    for hold in answer.holds:
+        who = asked(hold.rule)
+        pinned += [("asks", key, value, who[key]) for key, value in case.asks.get(hold.rule.id, {}).items()]
     for block, key, value, got in pinned:
         if not same(key, value, got):
             return f"{block}.{key}: expected {shown(value)}, got {shown(got)}"

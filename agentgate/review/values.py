@@ -29,8 +29,9 @@ _CLASSES = {
 _EXAMPLES: dict[str, tuple[Any, ...]] = {
     "text": ("text", "other text", "x"),
     "boolean": (True, False),
+    "json": ({"note": "text"}, {"note": "other text"}),
     "email": ("kim@acme.example", "lee@acme.example", "kim@other.example"),
-    "iban": ("DE89370400440532013000", "FR1420041010050500013M02606"),
+    "iban": ("DE89370400440532013000", "DE12500105170648489890", "FR1420041010050500013M02606"),
     "url": ("https://acme.example/a", "https://other.example/b"),
     "domain": ("acme.example", "other.example"),
     "user": ("kim", "lee"),
@@ -180,7 +181,7 @@ def sample(source: str, variant: int = 0) -> str | None:
 
 def _glob(source: str, variant: int) -> str:
     word = "abcdefgh"[variant % 8]
-    return source.replace("**", word).replace("*", word)
+    return source.replace("**", f"a/{word}" if variant % 2 else word).replace("*", word)
 
 
 def step(bound: Decimal) -> Decimal:
@@ -211,7 +212,7 @@ def _singles(rule: Rule, top: Decimal | None) -> Iterator[Any]:
         for number in (Decimal("10.00"), Decimal(20), Decimal(1), high, low, low + step(low) if low is not None else None):
             if number is not None and (low is None or number >= low) and (high is None or number <= high):
                 yield written(rule, number.to_integral_value() if rule.type == "integer" else number)
-    yield from _EXAMPLES[rule.type]
+    yield from _EXAMPLES.get(rule.type, ())
 
 
 def candidates(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
