@@ -309,7 +309,8 @@ def test_what_is_no_list_of_tools_is_named(importable, where):
         from_langchain(where)
 
 
-MCP: dict[str, Any] = {"name": "get_issue", "description": "Read it.", "inputSchema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+_ISSUE = {"type": "object", "properties": {"n": {"type": "integer"}}}
+MCP: dict[str, Any] = {"name": "get_issue", "description": "Read it.", "inputSchema": _ISSUE}
 
 
 @pytest.mark.parametrize("wrap", [lambda t: {"tools": t}, lambda t: {"jsonrpc": "2.0", "id": 1, "result": {"tools": t}}, lambda t: t])

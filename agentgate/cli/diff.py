@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from agentgate.cli.output import LOOK, YES, fail, refusing, say_json, terminal
 from agentgate.errors import ConfigError
-from agentgate.review.changes import Changes, as_json, comment, plain
+from agentgate.review.changes import Change, Changes, as_json, comment, consequence, plain
 from agentgate.review.comparison import changes_between
 from agentgate.review.page import page
 from agentgate.review.signers import still_to_sign
 from agentgate.review.source import find
+from agentgate.review.text import visible
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -59,14 +64,36 @@ def diff(
 
 
 def tell(changes: Changes) -> None:
-    """The change as text: in colour at a terminal."""
+    """The change as text; as tables at a terminal."""
     console = terminal()
     if console is None:
         print("\n".join(plain(changes, max(80, shutil.get_terminal_size().columns))))
         return
-    for line in plain(changes, console.width):
-        style = "bold red" if "MORE permitted" in line else "yellow" if line.startswith(("READ YOURSELF", "STILL TO SIGN")) else ""
-        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    colour = "red" if changes.wider else "yellow" if changes.read_yourself else "green"
+    title = Text.assemble(
+        (visible(changes.id), "bold"), f"  {visible(changes.old)} -> {visible(changes.new)}     ", (changes.verdict, f"bold {colour}")
+    )
+    console.print(title)
+    _table(console, changes.wider, "red")
+    if changes.narrower:
+        console.print(Text(f"LESS permitted: {len(changes.narrower)}", style="green"))
+        _table(console, changes.narrower, "green")
+    for what, lines in (("READ YOURSELF", changes.read_yourself), ("STILL TO SIGN", changes.signers)):
+        for line in lines:
+            console.print(Text.assemble((f"{what}: ", "bold yellow"), visible(line)))
+    for line in changes.notes:
+        console.print(Text(visible(line), style="dim"))
+
+
+def _table(console: Console, changes: Sequence[Change], colour: str) -> None:
+    if not changes:
+        return
+    table = Table("", "what", "approved", "proposed", "for a call", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    for number, c in enumerate(changes, 1):
+        cells = (visible(c.where), visible(c.old), visible(c.new), visible(consequence(c)))
+        styled = zip(cells, ("bold", "", colour, ""), strict=True)
+        table.add_row(str(number), *(Text(cell, style=style, overflow="fold") for cell, style in styled))
+    console.print(table)
 
 
 def save(file: Path, changes: Sequence[Changes], subtitle: str) -> None:

@@ -93,7 +93,7 @@ class Argument:
 def inline(value: Any) -> str:
     """A value as YAML on one line, quoted where readers would differ."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {inline(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{inline(str(key))}: {inline(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(inline, value)) + "]"
     if isinstance(value, bool):
@@ -170,7 +170,7 @@ def _pointed(ref: str, root: Mapping[str, Any]) -> Any:
 
 def _undecided(name: str, what: str, **proposal: Any) -> Argument:
     """Undecided; the proposal's closing brace is left to `argument`."""
-    return Argument(name, None, what, f"{name}: " + inline(proposal).removesuffix("}") if proposal else "")
+    return Argument(name, None, what, f"{inline(name)}: " + inline(proposal).removesuffix("}") if proposal else "")
 
 
 def _default(name: str, default: Any, schema: Mapping[str, Any], root: Mapping[str, Any], *, acting: bool) -> Argument:
@@ -185,7 +185,7 @@ def _default(name: str, default: Any, schema: Mapping[str, Any], root: Mapping[s
     if value is None:
         drafted = argument(name, {k: v for k, v in schema.items() if k != "default"}, root, required=False, acting=acting)
         note = "its default is a list or an object, and is sent where the model says nothing"
-        return Argument(name, None, note, drafted.proposal or f"{name}: {inline(drafted.rule or {'text': 200})}", always=True)
+        return Argument(name, None, note, drafted.proposal or f"{inline(name)}: {inline(drafted.rule or {'text': 200})}", always=True)
     rule = ({"type": kind} if kind != "text" else {}) | {"is": value} | said | {"optional": True}
     return Argument(name, rule, "only the tool's own default", samples=(default, None))
 
