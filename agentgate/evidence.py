@@ -78,6 +78,7 @@ class Evidence:
 
     def __init__(self, workflow: Workflow, run: RunState, values: Mapping[str, Value], earlier: Earlier) -> None:
         self._workflow, self._run, self._values, self._earlier = workflow, run, values, earlier
+        self._declared = tuple(self._places_of(workflow))
         self._preferred = {tool: self._shared(tool) for tool in dict.fromkeys(c.tool for c in run.calls)}
 
     def of(self, name: str) -> tuple[Origin, ...]:
@@ -87,9 +88,9 @@ class Evidence:
 
     def places(self, source: Source) -> Iterator[tuple[EarlierCall, int, Mapping[str, Any]]]:
         """The calls and rows of a source's tool (row numbers from 1), the ones the other arguments share first."""
-        preferred = self._preferred.get(source.tool)
+        best, at = self._preferred.get(source.tool) or (None, 0)
         found = [(call, number, row) for call in self._earlier.of(source.tool) for number, row in enumerate(call.rows or _NO_ROWS, 1)]
-        return iter(sorted(found, key=lambda place: (place[0], place[1]) != preferred))
+        return iter(sorted(found, key=lambda place: not (place[0] is best and place[1] == at)))
 
     def _of(self, value: Value, key: Key) -> Origin:
         rule = value.rule
@@ -105,13 +106,14 @@ class Evidence:
         return next(self._elsewhere(value, key, allowed), Origin("unknown", False, shown))
 
     def _elsewhere(self, value: Value, key: Key, allowed: bool) -> Iterator[Origin]:  # noqa: FBT001 - private
-        for source in (PROMPT, *self._declared()):
+        for source in (PROMPT, *self._declared):
             found = self._at(value, key, source, allowed=allowed)
             if found is not None:
                 yield found
 
-    def _declared(self) -> Iterator[Source]:
-        for tool in self._workflow.tools.values():
+    @staticmethod
+    def _places_of(workflow: Workflow) -> Iterator[Source]:
+        for tool in workflow.tools.values():
             yield from (Source("fact", tool.name, name) for name in tool.facts)
             yield from (Source("arg", tool.name, name) for name in tool.args if name in tool.referenced)
 
@@ -121,8 +123,10 @@ class Evidence:
         if source.kind == "model":
             return None
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
-        for call, row, facts in self.places(source):
-            if _same(value, key, self._earlier.origin(call, facts, source)):
+        said = (type(key), key, value.currency)
+        holding = {id(call) for call in self._earlier.of(source.tool) if said in self._earlier.said(call, source)}
+        for call, row, facts in self.places(source) if holding else ():
+            if id(call) in holding and _same(value, key, self._earlier.origin(call, facts, source)):
                 return Origin(str(source), allowed, shown, call=call.id, row=0 if source.kind == "arg" else row)
         return None
 
