@@ -24,11 +24,11 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
     "email": re.compile(r"[a-z0-9](?:[a-z0-9._%+-]{0,62}[a-z0-9_%+-])?@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
     "iban": re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}"),
     "url": re.compile(
-        r"https?://(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?::[0-9]{1,5})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?"
+        r"(?:https?://|(?=www\.))(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?::[0-9]{1,5})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?"
     ),
     "domain": re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
     "user": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"),
-    "channel": re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,79})"),
+    "channel": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,79})"),
     "path": re.compile(r"/?[A-Za-z0-9_+@-][A-Za-z0-9._+@ -]*(?:/[A-Za-z0-9_+@.-][A-Za-z0-9._+@ -]*)*"),
     "phone": re.compile(r"\+[1-9][0-9]{6,14}"),
     "id": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:#/-]{0,126}[A-Za-z0-9])?"),
@@ -158,7 +158,7 @@ NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
 }
 TYPES = frozenset(NORMAL)
 NUMERIC = frozenset({"money", "number", "integer"})
-TOKENISED = TYPES - {"text", "boolean", "json"}
+TOKENISED = TYPES - {"boolean", "json"}
 
 
 def normal(kind: str, value: Any) -> Key | None:

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 from agentgate.entities import Key, normal
-from agentgate.spans import Entity, entities
+from agentgate.spans import FINDABLE, Entity, entities, glued
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Voice", "clauses", "entities", "own_words", "unquoted"]
 
@@ -26,11 +27,24 @@ Voice = Literal["said", "denied"]
 # --- voices --------------------------------------------------------------------------------------------------------------
 _BREAK = re.compile("\r(?!\n)|[\v\f\x1c-\x1e\x85\u2028\u2029]")  # other ways to begin a line
 _FENCE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
-_FIELD = r"(?:sent|date|to|cc|bcc|reply-to|subject)"
+_FROM = "(?:from|von|de|da|van|fr\u00e5n|fra)"  # as mail programs write it in the languages they speak
+_FIELD = (
+    "(?:sent|date|to|cc|bcc|reply-to|subject|gesendet|datum|an|betreff|envoy\u00e9|\u00e0|objet|enviado|fecha|para|asunto|inviato|data|"
+    "oggetto|verzonden|aan|onderwerp|skickat|till|\u00e4mne|assunto)"
+)
+_AGAIN = (
+    "(?:original|forwarded) message|urspr\u00fcngliche nachricht|weitergeleitete nachricht|"
+    "message (?:d['\u2019]origine|transf\u00e9r\u00e9)|"
+    "mensaje (?:original|reenviado)|messaggio (?:originale|inoltrato)|(?:oorspronkelijk|doorgestuurd) bericht|"
+    "mensagem (?:original|encaminhada)"
+)
+_WROTE = "(?:wrote|schrieb|\u00e9crit|escribi\u00f3|ha scritto|schreef|escreveu|skrev)"
+_HEAD = "(?:sent|cc|reply-to|subject|gesendet|betreff|envoy\u00e9|objet|asunto|oggetto|onderwerp)"
 _FORWARDED = re.compile(
-    r"(?im)^[ \t]*(?:-{2,40}[ \t]*(?:original|forwarded) message|begin forwarded message|fwd?:|forwarded:"
-    r"|on\b[^\n]{1,200}\n?[^\n]{0,80}\bwrote:[ \t\r]*$"
-    rf"|\*{{0,2}}from:\*{{0,2}}[ \t].+\n[ \t]*\*{{0,2}}{_FIELD}:|\*{{0,2}}(?:sent|cc|reply-to|subject):.*\n[ \t]*\*{{0,2}}from:)"
+    rf"(?im)^[ \t]*(?:-{{2,40}}[ \t]*(?:{_AGAIN})|begin forwarded message|(?:fwd?|wg|tr|rv|forwarded):"
+    rf"|(?:on|am|le|el|il|op|em|den)\b[^\n]{{1,200}}\n?[^\n]{{0,80}}\b{_WROTE}(?:[ \t][^\n:]{{1,80}})?[ \t]?:[ \t\r]*$"
+    rf"|\*{{0,2}}{_FROM}[ \t]?:\*{{0,2}}[ \t].+\n[ \t]*\*{{0,2}}{_FIELD}[ \t]?:"
+    rf"|\*{{0,2}}{_HEAD}[ \t]?:.*\n[ \t]*\*{{0,2}}{_FROM}[ \t]?:)"
 )
 _PASTED = re.compile(
     r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify)\b[^.\n:]{0,60}"
@@ -60,6 +74,7 @@ def _blank_quotation(found: re.Match[str]) -> str:
     return _blank(found) if len(inner.split()) > 6 or re.search(r"[!?;:]\s|\.\s", inner) else found.group()
 
 
+@lru_cache(maxsize=32)
 def own_words(turn: str) -> str:
     """The turn with quoted, forwarded, fenced and pasted text blanked out (same length, so that spans stay true).
 
@@ -82,6 +97,16 @@ def unquoted(words: str) -> str:
 
 
 def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
+    """See `_clauses`; the answer is kept for as long as a turn is being read."""
+    return iter(_read_clauses(turn))
+
+
+@lru_cache(maxsize=32)
+def _read_clauses(turn: str) -> tuple[tuple[Voice, int, int], ...]:
+    return tuple(_clauses(turn))
+
+
+def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on.
 
     A clause does not end right behind its negation: "do not, please, refund it", or a line that was wrapped there.
@@ -100,13 +125,66 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
         start = following
 
 
+# What only the words around it make a name: a short quotation; a word with a capital, for a user; "the general channel".
+_CAPITAL = re.compile(r"(?<![\w@#./:-])[A-Z][A-Za-z]{1,63}(?![\w@/-])(?!\.\w)")
+_WORD = r"['\"\u2018\u201c#]{0,2}[A-Za-z0-9][A-Za-z0-9_-]{0,79}['\"\u2019\u201d]?"
+_LIST = rf"(?:{_WORD}(?:,\s|,?\s(?:and|or|&)\s)){{0,4}}{_WORD}"
+_CHANNEL = re.compile(r"(?i)(?<![\w-])channels?(?![\w-])")
+_BEFORE = re.compile(rf"(?:^|(?<=\s))({_LIST})\s+$")
+_AFTER = re.compile(rf"\s+(?:called\s+|named\s+)?({_LIST})")
+_NEAR = 200  # characters before the word "channel" that are looked at
+_NO_CHANNEL = frozenset(
+    """
+    the a an this that these those each every all any some no which what whose new same my our your his her their its other another
+    first last public slack is are was were and or to for in on of with about from by called named where you i it there has have can
+    should will please then so but if when
+    """.split()
+)
+
+
+def _named(words: str) -> Iterator[Entity]:
+    """Names that have no form of their own."""
+    for found in _QUOTE.finditer(words):
+        inner = next(group for group in found.groups() if group is not None)
+        at = found.start() + found.group().index(inner)
+        if normal("text", inner) is not None:
+            yield Entity("text", inner, inner, at)
+        if (last := inner.rpartition(".")[2]) and last.isalnum() and " " in inner and normal("path", inner) is not None and len(last) <= 5:
+            yield Entity("path", inner, inner, at)
+    for found in _CAPITAL.finditer(words):
+        yield Entity("name", found.group(), found.group(), found.start())
+    for found in _CHANNEL.finditer(words):
+        start = max(0, found.start() - _NEAR)
+        before, after = _BEFORE.search(words[start : found.start()]), _AFTER.match(words, found.end())
+        yield from (before and list(_channels(before, start))) or (after and list(_channels(after, 0))) or ()
+
+
+def _channels(names: re.Match[str], start: int) -> Iterator[Entity]:
+    for word in re.finditer(r"[A-Za-z0-9][A-Za-z0-9_-]*", names[1]):
+        if word.group().lower() not in _NO_CHANNEL:
+            yield Entity("channel", word.group(), word.group(), start + names.start(1) + word.start())
+
+
 # A value of the left type may be written in a prompt as an entity of these types.
 _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
     "money": ("money", "number"),
     "number": ("number", "money"),
     "integer": ("number", "money"),
     "id": ("id", "number", "date", "domain"),
+    "user": ("user", "name"),
 }
+
+
+_GLUED = re.compile(r"@|:/|[wW]{3}\.|[A-Za-z]{2}[0-9]{2}|\+|\b00[ ()1-9-]")
+
+
+def _repeatable(words: str, whole: list[Entity]) -> Iterator[Entity]:
+    """What `agentgate.spans.glued` finds, where anything beside the whole entities looks like it."""
+    rest, end = [], 0
+    for entity in (e for e in whole if e.type in FINDABLE):
+        rest.append(words[end : entity.start])
+        end = max(end, entity.start + len(entity.words))
+    return glued(words, whole) if _GLUED.search("\n".join([*rest, words[end:]])) else iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +212,9 @@ class Prompt:
             spoken.extend((voice, words[start:end]) for voice, start, end in spans)
             denied: list[Entity] = []
             at = 0
-            for entity in entities(words, today):
+            whole = list(entities(words, today))
+            # What no type knows is named by the very same words, so that a text may repeat them.
+            for entity in sorted([*whole, *_named(words), *_repeatable(words, whole)], key=lambda e: e.start):
                 while at + 1 < len(spans) and spans[at][2] <= entity.start:
                     at += 1
                 if spans[at][0] == "denied":

@@ -8,7 +8,7 @@ Rules: a span belongs to one type, and an entity is a whole one: ``3.34`` is not
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -37,57 +37,108 @@ _MONTHS = {
     for m in names.split()
 }
 _MONTH = "(?:" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\.?"
-_CURRENCIES = {
+_CODES = (  # ISO 4217, the codes in use
+    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP CNY COP CRC "
+    "CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD "
+    "JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD "
+    "NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP "
+    "SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW"
+)
+_SIGNS = {
     "$": "USD",
-    "usd": "USD",
-    "dollar": "USD",
-    "dollars": "USD",
-    "bucks": "USD",
     "€": "EUR",
-    "eur": "EUR",
-    "euro": "EUR",
-    "euros": "EUR",
     "£": "GBP",
-    "gbp": "GBP",
-    "pound": "GBP",
-    "pounds": "GBP",
     "¥": "JPY",
-    "jpy": "JPY",
-    "yen": "JPY",
-    "chf": "CHF",
-    "franc": "CHF",
-    "francs": "CHF",
-    "cad": "CAD",
-    "aud": "AUD",
-    "sek": "SEK",
-    "nok": "NOK",
-    "dkk": "DKK",
-    "pln": "PLN",
-    "inr": "INR",
+    "₹": "INR",
+    "₩": "KRW",
+    "us$": "USD",
+    "a$": "AUD",
+    "c$": "CAD",
+    "hk$": "HKD",
+    "nz$": "NZD",
 }
-_WORD_CURRENCY = "|".join(sorted((c for c in _CURRENCIES if c.isalpha()), key=len, reverse=True))
+_NAMES = {  # in words; a plain dollar, pound, franc or crown is the one most people mean
+    "dollar dollars bucks": "USD",
+    "euro euros": "EUR",
+    "pound pounds quid": "GBP",
+    "yen": "JPY",
+    "franc francs": "CHF",
+    "rupee rupees": "INR",
+    "yuan renminbi": "CNY",
+    "zloty zlotys": "PLN",
+    "real reais": "BRL",
+    "rand": "ZAR",
+    "won": "KRW",
+    "baht": "THB",
+    "shekel shekels": "ILS",
+    "ruble rubles rouble roubles": "RUB",
+}
+_ADJECTIVES = {  # "50 Canadian dollars"
+    "us": {"dollar": "USD"},
+    "american": {"dollar": "USD"},
+    "canadian": {"dollar": "CAD"},
+    "australian": {"dollar": "AUD"},
+    "singapore": {"dollar": "SGD"},
+    "british": {"pound": "GBP"},
+    "swiss": {"franc": "CHF"},
+    "swedish": {"krona": "SEK", "kronor": "SEK"},
+    "norwegian": {"krone": "NOK", "kroner": "NOK"},
+    "danish": {"krone": "DKK", "kroner": "DKK"},
+    "mexican": {"peso": "MXN"},
+    "indian": {"rupee": "INR"},
+    "japanese": {"yen": "JPY"},
+}
+_CURRENCIES = {
+    **{code.lower(): code for code in _CODES.split()},
+    **_SIGNS,
+    **{name: code for names, code in _NAMES.items() for name in names.split()},
+    **{f"{adjective}{noun}{s}": code for adjective, nouns in _ADJECTIVES.items() for noun, code in nouns.items() for s in ("", "s")},
+}
+_COMMON_CODES = "usd|eur|gbp|chf|jpy|cad|aud|sek|nok|dkk|pln|inr"  # also in small letters
+_CODE = f"(?=[A-Za-z]{{3}}(?![a-z]))(?:{'|'.join(_CODES.split())}|{_COMMON_CODES})"
+_SIGN = f"(?:(?i:us|a|c|hk|nz)?\\$|[{''.join(c for c in _SIGNS if len(c) == 1 and c != '$')}])"
+_IN_WORDS = (
+    f"(?i:(?:(?:{'|'.join(_ADJECTIVES)})\\s(?:dollar|pound|franc|krona|kronor|krone|kroner|peso|rupee|yen)s?"
+    f"|{'|'.join(name for names in _NAMES for name in names.split())}))"
+)
 _AMOUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?:\.[0-9]{1,6})?"
+_MONEY = rf"(?:[0-9]{{1,3}}(?:[ \u00a0\u202f][0-9]{{3}})+(?:\.[0-9]{{1,6}})?|{_AMOUNT})"  # beside a currency, thousands may be spaced
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
 _FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe?g|gif|html?|py|js|ts|zip|log|ini|cfg|toml|sh|sql|eml|ics)"
 _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
 _DAY = "[0-9]{1,2}(?:st|nd|rd|th)?"
 _YEAR = "(?:,? [0-9]{4})?"
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WEEKDAY = "(?:" + "|".join(_WEEKDAYS) + ")"
+_FEW = {w: n for n, w in enumerate("a one two three four five six seven eight nine ten".split(), 0)} | {"a": 1, "one": 1, "an": 1}
+_SPAN = f"(?:[0-9]{{1,3}}|{'|'.join(_FEW)}) (?:day|week)s?"
+_NEAR = {"today": 0, "tomorrow": 1, "yesterday": -1, "the day after tomorrow": 2, "the day before yesterday": -2}
+_RELATIVE = (
+    f"the day after tomorrow|the day before yesterday|today|tomorrow|yesterday|in {_SPAN}|{_SPAN} (?:from (?:now|today)|ago)"
+    f"|(?:this |next |last |coming )?{_WEEKDAY}"
+)
+_BEGINS = (  # the words in small letters with which something longer may begin
+    rf"(?:{'|'.join(sorted(_MONTHS, key=len, reverse=True))}|{_WEEKDAY}|{_COMMON_CODES}|today|tomorrow|yesterday|the|in|this|next|"
+    rf"last|coming|noon|"
+    rf"{'|'.join(_FEW)})(?![a-z])"
+)
 _TOKEN = re.compile(
     r"(?<![\w@.\-/#])(?:"
-    rf"(?P<url>https?://[^\s<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb]{{1,2000}})"
+    rf"(?!{_BEGINS})[a-z]+(?=[ ,;!?)]|\.?(?:\s|$))"  # a plain word, read at once
+    rf"|(?P<url>(?:https?://|(?i:www)\.(?=[A-Za-z0-9]))[^\s<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb]{{1,2000}})"
     rf"|(?P<email>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}@{_HOST}){_END}"
     rf"|(?P<iban>[A-Z]{{2}}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
-    r"|(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2}|(?i:"
-    rf"{_MONTH} {_DAY}{_YEAR}|{_DAY}(?: of)? {_MONTH}{_YEAR}|today|tomorrow|yesterday)){_END}"
-    rf"|(?P<time>[0-9]{{1,2}}:[0-9]{{2}}(?:\s?[AaPp][Mm])?|[0-9]{{1,2}}\s?[AaPp][Mm]){_END}"
-    rf"|(?P<money>[$€£¥]\s?{_AMOUNT}|{_AMOUNT}\s?(?:[€£¥$]|(?i:{_WORD_CURRENCY}))){_END}"
+    r"|(?P<date>[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}|[0-9]{1,2}(?:\.[0-9]{1,2}\.|/[0-9]{1,2}/)[0-9]{4}|(?=[A-Za-z0-9])(?i:"
+    rf"(?:{_WEEKDAY},? (?:the )?)?(?:{_MONTH} (?:the )?{_DAY}{_YEAR}|{_DAY}(?: of)? {_MONTH}{_YEAR})|{_RELATIVE})){_END}"
+    rf"|(?P<time>[0-9]{{1,2}}:[0-9]{{2}}(?:\s?[AaPp]\.?[Mm]\b)?|[0-9]{{1,2}}\s?[AaPp]\.?[Mm]\b|(?i:noon)){_END}"
+    rf"|(?P<money>(?:{_SIGN}|{_CODE})\s?{_MONEY}|(?<![0-9],){_MONEY}\s?(?:{_SIGN}|{_CODE}|{_IN_WORDS})){_END}"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
-    rf"|(?P<channel>\#[a-z][a-z0-9_-]{{0,79}}){_END}"
+    rf"|(?P<channel>\#[A-Za-z][A-Za-z0-9_-]{{0,79}}){_END}"
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
     rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
     rf"|(?P<domain>{_HOST}){_END}"
-    rf"|(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])"
+    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?![ \u00a0\u202f][0-9]{{3}}(?![0-9]))"
     rf"|(?P<id>[A-Za-z0-9]+(?:[._:#/-]+[A-Za-z0-9]+)*)(?![\w@])"
     r"|\w[^\s]*"  # anything else is consumed whole, so that nothing starts inside it
     r")|[#@/+-]\w[^\s]*"
@@ -101,29 +152,81 @@ def _amount(text: str) -> Decimal | None:
 
 
 def _day(text: str, today: date) -> str | None:
-    lower = text.lower()
-    near = {"today": 0, "tomorrow": 1, "yesterday": -1}
-    if lower in near:
-        return (today + timedelta(days=near[lower])).isoformat()
+    """The day that words name on a day; None where two readings differ ("next Friday" on a Monday) or it does not exist."""
+    lower = " ".join(text.lower().split())
     if normal("date", text):
         return text
-    month = re.search(r"[a-z]+", re.sub(r"[0-9]+(?:st|nd|rd|th)?(?: of)?", "", lower))
+    if lower in _NEAR:
+        return _iso(today, _NEAR[lower])
+    if re.fullmatch(r"[0-9./]+", lower):
+        return _numeric(lower)
+    if any(word in lower for word in (" day", " week", "day from", "week from")) and not re.search(_MONTH, lower):
+        return _away(lower, today)
+    month = re.search(r"[a-z]+", re.sub(rf"{_WEEKDAY},?|\bthe\b|[0-9]+(?:st|nd|rd|th)?(?: of)?", "", lower))
     numbers = re.findall(r"[0-9]+", text)
     if month is None or not numbers:
-        return None
-    year = int(numbers[1]) if len(numbers) > 1 else today.year
+        return _weekday(lower, today)
     try:
-        return date(year, _MONTHS[month.group()], int(numbers[0])).isoformat()
+        return date(int(numbers[1]) if len(numbers) > 1 else today.year, _MONTHS[month.group()], int(numbers[0])).isoformat()
     except (ValueError, KeyError):
         return None
 
 
+def _iso(today: date, days: int) -> str | None:
+    try:
+        return (today + timedelta(days=days)).isoformat()
+    except OverflowError:
+        return None
+
+
+def _numeric(text: str) -> str | None:
+    """``2024/05/26``, ``26.05.2024``, and ``26/05/2024`` or ``05/26/2024`` where only one of them is a day."""
+    parts = [int(part) for part in re.split(r"[./]", text)]
+    orders = [parts] if parts[0] > 31 else [[parts[2], parts[1], parts[0]]] + ([[parts[2], parts[0], parts[1]]] if "/" in text else [])
+    found = set()
+    for year, month, day in orders:
+        try:
+            found.add(date(year, month, day).isoformat())
+        except ValueError:
+            continue
+    return found.pop() if len(found) == 1 else None
+
+
+def _away(text: str, today: date) -> str | None:
+    """``in 3 days``, ``two weeks ago``, ``a week from today``."""
+    count, unit = re.findall(rf"([0-9]+|{'|'.join(_FEW)}) (day|week)", text)[0]
+    days = (int(count) if count.isdigit() else _FEW[count]) * (7 if unit == "week" else 1)
+    return _iso(today, -days if text.endswith("ago") else days)
+
+
+def _weekday(text: str, today: date) -> str | None:
+    """A weekday's coming day; with next or last only where "the coming one" and "that of the other week" are the same day."""
+    how, _, name = text.rpartition(" ")
+    if name not in _WEEKDAYS:
+        return None
+    ahead = (_WEEKDAYS.index(name) - today.weekday()) % 7
+    other = _WEEKDAYS.index(name) < today.weekday()  # the coming one is in the next week
+    if ahead == 0:
+        return {"this": today.isoformat(), "next": _iso(today, 7), "last": _iso(today, -7)}.get(how)
+    if how == "next":
+        return _iso(today, ahead) if other else None
+    if how == "last":
+        return None if other else _iso(today, ahead - 7)
+    if how == "this" and other:
+        return None
+    return _iso(today, ahead)
+
+
 def _clock(text: str) -> str | None:
-    found = re.fullmatch(r"([0-9]{1,2})(?::([0-9]{2}))?\s?([AaPp])?[Mm]?", text)
+    if text.lower() == "noon":
+        return "12:00"
+    found = re.fullmatch(r"([0-9]{1,2})(?::([0-9]{2}))?\s?([AaPp])?\.?[Mm]?", text)
     if found is None:
         return None
     hour, minute = int(found[1]), int(found[2] or 0)
     if found[3]:
+        if not 1 <= hour <= 12:
+            return None
         hour = hour % 12 + (12 if found[3].lower() == "p" else 0)
     return f"{hour:02}:{minute:02}"
 
@@ -139,8 +242,43 @@ class Entity:
     currency: str = ""
 
 
+_AT = re.compile(r",?\s?(?:at|from|between|@|,)?\s?|T", re.IGNORECASE)  # between a day and its time
+_ON = re.compile(r",?\s(?:on\s)?(?:the\s)?", re.IGNORECASE)  # between a time and its day
+_TO = re.compile(r"\s?(?:to|until|till|and|-|\u2013)\s?", re.IGNORECASE)  # between two times of one day
+
+
 def entities(text: str, today: date) -> Iterator[Entity]:
-    """Every whole typed entity of a text, left to right, each span under one type. Linear in the text."""
+    """Every whole typed entity of a text, left to right, each span under one type; linear in the text.
+
+    A day and a time that stand together ("10:00 on May 20th", "tomorrow from 9am to 10am") are a `datetime` as well.
+    """
+    day: Entity | None = None  # the day to which the next time may belong
+    times: list[Entity] = []  # the times to which the next day may belong
+    end = 0
+    for found in _entities(text, today):
+        yield found
+        between, end = text[end : found.start], found.start + len(found.words)
+        if found.type == "date":
+            if times and _ON.fullmatch(between):
+                yield from (_moment(found, time, time.start, text[time.start : end]) for time in times if time.type == "time")
+            day, times = found, []
+        elif found.type == "time":
+            if day is not None and (_TO if times else _AT).fullmatch(between):
+                yield _moment(day, found, day.start, text[day.start : end])
+            else:
+                day = None
+            times = [*times, found] if times and _TO.fullmatch(between) else [found]
+        elif found.type == "datetime":
+            day, times = Entity("date", str(found.key)[:10], found.words, found.start), [found]
+        else:
+            day, times = None, []
+
+
+def _moment(day: Entity, time: Entity, start: int, words: str) -> Entity:
+    return Entity("datetime", f"{day.key}T{time.key}:00", words, start)
+
+
+def _entities(text: str, today: date) -> Iterator[Entity]:
     for found in _TOKEN.finditer(text):
         kind = found.lastgroup
         if kind is None:
@@ -148,8 +286,9 @@ def entities(text: str, today: date) -> Iterator[Entity]:
         words, key, currency = found.group(kind), None, ""
         if kind == "url":
             words = words.rstrip(_TRAILING)
-            head, slash, tail = words.partition("://")[2].partition("/")
-            key = normal("url", f"{words.partition('://')[0]}://{head.lower()}{slash}{tail}")
+            scheme, sign, rest = words.rpartition("://") if words.startswith("http") else ("", "", words)
+            head, slash, tail = rest.partition("/")
+            key = normal("url", f"{scheme}{sign}{head.lower()}{slash}{tail}")
         elif kind in {"email", "domain"}:
             key = normal(kind, words.lower())
         elif kind == "iban":
@@ -170,7 +309,7 @@ def entities(text: str, today: date) -> Iterator[Entity]:
         elif kind in {"channel", "user"}:
             key = normal(kind, words[1:])
         elif kind == "id":
-            key = normal(kind, words) if any(c.isdigit() for c in words) else None
+            key = None if words.isalpha() or not any(map(str.isdigit, words)) else normal(kind, words)
         else:
             key = normal(kind, words)
         if key is not None:
@@ -196,14 +335,21 @@ _HINT = re.compile(r"[@0-9]|:/|[wW]{3}\.")  # no email, link, IBAN or phone numb
 def embedded(text: str, today: date) -> Iterator[Entity]:
     """Every email, link, IBAN and phone number in a free text; what is no whole entity comes with its words as key.
 
-    The latter has no origin anywhere, so it is refused wherever entities must be grounded (an address glued to a word, a
-    foreign scheme, an IBAN in lower case).
+    The latter has an origin only where the user wrote the very same words, so it is refused wherever entities must be grounded
+    (an address glued to a word, a foreign scheme, an IBAN in lower case).
     """
     if _HINT.search(text) is None:
         return
     whole = [e for e in entities(text, today) if e.type in FINDABLE]
     yield from whole
-    covered = [(e.start, e.start + len(e.words)) for e in whole]
+    yield from glued(text, whole)
+
+
+def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
+    """What `embedded` finds beside the whole entities of a text."""
+    if _HINT.search(text) is None:
+        return
+    covered = [(e.start, e.start + len(e.words)) for e in whole if e.type in FINDABLE]
     at = position = 0
     while (found := _LOOSE.search(text, position)) is not None:
         start, end = found.start(), found.end()

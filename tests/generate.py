@@ -279,7 +279,7 @@ class Generator(Workflows):
             if self.maybe(0.3):
                 args["customers"] = rng.sample(CUSTOMERS, rng.randint(1, 3))
         asked = Asked(workflow, run, name, args, tool.definition or "", self.around())
-        for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 1, 1, 2))):
+        for _ in range(rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 1, 2))):
             rng.choice(CHANGES)(rng, asked)
         self.before = asked.run if self.maybe(0.3) else run
         data = canonical(self.folded(asked.args))

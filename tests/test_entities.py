@@ -98,5 +98,21 @@ def test_no_value_raises(kind: str, value: object) -> None:
     normal(kind, value)
 
 
-def test_free_text_is_never_a_prompt_origin() -> None:
-    assert "text" not in TOKENISED
+def test_what_has_no_words_is_never_a_prompt_origin() -> None:
+    assert {"boolean", "json"} == TYPES - TOKENISED
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ({"b": 1, "a": ["x"]}, '{"a":["x"],"b":1}'),
+        ([1, "x"], '[1,"x"]'),
+        ({}, "{}"),
+        ("x", None),
+        (7, None),
+        ({"a": ["x\u202e"]}, None),
+        ({"bell\x07": 1}, None),
+    ],
+)
+def test_json_is_its_canonical_text_and_every_text_in_it_is_in_normal_form(value: object, key: str | None) -> None:
+    assert normal("json", value) == key

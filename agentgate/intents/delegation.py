@@ -83,6 +83,10 @@ _WIDE = re.compile(rf"(?i)\b{_MANY}\b|\b{_ALL}\s+(?:{_WHOSE}\s+)?{_ADJECTIVES}{_
 _PERSON = re.compile(r"(?i)^(?:[a-z][\w.'\u2019-]*(?:\s+[a-z][\w.'\u2019-]*){0,2})$")
 _PRONOUN = re.compile(r"(?i)^(?:it|them|this|that|these|those|he|she|they|there)$")
 _NOBODY = re.compile(r"(?i)^(?:i|we|you|the\s+user)$")
+_VERBS = (  # how each verb begins: a clause without any is not looked at
+    "do,perform,execute,complete,carry,finish,follow,handle,process,work,go,take,see,attend,act,proceed,implement,comply,obey,fulfil,"
+    "tackle,run,deal"
+).split(",")
 _FORMS = (_REQUEST, _ASKED, _WITHIN, _ACT, _ACCORDINGLY)
 
 
@@ -114,7 +118,7 @@ def delegation(clauses: Iterable[tuple[str, str]]) -> Delegation | None:
 
 
 def _in_clause(clause: str, bare: str, opened: str | None) -> Delegation | None:
-    if len(clause) > MAX_CLAUSE:
+    if len(clause) > MAX_CLAUSE or not any(map(bare.lower().__contains__, _VERBS)):
         return None
     question = clause.rstrip().endswith("?") and not _ASKS_BACK.search(clause)
     if question:

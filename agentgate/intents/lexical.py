@@ -33,6 +33,7 @@ COMMON = frozenset(
     kindly thanks thank hi hello just so as if then than there here have has had want wants need needs like
     """.split()
 )
+_BEFORE = r"(?<!\w)"  # a word begins here
 _NOWHERE = date(2000, 1, 1)  # only entity types matter here, not what "tomorrow" is
 _SAME = 0.999  # closeness of a repeated example
 _NEAR = 0.5  # closeness from which a counter-example has something to say
@@ -71,7 +72,7 @@ def _known(text: str, words: tuple[str, ...]) -> frozenset[str]:
 def phrase(words: str) -> re.Pattern[str]:
     """A phrase of the vocabulary in any simple inflection, whole words only."""
     parts = [re.escape(p[: len(_stem(p))]) + r"\w{0,4}" if len(p) > 3 else re.escape(p) for p in words.lower().split()]
-    return re.compile(r"(?<!\w)" + r"\s+(?:\w+\s+){0,2}?".join(parts) + r"(?!\w)")
+    return re.compile(_BEFORE + r"\s+(?:\w+\s+){0,2}?".join(parts) + r"(?!\w)")
 
 
 def _close(a: frozenset[str], b: frozenset[str]) -> float:
@@ -80,8 +81,9 @@ def _close(a: frozenset[str], b: frozenset[str]) -> float:
 
 @lru_cache(maxsize=4096)
 def _any(words: tuple[str, ...]) -> re.Pattern[str]:
-    """All phrases of an intent in one look."""
-    return re.compile("|".join(phrase(w).pattern for w in words))
+    """All phrases of an intent in one look; each begins with a letter of its own, which is all that most places are asked for."""
+    parts = [phrase(w).pattern.removeprefix(_BEFORE) for w in words]
+    return re.compile("|".join(f"{p[0]}(?<!\\w{p[0]}){p[1:]}" if p[0].isalnum() else _BEFORE + p for p in parts))
 
 
 def _hit(intent: Intent, text: str) -> str | None:
