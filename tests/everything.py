@@ -54,7 +54,9 @@ tools:
     effect: read
     needs: any
     redeem: wrapper
-    args: {name: {type: path, from: [prompt]}}
+    args:
+      name: {type: path, from: [prompt]}
+      page: {type: integer, min: "1", max: "9", from: [model], optional: true}
     facts:
       iban: {type: iban, path: text, find: one, trust: named, pattern: 'DE[0-9]{20}'}
       total: {type: money, currency: currency, path: "lines[].total"}

@@ -1,0 +1,193 @@
+"""Mutation: every condition is dropped or loosened, and the tests beside every shipped workflow notice each."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import agentgate.workflow
+from agentgate import Agent, Allow, Deny, Gate, User
+from agentgate.catalog import Catalog
+from agentgate.decision import Eligible
+from agentgate.definition import load_text
+from agentgate.intents.lexical import derive
+from agentgate.review import testfile
+from agentgate.review.mutation import NOT_COVERED, STRUCTURE, Survey, mutants, survey, survivors
+from agentgate.review.proposal import propose
+from agentgate.review.scene import Scene
+from agentgate.review.testfile import TestFile, load_tests, read_tests
+from agentgate.workflow import Workflow
+from tests.everything import CLAIMS, EVERYTHING, ROLES
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = [w for folder in ("workflows", "examples/payment-agent/workflows") for w in Catalog.load(ROOT / folder, derive)]
+
+
+def shipped_tests(workflow: Workflow) -> TestFile:
+    return load_tests(testfile.tests_of(workflow.file))
+
+
+def load(text: str) -> Workflow:
+    return load_text(text, "w.yaml", ROLES, derive)
+
+
+# --- what is shipped ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("workflow", SHIPPED, ids=lambda w: w.id)
+def test_every_condition_of_every_shipped_workflow_has_a_case_that_would_miss_it(workflow):
+    before = perf_counter()
+    found = survey(workflow, shipped_tests(workflow))
+    assert perf_counter() - before < 10
+    assert list(map(str, found.survivors)) == []
+    assert len(found.mutants) > 20
+
+
+def without(tests: TestFile, *names: str) -> TestFile:
+    assert set(names) <= {case.name for case in tests.cases}
+    return dataclasses.replace(tests, cases=tuple(c for c in tests.cases if c.name not in names), places={})
+
+
+def refund() -> Workflow:
+    return next(w for w in SHIPPED if w.id == "payments.customer-refund" and w.version == 7)
+
+
+@pytest.mark.parametrize(
+    ("names", "path"),
+    [
+        (["a cent above five hundred"], "tools.payments.refund.args.amount.max"),
+        (["a cent more than the day allows"], ""),  # "and for a whole day" says it too
+        (["a cent more than the day allows", "and for a whole day"], "limits.tenant.payments.refund.amount.max"),
+        (["looked up more than a quarter of an hour ago"], "sequence.payments.refund.within"),
+        (["a user of another tenant"], "who.for_user.same_tenant"),
+        (["a link in the reason"], "tools.payments.refund.args.reason.entities"),
+        (
+            ["the customer of another order", "one order's number with another's customer", "as much as another order cost"],
+            "tools.payments.refund.args.payee.any_call",
+        ),
+        (["on a Saturday"], "conditions.hours.days"),
+        (["another order tool than was reviewed"], "tools.orders.get.definition"),
+        (["a small refund goes through, with a token for this call only"], "token.ttl"),
+        (["more than one hundred asks a lead, who is not the requester"], "step_up.big-refund.approvers.not"),
+    ],
+)
+def test_without_its_case_a_condition_survives(names, path):
+    found = {mutant.path for mutant in survivors(refund(), without(shipped_tests(refund()), *names))}
+    assert path in found if path else not found
+
+
+def test_a_survivor_says_where_it_stands_and_what_was_done():
+    (found,) = survivors(refund(), without(shipped_tests(refund()), "a cent above five hundred"))
+    assert str(found) == f"{refund().file}:{found.line}: tools.payments.refund.args.amount.max: 500.00 -> 500.01"
+    assert 'max: "500.00"' in Path(refund().file).read_text().splitlines()[found.line - 1]
+
+
+def test_a_case_that_does_not_hold_covers_nothing():
+    tests = shipped_tests(refund())
+    wrong = tuple(dataclasses.replace(c, because=("payee",)) if c.name == "outside production" else c for c in tests.cases)
+    assert [m.path for m in survivors(refund(), dataclasses.replace(tests, cases=wrong))] == ["conditions.environment"]
+
+
+def test_what_no_case_can_cover_is_listed_with_the_reason():
+    found: Survey = survey(refund(), shipped_tests(refund()))
+    listed = {each.path: each.why for each in found.not_covered}
+    assert {"title", "owners", "risk", "version", "intents.words"} <= set(listed)
+    assert listed["tools.payments.refund.args.order_id.pattern"] == "implied: orders.get.order_id has the same"
+    assert len([path for path in listed if path.startswith(("tools.", "intents.refund."))]) == 3
+
+
+# --- nothing is left out -----------------------------------------------------------------------------------------------------
+def fields_of(module: ModuleType) -> set[tuple[str, str]]:
+    values = [v for v in vars(module).values() if isinstance(v, type) and dataclasses.is_dataclass(v)]
+    return {(v.__name__, f.name) for v in values for f in dataclasses.fields(v)}
+
+
+def test_every_field_of_a_workflow_is_loosened_or_listed_as_not_covered():
+    loosened = {m.of for text in (EVERYTHING, CLAIMS) for m in mutants(load(text))}
+    structure = {(kind, field) for kind, fields in STRUCTURE.items() for field in fields.split()}
+    assert loosened | structure | set(NOT_COVERED) == fields_of(agentgate.workflow)
+    assert not loosened & set(NOT_COVERED)
+    assert not structure & set(NOT_COVERED)
+
+
+@pytest.mark.parametrize("workflow", [*SHIPPED, load(EVERYTHING), load(CLAIMS)], ids=lambda w: w.id)
+def test_a_mutant_differs_in_one_condition_and_still_fits_the_runs(workflow):
+    for mutant in mutants(workflow):
+        assert mutant.workflow != workflow or mutant.words == "any", mutant  # a list that everything is in equals the list
+        assert (mutant.workflow.id, mutant.workflow.digest, mutant.workflow.file) == (workflow.id, workflow.digest, workflow.file)
+        assert mutant.words
+        assert mutant.name
+
+
+# A type, a zone, a currency and what is done when it is unclear have no looser value: they are changed, and the base may notice.
+CHANGED = ("type", "zone", "currency", "unclear")
+
+
+@pytest.mark.parametrize("workflow", SHIPPED, ids=lambda w: w.id)
+def test_a_mutant_is_looser_what_was_allowed_stays_allowed(workflow):
+    for tool in workflow.tools:
+        scene = Scene.of(workflow, {"call": tool})
+        for mutant in mutants(workflow):
+            if mutant.path.rpartition(".")[2] not in CHANGED and "when." not in mutant.path:
+                assert isinstance(scene.decide(mutant.workflow), Eligible), mutant
+
+
+@pytest.mark.parametrize("text", [EVERYTHING, CLAIMS])
+def test_cases_are_found_for_every_condition_of_a_workflow_with_everything(text):
+    made = propose(load(text))
+    assert [str(m) for m in made.left] == []
+
+
+# --- limits, as the store counts them ----------------------------------------------------------------------------------------
+LIMITED = """
+agentgate: workflow/v1
+id: shop.pay
+version: 1
+title: Pay small amounts
+owners: [lee]
+risk: low
+expires: "2099-05-31"
+tenants: [acme]
+who: {agent: {in_process: true}, for_user: {same_tenant: true}}
+intents: {none: "A machine."}
+tools:
+  pay:
+    effect: write
+    needs: none
+    redeem: wrapper
+    args:
+      amount: {type: money, currency: currency, min: "0.01", max: "100.00", from: [model]}
+      currency: {in: [EUR, GBP], from: [model]}
+limits:
+  - {count: pay, max: 3, per: run}
+  - {sum: pay.amount, max: "100.00", per: tenant, every: 1d}
+"""
+
+
+@pytest.mark.parametrize("amounts", [["60.00", "40.00"], ["60.00", "40.01"], ["1.00", "1.00", "1.00", "1.00"], ["99.99", "0.01", "0.01"]])
+def test_limits_in_a_scene_refuse_where_the_store_refuses(amounts, tmp_path):
+    (tmp_path / "w.yaml").write_text(LIMITED)
+    workflow = load(LIMITED)
+    gate = Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://")
+    run = gate.open_run("shop.pay", tenant="acme", user=User("lee", tenant="acme"), agent=Agent("a"), prompt="")
+    spent, count = 0, 0
+    for index, amount in enumerate(amounts):
+        args: dict[str, Any] = {"amount": amount, "currency": "EUR"}
+        scene = Scene.of(workflow, {"args": args, "spent": {"run.pay": count, "tenant.pay.amount": f"{spent / 100:.2f}"}})
+        real, told = run.authorize("pay", args, tool_call_id=f"c{index}"), scene.decide()
+        assert isinstance(real, Allow) is isinstance(told, Eligible)
+        if isinstance(real, Allow):
+            spent, count = spent + round(float(amount) * 100), count + 1
+        else:
+            assert isinstance(real, Deny)
+            assert isinstance(told, Deny)
+            assert real.reasons == told.reasons
+    gate.close()
+
+
+def test_cases_of_another_workflow_are_refused():
+    with pytest.raises(agentgate.errors.WorkflowError, match="the workflow beside it"):
+        survey(refund(), read_tests("workflow: other.one\nbase: {}\ncases: []\n", "t.yaml"))
