@@ -232,6 +232,35 @@ def test_what_a_person_must_read_needs_the_quorum(approved):
     assert approved.running() == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("risk: high", "risk: low"),
+        ("risk: high", "risk: high\nmode: observe"),
+        ('"2099-05-31"', '"2099-06-01"'),
+        ("tenants: [acme, other]", "tenants: [acme, third]"),
+        ("{groups: [support], same_tenant: true}", "{groups: [support, other], same_tenant: true}"),
+        ("asks_for: Give", "asks_for: Always give"),
+        ("redeem: wrapper", "redeem: wrapper\n    audience: https://elsewhere.example"),
+        ("from: [prompt]", "from: [model]"),
+    ],
+)
+def test_one_signature_is_not_enough_for(approved, old, new):
+    second(approved, old, new)
+    approved.approve(CAROL)
+    assert approved.running() == 1
+
+
+def test_a_move_needs_the_quorum_though_nothing_else_changed(approved):
+    approved.edit("version: 1", "version: 2")
+    (approved.directory / "misc").mkdir()
+    approved.file.rename(approved.directory / "misc/refund.yaml")
+    approved.approve(CAROL, file="misc/refund.yaml")
+    assert approved.load().workflows == {}
+    approved.approve(ALICE, file="misc/refund.yaml")
+    assert approved.running() == 2
+
+
 def test_the_proposer_cannot_approve_a_narrowing_alone(approved):
     second(approved, '"10.00", "20.00"', '"10.00"')
     approved.approve(CAROL, proposer=CAROL)

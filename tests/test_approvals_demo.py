@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from agentgate import Gate
-from agentgate.approvals import ApprovalRefused, status
+from agentgate.approvals import ApprovalRefused, root_digest, status
 from agentgate.catalog import Catalog
 from agentgate.intents.lexical import derive
 from agentgate.testing import demo_approvals
@@ -21,7 +21,7 @@ SHIPPED = ["workflows", "examples/payment-agent/workflows"]
 
 
 @pytest.fixture(params=SHIPPED)
-def copied(request, tmp_path) -> Path:
+def copied(request, tmp_path):
     shutil.copytree(ROOT / request.param, tmp_path / "w")
     return tmp_path / "w"
 
@@ -51,7 +51,7 @@ def test_without_a_fresh_index_nothing_loads(copied, tmp_path):
     with pytest.raises(ApprovalRefused, match="STALE INDEX"):
         Gate.open(
             copied,
-            root=demo_approvals.root_digest(copied),
+            root=root_digest(copied),
             issuer="https://gate.example",
             keys=tmp_path / "keys",
             audit=str(tmp_path / "audit"),

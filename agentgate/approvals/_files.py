@@ -154,4 +154,3 @@ def text_of(data: bytes, file: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         raise refuse(ApprovalRefusal.TAMPERED, file, "document", "bytes that are not UTF-8", "UTF-8 text") from None
-

@@ -101,6 +101,7 @@ class Approved:
         roles = {name: frozenset(scopes) for name, scopes in self.statement.roles.items()}
         if document is None:
             document = Document(f"{APPROVALS}/{self.version.id}/{self.version.version}/{DEFINITION}", self.version.value)
+            _check_values(document, document.value)
         return load_document(document, roles, derive, share=share)
 
 
@@ -121,6 +122,7 @@ class Judge:
     Attributes:
         known: versions that were in force before (id -> version), as the gate remembers them.
         now: POSIX seconds.
+        read: digest -> definition of the workflow files that were read.
     """
 
     tree: Tree
@@ -132,6 +134,7 @@ class Judge:
     now: float
     derive: Derive
     prover: Prover
+    read: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     share: Sharing = field(default_factory=Sharing)
     _seen: dict[tuple[str, int], Version] = field(default_factory=dict)
     _judged: dict[tuple[str, int], Standing] = field(default_factory=dict)
@@ -182,12 +185,13 @@ class Judge:
         file = f"{APPROVALS}/{folder}/{DEFINITION}"
         # (1) the definition, in its place
         data = self.tree.read(f"{folder}/{DEFINITION}", ApprovalRefusal.UNAPPROVED)
-        value = json_value(data, file, ApprovalRefusal.TAMPERED)
-        _check_values(value, file)
+        digest = file_digest(data)
+        value = self.read.get(digest)  # a workflow file with this digest was read: these bytes are its canonical form
+        if value is None:
+            value = json_value(data, file, ApprovalRefusal.TAMPERED)
         if type(value) is not dict or value.get("id") != id_ or value.get("version") != version:
             got = f"{value.get('id')} version {value.get('version')}" if type(value) is dict else shown(value)
             raise refuse(ApprovalRefusal.WRONG_PLACE, file, "id", got, f"{id_} version {version}, as the folder says")
-        digest = file_digest(data)
         signed, ignored = [], []
         for name, kind in self.tree.names(folder):
             if name.endswith(".json") and name != DEFINITION and kind != "folder":
@@ -337,8 +341,10 @@ class Judge:
             )
         finally:
             self._depth -= 1
-        if before is None or before.version.digest != said.previous:
-            return None
+        if before is None or before.version.digest != said.previous or before.statement.path != said.path:
+            return None  # a move changes who reviews it: that is for the quorum
+        if RISKS.index(found.value["risk"]) < RISKS.index(before.version.value["risk"]):
+            return None  # so is a lower risk
         base = before.version
         mine = Approved(found, said, inf, (), narrowing=True)
 
@@ -382,18 +388,20 @@ def _end(counted: list[Signed], enough: Callable[[list[Signed]], bool]) -> float
     return inf
 
 
-def _check_values(value: Any, file: str, field: str = "", depth: int = 0) -> None:
-    """Only what a workflow file can say: text, whole numbers, true and false, in lists and mappings; nothing that cannot be seen."""
+def _check_values(document: Document, value: Any, path: tuple[str | int, ...] = ()) -> None:
+    """Only what a workflow file can say: text, whole numbers, true and false, in lists and mappings; nothing that cannot be seen.
+
+    Raises:
+        WorkflowError: at the first other value.
+    """
     kind = type(value)
     if kind is dict:
         for key, item in value.items():
-            _check_values(key, file, field, depth)
-            _check_values(item, file, f"{field}.{key}" if field else key, depth + 1)
+            _check_values(document, key, path)
+            _check_values(document, item, (*path, key))
     elif kind is list:
         for at, item in enumerate(value):
-            _check_values(item, file, f"{field}[{at}]", depth + 1)
+            _check_values(document, item, (*path, at))
     elif not (kind is int or kind is bool or (kind is str and value.replace("\n", "").isprintable())):
-        raise refuse(ApprovalRefusal.TAMPERED, file, field or "document", shown(value), "what a workflow file can say")
-
-
-__all__ = ["Approved", "Judge", "Signed", "Standing", "Version"]
+        document.report(path, shown(value), "what a workflow file can say")
+        document.refuse()

@@ -102,6 +102,7 @@ def load_approved(
     asked = judge(folder, root, derive=derive, now=now, known=known, prover=prover)
     roles = roles_of(folder)
     files, broken = _files(folder)
+    asked.read = {file.digest: file.value for file in files.values()}
     chosen, refused = _chosen(asked)
     workflows: dict[str, Workflow] = {}
     until: dict[str, float] = {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from agentgate.approvals._shape import Digest, Moment, Person, Shape, from_json, seconds
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
@@ -131,11 +131,14 @@ class Statement:
         Raises:
             ApprovalRefused: TAMPERED, with the field.
         """
-        shape = from_json(_StatementShape, data, file, ApprovalRefusal.TAMPERED)
+        try:
+            shape = _StatementShape.model_validate_json(data)
+        except ValidationError:  # the slow way says what is wrong
+            shape = from_json(_StatementShape, data, file, ApprovalRefusal.TAMPERED)
         said, subject = shape.predicate, shape.subject[0]
         if subject.name != said.id:
             raise refuse(ApprovalRefusal.TAMPERED, file, "subject[0].name", subject.name, said.id)
-        return cls(
+        found = cls(
             id=said.id,
             version=said.version,
             digest="sha256:" + subject.digest.sha256,
@@ -151,3 +154,6 @@ class Statement:
             signer=said.signer,
             not_after=said.not_after,
         )
+        if found.data != data:  # duplicate keys, another order, escapes, white space
+            raise refuse(ApprovalRefusal.TAMPERED, file, "document", "JSON in another form", "RFC 8785 JSON (the one form that is signed)")
+        return found
