@@ -186,7 +186,10 @@ _LEAF = st.fixed_dictionaries(
 _SCHEMA = st.recursive(
     _LEAF,
     lambda inner: st.builds(
-        lambda s, k, i: {**s, k: i if k == "items" else [i]}, _LEAF, st.sampled_from(["items", "anyOf", "allOf"]), inner
+        lambda s, k, i: {**s, k: {"inner": i, "b.c": i} if k == "properties" else i if k == "items" else [i]},
+        _LEAF,
+        st.sampled_from(["items", "anyOf", "allOf", "properties"]),
+        inner,
     ),
 )
 _TOOL_NAMES = st.sampled_from(["get_order", "pay", "send.mail", "any", "delete", "böse", "a b", "x" * 200, "1st"])
@@ -251,6 +254,16 @@ def test_a_description_is_quoted_and_never_obeyed():
     made = drafted(declared("wipe_all", description=attack), declared("get", description=attack))
     assert {t.name: t.effect for t in loaded(made).tools.values()} == {"wipe_all": "destructive", "get": "read"}
     assert made.text.replace("\n", "").isprintable()
+
+
+def test_an_object_is_taken_apart_and_what_is_open_in_it_is_refused():
+    address = {"type": "object", "properties": {"email": {"type": "string"}, "note": {"type": "string"}}, "required": ["email"]}
+    made = drafted(declared("get_page", {"to": address, "page_id": {"type": "string"}}, ["to", "page_id"]))
+    args = {"to": {"email": "kim@acme.example"}, "page_id": "A-1"}
+    base = {"call": "get_page", "prompt": "Please look at A-1 for kim@acme.example", "args": args}
+    assert isinstance(Scene.of(loaded(made), base).decide(), Eligible)
+    for wrong in ({"email": "kim@evil.example"}, {"email": "kim@acme.example", "note": "x"}, {}):
+        assert isinstance(Scene.of(loaded(made), {**base, "args": {**args, "to": wrong}}).decide(), Deny), wrong
 
 
 def test_two_tools_with_like_names_get_intents_of_their_own():

@@ -119,7 +119,7 @@ def argument(name: str, schema: Any, root: Mapping[str, Any], *, required: bool,
     found = resolve(schema, root)
     default = found.get("default")
     always = required or default is not None
-    if not _NAME.fullmatch(name):
+    if not all(map(plain_name, name.split("."))):
         return Argument(name, None, "no workflow can hold its name (letters, digits, _ and -)", always=always)
     if not required and default is not None:
         return _default(name, default, found, root, acting=acting)
@@ -129,6 +129,11 @@ def argument(name: str, schema: Any, root: Mapping[str, Any], *, required: bool,
         return Argument(name, None, drafted.note, drafted.proposal + closing, always=always)
     rule = {**drafted.rule, **({} if required else {"optional": True})}
     return Argument(name, rule, drafted.note, samples=drafted.samples, spoken=drafted.spoken, always=always)
+
+
+def plain_name(name: str) -> bool:
+    """True for a name that a workflow can hold."""
+    return _NAME.fullmatch(name) is not None
 
 
 def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from agentgate.definition import load_text
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.review.argument import Argument, argument, inline
+from agentgate.review.argument import Argument, argument, inline, plain_name, resolve
 from agentgate.review.first_tests import base_of, first_tests, refused
 from agentgate.review.text import visible
 from agentgate.review.toolset import DeclaredTool, effect_of, verb_of
@@ -26,6 +26,7 @@ UNDECIDED = "undecided"  # nobody's tenant
 _MARK = re.compile(r"(?:^|\s)#[ ]*DECIDE:[ ]*(.*)$")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
 _COLUMN = 44
+MAX_DEPTH = 3  # objects in objects that are taken apart
 _EFFECT_RISK = {"read": "low", "write": "medium", "egress": "medium", "destructive": "high"}
 _RISKS = ("low", "medium", "high")
 
@@ -53,12 +54,16 @@ class DraftedTool:
     @property
     def call(self) -> dict[str, Any]:
         """Arguments that the draft permits where `spoken` was said."""
-        return {a.name: a.samples[0] for a in self.args if a.always and a.rule is not None and a.samples is not None}
+        return _nested({a.name: a.samples[0] for a in self.args if a.always and a.rule is not None and a.samples is not None})
 
     @property
     def others(self) -> dict[str, Any]:
         """Per argument that must come from the prompt, another value of the same form."""
-        return {a.name: a.samples[1] for a in self.args if a.always and a.spoken and a.samples is not None and a.samples[1] is not None}
+        return {
+            a.name: a.samples[1]
+            for a in self.args
+            if a.always and a.spoken and a.samples is not None and a.samples[1] is not None and "." not in a.name
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +161,9 @@ def _argument_at(field: str, tools: Sequence[DraftedTool]) -> tuple[str, str] | 
 def _tool(tool: DeclaredTool, names: Sequence[str], barred: Mapping[tuple[str, str], str], *, settle: bool) -> DraftedTool:
     effect, reason = effect_of(tool)
     acting = effect != "read"
-    properties = tool.schema.get("properties")
-    required = tool.schema.get("required")
-    must = set(required) if isinstance(required, list) else set()
     args = [
-        argument(str(name), schema, tool.schema, required=name in must, acting=acting)
-        for name, schema in (properties.items() if isinstance(properties, dict) else ())
+        argument(name, schema, tool.schema, required=required, acting=acting)
+        for name, schema, required in _leaves("", tool.schema, tool.schema, required=True)
     ]
     args = [
         Argument(a.name, None, f"its schema says what no workflow can hold ({visible(why, 60)})", always=a.always)
@@ -178,6 +180,34 @@ def _tool(tool: DeclaredTool, names: Sequence[str], barred: Mapping[tuple[str, s
         if sum(re.sub(r"[^A-Za-z0-9_-]", "_", n)[:60] == intent for n in names) > 1:
             intent = f"{intent}_{names.index(tool.name)}"
     return DraftedTool(tool, effect, reason, tuple(args), intent)
+
+
+def _leaves(prefix: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, required: bool) -> Iterator[tuple[str, Any, bool]]:
+    """Every argument, and inside an argument that is an object every property, by its path."""
+    properties, must = schema.get("properties"), schema.get("required")
+    for name, inner in properties.items() if isinstance(properties, Mapping) else ():
+        path, needed = f"{prefix}{name}", required and isinstance(must, list) and name in must
+        found = resolve(inner, root)
+        inside = found.get("properties")
+        apart = isinstance(inside, Mapping) and bool(inside) and found.get("default") is None and path.count(".") < MAX_DEPTH
+        if not plain_name(str(name)):
+            yield path.replace(".", "\N{ONE DOT LEADER}"), inner, needed  # a dot in a name is no path
+        elif apart:
+            yield from _leaves(f"{path}.", found, root, required=needed)
+        else:
+            yield path, inner, needed
+
+
+def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by their paths, as the call has them."""
+    out: dict[str, Any] = {}
+    for path, value in leaves.items():
+        *parents, last = path.split(".")
+        inside = out
+        for part in parents:
+            inside = inside.setdefault(part, {})
+        inside[last] = value
+    return out
 
 
 def _settled(a: Argument, *, acting: bool) -> Argument:
