@@ -95,6 +95,7 @@ class Call:
     data: bytes
     args: Mapping[str, Any]
     definition: str = ""
+    _hashed: str = field(default="", init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, tool: str, args: Mapping[str, Any], tool_call_id: str, definition: str = "") -> Call:
@@ -111,8 +112,10 @@ class Call:
 
     @property
     def arguments_digest(self) -> str:
-        """SHA-256 (hex) of the canonical arguments."""
-        return digest(self.data)
+        """SHA-256 (hex) of the canonical arguments, worked out once."""
+        if not self._hashed:
+            object.__setattr__(self, "_hashed", digest(self.data))
+        return self._hashed
 
 
 @dataclass(frozen=True, slots=True)

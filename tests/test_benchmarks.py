@@ -17,6 +17,8 @@ NAMES = {
     "decide",
     "verify",
     "decide_mint_verify",
+    "mint",
+    "sign_verify",
     "cycle",
     "cycle_next",
     "cycle_dpop",

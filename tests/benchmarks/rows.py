@@ -126,6 +126,11 @@ class Bare:
         """One ES256 verification."""
         self._public.verify(self._signature, self._data, _ES256)
 
+    def both(self) -> None:
+        """One of each."""
+        self.sign()
+        self.verify()
+
 
 def _token_size(desk: world.Desk) -> int:
     return len(desk.minted(desk.call).reveal().rpartition(".")[0])
@@ -147,6 +152,9 @@ def engine(scale: Scale) -> Measuring:
     rows.append((yield from _compared("decide_mint", pair, "pyca ES256 sign", 1.6, note)))
     pair = _loop(lambda: desk.eligible(desk.call), bare.sign, scale)
     rows.append((yield from _compared("decide", pair, "pyca ES256 sign", None, "decide alone")))
+    intent = desk.eligible(desk.call).intent
+    pair = _loop(lambda: desk.signed(desk.call, intent), bare.sign, scale)
+    rows.append((yield from _compared("mint", pair, "pyca ES256 sign", None, "call digest and mint, nothing decided")))
     pair = _loop(lambda: desk.verified(token, desk.call.data), bare.verify, scale)
     rows.append((yield from _compared("verify", pair, "pyca ES256 verify", 1.4, "check_token and check_call")))
 
@@ -162,6 +170,9 @@ def engine(scale: Scale) -> Measuring:
     else:
         path = "tenuo, reused warrant: sign PoP, authorize"
         rows.append((yield from _compared("decide_mint_verify", _loop(whole, tenuo, scale), path, 1.0, note)))
+        bottom = _loop(bare.both, tenuo, scale)
+        note = "pyca ES256 sign and verify by themselves: no token, no policy"
+        rows.append((yield from _compared("sign_verify", bottom, path, None, note)))
     return rows
 
 
@@ -490,7 +501,7 @@ GROUPS: dict[str, Callable[[Scale], Measuring]] = {
 def rounds(scale: Scale) -> dict[str, int]:
     """How many steps each group of rows takes, for the progress bar."""
     return {
-        "engine": 4 * (scale.rounds * 5 // scale.turn),
+        "engine": 6 * (scale.rounds * 5 // scale.turn),
         "cycle": 2 * scale.trips,
         "cycle_dpop": scale.trips,
         "cycle_audit": scale.trips // 3,

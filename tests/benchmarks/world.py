@@ -137,7 +137,10 @@ class Desk:
 
     def minted(self, call: Call) -> CallToken:
         """Decide, digest and mint, with this run's key in `cnf`."""
-        answer = self.eligible(call)
+        return self.signed(call, self.eligible(call).intent)
+
+    def signed(self, call: Call, intent: str) -> CallToken:
+        """The second half of `minted`: the token of a call that was decided on."""
         workflow = self.workflow
         terms = terms_of(ISSUER, self.state.header, workflow, workflow.tools[call.tool])
         claims = terms.claims(
@@ -146,7 +149,7 @@ class Desk:
             ttl=workflow.token.ttl,
             jti=new_jti(),
             gen=GEN,
-            intent=answer.intent,
+            intent=intent,
             made=terms.digest(call),
             arguments_digest=call.arguments_digest,
             cnf_jkt=self.run_key.jkt,
