@@ -25,8 +25,9 @@ from agentgate.approvals import (
 from agentgate.approvals._files import Tree
 from agentgate.approvals.root import Root, load_root
 from agentgate.approvals.trust import reviewing
-from agentgate.errors import ConfigError
+from agentgate.errors import ConfigError, NameRefused, StoreUnavailable
 from agentgate.intents.lexical import derive
+from agentgate.stores import ops
 from tests.approvals_team import ALICE, BOB, CAROL, DAVE, FOREVER, ID, PEOPLE, Team, key
 
 R = ApprovalRefusal
@@ -490,3 +491,17 @@ def test_everybody_is_in_the_default_root(tmp_path):
     root, allowed = load_root(Tree(tmp_path), digest, 0.0)
     assert root.needs(("x.yaml",), ("high",), ())[0].needed == 2
     assert all(allowed.until(name, key(name).public_key, sshsig.NAMESPACE, 0.0) > 0 for name in PEOPLE)
+
+
+# --- marks -------------------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("marks", [{}, {"a": -1}, {"a": 2**53}, {"a": True}, {"": 1}, {"a" * 513: 1}, {str(n): 1 for n in range(501)}])
+def test_marks_that_no_store_is_asked_about(marks):
+    with pytest.raises(NameRefused):
+        ops.raise_marks("https://gate.example", marks)
+
+
+@pytest.mark.parametrize("values", [[b"x"], [None], [], [b"1", b"2"]])
+def test_an_answer_that_is_no_number_is_a_store_that_failed(values):
+    op = ops.raise_marks("https://gate.example", {"a": 0})
+    with pytest.raises(StoreUnavailable):
+        ops.parse_raise_marks(op, [op.keys[0].encode(), values])

@@ -135,7 +135,7 @@ def load_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float, *, e
     signed_by(tree, INDEX, data, root=root, allowed=allowed, role="index", person=shape.signer, now=now)
     until = seconds(shape.expires)
     if now >= until and not ended:
-        expected = "an index signed in the last seven days (agentgate workflow approve --index)"
+        expected = "an index signed in the last seven days (agentgate workflow index)"
         raise refuse(ApprovalRefusal.STALE_INDEX, file, "expires", shape.expires, expected)
     if until > now + INDEX_LIFE + _LEEWAY:
         raise refuse(ApprovalRefusal.STALE_INDEX, file, "expires", shape.expires, "at most seven days from now")
