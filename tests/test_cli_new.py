@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from agentgate.gate import Gate
 from agentgate.request import Agent, User
 
 ROOT = Path(__file__).parent.parent
+AGENTGATE = [sys.executable, "-c", "from agentgate.cli.main import app; app()"]
 SHOP = """\
 from typing import Literal
 from langchain_core.tools import tool
@@ -145,11 +147,39 @@ def test_a_module_that_fails_to_import_is_named_and_no_traceback_is_shown(place)
     assert shown.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("command", ["new", "lint", "test", "diff"])
+def test_what_files_hold_and_are_called_cannot_act_on_a_terminal(place, command):
+    attack = "\x1b]0;owned\x07\x1b[2J\u202e\u200b"
+    tools = [
+        {"name": f"get_{n}", "description": attack, "inputSchema": {"properties": {attack: {"type": "string"}}}} for n in ("x", attack)
+    ]
+    Path("tools.json").write_text(json.dumps({"tools": tools}))
+    Path(attack).mkdir()
+    new("--mcp", "tools.json", "--out", f"{attack}/w.yaml")
+    Path(f"{attack}/w.yaml").write_text(Path(f"{attack}/w.yaml").read_text().replace("effect: read", "effect: red"))
+    arguments = {
+        "new": ["--id", "a.b", "--mcp", "tools.json", "--out", f"{attack}/again.yaml"],
+        "lint": [attack],
+        "test": [attack],
+        "diff": [f"{attack}/w.yaml", f"{attack}/w.yaml"],
+    }
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/type_yes.py"), *AGENTGATE, "workflow", command, *arguments[command]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "100"},
+    )
+    assert done.stdout
+    assert re.sub(r"\x1b\[[0-9;]*m|[\r\n]", "", done.stdout).isprintable()  # colours are our own
+    assert "Traceback" not in done.stdout
+
+
 # --- init ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_one_command_and_one_answer_lead_to_an_approved_workflow_and_a_guarded_call(place, key):
-    command = [sys.executable, "-c", "from agentgate.cli.main import app; app()", "init", *LANGCHAIN, "--name", "lee@acme.example"]
+    command = [*AGENTGATE, "init", *LANGCHAIN, "--name", "lee@acme.example"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests/type_yes.py"), *command],
         capture_output=True,

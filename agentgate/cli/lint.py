@@ -17,6 +17,7 @@ from agentgate.definition import load_text, read_file
 from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.review.draft import undecided
+from agentgate.review.text import visible
 from agentgate.workflow import Workflow
 from agentgate.yaml_nodes import read_yaml
 
@@ -84,17 +85,21 @@ def _print(problems: Iterable[Problem], advice: Iterable[Advice]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         for line in (*problems, *advice):
-            print(str(line) if str(line).isprintable() else ascii(str(line))[1:-1])
+            print(visible(line))
         return
     table = Table("where", "what", "found", "expected", show_lines=True, border_style="dim")
     for p in problems:
-        expected = Text(p.expected)
+        expected = Text(visible(p.expected))
         if p.hint:
-            expected.append(f"\n{p.hint}", style="bold green")
-        table.add_row(Text(f"{p.file}:{p.line}:{p.column}", style="cyan"), Text(p.field, style="bold"), Text(p.got, style="red"), expected)
+            expected.append(f"\n{visible(p.hint)}", style="bold green")
+        place = Text(visible(f"{p.file}:{p.line}:{p.column}"), style="cyan")
+        table.add_row(place, Text(visible(p.field), style="bold"), Text(visible(p.got), style="red"), expected)
     for a in advice:
         table.add_row(
-            Text(f"{a.file}:{a.line}:{a.column}", style="cyan"), Text(a.field, style="bold"), Text("warning", style="yellow"), Text(a.text)
+            Text(visible(f"{a.file}:{a.line}:{a.column}"), style="cyan"),
+            Text(visible(a.field), style="bold"),
+            Text("warning", style="yellow"),
+            Text(visible(a.text)),
         )
     if table.row_count:
         console.print(table)
