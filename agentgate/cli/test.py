@@ -12,7 +12,7 @@ from agentgate.cli.output import ERROR, LOOK, YES, note, refusing, rows, say, sa
 from agentgate.definition import read_file
 from agentgate.errors import WorkflowError
 from agentgate.review.mutation import Survey, survey
-from agentgate.review.proposal import Proposals, cases_yaml, propose
+from agentgate.review.proposal import Proposals, cases_yaml, head_yaml, propose
 from agentgate.review.source import Source, below
 from agentgate.review.testfile import Report, TestFile, read_tests, run_tests, tests_of
 from agentgate.workflow import Workflow
@@ -118,7 +118,7 @@ def _proposed(each: Tested) -> Tested:
     place = tests_of(each.source.path)
     written = cases_yaml(p.case for p in made.found)
     if each.tests is None:
-        head = f"# What {each.workflow.id} lets through and what not.\nworkflow: {each.workflow.id}\nbase: {{}}\ncases:\n"
+        head = f"# What {each.workflow.id} lets through and what not.\n" + head_yaml(each.workflow)
         if not written:
             return each
         with place.open("x", encoding="utf-8") as file:

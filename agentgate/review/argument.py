@@ -7,6 +7,7 @@ declared, so every call that sends it is refused. Nothing here reads a tool's de
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,6 +104,8 @@ def inline(value: Any) -> str:
     text = str(value)
     if _PLAIN.fullmatch(text) and text.lower() not in _TYPED_BY_YAML:
         return text
+    if not text.isprintable():  # a line break, in a prompt
+        return json.dumps(text, ensure_ascii=False)
     return "'" + text.replace("'", "''") + "'"
 
 

@@ -6,8 +6,6 @@ reason. What could not be told apart stays in the list of survivors.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,6 +14,7 @@ from typing import Any
 from agentgate.decision import Deny, Eligible, Failure, Reason
 from agentgate.intents import Deriver
 from agentgate.intents.lexical import derive as lexical
+from agentgate.review.argument import inline
 from agentgate.review.fields import SceneError
 from agentgate.review.grants import asked, granted
 from agentgate.review.mutant import Changes, Mutant, calling
@@ -177,20 +176,6 @@ def _unused(name: str, tool: str, taken: Iterable[str]) -> str:
 
 # --- as YAML ---------------------------------------------------------------------------------------------------------------
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.@/-]*(?: [A-Za-z0-9_.@/()-]+)*", re.ASCII)
-_WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
-
-
-def inline(value: Any) -> str:
-    """A value in the flow style of YAML that the strict reader reads back as the same value."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{inline(key)}: {inline(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(inline, value)) + "]"
-    if type(value) is str:
-        return value if _PLAIN.fullmatch(value) and value.lower() not in _WORDS else json.dumps(value, ensure_ascii=False)
-    return json.dumps(value)
-
 
 def case_yaml(case: Case, indent: str = "  ") -> str:
     """One case as a line (or a few) to append below ``cases:``."""
@@ -218,13 +203,18 @@ def cases_yaml(cases: Iterable[Case]) -> str:
     return "".join(case_yaml(case) + "\n" for case in cases)
 
 
-def file_yaml(workflow: Workflow, scene: Scene, cases: Iterable[Case], keys: Iterable[str] = ()) -> str:
-    """A whole test file over a scene; `keys` are what the base states (empty: the call, the prompt, arguments and facts)."""
-    wanted = tuple(keys) or ("call", "tenant", "prompt", "args", "facts")
-    lines = [f"workflow: {inline(workflow.id)}", "base:"]
-    lines += [
-        f"  {inline(key)}: {inline(value)}"
-        for key, value in scene.values.items()
-        if key.partition(".")[0] in wanted and value not in (None, "")
-    ]
-    return "\n".join(lines) + "\ncases:\n" + cases_yaml(cases)
+def head_yaml(workflow: Workflow, *, derive: Deriver = lexical) -> str:
+    """The beginning of a new test file, up to ``cases:``: a base that goes through, as concrete as a reader wants it.
+
+    What `propose` finds without a test file fits below it.
+    """
+    scene = Scene.of(workflow, {}, derive=derive)
+    base: dict[str, Any] = {key: scene.values[key] for key in ("call", "tenant", "prompt") if scene.values[key]}
+    for block in ("args", "facts"):
+        inside = {key[len(block) + 1 :]: value for key, value in scene.values.items() if key.startswith(block + ".") and value is not None}
+        base |= {block: inside} if inside else {}
+    lines = [f"workflow: {inline(workflow.id)}", "base:", *(f"  {key}: {inline(value)}" for key, value in base.items())]
+    answer = scene.decide()
+    held = [hold.rule.id for hold in answer.holds] if isinstance(answer, Eligible) else []
+    lines += [f"expect: {inline({'step_up': held[0] if len(held) == 1 else held})}   # the base asks a person"] if held else []
+    return "\n".join([*lines, "cases:", ""])
