@@ -51,9 +51,10 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
 ) -> None:
     """Sign one version of a workflow.
 
-    It must load, its tests must hold, and nothing may be left to decide. You see what it permits beyond the version in force, and
-    type that you accept it. Your signature is over the definition's digest: it survives rebase and squash, and ends with one
-    changed value.
+    It must load, its tests must hold, and nothing may be left to decide.
+    You see what it permits beyond the version in force, and type that you accept it.
+    Your signature is over the definition's digest: it survives rebase and squash,
+    and ends with one changed value.
     """
     with refusing():
         hand = signer(key)

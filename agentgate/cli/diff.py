@@ -42,9 +42,9 @@ def diff(
     ] = False,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.", dir_okay=False)] = None,
 ) -> None:
-    """Say which calls NEW permits and OLD did not: exactly, for every call there can be, each with a value that shows it.
+    """Say which calls NEW permits and OLD did not: for every call there can be, each with a value that shows it.
 
-    What no program compares (an intent's words, who answers for what) is listed to be read by a person.
+    What no program compares (an intent's words, another claim) is listed to be read by a person.
     """
     with refusing():
         if as_json_ and markdown:

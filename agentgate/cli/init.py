@@ -84,8 +84,9 @@ def init(  # noqa: PLR0917 - a command's options, given by name
 ) -> None:
     """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and prove one guarded call.
 
-    Only looking is permitted at first: of tools that read, what the user names. One answer signs it. The root is marked solo: one
-    person approves their own changes, at low risk only, and gates say so at every start.
+    Only looking is permitted at first: of tools that read, what the user names.
+    One answer signs it. The root is marked solo: one person approves their own changes,
+    at low risk only, and gates say so at every start.
     """
     with refusing():
         if (directory / "approvals").exists():
