@@ -64,8 +64,8 @@ def test_in_a_pipe_it_is_plain_text_and_the_warning_is_said_once_beside_it() -> 
     assert done.stdout.isascii()
     assert "\x1b" not in done.stdout
     assert max(map(len, done.stdout.partition("What to do next")[0].splitlines())) <= 100
-    assert "unsafe_unapproved" not in done.stdout
-    assert done.stderr.count("unsafe_unapproved") == 1
+    assert "root_demo" not in done.stdout
+    assert done.stderr.count("root_demo") == 1
     for wanted in ("1. ALLOWED", "4. HELD", "8. DENIED", "argument_origin: args.payee", "Money that moved: 2 refunds, 229.90 EUR"):
         assert wanted in done.stdout
 

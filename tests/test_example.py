@@ -92,7 +92,7 @@ def test_the_script_pays_one_refund() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "'amount': '49.90', 'currency': 'EUR', 'payee': 'cus_Hn4mQz8Ls2WvXa'" in done.stdout
-    assert done.stderr.count("unsafe_unapproved") + done.stdout.count("unsafe_unapproved") == 1
+    assert done.stderr.count("root_demo") + done.stdout.count("root_demo") == 1
 
 
 def test_the_workflow_pins_the_tools_as_they_are(example: SimpleNamespace) -> None:

@@ -9,9 +9,12 @@ no network are needed: a scripted model stands where yours goes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from langchain.agents import create_agent
@@ -26,6 +29,7 @@ from refund_tools import refund_tools
 
 from agentgate import Agent, Gate, User
 from agentgate.integrations.langchain import guard_tools, use_run
+from agentgate.testing import demo_approvals
 
 HERE = Path(__file__).parent
 WORKFLOW, TENANTS = "payments.customer-refund", ("acme-eu", "acme-uk")
@@ -85,11 +89,31 @@ def refund(order: str, **changed: str) -> Step:
     return "payments.refund", args
 
 
-def open_gate(clock: Callable[[], datetime] | None = None) -> Gate:
-    """The gate over the workflow beside this file. In production it has a Redis store, keys and an audit log that last."""
-    return Gate.open_unsafe_unapproved(
-        HERE / "workflows", issuer="https://gate.acme.example", audit="memory://", environment="prod", clock=clock
-    )
+@contextmanager
+def open_gate(clock: Callable[[], datetime] | None = None, state: Path | None = None) -> Iterator[Gate]:
+    """The gate over the workflow beside this file, as its reviewers approved it; an edit that nobody signed changes nothing.
+
+    These reviewers' keys are known to everybody, so the gate warns. What of their approvals lasts only a week is made here, in a
+    copy. In production that is your repository, the root's digest stands in your settings, and the store is a Redis.
+
+    Args:
+        clock: the decision clock; None: the system's.
+        state: where copy, keys and audit log stay; None: they end with the gate.
+    """
+    with TemporaryDirectory() as temporary:
+        place = state or Path(temporary)
+        copied = shutil.copytree(HERE / "workflows", place / "workflows", dirs_exist_ok=True)
+        root = demo_approvals.prepare(copied)
+        with Gate.open(
+            copied,
+            root=root,
+            issuer="https://gate.acme.example",
+            keys=place / "keys",
+            audit=str(place / "audit"),
+            environment="prod",
+            clock=clock,
+        ) as gate:
+            yield gate
 
 
 def serve(gate: Gate) -> PaymentApi:
