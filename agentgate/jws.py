@@ -28,6 +28,9 @@ TYPE = "at+jwt"  # RFC 9068 section 2.1
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
+# By how many characters a segment is longer than whole groups of four: the last ones whose unused bits are zero, and the padding.
+_LAST = (frozenset[int](), frozenset[int](), frozenset(b"AQgw"), frozenset(b"AEIMQUYcgkosw048"))
+_PADDING = (b"", b"", b"==", b"=")
 _ES256 = ECDSA(SHA256())
 _SECRET = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 sections 6.2.2, 6.3.2, 6.4.1
 _P = 2**255 - 19
@@ -50,12 +53,11 @@ def unb64url(segment: bytes) -> bytes:
     """
     if b"+" in segment or b"/" in segment or b"=" in segment:
         raise ValueError("not the base64url alphabet")
+    left = len(segment) % 4
+    if left and segment[-1] not in _LAST[left]:
+        raise ValueError("a length that no bytes have, or trailing bits that are not zero")
     standard = segment.translate(_FROM_URL) if b"-" in segment or b"_" in segment else segment
-    data = binascii.a2b_base64(standard + b"=" * (-len(segment) % 4), strict_mode=True)
-    rest = len(data) % 3
-    if rest and b64url(data[-rest:]) != segment[-rest - 1 :]:
-        raise ValueError("trailing bits that are not zero")
-    return data
+    return binascii.a2b_base64(standard + _PADDING[left] if left else standard, strict_mode=True)
 
 
 class Split(NamedTuple):
