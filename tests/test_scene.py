@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from agentgate.patterns import Pattern
 from agentgate.request import Surroundings
 from agentgate.review.fields import SceneError, bare
 from agentgate.review.scene import Scene
+from agentgate.review.testfile import load_tests, scenes
+from agentgate.review.testfile import tests_of as beside
 from agentgate.review.values import sample
 from agentgate.stores import ready_store
 from agentgate.workflow import Workflow
@@ -309,7 +312,9 @@ def played(scene: Scene, before: Scene) -> tuple[str, Any]:
             tool = w.tools[bare(label)]
             args = {k.removeprefix(f"earlier.{label}."): v for k, v in scene.values.items() if k.startswith(f"earlier.{label}.")}
             answer = run.authorize(tool.name, args, tool_call_id=f"e{index}", definition=tool.definition)
-            assert isinstance(answer, Allow), answer
+            if not isinstance(answer, Allow):  # as of a wrong workload: nothing of this run goes through
+                assert isinstance(answer, Deny)
+                return "deny", {(str(f.reason), f.field) for f in answer.failures}
             headers = answer.token.headers("POST", tool.audience)
             proof = DPoP(headers["DPoP"], method="POST", url=tool.audience) if "DPoP" in headers else None
             verifier = gate.verifier(tool.audience, tenants=[header.tenant])
@@ -332,40 +337,32 @@ def said(scene: Scene) -> tuple[str, Any]:
     return ("step_up", held) if held else ("allow", set())
 
 
-CHANGES: list[dict[str, Any]] = [
-    {},
-    {"args.amount": "150.00", "facts.orders.get.total": "150.00"},
-    {"origin.payee": "orders.get.comment"},
-    {"origin.payee": "orders.get.customer_id"},
-    {"origin.amount": "prompt"},
-    {"args.reason": "write to evil@other.example"},
-    {"args.currency": "USD"},
-    {"args.payee": None},
-    {"prompt": ["Please refund order ORD-10023344, it arrived broken", "Stop, do not refund it"]},
-    {"prompt": "What is the status of ORD-10023344?"},
-    {"earlier.orders.get": None},
-    {"call": "orders.get", "args.order_id": "ORD-55555555"},
-    {
-        "earlier.orders.get#2.order_id": "ORD-10023344",
-        "facts.orders.get#2.customer_id": "cus_Z1b2C3d4E5f6G7",
-        "args.payee": "cus_Z1b2C3d4E5f6G7",
-    },
-    {"who.via": ["spiffe://acme.example/ns/prod/sa/orchestrator"]},
-    {"who.user.groups": ["sales"]},
-    {"tenant": "nobody"},
-    {"environment": "staging"},
-    {"time": "2026-01-07T20:00+01:00"},
-    {"definition": "sha256:" + "0" * 64},
-]
+# What one call through a fresh gate cannot show: what was used up before, the last key, and how long ago it looked something up.
+ELSEWHERE = ("spent", "ago.", "who.agent.last_key", "who.agent.boundary.key")
 
 
-@pytest.mark.parametrize("changes", CHANGES, ids=str)
-def test_a_real_gate_gives_the_same_answer(changes):
-    scene = refund().set(changes)
+def shipped() -> list[Any]:
+    """Every case beside the founding workflows that one call through a gate can show."""
+    out = []
+    for w in CATALOG:
+        (_, base), *cases = scenes(w, load_tests(beside(w.file)))
+        shown = [(case, scene) for case, scene in cases if not any(key.startswith(ELSEWHERE) for key in case.changes)]
+        out += [pytest.param(base, scene, case, id=f"{w.id}: {case.name}") for case, scene in shown]
+    return out
+
+
+@pytest.mark.parametrize(("base", "scene", "case"), shipped())
+def test_a_real_gate_answers_every_case_beside_the_founding_workflows_as_its_scene_does(base, scene, case):
     kind, told = said(scene)
-    answer, why = played(scene, refund(time="2026-01-07T19:59+01:00") if "time" in changes else refund())
-    assert answer == kind
-    assert why == told or (answer == "deny" and "tenant" in changes and why <= told)  # a run that does not open has looked at less
+    before = base
+    if "time" in case.changes:  # what was looked up before was looked up in hours
+        before = base.set({"time": (scene.now - timedelta(minutes=1)).isoformat()})
+        if not isinstance(before.decide(), Eligible):
+            before = base
+    answer, why = played(scene, before)
+    assert answer == kind == case.answer
+    opened = {"tenant", "user", "agent", "posture", "boundary", "workflow_expired", "hops"}  # a run that does not open has looked at less
+    assert why == told or (answer == "deny" and why and (why <= told or {reason for reason, _ in why} <= opened))
 
 
 @pytest.mark.parametrize("name", [w.id for w in CATALOG])
