@@ -1,0 +1,265 @@
+"""Random pairs of small workflows: a set of genes, drawn once for OLD, a few of them drawn again for NEW."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from agentgate.patterns import Glob, Pattern
+from agentgate.workflow import (
+    AgentRule,
+    Conditions,
+    Fact,
+    Hours,
+    Intent,
+    Rule,
+    Sequence,
+    Source,
+    StepUpRule,
+    TokenRule,
+    Tool,
+    Upstream,
+    UserRule,
+    ViaRule,
+    Workflow,
+)
+
+PROMPT, MODEL = Source("prompt"), Source("model")
+TOTAL, OWNER, MAIL = (Source("fact", "look", name) for name in ("total", "owner", "mail"))
+OTHER_OWNER = Source("fact", "find", "owner")
+ROLES = {"reader": frozenset({"read", "list"}), "writer": frozenset({"read", "write", "list"})}
+SCOPES = ("read", "write", "list", "admin")
+DIGESTS = ("sha256:" + "ab" * 32, "sha256:" + "cd" * 32)
+
+PAYEES = ("cus_[AB][0-9]", "cus_[A-C][0-9]", "(?i:CUS)_A1", "cus_[^C]1", r"\w+")
+MAILS = (r"[a-z]+@acme\.example", r"[a-z]+@(?:acme|evil)\.example", r".*@acme\.example", "[^@]{3}@.*")
+PATHS = ("docs/*", "docs/**", "**", "*/a.txt")
+NOTES = ("[a-z ]+", ".*", "[^@]*")
+
+
+class Pairs:
+    """A stream of pairs from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = Random(seed)  # noqa: S311 - test data
+
+    def some(self, items: tuple[Any, ...], at_least: int = 1) -> tuple[Any, ...]:
+        count = self.rng.randint(at_least, len(items))
+        picked = set(self.rng.sample(range(len(items)), count))
+        return tuple(item for i, item in enumerate(items) if i in picked)
+
+    def maybe(self, chance: float, value: Any, otherwise: Any = None) -> Any:
+        return value if self.rng.random() < chance else otherwise
+
+    # --- genes ---------------------------------------------------------------------------------------------------------
+    def draw(self, gene: str) -> Any:
+        name, _, part = gene.partition(".")
+        return getattr(self, f"draw_{part}" if part in {"from", "flags"} else f"draw_{name}")(name)
+
+    def draw_tenants(self, _: str) -> Any:
+        return self.some(("acme", "globex"))
+
+    def draw_expires(self, _: str) -> Any:
+        return self.rng.choice((date(2027, 3, 9), date(2027, 3, 10), date(2027, 5, 31), date(2027, 5, 31)))
+
+    def draw_agent(self, _: str) -> Any:
+        in_process = self.rng.random() < 0.3
+        spiffe = () if in_process else self.some(("spiffe://acme/a", "spiffe://acme/b"))
+        return AgentRule(1, in_process=in_process, spiffe=spiffe, attested_within=self.maybe(0.2, self.rng.choice((60, 600))))
+
+    def draw_user(self, _: str) -> Any:
+        return self.maybe(0.85, UserRule(1, self.some(("leads", "support"), 0), self.rng.random() < 0.5))
+
+    def draw_via(self, _: str) -> Any:
+        return self.maybe(0.4, ViaRule(1, self.rng.randint(1, 2), self.some(("b1", "b2"))))
+
+    def draw_around(self, _: str) -> Any:
+        start, end = self.rng.choice(((480, 1200), (1200, 720), (630, 631), (0, 630), (1320, 5), (630, 1440), (0, 1440)))
+        hours = Hours(1, frozenset(self.some((0, 1, 2, 3, 6))), start, end, "UTC")
+        network = self.maybe(0.3, self.some(("10.0.0.0/8", "10.1.0.0/16", "partner")), ())
+        return Conditions(1, self.maybe(0.3, self.some(("prod", "test")), ()), self.maybe(0.4, hours), (), network)
+
+    def draw_definition(self, _: str) -> Any:
+        return self.rng.choice(("", *DIGESTS))
+
+    def draw_upstream(self, _: str) -> Any:
+        return self.maybe(0.3, Upstream(1, "vault", {}))
+
+    def draw_unclear(self, _: str) -> Any:
+        return tuple(self.rng.choice(("deny", "step_up")) for _ in range(2))
+
+    def draw_needs(self, _: str) -> Any:
+        return self.some(("refund", "notify"))
+
+    def draw_order(self, _: str) -> Any:
+        return self.maybe(0.4, self.rng.choice((None, 300, 900)), "none")
+
+    def draw_args(self, _: str) -> Any:
+        return self.some(
+            self.rng.choice((("amount", "payee"), ("mail", "note"), ("mails", "scopes"), ("payee", "path"), ("count", "flag")))
+        )
+
+    def draw_from(self, name: str) -> Any:
+        offered = {
+            "amount": (PROMPT, MODEL, TOTAL),
+            "payee": (PROMPT, MODEL, OWNER, OTHER_OWNER),
+            "mail": (PROMPT, MODEL, MAIL),
+            "mails": (PROMPT, MODEL, MAIL),
+            "path": (PROMPT, MODEL),
+        }.get(name, (MODEL,))
+        chosen = self.some(offered)
+        return tuple(s for s in chosen if s != MODEL) or chosen if self.rng.random() < 0.7 else chosen
+
+    def draw_flags(self, _: str) -> Any:
+        return self.rng.random() < 0.3, self.rng.choice(("deny", "deny", "step_up"))
+
+    def draw_amount(self, _: str) -> Any:
+        low, high = sorted(self.rng.sample((Decimal("0.01"), Decimal(20), Decimal("39.99"), Decimal(100), Decimal(500)), 2))
+        return {"minimum": low, "maximum": high, "at_most": self.maybe(0.4, TOTAL)}
+
+    def draw_payee(self, _: str) -> Any:
+        if self.rng.random() < 0.3:
+            return {"one_of": self.some(("cus_A1", "cus_B2", "cus_C1"))}
+        return {"pattern": Pattern.of(self.rng.choice(PAYEES))}
+
+    def draw_mail(self, _: str) -> Any:
+        return {"pattern": self.maybe(0.8, Pattern.of(self.rng.choice(MAILS)))}
+
+    def draw_mails(self, _: str) -> Any:
+        return {"pattern": self.maybe(0.5, Pattern.of(self.rng.choice(MAILS[:3]))), "max_items": self.rng.randint(1, 3)}
+
+    def draw_scopes(self, _: str) -> Any:
+        role = self.rng.choice(("", "reader", "writer"))
+        return {"one_of": self.some(SCOPES), "max_items": self.rng.randint(1, 4), "role": role, "role_scopes": ROLES.get(role, frozenset())}
+
+    def draw_note(self, _: str) -> Any:
+        entities = self.maybe(0.5, self.some((PROMPT, MAIL)))
+        return {"text": self.rng.choice((5, 20, 40)), "pattern": self.maybe(0.4, Pattern.of(self.rng.choice(NOTES))), "entities": entities}
+
+    def draw_path(self, _: str) -> Any:
+        return {"glob": Glob(self.rng.choice(PATHS))}
+
+    def draw_count(self, _: str) -> Any:
+        low, high = sorted(self.rng.sample((0, 1, 5, 10, 20), 2))
+        return {"minimum": Decimal(low), "maximum": Decimal(high)}
+
+    def draw_flag(self, _: str) -> Any:
+        return {"one_of": self.some((True, False))}
+
+    def draw_step(self, _: str) -> Any:
+        if self.rng.random() < 0.4:
+            return None
+        whens = {arg: self.when(arg) for arg in KINDS if self.rng.random() < 0.4}
+        return self.rng.choice(("leads", "leads", "bosses")), self.rng.randint(1, 2), whens
+
+    def when(self, arg: str) -> dict[str, Any]:
+        rng = self.rng
+        if arg in {"amount", "count"}:
+            return {"above": Decimal(rng.choice((1, 20, 50)))}
+        if arg in {"payee", "mail", "mails"} and rng.random() < 0.5:
+            return {"origin": self.some(("unknown", PROMPT))}
+        return {
+            "payee": lambda: rng.choice(({"not_in": ("cus_A1",)}, {"pattern": Pattern.of(".*1")})),
+            "mail": lambda: {"pattern": Pattern.of(rng.choice((".*evil.*", "b.*")))},
+            "mails": lambda: {"not_in": ("bob@acme.example",)},
+            "scopes": lambda: {"one_of": self.some(("write", "admin"))},
+            "note": lambda: {"pattern": Pattern.of(".*x.*")},
+            "path": lambda: {"pattern": Pattern.of(r".*\.txt")},
+            "flag": lambda: {"equals": (True,)},
+        }[arg]()
+
+    # --- workflows -----------------------------------------------------------------------------------------------------
+    def pair(self) -> tuple[Workflow, Workflow]:
+        genes = {gene: self.draw(gene) for gene in GENES}
+        again = dict(genes)
+        names = [g for g in GENES if g.partition(".")[0] not in KINDS or g.partition(".")[0] in genes["args"]]
+        for gene in self.rng.sample(names, self.rng.choice((1, 1, 1, 2, 3))):
+            again[gene] = self.draw(gene)
+        return build(genes), build(again)
+
+
+KINDS = {
+    "amount": "money",
+    "payee": "id",
+    "mail": "email",
+    "mails": "email",
+    "scopes": "text",
+    "note": "text",
+    "path": "path",
+    "count": "integer",
+    "flag": "boolean",
+}
+GENES = (
+    *("tenants", "expires", "agent", "user", "via", "around", "definition", "upstream", "unclear", "needs", "order", "args"),
+    *(f"{name}{part}" for name in KINDS for part in ("", ".from", ".flags")),
+    *("step", "step.2"),
+)
+
+
+def build(genes: dict[str, Any]) -> Workflow:
+    args: dict[str, Rule] = {}
+    for index, name in enumerate(genes["args"]):
+        optional, unknown = genes[f"{name}.flags"]
+        more: dict[str, Any] = {"currency": "currency"} if name == "amount" else {}
+        args[name] = Rule(
+            name, index, KINDS[name], sources=genes[f"{name}.from"], optional=optional, unknown_origin=unknown, **more, **genes[name]
+        )
+    if "amount" in args:
+        args["currency"] = Rule("currency", 9, one_of=("EUR", "GBP"), sources=(MODEL,))
+    steps = []
+    for index, gene in enumerate(("step", "step.2")):
+        if genes[gene] is not None:
+            group, count, whens = genes[gene]
+            when = tuple(Rule(a, 1, KINDS[a], **w) for a, w in whens.items() if a in args)
+            steps.append(StepUpRule(f"ask-{index}", 1, "act", when, group, count, ("requester",), 600, ()))
+    facts = {
+        "total": Fact("total", 1, "money", ("total",), "currency"),
+        "currency": Fact("currency", 1, "text", ("currency",)),
+        "owner": Fact("owner", 1, "id", ("owner",)),
+        "mail": Fact("mail", 1, "email", ("mail",)),
+    }
+    order = (Sequence(1, "act", "look", genes["order"]),) if genes["order"] != "none" else ()
+    tools = {
+        "look": _read("look", facts),
+        "find": _read("find", {"owner": facts["owner"]}),
+        "act": Tool(
+            "act",
+            1,
+            "write",
+            genes["needs"],
+            "",
+            (),
+            genes["definition"],
+            "wrapper",
+            args,
+            {},
+            order,
+            (),
+            tuple(steps),
+            genes["upstream"],
+        ),
+    }
+    return Workflow(
+        "small",
+        1,
+        "small",
+        ("lee",),
+        "low",
+        genes["expires"],
+        genes["tenants"],
+        genes["agent"],
+        genes["user"],
+        genes["via"],
+        {n: Intent(n, 1, n, (n,), u, (), ()) for n, u in zip(("refund", "notify"), genes["unclear"], strict=True)},
+        genes["around"],
+        tools,
+        TokenRule(),
+        "sha256:" + "00" * 32,
+        "small.yaml",
+    )
+
+
+def _read(name: str, facts: dict[str, Fact]) -> Tool:
+    return Tool(name, 1, "read", ("any",), "", (), "", "wrapper", {"q": Rule("q", 1, text=20, sources=(MODEL,))}, facts)

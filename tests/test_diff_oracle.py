@@ -1,0 +1,51 @@
+"""The diff against two oracles: the real engine over a finite grid of calls, and an SMT solver over every call there can be."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentgate.diff import compare
+from tests.diff_oracle_grid import calls, needs_less
+from tests.diff_oracle_pairs import Pairs
+from tests.diff_oracle_z3 import wider
+
+PAIRS_BY_FORCE = 600
+PAIRS_BY_SOLVER = 3000
+
+
+def test_no_call_of_the_grid_that_needs_less_is_missed_on_600_random_pairs():
+    pairs = Pairs(20271103)
+    shown = 0
+    for number in range(PAIRS_BY_FORCE):
+        old, new = pairs.pair()
+        found = next((case for case in calls(old, new) if needs_less(old, new, *case)), None)
+        if found is not None:
+            shown += 1
+            diff = compare(old, new)
+            assert [f for f in diff.wider if f.call], f"pair {number}: {found[1].args} needs less, and nothing is said"
+            assert not diff.only_narrower
+    assert shown > PAIRS_BY_FORCE // 3  # or the test says nothing
+
+
+@pytest.mark.parametrize("seed", [20271125, 20271126])
+def test_the_solver_agrees_on_1500_random_pairs(seed):
+    pairs = Pairs(seed)
+    answers = []
+    for number in range(PAIRS_BY_SOLVER // 2):
+        old, new = pairs.pair()
+        diff = compare(old, new)
+        assert diff.read_yourself == (), f"pair {number}"
+        answer = wider(old, new)
+        answers.append(answer)
+        assert any(f.call for f in diff.wider) is answer, f"pair {number}: the solver says {answer}; {[str(f) for f in diff.wider]}"
+    assert 0.3 < sum(answers) / len(answers) < 0.7
+
+
+def test_the_two_ways_agree():
+    """What is wider one way is narrower the other."""
+    pairs = Pairs(7)
+    for _ in range(100):
+        old, new = pairs.pair()
+        there, back = compare(old, new), compare(new, old)
+        assert {(f.tool, f.field) for f in there.wider} == {(f.tool, f.field) for f in back.narrower}
+        assert {(f.tool, f.field) for f in there.narrower} == {(f.tool, f.field) for f in back.wider}
