@@ -417,6 +417,26 @@ def test_a_change_cannot_bring_its_own_root(approved, tmp_path):
     assert "ROOT NOT TRUSTED" in run("check", "--base", "main", code=1).stderr
 
 
+def test_a_stale_index_is_a_warning_and_a_changed_trust_file_is_not(approved):
+    Path("workflows/approvals/index.json").unlink()
+    assert "STALE INDEX" in run("check", "--base", "main").stdout
+    with Path("workflows/approvals/allowed_signers").open("a") as file:
+        file.write("# x\n")
+    assert "TAMPERED" in run("check", "--base", "main", code=1).stderr
+
+
+def test_a_change_that_drops_all_approvals_is_not_approved(approved):
+    shutil.rmtree("workflows/approvals")
+    run("check", "--base", "main", code=2)
+
+
+def test_a_base_that_does_not_load_makes_all_of_it_new(approved):
+    write(WORKFLOW.replace("effect: write", "effect: wrte"))
+    commit()
+    write(WORKFLOW)
+    assert "does not load there" in run("check", "--base", "HEAD").stdout
+
+
 def test_a_new_a_renamed_and_a_removed_workflow_are_told_apart(approved):
     git("checkout", "-q", "-b", "topic")
     git("mv", FILE, "workflows/shop/again.yaml")
@@ -447,7 +467,7 @@ def test_a_changed_role_is_a_change_of_the_workflow_that_uses_it(repository):
 
 def test_without_approvals_a_person_must_look(repository):
     assert "nobody signs here yet" in run("check", "--base", "main", code=2).stdout
-    run("check", "--base", "main", "--unsafe-unapproved")
+    assert "nothing more is permitted" in run("check", "--base", "main", "--unsafe-unapproved").stdout
     write(WIDER)
     run("check", "--base", "main", "--unsafe-unapproved", code=2)
 

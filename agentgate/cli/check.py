@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import Status, status
+from agentgate.approvals import ApprovalRefusal, Status, status
 from agentgate.approvals._files import file_digest
 from agentgate.catalog import APPROVALS
 from agentgate.cli.diff import save, tell
@@ -36,7 +36,7 @@ EXAMPLES = (
 
 @dataclass(slots=True)
 class Findings:
-    """What a check found. `errors` make it fail, `unapproved` ask for a person."""
+    """What a check found. `errors` make it fail, `unapproved` ask for a person. `asked`: signatures were looked at."""
 
     base: str
     commit: str
@@ -45,6 +45,7 @@ class Findings:
     tests: list[Tested] = field(default_factory=list)
     changes: list[Changes] = field(default_factory=list)
     unapproved: list[str] = field(default_factory=list)
+    asked: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -151,7 +152,12 @@ def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: boo
         found.warnings.append(
             f"{found.base} has no {APPROVALS}/root.yaml: the root is new, and a gate trusts it only once its digest is pinned"
         )
-    found.unapproved += [str(each.refused) for each in standing if each.refused is not None]
+    for each in standing:
+        if each.refused is not None and each.refused.name is ApprovalRefusal.STALE_INDEX and not each.id:
+            found.warnings.append(str(each.refused))  # a matter of the calendar, not of this change; gates do refuse it
+        elif each.refused is not None:
+            found.unapproved.append(str(each.refused))
+    found.asked = True
     signers = {each.id: tuple(_still(each)) for each in standing if each.refused is not None}
     found.changes = [replace(c, signers=signers.get(c.id, ())) for c in found.changes]
 
@@ -176,7 +182,13 @@ def _tell(found: Findings) -> None:
         tell(each)
         say("")
     note(*found.unapproved)
-    say("approved: every workflow file is in force" if not found.unapproved else "not approved: a person must look")
+    say(
+        "a person must look"
+        if found.unapproved
+        else "approved: every workflow file is in force"
+        if found.asked
+        else "nothing more is permitted"
+    )
 
 
 def _comment(found: Findings) -> list[str]:
@@ -191,7 +203,7 @@ def _comment(found: Findings) -> list[str]:
         lines += [*comment(each), ""]
     if found.unapproved:
         lines += ["**Not approved yet**", "", *(f"- {code(line, 240)}" for line in found.unapproved[:8])]
-    else:
+    elif found.asked:
         lines += ["Every workflow file is approved."]
     return lines
 
