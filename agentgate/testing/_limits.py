@@ -133,6 +133,16 @@ class Limits:
             book.minted(10 * index + 3, limits=tuple(limits))
             assert book.mint(book.request(10 * index + 4, limits=tuple(limits))).kind == "limit"
 
+    def test_one_limits_name_in_anothers_does_not_mix_them_up(self, store: Store) -> None:
+        book = Book(store)
+        inner, outer = "inner", "x" * 58 + ":inner"
+        for key in (outer, inner):
+            book.minted(1 if key == outer else 2, limits=_count(1, key=key, for_run=True), ttl_ms=30)
+        time.sleep(0.1)
+        for call, key in ((3, inner), (4, outer)):
+            book.minted(call, limits=_count(1, key=key, for_run=True))
+            assert book.mint(book.request(9, limits=_count(1, key=key, for_run=True))).kind == "limit"
+
     def test_racing_mints_never_pass_a_limit(self, store: Store) -> None:
         for every, for_run in KINDS:
             book = Book(store)

@@ -101,17 +101,17 @@ end
 
 -- A limit of this run is two fields of its hash: its total, and per call "amount expiry".
 local function settle_run(name)
-  local all = call('HGETALL', KEYS[2])
-  for i = 1, #all, 2 do
-    if string.sub(all[i], 65) == ':' .. name then
-      local member, amount, expiry = string.sub(all[i], 1, 64), string.match(all[i + 1], '^(%d+) (%d+)$')
+  for _, field in ipairs(call('HKEYS', KEYS[2])) do
+    local member = string.match(field, '^(%x+):')
+    if member and #member == 64 and string.sub(field, 66) == name then
+      local amount, expiry = string.match(call('HGET', KEYS[2], field), '^(%d+) (%d+)$')
       if tonumber(expiry) <= now then
         local spent = burned(ARGV[7], member)
         if spent == false then
           call('HINCRBY', KEYS[2], 'total:' .. name, digits(-tonumber(amount)))
         end
         if spent ~= nil then
-          call('HDEL', KEYS[2], all[i])
+          call('HDEL', KEYS[2], field)
         end
       end
     end
