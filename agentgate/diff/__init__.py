@@ -29,7 +29,7 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     Returns:
         Findings, worst first: what refused and no longer does, what asks less, what gives more; then all that is left to read.
     """
-    read = dict.fromkeys(_read(old, new))
+    read = dict.fromkeys((*_read(old, new), *_unlisted(old, new)))
     shared = [f for f in surroundings.fields(old, new) if f.name != "conditions.hours" or not _other_zone(old, new)]
     unanswered: list[str] = []
     pairs = {n: tools.fields(old, new, n, unanswered) for n in new.tools if n in old.tools and not table.same(*_deciding(old, new, n))}
@@ -37,7 +37,24 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     wider = [*_gained(old, new, shared, pairs, read), *plain.workflow(old, new)]
     back = {n: [f.swapped() for f in fields] for n, fields in pairs.items()}
     narrower = [*_gained(new, old, [f.swapped() for f in shared], back, read), *plain.workflow(new, old)]
-    return Diff(_distinct(wider), _distinct(_backwards(f) for f in narrower), tuple(read))
+    found = _distinct(sorted(wider, key=_weight)), _distinct(_backwards(f) for f in narrower)
+    return Diff(*found, tuple(read), tuple(_same_calls(old, new, (*found[0], *found[1]), tuple(read))))
+
+
+def _weight(found: Finding) -> tuple[bool, bool]:
+    """Worst first: what asks nobody, what still asks somebody, what no single call shows."""
+    return not found.call, " after " in found.effect.rpartition(", ")[2]
+
+
+def _same_calls(old: Workflow, new: Workflow, found: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[str]:
+    """Rules of arguments that differ in words only."""
+    for name in old.tools:
+        if name in new.tools:
+            for arg, rule in old.tools[name].args.items():
+                other, path = new.tools[name].args.get(arg), f"tools.{name}.args.{arg}"
+                told = any(f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool.")) for f in found)
+                if other is not None and not table.same(rule, other) and not told and not any(p.startswith(path) for p in read):
+                    yield path
 
 
 def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
@@ -95,6 +112,12 @@ def _read(old: Workflow, new: Workflow) -> Iterator[str]:
     for name in old.tools:
         if name in new.tools:
             yield from _read_tool(old.tools[name], new.tools[name])
+
+
+def _unlisted(old: Workflow, new: Workflow) -> Iterator[str]:
+    """Paths of fields that nothing here knows."""
+    before, after = dict(table.unlisted(old)), dict(table.unlisted(new))
+    yield from (path for path in dict.fromkeys((*before, *after)) if before.get(path) != after.get(path))
 
 
 def _read_tool(old: Tool, new: Tool) -> Iterator[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from agentgate.canonical import parse
 from agentgate.diff.finding import ABSENT, Cell, Field, Status
 from agentgate.diff.language import TooLarge
 from agentgate.diff.origins import Atoms, Origin, bounded, has_origin, status, ways
@@ -81,11 +82,12 @@ def _absent(name: str, sides: tuple[Side, Side]) -> Cell:
         _FINE if not x else frozenset({f"args.{name}.optional" if s.rule is not None else f"args.{name}"})
         for s, x in zip(sides, said, strict=True)
     ]
-    masks = [_mask(s, tuple(False for _ in s.whens)) for s in sides]
+    masks = [mask_of(s, tuple(False for _ in s.whens)) for s in sides]
     return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], {f"args.{name}": ABSENT}, "(not sent)")
 
 
-def _mask(side: Side, meets: Sequence[bool]) -> int:
+def mask_of(side: Side, meets: Sequence[bool]) -> int:
+    """One bit for each step-up rule: 0 where a condition on this argument is not met."""
     mask = -1
     for (index, _), met in zip(side.whens, meets, strict=True):
         if not met:
@@ -96,11 +98,11 @@ def _mask(side: Side, meets: Sequence[bool]) -> int:
 # --- one value -----------------------------------------------------------------------------------------------------------
 def _raws(rules: list[Rule], whens: list[Rule]) -> list[Any]:
     """Values as a call holds them; with two types, those that stand for each."""
-    found: dict[tuple[type, Any], Any] = {}
+    found: dict[tuple[type, str], Any] = {}
     for kind in dict.fromkeys(r.type for r in rules):
         for key in representatives(kind, [*rules, *whens]):
             raw = raw_of(kind, key)
-            found[type(raw), raw] = raw
+            found[type(raw), str(raw)] = raw
     return list(found.values())
 
 
@@ -108,7 +110,7 @@ def raw_of(kind: str, key: Key) -> Any:
     """A value whose comparison key this is."""
     if isinstance(key, Decimal):
         return int(key) if kind == "integer" else plain(key)
-    return key
+    return parse(key.encode()) if isinstance(key, str) and kind == "json" else key
 
 
 def _elements(sides: tuple[Side, Side], raws: list[Any], origins: list[Origin], *, many: bool) -> Iterator[_Element]:
@@ -260,7 +262,7 @@ def _cell(name: str, sides: tuple[Side, Side], chosen: list[_Element], *, many: 
                 found = max(found, asked)
         said.append(found)
         why.append(frozenset(f"args.{name}.{x}" if x else f"args.{name}" for x in failed))
-        masks.append(_mask(side, tuple(any(column) for column in zip(*(e.meets[index] for e in chosen), strict=True))))
+        masks.append(mask_of(side, tuple(any(column) for column in zip(*(e.meets[index] for e in chosen), strict=True))))
     raw: Any = [e.raw for e in chosen] if many else chosen[0].raw
     point: dict[str, Any] = {f"args.{name}": raw}
     rules = [s.rule for s in sides if s.rule is not None]

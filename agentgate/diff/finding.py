@@ -111,12 +111,14 @@ class Diff:
         wider: where NEW needs fewer releases for some call, or gives more.
         narrower: where it needs more, or gives less.
         read_yourself: paths of what differs and is not answered exactly.
+        same_calls: paths of rules that are written differently and let exactly the same calls through.
         only_narrower: True only if no call needs fewer releases under NEW and nothing is left to read.
     """
 
     wider: tuple[Finding, ...]
     narrower: tuple[Finding, ...]
     read_yourself: tuple[str, ...]
+    same_calls: tuple[str, ...] = ()
 
     @property
     def only_narrower(self) -> bool:

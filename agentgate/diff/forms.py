@@ -6,8 +6,8 @@ normalisation: there it says a little more than the truth, so that no text is ov
 
 from __future__ import annotations
 
-from agentgate.diff.characters import ALL, PRINTABLE, TEXT, Ranges
-from agentgate.diff.expression import ANYTHING, Both, Chars, Expression, Not, Then, parse
+from agentgate.diff.characters import PRINTABLE, TEXT, Ranges
+from agentgate.diff.expression import ANYTHING, Both, Expression, Not, Then, parse
 from agentgate.patterns import Glob
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -18,10 +18,10 @@ _TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _FORMS = {
     "email": rf"[a-z0-9](?:[a-z0-9._%+-]{{0,62}}[a-z0-9_%+-])?@(?:{_LABEL}\.)+[a-z]{{2,24}}",
     "iban": "[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}",
-    "url": rf"https?://(?:{_LABEL}\.)*{_LABEL}(?::[0-9]{{1,5}})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?",
+    "url": rf"(?:https?://)?(?:{_LABEL}\.)*{_LABEL}(?::[0-9]{{1,5}})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?",
     "domain": rf"(?:{_LABEL}\.)+[a-z]{{2,24}}",
     "user": "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?",
-    "channel": "[a-z0-9](?:[a-z0-9_-]{0,79})",
+    "channel": "[A-Za-z0-9](?:[A-Za-z0-9_-]{0,79})",
     "path": "/?[A-Za-z0-9_+@-][A-Za-z0-9._+@ -]*(?:/[A-Za-z0-9_+@.-][A-Za-z0-9._+@ -]*)*",
     "phone": r"\+[1-9][0-9]{6,14}",
     "id": "[A-Za-z0-9](?:[A-Za-z0-9._:#/-]{0,126}[A-Za-z0-9])?",
@@ -29,7 +29,6 @@ _FORMS = {
     "time": _TIME,
     "datetime": f"{_DATE}T{_TIME}:[0-5][0-9]",
 }
-TEXT_TYPES = frozenset({*_FORMS, "text"})
 # A value of each form that reads well, for where any value will do.
 SAMPLES = {
     "text": "any other text",
@@ -47,19 +46,22 @@ SAMPLES = {
     "datetime": "2027-01-31T12:30:00",
 }
 _DOTTED = parse(r"(?s:(?:.*/)?\.\.?(?:/.*)?)")
+_LINK = parse(r"(?:https?://|www\.).*")
 _NO_YEAR = Then((parse("0000"), ANYTHING))
 
 
 def alphabet(kind: str) -> Ranges:
     """The characters a value of this type may hold."""
-    return TEXT if kind == "text" else PRINTABLE
+    return TEXT if kind in {"text", "json"} else PRINTABLE
 
 
 def form(kind: str) -> Expression:
     """The normal form of a text type."""
-    if kind == "text":
+    if kind in {"text", "json"}:
         return ANYTHING
     found = parse(_FORMS[kind])
+    if kind == "url":
+        return Both((found, _LINK))
     if kind == "path":
         return Both((found, Not(_DOTTED)))
     return Both((found, Not(_NO_YEAR))) if kind in {"date", "datetime"} else found
@@ -72,8 +74,3 @@ def glob(given: Glob) -> Expression:
         Unreadable: its pattern has no exact reading.
     """
     return Both((parse(given.pattern.source), Not(_DOTTED)))
-
-
-def one_character() -> Expression:
-    """Any one character."""
-    return Chars(ALL)

@@ -1,7 +1,8 @@
 """Where one value may come from, as atoms: the prompt, and each fact or argument of an earlier call that a rule names.
 
 An atom holds of a value or not; sources that no rule tells apart are one atom. `within` says of each `at_most` whether the value
-is bounded by it: always, if it *is* that fact. `split`: what the call refers to comes from different earlier calls.
+is bounded by it: always, if it *is* that fact (and what is a selected fact is that fact). `split`: what the call refers to comes
+from different earlier calls.
 """
 
 from __future__ import annotations
@@ -55,10 +56,16 @@ def _all(atoms: list[Source], bounds: list[Source], splits: tuple[bool, ...]) ->
     for split in splits:
         for held in product((False, True), repeat=len(atoms)):
             chosen = frozenset(a for a, yes in zip(atoms, held, strict=True) if yes)
+            lacking = set(atoms) - chosen
             for bounded in product((True, False), repeat=len(bounds)):
                 within = frozenset(b for b, yes in zip(bounds, bounded, strict=True) if yes)
-                if all(b in within for b in bounds if b in chosen):
+                if all(b in within for b in bounds if b in chosen) and not any(_fact_of(s) in lacking for s in chosen):
                     yield Origin(chosen, within, split)
+
+
+def _fact_of(source: Source) -> Source | None:
+    """The fact that a selected one is, in one row of many."""
+    return Source("fact", source.tool, source.field) if source.kind == "select" else None
 
 
 def free(rule: Rule) -> bool:

@@ -59,7 +59,7 @@ def tool(old: Tool, new: Tool) -> Iterator[Finding]:
     for rule in old.step_ups:
         other = next((r for r in new.step_ups if r.id == rule.id), None)
         if other is not None:
-            yield from _step_up(name, rule, other)
+            yield from _step_up(name, rule, other, [r.show or tuple(t.args) for r, t in ((rule, old), (other, new))])
     yield from _upstream(name, old.upstream, new.upstream)
     for fact in old.facts.values():
         if fact.name in new.facts:
@@ -92,7 +92,7 @@ def limit_text(limit: Limit) -> str:
     return f"{most} per {limit.per}" + (f" every {seconds(limit.every)}" if limit.every is not None else "")
 
 
-def _step_up(tool_name: str, old: StepUpRule, new: StepUpRule) -> Iterator[Finding]:
+def _step_up(tool_name: str, old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> Iterator[Finding]:
     name = f"step_up.{old.id}"
     if new.timeout > old.timeout:
         yield _told(f"{name}.timeout", seconds(old.timeout), seconds(new.timeout), "a release would be good for longer", tool_name)
@@ -100,9 +100,9 @@ def _step_up(tool_name: str, old: StepUpRule, new: StepUpRule) -> Iterator[Findi
         yield _told(
             f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", "who asks could answer", tool_name
         )
-    hidden = [s for s in old.show if s not in new.show]
+    hidden = [s for s in shown[0] if s not in shown[1]]
     if hidden:
-        yield _told(f"{name}.show", ", ".join(old.show), ", ".join(new.show), f"the approver would not see {', '.join(hidden)}", tool_name)
+        yield _told(f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), f"the approver would not see {', '.join(hidden)}", tool_name)
 
 
 def _upstream(tool_name: str, old: Upstream | None, new: Upstream | None) -> Iterator[Finding]:

@@ -85,7 +85,8 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         ),
         **dict.fromkeys(("type", "currency", "sensitive"), READ),
     },
-    "Source": {"kind": CALLS, "tool": CALLS, "field": CALLS},
+    "Source": dict.fromkeys(("kind", "tool", "field", "selector"), CALLS),
+    "Selector": dict.fromkeys(("tool", "nouns", "by"), CALLS),
     "Fact": {**dict.fromkeys(("name", "line"), NONE), **dict.fromkeys(("type", "path", "currency"), READ), "named": LIST, "pattern": LIST},
     "Sequence": {"line": NONE, **dict.fromkeys(("before", "require", "within"), CALLS)},
     "Limit": {"line": NONE, **dict.fromkeys(("tool", "argument", "maximum", "per", "every"), LIST)},
@@ -121,6 +122,24 @@ def bare(value: Any) -> Any:
 def same(old: Any, new: Any) -> bool:
     """True when two values say the same."""
     return bool(bare(old) == bare(new))
+
+
+def unlisted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field without a row anywhere in a value, by its path, as text that can be compared."""
+    if is_dataclass(value) and not isinstance(value, type):
+        rows = TABLE.get(type(value).__name__, {})
+        for field in fields(value):
+            inner, here = getattr(value, field.name), f"{path}.{field.name}".lstrip(".")
+            if field.name in rows:
+                yield from unlisted(inner, here)
+            else:
+                yield here, bare(inner)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from unlisted(inner, f"{path}.{key}")
+    elif isinstance(value, tuple):
+        for index, inner in enumerate(value):
+            yield from unlisted(inner, f"{path}.{getattr(inner, 'id', index)}")
 
 
 def to_read(old: Any, new: Any, path: str) -> Iterator[str]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from agentgate.diff.arguments import Side, argument, describe
+from agentgate.diff.arguments import Side, argument, describe, mask_of
 from agentgate.diff.expression import Unreadable
 from agentgate.diff.finding import Cell, Field, Status
 from agentgate.diff.language import TooLarge
 from agentgate.diff.origins import ways
 from agentgate.diff.surroundings import NOBODY, OTHER, one_of, seconds
+from agentgate.diff.table import same
 from agentgate.workflow import ANY, NONE, Rule, Sequence, Tool, Workflow
 
 _MAX_INTENTS = 8
+_MAX_WHENS = 6
 
 
 def fields(old: Workflow, new: Workflow, name: str, unanswered: list[str]) -> list[Field]:
@@ -26,10 +28,21 @@ def fields(old: Workflow, new: Workflow, name: str, unanswered: list[str]) -> li
         try:
             found.append(argument(arg, *sides))
         except (Unreadable, TooLarge):
-            unanswered.append(f"tools.{name}.args.{arg}")
-            found.append(Field(f"args.{arg}", (Cell(Status.FREE, Status.FREE),)))
+            alike = same(sides[0].rule, sides[1].rule) and same(tools[0].step_ups, tools[1].step_ups)
+            if not alike or len(sides[0].whens) > _MAX_WHENS:
+                unanswered.append(f"tools.{name}.args.{arg}")
+            found.append(_unread(arg, sides[0]))
         found += _entities(arg, sides[0].rule, sides[1].rule)
     return found
+
+
+def _unread(arg: str, side: Side) -> Field:
+    """An argument whose values are not looked into: all that its unchanged rule and conditions can say of one."""
+    cells = [Cell(Status.ASK, Status.ASK)]
+    for met in product((True, False), repeat=min(len(side.whens), _MAX_WHENS)):
+        mask = mask_of(side, (*met, *[True] * (len(side.whens) - len(met))))
+        cells.append(Cell(Status.FREE, Status.FREE, fires_old=mask, fires_new=mask))
+    return Field(f"args.{arg}", tuple(cells))
 
 
 def _sides(tool: Tool, arg: str) -> Side:
@@ -69,7 +82,8 @@ def _intent(old: Workflow, new: Workflow, one: Tool, other: Tool) -> Field:
         presence = dict(zip(names, said, strict=True))
         status = [_needed(w, t, presence) for w, t in ((old, one), (new, other))]
         if min(status) < Status.REFUSE:
-            why = [frozenset({_intent_label(s, t, presence)}) if s else frozenset[str]() for s, t in zip(status, (one, other), strict=True)]
+            label = _intent_label(old, new, one, other, presence)
+            why = [frozenset({label}) if s else frozenset[str]() for s in status]
             text = ", ".join(f"{n}: {p}" for n, p in presence.items()) or "any request"
             cells.setdefault((*status, *why), Cell(status[0], status[1], why[0], why[1], point={"intents": presence}, shown=text))
     texts = {"needs": (", ".join(one.needs), ", ".join(other.needs))}
@@ -79,9 +93,10 @@ def _intent(old: Workflow, new: Workflow, one: Tool, other: Tool) -> Field:
     return Field("needs", tuple(cells.values()), texts)
 
 
-def _intent_label(status: Status, tool: Tool, presence: dict[str, str]) -> str:
-    unclear = [n for n in tool.needs if presence.get(n) == "unclear"]
-    return f"intents.{unclear[0]}.unclear" if unclear and status else "needs"
+def _intent_label(old: Workflow, new: Workflow, one: Tool, other: Tool, presence: dict[str, str]) -> str:
+    """Which rule decides: what an unclear intent does, where the versions differ in that; else what the tool needs."""
+    shared = [n for n in one.needs if n in other.needs and presence.get(n) == "unclear" and n in old.intents and n in new.intents]
+    return next((f"intents.{n}.unclear" for n in shared if old.intents[n].unclear != new.intents[n].unclear), "needs")
 
 
 def _needed(workflow: Workflow, tool: Tool, presence: dict[str, str]) -> Status:

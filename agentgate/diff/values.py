@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from agentgate.diff import forms
-from agentgate.diff.expression import ANYTHING, Either, Expression, Not, literal, parse
+from agentgate.diff.expression import ANYTHING, Either, Expression, Not, Unreadable, literal, parse
 from agentgate.diff.language import Language, Vector
 from agentgate.entities import MAX_DIGITS, NUMERIC, Key, normal
 from agentgate.patterns import MAX_VALUE
@@ -30,7 +30,7 @@ def representatives(kind: str, rules: Sequence[Rule]) -> list[Key]:
         return [True, False]
     if kind in NUMERIC:
         return list(_numbers(kind, rules))
-    return _texts(kind, rules)
+    return list(_structures(rules)) if kind == "json" else _texts(kind, rules)
 
 
 def constants(rule: Rule) -> tuple[object, ...]:
@@ -68,6 +68,18 @@ def between(low: Decimal, high: Decimal, *, whole: bool, money: bool, lowest: bo
 def plain(number: Decimal) -> str:
     """A number as the text an argument holds."""
     return format(number, "f")
+
+
+def _structures(rules: Sequence[Rule]) -> Iterable[str]:
+    """JSON values of each length that the rules tell apart, as canonical text; no other rule looks into one.
+
+    Raises:
+        Unreadable: one does.
+    """
+    if any(r.pattern is not None or r.glob is not None or constants(r) for r in rules):
+        raise Unreadable("json")
+    for length in (4, *(n + 1 for n in sorted({r.text for r in rules if r.text is not None}))):
+        yield f'["{"x" * (length - 4)}"]' if length >= 4 else "[1]"
 
 
 # --- text ----------------------------------------------------------------------------------------------------------------
