@@ -25,7 +25,7 @@ from agentgate.review.argument import argument, inline
 from agentgate.review.draft import UNDECIDED, draft, undecided
 from agentgate.review.scene import Scene
 from agentgate.review.testfile import read_tests, run_tests
-from agentgate.review.toolset import DeclaredTool, effect_of, from_langchain, from_mcp
+from agentgate.review.toolset import DeclaredTool, effect_of, from_langchain, from_mcp, verb_of
 from agentgate.yaml_nodes import read_yaml
 
 
@@ -61,6 +61,7 @@ def rule(schema, *, name="value", required=True, acting=False):
         ({"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 9}, {"type": "integer", "min": "1", "max": "8"}),
         ({"type": "number", "minimum": 0.5, "maximum": 9}, {"type": "number", "min": "0.5", "max": "9"}),
         ({"type": "number"}, {"type": "number", "from": ["prompt"]}),
+        ({"type": "number", "minimum": 1}, {"type": "number", "from": ["prompt"]}),
         ({"type": "string", "format": "email"}, {"type": "email", "from": ["prompt"]}),
         ({"type": "string", "format": "uri"}, {"type": "url", "from": ["prompt"]}),
         ({"type": "string", "format": "uuid"}, {"type": "id", "from": ["prompt"]}),
@@ -155,6 +156,13 @@ def test_a_name_tells_a_type_and_the_user_must_say_the_value(name, kind):
 )
 def test_the_effect_is_the_strictest_that_name_or_annotations_say(name, hints, effect):
     assert effect_of(declared(name, hints=hints))[0] == effect
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"), [("orders.cancel", "cancel"), ("browser_navigate", "navigate"), ("email", "email"), ("x.frob", "frob")]
+)
+def test_the_words_that_are_suggested_are_the_tools_verb(name, verb):
+    assert verb_of(name) == verb
 
 
 def test_a_read_of_an_address_that_the_caller_gives_leaves_the_tenant():

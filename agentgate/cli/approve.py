@@ -18,7 +18,7 @@ from agentgate.cli.test import tested
 from agentgate.errors import ConfigError
 from agentgate.review.authors import author_of
 from agentgate.review.changes import Changes, as_json
-from agentgate.review.comparison import told
+from agentgate.review.comparison import base_of, told
 from agentgate.review.draft import undecided
 from agentgate.review.signers import in_words
 from agentgate.review.source import Source, on_disk
@@ -68,7 +68,7 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
             root=root,
             not_after=_day(until),
         )
-        changes = told(made.old, made.workflow, tuple(in_words(made.needs)))
+        changes = told(made.old, made.workflow, tuple(in_words(made.needs)), base=base_of(source))
         if not as_json_:
             _show(made, changes)
         confirm(phrase(changes, first=made.old is None), accept, "--accept")

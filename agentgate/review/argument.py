@@ -249,7 +249,7 @@ def _single(name: str, schema: Mapping[str, Any], *, acting: bool) -> Argument:
 
 
 def _number(name: str, schema: Mapping[str, Any], kind: str, *, acting: bool) -> Argument:
-    if _guess(name) == "id" and kind == "integer" and "maximum" not in schema:
+    if _guess(name) == "id" and "maximum" not in schema:
         return Argument(name, {"type": "id", "from": ["prompt"]}, "type guessed from its name", samples=(1001, 1002), spoken="1001")
     step = 1 if kind == "integer" else None
     low = _bound(schema.get("minimum"), schema.get("exclusiveMinimum"), step)

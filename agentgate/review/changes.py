@@ -25,7 +25,9 @@ class Change:
         old, new: what stood there and what stands there; empty where there is nothing.
         effect: what follows for a call, in words ("was refused, would be allowed").
         example: the value that shows it, or empty.
-        call: a whole call that shows it, as (field, value) of each field that differs from an allowed one; replayed through the engine.
+        call: a call that shows it: (field, before, after) of each field in which it differs from an allowed one.
+        answers: what the engine said of that call under the old and the new version; empty where there is none.
+        reason: why no call is shown, though one should show it.
     """
 
     where: str
@@ -33,7 +35,9 @@ class Change:
     new: str
     effect: str = ""
     example: str = ""
-    call: tuple[tuple[str, str], ...] = ()
+    call: tuple[tuple[str, str, str], ...] = ()
+    answers: tuple[str, str] = ("", "")
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,8 @@ def arrow(change: Change) -> str:
 
 def consequence(change: Change) -> str:
     """The effect, with the value that shows it."""
-    return f"{change.example}: {change.effect}" if change.example else change.effect
+    said = f"{change.example}: {change.effect}" if change.example else change.effect
+    return f"{said} (no call shows it: {change.reason}; read it yourself)" if change.reason else said
 
 
 def as_json(changes: Changes) -> dict[str, Any]:
@@ -139,7 +144,16 @@ def as_json(changes: Changes) -> dict[str, Any]:
 
 
 def _row(c: Change) -> dict[str, Any]:
-    return {"where": c.where, "old": c.old, "new": c.new, "effect": c.effect, "example": c.example, "call": dict(c.call)}
+    return {
+        "where": c.where,
+        "old": c.old,
+        "new": c.new,
+        "effect": c.effect,
+        "example": c.example,
+        "call": [{"field": key, "before": before, "after": after} for key, before, after in c.call],
+        "engine_said": {"old": c.answers[0], "new": c.answers[1]} if c.answers[1] else None,
+        "no_call_because": c.reason or None,
+    }
 
 
 def comment(changes: Changes) -> Iterator[str]:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from agentgate.diff import ENGINE, Finding, compare
+from agentgate.errors import WorkflowError
 from agentgate.review.changes import Change, Changes, unified
 from agentgate.review.source import Source
+from agentgate.review.testfile import read_tests, tests_of
+from agentgate.review.witness import Witness, witnesses
 from agentgate.workflow import Workflow
 
 _NEW = "a new workflow: everything it permits is new"
@@ -25,11 +33,27 @@ def changes_between(old: Source | None, new: Source | None, signers: tuple[str, 
     before, after = (source.workflow() if source is not None else None for source in (old, new))
     texts = [source.text if source is not None else "" for source in (old, new)]
     names = [source.name if source is not None else "/dev/null" for source in (old, new)]
-    return told(before, after, signers, unified(texts[0], texts[1], (names[0], names[1])))
+    base = next((found for source in (new, old) if source is not None and (found := base_of(source)) is not None), None)
+    return told(before, after, signers, lines=unified(texts[0], texts[1], (names[0], names[1])), base=base)
 
 
-def told(before: Workflow | None, after: Workflow | None, signers: tuple[str, ...] = (), lines: tuple[str, ...] = ()) -> Changes:
-    """Compare two loaded versions; see `changes_between`."""
+def base_of(source: Source) -> Mapping[str, Any] | None:
+    """The base call of the tests beside a workflow; None where there are none, or they cannot be read."""
+    try:
+        return read_tests(source.tests, str(tests_of(source.path))).stated if source.tests is not None else None
+    except WorkflowError:
+        return None
+
+
+def told(
+    before: Workflow | None,
+    after: Workflow | None,
+    signers: tuple[str, ...] = (),
+    *,
+    lines: tuple[str, ...] = (),
+    base: Mapping[str, Any] | None = None,
+) -> Changes:
+    """Compare two loaded versions; see `changes_between`. `base`: the call that witnesses change as little as they can."""
     engine = f"agentgate diff engine {ENGINE}"
     left = after or before
     if left is None:
@@ -40,7 +64,8 @@ def told(before: Workflow | None, after: Workflow | None, signers: tuple[str, ..
     notes: tuple[str, ...] = ()
     if before is not None and after is not None:
         found = compare(before, after)
-        wider, narrower, read = tuple(map(_change, found.wider)), tuple(map(_change, found.narrower)), found.read_yourself
+        wider = tuple(map(_shown, witnesses(before, after, found, base)))
+        narrower, read = tuple(map(_change, found.narrower)), found.read_yourself
         if before.id != after.id:
             notes = (f"two different workflows are compared: {before.id} and {after.id}",)
     elif before is None:
@@ -53,6 +78,16 @@ def told(before: Workflow | None, after: Workflow | None, signers: tuple[str, ..
 def _change(found: Finding) -> Change:
     where = f"{found.tool}: {found.field}" if found.tool else found.field
     return Change(where, found.old, found.new, found.effect, found.example)
+
+
+def _shown(made: Witness) -> Change:
+    """A finding with the call that the engine answered differently, or why there is none."""
+    call = tuple((key, _value(old), _value(new)) for key, (old, new) in (made.changes or {}).items())
+    return replace(_change(made.finding), call=call, answers=(made.before, made.after), reason=made.reason)
+
+
+def _value(value: Any) -> str:
+    return "(left out)" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _permits(workflow: Workflow) -> tuple[Change, ...]:

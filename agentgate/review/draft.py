@@ -297,7 +297,8 @@ def _intent(tool: DraftedTool, *, settle: bool) -> Iterator[str]:
     yield f"  {tool.intent}:"
     yield f"    asks_for: {inline(said)}"
     if not settle:
-        yield f"    # DECIDE: with which words does a user ask for {tool.declared.name}? Until then it is refused. For example:"
+        yield f"    # DECIDE: with which words does a user ask for {tool.declared.name}? Until then it is refused."
+        yield "    # For example:"
         yield f"    # words: [{inline(verb)}]"
         yield f"    # examples: [{inline(f'Please {verb} {tool.spoken}'.strip())}]"
         yield f"    # counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"

@@ -147,6 +147,7 @@ _VERBS: Mapping[Effect, frozenset[str]] = {
         "get list read search find lookup look show fetch describe count check query view status retrieve select load".split()
     ),
 }
+_THINGS = frozenset("email mail message web internet online http https url webhook google bing browser sms dm".split())
 _NOUNS = frozenset("email mail message order book invite store tweet sms archive call post commit export upload".split())
 _STRICT: tuple[Effect, ...] = ("read", "write", "egress", "destructive")
 
@@ -159,7 +160,7 @@ def words_of(name: str) -> tuple[str, ...]:
 def verb_of(name: str) -> str:
     """The word of a tool's name that says what it does, or its last word."""
     words = words_of(name)
-    known = [w for effect in reversed(_STRICT) for w in words if w in _VERBS[effect]]
+    known = [w for effect in reversed(_STRICT) for w in words if w in _VERBS[effect] - _THINGS]
     return known[0] if known else words[-1] if words else name.lower()
 
 
