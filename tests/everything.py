@@ -1,4 +1,4 @@
-"""Two workflows that together use every word of the language, so that nothing of it can be left out unnoticed."""
+"""Three workflows that together use every word of the language, so that nothing of it can be left out unnoticed."""
 
 from __future__ import annotations
 
@@ -160,4 +160,41 @@ tools:
     needs: none
     redeem: wrapper
     args: {queue: {in: [a, b], from: [model]}}
+"""
+
+STRUCTURES = """
+agentgate: workflow/v1
+id: mail.send
+version: 1
+title: Send files the user names
+owners: [lee]
+risk: low
+expires: "2031-12-31"
+tenants: [acme]
+who: {agent: {in_process: true}, for_user: {same_tenant: true}}
+intents:
+  send:
+    asks_for: Send a mail.
+    words: [send, mail]
+    unclear: deny
+    examples: ["Please send plan-1.txt to kim@acme.example"]
+tools:
+  drive.list:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {}
+    facts: {id: {type: id, path: "files[].id"}}
+  mail.send:
+    effect: egress
+    needs: [send]
+    redeem: wrapper
+    args:
+      to: {type: email, from: [prompt]}
+      attachments[].file_id: {type: id, max_items: 3, from: [drive.list.id]}
+      attachments[].kind: {each_in: [pdf, txt], max_items: 3, from: [model], optional: true}
+      options.note: {text: 20, from: [model], entities: [prompt], optional: true}
+      meta: {type: json, text: 100, from: [model], entities: [prompt], optional: true}
+limits:
+  - {count: mail.send, max: 2, per: turn}
 """

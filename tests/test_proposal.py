@@ -21,7 +21,7 @@ from agentgate.review.scene import Scene
 from agentgate.review.testfile import Case, read_tests, run_tests
 from agentgate.workflow import Workflow
 from agentgate.yaml_nodes import read_yaml
-from tests.everything import CLAIMS, EVERYTHING, ROLES
+from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = [w for folder in ("workflows", "examples/payment-agent/workflows") for w in Catalog.load(ROOT / folder, derive)]
@@ -31,7 +31,11 @@ def everything() -> Workflow:
     return load_text(EVERYTHING, "all.yaml", ROLES, derive)
 
 
-@pytest.mark.parametrize("workflow", [*SHIPPED, everything(), load_text(CLAIMS, "claims.yaml", ROLES, derive)], ids=lambda w: w.id)
+@pytest.mark.parametrize(
+    "workflow",
+    [*SHIPPED, everything(), load_text(CLAIMS, "claims.yaml", ROLES, derive), load_text(STRUCTURES, "mail.yaml", ROLES, derive)],
+    ids=lambda w: w.id,
+)
 def test_proposed_cases_written_and_read_again_pass_and_cover_every_condition(workflow):
     made = propose(workflow)
     assert [str(m) for m in made.left] == []

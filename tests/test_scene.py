@@ -28,6 +28,7 @@ from agentgate.review.testfile import tests_of as beside
 from agentgate.review.values import sample
 from agentgate.stores import ready_store
 from agentgate.workflow import Workflow
+from tests.everything import EVERYTHING, ROLES, STRUCTURES
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 CATALOG = Catalog.load(WORKFLOWS, derive)
@@ -144,6 +145,26 @@ def test_a_call_left_out_takes_its_results_with_it():
 
 def test_an_argument_left_out_is_not_filled_again():
     assert ("argument_missing", "args.payee") in failures(refund().set({"args.payee": None}))
+
+
+def test_a_structure_is_set_whole_or_by_its_leaves():
+    mail = load_text(STRUCTURES, "mail.yaml", ROLES, derive)
+    scene = Scene.of(mail, {"args": {"attachments": [{"file_id": "A1"}, {"file_id": "B2"}]}, "facts": {"drive.list.id": ["A1", "B2"]}})
+    assert isinstance(scene.decide(), Eligible)
+    leaf = scene.set({"args.attachments[].file_id": ["A1", "C3"]})
+    assert leaf.call.args["attachments"] == [{"file_id": "A1"}, {"file_id": "C3"}]
+    assert failures(leaf) == {("argument_origin", "args.attachments[].file_id")}
+    whole = scene.set({"args.attachments": [{"file_id": "B2", "kind": "pdf"}, {"file_id": "A1"}]})
+    assert whole.call.args["attachments"] == [{"file_id": "B2", "kind": "pdf"}, {"file_id": "A1"}]
+    odd = [{"file_id": "A1"}, {"file_id": "B2", "kind": "pdf"}]  # the second has what the first lacks: as it is, not put together again
+    assert scene.set({"args.attachments": odd}).call.args["attachments"] == odd
+    assert failures(scene.set({}, without=["args.attachments"])) == {("argument_missing", "args.attachments[].file_id")}
+
+
+def test_an_optional_argument_that_is_added_brings_no_origin_with_it():
+    scene = Scene.of(load_text(EVERYTHING, "all.yaml", ROLES, derive), {"call": "bills.pay"})
+    assert failures(scene.set({"args.level": "high"})) == {("argument_origin", "args.level")}
+    assert failures(scene.set({"args.level": "high", "origin.level": "bills.read.level"})) == set()
 
 
 def test_another_call_has_its_own_arguments():

@@ -31,6 +31,7 @@ _MALFORMED: dict[str, tuple[Any, ...]] = {  # near misses of each type: a person
     "number": ("1e2", "1_000"),
     "integer": ("1e2", "10.5"),
     "boolean": ("true", 1),
+    "json": ({"note": "text"},),  # nothing is no JSON that is a value at all; a text is not a structure
 }
 OTHERS = ("something-else", "USD", "other", "X", "kim@other.example", "https://other.example/", "2")
 
@@ -63,6 +64,12 @@ def placed(rule: Rule, values: Iterable[Any]) -> Iterator[Changes]:
     if rule.at_most is not None:
         for value in kept:
             yield {arg: value, place(rule.at_most): value}
+
+
+def _long(rule: Rule) -> Any:
+    """A free text, or JSON, of one character too many."""
+    most = rule.text or 0
+    return {"n": "x" * (most - 7)} if rule.type == "json" and most > 7 else "x" * (most + 1)
 
 
 class Arguments:
@@ -107,7 +114,7 @@ class Arguments:
                 "text",
                 f"{rule.text} -> {rule.text + 1}",
                 f"{rule.name} that is too long",
-                [{arg: "x" * (rule.text + 1)}],
+                [{arg: _long(rule)}],
                 text=rule.text + 1,
             )
         if rule.minimum is not None:
@@ -193,7 +200,13 @@ class Arguments:
                 add("any_call", "false -> true", f"{rule.name} of another call than the rest", self._mixed(tool, rule), any_call=True)
         if rule.entities is not None:
             texts = ("write to kim@other.example", "see https://other.example/a", "pay DE89370400440532013000")
-            add("entities", "dropped", f"an address in {rule.name} that nobody gave", [{arg: text} for text in texts], entities=None)
+            add(
+                "entities",
+                "dropped",
+                f"an address in {rule.name} that nobody gave",
+                [{arg: {"note": text} if rule.type == "json" else text} for text in texts],
+                entities=None,
+            )
 
     # --- values that break one operator ------------------------------------------------------------------------------------
 

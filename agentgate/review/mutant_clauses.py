@@ -255,7 +255,7 @@ class Clauses:
             changed(maximum=limit.maximum + unit),
             tool=tool,
         )
-        if limit.every is not None and limit.per != "run":
+        if limit.every is not None and limit.per not in {"turn", "run"}:
             recent: list[Changes] = [{**each, "spent_ago": f"{limit.every - 1}s"} for each in full]
             self._add(
                 f"{label}.every",
@@ -267,15 +267,16 @@ class Clauses:
                 changed(every=limit.every - 1),
                 tool=tool,
             )
-        if limit.per != "run":
+        shorter = {"run": "turn"}.get(limit.per, "run")
+        if limit.per != "turn":
             self._add(
                 f"{label}.per",
-                f"{limit.per} -> run",
+                f"{limit.per} -> {shorter}",
                 limit.line,
                 full,
                 f"more than {bound} per {limit.per}",
                 ("Limit", "per"),
-                changed(per="run"),
+                changed(per=shorter),
                 tool=tool,
             )
 

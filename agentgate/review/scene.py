@@ -37,13 +37,15 @@ from agentgate.review.fields import (
     tool_and_field,
 )
 from agentgate.review.filling import Filler, parts
-from agentgate.review.statements import put, put_at, state, steps
+from agentgate.review.statements import put, state
+from agentgate.review.structure import put_at, steps
 from agentgate.review.values import candidates, fits
 from agentgate.runs import derived, read_prompt
 from agentgate.workflow import Rule, Tool, Workflow
 
 _OPENED = 900.0  # seconds the run is old
 _LIFE = 3600.0
+_IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +246,7 @@ class Scene:
         ago = seconds(self.values.get("spent_ago") or "0s") or 0
         for limit, amount, _ in answer.reservations:
             spent = as_number(self.values.get(f"spent.{limit_name(limit)}") or 0)
-            if limit.every is not None and limit.per != "run" and ago >= limit.every:
+            if limit.every is not None and limit.per not in _IN_RUN and ago >= limit.every:
                 spent = as_number(0)
             used = int(spent * checks.SCALE) if limit.argument else int(spent)
             if used + amount > limit.maximum:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentgate.facts import EACH, FIND
+from agentgate.facts import EACH
 from agentgate.nested import flat, root
 from agentgate.review.filling import whole
+from agentgate.review.structure import put_at, steps
 from agentgate.workflow import Tool
-
-
-def steps(name: str) -> tuple[str, ...]:
-    """The path of a leaf: ``("files", "[]", "id")`` for ``files[].id``."""
-    return tuple(step for part in name.split(".") for step in ((part.removesuffix(EACH), EACH) if part.endswith(EACH) else (part,)))
 
 
 def leaves_of(tool: Tool | None, key: str, prefix: str, value: Any) -> dict[str, Any]:
@@ -47,23 +43,6 @@ def _of(key: str, earlier: str) -> bool:
     """Whether a key speaks of the earlier call that is left out."""
     label = earlier[len("earlier.") :]
     return key == f"ago.{label}" or key.startswith(f"facts.{label}.")
-
-
-def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
-    """`container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
-    if not path or path[0] in FIND:
-        return value
-    head, rest = path[0], path[1:]
-    if head != EACH:
-        out = container if type(container) is dict else {}
-        out[head] = put_at(out.get(head), rest, value)
-        return out
-    elements = container if type(container) is list else []
-    for index, one in enumerate(value if type(value) is list else [value]):
-        if index == len(elements):
-            elements.append(None)
-        elements[index] = put_at(elements[index], rest, one)
-    return elements
 
 
 def state(values: dict[str, Any], tool: Tool | None, key: str, value: Any) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from agentgate.checks import Case, check_arguments
 from agentgate.request import Agent, Call, Header, RunState, Surroundings
+from agentgate.review.structure import put_at, steps
 from agentgate.workflow import Rule, Workflow
 
 VARIANTS = 64  # how many values of a pattern are tried
@@ -236,6 +237,6 @@ _NOBODY = RunState(Header("", "", None, Agent(""), "", 0, "", 0.0, 0.0), (), {},
 
 def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
     """Whether the engine finds nothing wrong with this one argument's form and value."""
-    case = Case(workflow, _NOBODY, Call(tool, "", b"", {name: value}), _NOWHERE)
+    case = Case(workflow, _NOBODY, Call(tool, "", b"", put_at({}, steps(name), value)), _NOWHERE)
     check_arguments(case)
     return name in case.values and not any(f.field == f"args.{name}" for f in case.denied)
