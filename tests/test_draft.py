@@ -270,7 +270,7 @@ def test_an_object_is_taken_apart_and_what_is_open_in_it_is_refused():
     args = {"to": {"email": "kim@acme.example"}, "page_id": "A-1"}
     base = {"call": "get_page", "prompt": "Please look at A-1 for kim@acme.example", "args": args}
     assert isinstance(Scene.of(loaded(made), base).decide(), Eligible)
-    for wrong in ({"email": "kim@evil.example"}, {"email": "kim@acme.example", "note": "x"}, {}):
+    for wrong in ({"email": "kim@evil.example"}, {"email": "kim@acme.example", "note": "x"}):
         assert isinstance(Scene.of(loaded(made), {**base, "args": {**args, "to": wrong}}).decide(), Deny), wrong
 
 
