@@ -342,7 +342,10 @@ def check_origins(case: Case) -> None:
 
 
 def check_entities(case: Case) -> None:
-    """Every address, link and account inside a free text has an allowed origin itself (exfiltration in a memo line)."""
+    """Every address, link and account inside a free text has an allowed origin itself (exfiltration in a memo line).
+
+    Where the argument says ``unknown_origin: step_up`` a person sees the text instead.
+    """
     if case.tool is None:
         return
     for name, value in case.values.items():
@@ -354,7 +357,9 @@ def check_entities(case: Case) -> None:
             for entity in embedded(text, case.around.now.date()):
                 if not in_some_call(entity.type, entity.key, allowed, case.run.prompt, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)
-                    case.deny(Reason.ENTITY_ORIGIN, f"args.{name}", shown, "found in " + " or ".join(map(str, allowed)), value.rule.line)
+                    expected, rule = "found in " + " or ".join(map(str, allowed)), f"{case.workflow.file}:{value.rule.line}"
+                    ask = value.rule.unknown_origin == "step_up"
+                    (case.forced if ask else case.denied).append(Failure(Reason.ENTITY_ORIGIN, f"args.{name}", shown, expected, rule))
 
 
 def check_intent(case: Case) -> None:

@@ -172,6 +172,7 @@ _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
     "integer": ("number", "money"),
     "id": ("id", "number", "date", "domain"),
     "user": ("user", "name"),
+    "text": ("text", "path", "email", "url", "domain", "id", "channel", "user"),
 }
 
 

@@ -97,7 +97,7 @@ class Generator(Workflows):
         for rule in workflow.tools["pay"].args.values():
             wanted += [source.tool for source in rule.sources if source.tool]
             wanted += [rule.at_most.tool] if rule.at_most is not None else []
-        tools = [tool for tool in sorted(set(wanted)) if self.maybe(0.9)]
+        tools = [tool for tool in sorted(set(wanted)) if self.maybe(0.95)]
         tools += ["orders.get"] if tools and self.maybe(0.4) else []
         tools += rng.choices(("orders.get", "orders.get", "users.find", "pay", "gone"), k=rng.choice((0, 0, 1, 1, 2)))
         for index, tool in enumerate(tools):
@@ -215,7 +215,7 @@ class Generator(Workflows):
 
     def args(self, tool: Tool, run: RunState, prompt: str) -> dict[str, Any]:
         base = self.base(run)
-        mixed = self.maybe(0.4)  # order A's id with order B's payee
+        mixed = self.maybe(0.3)  # order A's id with order B's payee
         args: dict[str, Any] = {}
         for name, rule in tool.args.items():
             if rule.optional and self.maybe(0.3):
@@ -248,7 +248,7 @@ class Generator(Workflows):
         return RunState(
             header=self.header(workflow),
             turns=(text,),
-            intents={name: Derived("present" if self.maybe(0.85) else self.rng.choice(("unclear", "absent"))) for name in workflow.intents},
+            intents={name: Derived("present" if self.maybe(0.9) else self.rng.choice(("unclear", "absent"))) for name in workflow.intents},
             prompt=prompt_of(text),
             calls=self.earlier(workflow),
             revision="1.1",

@@ -265,13 +265,13 @@ class Workflows:
                 "text": rng.choice((20, 200)),
                 "max_items": 3,
                 "sources": (MODEL,),
-                "entities": sources(PROMPT, *emails) if self.maybe(0.4) else None,
+                "entities": sources(PROMPT, *emails) if self.maybe(0.3) else None,
             },
             "meta": {
                 "type": "json",
                 "text": rng.choice((30, 200, 200)),
                 "sources": (MODEL,),
-                "entities": sources(PROMPT, *emails) if self.maybe(0.6) else None,
+                "entities": sources(PROMPT, *emails) if self.maybe(0.4) else None,
             },
             "flag": {"type": "boolean", "equals": (self.maybe(0.7),), "sources": sources(MODEL, fact("users.find", "level"))},
             "count": {"type": "integer", "minimum": Decimal(1), "maximum": Decimal(20), "sources": (MODEL, PROMPT)},
@@ -299,7 +299,7 @@ class Workflows:
         for name in sorted({"amount", "amounts", "count"} & set(args)):
             limits += [Limit(self.next_line(), "pay", name, 10_000_000, "tenant", 86_400)] if self.maybe(0.3) else []
         asks = any(rule.unknown_origin == "step_up" for rule in args.values()) or (intents and self.maybe(0.3))
-        asked = self.rng.choice((1, 1, 2)) if (asks and self.maybe(0.95)) or self.maybe(0.65) else 0
+        asked = self.rng.choice((1, 1, 2)) if (asks and self.maybe(0.95)) or self.maybe(0.6) else 0
         return self.tool(
             "pay",
             self.rng.choice(("write", "egress", "destructive")),

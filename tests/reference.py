@@ -327,6 +327,7 @@ class _Question:
 
     # --- free text -----------------------------------------------------------------------------------------------------
     def inner_entities(self) -> set[Reason]:
+        denied: set[Reason] = set()
         for name, keys in self.keys.items():
             allowed = self.tool.args[name].entities
             if allowed is None:
@@ -335,8 +336,8 @@ class _Question:
             for text in inside:
                 for kind, key in _inner(text):
                     if not self.entity_from(kind, key, allowed):
-                        return {Reason.ENTITY_ORIGIN}
-        return set()
+                        (self.forced if self.tool.args[name].unknown_origin == "step_up" else denied).add(Reason.ENTITY_ORIGIN)
+        return denied
 
     def entity_from(self, kind: str, key: Any, allowed: tuple[Source, ...]) -> bool:
         for source in allowed:

@@ -53,3 +53,24 @@ def test_an_unrelated_later_turn_changes_nothing() -> None:
 
 def test_it_says_which_words() -> None:
     assert "refund" in derive((REFUND,), ("refund ORD-1",))["refund"].evidence
+
+
+VERB = Intent("mail", 1, "Send an e-mail.", ("^email", "^e-mail"), "deny", ("Email Ann",), ())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "presence"),
+    [
+        ("Email 'ann@acme.example' that I am late", "present"),
+        ("please email Ann", "present"),
+        ("Look it up, then email Ann", "present"),
+        ("1. Show my day. 2. Could you please e-mail her?", "present"),
+        ("Is there an email from Ann?", "absent"),
+        ("Read the email", "absent"),
+        ("tell me how to email Ann", "absent"),
+        ("do not email Ann", "absent"),
+        ("emailing is easy", "absent"),
+    ],
+)
+def test_a_verb_counts_only_where_a_request_begins(prompt: str, presence: Presence) -> None:
+    assert derive((VERB,), (prompt,))["mail"].presence == presence

@@ -144,6 +144,7 @@ def test_thousands_may_be_spaced_beside_a_currency() -> None:
         ("channels 'a1' and 'b2'", "channel", "b2"),
         ("open 'team building.docx'", "path", "team building.docx"),
         ("an event titled 'Lunch with Ann'", "text", "Lunch with Ann"),
+        ("search for notes.txt", "text", "notes.txt"),
         ("see www.Acme.example/x.", "url", "www.acme.example/x"),
         ("call 0049 170 1234567", "phone", "0049 170 1234567"),
         ("at noon", "time", "12:00"),

@@ -34,6 +34,12 @@ COMMON = frozenset(
     """.split()
 )
 _BEFORE = r"(?<!\w)"  # a word begins here
+_REQUEST = (  # "Email Ann", "Please email Ann", "..., then email Ann": not "the email", not "how to email"
+    r"(?:^\W{0,8}|[,;.!?:]\s{0,4}|\b(?:and|then|also)\s{1,4})"
+    r"(?:(?:please|kindly|just|now|also|then|next|finally|[0-9]{1,3}[.)]|(?:can|could|would|will) you|"
+    r"i(?:['\u2019]d like| want| need) you to)"
+    r"\W{1,8}){0,4}"
+)
 _NOWHERE = date(2000, 1, 1)  # only entity types matter here, not what "tomorrow" is
 _SAME = 0.999  # closeness of a repeated example
 _NEAR = 0.5  # closeness from which a counter-example has something to say
@@ -70,7 +76,9 @@ def _known(text: str, words: tuple[str, ...]) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def phrase(words: str) -> re.Pattern[str]:
-    """A phrase of the vocabulary in any simple inflection, whole words only."""
+    """A phrase of the vocabulary in any simple inflection, whole words only; with ``^``, as it stands and where a request begins."""
+    if words.startswith("^"):
+        return re.compile(_REQUEST + r"\s+".join(map(re.escape, words[1:].lower().split())) + r"(?!\w)")
     parts = [re.escape(p[: len(_stem(p))]) + r"\w{0,4}" if len(p) > 3 else re.escape(p) for p in words.lower().split()]
     return re.compile(_BEFORE + r"\s+(?:\w+\s+){0,2}?".join(parts) + r"(?!\w)")
 
@@ -82,8 +90,11 @@ def _close(a: frozenset[str], b: frozenset[str]) -> float:
 @lru_cache(maxsize=4096)
 def _any(words: tuple[str, ...]) -> re.Pattern[str]:
     """All phrases of an intent in one look; each begins with a letter of its own, which is all that most places are asked for."""
-    parts = [phrase(w).pattern.removeprefix(_BEFORE) for w in words]
-    return re.compile("|".join(f"{p[0]}(?<!\\w{p[0]}){p[1:]}" if p[0].isalnum() else _BEFORE + p for p in parts))
+    parts = []
+    for pattern in (phrase(w).pattern for w in words):
+        rest = pattern.removeprefix(_BEFORE)
+        parts.append(f"{rest[0]}(?<!\\w{rest[0]}){rest[1:]}" if rest[0].isalnum() else pattern)
+    return re.compile("|".join(parts))
 
 
 def _hit(intent: Intent, text: str) -> str | None:
