@@ -26,13 +26,13 @@ _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PA
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """True only where orjson's sorted output is RFC 8785's and nothing is to be refused; False says nothing. No message is built."""
+    """True only where nothing is to be refused and orjson's sorted output is RFC 8785's, if keys are ASCII. False says nothing."""
     kind = type(value)
     if kind is dict:
         if depth >= MAX_DEPTH:
             return False
         for key, item in value.items():
-            if type(key) is not str or not key.isascii() or (type(item) not in _SIMPLE and not _is_plain(item, depth + 1)):
+            if type(key) is not str or (type(item) not in _SIMPLE and not _is_plain(item, depth + 1)):
                 return False
         return True
     if kind is list or kind is tuple:
@@ -81,6 +81,13 @@ def _plain(value: Any, field: str, depth: int) -> bool:
     raise CanonicalError(field, f"a value of type {kind.__name__}", "JSON: text, number, boolean, null, list or object")
 
 
+def _ascii_keys(value: Any) -> bool:
+    """True when every key is ASCII; such keys both encoders order alike."""
+    if type(value) is dict:
+        return all(key.isascii() and _ascii_keys(item) for key, item in value.items())
+    return all(map(_ascii_keys, value)) if type(value) is list or type(value) is tuple else True
+
+
 def canonical(value: Any, field: str = "") -> bytes:
     """The RFC 8785 bytes of a JSON value.
 
@@ -92,7 +99,12 @@ def canonical(value: Any, field: str = "") -> bytes:
         CanonicalError: the value has no safe canonical form.
     """
     try:
-        out = orjson.dumps(value, option=_SORTED) if _is_plain(value, 0) or _plain(value, field, 0) else rfc8785.dumps(value)
+        if _is_plain(value, 0) or _plain(value, field, 0):
+            out = orjson.dumps(value, option=_SORTED)
+            if not out.isascii() and not _ascii_keys(value):
+                out = rfc8785.dumps(value)
+        else:
+            out = rfc8785.dumps(value)
     except (orjson.JSONEncodeError, rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise CanonicalError(field, str(error), "JSON with valid Unicode text") from error
     if len(out) > MAX_BYTES:
