@@ -78,7 +78,7 @@ def run_cases(
         for each in results:
             tell(each, verbose=verbose)
             if each.source.path in surveys:
-                _tell_survey(surveys[each.source.path])
+                _tell_survey(surveys[each.source.path], verbose=verbose)
     left = any(s.survivors for s in surveys.values())
     raise typer.Exit(ERROR if not all(each.ok for each in results) else LOOK if left else YES)
 
@@ -103,11 +103,14 @@ def tell(each: Tested, *, verbose: bool = False) -> None:
         note(f"{r.place}: {r.name}: {r.why}", colour="red")
 
 
-def _tell_survey(found: Survey) -> None:
+def _tell_survey(found: Survey, *, verbose: bool) -> None:
     covered = len(found.mutants) - len(found.survivors)
     say(f"  {covered} of {len(found.mutants)} conditions have a case that would miss them")
     for mutant in found.survivors:
         note(f"  {mutant}, and every case still holds")
+    say(f"  {len(found.not_covered)} things no case can show" + (":" if verbose else " (-v lists them)"))
+    if verbose:
+        say(*(f"    {each.path}: {each.why}" for each in found.not_covered))
 
 
 def _proposed(each: Tested) -> Tested:
@@ -155,4 +158,5 @@ def _json(each: Tested, found: Survey | None) -> dict[str, Any]:
     if found is not None:
         out["conditions"] = len(found.mutants)
         out["not_missed"] = [str(m) for m in found.survivors]
+        out["not_covered"] = [{"field": each.path, "why": each.why} for each in found.not_covered]
     return out
