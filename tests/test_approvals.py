@@ -172,6 +172,8 @@ def test_a_stranger_does_not_count(approved):
         shutil.copy(place / f"{ALICE}.{ending}", place / f"mallory.{ending}")
     approved.resign("mallory", signer="mallory")
     assert approved.running() is None
+    refused = approved.refusal()
+    assert (refused.name, refused.field, refused.got) == (R.UNAPPROVED, "signer", "mallory")
 
 
 def test_the_stricter_of_old_and_new_risk_applies(approved):

@@ -267,6 +267,44 @@ def test_what_is_no_armour_is_refused(text):
         sshsig.verify(text, MESSAGE, NS)
 
 
+def test_a_true_signature_in_any_other_armour_is_refused():
+    signature = KeySigner.from_seed(bytes(32)).sign(MESSAGE, NS)
+    begin, *inner, end = signature.rstrip("\n").split("\n")
+    joined = "".join(inner)
+    sshsig.verify("\r\n".join((begin, *inner, end, "")), MESSAGE, NS)  # as an editor elsewhere may save it
+    other = [
+        ("words", begin, *inner, end),
+        (begin, *inner, end, "words"),
+        (begin.replace("SSH", "PGP"), *inner, end),
+        (begin, *inner, end.replace("SSH", "PGP")),
+        (*inner, end),
+        (begin, *inner),
+        (begin, joined, end),
+        (begin, "", *inner, end),
+        (begin, " " + inner[0], *inner[1:], end),
+        (begin, *inner, *[""] * 9000, end),
+    ]
+    for lines in other:
+        with pytest.raises(KeyRefused, match="armour"):
+            sshsig.verify("\n".join(lines) + "\n", MESSAGE, NS)
+
+
+def test_base64_with_bits_beyond_the_last_byte_is_refused():
+    for name in ("ssh:", "ssh:a", "ssh:ab"):  # one of the three lengths ends in '=', one in '=='
+        signature = Token("sk-ssh-ed25519@openssh.com", name).sign(0x01)
+        body = signature.rstrip("\n").split("\n")
+        if not body[-2].endswith("="):
+            continue
+        at = body[-2].index("=") - 1
+        alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+        body[-2] = body[-2][:at] + alphabet[alphabet.index(body[-2][at]) + 1] + body[-2][at + 1 :]
+        with pytest.raises(KeyRefused, match="shortest"):
+            sshsig.verify("\n".join(body) + "\n", MESSAGE, NS)
+        break
+    else:
+        raise AssertionError("no signature with padding")
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_refused_and_nothing_else_raised(text):
     with pytest.raises(KeyRefused):

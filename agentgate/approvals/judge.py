@@ -203,6 +203,8 @@ class Judge:
 
     def _signature(self, folder: str, person: str, value: Mapping[str, Any], digest: str) -> Signed:
         file = f"{APPROVALS}/{folder}/{person}.json"
+        if person not in self.root.keys:  # before anything is read: a flood of strangers costs nothing
+            raise refuse(ApprovalRefusal.UNAPPROVED, file, "signer", person, "somebody in the root")
         data = self.tree.read(f"{folder}/{person}.json", ApprovalRefusal.UNAPPROVED)
         armored = text_of(self.tree.read(f"{folder}/{person}.sig", ApprovalRefusal.UNAPPROVED), file)
         # (5) first, since nothing unsigned is worth a second look

@@ -96,7 +96,7 @@ def _signed(message: bytes, namespace: str, hashed: str) -> bytes:
 
 
 def _unarmoured(text: str) -> bytes:
-    lines = text.removesuffix("\n").split("\n") if type(text) is str and len(text) <= _MAX_ARMOUR else []
+    lines = text.removesuffix("\n").split("\n") if len(text) <= _MAX_ARMOUR else []
     lines = [line.removesuffix("\r") for line in lines]
     inner = lines[1:-1]
     if len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END or not all(_LINE.fullmatch(line) for line in inner):
