@@ -15,6 +15,7 @@ from agentgate.approvals import ApprovalRefused, root_digest, status
 from agentgate.catalog import Catalog
 from agentgate.intents.lexical import derive
 from agentgate.testing import demo_approvals
+from tests.approvals_team import keygen
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ["workflows", "examples/payment-agent/workflows"]
@@ -88,3 +89,17 @@ def test_no_private_key_is_shipped():
     for shipped in SHIPPED:
         for path in (ROOT / shipped).rglob("*"):
             assert not path.is_file() or b"PRIVATE KEY" not in path.read_bytes()
+
+
+def test_openssh_verifies_the_same_files():
+    """Nobody needs agentgate to check an approval."""
+    for shipped in SHIPPED:
+        approvals = ROOT / shipped / "approvals"
+        statements = [p for p in approvals.rglob("*@*.json") if p.is_file()]
+        assert statements
+        for file in statements:
+            command = [keygen(), "-Y", "verify", "-f", str(approvals / "allowed_signers"), "-I", file.stem, "-n", "agentgate-workflow"]
+            done = subprocess.run(
+                [*command, "-s", str(file.with_suffix(".sig"))], input=file.read_bytes(), capture_output=True, check=False
+            )
+            assert done.returncode == 0, done.stderr

@@ -25,6 +25,7 @@ from agentgate.approvals import (
 from agentgate.approvals._files import Tree
 from agentgate.approvals.root import Root, load_root
 from agentgate.approvals.trust import reviewing
+from agentgate.approvals.watermark import chunks
 from agentgate.errors import ConfigError, NameRefused, StoreUnavailable
 from agentgate.intents.lexical import derive
 from agentgate.stores import ops
@@ -505,3 +506,10 @@ def test_an_answer_that_is_no_number_is_a_store_that_failed(values):
     op = ops.raise_marks("https://gate.example", {"a": 0})
     with pytest.raises(StoreUnavailable):
         ops.parse_raise_marks(op, [op.keys[0].encode(), values])
+
+
+def test_many_marks_go_in_portions():
+    marks = {f"w{n}": n for n in range(1201)}
+    portions = list(chunks(marks))
+    assert [len(portion) for portion in portions] == [500, 500, 201]
+    assert {name: value for portion in portions for name, value in portion.items()} == marks
