@@ -83,7 +83,9 @@ def _change(found: Finding) -> Change:
 def _shown(made: Witness) -> Change:
     """A finding with the call that the engine answered differently, or why there is none."""
     call = tuple((key, _value(old), _value(new)) for key, (old, new) in (made.changes or {}).items())
-    return replace(_change(made.finding), call=call, answers=(made.before, made.after), reason=made.reason)
+    found = _change(made.finding)
+    example = next((after for key, _, after in call if f"{made.finding.field}.".startswith(f"{key}.")), found.example)
+    return replace(found, example=example, call=call, answers=(made.before, made.after), reason=made.reason)
 
 
 def _value(value: Any) -> str:

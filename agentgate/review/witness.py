@@ -19,12 +19,14 @@ from agentgate.decision import Deny, Eligible
 from agentgate.diff import ABSENT, Diff, Finding
 from agentgate.diff.search import missing
 from agentgate.diff.surroundings import NOBODY, OTHER
-from agentgate.entities import NUMERIC, number
+from agentgate.entities import NUMERIC, normal, number
 from agentgate.intents import Deriver
 from agentgate.intents.lexical import derive as lexical
+from agentgate.prompt import Prompt
 from agentgate.review.fields import SceneError
 from agentgate.review.filling import in_words, parts
 from agentgate.review.scene import Scene
+from agentgate.review.values import candidates, fits
 from agentgate.runs import derived
 from agentgate.workflow import Rule, Workflow
 
@@ -45,6 +47,7 @@ _DIRECT = {
 }
 _ADDRESS = "kim@elsewhere.example"
 _MAX_PROMPTS = 64
+_SOME_DAY = date(2000, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +176,29 @@ def _said(answer: Eligible | Deny) -> str:
 def _steps(new: Workflow, start: Scene, point: Mapping[str, Any], derive: Deriver) -> Iterator[list[Step]]:
     """Ways to make a scene of a point; a step is one change of the scene, and later ones build on it."""
     place = _place(new, start, point)
-    arguments = _arguments(new, start, point)
     prompts = _prompts(new, start, point["intents"], derive) if "intents" in point else [None]
-    for prompt in prompts:
-        words = {} if prompt is None else {"prompt": prompt}
-        yield [s for s in ({**place, **words}, *arguments) if s]
+    for asked in (point, _nameable(new, start, point)):
+        arguments = _arguments(new, start, asked) if asked else []
+        for prompt in prompts if asked else ():
+            words = {} if prompt is None else {"prompt": prompt}
+            yield [s for s in ({**place, **words}, *arguments) if s]
+
+
+def _nameable(new: Workflow, start: Scene, point: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The point with values that a prompt can name (an id has a digit there), where its own cannot; empty: nothing to change."""
+    tool, changed = new.tools[start.values["call"]], {}
+    for key, explained in point.items():
+        name = key.removeprefix("origin.")
+        rule, given = tool.args.get(name), point.get(f"args.{name}")
+        if key != name and rule is not None and "prompt" in explained and type(given) is str and not _can_be_named(rule, given):
+            offers = (v for v in candidates(rule) if type(v) is str and fits(new, tool.name, name, v))
+            changed.update({f"args.{name}": v for v in [next((v for v in offers if _can_be_named(rule, v)), None)] if v is not None})
+    return {**point, **changed} if changed else {}
+
+
+def _can_be_named(rule: Rule, value: str) -> bool:
+    key = normal(rule.type, value)
+    return key is not None and Prompt.of((in_words(rule.type, value, ""),), _SOME_DAY).words(rule.type, key) is not None
 
 
 def _place(new: Workflow, start: Scene, point: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""What a reviewer is told about a change of the payment workflow: every finding of one call with that call, answered by the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentgate.definition import load_roles, load_text
+from agentgate.intents.lexical import derive
+from agentgate.review.comparison import base_of, told
+from agentgate.review.source import on_disk
+
+WORKFLOWS = Path(__file__).parent.parent / "workflows"
+SOURCE = on_disk(WORKFLOWS / "payments/customer-refund.yaml")
+ROLES = load_roles(WORKFLOWS / "roles.yaml")
+
+
+def changed(*changes: tuple[str, str]):
+    text = SOURCE.text
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    return told(SOURCE.workflow(), load_text(text, "new.yaml", ROLES, derive), base=base_of(SOURCE))
+
+
+PAYEE = "payee:    {pattern: 'cus_[A-Za-z0-9]{14}', from: [orders.get.customer_id]"
+
+ANYBODY = PAYEE.replace("{pat", "{type: id, pat").replace("[orders", "[prompt, orders")
+MONEY = {"args.amount", "facts.orders.get.total"}
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "fields", "before"),
+    [
+        ((PAYEE, ANYBODY), "args.payee.from", {"prompt", "args.payee"}, "refused"),
+        (('above: "100.00"', 'above: "250.00"'), "step_up.big-refund.when", MONEY, "allowed after 1 release"),
+        (('to: "20:00"', 'to: "22:00"'), "conditions.hours", {"time"}, "refused"),
+        (("tenants: [acme-eu, acme-uk]", "tenants: [acme-eu, acme-uk, acme-us]"), "tenants", {"tenant", "who.user.tenant"}, "refused"),
+        (("[support-l1, support-l2]", "[support-l1, support-l2, interns]"), "who.for_user.groups", {"who.user.groups"}, "refused"),
+        (("within: 15m}", "within: 30m}"), "sequence.orders.get", {"ago.orders.get"}, "refused"),
+    ],
+)  # fmt: skip
+def test_a_wider_rule_is_shown_by_the_base_call_with_few_fields_changed(change, where, fields, before):
+    [found] = changed(change).wider
+    assert found.where.endswith(where)
+    assert {key for key, *_ in found.call} == fields
+    assert found.answers[0].startswith(before)
+    assert found.answers[1] == "allowed"
+    assert found.reason == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (("ttl: 60s", "ttl: 120s"), "token.ttl"),
+        (('max: "5000.00"', 'max: "9000.00"'), "limits"),
+        (("timeout: 10m", "timeout: 20m"), "step_up.big-refund"),
+    ],
+)
+def test_what_no_single_call_shows_is_told_without_one(change, where):
+    [found] = changed(change).wider
+    assert where in found.where
+    assert (found.call, found.answers) == ((), ("", ""))
+
+
+def test_a_first_version_and_one_that_is_gone():
+    workflow = SOURCE.workflow()
+    assert [c.where for c in told(None, workflow).wider] == ["the workflow", "orders.get: tools", "payments.refund: tools"]
+    gone = told(workflow, None)
+    assert (gone.wider, len(gone.narrower), gone.looks) == ((), 1, False)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        told(None, None)
+
+
+def test_two_different_workflows_are_compared_with_a_note():
+    text = SOURCE.text.replace("id: payments.customer-refund", "id: payments.other")
+    assert "two different workflows" in told(SOURCE.workflow(), load_text(text, "n.yaml", ROLES, derive)).notes[0]
