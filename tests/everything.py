@@ -99,6 +99,7 @@ tools:
       amount: {type: money, currency: currency, min: "0.01", max: "500.00", at_most: {sum: bills.read.total}, from: [model]}
       currency: {in: [EUR, GBP], from: [model]}
       level: {type: text, in: [high, low], from: [bills.read.level], optional: true}
+      memo: {text: 60, from: [model], entities: [bills.read.iban], optional: true}
 sequence:
   - {before: bills.pay, require: bills.read, within: 15m}
 limits:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from agentgate.entities import TOKENISED, number
+from agentgate.review.filling import parts
 from agentgate.review.mutant import Changes, Mutations
 from agentgate.review.values import candidates, fits, step, written
 from agentgate.workflow import Rule, Source, Tool
@@ -166,7 +167,7 @@ class Arguments:
     def _origins(self, tool: Tool, rule: Rule, add: Any) -> None:
         found, path = self.found, f"tools.{tool.name}.args.{rule.name}"
         free = not rule.sources or any(source.kind == "model" for source in rule.sources)
-        arg, origin = f"args.{rule.name}", f"origin.{rule.name}"
+        origin = f"origin.{rule.name}"
         if not free:
             elsewhere = list(self._nowhere(tool, rule))
             add("from", "dropped", f"{rule.name} that the model made up", [{origin: where} for where in elsewhere], sources=())
@@ -199,14 +200,21 @@ class Arguments:
             else:
                 add("any_call", "false -> true", f"{rule.name} of another call than the rest", self._mixed(tool, rule), any_call=True)
         if rule.entities is not None:
-            texts = ("write to kim@other.example", "see https://other.example/a", "pay DE89370400440532013000")
-            add(
-                "entities",
-                "dropped",
-                f"an address in {rule.name} that nobody gave",
-                [{arg: {"note": text} if rule.type == "json" else text} for text in texts],
-                entities=None,
-            )
+            self._entities(tool, rule, add)
+
+    def _entities(self, tool: Tool, rule: Rule, add: Any) -> None:
+        """Addresses inside a text: where they may come from, and what is done when they do not."""
+        said = {"kim@other.example": "write to {}", "https://other.example/a": "see {}", "DE12500105170648489890": "pay {}"}
+        texts = {address: text.format(address) for address, text in said.items()}
+        stray: list[Changes] = [{f"args.{rule.name}": {"note": text} if rule.type == "json" else text} for text in texts.values()]
+        add("entities", "dropped", f"an address in {rule.name} that nobody gave", stray, entities=None)
+        if rule.unknown_origin == "deny" and tool.step_ups:
+            add("unknown_origin", "deny -> step_up", f"an address in {rule.name} that nobody gave", stray, unknown_origin="step_up")
+        if rule.entities is not None and not {"prompt", "model"} & {source.kind for source in rule.entities}:
+            turns = parts(self.found.base(tool.name).values["prompt"])
+            asked: list[Changes] = [{**way, "prompt": [*turns, address]} for way, address in zip(stray, texts, strict=True)]
+            name = f"an address in {rule.name} that only the prompt names"
+            add("entities", "may also be the prompt's", name, asked, entities=(*rule.entities, PROMPT))
 
     # --- values that break one operator ------------------------------------------------------------------------------------
 
