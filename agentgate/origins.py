@@ -5,7 +5,8 @@ redeemed, count. One call, one source: every reference from one call to one tool
 by the same earlier call, and by the same row of a list result; a list argument's elements may each take a row of that call.
 `any_call: true` takes an argument out of that: each element from any call and row. A result of a tool that is not a read is
 no origin, except a new id it created (a refused recipient would launder itself through the refusal's echo). A selected fact
-counts only in the one row that the user's words select.
+counts only in the one row that the user's words select, a labelled one only in the rows they mean. `named_first`: where the user
+named any value of the type, nothing but the user's words is an origin.
 
 How the joint choice is found without trying every combination: what must hold of one tool whatever the others do
 (`at_most`, `require`) filters its candidates; each candidate then covers a set of arguments by `from`; only different,
@@ -22,13 +23,15 @@ from typing import Any, NamedTuple
 
 from agentgate.decision import Failure, Reason
 from agentgate.entities import Key, normal
+from agentgate.labels import meant, row_is
 from agentgate.prompt import Prompt
 from agentgate.request import EarlierCall, RunState
 from agentgate.selectors import chosen, picked
-from agentgate.workflow import Rule, Selector, Source, Tool
+from agentgate.workflow import Fact, Rule, Selector, Source, Tool
 
 Row = Mapping[str, Any]
 _NO_FACTS: tuple[Row, ...] = ({},)
+_PROMPT: tuple[Source, ...] = (Source("prompt"),)
 
 
 class Value(NamedTuple):
@@ -58,7 +61,7 @@ class Earlier:
     holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
     """
 
-    __slots__ = ("_by_tool", "_keys", "_origins", "_rows", "_said", "_totals", "calls", "prompt", "tools")
+    __slots__ = ("_by_tool", "_keys", "_meant", "_origins", "_rows", "_said", "_totals", "calls", "prompt", "tools")
 
     def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt) -> None:
         self.calls, self.tools, self.prompt = calls, tools, prompt
@@ -69,6 +72,7 @@ class Earlier:
         self._origins: dict[_Place, tuple[Source, Found]] = {}
         self._said: dict[tuple[int, int], tuple[Source, frozenset[tuple[type, Key, str]]]] = {}
         self._rows: dict[tuple[int, int], tuple[Source, list[Row]]] = {}
+        self._meant: dict[tuple[int, int], frozenset[int]] = {}
         self._totals: dict[tuple[int, int, str], tuple[Source, Decimal | None]] = {}
 
     @classmethod
@@ -149,6 +153,22 @@ class Earlier:
                 rows += [row for c, row in found if c is call and row is not None]
         return rows
 
+    def _counts(self, call: EarlierCall, row: Row, source: Source, fact: Fact) -> bool:
+        """Whether a row is one that its fact asks for. A sum is over all rows, and a selector says itself which row it means."""
+        if source.kind == "sum":
+            return True
+        facts = self.tools[source.tool].facts
+        if not row_is(fact.where, facts, row, call.args):
+            return False
+        if not fact.named_by or source.kind == "select":
+            return True
+        place = (id(call), id(fact))
+        known = self._meant.get(place)
+        if known is None:
+            labels = (facts[name] for name in fact.named_by)
+            known = self._meant[place] = frozenset(map(id, meant(fact, labels, call.rows, self.prompt)))
+        return id(row) in known
+
     def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
         if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):
             return None
@@ -158,6 +178,8 @@ class Earlier:
         else:
             fact = self.tools[source.tool].facts[source.field]
             if fact.named and not call.named:
+                return None
+            if (fact.named_by or fact.where) and not self._counts(call, row, source, fact):
                 return None
             raw, kind, currency = row.get(source.field), fact.type, row.get(fact.currency) if fact.currency else ""
             if fact.pattern is not None and not (type(raw) is str and fact.pattern.matches(raw)):
@@ -231,6 +253,12 @@ def _from_some_call(value: Value, sources: list[Source], earlier: Earlier) -> bo
             if all((type(key), key, value.currency) in earlier.said(call, source) for key in value.keys) and value.keys:
                 return True
     return False
+
+
+def sources_of(value: Value, prompt: Prompt) -> tuple[Source, ...]:
+    """The origins that count for a value: the rule's, or with `named_first` only the prompt where the user named one of the type."""
+    rule = value.rule
+    return _PROMPT if rule.named_first and prompt.holds(rule.type) else rule.sources
 
 
 def from_prompt(value: Value, prompt: Prompt) -> bool:
@@ -321,7 +349,7 @@ def _holds_plainly(plan: _Plan | None, values: Mapping[str, Value], in_prompt: C
         if bound is not None:
             bounded.append((value, bound))
         if origin and not (prompt and in_prompt(name)):
-            if not sources:
+            if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.type)):
                 return False
             wanted.append((value, sources))
     if not plan.other:
@@ -392,15 +420,16 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
                 bounded.setdefault(rule.at_most.tool, []).append(value)
         if not rule.sources or any(s.kind == "model" or (s.kind == "prompt" and in_prompt(name)) for s in rule.sources):
             continue
-        calls = [s for s in rule.sources if s.tool]
-        if rule.any_call and all(came_from(value, key, rule.sources, prompt, earlier) for key in value.keys):
+        sources = sources_of(value, prompt)
+        calls = [s for s in sources if s.tool]
+        if rule.any_call and all(came_from(value, key, sources, prompt, earlier) for key in value.keys):
             continue
         if rule.any_call or not _from_some_call(value, calls, earlier):
             failure = Failure(
                 Reason.ARGUMENT_ORIGIN,
                 f"args.{name}",
                 value.shown,
-                "a value from " + " or ".join(map(str, rule.sources)),
+                "a value from " + " or ".join(map(str, sources)) + _apart(value, prompt),
                 f"{file}:{rule.line}",
             )
             if rule.unknown_origin == "step_up":
@@ -427,6 +456,15 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
     if not failures and (pending or bounded or required):
         _join(tool, values, pending, bounded, required, earlier, now, file, failures, unknown)
     return Traced(tuple(failures), unknown, all(map(in_prompt, values)))
+
+
+def _apart(value: Value, prompt: Prompt) -> str:
+    """Why a prompt that seems to name a datetime does not: a day and a time belong together only where they stand together."""
+    if value.rule.type != "datetime" or not any(s.kind == "prompt" for s in value.rule.sources):
+        return ""
+    parts = [str(key).partition("T") for key in value.keys]
+    named = all(prompt.words("date", day) and prompt.words("time", time[:5]) for day, _, time in parts)
+    return ' (the prompt names its day and its time apart: "on 2026-06-03 at 10:00" names both together)' if named else ""
 
 
 def _recent(call: EarlierCall, within: int | None, now: float) -> bool:

@@ -218,3 +218,13 @@ def test_an_address_is_found_however_deep_it_lies(gate: Gate, more: Any) -> None
     mail = {"to": "ann@acme.example", "body": "here"}
     assert isinstance(run.authorize("send", {**mail, "more": {"cc": ["ann@acme.example"]}}, tool_call_id="a"), Allow)
     assert reasons(run.authorize("send", {**mail, "more": more}, tool_call_id="b")) == {Reason.ENTITY_ORIGIN}
+
+
+def test_a_refused_datetime_says_that_its_parts_stand_apart(tmp_path: Path) -> None:
+    text = WORKFLOW.replace("to: {type: email, from: [prompt]}", "to: {type: datetime, from: [prompt]}")
+    (tmp_path / "office.yaml").write_text(text.replace("in: [boss@acme.example]", "in: ['2026-05-20T11:00']"))
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://", clock=lambda: NOW) as gate:
+        run = opened(gate, "Send it at 10:00. The day is May 20th")
+        answer = run.authorize("send", {"to": "2026-05-20T10:00", "body": "x"}, tool_call_id="a")
+        assert isinstance(answer, Deny)
+        assert "apart" in answer.failures[0].expected

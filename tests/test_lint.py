@@ -199,3 +199,18 @@ def test_names_an_intent_that_a_source_may_choose():
     (found,) = warnings(("  refund:\n", "  refund:\n    delegated: present\n"))
     assert found[0] == "intents.refund.delegated"
     assert "whoever writes that source chooses the action" in found[1]
+
+
+def test_names_a_datetime_that_a_prompt_may_name_in_two_places():
+    new = "reason:   {text: 200"
+    (found,) = warnings((new, "at:       {type: datetime, from: [prompt], optional: true}\n      " + new))
+    assert found[0] == "tools.payments.refund.args.at.from"
+    assert "apart" in found[1]
+
+
+def test_names_what_is_read_out_of_a_text():
+    (found,) = warnings(
+        ("      customer_id: {type: id}", "      customer_id: {type: id}\n      account: {type: iban, path: note, find: one, trust: named}")
+    )
+    assert found[0] == "tools.orders.get.facts.account.find"
+    assert "whoever wrote that text" in found[1]

@@ -2,7 +2,7 @@
 
 An intent that a named source may choose (`delegated: present`); and for tools that act: an argument that the model writes and
 no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); a fact read out
-of a text; and a tool whose address, scope or definition is not pinned.
+of a text; a datetime that only a prompt may name; and a tool whose address, scope or definition is not pinned.
 Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
 the calling job takes the model's place, so only the last applies.
 """
@@ -40,7 +40,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
     """
     found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow)]
     if workflow.intents or workflow.for_user is not None:
-        found += [*_unseen(workflow), *_steerable(workflow)]
+        found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
     return tuple(sorted(placed, key=lambda a: (a.line, a.column)))
 
@@ -78,6 +78,13 @@ def _unseen(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool, rule in _acting(workflow):
         if any(s.kind == "model" for s in rule.sources) and not any(rule.name in step.show for step in tool.step_ups):
             yield ("tools", tool.name, "args", rule.name, "from"), "the model may write it, and no step-up shows it to a person"
+
+
+def _apart(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for tool, rule in _acting(workflow):
+        if rule.type == "datetime" and rule.unknown_origin == "deny" and {s.kind for s in rule.sources} == {"prompt"}:
+            text = "refused where the user names the day and the time apart; unknown_origin: step_up would ask a person"
+            yield ("tools", tool.name, "args", rule.name, "from"), text
 
 
 def _steerable(workflow: Workflow) -> Iterator[tuple[Path, str]]:
