@@ -239,15 +239,15 @@ def _allowed(name: str, rule: Rule | None) -> tuple[Any, Any]:
         parts.append(z3.Not(z3.And([z3.Or([z3.And(there, _inside(e, s)) for e, there in elements]) for s in scopes])))
     if rule.at_most is not None:
         parts.append(_boolean(f"{name}<={rule.at_most}"))
+    explained, ask, inner = z3.BoolVal(True), z3.BoolVal(False), z3.BoolVal(True)
     if rule.entities is not None:
-        parts.append(z3.Or(z3.Not(_boolean(f"{name}@")), *(_boolean(f"{name}@{s}") for s in rule.entities)))
-    explained, ask = z3.BoolVal(True), z3.BoolVal(False)
+        inner = z3.Or(z3.Not(_boolean(f"{name}@")), *(_boolean(f"{name}@{s}") for s in rule.entities))
     if rule.sources and not any(s.kind == "model" for s in rule.sources):
         explained = z3.Or([z3.And([z3.Implies(there, _explained(e, s)) for e, there in elements]) for s in rule.sources])
     if rule.unknown_origin == "step_up":
-        ask = z3.And(sent, z3.Not(explained))
+        ask = z3.And(sent, z3.Not(z3.And(explained, inner)))
     else:
-        parts.append(explained)
+        parts += [explained, inner]
     return z3.If(sent, z3.And(parts), z3.BoolVal(rule.optional)), ask
 
 

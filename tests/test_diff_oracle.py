@@ -6,8 +6,10 @@ import pytest
 
 from agentgate.diff import compare
 from tests.diff_oracle_grid import calls, needs_less
+from tests.diff_oracle_joint import cases, changed
 from tests.diff_oracle_pairs import Pairs
 from tests.diff_oracle_z3 import wider
+from tests.generate import Generator
 
 PAIRS_BY_FORCE = 600
 PAIRS_BY_SOLVER = 3000
@@ -39,6 +41,21 @@ def test_the_solver_agrees_on_1500_random_pairs(seed):
         answers.append(answer)
         assert any(f.call for f in diff.wider) is answer, f"pair {number}: the solver says {answer}; {[str(f) for f in diff.wider]}"
     assert 0.3 < sum(answers) / len(answers) < 0.7
+
+
+def test_what_origins_must_meet_together_is_not_missed_on_200_random_pairs():
+    generator = Generator(20271104)
+    shown = 0
+    for number in range(200):
+        old = generator.workflow()
+        new = changed(generator, old)
+        found = next((c for c in cases(generator, old, new, 24) if needs_less(old, new, c.run, c.call, c.around)), None)
+        if found is not None:
+            shown += 1
+            diff = compare(old, new)
+            assert [f for f in diff.wider if f.call], f"pair {number}: {found.call.args} needs less, and nothing is said"
+            assert not diff.only_narrower
+    assert shown > 15
 
 
 def test_the_two_ways_agree():

@@ -48,6 +48,7 @@ SAMPLES = {
 _DOTTED = parse(r"(?s:(?:.*/)?\.\.?(?:/.*)?)")
 _LINK = parse(r"(?:https?://|www\.).*")
 _NO_YEAR = Then((parse("0000"), ANYTHING))
+_EARLY_YEAR = Then((parse("0"), ANYTHING))  # written with fewer digits, so never in normal form
 
 
 def alphabet(kind: str) -> Ranges:
@@ -64,7 +65,9 @@ def form(kind: str) -> Expression:
         return Both((found, _LINK))
     if kind == "path":
         return Both((found, Not(_DOTTED)))
-    return Both((found, Not(_NO_YEAR))) if kind in {"date", "datetime"} else found
+    if kind in {"date", "datetime"}:
+        return Both((found, Not(_NO_YEAR if kind == "date" else _EARLY_YEAR)))
+    return found
 
 
 def glob(given: Glob) -> Expression:

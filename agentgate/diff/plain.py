@@ -61,6 +61,10 @@ def tool(old: Tool, new: Tool) -> Iterator[Finding]:
         if other is not None:
             yield from _step_up(name, rule, other, [r.show or tuple(t.args) for r, t in ((rule, old), (other, new))])
     yield from _upstream(name, old.upstream, new.upstream)
+    for arg, before in old.args.items():
+        after = new.args.get(arg)
+        if after is not None and before.named_first and not after.named_first and any(s.tool for s in after.sources):
+            yield _told(f"args.{arg}.named_first", "true", "", "what a tool returned would count although the user named another", name)
     for fact in old.facts.values():
         if fact.name in new.facts:
             yield from _fact(name, fact, new.facts[fact.name])
@@ -133,6 +137,12 @@ def _fact(tool_name: str, old: Fact, new: Fact) -> Iterator[Finding]:
     if old.pattern is not None and (new.pattern is None or not _within(old, new)):
         after = new.pattern.source if new.pattern is not None else ""
         yield _told(f"facts.{old.name}.pattern", old.pattern.source, after, "more values would count", tool_name)
+    if old.named_by and set(old.named_by) != set(new.named_by):  # another label can mean another row, a label less too
+        others = "rows that the user does not name would count" if not new.named_by else "other rows would count as named"
+        yield _told(f"facts.{old.name}.named_by", ", ".join(old.named_by), ", ".join(new.named_by), others, tool_name)
+    if not set(old.where) <= set(new.where):
+        said = [", ".join(f"{fact}: {argument}" for fact, argument in f.where) for f in (old, new)]
+        yield _told(f"facts.{old.name}.where", said[0], said[1], "rows that the call did not ask for would count", tool_name)
 
 
 def _within(old: Fact, new: Fact) -> bool:

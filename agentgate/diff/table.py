@@ -84,10 +84,15 @@ TABLE: Mapping[str, Mapping[str, str]] = {
             CALLS,
         ),
         **dict.fromkeys(("type", "currency", "sensitive"), READ),
+        "named_first": LIST,
     },
     "Source": dict.fromkeys(("kind", "tool", "field", "selector"), CALLS),
     "Selector": dict.fromkeys(("tool", "nouns", "by"), CALLS),
-    "Fact": {**dict.fromkeys(("name", "line"), NONE), **dict.fromkeys(("type", "path", "currency"), READ), "named": LIST, "pattern": LIST},
+    "Fact": {
+        **dict.fromkeys(("name", "line"), NONE),
+        **dict.fromkeys(("type", "path", "currency"), READ),
+        **dict.fromkeys(("named", "pattern", "named_by", "where"), LIST),
+    },
     "Sequence": {"line": NONE, **dict.fromkeys(("before", "require", "within"), CALLS)},
     "Limit": {"line": NONE, **dict.fromkeys(("tool", "argument", "maximum", "per", "every"), LIST)},
     "StepUpRule": {

@@ -9,7 +9,7 @@ from agentgate.diff.arguments import Side, argument, describe, mask_of
 from agentgate.diff.expression import Unreadable
 from agentgate.diff.finding import Cell, Field, Status
 from agentgate.diff.language import TooLarge
-from agentgate.diff.origins import ways
+from agentgate.diff.origins import Origin, ways
 from agentgate.diff.surroundings import NOBODY, OTHER, one_of, seconds
 from agentgate.diff.table import same
 from agentgate.workflow import ANY, NONE, Rule, Sequence, Tool, Workflow
@@ -142,17 +142,28 @@ def _order(sequence: tuple[Sequence, ...], required: str) -> str:
 # --- what stands inside a text ---------------------------------------------------------------------------------------------
 def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
     """An address, link or account inside a free text, and where it may come from."""
-    if old is None or new is None or old.entities == new.entities:
+    rules = (old, new)
+    if all(r is None or r.entities is None for r in rules):
         return []
-    bare = [Rule(arg, 0, sources=r.entities or ()) for r in (old, new)]
+    bare = [Rule(arg, 0, sources=() if r is None else r.entities or ()) for r in rules]
     name = f"args.{arg}.entities"
     cells: dict[object, Cell] = {}
     for origin in [None, *ways(bare, ())]:
-        held = [origin is None or r.entities is None or any(s.kind == "model" or s in origin.atoms for s in r.entities) for r in (old, new)]
-        if any(held):
-            status = [Status.FREE if h else Status.REFUSE for h in held]
-            why = [frozenset() if h else frozenset({name}) for h in held]
+        status = [Status.FREE if origin is None or r is None else _inner(r, origin) for r in rules]
+        if min(status) < Status.REFUSE:
+            why = [frozenset({name}) if s else frozenset[str]() for s in status]
             atoms = None if origin is None else tuple(sorted(map(str, origin.atoms)))
             text = "nothing inside" if atoms is None else f"an address from {', '.join(atoms) or OTHER}"
-            cells.setdefault(tuple(held), Cell(status[0], status[1], why[0], why[1], point={f"entities.{arg}": atoms}, shown=text))
-    return [Field(name, tuple(cells.values()), {name: (describe(old, "entities"), describe(new, "entities"))})]
+            cells.setdefault(tuple(status), Cell(status[0], status[1], why[0], why[1], point={f"entities.{arg}": atoms}, shown=text))
+    return [Field(name, tuple(cells.values()), {name: (_entities_text(old), _entities_text(new))})]
+
+
+def _inner(rule: Rule, origin: Origin) -> Status:
+    if rule.entities is None or any(s.kind == "model" or s in origin.atoms for s in rule.entities):
+        return Status.FREE
+    return Status.ASK if rule.unknown_origin == "step_up" else Status.REFUSE
+
+
+def _entities_text(rule: Rule | None) -> str:
+    asks = rule is not None and rule.entities is not None and rule.unknown_origin == "step_up"
+    return describe(rule, "entities") + (", else a person" if asks else "")
