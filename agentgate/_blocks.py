@@ -303,6 +303,7 @@ class ArgumentBlock(OperatorsBlock):
     entities: References | None = None
     currency: Name | None = None
     any_call: bool = False
+    named_first: Yes | None = None
     optional: bool = False
     sensitive: bool = False
 
@@ -324,6 +325,8 @@ class FactBlock(Block):
     trust: Literal["named"] | None = None
     find: Literal["one"] | None = None
     pattern: Text | None = None
+    named_by: Annotated[list[Name], Len(1, 8), AfterValidator(_distinct)] | None = None
+    where: Annotated[dict[Name, ArgumentName], Len(1, 8)] | None = None
 
 
 class ToolBlock(Block):

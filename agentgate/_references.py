@@ -41,17 +41,18 @@ class References:
                 expected = "a fact of a read, or a new id (results of a tool that acts are no origin: a refused value would launder itself)"
                 self.document.report(path, f"{shown(text)}, a result of the {tool.effect} tool {name}", expected)
                 return None
-            return self._noted(Source("fact", name, field))
+            return self.noted(Source("fact", name, field))
         if field in tool.args and "." in field:
             self.document.report(path, f"{shown(text)}, inside an argument", "a fact, or a whole argument (a part of one is no origin)")
             return None
         if field in tool.args:
-            return self._noted(Source("arg", name, field))
+            return self.noted(Source("arg", name, field))
         declared = ", ".join([*(tool.facts or {}), *tool.args]) or "nothing"
         self.document.report(path, shown(text), f"a fact or argument that {name} declares ({declared})", self._meant(text))
         return None
 
-    def _noted(self, source: Source) -> Source:
+    def noted(self, source: Source) -> Source:
+        """The source, after noting that its tool, and an argument it names, are referred to."""
         names = self.used.setdefault(source.tool, set())
         if source.kind == "arg":
             names.add(source.field)

@@ -166,6 +166,7 @@ class Site:
                 entities=entities,
                 currency=block.currency or "",
                 any_call=block.any_call,
+                named_first=bool(block.named_first),
                 optional=block.optional,
                 sensitive=block.sensitive,
                 **found,
@@ -300,6 +301,8 @@ class Site:
             report(
                 (*path, "any_call"), "any_call without an earlier call", "any_call only beside from or at_most that names a tool", key=True
             )
+        if block.named_first:
+            self._named_first(block, kind, sources, (*path, "named_first"))
         for text in block.from_ or ():
             at = (*here, (block.from_ or []).index(text))
             if text == "prompt" and kind not in TOKENISED:
@@ -312,6 +315,14 @@ class Site:
                 report(at, f"a {kind} from a {other}", f"an origin whose values can equal a {kind}")
             elif other == "money" and not currency:
                 report(at, f"{text} without a currency", f"currency: on {text} (money is never compared without)")
+
+    def _named_first(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
+        """`named_first` says something only where both the prompt and an earlier call are origins, and a prompt can hold the type."""
+        if "prompt" not in (block.from_ or ()) or not any(s.tool for s in sources) or MODEL in sources:
+            expected = "from: [prompt, tool.fact, ...] without model (it says that what the user names goes before what a tool returned)"
+            self.document.report(path, "named_first with nothing to go before", expected, key=True)
+        if kind == "text":
+            self.document.report(path, "named_first on a text", "a type that is told apart in a prompt, such as iban or email", key=True)
 
     def _currency(self, tool: str, block: ArgumentBlock, kind: str, path: Path) -> None:
         siblings = self.tools[tool].args
@@ -366,6 +377,10 @@ class Site:
             if text != "unknown":
                 source = self.references.source(text, here)
                 origin.extend([source] if source is not None else [])
+                labelled = (self.tools[source.tool].facts or {}).get(source.field) if source is not None and source.kind == "fact" else None
+                if labelled is not None and (labelled.named_by or labelled.where):
+                    expected = "a fact of every row (one that counts in some rows would ask less often: unknown asks for the rest)"
+                    self.document.report(here, f"{text}, named_by or where", expected)
                 continue
             origin.append("unknown")
             if argument.unknown_origin != "step_up":
@@ -416,6 +431,7 @@ class Site:
                 expected = "trust: named (text is anybody's: only a source that the user named is looked into)"
                 self.document.report((*path, "find"), "find without trust", expected, key=True)
             steps = (*steps, f"[{block.type}]")
+        labels = self._row(tool, steps, block, path)
         return self.share(
             Fact(
                 name,
@@ -425,8 +441,38 @@ class Site:
                 block.currency or "",
                 named,
                 self.pattern(block.pattern, path),
+                self.share(labels),
+                self.share(tuple((block.where or {}).items())),
             )
         )
+
+    def _row(self, tool: str, steps: tuple[str, ...], block: FactBlock, path: Path) -> tuple[str, ...]:
+        """`named_by` and `where`: facts that stand in the same row, and what that call was asked for."""
+        facts, args, report = self.tools[tool].facts or {}, self.tools[tool].args, self.document.report
+        own, labels = _list(steps), list(block.named_by or ())
+        for key, names in (("named_by", labels), ("where", list(block.where or ()))):
+            for index, name in enumerate(names):
+                here: Path = (*path, key, index if key == "named_by" else name)
+                label = facts.get(name)
+                if label is None:
+                    report(here, shown(name), f"a fact of {tool}", did_you_mean(name, facts))
+                    continue
+                each = _list(self._steps(name if label.path is None else label.path, ()))
+                if own[: len(each)] != each:
+                    report(here, f"{name}, of another list", "a fact of the same row: in the same list, or outside of it")
+                elif key == "named_by" and label.type not in TOKENISED:
+                    report(here, f"{name}, a {label.type}", "a fact whose value a user can name: " + ", ".join(sorted(TOKENISED)))
+        for name, argument in (block.where or {}).items():
+            here = (*path, "where", name)
+            asked = args.get(argument)
+            if asked is None or "." in argument or asked.max_items is not None:
+                expected = f"an argument of {tool} that is one value"
+                report(here, shown(argument), expected, did_you_mean(argument, args) if asked is None else "")
+            elif name in facts and not _comparable(facts[name].type, argument_type(asked)):
+                report(here, f"a {facts[name].type} like a {argument_type(asked)}", "an argument whose values can equal the fact's")
+            else:
+                self.references.noted(Source("arg", tool, argument))
+        return tuple(labels)
 
     def _steps(self, text: str, path: Path) -> tuple[str, ...]:
         """``transactions[].recipient`` as keys; ``[]`` walks a list; ``.`` is the result itself."""

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from agentgate.decision import Deny, Eligible, Failure, Reason, RequiredHold, Reservation
 from agentgate.entities import NORMAL, NUMERIC, Key, texts
 from agentgate.nested import flat
-from agentgate.origins import Earlier, Traced, Value, came_from, in_some_call, trace
+from agentgate.origins import Earlier, Traced, Value, came_from, in_some_call, sources_of, trace
 from agentgate.request import Call, RunState, Surroundings
 from agentgate.spans import embedded
 from agentgate.workflow import ANY, NONE, Rule, StepUpRule, Tool, Workflow
@@ -428,7 +428,7 @@ def _has_origin(rule: Rule, value: Value, key: Key, case: Case) -> bool:
     run, origins, earlier = case.run, rule.origin or (), case.earlier
     for origin in origins:
         if origin == "unknown" or origin.kind == "model":
-            if not came_from(value, key, value.rule.sources, run.prompt, earlier):
+            if not came_from(value, key, sources_of(value, run.prompt), run.prompt, earlier):
                 return True
         elif came_from(value, key, (origin,), run.prompt, earlier):
             return True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgate.entities import Key, normal
-from agentgate.origins import Earlier, Value
+from agentgate.origins import Earlier, Value, sources_of
 from agentgate.prompt import Entity, Prompt
 from agentgate.request import EarlierCall, RunState
 from agentgate.workflow import Source, Workflow
@@ -95,7 +95,7 @@ class Evidence:
     def _of(self, value: Value, key: Key) -> Origin:
         rule = value.rule
         model = any(s.kind == "model" for s in rule.sources)
-        for source in rule.sources:
+        for source in rule.sources if self._run.prompt is None else sources_of(value, self._run.prompt):
             found = self._at(value, key, source)
             if found is not None:
                 return found
@@ -197,7 +197,7 @@ _MAX_NAMED = 20  # elements of a list whose origins are kept
 
 def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
     rule, rest = value.rule, "unknown"
-    for source in rule.sources:
+    for source in sources_of(value, prompt):
         if source.tool:
             for call in earlier.of(source.tool):
                 if rule.max_items is not None:

@@ -114,7 +114,8 @@ class Earlier:
         if known is None:
             if len(self._said) >= _MAX_MEMO:
                 self._said.clear()
-            found = (self._origin(call, source, self._read(call, row, source)) for row in call.rows or _NO_FACTS)
+            rows = call.rows if source.selector is None else self._selected(call, source, source.selector)
+            found = (self._origin(call, source, self._read(call, row, source)) for row in rows or _NO_FACTS)
             known = self._said[place] = (source, frozenset((type(f[0]), *f) for f in found if f is not None))
         return known[1]
 
@@ -241,7 +242,7 @@ def _within(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool
 
 def _within_some_call(value: Value, bound: Source, earlier: Earlier) -> bool:
     for call in earlier.of(bound.tool):
-        for row in call.rows or _NO_FACTS:
+        for row in call.rows[:1] if bound.kind == "sum" else call.rows or _NO_FACTS:
             if _within(value, call, row, earlier):
                 return True
     return False
@@ -355,14 +356,31 @@ def _holds_plainly(plan: _Plan | None, values: Mapping[str, Value], in_prompt: C
     if not plan.other:
         return True
     lists = [(value, sources) for value, sources in wanted if value.rule.max_items is not None]
-    wanted = [(value, sources) for value, sources in wanted if value.rule.max_items is None]
+    single = [(value, sources) for value, sources in wanted if value.rule.max_items is None]
+    sums = [value for value, bound in bounded if bound.kind == "sum"]
+    rowed = [(value, bound) for value, bound in bounded if bound.kind != "sum"]
     for call in earlier.of(plan.other):
-        listed = all(any(_from_call(value, s, call, {}, earlier) for s in sources) for value, sources in lists)
-        if listed and all(_recent(call, within, now) for within in plan.windows):
-            for row in call.rows or _NO_FACTS:
-                if _row_holds(wanted, bounded, call, row, earlier):
-                    return True
-    return not (wanted or lists or bounded or plan.windows)
+        if not all(_recent(call, within, now) for within in plan.windows):
+            continue
+        if not all(_within(value, call, {}, earlier) for value in sums):
+            continue
+        if not all(_said(value, sources, call, earlier) for value, sources in wanted):
+            continue
+        if len(single) + len(rowed) <= 1 and not rowed:
+            return True  # nothing has to share a row
+        for row in call.rows or _NO_FACTS:
+            if _row_holds(single, rowed, call, row, earlier):
+                return True
+    return not (single or lists or bounded or plan.windows)
+
+
+def _said(value: Value, sources: tuple[Source, ...], call: EarlierCall, earlier: Earlier) -> bool:
+    """Whether one of the sources has the value, or each element of a list, in some row of a call."""
+    for source in sources:
+        said = earlier.said(call, source)
+        if all((type(key), key, value.currency) in said for key in value.keys):
+            return True
+    return False
 
 
 def _row_holds(
@@ -486,13 +504,18 @@ def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
     """One call, one source: choose one earlier call (and row) per referenced tool so that everything holds together."""
     tools = dict.fromkeys([*bounded, *required, *(s.tool for sources in pending.values() for s in sources)])
     covers: list[set[frozenset[str]]] = []
+    sourced = {s.tool for sources in pending.values() for s in sources}
     for name in tools:
         found: set[frozenset[str]] = set()
+        sums = [value for value in bounded.get(name, ()) if value.rule.at_most is not None and value.rule.at_most.kind == "sum"]
+        rowed = [value for value in bounded.get(name, ()) if value.rule.at_most is not None and value.rule.at_most.kind != "sum"]
         for call in earlier.of(name):
             if not all(_recent(call, within, now) for within in required.get(name, ())):
                 continue
-            for row in call.rows or _NO_FACTS:
-                if all(_within(value, call, row, earlier) for value in bounded.get(name, ())):
+            if not all(_within(value, call, {}, earlier) for value in sums):
+                continue
+            for row in (call.rows if rowed or name in sourced else ()) or _NO_FACTS:
+                if all(_within(value, call, row, earlier) for value in rowed):
                     found.add(
                         frozenset(
                             arg

@@ -75,20 +75,25 @@ def _blank_quotation(found: re.Match[str]) -> str:
 
 
 @lru_cache(maxsize=32)
-def own_words(turn: str) -> str:
-    """The turn with quoted, forwarded, fenced and pasted text blanked out (same length, so that spans stay true).
-
-    A quotation of at most six words without sentence punctuation is a name the user gives ("open 'bill-december.txt'"),
-    not a quotation of somebody, and stays.
-    """
+def own_text(turn: str) -> str:
+    """The turn with forwarded, fenced and pasted text blanked out (same length), quotations within the user's sentences kept."""
     text = _BREAK.sub("\n", turn)
     for opening in (_FORWARDED, _PASTED):
         found = opening.search(text)
         if found:
             start = found.start() if opening is _FORWARDED else found.end()
             text = text[:start] + " " * (len(text) - start)
-    text = _QUOTED_LINE.sub(_blank, _FENCE.sub(_blank, text))
-    return _QUOTE.sub(_blank_quotation, text)
+    return _QUOTED_LINE.sub(_blank, _FENCE.sub(_blank, text))
+
+
+@lru_cache(maxsize=32)
+def own_words(turn: str) -> str:
+    """The turn with quoted, forwarded, fenced and pasted text blanked out (same length, so that spans stay true).
+
+    A quotation of at most six words without sentence punctuation is a name the user gives ("open 'bill-december.txt'"),
+    not a quotation of somebody, and stays.
+    """
+    return _QUOTE.sub(_blank_quotation, own_text(turn))
 
 
 def unquoted(words: str) -> str:
@@ -190,11 +195,12 @@ def _repeatable(words: str, whole: list[Entity]) -> Iterator[Entity]:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The entities a run's user has named: type -> key -> the words (money keys carry the currency beside), and the clauses."""
+    """The entities a run's user has named: type -> key -> the words (money keys carry the currency beside), the clauses, the turns."""
 
     named: Mapping[str, Mapping[Key, Entity]]
     amounts: frozenset[tuple[Decimal, str]]
     spoken: tuple[tuple[Voice, str], ...] = ()
+    written: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, turns: tuple[str, ...], today: date) -> Prompt:
@@ -230,7 +236,11 @@ class Prompt:
                     for written in ("money", "number"):
                         named.get(written, {}).pop(entity.key, None)
                     amounts = {a for a in amounts if a[0] != entity.key or (a[1] and entity.currency and a[1] != entity.currency)}
-        return cls(named, frozenset(amounts), tuple(spoken))
+        return cls(named, frozenset(amounts), tuple(spoken), tuple(map(own_text, turns)))
+
+    def holds(self, kind: str) -> bool:
+        """Whether the user named any value of this type."""
+        return any(self.named.get(name) for name in _WRITTEN_AS.get(kind, (kind,)))
 
     def words(self, kind: str, key: Key, currency: str = "") -> str | None:
         """The words that name this value as one whole entity, or None.

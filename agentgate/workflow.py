@@ -75,6 +75,7 @@ class Rule:
         sources: allowed origins (`from`); empty: not checked (a read's argument nobody references).
         entities: allowed origins of every email/URL/IBAN/phone inside a free text; None: not checked.
         currency: name of the sibling that holds a money value's currency.
+        named_first: where the user's words hold any value of this type, they are the only origin.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Rule:
     entities: tuple[Source, ...] | None = None
     currency: str = ""
     any_call: bool = False
+    named_first: bool = False
     optional: bool = False
     sensitive: bool = False
     above: Decimal | None = None
@@ -112,6 +114,8 @@ class Fact:
             An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one entity of that type in the text there.
         named: `trust: named`: counts only if that call's own arguments all came from the prompt.
         pattern: form the value must have, if given.
+        named_by: facts of the same row of which the user's words must name one (see `agentgate.labels`); empty: every row counts.
+        where: pairs of a fact of the same row and the argument of that call which it must equal.
     """
 
     name: str
@@ -121,6 +125,8 @@ class Fact:
     currency: str = ""
     named: bool = False
     pattern: Pattern | None = None
+    named_by: tuple[str, ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,164 @@
+"""Labels: which rows of a read the user's words mean, by the words that stand in the rows (`named_by`).
+
+Rules: a row is meant when all content words of one of its labels are among the user's words, and no other row shares as many of
+them; where no label is said in full, only the one row that shares the most words. Ties mean nobody. Words are compared without
+case and common English endings, and without those that say nothing ("the", "re"). An e-mail address is a label by the part
+before the @, and only for words that the user wrote as a name (with a capital, or in an address); numbers, dates, accounts and
+ids only as a whole. What is quoted or denied counts, forwarded text does not: this only narrows what may be an origin, so a
+title in quotes is as good as any other. Whoever can write a row chooses its label, and so which words mean it: labels take rows
+away from such a person, they never make a row trusted that was not. Rows that were left out mean nobody. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from agentgate.entities import Key, normal
+from agentgate.facts import CUT
+from agentgate.prompt import Prompt
+from agentgate.workflow import Fact
+
+WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types compared by their words; the others as a whole
+MAX_SETS = 256  # different sets of shared words that are compared; a result with more means nobody
+
+_WORD = re.compile(r"[^\W_]+")
+_ADDRESS = re.compile(r"([\w.+%-]{1,64})@[\w.-]{1,255}")
+_ENDINGS = tuple("ations ation ings ists ions ory ing ies ist ion ers ed es er al ly s y e".split())
+_KEPT = 3  # letters that an ending leaves at least
+_SILENT = frozenset(
+    """
+    an the and or of in on at to for from by with about as is are be was were it its this that these those my your our his her their
+    me you we us they he she re fw fwd aw wg please do not no if so up out off then than all any some into over will can there
+    """.split()
+)
+
+
+class Heard(NamedTuple):
+    """The stems of the user's words, and of those that are written as names."""
+
+    words: frozenset[str]
+    names: frozenset[str]
+
+
+def stems(text: str) -> frozenset[str]:
+    """The content words of a text, without case and endings."""
+    return frozenset(filter(None, (_stem(word) for word in _WORD.findall(unicodedata.normalize("NFKC", text)))))
+
+
+def _stem(word: str) -> str:
+    """A word without its ending; empty for one that says nothing."""
+    low = word.casefold()
+    if low in _SILENT or (len(low) == 1 and not low.isdigit()):
+        return ""
+    ending = next((e for e in _ENDINGS if low.endswith(e) and len(low) - len(e) >= _KEPT), "")
+    return low.removesuffix(ending)
+
+
+@lru_cache(maxsize=32)
+def heard(texts: tuple[str, ...]) -> Heard:
+    """What the user's turns (without forwarded text) name."""
+    words: set[str] = set()
+    names: set[str] = set()
+    for text in texts:
+        plain = unicodedata.normalize("NFKC", text)
+        for address in _ADDRESS.finditer(plain):
+            names |= stems(address[1])
+        for word in _WORD.findall(_ADDRESS.sub(" ", plain)):
+            words.add(_stem(word))
+            if word[0].isupper():
+                names.add(_stem(word))
+    return Heard(frozenset(words | names) - {""}, frozenset(names) - {""})
+
+
+class _Row(NamedTuple):
+    """A row that shares something with the user's words: what it is about, the words, and whether one label is said in full."""
+
+    key: Key
+    row: Mapping[str, Any]
+    shared: frozenset[str]
+    whole: bool
+
+
+def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...], prompt: Prompt) -> tuple[Mapping[str, Any], ...]:
+    """The rows of one call that the user's words mean.
+
+    Args:
+        of: the fact that rows are told apart by: two rows with the same value are one thing.
+        labels: the facts that name a row.
+        rows: all rows of the call.
+        prompt: the user's words.
+    """
+    if not rows or CUT in rows[-1]:
+        return ()
+    said, known = heard(prompt.written), tuple(labels)
+    found = [r for r in (_shares(of, known, row, said, prompt) for row in rows) if r is not None]
+    if not any(r.whole for r in found):
+        most = max((len(r.shared) for r in found), default=0)
+        best = [r for r in found if len(r.shared) == most]
+        return tuple(r.row for r in best) if len({r.key for r in best}) == 1 else ()
+    found = [r for r in found if r.whole]
+    keys: dict[frozenset[str], set[Key]] = {}
+    for r in found:
+        keys.setdefault(r.shared, set()).add(r.key)
+    if len(keys) > MAX_SETS:
+        return ()
+    alone = {shared for shared in keys if len(set().union(*(keys[other] for other in keys if other >= shared))) == 1}
+    return tuple(r.row for r in found if r.shared in alone)
+
+
+def _shares(of: Fact, labels: tuple[Fact, ...], row: Mapping[str, Any], said: Heard, prompt: Prompt) -> _Row | None:
+    key = normal(of.type, row.get(of.name))
+    if key is None:
+        return None
+    shared: set[str] = set()
+    whole = False
+    for label in labels:
+        wanted, found = _parts(label, row, said, prompt)
+        shared |= found
+        whole = whole or (bool(wanted) and found == wanted)
+    return _Row(key, row, frozenset(shared), whole) if shared else None
+
+
+def _parts(label: Fact, row: Mapping[str, Any], said: Heard, prompt: Prompt) -> tuple[frozenset[str], frozenset[str]]:
+    """What a label consists of, and what of it the user said."""
+    key = normal(label.type, row.get(label.name))
+    if key is None:
+        return frozenset(), frozenset()
+    if label.type not in WORDED:
+        currency = row.get(label.currency) if label.currency else ""
+        whole = frozenset({f"{label.name}={key}"})
+        named = type(currency) is str and prompt.words(label.type, key, currency) is not None
+        return whole, whole if named else frozenset()
+    text = str(key)
+    if label.type == "email":
+        wanted = stems(text.partition("@")[0])
+        return wanted, wanted & said.names
+    wanted = stems(_basename(text) if label.type == "path" else text)
+    return wanted, wanted & said.words
+
+
+def _basename(path: str) -> str:
+    """The last name of a path, without its ending."""
+    name = path.rpartition("/")[2]
+    return name.rpartition(".")[0] or name
+
+
+def row_is(where: tuple[tuple[str, str], ...], facts: Mapping[str, Fact], row: Mapping[str, Any], args: Mapping[str, Any]) -> bool:
+    """Whether each of these facts of a row is what the call asked for in the argument beside it."""
+    return all(_equal(facts[name], row.get(name), args.get(argument)) for name, argument in where)
+
+
+def _equal(fact: Fact, value: Any, asked: Any) -> bool:
+    one, other = normal(fact.type, value), normal(fact.type, asked)
+    return one is not None and type(one) is type(other) and one == other
+
+
+def described(fact: Fact) -> Iterator[str]:
+    """What a fact asks of its row, for a reader."""
+    if fact.named_by:
+        yield "its row is named by the user: " + " or ".join(fact.named_by)
+    yield from (f"{name} is what the call asked for as {argument}" for name, argument in fact.where)
