@@ -472,6 +472,31 @@ def test_without_approvals_a_person_must_look(repository):
     run("check", "--base", "main", "--unsafe-unapproved", code=2)
 
 
+@pytest.mark.parametrize("broken", ["absent", "empty", "bytes", "folder", "yaml"])
+@pytest.mark.parametrize("command", ["status", "index", "approve shop.refund", "revoke shop.refund --reason x", "check --base HEAD"])
+def test_a_broken_root_is_an_error_by_name_and_never_a_traceback(approved, tmp_path, command, broken):
+    root = Path("workflows/approvals/root.yaml")
+    root.unlink()
+    if broken == "folder":
+        root.mkdir()
+    elif broken != "absent":
+        root.write_bytes({"empty": b"", "bytes": b"\xff\x00", "yaml": b"x: ["}[broken])
+    alice = () if command.startswith(("status", "check")) else ("--key", key(tmp_path, PEOPLE[0]))
+    shown = run(*command.split(), *alice, code=1).stderr
+    assert "approvals/root.yaml" in shown
+    assert ("agentgate init" in shown) is (broken == "absent")
+
+
+GONE = "test gone|lint gone|diff a b|diff HEAD:a HEAD:b|check gone|check --base nowhere|approve gone|status -d gone|test README"
+
+
+@pytest.mark.parametrize("command", GONE.split("|"))
+def test_what_is_not_there_is_an_error_and_never_a_traceback(approved, tmp_path, command):
+    Path("README").write_text("x: [")
+    more = ("--key", key(tmp_path, PEOPLE[0])) if "approve" in command else ()
+    run(*command.split(), *more, code=1)
+
+
 # --- revoke, index --------------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from agentgate.approvals import ApprovalRefused, Draft, Signer, Status, statement, status, write_approval, write_index
+from agentgate.approvals import ApprovalRefused, Draft, Signer, Status, root_digest, statement, status, write_approval, write_index
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import find_workflow
 from agentgate.cli.diff import tell
@@ -57,6 +57,7 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
     and ends with one changed value.
     """
     with refusing():
+        root_digest(directory)  # before anything is asked: without a root nobody signs
         hand = signer(key)
         source = on_disk(directory / find_workflow(directory, workflow).path)
         _ready(source)

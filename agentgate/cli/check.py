@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from agentgate.approvals import ApprovalRefusal, Status, status
-from agentgate.approvals._files import file_digest
+from agentgate.canonical import digest
 from agentgate.catalog import APPROVALS
 from agentgate.cli.diff import save, tell
 from agentgate.cli.lint import lint_text
@@ -146,7 +146,7 @@ def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: boo
         return
     inside = _in_repository(directory)
     trusted = blob(found.commit, str(PurePosixPath(inside) / APPROVALS / "root.yaml"))
-    pinned = root or (file_digest(trusted.encode()) if trusted is not None else None)
+    pinned = root or ("sha256:" + digest(trusted.encode()) if trusted is not None else None)
     standing = status(directory, pinned)
     if pinned is None:
         found.warnings.append(

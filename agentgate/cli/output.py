@@ -20,6 +20,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused
 from agentgate.errors import AgentGateError
 from agentgate.review.text import visible
 
@@ -56,7 +57,10 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except AgentGateError as error:
-        fail(*str(error).split("\n"))
+        lines = str(error).split("\n")
+        if isinstance(error, ApprovalRefused) and error.refused.name is ApprovalRefusal.ROOT_NOT_TRUSTED and error.refused.got == "nothing":
+            lines.append("Nobody signs here yet: agentgate init makes a first root (docs/reviewing.md).")
+        fail(*lines)
 
 
 def fail(*lines: object) -> NoReturn:
