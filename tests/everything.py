@@ -100,6 +100,21 @@ tools:
       currency: {in: [EUR, GBP], from: [model]}
       level: {type: text, in: [high, low], from: [bills.read.level], optional: true}
       memo: {text: 60, from: [model], entities: [bills.read.iban], optional: true}
+  payees.list:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {country: {in: [DE, FR], from: [model]}}
+    facts:
+      account: {type: iban, path: "payees[].iban", named_by: [label], where: {land: country}}
+      label: {type: text, path: "payees[].label"}
+      land: {type: text, path: "payees[].country"}
+  payees.pay:
+    effect: write
+    needs: [pay]
+    redeem: wrapper
+    args:
+      to: {type: iban, from: [prompt, payees.list.account], named_first: true}
 sequence:
   - {before: bills.pay, require: bills.read, within: 15m}
 limits:

@@ -7,6 +7,7 @@ the earlier calls they refer to, and their facts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -14,10 +15,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from agentgate.entities import normal, number
+from agentgate.labels import stems
 from agentgate.prompt import Prompt
 from agentgate.review.fields import bare, moment
 from agentgate.review.values import candidates, fits
-from agentgate.workflow import Rule, Source, Tool, Workflow
+from agentgate.workflow import Fact, Rule, Source, Tool, Workflow
 
 AGO = "1m"  # how long before the call an earlier one was redeemed
 FIRST_DAY = date(2026, 1, 7)  # a Wednesday; a workflow that expires before is met in its last week
@@ -285,11 +287,29 @@ class Filler:
         self.put(self.place(source), value)
         self._earlier(source.tool)
         if source.kind != "arg":
-            sibling = tool.facts[source.field].currency
-            if sibling and currency:
-                self.need(f"facts.{source.tool}.{sibling}", currency)
+            fact = tool.facts[source.field]
+            if fact.currency and currency:
+                self.need(f"facts.{source.tool}.{fact.currency}", currency)
+            self.meant(tool, fact)
         elif source.tool in self._busy:  # its own origins too
             self._support(tool.args[source.field], f"earlier.{source.tool}.")
+
+    def meant(self, tool: Tool, fact: Fact) -> None:
+        """Let the row of a fact be one that the user's words mean, and the call asked for."""
+        for name, argument in fact.where:
+            key = f"earlier.{tool.name}.{argument}"
+            if self.values.get(key) is None:
+                self._make(tool, tool.args[argument], f"earlier.{tool.name}.")
+            self.need(f"facts.{tool.name}.{name}", self.values.get(key))
+        if fact.named_by and all(self.missing(f"facts.{tool.name}.{label}") for label in fact.named_by):
+            label = tool.facts[fact.named_by[0]]
+            said = re.findall(r"[A-Za-z]{4,}", " ".join(parts(self.values["prompt"])))
+            word = max(filter(stems, said), key=len, default="")
+            kept = {"text": word, "path": f"{word}.txt", "user": word.lower(), "channel": word.lower()}.get(label.type, "") if word else ""
+            value = kept or next(candidates(Rule(label.name, 0, label.type)), "")
+            self.put(f"facts.{tool.name}.{label.name}", value)
+            if not kept:
+                self.name(Rule(label.name, 0, label.type), [value], "")
 
     def name(self, rule: Rule, elements: list[Any], currency: str) -> None:
         """Let the user's last turn name values, in a sentence of their own."""

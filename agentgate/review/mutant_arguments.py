@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from agentgate.entities import TOKENISED, number
-from agentgate.review.filling import parts
+from agentgate.review.filling import in_words, parts
 from agentgate.review.mutant import Changes, Mutations
 from agentgate.review.values import candidates, fits, step, written
 from agentgate.workflow import Rule, Source, Tool
@@ -199,6 +199,15 @@ class Arguments:
                 found.skip(f"{path}.any_call", f"implied: {money} must be of one call, and brings its currency")
             else:
                 add("any_call", "false -> true", f"{rule.name} of another call than the rest", self._mixed(tool, rule), any_call=True)
+        if rule.named_first:
+            turns = parts(found.base(tool.name).values["prompt"])
+            first: list[Changes] = [
+                {origin: named(source), "prompt": [*turns, in_words(rule.type, value[0] if type(value) is list else value, "")]}
+                for source in rule.sources
+                if source.tool
+                for value in islice(candidates(rule), 1, 4)
+            ]
+            add("named_first", "dropped", f"{rule.name} of elsewhere although the prompt names one", first, named_first=False)
         if rule.entities is not None:
             self._entities(tool, rule, add)
 

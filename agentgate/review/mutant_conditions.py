@@ -16,6 +16,23 @@ from agentgate.workflow import Fact, Rule, StepUpRule, Tool
 _OPERATORS = {"is": "equals", "in": "one_of", "pattern": "pattern", "glob": "glob", "text": "text", "not_in": "not_in", "origin": "origin"}
 
 
+_UNSAID = {
+    "email": "zzyzx@unsaid.example",
+    "path": "zzyzx.txt",
+    "money": "0.07",
+    "number": "7",
+    "integer": 7,
+    "date": "1999-01-07",
+    "datetime": "1999-01-07T07:07",
+    "time": "07:07",
+    "iban": "GB29NWBK60161331926819",
+    "phone": "+3310700700",
+    "domain": "zzyzx.example",
+    "url": "https://zzyzx.example/",
+    "id": "Z-0707",
+}
+
+
 class Conditions:
     """Mutants of facts and of step-up conditions."""
 
@@ -49,6 +66,30 @@ class Conditions:
             ]
             name = f"{fact.name} of a source that the user did not name"
             found.add(f"{path}.trust", "named -> always", fact.line, mutated, ("Fact", "named"), unnamed, name=name)
+
+        rows = f"facts.{tool.name}."
+        if fact.named_by:
+            unsaid: Changes = {rows + label: _UNSAID.get(tool.facts[label].type, "zzyzx") for label in fact.named_by}
+            self._of_users(tool, fact, "named_by", [unsaid], f"{fact.name} of a row that the user does not mean", named_by=())
+        for name, argument in fact.where:
+            others: list[Changes] = [{rows + name: value} for value in islice(candidates(Rule(name, 0, tool.facts[name].type)), 3)]
+            kept = tuple(pair for pair in fact.where if pair != (name, argument))
+            self._of_users(tool, fact, f"where.{name}", others, f"{fact.name} of a row that was not asked for", where=kept)
+
+    def _of_users(self, tool: Tool, fact: Fact, key: str, ways: list[Changes], name: str, **changes: Any) -> None:
+        """A condition on rows: told by the calls that take the fact."""
+        found = self.found
+        tools = [
+            t
+            for t in found.workflow.tools.values()
+            for r in t.args.values()
+            for s in r.sources
+            if (s.tool, s.field) == (tool.name, fact.name)
+        ]
+        mutated = found.with_tool(tool, facts={**tool.facts, fact.name: replace(fact, **changes)})
+        tries: list[Changes] = [{"call": t.name, **way} for t in tools for way in ways]
+        path = f"tools.{tool.name}.facts.{fact.name}.{key}"
+        found.add(path, "any row", fact.line, mutated, ("Fact", next(iter(changes))), tries, name=name)
 
     # --- step-up conditions --------------------------------------------------------------------------------------------------
 

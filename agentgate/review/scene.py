@@ -36,7 +36,7 @@ from agentgate.review.fields import (
     seconds,
     tool_and_field,
 )
-from agentgate.review.filling import Filler, parts
+from agentgate.review.filling import AGO, Filler, parts
 from agentgate.review.statements import put, state
 from agentgate.review.structure import put_at, steps
 from agentgate.review.values import candidates, fits
@@ -196,7 +196,8 @@ class Scene:
         if workflow is own:
             return True
         header = (workflow.id, workflow.version, workflow.digest) == (own.id, own.version, own.digest)
-        return header and workflow.intents is own.intents and all(workflow.tools.get(t) is own.tools.get(t) for t in map(bare, self.earlier))
+        tools = [(workflow.tools.get(name), own.tools.get(name)) for name in map(bare, self.earlier)]
+        return header and workflow.intents is own.intents and all(one is other for one, other in tools)
 
     def story(self, workflow: Workflow) -> Story:
         """The run and call as `workflow` sees them: intents, facts and earlier calls are read under its rules."""
@@ -352,6 +353,9 @@ class Scene:
             other = workflow.tools[bare(label)]
             as_argument = field in other.args and field not in other.facts
             put(values, f"{'earlier' if as_argument else 'facts'}.{label}.{field}", value)
+            if not as_argument and field in other.facts and label == other.name:
+                filler.need(f"ago.{label}", AGO)
+                filler.meant(other, other.facts[field])
             if as_argument and any(source.kind == "prompt" for source in other.args[field].sources):
                 filler.name(other.args[field], value if type(value) is list else [value], said)
 
