@@ -380,3 +380,11 @@ def test_a_cancelled_call_leaves_no_connection_behind(server):
 def test_a_url_that_is_unknown_or_weakens_a_call_is_refused(url, opened):
     with pytest.raises(ConfigError):
         opened(url)
+
+
+def test_a_run_whose_end_is_unknown_is_refused_before_anything_is_written(book, server):
+    request = book.request()
+    server.command("HDEL", f"ag:{{{book.tenant}}}:run:{book.run}", "ends")
+    before = server.command("DBSIZE")
+    refused(book, ops.mint(request))
+    assert server.command("DBSIZE") == before

@@ -185,6 +185,9 @@ for i = 1, count do
   totals[i] = digits(total)
 end
 
+-- the calls' records outlive both the run and this token; `kept` is until when
+local life = math.max(tonumber(run[3]), now + ttl) + 60000
+
 -- (8) write; first the single-use key: a jti is never used twice
 if not call('SET', KEYS[1], ARGV[3], 'NX', 'PX', ARGV[4]) then
   return redis.error_reply('ERR this jti exists')
@@ -194,8 +197,6 @@ if old_jti then
 end
 call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted',
   digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now))
--- the calls' records outlive both the run and this token; `kept` is until when
-local life = math.max(tonumber(run[3]), now + ttl) + 60000
 local fields = {}
 if tonumber(run[4] or '0') < life then
   fields[1], fields[2] = 'kept', digits(life)
