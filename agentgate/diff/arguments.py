@@ -100,7 +100,7 @@ def _raws(rules: list[Rule], whens: list[Rule]) -> list[Any]:
     """Values as a call holds them; with two types, those that stand for each."""
     found: dict[tuple[type, str], Any] = {}
     for kind in dict.fromkeys(r.type for r in rules):
-        for key in representatives(kind, [*rules, *whens]):
+        for key in representatives(kind, rules, whens):
             raw = raw_of(kind, key)
             found[type(raw), str(raw)] = raw
     return list(found.values())

@@ -19,6 +19,9 @@ MAX_STEPS = 200_000
 _NONE, _EMPTY, _ALL = 0, 1, 2  # no text; the empty text; every text
 Vector = tuple[bool, ...]
 Key = tuple[Any, ...]
+State = tuple[int, ...]
+Layer = dict[State, tuple[State, int] | None]
+Groups = Sequence[tuple[int, ...]]
 _LIKED = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./@:#+ "
 
 
@@ -200,19 +203,20 @@ class Language:
         return _ALL if term == _ALL else _NONE
 
     # --- questions -----------------------------------------------------------------------------------------------------
-    def vectors(self, enough: Callable[[dict[Vector, str]], bool] = lambda _: False) -> dict[Vector, str]:
+    def vectors(self, groups: Groups = ((),), enough: Callable[[dict[Vector, str]], bool] = lambda _: False) -> dict[Vector, str]:
         """Every combination of expressions that some text meets, with a shortest such text.
 
         Args:
+            groups: only texts that meet all expressions of one of these groups (by index) are asked about.
             enough: asked after each new combination; True ends the walk early.
 
         Raises:
             TooLarge: more than `MAX_STATES` states.
         """
         found: dict[Vector, str] = {}
-        for state, parent in self._walk():
-            vector = tuple(self._nullable[t] for t in state)
-            if vector not in found:
+        for state, parent in self._walk(groups):
+            vector = tuple([self._nullable[t] for t in state])
+            if vector not in found and any(all(vector[i] for i in group) for group in groups):
                 found[vector] = self._text(state, parent)
                 if enough(found):
                     break
@@ -220,25 +224,27 @@ class Language:
 
     def texts(self, wanted: Callable[[Vector], bool]) -> str | None:
         """A shortest text whose combination is wanted, or None when there is none."""
-        for state, parent in self._walk():
+        for state, parent in self._walk(((),)):
             if wanted(tuple(self._nullable[t] for t in state)):
                 return self._text(state, parent)
         return None
 
-    def _walk(self) -> Iterator[tuple[tuple[int, ...], dict[tuple[int, ...], tuple[tuple[int, ...], int] | None]]]:
-        parent: dict[tuple[int, ...], tuple[tuple[int, ...], int] | None] = {self.start: None}
+    def _walk(self, groups: Groups) -> Iterator[tuple[State, dict[State, tuple[State, int] | None]]]:
+        """Every state from which a text of some group can still come, nearest first, with how each was reached."""
+        parent: dict[State, tuple[State, int] | None] = {self.start: None}
         waiting = [self.start]
+        atoms = range(len(self.letters))
         for state in waiting:
             yield state, parent
-            for atom in range(len(self.letters)):
-                after = tuple([self.derived(t, atom) for t in state])
-                if after not in parent:
+            for atom in atoms:
+                after = self._after(state, atom)
+                if after not in parent and any(all(after[i] != _NONE for i in group) for group in groups):
                     if len(parent) >= MAX_STATES:
                         raise TooLarge
                     parent[after] = (state, atom)
                     waiting.append(after)
 
-    def _text(self, state: tuple[int, ...], parent: dict[tuple[int, ...], tuple[tuple[int, ...], int] | None]) -> str:
+    def _text(self, state: State, parent: dict[State, tuple[State, int] | None]) -> str:
         letters = []
         before = parent[state]
         while before is not None:
@@ -246,42 +252,42 @@ class Language:
             before = parent[before[0]]
         return "".join(reversed(letters))
 
-    def of_length(self, low: int, high: int | None) -> dict[Vector, str]:
+    def of_length(self, low: int, high: int | None, groups: Groups = ((),)) -> dict[Vector, str]:
         """As `vectors`, for texts of `low` to `high` characters (None: without end).
 
         Raises:
             TooLarge: too many states, or too long to tell.
         """
-        graph = {state: [self._after(state, a) for a in range(len(self.letters))] for state, _ in self._walk()}
-        layers: list[dict[tuple[int, ...], tuple[tuple[int, ...], int] | None]] = [{self.start: None}]
-        seen: dict[frozenset[tuple[int, ...]], int] = {}
+        graph = {state: [self._after(state, a) for a in range(len(self.letters))] for state, _ in self._walk(groups)}
+        layers: list[Layer] = [{self.start: None}]
+        seen: set[frozenset[State]] = set()
         found: dict[Vector, str] = {}
         steps = 0
-        while high is None or len(layers) - 1 <= high:
-            at = len(layers) - 1
-            if at >= low:
-                for state in layers[at]:
+        while layers[-1] and (high is None or len(layers) - 1 <= high):
+            layer = layers[-1]
+            if len(layers) - 1 >= low:
+                for state in layer:
                     vector = tuple(self._nullable[t] for t in state)
-                    if vector not in found:
+                    if vector not in found and any(all(vector[i] for i in group) for group in groups):
                         found[vector] = self._back(layers, state)
-                reached = frozenset(layers[at])
-                if reached in seen:
+                if frozenset(layer) in seen:
                     break
-                seen[reached] = at
-            following: dict[tuple[int, ...], tuple[tuple[int, ...], int] | None] = {}
-            for state in layers[at]:
+                seen.add(frozenset(layer))
+            following: Layer = {}
+            for state in layer:
                 for atom, after in enumerate(graph[state]):
-                    following.setdefault(after, (state, atom))
+                    if after in graph:
+                        following.setdefault(after, (state, atom))
                 steps += len(self.letters)
             if steps > MAX_STEPS:
                 raise TooLarge
             layers.append(following)
         return found
 
-    def _after(self, state: tuple[int, ...], atom: int) -> tuple[int, ...]:
+    def _after(self, state: State, atom: int) -> State:
         return tuple([self.derived(t, atom) for t in state])
 
-    def _back(self, layers: list[dict[tuple[int, ...], tuple[tuple[int, ...], int] | None]], state: tuple[int, ...]) -> str:
+    def _back(self, layers: list[Layer], state: State) -> str:
         letters = []
         for layer in reversed(layers):
             before = layer[state]

@@ -20,8 +20,13 @@ _LIMIT = Decimal(10) ** MAX_DIGITS
 _HUGE = "\U0001d54f"  # four bytes each: over a pattern's size in few characters
 
 
-def representatives(kind: str, rules: Sequence[Rule]) -> list[Key]:
+def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = ()) -> list[Key]:
     """Values of a type that stand for all of them, under these rules; nicer ones first.
+
+    Args:
+        kind: the type.
+        rules: the argument's rule in each version; a value that no version allows need not be among them.
+        whens: the conditions that look at it.
 
     Raises:
         Unreadable, TooLarge: a pattern cannot be read exactly.
@@ -29,8 +34,8 @@ def representatives(kind: str, rules: Sequence[Rule]) -> list[Key]:
     if kind == "boolean":
         return [True, False]
     if kind in NUMERIC:
-        return list(_numbers(kind, rules))
-    return list(_structures(rules)) if kind == "json" else _texts(kind, rules)
+        return list(_numbers(kind, (*rules, *whens)))
+    return list(_structures((*rules, *whens))) if kind == "json" else _texts(kind, rules, whens)
 
 
 def constants(rule: Rule) -> tuple[object, ...]:
@@ -83,19 +88,27 @@ def _structures(rules: Sequence[Rule]) -> Iterable[str]:
 
 
 # --- text ----------------------------------------------------------------------------------------------------------------
-def _texts(kind: str, rules: Sequence[Rule]) -> list[Key]:
-    known = dict.fromkeys(str(v) for rule in rules for v in constants(rule) if type(v) is str and normal(kind, v) is not None)
+def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule]) -> list[Key]:
+    every = (*rules, *whens)
+    known = dict.fromkeys(str(v) for rule in every for v in constants(rule) if type(v) is str and normal(kind, v) is not None)
     expressions: dict[str, Expression] = {}
-    for rule in rules:
+    groups = []
+    for rule in every:
+        names = {}
         if rule.pattern is not None:
-            expressions[f"p{rule.pattern.source}"] = parse(rule.pattern.source)
+            names[f"p{rule.pattern.source}"] = parse(rule.pattern.source)
         if rule.glob is not None:
-            expressions[f"g{rule.glob.source}"] = forms.glob(rule.glob)
-    caps = sorted({rule.text for rule in rules if rule.text is not None})
+            names[f"g{rule.glob.source}"] = forms.glob(rule.glob)
+        expressions.update(names)
+        if rule in rules and rule.equals is None and rule.one_of is None:
+            groups.append(tuple(list(expressions).index(n) for n in names))
+    caps = sorted({rule.text for rule in every if rule.text is not None})
+    if not groups:  # constants only
+        return list(known)
     if not expressions:
         found = _plain_texts(kind, caps, known)
     else:
-        found = _pieces(kind, list(expressions.values()), caps, tuple(known))
+        found = _pieces(kind, list(expressions.values()), caps, tuple(known), groups)
         if kind == "text":
             sizes = {MAX_VALUE // 4 + 1, *(n for cap in caps for n in (cap, cap + 1) if n * 4 > MAX_VALUE)}
             found += [_HUGE * n for n in sorted(sizes)]
@@ -118,27 +131,36 @@ def _one_of(texts: tuple[str, ...]) -> Expression:
     return Either(tuple(literal(t) for t in texts)) if texts else Not(ANYTHING)
 
 
-def _pieces(kind: str, expressions: list[Expression], caps: list[int], known: tuple[str, ...]) -> list[Key]:
-    """One text for every combination of patterns (and length class) that a text of this type can meet."""
-    every = Language(expressions, forms.alphabet(kind)).vectors() if not caps else None
+def _pieces(kind: str, expressions: list[Expression], caps: list[int], known: tuple[str, ...], groups: list[tuple[int, ...]]) -> list[Key]:
+    """One text for every combination of patterns (and length class) that a text some version allows can meet.
+
+    Args:
+        kind: the type.
+        expressions: the patterns.
+        caps: where a length makes a difference.
+        known: constants, which stand for themselves.
+        groups: for each version, which of the patterns it asks for.
+    """
+    every = Language(expressions, forms.alphabet(kind)).vectors(groups) if not caps else None
     if every is not None and all(_fits(kind, text, known) for text in every.values()):
         return list(every.values())
-    # with the type's own form, and without the constants, which stand for themselves
+    # with the type's own form, and without the constants
     language = Language([forms.form(kind), _one_of(known), *expressions], forms.alphabet(kind))
+    inside = [(0, *(i + 2 for i in group)) for group in groups]
 
     def kept(found: dict[Vector, str]) -> list[Key]:
         first: dict[Vector, str] = {}
         for vector, text in found.items():
-            if vector[0] and not vector[1]:
+            if not vector[1]:
                 first.setdefault(vector[2:], text)
         return list(first.values())
 
     if not caps:
         wanted = set(every or ())
-        return kept(language.vectors(lambda found: wanted <= {v[2:] for v in found if v[0] and not v[1]}))
+        return kept(language.vectors(inside, lambda found: wanted <= {v[2:] for v in found if not v[1]}))
     pieces: list[Key] = []
     for low, high in zip([0, *(c + 1 for c in caps)], [*caps, None], strict=True):
-        pieces += kept(language.of_length(low, high))
+        pieces += kept(language.of_length(low, high, inside))
     return pieces
 
 
