@@ -303,7 +303,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             key = _amount(words)
             currency = _CURRENCIES[re.sub(r"[0-9.,\s]", "", words).lower()]
         elif kind == "number":
-            key = _amount(words)
+            key = None if _marks_an_item(text, *found.span(kind)) else _amount(words)
         elif kind == "phone":
             key = normal(kind, re.sub(r"[ ()-]", "", words))
         elif kind in {"channel", "user"}:
@@ -314,6 +314,25 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             key = normal(kind, words)
         if key is not None:
             yield Entity(kind, key, words, found.start(), currency)
+
+
+_WINDOW = 4000  # characters on either side in which the neighbour of a list's number is looked for
+
+
+def _marks_an_item(text: str, start: int, end: int) -> bool:
+    """Whether a number only counts the items of a list: "1. Pay it. 2. Tell Ann", or at the beginning of a line."""
+    sign = text[end : end + 1]
+    if end - start > 2 or not text[start:end].isdigit() or sign not in {".", ")"} or not text[end + 1 : end + 2].isspace():
+        return False
+    before = text[max(0, start - 40) : start].rstrip(" \t(*-")
+    if not before or before[-1] == "\n":
+        return True
+    if before[-1] not in ".:;!?," or not text[end + 1 : end + 3].strip().istitle():
+        return False
+    number = int(text[start:end])
+    if number > 1:
+        return f" {number - 1}{sign} " in f" {text[max(0, start - _WINDOW) : start]}"
+    return number == 1 and f" 2{sign} " in text[end : end + _WINDOW]
 
 
 # What looks like an address, a link or an account number to a person or a mail program, however it is glued to its

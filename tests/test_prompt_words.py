@@ -209,3 +209,22 @@ def test_words_behind_an_account_number_are_no_part_of_it(account: str, after: l
     assume("DE89" in account)
     found = {e.key for e in embedded(" ".join(["pay", account, *after]), TODAY)}
     assert found == {"DE89370400440532013000"}
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("Do these in order: 1. Show my day. 2. Append it to the notes.", []),
+        ("Tasks: 1) Read it, 2) Pay 20 for it", ["20"]),
+        ("1. read it\n2. pay it\n(3) tell Ann", []),
+        ("- 1. Read it", []),
+        ("1. Pay 20. 2. Pay 30.", ["20", "30"]),
+        ("Pay invoice 12. Then tell Ann.", ["12"]),
+        ("Send her this: 12. Thanks", ["12"]),
+        ("The answer is 2. Do it", ["2"]),
+        ("rooms 1, 2. Book them", ["1", "2"]),
+        ("It costs 20.", ["20"]),
+    ],
+)
+def test_the_number_of_a_lists_item_names_nothing(text: str, numbers: list[str]) -> None:
+    assert [e.words for e in entities(text, TODAY) if e.type in {"number", "id"}] == numbers
