@@ -33,6 +33,7 @@ from tests.generate_values import (
     PATHS,
     READS,
     SCOPES,
+    SUBJECTS,
     put,
     values_of,
 )
@@ -83,6 +84,7 @@ class Generator(Workflows):
             "limit": rng.choice(AMOUNTS),
             "level": rng.choice((0, 1, True, False)),
             "comment": rng.choice(CUSTOMERS),
+            "subject": rng.choice(SUBJECTS),
         }
         if self.maybe(0.1):
             everything.pop(rng.choice(sorted(everything)))
@@ -129,6 +131,8 @@ class Generator(Workflows):
             parts.append(f"for {rng.choice(CUSTOMERS)}")
         if self.maybe(0.1):
             parts.append("see https://acme.example/terms or call +4915112345678")
+        if self.maybe(0.4):
+            parts.append(f"about {rng.choice(('the rent', 'the flat', 'rent, flat and deposit', 'the gym', 'Lee and Bob', 'nothing'))}")
         if self.maybe(0.3):
             which = rng.choice(("the largest", "the smallest", "the largest", "the second largest"))
             parts.append(f"and {which} {rng.choice(('order', 'order', 'customer'))}")

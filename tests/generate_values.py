@@ -15,6 +15,7 @@ EMAILS = ("lee@acme.example", "bob@acme.example", "eve@evil.example", "bob@acme.
 AMOUNTS: tuple[Any, ...] = ("5.00", "20.00", "39.99", "100.00", "100.01", "500.00", 20, 39.99)
 CURRENCIES = ("EUR", "GBP")
 PATHS = ("docs/a.txt", "docs/sub/b.txt", "other/c.txt")
+SUBJECTS = ("Rent", "Re: the rent of the flat", "Flat deposit", "Gym")
 SCOPES = ("read", "write", "admin", "list")
 TEXTS = (
     "it arrived broken",

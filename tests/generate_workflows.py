@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from random import Random
@@ -152,7 +153,9 @@ class Workflows:
                 "customer", "id", pattern=Pattern.of(self.rng.choice(("cus_[A-Z][0-9]", "cus_[AB].*"))) if self.maybe(0.3) else None
             ),
             "email": self.fact("email", "email"),
+            "subject": self.fact("subject", "text"),
         }
+        facts = self.labelled(facts, ("subject", "email", "order_id", "total"), "order_id")
         return self.tool("orders.get", self.rng.choice(("read", "read", "read", "read", "read", "write")), ("any",), args, facts)
 
     def users(self) -> Tool:
@@ -165,11 +168,22 @@ class Workflows:
             "limit": self.fact("limit", "money", currency="currency"),
             "currency": self.fact("currency", "text"),
             "level": self.fact("level", self.rng.choice(("integer", "boolean"))),
+            "subject": self.fact("subject", "text"),
         }
+        facts = self.labelled(facts, ("subject", "email", "path"), "")
         return self.tool("users.find", "read", ("any",), args, facts)
 
     def fact(self, name: str, kind: str, **more: Any) -> Fact:
         return Fact(name, self.next_line(), kind, (name,), named=self.maybe(0.2), **more)
+
+    def labelled(self, facts: dict[str, Fact], labels: tuple[str, ...], asked: str) -> dict[str, Fact]:
+        """Now and then only the rows that the user's words mean count, or only those that were asked for."""
+        for name, fact in facts.items():
+            if self.maybe(0.1):
+                facts[name] = replace(fact, named_by=tuple(self.rng.sample(labels, self.rng.choice((1, 1, 2)))))
+            elif asked and self.maybe(0.05):
+                facts[name] = replace(fact, where=((asked, asked),))
+        return facts
 
     def rule(self, name: str, **more: Any) -> Rule:
         return Rule(name, self.next_line(), **more)
@@ -289,7 +303,9 @@ class Workflows:
         args = {}
         for name, how in self.offered().items():
             unknown = self.rng.choice(("deny", "deny", "step_up"))
-            args[name] = self.rule(name, optional=self.maybe(0.25), unknown_origin=unknown, any_call=self.maybe(0.1), **how)
+            first = PROMPT in how["sources"] and MODEL not in how["sources"] and len(how["sources"]) > 1 and self.maybe(0.15)
+            more = {"any_call": self.maybe(0.1), "named_first": first, **how}
+            args[name] = self.rule(name, optional=self.maybe(0.25), unknown_origin=unknown, **more)
         sequence = tuple(
             Sequence(self.next_line(), "pay", tool, self.rng.choice((None, 300, 900)))
             for tool in (*READS, "orders.get")

@@ -16,6 +16,7 @@ from typing import Any
 
 from agentgate.decision import Reason
 from agentgate.entities import normal
+from agentgate.labels import heard, stems
 from agentgate.request import Call, EarlierCall, RunState, Surroundings
 from agentgate.selectors import SELECTORS, chosen
 from agentgate.spans import entities
@@ -137,6 +138,11 @@ class _Question:
             return None
         if declared.named and not earlier.named:
             return None
+        if source.kind != "sum":
+            if not all(self._asked(source.tool, name, row, argument, earlier) for name, argument in declared.where):
+                return None
+            if source.kind != "select" and declared.named_by and not self._meant(source.tool, declared, row, earlier):
+                return None
         key = normal(declared.type, row[source.field])
         if key is None or (declared.pattern is not None and not (type(key) is str and declared.pattern.matches(key))):
             return None
@@ -146,6 +152,70 @@ class _Question:
         if declared.currency and type(currency) is not str:
             return None
         return key, currency
+
+    def _asked(self, tool: str, name: str, row: Mapping[str, Any], argument: str, earlier: EarlierCall) -> bool:
+        """The row holds what the call asked for."""
+        kind = self.workflow.tools[tool].facts[name].type
+        return same(normal(kind, row.get(name)), normal(kind, earlier.args.get(argument)))
+
+    def _meant(self, tool: str, declared: Fact, row: Mapping[str, Any], earlier: EarlierCall) -> bool:
+        """One label of the row is said in full and no other object's shared words hold all of its own; or none is, and it shares most."""
+        if any("[cut]" in each for each in earlier.rows) or not self._has(declared, row):
+            return False
+        facts = self.workflow.tools[tool].facts
+        labels = [facts[name] for name in declared.named_by]
+        own = normal(declared.type, row[declared.name])
+        shared, full = self._shared(labels, row)
+        others = []
+        for other in earlier.rows:
+            value = normal(declared.type, other.get(declared.name))
+            if value is not None and not same(value, own):
+                others.append(self._shared(labels, other))
+        whole = full or any(f for _, f in others) or any(self._shared(labels, r)[1] for r in earlier.rows if self._has(declared, r))
+        if whole:
+            return full and not any(f and words >= shared for words, f in others)
+        most = max(len(self._shared(labels, r)[0]) for r in earlier.rows if self._has(declared, r))
+        return 0 < len(shared) == most and all(len(words) < most for words, _ in others)
+
+    def _has(self, declared: Fact, row: Mapping[str, Any]) -> bool:
+        return normal(declared.type, row.get(declared.name)) is not None
+
+    def _shared(self, labels: list[Fact], row: Mapping[str, Any]) -> tuple[set[str], bool]:
+        """Which words of the row's labels the user said, and whether all of one label."""
+        said = heard(self.run.prompt.written)
+        shared: set[str] = set()
+        full = False
+        for label in labels:
+            value = normal(label.type, row.get(label.name))
+            if value is None:
+                continue
+            if label.type == "email":
+                words, known = stems(str(value).split("@")[0]), said.names
+            elif label.type == "path":
+                last = str(value).split("/")[-1]
+                words, known = stems(".".join(last.split(".")[:-1]) or last), said.words
+            elif label.type in {"text", "user", "channel"}:
+                words, known = stems(str(value)), said.words
+            else:
+                words, known = frozenset({f"{label.name} {value}"}), frozenset()
+                currency = row.get(label.currency) if label.currency else ""
+                if type(currency) is str and self.run.prompt.words(label.type, value, currency) is not None:
+                    known = words
+            shared |= words & known
+            full = full or (words != frozenset() and words <= known)
+        return shared, full
+
+    def sources(self, name: str) -> tuple[Source, ...]:
+        """The origins that count: with `named_first` the prompt alone, where the user named anything of the type."""
+        rule = self.tool.args[name]
+        written = {
+            "money": ("money", "number"), "number": ("number", "money"), "integer": ("number", "money"), "user": ("user", "name"),
+            "id": ("id", "number", "date", "domain"), "text": ("text", "path", "email", "url", "domain", "id", "channel", "user"),
+        }  # fmt: skip
+        kinds = written.get(rule.type, (rule.type,))
+        if rule.named_first and any(self.run.prompt.named.get(kind) for kind in kinds):
+            return (Source("prompt"),)
+        return rule.sources
 
     def argument(self, source: Source, earlier: EarlierCall) -> list[tuple[Any, str | None]]:
         """The key of an earlier call's argument with its currency, or nothing. A list is a value of its own: no element's origin."""
@@ -242,7 +312,7 @@ class _Question:
     def explained(self, name: str, choice: Choice) -> bool:
         """One source explains the whole argument: a scalar in the chosen row, each element of a list in any row of the chosen call."""
         rule = self.tool.args[name]
-        for source in rule.sources:
+        for source in self.sources(name):
             earlier, row = choice.get(source.tool, (None, None))
             rows = [row] if rule.max_items is None or earlier is None else [None, *earlier.rows]
             if all(any(self.met(name, key, source, earlier, one) for one in rows) for key in self.keys[name]):
@@ -257,7 +327,7 @@ class _Question:
             soft = rule.unknown_origin == "step_up"
             if rule.sources:
                 if rule.any_call:
-                    if not all(self.from_anywhere(name, key, rule.sources) for key in self.keys[name]):
+                    if not all(self.from_anywhere(name, key, self.sources(name)) for key in self.keys[name]):
                         (self.forced if soft else denied).add(Reason.ARGUMENT_ORIGIN)
                 else:
                     condition = self._origin(name)
@@ -421,7 +491,7 @@ class _Question:
         if when.not_in is not None:
             holds.append(not any(same(key, _constant(rule.type, item)) for item in when.not_in))
         if when.origin is not None:
-            explained = self.from_anywhere(when.name, key, tuple(s for s in rule.sources if s.kind != "model"))
+            explained = self.from_anywhere(when.name, key, tuple(s for s in self.sources(when.name) if s.kind != "model"))
             found = []
             for origin in when.origin:
                 if origin == "unknown" or origin.kind == "model":
