@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Prover, Rule, sshsig, status, write_approval
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Prover, Rule, sshsig, status, write_approval, write_index
 from agentgate.approvals.root import distinct
 from agentgate.approvals.trust import reviewing
 from agentgate.errors import WorkflowError
@@ -201,14 +201,19 @@ def test_the_stricter_of_old_and_new_path_applies(tmp_path):
 def test_when_nobody_vouches_for_the_version_before_every_rule_applies(tmp_path):
     team = Team(tmp_path, rules=(Rule("shop/**", PEOPLE, {"low": 1, "high": 1}), Rule("**", PEOPLE, {"low": 1, "high": 3})))
     team.edit("risk: high", "risk: low")
-    team.approve(ALICE)
+    team.approve(ALICE, index=False)
     second(team)
-    team.approve(ALICE)
+    team.approve(ALICE, index=False)
+    write_index(team.directory, key(ALICE), now=team.now, anew=True)
     assert team.running() == 2
     for gone in team.approvals(f"{ID}/1").glob("*.sig"):
         gone.unlink()
+    for name in ("index.json", "index.json.sig"):
+        team.approvals(name).unlink()
+    write_index(team.directory, key(ALICE), now=team.now, anew=True)
     team.known = {}
     assert team.running() is None
+    assert team.load().refused[0].got == "1 of 3 signatures for **"
 
 
 # --- narrowing -------------------------------------------------------------------------------------------------------------
@@ -365,6 +370,110 @@ def test_proofs_that_others_can_read_or_write_prove_nothing(approved, tmp_path):
     (tmp_path / "narrowings.json").chmod(0o644)
     approved.prover = prover
     assert approved.running() == 1
+
+
+# --- one reviewer alone, with all they can put into a pull request ---------------------------------------------------------------
+def test_a_draft_of_ones_own_does_not_stand_for_the_version_before(approved):
+    """Carol signs a low-risk version 2 that nobody else looked at, then a version 3 that is compared with it."""
+    second(approved, "risk: high", "risk: low")
+    approved.approve(CAROL, index=False)
+    draft = orjson.loads(approved.approvals(f"{ID}/2/{CAROL}.json").read_bytes())["subject"][0]["digest"]["sha256"]
+    approved.edit("version: 2", "version: 3")
+    approved.edit('"20.00"]', '"9000.00"]')
+    approved.approve(CAROL, index=False)
+    approved.resign(CAROL, 3, previous=f"sha256:{draft}")
+    assert approved.running() == 1
+    approved.known = {}
+    assert approved.running() == 1
+    approved.index()
+    assert approved.running() == 1
+
+
+@pytest.mark.parametrize("previous", [None, "sha256:" + "0" * 64])
+def test_a_first_version_is_not_claimed_where_there_was_one(approved, previous):
+    second(approved, "risk: high", "risk: low")
+    approved.approve(CAROL, index=False)
+    approved.resign(CAROL, 2, previous=previous)
+    assert approved.running() == 1
+    approved.known = {}
+    assert approved.running() == 1
+
+
+@pytest.mark.parametrize("previous", [None, "sha256:" + "0" * 64])
+def test_taking_away_index_and_version_does_not_make_a_first_version_for_who_knew_it(approved, previous):
+    assert approved.running() == 1
+    second(approved, "risk: high", "risk: low")
+    approved.approve(CAROL, index=False)
+    approved.resign(CAROL, 2, previous=previous)
+    shutil.rmtree(approved.approvals(f"{ID}/1"))
+    for name in ("index.json", "index.json.sig"):
+        approved.approvals(name).unlink()
+    with pytest.raises(ApprovalRefused, match="STALE INDEX"):
+        approved.index()
+    write_index(approved.directory, key(ALICE), now=approved.now + 5, prover=approved.prover, anew=True)  # somebody insists
+    assert approved.running() is None
+
+
+def test_a_changed_index_is_not_gone_on_from(approved):
+    place = approved.approvals("index.json")
+    place.write_bytes(place.read_bytes().replace(b'"version":1', b'"version":9'))
+    with pytest.raises(ApprovalRefused, match="TAMPERED"):
+        approved.index()
+
+
+def test_statements_of_ones_own_do_not_say_where_the_version_before_lay(tmp_path):
+    """Carol takes the statements of version 1 away and signs one that says it lay where she alone decides."""
+    team = Team(tmp_path, rules=(Rule("shop/**", PEOPLE, {"high": 3}), Rule("misc/**", PEOPLE, {"high": 1})))
+    team.approve(ALICE, BOB, CAROL)
+    (team.directory / "misc").mkdir()
+    second(team)
+    team.file.rename(team.directory / "misc/refund.yaml")
+    team.approve(CAROL, file="misc/refund.yaml", index=False)
+    for person in (ALICE, BOB):
+        team.approvals(f"{ID}/1/{person}.json").unlink()
+    team.resign(CAROL, 1, path="misc/refund.yaml")
+    for known in ({}, {ID: 1}):
+        team.known = known
+        assert team.running() is None
+    team.index()
+    assert team.running() is None
+
+
+def test_a_version_in_the_index_keeps_what_counted_for_it(tmp_path):
+    """Once it is in force, who reviewed the version before need not be kept."""
+    team = Team(tmp_path, rules=(Rule("shop/**", PEOPLE, {"high": 2}), Rule("misc/**", PEOPLE, {"high": 1})))
+    team.approve(ALICE, BOB)
+    (team.directory / "misc").mkdir()
+    second(team)
+    team.file.rename(team.directory / "misc/refund.yaml")
+    team.approve(ALICE, BOB, file="misc/refund.yaml")
+    shutil.rmtree(team.approvals(f"{ID}/1"))
+    assert team.running() == 2
+    team.approvals(f"{ID}/2/{BOB}.sig").unlink()  # one of two
+    assert team.running() is None
+
+
+def test_narrowings_stand_on_each_other_for_a_new_gate(approved):
+    for version in range(2, 6):
+        approved.edit(f"version: {version - 1}", f"version: {version}")
+        approved.edit(f'expires: "{2101 - version}', f'expires: "{2100 - version}')
+        approved.approve(CAROL)
+    approved.known = {}
+    assert approved.running() == 5
+    for gone in approved.approvals(f"{ID}/1").glob("*.sig"):  # all of them stand on what two people signed
+        gone.unlink()
+    assert approved.running() is None
+
+
+def test_after_many_narrowings_in_a_row_a_quorum_looks_again(approved, monkeypatch):
+    monkeypatch.setattr("agentgate.approvals.judge.MAX_NARROWINGS", 2)
+    for version in range(2, 5):
+        approved.edit(f"version: {version - 1}", f"version: {version}")
+        approved.edit(f'expires: "{2101 - version}', f'expires: "{2100 - version}')
+        approved.approve(CAROL)
+    assert approved.running() == 3
+    approved.approve(ALICE)
+    assert approved.running() == 4
 
 
 # --- what was signed ---------------------------------------------------------------------------------------------------------

@@ -343,6 +343,11 @@ def reindex(team: Team, *, by: str = ALICE, namespace: str = sshsig.INDEX_NAMESP
     place.with_name("index.json.sig").write_text(key(by).sign(data, namespace))
 
 
+def entry(version: int) -> dict[str, Any]:
+    """An index's word for a version, of some definition."""
+    return {"version": version, "digest": "sha256:" + "0" * 64, "paths": ["shop/refund.yaml"], "risks": ["low"], "narrows": []}
+
+
 def test_an_expired_index_is_stale(team):
     team.load()
     team.now += 7 * 86400 + 1
@@ -356,7 +361,7 @@ def test_an_index_for_longer_than_seven_days_is_stale(team):
 
 
 def test_an_index_of_another_definition_of_the_version_is_tampering(team):
-    reindex(team, workflows={ID: {"version": 1, "digest": "sha256:" + "0" * 64}})
+    reindex(team, workflows={ID: entry(1)})
     loaded = team.load()
     assert loaded.workflows == {}
     assert (loaded.refused[0].name, loaded.refused[0].field) == (R.TAMPERED, "digest")
@@ -364,7 +369,7 @@ def test_an_index_of_another_definition_of_the_version_is_tampering(team):
 
 def test_an_index_cannot_approve(team):
     team.edit("version: 1", "version: 2")
-    reindex(team, workflows={ID: {"version": 2, "digest": "sha256:" + "0" * 64}})
+    reindex(team, workflows={ID: entry(2)})
     assert team.running() is None
 
 
@@ -375,8 +380,8 @@ def test_an_index_cannot_approve(team):
         ({"serial": "1"}, R.TAMPERED, "serial"),
         ({"signer": BOB}, R.UNAPPROVED, "key"),
         ({"extra": 1}, R.TAMPERED, "extra"),
-        ({"workflows": {"../../etc": {"version": 1, "digest": "sha256:" + "0" * 64}}}, R.TAMPERED, "workflows.../../etc"),
-        ({"workflows": {"root:version": {"version": 1, "digest": "sha256:" + "0" * 64}}}, R.TAMPERED, "workflows.root:version"),
+        ({"workflows": {"../../etc": entry(1)}}, R.TAMPERED, "workflows.../../etc"),
+        ({"workflows": {"root:version": entry(1)}}, R.TAMPERED, "workflows.root:version"),
         ({"revoked": {"serial": 9, "digest": "sha256:" + "0" * 64, "up_to": {}}}, R.ROLLBACK, "serial"),
         ({"revoked": {"serial": 1, "digest": "sha256:" + "0" * 64, "up_to": {}}}, R.TAMPERED, "digest"),
         ({"expires": "soon"}, R.TAMPERED, "expires"),

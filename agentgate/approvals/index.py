@@ -24,16 +24,24 @@ from agentgate.errors import KeyRefused
 
 INDEX_LIFE = 7 * 24 * 3600
 MAX_INDEX = 32 * 1024 * 1024
+UNKNOWN = "?"  # no path of a workflow file
 _LEEWAY = 300  # seconds a signer's clock may be ahead
 
 _Id = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z")]
+_Text = Annotated[str, Field(min_length=1, max_length=2000)]
 _Version = Annotated[int, Field(ge=1, le=10**9)]
 _Serial = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
-class _NewestShape(Shape):
+class _ApprovedShape(Shape):
     version: _Version
     digest: Digest
+    paths: Annotated[list[_Text], Len(1, 2)]
+    risks: Annotated[list[Literal["low", "medium", "high"]], Len(1, 3)]
+
+
+class _NewestShape(_ApprovedShape):
+    narrows: Annotated[list[_ApprovedShape], Len(0, 64)]
 
 
 class _RevokedInIndexShape(Shape):
@@ -66,10 +74,24 @@ class _RevokedShape(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest approved version of a workflow and its digest."""
+    """An approved version of a workflow.
+
+    Attributes:
+        paths: where it lies, and where the version before lay (`UNKNOWN`: nobody knows, every rule of the root counted).
+        risks: its risk, and those that counted because of the version before.
+        narrows: the versions it stands on, newest first, when it was approved as only narrowing.
+    """
 
     version: int
     digest: str
+    paths: tuple[str, ...]
+    risks: tuple[str, ...]
+    narrows: tuple[Newest, ...] = ()
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """What an index says of it, without what it narrows."""
+        return {"version": self.version, "digest": self.digest, "paths": list(self.paths), "risks": list(self.risks)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +139,7 @@ def index_bytes(serial: int, expires: str, signer: str, workflows: Mapping[str, 
         "serial": serial,
         "expires": expires,
         "signer": signer,
-        "workflows": {id_: {"version": n.version, "digest": n.digest} for id_, n in workflows.items()},
+        "workflows": {id_: n.value | {"narrows": [each.value for each in n.narrows]} for id_, n in workflows.items()},
         "revoked": {"serial": revoked.serial, "digest": revoked.digest, "up_to": {id_: r.up_to for id_, r in revoked.revoked.items()}},
     }
     return ascii_json(value)
@@ -143,11 +165,15 @@ def load_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float, *, e
         shape.serial,
         until,
         shape.signer,
-        {id_: Newest(n.version, n.digest) for id_, n in shape.workflows.items()},
+        {id_: _newest(n, tuple(map(_newest, n.narrows))) for id_, n in shape.workflows.items()},
         shape.revoked.digest,
         shape.revoked.serial,
         shape.revoked.up_to,
     )
+
+
+def _newest(shape: _ApprovedShape, narrows: tuple[Newest, ...] = ()) -> Newest:
+    return Newest(shape.version, shape.digest, tuple(shape.paths), tuple(shape.risks), narrows)
 
 
 def load_revoked(tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> Revoked:

@@ -157,6 +157,7 @@ def write_index(
     derive: Derive = lexical,
     now: float | None = None,
     prover: Prover | None = None,
+    anew: bool = False,
 ) -> Path:
     """Sign the list of newest approved versions; it holds for seven days. Makes an empty ``revoked.yaml`` where there is none.
 
@@ -167,23 +168,28 @@ def write_index(
         derive: the intent deriver.
         now: POSIX seconds; None: now.
         prover: proves narrowings.
+        anew: there is no index to go on from, on purpose. Else one that is missing or bad refuses, unless nothing was ever signed here:
+            without it, nobody could tell which versions were in force.
 
     Raises:
-        ApprovalRefused: the root is not trusted, or this key may not.
+        ApprovalRefused: the root is not trusted, this key may not, or the index or the revocations that lie there are bad.
     """
     at = time.time() if now is None else now
-    asked, wrong = reviewing(directory, root, derive=derive, now=at, prover=prover)
+    asked, _ = reviewing(directory, root, derive=derive, now=at, prover=prover)
     tree, person = asked.tree, _person(asked.root, signer, "index")
+    there = {name for name, _ in tree.names()}
+    if asked.index is None and not anew and there & {REVOKED, INDEX}:
+        load_index(tree, asked.root, asked.allowed, at, ended=True)  # raises what is wrong with it
     if asked.revoked is None:
-        if any(name == REVOKED for name, _ in tree.names()):
-            raise ApprovalRefused(next(w for w in wrong if REVOKED in w.file))
+        if REVOKED in there:
+            load_revoked(tree, asked.root, asked.allowed, at)  # raises what is wrong with them
         asked.revoked = _write_revoked(tree, asked.root, signer, 1, {})
     newest: dict[str, Newest] = {}
     for id_ in tree.ids():
         for version in tree.versions(id_):
             approved = asked.standing(id_, version).approved
             if approved is not None:
-                newest[id_] = Newest(version, approved.version.digest)
+                newest[id_] = approved.entry
                 break
     old = asked.index
     for id_, was in (old.workflows if old else {}).items():

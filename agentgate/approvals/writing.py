@@ -14,14 +14,16 @@ from pathlib import Path
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, ROOT, Tree, file_digest
 from agentgate.approvals._shape import end_of, moment
-from agentgate.approvals.judge import Judge, Version
+from agentgate.approvals.index import Newest
+from agentgate.approvals.judge import Judge
 from agentgate.approvals.loading import WorkflowFile, read_workflow_file
 from agentgate.approvals.narrowing import Proof, Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, printable, refuse
-from agentgate.approvals.root import Need
+from agentgate.approvals.root import RISKS, Need
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.statement import MAX_WIDER, Statement
 from agentgate.approvals.trust import reviewing
+from agentgate.approvals.version import Version
 from agentgate.canonical import canonical
 from agentgate.catalog import TESTS, roles_of, workflow_files
 from agentgate.definition import Derive, load_document
@@ -102,7 +104,7 @@ def statement(
     file.document.refuse()
     _not_in_force(asked, new)
     before = _before(asked, new.id, new.version)
-    old = _loaded(asked, before, static, derive) if before is not None else None
+    old = _loaded(asked, before, static) if before is not None else None
     proof = proving.compare(old, new) if old is not None else None
     try:
         end = moment(end_of(not_after if not_after is not None else new.expires.isoformat()) - 1)
@@ -198,25 +200,26 @@ def needs(asked: Judge, file: WorkflowFile, new: Workflow | None = None) -> tupl
         standing = asked.standing(id_, version)
         if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:
             return standing.needs
-    before = _before(asked, id_, version)
-    risks, paths, narrower = {str(file.value.get("risk"))}, {file.path}, False
-    if before is not None:
-        risks.add(str(before.value.get("risk")))
-        paths |= {signed.statement.path for signed in before.signed[:1]}
-        narrower = asked.standing(id_, before.version).approved is not None and _narrower(asked, before, file, new)
-    if asked.root.solo and risks != {"low"}:
-        return (Need("**", frozenset(asked.root.keys), 0, 0),)
-    return asked.root.needs(paths, risks, (), narrower=narrower)
+    before, risk = asked.before(id_, version), str(file.value.get("risk"))
+    if before is None:
+        return asked.needs((), (file.path,), (risk,))
+    narrower = _narrower(asked, before, file, new)
+    return asked.needs((), (file.path, *before.paths[:1]), (risk, *before.risks[:1]), narrower=narrower)
 
 
-def _narrower(asked: Judge, before: Version, file: WorkflowFile, new: Workflow | None) -> bool:
+def _narrower(asked: Judge, before: Newest, file: WorkflowFile, new: Workflow | None) -> bool:
+    """True when one signature would be enough, as `Judge` counts."""
+    id_, risk = str(file.value.get("id")), file.value.get("risk")
+    approved = asked.standing(id_, before.version).approved
+    if approved is None or approved.statement.path != file.path or risk not in RISKS:
+        return False
     try:
         static = roles_of(asked.tree.directory)
-        old = _loaded(asked, before, static, asked.derive)
+        old = _loaded(asked, approved.version, static)
         proof = asked.prover.compare(old, new or load_document(file.document, static, asked.derive, share=asked.share))
     except WorkflowError:
         return False
-    return proof.only_narrower is True
+    return proof.only_narrower is True and RISKS.index(risk) >= RISKS.index(approved.version.risk)
 
 
 def _not_in_force(asked: Judge, new: Workflow) -> None:
@@ -230,23 +233,27 @@ def _not_in_force(asked: Judge, new: Workflow) -> None:
 
 
 def _before(asked: Judge, id_: str, version: int) -> Version | None:
-    """The version to compare with: the newest that is approved or that the index names, before this one."""
-    newest = asked.index.workflows.get(id_) if asked.index else None
-    for kept in asked.tree.versions(id_):
-        if kept < version:
-            standing = asked.standing(id_, kept)
-            if standing.approved is not None:
-                return standing.approved.version
-            if newest is not None and standing.version is not None and (newest.version, newest.digest) == (kept, standing.version.digest):
-                return standing.version
-    return None
+    """The version to compare with: the newest approved before this one.
+
+    Raises:
+        ApprovalRefused: the index names it, and what it names is not kept.
+    """
+    before = asked.before(id_, version)
+    if before is None:
+        return None
+    kept = asked.standing(id_, before.version)
+    if kept.version is None or kept.version.digest != before.digest:
+        file = f"{APPROVALS}/{id_}/{before.version}/{DEFINITION}"
+        got = "another definition" if kept.version is not None else "none that can be read"
+        raise refuse(ApprovalRefusal.TAMPERED, file, "digest", got, f"{before.digest}, as in the index")
+    return kept.version
 
 
-def _loaded(asked: Judge, version: Version, static: Mapping[str, frozenset[str]], derive: Derive) -> Workflow:
+def _loaded(asked: Judge, version: Version, static: Mapping[str, frozenset[str]]) -> Workflow:
     signed = next(iter(version.signed), None)
     roles = {name: frozenset(scopes) for name, scopes in signed.statement.roles.items()} if signed is not None else static
     file = f"{APPROVALS}/{version.id}/{version.version}/{DEFINITION}"
-    return load_document(Document(file, version.value), roles, derive, share=asked.share)
+    return load_document(Document(file, version.value), roles, asked.derive, share=asked.share)
 
 
 def _words(proof: Proof | None) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def prepare(directory: Path | str, now: float | None = None) -> str:
     Returns:
         The digest of its root, for `Gate.open`.
     """
-    write_index(directory, signer(PEOPLE[0]), now=now)
+    write_index(directory, signer(PEOPLE[0]), now=now, anew=True)  # none is committed
     return root_digest(directory)
 
 
