@@ -195,7 +195,7 @@ class Compiler:
     def _tools(self) -> Mapping[str, Tool]:
         blocks, site = self.definition.tools, self.site
         rules = {name: {a: site.rule(name, a, arg) for a, arg in block.args.items()} for name, block in blocks.items()}
-        facts = {name: {f: site.fact(name, f, fact) for f, fact in (block.facts or {}).items()} for name, block in blocks.items()}
+        facts = {name: {f: site.facts.fact(name, f, fact) for f, fact in (block.facts or {}).items()} for name, block in blocks.items()}
         clauses = self.clauses
         sequence, limits, step_ups, upstream = clauses.sequence(), clauses.limits(), clauses.step_ups(), clauses.upstream()
         for name, block in blocks.items():

@@ -1,4 +1,4 @@
-"""One argument, fact or `step_up.when` condition: from its block to the frozen value, with what is wrong about it.
+"""One argument or `step_up.when` condition: from its block to the frozen value, with what is wrong about it.
 
 Rules: an operator that can never hold is a load error, not a silent refusal later (a constant outside its own pattern, a
 range upside down, an origin nobody can produce); money is never compared without its currency; a constant is compared in
@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
-from agentgate._blocks import ArgumentBlock, FactBlock, OperatorsBlock, SelectBlock, SumBlock, ToolBlock, WhenBlock
+from agentgate._blocks import ArgumentBlock, OperatorsBlock, ToolBlock, WhenBlock
+from agentgate._facts import FactRules, comparable, pattern_of
+from agentgate._reach import Reach
 from agentgate._references import MODEL, References, argument_type
 from agentgate._sharing import Sharing
 from agentgate.entities import NUMERIC, TOKENISED, Key, normal
 from agentgate.errors import CanonicalError
 from agentgate.facts import EACH
-from agentgate.patterns import Glob, Pattern
-from agentgate.selectors import IN_TIME, SELECTORS
-from agentgate.spans import FINDABLE
-from agentgate.workflow import Fact, Rule, Scalar, Selector, Source
+from agentgate.patterns import Glob
+from agentgate.workflow import Rule, Scalar, Source
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
 _OPERATORS = {"is_": "is", "in_": "in", "each_in": "each_in", "pattern": "pattern", "glob": "glob", "text": "text", "min": "min"}
@@ -34,23 +34,15 @@ def _glob(source: str) -> Glob:
 class Site:
     """What reading one workflow's rules needs: the document for places, the tools for references, the roles, the sharing."""
 
-    __slots__ = ("document", "references", "roles", "share", "tools")
+    __slots__ = ("document", "facts", "reach", "references", "roles", "share", "tools")
 
     def __init__(self, document: Document, tools: Mapping[str, ToolBlock], roles: Mapping[str, frozenset[str]], share: Sharing) -> None:
         self.document, self.tools, self.roles, self.share = document, tools, roles, share
         self.references = References(document, tools, share)
+        self.facts = FactRules(document, tools, self.references, share)
+        self.reach = Reach(self.facts)
 
     # --- operators -------------------------------------------------------------------------------------------------------
-
-    def pattern(self, text: str | None, path: Path) -> Pattern | None:
-        """The shared compiled pattern, or None after reporting."""
-        if text is None:
-            return None
-        try:
-            return Pattern.of(text)
-        except CanonicalError as error:
-            self.document.report((*path, "pattern"), error.got, error.expected)
-            return None
 
     def glob(self, text: str | None, path: Path) -> Glob | None:
         """The shared compiled glob, or None after reporting."""
@@ -84,7 +76,11 @@ class Site:
     def operators(self, block: OperatorsBlock, kind: str, path: Path) -> dict[str, Any]:
         """The fields of a `Rule` that `args` and `step_up.when` share."""
         report = self.document.report
-        found: dict[str, Any] = {"pattern": self.pattern(block.pattern, path), "glob": self.glob(block.glob, path), "text": block.text}
+        found: dict[str, Any] = {
+            "pattern": pattern_of(self.document, block.pattern, path),
+            "glob": self.glob(block.glob, path),
+            "text": block.text,
+        }
         if block.is_ is not None and block.in_ is not None:
             report((*path, "in"), "is and in", "one of them", key=True)
         if block.is_ is not None:
@@ -136,9 +132,9 @@ class Site:
             scopes = self._role(block, path)
         sources = self.references.sources(block.from_, (*path, "from")) if block.from_ is not None else ()
         if block.select is not None:
-            selected = self._select(tool, block.select, kind, path)
+            selected = self.reach.select(tool, block.select, kind, path)
             sources = self.share((*sources, *([] if selected is None else [selected])))
-        at_most = self._at_most(block, kind, path)
+        at_most = self.reach.at_most(block, kind, path)
         entities = self._entities(block, path)
         self._origins(block, kind, sources, path)
         self._currency(tool, block, kind, path)
@@ -205,81 +201,6 @@ class Site:
                 self.document.report((*path, "each_in", index), shown(value), f"a scope of role {role}", did_you_mean(value, scopes))
         return scopes
 
-    def _at_most(self, block: ArgumentBlock, kind: str, path: Path) -> Source | None:
-        if block.at_most is None:
-            return None
-        total = isinstance(block.at_most, SumBlock)
-        text = block.at_most.sum if isinstance(block.at_most, SumBlock) else block.at_most
-        here = (*path, "at_most", "sum") if total else (*path, "at_most")
-        source = self.references.source(text, here)
-        if source is None:
-            return None
-        if source.kind != "fact":
-            self.document.report(here, shown(text), "a fact: tool.fact (what an earlier call returned)")
-            return None
-        if total:
-            if not self._one_row_each(source):
-                expected = (
-                    "a fact inside the one list of that tool's facts (elsewhere a value stands in several rows, and would count twice)"
-                )
-                self.document.report(here, text, expected)
-            source = self.share(Source("sum", source.tool, source.field))
-        bound, currency = self.references.typed(source)
-        if kind not in NUMERIC or bound not in NUMERIC or (kind == "money") != (bound == "money"):
-            self.document.report(here, f"{kind} at most {bound}", "money and money, or number and integer")
-        elif bound == "money" and not currency:
-            self.document.report(here, f"{text} without a currency", "currency: on that fact (money is never compared without)")
-        return source
-
-    def _one_row_each(self, source: Source) -> bool:
-        """Whether each row of the tool's facts is one element of the list that this fact is in."""
-        lists = {
-            name: _list(self._steps(name if f.path is None else f.path, ())) for name, f in (self.tools[source.tool].facts or {}).items()
-        }
-        own = lists[source.field]
-        return bool(own) and all(own[: len(each)] == each for each in lists.values())
-
-    def _select(self, tool: str, block: SelectBlock, kind: str, path: Path) -> Source | None:
-        """`select`: the object is a row of a read that nobody but the user steers, and each superlative compares one of its facts."""
-        here, report = (*path, "select"), self.document.report
-        source = self.references.source(block.of, (*here, "of"))
-        if source is None:
-            return None
-        other, _ = self.references.typed(source)
-        read = self.tools[source.tool]
-        if source.kind != "fact" or read.effect != "read":
-            report((*here, "of"), shown(block.of), "a fact of a read: tool.fact")
-            return None
-        if not _comparable(kind, other):
-            report((*here, "of"), f"a {kind} from a {other}", f"a fact whose values can equal a {kind}")
-        if not self._one_row_each(source):
-            report((*here, "of"), block.of, "a fact inside the one list of that tool's facts (each row must be one object)")
-        for name, rule in read.args.items():
-            if rule.is_ is None and (rule.from_ is None or set(rule.from_) - {"prompt"}):
-                expected = f"is: or from: [prompt] on {source.tool}.{name} (who chooses the rows chooses the largest)"
-                report((*here, "of"), f"{source.tool}, steered by {name}", expected)
-        by = []
-        for key, (words, _) in SELECTORS.items():
-            text = getattr(block, key)
-            if text is None:
-                continue
-            compared = self.references.source(text, (*here, key))
-            if compared is None:
-                continue
-            if compared.kind != "fact" or compared.tool != source.tool or not self._one_row_each(compared):
-                report((*here, key), shown(text), f"a fact of {source.tool}, in the same list as {source.field}")
-                continue
-            measure, currency = self.references.typed(compared)
-            wanted = {"date", "datetime", "time"} if key in IN_TIME else NUMERIC
-            if measure not in wanted:
-                report((*here, key), f"{text}, a {measure}", "a fact of type " + ", ".join(sorted(wanted)) + f" ({words.split('|')[0]})")
-            elif measure == "money" and not currency:
-                report((*here, key), f"{text} without a currency", "currency: on that fact (money is never compared without)")
-            by.append((key, compared.field))
-        if all(getattr(block, key) is None for key in SELECTORS):
-            report(here, "no superlative", "at least one of " + ", ".join(SELECTORS), key=True)
-        return self.share(Source("select", source.tool, source.field, Selector(tool, tuple(block.called), tuple(by))))
-
     def _entities(self, block: ArgumentBlock, path: Path) -> tuple[Source, ...] | None:
         if block.entities is None:
             return None
@@ -311,7 +232,7 @@ class Site:
             if source is None:
                 continue
             other, currency = self.references.typed(source)
-            if not _comparable(kind, other):
+            if not comparable(kind, other):
                 report(at, f"a {kind} from a {other}", f"an origin whose values can equal a {kind}")
             elif other == "money" and not currency:
                 report(at, f"{text} without a currency", f"currency: on {text} (money is never compared without)")
@@ -400,115 +321,6 @@ class Site:
                 **found,
             )
         )
-
-    def fact(self, tool: str, name: str, block: FactBlock) -> Fact:
-        """One declared field of a result."""
-        path: Path = ("tools", tool, "facts", name)
-        facts = self.tools[tool].facts or {}
-        if name in self.tools[tool].args:
-            self.document.report(
-                path, f"{name}, also an argument", f"another name ({tool}.{name} must mean one thing; path: says where it is)", key=True
-            )
-        if block.currency is not None:
-            sibling, here = facts.get(block.currency), (*path, "currency")
-            if block.type != "money":
-                self.document.report(here, f"currency on a {block.type}", "currency only on type money", key=True)
-            elif sibling is None:
-                self.document.report(here, shown(block.currency), f"a fact of {tool}", did_you_mean(block.currency, facts))
-            elif sibling.type != "text":
-                self.document.report(here, f"{block.currency}, a {sibling.type}", "a fact of type text")
-        if block.pattern is not None and block.type in {*NUMERIC, "boolean"}:
-            self.document.report((*path, "pattern"), f"pattern on a {block.type}", "a pattern only on text", key=True)
-        if block.type == "json":
-            self.document.report((*path, "type"), "json", "the type of one value (a fact is a scalar)")
-        steps = self._steps(name if block.path is None else block.path, path)
-        named = block.trust == "named"
-        if block.find is not None:
-            if block.type not in FINDABLE:
-                report_at, kinds = (*path, "find"), ", ".join(sorted(FINDABLE))
-                self.document.report(report_at, f"find on a {block.type}", f"a type that is told apart in any text: {kinds}", key=True)
-            if not named:
-                expected = "trust: named (text is anybody's: only a source that the user named is looked into)"
-                self.document.report((*path, "find"), "find without trust", expected, key=True)
-            steps = (*steps, f"[{block.type}]")
-        labels = self._row(tool, steps, block, path)
-        return self.share(
-            Fact(
-                name,
-                self.document.line(path),
-                block.type,
-                self.share(steps),
-                block.currency or "",
-                named,
-                self.pattern(block.pattern, path),
-                self.share(labels),
-                self.share(tuple((block.where or {}).items())),
-            )
-        )
-
-    def _row(self, tool: str, steps: tuple[str, ...], block: FactBlock, path: Path) -> tuple[str, ...]:
-        """`named_by` and `where`: facts that stand in the same row, and what that call was asked for."""
-        facts, args, report = self.tools[tool].facts or {}, self.tools[tool].args, self.document.report
-        own, labels = _list(steps), list(block.named_by or ())
-        for key, names in (("named_by", labels), ("where", list(block.where or ()))):
-            for index, name in enumerate(names):
-                here: Path = (*path, key, index if key == "named_by" else name)
-                label = facts.get(name)
-                if label is None:
-                    report(here, shown(name), f"a fact of {tool}", did_you_mean(name, facts))
-                    continue
-                each = _list(self._steps(name if label.path is None else label.path, ()))
-                if own[: len(each)] != each:
-                    report(here, f"{name}, of another list", "a fact of the same row: in the same list, or outside of it")
-                elif key == "named_by" and label.type not in TOKENISED:
-                    report(here, f"{name}, a {label.type}", "a fact whose value a user can name: " + ", ".join(sorted(TOKENISED)))
-        for name, argument in (block.where or {}).items():
-            here = (*path, "where", name)
-            asked = args.get(argument)
-            if asked is None or "." in argument or asked.max_items is not None:
-                expected = f"an argument of {tool} that is one value"
-                report(here, shown(argument), expected, did_you_mean(argument, args) if asked is None else "")
-            elif name in facts and not _comparable(facts[name].type, argument_type(asked)):
-                report(here, f"a {facts[name].type} like a {argument_type(asked)}", "an argument whose values can equal the fact's")
-            else:
-                self.references.noted(Source("arg", tool, argument))
-        return tuple(labels)
-
-    def _steps(self, text: str, path: Path) -> tuple[str, ...]:
-        """``transactions[].recipient`` as keys; ``[]`` walks a list; ``.`` is the result itself."""
-        if text == ".":
-            return ()
-        steps: list[str] = []
-        for index, part in enumerate(text.split(".")):
-            key = part.rstrip("[]")
-            lists = part[len(key) :]
-            good = (key or (index == 0 and lists)) and key.isascii() and key.isprintable() and not set("[]") & set(key)
-            if not good or lists.replace("[]", ""):
-                self.document.report((*path, "path"), shown(text), "keys joined by dots, [] after a list: transactions[].recipient")
-                return ()
-            steps.extend([key] if key else [])
-            steps.extend(["[]"] * (len(lists) // 2))
-        return tuple(steps)
-
-
-def _list(steps: tuple[str, ...]) -> tuple[str, ...]:
-    """The part of a path up to its last list; empty where there is none."""
-    return steps[: len(steps) - steps[::-1].index(EACH)] if EACH in steps else ()
-
-
-def _family(kind: str) -> str:
-    if kind in {"number", "integer"}:
-        return "number"
-    return kind
-
-
-def _comparable(kind: str, other: str) -> bool:
-    """Whether a value of one type can equal one of the other: keys are decimals, booleans or text in a type's own form."""
-    one, two = _family(kind), _family(other)
-    if one == two:
-        return True
-    apart = {"money", "number", "boolean", "json"}
-    return not {one, two} & apart and bool({one, two} & {"text", "id", "path", "user"})
 
 
 def _possible(key: Key, found: Mapping[str, Any]) -> bool:

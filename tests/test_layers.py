@@ -21,7 +21,7 @@ LEVELS = {
     1: "errors canonical patterns entities spans prompt facts request workflow selectors labels nested",
     2: "decision hold",
     3: "origins checks conditions evidence remedy explanation verdicts keys jws dpop mint verify",
-    4: "yaml_nodes _blocks _sharing _references _rules _clauses _compiler definition catalog "
+    4: "yaml_nodes _blocks _sharing _references _facts _reach _rules _clauses _compiler definition catalog "
     "stores steps audit identity intents runs terms core holding flow drive run diff approvals gate verifier",
     5: "__init__ integrations review cli testing demo",
 }
