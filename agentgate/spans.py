@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 
+from agentgate.currencies import CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.entities import Key, normal
 
 _MONTHS = {
@@ -37,70 +38,6 @@ _MONTHS = {
     for m in names.split()
 }
 _MONTH = "(?:" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\.?"
-_CODES = (  # ISO 4217, the codes in use
-    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP CNY COP CRC "
-    "CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD "
-    "JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD "
-    "NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP "
-    "SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW"
-)
-_SIGNS = {
-    "$": "USD",
-    "€": "EUR",
-    "£": "GBP",
-    "¥": "JPY",
-    "₹": "INR",
-    "₩": "KRW",
-    "us$": "USD",
-    "a$": "AUD",
-    "c$": "CAD",
-    "hk$": "HKD",
-    "nz$": "NZD",
-}
-_NAMES = {  # in words; a plain dollar, pound, franc or crown is the one most people mean
-    "dollar dollars bucks": "USD",
-    "euro euros": "EUR",
-    "pound pounds quid": "GBP",
-    "yen": "JPY",
-    "franc francs": "CHF",
-    "rupee rupees": "INR",
-    "yuan renminbi": "CNY",
-    "zloty zlotys": "PLN",
-    "real reais": "BRL",
-    "rand": "ZAR",
-    "won": "KRW",
-    "baht": "THB",
-    "shekel shekels": "ILS",
-    "ruble rubles rouble roubles": "RUB",
-}
-_ADJECTIVES = {  # "50 Canadian dollars"
-    "us": {"dollar": "USD"},
-    "american": {"dollar": "USD"},
-    "canadian": {"dollar": "CAD"},
-    "australian": {"dollar": "AUD"},
-    "singapore": {"dollar": "SGD"},
-    "british": {"pound": "GBP"},
-    "swiss": {"franc": "CHF"},
-    "swedish": {"krona": "SEK", "kronor": "SEK"},
-    "norwegian": {"krone": "NOK", "kroner": "NOK"},
-    "danish": {"krone": "DKK", "kroner": "DKK"},
-    "mexican": {"peso": "MXN"},
-    "indian": {"rupee": "INR"},
-    "japanese": {"yen": "JPY"},
-}
-_CURRENCIES = {
-    **{code.lower(): code for code in _CODES.split()},
-    **_SIGNS,
-    **{name: code for names, code in _NAMES.items() for name in names.split()},
-    **{f"{adjective}{noun}{s}": code for adjective, nouns in _ADJECTIVES.items() for noun, code in nouns.items() for s in ("", "s")},
-}
-_COMMON_CODES = "usd|eur|gbp|chf|jpy|cad|aud|sek|nok|dkk|pln|inr"  # also in small letters
-_CODE = f"(?=[A-Za-z]{{3}}(?![a-z]))(?:{'|'.join(_CODES.split())}|{_COMMON_CODES})"
-_SIGN = f"(?:(?i:us|a|c|hk|nz)?\\$|[{''.join(c for c in _SIGNS if len(c) == 1 and c != '$')}])"
-_IN_WORDS = (
-    f"(?i:(?:(?:{'|'.join(_ADJECTIVES)})\\s(?:dollar|pound|franc|krona|kronor|krone|kroner|peso|rupee|yen)s?"
-    f"|{'|'.join(name for names in _NAMES for name in names.split())}))"
-)
 _AMOUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?:\.[0-9]{1,6})?"
 _MONEY = rf"(?:[0-9]{{1,3}}(?:[ \u00a0\u202f][0-9]{{3}})+(?:\.[0-9]{{1,6}})?|{_AMOUNT})"  # beside a currency, thousands may be spaced
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
@@ -118,7 +55,7 @@ _RELATIVE = (
     f"|(?:this |next |last |coming )?{_WEEKDAY}"
 )
 _BEGINS = (  # the words in small letters with which something longer may begin
-    rf"(?:{'|'.join(sorted(_MONTHS, key=len, reverse=True))}|{_WEEKDAY}|{_COMMON_CODES}|today|tomorrow|yesterday|the|in|this|next|"
+    rf"(?:{'|'.join(sorted(_MONTHS, key=len, reverse=True))}|{_WEEKDAY}|{COMMON_CODES}|today|tomorrow|yesterday|the|in|this|next|"
     rf"last|coming|noon|"
     rf"{'|'.join(_FEW)})(?![a-z])"
 )
@@ -132,7 +69,7 @@ _TOKEN = re.compile(
     r"|(?P<date>[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}|[0-9]{1,2}(?:\.[0-9]{1,2}\.|/[0-9]{1,2}/)[0-9]{4}|(?=[A-Za-z0-9])(?i:"
     rf"(?:{_WEEKDAY},? (?:the )?)?(?:{_MONTH} (?:the )?{_DAY}{_YEAR}|{_DAY}(?: of)? {_MONTH}{_YEAR})|{_RELATIVE})){_END}"
     rf"|(?P<time>[0-9]{{1,2}}:[0-9]{{2}}(?:\s?[AaPp]\.?[Mm]\b)?|[0-9]{{1,2}}\s?[AaPp]\.?[Mm]\b|(?i:noon)){_END}"
-    rf"|(?P<money>(?:{_SIGN}|{_CODE})\s?{_MONEY}|(?<![0-9],){_MONEY}\s?(?:{_SIGN}|{_CODE}|{_IN_WORDS})){_END}"
+    rf"|(?P<money>(?:{SIGN}|{CODE})\s?{_MONEY}|(?<![0-9],){_MONEY}\s?(?:{SIGN}|{CODE}|{IN_WORDS})){_END}"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
     rf"|(?P<channel>\#[A-Za-z][A-Za-z0-9_-]{{0,79}}){_END}"
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
@@ -301,7 +238,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             key = normal(kind, words.replace(" at ", " "))
         elif kind == "money":
             key = _amount(words)
-            currency = _CURRENCIES[re.sub(r"[0-9.,\s]", "", words).lower()]
+            currency = CURRENCIES[re.sub(r"[0-9.,\s]", "", words).lower()]
         elif kind == "number":
             key = None if _marks_an_item(text, *found.span(kind)) else _amount(words)
         elif kind == "phone":
