@@ -12,7 +12,7 @@ The checks of one version, in order (the same numbers stand in the code; 1 and 4
    what this gate had in force. Signers who name another proposer, path, previous version or other roles are not counted together.
 8. The proposer does not count (except under a solo root, which approves only low risk). Every rule of the root for its path,
    now and before, at the higher of its risks, now and before, has its number of distinct people and keys. UNAPPROVED.
-   A version before that nothing vouches for: every rule, every risk.
+   Where nothing vouches for the version before: every rule, with the most it ever asks for.
 9. Or: it is proved to only narrow the newest approved version; then one signature under each rule is enough, for as long as that lasts.
 """
 
@@ -295,7 +295,7 @@ def _counting(found: Version, said: Statement, pin: Newest | None, before: Newes
     elif before is not None:
         paths, risks = (*paths, *before.paths[:1]), (*risks, *before.risks[:1])
     elif pin is not None or said.previous is not None:  # nobody vouches for where it comes from
-        paths, risks = (*paths, UNKNOWN), (*risks, *RISKS)
+        paths = (*paths, UNKNOWN)
     return Newest(found.version, found.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)))
 
 

@@ -187,8 +187,8 @@ class Root:
         """What every rule that applies asks for; no rule, no approval.
 
         Args:
-            paths: where the workflow lies now and lay before; None: unknown, so every rule applies.
-            risks: its risks, now and before; the most that any of them asks for counts.
+            paths: where the workflow lies now and lay before; None: unknown, so every rule applies, with the most it ever asks for.
+            risks: its risk, then that of the version before; the most that any of them asks for counts.
             signed: whose valid signatures are there, each with the key's material.
             narrower: proved to only narrow: one signature under each rule.
         """
@@ -196,7 +196,7 @@ class Root:
         found = []
         for rule in self.reviews:
             if known is None or any(rule.path.matches(path) for path in known):
-                counts = [rule.signatures.get(risk, 0) for risk in asked]
+                counts = [rule.signatures.get(risk, 0) for risk in asked] + ([*rule.signatures.values()] if known is None else [])
                 needed = 0 if 0 in counts else 1 if narrower else max(counts)
                 found.append(Need(rule.path.source, rule.by, needed, distinct((p, m) for p, m in signed if p in rule.by)))
         return tuple(found)
