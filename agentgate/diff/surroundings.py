@@ -92,7 +92,7 @@ def _agent(old: AgentRule, new: AgentRule) -> Iterator[Field]:
     yield _known("who.agent.boundary.same_key_as_last_token", "agent.boundary.key", old.same_key_as_last_token, new.same_key_as_last_token)
     yield _known("who.agent.posture", "agent.posture", _attested(old), _attested(new))
     windows = [r.attested_within for r in (old, new)]
-    ages = [-1, 0, *(n for w in windows if w is not None for n in (w, w + 1))]
+    ages = [0, *(n for w in windows if w is not None for n in (w, w + 1)), -1]
     yield _field(
         "who.agent.posture.attested_within",
         [(age, {"agent.posture.age": age}, f"{age} s") for age in ages],

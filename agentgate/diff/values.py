@@ -103,6 +103,8 @@ def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule]) -> list[Key]
         if rule in rules and rule.equals is None and rule.one_of is None:
             groups.append(tuple(list(expressions).index(n) for n in names))
     caps = sorted({rule.text for rule in every if rule.text is not None})
+    if kind == "text":
+        known[""] = None  # stands for itself, so that a text with something in it is shown where there is one
     if not groups:  # constants only
         return list(known)
     if not expressions:

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from agentgate.decision import Deny, Eligible
 from agentgate.diff import ABSENT, Diff, Finding
+from agentgate.diff.forms import SAMPLES
 from agentgate.diff.search import missing
 from agentgate.diff.surroundings import NOBODY, OTHER
 from agentgate.entities import NUMERIC, normal, number
@@ -90,7 +91,7 @@ def witness(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, A
     if not finding.call:
         return Witness(finding)
     try:
-        start = _start(new, finding, base or {}, derive)
+        start = _start(old, new, finding, base or {}, derive)
     except SceneError as error:
         return Witness(finding, reason=f"no allowed call could be made up: {error}")
     last = "no call of this kind could be made up"
@@ -105,21 +106,27 @@ def witness(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, A
     return Witness(finding, reason=last)
 
 
-def _start(new: Workflow, finding: Finding, base: Mapping[str, Any], derive: Deriver) -> Scene:
-    tool = finding.tool or finding.point.get("call") or ""
-    found = None
+def _start(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, Any], derive: Deriver) -> Scene:
+    """The base call as the old version allows it, read under the new one; a call of the finding's tool."""
+    tool = finding.tool or str(finding.point.get("call", ""))
+    usual = None
     for stated in (base, {}):
         try:
-            found = Scene.of(new, stated, derive=derive)
+            scene = Scene.of(old, stated, derive=derive)
+            called = tool or (str(finding.rest.get("call", "")) if isinstance(scene.decide(), Deny) else "") or scene.values["call"]
+            if called in old.tools and called != scene.values["call"]:
+                scene = scene.set({"call": called})
+            start = Scene.of(new, scene.values, derive=derive)
+            start = start.set({"call": called}) if called != start.values["call"] else start
         except SceneError:
             continue
-        if not isinstance(found.decide(new), Deny) or found.values["call"] != tool:
+        usual = start
+        if called not in old.tools or isinstance(scene.decide(), Eligible):
             break
-    if found is None:
-        found = Scene.of(new, {}, derive=derive)
-    if not tool and isinstance(found.decide(new), Deny):
-        tool = str(finding.rest.get("call", ""))
-    return found.set({"call": tool}) if tool and found.values["call"] != tool else found
+    if usual is None:
+        usual = Scene.of(new, {}, derive=derive)
+        usual = usual.set({"call": tool}) if tool and usual.values["call"] != tool else usual
+    return usual
 
 
 # --- replay --------------------------------------------------------------------------------------------------------------
@@ -262,7 +269,9 @@ def _arguments(new: Workflow, start: Scene, point: Mapping[str, Any]) -> list[St
         rule = tool.args.get(name)
         given = values.get(f"args.{name}", start.values.get(f"args.{name}"))
         if block == "origin" and given is not None and rule is not None:
-            steps += _placed(rule, name, given, value)
+            split = f"split.{name}" in point
+            steps += _placed(rule, name, given, value, split=split)
+            steps += [_unlike(new, place) for place in value if split and type(place) is str]
         elif block == "bound" and key.count("."):
             steps += _bounded(new, start, values, name, held=value)
         elif block == "entities" and value is not None and rule is not None:
@@ -271,13 +280,25 @@ def _arguments(new: Workflow, start: Scene, point: Mapping[str, Any]) -> list[St
     return [values, *steps]
 
 
-def _placed(rule: Rule, name: str, given: Any, explained: Any) -> Iterator[Step]:
-    """Where a value comes from: one place after the other; for a list the places that all its elements share."""
+def _placed(rule: Rule, name: str, given: Any, explained: Any, *, split: bool) -> Iterator[Step]:
+    """Where a value comes from: one place after the other; for a list the places that all its elements share.
+
+    `split`: another call of the same tool than the one the other arguments come from.
+    """
     if rule.max_items is not None:
         shared = set(explained[0]).intersection(*explained[1:]) if explained else set()
         explained = tuple(p for p in explained[0] if p in shared)
     for place in explained:
-        yield {f"args.{name}": given, f"origin.{name}": _plain_place(place)}
+        tool, dot, field = _plain_place(place).rpartition(".")
+        yield {f"args.{name}": given, f"origin.{name}": f"{tool}{'#2' if split and tool else ''}{dot}{field}"}
+
+
+def _unlike(new: Workflow, place: str) -> Step:
+    """The second call's other facts, unlike the first one's, so that neither call explains everything."""
+    tool, _, field = _plain_place(place).rpartition(".")
+    facts = new.tools[tool].facts if tool in new.tools else {}
+    kept = {field, facts[field].currency if field in facts else ""}
+    return {f"facts.{tool}#2.{n}": "0.00" if f.type in NUMERIC else SAMPLES.get(f.type) for n, f in facts.items() if n not in kept}
 
 
 def _plain_place(place: str) -> str:
