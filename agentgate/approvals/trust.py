@@ -179,7 +179,13 @@ def write_index(
     tree, person = asked.tree, _person(asked.root, signer, "index")
     there = {name for name, _ in tree.names()}
     if asked.index is None and not anew and there & {REVOKED, INDEX}:
-        load_index(tree, asked.root, asked.allowed, at, ended=True)  # raises what is wrong with it
+        try:
+            load_index(tree, asked.root, asked.allowed, at, ended=True)
+        except ApprovalRefused as error:  # only what is missing is told another way on
+            if error.refused.name is not ApprovalRefusal.STALE_INDEX:
+                raise
+            expected = "the index that was signed last (restore it, or say --anew if nothing was in force)"
+            raise refuse(ApprovalRefusal.STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected) from None
     if asked.revoked is None:
         if REVOKED in there:
             load_revoked(tree, asked.root, asked.allowed, at)  # raises what is wrong with them

@@ -91,10 +91,17 @@ def _json(each: Status) -> dict[str, Any]:
     }
 
 
-def index(directory: Directory = Path("workflows"), key: Key = None, root: Root = None) -> None:
+def index(
+    directory: Directory = Path("workflows"),
+    key: Key = None,
+    root: Root = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Go on without the last index, which is missing or bad: first see why, and what was in force.")
+    ] = False,
+) -> None:
     """Sign the list of newest approved versions. Gates refuse one that is older than seven days."""
     with refusing():
-        written = write_index(directory, signer(key), root=root)
+        written = write_index(directory, signer(key), root=root, anew=anew)
     say(f"wrote {written}")
 
 
