@@ -527,6 +527,42 @@ def test_the_field_of_a_changed_definition_is_named(approved, old, new, name, fi
     assert (judged.name, judged.field) == (name, field)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [None, [], {}, 1, {"id": ID, "version": 1}, {"id": ID, "version": 1, "risk": "extreme"}, {"id": ID, "version": 1, "risk": ["low"]}],
+)
+def test_a_definition_of_any_other_shape_is_refused(approved, value):
+    for gone in approved.approvals(f"{ID}/1").glob("*@*"):
+        gone.unlink()
+    approved.approvals(f"{ID}/1/definition.json").write_bytes(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+    loaded = approved.load()
+    assert loaded.workflows == {}
+    assert loaded.refused[0].name in {R.TAMPERED, R.WRONG_PLACE}
+    assert stands(approved).refused is not None
+
+
+@pytest.mark.parametrize("value", [1.5, None, "\u200b", {"x": None}])
+def test_what_no_workflow_file_can_say_does_not_load_even_when_signed(team, value):
+    """Two reviewers sign bytes that no workflow file has."""
+    team.approve(ALICE, BOB)
+    place = team.approvals(f"{ID}/1/definition.json")
+    definition = orjson.loads(place.read_bytes()) | {"title": value}
+    place.write_bytes(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS))
+    for person in (ALICE, BOB):
+        file = team.approvals(f"{ID}/1/{person}.json")
+        said = orjson.loads(file.read_bytes())
+        said["subject"][0]["digest"]["sha256"] = sha256(place.read_bytes()).hexdigest()
+        data = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+        file.write_bytes(data)
+        file.with_suffix(".sig").write_text(key(person).sign(data, sshsig.NAMESPACE))
+    for name in ("index.json", "index.json.sig"):
+        team.approvals(name).unlink()
+    write_index(team.directory, key(ALICE), now=team.now, anew=True)
+    loaded = team.load()
+    assert loaded.workflows == {}
+    assert any("what a workflow file can say" in str(error) or "text" in str(error) for error in loaded.broken.values())
+
+
 def approved_refusal(team: Team):
     """Why version 1 does not count, as the judge of the directory says."""
     asked, _ = reviewing(team.directory, None, derive=derive, now=team.now)
