@@ -147,12 +147,12 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
             spoken.clear()
             continue
         spans = list(clauses(words))
-        bare = unquoted(words)
+        bare, lower = unquoted(words), words.lower()
         said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
         denied = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "denied"]
         handed = handed_over(said, denied) if any(i.delegated != "deny" for i in intents) else None
         for intent in intents:
-            answer = _one(intent, said, [clause for clause, _ in denied])
+            answer = _one(intent, said, [clause for clause, _ in denied]) if _any(intent.words).search(lower) else None
             if answer is not None:
                 found[intent.name] = answer
                 spoken.add(intent.name)
