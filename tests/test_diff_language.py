@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentgate.diff import forms
 from agentgate.diff.characters import Ranges
-from agentgate.diff.expression import ANYTHING, Chars, Expression, Not, Unreadable, literal, parse
+from agentgate.diff.expression import ANYTHING, Expression, Not, Unreadable, literal, parse
 from agentgate.diff.language import MAX_STATES, Language, TooLarge
 from agentgate.entities import _FORMS, TYPES, normal
 from agentgate.errors import CanonicalError
@@ -85,18 +85,9 @@ TEXTS = st.text(ALPHABET, max_size=6)
 
 
 def members(expression: Expression, texts: Iterable[str], alphabet: Ranges) -> set[str]:
-    """The texts that are in a language, by walking its derivatives; every character used is an atom of its own."""
-    texts = set(texts)
-    characters = sorted({c for text in texts for c in text})
-    language = Language([expression, *(Chars(((ord(c), ord(c)),)) for c in characters)], alphabet)
-    found = set()
-    for text in texts:
-        term = language.start[0]
-        for c in text:
-            term = language.derived(term, language.letters.index(c)) if c in language.letters else language.derived(0, 0)
-        if language._nullable[term]:
-            found.add(text)
-    return found
+    """The texts that are in a language."""
+    language = Language([expression], alphabet)
+    return {text for text in texts if language.vector(text) == (True,)}
 
 
 def holds(source: str, text: str) -> bool:

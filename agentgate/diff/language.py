@@ -7,7 +7,7 @@ The walk is finite, because terms are kept in a normal form; a question with too
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -39,7 +39,7 @@ def _sets(part: Expression, found: dict[Ranges, None]) -> None:
             _sets(inner, found)
 
 
-def _inside(ranges: Ranges, code: int) -> bool:
+def _inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
     return any(low <= code <= high for low, high in ranges)
 
 
@@ -68,6 +68,7 @@ class Language:
                 groups.setdefault(tuple(_inside(s, low) for s in sets), []).append((low, following - 1))
         found = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
         self.letters = [chr(letter) for (_, letter), _ in found]
+        self._parts = [groups[member] for _, member in found]
         self._masks = {ranges: sum(1 << a for a, (_, member) in enumerate(found) if member[i]) for i, ranges in enumerate(sets)}
         self._every = (1 << len(found)) - 1
 
@@ -221,6 +222,16 @@ class Language:
                 if enough(found):
                     break
         return found
+
+    def vector(self, text: str) -> Vector | None:
+        """Which expressions one text meets; None for a text outside the alphabet."""
+        state = self.start
+        for character in text:
+            atom = next((a for a, parts in enumerate(self._parts) if _inside(parts, ord(character))), None)
+            if atom is None:
+                return None
+            state = self._after(state, atom)
+        return tuple(self._nullable[t] for t in state)
 
     def texts(self, wanted: Callable[[Vector], bool]) -> str | None:
         """A shortest text whose combination is wanted, or None when there is none."""

@@ -126,6 +126,8 @@ def bare(value: Any) -> Any:
 
 def same(old: Any, new: Any) -> bool:
     """True when two values say the same."""
+    if old is new or type(old) is str or old is None:
+        return type(old) is type(new) and bool(old == new)
     return bool(bare(old) == bare(new))
 
 

@@ -143,9 +143,12 @@ def _pieces(kind: str, expressions: list[Expression], caps: list[int], known: tu
         known: constants, which stand for themselves.
         groups: for each version, which of the patterns it asks for.
     """
-    every = Language(expressions, forms.alphabet(kind)).vectors(groups) if not caps else None
-    if every is not None and all(_fits(kind, text, known) for text in every.values()):
-        return list(every.values())
+    every: dict[Vector, str] = {}
+    if not caps:
+        alone = Language(expressions, forms.alphabet(kind))
+        every = {vector: _near(kind, text, known, vector, alone) for vector, text in alone.vectors(groups).items()}
+        if all(_fits(kind, text, known) for text in every.values()):
+            return list(every.values())
     # with the type's own form, and without the constants
     language = Language([forms.form(kind), _one_of(known), *expressions], forms.alphabet(kind))
     inside = [(0, *(i + 2 for i in group)) for group in groups]
@@ -158,12 +161,20 @@ def _pieces(kind: str, expressions: list[Expression], caps: list[int], known: tu
         return list(first.values())
 
     if not caps:
-        wanted = set(every or ())
+        wanted = set(every)
         return kept(language.vectors(inside, lambda found: wanted <= {v[2:] for v in found if not v[1]}))
     pieces: list[Key] = []
     for low, high in zip([0, *(c + 1 for c in caps)], [*caps, None], strict=True):
         pieces += kept(language.of_length(low, high, inside))
     return pieces
+
+
+def _near(kind: str, text: str, known: tuple[str, ...], vector: Vector, language: Language) -> str:
+    """The text, or one with another character beside it that is in normal form and meets the same patterns: that spares a search."""
+    if _fits(kind, text, known):
+        return text
+    near = ("a" + text, text + "a", forms.SAMPLES[kind])
+    return next((other for other in near if _fits(kind, other, known) and language.vector(other) == vector), text)
 
 
 def _fits(kind: str, text: str, known: tuple[str, ...]) -> bool:
