@@ -13,10 +13,10 @@ import pytest
 import time_machine
 from structlog.testing import capture_logs
 
-from agentgate import Agent, Allow, AsyncGate, Deny, Gate, User
+from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, TokenRefused, User
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused
 from agentgate.audit import FileAudit, read_records
-from agentgate.errors import AgentGateError, AuditUnavailable, ConfigError, RunRefused, StoreUnavailable
+from agentgate.errors import AgentGateError, AuditUnavailable, ConfigError, Refusal, RunRefused, StoreUnavailable
 from agentgate.stores import open_store, ops
 from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
 from tests.servers import Server
@@ -288,6 +288,27 @@ def test_a_revocation_comes_into_force_by_reload_and_stays_after_a_restart(team)
             gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
     with pytest.raises(ConfigError):
         opened(team)
+
+
+def test_a_revocation_seen_by_one_gate_ends_what_others_would_mint_and_accept(team, stored):
+    """The other gate did not load again, and the token is out already: the store refuses both."""
+    issuer = f"https://gate-{team.now}.example"
+    with opened(team, store=stored, issuer=issuer) as one, opened(team, store=stored, issuer=issuer) as other:
+        run = other.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        out = run.authorize("payments.refund", REFUND)
+        assert isinstance(out, Allow)
+        team.revoke(1)
+        one.reload()
+        assert other.catalog.get(ID) is not None
+        refused = run.authorize("payments.refund", REFUND)
+        assert isinstance(refused, Deny)
+        assert [failure.reason for failure in refused.failures] == [Reason.REVOKED]
+        with (
+            pytest.raises(TokenRefused) as error,
+            other.verifier(issuer, tenants=["acme"]).redeem(out.token.reveal(), tool="payments.refund", args=REFUND),
+        ):
+            pass
+        assert error.value.code is Refusal.REVOKED
 
 
 def test_a_failed_reload_leaves_what_was_in_force(team):

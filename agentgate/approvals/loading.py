@@ -42,6 +42,7 @@ class Loaded:
         broken: path -> why a workflow file cannot be read (the approved bytes run without it).
         marks: what may never be lower again: versions by id, and the serials.
         root: the trusted root.
+        revoked: versions that would be in force were they not revoked: id, version and tenants.
     """
 
     workflows: Mapping[str, Workflow]
@@ -50,6 +51,7 @@ class Loaded:
     broken: Mapping[str, WorkflowError]
     marks: Mapping[str, int]
     root: Root
+    revoked: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
 
 
 def judge(
@@ -127,7 +129,7 @@ def load_approved(
         if (found := _unapproved(file, chosen, asked)) is not None and (found.workflow, found.version) not in seen
     ]
     asked.prover.save()
-    return Loaded(workflows, until, tuple(refused), broken, _marks(asked, chosen), asked.root)
+    return Loaded(workflows, until, tuple(refused), broken, _marks(asked, chosen), asked.root, _revoked(asked, refused))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,17 @@ def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], asked: Judge
     else:
         expected = f"{expected}; version {approved.version.version} stays in force"
     return refuse(name, file.path, field, got, expected, workflow=printable(id_), version=version).refused
+
+
+def _revoked(asked: Judge, refused: list[Refused]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+    found = []
+    for each in refused:
+        version = asked.standing(each.workflow, each.version).version if each.name is ApprovalRefusal.REVOKED else None
+        if version is not None:
+            tenants = version.value.get("tenants")
+            names = tuple(tenant for tenant in tenants if type(tenant) is str) if type(tenants) is list else ()
+            found.append((version.id, version.version, names))
+    return tuple(found)
 
 
 def _marks(asked: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:

@@ -1,13 +1,15 @@
-"""How a gate comes to know what is in force: marks of before, trust files and versions, then the marks rise, then it is on record.
+"""How a gate comes to know what is in force: marks of before, trust files, versions; then it is made known and put on record.
 
-The same order opens a gate and loads again while it runs. Every refusal is logged by its name, and all of them go into one
-audit record; a root that is marked solo or demo is warned of every time.
+Made known: the marks rise, on disk and in the store, and what is out under a revoked version ends in the store. The same order
+opens a gate and loads again while it runs. Every refusal is logged by its name, and all of them go into one audit record; a root
+that is marked solo or demo is warned of every time.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +24,10 @@ from agentgate.audit import AuditLog
 from agentgate.catalog import Catalog
 from agentgate.definition import Derive
 from agentgate.drive import adrive, drive
+from agentgate.errors import NameRefused
 from agentgate.keys import KeyRing
 from agentgate.steps import Flow, Record
-from agentgate.stores import AsyncStore, Store
+from agentgate.stores import AsyncStore, Store, ops
 
 _log = structlog.get_logger("agentgate.gate")
 _MAX_REFUSED, _MAX_WORDS = 100, 600  # named in one audit record
@@ -90,6 +93,13 @@ class Opening:
             refused=(*loaded.refused, *refused),
         )
 
+    def revocations(self, loaded: Loaded) -> Iterator[Flow]:
+        """Store operations that end what is out under a revoked version: tokens, runs, and gates that did not load again yet."""
+        for id_, version, tenants in loaded.revoked:
+            for tenant in tenants:
+                with suppress(NameRefused):  # no tenant of this name can exist
+                    yield _revoke(ops.revoke(tenant, "workflow", ops.workflow_subject(id_, version)))
+
     def _flows(self, marks: Mapping[str, int]) -> Iterator[Flow]:
         return (stored(self._gate, chunk) for chunk in chunks(marks))
 
@@ -106,6 +116,8 @@ def load(opening: Opening, store: Store) -> Catalog:
 
     loaded = opening.load(ask(opening.questions()))
     loaded = opening.settle(loaded, ask(opening.rise(loaded)))
+    for revocation in opening.revocations(loaded):
+        drive(revocation, store, opening.log)
     drive(_on_record(loaded), store, opening.log)
     return _catalog(loaded)
 
@@ -118,6 +130,8 @@ async def aload(opening: Opening, store: AsyncStore) -> Catalog:
 
     loaded = opening.load(await ask(opening.questions()))
     loaded = opening.settle(loaded, await ask(opening.rise(loaded)))
+    for revocation in opening.revocations(loaded):
+        await adrive(revocation, store, opening.log)
     await adrive(_on_record(loaded), store, opening.log)
     return _catalog(loaded)
 
@@ -164,6 +178,10 @@ def _on_record(loaded: Loaded) -> Flow:
             "more": max(0, len(loaded.refused) - _MAX_REFUSED),
         }
     )
+
+
+def _revoke(op: ops.Op) -> Flow:
+    ops.parse_revoke(op, (yield op))
 
 
 def _rolled(name: str, got: int, known: int) -> Refused:
