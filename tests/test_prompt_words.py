@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import product
@@ -11,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentgate.entities import normal
-from agentgate.prompt import Prompt
-from agentgate.spans import embedded, entities
+from agentgate.prompt import MAX_TURN, Prompt
+from agentgate.spans import embedded, entities, only
 
 TODAY = date(2024, 5, 15)  # a Wednesday
 DAYS = st.dates(date(2000, 1, 1), date(2100, 12, 31))
@@ -228,3 +229,28 @@ def test_words_behind_an_account_number_are_no_part_of_it(account: str, after: l
 )
 def test_the_number_of_a_lists_item_names_nothing(text: str, numbers: list[str]) -> None:
     assert [e.words for e in entities(text, TODAY) if e.type in {"number", "id"}] == numbers
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "channel ",
+        "a and channel ",
+        "'a' ",
+        "in a ",
+        "May ",
+        "5 000 ",
+        "Friday ",
+        "10:00 to ",
+        "GB29NWBK60161331926819 ",
+        "Von: a\n",
+        "am x schrieb ",
+    ],
+)
+def test_a_longest_turn_or_text_of_one_repeated_piece_ends(unit: str) -> None:
+    """Not a measurement: quadratic work on a longest turn takes minutes, linear work a tenth of a second."""
+    turn = (unit * MAX_TURN)[:MAX_TURN]
+    start = time.process_time()
+    Prompt.of((turn,), TODAY)
+    only(turn, "iban", TODAY)
+    assert time.process_time() - start < 10
