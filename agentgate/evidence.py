@@ -8,10 +8,11 @@ does not count. What a `sensitive` argument holds, or refers to, is masked. Pure
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentgate.entities import Key, normal
+from agentgate.labels import described
 from agentgate.origins import Earlier, Value, sources_of
 from agentgate.prompt import Entity, Prompt
 from agentgate.request import EarlierCall, RunState
@@ -35,6 +36,7 @@ class Origin:
         turn, start: which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known.
         call: `tool_call_id` of the earlier call.
         row: which row of its result, from 1; 0 for an argument of it.
+        why: why it does not count, where more is to say than that the rule does not name it.
     """
 
     source: str
@@ -45,6 +47,7 @@ class Origin:
     start: int = -1
     call: str = ""
     row: int = 0
+    why: str = ""
 
     def __str__(self) -> str:
         if self.source == "prompt":
@@ -54,7 +57,7 @@ class Origin:
             where = f"{self.source} of call {self.call}" + (f", row {self.row}" if self.row else "")
         else:
             where = {"model": "the model", "unknown": "unknown: no origin that the gate knows"}[self.source]
-        return where if self.allowed or self.source == "unknown" else f"{where} (not an allowed origin)"
+        return where if self.allowed or self.source == "unknown" else f"{where} ({self.why or 'not an allowed origin'})"
 
 
 def secret(workflow: Workflow, source: Source) -> bool:
@@ -79,6 +82,9 @@ class Evidence:
     def __init__(self, workflow: Workflow, run: RunState, values: Mapping[str, Value], earlier: Earlier) -> None:
         self._workflow, self._run, self._values, self._earlier = workflow, run, values, earlier
         self._declared = tuple(self._places_of(workflow))
+        labelled = [(tool.name, fact) for tool in workflow.tools.values() for fact in tool.facts.values() if fact.named_by or fact.where]
+        # a sum is over every row, also one that nobody means
+        self._aside = tuple((Source("sum", tool, fact.name), "; ".join(described(fact))) for tool, fact in labelled)
         self._preferred = {tool: self._shared(tool) for tool in dict.fromkeys(c.tool for c in run.calls)}
 
     def of(self, name: str) -> tuple[Origin, ...]:
@@ -109,7 +115,11 @@ class Evidence:
         for source in (PROMPT, *self._declared):
             found = self._at(value, key, source, allowed=allowed)
             if found is not None:
-                yield found
+                yield replace(found, why="the user named another one" if source in value.rule.sources and not allowed else "")
+        for source, asked in self._aside:
+            found = self._at(value, key, source, allowed=allowed)
+            if found is not None:
+                yield replace(found, source=f"{source.tool}.{source.field}", why=f"counts only where {asked}")
 
     @staticmethod
     def _places_of(workflow: Workflow) -> Iterator[Source]:

@@ -170,6 +170,7 @@ def _row_json(row: Row) -> dict[str, Any]:
                 "start": o.start,
                 "call": o.call,
                 "row": o.row,
+                "why": o.why,
             }
             for o in row.origins
         ],

@@ -1,12 +1,13 @@
 """Labels: which rows of a read the user's words mean, by the words that stand in the rows (`named_by`).
 
-Rules: a row is meant when all content words of one of its labels are among the user's words, and no other row shares as many of
-them; where no label is said in full, only the one row that shares the most words. Ties mean nobody. Words are compared without
-case and common English endings, and without those that say nothing ("the", "re"). An e-mail address is a label by the part
-before the @, and only for words that the user wrote as a name (with a capital, or in an address); numbers, dates, accounts and
-ids only as a whole. What is quoted or denied counts, forwarded text does not: this only narrows what may be an origin, so a
-title in quotes is as good as any other. Whoever can write a row chooses its label, and so which words mean it: labels take rows
-away from such a person, they never make a row trusted that was not. Rows that were left out mean nobody. Pure.
+Rules: a row is meant when all content words of one of its labels are among the user's words, and no other thing in the result
+shares these words (and perhaps more); where no label is said in full, only the one thing that shares the most. Ties mean nobody.
+Words are compared without case and common English endings, and without those that say nothing ("the", "re"); what the user wrote
+letter by letter shares one part more. An e-mail address is a label by the part before the @, for words that the user wrote as a name
+(with a capital, or in an address), and in full only where the user wrote all of it; numbers, dates, accounts and ids count only as a
+whole. What is quoted or denied counts, forwarded text does not: this only narrows what may be an origin, so a title in quotes is as
+good as any other. Whoever can write a row chooses its label, and so which words mean it: labels take rows away from such a person,
+they never make a row trusted that was not. Rows that were left out mean nobody. Pure.
 """
 
 from __future__ import annotations
@@ -119,26 +120,25 @@ def _shares(of: Fact, labels: tuple[Fact, ...], row: Mapping[str, Any], said: He
     for label in labels:
         wanted, found = _parts(label, row, said, prompt)
         shared |= found
-        whole = whole or (bool(wanted) and found == wanted)
+        whole = whole or (bool(wanted) and found >= wanted)
     return _Row(key, row, frozenset(shared), whole) if shared else None
 
 
 def _parts(label: Fact, row: Mapping[str, Any], said: Heard, prompt: Prompt) -> tuple[frozenset[str], frozenset[str]]:
-    """What a label consists of, and what of it the user said."""
+    """What a label consists of, and what of it the user said; the label itself, letter by letter, is one more such part."""
     key = normal(label.type, row.get(label.name))
-    if key is None:
+    currency = row.get(label.currency) if label.currency else ""
+    if key is None or type(currency) is not str:
         return frozenset(), frozenset()
+    itself = frozenset({f"{label.name}={key}"})
+    spelled = itself if prompt.words(label.type, key, currency) is not None else frozenset()
+    if label.type == "email":  # said in full only as an address: anybody's may begin with "mark"
+        wanted = stems(str(key).partition("@")[0])
+        return wanted | itself, (wanted & said.names) | spelled
     if label.type not in WORDED:
-        currency = row.get(label.currency) if label.currency else ""
-        whole = frozenset({f"{label.name}={key}"})
-        named = type(currency) is str and prompt.words(label.type, key, currency) is not None
-        return whole, whole if named else frozenset()
-    text = str(key)
-    if label.type == "email":
-        wanted = stems(text.partition("@")[0])
-        return wanted, wanted & said.names
-    wanted = stems(_basename(text) if label.type == "path" else text)
-    return wanted, wanted & said.words
+        return itself, spelled
+    wanted = stems(_basename(str(key)) if label.type == "path" else str(key))
+    return wanted, (wanted & said.words) | spelled
 
 
 def _basename(path: str) -> str:
@@ -160,5 +160,5 @@ def _equal(fact: Fact, value: Any, asked: Any) -> bool:
 def described(fact: Fact) -> Iterator[str]:
     """What a fact asks of its row, for a reader."""
     if fact.named_by:
-        yield "its row is named by the user: " + " or ".join(fact.named_by)
-    yield from (f"{name} is what the call asked for as {argument}" for name, argument in fact.where)
+        yield f"the user's words single out its row by {' or '.join(fact.named_by)}"
+    yield from (f"{name} is what that call asked for as {argument}" for name, argument in fact.where)

@@ -189,20 +189,23 @@ class _Question:
             value = normal(label.type, row.get(label.name))
             if value is None:
                 continue
+            currency = row.get(label.currency) if label.currency else ""
+            exactly = f"{label.name} {value}"
+            if label.currency and type(currency) is not str:
+                continue
+            words, known = {exactly}, set()
             if label.type == "email":
-                words, known = stems(str(value).split("@")[0]), said.names
+                words, known = {*stems(str(value).split("@")[0]), exactly}, set(said.names)
             elif label.type == "path":
                 last = str(value).split("/")[-1]
-                words, known = stems(".".join(last.split(".")[:-1]) or last), said.words
+                words, known = set(stems(".".join(last.split(".")[:-1]) or last)), set(said.words)
             elif label.type in {"text", "user", "channel"}:
-                words, known = stems(str(value)), said.words
-            else:
-                words, known = frozenset({f"{label.name} {value}"}), frozenset()
-                currency = row.get(label.currency) if label.currency else ""
-                if type(currency) is str and self.run.prompt.words(label.type, value, currency) is not None:
-                    known = words
+                words, known = set(stems(str(value))), set(said.words)
+            if self.run.prompt.words(label.type, value, currency or "") is not None:
+                known.add(exactly)
+                shared.add(exactly)
             shared |= words & known
-            full = full or (words != frozenset() and words <= known)
+            full = full or (words != set() and words <= known)
         return shared, full
 
     def sources(self, name: str) -> tuple[Source, ...]:

@@ -142,6 +142,73 @@ def test_a_selector_says_where_else_the_value_may_come_from():
     assert [p.field for p in found] == ["tools.delete.args.x", "tools.delete.args.x.select"]
 
 
+# --- which row, and which first ------------------------------------------------------------------------------------------
+FIND = "    facts: {id: {type: id, path: '[].id'}, size: {type: integer, path: '[].size'}}"
+
+
+def test_labels_and_what_was_asked_for_become_what_they_say():
+    text = LISTED.replace("{X}", "{type: id, from: [prompt, search.id], named_first: true}")
+    more = "size: {type: integer, path: '[].size'}, name: {type: text, path: '[].name'}"
+    labelled = "id: {type: id, path: '[].id', named_by: [name, size], where: {name: query}}"
+    tool = load(changed(text, FIND, f"    facts: {{{labelled}, {more}}}"))
+    fact = tool.tools["search"].facts["id"]
+    assert (fact.named_by, fact.where) == (("name", "size"), (("name", "query"),))
+    assert tool.tools["search"].referenced == {"query"}  # it is kept with the call
+    assert tool.tools["delete"].args["x"].named_first
+    assert not load(text).tools["search"].referenced
+
+
+@pytest.mark.parametrize(
+    ("fact", "field", "expected"),
+    [
+        ("named_by: [@@nmae]", "named_by[0]", "a fact of list"),
+        ("named_by: [@@live]", "named_by[0]", "a user can name"),
+        ("named_by: @@[]", "named_by", "at least one"),
+        ("named_by: [name, @@name]", "named_by", "once"),
+        ("where: {@@nmae: query}", "where.nmae", "a fact of list"),
+        ("where: {name: @@query}", "where.name", "an argument of list"),
+    ],
+)
+def test_a_label_is_a_fact_of_the_same_row(fact, field, expected):
+    text = LISTED.replace("{X}", "{type: id, from: [prompt]}")
+    found = problems(changed(text, "id: {type: id, path: 'files[].id'}", f"id: {{type: id, path: 'files[].id', {fact.replace('@@', '')}}}"))
+    assert [expected in p.expected for p in found if p.field.startswith("tools.list.facts.id")] == [True], found
+
+
+def test_a_label_of_another_list_or_of_another_type_than_asked_for_does_not_load():
+    text = LISTED.replace("{X}", "{type: id, from: [prompt, search.id]}")
+    more = "size: {type: integer, path: '[].size'}, part: {type: text, path: '[].parts[].name'}"
+    made = f"    facts: {{id: {{type: id, path: '[].id', named_by: [part]}}, {more}}}"
+    assert ["in the same list" in p.expected for p in problems(changed(text, FIND, made))] == [True]
+    made = f"    facts: {{id: {{type: id, path: '[].id', where: {{live: query}}}}, live: {{type: boolean, path: '[].live'}}, {more}}}"
+    assert ["can equal the fact's" in p.expected for p in problems(changed(text, FIND, made))] == [True]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("{type: id, from: [prompt], @@named_first: true}", "what a tool returned"),
+        ("{type: id, from: [search.id], @@named_first: true}", "what a tool returned"),
+        ("{type: id, from: [prompt, search.id, model], @@named_first: true}", "without model"),
+        ("{text: 9, from: [prompt, list.name], @@named_first: true}", "a type that is told apart"),
+        ("{type: id, from: [prompt, search.id], named_first: @@false}", "true, or leave it out"),
+    ],
+)
+def test_named_first_needs_something_to_go_before(rule, expected):
+    expect_one(LISTED.replace("{X}", rule), "tools.delete.args.x.named_first", expected)
+
+
+def test_a_step_up_does_not_ask_by_a_fact_that_counts_in_some_rows():
+    text = changed(
+        LISTED.replace("{X}", "{type: id, from: [prompt, list.id], unknown_origin: step_up}"),
+        "id: {type: id, path: 'files[].id'}",
+        "id: {type: id, path: 'files[].id', named_by: [name]}",
+    )
+    ask = "step_up:\n  - {id: ask, for: delete, when: {x: {origin: [ORIGIN]}}, approvers: {group: g}, timeout: 1m}\n"
+    assert load(text + ask.replace("ORIGIN", "unknown"))
+    expect_one(text + ask.replace("ORIGIN", "@@list.id"), "step_up[0].when.x.origin[0]", "unknown asks for the rest")
+
+
 # --- arguments inside arguments ------------------------------------------------------------------------------------------
 
 

@@ -351,6 +351,32 @@ def test_facts():
     assert compare(facts(pattern=Pattern.of(r"\pL")), facts(pattern=Pattern.of(r"\pN"))).wider  # not provably fewer
 
 
+def test_rows_that_count_by_a_label_and_what_is_named_first():
+    def facts(**changes: Any) -> Workflow:
+        orders = OLD.tools["orders.get"]
+        fact = Fact("customer_id", 1, "id", ("customer_id",), **changes)
+        return replace(OLD, tools={**OLD.tools, "orders.get": replace(orders, facts={**orders.facts, "customer_id": fact})})
+
+    one, two, asked = {"named_by": ("total",)}, {"named_by": ("total", "customer_id")}, {"where": (("order_id", "order_id"),)}
+    assert compare(facts(), facts(**one)).only_narrower
+    assert labels(compare(facts(**one), facts()).wider) == {"orders.get: facts.customer_id.named_by"}
+    for old, new in ((one, two), (two, one)):  # a label more and a label less can both mean another row
+        assert labels(compare(facts(**old), facts(**new)).wider) == {"orders.get: facts.customer_id.named_by"}
+    assert compare(facts(**two), facts(named_by=("customer_id", "total"))).wider == ()
+    assert compare(facts(**asked), facts(**one)).wider
+    assert compare(facts(), facts(**asked)).only_narrower
+    assert compare(facts(**asked), facts(**asked, **one)).only_narrower
+    assert labels(compare(facts(**asked), facts()).wider) == {"orders.get: facts.customer_id.where"}
+
+    def paid(first: bool, *sources: Source) -> Workflow:  # noqa: FBT001 - a test's switch
+        return arg("payee", Rule("payee", 1, type="id", sources=sources, named_first=first))
+
+    prompt, customer = Source("prompt"), Source("fact", "orders.get", "customer_id")
+    assert compare(paid(False, prompt, customer), paid(True, prompt, customer)).only_narrower
+    assert labels(compare(paid(True, prompt, customer), paid(False, prompt, customer)).wider) == {"payments.refund: args.payee.named_first"}
+    assert compare(paid(True, prompt, customer), paid(False, prompt)).only_narrower
+
+
 def test_a_result_that_becomes_trusted():
     old = replace(OLD, tools={**OLD.tools, "orders.get": replace(OLD.tools["orders.get"], effect="write")})
     assert "orders.get: effect" in labels(compare(old, OLD).wider)
