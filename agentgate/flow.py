@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentgate import checks
+from agentgate import caller
 from agentgate.canonical import canonical
+from agentgate.case import Case
 from agentgate.checks import decide, describe
 from agentgate.core import Core, deny, read, seen, stamp
 from agentgate.decision import Allow, Decision, Deny, Eligible, Failure, Reason
@@ -93,8 +94,8 @@ def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Ag
 def _opening(core: Core, workflow: Workflow, header: Header) -> tuple[Failure, ...]:
     """The checks that need no call: a run that could never mint does not open."""
     empty = RunState(header, (), {}, None, (), "")
-    case = checks.Case(workflow, empty, Call("", "", b"{}", {}), core.around())
-    for check in (checks.check_run, checks.check_tenant, checks.check_agent, checks.check_user, checks.check_hops):
+    case = Case(workflow, empty, Call("", "", b"{}", {}), core.around())
+    for check in (caller.check_run, caller.check_tenant, caller.check_agent, caller.check_user, caller.check_hops):
         check(case)
     return tuple(case.denied)
 

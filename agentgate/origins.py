@@ -15,235 +15,36 @@ maximal sets matter; and one set per tool must together cover every argument tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from decimal import Context, Decimal, localcontext
+from collections.abc import Mapping
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agentgate.decision import Failure, Reason
-from agentgate.entities import Key, normal
-from agentgate.labels import meant, row_is
+from agentgate.earlier import NO_FACTS, Earlier, Row, Value, recent, same, within_bound
+from agentgate.entities import Key
+from agentgate.plan import holds_plainly
 from agentgate.prompt import Prompt
-from agentgate.request import EarlierCall, RunState
-from agentgate.selectors import chosen, picked
-from agentgate.workflow import Fact, Rule, Selector, Source, Tool
+from agentgate.request import EarlierCall
+from agentgate.workflow import Source, Tool
 
-Row = Mapping[str, Any]
-_NO_FACTS: tuple[Row, ...] = ({},)
+__all__ = ["Earlier", "Traced", "Value", "came_from", "from_prompt", "in_some_call", "sources_of", "trace"]
+
 _PROMPT: tuple[Source, ...] = (Source("prompt"),)
-
-
-class Value(NamedTuple):
-    """An argument in normal form: its rule, the keys of its elements (one for a single value), its currency, and the value as given."""
-
-    rule: Rule
-    keys: tuple[Key, ...]
-    currency: str
-    raw: Any
-
-    @property
-    def shown(self) -> str:
-        """The value for an operator; a sensitive one is masked."""
-        return "(masked)" if self.rule.sensitive else repr(self.raw)[:200]
-
-
-Found = tuple[Key, str] | None
-_Place = tuple[int, int, int]
-_MAX_MEMO = 8192
 _MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
-
-
-class Earlier:
-    """The redeemed calls of a run with the types of what they returned, so that values can be compared.
-
-    What a place says is read once and remembered: the calls of a `RunState` and the tools of a workflow never change. An entry
-    holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
-    """
-
-    __slots__ = ("_by_tool", "_keys", "_meant", "_origins", "_rows", "_said", "_totals", "calls", "prompt", "tools")
-
-    def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt) -> None:
-        self.calls, self.tools, self.prompt = calls, tools, prompt
-        self._by_tool: dict[str, list[EarlierCall]] = {}
-        for call in calls:
-            self._by_tool.setdefault(call.tool, []).append(call)
-        self._keys: dict[_Place, tuple[Source, Found]] = {}
-        self._origins: dict[_Place, tuple[Source, Found]] = {}
-        self._said: dict[tuple[int, int], tuple[Source, frozenset[tuple[type, Key, str]]]] = {}
-        self._rows: dict[tuple[int, int], tuple[Source, list[Row]]] = {}
-        self._meant: dict[tuple[int, int], frozenset[int]] = {}
-        self._totals: dict[tuple[int, int, str], tuple[Source, Decimal | None]] = {}
-
-    @classmethod
-    def of_run(cls, run: RunState, tools: Mapping[str, Tool]) -> Earlier:
-        """The earlier calls of a run under these tools, made once for a state of a run."""
-        kept = run.memo.get("earlier")
-        if type(kept) is cls and kept.tools is tools and kept.calls is run.calls:
-            return kept
-        made = run.memo["earlier"] = cls(run.calls, tools, run.prompt)
-        return made
-
-    def of(self, tool: str) -> Collection[EarlierCall]:
-        """The redeemed calls of one tool, oldest first."""
-        return self._by_tool.get(tool, ())
-
-    def key(self, call: EarlierCall, row: Row, source: Source) -> Found:
-        """The comparison key and currency of what `source` names in this call and row; None if it does not count.
-
-        A money value without its declared currency does not count: 100 of something is no bound for 100 EUR.
-        """
-        place = (id(call), id(row), id(source))
-        known = self._keys.get(place)
-        if known is None:
-            known = _remember(self._keys, place, source, self._read(call, row, source))
-        return known[1]
-
-    def origin(self, call: EarlierCall, row: Row, source: Source) -> Found:
-        """As `key`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
-        place = (id(call), id(row), id(source))
-        known = self._origins.get(place)
-        if known is None:
-            known = _remember(self._origins, place, source, self._origin(call, source, self.key(call, row, source)))
-        return known[1]
-
-    def said(self, call: EarlierCall, source: Source) -> frozenset[tuple[type, Key, str]]:
-        """Every (type, key, currency) that is an origin in any row of a call; many values against many rows is one look each."""
-        place = (id(call), id(source))
-        known = self._said.get(place)
-        if known is None:
-            if len(self._said) >= _MAX_MEMO:
-                self._said.clear()
-            rows = call.rows if source.selector is None else self._selected(call, source, source.selector)
-            found = (self._origin(call, source, self._read(call, row, source)) for row in rows or _NO_FACTS)
-            known = self._said[place] = (source, frozenset((type(f[0]), *f) for f in found if f is not None))
-        return known[1]
-
-    def total(self, call: EarlierCall, source: Source, currency: str) -> Decimal | None:
-        """The sum of a fact over all rows of a call that have it in this currency; None when there is none."""
-        place = (id(call), id(source), currency)
-        known = self._totals.get(place)
-        if known is None:
-            if len(self._totals) >= _MAX_MEMO:
-                self._totals.clear()
-            found = [self._read(call, row, source) for row in call.rows]
-            amounts = [f[0] for f in found if f is not None and isinstance(f[0], Decimal) and f[1] == currency]
-            with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
-                known = self._totals[place] = (source, sum(amounts, Decimal()) if amounts else None)
-        return known[1]
-
-    def _selected(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
-        """The rows of a call that the user's words select: of the last read before the first call of the tool that acts on it."""
-        place = (id(call), id(source))
-        known = self._rows.get(place)
-        if known is None:
-            known = self._rows[place] = (source, self._select(call, source, selector))
-        return known[1]
-
-    def _select(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
-        acted = [c.redeemed_at for c in self.of(selector.tool)]
-        usable = [c for c in self.of(source.tool) if not acted or c.redeemed_at <= min(acted)]
-        last = [c for c in usable if c.redeemed_at == max(c.redeemed_at for c in usable)]
-        if not any(call is c for c in last):
-            return []
-        facts, by, rows = self.tools[source.tool].facts, dict(selector.by), []
-        for key in sorted(chosen(selector, self.prompt.spoken)):
-            found = [(c, picked(key, facts[by[key]], facts[source.field], c.rows)) for c in last]
-            names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in found}
-            if len(names) == 1:  # reads of one moment that disagree select nothing
-                rows += [row for c, row in found if c is call and row is not None]
-        return rows
-
-    def _counts(self, call: EarlierCall, row: Row, source: Source, fact: Fact) -> bool:
-        """Whether a row is one that its fact asks for. A sum is over all rows, and a selector says itself which row it means."""
-        if source.kind == "sum":
-            return True
-        facts = self.tools[source.tool].facts
-        if not row_is(fact.where, facts, row, call.args):
-            return False
-        if not fact.named_by or source.kind == "select":
-            return True
-        place = (id(call), id(fact))
-        known = self._meant.get(place)
-        if known is None:
-            labels = (facts[name] for name in fact.named_by)
-            known = self._meant[place] = frozenset(map(id, meant(fact, labels, call.rows, self.prompt)))
-        return id(row) in known
-
-    def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
-        if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):
-            return None
-        if source.kind == "arg":
-            rule = self.tools[source.tool].args[source.field]
-            raw, kind, currency = call.args.get(source.field), rule.type, call.args.get(rule.currency) if rule.currency else ""
-        else:
-            fact = self.tools[source.tool].facts[source.field]
-            if fact.named and not call.named:
-                return None
-            if (fact.named_by or fact.where) and not self._counts(call, row, source, fact):
-                return None
-            raw, kind, currency = row.get(source.field), fact.type, row.get(fact.currency) if fact.currency else ""
-            if fact.pattern is not None and not (type(raw) is str and fact.pattern.matches(raw)):
-                return None
-        found = normal(kind, raw)
-        return None if found is None or type(currency) is not str else (found, currency)
-
-    def _origin(self, call: EarlierCall, source: Source, found: Found) -> Found:
-        if found is None or source.kind == "arg" or self.tools[source.tool].effect == "read":
-            return found
-        if self.tools[source.tool].facts[source.field].type != "id":
-            return None
-        return None if any(str(item) == found[0] for item in _scalars(call.args)) else found
-
-
-def _scalars(value: Any) -> Iterator[Any]:
-    """Every scalar in a JSON value."""
-    left = [value]
-    while left:
-        item = left.pop()
-        if isinstance(item, Mapping):
-            left += item.values()
-        elif type(item) is list:
-            left += item
-        else:
-            yield item
-
-
-def _remember(memo: dict[_Place, tuple[Source, Found]], place: _Place, source: Source, found: Found) -> tuple[Source, Found]:
-    if len(memo) >= _MAX_MEMO:
-        memo.clear()
-    entry = memo[place] = (source, found)
-    return entry
-
-
-def _same(value: Value, key: Key, found: tuple[Key, str] | None) -> bool:
-    return found is not None and type(found[0]) is type(key) and found[0] == key and found[1] == value.currency
 
 
 def _from_call(value: Value, source: Source, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
     if value.rule.max_items is None:
-        return _same(value, value.keys[0], earlier.origin(call, row, source))
+        return same(value, value.keys[0], earlier.origin(call, row, source))
     said = earlier.said(call, source)
     return all((type(key), key, value.currency) in said for key in value.keys)
 
 
-def _within(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
-    bound = value.rule.at_most
-    if bound is not None and bound.kind == "sum":
-        total = earlier.total(call, bound, value.currency)
-        return total is not None and all(isinstance(key, Decimal) and key <= total for key in value.keys)
-    found = earlier.key(call, row, bound) if bound is not None else None
-    if found is None or not isinstance(found[0], Decimal):
-        return False
-    if found[1] != value.currency:
-        return False
-    return all(isinstance(key, Decimal) and key <= found[0] for key in value.keys)
-
-
 def _within_some_call(value: Value, bound: Source, earlier: Earlier) -> bool:
     for call in earlier.of(bound.tool):
-        for row in call.rows[:1] if bound.kind == "sum" else call.rows or _NO_FACTS:
-            if _within(value, call, row, earlier):
+        for row in call.rows[:1] if bound.kind == "sum" else call.rows or NO_FACTS:
+            if within_bound(value, call, row, earlier):
                 return True
     return False
 
@@ -284,122 +85,6 @@ class Traced(NamedTuple):
     named: bool
 
 
-class _Asked(NamedTuple):
-    """What one argument's rule asks of its origin: in the prompt, or one of `sources`; and within `bound`."""
-
-    name: str
-    origin: bool
-    prompt: bool
-    sources: tuple[Source, ...]
-    bound: Source | None
-
-
-class _Plan(NamedTuple):
-    """A tool's origin rules where they all refer to at most one other tool (empty: none) and no argument opts out."""
-
-    asked: tuple[_Asked, ...]
-    windows: tuple[int | None, ...]
-    other: str
-
-
-_MAX_PLANS = 4096
-_plans: dict[int, tuple[Tool, _Plan | None]] = {}  # an entry holds its tool, so an identity stays that tool's
-
-
-def _plan(tool: Tool) -> _Plan | None:
-    """The plan of a tool, made once; None when its rules are not that plain."""
-    kept = _plans.get(id(tool))
-    if kept is None:
-        if len(_plans) >= _MAX_PLANS:
-            _plans.clear()
-        kept = _plans[id(tool)] = (tool, _planned(tool))
-    return kept[1]
-
-
-def _planned(tool: Tool) -> _Plan | None:
-    asked = []
-    others = {order.require for order in tool.sequence}
-    for name, rule in tool.args.items():
-        free = not rule.sources or any(s.kind == "model" for s in rule.sources)
-        if free and rule.at_most is None:
-            continue
-        if rule.any_call:
-            return None
-        sources = () if free else tuple(s for s in rule.sources if s.tool)
-        others.update(s.tool for s in sources)
-        if rule.at_most is not None:
-            others.add(rule.at_most.tool)
-        asked.append(_Asked(name, not free, any(s.kind == "prompt" for s in rule.sources), sources, rule.at_most))
-    if len(others) > 1:
-        return None
-    return _Plan(tuple(asked), tuple(order.within for order in tool.sequence), next(iter(others), ""))
-
-
-def _holds_plainly(plan: _Plan | None, values: Mapping[str, Value], in_prompt: Callable[[str], bool], earlier: Earlier, now: float) -> bool:
-    """The common case, found without looking for reasons: one call and row of one other tool meets everything.
-
-    True only where the long way would find nothing to say; False says nothing.
-    """
-    if plan is None:
-        return False
-    wanted, bounded = [], []
-    for name, origin, prompt, sources, bound in plan.asked:
-        value = values.get(name)
-        if value is None:
-            continue
-        if bound is not None:
-            bounded.append((value, bound))
-        if origin and not (prompt and in_prompt(name)):
-            if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.type)):
-                return False
-            wanted.append((value, sources))
-    if not plan.other:
-        return True
-    lists = [(value, sources) for value, sources in wanted if value.rule.max_items is not None]
-    single = [(value, sources) for value, sources in wanted if value.rule.max_items is None]
-    sums = [value for value, bound in bounded if bound.kind == "sum"]
-    rowed = [(value, bound) for value, bound in bounded if bound.kind != "sum"]
-    for call in earlier.of(plan.other):
-        if not all(_recent(call, within, now) for within in plan.windows):
-            continue
-        if not all(_within(value, call, {}, earlier) for value in sums):
-            continue
-        if not all(_said(value, sources, call, earlier) for value, sources in wanted):
-            continue
-        if len(single) + len(rowed) <= 1 and not rowed:
-            return True  # nothing has to share a row
-        for row in call.rows or _NO_FACTS:
-            if _row_holds(single, rowed, call, row, earlier):
-                return True
-    return not (single or lists or bounded or plan.windows)
-
-
-def _said(value: Value, sources: tuple[Source, ...], call: EarlierCall, earlier: Earlier) -> bool:
-    """Whether one of the sources has the value, or each element of a list, in some row of a call."""
-    for source in sources:
-        said = earlier.said(call, source)
-        if all((type(key), key, value.currency) in said for key in value.keys):
-            return True
-    return False
-
-
-def _row_holds(
-    wanted: list[tuple[Value, tuple[Source, ...]]], bounded: list[tuple[Value, Source]], call: EarlierCall, row: Row, earlier: Earlier
-) -> bool:
-    for value, _ in bounded:
-        if not _within(value, call, row, earlier):
-            return False
-    origin = earlier.origin
-    for value, sources in wanted:
-        single = value.keys[0]
-        for source in sources:
-            if (found := origin(call, row, source)) is not None and _same(value, single, found):
-                break
-        else:
-            return False
-    return True
-
-
 def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earlier, *, now: float, file: str) -> Traced:
     """Find whether the origins, bounds and required calls of one call can all hold together.
 
@@ -419,7 +104,7 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             known = prompted[name] = from_prompt(values[name], prompt)
         return known
 
-    if _holds_plainly(_plan(tool), values, in_prompt, earlier, now):
+    if holds_plainly(tool, values, in_prompt, earlier, now):
         return Traced((), {}, all(map(in_prompt, values)))
     failures: list[Failure] = []
     unknown: dict[str, Failure] = {}
@@ -458,7 +143,7 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             pending[name] = calls
     required: dict[str, list[int | None]] = {}
     for order in tool.sequence:
-        if not any(_recent(c, order.within, now) for c in earlier.of(order.require)):
+        if not any(recent(c, order.within, now) for c in earlier.of(order.require)):
             window = "" if order.within is None else f" in the last {order.within} s"
             failures.append(
                 Failure(
@@ -485,10 +170,6 @@ def _apart(value: Value, prompt: Prompt) -> str:
     return ' (the prompt names its day and its time apart: "on 2026-06-03 at 10:00" names both together)' if named else ""
 
 
-def _recent(call: EarlierCall, within: int | None, now: float) -> bool:
-    return within is None or now - call.redeemed_at <= within
-
-
 def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
     tool: Tool,
     values: Mapping[str, Value],
@@ -510,12 +191,12 @@ def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
         sums = [value for value in bounded.get(name, ()) if value.rule.at_most is not None and value.rule.at_most.kind == "sum"]
         rowed = [value for value in bounded.get(name, ()) if value.rule.at_most is not None and value.rule.at_most.kind != "sum"]
         for call in earlier.of(name):
-            if not all(_recent(call, within, now) for within in required.get(name, ())):
+            if not all(recent(call, within, now) for within in required.get(name, ())):
                 continue
-            if not all(_within(value, call, {}, earlier) for value in sums):
+            if not all(within_bound(value, call, {}, earlier) for value in sums):
                 continue
-            for row in (call.rows if rowed or name in sourced else ()) or _NO_FACTS:
-                if all(_within(value, call, row, earlier) for value in rowed):
+            for row in (call.rows if rowed or name in sourced else ()) or NO_FACTS:
+                if all(within_bound(value, call, row, earlier) for value in rowed):
                     found.add(
                         frozenset(
                             arg

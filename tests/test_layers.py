@@ -20,7 +20,7 @@ PACKAGE = ROOT / "agentgate"
 LEVELS = {
     1: "errors canonical patterns entities currencies spans prompt facts request workflow selectors labels nested",
     2: "decision hold",
-    3: "origins checks conditions evidence remedy explanation verdicts keys jws dpop mint verify",
+    3: "earlier plan case caller arguments origins checks conditions evidence remedy explanation verdicts keys jws dpop mint verify",
     4: "yaml_nodes _blocks _sharing _references _facts _reach _rules _clauses _compiler definition catalog "
     "stores steps audit identity intents runs terms core holding flow drive run diff approvals gate verifier",
     5: "__init__ integrations review cli testing demo",
@@ -41,6 +41,11 @@ PURE = {
     "decision",
     "hold",
     "origins",
+    "earlier",
+    "plan",
+    "case",
+    "caller",
+    "arguments",
     "checks",
 }
 IMPURE_MODULES = {
@@ -65,7 +70,10 @@ IMPURE_MODULES = {
 IMPURE_CALLS = {"open", "print", "input", "now", "utcnow", "today", "getenv"}
 
 # A tool server verifies without any workflow.
-POLICY = {"workflow", "decision", "hold", "origins", "checks", "definition", "catalog", "intents", "identity", "gate", "prompt", "runs"}
+POLICY = {
+    *("workflow", "decision", "hold", "earlier", "plan", "origins", "case", "caller", "arguments", "checks", "definition", "catalog"),
+    *("intents", "identity", "gate", "prompt", "runs", "terms"),
+}
 
 # third-party package -> (distribution in pyproject.toml, the modules that may import it; "x.*" is x and all in it)
 THIRD_PARTY = {

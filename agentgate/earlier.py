@@ -1,0 +1,227 @@
+"""What the redeemed calls of a run said: arguments and facts as comparison keys, with their currency.
+
+Rules: only `EarlierCall`s, calls of this run that were minted and redeemed, count. A result of a tool that is not a read is no
+origin, except a new id it created (a refused recipient would launder itself through the refusal's echo). A selected fact counts
+only in the one row that the user's words select.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from decimal import Context, Decimal, localcontext
+from typing import Any, NamedTuple
+
+from agentgate.entities import Key, normal
+from agentgate.labels import meant, row_is
+from agentgate.prompt import Prompt
+from agentgate.request import EarlierCall, RunState
+from agentgate.selectors import chosen, picked
+from agentgate.workflow import Fact, Rule, Selector, Source, Tool
+
+Row = Mapping[str, Any]
+NO_FACTS: tuple[Row, ...] = ({},)
+
+
+class Value(NamedTuple):
+    """An argument in normal form: its rule, the keys of its elements (one for a single value), its currency, and the value as given."""
+
+    rule: Rule
+    keys: tuple[Key, ...]
+    currency: str
+    raw: Any
+
+    @property
+    def shown(self) -> str:
+        """The value for an operator; a sensitive one is masked."""
+        return "(masked)" if self.rule.sensitive else repr(self.raw)[:200]
+
+
+Found = tuple[Key, str] | None
+_Place = tuple[int, int, int]
+_MAX_MEMO = 8192
+
+
+class Earlier:
+    """The redeemed calls of a run with the types of what they returned, so that values can be compared.
+
+    What a place says is read once and remembered: the calls of a `RunState` and the tools of a workflow never change. An entry
+    holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
+    """
+
+    __slots__ = ("_by_tool", "_keys", "_meant", "_origins", "_rows", "_said", "_totals", "calls", "prompt", "tools")
+
+    def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt) -> None:
+        self.calls, self.tools, self.prompt = calls, tools, prompt
+        self._by_tool: dict[str, list[EarlierCall]] = {}
+        for call in calls:
+            self._by_tool.setdefault(call.tool, []).append(call)
+        self._keys: dict[_Place, tuple[Source, Found]] = {}
+        self._origins: dict[_Place, tuple[Source, Found]] = {}
+        self._said: dict[tuple[int, int], tuple[Source, frozenset[tuple[type, Key, str]]]] = {}
+        self._rows: dict[tuple[int, int], tuple[Source, list[Row]]] = {}
+        self._meant: dict[tuple[int, int], frozenset[int]] = {}
+        self._totals: dict[tuple[int, int, str], tuple[Source, Decimal | None]] = {}
+
+    @classmethod
+    def of_run(cls, run: RunState, tools: Mapping[str, Tool]) -> Earlier:
+        """The earlier calls of a run under these tools, made once for a state of a run."""
+        kept = run.memo.get("earlier")
+        if type(kept) is cls and kept.tools is tools and kept.calls is run.calls:
+            return kept
+        made = run.memo["earlier"] = cls(run.calls, tools, run.prompt)
+        return made
+
+    def of(self, tool: str) -> Collection[EarlierCall]:
+        """The redeemed calls of one tool, oldest first."""
+        return self._by_tool.get(tool, ())
+
+    def key(self, call: EarlierCall, row: Row, source: Source) -> Found:
+        """The comparison key and currency of what `source` names in this call and row; None if it does not count.
+
+        A money value without its declared currency does not count: 100 of something is no bound for 100 EUR.
+        """
+        place = (id(call), id(row), id(source))
+        known = self._keys.get(place)
+        if known is None:
+            known = _remember(self._keys, place, source, self._read(call, row, source))
+        return known[1]
+
+    def origin(self, call: EarlierCall, row: Row, source: Source) -> Found:
+        """As `key`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
+        place = (id(call), id(row), id(source))
+        known = self._origins.get(place)
+        if known is None:
+            known = _remember(self._origins, place, source, self._origin(call, source, self._read(call, row, source)))
+        return known[1]
+
+    def said(self, call: EarlierCall, source: Source) -> frozenset[tuple[type, Key, str]]:
+        """Every (type, key, currency) that is an origin in any row of a call; many values against many rows is one look each."""
+        place = (id(call), id(source))
+        known = self._said.get(place)
+        if known is None:
+            if len(self._said) >= _MAX_MEMO:
+                self._said.clear()
+            rows = call.rows if source.selector is None else self._selected(call, source, source.selector)
+            found = (self._origin(call, source, self._read(call, row, source)) for row in rows or NO_FACTS)
+            known = self._said[place] = (source, frozenset((type(f[0]), *f) for f in found if f is not None))
+        return known[1]
+
+    def total(self, call: EarlierCall, source: Source, currency: str) -> Decimal | None:
+        """The sum of a fact over all rows of a call that have it in this currency; None when there is none."""
+        place = (id(call), id(source), currency)
+        known = self._totals.get(place)
+        if known is None:
+            if len(self._totals) >= _MAX_MEMO:
+                self._totals.clear()
+            found = [self._read(call, row, source) for row in call.rows]
+            amounts = [f[0] for f in found if f is not None and isinstance(f[0], Decimal) and f[1] == currency]
+            with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
+                known = self._totals[place] = (source, sum(amounts, Decimal()) if amounts else None)
+        return known[1]
+
+    def _selected(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
+        """The rows of a call that the user's words select: of the last read before the first call of the tool that acts on it."""
+        place = (id(call), id(source))
+        known = self._rows.get(place)
+        if known is None:
+            known = self._rows[place] = (source, self._select(call, source, selector))
+        return known[1]
+
+    def _select(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
+        acted = [c.redeemed_at for c in self.of(selector.tool)]
+        usable = [c for c in self.of(source.tool) if not acted or c.redeemed_at <= min(acted)]
+        last = [c for c in usable if c.redeemed_at == max(c.redeemed_at for c in usable)]
+        if not any(call is c for c in last):
+            return []
+        facts, by, rows = self.tools[source.tool].facts, dict(selector.by), []
+        for key in sorted(chosen(selector, self.prompt.spoken)):
+            found = [(c, picked(key, facts[by[key]], facts[source.field], c.rows)) for c in last]
+            names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in found}
+            if len(names) == 1:  # reads of one moment that disagree select nothing
+                rows += [row for c, row in found if c is call and row is not None]
+        return rows
+
+    def _counts(self, call: EarlierCall, row: Row, source: Source, fact: Fact) -> bool:
+        """Whether a row is one that its fact asks for. A sum is over all rows, and a selector says itself which row it means."""
+        if source.kind == "sum":
+            return True
+        facts = self.tools[source.tool].facts
+        if not row_is(fact.where, facts, row, call.args):
+            return False
+        if not fact.named_by or source.kind == "select":
+            return True
+        place = (id(call), id(fact))
+        known = self._meant.get(place)
+        if known is None:
+            labels = (facts[name] for name in fact.named_by)
+            known = self._meant[place] = frozenset(map(id, meant(fact, labels, call.rows, self.prompt)))
+        return id(row) in known
+
+    def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
+        if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):
+            return None
+        if source.kind == "arg":
+            rule = self.tools[source.tool].args[source.field]
+            raw, kind, currency = call.args.get(source.field), rule.type, call.args.get(rule.currency) if rule.currency else ""
+        else:
+            fact = self.tools[source.tool].facts[source.field]
+            if fact.named and not call.named:
+                return None
+            if (fact.named_by or fact.where) and not self._counts(call, row, source, fact):
+                return None
+            raw, kind, currency = row.get(source.field), fact.type, row.get(fact.currency) if fact.currency else ""
+            if fact.pattern is not None and not (type(raw) is str and fact.pattern.matches(raw)):
+                return None
+        found = normal(kind, raw)
+        return None if found is None or type(currency) is not str else (found, currency)
+
+    def _origin(self, call: EarlierCall, source: Source, found: Found) -> Found:
+        if found is None or source.kind == "arg" or self.tools[source.tool].effect == "read":
+            return found
+        if self.tools[source.tool].facts[source.field].type != "id":
+            return None
+        return None if any(str(item) == found[0] for item in _scalars(call.args)) else found
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    """Every scalar in a JSON value."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, Mapping):
+            left += item.values()
+        elif type(item) is list:
+            left += item
+        else:
+            yield item
+
+
+def _remember(memo: dict[_Place, tuple[Source, Found]], place: _Place, source: Source, found: Found) -> tuple[Source, Found]:
+    if len(memo) >= _MAX_MEMO:
+        memo.clear()
+    entry = memo[place] = (source, found)
+    return entry
+
+
+def same(value: Value, key: Key, found: Found) -> bool:
+    """True when what was found is this element of the value: type, key and currency."""
+    return found is not None and type(found[0]) is type(key) and found[0] == key and found[1] == value.currency
+
+
+def within_bound(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
+    """True when every element of the value is at most what the bound of its rule names in this call and row."""
+    bound = value.rule.at_most
+    if bound is not None and bound.kind == "sum":
+        total = earlier.total(call, bound, value.currency)
+        return total is not None and all(isinstance(key, Decimal) and key <= total for key in value.keys)
+    found = earlier.key(call, row, bound) if bound is not None else None
+    if found is None or not isinstance(found[0], Decimal):
+        return False
+    if found[1] != value.currency:
+        return False
+    return all(isinstance(key, Decimal) and key <= found[0] for key in value.keys)
+
+
+def recent(call: EarlierCall, within: int | None, now: float) -> bool:
+    """True when the call was redeemed within so many seconds (None: ever)."""
+    return within is None or now - call.redeemed_at <= within

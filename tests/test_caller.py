@@ -1,0 +1,107 @@
+"""What is remembered of a run's caller against asking every time."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentgate.checks import CHECKS, decide
+from agentgate.decision import Deny, Eligible, Reason
+from agentgate.identity import proven_agent
+from agentgate.request import Header, Posture
+from tests.benchmarks import world
+
+DESK = world.Desk()
+EVERY_TIME = (*CHECKS[:1], *CHECKS[1:])  # equal, and not the table that lets a run pass again
+BERLIN_OPENS = datetime(2026, 11, 25, 7, 0, tzinfo=UTC)  # a Wednesday; 08:00 in Berlin
+EDGES = (
+    BERLIN_OPENS,
+    BERLIN_OPENS + timedelta(hours=12),  # it closes
+    datetime(2026, 11, 28, 0, 0, tzinfo=UTC),  # Saturday
+    datetime(2026, 10, 25, 1, 0, tzinfo=UTC),  # clocks go back
+    datetime(2032, 1, 1, 0, 0, tzinfo=UTC),  # the day after the workflow expired
+)
+near = st.builds(lambda edge, seconds: edge + timedelta(seconds=seconds), st.sampled_from(EDGES), st.floats(-700, 700))
+steps = st.lists(
+    st.tuples(st.integers(-130, 130), st.integers(0, 999_999), st.sampled_from(["prod", "prod", "prod", "test", None])), max_size=8
+)
+
+
+def opened(attested: datetime) -> Header:
+    """A run's header of its own, whose workload was attested then."""
+    known = DESK.state.header.agent
+    agent = proven_agent(known.id, spiffe=known.spiffe, posture=Posture("release@acme.example", attested), via=known.via)
+    return replace(DESK.state.header, agent=agent)
+
+
+def both(header: Header, now: datetime, **changes: Any) -> list[Eligible | Deny]:
+    state = replace(DESK.state, header=header, closed=changes.pop("closed", False))
+    around = replace(world.around(), now=now, **changes)
+    return [decide(DESK.workflow, state, DESK.call, around, checks) for checks in (CHECKS, EVERY_TIME)]
+
+
+@given(start=near, attested=st.integers(-5, 605), moves=steps)
+@settings(max_examples=300, deadline=None)
+def test_what_is_remembered_answers_as_asking_every_time_does(start, attested, moves):
+    header = opened(start - timedelta(seconds=attested))
+    for seconds, micro, environment in [(0, 0, "prod"), *moves]:
+        remembered, asked = both(header, start + timedelta(seconds=seconds, microseconds=micro), environment=environment)
+        assert remembered == asked
+
+
+def passed() -> Header:
+    header = opened(world.NOW)
+    assert all(isinstance(answer, Eligible) for answer in both(header, world.NOW))
+    return header
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"closed": True}, Reason.RUN_CLOSED),
+        ({"environment": "test"}, Reason.ENVIRONMENT),
+        ({"environment": None}, Reason.ENVIRONMENT),
+    ],
+)
+def test_a_run_that_passed_is_refused_when_something_else_holds(changes, reason):
+    for answer in both(passed(), world.NOW, **changes):
+        assert isinstance(answer, Deny)
+        assert answer.reasons == (reason,)
+
+
+@pytest.mark.parametrize("later", [timedelta(seconds=601), timedelta(hours=12), timedelta(days=-1)])
+def test_a_run_that_passed_is_asked_again_at_another_time(later):
+    for answer in both(passed(), world.NOW + later):
+        assert isinstance(answer, Deny)
+
+
+def test_another_run_and_another_workflow_pass_nothing_by_this_one():
+    header = passed()
+    elsewhere = replace(DESK.workflow, tenants=("other",))
+    around = world.around()
+    for state, workflow in (
+        (replace(DESK.state, header=replace(header, tenant="other")), DESK.workflow),
+        (replace(DESK.state, header=header), elsewhere),
+    ):
+        answer = decide(workflow, state, DESK.call, around)
+        assert isinstance(answer, Deny)
+        assert Reason.TENANT in answer.reasons
+
+
+def test_a_time_that_is_not_in_utc_is_asked_about_every_time():
+    header = passed()
+    local = world.NOW.astimezone(timezone(timedelta(hours=1)))
+    assert both(header, local) == both(header, world.NOW)
+    for answer in both(header, local + timedelta(hours=12)):
+        assert isinstance(answer, Deny)
+
+
+def test_the_last_minute_there_is_has_no_next_one():
+    now = datetime(9999, 12, 31, 23, 59, 30, tzinfo=UTC)
+    workflow = replace(DESK.workflow, expires=date.max, conditions=replace(DESK.workflow.conditions, hours=None))
+    answer = decide(workflow, replace(DESK.state, header=opened(now)), DESK.call, replace(world.around(), now=now))
+    assert isinstance(answer, Deny)
+    assert answer.reasons == (Reason.SEQUENCE,)
