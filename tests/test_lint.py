@@ -214,3 +214,21 @@ def test_names_what_is_read_out_of_a_text():
     )
     assert found[0] == "tools.orders.get.facts.account.find"
     assert "whoever wrote that text" in found[1]
+
+
+def test_names_an_object_to_change_that_may_be_any_row_and_an_account_named_by_free_text():
+    rows = "      total: {type: money, currency: currency}\n"
+    found = warnings(
+        ("effect: write", "effect: destructive"),
+        ("order_id: {pattern: 'ORD-[0-9]{8}', from: [orders.get.order_id]}", "order_id: {type: id, from: [orders.get.row]}"),
+        (rows, rows + "      row: {type: id, path: 'rows[].id'}\n"),
+    )
+    assert [(f[0], "any row of orders.get.row" in f[1]) for f in found] == [("tools.payments.refund.args.order_id.from", True)]
+    labelled = "      row: {type: id, path: 'rows[].id', named_by: [title]}\n      title: {type: text, path: 'rows[].title'}\n"
+    account = "      iban: {type: iban, path: 'rows[].iban', named_by: [row, title]}\n"
+    found = warnings(
+        ("effect: write", "effect: destructive"),
+        ("order_id: {pattern: 'ORD-[0-9]{8}', from: [orders.get.order_id]}", "order_id: {type: id, from: [orders.get.row]}"),
+        (rows, rows + labelled + account),
+    )
+    assert [(f[0], "whoever writes title" in f[1]) for f in found] == [("tools.orders.get.facts.iban.named_by", True)]

@@ -1,8 +1,9 @@
 """What a workflow permits that its author may not have noticed. Advice never changes what loads.
 
 An intent that a named source may choose (`delegated: present`); and for tools that act: an argument that the model writes and
-no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); a fact read out
-of a text; a datetime that only a prompt may name; and a tool whose address, scope or definition is not pinned.
+no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); an object to
+change that may be any row of a read; an address or account whose row is named by free text; a fact read out of a text; a datetime
+that only a prompt may name; and a tool whose address, scope or definition is not pinned.
 Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
 the calling job takes the model's place, so only the last applies.
 """
@@ -12,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agentgate.facts import FIND
+from agentgate.facts import EACH, FIND
+from agentgate.spans import FINDABLE
 from agentgate.workflow import Rule, Source, Tool, Workflow
 from agentgate.yaml_nodes import Document, Path, dotted
 
@@ -38,9 +40,9 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
         workflow: as loaded.
         document: the same file, for columns.
     """
-    found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow)]
+    found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow), *_labelled(workflow)]
     if workflow.intents or workflow.for_user is not None:
-        found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow)]
+        found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow), *_any_row(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
     return tuple(sorted(placed, key=lambda a: (a.line, a.column)))
 
@@ -72,6 +74,24 @@ def _found(workflow: Workflow) -> Iterator[tuple[Path, str]]:
             if fact.path and fact.path[-1] in FIND:
                 text = f"read out of a text that the user named: whoever wrote that text chose the {fact.type}"
                 yield ("tools", tool.name, "facts", fact.name, "find"), text
+
+
+def _labelled(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for tool in workflow.tools.values():
+        for fact in tool.facts.values():
+            written = [name for name in fact.named_by if tool.facts[name].type == "text"]
+            if written and fact.type in FINDABLE:
+                text = f"whoever writes {written[0]} chooses which of the user's words mean this {fact.type}"
+                yield ("tools", tool.name, "facts", fact.name, "named_by"), text
+
+
+def _any_row(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for tool, rule in _acting(workflow):
+        for source in rule.sources if tool.effect == "destructive" and rule.type == "id" else ():
+            fact = workflow.tools[source.tool].facts.get(source.field) if source.kind == "fact" else None
+            if fact is not None and EACH in fact.path and not (fact.named_by or fact.where):
+                text = f"any row of {source} counts, also one that the user did not mean (named_by on it says which do)"
+                yield ("tools", tool.name, "args", rule.name, "from"), text
 
 
 def _unseen(workflow: Workflow) -> Iterator[tuple[Path, str]]:
