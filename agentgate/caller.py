@@ -188,6 +188,8 @@ def _in_network(address: str | None, allowed: tuple[str, ...]) -> bool:
     return False
 
 
+# What belongs here looks at nothing but the run's header and end, the workflow and the surroundings that `_Passed` names, and time
+# changes its answer at the turn of a minute of UTC (or at a moment that `remember` knows).
 CALLER: tuple[Check, ...] = (
     check_run,
     check_tenant,
