@@ -147,7 +147,7 @@ def test_a_module_that_fails_to_import_is_named_and_no_traceback_is_shown(place)
     assert shown.replace("\n", "").isprintable()
 
 
-@pytest.mark.parametrize("command", ["new", "lint", "test", "diff"])
+@pytest.mark.parametrize("command", ["new", "lint", "lint a draft", "test", "diff"])
 def test_what_files_hold_and_are_called_cannot_act_on_a_terminal(place, command):
     attack = "\x1b]0;owned\x07\x1b[2J\u202e\u200b"
     tools = [
@@ -156,15 +156,17 @@ def test_what_files_hold_and_are_called_cannot_act_on_a_terminal(place, command)
     Path("tools.json").write_text(json.dumps({"tools": tools}))
     Path(attack).mkdir()
     new("--mcp", "tools.json", "--out", f"{attack}/w.yaml")
-    Path(f"{attack}/w.yaml").write_text(Path(f"{attack}/w.yaml").read_text().replace("effect: read", "effect: red"))
+    if command != "lint a draft":
+        Path(f"{attack}/w.yaml").write_text(Path(f"{attack}/w.yaml").read_text().replace("effect: read", "effect: red"))
     arguments = {
         "new": ["--id", "a.b", "--mcp", "tools.json", "--out", f"{attack}/again.yaml"],
         "lint": [attack],
+        "lint a draft": [attack],
         "test": [attack],
         "diff": [f"{attack}/w.yaml", f"{attack}/w.yaml"],
     }
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/type_yes.py"), *AGENTGATE, "workflow", command, *arguments[command]],
+        [sys.executable, str(ROOT / "tests/type_yes.py"), *AGENTGATE, "workflow", command.split()[0], *arguments[command]],
         capture_output=True,
         text=True,
         check=False,

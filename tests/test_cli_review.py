@@ -180,14 +180,15 @@ OPTIONS = ["--output=pwned", "-p", "--upload-pack=touch pwned", "main --output=p
 @pytest.mark.parametrize("revision", [*OPTIONS, "a\nb", "", "\x1b[31m", "nowhere", "HEAD:x"])
 def test_a_revision_is_never_an_option_or_a_command(repository, revision):
     result = run("diff", "--", f"{revision}:{FILE}", FILE, code=1)
-    assert "expected" in result.stderr
+    assert ("expected a branch, tag or commit" in result.stderr) is (revision not in {"nowhere", "HEAD:x"})
     assert result.stderr.replace("\n", "").isprintable()
     assert not list(repository.rglob("pwned"))
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "", "workflows", "workflows/gone.yaml", "workflows/\x1b.yaml"])
 def test_a_path_in_a_revision_stays_in_it(repository, path):
-    assert "expected" in run("diff", f"main:{path}", FILE, code=1).stderr
+    expected = "a file of that commit" if path.startswith("workflows") and path.isprintable() else "a path inside the repository"
+    assert expected in run("diff", f"main:{path}", FILE, code=1).stderr
 
 
 def test_a_folder_that_looks_like_a_revision_does_not_stand_in_for_it(repository):
@@ -435,6 +436,15 @@ def test_a_base_that_does_not_load_makes_all_of_it_new(approved):
     commit()
     write(WORKFLOW)
     assert "does not load there" in run("check", "--base", "HEAD").stdout
+
+
+def test_who_must_sign_is_said_by_the_old_side(approved):
+    root = Path("workflows/approvals/root.yaml")
+    assert "medium: 2" in root.read_text()
+    root.write_text(root.read_text().replace("medium: 2", "medium: 1"))
+    write(WIDER)
+    shown = run("diff", f"main:{FILE}", FILE, code=2).stdout
+    assert "STILL TO SIGN: 2 of alice@acme.example, bob@acme.example, dev@acme.example" in shown
 
 
 def test_a_new_a_renamed_and_a_removed_workflow_are_told_apart(approved):

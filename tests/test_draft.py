@@ -99,6 +99,12 @@ def test_what_a_schema_leaves_open_is_undecided(schema):
     assert rule(schema) is None
 
 
+@pytest.mark.parametrize(("ref", "taken"), [("#/$defs/a", True), ("//$defs/a", False), ("https://evil.example/$defs/a", False)])
+def test_only_references_into_the_schema_itself_are_followed(ref, taken):
+    found = argument("x", {"$ref": ref}, {"$defs": {"a": {"enum": ["yes"]}}}, required=True, acting=False)
+    assert (found.rule is not None) is taken
+
+
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
