@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from structlog.testing import capture_logs
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, TokenRefused, User
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused
-from agentgate.audit import FileAudit, read_records
+from agentgate.approvals.opening import Opening
+from agentgate.audit import FileAudit, open_audit, read_records
+from agentgate.catalog import Catalog
 from agentgate.errors import AgentGateError, AuditUnavailable, ConfigError, Refusal, RunRefused, StoreUnavailable
+from agentgate.intents.lexical import derive
+from agentgate.keys import KeyRing
 from agentgate.stores import open_store, ops
 from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
 from tests.servers import Server
@@ -215,6 +220,38 @@ def test_what_another_gate_put_in_force_meanwhile_is_not_undercut(team, stored):
         store.close()
         gate.reload()
         assert gate.catalog.get(ID) is None
+
+
+@pytest.fixture
+def opening(team: Team) -> Iterator[Opening]:
+    keys = team.directory.parent / "keys"
+    keys.mkdir(mode=0o700)
+    log = open_audit("memory://")
+    yield Opening(team.directory, team.root, gate="https://gate.example", ring=KeyRing.ephemeral(), kept=keys, log=log, derive=derive)
+    log.close()
+
+
+@pytest.mark.parametrize("mark", ["root:version", "index:serial", "revoked:serial"])
+def test_a_newer_trust_file_at_another_gate_refuses_this_loading(opening, mark):
+    loaded = opening.load({})
+    assert opening.settle(loaded, loaded.marks) == loaded
+    with pytest.raises(ApprovalRefused, match="ROLLBACK"):
+        opening.settle(loaded, {**loaded.marks, mark: loaded.marks[mark] + 1})
+
+
+@pytest.mark.parametrize("mark", [ID, f"revoked:{ID}"])
+def test_a_newer_version_or_revocation_at_another_gate_leaves_the_workflow_out(opening, mark):
+    loaded = opening.load({})
+    marks = {**loaded.marks, f"revoked:{ID}": 0}
+    settled = opening.settle(replace(loaded, marks=marks), {**marks, mark: 9})
+    assert settled.workflows == {}
+    assert [(str(refused.name), refused.workflow) for refused in settled.refused] == [("ROLLBACK", ID)]
+
+
+def test_a_workflow_of_which_nobody_says_until_when_is_not_in_force(opening):
+    workflows = opening.load({}).workflows
+    assert Catalog(workflows, {}, dict.fromkeys(workflows, 1e12)).get(ID) is not None
+    assert Catalog(workflows, {}, {}).get(ID) is None
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,8 @@ class Reader:
         if value.get("risk") not in RISKS:
             raise refuse(ApprovalRefusal.TAMPERED, file, "risk", shown(value.get("risk")), " or ".join(RISKS))
         signed, ignored = [], []
-        for name, kind in self.tree.names(folder):
-            if name.endswith(".json") and name != DEFINITION and kind != "folder":
+        for name, _ in self.tree.names(folder):
+            if name.endswith(".json") and name != DEFINITION:
                 try:
                     signed.append(self._signature(folder, name.removesuffix(".json"), value, digest))
                 except ApprovalRefused as error:
