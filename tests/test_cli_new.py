@@ -22,6 +22,7 @@ from agentgate.request import Agent, User
 ROOT = Path(__file__).parent.parent
 AGENTGATE = [sys.executable, "-c", "from agentgate.cli.main import app; app()"]
 SHOP = """\
+print("the module says hello")
 from typing import Literal
 from langchain_core.tools import tool
 

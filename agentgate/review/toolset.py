@@ -6,6 +6,7 @@ and never obeyed. Only `from_langchain` runs code, and only the module that the 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import sys
@@ -69,7 +70,8 @@ def import_tools(where: str) -> list[BaseTool]:
     if folder not in sys.path:
         sys.path.insert(0, folder)  # as `python -m` does: the developer's own module beside them
     try:
-        found: Any = importlib.import_module(named[1])
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of our answer
+            found: Any = importlib.import_module(named[1])
         for part in named[2].split("."):
             found = getattr(found, part)
     except Exception as error:  # whatever a foreign module raises
