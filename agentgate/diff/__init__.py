@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from agentgate.diff import plain, search, surroundings, table, tools
 from agentgate.diff.finding import ABSENT, Diff, Field, Finding
-from agentgate.diff.language import TooLarge
+from agentgate.diff.language import Budget, TooLarge
 from agentgate.workflow import Tool, Workflow
 
 ENGINE = "1"  # of the proof: raise it whenever an answer can change, so that kept proofs are made again
@@ -32,11 +32,14 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     read = dict.fromkeys((*_read(old, new), *_unlisted(old, new)))
     shared = [f for f in surroundings.fields(old, new) if f.name != "conditions.hours" or not _other_zone(old, new)]
     unanswered: list[str] = []
-    pairs = {n: tools.fields(old, new, n, unanswered) for n in new.tools if n in old.tools and not table.same(*_deciding(old, new, n))}
+    budget = Budget()
+    pairs = {
+        n: tools.fields(old, new, n, unanswered, budget) for n in new.tools if n in old.tools and not table.same(*_deciding(old, new, n))
+    }
     read.update(dict.fromkeys(unanswered))
-    wider = [*_gained(old, new, shared, pairs, read), *plain.workflow(old, new)]
+    wider = [*_gained(old, new, shared, pairs, read, budget), *plain.workflow(old, new)]
     back = {n: [f.swapped() for f in fields] for n, fields in pairs.items()}
-    narrower = [*_gained(new, old, [f.swapped() for f in shared], back, read), *plain.workflow(new, old)]
+    narrower = [*_gained(new, old, [f.swapped() for f in shared], back, read, budget), *plain.workflow(new, old)]
     found = _distinct(sorted(wider, key=_weight)), _distinct(_backwards(f) for f in narrower)
     return Diff(*found, tuple(read), tuple(_same_calls(old, new, (*found[0], *found[1]), tuple(read))))
 
@@ -67,12 +70,14 @@ def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
     return of(old, old.tools[name]), of(new, new.tools[name])
 
 
-def _gained(old: Workflow, new: Workflow, shared: list[Field], pairs: dict[str, list[Field]], read: dict[str, None]) -> Iterator[Finding]:
+def _gained(  # noqa: PLR0917 - one direction of `compare`
+    old: Workflow, new: Workflow, shared: list[Field], pairs: dict[str, list[Field]], read: dict[str, None], budget: Budget
+) -> Iterator[Finding]:
     callable_ = False
     for name, tool in new.tools.items():
         before = old.tools.get(name)
         if before is None:
-            fields, asking = tools.fields(new, new, name, []), search.Asking(tool.step_ups, tool.step_ups)
+            fields, asking = tools.fields(new, new, name, [], budget), search.Asking(tool.step_ups, tool.step_ups)
             if search.can_be_called(shared, fields, asking):
                 yield search.added(name, shared, fields, asking)
         else:
@@ -83,7 +88,7 @@ def _gained(old: Workflow, new: Workflow, shared: list[Field], pairs: dict[str, 
                 except TooLarge:
                     read[f"tools.{name}.step_up"] = None
         if not callable_ and not all(c.old <= c.new for f in shared for c in f.cells):
-            own = fields or tools.fields(new, new, name, [])
+            own = fields or tools.fields(new, new, name, [], budget)
             if search.can_be_called(shared, own, asking):
                 callable_ = True
                 yield from search.refused_before(name, shared, own, asking)

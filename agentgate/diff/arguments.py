@@ -14,7 +14,7 @@ from typing import Any
 
 from agentgate.canonical import parse
 from agentgate.diff.finding import ABSENT, Cell, Field, Status
-from agentgate.diff.language import TooLarge
+from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Atoms, Origin, bounded, has_origin, status, ways
 from agentgate.diff.values import plain, representatives
 from agentgate.entities import Key, normal
@@ -43,7 +43,7 @@ class _Element:
     meets: tuple[tuple[bool, ...], tuple[bool, ...]]
 
 
-def argument(name: str, old: Side, new: Side) -> Field:
+def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> Field:
     """Every class of values of one argument.
 
     Raises:
@@ -52,9 +52,8 @@ def argument(name: str, old: Side, new: Side) -> Field:
     sides = (old, new)
     rules = [s.rule for s in sides if s.rule is not None]
     whens = [w for s in sides for _, w in s.whens]
-    lists = {r.max_items is not None for r in rules}
     cells: dict[tuple[object, ...], Cell] = {}
-    for cell in _cells(name, sides, rules, whens, lists):
+    for cell in _cells(name, sides, rules, whens, budget):
         if cell.old == cell.new == Status.REFUSE:
             continue
         cells.setdefault((cell.old, cell.new, cell.why_old, cell.why_new, cell.fires_old, cell.fires_new), cell)
@@ -64,10 +63,10 @@ def argument(name: str, old: Side, new: Side) -> Field:
     return Field(f"args.{name}", tuple(cells.values()), said)
 
 
-def _cells(name: str, sides: tuple[Side, Side], rules: list[Rule], whens: list[Rule], lists: set[bool]) -> Iterator[Cell]:
+def _cells(name: str, sides: tuple[Side, Side], rules: list[Rule], whens: list[Rule], budget: Budget | None) -> Iterator[Cell]:
     yield _absent(name, sides)
-    raws = _raws(rules, whens)
-    for many in sorted(lists):
+    raws = _raws(rules, whens, budget)
+    for many in sorted({r.max_items is not None for r in rules}):
         elements = list(_elements(sides, raws, ways([s.rule for s in sides], whens, each=2 if many else 1), many=many))
         for element in elements:
             yield _cell(name, sides, [element], many=many)
@@ -96,11 +95,11 @@ def mask_of(side: Side, meets: Sequence[bool]) -> int:
 
 
 # --- one value -----------------------------------------------------------------------------------------------------------
-def _raws(rules: list[Rule], whens: list[Rule]) -> list[Any]:
+def _raws(rules: list[Rule], whens: list[Rule], budget: Budget | None) -> list[Any]:
     """Values as a call holds them; with two types, those that stand for each."""
     found: dict[tuple[type, str], Any] = {}
     for kind in dict.fromkeys(r.type for r in rules):
-        for key in representatives(kind, rules, whens):
+        for key in representatives(kind, rules, whens, budget):
             raw = raw_of(kind, key)
             found[type(raw), str(raw)] = raw
     return list(found.values())
@@ -193,14 +192,13 @@ def _lists(sides: tuple[Side, Side], elements: list[_Element]) -> Iterator[list[
     by_sum: dict[object, list[_Element]] = {}
     layer = [[e] for e in fine]
     for _ in range(max(longest)):
-        following = []
+        following: list[list[_Element]] = []
         for chosen in layer:
             if by_sum.setdefault(_sum(sides, chosen), chosen) is chosen:
-                following += [
-                    [*chosen, e] for e in fine if e.origin.within == chosen[0].origin.within and e.origin.split == chosen[0].origin.split
-                ]
-        if len(by_sum) > _MAX_LISTS or len(following) > 20 * _MAX_LISTS:
-            raise TooLarge
+                first = chosen[0].origin
+                following += [[*chosen, e] for e in fine if (e.origin.within, e.origin.split) == (first.within, first.split)]
+            if len(by_sum) > _MAX_LISTS or len(following) > 20 * _MAX_LISTS:
+                raise TooLarge
         layer = following
         if not layer:
             break

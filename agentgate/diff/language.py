@@ -16,6 +16,8 @@ from agentgate.diff.expression import Both, Chars, Either, Expression, Not, Repe
 
 MAX_STATES = 20_000
 MAX_STEPS = 200_000
+MAX_WORK = 300_000  # derivatives and their parts in one question
+MAX_WORK_IN_ALL = 3_000_000  # and in one comparison
 _NONE, _EMPTY, _ALL = 0, 1, 2  # no text; the empty text; every text
 Vector = tuple[bool, ...]
 Key = tuple[Any, ...]
@@ -27,6 +29,25 @@ _LIKED = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./@:#+
 
 class TooLarge(Exception):
     """More states than a reviewer should wait for."""
+
+
+class Budget:
+    """How much work is left for all questions of one comparison; a pattern is written by whoever proposes it."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = MAX_WORK_IN_ALL) -> None:
+        self.left = left
+
+    def spend(self, work: int) -> None:
+        """Take some.
+
+        Raises:
+            TooLarge: nothing is left.
+        """
+        self.left -= work
+        if self.left < 0:
+            raise TooLarge
 
 
 def _sets(part: Expression, found: dict[Ranges, None]) -> None:
@@ -46,7 +67,8 @@ def _inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
 class Language:
     """Several expressions over one alphabet, cut into atoms. Terms are numbers: equal terms are one number."""
 
-    def __init__(self, expressions: Sequence[Expression], alphabet: Ranges) -> None:
+    def __init__(self, expressions: Sequence[Expression], alphabet: Ranges, budget: Budget | None = None) -> None:
+        self._own, self._shared = Budget(MAX_WORK), budget if budget is not None else Budget()
         sets: dict[Ranges, None] = {}
         for expression in expressions:
             _sets(expression, sets)
@@ -117,12 +139,15 @@ class Language:
             return other
         if other == _EMPTY:
             return one
-        key = self._terms[one]
-        if key[0] == "then":
-            return self._then(key[1], self._then(key[2], other))
-        if one == _ALL and other == _ALL:
-            return _ALL
-        return self._term(("then", one, other), self._nullable[one] and self._nullable[other])
+        first: list[int] = []
+        while self._terms[one][0] == "then":  # kept with its first part alone, so that equal terms are one
+            first.append(self._terms[one][1])
+            one = self._terms[one][2]
+        found = _ALL if one == other == _ALL else self._term(("then", one, other), self._nullable[one] and self._nullable[other])
+        for part in reversed(first):
+            found = self._term(("then", part, found), self._nullable[part] and self._nullable[found])
+        self._spend(len(first))
+        return found
 
     def _either(self, parts: list[int]) -> int:
         flat: set[int] = set()
@@ -142,6 +167,7 @@ class Language:
             flat.discard(_EMPTY)
         if len(flat) < 2:
             return next(iter(flat), _NONE)
+        self._spend(len(flat))
         return self._term(("either", tuple(sorted(flat))), any(self._nullable[p] for p in flat))
 
     def _both(self, parts: list[int]) -> int:
@@ -181,8 +207,13 @@ class Language:
         place = (term, atom)
         known = self._derived.get(place)
         if known is None:
+            self._spend(1)
             known = self._derived[place] = self._derive(term, atom)
         return known
+
+    def _spend(self, work: int) -> None:
+        self._own.spend(work)
+        self._shared.spend(work)
 
     def _derive(self, term: int, atom: int) -> int:
         key = self._terms[term]

@@ -16,7 +16,7 @@ from agentgate.diff.language import TooLarge
 from agentgate.workflow import Rule, Source
 
 Atoms = frozenset[Source]
-_MAX_ATOMS = 12
+_MAX_ATOMS = 8  # that the rules tell apart
 
 
 @dataclass(frozen=True, slots=True)

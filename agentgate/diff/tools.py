@@ -8,7 +8,7 @@ from itertools import product
 from agentgate.diff.arguments import Side, argument, describe, mask_of
 from agentgate.diff.expression import Unreadable
 from agentgate.diff.finding import Cell, Field, Status
-from agentgate.diff.language import TooLarge
+from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Origin, ways
 from agentgate.diff.surroundings import NOBODY, OTHER, one_of, seconds
 from agentgate.diff.table import same
@@ -18,7 +18,7 @@ _MAX_INTENTS = 8
 _MAX_WHENS = 6
 
 
-def fields(old: Workflow, new: Workflow, name: str, unanswered: list[str]) -> list[Field]:
+def fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget) -> list[Field]:
     """Every field of a tool. What cannot be told exactly is added to `unanswered` and taken as one class that both allow."""
     tools = old.tools[name], new.tools[name]
     found = [_definition(*tools), _broker(*tools), _intent(old, new, *tools)]
@@ -26,7 +26,7 @@ def fields(old: Workflow, new: Workflow, name: str, unanswered: list[str]) -> li
     for arg in dict.fromkeys((*tools[0].args, *tools[1].args)):
         sides = _sides(tools[0], arg), _sides(tools[1], arg)
         try:
-            found.append(argument(arg, *sides))
+            found.append(argument(arg, *sides, budget))
         except (Unreadable, TooLarge):
             alike = same(sides[0].rule, sides[1].rule) and same(tools[0].step_ups, tools[1].step_ups)
             if not alike or len(sides[0].whens) > _MAX_WHENS:

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from agentgate.diff import forms
 from agentgate.diff.expression import ANYTHING, Either, Expression, Not, Unreadable, literal, parse
-from agentgate.diff.language import Language, Vector
+from agentgate.diff.language import Budget, Language, Vector
 from agentgate.entities import MAX_DIGITS, NUMERIC, Key, normal
 from agentgate.patterns import MAX_VALUE
 from agentgate.workflow import Rule
@@ -20,13 +20,14 @@ _LIMIT = Decimal(10) ** MAX_DIGITS
 _HUGE = "\U0001d54f"  # four bytes each: over a pattern's size in few characters
 
 
-def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = ()) -> list[Key]:
+def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = (), budget: Budget | None = None) -> list[Key]:
     """Values of a type that stand for all of them, under these rules; nicer ones first.
 
     Args:
         kind: the type.
         rules: the argument's rule in each version; a value that no version allows need not be among them.
         whens: the conditions that look at it.
+        budget: what the whole comparison may cost.
 
     Raises:
         Unreadable, TooLarge: a pattern cannot be read exactly.
@@ -35,7 +36,7 @@ def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = ()
         return [True, False]
     if kind in NUMERIC:
         return list(_numbers(kind, (*rules, *whens)))
-    return list(_structures((*rules, *whens))) if kind == "json" else _texts(kind, rules, whens)
+    return list(_structures((*rules, *whens))) if kind == "json" else _texts(kind, rules, whens, budget or Budget())
 
 
 def constants(rule: Rule) -> tuple[object, ...]:
@@ -88,7 +89,7 @@ def _structures(rules: Sequence[Rule]) -> Iterable[str]:
 
 
 # --- text ----------------------------------------------------------------------------------------------------------------
-def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule]) -> list[Key]:
+def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule], budget: Budget) -> list[Key]:
     every = (*rules, *whens)
     known = dict.fromkeys(str(v) for rule in every for v in constants(rule) if type(v) is str and normal(kind, v) is not None)
     expressions: dict[str, Expression] = {}
@@ -110,7 +111,7 @@ def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule]) -> list[Key]
     if not expressions:
         found = _plain_texts(kind, caps, known)
     else:
-        found = _pieces(kind, list(expressions.values()), caps, tuple(known), groups)
+        found = _pieces(kind, list(expressions.values()), caps, tuple(known), groups, budget)
         if kind == "text":
             sizes = {MAX_VALUE // 4 + 1, *(n for cap in caps for n in (cap, cap + 1) if n * 4 > MAX_VALUE)}
             found += [_HUGE * n for n in sorted(sizes)]
@@ -133,7 +134,9 @@ def _one_of(texts: tuple[str, ...]) -> Expression:
     return Either(tuple(literal(t) for t in texts)) if texts else Not(ANYTHING)
 
 
-def _pieces(kind: str, expressions: list[Expression], caps: list[int], known: tuple[str, ...], groups: list[tuple[int, ...]]) -> list[Key]:
+def _pieces(  # noqa: PLR0917 - one question, put together by its only caller
+    kind: str, expressions: list[Expression], caps: list[int], known: tuple[str, ...], groups: list[tuple[int, ...]], budget: Budget
+) -> list[Key]:
     """One text for every combination of patterns (and length class) that a text some version allows can meet.
 
     Args:
@@ -142,15 +145,16 @@ def _pieces(kind: str, expressions: list[Expression], caps: list[int], known: tu
         caps: where a length makes a difference.
         known: constants, which stand for themselves.
         groups: for each version, which of the patterns it asks for.
+        budget: what the whole comparison may cost.
     """
     every: dict[Vector, str] = {}
     if not caps:
-        alone = Language(expressions, forms.alphabet(kind))
+        alone = Language(expressions, forms.alphabet(kind), budget)
         every = {vector: _near(kind, text, known, vector, alone) for vector, text in alone.vectors(groups).items()}
         if all(_fits(kind, text, known) for text in every.values()):
             return list(every.values())
     # with the type's own form, and without the constants
-    language = Language([forms.form(kind), _one_of(known), *expressions], forms.alphabet(kind))
+    language = Language([forms.form(kind), _one_of(known), *expressions], forms.alphabet(kind), budget)
     inside = [(0, *(i + 2 for i in group)) for group in groups]
 
     def kept(found: dict[Vector, str]) -> list[Key]:
