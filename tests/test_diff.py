@@ -12,11 +12,13 @@ import pytest
 
 from agentgate import workflow as values
 from agentgate.definition import load_roles, load_text
-from agentgate.diff import ENGINE, Diff, Finding, compare
+from agentgate.diff import ENGINE, Diff, Finding, compare, forms
+from agentgate.diff.expression import parse
+from agentgate.diff.language import Budget, Language, TooLarge
 from agentgate.diff.table import CALLS, LIST, NONE, READ, TABLE, unlisted
 from agentgate.intents.lexical import derive
 from agentgate.patterns import Pattern
-from agentgate.workflow import AgentRule, ClaimRule, Fact, Limit, Rule, Source, StepUpRule, Workflow
+from agentgate.workflow import AgentRule, ClaimRule, Fact, Limit, Rule, Selector, Source, StepUpRule, Workflow
 
 ROOT = Path(__file__).parent.parent / "workflows"
 ROLES = load_roles(ROOT / "roles.yaml")
@@ -231,6 +233,22 @@ def test_a_pattern_that_cannot_be_read_exactly():
     assert not changed.only_narrower
 
 
+@pytest.mark.parametrize("pattern", ["(?:a|b)*a(?:a|b){99}", "(?:[a-m]{0,50}[n-z]{0,50}){0,19}", "a{0,500}b{0,500}a{0,500}b{0,500}"])
+def test_a_pattern_that_costs_too_much_is_left_to_read(pattern):
+    """Whoever proposes a change writes its patterns: no question may cost more than it is allowed, and then nothing is concluded."""
+    new = load((r"cus_[A-Za-z0-9]{14}", pattern))
+    assert compare(OLD, new).read_yourself == ("tools.payments.refund.args.payee",)
+    assert compare(new, load((r"cus_[A-Za-z0-9]{14}", pattern), ('max: "500.00"', 'max: "400.00"'))).only_narrower
+
+
+def test_one_comparison_has_one_budget():
+    budget = Budget(100)
+    with pytest.raises(TooLarge):
+        Language([parse("[ab]{50}c"), parse("[ab]{49}c+")], forms.alphabet("text"), budget).vectors()
+    with pytest.raises(TooLarge):
+        Language([parse("a")], forms.alphabet("text"), budget).vectors()
+
+
 def test_hours_across_midnight():
     def hours(days: str, start: str, end: str) -> Workflow:
         return load(('days: [mon, tue, wed, thu, fri], from: "08:00", to: "20:00"', f'days: [{days}], from: "{start}", to: "{end}"'))
@@ -375,6 +393,49 @@ def test_rows_that_count_by_a_label_and_what_is_named_first():
     assert compare(paid(False, prompt, customer), paid(True, prompt, customer)).only_narrower
     assert labels(compare(paid(True, prompt, customer), paid(False, prompt, customer)).wider) == {"payments.refund: args.payee.named_first"}
     assert compare(paid(True, prompt, customer), paid(False, prompt)).only_narrower
+
+
+def test_which_rows_a_fact_stands_in():
+    def fact(**changes: Any) -> Workflow:
+        orders = OLD.tools["orders.get"]
+        made = replace(orders.facts["customer_id"], **changes)
+        return replace(OLD, tools={**OLD.tools, "orders.get": replace(orders, facts={**orders.facts, "customer_id": made})})
+
+    plain, labelled, asked = fact(), fact(named_by=("currency",)), fact(where=(("currency", "order_id"),))
+    assert compare(plain, labelled).only_narrower
+    assert compare(plain, asked).only_narrower
+    assert labels(compare(labelled, plain).wider) == {"orders.get: facts.customer_id.named_by"}
+    assert labels(compare(labelled, fact(named_by=("currency", "total"))).wider) == {"orders.get: facts.customer_id.named_by"}
+    assert labels(compare(asked, plain).wider) == {"orders.get: facts.customer_id.where"}
+
+
+def test_what_the_user_names_goes_first():
+    amount = OLD.tools["payments.refund"].args["amount"]
+    first = arg("amount", replace(amount, named_first=True))
+    assert compare(OLD, first).only_narrower
+    assert labels(compare(first, OLD).wider) == {"payments.refund: args.amount.named_first"}
+
+
+def test_a_selected_fact_is_one_row_of_many():
+    payee = OLD.tools["payments.refund"].args["payee"]
+    fact = payee.sources[0]
+    selected = Source("select", fact.tool, fact.field, Selector("payments.refund", ("order",), (("largest", "total"),)))
+    assert compare(OLD, arg("payee", replace(payee, sources=(selected,)))).only_narrower
+    assert compare(arg("payee", replace(payee, sources=(selected,))), OLD).wider
+
+
+def test_a_sum_is_another_bound():
+    amount = OLD.tools["payments.refund"].args["amount"]
+    found = compare(OLD, arg("amount", replace(amount, at_most=Source("sum", "orders.get", "total"))))
+    assert labels(found.wider) == {"payments.refund: args.amount.at_most"}
+
+
+def test_a_structure_is_compared_by_its_length():
+    def body(length: int) -> Workflow:
+        return arg("body", Rule("body", 1, "json", text=length, sources=(Source("model"),)))
+
+    assert compare(body(200), body(100)).only_narrower
+    assert labels(compare(body(100), body(200)).wider) == {"payments.refund: args.body.text"}
 
 
 def test_a_result_that_becomes_trusted():
