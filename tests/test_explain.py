@@ -166,7 +166,7 @@ def test_what_is_proposed_is_what_the_engine_accepts(seed: int) -> None:
             assert proposed.text
             if not proposed.change:
                 continue
-            args = {n: v for n, v in {**case.call.args, **proposed.change}.items() if v is not None}
+            args = {n: v for n, v in {**case.call.args, **proposed.change}.items() if v is not None or n not in proposed.change}
             changed = Call.of(case.call.tool, args, case.call.id, case.call.definition)
             answer = decide(case.workflow, case.run, changed, case.around)
             again = explain(case.workflow, case.run, changed, case.around)
