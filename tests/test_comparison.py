@@ -66,7 +66,12 @@ def test_what_no_single_call_shows_is_told_without_one(change, where):
 
 def test_a_first_version_and_one_that_is_gone():
     workflow = SOURCE.workflow()
-    assert [c.where for c in told(None, workflow).wider] == ["the workflow", "orders.get: tools", "payments.refund: tools"]
+    first = {c.where: c.new for c in told(None, workflow).wider}
+    assert first["payments.refund"] == "write, for intent refund"
+    assert first["orders.get"] == "read, for whatever is asked"
+    assert "cus_[A-Za-z0-9]{14}" in first["payments.refund: args.payee"]
+    assert first["payments.refund: args.payee"].endswith("from: orders.get.customer_id")
+    assert {f"{t.name}: args.{a}" for t in workflow.tools.values() for a in t.args} <= set(first)
     gone = told(workflow, None)
     assert (gone.wider, len(gone.narrower), gone.looks) == ((), 1, False)
     with pytest.raises(ValueError, match="nothing to compare"):

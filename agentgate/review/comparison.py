@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from agentgate.diff import ENGINE, Finding, compare
+from agentgate.diff.arguments import describe
 from agentgate.errors import WorkflowError
 from agentgate.review.changes import Change, Changes, unified
 from agentgate.review.source import Source
 from agentgate.review.testfile import read_tests, tests_of
 from agentgate.review.witness import Witness, witnesses
-from agentgate.workflow import Workflow
+from agentgate.workflow import ANY, NONE, Workflow
 
 _NEW = "a new workflow: everything it permits is new"
 _GONE = "the workflow is gone: every call of it is refused"
@@ -93,14 +94,17 @@ def _value(value: Any) -> str:
 
 
 def _permits(workflow: Workflow) -> tuple[Change, ...]:
-    """A first version, tool by tool."""
-    return (
-        Change("the workflow", "", "", _NEW),
-        *(
-            Change(f"{tool.name}: tools", "", f"{tool.effect}: {', '.join(tool.args) or 'no arguments'}")
-            for tool in workflow.tools.values()
-        ),
-    )
+    """A first version: each tool, and each argument with what it may be and where it may come from."""
+    found = [Change("the workflow", "", "", _NEW)]
+    for tool in workflow.tools.values():
+        needs = {ANY: "whatever is asked", NONE: "nobody asks"}
+        asked = " or ".join(needs.get(name, f"intent {name}") for name in tool.needs)
+        held = ", always after a person's yes" if any(not step.when for step in tool.step_ups) else ""
+        found.append(Change(tool.name, "", f"{tool.effect}, for {asked}{held}"))
+        for rule in tool.args.values():
+            anywhere = "" if rule.sources else ", from anywhere"
+            found.append(Change(f"{tool.name}: args.{rule.name}", "", describe(rule) + anywhere))
+    return tuple(found)
 
 
 def _version(workflow: Workflow | None) -> str:
