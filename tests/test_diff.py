@@ -175,6 +175,13 @@ def test_what_has_no_exact_answer_is_left_to_read(before, after, label):
     assert label in compare(load((before, after)), OLD).read_yourself or label == "version"
 
 
+def test_an_argument_that_is_gone_or_became_optional_says_so():
+    gone = tool(OLD, args={n: r for n, r in OLD.tools["payments.refund"].args.items() if n != "payee"})
+    assert [(f.field, f.new) for f in compare(OLD, gone).wider] == [("args.payee", "")]
+    found = compare(OLD, load(("payee:    {", "payee:    {optional: true, "))).wider
+    assert [(f.field, f.old, f.new) for f in found] == [("args.payee.optional", "required", "optional")]
+
+
 def test_a_new_tool_and_a_new_intent():
     more = "tools:\n  notes.list: {effect: read, needs: any, redeem: wrapper}\n"
     found = compare(OLD, load(("tools:\n", more)))

@@ -77,10 +77,8 @@ def _cells(name: str, sides: tuple[Side, Side], rules: list[Rule], whens: list[R
 
 def _absent(name: str, sides: tuple[Side, Side]) -> Cell:
     said = [Status.FREE if s.rule is None or s.rule.optional else Status.REFUSE for s in sides]
-    why = [
-        _FINE if not x else frozenset({f"args.{name}.optional" if s.rule is not None else f"args.{name}"})
-        for s, x in zip(sides, said, strict=True)
-    ]
+    label = f"args.{name}.optional" if all(s.rule is not None for s in sides) else f"args.{name}"
+    why = [frozenset({label}) if x else _FINE for x in said]
     masks = [mask_of(s, tuple(False for _ in s.whens)) for s in sides]
     return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], {f"args.{name}": ABSENT}, "(not sent)")
 
@@ -307,6 +305,8 @@ def describe(rule: Rule | None, operator: str = "") -> str:
         "optional": "optional" if rule.optional else None,
         "entities": _many(rule.entities),
     }
+    if operator == "optional":
+        return "optional" if rule.optional else "required"
     if operator in words:
         found = words[operator]
         unknown = ", else a person" if operator == "from" and rule.unknown_origin == "step_up" else ""
