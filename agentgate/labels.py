@@ -107,8 +107,21 @@ def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...],
         keys.setdefault(r.shared, set()).add(r.key)
     if len(keys) > MAX_SETS:
         return ()
-    alone = {shared for shared in keys if len(set().union(*(keys[other] for other in keys if other >= shared))) == 1}
+    bits = {part: 1 << at for at, part in enumerate(frozenset().union(*keys))}
+    masks = {shared: sum(bits[part] for part in shared) for shared in keys}
+    alone = {shared for shared, mask in masks.items() if _one_thing(mask, [(masks[other], keys[other]) for other in keys])}
     return tuple(r.row for r in found if r.shared in alone)
+
+
+def _one_thing(mask: int, others: list[tuple[int, set[Key]]]) -> bool:
+    """Whether all that shares these words, or more, is one thing."""
+    things: set[Key] = set()
+    for other, keys in others:
+        if other & mask == mask:
+            things |= keys
+            if len(things) > 1:
+                return False
+    return True
 
 
 def _shares(of: Fact, labels: tuple[Fact, ...], row: Mapping[str, Any], said: Heard, prompt: Prompt) -> _Row | None:

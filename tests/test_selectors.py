@@ -99,7 +99,7 @@ def test_amounts_of_different_currencies_are_not_compared() -> None:
 
 @given(st.lists(st.integers(-99, 99), min_size=1, max_size=20, unique=True))
 def test_the_largest_is_the_greatest_of_all(sizes: list[int]) -> None:
-    rows = tuple({"id": f"F{n}", "size": n} for n in map(abs, sizes))
+    rows: tuple[dict[str, Any], ...] = tuple({"id": f"F{n}", "size": n} for n in map(abs, sizes))
     found = picked("largest", SIZE, ID, rows)
     greatest = max(row["size"] for row in rows)
     assert found is not None
