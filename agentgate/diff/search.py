@@ -60,8 +60,6 @@ def gained(tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Ask
     for one in fields:
         yield from _allowed(tool, one, [f for f in (*shared, *fields) if f is not one], asking)
     both = [Field(f.name, tuple(c for c in f.cells if Status.REFUSE not in {c.old, c.new}), f.said) for f in (*shared, *fields)]
-    if not all(f.cells for f in both):
-        return
     yield from _fewer(tool, both, asking)
 
 

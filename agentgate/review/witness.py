@@ -46,7 +46,7 @@ _DIRECT = {
     **{f"agent.{name}": f"who.agent.{name}" for name in ("spiffe", "issuer", "posture.image_signed_by")},
     **{f"agent.boundary.{name}": f"who.agent.boundary.{name}" for name in ("cluster", "namespace", "node_pool")},
 }
-_ADDRESS = "kim@elsewhere.example"
+_ADDRESS = "kim@b.example"
 _MAX_PROMPTS = 64
 _SOME_DAY = date(2000, 1, 1)
 
@@ -110,23 +110,20 @@ def _start(old: Workflow, new: Workflow, finding: Finding, base: Mapping[str, An
     """The base call as the old version allows it, read under the new one; a call of the finding's tool."""
     tool = finding.tool or str(finding.point.get("call", ""))
     usual = None
-    for stated in (base, {}):
+    for stated in (base, {}, {"call": tool or finding.rest.get("call", "")}):
         try:
             scene = Scene.of(old, stated, derive=derive)
-            called = tool or (str(finding.rest.get("call", "")) if isinstance(scene.decide(), Deny) else "") or scene.values["call"]
+            called = tool or scene.values["call"]
             if called in old.tools and called != scene.values["call"]:
                 scene = scene.set({"call": called})
             start = Scene.of(new, scene.values, derive=derive)
             start = start.set({"call": called}) if called != start.values["call"] else start
         except SceneError:
             continue
-        usual = start
-        if called not in old.tools or isinstance(scene.decide(), Eligible):
-            break
-    if usual is None:
-        usual = Scene.of(new, {}, derive=derive)
-        usual = usual.set({"call": tool}) if tool and usual.values["call"] != tool else usual
-    return usual
+        usual = usual or start
+        if called not in old.tools or (isinstance(scene.decide(), Eligible) and not scene.unreached):
+            return start
+    return usual or Scene.of(new, {"call": tool or next(iter(new.tools))}, derive=derive)
 
 
 # --- replay --------------------------------------------------------------------------------------------------------------
@@ -275,7 +272,7 @@ def _arguments(new: Workflow, start: Scene, point: Mapping[str, Any]) -> list[St
         elif block == "bound" and key.count("."):
             steps += _bounded(new, start, values, name, held=value)
         elif block == "entities" and value is not None and rule is not None:
-            values[f"args.{name}"] = _ADDRESS if rule.text is None or rule.text >= len(_ADDRESS) else given
+            values[f"args.{name}"] = [_ADDRESS] if rule.type == "json" or rule.max_items is not None else _ADDRESS
             steps += [_said_by(start, place, Rule(name, 0, type="email"), [_ADDRESS]) for place in value]
     return [values, *steps]
 
