@@ -431,6 +431,13 @@ def test_a_selected_fact_is_one_row_of_many():
     assert compare(arg("payee", replace(payee, sources=(selected,))), OLD).wider
 
 
+def test_a_value_that_is_the_fact_is_bounded_by_it():
+    amount = OLD.tools["payments.refund"].args["amount"]
+    exactly = replace(amount, sources=(Source("fact", "orders.get", "total"),))
+    found = compare(arg("amount", exactly), arg("amount", replace(exactly, at_most=None)))
+    assert found == Diff((), (), (), ("tools.payments.refund.args.amount",))
+
+
 def test_a_sum_is_another_bound():
     amount = OLD.tools["payments.refund"].args["amount"]
     found = compare(OLD, arg("amount", replace(amount, at_most=Source("sum", "orders.get", "total"))))
