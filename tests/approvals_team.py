@@ -27,6 +27,7 @@ from agentgate.approvals import (
     write_index,
 )
 from agentgate.approvals.statement import Statement
+from agentgate.approvals.watermark import higher
 from agentgate.intents.lexical import derive
 
 PATH = "shop/refund.yaml"
@@ -132,7 +133,7 @@ class Team:
     def load(self, root: str | None = None) -> Loaded:
         """What a gate would load, knowing what it knew before."""
         loaded = load_approved(self.directory, root or self.root, derive=derive, now=self.now, known=self.known, prover=self.prover)
-        self.known = dict(loaded.marks)
+        self.known = higher(self.known, loaded.marks)
         return loaded
 
     def running(self) -> int | None:

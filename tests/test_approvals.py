@@ -61,6 +61,21 @@ def test_one_signature_of_two(team):
     assert team.running() is None
 
 
+def test_a_definition_that_nobody_signed(approved):
+    for gone in approved.approvals(f"{ID}/1").glob("*@*"):
+        gone.unlink()
+    assert approved.refusal().got == "0 of 2 signatures for **"
+
+
+def test_a_lower_risk_that_nobody_signed_still_asks_for_what_the_old_one_did(approved):
+    second(approved, "risk: high", "risk: low")
+    approved.approve(CAROL, index=False)
+    for gone in approved.approvals(f"{ID}/2").glob("*@*"):
+        gone.unlink()
+    assert approved.refusal().got == "0 of 2 signatures for **"
+    assert stands(approved).missing == 2
+
+
 def test_low_risk_takes_one(team):
     team.edit("risk: high", "risk: low")
     team.approve(BOB)
@@ -414,6 +429,30 @@ def test_taking_away_index_and_version_does_not_make_a_first_version_for_who_kne
     assert approved.running() is None
 
 
+def test_what_was_in_force_here_counts_though_the_index_does_not_name_it_yet(approved):
+    """Version 2 was in force and is taken away; version 3 was compared with version 1, as the index has it."""
+    second(approved, '"10.00", "20.00"', '"10.00"')
+    approved.approve(ALICE, BOB, index=False)
+    assert approved.running() == 2
+    shutil.rmtree(approved.approvals(f"{ID}/2"))
+    approved.edit("version: 2", "version: 3")
+    approved.approve(ALICE, BOB, index=False)
+    assert approved.running() is None
+    assert ("UNAPPROVED", "predicate.previous") in approved.refusals()
+
+
+def test_an_index_that_leaves_a_workflow_out_does_not_make_a_first_version_of_it(approved):
+    assert approved.running() == 1
+    second(approved)
+    shutil.rmtree(approved.approvals(f"{ID}/1"))
+    for name in ("index.json", "index.json.sig"):
+        approved.approvals(name).unlink()
+    write_index(approved.directory, key(ALICE), now=approved.now + 5, prover=approved.prover, anew=True)
+    approved.approve(ALICE, BOB, index=False)
+    assert approved.draft(CAROL).statement.previous is None
+    assert approved.running() is None
+
+
 def test_a_changed_index_is_not_gone_on_from(approved):
     place = approved.approvals("index.json")
     place.write_bytes(place.read_bytes().replace(b'"version":1', b'"version":9'))
@@ -602,6 +641,27 @@ def test_a_signature_over_another_digest_does_not_count(approved):
     other.with_suffix(".sig").write_text(key(BOB).sign(data, sshsig.NAMESPACE))
     refused = approved.refusal()
     assert (refused.name, refused.field) == (R.TAMPERED, "subject[0].digest")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda data: data + b"\n",
+        lambda data: data.replace(b":", b": ", 1),
+        lambda data: data.replace(b'"risk":"high"', b'"risk":"low","risk":"high"'),
+        lambda data: data.replace(b'"risk":"high"', b'"risk":"hi\\u0067h"'),
+        lambda data: b"{" + data[data.index(b',"predicate":') + 1 : -1] + b"," + data[1 : data.index(b',"predicate":')] + b"}",
+    ],
+    ids=["a line feed", "a space", "a key twice", "an escape", "another order"],
+)
+def test_a_signed_statement_in_another_form_does_not_count(approved, form):
+    """One form, one reading: what two readers would read differently is not signed."""
+    place = approved.approvals(f"{ID}/1/{BOB}.json")
+    data = form(place.read_bytes())
+    assert data != place.read_bytes()
+    place.write_bytes(data)
+    place.with_suffix(".sig").write_text(key(BOB).sign(data, sshsig.NAMESPACE))
+    assert (approved.refusal().name, approved.refusal().field) == (R.TAMPERED, "document")
 
 
 @pytest.mark.parametrize("namespace", ["git", "file", sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE])

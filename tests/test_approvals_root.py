@@ -322,6 +322,12 @@ def test_a_solo_root_lets_one_person_approve_low_risk_only(tmp_path):
     assert team.load().root.solo
 
 
+def test_a_solo_root_approves_low_risk_whatever_its_rules_say(tmp_path):
+    team = Team(tmp_path, people={ALICE: [ALICE]}, solo=True, rules=(Rule("**", (ALICE,), {"low": 1, "high": 1}),))
+    team.approve(ALICE, proposer=ALICE)
+    assert (team.running(), team.refusal().got) == (None, "risk high")
+
+
 def test_a_solo_root_cannot_lower_the_risk_of_what_was_higher(tmp_path):
     team = Team(tmp_path)
     team.approve(ALICE, BOB)

@@ -255,7 +255,15 @@ def test_a_workflow_of_which_nobody_says_until_when_is_not_in_force(opening):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b'{"agentgate":"marks/v1","marks":{"a":-1}}', b'{"agentgate":"marks/v1","marks":{"a":"1"}}']
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"agentgate":"other","marks":{}}',
+        b'{"agentgate":"marks/v1","marks":{"a":-1}}',
+        b'{"agentgate":"marks/v1","marks":{"a":"1"}}',
+    ],
 )
 def test_marks_that_cannot_be_read_open_no_gate(team, content):
     running(team)

@@ -214,7 +214,7 @@ class Judge:
             return full, Approved(found, said, until, who, counting)
         # (9) one signature is enough for what only narrows
         one = self.needs(counted, counting.paths, counting.risks, narrower=True)
-        base = self._narrows(found, said) if said.previous is not None and _met(one) else None
+        base = self._narrows(found, said) if _met(one) else None
         if base is None:
             return full, None
         until = _end(counted, lambda some: _met(self.needs(some, counting.paths, counting.risks, narrower=True)))
