@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from agentgate.cli.main import app
@@ -47,14 +50,36 @@ def test_the_make_targets_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["workflow"], ["workflow", "lint"], ["keys"], ["keys", "rotate"], ["keys", "jwks"], ["evaluate"], ["demo"]]
-)
-def test_every_command_explains_itself_with_examples(words: list[str]) -> None:
+COMMANDS: Any = get_command(app)
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command by its words, groups too."""
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+@pytest.mark.parametrize("words", list(commands(COMMANDS)), ids=" ".join)
+def test_every_command_explains_itself_with_examples(words: tuple[str, ...]) -> None:
     done = CliRunner().invoke(app, [*words, "--help"])
     assert done.exit_code == 0
-    if words not in ([], ["workflow"]):
-        assert "Examples" in done.output
+    found = COMMANDS
+    for word in words:
+        found = found.commands[word]
+    assert hasattr(found, "commands") or "Examples" in done.output
+
+
+def test_the_commands_of_the_shell_blocks_exist_with_their_options() -> None:
+    lines = [shlex.split(line, comments=True) for line in "\n".join(blocks("sh")).splitlines() if line.startswith("agentgate ")]
+    assert len(lines) > 5
+    for line in lines:
+        command = COMMANDS
+        while hasattr(command, "commands") and line[1:]:
+            command = command.commands[line[1]]
+            del line[1]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word.partition("=")[0] for word in line if word.startswith("-")} <= options, line
 
 
 def test_every_linked_file_exists() -> None:
