@@ -347,6 +347,22 @@ def test_elements_of_a_list_add_up_in_a_step_up():
     assert compare(both, either).only_narrower
     found = compare(either, both)
     assert [(f.field, f.example) for f in found.wider] == [("step_up.ask.when", "a")]
+    found = compare(both, tool(both, step_ups=()))
+    assert [(f.field, f.example) for f in found.wider if f.tool] == [("step_up.ask", "a, b")]
+
+
+def test_what_explains_a_value_is_known_by_the_rule_of_that_version():
+    """A value from a place that only the new version knows was unknown to the old one, and a person looked."""
+
+    def payee(*sources: Source) -> Workflow:
+        when = Rule("payee", 1, "id", origin=("unknown",))
+        step = StepUpRule("ask", 1, "payments.refund", (when,), "leads", 1, ("requester",), 600, ())
+        return tool(arg("payee", Rule("payee", 1, "id", sources=sources)), step_ups=(step,))
+
+    prompt, model, place = Source("prompt"), Source("model"), Source("fact", "orders.get", "customer_id")
+    found = compare(payee(prompt, model), payee(prompt, model, place))
+    assert [f.effect for f in found.wider] == ["was allowed after 1 release by leads, would be allowed"]
+    assert compare(payee(prompt, model, place), payee(prompt, model)).only_narrower
 
 
 def test_step_up_rules_replace_each_other_only_one_for_one():

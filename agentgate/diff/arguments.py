@@ -67,7 +67,7 @@ def _cells(name: str, sides: tuple[Side, Side], rules: list[Rule], whens: list[R
     yield _absent(name, sides)
     raws = _raws(rules, whens, budget)
     for many in sorted({r.max_items is not None for r in rules}):
-        elements = list(_elements(sides, raws, ways([s.rule for s in sides], whens, each=2 if many else 1), many=many))
+        elements = list(_elements(sides, raws, ways([s.rule for s in sides], whens), many=many))
         for element in elements:
             yield _cell(name, sides, [element], many=many)
         if many:

@@ -28,13 +28,12 @@ class Origin:
     split: bool = False
 
 
-def ways(rules: Sequence[Rule | None], whens: Sequence[Rule], *, each: int = 1) -> list[Origin]:
+def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Origin]:
     """Every way in which a value can be explained that these rules tell apart.
 
     Args:
         rules: the argument's rule in each version.
         whens: step-up conditions that look at the argument.
-        each: how many sources stand for those that nobody tells apart (2 for lists: elements may differ in theirs).
 
     Raises:
         TooLarge: too many different sources.
@@ -45,7 +44,7 @@ def ways(rules: Sequence[Rule | None], whens: Sequence[Rule], *, each: int = 1) 
     groups: dict[tuple[bool, ...], list[Source]] = {}
     for source in dict.fromkeys(s for sources in lists for s in sources if s.kind != "model"):
         groups.setdefault((source.kind == "prompt", *(source in s for s in lists), *(source == b for b in bounds)), []).append(source)
-    atoms = [source for members in groups.values() for source in members[:each]]
+    atoms = [members[0] for members in groups.values()]
     if len(atoms) + len(bounds) > _MAX_ATOMS:
         raise TooLarge
     splits = (False, True) if len({r.any_call for r in given}) > 1 else (False,)
