@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.__main__ import main
-from tests.benchmarks.rows import GROUPS, QUICK, rounds
+from tests.benchmarks.row import QUICK
+from tests.benchmarks.rows import GROUPS, rounds
 from tests.benchmarks.sidebyside import Pair, compare
 
 TARGETS = {"decide_mint": 1.6, "verify": 1.4, "cycle": 1.5, "flat": 1.3, "load": 1000.0, "memory": 8192.0}

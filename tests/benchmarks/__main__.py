@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.benchmarks.rows import FULL, GROUPS, QUICK, Row, Scale, rounds
+from tests.benchmarks.row import FULL, QUICK, Row, Scale
+from tests.benchmarks.rows import GROUPS, rounds
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("cryptography", "orjson", "google-re2", "redis", "fakeredis", "pydantic", "langchain-core", "tenuo")
