@@ -154,7 +154,7 @@ def _within(old: Fact, new: Fact) -> bool:
     try:
         language = Language([form(new.type), parse(new.pattern.source), parse(old.pattern.source)], alphabet(new.type))
         return language.texts(lambda v: v[0] and v[1] and not v[2]) is None
-    except (Unreadable, TooLarge, KeyError):
+    except (Unreadable, TooLarge, RecursionError, KeyError):
         return False
 
 

@@ -27,7 +27,7 @@ def fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budge
         sides = _sides(tools[0], arg), _sides(tools[1], arg)
         try:
             found.append(argument(arg, *sides, budget))
-        except (Unreadable, TooLarge):
+        except (Unreadable, TooLarge, RecursionError):  # the last: a pattern nested too deeply
             alike = same(sides[0].rule, sides[1].rule) and same(tools[0].step_ups, tools[1].step_ups)
             if not alike or len(sides[0].whens) > _MAX_WHENS:
                 unanswered.append(f"tools.{name}.args.{arg}")
