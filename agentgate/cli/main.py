@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agentgate.cli import approve, check, demo, diff, evaluate, explain, init, keys, lint, new, status, test
+from agentgate.cli import approve, check, demo, diff, evaluate, explain, init, keys, lint, new, root, status, test
 from agentgate.cli.output import Commands
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 workflow = typer.Typer(help="Workflow files: draft, check, test, compare and approve them.", cls=Commands, no_args_is_help=True)
 app.add_typer(workflow, name="workflow")
+app.add_typer(root.app, name="root")
 app.add_typer(keys.app, name="keys")
 
 workflow.command("new", epilog=new.EXAMPLES)(new.new)

@@ -58,8 +58,8 @@ def refusing() -> Iterator[None]:
         yield
     except AgentGateError as error:
         lines = str(error).split("\n")
-        if isinstance(error, ApprovalRefused) and error.refused.name is ApprovalRefusal.ROOT_NOT_TRUSTED and error.refused.got == "nothing":
-            lines.append("Nobody signs here yet: agentgate init makes a first root (docs/reviewing.md).")
+        if isinstance(error, ApprovalRefused) and error.refused.name is ApprovalRefusal.ROOT_NOT_TRUSTED and error.refused.field == "file":
+            lines.append("Nobody signs here yet: agentgate init makes a first root, agentgate root draft a team's (docs/reviewing.md).")
         fail(*lines)
 
 

@@ -1,0 +1,350 @@
+"""``agentgate root``: a team's root (who reviews what, with which keys) from a draft that a person edits to the last signature."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentgate.approvals import ApprovalRefusal, new_root, root_digest, sign_root
+from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
+from agentgate.cli.output import LOOK, YES, Commands, complain, fail, note, refusing, rows, say, say_json
+from agentgate.cli.signing import Directory, Key, Root, confirm, signer
+from agentgate.errors import ConfigError
+from agentgate.review.root_draft import (
+    RootDraft,
+    first_draft,
+    from_root,
+    lines_of,
+    person_of,
+    read_draft,
+    signers_of,
+    with_people,
+)
+from agentgate.review.root_files import aside, drop_unfinished, put, trust_files
+from agentgate.review.root_handover import allowed_in, hand_over
+from agentgate.review.root_standing import RootStanding, standing, warnings
+
+LIFE = timedelta(days=365)
+OUT = Path("root-draft.yaml")
+_EXAMPLES = (
+    "Examples, a first root:\n\n"
+    "agentgate root draft --person alice@acme.example=alice.pub --person bob@acme.example=bob.pub\n\n"
+    "agentgate root new --from root-draft.yaml        # after you edited teams and rules; signs with your key\n\n"
+    "agentgate root sign                              # everybody else who must\n\n"
+    "agentgate root digest                            # what gates pin\n\n"
+    "A change later (somebody joins, a key is replaced, a year is over): the same commands. root draft then starts from what is "
+    "there, and gates that pin an earlier root follow by themselves."
+)
+DRAFT_EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate root draft --person alice@acme.example=alice.pub --person bob@acme.example=~/bob.pub\n\n"
+    "agentgate root draft --allowed-signers .github/allowed_signers\n\n"
+    "agentgate root draft --person erin@acme.example=erin.pub        # a root is there: its people, teams and rules, and erin\n\n"
+    "Exit codes: 0 written, 1 an error (nothing is overwritten)."
+)
+NEW_EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate root new --from root-draft.yaml\n\n"
+    "agentgate root new --from root-draft.yaml --key ~/.ssh/id_ed25519_sk --accept 'root v1, 3 people'\n\n"
+    "In the draft, keys are lines or .pub files; teams are named behind people; reviews say who signs what: "
+    "{path: 'payments/**', by: ['team:payments'], signatures: {low: 1, medium: 2, high: 2}}.\n\n"
+    "Exit codes: 0 complete, 2 written and more must sign, 1 an error (nothing was written)."
+)
+SIGN_EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate root sign\n\n"
+    "agentgate root sign -d workflows --key ~/.ssh/id_ed25519 --accept 'root v2, 3 changes'\n\n"
+    "Exit codes: 0 complete, 2 signed and more must sign, 1 an error (nothing was signed)."
+)
+SHOW_EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate root show\n\n"
+    "agentgate root show --root sha256:... --json        # would a gate that pins this follow?\n\n"
+    "Exit codes: 0 complete, 2 more must sign or a gate would refuse it, 1 an error."
+)
+DIGEST_EXAMPLES = (
+    "Examples:\n\n"
+    'export AGENTGATE_ROOT="$(agentgate root digest)"\n\n'
+    "Exit codes: 0 complete, 2 printed, but a gate would refuse it (standard error says why), 1 an error."
+)
+Accept = Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+app = typer.Typer(
+    help="The root: who reviews what, with which keys, and how many signatures it takes.",
+    cls=Commands,
+    no_args_is_help=True,
+    epilog=_EXAMPLES,
+)
+
+
+@app.command(epilog=DRAFT_EXAMPLES)
+def draft(
+    person: Annotated[list[str] | None, typer.Option(metavar="NAME=KEY.pub", help="Somebody and their public key; repeat it.")] = None,
+    allowed_signers: Annotated[
+        Path | None, typer.Option(help="Take people and keys from an allowed_signers file.", exists=True, dir_okay=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where to write the draft.", dir_okay=False)] = OUT,
+    directory: Directory = Path("workflows"),
+) -> None:
+    """Write a draft to edit: of a first root, or of the next one where a root is there.
+
+    It holds names, public keys, teams, rules and the last day. Nothing is signed, and nothing in the workflow directory is touched.
+    """
+    with refusing():
+        now = datetime.now(UTC)
+        people = [person_of(text) for text in person or ()]
+        notes: tuple[str, ...] = ()
+        if allowed_signers is not None:
+            found, notes = signers_of(allowed_signers, now.timestamp())
+            people += found
+        expires = (now + LIFE).date().isoformat()
+        old = _present(directory, expires, now.timestamp())
+        made = with_people(old, people, notes) if old is not None else first_draft(people, expires, notes)
+        try:
+            with out.open("x", encoding="utf-8") as file:
+                file.write("\n".join(lines_of(made, str(out))) + "\n")
+        except OSError as error:
+            raise ConfigError("out", f"{out} ({error.strerror})", "a new file in a folder that can be written (--out)") from error
+    what = f"version {_version(directory) + 1}, from the root in {directory}" if old is not None else "a first root"
+    say(f"wrote {out}: {what}, {len(made.people)} people, until {made.expires}")
+    for line in made.notes:
+        note(f"check: {line}")
+    say("Edit it, then:", f"  agentgate root new --from {out}" + _directory(directory))
+
+
+@app.command(epilog=NEW_EXAMPLES)
+def new(  # noqa: PLR0917 - a command's options, given by name
+    from_: Annotated[Path, typer.Option("--from", help="The draft (agentgate root draft writes one).", exists=True, dir_okay=False)],
+    directory: Directory = Path("workflows"),
+    key: Key = None,
+    sign_it: Annotated[bool, typer.Option("--sign/--no-sign", help="Sign it with your key; without: others sign.")] = True,
+    replace: Annotated[bool, typer.Option("--replace", help="Drop the root that lies there, which is not completely signed.")] = False,
+    accept: Accept = None,
+    as_json: Json = False,
+) -> None:
+    """Complete a draft to a root, show it, and sign it with the SSH key you have (a file, ssh-agent or a FIDO token).
+
+    An earlier root is kept with its signatures, so that gates which pin it follow.
+    Until enough people signed, gates refuse the directory: do this on a branch, and merge what is complete.
+    """
+    with refusing():
+        said = read_draft(from_)
+        hand = signer(key) if sign_it else None
+        with aside(directory) as folder:
+            drop_unfinished(folder, replace=replace)
+            old = (standing(folder).root, allowed_in(Tree(folder))) if ROOT in trust_files(Tree(folder)) else None
+            new_root(
+                folder,
+                said.people,
+                expires=said.expires,
+                rules=said.rules,
+                roles=said.roles,
+                threshold=said.threshold,
+                solo=said.solo,
+                demo=said.demo,
+            )
+            made = standing(folder)
+            made.refuse_unsignable()
+            if hand is not None:
+                made.signer(hand.public_key)
+            if not as_json:
+                _show(made, time.time())
+            confirm(_phrase(made), accept, "--accept")
+            again = hand_over(folder, old, made.root, hand, time.time()) if old is not None else ()
+            if hand is not None:
+                sign_root(folder, hand)
+            put(folder, directory, again)
+        found = standing(directory)
+    if again and not as_json:
+        say(f"signed again, since who signed it is not in this root any more: {', '.join(n for n in again if not n.endswith('.sig'))}")
+    _told(found, directory, as_json=as_json)
+
+
+@app.command(epilog=SIGN_EXAMPLES)
+def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Accept = None, as_json: Json = False) -> None:
+    """Add your signature to the root that lies there: as one of its own signers, or as one of the root before it.
+
+    You see who and what it names, and what it changes, and type that you accept it.
+    """
+    with refusing():
+        hand = signer(key)
+        with aside(directory) as folder:
+            made = standing(folder)
+            if made.wrong:
+                fail(*made.wrong, "Nothing was signed.")
+            person = made.signer(hand.public_key)
+            if not as_json:
+                _show(made, time.time())
+            confirm(_phrase(made), accept, "--accept")
+            written = sign_root(folder, hand)
+            Tree(directory).write(written.name, written.read_bytes())
+            if root_digest(directory) != made.root.digest:
+                fail(
+                    f"{directory}: the root changed meanwhile: {person}'s signature is over {made.root.digest}. Look again, and sign again."
+                )
+        found = standing(directory)
+    _told(found, directory, as_json=as_json)
+
+
+@app.command(epilog=SHOW_EXAMPLES)
+def show(directory: Directory = Path("workflows"), root: Root = None, as_json: Json = False) -> None:
+    """Show people, keys, rules and signatures, who must still sign, and what deserves a second look."""
+    with refusing():
+        now = time.time()
+        found = standing(directory, root, now)
+    if as_json:
+        say_json(_json(found, now))
+    else:
+        _show(found, now)
+        say("", *_signatures(found, directory), f"root {found.root.digest}")
+    raise typer.Exit(_code(found, now))
+
+
+@app.command(epilog=DIGEST_EXAMPLES)
+def digest(directory: Directory = Path("workflows")) -> None:
+    """Print the digest that gates pin. Put it into their settings, never into the workflow directory."""
+    with refusing():
+        now = time.time()
+        found = standing(directory)
+    say(found.root.digest)
+    if code := _code(found, now):
+        complain(*found.wrong, *_missing(found, directory), *warnings(found, now), colour="yellow")
+        raise typer.Exit(code)
+
+
+# --- the words ------------------------------------------------------------------------------------------------------------------
+
+
+def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
+    """The root that lies there as a draft of the next one; None where there is none."""
+    tree = Tree(directory)
+    if ROOT not in trust_files(tree):
+        return None
+    found = standing(directory)
+    if found.wrong:
+        fail(*found.wrong, "Nothing was written.")
+    return from_root(found.shape, text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), expires, now)
+
+
+def _version(directory: Path) -> int:
+    return standing(directory).root.version
+
+
+def _phrase(found: RootStanding) -> str:
+    """What the signer types."""
+    shape = found.shape
+    many = len(found.changes) if found.before is not None else len(shape.people)
+    what = ("change" if many == 1 else "changes") if found.before is not None else ("person" if many == 1 else "people")
+    return f"root v{shape.version}, {many} {what}"
+
+
+def _show(found: RootStanding, now: float) -> None:
+    root, shape = found.root, found.shape
+    say(f"root v{root.version}, until {shape.expires}, signed by {root.threshold} of {', '.join(root.roles['root'])}", "")
+    rows(
+        ("person", "teams", "key", "fingerprint", "signs", "signed"),
+        [
+            (
+                name if at == 0 else "",
+                ", ".join(person.teams or ()) if at == 0 else "",
+                found.keys[key].kind if key in found.keys else "unknown",
+                key,
+                ", ".join(role for role, people in root.roles.items() if name in people) if at == 0 else "",
+                "yes" if name in found.signed and at == 0 else "",
+            )
+            for name, person in shape.people.items()
+            for at, key in enumerate(person.keys)
+        ],
+        styles=("bold", "", "dim", "cyan", "", "green"),
+    )
+    say("")
+    counts = [(r, r.signatures.model_dump()) for r in shape.reviews]
+    rows(
+        ("path", "reviewed by", "low", "medium", "high"),
+        [(r.path, ", ".join(r.by), *(said[risk] or "nobody" for risk in ("low", "medium", "high"))) for r, said in counts],
+        styles=("bold", "", "cyan", "cyan", "cyan"),
+    )
+    if found.before is not None:
+        say("", f"Otherwise than version {root.version - 1}:")
+        note(*(f"  {line}" for line in found.changes))
+    for line in found.wrong:
+        note(line, colour="red")
+    for line in warnings(found, now):
+        note(f"look: {line}")
+
+
+def _signatures(found: RootStanding, directory: Path) -> list[str]:
+    lines = [f"signatures for version {s.version}: {s.have} of {s.needed} ({', '.join(s.signed) or 'none'})" for s in found.sides]
+    return lines + _missing(found, directory)
+
+
+def _missing(found: RootStanding, directory: Path) -> list[str]:
+    return [
+        f"still needed for version {side.version}: {side.missing} of {', '.join(side.can) or 'nobody'}, with: "
+        f"agentgate root sign{_directory(directory)}"
+        for side in found.sides
+        if side.missing
+    ]
+
+
+def _directory(directory: Path) -> str:
+    return "" if directory == Path("workflows") else f" -d {directory}"
+
+
+def _told(found: RootStanding, directory: Path, *, as_json: bool) -> None:
+    now = time.time()
+    if as_json:
+        say_json(_json(found, now))
+    else:
+        say("", *_signatures(found, directory))
+        if not found.complete:
+            say("Commit approvals/ on a branch and have them sign there; until then gates refuse it.")
+        elif found.before is None:
+            say(
+                f"complete. Gates pin it, in their settings: {found.root.digest}",
+                "Next: agentgate workflow approve, agentgate workflow index",
+            )
+        else:
+            say(
+                f"complete. Gates that pin an earlier root follow; new ones pin {found.root.digest}",
+                "Next: agentgate workflow status (signatures of who left no longer count), agentgate workflow index",
+            )
+    raise typer.Exit(YES if found.complete else LOOK)
+
+
+def _code(found: RootStanding, now: float) -> int:
+    return YES if found.complete and now < found.root.until else LOOK
+
+
+def _json(found: RootStanding, now: float) -> dict[str, Any]:
+    root, shape = found.root, found.shape
+    return {
+        "version": root.version,
+        "digest": root.digest,
+        "expires": shape.expires,
+        "threshold": root.threshold,
+        "solo": root.solo,
+        "demo": root.demo,
+        "people": [
+            {
+                "name": name,
+                "teams": person.teams or [],
+                "keys": [{"fingerprint": k, "kind": found.keys[k].kind if k in found.keys else None} for k in person.keys],
+                "roles": [role for role, people in root.roles.items() if name in people],
+            }
+            for name, person in shape.people.items()
+        ],
+        "reviews": [r.model_dump(exclude_none=True) for r in shape.reviews],
+        "signatures": [
+            {"version": s.version, "needed": s.needed, "have": s.have, "signed": list(s.signed), "can": list(s.can)} for s in found.sides
+        ],
+        "changes": list(found.changes),
+        "complete": found.complete,
+        "wrong": list(found.wrong),
+        "warnings": list(warnings(found, now)),
+    }
