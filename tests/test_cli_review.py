@@ -174,6 +174,40 @@ def test_the_roles_of_a_revision_are_its_own(repository):
     assert find(FILE).roles == {"clerk": {"a", "b", "c"}}
 
 
+SCOPES = "      scopes: {each_in: [a, b], max_items: 2, narrower_than_role: clerk, from: [model], optional: true}\n"
+WITH_A_ROLE = WORKFLOW.replace("limits:\n", SCOPES + "limits:\n")
+ROLES = "agentgate: roles/v1\nroles: {clerk: [a, b, c]}\n"
+
+
+@pytest.mark.parametrize("outside", [0, 1])
+def test_a_file_outside_a_workflow_folder_reads_its_roles_as_the_other_side_does(repository, tmp_path, outside):
+    write(WITH_A_ROLE)
+    write(ROLES, "workflows/roles.yaml")
+    commit()
+    (tmp_path / "copy.yaml").write_text(WITH_A_ROLE)
+    for inside in (FILE, f"HEAD:{FILE}"):
+        sides = [inside, tmp_path / "copy.yaml"] if outside else [tmp_path / "copy.yaml", inside]
+        shown = run("diff", *sides).stdout
+        assert "copy.yaml lies in no workflow folder: its roles are read as in" in shown
+        assert "workflows/roles.yaml" in shown
+    assert "lies in no workflow folder" not in run("diff", FILE, f"HEAD:{FILE}").stdout
+
+
+def test_roles_are_borrowed_only_by_a_file_that_has_none_above_it_and_names_one(repository, tmp_path):
+    write(WITH_A_ROLE)
+    write(ROLES, "workflows/roles.yaml")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/roles.yaml").write_text(ROLES.replace("clerk", "other"))
+    (tmp_path / "elsewhere/copy.yaml").write_text(WITH_A_ROLE)
+    assert "a role of roles.yaml" in run("diff", tmp_path / "elsewhere/copy.yaml", FILE, code=1).stderr  # its own roles count
+    (tmp_path / "copy.yaml").write_text(WORKFLOW)
+    assert "lies in no workflow folder" not in run("diff", tmp_path / "copy.yaml", FILE, code=2).stdout
+    Path("workflows/roles.yaml").rename("../roles-away.yaml")
+    commit()
+    Path("../roles-away.yaml").rename("workflows/roles.yaml")
+    assert "a role of roles.yaml" in run("diff", f"HEAD:{FILE}", FILE, code=1).stderr  # a commit without roles had none
+
+
 OPTIONS = ["--output=pwned", "-p", "--upload-pack=touch pwned", "main --output=pwned", "main;touch pwned", "$(touch pwned)"]
 
 

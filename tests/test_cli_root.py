@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from agentgate.approvals import ApprovalRefused, root_digest
 from agentgate.cli.main import app
 from agentgate.decision import Allow
+from agentgate.errors import ConfigError
 from agentgate.gate import Gate
 from agentgate.request import Agent, User
 from agentgate.review.root_draft import from_root
@@ -313,9 +314,11 @@ def test_what_somebody_signed_who_left_no_longer_counts(team, tmp_path):
     assert "signed again" in new(ALICE, phrase, code=2).stdout  # bob signed the index and the revocations last
     sign(CAROL, phrase)
     assert "1 of 2" in run("workflow", "status", code=2).stdout
-    assert not call(pin, tmp_path)
+    with pytest.raises(ConfigError, match="at least one workflow that loads"):
+        call(pin, tmp_path)
     run("workflow", "index", "--key", key(ALICE))
-    assert not call(pin, tmp_path)
+    with pytest.raises(ConfigError, match="at least one workflow that loads"):
+        call(pin, tmp_path)
 
 
 def test_a_root_that_its_predecessor_did_not_sign_is_no_root_for_a_gate(team, tmp_path):

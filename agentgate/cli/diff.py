@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from agentgate.review.changes import Change, Changes, as_json, comment, conseque
 from agentgate.review.comparison import changes_between
 from agentgate.review.page import page
 from agentgate.review.signers import still_to_sign
-from agentgate.review.source import find
+from agentgate.review.source import find, lend_roles
 from agentgate.review.text import visible
 
 EXAMPLES = (
@@ -49,9 +50,10 @@ def diff(
     with refusing():
         if as_json_ and markdown:
             raise ConfigError("output", "--json and --markdown", "one of them")
-        before, after = find(old), find(new)
+        before, after, notes = lend_roles(find(old), find(new))
         changes = changes_between(before, after)
         changes = changes_between(before, after, still_to_sign(before, after, changes))
+        changes = replace(changes, notes=(*changes.notes, *notes))
         if html is not None:
             save(html, [changes], f"{old} → {new}")
     if as_json_:

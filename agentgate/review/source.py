@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from agentgate.catalog import ROLES, TESTS, workflow_files
@@ -21,6 +21,7 @@ from agentgate.intents.lexical import derive
 from agentgate.workflow import Workflow
 
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@{}^~+-]{0,199}", re.ASCII)
+_ROLE = "narrower_than"  # what every key that names a role begins with
 _PATIENCE = 20.0  # seconds for one question to git
 _MAX = 1024 * 1024
 _QUIET = ("--no-pager", "--no-replace-objects", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
@@ -38,6 +39,7 @@ class Source:
         text: the file's text.
         tests: the text of the test file beside it, or None where there is none.
         roles: the static roles above it.
+        roles_from: the file they are from; empty: none lies above it.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Source:
     text: str
     tests: str | None
     roles: Roles
+    roles_from: str = ""
 
     def workflow(self) -> Workflow:
         """Load it. Raises WorkflowError with every problem."""
@@ -82,6 +85,7 @@ def on_disk(path: Path) -> Source:
         read_file(path),
         read_file(tests) if tests.is_file() else None,
         load_roles(roles) if roles is not None else {},
+        str(roles) if roles is not None else "",
     )
 
 
@@ -116,13 +120,33 @@ def in_git(revision: str, path: str) -> Source:
     if text is None:
         raise ConfigError("workflow", f"{revision}:{path}", "a file of that commit (a path from the repository's root)")
     tests = blob(at, str(inside.with_name(inside.name.removesuffix(".yaml") + TESTS)))
-    roles: Roles = {}
+    roles, roles_from = dict[str, frozenset[str]](), ""
     for folder in inside.parents:
         found = blob(at, str(folder / ROLES))
         if found is not None:
-            roles = parse_roles(found, f"{revision}:{folder / ROLES}")
+            roles_from = f"{revision}:{folder / ROLES}"
+            roles = dict(parse_roles(found, roles_from))
             break
-    return Source(f"{revision}:{path}", str(inside), at, text, tests, roles)
+    return Source(f"{revision}:{path}", str(inside), at, text, tests, roles, roles_from)
+
+
+def lend_roles(old: Source, new: Source) -> tuple[Source, Source, tuple[str, ...]]:
+    """The two sides; a file on disk that lies in no workflow folder and names a role reads it as the other side does.
+
+    A side from git never borrows: there, a role that is not in its own commit was not there.
+
+    Returns:
+        Both sides, and what was borrowed in words.
+    """
+    notes = []
+
+    def lent(to: Source, other: Source) -> Source:
+        if to.commit or to.roles_from or not other.roles_from or _ROLE not in to.text:
+            return to
+        notes.append(f"{to.name} lies in no workflow folder: its roles are read as in {other.roles_from}")
+        return replace(to, roles=other.roles)
+
+    return lent(old, new), lent(new, old), tuple(notes)
 
 
 def commit_of(revision: str) -> str:
