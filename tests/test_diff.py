@@ -298,6 +298,10 @@ def test_claims_boundaries_and_keys():
     assert labels(compare(old, agent(oidc_issuer="https://other.example")).wider) == {"who.agent.oidc.issuer"}
     assert labels(compare(old, agent(cluster=("c1", "c2"))).wider) == {"who.agent.boundary.cluster"}
     assert labels(compare(old, agent(same_key_as_last_token=False)).wider) == {"who.agent.boundary.same_key_as_last_token"}
+    bare = AgentRule(1, oidc_issuer="https://ci.example")
+    for name in ("cluster", "namespace", "node_pool"):
+        bounded = replace(OLD, agent=replace(bare, **{name: ("here",)}))
+        assert labels(compare(bounded, replace(OLD, agent=bare)).wider) == {"who.agent.boundary", f"who.agent.boundary.{name}"}
     assert "who.agent.in_process" in labels(compare(old, replace(old, agent=AgentRule(1, in_process=True))).wider)
 
 
@@ -468,6 +472,41 @@ def test_a_structure_is_compared_by_its_length():
     assert labels(compare(body(100), body(200)).wider) == {"payments.refund: args.body.text"}
 
 
+def test_a_fact_beside_others_in_a_list_may_change_the_rows():
+    orders = OLD.tools["orders.get"]
+    lines = {**orders.facts, "line": Fact("line", 1, "id", ("lines", "[]", "id"))}
+    more = {**lines, "note": Fact("note", 1, "text", ("note",))}
+    one, other = (replace(OLD, tools={**OLD.tools, "orders.get": replace(orders, facts=facts)}) for facts in (lines, more))
+    assert compare(one, other).read_yourself == compare(other, one).read_yourself == ("tools.orders.get.facts.note",)
+    alone = replace(OLD, tools={**OLD.tools, "orders.get": replace(orders, facts={**orders.facts, "note": more["note"]})})
+    assert compare(OLD, alone) == Diff((), (), ())
+
+
+def test_an_absent_argument_fires_no_condition():
+    rule = OLD.tools["payments.refund"].step_ups[0]
+    told = Rule("notify", 1, "email", pattern=Pattern.of(".*"))
+    found = compare(OLD, tool(OLD, step_ups=(replace(rule, when=(*rule.when, told)),)))
+    assert [(f.field, f.example) for f in found.wider] == [("step_up.big-refund.when", "100.01, (not sent)")]
+
+
+def test_who_asks_may_not_answer():
+    rule = OLD.tools["payments.refund"].step_ups[0]
+    found = compare(OLD, tool(OLD, step_ups=(replace(rule, exclude=()),)))
+    assert labels(found.wider) == {"payments.refund: step_up.big-refund.approvers.not"}
+
+
+def test_a_pattern_also_bounds_the_size_of_a_value():
+    """No pattern matches more than 4,096 bytes, so without one more is let through."""
+
+    def note(**more: Any) -> Workflow:
+        return arg("note", Rule("note", 1, sources=(Source("model"),), **more))
+
+    anything = Pattern.of("(?s:.*)")
+    assert compare(note(pattern=anything), note()).wider
+    assert compare(note(pattern=anything, text=1025), note(text=1025)).wider
+    assert compare(note(pattern=anything, text=1024), note(text=1024)).same_calls == ("tools.payments.refund.args.note",)
+
+
 def test_a_result_that_becomes_trusted():
     old = replace(OLD, tools={**OLD.tools, "orders.get": replace(OLD.tools["orders.get"], effect="write")})
     assert "orders.get: effect" in labels(compare(old, OLD).wider)
@@ -495,6 +534,13 @@ def test_every_field_has_a_row(kind):
     """A field that was added needs a decision: exact (`calls`), its own order (`list`), to be read, or nothing on its own."""
     assert {f.name for f in fields(kind)} == set(TABLE[kind.__name__])
     assert set(TABLE[kind.__name__].values()) <= {CALLS, LIST, READ, NONE}
+
+
+def test_a_field_without_a_row_counts_also_where_its_block_is_new(monkeypatch: pytest.MonkeyPatch):
+    rows = {name: {k: v for k, v in of.items() if (name, k) != ("Hours", "zone")} for name, of in TABLE.items()}
+    monkeypatch.setattr("agentgate.diff.table.TABLE", rows)
+    always = replace(OLD, conditions=replace(OLD.conditions, hours=None))
+    assert compare(always, OLD).read_yourself == ("conditions.hours.zone",)
 
 
 def test_a_field_without_a_row_is_left_to_read(monkeypatch: pytest.MonkeyPatch):

@@ -132,17 +132,13 @@ def seconds(value: int | None) -> str:
 
 # --- the user and who passed the request on --------------------------------------------------------------------------------
 def _user(old: Workflow, new: Workflow) -> Field:
-    """Nobody, or somebody: how known, of which tenant, in which groups."""
+    """Nobody, or somebody: of which tenant, in which groups. How known is the agent's `in_process` to say, for both."""
     rules = (old.for_user, new.for_user)
     groups = [frozenset(r.groups) if r is not None else frozenset[str]() for r in rules]
     kinds = [groups[0] & groups[1], groups[0] - groups[1], groups[1] - groups[0]]
     picked = [min(kind) for kind in kinds if kind]
     groups_of = chain.from_iterable(combinations(picked, n) for n in range(len(picked) + 1))
-    users = [
-        None,
-        *((identity, tenant, chosen) for chosen, identity, tenant in product(groups_of, ("proven", "in_process"), ("same", "other"))),
-    ]
-    cells = [_user_cell(old, new, user) for user in users]
+    cells = [_user_cell(old, new, user) for user in (None, *product(("same", "other"), groups_of))]
     distinct: dict[object, Cell] = {}
     for cell in cells:
         if cell.old != Status.REFUSE or cell.new != Status.REFUSE:
@@ -151,10 +147,6 @@ def _user(old: Workflow, new: Workflow) -> Field:
         "who.for_user": ("a user" if rules[0] else "nobody", "a user" if rules[1] else "nobody"),
         "who.for_user.groups": (", ".join(rules[0].groups) if rules[0] else "", ", ".join(rules[1].groups) if rules[1] else ""),
         "who.for_user.same_tenant": (_same(rules[0]), _same(rules[1])),
-        "who.agent.in_process": (
-            "the host vouches" if old.agent.in_process else "proven",
-            "the host vouches" if new.agent.in_process else "proven",
-        ),
     }
     return Field("who.for_user", tuple(distinct.values()), said)
 
@@ -163,26 +155,24 @@ def _same(rule: UserRule | None) -> str:
     return "of the run's tenant" if rule is not None and rule.same_tenant else ""
 
 
-def _user_cell(old: Workflow, new: Workflow, user: tuple[str, str, tuple[str, ...]] | None) -> Cell:
+def _user_cell(old: Workflow, new: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Cell:
     why = [frozenset(_user_why(w, user)) for w in (old, new)]
     status = [Status.REFUSE if w else Status.FREE for w in why]
     if user is None:
         return Cell(status[0], status[1], why[0], why[1], point={"user": NOBODY}, shown="no user")
-    identity, tenant, groups = user
-    point = {"user.identity": identity, "user.tenant": tenant, "user.groups": groups}
+    tenant, groups = user
+    point = {"user.tenant": tenant, "user.groups": groups}
     text = f"a user {'of another tenant' if tenant == 'other' else ''} in {', '.join(groups) or 'no group'}".replace("  ", " ")
     return Cell(status[0], status[1], why[0], why[1], point=point, shown=text)
 
 
-def _user_why(workflow: Workflow, user: tuple[str, str, tuple[str, ...]] | None) -> Iterator[str]:
+def _user_why(workflow: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Iterator[str]:
     rule = workflow.for_user
     if rule is None or user is None:
         if (rule is None) != (user is None):
             yield "who.for_user"
         return
-    identity, tenant, groups = user
-    if identity != "proven" and not workflow.agent.in_process:
-        yield "who.agent.in_process"
+    tenant, groups = user
     if rule.same_tenant and tenant != "same":
         yield "who.for_user.same_tenant"
     if rule.groups and not set(rule.groups) & set(groups):
@@ -254,7 +244,7 @@ def _hours(old: Hours | None, new: Hours | None) -> Field:
     edges = {0}
     for hours in (old, new):
         if hours is not None:
-            edges |= {(day * 1440 + minute) % _WEEK for day in range(7) for minute in (0, hours.start, hours.end)}
+            edges |= {(day * 1440 + minute) % _WEEK for day in range(7) for minute in (hours.start, hours.end)}
     zone = next((h.zone for h in (old, new) if h is not None), "UTC")
     return _field(
         "conditions.hours",

@@ -50,7 +50,6 @@ def _numbers(kind: str, rules: Sequence[Rule]) -> Iterable[Decimal]:
     for rule in rules:
         found = (*constants(rule), rule.minimum, rule.maximum, rule.above)
         points |= {v for v in found if isinstance(v, Decimal)}
-        points |= {Decimal(v) for v in found if type(v) is int}
     ordered = sorted(points)
     for low, high in zip([-_LIMIT, *ordered], [*ordered, _LIMIT], strict=True):
         inside = between(low, high, whole=kind == "integer", money=kind == "money", lowest=low == -_LIMIT)

@@ -227,10 +227,10 @@ def _place(new: Workflow, start: Scene, point: Mapping[str, Any]) -> dict[str, A
             tool = key[len("sequence.") :]
             found[f"ago.{tool}" if value is not None else f"earlier.{tool}"] = f"{value}s" if value is not None else None
     tenant = found.get("tenant", start.values["tenant"])
-    if "user.identity" in point:
-        found["who.user.proven"] = point["user.identity"] == "proven"
+    if "user.tenant" in point:
         found["who.user.groups"] = list(point["user.groups"])
         found["who.user.id"] = start.values.get("who.user.id") or "user"
+        found["who.user.proven"] = start.values.get("who.user.proven", not new.agent.in_process)
         found["who.user.tenant"] = tenant if point["user.tenant"] == "same" else "another-tenant"
     elif "tenant" in found and start.values.get("who.user.tenant"):
         found["who.user.tenant"] = tenant
