@@ -300,7 +300,8 @@ def test_claims_boundaries_and_keys():
     assert labels(compare(old, agent(same_key_as_last_token=False)).wider) == {"who.agent.boundary.same_key_as_last_token"}
     bare = AgentRule(1, oidc_issuer="https://ci.example")
     for name in ("cluster", "namespace", "node_pool"):
-        bounded = replace(OLD, agent=replace(bare, **{name: ("here",)}))
+        only: dict[str, Any] = {name: ("here",)}
+        bounded = replace(OLD, agent=replace(bare, **only))
         assert labels(compare(bounded, replace(OLD, agent=bare)).wider) == {"who.agent.boundary", f"who.agent.boundary.{name}"}
     assert "who.agent.in_process" in labels(compare(old, replace(old, agent=AgentRule(1, in_process=True))).wider)
 
