@@ -199,11 +199,23 @@ _LEAF = st.fixed_dictionaries(
 )
 _SCHEMA = st.recursive(
     _LEAF,
-    lambda inner: st.builds(
-        lambda s, k, i: {**s, k: {"inner": i, "b.c": i} if k == "properties" else i if k == "items" else [i]},
-        _LEAF,
-        st.sampled_from(["items", "anyOf", "allOf", "properties"]),
-        inner,
+    lambda inner: (
+        st.builds(
+            lambda properties, must, more: {
+                "type": "array",
+                "items": {"type": "object", "properties": properties, "required": [*properties][:must]},
+                **more,
+            },
+            st.dictionaries(_NAMES, inner, min_size=1, max_size=3),
+            st.integers(0, 2),
+            st.sampled_from([{}, {"maxItems": 3}, {"default": []}, {"default": [{}]}]),
+        )
+        | st.builds(
+            lambda s, k, i: {**s, k: {"inner": i, "b.c": i} if k == "properties" else i if k == "items" else [i]},
+            _LEAF,
+            st.sampled_from(["items", "anyOf", "allOf", "properties"]),
+            inner,
+        )
     ),
 )
 _TOOL_NAMES = st.sampled_from(["get_order", "pay", "send.mail", "any", "delete", "böse", "a b", "x" * 200, "1st"])
@@ -278,6 +290,112 @@ def test_an_object_is_taken_apart_and_what_is_open_in_it_is_refused():
     assert isinstance(Scene.of(loaded(made), base).decide(), Eligible)
     for wrong in ({"email": "kim@evil.example"}, {"email": "kim@acme.example", "note": "x"}):
         assert isinstance(Scene.of(loaded(made), {**base, "args": {**args, "to": wrong}}).decide(), Deny), wrong
+
+
+FILES = {
+    "type": "array",
+    "maxItems": 4,
+    "items": {
+        "type": "object",
+        "properties": {
+            "file_id": {"type": "string"},
+            "kind": {"enum": ["pdf", "txt"]},
+            "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 3},
+            "note": {"type": "string"},
+            "quality": {"type": "integer", "default": 3},
+        },
+        "required": ["file_id"],
+    },
+}
+
+
+def test_a_list_of_objects_is_taken_apart_and_what_is_open_in_it_is_refused():
+    made = drafted(declared("get_pages", {"files": FILES}, ["files"]))
+    args = loaded(made).tools["get_pages"].args
+    assert {name: (rule.optional, rule.max_items) for name, rule in args.items()} == {
+        "files[].file_id": (False, 4),
+        "files[].kind": (True, 4),
+        "files[].tags[]": (True, 12),
+        "files[].quality": (True, 4),
+    }
+    assert "# DECIDE: files[].note" in made.text
+    good = {"file_id": "A-1", "kind": "pdf", "tags": ["a", "b"], "quality": 3}
+    base = {"call": "get_pages", "prompt": "Please look at A-1 and A-2"}
+
+    def answer(*files: Any) -> Any:
+        return Scene.of(loaded(made), {**base, "args": {"files": list(files)}}).decide()
+
+    assert isinstance(answer(good), Eligible)
+    assert isinstance(answer(good, {"file_id": "A-2"}), Eligible)
+    for wrong in (
+        {"file_id": "A-9"},
+        {"kind": "pdf"},
+        {**good, "note": "x"},
+        {**good, "kind": "exe"},
+        {**good, "tags": ["c"]},
+        {**good, "quality": 4},
+        {**good, "tags": [["a"]]},
+    ):
+        assert isinstance(answer(good, wrong), Deny), wrong
+    assert isinstance(answer(*[{"file_id": "A-1"}] * 5), Deny)
+
+
+@pytest.mark.parametrize(
+    ("schema", "names", "open_"),
+    [
+        ({"type": "object", "properties": {"ids": {"type": "array", "items": {"enum": ["a"]}}}}, ["x.ids[]"], []),
+        ({"type": "array", "default": [], "items": {"type": "object", "properties": {"id": {"type": "string"}}}}, ["x[].id"], []),
+        ({"type": "array", "default": [{"id": "1"}], "items": {"type": "object", "properties": {"id": {"type": "string"}}}}, [], ["x"]),
+        ({"type": "array", "items": {"type": "array", "items": {"type": "object", "properties": {"id": {"type": "string"}}}}}, [], ["x"]),
+        ({"type": "array", "items": {"type": "object"}}, [], ["x"]),
+        ({"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/f"}}, {"type": "null"}]}, ["x[].id"], []),
+        ({"type": "array", "items": {"type": "object", "properties": {"a.b": {"const": "a"}, "c[]": {"const": "a"}}}}, [], ["a.b", "c[]"]),
+    ],
+)
+def test_which_structures_are_taken_apart(schema, names, open_):
+    item = {"type": "object", "properties": {"id": {"type": "string"}}}
+    tool_ = declared("get_x", {"x": schema})
+    made = drafted(DeclaredTool(tool_.name, "", {**tool_.schema, "$defs": {"f": item}}, tool_.definition, {}))
+    assert list(loaded(made).tools["get_x"].args) == names
+    assert len([q for _, _, q in undecided(made.text) if q.startswith("x")]) == len(open_)
+
+
+def test_a_structure_that_holds_itself_ends():
+    node = {"type": "object", "properties": {"id": {"type": "string"}, "inside": {"type": "array", "items": {"$ref": "#/$defs/node"}}}}
+    tool_ = declared("get_x", {"node": {"$ref": "#/$defs/node"}})
+    made = drafted(DeclaredTool(tool_.name, "", {**tool_.schema, "$defs": {"node": node}}, tool_.definition, {}))
+    assert list(loaded(made).tools["get_x"].args) == ["node.id", "node.inside[].id", "node.inside[].inside[].id"]
+
+
+def test_a_list_in_a_tool_that_acts_must_come_from_the_prompt():
+    made = drafted(declared("send_files", {"files": FILES}, ["files"]))
+    assert "'files[].file_id': {type: id, max_items: 4, from: [prompt]}" in made.text
+    assert "'files[].kind': {each_in: [pdf, txt], max_items: 4, from: [model], optional: true}" in made.text
+
+
+class Part(BaseModel):
+    part_id: str
+    count: int = Field(ge=1, le=9)
+
+
+@tool
+def list_parts(parts: list[Part], more: list[Part] | None = None) -> str:
+    """Look parts up."""
+    return str((parts, more))
+
+
+def test_lists_of_pydantic_models_are_drafted(importable):
+    [found] = from_langchain(f"{importable}:PARTS")
+    args = loaded(drafted(found)).tools["list_parts"].args
+    assert {name: rule.optional for name, rule in args.items()} == {
+        "parts[].part_id": False,
+        "parts[].count": False,
+        "more[].part_id": True,
+        "more[].count": True,
+    }
+
+
+PARTS = [list_parts]
 
 
 def test_two_tools_with_like_names_get_intents_of_their_own():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -391,3 +392,17 @@ def test_a_real_gate_allows_what_a_scene_of_each_founding_workflow_allows(name):
     for tool in workflow(name).tools:
         scene = Scene.of(workflow(name), {"call": tool})
         assert played(scene, scene) == said(scene) == ("allow", set())
+
+
+@pytest.mark.parametrize("options", [{}, {"x": 1}, {"note": "hi"}])
+@pytest.mark.parametrize("files", [[], [{}], [{"file_id": "A-1"}], [{"file_id": "A-1", "x": []}]])
+@pytest.mark.parametrize("more", [{}, {"args.options.note": "ho"}, {"args.attachments[].kind": ["pdf"]}])
+def test_what_a_scene_is_made_from_is_not_changed(options, files, more):
+    """What a test file states is used for many scenes: filling one must not show in the next."""
+    base = {"call": "mail.send", "args": {"to": "kim@acme.example", "options": options, "attachments": files}}
+    before = deepcopy([base, more])
+    scene = Scene.of(load_text(STRUCTURES, "mail.yaml", ROLES, derive), base)
+    values = deepcopy(scene.values)
+    scene.set(more).decide()
+    assert [base, more] == before
+    assert scene.values == values

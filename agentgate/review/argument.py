@@ -109,7 +109,7 @@ def inline(value: Any) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def argument(name: str, schema: Any, root: Mapping[str, Any], *, required: bool, acting: bool) -> Argument:
+def argument(name: str, schema: Any, root: Mapping[str, Any], *, required: bool, acting: bool, plain: bool = True) -> Argument:
     """Draft one argument.
 
     Args:
@@ -118,11 +118,12 @@ def argument(name: str, schema: Any, root: Mapping[str, Any], *, required: bool,
         root: the whole input schema, for ``#/$defs/...``.
         required: the schema requires it.
         acting: the tool is no read, so every origin must be said.
+        plain: its name is one that a workflow can hold.
     """
     found = resolve(schema, root)
     default = found.get("default")
     always = required or default is not None
-    if not all(map(plain_name, name.split("."))):
+    if not plain:
         return Argument(name, None, "no workflow can hold its name (letters, digits, _ and -)", always=always)
     if not required and default is not None:
         return _default(name, default, found, root, acting=acting)

@@ -16,8 +16,10 @@ from typing import Any
 from agentgate.definition import load_text
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.review.argument import Argument, argument, inline, plain_name, resolve
+from agentgate.review.argument import Argument, argument, inline
 from agentgate.review.first_tests import base_of, first_tests, refused
+from agentgate.review.leaves import leaves
+from agentgate.review.structure import put_at, steps
 from agentgate.review.text import visible
 from agentgate.review.toolset import DeclaredTool, effect_of, verb_of
 from agentgate.workflow import Effect
@@ -26,7 +28,6 @@ UNDECIDED = "undecided"  # nobody's tenant
 _MARK = re.compile(r"(?:^|\s)#[ ]*DECIDE:[ ]*(.*)$")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
 _COLUMN = 44
-MAX_DEPTH = 3  # objects in objects that are taken apart
 _EFFECT_RISK = {"read": "low", "write": "medium", "egress": "medium", "destructive": "high"}
 _RISKS = ("low", "medium", "high")
 
@@ -54,7 +55,11 @@ class DraftedTool:
     @property
     def call(self) -> dict[str, Any]:
         """Arguments that the draft permits where `spoken` was said."""
-        return _nested({a.name: a.samples[0] for a in self.args if a.always and a.rule is not None and a.samples is not None})
+        out: dict[str, Any] = {}
+        for a in self.args:
+            if a.always and a.rule is not None and a.samples is not None:
+                out = put_at(out, steps(a.name), a.samples[0]) if "." in a.name else {**out, a.name: a.samples[0]}
+        return out
 
     @property
     def others(self) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def draft(
                 if not fields:
                     tests = "\n".join(first_tests(workflow, base, example.others)) + "\n"
                     return Draft(text, tests, example, prompt, drafted, left_out)
-            found = {(example.declared.name, f.split(".")[1]): "no example was found for it" for f in fields if f.startswith("args.")}
+            found = {(example.declared.name, name): "no example was found for it" for name in _decided_at(fields, example)}
         if not found.keys() - barred.keys():
             raise ConfigError("tools", ", ".join(names), "tools that a workflow can describe (write it by hand: docs/workflows.md)")
         barred |= found
@@ -158,12 +163,21 @@ def _argument_at(field: str, tools: Sequence[DraftedTool]) -> tuple[str, str] | 
     return None
 
 
+def _decided_at(fields: Sequence[str], tool: DraftedTool) -> Iterator[str]:
+    """The drafted arguments that refused fields are, are in, or hold."""
+    for field in fields:
+        for a in tool.args if field.startswith("args.") else ():
+            at, name = field.removeprefix("args."), a.name
+            if a.rule is not None and (at == name or name.startswith((f"{at}.", f"{at}[]")) or at.startswith((f"{name}.", f"{name}[]"))):
+                yield name
+
+
 def _tool(tool: DeclaredTool, names: Sequence[str], barred: Mapping[tuple[str, str], str], *, settle: bool) -> DraftedTool:
     effect, reason = effect_of(tool)
     acting = effect != "read"
     args = [
-        argument(name, schema, tool.schema, required=required, acting=acting)
-        for name, schema, required in _leaves("", tool.schema, tool.schema, required=True)
+        argument(leaf.name, leaf.schema, tool.schema, required=leaf.required, acting=acting, plain=leaf.plain)
+        for leaf in leaves(tool.schema)
     ]
     args = [
         Argument(a.name, None, f"its schema says what no workflow can hold ({visible(why, 60)})", always=a.always)
@@ -180,34 +194,6 @@ def _tool(tool: DeclaredTool, names: Sequence[str], barred: Mapping[tuple[str, s
         if sum(re.sub(r"[^A-Za-z0-9_-]", "_", n)[:60] == intent for n in names) > 1:
             intent = f"{intent}_{names.index(tool.name)}"
     return DraftedTool(tool, effect, reason, tuple(args), intent)
-
-
-def _leaves(prefix: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, required: bool) -> Iterator[tuple[str, Any, bool]]:
-    """Every argument, and inside an argument that is an object every property, by its path."""
-    properties, must = schema.get("properties"), schema.get("required")
-    for name, inner in properties.items() if isinstance(properties, Mapping) else ():
-        path, needed = f"{prefix}{name}", required and isinstance(must, list) and name in must
-        found = resolve(inner, root)
-        inside = found.get("properties")
-        apart = isinstance(inside, Mapping) and bool(inside) and found.get("default") is None and path.count(".") < MAX_DEPTH
-        if not plain_name(str(name)):
-            yield path.replace(".", "\N{ONE DOT LEADER}"), inner, needed  # a dot in a name is no path
-        elif apart:
-            yield from _leaves(f"{path}.", found, root, required=needed)
-        else:
-            yield path, inner, needed
-
-
-def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by their paths, as the call has them."""
-    out: dict[str, Any] = {}
-    for path, value in leaves.items():
-        *parents, last = path.split(".")
-        inside = out
-        for part in parents:
-            inside = inside.setdefault(part, {})
-        inside[last] = value
-    return out
 
 
 def _settled(a: Argument, *, acting: bool) -> Argument:

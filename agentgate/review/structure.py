@@ -13,15 +13,15 @@ def steps(name: str) -> tuple[str, ...]:
 
 
 def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
-    """`container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
+    """A copy of `container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
     if not path or path[0] in FIND:
         return value
     head, rest = path[0], path[1:]
     if head != EACH:
-        out = container if type(container) is dict else {}
+        out = dict(container) if type(container) is dict else {}
         out[head] = put_at(out.get(head), rest, value)
         return out
-    elements = container if type(container) is list else []
+    elements = list(container) if type(container) is list else []
     for index, one in enumerate(value if type(value) is list else [value]):
         if index == len(elements):
             elements.append(None)
