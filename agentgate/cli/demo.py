@@ -7,6 +7,7 @@ should not exist, ends the command with exit code 1.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 import textwrap
@@ -46,7 +47,10 @@ def demo(
     A real LangChain agent with a scripted model, a real gate, a real HTTP API on loopback; state in memory, keys for this process
     only. Every outcome is checked: what happened, and for which reason.
     """
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the table's, or the JSON's
+    # what an operator's log would say stands in the rows, in their order; the table, or the JSON, has standard output to itself
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
     try:
         played = play()
     except (ConfigError, StoreUnavailable) as error:
@@ -100,7 +104,7 @@ def _intro(played: Played) -> str:
     return (
         "A support agent refunds orders. Its model may propose any call; agentgate decides on each against a reviewed workflow, and only "
         f"for a call that fits does a token come to exist: for that call, once. The decision clock stands at {_clock(played)}, so that "
-        "the workflow's office hours hold whenever you run this."
+        "the workflow's office hours hold whenever you run this; the workflow's two signatures are by demo keys that anybody can make."
     )
 
 
@@ -117,7 +121,8 @@ def _next(played: Played) -> tuple[tuple[str, str], ...]:
     return (
         ("read the workflow that decided all this", f"less {place / 'workflows' / 'customer-refund.yaml'}"),
         ("run the agent itself, and change it", f"{sys.executable} {place / 'agent.py'}"),
-        ("check a workflow: this one, or your copy of it", f"{command} workflow lint {place / 'workflows'}"),
+        ("see what its tests pin down, and change one", f"{command} workflow test -v {place / 'workflows'}"),
+        ("guard your own LangChain tools", f"{command} init --langchain MODULE:TOOLS"),
     )
 
 
