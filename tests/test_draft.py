@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 import sys
 from datetime import date
@@ -371,6 +372,16 @@ def test_a_list_in_a_tool_that_acts_must_come_from_the_prompt():
     made = drafted(declared("send_files", {"files": FILES}, ["files"]))
     assert "'files[].file_id': {type: id, max_items: 4, from: [prompt]}" in made.text
     assert "'files[].kind': {each_in: [pdf, txt], max_items: 4, from: [model], optional: true}" in made.text
+
+
+@pytest.mark.parametrize("name", ["get_pages", "send_pages"])
+def test_what_is_proposed_for_a_list_can_be_written_as_it_stands(name):
+    files = {**FILES, "items": {**FILES["items"], "required": ["file_id", "note"]}}
+    made = drafted(declared(name, {"files": files, "to": {"type": "array", "items": {"type": "string"}}}, ["files", "to"]))
+    text = re.sub(r"(?m)^      # ('files|to)", r"      \1", made.text)
+    rules = load_text(text, "w.yaml", {}, derive).tools[name].args
+    assert {"files[].note", "to"} <= rules.keys()
+    assert all(bool(rules[n].entities) is name.startswith("send") for n in ("files[].note", "to"))
 
 
 class Part(BaseModel):

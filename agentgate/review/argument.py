@@ -350,7 +350,11 @@ def _list(name: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, acti
     most = longest if type(longest) is int and 1 <= longest <= 1000 else 1
     if element.rule is None:
         return _undecided(
-            name, f"a list; of each element: {element.note}", text=200, max_items=most, **({"from": ["model"]} if acting else {})
+            name,
+            f"a list; of each element: {element.note}",
+            text=200,
+            max_items=most,
+            **({"from": ["model"], "entities": ["prompt"]} if acting else {}),
         )
     rule = dict(element.rule)
     for key in ("in", "is"):
