@@ -273,6 +273,13 @@ def test_one_signature_is_not_enough_for(approved, old, new):
     assert approved.running() == 1
 
 
+def test_a_lower_risk_needs_the_quorum_whatever_a_comparison_says(approved):
+    second(approved, "risk: high", "risk: low")
+    approved.prover = Prover(lambda _old, _new: _Said(), "test")
+    approved.approve(CAROL)
+    assert approved.running() == 1
+
+
 def test_a_move_needs_the_quorum_though_nothing_else_changed(approved):
     approved.edit("version: 1", "version: 2")
     (approved.directory / "misc").mkdir()

@@ -374,6 +374,20 @@ def test_an_index_of_another_definition_of_the_version_is_tampering(team):
     assert (loaded.refused[0].name, loaded.refused[0].field) == (R.TAMPERED, "digest")
 
 
+def test_an_index_signer_and_a_reviewer_cannot_leave_out_what_this_gate_had_in_force(team):
+    """The index says that version 2 counts as low risk only; its statement names a version before that nobody has."""
+    assert team.running() == 1
+    team.edit("version: 1", "version: 2")
+    team.edit("risk: high", "risk: low")
+    team.approve(CAROL, index=False)
+    team.resign(CAROL, 2, previous="sha256:" + "0" * 64)
+    definition = sha256(team.approvals(f"{ID}/2/definition.json").read_bytes()).hexdigest()
+    reindex(team, workflows={ID: entry(2) | {"digest": f"sha256:{definition}"}})
+    assert team.running() is None
+    team.known = {}
+    assert team.running() == 2  # who never saw version 1 believes the index that nothing else counted
+
+
 def test_an_index_cannot_approve(team):
     team.edit("version: 1", "version: 2")
     reindex(team, workflows={ID: entry(2)})

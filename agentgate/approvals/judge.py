@@ -254,7 +254,7 @@ class Judge:
         """The approved version that this one is proved to only narrow: the newest one kept before it."""
         below = [v for v in self.tree.versions(found.id) if v < found.version]
         before = next((approved for v in below if (approved := self.standing(found.id, v).approved) is not None), None)
-        if before is None or before.version.digest != said.previous or len(before.entry.narrows) >= MAX_NARROWINGS:
+        if before is None or len(before.entry.narrows) >= MAX_NARROWINGS:
             return None
         if before.statement.path != said.path or RISKS.index(found.risk) < RISKS.index(before.version.risk):
             return None  # a move changes who reviews it, and so does a lower risk: that is for the quorum
@@ -290,11 +290,11 @@ def _counting(found: Version, said: Statement, pin: Newest | None, before: Newes
     """Paths and risks that count for a version, its own first: as the index says of it, or its own and those of the version before."""
     paths: tuple[str, ...] = (said.path,)
     risks: tuple[str, ...] = (found.risk,)
-    if pin is not None and pin.paths[:1] == (said.path,):
+    if pin is not None:
         paths, risks = (*paths, *pin.paths), (*risks, *pin.risks)
     elif before is not None:
         paths, risks = (*paths, *before.paths[:1]), (*risks, *before.risks[:1])
-    elif pin is not None or said.previous is not None:  # nobody vouches for where it comes from
+    elif said.previous is not None:  # nobody vouches for where it comes from
         paths = (*paths, UNKNOWN)
     return Newest(found.version, found.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)))
 
