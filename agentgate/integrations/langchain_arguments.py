@@ -3,8 +3,8 @@
 Rules: the model may set only the names that the tool shows it (`names`); values arrive validated by the tool's own schema,
 are dumped to JSON, and the tool runs from a re-parse of those bytes, validated again by the same schema. What that second
 validation gives must dump to the same bytes, else the call is refused: an executed value was then never the decided one.
-Defaults are filled in before deciding; a null that equals the field's own null default is left out, since leaving it out
-means the same. Injected values never enter the bytes. Nothing here decides or does I/O.
+Defaults are filled in before deciding; a null that equals the field's own null default is left out (in pydantic models inside
+arguments too), since leaving it out means the same. Injected values never enter the bytes. Nothing here decides or does I/O.
 """
 
 from __future__ import annotations
@@ -54,12 +54,25 @@ class _ModelSchema:
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
         instance = self._model.model_construct(None, **values)
         plain = instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
-        return {n: v for n, v in plain.items() if not (v is None and n in self._null)}
+        return {n: _pruned(values.get(n), v) for n, v in plain.items() if not (v is None and n in self._null)}
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
         known = {n: v for n, v in injected.items() if n in self._fields}
         instance = self._model.model_validate({**plain, **known}, by_alias=False, by_name=True)
         return {n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted}
+
+
+def _pruned(value: Any, plain: Any) -> Any:
+    """The JSON form of a value, where models inside it leave out a null that is their field's own null default too."""
+    if isinstance(value, BaseModel) and type(plain) is dict:
+        fields = type(value).model_fields
+        null = {n for n, f in fields.items() if f.default is None and f.default_factory is None and getattr(value, n, 0) is None}
+        return {n: _pruned(getattr(value, n, None), v) for n, v in plain.items() if not (v is None and n in null)}
+    if isinstance(value, list | tuple) and type(plain) is list and len(value) == len(plain):
+        return [_pruned(one, shown) for one, shown in zip(value, plain, strict=True)]
+    if isinstance(value, dict) and type(plain) is dict:
+        return {n: _pruned(value.get(n), v) for n, v in plain.items()}
+    return plain
 
 
 class _ModelV1Schema:
