@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import ApprovalRefusal, new_root, root_digest, sign_root
+from agentgate.approvals import ApprovalRefusal, new_root, sign_root
 from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
 from agentgate.cli.output import LOOK, YES, Commands, complain, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Directory, Key, Root, confirm, signer
@@ -177,16 +177,12 @@ def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Acce
             made = standing(folder)
             if made.wrong:
                 fail(*made.wrong, "Nothing was signed.")
-            person = made.signer(hand.public_key)
+            made.signer(hand.public_key)
             if not as_json:
                 _show(made, time.time())
             confirm(_phrase(made), accept, "--accept")
             written = sign_root(folder, hand)
             Tree(directory).write(written.name, written.read_bytes())
-            if root_digest(directory) != made.root.digest:
-                fail(
-                    f"{directory}: the root changed meanwhile: {person}'s signature is over {made.root.digest}. Look again, and sign again."
-                )
         found = standing(directory)
     _told(found, directory, as_json=as_json)
 
@@ -301,6 +297,7 @@ def _told(found: RootStanding, directory: Path, *, as_json: bool) -> None:
     if as_json:
         say_json(_json(found, now))
     else:
+        complain(*found.wrong)
         say("", *_signatures(found, directory))
         if not found.complete:
             say("Commit approvals/ on a branch and have them sign there; until then gates refuse it.")
