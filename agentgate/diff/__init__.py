@@ -14,7 +14,7 @@ from agentgate.diff.finding import ABSENT, Diff, Field, Finding
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.workflow import Tool, Workflow
 
-ENGINE = "1"  # of the proof: raise it whenever an answer can change, so that kept proofs are made again
+ENGINE = "2"  # of the proof: raise it whenever an answer can change, so that kept proofs are made again
 
 __all__ = ["ABSENT", "ENGINE", "Diff", "Finding", "compare"]
 

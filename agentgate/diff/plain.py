@@ -15,7 +15,7 @@ from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.surroundings import seconds
 from agentgate.diff.table import same
-from agentgate.workflow import ANY, Fact, Limit, StepUpRule, Tool, Upstream, Workflow
+from agentgate.workflow import ANY, Fact, Limit, Source, StepUpRule, Tool, Upstream, Workflow
 
 _RISKS = ("low", "medium", "high")
 _DELEGATED = ("deny", "step_up", "present")
@@ -42,6 +42,36 @@ def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
     for name in old.tools:
         if name in new.tools:
             yield from tool(old.tools[name], new.tools[name])
+            yield from _asked(old, new, name)
+            yield from _joined(old, old.tools[name], new.tools[name])
+
+
+def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
+    """Who is asked because of where a value came from is asked less often where less counts as having come from there."""
+    for rule in old.tools[name].step_ups:
+        for source in (s for when in rule.when for s in when.origin or () if isinstance(s, Source) and s.kind == "fact"):
+            before, after = old.tools[source.tool], new.tools.get(source.tool)
+            fact = after.facts.get(source.field) if after is not None else None
+            acts = before.effect == "read" and after is not None and after.effect != "read"
+            if fact is None or acts or any(True for _ in _fact(source.tool, fact, before.facts[source.field])):
+                effect = "a person would be asked less often: fewer values count as from there"
+                yield _told(f"step_up.{rule.id}.when", f"from {source}", f"from {source}, where it counts", effect, name)
+
+
+def _joined(workflow: Workflow, old: Tool, new: Tool) -> Iterator[Finding]:
+    """What a rule says of one argument alone, and what it says beside others, may differ: one call, one source."""
+    for arg, before in old.args.items():
+        after = new.args.get(arg)
+        if after is None:
+            continue
+        if before.max_items is not None and before.at_most is not None and not before.any_call and after.at_most != before.at_most:
+            yield _told(f"args.{arg}.at_most", before.at_most, after.at_most or "", "a row that does not bound it would count", new.name)
+        for source in after.sources:
+            read = workflow.tools.get(source.tool)
+            fact = read.facts.get(source.field) if read is not None else None
+            if source.kind == "select" and source not in before.sources and fact is not None and fact.named_by:
+                effect = "a row would count that the user's words select and do not name"
+                yield _told(f"args.{arg}.from", "", source, effect, new.name)
 
 
 def tool(old: Tool, new: Tool) -> Iterator[Finding]:

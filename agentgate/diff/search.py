@@ -208,15 +208,32 @@ def _rules(rules: tuple[StepUpRule, ...], asked: bool, mask: int) -> tuple[StepU
 
 
 def missing(old: Sequence[StepUpRule], new: Sequence[StepUpRule]) -> StepUpRule | None:
-    """A rule of the old version for which the new one has none as strict: of the same group, by as many people, each used once."""
-    for group in dict.fromkeys(r.group for r in old):
-        before = sorted((r for r in old if r.group == group), key=lambda r: -r.count)
-        after = sorted((r.count for r in new if r.group == group), reverse=True)
-        kept = {r.id for r in new}
-        for index, rule in enumerate(before):
-            if index >= len(after) or after[index] < rule.count:
-                return next((r for r in before if r.id not in kept), rule)
-    return None
+    """A rule of the old version for which the new one has none as strict, each used once.
+
+    As strict: of the same group, by as many people; and the same rule (what else changed in it is told apart), or one that keeps
+    out whom it keeps out, is good for no longer and shows as much.
+    """
+    taken: dict[int, StepUpRule] = {}
+
+    def seat(rule: StepUpRule, tried: set[int]) -> bool:
+        for at, other in enumerate(new):
+            if at not in tried and _stands_for(other, rule):
+                tried.add(at)
+                if at not in taken or seat(taken[at], tried):
+                    taken[at] = rule
+                    return True
+        return False
+
+    kept = {rule.id for rule in new}
+    left = [rule for rule in sorted(old, key=lambda r: (r.id not in kept, -r.count)) if not seat(rule, set())]
+    return left[-1] if left else None
+
+
+def _stands_for(new: StepUpRule, old: StepUpRule) -> bool:
+    if new.group != old.group or new.count < old.count:
+        return False
+    shown = not new.show or (bool(old.show) and set(old.show) <= set(new.show))
+    return new.id == old.id or (set(old.exclude) <= set(new.exclude) and new.timeout <= old.timeout and shown)
 
 
 def _effect(state: _State, asking: Asking) -> str:

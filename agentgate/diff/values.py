@@ -18,6 +18,7 @@ from agentgate.workflow import Rule
 
 _LIMIT = Decimal(10) ** MAX_DIGITS
 _HUGE = "\U0001d54f"  # four bytes each: over a pattern's size in few characters
+_MANY = 0x4E00  # thousands of letters in normal form follow
 
 
 def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = (), budget: Budget | None = None) -> list[Key]:
@@ -83,8 +84,10 @@ def _structures(rules: Sequence[Rule]) -> Iterable[str]:
     """
     if any(r.pattern is not None or r.glob is not None or constants(r) for r in rules):
         raise Unreadable("json")
-    for length in (4, *(n + 1 for n in sorted({r.text for r in rules if r.text is not None}))):
-        yield f'["{"x" * (length - 4)}"]' if length >= 4 else "[1]"
+    caps = {r.text for r in rules if r.text is not None}
+    for length in dict.fromkeys((4, *sorted({*caps, *(n + 1 for n in caps)}))):
+        if length >= len("[]"):
+            yield f'["{"x" * (length - 4)}"]' if length >= 4 else "[1]" if length == 3 else "[]"
 
 
 # --- text ----------------------------------------------------------------------------------------------------------------
@@ -120,8 +123,8 @@ def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule], budget: Budg
 def _plain_texts(kind: str, caps: list[int], known: dict[str, None]) -> list[Key]:
     """Texts of each length class that are no constant; without caps, any one."""
     if caps:
-        lengths = [1, *(cap + 1 for cap in caps)]
-        return [letter * n for n in lengths for letter in ("x", "y") if letter * n not in known]
+        letters = ("x", "y", *map(chr, range(_MANY, _MANY + len(known))))  # more than there are constants: one is always left
+        return [next(letter * n for letter in letters if letter * n not in known) for n in (1, *(cap + 1 for cap in caps))]
     sample = forms.SAMPLES[kind]
     if sample not in known:
         return [sample]
