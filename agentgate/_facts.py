@@ -94,6 +94,8 @@ class FactRules:
         """`named_by` and `where`: facts that stand in the same row, and what that call was asked for."""
         facts, args, report = self.tools[tool].facts or {}, self.tools[tool].args, self.document.report
         own, labels = _list(steps), list(block.named_by or ())
+        for argument in args if labels else ():  # kept, to know who chose the rows
+            self.references.noted(Source("arg", tool, argument))
         for key, names in (("named_by", labels), ("where", list(block.where or ()))):
             for index, name in enumerate(names):
                 here: Path = (*path, key, index if key == "named_by" else name)

@@ -12,7 +12,7 @@ from decimal import Context, Decimal, localcontext
 from typing import Any, NamedTuple
 
 from agentgate.entities import Key, normal
-from agentgate.labels import meant, row_is
+from agentgate.labels import asked_by_user, meant, row_is
 from agentgate.prompt import Prompt
 from agentgate.request import EarlierCall, RunState
 from agentgate.selectors import chosen, picked
@@ -130,14 +130,15 @@ class Earlier:
     def _select(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
         acted = [c.redeemed_at for c in self.of(selector.tool)]
         usable = [c for c in self.of(source.tool) if not acted or c.redeemed_at <= min(acted)]
-        last = [c for c in usable if c.redeemed_at == max(c.redeemed_at for c in usable)]
+        # After the first act all must agree: a read that began before it may have returned what it left.
+        last = [c for c in usable if acted or c.redeemed_at == max(c.redeemed_at for c in usable)]
         if not any(call is c for c in last):
             return []
         facts, by, rows = self.tools[source.tool].facts, dict(selector.by), []
         for key in sorted(chosen(selector, self.prompt.spoken)):
             found = [(c, picked(key, facts[by[key]], facts[source.field], c.rows)) for c in last]
             names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in found}
-            if len(names) == 1:  # reads of one moment that disagree select nothing
+            if len(names) == 1:  # reads that disagree select nothing
                 rows += [row for c, row in found if c is call and row is not None]
         return rows
 
@@ -154,8 +155,18 @@ class Earlier:
         known = self._meant.get(place)
         if known is None:
             labels = (facts[name] for name in fact.named_by)
-            known = self._meant[place] = frozenset(map(id, meant(fact, labels, call.rows, self.prompt)))
+            rows = meant(fact, labels, call.rows, self.prompt) if self._asked_by_user(call) else ()
+            known = self._meant[place] = frozenset(map(id, rows))
         return id(row) in known
+
+    def _asked_by_user(self, call: EarlierCall) -> bool:
+        """Whether nobody but the user chose which rows a read returned; False where its record may not hold all arguments."""
+        rules = self.tools[call.tool].args
+        if call.named or not rules:
+            return True
+        if any(rule.sensitive or "." in name for name, rule in rules.items()) or not call.args.keys() <= rules.keys():
+            return False
+        return asked_by_user(((rules[name], value) for name, value in call.args.items()), self.prompt)
 
     def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
         if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):

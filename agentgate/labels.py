@@ -3,7 +3,7 @@
 Rules: a row is meant when all content words of one of its labels are among the user's words, and no other thing in the result
 shares these words (and perhaps more); where no label is said in full, only the one thing that shares the most. Ties mean nobody.
 Words are compared without case and common English endings, and without those that say nothing ("the", "re"); what the user wrote
-letter by letter shares one part more. An e-mail address is a label by the part before the @, for words that the user wrote as a name
+letter by letter shares one part more. A read whose arguments the model chose means nobody: it could leave out what ties. An e-mail address is a label by the part before the @, for words that the user wrote as a name
 (with a capital, or in an address), and in full only where the user wrote all of it; numbers, dates, accounts and ids count only as a
 whole. What is quoted or denied counts, forwarded text does not: this only narrows what may be an origin, so a title in quotes is as
 good as any other. Whoever can write a row chooses its label, and so which words mean it: labels take rows away from such a person,
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from agentgate.entities import Key, normal
 from agentgate.facts import CUT
 from agentgate.prompt import Prompt
-from agentgate.workflow import Fact
+from agentgate.workflow import Fact, Rule
 
 WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types compared by their words; the others as a whole
 MAX_SETS = 256  # different sets of shared words that are compared; a result with more means nobody
@@ -101,7 +101,6 @@ def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...],
         most = max((len(r.shared) for r in found), default=0)
         best = [r for r in found if len(r.shared) == most]
         return tuple(r.row for r in best) if len({r.key for r in best}) == 1 else ()
-    found = [r for r in found if r.whole]
     keys: dict[frozenset[str], set[Key]] = {}
     for r in found:
         keys.setdefault(r.shared, set()).add(r.key)
@@ -110,7 +109,7 @@ def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...],
     bits = {part: 1 << at for at, part in enumerate(frozenset().union(*keys))}
     masks = {shared: sum(bits[part] for part in shared) for shared in keys}
     alone = {shared for shared, mask in masks.items() if _one_thing(mask, [(masks[other], keys[other]) for other in keys])}
-    return tuple(r.row for r in found if r.shared in alone)
+    return tuple(r.row for r in found if r.whole and r.shared in alone)
 
 
 def _one_thing(mask: int, others: list[tuple[int, set[Key]]]) -> bool:
@@ -158,6 +157,26 @@ def _basename(path: str) -> str:
     """The last name of a path, without its ending."""
     name = path.rpartition("/")[2]
     return name.rpartition(".")[0] or name
+
+
+def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt) -> bool:
+    """Whether the user alone chose which rows a read returned: each argument is fixed, named in the prompt, or of the user's words.
+
+    Whoever chooses the rows chooses which of them stands apart: a search for one stranger finds no tie.
+
+    Args:
+        asked: the arguments of the read, each with its rule.
+        prompt: the user's words.
+    """
+    said = heard(prompt.written).words
+    for rule, value in asked:
+        key = normal(rule.type, value)
+        if key is None:
+            return False
+        words = stems(key) if rule.type == "text" and isinstance(key, str) else frozenset()
+        if rule.equals is None and not (words and words <= said) and prompt.words(rule.type, key) is None:
+            return False
+    return True
 
 
 def row_is(where: tuple[tuple[str, str], ...], facts: Mapping[str, Fact], row: Mapping[str, Any], args: Mapping[str, Any]) -> bool:

@@ -160,7 +160,7 @@ class _Question:
 
     def _meant(self, tool: str, declared: Fact, row: Mapping[str, Any], earlier: EarlierCall) -> bool:
         """One label of the row is said in full and no other object's shared words hold all of its own; or none is, and it shares most."""
-        if any("[cut]" in each for each in earlier.rows) or not self._has(declared, row):
+        if any("[cut]" in each for each in earlier.rows) or not self._has(declared, row) or self._steered(tool, earlier):
             return False
         facts = self.workflow.tools[tool].facts
         labels = [facts[name] for name in declared.named_by]
@@ -173,9 +173,27 @@ class _Question:
                 others.append(self._shared(labels, other))
         whole = full or any(f for _, f in others) or any(self._shared(labels, r)[1] for r in earlier.rows if self._has(declared, r))
         if whole:
-            return full and not any(f and words >= shared for words, f in others)
+            return full and not any(words >= shared for words, _ in others)
         most = max(len(self._shared(labels, r)[0]) for r in earlier.rows if self._has(declared, r))
         return 0 < len(shared) == most and all(len(words) < most for words, _ in others)
+
+    def _steered(self, tool: str, earlier: EarlierCall) -> bool:
+        """Somebody other than the user chose which rows there are: by an argument that is neither fixed, named, nor of the user's words."""
+        rules = self.workflow.tools[tool].args
+        if earlier.named or not rules:
+            return False
+        if any("." in name or rule.sensitive for name, rule in rules.items()):
+            return True
+        for name, value in earlier.args.items():
+            key = None if name not in rules else normal(rules[name].type, value)
+            if key is None:
+                return True
+            mine = rules[name].equals is not None or self.run.prompt.words(rules[name].type, key) is not None
+            if rules[name].type == "text" and stems(str(key)):
+                mine = mine or all(word in heard(self.run.prompt.written).words for word in stems(str(key)))
+            if not mine:
+                return True
+        return False
 
     def _has(self, declared: Fact, row: Mapping[str, Any]) -> bool:
         return normal(declared.type, row.get(declared.name)) is not None
@@ -248,12 +266,12 @@ class _Question:
         return fact is not None and same(key, fact[0]) and self.currency(name) == fact[1]
 
     def selected(self, source: Source, earlier: EarlierCall, row: Mapping[str, Any] | None) -> bool:
-        """True when the user's words select this row: of the last read of its tool before the first call of the tool that acts on it."""
+        """True when the user's words select this row: of the last read before the first call of the tool that acts; after it, of all of these."""
         selector = source.selector
         assert selector is not None
         first = min((call.redeemed_at for call in self.run.calls if call.tool == selector.tool), default=float("inf"))
         reads = [call for call in self.run.calls if call.tool == source.tool and call.redeemed_at <= first]
-        last = [call for call in reads if call.redeemed_at == max(read.redeemed_at for read in reads)]
+        last = [call for call in reads if first < float("inf") or call.redeemed_at == max(read.redeemed_at for read in reads)]
         if row is None or not any(call is earlier for call in last):
             return False
         for key, field in selector.by:

@@ -169,6 +169,18 @@ def test_one_superlative_is_one_object_however_often_the_list_is_read(gate: Gate
     assert reasons(run.authorize("delete", {"id": "F1"}, tool_call_id="next")) == {Reason.ARGUMENT_ORIGIN}
 
 
+def test_a_read_that_was_open_while_the_first_object_went_selects_no_second_one(gate: Gate) -> None:
+    run = opened(gate, "Delete the largest file")
+    open_read = run.authorize("list", {}, tool_call_id="open")
+    done(run, "list", {}, FILES, "list")
+    first = run.authorize("delete", {"id": "F2"}, tool_call_id="delete")
+    assert isinstance(open_read, Allow) and isinstance(first, Allow)
+    with run.redeem(open_read.token, tool="list", args={}) as reading:
+        run.redeem(first.token, tool="delete", args={"id": "F2"})
+        reading.record_result([f for f in FILES if f["id"] != "F2"])
+    assert reasons(run.authorize("delete", {"id": "F1"}, tool_call_id="next")) == {Reason.ARGUMENT_ORIGIN}
+
+
 @pytest.mark.parametrize(
     ("prompt", "rows"),
     [
