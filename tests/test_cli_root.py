@@ -311,6 +311,7 @@ def test_what_somebody_signed_who_left_no_longer_counts(team, tmp_path):
         f"agentgate root new by {ALICE} or {CAROL}"
         in root("new", "--from", "root-draft.yaml", "--no-sign", "--accept", phrase, code=1).stderr
     )
+    assert f"agentgate root new by {ALICE} or {CAROL}" in new(DAVE, phrase, code=1).stderr  # who is only in the next one cannot
     assert "signed again" in new(ALICE, phrase, code=2).stdout  # bob signed the index and the revocations last
     sign(CAROL, phrase)
     assert "1 of 2" in run("workflow", "status", code=2).stdout
@@ -448,6 +449,9 @@ def test_keys_that_changed_beside_the_root_are_named(team):
         file.write(f"{DAVE} {key(DAVE).with_suffix('.pub').read_text()}")
     assert "allowed_signers: digest" in root("show", code=2).stdout
     assert "allowed_signers" in draft(DAVE, code=1).stderr
+    signers = Path("workflows/approvals/allowed_signers")
+    signers.write_text("".join(line for line in signers.read_text().splitlines(keepends=True) if not line.startswith(CAROL)))
+    assert "of carol@acme.example has no line in allowed_signers" in root("show", code=2).stdout
 
 
 def test_a_link_in_place_of_a_trust_file_is_refused(team):
