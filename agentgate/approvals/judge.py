@@ -3,7 +3,7 @@
 The checks of one version, in order (the same numbers stand in the code; 1 and 4 to 6 in `agentgate.approvals.version`):
 
 1. The canonical definition is there, and is of this id and version. WRONG PLACE, TAMPERED.
-2. Where the index names this version, it is this very definition. TAMPERED.
+2. Where the index names this version, or this gate had it in force, it is this very definition. TAMPERED.
 3. It is not revoked. REVOKED.
 4. Each statement is about this definition and repeats its version, tenants and risk. TAMPERED, naming the field.
 5. Each signature is over its statement, in our namespace, by a key that root and allowed_signers give to that person now.
@@ -37,6 +37,7 @@ from agentgate.errors import WorkflowError
 from agentgate.workflow import Workflow
 from agentgate.yaml_nodes import Document, shown
 
+IN_FORCE = "in force:"
 MAX_NARROWINGS = 40  # in a row; then a quorum looks again
 
 _WEIGHT = (ApprovalRefusal.TAMPERED, ApprovalRefusal.WRONG_PLACE, ApprovalRefusal.EXPIRED, ApprovalRefusal.UNAPPROVED)
@@ -152,6 +153,11 @@ class Judge:
         pin = self._pin(found)
         if pin is not None and pin.digest != found.digest:
             raise refuse(ApprovalRefusal.TAMPERED, file, "digest", found.digest, f"{pin.digest}, as in the index")
+        was = self.known.get(in_force(found.id, found.version)), self.known.get(in_force(found.id, found.version, found.digest))
+        if was == (1, None):
+            raise refuse(
+                ApprovalRefusal.TAMPERED, file, "digest", found.digest, "the definition that was in force (a change needs a higher version)"
+            )
         # (3) not revoked
         if found.version <= self.revoked_up_to(found.id):
             got = f"version {found.version}, revoked up to {self.revoked_up_to(found.id)}"
@@ -284,6 +290,11 @@ class Judge:
             got = f"{missing.have} of {missing.needed} signatures for {missing.path}"
             expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; the proposer never counts"
         return refuse(ApprovalRefusal.UNAPPROVED, file, "signatures", got, expected, workflow=found.id, version=found.version).refused
+
+
+def in_force(id_: str, version: int, digest: str = "") -> str:
+    """The name of the mark on disk that says that a version (with this digest) was in force."""
+    return f"{IN_FORCE}{id_}:{version}" + (f":{digest}" if digest else "")
 
 
 def _counting(found: Version, said: Statement, pin: Newest | None, before: Newest | None) -> Newest:

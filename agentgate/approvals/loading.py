@@ -17,7 +17,7 @@ from typing import Any
 
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
 from agentgate.approvals.index import check_same, load_index, load_revoked
-from agentgate.approvals.judge import Approved, Judge
+from agentgate.approvals.judge import Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, printable, refuse
 from agentgate.approvals.root import Root, load_root
@@ -305,6 +305,9 @@ def _marks(asked: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
             marks[f"revoked:{id_}"] = max(revocation.up_to, marks.get(f"revoked:{id_}", 0))
     for id_, approved in chosen.items():
         marks[id_] = max(approved.version.version, marks.get(id_, 0))
+        marks |= dict.fromkeys(
+            (in_force(id_, approved.version.version), in_force(id_, approved.version.version, approved.version.digest)), 1
+        )
     return marks
 
 

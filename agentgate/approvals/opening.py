@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from agentgate.approvals._files import Tree
+from agentgate.approvals.judge import IN_FORCE
 from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, load_approved
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
@@ -73,7 +74,7 @@ class Opening:
     def rise(self, loaded: Loaded) -> Iterator[Flow]:
         """Raise the marks on disk; the store operations raise them there, and their answers go to `settle`."""
         self._marks.rise(loaded.marks)
-        return self._flows(loaded.marks)
+        return self._flows({name: mark for name, mark in loaded.marks.items() if not name.startswith(IN_FORCE)})
 
     def settle(self, loaded: Loaded, now_stored: Mapping[str, int]) -> Loaded:
         """Leave out what another gate put a newer version in force of meanwhile.

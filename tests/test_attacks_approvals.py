@@ -1,0 +1,44 @@
+"""One reviewer alone against a gate that knows what was in force: nothing comes back, and nothing is replaced in its place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
+
+NARROW = '"10.00", "20.00"', '"10.00"'
+
+
+@pytest.fixture
+def approved(tmp_path: Path) -> Team:
+    """Version 1 by two; version 2, which only narrows it, by one; the index does not name version 2 yet."""
+    team = Team(tmp_path)
+    team.approve(ALICE, BOB)
+    team.edit("version: 1", "version: 2")
+    team.edit(*NARROW)
+    team.approve(CAROL, index=False)
+    assert team.running() == 2
+    return team
+
+
+def test_a_version_that_was_in_force_is_not_replaced_under_its_own_number(approved):
+    """What version 2 took away comes back as another version 2: against version 1 it only narrows, so one signature would do."""
+    shutil.rmtree(approved.approvals(f"{ID}/2"))
+    approved.edit(*reversed(NARROW))
+    approved.approve(CAROL, index=False)
+    assert approved.running() is None
+    assert ("TAMPERED", "digest") in approved.refusals()
+    approved.edit("version: 2", "version: 3")
+    approved.approve(CAROL, index=False)
+    assert approved.running() is None
+
+
+def test_a_version_that_was_in_force_stays_in_force(approved):
+    approved.index()
+    assert approved.running() == 2
+    approved.edit("version: 2", "version: 3")
+    approved.approve(CAROL, index=False)
+    assert approved.running() == 3
