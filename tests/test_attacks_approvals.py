@@ -42,3 +42,24 @@ def test_a_version_that_was_in_force_stays_in_force(approved):
     approved.edit("version: 2", "version: 3")
     approved.approve(CAROL, index=False)
     assert approved.running() == 3
+
+
+def test_a_role_that_grew_is_no_narrowing(tmp_path):
+    """What bounds an upstream credential stands in roles.yaml, and in no field that a comparison of two workflows sees."""
+    team = Team(tmp_path)
+    roles = team.directory / "roles.yaml"
+    roles.write_text("agentgate: roles/v1\nroles:\n  support: [refunds, look]\n")
+    team.edit("    redeem: wrapper\n", "    redeem: wrapper\n    scope: [look]\n")
+    team.file.write_text(team.file.read_text() + "upstream:\n  payments.refund: {broker: vault, role: writer, narrower_than: support}\n")
+    team.approve(ALICE, BOB)
+    team.edit("version: 1", "version: 2")
+    roles.write_text("agentgate: roles/v1\nroles:\n  support: [refunds, look, admin]\n")
+    assert [need.needed for need in team.draft(CAROL).needs] == [2]
+    team.approve(CAROL)
+    assert team.running() == 1
+    team.approve(ALICE)
+    assert team.running() == 2
+    team.edit("version: 2", "version: 3")
+    roles.write_text("agentgate: roles/v1\nroles:\n  support: [refunds, look]\n")
+    team.approve(CAROL)
+    assert team.running() == 3

@@ -264,6 +264,8 @@ class Judge:
             return None
         if before.statement.path != said.path or RISKS.index(found.risk) < RISKS.index(before.version.risk):
             return None  # a move changes who reviews it, and so does a lower risk: that is for the quorum
+        if grown(before.statement.roles, said.roles):
+            return None  # no comparison of workflows sees what bounds an upstream credential
         names = (name_of(before.version.digest, before.statement.roles), name_of(found.digest, said.roles))
         try:
             proved = self.prover.narrows(
@@ -290,6 +292,11 @@ class Judge:
             got = f"{missing.have} of {missing.needed} signatures for {missing.path}"
             expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; the proposer never counts"
         return refuse(ApprovalRefusal.UNAPPROVED, file, "signatures", got, expected, workflow=found.id, version=found.version).refused
+
+
+def grown(old: Mapping[str, Iterable[str]], new: Mapping[str, Iterable[str]]) -> bool:
+    """Whether a role that a version stays narrower than holds a scope that it did not hold before."""
+    return any(not set(new.get(name, ())) <= set(scopes) for name, scopes in old.items())
 
 
 def in_force(id_: str, version: int, digest: str = "") -> str:

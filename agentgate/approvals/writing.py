@@ -15,7 +15,7 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, ROOT, Tree, file_digest
 from agentgate.approvals._shape import end_of, moment
 from agentgate.approvals.index import Newest
-from agentgate.approvals.judge import Judge
+from agentgate.approvals.judge import Judge, grown
 from agentgate.approvals.loading import WorkflowFile, read_workflow_file
 from agentgate.approvals.narrowing import Proof, Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, printable, refuse
@@ -218,6 +218,8 @@ def _narrower(asked: Judge, before: Newest, file: WorkflowFile, new: Workflow | 
         old = _loaded(asked, approved.version, static)
         proof = asked.prover.compare(old, new or load_document(file.document, static, asked.derive, share=asked.share))
     except WorkflowError:
+        return False
+    if grown(approved.statement.roles, static):
         return False
     return proof.only_narrower is True and RISKS.index(risk) >= RISKS.index(approved.version.risk)
 
