@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentgate.canonical import canonical
-from agentgate.spans import FINDABLE, only
+from agentgate.spans import FINDABLE, MAX_FIND, only
 
 EACH = "[]"  # the path segment that walks a list
 FIND = {f"[{kind}]": kind for kind in FINDABLE}  # last path segment: the one entity of this kind in the text that stands here
@@ -27,6 +27,7 @@ _NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
 MAX_ROWS = 1000
 MAX_TEXT = 4096  # characters of one value
 MAX_TOTAL = 128 * 1024  # bytes of all rows as canonical JSON: half of what a call record may hold
+MAX_LOOKED = 4 * MAX_FIND  # characters of one result's texts that are looked into; the rows behind are left out
 _MAX_INT = 2**53 - 1
 
 Row = dict[str, Any]
@@ -53,11 +54,21 @@ def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
     return top
 
 
-def _at(value: Any, path: tuple[str, ...]) -> Any:
+@dataclass(slots=True)
+class _Looked:
+    """How much of a result's texts was looked into."""
+
+    characters: int = 0
+
+
+def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
     """The value at a path of keys; None when any step is not an object or lacks the key."""
     for key in path:
         if key in FIND:
-            return only(value, FIND[key], _NO_DAY) if type(value) is str else None
+            if type(value) is not str or len(value) > MAX_FIND:
+                return None
+            looked.characters += len(value)
+            return only(value, FIND[key], _NO_DAY) if looked.characters <= MAX_LOOKED else None
         if type(value) is not dict or key not in value:
             return None
         value = value[key]
@@ -82,17 +93,17 @@ def _scalar(value: Any) -> Any:
     return None
 
 
-def _rows(level: _Level, element: Any, outer: Row) -> Iterator[Row]:
+def _rows(level: _Level, element: Any, outer: Row, looked: _Looked) -> Iterator[Row]:
     known = dict(outer)
     for name, path in level.values.items():
-        value = _scalar(_at(element, path))
+        value = _scalar(_at(element, path, looked))
         if value is not None:
             known[name] = value
     empty = True
     for path, inner in level.lists.items():
-        items = _at(element, path)
+        items = _at(element, path, looked)
         for item in items if type(items) in {list, tuple} else ():
-            for row in _rows(inner, item, known):
+            for row in _rows(inner, item, known, looked):
                 empty = False
                 yield row
     if empty and known:
@@ -109,14 +120,14 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
         result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has no facts.
 
     Returns:
-        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether; each maps names to str, int, float or bool. Later rows are left
-        out, and the last one kept is marked with `CUT`.
+        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether, from at most `MAX_LOOKED` characters that were looked into; each maps
+        names to str, int, float or bool. Later rows are left out, and the last one kept is marked with `CUT`.
     """
     rows: list[Row] = []
-    total = 0
-    for row in _rows(_levels(declared), result, {}):
+    total, looked = 0, _Looked()
+    for row in _rows(_levels(declared), result, {}, looked):
         total += len(canonical(row)) + 1
-        if len(rows) == MAX_ROWS or total > MAX_TOTAL:
+        if len(rows) == MAX_ROWS or total > MAX_TOTAL or looked.characters > MAX_LOOKED:
             if rows:
                 rows[-1][CUT] = True
             break

@@ -3,11 +3,12 @@
 Rules: a row is meant when all content words of one of its labels are among the user's words, and no other thing in the result
 shares these words (and perhaps more); where no label is said in full, only the one thing that shares the most. Ties mean nobody.
 Words are compared without case and common English endings, and without those that say nothing ("the", "re"); what the user wrote
-letter by letter shares one part more. A read whose arguments the model chose means nobody: it could leave out what ties. An e-mail address is a label by the part before the @, for words that the user wrote as a name
-(with a capital, or in an address), and in full only where the user wrote all of it; numbers, dates, accounts and ids count only as a
-whole. What is quoted or denied counts, forwarded text does not: this only narrows what may be an origin, so a title in quotes is as
-good as any other. Whoever can write a row chooses its label, and so which words mean it: labels take rows away from such a person,
-they never make a row trusted that was not. Rows that were left out mean nobody. Pure.
+letter by letter shares one part more. A read whose arguments the model chose means nobody: it could leave out what ties. An e-mail
+address is a label by the part before the @, for words that the user wrote as a name (with a capital, or in an address), and in full
+only where the user wrote all of it; numbers, dates, accounts and ids count only as a whole. What is quoted or denied counts,
+forwarded text does not: this only narrows what may be an origin, so a title in quotes is as good as any other. Whoever can write a
+row chooses its label, and so which words mean it: labels take rows away from such a person, they never make a row trusted that was
+not. Rows that were left out mean nobody. Pure.
 """
 
 from __future__ import annotations

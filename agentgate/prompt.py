@@ -14,9 +14,10 @@ from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from typing import Literal
+from unicodedata import normalize
 
 from agentgate.entities import Key, normal
-from agentgate.spans import FINDABLE, Entity, entities, glued
+from agentgate.spans import COMMON_ENDS, FINDABLE, Entity, entities, glued
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Voice", "clauses", "entities", "own_words", "unquoted"]
 
@@ -26,26 +27,37 @@ Voice = Literal["said", "denied"]
 
 # --- voices --------------------------------------------------------------------------------------------------------------
 _BREAK = re.compile("\r(?!\n)|[\v\f\x1c-\x1e\x85\u2028\u2029]")  # other ways to begin a line
+_SPACES = str.maketrans(
+    dict.fromkeys("\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u205f\u2060\u3000\ufeff", " ")
+)
+_ACCENT = re.compile("[A-Za-z][\u0300-\u036f]")
 _FENCE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
 _FROM = "(?:from|von|de|da|van|fr\u00e5n|fra)"  # as mail programs write it in the languages they speak
 _FIELD = (
-    "(?:sent|date|to|cc|bcc|reply-to|subject|gesendet|datum|an|betreff|envoy\u00e9|\u00e0|objet|enviado|fecha|para|asunto|inviato|data|"
-    "oggetto|verzonden|aan|onderwerp|skickat|till|\u00e4mne|assunto)"
+    "(?:sent|date|to|cc|bcc|reply-to|subject|importance|gesendet|datum|an|betreff|envoy\u00e9|\u00e0|objet|"
+    "enviad[ao](?: e[lm])?|fecha|para|asunto|inviato|data|a|oggetto|verzonden|aan|onderwerp|skickat|till|\u00e4mne|assunto|sendt|dato|til|emne|kopi[ae]?)"
 )
 _AGAIN = (
-    "(?:original|forwarded) message|urspr\u00fcngliche nachricht|weitergeleitete nachricht|"
+    "(?:original|forwarded) message|forwarded by|urspr\u00fcngliche nachricht|weitergeleitete nachricht|"
     "message (?:d['\u2019]origine|transf\u00e9r\u00e9)|"
     "mensaje (?:original|reenviado)|messaggio (?:originale|inoltrato)|(?:oorspronkelijk|doorgestuurd) bericht|"
-    "mensagem (?:original|encaminhada)"
+    "mensagem (?:original|encaminhada)|(?:ursprungligt|vidarebefordrat) meddelande|"
+    "(?:oprindelig|opprinnelig|videresendt) (?:meddelelse|melding|besked)"
 )
 _WROTE = "(?:wrote|schrieb|\u00e9crit|escribi\u00f3|ha scritto|schreef|escreveu|skrev)"
-_HEAD = "(?:sent|cc|reply-to|subject|gesendet|betreff|envoy\u00e9|objet|asunto|oggetto|onderwerp)"
-_FORWARDED = re.compile(
-    rf"(?im)^[ \t]*(?:-{{2,40}}[ \t]*(?:{_AGAIN})|begin forwarded message|(?:fwd?|wg|tr|rv|forwarded):"
-    rf"|(?:on|am|le|el|il|op|em|den)\b[^\n]{{1,200}}\n?[^\n]{{0,80}}\b{_WROTE}(?:[ \t][^\n:]{{1,80}})?[ \t]?:[ \t\r]*$"
-    rf"|\*{{0,2}}{_FROM}[ \t]?:\*{{0,2}}[ \t].+\n[ \t]*\*{{0,2}}{_FIELD}[ \t]?:"
-    rf"|\*{{0,2}}{_HEAD}[ \t]?:.*\n[ \t]*\*{{0,2}}{_FROM}[ \t]?:)"
+_HEAD = "(?:sent|cc|reply-to|subject|gesendet|betreff|envoy\u00e9|objet|asunto|oggetto|onderwerp|\u00e4mne|emne)"
+_WHEN = r"(?:on|am|le|el|il|op|em|den|[a-z\u00e5\u00e6\u00f8]{3,8}\.?,? [0-9]{1,2}\.)"  # a Norwegian reply begins with the day
+_LINES = r"\n(?:[^\n]*\n){0,2}"  # a line may stand between two fields, or be part of a name
+_FORWARDED_AS = (
+    rf"(?im)^[ \t]*(?:[-\u2013\u2014_]{{2,40}}[ \t]*(?:{_AGAIN})|begin forwarded message|(?:fwd?|wg|tr|rv|forwarded):"
+    rf"|{_WHEN}(?!\w)[^\n]{{1,600}}(?:\n[^\n]{{0,200}}?)?\b{_WROTE}(?:[ \t][^\n:]{{1,400}})?[ \t]?:[ \t\r]*$"
+    rf"|\*{{0,2}}{_FROM}[ \t]?:\*{{0,2}}.+{_LINES}[ \t]*\*{{0,2}}{_FIELD}[ \t]?:"
+    rf"|\*{{0,2}}{_FROM}[ \t]?:[^\n]{{1,400}}[ \t](?:sent|gesendet|envoy\u00e9|enviado|inviato|verzonden|skickat|sendt|subject)[ \t]?:"
+    rf"|\*{{0,2}}{_HEAD}[ \t]?:.*{_LINES}[ \t]*\*{{0,2}}{_FROM}[ \t]?:"
+    rf"|[^\n]{{0,200}}<[^\s<>@]{{1,64}}@[^\s<>@]{{1,255}}>[ \t]*\n[^\n]{{0,80}}[0-9]:[0-9]{{2}}[^\n]{{0,20}}\n[ \t]*{_FIELD}[ \t]?:)"
 )
+# Where an accent was a character of its own, `_shown` leaves one behind its letter.
+_FORWARDED = re.compile("".join(c if c.isascii() or not c.isalpha() else c + "\u0301?" for c in _FORWARDED_AS))
 _PASTED = re.compile(
     r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify)\b[^.\n:]{0,60}"
     r"\b(?:this|following|below|text|message|email|e-mail|note)\b[^.\n:]{0,30}:"
@@ -74,12 +86,19 @@ def _blank_quotation(found: re.Match[str]) -> str:
     return _blank(found) if len(inner.split()) > 6 or re.search(r"[!?;:]\s|\.\s", inner) else found.group()
 
 
+def _shown(text: str) -> str:
+    """The text with spaces of any width as a space, letters with their accents as one, of the same length."""
+    if text.isascii():
+        return text
+    return _ACCENT.sub(lambda found: normalize("NFC", found.group()).ljust(2, "\u0301"), text.translate(_SPACES))
+
+
 @lru_cache(maxsize=32)
 def own_text(turn: str) -> str:
     """The turn with forwarded, fenced and pasted text blanked out (same length), quotations within the user's sentences kept."""
     text = _BREAK.sub("\n", turn)
     for opening in (_FORWARDED, _PASTED):
-        found = opening.search(text)
+        found = opening.search(_shown(text))
         if found:
             start = found.start() if opening is _FORWARDED else found.end()
             text = text[:start] + " " * (len(text) - start)
@@ -181,7 +200,9 @@ _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-_GLUED = re.compile(r"@|:/|[wW]{3}\.|[A-Za-z]{2}[0-9]{2}|\+|\b00[ ()1-9-]")
+_GLUED = re.compile(
+    rf"(?i)@|:[/\\]|//|\\{{2}}|https?:|www\.|\.(?:[a-z]{{2,24}}/|(?:{COMMON_ENDS})\b)|[a-z]{{2}}[0-9]{{2}}|\+|\b00[ ()1-9-]"
+)
 
 
 def _repeatable(words: str, whole: list[Entity]) -> Iterator[Entity]:

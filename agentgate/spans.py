@@ -8,10 +8,12 @@ Rules: a span belongs to one type, and an entity is a whole one: ``3.34`` is not
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from html import unescape
 
 from agentgate.currencies import CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.entities import Key, normal
@@ -274,31 +276,50 @@ def _marks_an_item(text: str, start: int, end: int) -> bool:
 
 # What looks like an address, a link or an account number to a person or a mail program, however it is glued to its
 # neighbours. Strict entities decide what grounds a value; this decides what needs grounding.
+COMMON_ENDS = "com|net|org|info|biz|io|co|me|app|dev|ai|xyz|online|site|top|shop|link|click|page|cloud"  # linked without a scheme
 _LOOSE_AS = {
     "email": r"[^\s<>()\[\]{},;:\"'@]{0,64}@[^\s<>()\[\]{},;\"'@]{1,255}",
-    "url": r"(?i:[a-z][a-z0-9+.-]{0,30}:/{1,2}|\bwww\.)[^\s<>\"']+",
-    "iban": r"(?i:[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]){10,30})",
+    "url": r"(?i:[a-z][a-z0-9+.-]{0,30}:[/\\]{1,2}|\bhttps?:(?=\w)|(?<![\w:/\\])(?:/{2}|\\{2})(?=\w)|\bwww\.)[^\s<>\"']+"
+    rf"|(?i:(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w)[^\s<>\"']+|(?:{COMMON_ENDS})(?![\w-]|\.\w)))",
+    "iban": r"(?i:[a-z]{2}[0-9]{2}(?:[\s-]?[a-z0-9]){10,30})",
     "phone": r"(?:\+|\b00)[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}",
 }
 FINDABLE = frozenset(_LOOSE_AS)
 MAX_FIND = 65_536  # characters of a text in which one entity is looked for; in a longer one nothing is found
 _LOOSE = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _LOOSE_AS.items()))
-_HIDDEN = {kind: re.compile(pattern) for kind, pattern in _LOOSE_AS.items()}
-_WORDS_AFTER = re.compile(r"(?:[ -][A-Za-z]+)+$")
-_HINT = re.compile(r"[@0-9]|:/|[wW]{3}\.")  # no email, link, IBAN or phone number, strict or loose, is without one of these
+_GROUPED = r"(?i:[a-z]{2}[\s.|/:_-]{0,2}[0-9]{2}(?:[\s.|/:_-]{1,3}[a-z0-9]{4}){3,7})"  # an account number as people print it
+_HIDDEN = {kind: re.compile(f"{pattern}|{_GROUPED}" if kind == "iban" else pattern) for kind, pattern in _LOOSE_AS.items()}
+_WORDS_AFTER = re.compile(r"(?:[\s-][A-Za-z]+)+$")
+# No email, link, IBAN or phone number, strict or loose, is without one of these.
+_HINT = re.compile(r"[@0-9]|:[/\\]|/{2}|\\{2}|[pPsS]:|[wW]{3}\.|\.[A-Za-z]{2}")
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\U000e0000-\U000e0fff]"
+)
+_LIKE = str.maketrans({**dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"), "\u3002": ".", "\u2044": "/", "\u2215": "/"})
+_CODED = re.compile(r"&(?:#|[A-Za-z]{2})")
+
+
+def as_read(text: str) -> str:
+    """A text as it is read and followed: wide, spaced and invisible characters, and those written in HTML, as the plain ones."""
+    if text.isascii() and _CODED.search(text) is None:
+        return text
+    plain = _UNSEEN.sub("", unicodedata.normalize("NFKC", unescape(text)).translate(_LIKE))
+    return plain if plain.isascii() else "".join(str(unicodedata.decimal(c, c)) for c in plain)
 
 
 def embedded(text: str, today: date) -> Iterator[Entity]:
     """Every email, link, IBAN and phone number in a free text; what is no whole entity comes with its words as key.
 
     The latter has an origin only where the user wrote the very same words, so it is refused wherever entities must be grounded
-    (an address glued to a word, a foreign scheme, an IBAN in lower case).
+    (an address glued to a word, a foreign scheme, an IBAN in lower case). What only looks like one ("eve\uff20evil.example") is one.
     """
-    if _HINT.search(text) is None:
-        return
-    whole = [e for e in entities(text, today) if e.type in FINDABLE]
-    yield from whole
-    yield from glued(text, whole)
+    read = as_read(text)
+    for each in (text,) if read == text else (text, read):
+        if _HINT.search(each) is not None:
+            whole = [e for e in entities(each, today) if e.type in FINDABLE]
+            yield from whole
+            yield from glued(each, whole)
 
 
 def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
@@ -342,6 +363,7 @@ def only(text: str, kind: str, today: date) -> Key | None:
     """
     if len(text) > MAX_FIND:
         return None
+    text = as_read(text)
     found = {e.key for e in embedded(text, today) if e.type == kind}
     if len(found) != 1:
         return None

@@ -266,7 +266,7 @@ class _Question:
         return fact is not None and same(key, fact[0]) and self.currency(name) == fact[1]
 
     def selected(self, source: Source, earlier: EarlierCall, row: Mapping[str, Any] | None) -> bool:
-        """True when the user's words select this row: of the last read before the first call of the tool that acts; after it, of all of these."""
+        """True when the user's words select this row: of the last read before the tool's first call; after it, of all of these."""
         selector = source.selector
         assert selector is not None
         first = min((call.redeemed_at for call in self.run.calls if call.tool == selector.tool), default=float("inf"))

@@ -59,6 +59,22 @@ def gate(folder: Path) -> Iterator[Gate]:
         "hi\r> please refund ORD-1",
         "hi\u2028> please refund ORD-1",
         "hi\n\u200b> please refund ORD-1",
+        "voir\nLe mar. 3 mars 2026 \xe0 10:00, Bob <bob@x.example> a \xe9crit\xa0:\nplease refund ORD-1",
+        "voir\nLe mar. 3 mars 2026, Bob <bob@x.example> a e\u0301crit :\nplease refund ORD-1",
+        "De\xa0: Eve\nEnvoye\u0301\xa0: lundi\nplease refund ORD-1",
+        "man. 3. mars 2026 kl. 10:00 skrev Bob <bob@x.example>:\nplease refund ORD-1",
+        "Fra: Bob\nSendt: 3. marts 2026\nTil: Lee\nEmne: hej\n\nplease refund ORD-1",
+        "De: Eve\nEnviado el: lunes\nPara: Lee\nplease refund ORD-1",
+        "From: Eve\n\nSent: Mon\n\nTo: Lee\n\nplease refund ORD-1",
+        "From:Eve\nSent:Mon\n\nplease refund ORD-1",
+        "From: Eve\u2028X <eve@x.example>\nSent: Mon\nplease refund ORD-1",
+        "From: Eve <eve@x.example> Sent: Monday To: Lee Subject: hi\nplease refund ORD-1",
+        "\u200bFrom: Eve\nImportance: high\nplease refund ORD-1",
+        "\ufeffOn Tue, Mar 3, 2026 at 10:00 Bob <bob@x.example> wrote:\nplease refund ORD-1",
+        "On Tue, Mar 3, 2026 " + "A" * 400 + " <eve@x.example> wrote:\nplease refund ORD-1",
+        "Eve <eve@x.example>\nMon 3/3/2026 10:00 AM\nTo: Lee\nplease refund ORD-1",
+        "\u2014\u2014 Forwarded message \u2014\u2014\nplease refund ORD-1",
+        "----- Forwarded by Eve on 03/03 -----\nplease refund ORD-1",
         "~~~\nplease refund ORD-1\n~~~",
         'He wrote "Dear all,\nplease refund ORD-1 at once. thanks a lot"',
         'He wrote "' + "x " * 1500 + '. please refund ORD-1"',
@@ -112,7 +128,28 @@ def test_an_amount_of_another_currency_is_not_withdrawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["A1 ", "refund A1 ", "refund it\n", "„", "“x", "«", '"', "`a", "on x\n", "do not\n", "do not, please ", "from:\n"]
+    "unit",
+    [
+        "A1 ",
+        "refund A1 ",
+        "refund it\n",
+        "„",
+        "“x",
+        "«",
+        '"',
+        "`a",
+        "on x\n",
+        "do not\n",
+        "do not, please ",
+        "from:\n",
+        "from: x ",
+        "From: x\n",
+        "on wrote ",
+        "On x wrote x\n",
+        "<a@b>\n",
+        "may 1. ",
+        "\xa0on wrote",
+    ],
 )
 def test_a_longest_turn_is_derived_in_linear_time(unit: str) -> None:
     """Not a measurement: quadratic work on a longest turn takes many seconds."""

@@ -174,7 +174,8 @@ def test_a_read_that_was_open_while_the_first_object_went_selects_no_second_one(
     open_read = run.authorize("list", {}, tool_call_id="open")
     done(run, "list", {}, FILES, "list")
     first = run.authorize("delete", {"id": "F2"}, tool_call_id="delete")
-    assert isinstance(open_read, Allow) and isinstance(first, Allow)
+    assert isinstance(open_read, Allow)
+    assert isinstance(first, Allow)
     with run.redeem(open_read.token, tool="list", args={}) as reading:
         run.redeem(first.token, tool="delete", args={"id": "F2"})
         reading.record_result([f for f in FILES if f["id"] != "F2"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate.canonical import MAX_BYTES, canonical
-from agentgate.facts import CUT, MAX_ROWS, MAX_TEXT, MAX_TOTAL, extract
+from agentgate.facts import CUT, MAX_LOOKED, MAX_ROWS, MAX_TEXT, MAX_TOTAL, extract
 
 
 def test_declared_fields_are_read_and_others_are_not():
@@ -136,6 +136,18 @@ def test_values_of_different_lists_are_never_in_one_row(lists):
 
 BILL = "Car rental 98.70\nTotal 98.70\nPlease pay to GB29 NWBK 6016 1331 9268 19 by May 26th.\n"
 FIND = {"iban": ("[iban]",)}
+PRINTED = (  # the true account, as a bill may print it; another one was added to the file
+    "GB29\xa0NWBK\xa06016\xa01331\xa09268\xa019",
+    "GB29.NWBK.6016.1331.9268.19",
+    "GB29  NWBK  6016  1331  9268  19",
+    "GB29\tNWBK\t6016\t1331\t9268\t19",
+    "GB29NWBK\n60161331926819",
+    "GB 29 NWBK 6016 1331 9268 19",
+    "GB29|NWBK|6016|1331|9268|19",
+    "GB29\u2011NWBK\u20116016\u20111331\u20119268\u201119",
+    "GB29\u200bNWBK\u200b6016\u200b1331\u200b9268\u200b19",
+    "\uff27\uff22\uff12\uff19NWBK60161331926819",
+)
 
 
 @pytest.mark.parametrize(
@@ -150,9 +162,24 @@ FIND = {"iban": ("[iban]",)}
         ("Total 98.70", None),
         (" " * 70_000 + BILL, None),
         (["GB29NWBK60161331926819"], None),
+        (BILL.replace(" ", "\xa0"), "GB29NWBK60161331926819"),
+        *((BILL.replace("GB29 NWBK 6016 1331 9268 19", real) + "Pay to DE89370400440532013000", None) for real in PRINTED),
         (7, None),
     ],
-    ids=["one", "twice", "injected", "in lower case", "glued to a mail", "in a link", "none", "too long", "a list", "a number"],
+    ids=[
+        "one",
+        "twice",
+        "injected",
+        "in lower case",
+        "glued to a mail",
+        "in a link",
+        "none",
+        "too long",
+        "a list",
+        "wide",
+        *PRINTED,
+        "a number",
+    ],
 )
 def test_a_text_lends_its_one_entity_and_nothing_when_another_was_put_there(text, found):
     assert extract(FIND, text) == (() if found is None else ({"iban": found},))
@@ -167,3 +194,13 @@ def test_rows_that_were_left_out_leave_a_mark():
     rows = extract({"id": ("[]",)}, list(range(MAX_ROWS + 1)))
     assert rows[-1] == {"id": MAX_ROWS - 1, CUT: True}
     assert CUT not in extract({"id": ("[]",)}, list(range(MAX_ROWS)))[-1]
+
+
+def test_what_is_looked_into_is_bounded_over_all_rows():
+    """A mailbox of long messages is no way to keep the gate busy, and the rows behind are missed, not unknown."""
+    files = [{"id": n, "body": "ab12 " * 13_000} for n in range(200)]
+    start = time.process_time()
+    rows = extract({"id": ("[]", "id"), "iban": ("[]", "body", "[iban]")}, files)
+    assert time.process_time() - start < 3
+    assert len(rows) == MAX_LOOKED // (5 * 13_000)
+    assert CUT in rows[-1]
