@@ -452,6 +452,13 @@ def test_a_change_cannot_bring_its_own_root(approved, tmp_path):
     assert "ROOT NOT TRUSTED" in run("check", "--base", "main", code=1).stderr
 
 
+def test_a_first_root_asks_for_a_person(approved):
+    base = git("rev-parse", "HEAD~1")  # nobody signed there yet
+    said = json.loads(run("check", "--base", base, "--json", code=2).stdout)
+    assert "the root is new" in said["unapproved"][0]
+    run("check", "--base", base, "--root", root_digest("workflows"))
+
+
 def test_a_stale_index_is_a_warning_and_a_changed_trust_file_is_not(approved):
     Path("workflows/approvals/index.json").unlink()
     assert "STALE INDEX" in run("check", "--base", "main").stdout
@@ -597,3 +604,43 @@ def test_the_commands_import_no_code_of_a_reviewed_folder(approved):
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""},
     )  # fmt: skip
     assert not Path("pwned").exists(), done.stderr
+
+
+def test_an_old_version_does_not_come_back_as_if_it_were_in_force(approved, tmp_path):
+    """Everything of version 1 is still signed; only the base says that version 2 replaced it."""
+    old = {name: Path("workflows/approvals", name).read_bytes() for name in ("index.json", "index.json.sig")}
+    write(WIDER)
+    commit()
+    for name in PEOPLE[:2]:
+        approve(tmp_path, name, "shop.refund v2, 1 wider", code=2 if name == PEOPLE[0] else 0)
+    commit("approved")
+    git("checkout", "-q", "-b", "topic")
+    for name, data in old.items():
+        Path("workflows/approvals", name).write_bytes(data)
+    assert any(
+        "approvals/index.json: serial" in line for line in json.loads(run("check", "--base", "main", "--json", code=2).stdout)["unapproved"]
+    )
+    shutil.rmtree("workflows/approvals/shop.refund/2")
+    write(WORKFLOW)
+    assert any(
+        f"{FILE}: version 1, expected above 2" in line
+        for line in json.loads(run("check", "--base", "main", "--json", code=2).stdout)["unapproved"]
+    )
+    write(WIDER.replace("[a-z.]+", "[a-z-]+"))
+    for name in PEOPLE[:2]:
+        run(
+            "approve",
+            "shop.refund",
+            "--key",
+            key(tmp_path, name),
+            "--accept",
+            "shop.refund v2, 1 wider",
+            "--no-index",
+            "--proposer",
+            "dev@acme.example",
+            code=2 if name == PEOPLE[0] else 0,
+        )
+    assert any(
+        f"{FILE}: version 2, expected above 2" in line
+        for line in json.loads(run("check", "--base", "main", "--json", code=2).stdout)["unapproved"]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from agentgate.approvals import ApprovalRefusal, Status, status
+from agentgate.approvals._files import DEFINITION, INDEX, REVOKED
 from agentgate.canonical import digest
 from agentgate.catalog import APPROVALS
 from agentgate.cli.diff import save, tell
@@ -23,6 +25,7 @@ from agentgate.review.comparison import changes_between
 from agentgate.review.signers import in_words
 from agentgate.review.source import Source, below, blob, commit_of, files_of, in_git, prefix
 from agentgate.review.text import code
+from agentgate.yaml_nodes import read_yaml
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -117,6 +120,12 @@ def _compare(found: Findings, directory: Path) -> None:
         if before is not None and before.workflow().digest == after.digest and before.roles == source.roles:
             continue
         found.changes.append(changes_between(_named(before, found.base), source))
+        if before is not None and before.workflow().version >= after.version and before.workflow().id == after.id:
+            signed = blob(found.commit, f"{inside}/{APPROVALS}/{after.id}/{after.version}/{DEFINITION}".removeprefix("./"))
+            if before.workflow().version > after.version or signed is not None:
+                found.unapproved.append(
+                    f"{path}: version {after.version}, expected above {before.workflow().version}, as {found.base} has it"
+                )
     kept = {source.workflow().id for _, source in new}
     found.changes += [changes_between(_named(source, found.base), None) for id_, source in by_id.items() if id_ not in kept]
     found.changes.sort(key=lambda c: (not c.wider, not c.read_yourself, c.id))
@@ -139,6 +148,7 @@ def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: boo
     if unsafe:
         found.unapproved += [f"{c.id} {c.new}: {c.verdict}" for c in found.changes if c.looks]
         return
+    _sunk(found, directory)
     if not (directory / APPROVALS).is_dir():
         found.unapproved.append(
             f"{directory / APPROVALS}: nobody signs here yet (agentgate init makes a root; --unsafe-unapproved asks for none)"
@@ -149,7 +159,7 @@ def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: boo
     pinned = root or ("sha256:" + digest(trusted.encode()) if trusted is not None else None)
     standing = status(directory, pinned)
     if pinned is None:
-        found.warnings.append(
+        found.unapproved.append(
             f"{found.base} has no {APPROVALS}/root.yaml: the root is new, and a gate trusts it only once its digest is pinned"
         )
     for each in standing:
@@ -160,6 +170,28 @@ def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: boo
     found.asked = True
     signers = {each.id: tuple(_still(each)) for each in standing if each.refused is not None}
     found.changes = [replace(c, signers=signers.get(c.id, ())) for c in found.changes]
+
+
+def _sunk(found: Findings, directory: Path) -> None:
+    """Lists that are older than the base's: what was revoked or replaced since would be in force for a gate that never saw them."""
+    for name in (INDEX, REVOKED):
+        path, there = str(PurePosixPath(_in_repository(directory)) / APPROVALS / name), directory / APPROVALS / name
+        before = blob(found.commit, path)
+        if before is None or not there.is_file():
+            continue
+        serials = [_serial(text, name) for text in (before, there.read_text("utf-8", "replace"))]
+        if serials[1] < serials[0]:
+            found.unapproved.append(f"{APPROVALS}/{name}: serial {serials[1]}, expected at least {serials[0]}, as {found.base} has it")
+
+
+def _serial(text: str, name: str) -> int:
+    """The number of a list; below every number where it cannot be read (then it is refused for that)."""
+    try:
+        value = json.loads(text) if name == INDEX else read_yaml(text, name).value
+    except (ValueError, WorkflowError, RecursionError):
+        value = None
+    serial = value.get("serial") if isinstance(value, dict) else None
+    return serial if type(serial) is int else -1
 
 
 def _still(each: Status) -> list[str]:
