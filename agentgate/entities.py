@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from agentgate.canonical import canonical
+from agentgate.errors import CanonicalError
 
 Key = str | Decimal | bool
 
@@ -79,7 +80,10 @@ def _json(value: Any) -> Key | None:
     """An object or a list as canonical JSON text; every key and text in it in normal form."""
     if type(value) not in {dict, list} or any(_text(text) is None for text in texts(value)):
         return None
-    return canonical(value).decode()
+    try:
+        return canonical(value).decode()
+    except CanonicalError:  # a number that is not exact, a key that is no text
+        return None
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentgate.entities import TOKENISED, TYPES, normal, number
@@ -94,6 +94,7 @@ def test_text_and_json_number_of_one_amount_have_one_key(amount: Decimal) -> Non
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers()), st.dictionaries(st.text(), st.integers())
     ),
 )
+@example(kind="json", value=[2**53])
 def test_no_value_raises(kind: str, value: object) -> None:
     normal(kind, value)
 
