@@ -35,7 +35,8 @@ _FENCE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
 _FROM = "(?:from|von|de|da|van|fr\u00e5n|fra)"  # as mail programs write it in the languages they speak
 _FIELD = (
     "(?:sent|date|to|cc|bcc|reply-to|subject|importance|gesendet|datum|an|betreff|envoy\u00e9|\u00e0|objet|"
-    "enviad[ao](?: e[lm])?|fecha|para|asunto|inviato|data|a|oggetto|verzonden|aan|onderwerp|skickat|till|\u00e4mne|assunto|sendt|dato|til|emne|kopi[ae]?)"
+    "enviad[ao](?: e[lm])?|fecha|para|asunto|inviato|data|a|oggetto|verzonden|aan|onderwerp|skickat|till|\u00e4mne|"
+    "assunto|sendt|dato|til|emne|kopi[ae]?)"
 )
 _AGAIN = (
     "(?:original|forwarded) message|forwarded by|urspr\u00fcngliche nachricht|weitergeleitete nachricht|"
@@ -70,10 +71,12 @@ _CLAUSE = re.compile(
     r"(?<=[.!?;])\s|\n|,?(?<!\s)\s{1,8}\b(?:but|instead|rather|then|however)\b|,\s{1,8}(?=(?:and|just|only|please)\b)", re.IGNORECASE
 )
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
-_NEGATION = re.compile(
-    rf"(?i)\b(?:(?:{'|'.join(_NEGATED)})n['’ʼ`´‘＇′]?t|cannot|never|not|no|no longer|neither|nor|none|nobody"
+_DENIES = (
+    rf"(?:(?:{'|'.join(_NEGATED)})n['’ʼ`´‘＇′]?t|cannot|never|not|no|no longer|neither|nor|none|nobody"
     r"|without|instead of|rather than|except|stop|cancel that|abort|forget|ignore|disregard|hold off|refrain from|avoid)\b"
 )
+_NEGATION = re.compile(rf"(?i)\b{_DENIES}")
+_NEGATION_IN_SMALL = re.compile(rf"\b(?=[acdefhimnrsw]){_DENIES}")  # the same in ASCII text in small letters, seven times as fast
 _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # say all they have to say
 
 
@@ -135,10 +138,11 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
 
     A clause does not end right behind its negation: "do not, please, refund it", or a line that was wrapped there.
     """
-    start = 0
+    start, small = 0, turn.isascii()
+    text, denies = (turn.lower(), _NEGATION_IN_SMALL) if small else (turn, _NEGATION)
     bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(turn)), (len(turn), len(turn))]
     for end, following in bounds:
-        negation = _NEGATION.search(turn, start, end)
+        negation = denies.search(text, start, end)
         if negation is None:
             yield "said", start, end
         elif end < len(turn) and negation.group().lower() not in _ALONE and not turn[negation.end() : end].strip(" \t,"):
@@ -201,7 +205,8 @@ _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
 
 
 _GLUED = re.compile(
-    rf"(?i)@|:[/\\]|//|\\{{2}}|https?:|www\.|\.(?:[a-z]{{2,24}}/|(?:{COMMON_ENDS})\b)|[a-z]{{2}}[0-9]{{2}}|\+|\b00[ ()1-9-]"
+    rf"@|:[/\\]|//|\\{{2}}|[pPsS]:\w|[wW]{{3}}\.|\.(?:[A-Za-z]{{2,24}}/|(?:{COMMON_ENDS})\b)|[A-Za-z]{{2}}[0-9]{{2}}"
+    r"|(?:\+|\b00)[ ()-]{0,2}[1-9]"
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate import spans
+from agentgate import prompt, spans
 from agentgate.prompt import Prompt
 
 TODAY = date(2027, 3, 10)
@@ -26,6 +26,12 @@ def test_a_text_without_a_hint_has_nothing_embedded(text):
         patch.setattr(spans, "_HINT", re.compile(""))
         wanted = list(spans.embedded(text, TODAY))
     assert list(spans.embedded(text, TODAY)) == wanted
+
+
+@given(st.lists(PIECES | st.text(alphabet=":/\\\\.+0128 -ahtpsw@", max_size=6), max_size=8).map("".join))
+def test_what_a_user_may_repeat_is_looked_for_wherever_it_can_be(text):
+    if list(spans.glued(text, [])):
+        assert prompt._GLUED.search(text)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +78,10 @@ def test_ordinary_text_has_nothing_to_ground(text):
 
 
 def test_the_user_may_name_a_site_without_a_scheme_and_it_may_be_repeated():
-    prompt = Prompt.of(("Tell Ann that the shop is acme.com, and the map acme.example/map",), TODAY)
+    said = Prompt.of(("Tell Ann that the shop is acme.com, and the map acme.example/map",), TODAY)
     for text in ("It is acme.com.", "see acme.example/map"):
-        assert all(prompt.words(e.type, e.key) for e in spans.embedded(text, TODAY))
-    assert not all(prompt.words(e.type, e.key) for e in spans.embedded("see acme.com/x", TODAY))
+        assert all(said.words(e.type, e.key) for e in spans.embedded(text, TODAY))
+    assert not all(said.words(e.type, e.key) for e in spans.embedded("see acme.com/x", TODAY))
 
 
 @pytest.mark.parametrize("unit", ["a.", "a.b/", "//a", "\\\\", "https:", "&#64;", "\uff20", "aa11\n", "aa11 ", "a-", "\u0661", "&sol;"])

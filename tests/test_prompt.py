@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentgate import prompt
 from agentgate.prompt import MAX_TURN, Prompt
 from agentgate.spans import embedded, entities
 
@@ -155,3 +156,18 @@ def test_a_longest_turn_of_one_repeated_piece_ends(unit: str) -> None:
     Prompt.of((turn,), TODAY)
     list(embedded(turn, TODAY))
     assert time.process_time() - start < 10
+
+
+@given(st.text(alphabet="dontDONTnever'w stopsaithouxcpe,.\n", max_size=60))
+def test_a_denial_in_small_letters_is_the_same(text):
+    """The quick form of the pattern finds what the one for any text finds."""
+    wanted = [found.span() for found in prompt._NEGATION.finditer(text)]
+    assert [found.span() for found in prompt._NEGATION_IN_SMALL.finditer(text.lower())] == wanted
+
+
+def test_every_denial_begins_with_a_letter_of_the_quick_form():
+    words = "don't doesn't didn't mustn't shouldn't can't won't wouldn't couldn't needn't isn't aren't wasn't weren't hasn't haven't"
+    words += " hadn't shan't mightn't cannot never not no neither nor none nobody without except stop abort forget ignore disregard avoid"
+    for word in [*words.split(), "no longer", "instead of", "rather than", "cancel that", "hold off", "refrain from"]:
+        assert prompt._NEGATION.search(word)
+        assert prompt._NEGATION_IN_SMALL.search(word)
