@@ -128,7 +128,7 @@ def text_of(path: Path, root: Path) -> str:
     Raises:
         WorkflowError: a link out, not readable, or not UTF-8.
     """
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):  # resolve() gives up on a loop
         raise WorkflowError((Problem(str(path), 1, 1, "document", "a link out of the folder", f"a file below {root}"),))
     return read_file(path)
 

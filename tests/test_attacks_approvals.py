@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
+from agentgate.gate import Gate
+from tests.approvals_team import ALICE, BOB, CAROL, ID, WORKFLOW, Team
 
 NARROW = '"10.00", "20.00"', '"10.00"'
 
@@ -63,3 +65,32 @@ def test_a_role_that_grew_is_no_narrowing(tmp_path):
     roles.write_text("agentgate: roles/v1\nroles:\n  support: [refunds, look]\n")
     team.approve(CAROL)
     assert team.running() == 3
+
+
+def test_a_name_that_is_no_text_stops_no_gate(tmp_path):
+    """Git keeps any bytes as a file's name, and a refusal names the file in the audit record."""
+    team = Team(tmp_path)
+    team.approve(ALICE, BOB)
+    other = team.approvals(f"{ID}/2")
+    other.mkdir()
+    (other / "definition.json").write_bytes(team.approvals(f"{ID}/1/definition.json").read_bytes().replace(b'"version":1', b'"version":2'))
+    for place in (os.fsencode(other) + b"/\xff.json", os.fsencode(team.directory) + b"/shop/\xff.yaml"):
+        with open(place, "w") as file:  # noqa: PTH123 - no Path holds such a name plainly
+            file.write(WORKFLOW.replace("shop.refund", "shop.other"))
+    assert versions(team) == [1]
+
+
+@pytest.mark.parametrize("target", ["loop.yaml", "nothing.yaml", "/dev/zero", "..", "/etc/hostname"])
+def test_a_link_stops_no_gate_and_no_signer(tmp_path, target):
+    team = Team(tmp_path)
+    (team.directory / "shop/loop.yaml").symlink_to(target)
+    (team.directory / "a.yaml").symlink_to(target)
+    for person in (ALICE, BOB):
+        team.approve(person, file=ID)
+    assert versions(team) == [1]
+
+
+def versions(team: Team) -> list[int]:
+    keys, audit = team.directory.parent / "keys", team.directory.parent / "audit"
+    with Gate.open(team.directory, root=team.root, issuer="https://gate.example", keys=keys, audit=str(audit)) as gate:
+        return [workflow.version for workflow in gate.catalog]

@@ -60,8 +60,8 @@ class ApprovalRefused(AgentGateError):
 def refuse(
     name: ApprovalRefusal, file: str, field: str, got: object, expected: str, *, workflow: str = "", version: int = 0
 ) -> ApprovalRefused:
-    """The exception for one refusal; what it got is made printable and short."""
-    return ApprovalRefused(Refused(name, file, printable(field), printable(got), printable(expected), workflow, version))
+    """The exception for one refusal; what came from a file (its name too) is made printable and short."""
+    return ApprovalRefused(Refused(name, printable(file), printable(field), printable(got), printable(expected), workflow, version))
 
 
 def printable(value: object) -> str:

@@ -6,6 +6,7 @@ gate makes. A version that is in force is never signed again with other content:
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from agentgate.approvals.statement import MAX_WIDER, Statement
 from agentgate.approvals.trust import reviewing
 from agentgate.approvals.version import Version
 from agentgate.canonical import canonical
-from agentgate.catalog import TESTS, roles_of, workflow_files
+from agentgate.catalog import TESTS, roles_of, text_of, workflow_files
 from agentgate.definition import Derive, load_document
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
@@ -175,12 +176,16 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
         ConfigError: there is none. WorkflowError: it cannot be read.
     """
     files = workflow_files(folder)
-    named = [p for p in files if p.resolve() == Path(workflow).resolve() or p.relative_to(folder).as_posix() == str(workflow)]
+    named = [p for p in files if os.path.realpath(p) == os.path.realpath(workflow) or p.relative_to(folder).as_posix() == str(workflow)]
     if named:
         return read_workflow_file(named[0], folder)
     marker = f"id: {workflow}"
     for path in files:
-        if marker in path.read_text("utf-8", "replace") and (found := read_workflow_file(path, folder)).value.get("id") == str(workflow):
+        try:
+            text = text_of(path, folder)
+        except WorkflowError:  # a link out, or no text: that one is not meant
+            continue
+        if marker in text and (found := read_workflow_file(path, folder)).value.get("id") == str(workflow):
             return found
     raise ConfigError("workflow", str(workflow), f"a workflow file below {folder}, or the id of one")
 
