@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from agentgate._sharing import Sharing
-from agentgate.definition import Derive, Roles, load_roles, load_text, read_file
+from agentgate.definition import Derive, Roles, load_text, parse_roles, read_file
 from agentgate.errors import Problem, WorkflowError
 from agentgate.workflow import Workflow
 
@@ -109,7 +109,7 @@ def roles_of(root: Path) -> Roles:
         WorkflowError: ``roles.yaml`` is wrong.
     """
     path = root / ROLES
-    return load_roles(path) if path.exists() or path.is_symlink() else {}
+    return parse_roles(text_of(path, root), str(path)) if path.exists() or path.is_symlink() else {}
 
 
 def workflow_files(root: Path) -> list[Path]:

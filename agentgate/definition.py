@@ -8,6 +8,9 @@ misspelt key does not hide the rest; only the first finding of a place counts. N
 from __future__ import annotations
 
 import copy
+import errno
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args
@@ -117,14 +120,23 @@ def parse_roles(text: str, file: str) -> Roles:
     return {name: frozenset(scopes) for name, scopes in found.roles.items()}
 
 
+def _at_once(path: str, flags: int) -> int:
+    handle = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "something else than a file")
+    return handle
+
+
 def read_file(path: FilePath) -> str:
     """The text of a file.
 
     Raises:
-        WorkflowError: not readable, or not UTF-8.
+        WorkflowError: not readable, no file (a device has no end, a pipe waits), or not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8")
+        with open(path, "rb", opener=_at_once) as file:
+            return file.read().decode("utf-8")
     except OSError as error:
         raise WorkflowError((Problem(str(path), 1, 1, "document", error.strerror or "an error", "a readable file"),)) from error
     except UnicodeDecodeError as error:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from agentgate.definition import read_file
+from agentgate.errors import WorkflowError
 from agentgate.gate import Gate
+from agentgate.review.source import on_disk
 from tests.approvals_team import ALICE, BOB, CAROL, ID, WORKFLOW, Team
 
 NARROW = '"10.00", "20.00"', '"10.00"'
@@ -94,3 +97,25 @@ def versions(team: Team) -> list[int]:
     keys, audit = team.directory.parent / "keys", team.directory.parent / "audit"
     with Gate.open(team.directory, root=team.root, issuer="https://gate.example", keys=keys, audit=str(audit)) as gate:
         return [workflow.version for workflow in gate.catalog]
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/etc/hostname", "../../elsewhere.yaml"])
+def test_roles_and_tests_are_read_from_nowhere_else(tmp_path, target):
+    """A link in a change must neither keep a gate busy for ever nor show a reviewer's own files to whoever wrote it."""
+    team = Team(tmp_path)
+    team.approve(ALICE, BOB)
+    (tmp_path / "elsewhere.yaml").write_text("secret: token")
+    (team.directory / "shop/refund.test.yaml").symlink_to(target)
+    if target != "/dev/zero":  # no file, so there are no tests
+        with pytest.raises(WorkflowError, match="link out"):
+            on_disk(team.file)
+    (team.directory / "roles.yaml").symlink_to(target)
+    with pytest.raises(WorkflowError, match="link out"):
+        versions(team)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero"), tmp_path):
+        with pytest.raises(WorkflowError):
+            read_file(path)

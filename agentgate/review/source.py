@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from agentgate.catalog import ROLES, TESTS, workflow_files
+from agentgate.catalog import ROLES, TESTS, text_of, workflow_files
 from agentgate.definition import Roles, load_roles, load_text, parse_roles, read_file
 from agentgate.errors import ConfigError, Problem, WorkflowError
 from agentgate.intents.lexical import derive
@@ -83,7 +83,7 @@ def on_disk(path: Path) -> Source:
         str(path),
         "",
         read_file(path),
-        read_file(tests) if tests.is_file() else None,
+        text_of(tests, tests.parent) if tests.is_file() else None,
         load_roles(roles) if roles is not None else {},
         str(roles) if roles is not None else "",
     )
