@@ -24,12 +24,16 @@ _NO_ROWS: tuple[Mapping[str, Any], ...] = ({},)
 _SHOWN = 120  # characters of a value or of the user's words
 
 
+_WORDS = {"model": "the model", "unknown": "unknown: no origin that the gate knows"}
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where one value (or one element of a list) was found.
 
     Attributes:
-        source: ``prompt``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write it) or ``unknown``.
+        source: ``prompt``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write it) or ``unknown``;
+            of a value that only the record knows, its short form (`origin_names`).
         allowed: the rule names this origin.
         value: the value, masked if sensitive.
         words: the user's own words, for the prompt; masked if sensitive.
@@ -52,11 +56,11 @@ class Origin:
     def __str__(self) -> str:
         if self.source == "prompt":
             place = f", turn {self.turn} at character {self.start}" if self.turn else ""
-            where = f"prompt: {self.words!r}{place}" if self.words != MASKED else f"prompt{place}"
+            where = f"prompt: {self.words!r}{place}" if self.words and self.words != MASKED else f"prompt{place}"
         elif self.call:
             where = f"{self.source} of call {self.call}" + (f", row {self.row}" if self.row else "")
         else:
-            where = {"model": "the model", "unknown": "unknown: no origin that the gate knows"}[self.source]
+            where = _WORDS.get(self.source) or ", ".join(" of call ".join(part.split(" ", 1)) for part in self.source.split(", "))
         return where if self.allowed or self.source == "unknown" else f"{where} ({self.why or 'not an allowed origin'})"
 
 

@@ -107,7 +107,7 @@ class Explanation:
 # --- as text and as JSON ---------------------------------------------------------------------------------------------------
 def text_lines(found: Explanation) -> list[str]:
     """The developer's text: what failed first and in full, then what held; plain, one line each."""
-    lines = [f"{found.decision.upper()}  {found.tool}  {found.workflow} ({found.file})"]
+    lines = [f"{found.decision.upper()}  {found.tool}  {found.workflow}" + (f" ({found.file})" if found.file else "")]
     if found.agent:
         lines.append(f"the agent sees: {found.agent}")
     for row in found.failed:

@@ -193,6 +193,9 @@ class _Table:
         if verdict in {"not sent", "not reached", "at mint"} or condition.about in AT_MINT:
             return ""
         if kept is not None:
+            if condition.field == "args":
+                sent = [*self._case.call.args, *kept.hidden, *map(root, kept.origins)]
+                return ", ".join(dict.fromkeys(sent)) or NOT_KEPT
             if condition.argument and condition.argument not in self._given:
                 return kept.hidden.get(root(condition.argument), NOT_KEPT)
             gone = not kept.alive and condition.about in {"who", "intent", "order"} and condition.field not in {"user", "agent"}

@@ -122,6 +122,22 @@ def test_a_redeemed_call_goes_by_its_txn_and_jti_and_tells_its_story(world: Worl
     assert world.json(record["jti"])["conditions"] == found["conditions"]
 
 
+def test_what_only_the_record_knows_of_an_origin_is_said_as_text_too(world: World, redis_server: Server) -> None:
+    with world.gate() as gate:
+        run = opened(gate)
+        run.authorize("payments.refund", {**REFUND, "reason": "it is broken"}, tool_call_id="pay")
+    by_log = ["explain", "pay", "--audit", str(world.root / "audit")]
+    redis_server.command("FLUSHALL")
+    for more in ([], ["--workflows", str(world.root / "w")]):
+        done = CliRunner().invoke(app, [*by_log, *more])
+        assert done.exit_code == 0, done.output
+        assert "orders.get.customer of call look" in done.stdout
+        assert "prompt: ''" not in done.stdout
+        assert "()" not in done.stdout
+    sent = done.stdout.partition("args (args): ")[2].partition(" | ")[0]
+    assert {"order_id", "amount", "payee", "reason"} <= set(sent.split(", "))
+
+
 def test_a_run_that_is_gone_leaves_the_record_and_says_what_is_only_a_digest(world: World, redis_server: Server) -> None:
     with world.gate() as gate:
         run = opened(gate)
