@@ -104,6 +104,16 @@ def test_groups_and_environment_are_part_of_the_recording(folder: Path) -> None:
         assert json.loads(done.stdout)["overall"]["tasks fully automatic"]["k"] == automatic
 
 
+def test_a_recorded_tool_counts_as_the_one_that_the_workflow_pins(folder: Path) -> None:
+    pin = f"definition: sha256:{'a' * 64}"
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("groups: [support], ", "").replace("needs: any", f"needs: any\n    {pin}"))
+    (folder / "episodes.jsonl").write_text(episode("small", LOOK, pay("39.99")))
+    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--json"]
+    overall = json.loads(CliRunner().invoke(app, args).stdout)["overall"]
+    assert overall["reasons"] == []
+    assert overall["tasks fully automatic"]["k"] == 1
+
+
 def test_a_missing_extra_is_said_and_not_replayed_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentgate.intents.embeddings.find_spec", lambda _: None)
     args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--deriver", "both"]

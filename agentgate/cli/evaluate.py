@@ -88,7 +88,7 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     errors = Console(stderr=True, highlight=False)
     if not unsafe_unapproved and root is None:
         errors.print(
-            "[red]Say what to evaluate: --root sha256:... for the versions in force (agentgate status shows the digest), or "
+            "[red]Say what to evaluate: --root sha256:... for the versions in force (agentgate root digest prints it), or "
             "--unsafe-unapproved for workflows as they lie there.[/]"
         )
         raise typer.Exit(1)

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from agentgate.decision import Allow, StepUp
+from agentgate.decision import Allow, Deny, StepUp
 from agentgate.errors import RunRefused
 from agentgate.gate import Gate
 from agentgate.request import Agent, User
@@ -132,6 +132,12 @@ class Clock:
         return self.now
 
 
+def _answer(run: Run, step: Step, call_id: str) -> Allow | StepUp | Deny:
+    """The gate's decision on one step. Recordings hold no tools, so each counts as the one that the workflow pins."""
+    tool = run.workflow.tools.get(step.tool)
+    return run.authorize(step.tool, step.args, tool_call_id=call_id, definition=tool.definition if tool is not None else "")
+
+
 def _redeem(run: Run, allowed: Allow, step: Step) -> None:
     with run.redeem(allowed.token, tool=step.tool, args=step.args) as call:
         call.record_result(step.result)
@@ -143,7 +149,7 @@ def _released(gate: Gate, run: Run, held: StepUp, step: Step, call_id: str) -> N
     groups = sorted({rule.group for rule in asked})
     for number in range(max(rule.count for rule in asked)):
         gate.release(held.hold, by=User(f"approver-{number}", tenant=run.tenant, groups=groups))
-    answer = run.authorize(step.tool, step.args, tool_call_id=call_id)
+    answer = _answer(run, step, call_id)
     if isinstance(answer, Allow):
         _redeem(run, answer, step)
 
@@ -165,7 +171,7 @@ def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
 def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> Decided:
     """Decide one step and carry it out as recorded; a held one is released unless a `careful` person would refuse it."""
     call_id = f"step_{number}"
-    answer = run.authorize(step.tool, step.args, tool_call_id=call_id)
+    answer = _answer(run, step, call_id)
     if isinstance(answer, Allow):
         _redeem(run, answer, step)
         return Decided("allow", ())
