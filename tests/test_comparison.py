@@ -81,3 +81,9 @@ def test_a_first_version_and_one_that_is_gone():
 def test_two_different_workflows_are_compared_with_a_note():
     text = SOURCE.text.replace("id: payments.customer-refund", "id: payments.other")
     assert "two different workflows" in told(SOURCE.workflow(), load_text(text, "n.yaml", ROLES, derive)).notes[0]
+
+
+def test_a_long_value_is_shown_short_and_kept_whole_in_the_call():
+    [found] = changed(("reason:   {text: 200", "reason:   {text: 400")).wider
+    assert found.example == f"{'x' * 40}... (201 characters)"
+    assert ("args.reason", "x" * 201) in [(key, after) for key, _, after in found.call]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from agentgate.diff import ENGINE, Finding, compare
-from agentgate.diff.arguments import describe
+from agentgate.diff.arguments import describe, shown
 from agentgate.errors import WorkflowError
 from agentgate.review.changes import Change, Changes, unified
 from agentgate.review.source import Source
@@ -86,7 +86,7 @@ def _shown(made: Witness) -> Change:
     call = tuple((key, _value(old), _value(new)) for key, (old, new) in (made.changes or {}).items())
     found = _change(made.finding)
     example = next((after for key, _, after in call if f"{made.finding.field}.".startswith(f"{key}.")), found.example)
-    return replace(found, example=example, call=call, answers=(made.before, made.after), reason=made.reason)
+    return replace(found, example=shown(example), call=call, answers=(made.before, made.after), reason=made.reason)
 
 
 def _value(value: Any) -> str:
