@@ -339,9 +339,13 @@ def test_only_narrower_needs_one_signature(approved, tmp_path):
 def test_the_proposer_never_counts(approved, tmp_path):
     write(WIDER)
     commit()
-    approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2)
-    approve(tmp_path, PEOPLE[2], "shop.refund v2, 1 wider", code=2)
-    assert "UNAPPROVED" in run("status", code=2).stdout
+    shown = approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2).stdout
+    assert "STILL TO SIGN: 2 of alice@acme.example, bob@acme.example for **" in shown
+    assert "does not count" not in shown
+    assert "your own signature does not count: you proposed it" in approve(tmp_path, PEOPLE[2], "shop.refund v2, 1 wider", code=2).stdout
+    shown = run("status", code=2).stdout
+    assert "UNAPPROVED" in shown
+    assert " 1 of 2 " in shown
 
 
 def test_who_proposed_an_uncommitted_change_must_be_said(approved, tmp_path):

@@ -69,7 +69,7 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
             root=root,
             not_after=_day(until),
         )
-        changes = told(made.old, made.workflow, tuple(in_words(made.needs)), base=base_of(source))
+        changes = told(made.old, made.workflow, tuple(in_words(made.needs, made.statement.proposer)), base=base_of(source))
         if not as_json_:
             _show(made, changes)
         confirm(phrase(changes, first=made.old is None), accept, "--accept")
@@ -82,6 +82,8 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
         say_json({**as_json(changes), **done})
     else:
         say("", f"signed as {made.statement.signer}: {written}", *_standing(now, renewed=renewed))
+        if made.statement.signer == made.statement.proposer and now.missing:
+            say("your own signature does not count: you proposed it")
     raise typer.Exit(YES if now.refused is None else LOOK)
 
 

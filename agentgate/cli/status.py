@@ -56,19 +56,19 @@ def _tell(found: tuple[Status, ...]) -> None:
         if not each.id:
             note(str(each.refused), colour="red")
             continue
-        needed = max((need.needed for need in each.needs), default=0)
+        need = max(each.needs, key=lambda n: n.needed - n.have, default=None)  # the rule that asks for most; a proposer never counts
         body.append(
             (
                 each.id,
                 f"v{each.version}" if each.version else "?",
                 f"v{each.in_force}" if each.in_force is not None else "none",
                 datetime.fromtimestamp(each.until, UTC).date().isoformat() if each.until else "",
-                f"{len(each.signed)} of {needed}" if needed else str(len(each.signed)),
+                f"{min(need.have, need.needed)} of {need.needed}" if need is not None and need.needed else str(len(each.signed)),
                 ", ".join(each.signed),
                 ", ".join(each.can),
             )
         )
-    rows(("workflow", "file", "in force", "until", "signed", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
+    rows(("workflow", "file", "in force", "until", "signatures", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
     for each in found:
         if each.id and each.refused is not None:
             note(str(each.refused))

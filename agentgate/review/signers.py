@@ -35,14 +35,15 @@ def still_to_sign(old: Source | None, new: Source | None, changes: Changes) -> t
     return ()
 
 
-def in_words(needs: Iterable[Need]) -> Iterable[str]:
-    """Each rule that asks for more, in words."""
+def in_words(needs: Iterable[Need], proposer: str = "") -> Iterable[str]:
+    """Each rule that asks for more, in words. A known `proposer` is not named where others can sign: theirs never counts."""
     for need in needs:
+        by = need.by - {proposer} or need.by
         if need.needed == 0:
             yield f"nobody can approve this risk under {need.path}"
         elif not need.met:
             have = f" ({need.have} there)" if need.have else ""
-            yield f"{need.needed} of {', '.join(sorted(need.by))} for {need.path}{have}"
+            yield f"{need.needed} of {', '.join(sorted(by))} for {need.path}{have}"
 
 
 def _root(source: Source) -> tuple[bytes, str] | None:
