@@ -243,6 +243,7 @@ def test_a_key_is_made_only_with_consent_and_only_its_owner_can_read_it(place):
     assert made.stat().st_mode & 0o777 == 0o600
     assert made.parent.stat().st_mode & 0o777 == 0o700
     assert "ssh-ed25519" in subprocess.run(["ssh-keygen", "-y", "-f", str(made)], check=True, capture_output=True, text=True).stdout
+    assert made.with_suffix(".pub").read_text().startswith("ssh-ed25519 ")  # what a team's root takes
     run("workflow", "index")  # finds the key again
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import os
@@ -18,10 +17,10 @@ from typing import Annotated
 import structlog
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from agentgate.approvals import Reviewer, Signer, new_root, statement, write_approval, write_index
-from agentgate.cli.new import LIFE
+from agentgate.cli.new import LIFE, person_here
 from agentgate.cli.output import fail, refusing, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, signer
 from agentgate.decision import Allow, Deny, Failure
@@ -30,7 +29,6 @@ from agentgate.gate import Gate
 from agentgate.request import Agent, User
 from agentgate.review.argument import inline
 from agentgate.review.draft import Draft, draft
-from agentgate.review.source import ask
 from agentgate.review.toolset import effect_of, from_langchain
 
 EXAMPLES = (
@@ -46,7 +44,7 @@ ISSUER = "https://gate.example"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is begun: whose tools, where, for which tenant, by whom, and the draft."""
+    """What is begun: whose tools, where, for which tenant, by whom, the draft, and the tools that are not in it."""
 
     langchain: str
     directory: Path
@@ -54,6 +52,7 @@ class Start:
     tenant: str
     person: str
     made: Draft
+    left_out: tuple[str, ...]
 
     @property
     def file(self) -> Path:
@@ -91,8 +90,9 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     with refusing():
         if (directory / "approvals").exists():
             fail(f"{directory / 'approvals'}: there already. To add a workflow: agentgate workflow new, then agentgate workflow approve.")
-        person = name or _person()
-        start = Start(langchain, directory, _id(langchain, id), tenant, person, _draft(langchain, _id(langchain, id), tenant, person))
+        person, called = name or person_here(), _id(langchain, id)
+        made, left_out = _draft(langchain, called, tenant, person)
+        start = Start(langchain, directory, called, tenant, person, made, left_out)
         found = key or default_key()
         hand = signer(found) if found is not None else None
         if not as_json:
@@ -106,10 +106,12 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         say_json({"root": digest, "workflow": str(file), "allowed": proof.allowed, "refused": proof.refused, "paste": lines})
         return
     say("", f"allowed  {proof.allowed}", f"refused  {proof.refused}", "")
-    say(f"root     {digest}", f"         pin it in your settings, not in {directory}: it is what a gate trusts", "", "Paste this:", "")
+    say(f"root     {digest}", f"         pin it in your settings, not in {directory}: it is what a gate trusts", "")
+    say("Paste this, with something that your tool knows in both places of the example:", "")
     say(*lines)
     say(
         "",
+        "keys will hold the gate's private keys: keep it out of git.",
         "The index holds for seven days: agentgate workflow index renews it.",
         f"Next: read {file}, then agentgate workflow new --help",
     )
@@ -121,14 +123,11 @@ def _id(langchain: str, given: str | None) -> str:
     return given or (made if len(module) > 1 else f"first.{made}")
 
 
-def _person() -> str:
-    """Git's address, or the account's name."""
-    found = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
-    return found or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
+def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tuple[str, ...]]:
+    """Of the tools that only look, what can be decided; where nothing can be, their proposals; where nothing only looks, all of them.
 
-
-def _draft(langchain: str, id_: str, tenant: str, owner: str) -> Draft:
-    """Of the tools that only look, what can be decided; where nothing can be, their proposals; where nothing only looks, all of them."""
+    And the names of the tools that are not in it.
+    """
     tools = from_langchain(langchain)
     looking = tuple(tool for tool in tools if effect_of(tool)[0] == "read")
     more = {
@@ -141,7 +140,8 @@ def _draft(langchain: str, id_: str, tenant: str, owner: str) -> Draft:
     made = draft(looking or tools, **more, settle=not looking)  # type: ignore[arg-type]  # each of its own type
     if looking and not made.example.ready:
         made = draft(looking, **more, settle=True)  # type: ignore[arg-type]  # as above
-    return made
+    drafted = {t.declared.name for t in made.tools}
+    return made, tuple(t.name for t in tools if t.name not in drafted)
 
 
 def _plan(start: Start, hand: Signer | None) -> None:
@@ -156,6 +156,8 @@ def _plan(start: Start, hand: Signer | None) -> None:
     ]
     say(f"{start.directory / start.file} would permit, and nothing else:", "")
     rows(("tool", "effect", "with", "refused for now"), body, styles=("bold", "cyan", "", "yellow"))
+    if start.left_out:
+        say("", f"left out   {', '.join(start.left_out)} (not only looking; agentgate workflow new drafts them)")
     say("", f"signed by  {start.person}, as the only reviewer (solo: low risk only)")
     if hand is not None:
         say(f"with       {hand.public_key.kind} {hand.public_key.fingerprint}")
@@ -176,9 +178,9 @@ def _consent(*, yes: bool, make_key: bool, found: bool) -> None:
 
 
 def _new_key() -> Path:
-    """A new Ed25519 key of the person's, without a passphrase, readable by them only."""
-    file = Path.home() / ".ssh" / MADE
-    data = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    """A new Ed25519 key of the person's, without a passphrase, readable by them only, and its ``.pub``, which a team's root takes."""
+    file, made = Path.home() / ".ssh" / MADE, Ed25519PrivateKey.generate()
+    data = made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     file.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -186,6 +188,7 @@ def _new_key() -> Path:
         raise ConfigError("key", f"{file} ({error.strerror})", "a place for a new key, or --key FILE") from error
     with os.fdopen(handle, "wb") as out:
         out.write(data)
+    file.with_name(f"{MADE}.pub").write_bytes(made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n")
     return file
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +14,7 @@ import typer
 from agentgate.cli.output import fail, refusing, rows, say, say_json
 from agentgate.errors import ConfigError
 from agentgate.review.draft import Draft, draft, undecided
+from agentgate.review.source import ask
 from agentgate.review.toolset import DeclaredTool, from_langchain, from_mcp
 
 EXAMPLES = (
@@ -33,7 +36,7 @@ def new(  # noqa: PLR0917 - a command's options, given by name
     mcp: Annotated[Path | None, typer.Option(help="A saved tools/list result of an MCP server.", exists=True, dir_okay=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write it; left out: workflows/ and the id's words as folders.")] = None,
     tenant: Annotated[str, typer.Option(help="Whose data, by exact name; left out: undecided, so nobody's.")] = "",
-    owner: Annotated[str | None, typer.Option(help="Who answers for it; left out: you.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Who answers for it; left out: you (git's user.email).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Draft a workflow for tools you have, as narrow as can be said, and a test file beside it.
@@ -45,7 +48,7 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             _declared(langchain, mcp),
             id=id,
             source=langchain or str(mcp),
-            owner=owner or getpass.getuser(),
+            owner=owner or person_here(),
             expires=(datetime.now(UTC) + LIFE).date(),
             tenant=tenant,
         )
@@ -55,6 +58,12 @@ def new(  # noqa: PLR0917 - a command's options, given by name
         say_json(_json(made, path, tests))
     else:
         _tell(made, path, tests)
+
+
+def person_here() -> str:
+    """Git's address, or the account's name."""
+    found = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
+    return found or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
 
 
 def _declared(langchain: str | None, mcp: Path | None) -> tuple[DeclaredTool, ...]:
