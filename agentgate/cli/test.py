@@ -108,6 +108,8 @@ def _tell_survey(found: Survey, *, verbose: bool) -> None:
     say(f"  {covered} of {len(found.mutants)} conditions have a case that would miss them")
     for mutant in found.survivors:
         note(f"  {mutant}, and every case still holds")
+    if found.survivors:
+        say("  agentgate workflow test --propose writes cases that would")
     say(f"  {len(found.not_covered)} things no case can show" + (":" if verbose else " (-v lists them)"))
     if verbose:
         say(*(f"    {each.path}: {each.why}" for each in found.not_covered))

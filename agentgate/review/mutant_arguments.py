@@ -92,7 +92,7 @@ class Arguments:
             add(
                 "type",
                 f"{rule.type} -> any text",
-                f"{rule.name} in another form than a {rule.type}",
+                f"{rule.name} not in the form of type {rule.type}",
                 placed(rule, self._malformed(rule)),
                 type="text",
             )

@@ -117,7 +117,7 @@ class Clauses:
             named = " and ".join(str(v) for k, v in found.base(tool.name).values.items() if k.startswith("args.") and type(v) is str)
             add("needs", "dropped", f"nobody asked for {tool.name}", [*silent, {"prompt": f"What about {named}?"}], needs=(ANY,))
         if tool.effect != "read":
-            add("effect", f"{tool.effect} -> read", f"{tool.name} is a {tool.effect}", [{}], ("grants", "effect"), effect="read")
+            add("effect", f"{tool.effect} -> read", f"{tool.name} counts as {tool.effect}", [{}], ("grants", "effect"), effect="read")
         if tool.audience:
             add("audience", "dropped", f"{tool.name} is for its server only", [{}], ("grants", "audience"), audience="")
         if tool.scope:
