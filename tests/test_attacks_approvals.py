@@ -119,3 +119,11 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     for path in (tmp_path / "pipe.yaml", Path("/dev/zero"), tmp_path):
         with pytest.raises(WorkflowError):
             read_file(path)
+
+
+def test_another_spelling_hides_no_second_name_of_the_proposer(tmp_path):
+    team = Team(tmp_path, people={ALICE: ["shared", ALICE], BOB: [BOB], "dave2": ["shared"]})
+    team.approve(ALICE, BOB, proposer="DAVE2")
+    assert team.running() == 1
+    team.resign(ALICE, by="shared")  # the proposer's own key, under Alice's name
+    assert team.running() is None

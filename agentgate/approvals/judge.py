@@ -212,7 +212,8 @@ class Judge:
         said = group[0].statement
         # (8) the proposer never counts
         mine = said.proposer.casefold()
-        counted = [s for s in group if self.root.solo or not (s.person.casefold() == mine or self.root.owns(said.proposer, s.key))]
+        theirs = {key for person, keys in self.root.keys.items() if person.casefold() == mine for key in keys}
+        counted = [s for s in group if self.root.solo or not (s.person.casefold() == mine or s.key.fingerprint in theirs)]
         who = tuple(s.person for s in counted)
         full = self.needs(counted, counting.paths, counting.risks)
         if _met(full):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from agentgate.catalog import ROLES, TESTS, text_of, workflow_files
-from agentgate.definition import Roles, load_roles, load_text, parse_roles, read_file
+from agentgate.definition import Roles, load_text, parse_roles, read_file
 from agentgate.errors import ConfigError, Problem, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.workflow import Workflow
@@ -84,7 +84,7 @@ def on_disk(path: Path) -> Source:
         "",
         read_file(path),
         text_of(tests, tests.parent) if tests.is_file() else None,
-        load_roles(roles) if roles is not None else {},
+        parse_roles(text_of(roles, roles.parent), str(roles)) if roles is not None else {},
         str(roles) if roles is not None else "",
     )
 
