@@ -127,3 +127,23 @@ def test_another_spelling_hides_no_second_name_of_the_proposer(tmp_path):
     assert team.running() == 1
     team.resign(ALICE, by="shared")  # the proposer's own key, under Alice's name
     assert team.running() is None
+
+
+def test_what_was_removed_does_not_come_back_in_an_old_version(approved, tmp_path):
+    """The workflow is removed with all its approvals, the index is renewed; then its first version is put back as it was signed."""
+    approved.index()
+    shutil.copytree(approved.approvals(f"{ID}/1"), tmp_path / "kept")
+    shutil.rmtree(approved.approvals(ID))
+    text = approved.file.read_text()
+    approved.file.unlink()
+    assert [name for name, _ in approved.refusals()] == ["UNAPPROVED"]
+    approved.now += 60
+    approved.index()
+    approved.known = {}  # a new gate
+    assert approved.load().workflows == {}
+    assert approved.refusals() == []  # nobody is told for ever of what is gone
+    shutil.copytree(tmp_path / "kept", approved.approvals(f"{ID}/1"))
+    approved.file.write_text(text.replace("version: 2", "version: 1").replace(*reversed(NARROW)))
+    approved.known = {}
+    assert approved.load().workflows == {}
+    assert {name for name, _ in approved.refusals()} == {"ROLLBACK"}

@@ -42,6 +42,7 @@ class _ApprovedShape(Shape):
 
 class _NewestShape(_ApprovedShape):
     narrows: Annotated[list[_ApprovedShape], Len(0, 64)]
+    removed: Literal[True] | None = None
 
 
 class _RevokedInIndexShape(Shape):
@@ -80,6 +81,7 @@ class Newest:
         paths: where it lies, and where the version before lay (`UNKNOWN`: nobody knows, every rule of the root counted).
         risks: its risk, and those that counted because of the version before.
         narrows: the versions it stands on, newest first, when it was approved as only narrowing.
+        removed: nothing of the workflow was kept when the index was made; the version stays the lowest that may run.
     """
 
     version: int
@@ -87,6 +89,7 @@ class Newest:
     paths: tuple[str, ...]
     risks: tuple[str, ...]
     narrows: tuple[Newest, ...] = ()
+    removed: bool = False
 
     @property
     def value(self) -> dict[str, Any]:
@@ -139,7 +142,10 @@ def index_bytes(serial: int, expires: str, signer: str, workflows: Mapping[str, 
         "serial": serial,
         "expires": expires,
         "signer": signer,
-        "workflows": {id_: n.value | {"narrows": [each.value for each in n.narrows]} for id_, n in workflows.items()},
+        "workflows": {
+            id_: n.value | {"narrows": [each.value for each in n.narrows]} | ({"removed": True} if n.removed else {})
+            for id_, n in workflows.items()
+        },
         "revoked": {"serial": revoked.serial, "digest": revoked.digest, "up_to": {id_: r.up_to for id_, r in revoked.revoked.items()}},
     }
     return ascii_json(value)
@@ -165,15 +171,15 @@ def load_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float, *, e
         shape.serial,
         until,
         shape.signer,
-        {id_: _newest(n, tuple(map(_newest, n.narrows))) for id_, n in shape.workflows.items()},
+        {id_: _newest(n, tuple(map(_newest, n.narrows)), removed=bool(n.removed)) for id_, n in shape.workflows.items()},
         shape.revoked.digest,
         shape.revoked.serial,
         shape.revoked.up_to,
     )
 
 
-def _newest(shape: _ApprovedShape, narrows: tuple[Newest, ...] = ()) -> Newest:
-    return Newest(shape.version, shape.digest, tuple(shape.paths), tuple(shape.risks), narrows)
+def _newest(shape: _ApprovedShape, narrows: tuple[Newest, ...] = (), *, removed: bool = False) -> Newest:
+    return Newest(shape.version, shape.digest, tuple(shape.paths), tuple(shape.risks), narrows, removed)
 
 
 def load_revoked(tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> Revoked:

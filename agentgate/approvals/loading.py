@@ -214,7 +214,9 @@ def _chosen(asked: Judge) -> tuple[dict[str, Approved], list[Refused]]:
                 break
             if standing.refused is not None:
                 refused.append(standing.refused)
-        if id_ not in chosen and not any(version >= floor for version in versions):
+        named = asked.newest(id_)
+        gone = named is not None and named.removed and not versions
+        if id_ not in chosen and not gone and not any(version >= floor for version in versions):
             newest = versions[0] if versions else 0
             name, got = (ApprovalRefusal.ROLLBACK, f"version {newest}") if newest else (ApprovalRefusal.UNAPPROVED, "no version")
             expected = f"version {floor} or later, which was in force before" if newest else f"version {max(floor, 1)} or later"

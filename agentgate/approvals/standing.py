@@ -134,6 +134,8 @@ def _refused(asked: Judge, file: WorkflowFile, running: Approved | None) -> Refu
         field, got, expected = first_difference(file.value, kept.value)
         if standing.approved is not None:
             name, expected = ApprovalRefusal.TAMPERED, f"{expected}, as approved (a change needs a higher version)"
+        elif standing.refused is not None and standing.refused.name is ApprovalRefusal.TAMPERED:
+            return standing.refused  # it is the record that changed
         else:
             expected = f"{expected}, as signed before (sign again)"
     elif standing is not None and standing.refused is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +199,8 @@ def write_index(
                 break
     old = asked.index
     for id_, was in (old.workflows if old else {}).items():
-        if (id_ not in newest or newest[id_].version < was.version) and tree.versions(id_):
-            newest[id_] = was  # a floor never sinks while anything of the workflow is kept
+        if id_ not in newest or newest[id_].version < was.version:
+            newest[id_] = replace(was, removed=not tree.versions(id_))  # a floor never sinks: what was removed could be put back
     # the largest of what any earlier index may have had: serials are times, so two checkouts do not make the same one
     serial = max((old.serial if old else 0) + 1, int(at))
     data = index_bytes(serial, moment(at + INDEX_LIFE), person, newest, asked.revoked)
