@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -463,9 +464,14 @@ def test_a_first_root_asks_for_a_person(approved):
     run("check", "--base", base, "--root", root_digest("workflows"))
 
 
-def test_a_stale_index_is_a_warning_and_a_changed_trust_file_is_not(approved):
+def test_an_index_past_its_end_is_a_warning_and_an_absent_one_and_a_changed_trust_file_are_not(approved, tmp_path):
+    hand = open_signer(key(tmp_path, PEOPLE[0]))
+    write_index("workflows", hand, now=time.time() - 8 * 86_400, anew=True)
+    commit("an index of last week")
+    assert "STALE INDEX: approvals/index.json: expires" in run("check", "--base", "main").stdout
     Path("workflows/approvals/index.json").unlink()
-    assert "STALE INDEX" in run("check", "--base", "main").stdout
+    assert "STALE INDEX: approvals/index.json: file: got nothing" in run("check", "--base", "main", code=2).stdout
+    assert "Next: agentgate workflow index" in run("status", code=2).stdout
     with Path("workflows/approvals/allowed_signers").open("a") as file:
         file.write("# x\n")
     assert "TAMPERED" in run("check", "--base", "main", code=1).stderr
@@ -568,6 +574,14 @@ def test_the_index_is_renewed_by_who_may(approved, tmp_path):
     run("index", "--key", key(tmp_path, PEOPLE[1]))
     assert Path("workflows/approvals/index.json").read_bytes() != before
     run("index", "--key", key(tmp_path, "mallory"), code=1)
+
+
+def test_a_record_that_was_changed_is_named_and_nobody_is_told_to_sign_again(approved):
+    record = Path("workflows/approvals/shop.refund/1/definition.json")
+    record.write_text(record.read_text().replace("ORD-[0-9]{8}", "ORD-[0-9]{9}"))
+    shown = run("status", code=2).stdout
+    assert "TAMPERED: approvals/shop.refund/1/definition.json: digest" in shown
+    assert "sign again" not in shown
 
 
 def test_status_for_a_program_names_the_root(approved):

@@ -163,7 +163,7 @@ def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: boo
             f"{found.base} has no {APPROVALS}/root.yaml: the root is new, and a gate trusts it only once its digest is pinned"
         )
     for each in standing:
-        if each.refused is not None and each.refused.name is ApprovalRefusal.STALE_INDEX and not each.id:
+        if each.refused is not None and (each.refused.name, each.refused.field, each.id) == (ApprovalRefusal.STALE_INDEX, "expires", ""):
             found.warnings.append(str(each.refused))  # a matter of the calendar, not of this change; gates do refuse it
         elif each.refused is not None:
             found.unapproved.append(str(each.refused))

@@ -52,6 +52,7 @@ def status(
 
 def _tell(found: tuple[Status, ...]) -> None:
     body = []
+    absent = [e.refused for e in found if not e.id and e.refused is not None and (e.refused.field, e.refused.got) == ("file", "nothing")]
     for each in found:
         if not each.id:
             note(str(each.refused), colour="red")
@@ -68,6 +69,8 @@ def _tell(found: tuple[Status, ...]) -> None:
                 ", ".join(each.can),
             )
         )
+    if absent:
+        note("Next: agentgate workflow index, which writes what a new folder lacks; what was there before, restore from git.")
     rows(("workflow", "file", "in force", "until", "signatures", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
     for each in found:
         if each.id and each.refused is not None:
