@@ -141,6 +141,13 @@ def test_a_name_tells_a_type_and_the_user_must_say_the_value(name, kind):
     assert "guessed" in found.note
 
 
+def test_whom_a_mail_goes_to_is_an_address_that_the_user_names():
+    text = {"type": "string"}
+    for name, decided in (("mail_send", {"to": {"type": "email", "from": ["prompt"]}}), ("send_message", {})):
+        [tool] = drafted(declared(name, {"to": text, "body": text}, ["to", "body"])).tools
+        assert {a.name: a.rule for a in tool.args if a.rule is not None} == decided
+
+
 # --- effects -----------------------------------------------------------------------------------------------------------------
 
 

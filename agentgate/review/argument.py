@@ -109,7 +109,9 @@ def inline(value: Any) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def argument(name: str, schema: Any, root: Mapping[str, Any], *, required: bool, acting: bool, plain: bool = True) -> Argument:
+def argument(
+    name: str, schema: Any, root: Mapping[str, Any], *, required: bool, acting: bool, plain: bool = True, mails: bool = False
+) -> Argument:
     """Draft one argument.
 
     Args:
@@ -119,7 +121,9 @@ def argument(name: str, schema: Any, root: Mapping[str, Any], *, required: bool,
         required: the schema requires it.
         acting: the tool is no read, so every origin must be said.
         plain: its name is one that a workflow can hold.
+        mails: the tool's name says mail, so ``to`` is an address.
     """
+    mails = mails and name.lower() == "to"
     found = resolve(schema, root)
     default = found.get("default")
     always = required or default is not None
@@ -127,7 +131,8 @@ def argument(name: str, schema: Any, root: Mapping[str, Any], *, required: bool,
         return Argument(name, None, "no workflow can hold its name (letters, digits, _ and -)", always=always)
     if not required and default is not None:
         return _default(name, default, found, root, acting=acting)
-    drafted = _list(name, found, root, acting=acting) if found.get("type") == "array" else _single(name, found, acting=acting)
+    listed = found.get("type") == "array"
+    drafted = _list(name, found, root, acting=acting, mails=mails) if listed else _single(name, found, acting=acting, mails=mails)
     if drafted.rule is None:
         closing = "" if not drafted.proposal else "}" if always else ", optional: true}"
         return Argument(name, None, drafted.note, drafted.proposal + closing, always=always)
@@ -232,7 +237,7 @@ def _enum(name: str, schema: Mapping[str, Any], *, acting: bool) -> Argument | N
     return Argument(name, rule, note, samples=(raw[0], None))
 
 
-def _single(name: str, schema: Mapping[str, Any], *, acting: bool) -> Argument:
+def _single(name: str, schema: Mapping[str, Any], *, acting: bool, mails: bool) -> Argument:
     closed = _enum(name, schema, acting=acting)
     if closed is not None:
         return closed
@@ -245,7 +250,7 @@ def _single(name: str, schema: Mapping[str, Any], *, acting: bool) -> Argument:
             return _undecided(name, "may the model say yes and no?", type="boolean", **said)
         return Argument(name, {"type": "boolean"}, samples=(True, None))
     if kind == "string":
-        return _text(name, schema, acting=acting)
+        return _text(name, schema, acting=acting, mails=mails)
     return _undecided(name, "an object, or of no single type, which no workflow can describe")
 
 
@@ -292,9 +297,9 @@ def _guess(name: str) -> str:
     return next((_TYPES[w] for w in reversed(words) if w in _TYPES), "")
 
 
-def _text(name: str, schema: Mapping[str, Any], *, acting: bool) -> Argument:
+def _text(name: str, schema: Mapping[str, Any], *, acting: bool, mails: bool) -> Argument:
     given = _FORMATS.get(str(schema.get("format")), "")
-    kind = given or _guess(name)
+    kind = given or _guess(name) or ("email" if mails else "")
     pattern = _whole(schema.get("pattern"))
     longest = schema.get("maxLength")
     if pattern is not None:
@@ -344,8 +349,8 @@ def _matching(pattern: str) -> tuple[str, Any] | None:
     return (found[0], found[1] if len(found) > 1 else None) if found else None
 
 
-def _list(name: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, acting: bool) -> Argument:
-    element = _single(name, resolve(schema.get("items"), root), acting=acting)
+def _list(name: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, acting: bool, mails: bool) -> Argument:
+    element = _single(name, resolve(schema.get("items"), root), acting=acting, mails=mails)
     longest = schema.get("maxItems")
     most = longest if type(longest) is int and 1 <= longest <= 1000 else 1
     if element.rule is None:

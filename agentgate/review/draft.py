@@ -21,7 +21,7 @@ from agentgate.review.first_tests import base_of, first_tests, refused
 from agentgate.review.leaves import leaves
 from agentgate.review.structure import put_at, steps
 from agentgate.review.text import visible
-from agentgate.review.toolset import DeclaredTool, effect_of, verb_of
+from agentgate.review.toolset import DeclaredTool, effect_of, verb_of, words_of
 from agentgate.workflow import Effect
 
 UNDECIDED = "undecided"  # nobody's tenant
@@ -175,8 +175,9 @@ def _decided_at(fields: Sequence[str], tool: DraftedTool) -> Iterator[str]:
 def _tool(tool: DeclaredTool, names: Sequence[str], barred: Mapping[tuple[str, str], str], *, settle: bool) -> DraftedTool:
     effect, reason = effect_of(tool)
     acting = effect != "read"
+    mails = not {"mail", "email"}.isdisjoint(words_of(tool.name))
     args = [
-        argument(leaf.name, leaf.schema, tool.schema, required=leaf.required, acting=acting, plain=leaf.plain)
+        argument(leaf.name, leaf.schema, tool.schema, required=leaf.required, acting=acting, plain=leaf.plain, mails=mails)
         for leaf in leaves(tool.schema)
     ]
     args = [
