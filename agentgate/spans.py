@@ -239,8 +239,8 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         elif kind == "datetime":
             key = normal(kind, words.replace(" at ", " "))
         elif kind == "money":
-            key = _amount(words)
-            currency = CURRENCIES[re.sub(r"[0-9.,\s]", "", words).lower()]
+            currency = CURRENCIES.get(re.sub(r"[0-9.,\s]", "", words).lower(), "")
+            key = _amount(words) if currency else None  # "50 US kronor" is no amount of anything
         elif kind == "number":
             key = None if _marks_an_item(text, *found.span(kind)) else _amount(words)
         elif kind == "phone":

@@ -158,6 +158,12 @@ def test_a_longest_turn_of_one_repeated_piece_ends(unit: str) -> None:
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize("text", ["50 US kronor", "50 Canadian pounds", "50 u\u017f dollars", "50 Mexican\u00a0yens", "5 Swiss krone!"])
+def test_a_currency_that_does_not_exist_names_nothing_and_raises_nothing(text):
+    assert not Prompt.of((text,), TODAY).holds("money")
+    assert list(embedded(text + " a@b.example", TODAY))
+
+
 @given(st.text(alphabet="dontDONTnever'w stopsaithouxcpe,.\n", max_size=60))
 def test_a_denial_in_small_letters_is_the_same(text):
     """The quick form of the pattern finds what the one for any text finds."""
