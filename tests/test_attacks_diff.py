@@ -124,7 +124,10 @@ def test_what_keeps_out_the_requester_is_not_replaced_by_what_does_not():
     assert missing([replace(old[0], exclude=())], new) is None
 
 
-ROWS = "total: {type: money, currency: cur, path: 'rows[].total'}, cur: {type: text, path: 'rows[].cur'}, owner: {type: id, path: 'rows[].owner'}"
+ROWS = (
+    "total: {type: money, currency: cur, path: 'rows[].total'}, cur: {type: text, path: 'rows[].cur'}, "
+    "owner: {type: id, path: 'rows[].owner'}"
+)
 
 
 def test_a_bound_on_a_list_says_which_row():
@@ -151,6 +154,15 @@ def test_a_selected_row_need_not_be_one_that_is_named():
     said = {"size": [1, 2], "name": ["zebra", "lion"], "owner": ["cus_A", "cus_B"]}
     prompt = f"{PROMPT}. Take the largest file."
     assert needs_less(old, new, prompt=prompt, args={"payee": "cus_B"}, facts={"look": said})
+
+
+def test_a_selected_row_does_not_stand_for_another_source_beside_it():
+    facts = "size: {type: number, path: 'rows[].size'}, owner: {type: id, path: 'rows[].owner'}"
+    args = "payee: {type: id, from: [look.owner]}"
+    select = "payee: {select: {of: look.owner, called: [file], largest: look.size}, type: id, from: [look.q]}"
+    old, new = load(args=args, facts=facts), load(args=select, facts=facts)
+    assert not compare(old, new).only_narrower
+    assert needs_less(old, new, args={"payee": "ORD-10023344"}, facts={"look": {"size": [1, 2], "owner": ["cus_A", "cus_B"]}})
 
 
 def test_a_structure_of_two_characters_hides_nothing():

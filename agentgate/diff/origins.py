@@ -41,9 +41,10 @@ def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Origin]:
     given = [r for r in rules if r is not None]
     bounds = sorted({r.at_most for r in given if r.at_most is not None}, key=str)
     lists = [r.sources for r in given] + [tuple(o for o in w.origin or () if isinstance(o, Source)) for w in whens]
-    groups: dict[tuple[bool, ...], list[Source]] = {}
+    groups: dict[tuple[object, ...], list[Source]] = {}
     for source in dict.fromkeys(s for sources in lists for s in sources if s.kind != "model"):
-        groups.setdefault((source.kind == "prompt", *(source in s for s in lists), *(source == b for b in bounds)), []).append(source)
+        alone = source.kind == "prompt", _fact_of(source), *(source == b for b in bounds)
+        groups.setdefault((alone, *(source in s for s in lists)), []).append(source)
     atoms = [members[0] for members in groups.values()]
     if len(atoms) + len(bounds) > _MAX_ATOMS:
         raise TooLarge
