@@ -606,6 +606,11 @@ def test_what_a_file_holds_cannot_act_on_the_terminal(approved, tmp_path):
         assert (shown.stdout + shown.stderr).replace("\n", "").isprintable()
 
 
+def test_a_version_can_be_named_in_a_report():
+    shown = CliRunner().invoke(app, ["--version"])
+    assert (shown.exit_code, shown.stdout.split()[0]) == (0, "agentgate")
+
+
 @pytest.mark.parametrize("command", ["new", "lint", "test", "diff", "approve", "status", "index", "revoke", "check"])
 def test_every_command_has_help_with_examples_and_exit_codes(command):
     shown = run(command, "--help").stdout

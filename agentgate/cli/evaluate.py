@@ -15,11 +15,9 @@ from typing import Annotated, Any
 import structlog
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
-from rich.text import Text
 
+from agentgate.cli.output import rows, say
 from agentgate.errors import AgentGateError
 from agentgate.gate import Gate
 from agentgate.intents import Deriver
@@ -167,10 +165,6 @@ def _share(k: int, n: int) -> str:
     return f"{k}/{n}  {100 * k / n:.1f}% [{100 * low:.1f}, {100 * high:.1f}]" if n else "-"
 
 
-def _console() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-
-
 def _deputy_json(tallies: Tallies) -> dict[str, Any]:
     return {
         kind: {
@@ -185,30 +179,27 @@ def _deputy_json(tallies: Tallies) -> dict[str, Any]:
 
 
 def _deputy_table(tallies: Tallies) -> None:
-    table = Table(
-        "its destination or object exchanged for", "minted", "at most", "held", "refused", title="Confused deputy: ordinary writes"
+    say("", "Confused deputy: ordinary writes", "")
+    rows(
+        ("its destination or object exchanged for", "minted", "at most", "held", "refused"),
+        [
+            (kind, _share(tally.minted, tally.total), f"{100 * TARGETS[kind]:.0f}%", tally.held, tally.refused)
+            for kind, tally in tallies.items()
+        ],
+        styles=("bold",),
     )
-    for kind, tally in tallies.items():
-        shown = (_share(tally.minted, tally.total), f"{100 * TARGETS[kind]:.0f}%", str(tally.held), str(tally.refused))
-        table.add_row(kind, *shown)
-    console = _console()
-    console.print(table)
-    why = Table("minted", "where the value stood", "the origin it was taken to have", "count", title="Why")
-    for tally in tallies.values():
-        for (tool, argument, place, origin), count in tally.ranked()[:10]:
-            why.add_row(*(Text(visible(cell)) for cell in (f"{tool}.{argument}", place, origin, str(count))))
-    if why.row_count:
-        console.print(why)
+    why = [(f"{t}.{a}", place, origin, n) for tally in tallies.values() for (t, a, place, origin), n in tally.ranked()[:10]]
+    if why:
+        say("")
+    rows(("minted", "where the value stood", "the origin it was taken to have", "count"), why, styles=("bold",))
 
 
 def _table(scores: dict[str, Score]) -> None:
-    table = Table("", *(escape(visible(suite)) for suite in scores), title="Replayed through a real gate")
-    for name in Score().shares():
-        table.add_row(name, *(_share(*score.shares()[name]) for score in scores.values()))
-    table.add_row("step-ups per task", *(f"{s.step_ups / s.clean:.2f}" if s.clean else "-" for s in scores.values()))
-    console = _console()
-    console.print(table)
-    reasons = Table("clean steps held or refused", "count", title="Top reasons")
-    for reason, count in list(scores.values())[-1].reasons.most_common(10) if scores else ():
-        reasons.add_row(Text(visible(reason)), str(count))
-    console.print(reasons)
+    say("Replayed through a real gate (shares with their 95% interval)", "")
+    body = [(name, *(_share(*score.shares()[name]) for score in scores.values())) for name in Score().shares()]
+    body.append(("step-ups per task", *(f"{s.step_ups / s.clean:.2f}" if s.clean else "-" for s in scores.values())))
+    rows(("", *scores), body, styles=("bold",))
+    reasons = list(scores.values())[-1].reasons.most_common(10) if scores else []
+    if reasons:
+        say("")
+    rows(("steps of ordinary work that were held or refused", "count"), reasons, styles=("bold",))

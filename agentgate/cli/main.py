@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from agentgate.cli import approve, check, demo, diff, evaluate, explain, init, keys, lint, new, root, status, test
-from agentgate.cli.output import Commands
+from agentgate.cli.output import Commands, say
 
 app = typer.Typer(
     name="agentgate",
-    help="Decides whether a credential should exist at all: one short-lived token per allowed call of an agent.",
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals hold tokens and prompts
     rich_markup_mode="rich",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"agentgate {version('agentgate-mediator')}")
+        raise typer.Exit
+
+
+@app.callback()
+def agentgate(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Decides whether a credential should exist at all: one short-lived token per allowed call of an agent."""
+
+
 workflow = typer.Typer(help="Workflow files: draft, check, test, compare and approve them.", cls=Commands, no_args_is_help=True)
 app.add_typer(workflow, name="workflow")
 app.add_typer(root.app, name="root")

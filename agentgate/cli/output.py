@@ -104,17 +104,19 @@ def say_json(value: Any) -> None:
 
 
 def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Sequence[str] = ()) -> None:
-    """A table: with lines at a terminal, aligned text elsewhere. Cells are made visible; an empty body prints nothing."""
-    shown = [[visible(cell) for cell in row] for row in body]
+    """A table: with lines at a terminal, aligned text elsewhere. Heads and cells are made visible; an empty body prints nothing."""
+    head, shown = [visible(cell) for cell in head], [[visible(cell) for cell in row] for row in body]
     if not shown:
         return
     console = terminal()
     if console is not None:
-        table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for cell in head:
+            table.add_column(Text(cell))
         for row in shown:
             table.add_row(*(Text(cell, style=style) for cell, style in zip(row, (*styles, *[""] * len(row)), strict=False)))
         console.print(table)
         return
-    widths = [max(len(row[i]) for row in [list(head), *shown]) for i in range(len(head))]
-    for row in [list(head), *shown]:
+    widths = [max(len(row[i]) for row in [head, *shown]) for i in range(len(head))]
+    for row in [head, *shown]:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=sys.stdout)
