@@ -41,6 +41,15 @@ def _from_call(value: Value, source: Source, call: EarlierCall, row: Row, earlie
     return all((type(key), key, value.currency) in said for key in value.keys)
 
 
+def _from_some_row(value: Value, sources: list[Source], call: EarlierCall, earlier: Earlier) -> bool:
+    for source in sources:
+        if source.tool == call.tool:
+            said = earlier.said(call, source)
+            if all((type(key), key, value.currency) in said for key in value.keys):
+                return True
+    return False
+
+
 def _within_some_call(value: Value, bound: Source, earlier: Earlier) -> bool:
     for call in earlier.of(bound.tool):
         for row in call.rows[:1] if bound.kind == "sum" else call.rows or NO_FACTS:
@@ -194,6 +203,10 @@ def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
             if not all(recent(call, within, now) for within in required.get(name, ())):
                 continue
             if not all(within_bound(value, call, {}, earlier) for value in sums):
+                continue
+            able = frozenset(arg for arg, sources in pending.items() if _from_some_row(values[arg], sources, call, earlier))
+            if len(able) <= 1 and not rowed:  # nothing has to share a row
+                found.add(able)
                 continue
             for row in (call.rows if rowed or name in sourced else ()) or NO_FACTS:
                 if all(within_bound(value, call, row, earlier) for value in rowed):
