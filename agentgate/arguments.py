@@ -16,6 +16,7 @@ from agentgate.nested import flat
 from agentgate.workflow import Rule
 
 _ABSENT = object()
+_TOLD = 100  # unknown arguments that are told one by one
 
 
 def check_arguments(case: Case) -> None:
@@ -25,9 +26,11 @@ def check_arguments(case: Case) -> None:
         return
     args, rules, values = flat(tool, case.call.args), tool.args, case.values
     if not args.keys() <= rules.keys():
-        for name in args:
-            if name not in rules:
-                case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", "one of " + (", ".join(rules) or "none"), tool.line)
+        unknown, known = [name for name in args if name not in rules], "one of " + (", ".join(rules) or "none")
+        for name in unknown[:_TOLD]:
+            case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", known, tool.line)
+        if len(unknown) > _TOLD:
+            case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _TOLD} more arguments", known, tool.line)
     for name, rule in rules.items():
         raw = args.get(name, _ABSENT)
         if raw is _ABSENT:

@@ -59,9 +59,13 @@ _FORWARDED_AS = (
 )
 # Where an accent was a character of its own, `_shown` leaves one behind its letter.
 _FORWARDED = re.compile("".join(c if c.isascii() or not c.isalpha() else c + "\u0301?" for c in _FORWARDED_AS))
+_TEXT = "(?:text|message|mail|e-?mail|letter|note|thread|conversation|chat)"
 _PASTED = re.compile(
-    r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify)\b[^.\n:]{0,60}"
-    r"\b(?:this|following|below|text|message|email|e-mail|note)\b[^.\n:]{0,30}:"
+    r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify|reply to|respond to|answer)\b[^.\n:]{0,60}"
+    rf"\b(?:this|following|below|{_TEXT})\b[^.\n:]{{0,30}}:"
+    rf"|\b(?:received|got|here(?:['\u2019]s| is| are))\b[^.\n:]{{0,60}}\b{_TEXT}s?\b[^.\n:]{{0,60}}:"
+    r"|\b(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{0,40}:[ \t]*\n"
+    rf"|<{_TEXT}>"
 )
 _QUOTED_LINE = re.compile(r"(?m)^[ \t\xa0\u200b-\u200d\u2060\ufeff]{0,40}>.*$")
 _QUOTE = re.compile(
