@@ -104,7 +104,7 @@ tools:
     effect: read
     needs: any
     redeem: wrapper
-    args: {country: {in: [DE, FR], from: [model]}}
+    args: {country: {in: [DE, FR], from: [prompt]}}
     facts:
       account: {type: iban, path: "payees[].iban", named_by: [label], where: {land: country}}
       label: {type: text, path: "payees[].label"}
