@@ -470,7 +470,7 @@ def test_delegation_is_short_and_counted(hops):
         ),
         pytest.param("x: {from: [@@look]}", "x.from[0]", "a fact or argument", "look.key", id="a tool is no origin"),
         pytest.param("x: {from: [@@send.echo]}", "x.from[0]", "launder", "", id="result of a write"),
-        pytest.param("x: {type: boolean, from: [@@prompt]}", "x.from[0]", "a type that is found in a prompt", "", id="prompt for a yes or no"),
+        pytest.param("x: {type: boolean, from: [@@prompt]}", "x.from[0]", "a type that is found in a prompt", "", id="prompt for a yes"),
         pytest.param("x: {type: boolean, from: [@@prompt]}", "x.from[0]", "prompt for type boolean", "", id="prompt for boolean"),
         pytest.param("x: {type: email, from: [@@look.link]}", "x.from[0]", "a email from a url", "", id="types that never equal"),
         pytest.param("x: {type: number, from: [@@look.note]}", "x.from[0]", "a number from a text", "", id="number from text"),

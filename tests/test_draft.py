@@ -300,7 +300,7 @@ def test_an_object_is_taken_apart_and_what_is_open_in_it_is_refused():
         assert isinstance(Scene.of(loaded(made), {**base, "args": {**args, "to": wrong}}).decide(), Deny), wrong
 
 
-FILES = {
+FILES: dict[str, Any] = {
     "type": "array",
     "maxItems": 4,
     "items": {

@@ -39,7 +39,7 @@ def settled(**values: Any) -> dict[str, Any]:
 
 
 FILE = File(file_id="a", size=None)
-PLAIN = {"file_id": "a", "size": None, "copies": 1, "tags": []}
+PLAIN: dict[str, Any] = {"file_id": "a", "size": None, "copies": 1, "tags": []}
 
 
 @pytest.mark.parametrize(
