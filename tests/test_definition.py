@@ -1159,9 +1159,7 @@ def test_a_workflow_without_intents_says_why_and_its_tools_say_none():
 
 def test_an_example_the_deriver_reads_otherwise_stops_the_load():
     found = problems(PAYMENT, deriver=lambda _intents, _turns: {})
-    assert [(p.field, p.got) for p in found] == [
-        (f"intents.refund.examples[{n}]", "absent (the deriver left it out)") for n in (0, 1)
-    ]
+    assert [(p.field, p.got) for p in found] == [(f"intents.refund.examples[{n}]", "absent (the deriver left it out)") for n in (0, 1)]
     from agentgate.request import Derived
 
     found = problems(PAYMENT, deriver=lambda intents, _turns: {i.name: Derived("present", "always") for i in intents})
