@@ -1000,6 +1000,18 @@ def test_status_says_who_signed_and_who_still_can(team):
     assert (found.in_force, found.missing, found.signed, found.can, found.refused) == (1, 0, (ALICE, BOB), (), None)
 
 
+def test_status_calls_in_force_only_what_a_gate_would_run(approved):
+    assert stands(approved).in_force == 1
+    index = approved.directory / "approvals" / "index.json"
+    kept = index.read_bytes()
+    index.unlink()
+    assert stands(approved).in_force is None
+    index.write_bytes(kept)
+    (moved,) = (path for path in approved.directory.rglob("*.yaml") if path.name not in {"roles.yaml", "root.yaml", "revoked.yaml"})
+    moved.rename(moved.with_name("elsewhere.yaml"))
+    assert (stands(approved).in_force, stands(approved).refused.name) == (None, R.WRONG_PLACE)
+
+
 def test_status_of_a_change(approved):
     second(approved)
     found = stands(approved)

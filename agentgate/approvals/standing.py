@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentgate.approvals.judge import Approved, Judge
-from agentgate.approvals.loading import WorkflowFile, first_difference, read_workflow_file
+from agentgate.approvals.loading import WorkflowFile, first_difference, load_approved, read_workflow_file
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
 from agentgate.approvals.root import Need
-from agentgate.approvals.trust import reviewing
+from agentgate.approvals.trust import reviewing, root_digest
 from agentgate.approvals.writing import needs
 from agentgate.catalog import workflow_files
 from agentgate.definition import Derive
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive as lexical
+from agentgate.workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Status:
         id: the workflow's; empty for a trust file.
         path: its file, below the workflow directory.
         version: the version in the file; 0 when it cannot be read.
-        in_force: the version a gate would run; None: none.
+        in_force: the version a gate that starts here would run; None: none.
         until: POSIX seconds at which that approval ends.
         needs: what the root asks for the version in the file.
         signed: whose valid signatures it has.
@@ -68,8 +70,9 @@ def status(
     Raises:
         ApprovalRefused: the root is not trusted.
     """
-    folder = Path(directory)
-    asked, wrong = reviewing(folder, root, derive=derive, now=time.time() if now is None else now, prover=prover)
+    folder, when = Path(directory), time.time() if now is None else now
+    asked, wrong = reviewing(folder, root, derive=derive, now=when, prover=prover)
+    loaded = _as_a_gate(folder, root, derive, when, prover)
     found = [Status("", each.file, 0, refused=each) for each in wrong]
     for path in workflow_files(folder):
         name = path.relative_to(folder).as_posix()
@@ -81,13 +84,21 @@ def status(
             found.append(Status(name, name, 0, refused=broken))
             continue
         try:
-            found.append(_status(asked, file))
+            found.append(_status(asked, file, loaded))
         except ApprovalRefused as error:
             found.append(Status(str(file.value.get("id")), name, 0, refused=error.refused))
     return tuple(found)
 
 
-def _status(asked: Judge, file: WorkflowFile) -> Status:
+def _as_a_gate(folder: Path, root: str | None, derive: Derive, now: float, prover: Prover | None) -> Mapping[str, Workflow]:
+    """What a gate that never saw this directory would run; nothing where a trust file is wrong."""
+    try:
+        return load_approved(folder, root or root_digest(folder), derive=derive, now=now, prover=prover).workflows
+    except (ApprovalRefused, WorkflowError):
+        return {}
+
+
+def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> Status:
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         raise refuse(ApprovalRefusal.UNAPPROVED, file.path, "id", "no id or version", "an id and a version")
@@ -103,8 +114,8 @@ def _status(asked: Judge, file: WorkflowFile) -> Status:
         id=id_,
         path=file.path,
         version=version,
-        in_force=running.version.version if running is not None else None,
-        until=running.until if running is not None else 0.0,
+        in_force=loaded[id_].version if id_ in loaded else None,
+        until=running.until if running is not None and id_ in loaded else 0.0,
         needs=asks,
         signed=signed,
         can=tuple(sorted(can)) if refused is not None else (),
