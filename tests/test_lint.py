@@ -232,3 +232,12 @@ def test_names_an_object_to_change_that_may_be_any_row_and_an_account_named_by_f
         (rows, rows + labelled + account),
     )
     assert [(f[0], "whoever writes title" in f[1]) for f in found] == [("tools.orders.get.facts.iban.named_by", True)]
+
+
+def test_names_labelled_rows_of_a_search_that_the_model_may_word():
+    rows = "      total: {type: money, currency: currency}\n"
+    labelled = "      row: {type: id, path: 'rows[].id', named_by: [title]}\n      title: {type: text, path: 'rows[].title'}\n"
+    asked = "order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}"
+    assert not warnings((rows, rows + labelled))
+    found = [f for f in warnings((rows, rows + labelled), (asked, asked.replace("[prompt]", "[model]"))) if f[0].endswith("named_by")]
+    assert [(f[0], "hold order_id too" in f[1]) for f in found] == [("tools.orders.get.facts.row.named_by", True)]

@@ -2,8 +2,9 @@
 
 An intent that a named source may choose (`delegated: present`); and for tools that act: an argument that the model writes and
 no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); an object to
-change that may be any row of a read; an address or account whose row is named by free text; a fact read out of a text; a datetime
-that only a prompt may name; and a tool whose address, scope or definition is not pinned.
+change that may be any row of a read; an address or account whose row is named by free text; labelled rows of a search that the
+model may word; a fact read out of a text; a datetime that only a prompt may name; and a tool whose address, scope or definition
+is not pinned.
 Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
 the calling job takes the model's place, so only the last applies.
 """
@@ -40,7 +41,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
         workflow: as loaded.
         document: the same file, for columns.
     """
-    found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow), *_labelled(workflow)]
+    found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow), *_labelled(workflow), *_searched(workflow)]
     if workflow.intents or workflow.for_user is not None:
         found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow), *_any_row(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
@@ -82,6 +83,15 @@ def _labelled(workflow: Workflow) -> Iterator[tuple[Path, str]]:
             written = [name for name in fact.named_by if tool.facts[name].type == "text"]
             if written and fact.type in FINDABLE:
                 text = f"whoever writes {written[0]} chooses which of the user's words mean this {fact.type}"
+                yield ("tools", tool.name, "facts", fact.name, "named_by"), text
+
+
+def _searched(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for tool in workflow.tools.values():
+        free = [rule.name for rule in tool.args.values() if rule.equals is None and {s.kind for s in rule.sources} != {"prompt"}]
+        for fact in tool.facts.values() if free else ():
+            if fact.named_by:
+                text = f"rows count only where the user's words hold {' and '.join(free)} too (a search that the model worded means nobody)"
                 yield ("tools", tool.name, "facts", fact.name, "named_by"), text
 
 
