@@ -23,7 +23,7 @@ LEVELS = {
     3: "earlier plan case caller arguments origins checks conditions evidence remedy explanation verdicts keys jws dpop mint verify",
     4: "yaml_nodes _blocks _sharing _references _facts _reach _rules _clauses _compiler definition catalog "
     "stores steps audit identity intents runs terms core holding flow drive run diff approvals gate verifier",
-    5: "__init__ integrations review cli testing demo",
+    5: "__init__ __main__ integrations review cli testing demo",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
 
