@@ -13,17 +13,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
 from agentgate.canonical import definition_digest
 from agentgate.definition import read_file
 from agentgate.errors import CanonicalError, ConfigError
-from agentgate.integrations.langchain_arguments import definition_of
 from agentgate.workflow import Effect
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
 
 MAX_BYTES = 4 * 1024 * 1024
 _HINTS = ("readOnlyHint", "destructiveHint", "openWorldHint")
@@ -56,6 +57,8 @@ def from_langchain(where: str) -> tuple[DeclaredTool, ...]:
     Raises:
         ConfigError: no such object, its import fails, or it holds something else than LangChain tools.
     """
+    from agentgate.integrations.langchain_arguments import definition_of  # noqa: PLC0415 - as below
+
     return tuple(
         DeclaredTool(tool.name, tool.description, _schema(tool), definition_of(tool), _hints(tool.metadata)) for tool in import_tools(where)
     )
@@ -63,6 +66,8 @@ def from_langchain(where: str) -> tuple[DeclaredTool, ...]:
 
 def import_tools(where: str) -> list[BaseTool]:
     """The LangChain tools themselves; see `from_langchain`."""
+    from langchain_core.tools import BaseTool  # noqa: PLC0415 - a fifth of a second that other commands do not need
+
     named = _OBJECT.fullmatch(where)
     if named is None:
         raise ConfigError("langchain", where, "package.module:tools, with the name of a list of LangChain tools")

@@ -13,7 +13,6 @@ from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import ops
 from agentgate.stores._store import AsyncStore, Store
 from agentgate.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
-from agentgate.stores.memory import AsyncMemoryStore, MemoryStore
 from agentgate.stores.redis import RedisStore
 from agentgate.stores.redis_async import AsyncRedisStore
 
@@ -31,6 +30,8 @@ def open_store(url: str) -> Store:
         StoreUnavailable: an embedded server does not start.
     """
     if url == "memory://":
+        from agentgate.stores.memory import MemoryStore  # noqa: PLC0415 - a tenth of a second that a server's user does not need
+
         return MemoryStore()
     if url.startswith("embedded:///"):
         return EmbeddedStore(url)
@@ -42,6 +43,8 @@ def open_store(url: str) -> Store:
 def open_async_store(url: str) -> AsyncStore:
     """As `open_store`, for asyncio."""
     if url == "memory://":
+        from agentgate.stores.memory import AsyncMemoryStore  # noqa: PLC0415 - as above
+
         return AsyncMemoryStore()
     if url.startswith("embedded:///"):
         return AsyncEmbeddedStore(url)
