@@ -421,7 +421,7 @@ def test_a_pull_request_is_checked_whole(approved, tmp_path):
     commit()
     result = run("check", "--base", "main", code=2)
     assert "MORE permitted: 1" in result.stdout
-    assert "STILL TO SIGN: 2 of alice@acme.example, bob@acme.example, dev@acme.example" in result.stdout
+    assert "STILL TO SIGN: 2 of alice@acme.example, bob@acme.example for" in result.stdout  # dev proposed it
     said = json.loads(run("check", "--base", "main", "--json", "--html", "changes.html", code=2).stdout)
     assert (said["exit_code"], [c["verdict"] for c in said["changes"]]) == (2, ["wider"])
     assert "Not approved yet" in run("check", "--base", "main", "--markdown", code=2).stdout

@@ -20,6 +20,7 @@ from agentgate.cli.output import ERROR, LOOK, YES, note, refusing, say, say_json
 from agentgate.cli.signing import Root
 from agentgate.cli.test import Tested, tested
 from agentgate.errors import ConfigError, WorkflowError
+from agentgate.review.authors import author_of
 from agentgate.review.changes import Changes, as_json, comment
 from agentgate.review.comparison import changes_between
 from agentgate.review.signers import in_words
@@ -168,7 +169,7 @@ def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: boo
         elif each.refused is not None:
             found.unapproved.append(str(each.refused))
     found.asked = True
-    signers = {each.id: tuple(_still(each)) for each in standing if each.refused is not None}
+    signers = {each.id: tuple(_still(each, directory)) for each in standing if each.refused is not None}
     found.changes = [replace(c, signers=signers.get(c.id, ())) for c in found.changes]
 
 
@@ -194,9 +195,9 @@ def _serial(text: str, name: str) -> int:
     return serial if type(serial) is int else -1
 
 
-def _still(each: Status) -> list[str]:
-    """Who must still sign, and who may."""
-    lines = list(in_words(each.needs))
+def _still(each: Status, directory: Path) -> list[str]:
+    """Who must still sign, and who may: not who proposed it, as far as git says who that is."""
+    lines = list(in_words(each.needs, author_of(directory / each.path) or ""))
     if each.missing and not each.can:
         lines.append("nobody who has not signed yet may sign it")
     return lines
