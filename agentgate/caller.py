@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from agentgate.case import Case, Check
 from agentgate.decision import Reason
 from agentgate.request import Header
-from agentgate.workflow import Workflow
+from agentgate.workflow import Hours, Workflow
 
 
 def check_run(case: Case) -> None:
@@ -155,37 +155,40 @@ def check_conditions(case: Case) -> None:
         )
     if rule.data_class and around.data_class not in rule.data_class:
         case.deny(Reason.DATA_CLASS, "data_class", around.data_class or "not configured", "one of " + ", ".join(rule.data_class), rule.line)
-    if rule.network and not _in_network(around.network, rule.network):
+    if rule.network and not in_network(around.network, rule.network):
         case.deny(Reason.NETWORK, "network", around.network or "not configured", "one of " + ", ".join(rule.network), rule.line)
     if rule.hours is not None:
         hours, local = rule.hours, around.now.astimezone(_zone(rule.hours.zone))
-        minute, day = local.hour * 60 + local.minute, local.weekday()
-        if hours.start <= hours.end:
-            inside = day in hours.days and hours.start <= minute < hours.end
-        else:  # across midnight: the early part belongs to the day before
-            inside = (day in hours.days and minute >= hours.start) or ((day - 1) % 7 in hours.days and minute < hours.end)
-        if not inside:
+        if not within(hours, local.weekday(), local.hour * 60 + local.minute):
             window = f"{hours.start // 60:02}:{hours.start % 60:02}-{hours.end // 60:02}:{hours.end % 60:02} {hours.zone}"
             case.deny(Reason.HOURS, "hours", f"{local:%a %H:%M}", window, hours.line)
 
 
-def _in_network(address: str | None, allowed: tuple[str, ...]) -> bool:
-    """An address in one of the CIDR blocks, or a zone name that is listed."""
+def in_network(address: str | None, allowed: tuple[str, ...]) -> bool:
+    """An address in one of the CIDR blocks, or a zone that is named exactly; the text of a block is nobody's address."""
     if not address:
         return False
-    if address in allowed:
-        return True
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
-        return False
-    for block in allowed:
+        found = None
+    for each in allowed:
         try:
-            if found in ipaddress.ip_network(block):
+            block = ipaddress.ip_network(each)
+        except ValueError:  # a zone name
+            if each == address:
                 return True
-        except ValueError:
-            continue  # a zone name
+        else:
+            if found is not None and found in block:
+                return True
     return False
+
+
+def within(hours: Hours, day: int, minute: int) -> bool:
+    """Whether a minute of a weekday (0 = Monday) is in these hours; across midnight the early part belongs to the day before."""
+    if hours.start <= hours.end:
+        return day in hours.days and hours.start <= minute < hours.end
+    return (day in hours.days and minute >= hours.start) or ((day - 1) % 7 in hours.days and minute < hours.end)
 
 
 # What belongs here looks at nothing but the run's header and end, the workflow and the surroundings that `_Passed` names, and time

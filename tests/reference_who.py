@@ -90,13 +90,15 @@ def conditions(workflow: Workflow, run: RunState, around: Surroundings) -> set[R
 
 
 def _inside(network: str | None, zone: str) -> bool:
-    """The zone's own name, or an address in its block."""
+    """An address in the zone's block; or its own name, where it is no block."""
     if not network:
         return False
-    if network == zone:
-        return True
     try:
-        return ip_address(network) in ip_network(zone)
+        block = ip_network(zone)
+    except ValueError:
+        return network == zone
+    try:
+        return ip_address(network) in block
     except ValueError:
         return False
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentgate.caller import in_network
 from agentgate.checks import CHECKS, decide
 from agentgate.decision import Deny, Eligible, Reason
 from agentgate.identity import proven_agent
@@ -110,3 +111,11 @@ def test_the_last_minute_there_is_has_no_next_one():
 def test_surroundings_have_nothing_that_what_is_remembered_does_not_name():
     # a new one: name it in `_Passed`, or say here that no check of the caller looks at it
     assert {f.name for f in fields(Surroundings)} == {"now", "environment", "data_class", "network"} | {"brokers"}
+
+
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [("10.1.2.3", True), ("office", True), ("fd00::1", True), ("11.1.2.3", False), ("10.1.0.0/16", False), ("", False), (None, False)],
+)
+def test_a_network_is_a_block_or_a_zone_by_name_and_the_text_of_a_block_is_nobodys_address(address, inside):
+    assert in_network(address, ("10.1.0.0/16", "office", "fd00::/8")) is inside

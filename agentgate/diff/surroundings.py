@@ -11,6 +11,7 @@ from datetime import timedelta
 from itertools import chain, combinations, product
 from typing import Any
 
+from agentgate.caller import in_network, within
 from agentgate.diff.finding import Cell, Field, Status
 from agentgate.workflow import AgentRule, Conditions, Hours, UserRule, ViaRule, Workflow
 
@@ -199,8 +200,8 @@ def _conditions(old: Conditions, new: Conditions) -> Iterator[Field]:
     yield _field(
         "conditions.network",
         [(a, {"network": a}, a) for a in _addresses((*old.network, *new.network))],
-        lambda a: not old.network or _in_network(a, old.network),
-        lambda a: not new.network or _in_network(a, new.network),
+        lambda a: not old.network or in_network(a, old.network),
+        lambda a: not new.network or in_network(a, new.network),
         (", ".join(old.network), ", ".join(new.network)),
     )
     if old.hours is None or new.hours is None or old.hours.zone == new.hours.zone:
@@ -224,22 +225,6 @@ def _addresses(rules: tuple[str, ...]) -> list[str]:
     return [*found, OTHER]
 
 
-def _in_network(address: str, allowed: tuple[str, ...]) -> bool:
-    if address in allowed:
-        return True
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    for block in allowed:
-        try:
-            if found in ipaddress.ip_network(block):
-                return True
-        except ValueError:
-            continue
-    return False
-
-
 def _hours(old: Hours | None, new: Hours | None) -> Field:
     edges = {0}
     for hours in (old, new):
@@ -256,12 +241,7 @@ def _hours(old: Hours | None, new: Hours | None) -> Field:
 
 
 def _open(hours: Hours | None, minute_of_week: int) -> bool:
-    if hours is None:
-        return True
-    day, minute = divmod(minute_of_week, 1440)
-    if hours.start <= hours.end:
-        return day in hours.days and hours.start <= minute < hours.end
-    return (day in hours.days and minute >= hours.start) or ((day - 1) % 7 in hours.days and minute < hours.end)
+    return hours is None or within(hours, *divmod(minute_of_week, 1440))
 
 
 def hours_text(hours: Hours | None) -> str:
