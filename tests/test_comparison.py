@@ -42,12 +42,13 @@ MONEY = {"args.amount", "facts.orders.get.total"}
     ],
 )  # fmt: skip
 def test_a_wider_rule_is_shown_by_the_base_call_with_few_fields_changed(change, where, fields, before):
-    [found] = changed(change).wider
+    told_of = changed(change)
+    [found] = told_of.wider
     assert found.where.endswith(where)
     assert {key for key, *_ in found.call} == fields
     assert found.answers[0].startswith(before)
     assert found.answers[1] == "allowed"
-    assert found.reason == ""
+    assert not any("no call shows" in line for line in told_of.read_yourself)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,17 @@ def test_what_no_single_call_shows_is_told_without_one(change, where):
     [found] = changed(change).wider
     assert where in found.where
     assert (found.call, found.answers) == ((), ("", ""))
+
+
+def test_what_no_call_could_be_made_up_for_is_read_by_a_person_and_not_claimed():
+    """The bound on the amount is in the order's currency, so no call shows what another source of the currency permits."""
+    told_of = changed(
+        ("currency: {in: [EUR, GBP], from: [orders.get.currency]", "currency: {in: [EUR, GBP], from: [orders.get.currency, prompt]")
+    )
+    assert told_of.wider == ()
+    assert [line.partition(" (")[0] for line in told_of.read_yourself] == ["payments.refund: args.currency.from"]
+    assert "no call shows that it permits more" in told_of.read_yourself[0]
+    assert told_of.looks
 
 
 def test_a_first_version_and_one_that_is_gone():

@@ -37,7 +37,7 @@ ATTACKS = [
 
 
 def changes(text="x", **more: Any):
-    rows = (Change(text, text, text, text, text, ((text, text, text),), (text, text), text),)
+    rows = (Change(text, text, text, text, text, ((text, text, text),), (text, text)),)
     given = {"wider": rows, "narrower": rows, "read_yourself": (text,), "signers": (text,), "lines": (f"+{text}",), "notes": (text,)}
     return Changes(text, text, text, **{**given, **more}, engine=text, digest=text)
 

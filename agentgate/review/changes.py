@@ -27,7 +27,6 @@ class Change:
         example: the value that shows it, or empty.
         call: a call that shows it: (field, before, after) of each field in which it differs from an allowed one.
         answers: what the engine said of that call under the old and the new version; empty where there is none.
-        reason: why no call is shown, though one should show it.
     """
 
     where: str
@@ -37,7 +36,6 @@ class Change:
     example: str = ""
     call: tuple[tuple[str, str, str], ...] = ()
     answers: tuple[str, str] = ("", "")
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Changes:
         id: of the workflow.
         old, new: versions (``v7``), or ``nothing`` for a new workflow.
         wider, narrower: what more and what less is permitted.
-        read_yourself: what no program compared.
+        read_yourself: what no program compared, or could show by a call.
         signers: who must still sign, in words, one line each; empty: not known here.
         lines: the change of the file, as a unified diff.
         engine: what compared them.
@@ -122,8 +120,7 @@ def arrow(change: Change) -> str:
 
 def consequence(change: Change) -> str:
     """The effect, with the value that shows it."""
-    said = f"{change.example}: {change.effect}" if change.example else change.effect
-    return f"{said} (no call shows it: {change.reason}; read it yourself)" if change.reason else said
+    return f"{change.example}: {change.effect}" if change.example else change.effect
 
 
 def as_json(changes: Changes) -> dict[str, Any]:
@@ -152,7 +149,6 @@ def _row(c: Change) -> dict[str, Any]:
         "example": c.example,
         "call": [{"field": key, "before": before, "after": after} for key, before, after in c.call],
         "engine_said": {"old": c.answers[0], "new": c.answers[1]} if c.answers[1] else None,
-        "no_call_because": c.reason or None,
     }
 
 

@@ -10,13 +10,14 @@ from typing import Any
 from agentgate.diff import ENGINE, Finding, compare
 from agentgate.diff.arguments import describe, shown
 from agentgate.errors import WorkflowError
-from agentgate.review.changes import Change, Changes, unified
+from agentgate.review.changes import Change, Changes, arrow, unified
 from agentgate.review.source import Source
 from agentgate.review.testfile import read_tests, tests_of
 from agentgate.review.witness import Witness, witnesses
 from agentgate.workflow import ANY, NONE, Workflow
 
 _NEW = "a new workflow: everything it permits is new"
+_LONGEST = 160  # characters of a reason
 _GONE = "the workflow is gone: every call of it is refused"
 
 
@@ -65,8 +66,9 @@ def told(
     notes: tuple[str, ...] = ()
     if before is not None and after is not None:
         found = compare(before, after)
-        wider = tuple(map(_shown, witnesses(before, after, found, base)))
-        narrower, read = tuple(map(_change, found.narrower)), found.read_yourself
+        made = witnesses(before, after, found, base)
+        wider = tuple(_shown(each) for each in made if not each.reason)
+        narrower, read = tuple(map(_change, found.narrower)), (*found.read_yourself, *(_unshown(each) for each in made if each.reason))
         if before.id != after.id:
             notes = (f"two different workflows are compared: {before.id} and {after.id}",)
     elif before is None:
@@ -82,11 +84,17 @@ def _change(found: Finding) -> Change:
 
 
 def _shown(made: Witness) -> Change:
-    """A finding with the call that the engine answered differently, or why there is none."""
+    """A finding with the call that the engine answered differently; none where no single call could show it (a limit, a lifetime)."""
     call = tuple((key, _value(old), _value(new)) for key, (old, new) in (made.changes or {}).items())
     found = _change(made.finding)
     example = next((after for key, _, after in call if f"{made.finding.field}.".startswith(f"{key}.")), found.example)
-    return replace(found, example=shown(example), call=call, answers=(made.before, made.after), reason=made.reason)
+    return replace(found, example=shown(example), call=call, answers=(made.before, made.after))
+
+
+def _unshown(made: Witness) -> str:
+    """A finding that no call could be made up for: fields are compared one by one, and others may hold it back. A person must say."""
+    change = _change(made.finding)
+    return f"{change.where} ({arrow(change)}; no call shows that it permits more: {made.reason[:_LONGEST]})"
 
 
 def _value(value: Any) -> str:
