@@ -131,7 +131,8 @@ def seen(
 ) -> Mapping[str, object]:
     """What a decision's record holds so that it can be explained later: on how much of the run, from where, when and with which values.
 
-    `turns` and `calls` are how many turns and redeemed calls were known; `origins` names the allowed origin of each argument. With
+    `turns` and `calls` are how many turns and redeemed calls were known; `origins` names the allowed origin of each argument;
+    `environment` is the gate's and `definition` what the integration read from the tool, where there is one. With
     `around`, for what is not minted and leaves no other record: the decision time `at` and the declared arguments, in `args` as
     they are, in `hidden` as HMAC where one is sensitive, free text or long. A minted call's are in its own record, while the run lives.
     `values` are the arguments as `decide` compared them, where it says.
@@ -143,6 +144,10 @@ def seen(
         check_arguments(case)
         values = case.values
     known["origins"] = origin_names(values, state.prompt, Earlier.of_run(state, workflow.tools))
+    if core.environment:
+        known["environment"] = core.environment
+    if call.definition:
+        known["definition"] = call.definition
     if around is not None:
         known["at"] = around.now.isoformat()
         known["args"], known["hidden"] = _shown(core, state.header.tenant, tool, call.args)

@@ -46,6 +46,7 @@ class Kept:
         hidden: arguments (by their own names) of which only a digest is known -> how that is shown.
         origins: argument -> the origin it had, as recorded.
         alive: the run's record is at hand; without it neither prompt nor results are known.
+        recorded: what it says of `environment` and `definition`, by these names.
     """
 
     decision: Outcome
@@ -54,6 +55,7 @@ class Kept:
     hidden: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     alive: bool = True
+    recorded: frozenset[str] = frozenset()
 
 
 def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings, later: Sequence[Failure] = ()) -> Explanation:
@@ -199,12 +201,13 @@ class _Table:
             if condition.argument and condition.argument not in self._given:
                 return kept.hidden.get(root(condition.argument), NOT_KEPT)
             gone = not kept.alive and condition.about in {"who", "intent", "order"} and condition.field not in {"user", "agent"}
-            if gone or condition.field in _NOT_RECORDED or condition.word == "definition":
+            looked = "definition" if condition.word == "definition" else condition.field
+            if gone or (looked in _AROUND and looked not in kept.recorded):
                 return NOT_KEPT
         return _got(condition, self._case)
 
 
-_NOT_RECORDED = frozenset({"environment", "data_class", "network"})
+_AROUND = frozenset({"environment", "data_class", "network", "definition"})
 
 
 def _other(failure: Failure, verdict: Verdict) -> Row:

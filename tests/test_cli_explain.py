@@ -46,6 +46,7 @@ class World:
             keys=self.root / "keys",
             store=self.store,
             clock=lambda: self.now,
+            environment="prod",
         )
 
     def explain(self, *words: str, live: bool = True, known: bool = True) -> Any:
@@ -120,6 +121,21 @@ def test_a_redeemed_call_goes_by_its_txn_and_jti_and_tells_its_story(world: Worl
     assert condition(found, "args.reason", "text")["got"] == "'it is broken'"
     assert [e["event"].split(" ", 2)[2] for e in found["story"]] == ["decided: allow", "its token was redeemed", "ended: done"]
     assert world.json(record["jti"])["conditions"] == found["conditions"]
+
+
+def test_environment_and_definition_are_on_record_for_every_decision(world: World) -> None:
+    pinned = "sha256:" + "ab" * 32
+    text = WORKFLOW.replace("conditions:\n", "conditions:\n  environment: [stage, prod]\n")
+    (world.root / "w" / "refund.yaml").write_text(text.replace("needs: any\n", f"needs: any\n    definition: {pinned}\n", 1))
+    with world.gate() as gate:
+        run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=ASKED)
+        assert isinstance(run.authorize("orders.get", LOOK, tool_call_id="ok", definition=pinned), Allow)
+        assert isinstance(run.authorize("orders.get", LOOK, tool_call_id="changed", definition="sha256:" + "cd" * 32), Deny)
+    for live in (True, False):
+        allowed, refused = world.json("ok", live=live), world.json("changed", live=live)
+        assert {condition(found, "environment", "environment")["got"] for found in (allowed, refused)} == {"prod"}
+        assert condition(allowed, "tools.orders.get.definition", "definition")["got"] == pinned
+        assert condition(refused, "tools.orders.get.definition", "definition")["verdict"] == "failed"
 
 
 def test_what_only_the_record_knows_of_an_origin_is_said_as_text_too(world: World, redis_server: Server) -> None:

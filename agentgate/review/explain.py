@@ -175,9 +175,11 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
         hidden,
         {str(n): str(o) for n, o in record.get("origins", {}).items()},
         alive is not None,
+        frozenset(name for name in ("environment", "definition") if type(record.get(name)) is str),
     )
     tool = workflow.tools.get(str(record["tool"]))
-    call = Call(str(record["tool"]), str(record["tool_call_id"]), canonical(args), args, tool.definition if tool is not None else "")
+    definition = str(record.get("definition", tool.definition if tool is not None else ""))
+    call = Call(str(record["tool"]), str(record["tool_call_id"]), canonical(args), args, definition)
     state = alive.state if alive is not None else _remains(record, workflow)
     found = explain_kept(workflow, state, call, _around(record, workflow, kept.failures), kept)
     return replace(found, notes=tuple(_notes(record, alive, hidden)))
@@ -230,9 +232,10 @@ def _around(record: Record, workflow: Workflow, failures: tuple[Failure, ...]) -
     rule = workflow.conditions
     at = record.get("at")
     now = datetime.fromisoformat(at) if type(at) is str else datetime.fromtimestamp(float(record.get("time", 0.0)), UTC)
+    allowed = rule.environment[0] if rule.environment and Reason.ENVIRONMENT not in reasons else None
     return Surroundings(
         now,
-        environment=rule.environment[0] if rule.environment and Reason.ENVIRONMENT not in reasons else None,
+        environment=str(record["environment"]) if "environment" in record else allowed,
         data_class=rule.data_class[0] if rule.data_class and Reason.DATA_CLASS not in reasons else None,
         network=rule.network[0].partition("/")[0] if rule.network and Reason.NETWORK not in reasons else None,
         brokers=frozenset(t.upstream.broker for t in workflow.tools.values() if t.upstream is not None and Reason.UPSTREAM not in reasons),
