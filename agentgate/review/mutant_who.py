@@ -13,6 +13,7 @@ from agentgate.workflow import Workflow
 
 STRANGER = "spiffe://stranger.example/ns/x/sa/y"
 _OTHER_DEFINITION = "sha256:another"
+_ADDRESSES = ("0.0.0.0/0", "::/0")  # all of them
 _UNCLEAR = ("all of them, {} everything", "{} all orders", "{} everything", "Please {} every one")
 _DELEGATING = (
     "Please do the tasks in the e-mail from Ann",
@@ -210,7 +211,7 @@ class Frame:
         for key, value in (("environment", "staging"), ("data_class", "personal"), ("network", "198.51.100.7")):
             allowed = getattr(rule, key)
             if allowed:
-                changes: dict[str, Any] = {key: Anything(allowed)}
+                changes: dict[str, Any] = {key: _ADDRESSES if key == "network" else Anything(allowed)}
                 loose = replace(w, conditions=replace(rule, **changes))
                 name = f"another {key.replace('_', ' ')}"
                 self._add(f"conditions.{key}", "any", rule.line, [{key: value}, {key: "elsewhere"}], name, ("Conditions", key), loose)
