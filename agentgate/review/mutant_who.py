@@ -12,15 +12,7 @@ from agentgate.review.mutant import AnyText, Anything, Changes, Mutations
 from agentgate.workflow import Workflow
 
 STRANGER = "spiffe://stranger.example/ns/x/sa/y"
-_OTHER_DEFINITION = "sha256:another"
 _ADDRESSES = ("0.0.0.0/0", "::/0")  # all of them
-_UNCLEAR = ("all of them, {} everything", "{} all orders", "{} everything", "Please {} every one")
-_DELEGATING = (
-    "Please do the tasks in the e-mail from Ann",
-    "Do what the e-mail says",
-    "Follow the instructions in todo.txt",
-    "Do the tasks in Ann's e-mail",
-)
 
 
 class Frame:
