@@ -8,9 +8,11 @@ different workflows are one object in memory.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +24,22 @@ from agentgate.workflow import Workflow
 ROLES = "roles.yaml"
 APPROVALS = "approvals"
 TESTS = ".test.yaml"
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's cyclic garbage collector is off inside, and after it as it was before.
+
+    Loading makes no reference cycles (a test counts them), and every pass over what is already loaded would look at all
+    of it and free nothing: a quarter of the time that many files take.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Catalog:
@@ -50,6 +68,7 @@ class Catalog:
         self.quarantined = quarantined
 
     @classmethod
+    @collector_paused()
     def load(cls, directory: Path | str, derive: Derive) -> Catalog:
         """Load every workflow below a folder.
 

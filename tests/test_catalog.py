@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -50,6 +51,23 @@ def test_the_founding_workflows_load():
     assert {w.id for w in catalog} >= FOUNDING
     assert get(catalog, "payments.customer-refund").file == str(WORKFLOWS / "payments/customer-refund.yaml")
     assert catalog.get("payments.customer-refunds") is None
+
+
+def test_loading_makes_no_cycles_and_leaves_the_collector_as_it_was(folder):
+    Catalog.load(folder, derive)  # caches
+    gc.collect()
+    gc.disable()
+    try:
+        Catalog.load(folder, derive)
+        assert not gc.isenabled()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    Catalog.load(folder, derive)
+    assert gc.isenabled()
+    with pytest.raises(WorkflowError):
+        Catalog.load(folder / "missing", derive)
+    assert gc.isenabled()
 
 
 def test_one_bad_file_is_quarantined_and_the_others_stay(folder):

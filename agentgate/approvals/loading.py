@@ -22,7 +22,7 @@ from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, printable, refuse
 from agentgate.approvals.root import Root, load_root
 from agentgate.canonical import canonical
-from agentgate.catalog import ROLES, roles_of, text_of, workflow_files
+from agentgate.catalog import ROLES, collector_paused, roles_of, text_of, workflow_files
 from agentgate.definition import Derive, Roles
 from agentgate.errors import CanonicalError, ConfigError, WorkflowError
 from agentgate.workflow import Workflow
@@ -84,6 +84,7 @@ def judge(
     return Judge(tree, trusted, allowed, index, revoked, before, now, derive, prover or Prover())
 
 
+@collector_paused()
 def load_approved(
     directory: Path | str,
     root: str,
