@@ -82,8 +82,8 @@ def stamp(kind: str, header: Header, **more: object) -> Record:
     return Record(body)
 
 
-def read(core: Core, tenant: str, run: str) -> Flow:
-    """The run's state and its workflow, from the store.
+def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Flow:
+    """The run's state, from the store; where it is `known` as of an earlier moment, of its calls only what changed since.
 
     Raises (through the driver):
         RunRefused: missing, unreadable, or its workflow is no longer loaded.
@@ -91,7 +91,7 @@ def read(core: Core, tenant: str, run: str) -> Flow:
     if type(tenant) is not str or type(run) is not str:
         raise missing(type(tenant).__name__, type(run).__name__, "no names")
     try:
-        op = ops.read_run(tenant, run)
+        op = ops.read_run(tenant, run, known.revision if known is not None else "")
     except NameRefused as error:
         raise missing(tenant, run, str(error)) from error
     record = ops.parse_read_run(op, (yield op))
@@ -101,7 +101,7 @@ def read(core: Core, tenant: str, run: str) -> Flow:
         workflow = core.workflow(parse(record.header)["workflow"])
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, "unreadable header") from error
-    return run_state(tenant, run, record=record, workflow=workflow, derive=core.derive)
+    return run_state(tenant, run, record=record, workflow=workflow, derive=core.derive, known=known)
 
 
 _MAX_REASONS, _MAX_WORDS = 50, 300

@@ -118,7 +118,7 @@ def change(core: Core, state: RunState, turn: str, *, closing: bool = False) -> 
     if answer == "closed" and not closing:
         raise RunRefused((Failure(Reason.RUN_CLOSED, "run", "closed", "an open run"),))
     yield stamp("run_closed" if closing else "turn_added", header)
-    return (yield from read(core, header.tenant, header.id))
+    return (yield from read(core, header.tenant, header.id, state))
 
 
 # --- one call ------------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def authorize(core: Core, state: RunState, call: Call, key: Callable[[], RunKey]
     attempt = Attempt(None, state)
     try:
         if behind:
-            attempt.state = yield from read(core, state.header.tenant, state.header.id)
+            attempt.state = yield from read(core, state.header.tenant, state.header.id, state)
         yield from _try(core, attempt, call, key, fresh=behind)
         failures: tuple[Failure, ...] = (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
     except RunRefused as error:
@@ -176,7 +176,7 @@ def _try(core: Core, attempt: Attempt, call: Call, key: Callable[[], RunKey], *,
             attempt.decision = yield from deny(header, call, answer.failures, seen(core, workflow, attempt.state, call, around))
         if attempt.decision is not None:
             return
-        attempt.state, fresh = (yield from read(core, header.tenant, header.id)), True
+        attempt.state, fresh = (yield from read(core, header.tenant, header.id, attempt.state)), True
 
 
 def unreadable(state: RunState, refused: Deny) -> Flow:

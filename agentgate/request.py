@@ -152,6 +152,7 @@ class EarlierCall:
         rows: its facts: one mapping per element of a list result, scalars repeated in each; empty until recorded.
         named: all its arguments came from the prompt.
         redeemed_at: POSIX seconds.
+        digest: its call digest; empty where the call was not read from a store.
     """
 
     id: str
@@ -160,6 +161,7 @@ class EarlierCall:
     rows: tuple[Mapping[str, Any], ...]
     named: bool
     redeemed_at: float
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class _RunBase:
         """The explanation of a call on the run as it is now; nothing is minted and nothing recorded."""
         call, later = self._asked(tool, args, tool_call_id, definition)
         view, header = self._view, self._view.state.header
-        state: RunState = yield from read(view.core, header.tenant, header.id)
+        state: RunState = yield from read(view.core, header.tenant, header.id, view.state)
         found = explain(view.workflow, state, call, view.core.around(), later)
         known = view.refused.get(call.id)
         if known is not None and known[0] == call and isinstance(known[1], StepUp):

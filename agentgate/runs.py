@@ -81,27 +81,44 @@ def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
     return RunRefused((Failure(Reason.RUN_MISSING, "run", f"{tenant}/{run}: {why}", "an open run of this tenant"),))
 
 
-def run_state(tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, derive: Deriver) -> RunState:
+def run_state(
+    tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, derive: Deriver, known: RunState | None = None
+) -> RunState:
     """The run as `decide` sees it: only redeemed calls, in the order of redemption.
+
+    Args:
+        tenant: tenant of the run.
+        run: id of the run.
+        record: what the store has.
+        workflow: the workflow in force.
+        derive: the intent deriver.
+        known: the state whose revision the store was told, where the record holds only what changed since.
 
     Raises:
         RunRefused: missing or unreadable.
     """
     if record is None:
         raise missing(tenant, run)
+    if record.since and known is None:
+        raise missing(tenant, run, "only a part was read")
     try:
         header = _header(record.header)
         day = date.fromisoformat(header.day)
-        calls = []
-        for call in sorted((c for c in record.calls if c.status == "redeemed"), key=lambda c: (c.redeemed_at or 0.0, c.digest)):
-            head = parse(call.head)
-            rows = tuple(parse(call.facts)) if call.facts is not None else ()
-            calls.append(
-                EarlierCall(head["tool_call_id"], head["tool"], head["args"], rows, head["named"] is True, call.redeemed_at or 0.0)
-            )
+        calls = {call.digest: call for call in known.calls} if record.since and known is not None else {}
+        for call in record.calls:
+            if call.status == "redeemed":
+                head = parse(call.head)
+                rows = tuple(parse(call.facts)) if call.facts is not None else ()
+                at, named = call.redeemed_at or 0.0, head["named"] is True
+                calls[call.digest] = EarlierCall(head["tool_call_id"], head["tool"], head["args"], rows, named, at, call.digest)
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
     prompt = read_prompt(record.turns, day)
-    return RunState(header, record.turns, derived(derive, workflow, record.turns), prompt, tuple(calls), record.revision, record.closed)
+    ordered = tuple(sorted(calls.values(), key=_redemption))
+    return RunState(header, record.turns, derived(derive, workflow, record.turns), prompt, ordered, record.revision, record.closed)
+
+
+def _redemption(call: EarlierCall) -> tuple[float, str]:
+    return call.redeemed_at, call.digest

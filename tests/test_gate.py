@@ -12,6 +12,9 @@ import pytest
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
 from agentgate.errors import AuditUnavailable, ConfigError, Refusal, StoreUnavailable
+from agentgate.intents.lexical import derive
+from agentgate.runs import header_bytes, run_state
+from agentgate.stores.ops import RunRecord
 
 WORKFLOW = """
 agentgate: workflow/v1
@@ -116,6 +119,28 @@ def test_a_refund_passes_once(gate: Gate) -> None:
         run.redeem(answer.token, tool="payments.refund", args=REFUND)
     assert refused.value.code is Refusal.USED
     assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="pay")) == {Reason.ALREADY_REDEEMED}
+
+
+def test_a_handle_that_reads_what_changed_knows_what_a_new_one_knows(gate: Gate) -> None:
+    run = run_of(gate)
+    watching = gate.resume_run(run.tenant, run.id)
+    token = run.authorize("orders.get", ORDER, tool_call_id="look").token
+    with run.redeem(token, tool="orders.get", args=ORDER) as redeemed:
+        assert isinstance(watching.authorize("payments.refund", REFUND, tool_call_id="early"), Deny)  # redeemed, and nothing recorded yet
+        redeemed.record_result({"total": "150.00", "currency": "EUR", "customer": "cus_1", "comment": "none"})
+    for number in range(3):
+        looked_up(run, call=f"look {number}")
+    watching.add_turn("I am waiting")
+    assert isinstance(watching.authorize("payments.refund", REFUND, tool_call_id="pay"), Allow)
+    assert watching._view.state == gate.resume_run(run.tenant, run.id)._view.state
+    assert len(watching._view.state.calls) == 4
+
+
+def test_a_part_of_a_run_is_no_run(gate: Gate) -> None:
+    run = run_of(gate)
+    record = RunRecord(header_bytes(run.header), (PROMPT,), "1.1." + "0" * 40, False, (), "0" * 40, since=True)
+    with pytest.raises(RunRefused, match="only a part"):
+        run_state(run.tenant, run.id, record=record, workflow=run.workflow, derive=derive)
 
 
 def test_the_same_call_again_takes_no_second_reservation_and_kills_the_first_token(gate: Gate) -> None:

@@ -138,7 +138,18 @@ def test_a_run_with_a_lost_field_is_unreadable_not_empty(lost):
     fields = {b"header": b"{}", b"rev": b"1", b"turns": b"1", b"turn:1": b"hi"}
     flat = [part for name, value in fields.items() if name != lost for part in (name, value)]
     with pytest.raises(StoreUnavailable, match="unreadable"):
-        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, flat, []])
+        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, flat, [], b"all"])
+
+
+@pytest.mark.parametrize("extent", [b"", b"some", None, 1])
+def test_a_run_of_unknown_extent_is_refused(extent):
+    op = ops.read_run("acme", "run_1", "1.0")
+    run = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
+    record = ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, [], b"since"])
+    assert record is not None
+    assert record.since
+    with pytest.raises(StoreUnavailable, match="expected one of all, since"):
+        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, [], extent])
 
 
 def test_a_call_record_of_unknown_status_is_unreadable():
@@ -146,7 +157,7 @@ def test_a_call_record_of_unknown_status_is_unreadable():
     run = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
     calls = [DIGEST.encode() + b":head", b"{}", DIGEST.encode() + b":status", b"maybe", DIGEST.encode() + b":mint", b"0" * 40]
     with pytest.raises(StoreUnavailable, match="unreadable"):
-        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, calls])
+        ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, run, calls, b"all"])
 
 
 # the server

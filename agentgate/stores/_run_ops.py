@@ -14,6 +14,7 @@ from agentgate.stores._op import MAX_TTL_MS, Op, checked_bytes, checked_id, chec
 
 CallStatus = Literal["minted", "redeemed"]
 
+_EXTENTS = frozenset({"all", "since"})
 _STATUS: dict[bytes, CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 
 
@@ -47,9 +48,11 @@ class RunRecord:
     Attributes:
         header: the bytes `open_run` was given.
         turns: the user's texts, oldest first.
-        revision: opaque; the mint script refuses another. It rises with a turn, a closing, a redemption and a result.
-        calls: in no particular order.
+        revision: opaque; the mint script refuses another. It rises with a turn, a closing, a redemption and a result, and is
+            another in another history of the store.
+        calls: in no particular order; all of them, or those `since`.
         lineage: the store's lineage when it was read.
+        since: `calls` are only those that were redeemed, or whose facts were recorded, after the revision that was known.
     """
 
     header: bytes
@@ -58,6 +61,7 @@ class RunRecord:
     closed: bool
     calls: tuple[CallRecord, ...]
     lineage: str
+    since: bool = False
 
 
 def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int) -> Op:
@@ -87,10 +91,17 @@ def parse_run_change(op: Op, raw: Any) -> Literal["ok", "missing", "closed"]:
     return word(op, reply(op, raw, 1)[0], frozenset({"ok", "missing", "closed"}))  # type: ignore[return-value]  # a word of the closed set
 
 
-def read_run(tenant: str, run: str) -> Op:
-    """Read a run and its call records as one snapshot."""
+def read_run(tenant: str, run: str, known: str = "") -> Op:
+    """Read a run and its call records as one snapshot.
+
+    Args:
+        tenant: tenant of the run.
+        run: id of the run.
+        known: the revision up to which the reader has the calls; of these only what changed since is read, if the store can tell.
+    """
     start = prefix(tenant)
-    return Op("read_run", (f"{start}run:{checked_id('run', run)}", f"{start}calls:{run}"))
+    keys = (f"{start}run:{checked_id('run', run)}", f"{start}calls:{run}")
+    return Op("read_run", keys, (checked_id("revision", known) if known else "",))
 
 
 def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
@@ -99,17 +110,18 @@ def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
     Raises:
         StoreUnavailable: the stored run is unreadable (a field is missing or malformed).
     """
-    lineage, run_flat, calls_flat = reply(op, raw, 3)
+    gen, run_flat, calls_flat, extent = reply(op, raw, 4)
+    lineage, since = lineage_of(op, gen), word(op, extent, _EXTENTS) == "since"
     fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
     if not fields:
         return None
     kept = dict(zip(calls_flat[::2], calls_flat[1::2], strict=True))
     try:
         turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
-        revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}"
+        revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}.{lineage}"
         digests = [name[:-5] for name in kept if name.endswith(b":head")]
         calls = tuple(_call(kept, digest) for digest in digests)
-        return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage_of(op, lineage))
+        return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since)
     except (KeyError, ValueError) as error:
         raise StoreUnavailable(f"run {op.keys[0]} is unreadable: {error!r}") from error
 

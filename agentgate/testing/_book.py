@@ -56,9 +56,9 @@ class Book:
         """The raw reply to one operation."""
         return self.store.call(op, time.monotonic() + PATIENCE)
 
-    def read(self) -> ops.RunRecord:
-        """The run as it is now."""
-        op = ops.read_run(self.tenant, self.run)
+    def read(self, known: str = "") -> ops.RunRecord:
+        """The run as it is now; of its calls, what changed after the revision `known`."""
+        op = ops.read_run(self.tenant, self.run, known)
         record = ops.parse_read_run(op, self.send(op))
         assert record is not None
         return record

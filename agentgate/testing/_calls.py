@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,43 @@ class Calls:
         assert seen[0] == seen[1]
         assert seen[3] == seen[4]
         assert len({seen[1], seen[2], seen[3]}) == 3
+
+    def test_a_reader_that_knows_a_revision_gets_what_changed_since(self, store: Store) -> None:
+        book = Book(store)
+        kept: dict[str, dict[str, ops.CallRecord]] = {book.read().revision: {}}
+        steps = random.Random(5)  # noqa: S311 - an order, not a secret
+        redeemed: list[int] = []
+        for number in range(1, 30):
+            _, burning = book.minted(number)
+            if steps.random() < 0.8:
+                assert book.burn(burning).kind == "ok"
+                redeemed.append(number)
+            for call in steps.sample(redeemed, min(len(redeemed), steps.choice((0, 1, 2)))):
+                book.result(call, b'[{"n":%d}]' % number)  # only the first counts
+            everything = book.read()
+            whole = {call.digest: call for call in everything.calls if call.status == "redeemed"}
+            assert not everything.since
+            for revision, before in kept.items():
+                news = book.read(revision)
+                assert (news.since, news.revision, news.turns) == (True, everything.revision, everything.turns)
+                assert before | {call.digest: call for call in news.calls} == whole
+            kept[everything.revision] = whole
+        assert book.read(everything.revision).calls == ()
+
+    def test_a_reader_whose_revision_says_nothing_here_gets_everything(self, store: Store) -> None:
+        book = Book(store)
+        book.burn(book.minted()[1])
+        run, calls, history = book.read().revision.split(".")
+        for known in (f"{run}.{calls}.{'0' * 40}", f"{run}.{int(calls) + 1}.{history}", f"{run}.{calls}", "x"):
+            record = book.read(known)
+            assert not record.since
+            assert len(record.calls) == 1
+
+    def test_a_mint_decided_in_another_history_is_stale(self, store: Store) -> None:
+        book = Book(store)
+        run, calls, history = book.read().revision.split(".")
+        other = f"{run}.{calls}.{history[::-1] if history != history[::-1] else '0' * 40}"
+        assert book.mint(book.request(revision=other)).kind == "stale"
 
     def test_a_redeemed_call_carries_head_time_facts_and_outcome(self, store: Store) -> None:
         book = Book(store)

@@ -34,6 +34,6 @@ if record[1] ~= 'minted' or minted_jti ~= ARGV[4] then
   return {KEYS[1], 'used', ''}
 end
 
-redis.call('HSET', KEYS[2], digest .. ':status', 'redeemed', digest .. ':at', digits(now_ms()),
-  'rev', digits(tonumber(record[4] or '0') + 1))
+local rev = digits(tonumber(record[4] or '0') + 1)
+redis.call('HSET', KEYS[2], digest .. ':status', 'redeemed', digest .. ':at', digits(now_ms()), 'rev', rev, 'changed:' .. rev, digest)
 return {KEYS[1], 'ok', record[3]}

@@ -45,8 +45,8 @@ if record[2] then
   end
 end
 
--- (4) decided on this state of the run, and no other
-if run[1] .. '.' .. (record[1] or '0') ~= ARGV[5] then
+-- (4) decided on this state of the run in this history of the store, and no other
+if run[1] .. '.' .. (record[1] or '0') .. '.' .. gen ~= ARGV[5] then
   return refuse('stale')
 end
 

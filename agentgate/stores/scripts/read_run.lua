@@ -1,4 +1,5 @@
--- KEYS run calls: one snapshot of both; of the run what a decision needs, not what its limits have counted
+-- KEYS run calls | ARGV revision: one snapshot of both; of the run what a decision needs, not what its limits have counted;
+-- of the calls those that changed after `revision` if that is known here (one of this history, or ''), else all.
 local names = {'header', 'rev', 'closed', 'turns', 'turn:1'}
 local values, flat = redis.call('HMGET', KEYS[1], unpack(names)), {}
 local turns = math.min(tonumber(values[4]) or 1, 1000)
@@ -13,4 +14,34 @@ for i, name in ipairs(names) do
     flat[#flat + 1], flat[#flat + 2] = name, values[i]
   end
 end
-return {KEYS[1], lineage(), flat, redis.call('HGETALL', KEYS[2])}
+
+-- What changed after revision `known` of the calls, or nil where that cannot be told.
+local parts = {':head', ':status', ':at', ':mint', ':facts', ':outcome'}
+local function since(known)
+  local last, seen, out = tonumber(redis.call('HGET', KEYS[2], 'rev') or '0'), {}, {}
+  if known > last or last - known > 500 then
+    return nil
+  end
+  out[1], out[2] = 'rev', digits(last)
+  for rev = known + 1, last do
+    local digest = redis.call('HGET', KEYS[2], 'changed:' .. digits(rev))
+    if not digest then
+      return nil
+    end
+    if not seen[digest] then
+      seen[digest] = true
+      for i, value in ipairs(redis.call('HMGET', KEYS[2], digest .. ':head', digest .. ':status', digest .. ':at', digest .. ':mint',
+        digest .. ':facts', digest .. ':outcome')) do
+        if value then
+          out[#out + 1], out[#out + 2] = digest .. parts[i], value
+        end
+      end
+    end
+  end
+  return out
+end
+
+local gen = lineage()
+local known, history = string.match(ARGV[1], '^%d+%.(%d+)%.(%x+)$')
+local changed = history == gen and since(tonumber(known)) or nil
+return {KEYS[1], gen, flat, changed or redis.call('HGETALL', KEYS[2]), changed and 'since' or 'all'}
