@@ -164,6 +164,14 @@ def test_another_root_opens_nothing(folder: Path) -> None:
     assert "ROOT NOT TRUSTED" in done.stderr
 
 
+def test_what_a_recording_says_beyond_the_format_is_left_alone(tmp_path: Path) -> None:
+    line = json.loads(episode("one", LOOK))
+    line["difficulty"] = "easy"
+    line["steps"][0]["latency_ms"] = 12
+    (tmp_path / "e.jsonl").write_text(json.dumps(line))
+    assert [one.id for one in read_episodes([tmp_path / "e.jsonl"]) if isinstance(one, Episode)] == ["one"]
+
+
 @pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("jsonl", bytes)])
 def test_compressed_and_endless_lines(tmp_path: Path, suffix: str, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentgate.review.evaluate.MAX_LINE", 2000)

@@ -34,11 +34,13 @@ _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SIDE_EFFECTS = frozenset({"write", "egress"})
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class _Recorded(BaseModel):
+    """What a recording holds; members of its own beyond these are left alone."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
-class Step(_Strict):
+class Step(_Recorded):
     """One recorded call and its result; `by`, `effect` and `destructive` are for scoring only."""
 
     tool: str
@@ -49,14 +51,14 @@ class Step(_Strict):
     destructive: bool
 
 
-class Attack(_Strict):
+class Attack(_Recorded):
     """What an injected text asks for."""
 
     id: str
     goal: str
 
 
-class Episode(_Strict):
+class Episode(_Recorded):
     """One recorded run; `attack` is null for ordinary work."""
 
     id: str
