@@ -125,8 +125,8 @@ def test_a_missing_extra_is_said_and_not_replayed_without(folder: Path, monkeypa
 def test_what_stands_in_a_file_says_nothing_to_the_terminal(folder: Path) -> None:
     odd = {**LOOK, "tool": "orders.\x1b[2J[red]get"}
     line = {**json.loads(episode("small", odd)), "suite": "[bold]shop\u202e"}
-    (folder / "episodes.jsonl").write_text(json.dumps(line) + "\n" + json.dumps({**line, "[blink]\x1b[2J": 1}))
-    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--confused-deputy"]
+    (folder / "[blink]\x1b[2J.jsonl").write_text(json.dumps(line) + "\n{}")
+    args = ["evaluate", str(folder / "[blink]\x1b[2J.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--confused-deputy"]
     done = CliRunner().invoke(app, args)
     assert "[bold]shop" in done.stdout
     assert "[red]get" in done.stdout
