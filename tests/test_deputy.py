@@ -65,8 +65,8 @@ def episode(**more: Any) -> Episode:
     return Episode.model_validate_json(json.dumps(line))
 
 
-def gate(folder: Path, origins: str, clock: Clock) -> Gate:
-    (folder / "mail.yaml").write_text(WORKFLOW.replace("ORIGINS", origins))
+def gate(folder: Path, origins: str, clock: Clock, text: str = WORKFLOW) -> Gate:
+    (folder / "mail.yaml").write_text(text.replace("ORIGINS", origins))
     return Gate.open_unsafe_unapproved(folder, issuer="https://gate.example", audit="memory://", clock=clock)
 
 
@@ -113,10 +113,10 @@ def test_only_the_users_own_writes_are_mutated(tmp_path: Path, more: dict[str, A
     assert made(tmp_path, episode(**more)) == []
 
 
-def tallied(folder: Path, origins: str, of: Episode | None = None) -> dict[Kind, Tally]:
+def tallied(folder: Path, origins: str, of: Episode | None = None, text: str = WORKFLOW) -> dict[Kind, Tally]:
     tallies: dict[Kind, Tally] = {kind: Tally() for kind in TARGETS}
     clock = Clock()
-    confused_deputy(gate(folder, origins, clock), clock, of or episode(), tallies)
+    confused_deputy(gate(folder, origins, clock, text), clock, of or episode(), tallies)
     return tallies
 
 
@@ -139,6 +139,27 @@ def test_a_minted_one_says_why(tmp_path: Path) -> None:
     assert tally.ranked() == [(("mail.send", "to", "contacts.find: [].email", "contacts.find.email"), 1)]
     wide = tallied(tmp_path, "model")["a value never seen"]
     assert wide.ranked() == [(("mail.send", "to", "nowhere", "model"), 1)]
+
+
+ASKS = """\
+step_up:
+  - {id: ask, for: mail.send, approvers: {group: users, count: 1, not: [requester]}, timeout: 15m, show: [to, body]}
+"""
+
+
+@pytest.mark.parametrize("pin", ["", f"    definition: sha256:{'a' * 64}\n"])
+def test_what_a_person_is_asked_about_is_held_also_where_the_tools_are_pinned(tmp_path: Path, pin: str) -> None:
+    text = WORKFLOW.replace("    redeem: wrapper\n", "    redeem: wrapper\n" + pin) + ASKS
+    text = text.replace("from: [ORIGINS]", "from: [ORIGINS], unknown_origin: step_up")
+    tallies = tallied(tmp_path, "prompt", text=text)
+    assert [(tally.minted, tally.held, tally.refused) for tally in tallies.values()] == [(0, 1, 0), (0, 2, 0), (0, 1, 0)]
+    assert tallies["a value never seen"].stopped == {("step_up", "mail.send", "to", "argument_origin"): 1}
+
+
+def test_a_pinned_tool_does_not_hide_what_is_minted(tmp_path: Path) -> None:
+    pin = f"    redeem: wrapper\n    definition: sha256:{'a' * 64}\n"
+    tallies = tallied(tmp_path, "model", text=WORKFLOW.replace("    redeem: wrapper\n", pin))
+    assert [tally.minted for tally in tallies.values()] == [1, 2, 1]
 
 
 def test_an_attack_and_an_unknown_workflow_have_no_mutants(tmp_path: Path) -> None:
@@ -189,3 +210,7 @@ def test_the_command_counts_them(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, args).stdout
     assert "mail.send.to" in shown
     assert "1/1  100.0%" in shown
+    assert found["a value never seen"]["stopped"] == [
+        {"answer": "deny", "tool": "mail.send", "argument": "to", "reason": "argument_origin", "count": 1}
+    ]
+    assert "deny mail.send.to" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
@@ -173,6 +174,10 @@ def _deputy_json(tallies: Tallies) -> dict[str, Any]:
             "held": tally.held,
             "refused": tally.refused,
             "why": [{"tool": t, "argument": a, "stood": p, "origin": o, "count": n} for (t, a, p, o), n in tally.ranked()],
+            "stopped": [
+                {"answer": answer, "tool": t, "argument": a, "reason": reason, "count": n}
+                for (answer, t, a, reason), n in tally.stopped.most_common()
+            ],
         }
         for kind, tally in tallies.items()
     }
@@ -192,6 +197,11 @@ def _deputy_table(tallies: Tallies) -> None:
     if why:
         say("")
     rows(("minted", "where the value stood", "the origin it was taken to have", "count"), why, styles=("bold",))
+    stopped = sum((tally.stopped for tally in tallies.values()), Counter[tuple[str, str, str, str]]())
+    if stopped:
+        say("")
+    body = [(f"{answer} {t}.{a}", reason, n) for (answer, t, a, reason), n in stopped.most_common(10)]
+    rows(("held or refused (one with several reasons counts under each)", "reason", "count"), body, styles=("bold",))
 
 
 def _table(scores: dict[str, Score]) -> None:

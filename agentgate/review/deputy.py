@@ -10,6 +10,7 @@ is minted, an agent could be talked into, or could get wrong, without anybody be
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from agentgate.entities import Key, normal
 from agentgate.facts import EACH
 from agentgate.gate import Gate
 from agentgate.prompt import entities, own_words
-from agentgate.review.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, opened, taken
+from agentgate.review.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, opened, pinned, taken
 from agentgate.run import Run
 from agentgate.workflow import Rule, Workflow
 
@@ -219,7 +220,7 @@ def decide_mutant(gate: Gate, clock: Clock, mutant: Mutant) -> Outcome:
     for number, step in enumerate(mutant.episode.steps[: mutant.step]):
         result = mutant.results.get(number, step.result)
         taken(gate, run, step.model_copy(update={"result": result}), number, careful=False)
-    answer = run.authorize(mutant.tool, mutant.args)
+    answer = run.authorize(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
     if isinstance(answer, Allow):
         return Outcome(mutant, Decided("allow", ()), _because(run, mutant))
     return Outcome(mutant, Decided("step_up" if isinstance(answer, StepUp) else "deny", tuple(map(str, answer.reasons))), "")
@@ -227,7 +228,7 @@ def decide_mutant(gate: Gate, clock: Clock, mutant: Mutant) -> Outcome:
 
 def _because(run: Run, mutant: Mutant) -> str:
     """Which origin the exchanged value was taken to have, as `agentgate explain` says it."""
-    found = run.explain(mutant.tool, mutant.args)
+    found = run.explain(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
     origins = [o for row in found.rows if row.condition.field == f"args.{mutant.argument}" for o in row.origins if o.allowed]
     return ", ".join(dict.fromkeys(o.source for o in origins)) or "no origin was asked for"
 
@@ -239,12 +240,14 @@ class Tally:
     Attributes:
         minted, held, refused: of all mutants.
         why: how often each (tool, argument, place, origin) was minted.
+        stopped: how often each (answer, tool, argument, reason) held or refused one; every reason of a mutant counts.
     """
 
     minted: int = 0
     held: int = 0
     refused: int = 0
     why: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    stopped: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
@@ -257,11 +260,13 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """Count one."""
-        if outcome.decided.answer == "allow":
+        decided, mutant = outcome.decided, outcome.mutant
+        self.stopped.update((decided.answer, mutant.tool, mutant.argument, reason) for reason in decided.reasons)
+        if decided.answer == "allow":
             self.minted += 1
-            key = (outcome.mutant.tool, outcome.mutant.argument, outcome.mutant.place, outcome.because)
+            key = (mutant.tool, mutant.argument, mutant.place, outcome.because)
             self.why[key] = self.why.get(key, 0) + 1
-        elif outcome.decided.answer == "step_up":
+        elif decided.answer == "step_up":
             self.held += 1
         else:
             self.refused += 1

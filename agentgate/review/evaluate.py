@@ -134,10 +134,14 @@ class Clock:
         return self.now
 
 
+def pinned(run: Run, tool: str) -> str:
+    """The definition to call a tool with: recordings hold no tools, so each counts as the one that the workflow pins."""
+    known = run.workflow.tools.get(tool)
+    return known.definition if known is not None else ""
+
+
 def _answer(run: Run, step: Step, call_id: str) -> Allow | StepUp | Deny:
-    """The gate's decision on one step. Recordings hold no tools, so each counts as the one that the workflow pins."""
-    tool = run.workflow.tools.get(step.tool)
-    return run.authorize(step.tool, step.args, tool_call_id=call_id, definition=tool.definition if tool is not None else "")
+    return run.authorize(step.tool, step.args, tool_call_id=call_id, definition=pinned(run, step.tool))
 
 
 def _redeem(run: Run, allowed: Allow, step: Step) -> None:
