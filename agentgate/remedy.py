@@ -82,7 +82,7 @@ def all_together(ways: Sequence[Remedy], case: Case) -> Remedy | None:
         for way in order:
             change |= way.change
             by |= dict.fromkeys(way.change, way)
-        args = {name: value for name, value in {**case.call.args, **change}.items() if value is not None}
+        args = {name: value for name, value in {**case.call.args, **change}.items() if value is not None or name not in change}
         try:
             call = Call.of(case.call.tool, args, case.call.id, case.call.definition)
         except CanonicalError:
@@ -124,6 +124,8 @@ def _proposals(condition: Condition, case: Case, evidence: Evidence) -> Iterator
     elif condition.word == "at_most" and rule.at_most is not None:
         yield from _bounds(rule, rule.at_most, case, evidence)
     elif condition.word in {"from", "required", "type"}:
+        if rule.optional and case.call.args.get(rule.name, "") is None:
+            yield {rule.name: _DROP}, f"without {rule.name} (null is a value, and is sent)"
         yield from _allowed(rule)
         yield from _known(rule, case, evidence)
     elif condition.about == "argument":

@@ -362,6 +362,28 @@ def test_an_argument_that_is_not_given_is_missing(file: str) -> None:
     assert condition(json.loads(done.stdout), "args.payee", "required")["verdict"] == "failed"
 
 
+@pytest.mark.parametrize("args", [{"notify": None}, {"reason": None}, {"payee": None}, {"not_declared": None}, {"reason": {"a": None}}])
+def test_a_null_is_sent_as_it_is_given_and_refused_as_a_gate_refuses_it(file: str, args: dict[str, Any], tmp_path: Path) -> None:
+    given = REFUND | args
+    done = asked("--workflow", file, "--tool", "payments.refund", "--prompt", ASKED, "--args", json.dumps(given), "--json")
+    found = json.loads(done.stdout)
+    said = {reason for c in found["conditions"] for reason in c["reasons"] if c["verdict"] == "failed"}
+    (tmp_path / "w").mkdir()
+    shutil.move(file, tmp_path / "w")
+    with World(tmp_path, "memory://").gate() as gate:
+        answer = opened(gate).authorize("payments.refund", given)
+    assert isinstance(answer, Deny)
+    assert (found["decision"], said) == ("deny", set(map(str, answer.reasons)))
+
+
+def test_what_is_set_beside_the_arguments_changes_them(file: str) -> None:
+    args = json.dumps({**REFUND, "notify": None})
+    done = asked("--workflow", file, "--tool", "payments.refund", "--prompt", ASKED, "--args", args, "--set", "args.notify=null", "--json")
+    assert condition(json.loads(done.stdout), "args.notify", "type")["verdict"] == "not sent"
+    done = asked("--workflow", file, "--tool", "payments.refund", "--prompt", ASKED, "--args", args, "--json")
+    assert condition(json.loads(done.stdout), "args.notify", "type")["would_pass_with"]["text"].startswith("without notify")
+
+
 def test_a_case_beside_the_workflow_is_explained_and_changed() -> None:
     found = json.loads(asked("--workflow", SHIPPED, "--case", "base", "--json").stdout)
     assert found["decision"] == "allow"

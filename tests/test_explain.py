@@ -376,6 +376,14 @@ def test_several_changes_are_asked_about_together(workflow: Workflow) -> None:
     assert "the whole call would pass with without payee2" in str(found)
 
 
+def test_a_null_that_is_sent_is_not_left_out_of_what_is_asked_about_together() -> None:
+    files = "      'files[].id': {type: id, max_items: 3, from: [prompt], optional: true}\n      reason: {text"
+    workflow = load_text(WORKFLOW.replace("      reason: {text", files), "w.yaml", {}, derive)
+    wrong = {**REFUND, "amount": "99.00", "payee": "cus_evil"}
+    assert explained(workflow, wrong).together is not None
+    assert explained(workflow, {**wrong, "files": None}).together is None
+
+
 def test_what_fills_a_sensitive_argument_is_sensitive_wherever_it_is_shown() -> None:
     text = WORKFLOW.replace("args: {order_id: {type: id,", "args: {order_id: {sensitive: true, type: id,", 1)
     text = text.replace("payee: {type: id, from: [orders.get.customer], sensitive: true}", "payee: {type: id, from: [orders.get.customer]}")

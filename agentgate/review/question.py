@@ -1,7 +1,8 @@
 """A call that somebody asks about: given in words and arguments, or by the name of a case beside the workflow, then explained.
 
 Rules: what is given is values; what nobody gives is filled with values the workflow allows, and the explanation says which. An
-argument that is not given is left out, never filled: a call is asked about as it stands. Nothing is minted or recorded.
+argument that is not given is left out, never filled, and a null that is given is sent: a call is asked about as it stands.
+Nothing is minted or recorded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from agentgate.decision import Deny, Eligible
 from agentgate.errors import ConfigError
 from agentgate.explanation import Explanation, plain
 from agentgate.nested import root
+from agentgate.review.fields import flatten
 from agentgate.review.scene import Scene
 from agentgate.review.source import Source
 from agentgate.review.testfile import read_tests, scenes
@@ -73,9 +75,10 @@ def stated(workflow: Workflow, tool: str, args: Mapping[str, Any], prompts: Sequ
     Args:
         workflow: which.
         tool: its tool, exactly.
-        args: its arguments; of the tool's others, none is sent.
+        args: its arguments, sent exactly so, nulls too; of the tool's others, none is sent.
         prompts: the user's turns, oldest first; none: made up.
-        more: a scene's other keys (``tenant``, ``time``, ``facts.orders.get.total``, ``who.user.groups``, ...).
+        more: a scene's other keys (``tenant``, ``time``, ``facts.orders.get.total``, ``who.user.groups``, ...); ``args.`` among them
+            change the arguments (null: left out).
 
     Raises:
         SceneError: a key or value that a scene cannot have.
@@ -85,7 +88,10 @@ def stated(workflow: Workflow, tool: str, args: Mapping[str, Any], prompts: Sequ
     base: dict[str, Any] = {"call": tool, **left_out, **{f"args.{name}": value for name, value in args.items()}}
     if prompts:
         base["prompt"] = list(prompts)
-    return Scene.of(workflow, {**base, **more})
+    made = Scene.of(workflow, {**base, **more})
+    changed = {root(key.removeprefix("args.")) for key, _, _ in flatten(more) if key.startswith("args.")}
+    sent = {name: value for name, value in args.items() if name not in changed}
+    return made.sending({**{name: value for name, value in made.call.args.items() if name not in sent}, **sent})
 
 
 def case_of(source: Source, workflow: Workflow, name: str, more: Mapping[str, Any]) -> Scene:

@@ -9,7 +9,7 @@ and the key of the account's last token (`who.agent.last_key`); they are compare
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -134,6 +134,16 @@ class Scene:
                 name = key[len("origin.") :]
                 self._place(values, name, place, fresh=f"args.{name}" not in stated)
         return self._completed(self.workflow, values, filled, self._derive)
+
+    def sending(self, args: Mapping[str, Any]) -> Scene:
+        """The same scene with exactly these arguments in its call: a null among them is sent, not left out. Raises `SceneError`."""
+        found = Scene(self.workflow, self.values, self.filled, self._derive)
+        try:
+            call = Call.of(self.call.tool, args, self.call.id, self.call.definition)
+        except CanonicalError as error:
+            raise SceneError((Finding(error.field or "args", error.got, error.expected),)) from error
+        found._story = replace(self._story, call=call)
+        return found
 
     def _state(self, values: dict[str, Any], filled: dict[str, Any], stated: Mapping[str, Any]) -> None:
         tool = self.workflow.tools.get(stated.get("call", values["call"]))

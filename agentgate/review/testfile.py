@@ -254,9 +254,9 @@ def _expectation(document: Document, path: Place, value: Any) -> tuple[Answer, t
     if value == "deny":
         return "deny", ()
     if isinstance(value, dict) and list(value) == ["step_up"]:
-        rules = _texts(document, (*path, "step_up"), value["step_up"])
-        if rules:
-            return "step_up", rules
+        if value["step_up"] == []:
+            document.report((*path, "step_up"), "an empty list", "the id of at least one step-up rule (it must not be empty)")
+        return "step_up", _texts(document, (*path, "step_up"), value["step_up"])
     document.report(path, shown(value), "allow, deny or {step_up: rule-id}", did_you_mean(value, ("allow", "deny")))
     return "allow", ()
 
