@@ -38,7 +38,7 @@ class Row:
     """One condition and what became of it.
 
     Attributes:
-        got: what was found, masked if sensitive; empty where nothing was looked at.
+        got: what was found, masked if sensitive; empty where nothing was looked at. Of intents with the evidence, which no `Failure` has.
         rule: ``file:line`` of the rule, or empty.
         origins: of an argument's value, one for each element of a list.
         would_pass: for what failed or asks: what would make it hold.

@@ -5,7 +5,7 @@ Rules: verdicts are those of `agentgate.checks` (or of the record of its answer)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
@@ -16,7 +16,7 @@ from agentgate.evidence import MASKED, Evidence, Origin
 from agentgate.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.nested import flat, root
 from agentgate.remedy import Remedy, all_together, looked_at, remedy
-from agentgate.request import Call, RunState, Surroundings
+from agentgate.request import Call, Derived, RunState, Surroundings
 from agentgate.workflow import Rule, StepUpRule, Workflow
 
 # What the store, a person or the gate itself answers after `decide` let a call through. Of `LIMIT`, only what names the field "limits".
@@ -151,11 +151,19 @@ class _Table:
 
     def _row(self, condition: Condition) -> Row:
         verdict, failures = self._verdict(condition), tuple(self._failures.get(condition.key, ()))
-        got = "; ".join(dict.fromkeys(f.got for f in failures)) if failures else self._got(condition, verdict)
+        got = self._failed_got(condition, failures) if failures else self._got(condition, verdict)
         origins = self._origins(condition.argument) if condition.word == "from" and verdict in {"held", "failed", "asks"} else ()
         way = self._way(condition, failures) if verdict in {"failed", "asks"} else None
         rule = f"{self._case.workflow.file}:{condition.line}" if condition.line else ""
         return Row(condition, verdict, got, rule, origins, way, failures)
+
+    def _failed_got(self, condition: Condition, failures: tuple[Failure, ...]) -> str:
+        """What a condition that did not hold got. Of an intent also why: the failure itself does not say, since it is recorded and logged."""
+        got = "; ".join(dict.fromkeys(f.got for f in failures))
+        words = heard(self._case) if condition.about == "intent" else ""
+        if not words or (self._kept is not None and not self._kept.alive):
+            return got
+        return words if self._kept is None else f"{got}; read again here: {words}"
 
     def _way(self, condition: Condition, failures: tuple[Failure, ...]) -> Remedy:
         reason = failures[0].reason if failures and condition.about != "person" else Reason.STEP_UP
@@ -222,7 +230,7 @@ def _got(condition: Condition, case: Case) -> str:
         value = case.values.get(condition.argument)
         return value.shown if value is not None else MASKED if isinstance(condition.rule, Rule) and condition.rule.sensitive else ""
     if condition.about == "intent":
-        return intent_words(case)
+        return heard(case)
     if isinstance(condition.rule, StepUpRule):
         return "nothing that it asks for"
     header, agent, around = case.run.header, case.run.header.agent, case.around
@@ -272,8 +280,12 @@ def _last_before(condition: Condition, case: Case) -> str:
     return f"{calls[-1].tool} (call {calls[-1].id}), {case.around.now.timestamp() - calls[-1].redeemed_at:.0f} s before"
 
 
-def intent_words(case: Case) -> str:
-    """Each intent the tool needs, what was derived of it and the evidence."""
-    needs = case.tool.needs if case.tool is not None else ()
-    found = ((name, case.run.intents[name]) for name in needs if name in case.run.intents)
+def heard(case: Case) -> str:
+    """Each intent the tool needs, what was derived of it and the evidence (the word, clause or counter-example)."""
+    return heard_of(case.tool.needs if case.tool is not None else (), case.run.intents)
+
+
+def heard_of(needs: Iterable[str], intents: Mapping[str, Derived]) -> str:
+    """As `heard`, of these intents."""
+    found = ((name, intents[name]) for name in needs if name in intents)
     return "; ".join(f"{name} {d.presence}" + (f" ({d.evidence})" if d.evidence else "") for name, d in found)

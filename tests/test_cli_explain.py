@@ -199,6 +199,14 @@ def test_what_the_user_said_later_does_not_count(world: World) -> None:
     assert condition(found, "run", "run")["verdict"] == "held"
 
 
+def test_why_an_intent_is_absent_is_explained_and_not_recorded(world: World) -> None:
+    with world.gate() as gate:
+        opened(gate, "What about order ORD-10023344? Never refund it").authorize("payments.refund", REFUND, tool_call_id="pay")
+    assert condition(world.json("pay"), "intent", "needs")["got"] == "absent; read again here: refund absent (denied: refund)"
+    assert condition(world.json("pay", live=False), "intent", "needs")["got"] == "absent"
+    assert "denied" not in json.dumps(world.records())
+
+
 def test_a_held_call_goes_by_its_hold_and_tells_who_answered(world: World) -> None:
     with world.gate() as gate:
         run = opened(gate, total="150.00")

@@ -304,6 +304,24 @@ def test_an_unclear_intent_asks_a_person(workflow: Workflow) -> None:
     assert way(found, "step_up.big", "step_up") == "a yes of 1 of leads, not the requester, within 600 s"
 
 
+@pytest.mark.parametrize(
+    ("said", "got"),
+    [
+        ("What is the status of order ORD-10023344?", "refund absent (no word of it in the prompt)"),
+        ("Do not refund order ORD-10023344", "refund absent (denied: refund)"),
+        ("Refund all orders from last week", "refund absent (counter-example: Refund all orders from last week)"),
+        ("Please refund all of order ORD-10023344", "refund unclear (word 'refund', but "),
+    ],
+)
+def test_an_intent_that_is_not_present_says_why_and_its_failure_does_not(workflow: Workflow, said: str, got: str) -> None:
+    found = explained(workflow, REFUND, turns=(said,))
+    intent = row(found, "intent", "needs")
+    assert intent.got.startswith(got)
+    assert f"  got       {intent.got}" in str(found).splitlines()
+    assert [f.got for f in intent.failures] == ["absent" if "absent" in got else "unclear: refund"]
+    assert "(" not in "".join(f"{f}" for f in intent.failures)
+
+
 def test_what_asks_is_told_beside_what_refuses(workflow: Workflow) -> None:
     found = explained(workflow, {**REFUND, "payee": "cus_x"}, turns=("Please refund all of 39.99 EUR for order ORD-10023344",))
     assert found.decision == "deny"
@@ -407,6 +425,14 @@ def kept_of(workflow: Workflow, args: dict[str, Any], kept: Kept, **more: Any) -
     calls = (looked_up(),) if kept.alive else ()
     state = RunState(header, turns, intents, Prompt.of(turns, NOW.date()), calls, "1.1")
     return explain_kept(workflow, state, Call.of("payments.refund", args, "pay", **more), Surroundings(NOW), kept)
+
+
+def test_why_an_intent_was_not_present_is_read_again_while_the_run_lives_and_not_afterwards(workflow: Workflow) -> None:
+    failure = Failure(Reason.INTENT_ABSENT, "intent", "absent", "refund", f"w.yaml:{workflow.tools['payments.refund'].line}")
+    alive = kept_of(workflow, REFUND, Kept("deny", (failure,)))  # whatever decided then saw less than the words say here
+    assert row(alive, "intent", "needs").got.startswith("absent; read again here: refund present (word 'refund'")
+    assert row(alive, "intent", "needs").verdict == "failed"
+    assert row(kept_of(workflow, REFUND, Kept("deny", (failure,), alive=False)), "intent", "needs").got == "absent"
 
 
 def test_of_a_run_that_is_gone_only_what_was_recorded_is_shown(workflow: Workflow) -> None:
