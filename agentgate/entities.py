@@ -21,6 +21,8 @@ Key = str | Decimal | bool
 
 MAX_DIGITS = 15  # what a JSON number carries exactly
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
+_MOMENT = re.compile(r"([1-9][0-9]{3})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2})(?:(?<=T.....):([0-9]{2}))?")
+_CLOCK = re.compile("(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 _FORMS: Mapping[str, re.Pattern[str]] = {
     "email": re.compile(r"[a-z0-9](?:[a-z0-9._%+-]{0,62}[a-z0-9_%+-])?@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
     "iban": re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}"),
@@ -130,20 +132,17 @@ def _date(value: Any) -> Key | None:
 
 
 def _datetime(value: Any) -> Key | None:
-    if type(value) is not str or not value.isascii():
+    found = _MOMENT.fullmatch(value) if type(value) is str else None
+    if found is None:
         return None
-    for form in ("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"):
-        try:
-            moment = datetime.strptime(value, form)  # noqa: DTZ007 - a wall-clock time as the tool takes it
-        except ValueError:
-            continue
-        if moment.strftime(form) == value:
-            return moment.strftime("%Y-%m-%dT%H:%M:%S")
-    return None
+    try:
+        return datetime(*(int(part or 0) for part in found.groups())).isoformat()  # noqa: DTZ001 - a wall-clock time as the tool takes it
+    except ValueError:
+        return None
 
 
 def _time(value: Any) -> Key | None:
-    return value if type(value) is str and re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", value, re.ASCII) else None
+    return value if type(value) is str and _CLOCK.fullmatch(value) else None
 
 
 NORMAL: Mapping[str, Callable[[Any], Key | None]] = {

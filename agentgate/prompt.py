@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 from unicodedata import normalize
 
 from agentgate.entities import Key, normal
-from agentgate.spans import COMMON_ENDS, FINDABLE, Entity, entities, glued
+from agentgate.spans import COMMON_ENDS, FINDABLE, Entity, entities, glued, small
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Voice", "clauses", "entities", "own_words", "unquoted"]
 
@@ -26,11 +27,10 @@ MAX_TURN = 65_536  # characters of one turn; more is refused by the gate
 Voice = Literal["said", "denied"]
 
 # --- voices --------------------------------------------------------------------------------------------------------------
-_BREAK = re.compile("\r(?!\n)|[\v\f\x1c-\x1e\x85\u2028\u2029]")  # other ways to begin a line
-_SPACES = str.maketrans(
-    dict.fromkeys("\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u205f\u2060\u3000\ufeff", " ")
-)
-_ACCENT = re.compile("[A-Za-z][\u0300-\u036f]")
+_BREAK = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029](?!(?<=\r)\n)")  # other ways to begin a line
+_SPACE = re.compile("[\xa0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]")
+_MARK = re.compile("[\u0300-\u036f]")
+_ACCENT = re.compile(f"[A-Za-z]{_MARK.pattern}")
 _FENCE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
 _FROM = "(?:from|von|de|da|van|fr\u00e5n|fra)"  # as mail programs write it in the languages they speak
 _FIELD = (
@@ -60,27 +60,29 @@ _FORWARDED_AS = (
 # Where an accent was a character of its own, `_shown` leaves one behind its letter.
 _FORWARDED = re.compile("".join(c if c.isascii() or not c.isalpha() else c + "\u0301?" for c in _FORWARDED_AS))
 _TEXT = "(?:text|message|mail|e-?mail|letter|note|thread|conversation|chat)"
-_PASTED = re.compile(
-    r"(?i)\b(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify|reply to|respond to|answer)\b[^.\n:]{0,60}"
+_PASTED = re.compile(  # in small letters; without a colon or a tag there is none
+    r"\b(?=[acegprstwh])(?:"
+    r"(?:summari[sz]e|translate|proofread|rewrite|explain|analy[sz]e|classify|reply to|respond to|answer)\b[^.\n:]{0,60}"
     rf"\b(?:this|following|below|{_TEXT})\b[^.\n:]{{0,30}}:"
-    rf"|\b(?:received|got|here(?:['\u2019]s| is| are))\b[^.\n:]{{0,60}}\b{_TEXT}s?\b[^.\n:]{{0,60}}:"
-    r"|\b(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{0,40}:[ \t]*\n"
+    rf"|(?:received|got|here(?:['\u2019]s| is| are))\b[^.\n:]{{0,60}}\b{_TEXT}s?\b[^.\n:]{{0,60}}:"
+    r"|(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{0,40}:[ \t]*\n)"
     rf"|<{_TEXT}>"
 )
 _QUOTED_LINE = re.compile(r"(?m)^[ \t\xa0\u200b-\u200d\u2060\ufeff]{0,40}>.*$")
-_QUOTE = re.compile(
-    r"\"([^\"]+)\"|“([^“”]+)”|„([^„“”]+)[“”]|«([^«»]+)»|`([^`\n]{1,2000})`|(?<!\w)'([^'\n]{1,2000})'(?!\w)|(?<!\w)‘([^’]{1,2000})’(?!\w)"
+_QUOTE = re.compile(  # each begins with its mark, so that a text without any is read at once
+    r"\"([^\"]+)\"|“([^“”]+)”|„([^„“”]+)[“”]|«([^«»]+)»|`([^`\n]{1,2000})`"
+    r"|'(?<!\w')([^'\n]{1,2000})'(?!\w)|‘(?<!\w‘)([^’]{1,2000}+)’(?!\w)"
 )
-_CLAUSE = re.compile(
-    r"(?<=[.!?;])\s|\n|,?(?<!\s)\s{1,8}\b(?:but|instead|rather|then|however)\b|,\s{1,8}(?=(?:and|just|only|please)\b)", re.IGNORECASE
+_CLAUSE = re.compile(  # in small letters; each begins with a space or a comma
+    r"[\s,](?:(?<=[.!?;]\s)|(?<=\n)|(?:(?<=,)\s|(?<!\s\s)(?<!,))\s{0,7}\b(?:but|instead|rather|then|however)\b"
+    r"|(?<=,)\s{1,8}(?=(?:and|just|only|please)\b))"
 )
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
 _DENIES = (
     rf"(?:(?:{'|'.join(_NEGATED)})n['’ʼ`´‘＇′]?t|cannot|never|not|no|no longer|neither|nor|none|nobody"
     r"|without|instead of|rather than|except|stop|cancel that|abort|forget|ignore|disregard|hold off|refrain from|avoid)\b"
 )
-_NEGATION = re.compile(rf"(?i)\b{_DENIES}")
-_NEGATION_IN_SMALL = re.compile(rf"\b(?=[acdefhimnrsw]){_DENIES}")  # the same in ASCII text in small letters, seven times as fast
+_NEGATION = re.compile(rf"\b(?=[acdefhimnrsw]){_DENIES}")  # in small letters
 _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # say all they have to say
 
 
@@ -97,19 +99,24 @@ def _shown(text: str) -> str:
     """The text with spaces of any width as a space, letters with their accents as one, of the same length."""
     if text.isascii():
         return text
-    return _ACCENT.sub(lambda found: normalize("NFC", found.group()).ljust(2, "\u0301"), text.translate(_SPACES))
+    text = _SPACE.sub(" ", text)
+    return _ACCENT.sub(lambda found: normalize("NFC", found.group()).ljust(2, "\u0301"), text) if _MARK.search(text) else text
 
 
 @lru_cache(maxsize=32)
 def own_text(turn: str) -> str:
     """The turn with forwarded, fenced and pasted text blanked out (same length), quotations within the user's sentences kept."""
     text = _BREAK.sub("\n", turn)
-    for opening in (_FORWARDED, _PASTED):
-        found = opening.search(_shown(text))
-        if found:
-            start = found.start() if opening is _FORWARDED else found.end()
-            text = text[:start] + " " * (len(text) - start)
-    return _QUOTED_LINE.sub(_blank, _FENCE.sub(_blank, text))
+    shown = _shown(text)
+    if (forwarded := _FORWARDED.search(shown)) is not None:
+        text = text[: forwarded.start()].ljust(len(text))
+        shown = _shown(text)
+    pasted = _PASTED.search(small(shown)) if ":" in text or "<" in text else None
+    if pasted:
+        text = text[: pasted.end()].ljust(len(text))
+    if "```" in text or "~~~" in text:
+        text = _FENCE.sub(_blank, text)
+    return _QUOTED_LINE.sub(_blank, text) if ">" in text else text
 
 
 @lru_cache(maxsize=32)
@@ -142,14 +149,13 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
 
     A clause does not end right behind its negation: "do not, please, refund it", or a line that was wrapped there.
     """
-    start, small = 0, turn.isascii()
-    text, denies = (turn.lower(), _NEGATION_IN_SMALL) if small else (turn, _NEGATION)
-    bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(turn)), (len(turn), len(turn))]
+    start, text = 0, small(turn)
+    bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(text)), (len(turn), len(turn))]
     for end, following in bounds:
-        negation = denies.search(text, start, end)
+        negation = _NEGATION.search(text, start, end)
         if negation is None:
             yield "said", start, end
-        elif end < len(turn) and negation.group().lower() not in _ALONE and not turn[negation.end() : end].strip(" \t,"):
+        elif end < len(turn) and turn[slice(*negation.span())].lower() not in _ALONE and not turn[negation.end() : end].strip(" \t,"):
             continue
         else:
             yield "said", start, negation.start()
@@ -158,13 +164,15 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
 
 
 # What only the words around it make a name: a short quotation; a word with a capital, for a user; "the general channel".
-_CAPITAL = re.compile(r"(?<![\w@#./:-])[A-Z][A-Za-z]{1,63}(?![\w@/-])(?!\.\w)")
+_CAPITAL = re.compile(r"[A-Z](?<![\w@#./:-].)[A-Za-z]{1,63}(?![\w@/-])(?!\.\w)")
 _WORD = r"['\"\u2018\u201c#]{0,2}[A-Za-z0-9][A-Za-z0-9_-]{0,79}['\"\u2019\u201d]?"
 _LIST = rf"(?:{_WORD}(?:,\s|,?\s(?:and|or|&)\s)){{0,4}}{_WORD}"
-_CHANNEL = re.compile(r"(?i)(?<![\w-])channels?(?![\w-])")
+_CHANNEL = re.compile(r"[Cc](?<![\w-].)(?i:hannels?)(?![\w-])")
+_HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _BEFORE = re.compile(rf"(?:^|(?<=\s))({_LIST})\s+$")
 _AFTER = re.compile(rf"\s+(?:called\s+|named\s+)?({_LIST})")
 _NEAR = 200  # characters before the word "channel" that are looked at
+_MOST = 9  # words that a list of five has, with four times "and"
 _NO_CHANNEL = frozenset(
     """
     the a an this that these those each every all any some no which what whose new same my our your his her their its other another
@@ -187,14 +195,18 @@ def _named(words: str) -> Iterator[Entity]:
         yield Entity("name", found.group(), found.group(), found.start())
     for found in _CHANNEL.finditer(words):
         start = max(0, found.start() - _NEAR)
-        before, after = _BEFORE.search(words[start : found.start()]), _AFTER.match(words, found.end())
-        yield from (before and list(_channels(before, start))) or (after and list(_channels(after, 0))) or ()
+        near = words[start : found.start()]
+        last = near.rsplit(None, _MOST)
+        listed = _BEFORE.search(near, len(last[0]) if len(last) > _MOST else 0)
+        channels = _channels(listed, start) if listed is not None else []
+        if not channels and (after := _AFTER.match(words, found.end())) is not None:
+            channels = _channels(after, 0)
+        yield from channels
 
 
-def _channels(names: re.Match[str], start: int) -> Iterator[Entity]:
-    for word in re.finditer(r"[A-Za-z0-9][A-Za-z0-9_-]*", names[1]):
-        if word.group().lower() not in _NO_CHANNEL:
-            yield Entity("channel", word.group(), word.group(), start + names.start(1) + word.start())
+def _channels(names: re.Match[str], start: int) -> list[Entity]:
+    found = [(word.group(), start + names.start(1) + word.start()) for word in _HANDLE.finditer(names[1])]
+    return [Entity("channel", word, word, at) for word, at in found if word.lower() not in _NO_CHANNEL]
 
 
 # A value of the left type may be written in a prompt as an entity of these types.
@@ -209,8 +221,9 @@ _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
 
 
 _GLUED = re.compile(
-    rf"@|:[/\\]|//|\\{{2}}|[pPsS]:\w|[wW]{{3}}\.|\.(?:[A-Za-z]{{2,24}}/|(?:{COMMON_ENDS})\b)|[A-Za-z]{{2}}[0-9]{{2}}"
-    r"|(?:\+|\b00)[ ()-]{0,2}[1-9]"
+    r"[0-9@:/\\.+](?:(?<=[0-9])(?:(?<=[A-Za-z]{2}[0-9])[0-9]|(?<=\b0)0[ ()-]{0,2}[1-9])"
+    r"|(?<=@)|(?<=:)(?:[/\\]|(?<=[pPsS]:)\w)|(?<=/)/|(?<=\\)\\|(?<=\+)[ ()-]{0,2}[1-9]"
+    rf"|(?<=\.)(?:(?<=[wW]{{3}}\.)|[A-Za-z]{{2,24}}/|(?:{COMMON_ENDS})\b))"
 )
 
 
@@ -251,7 +264,7 @@ class Prompt:
             at = 0
             whole = list(entities(words, today))
             # What no type knows is named by the very same words, so that a text may repeat them.
-            for entity in sorted([*whole, *_named(words), *_repeatable(words, whole)], key=lambda e: e.start):
+            for entity in sorted([*whole, *_named(words), *_repeatable(words, whole)], key=attrgetter("start")):
                 while at + 1 < len(spans) and spans[at][2] <= entity.start:
                     at += 1
                 if spans[at][0] == "denied":

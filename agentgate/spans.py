@@ -9,75 +9,59 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import date, timedelta
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
+from functools import partial
 from html import unescape
+from typing import NamedTuple
 
-from agentgate.currencies import CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
+from agentgate.currencies import CODE, CURRENCIES, IN_WORDS, SIGN
+from agentgate.days import BEGINS, CLOCK, DAY, read_clock, read_day
 from agentgate.entities import Key, normal
 
-_MONTHS = {
-    m: i
-    for i, names in enumerate(
-        (
-            "jan january",
-            "feb february",
-            "mar march",
-            "apr april",
-            "may",
-            "jun june",
-            "jul july",
-            "aug august",
-            "sep sept september",
-            "oct october",
-            "nov november",
-            "dec december",
-        ),
-        1,
-    )
-    for m in names.split()
-}
-_MONTH = "(?:" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\.?"
+_ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))  # what `re.IGNORECASE` takes for these letters
+
+
+def small(text: str) -> str:
+    """The text in small letters, of the same length: a pattern in small letters is found where it would be found in any case."""
+    if not text.isascii():
+        for odd, letter in _ODD:
+            text = text.replace(odd, letter)
+    return text.lower()
+
+
 _AMOUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?:\.[0-9]{1,6})?"
 _MONEY = rf"(?:[0-9]{{1,3}}(?:[ \u00a0\u202f][0-9]{{3}})+(?:\.[0-9]{{1,6}})?|{_AMOUNT})"  # beside a currency, thousands may be spaced
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
 _FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe?g|gif|html?|py|js|ts|zip|log|ini|cfg|toml|sh|sql|eml|ics)"
 _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
-_DAY = "[0-9]{1,2}(?:st|nd|rd|th)?"
-_YEAR = "(?:,? [0-9]{4})?"
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_WEEKDAY = "(?:" + "|".join(_WEEKDAYS) + ")"
-_FEW = {w: n for n, w in enumerate("a one two three four five six seven eight nine ten".split(), 0)} | {"a": 1, "one": 1, "an": 1}
-_SPAN = f"(?:[0-9]{{1,3}}|{'|'.join(_FEW)}) (?:day|week)s?"
-_NEAR = {"today": 0, "tomorrow": 1, "yesterday": -1, "the day after tomorrow": 2, "the day before yesterday": -2}
-_RELATIVE = (
-    f"the day after tomorrow|the day before yesterday|today|tomorrow|yesterday|in {_SPAN}|{_SPAN} (?:from (?:now|today)|ago)"
-    f"|(?:this |next |last |coming )?{_WEEKDAY}"
+_SIGNS = "$\u20ac\u00a3\u00a5\u20b9\u20a9"
+_PLAIN = (  # what is read at once: words of which none is an entity or begins one
+    rf"(?:(?!{BEGINS}|[A-Za-z]{{3}}\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
+    r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_\u0130\u0131\u017f\u212a]*(?=[.,;!?)]*(?:\s|$))"
 )
-_BEGINS = (  # the words in small letters with which something longer may begin
-    rf"(?:{'|'.join(sorted(_MONTHS, key=len, reverse=True))}|{_WEEKDAY}|{COMMON_CODES}|today|tomorrow|yesterday|the|in|this|next|"
-    rf"last|coming|noon|"
-    rf"{'|'.join(_FEW)})(?![a-z])"
-)
+_SPACED = r"[ \u00a0\u202f][0-9]{3}(?![0-9])"  # three more digits of an amount
 _TOKEN = re.compile(
-    r"(?<![\w@.\-/#])(?:"
-    rf"(?!{_BEGINS})[a-z]+(?=[ ,;!?)]|\.?(?:\s|$))"  # a plain word, read at once
-    rf"|(?P<url>(?:https?://|(?i:www)\.(?=[A-Za-z0-9]))[^\s<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb]{{1,2000}})"
+    rf"(?<![\w@.\-/#])(?=[\w#@/+{_SIGNS}-])(?:"
+    rf"{_PLAIN}"
+    rf"|(?<![0-9],)(?P<plain>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?![^\W\d_]|[{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"  # as a number below
+    rf"|(?P<apart>(?:[0-9]{{4,}}|[0-9]+\.[0-9]+)(?={_SPACED}))"  # as an id below
+    rf"|(?P<url>(?:https?://|[wW](?i:ww)\.(?=[A-Za-z0-9]))[^\s<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb]{{1,2000}})"
     rf"|(?P<email>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}@{_HOST}){_END}"
     rf"|(?P<iban>[A-Z]{{2}}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
-    r"|(?P<date>[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}|[0-9]{1,2}(?:\.[0-9]{1,2}\.|/[0-9]{1,2}/)[0-9]{4}|(?=[A-Za-z0-9])(?i:"
-    rf"(?:{_WEEKDAY},? (?:the )?)?(?:{_MONTH} (?:the )?{_DAY}{_YEAR}|{_DAY}(?: of)? {_MONTH}{_YEAR})|{_RELATIVE})){_END}"
-    rf"|(?P<time>[0-9]{{1,2}}:[0-9]{{2}}(?:\s?[AaPp]\.?[Mm]\b)?|[0-9]{{1,2}}\s?[AaPp]\.?[Mm]\b|(?i:noon)){_END}"
-    rf"|(?P<money>(?:{SIGN}|{CODE})\s?{_MONEY}|(?<![0-9],){_MONEY}\s?(?:{SIGN}|{CODE}|{IN_WORDS})){_END}"
+    rf"|(?P<date>{DAY}){_END}"
+    rf"|(?P<time>{CLOCK}){_END}"
+    rf"|(?P<money>(?=[^\W\d_]{{0,3}}[{_SIGNS}]?\s?[0-9])(?:{SIGN}|{CODE})\s?{_MONEY}"
+    rf"|(?<![0-9],)(?=[0-9]++(?:[.,][0-9]++)*(?:{_SPACED}|\s?(?:[^\W\d_]|[{_SIGNS}])))"
+    rf"{_MONEY}\s?(?=[^\W\d_]|[{_SIGNS}])(?:{SIGN}|{CODE}|{IN_WORDS})){_END}"
+    rf"|(?<![0-9],)(?P<groups>[0-9]{{1,3}}(?:{_SPACED})*(?={_SPACED}))"  # of what is no amount, each is an id
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
     rf"|(?P<channel>\#[A-Za-z][A-Za-z0-9_-]{{0,79}}){_END}"
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
     rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
     rf"|(?P<domain>{_HOST}){_END}"
-    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?![ \u00a0\u202f][0-9]{{3}}(?![0-9]))"
+    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED})"
     rf"|(?P<id>[A-Za-z0-9]+(?:[._:#/-]+[A-Za-z0-9]+)*)(?![\w@])"
     r"|\w[^\s]*"  # anything else is consumed whole, so that nothing starts inside it
     r")|[#@/+-]\w[^\s]*"
@@ -85,93 +69,7 @@ _TOKEN = re.compile(
 _TRAILING = ".,;:!?)]}>*"
 
 
-def _amount(text: str) -> Decimal | None:
-    found = normal("number", re.sub(r"[^0-9.\-]", "", text))
-    return found if isinstance(found, Decimal) else None
-
-
-def _day(text: str, today: date) -> str | None:
-    """The day that words name on a day; None where two readings differ ("next Friday" on a Monday) or it does not exist."""
-    lower = " ".join(text.lower().split())
-    if normal("date", text):
-        return text
-    if lower in _NEAR:
-        return _iso(today, _NEAR[lower])
-    if re.fullmatch(r"[0-9./]+", lower):
-        return _numeric(lower)
-    if any(word in lower for word in (" day", " week", "day from", "week from")) and not re.search(_MONTH, lower):
-        return _away(lower, today)
-    month = re.search(r"[a-z]+", re.sub(rf"{_WEEKDAY},?|\bthe\b|[0-9]+(?:st|nd|rd|th)?(?: of)?", "", lower))
-    numbers = re.findall(r"[0-9]+", text)
-    if month is None or not numbers:
-        return _weekday(lower, today)
-    try:
-        return date(int(numbers[1]) if len(numbers) > 1 else today.year, _MONTHS[month.group()], int(numbers[0])).isoformat()
-    except (ValueError, KeyError):
-        return None
-
-
-def _iso(today: date, days: int) -> str | None:
-    try:
-        return (today + timedelta(days=days)).isoformat()
-    except OverflowError:
-        return None
-
-
-def _numeric(text: str) -> str | None:
-    """``2024/05/26``, ``26.05.2024``, and ``26/05/2024`` or ``05/26/2024`` where only one of them is a day."""
-    parts = [int(part) for part in re.split(r"[./]", text)]
-    orders = [parts] if parts[0] > 31 else [[parts[2], parts[1], parts[0]]] + ([[parts[2], parts[0], parts[1]]] if "/" in text else [])
-    found = set()
-    for year, month, day in orders:
-        try:
-            found.add(date(year, month, day).isoformat())
-        except ValueError:
-            continue
-    return found.pop() if len(found) == 1 else None
-
-
-def _away(text: str, today: date) -> str | None:
-    """``in 3 days``, ``two weeks ago``, ``a week from today``."""
-    count, unit = re.findall(rf"([0-9]+|{'|'.join(_FEW)}) (day|week)", text)[0]
-    days = (int(count) if count.isdigit() else _FEW[count]) * (7 if unit == "week" else 1)
-    return _iso(today, -days if text.endswith("ago") else days)
-
-
-def _weekday(text: str, today: date) -> str | None:
-    """A weekday's coming day; with next or last only where "the coming one" and "that of the other week" are the same day."""
-    how, _, name = text.rpartition(" ")
-    if name not in _WEEKDAYS:
-        return None
-    ahead = (_WEEKDAYS.index(name) - today.weekday()) % 7
-    other = _WEEKDAYS.index(name) < today.weekday()  # the coming one is in the next week
-    if ahead == 0:
-        return {"this": today.isoformat(), "next": _iso(today, 7), "last": _iso(today, -7)}.get(how)
-    if how == "next":
-        return _iso(today, ahead) if other else None
-    if how == "last":
-        return None if other else _iso(today, ahead - 7)
-    if how == "this" and other:
-        return None
-    return _iso(today, ahead)
-
-
-def _clock(text: str) -> str | None:
-    if text.lower() == "noon":
-        return "12:00"
-    found = re.fullmatch(r"([0-9]{1,2})(?::([0-9]{2}))?\s?([AaPp])?\.?[Mm]?", text)
-    if found is None:
-        return None
-    hour, minute = int(found[1]), int(found[2] or 0)
-    if found[3]:
-        if not 1 <= hour <= 12:
-            return None
-        hour = hour % 12 + (12 if found[3].lower() == "p" else 0)
-    return f"{hour:02}:{minute:02}"
-
-
-@dataclass(frozen=True, slots=True)
-class Entity:
+class Entity(NamedTuple):
     """One whole typed value in a text: its type, its comparison key, the words, and for money the currency (or empty)."""
 
     type: str
@@ -222,37 +120,50 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         kind = found.lastgroup
         if kind is None:
             continue
-        words, key, currency = found.group(kind), None, ""
-        if kind == "url":
-            words = words.rstrip(_TRAILING)
-            scheme, sign, rest = words.rpartition("://") if words.startswith("http") else ("", "", words)
-            head, slash, tail = rest.partition("/")
-            key = normal("url", f"{scheme}{sign}{head.lower()}{slash}{tail}")
-        elif kind in {"email", "domain"}:
-            key = normal(kind, words.lower())
-        elif kind == "iban":
-            key = normal(kind, words.replace(" ", ""))
+        words, start, currency = found[kind], found.start(), ""
+        if kind == "groups":
+            yield from (Entity("id", group.group(), group.group(), start + group.start()) for group in _GROUP.finditer(words))
+            continue
+        if kind in {"plain", "number"}:
+            kind, key = "number", None if _marks_an_item(text, *found.span(kind)) else normal("number", words.replace(",", ""))
+        elif kind in {"apart", "id"}:
+            kind, key = "id", normal("id", words) if _DIGIT.search(words) else None
         elif kind == "date":
-            key = _day(words, today)
+            key = read_day(words, today)
         elif kind == "time":
-            key = normal("time", _clock(words))
-        elif kind == "datetime":
-            key = normal(kind, words.replace(" at ", " "))
+            key = normal(kind, read_clock(words))
         elif kind == "money":
-            currency = CURRENCIES.get(re.sub(r"[0-9.,\s]", "", words).lower(), "")
-            key = _amount(words) if currency else None  # "50 US kronor" is no amount of anything
-        elif kind == "number":
-            key = None if _marks_an_item(text, *found.span(kind)) else _amount(words)
-        elif kind == "phone":
-            key = normal(kind, re.sub(r"[ ()-]", "", words))
-        elif kind in {"channel", "user"}:
-            key = normal(kind, words[1:])
-        elif kind == "id":
-            key = None if words.isalpha() or not any(map(str.isdigit, words)) else normal(kind, words)
+            currency = CURRENCIES.get(_NUMERIC.sub("", words).lower(), "")
+            key = normal(kind, _UNNUMERIC.sub("", words)) if currency else None  # "50 US kronor" is no amount of anything
+        elif kind == "url":
+            words = words.rstrip(_TRAILING)
+            key = normal(kind, _with_small_host(words))
         else:
-            key = normal(kind, words)
+            key = normal(kind, _CLEANED[kind](words))
         if key is not None:
-            yield Entity(kind, key, words, found.start(), currency)
+            yield Entity(kind, key, words, start, currency)
+
+
+_GROUP = re.compile("[0-9]+")
+_DIGIT = re.compile("[0-9]")
+_NUMERIC = re.compile(r"[0-9.,\s]")
+_UNNUMERIC = re.compile(r"[^0-9.\-]")
+_CLEANED: Mapping[str, Callable[[str], str]] = {  # how an entity is written where it is written only one way
+    "email": str.lower,
+    "domain": str.lower,
+    "iban": lambda words: words.replace(" ", ""),
+    "datetime": lambda words: words.replace(" at ", " "),
+    "phone": partial(re.compile(r"[ ()-]").sub, ""),
+    "channel": lambda words: words[1:],
+    "user": lambda words: words[1:],
+    "path": str,
+}
+
+
+def _with_small_host(url: str) -> str:
+    scheme, sign, rest = url.rpartition("://") if url.startswith("http") else ("", "", url)
+    head, slash, tail = rest.partition("/")
+    return f"{scheme}{sign}{head.lower()}{slash}{tail}"
 
 
 _WINDOW = 4000  # characters on either side in which the neighbour of a list's number is looked for
@@ -277,18 +188,30 @@ def _marks_an_item(text: str, start: int, end: int) -> bool:
 # What looks like an address, a link or an account number to a person or a mail program, however it is glued to its
 # neighbours. Strict entities decide what grounds a value; this decides what needs grounding.
 COMMON_ENDS = "com|net|org|info|biz|io|co|me|app|dev|ai|xyz|online|site|top|shop|link|click|page|cloud"  # linked without a scheme
-_LOOSE_AS = {
-    "email": r"[^\s<>()\[\]{},;:\"'@]{0,64}@[^\s<>()\[\]{},;\"'@]{1,255}",
-    "url": r"(?i:[a-z][a-z0-9+.-]{0,30}:[/\\]{1,2}|\bhttps?:(?=\w)|(?<![\w:/\\])(?:/{2}|\\{2})(?=\w)|\bwww\.)[^\s<>\"']+"
-    rf"|(?i:(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w)[^\s<>\"']+|(?:{COMMON_ENDS})(?![\w-]|\.\w)))",
-    "iban": r"(?i:[a-z]{2}[0-9]{2}(?:[\s-]?[a-z0-9]){10,30})",
-    "phone": r"(?:\+|\b00)[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}",
-}
-FINDABLE = frozenset(_LOOSE_AS)
+_NAME = r"[^\s<>()\[\]{},;:\"'@]"
+_ADDRESS = r"@[^\s<>()\[\]{},;\"'@]{1,255}"
+_LINK = r"[^\s<>\"']+"
+_IBAN = r"[a-z]{2}[0-9]{2}(?:[\s-]?[a-z0-9]){10,30}"
+_LOOSE = tuple(  # in small letters; of those that begin at one place the first counts
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("email", rf"{_NAME}{{0,64}}{_ADDRESS}"),
+        ("url", rf"[a-z][a-z0-9+.-]{{0,30}}+:[/\\]{{1,2}}{_LINK}"),
+        ("url", rf"[h/\\w](?:(?<=\bh)ttps?:(?=\w)|(?<![\w:/\\].)(?:(?<=/)/|(?<=\\)\\)(?=\w)|(?<=\bw)ww\.){_LINK}"),
+        ("url", rf"(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w){_LINK}|(?:{COMMON_ENDS})(?![\w-]|\.\w))"),
+        ("iban", _IBAN),
+        ("phone", r"[+0](?:(?<=\+)|(?<=\b0)0)[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}"),
+    )
+)
+FINDABLE = frozenset(kind for kind, _ in _LOOSE)
 MAX_FIND = 65_536  # characters of a text in which one entity is looked for; in a longer one nothing is found
-_LOOSE = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _LOOSE_AS.items()))
-_GROUPED = r"(?i:[a-z]{2}[\s.|/:_-]{0,2}[0-9]{2}(?:[\s.|/:_-]{1,3}[a-z0-9]{4}){3,7})"  # an account number as people print it
-_HIDDEN = {kind: re.compile(f"{pattern}|{_GROUPED}" if kind == "iban" else pattern) for kind, pattern in _LOOSE_AS.items()}
+_GROUPED = r"[a-z]{2}[\s.|/:_-]{0,2}[0-9]{2}(?:[\s.|/:_-]{1,3}[a-z0-9]{4}){3,7}"  # an account number as people print it
+_HIDDEN = {kind: re.compile("|".join(p.pattern for k, p in _LOOSE if k == kind)) for kind in FINDABLE}
+_HIDDEN["iban"] = re.compile(f"{_IBAN}|{_GROUPED}")
+_FROM_AT = re.compile(_ADDRESS)
+_BEFORE_NAME = re.compile(r"(?s).*[\s<>()\[\]{},;:\"'@]")
+_MAX_NAME = 64  # characters before the @
+_NO_DIGITS = str.maketrans("", "", "0123456789")
 _WORDS_AFTER = re.compile(r"(?:[\s-][A-Za-z]+)+$")
 # No email, link, IBAN or phone number, strict or loose, is without one of these.
 _HINT = re.compile(r"[@0-9]|:[/\\]|/{2}|\\{2}|[pPsS]:|[wW]{3}\.|\.[A-Za-z]{2}")
@@ -327,28 +250,46 @@ def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
     if _HINT.search(text) is None:
         return
     covered = [(e.start, e.start + len(e.words)) for e in whole if e.type in FINDABLE]
-    at = position = 0
-    while (found := _LOOSE.search(text, position)) is not None:
-        start, end = found.start(), found.end()
+    low = small(text)
+    ahead = [found for way in range(len(_LOOSE)) if (found := _loose(way, low, 0))]
+    at = 0
+    while ahead:
+        start, way, end = min(ahead)
         while at < len(covered) and covered[at][1] <= start:
             at += 1
         over = at < len(covered) and covered[at][0] <= start
-        if found.lastgroup == "iban":
-            account = _account(found.group())
-            if account is None or (over and start == covered[at][0]):  # what a whole account number is followed by is not part of it
-                position = covered[at][1] if account is not None else start + 1
-                continue
-            end = start + account
-        position = end
-        if not (over and end <= covered[at][1] + _slack(text, covered[at][1], end)):
-            words = text[start:end]
-            yield Entity(str(found.lastgroup), words, words, start)
+        account = _account(text[start:end]) if _LOOSE[way][0] == "iban" else end - start
+        if account is None:
+            position = start + 1
+        elif over and start == covered[at][0] and _LOOSE[way][0] == "iban":
+            position = covered[at][1]  # what a whole account number is followed by is not part of it
+        else:
+            position = start + account
+            if not (over and position <= covered[at][1] + _slack(text, covered[at][1], position)):
+                words = text[start:position]
+                yield Entity(_LOOSE[way][0], words, words, start)
+        ahead = [found for one in ahead if (found := one if one[0] >= position else _loose(one[1], low, position))]
+
+
+def _loose(way: int, text: str, position: int) -> tuple[int, int, int] | None:
+    """The next that a way of `_LOOSE` finds: where it begins, the way, where it ends. In the order of these, the first is next."""
+    kind, pattern = _LOOSE[way]
+    if kind != "email":
+        found = pattern.search(text, position)
+        return (found.start(), way, found.end()) if found is not None else None
+    found = _FROM_AT.search(text, position)  # the same from its middle, since any text may be the beginning of an address
+    if found is None:
+        return None
+    near = text[max(position, found.start() - _MAX_NAME) : found.start()]
+    before = _BEFORE_NAME.match(near)
+    return found.start() - len(near) + (before.end() if before is not None else 0), way, found.end()
 
 
 def _account(words: str) -> int | None:
     """How much of a loose match may be an account number; None when it is only words (no IBAN has fewer than 12 digits)."""
-    words = _WORDS_AFTER.sub("", words)
-    return len(words) if sum(c.isdigit() for c in words) >= 12 else None
+    if len(words) - len(words.translate(_NO_DIGITS)) < 12:
+        return None
+    return len(words) if words[-1].isdigit() else len(_WORDS_AFTER.sub("", words))
 
 
 def _slack(text: str, end: int, found: int) -> int:
@@ -374,7 +315,8 @@ def only(text: str, kind: str, today: date) -> Key | None:
     for entity in entities(text, today):
         if entity.type == kind:  # nothing may hide behind another kind: "a@DE89..." is an account number, too
             rest = rest[: entity.start] + "\n" * len(entity.words) + rest[entity.start + len(entity.words) :]
-    hidden = _HIDDEN[kind].search(rest)
-    while hidden is not None and kind == "iban" and _account(hidden.group()) is None:
-        hidden = _HIDDEN[kind].search(rest, hidden.start() + 1)
+    low = small(rest)
+    hidden = _HIDDEN[kind].search(low)
+    while hidden is not None and kind == "iban" and _account(rest[hidden.start() : hidden.end()]) is None:
+        hidden = _HIDDEN[kind].search(low, hidden.start() + 1)
     return key if hidden is None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import date
 from decimal import Decimal
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentgate import prompt
 from agentgate.prompt import MAX_TURN, Prompt
-from agentgate.spans import embedded, entities
+from agentgate.spans import embedded, entities, small
 
 TODAY = date(2024, 5, 15)
 
@@ -164,11 +165,14 @@ def test_a_currency_that_does_not_exist_names_nothing_and_raises_nothing(text):
     assert list(embedded(text + " a@b.example", TODAY))
 
 
-@given(st.text(alphabet="dontDONTnever'w stopsaithouxcpe,.\n", max_size=60))
+_ODD = "\u0130\u0131\u017f\u212a"
+
+
+@given(st.text(alphabet=f"dontDONTnever'w stopsaithouxcpe,.\n\u00e9\u00df{_ODD}", max_size=60))
 def test_a_denial_in_small_letters_is_the_same(text):
     """The quick form of the pattern finds what the one for any text finds."""
-    wanted = [found.span() for found in prompt._NEGATION.finditer(text)]
-    assert [found.span() for found in prompt._NEGATION_IN_SMALL.finditer(text.lower())] == wanted
+    wanted = [found.span() for found in re.compile(rf"(?i)\b{prompt._DENIES}").finditer(text)]
+    assert [found.span() for found in prompt._NEGATION.finditer(small(text))] == wanted
 
 
 def test_every_denial_begins_with_a_letter_of_the_quick_form():
@@ -176,4 +180,13 @@ def test_every_denial_begins_with_a_letter_of_the_quick_form():
     words += " hadn't shan't mightn't cannot never not no neither nor none nobody without except stop abort forget ignore disregard avoid"
     for word in [*words.split(), "no longer", "instead of", "rather than", "cancel that", "hold off", "refrain from"]:
         assert prompt._NEGATION.search(word)
-        assert prompt._NEGATION_IN_SMALL.search(word)
+
+
+def test_small_letters_are_those_that_a_pattern_without_case_takes_for_the_same():
+    """Every character there is: of the same length, the same kind, and the same letter of a to z or none."""
+    every = "".join(map(chr, range(0x110000)))
+    assert len(small(every)) == len(every)
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        assert [m.start() for m in re.finditer(f"(?i){letter}", every)] == [m.start() for m in re.finditer(letter, small(every))]
+    for kind in (r"\w", r"\s"):
+        assert "".join(re.findall(kind, every)) == "".join(every[m.start()] for m in re.finditer(kind, small(every)))

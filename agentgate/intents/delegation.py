@@ -5,7 +5,8 @@ handle"), not in a question ("what do the instructions in it say?"), a report ("
 it") or an explanation ("how to follow ..."). It needs a verb of doing, an object that is a set of actions or a "what
 somebody asks", and one source: named in the same words, or opened before in the same turn ("read a.txt and follow the
 instructions"). A source that is many ("all my e-mails", "my inbox") is *wide*: whoever can write to the user would choose.
-Quoted and denied words are the caller's business (`agentgate.prompt.clauses`). Linear in the text.
+Quoted and denied words are the caller's business (`agentgate.prompt.clauses`). Every pattern is for words in small
+letters. Linear in the text.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from agentgate.spans import small
 
 MAX_CLAUSE = 4000  # characters; a longer clause hands nothing over
 
@@ -57,36 +60,38 @@ _START = (  # where an imperative stands
 _REST = r"(?:[^.;!?\n]|\.(?=\w)){1,160}"  # to the end of the sentence; a dot inside a name does not end it
 _PLACE = rf"(?:(?:as\s+)?{_STATED}\s+)?{_BY}\s+(?P<source>{_REST})"
 _REQUEST = re.compile(
-    rf"(?i){_START}(?P<verb>{_DO})\s+(?:{_ALL}\b(?:\s+of)?\s*)?(?:{_WHOSE}\s+)?{_ADJECTIVES}{_ACTIONS}\b"
+    rf"{_START}(?P<verb>{_DO})\s+(?:{_ALL}\b(?:\s+of)?\s*)?(?:{_WHOSE}\s+)?{_ADJECTIVES}{_ACTIONS}\b"
     rf"(?:\s+(?:that|which)\s+(?:are|is|were|you\s+find))?(?:\s+{_PLACE})?"
 )
 _ASKED = re.compile(
-    rf"(?i){_START}(?P<verb>{_DO})\s+(?:exactly\s+|precisely\s+|just\s+)?(?:what(?:ever)?|(?:everything|anything|all)(?:\s+that)?|as)\s+"
+    rf"{_START}(?P<verb>{_DO})\s+(?:exactly\s+|precisely\s+|just\s+)?(?:what(?:ever)?|(?:everything|anything|all)(?:\s+that)?|as)\s+"
     rf"(?P<source>(?:{_WHOSE}\s+)?(?:[\w.@'\u2019-]+\s+){{1,8}}?){_SAYS}\b"
 )
 _WITHIN = re.compile(
-    rf"(?i){_START}(?P<verb>{_DO})\s+(?:everything|all|what(?:ever)?(?:\s+is|['\u2019]s))\s+(?:that(?:\s+is|['\u2019]s)\s+)?{_PLACE}"
+    rf"{_START}(?P<verb>{_DO})\s+(?:everything|all|what(?:ever)?(?:\s+is|['\u2019]s))\s+(?:that(?:\s+is|['\u2019]s)\s+)?{_PLACE}"
 )
 _ACT = re.compile(
-    rf"(?i){_START}(?P<verb>act\s+(?:on|upon)|take\s+care\s+of|deal\s+with|handle|see\s+to)\s+"
+    rf"{_START}(?P<verb>act\s+(?:on|upon)|take\s+care\s+of|deal\s+with|handle|see\s+to)\s+"
     rf"(?P<source>{_WHOSE}\s+{_ADJECTIVES}(?:{_ONE}|{_MANY})\b)"
 )
-_ACCORDINGLY = re.compile(rf"(?i){_START}(?P<verb>act|proceed|do\s+so|take\s+action)\s+accordingly\b")
+_ACCORDINGLY = re.compile(rf"{_START}(?P<verb>act|proceed|do\s+so|take\s+action)\s+accordingly\b")
 _OPENED = re.compile(
-    r"(?i)\b(?:read|open|check|look\s+(?:at|into|in|up)|see|visit|go\s+to|get|find|review|fetch|load|browse)\b[^.;!?\n]{0,80}?"
+    r"\b(?:read|open|check|look\s+(?:at|into|in|up)|see|visit|go\s+to|get|find|review|fetch|load|browse)\b[^.;!?\n]{0,80}?"
     rf"(?P<source>\b{_ONE}\b|{_NAMED}|\b{_MANY}\b)"
 )
-_HOW = re.compile(r"(?i)\b(?:how|whether|why|explain|describe|tell\s+me|should\s+(?:i|we)|do\s+(?:i|we)|did|does|if\s+(?:i|we)\s+should)\b")
-_ASKS_BACK = re.compile(r"(?i)\b(?:can|could|would|will)\s+you\b")
-_SOURCE = re.compile(rf"(?i)\b{_ONE}\b|{_NAMED}")
-_WIDE = re.compile(rf"(?i)\b{_MANY}\b|\b{_ALL}\s+(?:{_WHOSE}\s+)?{_ADJECTIVES}{_ONE}\b")
-_PERSON = re.compile(r"(?i)^(?:[a-z][\w.'\u2019-]*(?:\s+[a-z][\w.'\u2019-]*){0,2})$")
-_PRONOUN = re.compile(r"(?i)^(?:it|them|this|that|these|those|he|she|they|there)$")
-_NOBODY = re.compile(r"(?i)^(?:i|we|you|the\s+user)$")
+_HOW = re.compile(r"\b(?:how|whether|why|explain|describe|tell\s+me|should\s+(?:i|we)|do\s+(?:i|we)|did|does|if\s+(?:i|we)\s+should)\b")
+_ASKS_BACK = re.compile(r"\b(?:can|could|would|will)\s+you\b")
+_SOURCE = re.compile(rf"\b{_ONE}\b|{_NAMED}")
+_WIDE = re.compile(rf"\b{_MANY}\b|\b{_ALL}\s+(?:{_WHOSE}\s+)?{_ADJECTIVES}{_ONE}\b")
+_PERSON = re.compile(r"^(?:[a-z][\w.'\u2019-]*(?:\s+[a-z][\w.'\u2019-]*){0,2})$")
+_PRONOUN = re.compile(r"^(?:it|them|this|that|these|those|he|she|they|there)$")
+_NOBODY = re.compile(r"^(?:i|we|you|the\s+user)$")
 _VERBS = (  # how each verb begins: a clause without any is not looked at
     "do,perform,execute,complete,carry,finish,follow,handle,process,work,go,take,see,attend,act,proceed,implement,comply,obey,fulfil,"
     "tackle,run,deal"
 ).split(",")
+_VERB = re.compile(rf"\b(?=[acdefghioprstw])(?:{'|'.join(_VERBS)})l*\s")
+_ASKED_TO = re.compile(rf"{_START}(?:{'|'.join(_VERBS)})l*\s")
 _FORMS = (_REQUEST, _ASKED, _WITHIN, _ACT, _ACCORDINGLY)
 
 
@@ -105,30 +110,40 @@ def delegation(clauses: Iterable[tuple[str, str]]) -> Delegation | None:
             short quotations blanked out (a request may not); both of the same length.
     """
     opened: str | None = None
+    unread: list[str] = []  # clauses before this one that have not been looked at for what they open
     wide: Delegation | None = None
     for clause, bare in clauses:
-        found = _in_clause(clause, bare, opened)
-        if found is not None and not found.wide:
-            return found
-        wide = wide or found
-        seen = _OPENED.search(clause)
-        if seen is not None:
-            opened = seen["source"]
+        if _may_ask(clause, bare):
+            for before in unread:
+                seen = _OPENED.search(before)
+                opened = seen["source"] if seen is not None else opened
+            unread.clear()
+            found = _in_clause(clause, bare, opened)
+            if found is not None and not found.wide:
+                return found
+            wide = wide or found
+        unread.append(small(clause))
     return wide
 
 
+def _may_ask(clause: str, bare: str) -> bool:
+    """Whether a clause has a verb of `_VERBS` where an imperative stands; one only in an old spelling ("\u017fee to it") asks nothing."""
+    asked = small(bare)
+    if len(clause) > MAX_CLAUSE or _VERB.search(asked) is None or _ASKED_TO.search(asked) is None:
+        return False
+    return any(map(bare.lower().__contains__, _VERBS))
+
+
 def _in_clause(clause: str, bare: str, opened: str | None) -> Delegation | None:
-    if len(clause) > MAX_CLAUSE or not any(map(bare.lower().__contains__, _VERBS)):
-        return None
-    question = clause.rstrip().endswith("?") and not _ASKS_BACK.search(clause)
-    if question:
+    read, asked = small(clause), small(bare)
+    if read.rstrip().endswith("?") and not _ASKS_BACK.search(read):  # a question
         return None
     for form in _FORMS:
-        for match in form.finditer(bare):
+        for match in form.finditer(asked):
             at = match.start("verb")
-            if _HOW.search(bare, 0, at):
+            if _HOW.search(asked, 0, at):
                 continue
-            source = _source(match, clause, opened)
+            source = _source(match, read, opened)
             if source:
                 words = " ".join(clause[at : match.end()].split())[:120]
                 return Delegation(words, wide=_WIDE.search(source) is not None)

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
 from math import sqrt
+from typing import NamedTuple
 
 from agentgate.intents.delegation import Delegation, delegation
 from agentgate.prompt import clauses, entities, own_words, unquoted
@@ -97,24 +98,52 @@ def _any(words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(parts))
 
 
-def _hit(intent: Intent, text: str) -> str | None:
-    """The words of the text that match a word of the intent, or None."""
-    lower = text.lower()
-    if _any(intent.words).search(lower) is None:
+_STARTS = re.compile(r"(\w{1,3})\w*")  # how each word of a text starts
+
+
+@lru_cache(maxsize=4096)
+def _starts(words: tuple[str, ...]) -> frozenset[str]:
+    """How the first word of each phrase of an intent starts; empty text for one that does not begin with a word."""
+    return frozenset(found[1] if (found := _STARTS.match(w.removeprefix("^").lower().lstrip())) else "" for w in words)
+
+
+class _Clause(NamedTuple):
+    """A clause: as it stands, what of it is searched for the words of an intent (in small letters), and how the words of that start."""
+
+    text: str
+    asked: str
+    starts: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str, asked: str) -> _Clause:
+        lower = asked.lower()
+        return cls(text, lower, frozenset(_STARTS.findall(lower)) | {""})
+
+
+def _hit(intent: Intent, clause: _Clause) -> str | None:
+    """The words of the clause that match a word of the intent, or None."""
+    if clause.starts.isdisjoint(_starts(intent.words)) or _any(intent.words).search(clause.asked) is None:
         return None
-    return next((m.group() for m in (phrase(w).search(lower) for w in intent.words) if m), None)
+    return next((m.group() for m in (phrase(w).search(clause.asked) for w in intent.words) if m), None)
 
 
-def _one(intent: Intent, said: list[tuple[str, str]], denied: list[str]) -> Derived | None:
+def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived | None:
     """What one turn says of one intent; None when it says nothing. The clearest clause decides; a word in quotes asks for nothing."""
-    answers = [_clause(intent, clause, hit) for clause, asked in said if (hit := _hit(intent, asked)) is not None]
-    if answers:
-        return min(answers, key=lambda answer: _CLARITY[answer.presence])
+    clearest: Derived | None = None
+    for clause in said:
+        if (hit := _hit(intent, clause)) is not None:
+            answer = _answer(intent, clause.text, hit)
+            if answer.presence == "present":
+                return answer
+            if clearest is None or _CLARITY[answer.presence] < _CLARITY[clearest.presence]:
+                clearest = answer
+    if clearest is not None:
+        return clearest
     refused = next((hit for clause in denied if (hit := _hit(intent, clause)) is not None), None)
     return Derived("absent", f"denied: {refused}") if refused else None
 
 
-def _clause(intent: Intent, said: str, hit: str) -> Derived:
+def _answer(intent: Intent, said: str, hit: str) -> Derived:
     terms = _terms(said) | {"!"}
     example, like = max(((_close(terms, _known(e, intent.words)), e) for e in intent.examples), default=(0.0, ""))
     counter, text = max(((_close(terms, _known(c, intent.words)), c) for c in intent.counter_examples), default=(0.0, ""))
@@ -151,8 +180,11 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
         said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
         denied = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "denied"]
         handed = handed_over(said, denied) if any(i.delegated != "deny" for i in intents) else None
+        affirmed, refused = [_Clause.of(*clause) for clause in said], [_Clause.of(clause, clause) for clause, _ in denied]
         for intent in intents:
-            answer = _one(intent, said, [clause for clause, _ in denied]) if _any(intent.words).search(lower) else None
+            answer = _one(intent, affirmed, refused)
+            if answer is not None and not _any(intent.words).search(lower):  # only where a clause is cut, or a quotation is taken out
+                answer = None
             if answer is not None:
                 found[intent.name] = answer
                 spoken.add(intent.name)
