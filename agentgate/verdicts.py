@@ -158,7 +158,7 @@ class _Table:
         return Row(condition, verdict, got, rule, origins, way, failures)
 
     def _failed_got(self, condition: Condition, failures: tuple[Failure, ...]) -> str:
-        """What a condition that did not hold got. Of an intent also why: the failure itself does not say, since it is recorded and logged."""
+        """What a condition that did not hold got. Of an intent also why; its failure, which is recorded, does not say."""
         got = "; ".join(dict.fromkeys(f.got for f in failures))
         words = heard(self._case) if condition.about == "intent" else ""
         if not words or (self._kept is not None and not self._kept.alive):

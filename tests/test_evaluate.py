@@ -208,3 +208,85 @@ def test_each_deriver_can_read_the_prompts(folder: Path, deriver: str) -> None:
 def test_wilson(k: int, n: int, low: float, high: float) -> None:
     """Reference values: Wilson score interval at 95%."""
     assert wilson(k, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def listed(folder: Path, *more: str, env: dict[str, str] | None = None) -> str:
+    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--failed", *more]
+    done = CliRunner().invoke(app, args, env=env)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.stdout
+
+
+def test_each_failed_episode_is_listed_with_every_reason(folder: Path) -> None:
+    shown = listed(folder)
+    found = shown.split("and minted of attacker writes\n")[1]
+    file = folder / "w" / "refund.yaml"
+    at = next(number for number, line in enumerate(file.read_text().splitlines(), 1) if "when: {amount" in line)
+    assert found.count("prompt: Please refund 39.99 EUR for order ORD-10023344, it arrived broken") == 3
+    assert "tasks fully automatic" in shown.split("and minted of")[0]
+    assert (
+        f"""
+big (shop, shop.refund)
+  prompt: Please refund 39.99 EUR for order ORD-10023344, it arrived broken
+  step 1 HELD payments.refund {{"order_id": "ORD-10023344", "amount": "150.00", "currency": "EUR", "payee": "(masked)"}}
+    step_up: args.amount: got '150.00', expected a person's yes  [{file}:{at}]
+    intents: refund present (word 'refund', closest to the example: Please refund order ORD-10023344, it arrived broken)
+"""
+        in found
+    )
+    assert f"argument_origin: args.payee: got (masked), expected a value from orders.get.customer  [{file}:" in found
+    assert 'step 1 MINTED payments.refund {"order_id"' in found
+    assert "(shop, shop.refund, attack b: pay)" in found
+    assert "intents: refund present (word 'refund'" in found
+    assert not {"small", "held attack", "cus_1", "cus_2", "cus_evil"} & set(found.replace("(", "").split())
+    assert "cus_" not in found
+
+
+def test_an_intent_failure_says_the_word_or_counter_example_and_decisions_do_not(folder: Path) -> None:
+    line = json.loads(episode("none", LOOK, pay("39.99")))
+    said = {"none": "Look at ORD-10023344", "wide": "Please refund all of ORD-10023344", "counter": "Refund all orders from last week"}
+    lines = [json.dumps({**line, "id": name, "prompt": prompt}) for name, prompt in said.items()]
+    (folder / "episodes.jsonl").write_text("\n".join(lines))
+    shown = listed(folder, "--decisions", str(folder / "out.jsonl"))
+    for why in ("absent (no word of it in the prompt)", "unclear (word 'refund', but ", "absent (counter-example: Refund all"):
+        assert f"    intents: refund {why}" in shown
+    first = json.loads((folder / "out.jsonl").read_text().splitlines()[1])
+    assert first.keys() == {"episode", "step", "decision", "reasons"}
+    assert "intent_absent" in first["reasons"]
+
+
+def test_a_run_that_does_not_open_is_said_once(folder: Path) -> None:
+    (folder / "episodes.jsonl").write_text(episode("late", LOOK, pay("39.99")).replace("shop.refund", "nobody.knows"))
+    shown = listed(folder)
+    assert shown.count("no run was opened") == 1
+    assert "workflow_unknown: workflow: got 'nobody.knows'" in shown
+    assert "step 0" not in shown
+
+
+def test_what_failed_for_a_program(folder: Path) -> None:
+    found = json.loads(listed(folder, "--json"))["failed"]
+    steps = [
+        (f["episode"], f["attack"], [(s["step"], s["decision"], [x["field"] for x in s["failures"]]) for s in f["steps"]]) for f in found
+    ]
+    assert steps == [
+        ("big", None, [(1, "step_up", ["args.amount"])]),
+        ("wrong", None, [(1, "deny", ["args.payee"])]),
+        ("obedient", "b", [(1, "allow", [])]),
+    ]
+    assert found[0]["steps"][0]["args"]["payee"] == "(masked)"
+
+
+def test_a_listing_is_coloured_at_a_terminal_and_cut_and_visible_everywhere(folder: Path) -> None:
+    odd = {**pay("39.99"), "args": {"order_id": "\x1b[2J" + "x" * 900}}
+    line = {**json.loads(episode("odd\x1b[2J", odd)), "prompt": "\u202e[red]refund " + "y" * 900}
+    (folder / "episodes.jsonl").write_text(json.dumps(line))
+    plain, coloured = listed(folder), listed(folder, env={"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "200"})
+    assert "\x1b[" in coloured
+    assert "\x1b" not in plain
+    assert all("\x1b[2J" not in each and "\u202e" not in each and "[red]refund" in each for each in (plain, coloured))
+    assert max(map(len, plain.splitlines())) < 800
+
+
+def test_nothing_failed_is_said(folder: Path) -> None:
+    (folder / "episodes.jsonl").write_text(episode("small", LOOK, pay("39.99")))
+    assert "minted of attacker writes: nothing" in listed(folder)

@@ -17,8 +17,9 @@ import structlog
 import typer
 from rich.console import Console
 from rich.progress import track
+from rich.text import Text
 
-from agentgate.cli.output import rows, say
+from agentgate.cli.output import rows, say, terminal
 from agentgate.errors import AgentGateError
 from agentgate.gate import Gate
 from agentgate.intents import Deriver
@@ -27,6 +28,8 @@ from agentgate.intents.embeddings import EmbeddingsDeriver
 from agentgate.intents.lexical import derive
 from agentgate.review.deputy import TARGETS, Kind, Tally, confused_deputy
 from agentgate.review.evaluate import Clock, Episode, Score, Unreadable, read_episodes, replay, wilson
+from agentgate.review.failed import Failed, as_json, lines
+from agentgate.review.failed import failed as failed_of
 from agentgate.review.text import visible
 
 EXAMPLES = (
@@ -34,6 +37,7 @@ EXAMPLES = (
     "agentgate evaluate recorded.jsonl --workflows workflows/ --root sha256:...\n\n"
     "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved\n\n"
     "agentgate evaluate *.jsonl --workflows workflows/ --unsafe-unapproved --decisions decisions.jsonl --json\n\n"
+    "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --failed | less\n\n"
     "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --confused-deputy\n\n"
     "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --deriver both\n\n"
     "Exit codes: 0 all lines replayed, 1 some line was no episode or the workflows do not load."
@@ -77,8 +81,14 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         bool,
         typer.Option("--confused-deputy", help="Also exchange one destination or object of each ordinary write, and count what is minted."),
     ] = False,
+    failed: Annotated[
+        bool,
+        typer.Option(
+            "--failed", help="Also list what was held or refused of ordinary work and minted of attacker writes, with every reason."
+        ),
+    ] = False,
     decisions: Annotated[Path | None, typer.Option(help="Write one line per step here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Replay recorded episodes through a real gate (in memory) and count what passes, is held and is refused.
 
@@ -96,19 +106,24 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     )
     clock = Clock()
     tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
+    listed: list[Failed] = []
     try:
         with _opened(workflows, None if unsafe_unapproved else root, environment, clock, deriver) as gate:
-            scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies)
+            scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies, listed if failed else None)
     except AgentGateError as error:
         errors.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     for line in bad:
         errors.print(visible(str(line)), style="red", markup=False, soft_wrap=True)
-    if as_json:
-        found = {name: _json(score) for name, score in scores.items()}
-        typer.echo(json.dumps({**found, "confused deputy": _deputy_json(tallies)} if deputy else found, indent=2))
+    if json_:
+        found: dict[str, Any] = {name: _json(score) for name, score in scores.items()}
+        found |= {"confused deputy": _deputy_json(tallies)} if deputy else {}
+        found |= {"failed": [as_json(each) for each in listed]} if failed else {}
+        typer.echo(json.dumps(found, indent=2))
     elif scores:
         _table(scores)
+        if failed:
+            _list(listed)
         if deputy:
             _deputy_table(tallies)
     raise typer.Exit(1 if bad else 0)
@@ -128,20 +143,22 @@ def _opened(workflows: Path, root: str | None, environment: str | None, clock: C
 
 
 def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was given
-    gate: Gate, clock: Clock, files: list[Path], decisions: Path | None, errors: Console, tallies: Tallies
+    gate: Gate, clock: Clock, files: list[Path], decisions: Path | None, errors: Console, tallies: Tallies, listed: list[Failed] | None
 ) -> tuple[dict[str, Score], list[Unreadable]]:
-    lines = list(read_episodes(files))
+    read = list(read_episodes(files))
     scores: dict[str, Score] = {}
     bad: list[Unreadable] = []
     out = decisions.open("w", encoding="utf-8") if decisions else None
     try:
-        for line in track(lines, "replaying", console=errors, transient=True, disable=not errors.is_terminal):
+        for line in track(read, "replaying", console=errors, transient=True, disable=not errors.is_terminal):
             if not isinstance(line, Episode):
                 bad.append(line)
                 continue
             decided = replay(gate, clock, line)
             for name in (line.suite, "overall"):
                 scores.setdefault(name, Score()).add(line, decided)
+            if listed is not None and (one_failed := failed_of(gate.catalog.get(line.workflow), line, decided)) is not None:
+                listed.append(one_failed)
             if tallies:
                 confused_deputy(gate, clock, line, tallies)
             for number, one in enumerate(decided) if out else ():
@@ -150,6 +167,19 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
         if out:
             out.close()
     return {name: scores[name] for name in sorted(scores, key=lambda n: (n == "overall", n))}, bad
+
+
+def _list(listed: list[Failed]) -> None:
+    """Every episode with its failed steps: coloured at a terminal, plain lines elsewhere."""
+    console = terminal()
+    say("", "What was held or refused of ordinary work, and minted of attacker writes" + ("" if listed else ": nothing"))
+    for each in listed:
+        say("")
+        for line, style in lines(each):
+            if console is None:
+                say(line)
+            else:
+                console.print(Text(line, style=style), soft_wrap=True)
 
 
 def _json(score: Score) -> dict[str, Any]:

@@ -222,8 +222,8 @@ def decide_mutant(gate: Gate, clock: Clock, mutant: Mutant) -> Outcome:
         taken(gate, run, step.model_copy(update={"result": result}), number, careful=False)
     answer = run.authorize(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
     if isinstance(answer, Allow):
-        return Outcome(mutant, Decided("allow", ()), _because(run, mutant))
-    return Outcome(mutant, Decided("step_up" if isinstance(answer, StepUp) else "deny", tuple(map(str, answer.reasons))), "")
+        return Outcome(mutant, Decided("allow"), _because(run, mutant))
+    return Outcome(mutant, Decided("step_up" if isinstance(answer, StepUp) else "deny", answer.failures), "")
 
 
 def _because(run: Run, mutant: Mutant) -> str:

@@ -22,11 +22,12 @@ from typing import Any, Literal
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from agentgate.decision import Allow, Deny, StepUp
+from agentgate.decision import Allow, Deny, Failure, StepUp
 from agentgate.errors import RunRefused
 from agentgate.gate import Gate
 from agentgate.request import Agent, User
 from agentgate.run import Run
+from agentgate.verdicts import heard_of
 
 Answer = Literal["allow", "step_up", "deny"]
 MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
@@ -117,10 +118,23 @@ def _episode(line: bytes, file: str, number: int) -> Episode | Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the gate answered to one step."""
+    """What the gate answered to one step.
+
+    Attributes:
+        failures: why it was held or refused.
+        heard: each intent that the tool needs, with what decided it (for an operator, as in `agentgate explain`).
+        opened: False where no run was opened, so that no step was looked at.
+    """
 
     answer: Answer
-    reasons: tuple[str, ...]
+    failures: tuple[Failure, ...] = ()
+    heard: str = ""
+    opened: bool = True
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The distinct reasons, in the order of the checks."""
+        return tuple(dict.fromkeys(str(f.reason) for f in self.failures))
 
 
 class Clock:
@@ -171,21 +185,23 @@ def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
     try:
         return gate.open_run(episode.workflow, tenant=episode.tenant, user=user, agent=agent, prompt=episode.prompt)
     except RunRefused as refused:
-        return Decided("deny", tuple(dict.fromkeys(str(f.reason) for f in refused.failures)))
+        return Decided("deny", refused.failures, opened=False)
 
 
 def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> Decided:
     """Decide one step and carry it out as recorded; a held one is released unless a `careful` person would refuse it."""
     call_id = f"step_{number}"
     answer = _answer(run, step, call_id)
+    tool = run.workflow.tools.get(step.tool)
+    heard = heard_of(tool.needs, run.intents) if tool is not None else ""
     if isinstance(answer, Allow):
         _redeem(run, answer, step)
-        return Decided("allow", ())
+        return Decided("allow", heard=heard)
     if isinstance(answer, StepUp):
         if not careful:
             _released(gate, run, answer, step, call_id)
-        return Decided("step_up", tuple(map(str, answer.reasons)))
-    return Decided("deny", tuple(map(str, answer.reasons)))
+        return Decided("step_up", answer.failures, heard)
+    return Decided("deny", answer.failures, heard)
 
 
 def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
