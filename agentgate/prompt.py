@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal
 from unicodedata import normalize
 
 from agentgate.entities import Key, normal
 from agentgate.spans import COMMON_ENDS, FINDABLE, Entity, entities, glued, small
 
-__all__ = ["MAX_TURN", "Entity", "Prompt", "Voice", "clauses", "entities", "own_words", "unquoted"]
+__all__ = ["MAX_TURN", "Entity", "Prompt", "Voice", "clauses", "entities", "own_words", "small", "unquoted"]
 
 MAX_TURN = 65_536  # characters of one turn; more is refused by the gate
 
@@ -80,9 +80,24 @@ _CLAUSE = re.compile(  # in small letters; each begins with a space or a comma
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
 _DENIES = (
     rf"(?:(?:{'|'.join(_NEGATED)})n['’ʼ`´‘＇′]?t|cannot|never|not|no|no longer|neither|nor|none|nobody"
-    r"|without|instead of|rather than|except|stop|cancel that|abort|forget|ignore|disregard|hold off|refrain from|avoid)\b"
+    r"|without|instead of|rather than|except|stop|cancel that(?! [a-z])|abort|forget|ignore|disregard|hold off|refrain from|avoid)\b"
 )
 _NEGATION = re.compile(rf"\b(?=[acdefhimnrsw]){_DENIES}")  # in small letters
+# Words of denial that deny nothing: "don't forget to", "no later than", "why not", "can't you", "invoice no. 7", a status "won't fix".
+_IDIOM = re.compile(
+    r"\b(?=[cdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|"
+    r"(?:no|not) (?:later|sooner|earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b|why not\b|"
+    r"(?:if|or) not\b|not (?:sure|certain|yet)\b|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
+    r"without (?:delay|fail|further|hesitation)\b|no\.? ?(?=[0-9])|won['\u2019]?t[ -]?fix\b)"
+)
+# "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a statement, and not about "you".
+_STATED = re.compile(
+    r"\b(?!you\b)[\w'\u2019]{1,40} (?:(?:ca|could|wo|is|are|was|were|has|have|had|did|does)n['\u2019]?t|cannot"
+    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does) not)\Z"
+)
+_SUBJECT = 60  # characters before a negation in which its subject stands
+_STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
+_LISTED = re.compile(r"\b(?:or|nor|either|neither)\b")
 _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # say all they have to say
 
 
@@ -90,9 +105,13 @@ def _blank(found: re.Match[str]) -> str:
     return " " * len(found.group())
 
 
+def _hidden(found: re.Match[str]) -> str:
+    return "_" * len(found.group())
+
+
 def _blank_quotation(found: re.Match[str]) -> str:
     inner = next(group for group in found.groups() if group is not None)
-    return _blank(found) if len(inner.split()) > 6 or re.search(r"[!?;:]\s|\.\s", inner) else found.group()
+    return _blank(found) if len(inner.split()) > 6 or re.search(r"[!?;:]\s|\.\s(?![0-9])", inner) else found.group()
 
 
 def _shown(text: str) -> str:
@@ -126,7 +145,12 @@ def own_words(turn: str) -> str:
     A quotation of at most six words without sentence punctuation is a name the user gives ("open 'bill-december.txt'"),
     not a quotation of somebody, and stays.
     """
-    return _QUOTE.sub(_blank_quotation, own_text(turn))
+    return without_quotations(own_text(turn))
+
+
+def without_quotations(own: str) -> str:
+    """What `own_text` left, without quotations of somebody."""
+    return _QUOTE.sub(_blank_quotation, own)
 
 
 def unquoted(words: str) -> str:
@@ -147,20 +171,34 @@ def _read_clauses(turn: str) -> tuple[tuple[Voice, int, int], ...]:
 def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on.
 
-    A clause does not end right behind its negation: "do not, please, refund it", or a line that was wrapped there.
+    A clause does not end right behind its negation: "do not, please, refund it", or a line that was wrapped there. The negation
+    of a statement ends with its part of the sentence; that of an instruction does not.
     """
     start, text = 0, small(turn)
     bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(text)), (len(turn), len(turn))]
+    text = _IDIOM.sub(_hidden, text)
     for end, following in bounds:
         negation = _NEGATION.search(text, start, end)
+        while negation is not None and (over := _statement_end(text, negation, start, end)) is not None:
+            yield "said", start, negation.start()
+            yield "denied", negation.start(), over.start()
+            start = over.end()
+            negation = _NEGATION.search(text, start, end)
         if negation is None:
             yield "said", start, end
-        elif end < len(turn) and turn[slice(*negation.span())].lower() not in _ALONE and not turn[negation.end() : end].strip(" \t,"):
+        elif end < len(turn) and negation.group() not in _ALONE and not turn[negation.end() : end].strip(" \t,"):
             continue
         else:
             yield "said", start, negation.start()
             yield "denied", negation.start(), end
         start = following
+
+
+def _statement_end(text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:
+    """Where a negated statement ends in its clause; None for an instruction, and where the denial may go on ("pay, send or move it")."""
+    if _STATED.search(text, max(start, negation.start() - _SUBJECT), negation.end()) is None or _LISTED.search(text, negation.end(), end):
+        return None
+    return _STATEMENT_END.search(text, negation.end(), end)
 
 
 # What only the words around it make a name: a short quotation; a word with a capital, for a user; "the general channel".
@@ -244,6 +282,7 @@ class Prompt:
     amounts: frozenset[tuple[Decimal, str]]
     spoken: tuple[tuple[Voice, str], ...] = ()
     written: tuple[str, ...] = ()
+    memo: dict[int, Any] = field(default_factory=dict, init=False, compare=False, repr=False)  # turns that `agentgate.wording` has read
 
     @classmethod
     def of(cls, turns: tuple[str, ...], today: date) -> Prompt:

@@ -1,0 +1,127 @@
+"""The user's words in their order: whether a text stands among what the user said, word by word.
+
+Rules: a word is what stands between white space, without quotation marks, brackets and sentence marks at its ends; words are
+compared without case (NFKC). A text is said where all its words stand in one turn in this order without a gap; a gap is a denied
+part, a blanked line or quotation, or an empty line. What the user denied, in this turn or a later one, is not said. A text may
+leave out what stands at the end of a word, but not where a sentence ends inside it, and it adds nothing but a comma or its last
+full stop: "@all", "*" and "<b>" are not what "all" and "b" say. A text without a letter or digit is never said. Each turn is read
+once, when a text is first looked for. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from typing import NamedTuple
+from unicodedata import normalize
+
+from agentgate.prompt import Prompt, clauses, without_quotations
+
+_BEFORE = "\"'`“”„‘‚«»‹›([{<¿¡*_"
+_BEHIND = "\"'`“”‘«»‹›)]}>*_.,;:!?、。"
+_ENDS = frozenset(".!?;。")
+_WORDS = re.compile(r"\S+")
+_GAP = re.compile(r"\n[^\S\n]*\n| {4}")  # what was blanked is at least four spaces, or a line of them
+_TRIES = 32  # places where the words stand that are looked at for what stands at their ends; the rest is not the user's
+_NEXT = "\n"  # between two words; no word holds one
+
+
+class Said(NamedTuple):
+    """Where a text was found: the turn from 0, and the span in it."""
+
+    turn: int
+    start: int
+    end: int
+
+
+class _Word(NamedTuple):
+    core: str
+    before: str
+    behind: str
+
+
+class _Turn(NamedTuple):
+    """One turn's words: those said and those denied, each as one text to search in; a gap is an empty word."""
+
+    said: str
+    denied: str
+    at: list[int]  # where each said word begins in `said`
+    words: list[_Word]
+    spans: list[tuple[int, int]]
+
+
+def _plain(text: str) -> str:
+    return normalize("NFKC", normalize("NFKC", text).casefold()).replace("\u2019", "'")
+
+
+def _word(text: str) -> _Word:
+    """A word and what stands at its ends; one of nothing but marks is a word as it stands."""
+    rest = text.lstrip(_BEFORE)
+    core = rest.rstrip(_BEHIND)
+    return _Word(core, text[: len(text) - len(rest)], rest[len(core) :]) if core else _Word(text, "", "")
+
+
+def _read(own: str) -> _Turn:
+    """The words of one turn; `own` is without forwarded and pasted text."""
+    text = without_quotations(own)
+    denied = [(start, end) for voice, start, end in clauses(text) if voice == "denied"]
+    said, parts, at, words, spans = [_NEXT], {False: 1, True: 1}, [], [], []
+    no = [_NEXT]
+    place, last, was = 0, 0, False
+    for found in _WORDS.finditer(text):
+        start, end = found.span()
+        while place < len(denied) and denied[place][1] <= start:
+            place += 1
+        is_no = place < len(denied) and denied[place][0] < end
+        into = no if is_no else said
+        if is_no != was or _GAP.search(text, last, start):
+            into.append(_NEXT)
+            parts[is_no] += 1
+        for each in _plain(found.group()).split():
+            word = _word(each)
+            into.append(word.core + _NEXT)
+            if not is_no:
+                at.append(parts[False] - 1)
+                words.append(word)
+                spans.append((start, end))
+            parts[is_no] += len(word.core) + 1
+        last, was = end, is_no
+    return _Turn("".join(said), "".join(no), at, words, spans)
+
+
+def _kept(wanted: _Word, word: _Word, *, final: bool) -> bool:
+    """Whether what stands at the ends of a word is the user's, or less; a sentence that ends inside the text stays ended."""
+    if wanted.before and not word.before.endswith(wanted.before):
+        return False
+    if not final and not _ENDS.isdisjoint(word.behind) and _ENDS.isdisjoint(wanted.behind):
+        return False
+    return word.behind.startswith(wanted.behind) or wanted.behind in ((".", "!", "?") if final else (",",))
+
+
+def said(prompt: Prompt, text: str) -> Said | None:
+    """Where the user said this text, as a sequence of whole words; None where nowhere, or where it was denied since.
+
+    Args:
+        prompt: the user's words.
+        text: an argument in normal form.
+    """
+    wanted = [_word(each) for each in _plain(text).split()]
+    if not any(c.isalnum() for word in wanted for c in word.core):
+        return None
+    needle = _NEXT + _NEXT.join([word.core for word in wanted]) + _NEXT
+    for number in range(len(prompt.written) - 1, -1, -1):
+        turn: _Turn | None = prompt.memo.get(number)
+        if turn is None:
+            turn = prompt.memo[number] = _read(prompt.written[number])
+        if needle in turn.denied:
+            return None
+        place = -1
+        for _ in range(_TRIES):
+            place = turn.said.find(needle, place + 1)
+            if place < 0:
+                break
+            first = bisect_left(turn.at, place)
+            last = first + len(wanted) - 1
+            if all(_kept(one, turn.words[first + i], final=first + i == last) for i, one in enumerate(wanted)):
+                return Said(number, turn.spans[first][0], turn.spans[last][1])
+    return None
