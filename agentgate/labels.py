@@ -160,7 +160,7 @@ def _basename(path: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt) -> bool:
+def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, *, in_words: bool = True) -> bool:
     """Whether the user alone chose which rows a read returned: each argument is fixed, named in the prompt, or of the user's words.
 
     Whoever chooses the rows chooses which of them stands apart: a search for one stranger finds no tie.
@@ -168,8 +168,9 @@ def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt) -> bool:
     Args:
         asked: the arguments of the read, each with its rule.
         prompt: the user's words.
+        in_words: a text counts also where all its content words are among the user's, in any order.
     """
-    said = heard(prompt.written).words
+    said = heard(prompt.written).words if in_words else frozenset()
     for rule, value in asked:
         key = normal(rule.type, value)
         if key is None:
