@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agentgate.cli.advice import advise
+from agentgate.cli.advice import Advice, advise, gathered
 from agentgate.cli.main import app
 from agentgate.definition import load_roles, load_text
 from agentgate.intents.lexical import derive
@@ -133,6 +135,40 @@ def test_the_command_runs_as_a_program():
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_a_sentence_that_holds_for_many_places_is_one_line_that_names_them(folder):
+    text = re.sub("    definition: .*\n    redeem: server", "    redeem: wrapper", PAYMENT)
+    (folder / "refund.yaml").write_text(text)
+    lines = lint(folder).stdout.splitlines()
+    assert len(lines) == 1
+    first, second = (next(n for n, line in enumerate(text.splitlines(), 1) if line == f"  {t}:") for t in ("orders.get", "payments.refund"))
+    assert lines[0].startswith(f"{folder / 'refund.yaml'}:{first}:3: warning: tools.orders.get: not pinned: definition (")
+    assert lines[0].endswith(f" (and 1 more: tools.payments.refund {second}:3)")
+    assert "1 warning" in lint(folder).stderr
+
+
+def test_no_place_is_lost_and_each_question_of_a_draft_stays_by_itself(folder):
+    (folder / "refund.yaml").write_text(PAYMENT.replace("tools:\n", "tools:\n# DECIDE: x\n# DECIDE: x\n", 1))
+    assert [line.rpartition("warning: ")[2] for line in lint(folder).stdout.splitlines()] == ["undecided: x", "undecided: x"]
+    found = [Advice("w", n, 1, f"f{n}", "a" if n % 2 else "b") for n in range(1, 8)] + [Advice("v", 1, 1, "f", "a")]
+    made = gathered(found)
+    assert [(a.file, a.line) for a in made] == [("w", 1), ("w", 2), ("v", 1)]
+    assert made[0].text == "a (and 3 more: f3 3:1, f5 5:1, f7 7:1)"
+
+
+def test_the_summary_stands_after_the_lines_also_where_both_go_into_one_pipe(folder):
+    (folder / "refund.yaml").write_text(PAYMENT + "# DECIDE: which one of these is meant by the person who asked for it?\n" * 300)
+    done = subprocess.run(
+        [sys.executable, "-c", "from agentgate.cli.main import app; app()", "workflow", "lint", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
+    )
+    assert done.stdout.endswith("\n1 workflow loaded, 0 problems, 300 warnings\n")
+    assert all(line.startswith(f"{folder}") for line in done.stdout.splitlines()[:-1])
+
+
 # --- advice --------------------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +199,25 @@ def test_names_the_write_arguments_that_a_model_chosen_read_steers():
         f"tools.payments.refund.args.{name}" for name in ("order_id.from", "amount.from", "amount.at_most", "currency.from", "payee.from")
     }
     assert all("the model chooses orders.get.order_id" in f[1] for f in found)
+
+
+def test_all_origins_of_an_argument_are_one_finding():
+    found = warnings(
+        ("order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [prompt]}", "order_id: {type: id, pattern: 'ORD-[0-9]{8}', from: [model]}"),
+        ("from: [orders.get.customer_id]", "from: [orders.get.customer_id, orders.get.order_id]"),
+    )
+    (payee,) = [f for f in found if f[0].endswith("payee.from")]
+    assert payee[1] == "steerable: the model chooses orders.get.order_id, and so what orders.get.customer_id and orders.get.order_id say"
+    rows = "      total: {type: money, currency: currency}\n"
+    found = warnings(
+        ("effect: write", "effect: destructive"),
+        (
+            "order_id: {pattern: 'ORD-[0-9]{8}', from: [orders.get.order_id]}",
+            "order_id: {type: id, from: [orders.get.row, orders.get.line]}",
+        ),
+        (rows, rows + "      row: {type: id, path: 'rows[].id'}\n      line: {type: id, path: 'rows[].no'}\n"),
+    )
+    assert [f[1].split(" counts")[0] for f in found] == ["any row of orders.get.row and orders.get.line"]
 
 
 def test_a_read_that_takes_its_argument_from_a_model_chosen_read_steers_too():

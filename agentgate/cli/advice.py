@@ -11,8 +11,8 @@ the calling job takes the model's place, so only the last applies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from agentgate.facts import EACH, FIND
 from agentgate.spans import FINDABLE
@@ -46,6 +46,30 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
         found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow), *_any_row(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
     return tuple(sorted(placed, key=lambda a: (a.line, a.column)))
+
+
+def gathered(found: Iterable[Advice]) -> tuple[Advice, ...]:
+    """One remark per sentence and file: at its first place, with every other place that it holds for.
+
+    Args:
+        found: remarks in the order of their files.
+    """
+    alike: dict[tuple[str, str], list[Advice]] = {}
+    for each in found:
+        alike.setdefault((each.file, each.text), []).append(each)
+    return tuple(replace(first, text=first.text + _also(others)) for first, *others in alike.values())
+
+
+def _also(others: list[Advice]) -> str:
+    if not others:
+        return ""
+    return f" (and {len(others)} more: " + ", ".join(f"{each.field} {each.line}:{each.column}" for each in others) + ")"
+
+
+def _and(names: Iterable[object]) -> str:
+    """Each once, as a sentence lists them."""
+    *most, last = dict.fromkeys(map(str, names))
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _acting(workflow: Workflow) -> Iterator[tuple[Tool, Rule]]:
@@ -97,11 +121,15 @@ def _searched(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 
 def _any_row(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool, rule in _acting(workflow):
-        for source in rule.sources if tool.effect == "destructive" and rule.type == "id" else ():
-            fact = workflow.tools[source.tool].facts.get(source.field) if source.kind == "fact" else None
-            if fact is not None and EACH in fact.path and not (fact.named_by or fact.where):
-                text = f"any row of {source} counts, also one that the user did not mean (named_by on it says which do)"
-                yield ("tools", tool.name, "args", rule.name, "from"), text
+        open_ = [s for s in rule.sources if tool.effect == "destructive" and rule.type == "id" and _is_any_row(workflow, s)]
+        if open_:
+            text = f"any row of {_and(open_)} counts, also one that the user did not mean (named_by on it says which do)"
+            yield ("tools", tool.name, "args", rule.name, "from"), text
+
+
+def _is_any_row(workflow: Workflow, source: Source) -> bool:
+    fact = workflow.tools[source.tool].facts.get(source.field) if source.kind == "fact" else None
+    return fact is not None and EACH in fact.path and not (fact.named_by or fact.where)
 
 
 def _unseen(workflow: Workflow) -> Iterator[tuple[Path, str]]:
@@ -120,13 +148,12 @@ def _apart(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 def _steerable(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     steered = _steered(workflow)
     for tool, rule in _acting(workflow):
-        bound = (("at_most", rule.at_most),) if rule.at_most is not None else ()
-        for key, source in (*(("from", s) for s in rule.sources), *bound):
-            if source.tool in steered:
-                yield (
-                    ("tools", tool.name, "args", rule.name, key),
-                    f"steerable: the model chooses {steered[source.tool]}, and so what {source} says",
-                )
+        for key, sources in (("from", rule.sources), ("at_most", (rule.at_most,) if rule.at_most is not None else ())):
+            led = [source for source in sources if source.tool in steered]
+            if led:
+                chosen = _and(steered[source.tool] for source in led)
+                text = f"steerable: the model chooses {chosen}, and so what {_and(led)} {'say' if len(led) > 1 else 'says'}"
+                yield ("tools", tool.name, "args", rule.name, key), text
 
 
 def _steered(workflow: Workflow) -> dict[str, str]:

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgate.catalog import ROLES, Catalog, roles_of
-from agentgate.cli.advice import Advice, advise
+from agentgate.cli.advice import Advice, advise, gathered
+from agentgate.cli.output import complain
 from agentgate.definition import load_text, read_file
 from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.lexical import derive
@@ -26,7 +27,8 @@ EXAMPLES = (
     "agentgate workflow lint\n\n"
     "agentgate workflow lint workflows/payments/customer-refund.yaml\n\n"
     "agentgate workflow lint --strict workflows | head\n\n"
-    "Exit codes: 0 nothing wrong, 1 something is. In a pipe: one plain file:line:column line per finding."
+    "Exit codes: 0 nothing wrong, 1 something is. In a pipe: one plain file:line:column line per finding; "
+    "a warning that holds for several places stands at the first and names the others."
 )
 
 
@@ -47,7 +49,7 @@ def lint(
         problems = (Problem(str(path), 1, 1, "workflows", "no workflow file", "at least one *.yaml below the folder"),)
     _print(problems, advice)
     summary = f"{_count(len(workflows), 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}"
-    Console(stderr=True, highlight=False).print(Text(summary, style="red" if problems else "yellow" if advice else "green"))
+    complain(summary, colour="red" if problems else "yellow" if advice else "green")
     raise typer.Exit(1 if problems or (strict and advice) else 0)
 
 
@@ -58,10 +60,10 @@ def lint_text(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _advice(workflow: Workflow) -> tuple[Advice, ...]:
-    """What deserves a second look, and what a draft left to decide."""
+    """What a draft left to decide, each by itself, and what deserves a second look, each sentence once."""
     text = read_file(Path(workflow.file))
     open_ = tuple(Advice(workflow.file, line, column, "undecided", question) for line, column, question in undecided(text))
-    return (*open_, *advise(workflow, read_yaml(text, workflow.file)))
+    return (*open_, *gathered(advise(workflow, read_yaml(text, workflow.file))))
 
 
 def _folder(path: Path) -> tuple[tuple[Workflow, ...], tuple[Problem, ...]]:

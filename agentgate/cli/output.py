@@ -70,7 +70,8 @@ def fail(*lines: object) -> NoReturn:
 
 
 def complain(*lines: object, colour: str = "red") -> None:
-    """Lines on standard error, visible, in a colour where there is a terminal."""
+    """Lines on standard error, visible, in a colour where there is a terminal; after all that was said on standard output."""
+    sys.stdout.flush()  # buffered in a pipe: what is said here would stand in the middle of one of its lines
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in lines:
         console.print(Text(visible(line), style=colour))
