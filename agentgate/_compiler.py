@@ -20,7 +20,9 @@ from agentgate._sharing import Sharing
 from agentgate.entities import TOKENISED
 from agentgate.workflow import (
     ANY,
+    ARTICLES,
     NONE,
+    PLACES,
     AgentRule,
     ClaimRule,
     Conditions,
@@ -29,6 +31,7 @@ from agentgate.workflow import (
     Intent,
     Rule,
     Sequence,
+    Source,
     StepUpRule,
     Tool,
     UserRule,
@@ -147,6 +150,13 @@ class Compiler:
             path: Path = ("intents", name)
             if name == ANY:
                 self.document.report(path, ANY, "another name (any is reserved for needs)", key=True)
+            for at, words in enumerate(block.words):
+                content = [word for word in words.lower().removeprefix("^").split() if word not in ARTICLES]
+                if content and content[0] in PLACES:  # it would have to be looked for everywhere
+                    here: Path = (*path, "words", at)
+                    self.document.report(
+                        here, shown(words), "a phrase that begins with a word of its own (let someone know, not someone knows)"
+                    )
             both = set(block.examples) & set(block.counter_examples or ())
             if both:
                 self.document.report((*path, "counter_examples"), shown(min(both)), "a sentence that is not also an example", key=True)
@@ -200,7 +210,7 @@ class Compiler:
         sequence, limits, step_ups, upstream = clauses.sequence(), clauses.limits(), clauses.step_ups(), clauses.upstream()
         for name, block in blocks.items():
             self._tool(name, block, step_ups.get(name, ()))
-            self._named(name, block, facts[name])
+            self._named(name, block, rules[name], facts)
             if self.machine and self.definition.who.for_user is None:
                 self._no_prompt(name, block)
         self._reachable(rules, sequence)
@@ -263,20 +273,26 @@ class Compiler:
         if causes and not step_ups:
             report(path, f"a step-up ({', '.join(causes)}) that nobody answers", f"a step_up rule for {name}", key=True)
 
-    def _named(self, name: str, block: ToolBlock, facts: Mapping[str, Fact]) -> None:
-        """`trust: named` counts only when every argument came from the prompt."""
+    def _named(self, name: str, block: ToolBlock, rules: Mapping[str, Rule], facts: Mapping[str, Mapping[str, Fact]]) -> None:
+        """`trust: named` counts only when every argument came from the prompt, or from a fact that stands for the user's words."""
+
+        def carries(source: Source) -> bool:
+            fact = facts[source.tool][source.field] if source.kind == "fact" else None
+            return fact is not None and (fact.named or bool(fact.named_by)) and self.definition.tools[source.tool].effect == "read"
+
         outside = [
             a
             for a, r in block.args.items()
             if not r.optional and (argument_type(r) not in TOKENISED or (r.from_ is not None and "prompt" not in r.from_))
+            if not any(map(carries, rules[a].sources))
         ]
-        for fact in facts.values():
+        for fact in facts[name].values():
             if fact.named and outside:
                 here = ("tools", name, "facts", fact.name, "trust")
                 self.document.report(
                     here,
                     f"named, with argument {outside[0]} not from the prompt",
-                    "from: [prompt] on every argument (otherwise it never counts)",
+                    "from: [prompt], or a fact with named_by or trust: named, on every argument (otherwise it never counts)",
                 )
 
     def _no_prompt(self, name: str, block: ToolBlock) -> None:

@@ -75,6 +75,12 @@ class Earlier:
         """The redeemed calls of one tool, oldest first."""
         return self._by_tool.get(tool, ())
 
+    def carries(self, source: Source) -> bool:
+        """Whether what a fact says, where it counts, stands for the user's words: a label of its row, or the whole read, is named."""
+        tool = self.tools[source.tool]
+        fact = tool.facts[source.field]
+        return (fact.named or bool(fact.named_by)) and tool.effect == "read"
+
     def key(self, call: EarlierCall, row: Row, source: Source) -> Found:
         """The comparison key and currency of what `source` names in this call and row; None if it does not count.
 
@@ -136,7 +142,10 @@ class Earlier:
             return []
         facts, by, rows = self.tools[source.tool].facts, dict(selector.by), []
         for key in sorted(chosen(selector, self.prompt.spoken)):
-            found = [(c, picked(key, facts[by[key]], facts[source.field], c.rows)) for c in last]
+            found = [
+                (c, picked(key, facts[by[key]], facts[source.field], c.rows) if self._asked_by_user(c, in_words=False) else None)
+                for c in last
+            ]
             names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in found}
             if len(names) == 1:  # reads that disagree select nothing
                 rows += [row for c, row in found if c is call and row is not None]
@@ -159,14 +168,17 @@ class Earlier:
             known = self._meant[place] = frozenset(map(id, rows))
         return id(row) in known
 
-    def _asked_by_user(self, call: EarlierCall) -> bool:
-        """Whether nobody but the user chose which rows a read returned; False where its record may not hold all arguments."""
+    def _asked_by_user(self, call: EarlierCall, *, in_words: bool = True) -> bool:
+        """Whether nobody but the user chose which rows a read returned; False where its record may not hold all arguments.
+
+        `in_words`: also by a text whose words are all among the user's.
+        """
         rules = self.tools[call.tool].args
         if call.named or not rules:
             return True
         if any(rule.sensitive or "." in name for name, rule in rules.items()) or not call.args.keys() <= rules.keys():
             return False
-        return asked_by_user(((rules[name], value) for name, value in call.args.items()), self.prompt)
+        return asked_by_user(((rules[name], value) for name, value in call.args.items()), self.prompt, in_words=in_words)
 
     def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
         if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):

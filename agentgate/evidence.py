@@ -13,9 +13,10 @@ from typing import Any
 
 from agentgate.entities import Key, normal
 from agentgate.labels import described
-from agentgate.origins import Earlier, Value, sources_of
+from agentgate.origins import Earlier, Value, from_user, sources_of
 from agentgate.prompt import Entity, Prompt
 from agentgate.request import EarlierCall, RunState
+from agentgate.wording import said
 from agentgate.workflow import Source, Workflow
 
 MASKED = "(masked)"
@@ -148,7 +149,7 @@ class Evidence:
         prompt: Prompt | None = self._run.prompt
         words = None if prompt is None else prompt.words(value.rule.type, key, value.currency)
         if prompt is None or words is None:
-            return None
+            return None if prompt is None else self._in_words(value, key, prompt, allowed)
         entity = _entity(prompt, value, key, words)
         words, turn, start = words if entity is None else entity.words, 0, -1
         if entity is not None:
@@ -158,6 +159,15 @@ class Evidence:
                     break
         words = MASKED if value.rule.sensitive else words[:_SHOWN]
         return Origin("prompt", allowed, self._shown(value, key), words, turn, start)
+
+    def _in_words(self, value: Value, key: Key, prompt: Prompt, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
+        """The user's words that a text repeats."""
+        found = said(prompt, str(key)) if value.rule.type == "text" else None
+        if found is None:
+            return None
+        turn = self._run.turns[found.turn]
+        words = MASKED if value.rule.sensitive else turn[found.start : found.end][:_SHOWN]
+        return Origin("prompt", allowed, self._shown(value, key), words, found.turn + 1, found.start)
 
     def _shown(self, value: Value, key: Key) -> str:
         return MASKED if value.rule.sensitive else str(key)[:_SHOWN]
@@ -224,6 +234,6 @@ def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
                         return f"{source} {call.id}"
         elif source.kind == "model":
             rest = "model"
-        elif prompt.words(rule.type, key, value.currency) is not None:
+        elif from_user(value, key, prompt):
             return "prompt"
     return rest

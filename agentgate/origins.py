@@ -6,7 +6,12 @@ by the same earlier call, and by the same row of a list result; a list argument'
 `any_call: true` takes an argument out of that: each element from any call and row. A result of a tool that is not a read is
 no origin, except a new id it created (a refused recipient would launder itself through the refusal's echo). A selected fact
 counts only in the one row that the user's words select, a labelled one only in the rows they mean. `named_first`: where the user
-named any value of the type, nothing but the user's words is an origin.
+named any value of the type, nothing but the user's words is an origin. A text is from the prompt also where it is some of the
+user's words in their order (`agentgate.wording`); it names nothing then.
+
+A call is *named* when each of its arguments is one whole entity of the user's words, or what stands for them: a fact with
+`named_by` or `trust: named`, where it counts, of an earlier read, among the argument's own origins, and all of one call and row.
+It is found once, when the call is minted, and travels with its record: no call looks further back than one step.
 
 How the joint choice is found without trying every combination: what must hold of one tool whatever the others do
 (`at_most`, `require`) filters its candidates; each candidate then covers a set of arguments by `from`; only different,
@@ -15,7 +20,7 @@ maximal sets matter; and one set per tool must together cover every argument tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -26,9 +31,10 @@ from agentgate.entities import Key
 from agentgate.plan import holds_plainly
 from agentgate.prompt import Prompt
 from agentgate.request import EarlierCall
+from agentgate.wording import said
 from agentgate.workflow import Source, Tool
 
-__all__ = ["Earlier", "Traced", "Value", "came_from", "from_prompt", "in_some_call", "sources_of", "trace"]
+__all__ = ["Earlier", "Traced", "Value", "came_from", "from_prompt", "from_user", "in_some_call", "sources_of", "trace"]
 
 _PROMPT: tuple[Source, ...] = (Source("prompt"),)
 _MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
@@ -80,13 +86,48 @@ def from_prompt(value: Value, prompt: Prompt) -> bool:
     return True
 
 
+def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
+    """True when one element has the origin `prompt`: one whole entity of the user's own words, or, a text, some of them in their order."""
+    if prompt.words(value.rule.type, key, value.currency) is not None:
+        return True
+    return value.rule.type == "text" and said(prompt, str(key)) is not None
+
+
+def _named(values: Mapping[str, Value], in_prompt: Callable[[str], bool], earlier: Earlier) -> bool:
+    """Whether each argument is in the prompt, or a fact that stands for the user's words; those of one tool in one call and row."""
+    left: list[tuple[Value, list[Source]]] = []
+    for name, value in values.items():
+        if not in_prompt(name):
+            sources = [s for s in sources_of(value, earlier.prompt) if s.kind == "fact" and earlier.carries(s)]
+            if not sources:
+                return False
+            left.append((value, sources))
+    if len(left) <= 1:  # nothing has to share a row
+        return all(_from_some_call(value, sources, earlier) for value, sources in left)
+    covers: list[set[frozenset[int]]] = []
+    for name in dict.fromkeys(s.tool for _, sources in left for s in sources):
+        found = {frozenset[int]()}
+        for call in earlier.of(name):
+            for row in call.rows or NO_FACTS:
+                met = (
+                    i
+                    for i, (value, sources) in enumerate(left)
+                    if any(s.tool == name and _from_call(value, s, call, row, earlier) for s in sources)
+                )
+                found.add(frozenset(met))
+        covers.append({c for c in found if not any(c < other for other in found)} if len(found) <= _MAX_CHOICES else found)
+    if prod(map(len, covers)) > _MAX_CHOICES:
+        return False
+    return any(len(frozenset().union(*choice)) == len(left) for choice in product(*covers))
+
+
 class Traced(NamedTuple):
     """What tracing found.
 
     Attributes:
         failures: conditions no origin can meet, one each.
         unknown: names of arguments whose origin does not hold and whose rule says ``unknown_origin: step_up``, with why.
-        named: every argument's value is in the prompt (whether or not its rule asks).
+        named: every argument's value is in the prompt (whether or not its rule asks), or a fact that stands for the user's words.
     """
 
     failures: tuple[Failure, ...]
@@ -113,8 +154,12 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             known = prompted[name] = from_prompt(values[name], prompt)
         return known
 
-    if holds_plainly(tool, values, in_prompt, earlier, now):
-        return Traced((), {}, all(map(in_prompt, values)))
+    def in_words(name: str) -> bool:
+        value = values[name]
+        return in_prompt(name) or (value.rule.type == "text" and all(from_user(value, key, prompt) for key in value.keys))
+
+    if holds_plainly(tool, values, in_words, earlier, now):
+        return Traced((), {}, _named(values, in_prompt, earlier))
     failures: list[Failure] = []
     unknown: dict[str, Failure] = {}
     pending: dict[str, list[Source]] = {}
@@ -130,7 +175,7 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
                 )
             elif not rule.any_call:
                 bounded.setdefault(rule.at_most.tool, []).append(value)
-        if not rule.sources or any(s.kind == "model" or (s.kind == "prompt" and in_prompt(name)) for s in rule.sources):
+        if not rule.sources or any(s.kind == "model" or (s.kind == "prompt" and in_words(name)) for s in rule.sources):
             continue
         sources = sources_of(value, prompt)
         calls = [s for s in sources if s.tool]
@@ -167,7 +212,7 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             required.setdefault(order.require, []).append(order.within)
     if not failures and (pending or bounded or required):
         _join(tool, values, pending, bounded, required, earlier, now, file, failures, unknown)
-    return Traced(tuple(failures), unknown, all(map(in_prompt, values)))
+    return Traced(tuple(failures), unknown, _named(values, in_prompt, earlier))
 
 
 def _apart(value: Value, prompt: Prompt) -> str:
@@ -258,7 +303,7 @@ def _mixed(tool: Tool, expected: str, file: str) -> Failure:
 def came_from(value: Value, key: Key, sources: tuple[Source, ...], prompt: Prompt, earlier: Earlier) -> bool:
     """True when one element of an argument has one of `sources`, in any call and row. The model explains nothing here."""
     for source in sources:
-        if source.kind == "prompt" and prompt.words(value.rule.type, key, value.currency) is not None:
+        if source.kind == "prompt" and from_user(value, key, prompt):
             return True
         for call in earlier.of(source.tool) if source.tool else ():
             if (type(key), key, value.currency) in earlier.said(call, source):

@@ -17,9 +17,10 @@ from unicodedata import normalize
 
 from agentgate.prompt import Prompt, clauses, without_quotations
 
-_BEFORE = "\"'`“”„‘‚«»‹›([{<¿¡*_"
-_BEHIND = "\"'`“”‘«»‹›)]}>*_.,;:!?、。"
-_ENDS = frozenset(".!?;。")
+_MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"  # quotation marks, and those of emphasis
+_BEFORE = _MARKS + "([{<\u00bf\u00a1"
+_BEHIND = _MARKS + ")]}>.,;:!?\u3001\u3002"
+_ENDS = frozenset(".!?;\u3002")
 _WORDS = re.compile(r"\S+")
 _GAP = re.compile(r"\n[^\S\n]*\n| {4}")  # what was blanked is at least four spaces, or a line of them
 _TRIES = 32  # places where the words stand that are looked at for what stands at their ends; the rest is not the user's
