@@ -141,6 +141,37 @@ def test_a_name_tells_a_type_and_the_user_must_say_the_value(name, kind):
     assert "guessed" in found.note
 
 
+@pytest.mark.parametrize("acting", [False, True])
+@pytest.mark.parametrize(
+    ("name", "schema", "expected"),
+    [
+        ("issue_number", {"type": "integer"}, {"type": "integer", "from": ["prompt"]}),
+        ("order", {"type": "integer", "minimum": 1}, {"type": "integer", "min": "1", "from": ["prompt"]}),
+        ("ticket", {"type": "number"}, {"type": "number", "from": ["prompt"]}),
+        ("issue_id", {"type": "integer"}, {"type": "id", "from": ["prompt"]}),
+        ("issueIds", {"type": "integer"}, {"type": "id", "from": ["prompt"]}),
+        ("issue_number", {"type": "integer", "minimum": 1, "maximum": 9}, {"type": "integer", "min": "1", "max": "9"}),
+    ],
+)
+def test_a_number_of_a_schema_is_an_id_only_where_its_name_says_so(name, schema, expected, acting):
+    assert rule(schema, name=name, acting=acting) == ({**expected, "from": ["prompt"]} if acting else expected)
+
+
+def test_a_number_that_names_a_thing_must_be_the_users():
+    made = drafted(declared("update_issue", {"issue_number": {"type": "integer"}}, ["issue_number"]), settle=True)
+    said = {"call": "update_issue", "prompt": "Update issue 7"}
+    assert isinstance(Scene.of(loaded(made), {**said, "args": {"issue_number": 7}}).decide(), Eligible)
+    for wrong in (8, "seven", 7.5):
+        assert isinstance(Scene.of(loaded(made), {**said, "args": {"issue_number": wrong}}).decide(), Deny), wrong
+
+
+def test_two_things_in_one_message_are_done_and_a_flood_is_not():
+    made = drafted(declared("close_issue", {"issue_id": {"type": "string"}}, ["issue_id"]), settle=True)
+    [limit] = [one for one in loaded(made).tools["close_issue"].limits if one.tool != "any"]
+    assert (limit.per, limit.maximum) == ("turn", 5)
+    assert "# CHECK: how often for one message" in drafted(declared("close_issue")).text
+
+
 def test_whom_a_mail_goes_to_is_an_address_that_the_user_names():
     text = {"type": "string"}
     for name, decided in (("mail_send", {"to": {"type": "email", "from": ["prompt"]}}), ("send_message", {})):
@@ -166,6 +197,18 @@ def test_whom_a_mail_goes_to_is_an_address_that_the_user_names():
         ("frobnicate", {"destructiveHint": False}, "write"),
         ("delete_all", {"readOnlyHint": True}, "destructive"),
         ("get_order", {"destructiveHint": True}, "destructive"),
+        ("request_review", {}, "egress"),
+        ("github.requestReview", {"destructiveHint": False}, "egress"),
+        ("request_review", {"readOnlyHint": True}, "egress"),
+        ("get_request", {}, "read"),
+        ("create_pull_request", {}, "write"),
+        ("pull_request_update", {}, "write"),
+        ("invite_guest", {}, "egress"),
+        ("add_collaborator", {}, "egress"),
+        ("team.addMembers", {}, "egress"),
+        ("assign_reviewer", {}, "egress"),
+        ("list_members", {}, "read"),
+        ("remove_member", {}, "destructive"),
     ],
 )
 def test_the_effect_is_the_strictest_that_name_or_annotations_say(name, hints, effect):
@@ -173,7 +216,8 @@ def test_the_effect_is_the_strictest_that_name_or_annotations_say(name, hints, e
 
 
 @pytest.mark.parametrize(
-    ("name", "verb"), [("orders.cancel", "cancel"), ("browser_navigate", "navigate"), ("email", "email"), ("x.frob", "frob")]
+    ("name", "verb"),
+    [("orders.cancel", "cancel"), ("browser_navigate", "navigate"), ("email", "email"), ("x.frob", "frob"), ("request_review", "request")],
 )
 def test_the_words_that_are_suggested_are_the_tools_verb(name, verb):
     assert verb_of(name) == verb

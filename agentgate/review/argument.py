@@ -45,6 +45,7 @@ _NAMED = {
     "channel": "channel",
     "id": "id ids uuid number ref reference sku code ticket order invoice isbn",
 }
+_IDS = frozenset({"id", "ids", "uuid"})  # what a schema calls a number is one, unless its name ends in one of these
 _TYPES = {word: kind for kind, words in _NAMED.items() for word in words.split()}
 # two values of each type, and how a person writes them
 SAMPLES: Mapping[str, tuple[Any, Any]] = {
@@ -255,11 +256,11 @@ def _single(name: str, schema: Mapping[str, Any], *, acting: bool, mails: bool) 
 
 
 def _number(name: str, schema: Mapping[str, Any], kind: str, *, acting: bool) -> Argument:
-    if _guess(name) == "id" and "maximum" not in schema:
-        return Argument(name, {"type": "id", "from": ["prompt"]}, "type guessed from its name", samples=(1001, 1002), spoken="1001")
     step = 1 if kind == "integer" else None
     low = _bound(schema.get("minimum"), schema.get("exclusiveMinimum"), step)
     high = _bound(schema.get("maximum"), schema.get("exclusiveMaximum"), -1 if step else None)
+    if _guess(name) == "id" and high is None and "maximum" not in schema:
+        return _numbered(name, kind, low)
     if low is not None and high is not None and low <= high:
         value = int(low) if low == low.to_integral_value() else float(low)
         other = int(high) if high == high.to_integral_value() else float(high)
@@ -278,6 +279,16 @@ def _number(name: str, schema: Mapping[str, Any], kind: str, *, acting: bool) ->
         samples=(value, value + 1),
         spoken=str(value),
     )
+
+
+def _numbered(name: str, kind: str, low: Decimal | None) -> Argument:
+    """A number that names one thing, such as an issue; an id where its name ends in that word."""
+    first = max(1001, int(low) + 1) if low is not None else 1001
+    samples, spoken = (first, first + 1), str(first)
+    if words_of(name)[-1] in _IDS:
+        return Argument(name, {"type": "id", "from": ["prompt"]}, "type guessed from its name", samples=samples, spoken=spoken)
+    rule = {"type": kind, **({"min": _exact(low)} if low is not None else {}), "from": ["prompt"]}
+    return Argument(name, rule, "it names one thing, as its name says, so no range", samples=samples, spoken=spoken)
 
 
 def _bound(inclusive: Any, exclusive: Any, step: int | None) -> Decimal | None:

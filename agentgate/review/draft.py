@@ -29,6 +29,7 @@ _MARK = re.compile(r"(?:^|\s)#[ ]*DECIDE:[ ]*(.*)$")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
 _COLUMN = 44
 _EFFECT_RISK = {"read": "low", "write": "medium", "egress": "medium", "destructive": "high"}
+_OFTEN = 5  # calls of one acting tool for one message of the user: "close A and B" is two
 _RISKS = ("low", "medium", "high")
 
 
@@ -274,7 +275,8 @@ def _lines(
     yield ""
     yield "limits:"
     for tool in acting:
-        yield f"  - {{count: {inline(tool.declared.name)}, max: 1, per: run}}"
+        often = f"  - {{count: {inline(tool.declared.name)}, max: {_OFTEN}, per: turn}}"
+        yield _noted(often, "CHECK", "" if settle else "how often for one message of the user?")
     yield "  - {count: any, max: 20, per: run}"
 
 

@@ -154,6 +154,10 @@ _VERBS: Mapping[Effect, frozenset[str]] = {
         "get list read search find lookup look show fetch describe count check query view status retrieve select load".split()
     ),
 }
+_PEOPLE = frozenset(  # whom a tool that writes lets in or notifies
+    "collaborator collaborators member members reviewer reviewers participant participants attendee attendees guest guests "
+    "subscriber subscribers follower followers watcher watchers".split()
+)
 _THINGS = frozenset("email mail message web internet online http https url webhook google bing browser sms dm".split())
 _NOUNS = frozenset("email mail message order book invite store tweet sms archive call post commit export upload".split())
 _STRICT: tuple[Effect, ...] = ("read", "write", "egress", "destructive")
@@ -167,8 +171,20 @@ def words_of(name: str) -> tuple[str, ...]:
 def verb_of(name: str) -> str:
     """The word of a tool's name that says what it does, or its last word."""
     words = words_of(name)
+    if _asks(words):
+        return "request"
     known = [w for effect in reversed(_STRICT) for w in words if w in _VERBS[effect] - _THINGS]
     return known[0] if known else words[-1] if words else name.lower()
+
+
+def _asks(words: tuple[str, ...]) -> bool:
+    """Whether "request" is what a tool does (``request_review``), and not a thing (``get_request``, ``merge_pull_request``)."""
+    at = words.index("request") if "request" in words else -1
+    return (
+        at >= 0
+        and words[at - 1 : at] not in {("pull",), ("merge",)}
+        and not any(w in known for w in words[:at] for known in _VERBS.values())
+    )
 
 
 def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
@@ -185,6 +201,10 @@ def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
         if hit is not None:
             named, why = effect, f"its name says '{hit}'"
             break
+    if named in {None, "write"}:
+        people = next((w for w in words if w in _PEOPLE), None) if named is not None else None
+        if _asks(words) or people is not None:
+            named, why = "egress", f"its name says '{people or 'request'}': somebody else hears of it, or is let in"
     arguments = {w for name in _properties(tool.schema) for w in words_of(name)}
     if named == "read" and arguments & {"url", "uri", "webhook", "endpoint"}:
         named, why = "egress", "it reads from an address that the caller gives"
