@@ -154,9 +154,7 @@ class Compiler:
                 content = [word for word in words.lower().removeprefix("^").split() if word not in ARTICLES]
                 if content and content[0] in PLACES:  # it would have to be looked for everywhere
                     here: Path = (*path, "words", at)
-                    self.document.report(
-                        here, shown(words), "a phrase that begins with a word of its own (let someone know, not someone knows)"
-                    )
+                    self.document.report(here, shown(words), "a phrase that begins with a word (let someone know)")
             both = set(block.examples) & set(block.counter_examples or ())
             if both:
                 self.document.report((*path, "counter_examples"), shown(min(both)), "a sentence that is not also an example", key=True)

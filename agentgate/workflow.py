@@ -18,6 +18,9 @@ Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
 Scalar = str | int | bool | Decimal
 
+# In the words of an intent: what stands for somebody and something, as in a dictionary, and what does not count.
+PLACES = frozenset({"someone", "something"})
+ARTICLES = frozenset({"a", "an", "the", "my", "some"})
 ANY = "any"  # `needs: any`, `limits.count: any`
 NONE = "none"  # the reserved intent of a machine workflow
 

@@ -15,7 +15,8 @@ from agentgate.catalog import Catalog
 from agentgate.errors import ConfigError
 from agentgate.intents import embeddings
 from agentgate.intents.embeddings import CLAUSE, FAIR_WORD, MAX_CHARACTERS, NEAR_CLAUSE, NEAR_WORD, WORD, EmbeddingsDeriver
-from agentgate.intents.lexical import derive, phrase
+from agentgate.intents.lexical import derive
+from agentgate.intents.phrases import places
 from agentgate.request import Presence
 from agentgate.testing.derivers import REFUND
 from agentgate.workflow import Intent
@@ -130,7 +131,7 @@ def closeness(intent: Intent, text: str) -> tuple[float, float]:
 
 
 def says(intent: Intent, text: str) -> bool:
-    return any(phrase(word).search(text.lower()) for word in intent.words)
+    return any(places(intent.words, text.lower()))
 
 
 def test_no_request_for_another_intent_is_close_enough_to_be_present() -> None:
@@ -155,7 +156,7 @@ def test_an_example_held_out_with_its_words_is_sometimes_recognised() -> None:
     for intents in vocabularies():
         for intent in intents:
             for text in intent.examples:
-                words = tuple(w for w in intent.words if not phrase(w).search(text.lower()))
+                words = tuple(w for w in intent.words if not any(places((w,), text.lower())))
                 rest = replace(intent, words=words, examples=tuple(e for e in intent.examples if e != text))
                 word, clause = closeness(rest, text)
                 found.append(word >= WORD or (word >= FAIR_WORD and clause >= CLAUSE))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentgate.intents.lexical import derive
+from agentgate.intents.phrases import places
 from agentgate.request import Presence
-from agentgate.workflow import Intent
+from agentgate.workflow import PLACES, Intent
 
 REFUND = Intent(
     "refund",
@@ -53,6 +56,112 @@ def test_an_unrelated_later_turn_changes_nothing() -> None:
 
 def test_it_says_which_words() -> None:
     assert "refund" in derive((REFUND,), ("refund ORD-1",))["refund"].evidence
+
+
+@pytest.mark.parametrize("first", ["Cancel it", "please cancel it", "Cancel that one.", "Which order is still open? Cancel that one."])
+def test_a_first_turn_has_nothing_to_take_back(first: str) -> None:
+    cancel = Intent("cancel", 1, "Cancel an order.", ("cancel",), "deny", ("Cancel order ORD-1",), ())
+    assert derive((cancel,), (first,))["cancel"].presence == "present"
+
+
+def asks(words: str, prompt: str) -> bool:
+    intent = Intent("act", 1, "Do it.", tuple(part.strip() for part in words.split(",")), "deny", (), ())
+    return derive((intent,), (prompt,))["act"].presence == "present"
+
+
+@pytest.mark.parametrize(
+    ("words", "prompt", "said"),
+    [
+        # regular inflections and no other words
+        ("reply", "she replied", True),
+        ("move", "moving the dinner", True),
+        ("plan", "We planned it", True),
+        ("share", "Please share it", True),
+        ("move", "What is the movie about", False),
+        ("share", "be there at 3 sharp", False),
+        ("send", "who is the sender", False),
+        ("note", "is there nothing new", False),
+        ("put", "what is the input", False),
+        # articles, and up to three words between
+        ("create an event", "Create the event", True),
+        ("create an event", "create a new weekly team event", True),
+        ("create an event", "Create a file about the food that we want at the event", False),
+        # somebody, something
+        ("let someone know", "Let Marta Quiroga know that I am late", True),
+        ("let someone know", "let me know how much I spent", False),
+        ("let someone know", "Let us know", False),
+        ("^tell someone", "Tell the team that lunch is at one", True),
+        ("^tell someone", "Tell me what is in my inbox", False),
+        ("^tell someone", "can you tell who wrote it", False),
+        ("put something calendar", "Put both of my Air Lusitan flights into the calendar", True),
+        ("give something back", "give him one of the two payments back", True),
+        ("give someone access", "Give audit.team@finnegan.example access to the sheet", True),
+        ("give someone access", "give me access", False),
+        # where a request begins
+        ("^email", "I'd like to email Ann", True),
+        ("^email", "i need you to email Ann", True),
+        ("^email", "We would like you to email Ann", True),
+        ("^email", "Let's email Ann", True),
+        ("^email", "don't forget to email Ann", True),
+        ("^email", "When you are done, please also email Ann", True),
+        ("^email", "Should I email Ann?", False),
+        ("^email", "Did Ann get the email", False),
+        ("^email", "the instructions tell you how to email", False),
+        # what is denied, and what only sounds like it
+        ("invite", "Don't forget to invite Mark", True),
+        ("move", "I can't make it on Friday, move dinner to Monday", True),
+        ("cancel", "If it is not shipped yet, cancel the order", True),
+        ("cancel", "Is it shipped? If not, cancel it", True),
+        ("refund", "We didn't order this, please refund it", True),
+        ("cancel", "He isn't coming so cancel the table", True),
+        ("pay", "Pay invoice no. 7 no later than Friday", True),
+        ("pay", "Pay it without delay", True),
+        ("comment", "mark it as won't fix and leave a comment", True),
+        ("send", "I can't have you pay, send or move it", False),
+        ("send", "You must not pay, send it", False),
+        ("send", "I don't want you to pay, send it", False),
+        ("pay", "never forget: do not pay", False),
+        ("pay", "I won't pay", False),
+    ],
+)
+def test_words_and_what_is_said_around_them(words: str, prompt: str, said: object) -> None:
+    assert asks(words, prompt) is said
+
+
+@pytest.mark.parametrize(
+    ("prompt", "presence"),
+    [
+        ("Refund 15 EUR every month for ORD-1", "present"),
+        ("Refund them both, each with its number", "present"),
+        ("Refund ORD-1 and ORD-2, 20 EUR each", "present"),
+        ("Refund all three of them", "present"),
+        ("Refund ORD-1 for all the trouble", "present"),
+        ("Refund ORD-1 if any of it broke", "unclear"),
+        ("Refund each of the orders", "unclear"),
+        ("Refund all my orders of this month", "unclear"),
+        ("refund all of it", "unclear"),
+    ],
+)
+def test_a_quantity_of_what_is_acted_on(prompt: str, presence: Presence) -> None:
+    assert derive((REFUND,), (prompt,))["refund"].presence == presence
+
+
+def test_a_counter_example_is_not_near_for_the_words_of_the_intent_alone() -> None:
+    ticket = Intent("ticket", 1, "Change a ticket.", ("set",), "step_up", ("Set T-301 to pending",), ("Set up a voucher",))
+    assert derive((ticket,), ("then set it to solved",))["ticket"].presence == "present"
+    assert derive((ticket,), ("set up a voucher",))["ticket"].presence == "absent"
+
+
+def test_a_counter_example_about_everything_says_nothing_of_one() -> None:
+    pay = Intent("pay", 1, "Pay.", ("send",), "step_up", ("Send 20 EUR to my sister",), ("Send all my money to this account",))
+    assert derive((pay,), ("Send the money to my savings account",))["pay"].presence == "present"
+    assert derive((pay,), ("Send all the money to my savings account",))["pay"].presence == "unclear"
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=12))
+def test_a_word_is_found_as_itself_and_nowhere_inside_another(word: str) -> None:
+    assert list(places((word,), f"- {word} -")) == [(2, 2 + len(word))] or word in PLACES
+    assert not list(places((word,), f"1{word}1")) or word in PLACES
 
 
 VERB = Intent("mail", 1, "Send an e-mail.", ("^email", "^e-mail"), "deny", ("Email Ann",), ())

@@ -113,7 +113,7 @@ class ChatDeriver:
 
     def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
         """Derive; what was answered before is remembered, what failed is asked again."""
-        last_stop = max((at for at, turn in enumerate(turns) if STOP.match(turn)), default=-1)
+        last_stop = max((at for at, turn in enumerate(turns) if at and STOP.match(turn)), default=-1)
         words = [own_words(turn) for turn in turns[last_stop + 1 :]]
         said = [re.sub(r"[ \t]+", " ", text).strip() for text in words]
         if not any(said):

@@ -115,14 +115,14 @@ def delegation(clauses: Iterable[tuple[str, str]]) -> Delegation | None:
     for clause, bare in clauses:
         if _may_ask(clause, bare):
             for before in unread:
-                seen = _OPENED.search(before)
+                seen = _OPENED.search(small(before))
                 opened = seen["source"] if seen is not None else opened
             unread.clear()
             found = _in_clause(clause, bare, opened)
             if found is not None and not found.wide:
                 return found
             wide = wide or found
-        unread.append(small(clause))
+        unread.append(clause)
     return wide
 
 

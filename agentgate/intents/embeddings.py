@@ -26,7 +26,9 @@ from typing import Any, NamedTuple
 from agentgate.errors import ConfigError
 from agentgate.intents import CLARITY
 from agentgate.intents.delegation import Delegation
-from agentgate.intents.lexical import COMMON, STOP, WIDE, delegated, handed_over, phrase
+from agentgate.intents.lexical import COMMON, STOP, delegated, handed_over
+from agentgate.intents.phrases import places, without_places
+from agentgate.intents.quantity import WIDE
 from agentgate.prompt import clauses, entities, own_words, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
@@ -119,8 +121,8 @@ class _Known(NamedTuple):
     def word(self, clause: _Clause) -> tuple[float, str, str]:
         """How close some words of the clause come to one of the intent's, which, and to which."""
         for literal in self.literal:
-            if found := phrase(literal).search(clause.text):
-                return 1.0, found.group(), literal
+            if (found := next(places((literal,), clause.text), None)) is not None:
+                return 1.0, clause.text[slice(*found)], literal
         best = (0.0, "", "")
         for size, anchors in self.words.items():
             start = clause.starts[min(size, _LONGEST) - 1]
@@ -140,7 +142,7 @@ def _anchors(texts: Iterable[str]) -> _Anchors:
 @lru_cache(maxsize=1024)
 def _known(intent: Intent) -> _Known:
     wide = any(WIDE & set(_words(example)) for example in intent.examples)
-    sizes = {word: len(_words(word)) for word in intent.words}
+    sizes = {word: len(_words(word)) for word in map(without_places, intent.words) if word}
     literal = tuple(word for word, size in sizes.items() if size < 2 <= len(word.split()) or not size)
     words = {n: _anchors(w for w, size in sizes.items() if size == n and w not in literal) for n in set(sizes.values()) if n}
     return _Known(words, literal, _anchors((*intent.examples, intent.asks_for)), _anchors(intent.counter_examples), wide)
@@ -247,8 +249,8 @@ class EmbeddingsDeriver:
             return {i.name: Derived("unclear", f"more than {MAX_CHARACTERS} characters of prompt") for i in intents}
         found = {intent.name: Derived("absent", "nothing in the prompt is close to it") for intent in intents}
         spoken: set[str] = set()  # intents the user's own words spoke of: no delegation decides them any more
-        for turn in turns:
-            if STOP.match(turn):
+        for index, turn in enumerate(turns):
+            if index and STOP.match(turn):
                 found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
                 spoken.clear()
                 continue

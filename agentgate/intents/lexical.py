@@ -1,13 +1,14 @@
 """The default deriver: words, examples and counter-examples, no model, deterministic, explains itself.
 
-An intent is *present* when one of its words stands in a clause of the user's own affirmed words (not quoted, forwarded or
-denied), *unless* that clause is near a counter-example and no nearer to any example, or speaks of a quantity ("all", "every")
-that no example speaks of: then it is *unclear*, and *absent* when it repeats a counter-example. Without a word it is absent.
+An intent is *present* when one of its words (`agentgate.intents.phrases`) stands in a clause of the user's own affirmed words (not
+quoted, forwarded or denied), *unless* that clause is near a counter-example and no nearer to any example, or speaks of a quantity
+(`agentgate.intents.quantity`) that no example speaks of: then it is *unclear*, and *absent* when it repeats a counter-example.
+Without a word it is absent. A counter-example that speaks of a quantity says nothing of a clause that does not.
 The clearest clause decides.
 A later turn that denies the word withdraws the intent. Where the user named none of an intent's words but handed the choice of
 actions to a source (`agentgate.intents.delegation`), the intent's `delegated` says what it is.
-Closeness is the cosine of stemmed word sets in which typed entities stand as their type and the intent's words as one term,
-so "refund ORD-1" and "reimburse ORD-2" are the same request; a counter-example without any of the words has nothing to say
+Closeness is the cosine of stemmed word sets in which typed entities stand as their type and the intent's words as one term whatever
+they are, so "refund ORD-1" and "reimburse ORD-2" are the same request; a counter-example without any of the words has nothing to say
 (such a prompt is absent anyway).
 """
 
@@ -21,25 +22,19 @@ from math import sqrt
 from typing import NamedTuple
 
 from agentgate.intents.delegation import Delegation, delegation
-from agentgate.prompt import clauses, entities, own_words, unquoted
+from agentgate.intents.phrases import places, starts, starts_of
+from agentgate.intents.quantity import WIDE, counting
+from agentgate.prompt import clauses, entities, own_words, small, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
 COMMON = frozenset(
     """
     a an the to of for in on at by with from and or i me my we us our you your he she it its they them their this
     that these those is are was were be been am do does did can could would will shall should may might must please
     kindly thanks thank hi hello just so as if then than there here have has had want wants need needs like
     """.split()
-)
-_BEFORE = r"(?<!\w)"  # a word begins here
-_REQUEST = (  # "Email Ann", "Please email Ann", "..., then email Ann": not "the email", not "how to email"
-    r"(?:^\W{0,8}|[,;.!?:]\s{0,4}|\b(?:and|then|also)\s{1,4})"
-    r"(?:(?:please|kindly|just|now|also|then|next|finally|[0-9]{1,3}[.)]|(?:can|could|would|will) you|"
-    r"i(?:['\u2019]d like| want| need) you to)"
-    r"\W{1,8}){0,4}"
 )
 _NOWHERE = date(2000, 1, 1)  # only entity types matter here, not what "tomorrow" is
 _SAME = 0.999  # closeness of a repeated example
@@ -71,40 +66,20 @@ def _terms(text: str) -> frozenset[str]:
 @lru_cache(maxsize=8192)
 def _known(text: str, words: tuple[str, ...]) -> frozenset[str]:
     """The terms of an example, with the intent's own words as one term; empty if none of them stands in it (cached)."""
-    hit = any(phrase(w).search(text.lower()) for w in words)
-    return _terms(text) | {"!"} if hit else frozenset()
+    return _about(text, words) if any(places(words, small(text))) else frozenset()
 
 
-@lru_cache(maxsize=4096)
-def phrase(words: str) -> re.Pattern[str]:
-    """A phrase of the vocabulary in any simple inflection, whole words only; with ``^``, as it stands and where a request begins."""
-    if words.startswith("^"):
-        return re.compile(_REQUEST + r"\s+".join(map(re.escape, words[1:].lower().split())) + r"(?!\w)")
-    parts = [re.escape(p[: len(_stem(p))]) + r"\w{0,4}" if len(p) > 3 else re.escape(p) for p in words.lower().split()]
-    return re.compile(_BEFORE + r"\s+(?:\w+\s+){0,2}?".join(parts) + r"(?!\w)")
+def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
+    """The terms of a text that holds some of an intent's words, with these as one term."""
+    rest, end = [], 0
+    for start, stop in sorted(places(words, small(text))):
+        rest.append(text[end:start])
+        end = max(end, stop)
+    return _terms(" ".join([*rest, text[end:]])) | {"!"}
 
 
 def _close(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / sqrt(len(a) * len(b)) if a and b else 0.0
-
-
-@lru_cache(maxsize=4096)
-def _any(words: tuple[str, ...]) -> re.Pattern[str]:
-    """All phrases of an intent in one look; each begins with a letter of its own, which is all that most places are asked for."""
-    parts = []
-    for pattern in (phrase(w).pattern for w in words):
-        rest = pattern.removeprefix(_BEFORE)
-        parts.append(f"{rest[0]}(?<!\\w{rest[0]}){rest[1:]}" if rest[0].isalnum() else pattern)
-    return re.compile("|".join(parts))
-
-
-_STARTS = re.compile(r"(\w{1,3})\w*")  # how each word of a text starts
-
-
-@lru_cache(maxsize=4096)
-def _starts(words: tuple[str, ...]) -> frozenset[str]:
-    """How the first word of each phrase of an intent starts; empty text for one that does not begin with a word."""
-    return frozenset(found[1] if (found := _STARTS.match(w.removeprefix("^").lower().lstrip())) else "" for w in words)
 
 
 class _Clause(NamedTuple):
@@ -116,15 +91,16 @@ class _Clause(NamedTuple):
 
     @classmethod
     def of(cls, text: str, asked: str) -> _Clause:
-        lower = asked.lower()
-        return cls(text, lower, frozenset(_STARTS.findall(lower)) | {""})
+        lower = small(asked)
+        return cls(text, lower, starts_of(lower))
 
 
 def _hit(intent: Intent, clause: _Clause) -> str | None:
     """The words of the clause that match a word of the intent, or None."""
-    if clause.starts.isdisjoint(_starts(intent.words)) or _any(intent.words).search(clause.asked) is None:
+    if clause.starts.isdisjoint(starts(intent.words)):
         return None
-    return next((m.group() for m in (phrase(w).search(clause.asked) for w in intent.words) if m), None)
+    found = next(places(intent.words, clause.asked), None)
+    return None if found is None else clause.asked[slice(*found)]
 
 
 def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived | None:
@@ -144,14 +120,14 @@ def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived 
 
 
 def _answer(intent: Intent, said: str, hit: str) -> Derived:
-    terms = _terms(said) | {"!"}
+    terms, wide = _about(said, intent.words), _terms(counting(small(said))) & WIDE
     example, like = max(((_close(terms, _known(e, intent.words)), e) for e in intent.examples), default=(0.0, ""))
-    counter, text = max(((_close(terms, _known(c, intent.words)), c) for c in intent.counter_examples), default=(0.0, ""))
+    counters = ((c, known) for c in intent.counter_examples if (known := _known(c, intent.words)) & WIDE <= wide)
+    counter, text = max(((_close(terms, known), c) for c, known in counters), default=(0.0, ""))
     if counter >= _SAME > example:
         return Derived("absent", f"counter-example: {text}")
     if counter >= _NEAR and counter >= example:
         return Derived("unclear", f"word '{hit}', but closest to the counter-example: {text}")
-    wide = terms & WIDE
     if wide and not any(_known(e, intent.words) & WIDE for e in intent.examples):
         return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
     return Derived("present", f"word '{hit}'" + (f", closest to the example: {like}" if example else ""))
@@ -169,9 +145,9 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
     """See `agentgate.intents.Deriver`. The last turn that says something of an intent decides; a bare "stop" withdraws all."""
     found = {intent.name: Derived("absent", "no word of it in the prompt") for intent in intents}
     spoken: set[str] = set()  # intents the user's own words spoke of: no delegation decides them any more
-    for turn in turns:
+    for index, turn in enumerate(turns):
         words = own_words(turn)
-        if STOP.match(turn):
+        if index and STOP.match(turn):  # a first turn has nothing to take back: "cancel it" asks for it
             found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
             spoken.clear()
             continue
@@ -183,7 +159,7 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
         affirmed, refused = [_Clause.of(*clause) for clause in said], [_Clause.of(clause, clause) for clause, _ in denied]
         for intent in intents:
             answer = _one(intent, affirmed, refused)
-            if answer is not None and not _any(intent.words).search(lower):  # only where a clause is cut, or a quotation is taken out
+            if answer is not None and not any(places(intent.words, lower)):  # only where a clause is cut, or a quotation is taken out
                 answer = None
             if answer is not None:
                 found[intent.name] = answer

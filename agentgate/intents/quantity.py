@@ -1,0 +1,31 @@
+"""Words of quantity that widen a request: "all", "every", "everything".
+
+Rules: one of them makes an intent unclear, unless an example of the intent says one too. Some count nothing that is acted on and
+do not count here: how often ("every month", "all day"), how much of what was named ("20 each", "all three"), and set phrases
+("at all", "for all the trouble", "all the best").
+"""
+
+from __future__ import annotations
+
+import re
+
+WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
+_TIMES = (
+    r"(?:days?|nights?|mornings?|afternoons?|evenings?|weeks?|weekends?|months?|quarters?|years?|hours?|minutes?|times?|"
+    r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|mon|tue|wed|thu|fri|sat|sun)"
+)
+_COUNT = r"(?:two|three|four|five|six|seven|eight|nine|ten|second|third|other|few|single|[0-9]{1,3}(?:st|nd|rd|th)?)"
+_COUNTS_NOTHING = re.compile(
+    rf"\b(?:every|each|any|all|whole|entire)\s+(?:the\s+)?(?:{_COUNT}\s+)?{_TIMES}\b"
+    rf"|\ball\s+(?:of\s+)?(?:(?:the|my|these|those)\s+)?{_COUNT}\b"
+    r"|\beach(?=\s*(?:$|[,.;:!?)]|(?:with|at|on|for|to|in|from|by|and|as|please)\b))"
+    r"|\beach\s+other\b|\b(?:at|after|above)\s+all\b(?!\s+(?:the|my|of|our|your|those|these)\b)"
+    r"|\ball\s+(?:the\s+best|right|good|set|done|together|in\s+all)\b"
+    r"|\ball\s+(?:the|that|this|your|his|her|their|our)\s+(?:trouble|help|hassle|inconvenience|work|fuss|waiting|while|way|time)\b"
+    r"|\b(?:in|at)\s+any\s+(?:case|rate|time)\b|\bany\s+(?:questions?|problems?|ideas?|chance|luck|longer|more|further|way)\b|\bif\s+any\b(?!\s+\w)"
+)
+
+
+def counting(text: str) -> str:
+    """A text in small letters without the words of quantity that count nothing."""
+    return _COUNTS_NOTHING.sub(" ", text)
