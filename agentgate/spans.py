@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from functools import partial
 from html import unescape
+from operator import itemgetter
 from typing import NamedTuple
 
-from agentgate.currencies import CODE, CURRENCIES, IN_WORDS, SIGN
+from agentgate.currencies import CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.days import BEGINS, CLOCK, DAY, read_clock, read_day
 from agentgate.entities import Key, normal
 
@@ -37,7 +38,7 @@ _FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe
 _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
 _SIGNS = "$\u20ac\u00a3\u00a5\u20b9\u20a9"
 _PLAIN = (  # what is read at once: words of which none is an entity or begins one
-    rf"(?:(?!{BEGINS}|[A-Za-z]{{3}}\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
+    rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
     r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_\u0130\u0131\u017f\u212a]*(?=[.,;!?)]*(?:\s|$))"
 )
 _SPACED = r"[ \u00a0\u202f][0-9]{3}(?![0-9])"  # three more digits of an amount
@@ -79,6 +80,7 @@ class Entity(NamedTuple):
     currency: str = ""
 
 
+_WHEN = frozenset({"date", "time", "datetime"})
 _AT = re.compile(r",?\s?(?:at|from|between|@|,)?\s?|T", re.IGNORECASE)  # between a day and its time
 _ON = re.compile(r",?\s(?:on\s)?(?:the\s)?", re.IGNORECASE)  # between a time and its day
 _TO = re.compile(r"\s?(?:to|until|till|and|-|\u2013)\s?", re.IGNORECASE)  # between two times of one day
@@ -91,9 +93,12 @@ def entities(text: str, today: date) -> Iterator[Entity]:
     """
     day: Entity | None = None  # the day to which the next time may belong
     times: list[Entity] = []  # the times to which the next day may belong
-    end = 0
+    end = 0  # of the day or the times
     for found in _entities(text, today):
         yield found
+        if found.type not in _WHEN:
+            day, times = None, []
+            continue
         between, end = text[end : found.start], found.start + len(found.words)
         if found.type == "date":
             if times and _ON.fullmatch(between):
@@ -105,10 +110,8 @@ def entities(text: str, today: date) -> Iterator[Entity]:
             else:
                 day = None
             times = [*times, found] if times and _TO.fullmatch(between) else [found]
-        elif found.type == "datetime":
-            day, times = Entity("date", str(found.key)[:10], found.words, found.start), [found]
         else:
-            day, times = None, []
+            day, times = Entity("date", str(found.key)[:10], found.words, found.start), [found]
 
 
 def _moment(day: Entity, time: Entity, start: int, words: str) -> Entity:
@@ -124,22 +127,20 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         if kind == "groups":
             yield from (Entity("id", group.group(), group.group(), start + group.start()) for group in _GROUP.finditer(words))
             continue
-        if kind in {"plain", "number"}:
-            kind, key = "number", None if _marks_an_item(text, *found.span(kind)) else normal("number", words.replace(",", ""))
-        elif kind in {"apart", "id"}:
-            kind, key = "id", normal("id", words) if _DIGIT.search(words) else None
+        if (as_written := _WRITTEN.get(kind)) is not None:
+            key = normal(kind, as_written(words))
         elif kind == "date":
             key = read_day(words, today)
-        elif kind == "time":
-            key = normal(kind, read_clock(words))
+        elif kind in {"apart", "id"}:
+            kind, key = "id", normal("id", words) if _DIGIT.search(words) else None
         elif kind == "money":
             currency = CURRENCIES.get(_NUMERIC.sub("", words).lower(), "")
             key = normal(kind, _UNNUMERIC.sub("", words)) if currency else None  # "50 US kronor" is no amount of anything
         elif kind == "url":
             words = words.rstrip(_TRAILING)
             key = normal(kind, _with_small_host(words))
-        else:
-            key = normal(kind, _CLEANED[kind](words))
+        else:  # plain, or a number
+            kind, key = "number", None if _marks_an_item(text, *found.span(kind)) else normal("number", words.replace(",", ""))
         if key is not None:
             yield Entity(kind, key, words, start, currency)
 
@@ -148,14 +149,15 @@ _GROUP = re.compile("[0-9]+")
 _DIGIT = re.compile("[0-9]")
 _NUMERIC = re.compile(r"[0-9.,\s]")
 _UNNUMERIC = re.compile(r"[^0-9.\-]")
-_CLEANED: Mapping[str, Callable[[str], str]] = {  # how an entity is written where it is written only one way
+_WRITTEN: Mapping[str, Callable[[str], object]] = {  # the value that words stand for, where they can stand for one only
     "email": str.lower,
     "domain": str.lower,
     "iban": lambda words: words.replace(" ", ""),
     "datetime": lambda words: words.replace(" at ", " "),
+    "time": read_clock,
     "phone": partial(re.compile(r"[ ()-]").sub, ""),
-    "channel": lambda words: words[1:],
-    "user": lambda words: words[1:],
+    "channel": itemgetter(slice(1, None)),
+    "user": itemgetter(slice(1, None)),
     "path": str,
 }
 
@@ -265,7 +267,7 @@ def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
             position = covered[at][1]  # what a whole account number is followed by is not part of it
         else:
             position = start + account
-            if not (over and position <= covered[at][1] + _slack(text, covered[at][1], position)):
+            if not over or _outside(text, covered[at][1], position):
                 words = text[start:position]
                 yield Entity(_LOOSE[way][0], words, words, start)
         ahead = [found for one in ahead if (found := one if one[0] >= position else _loose(one[1], low, position))]
@@ -292,9 +294,9 @@ def _account(words: str) -> int | None:
     return len(words) if words[-1].isdigit() else len(_WORDS_AFTER.sub("", words))
 
 
-def _slack(text: str, end: int, found: int) -> int:
-    """How far a loose match may run past a whole entity: over closing punctuation only."""
-    return found - end if not text[end:found].strip(_TRAILING) else 0
+def _outside(text: str, end: int, found: int) -> bool:
+    """Whether a loose match ends outside of the whole entity it begins in: more than closing punctuation lies between the two ends."""
+    return found > end and bool(text[end:found].strip(_TRAILING))
 
 
 def only(text: str, kind: str, today: date) -> Key | None:
