@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentgate.cli import approve, check, demo, diff, evaluate, explain, init, keys, lint, new, root, status, test
+from agentgate.cli import approve, check, demo, diff, evaluate, explain, init, keys, lint, new, root, status, test, words
 from agentgate.cli.output import Commands, say
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.add_typer(root.app, name="root")
 app.add_typer(keys.app, name="keys")
 
 workflow.command("new", epilog=new.EXAMPLES)(new.new)
+workflow.command("words", epilog=words.EXAMPLES)(words.words)
 workflow.command("lint", epilog=lint.EXAMPLES)(lint.lint)
 workflow.command("test", epilog=test.EXAMPLES)(test.run_cases)
 workflow.command("diff", epilog=diff.EXAMPLES)(diff.diff)

@@ -78,6 +78,12 @@ def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
     return _terms(" ".join([*rest, text[end:]])) | {"!"}
 
 
+@lru_cache(maxsize=8192)
+def _quantities(text: str) -> frozenset[str]:
+    """The words of quantity in a text that say how much is acted on (cached)."""
+    return WIDE & frozenset(_WORD.findall(counting(small(text))))
+
+
 def _close(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / sqrt(len(a) * len(b)) if a and b else 0.0
 
@@ -120,15 +126,15 @@ def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived 
 
 
 def _answer(intent: Intent, said: str, hit: str) -> Derived:
-    terms, wide = _about(said, intent.words), _terms(counting(small(said))) & WIDE
+    terms, wide = _about(said, intent.words), _quantities(said)
     example, like = max(((_close(terms, _known(e, intent.words)), e) for e in intent.examples), default=(0.0, ""))
-    counters = ((c, known) for c in intent.counter_examples if (known := _known(c, intent.words)) & WIDE <= wide)
-    counter, text = max(((_close(terms, known), c) for c, known in counters), default=(0.0, ""))
+    counters = (c for c in intent.counter_examples if _quantities(c) <= wide)
+    counter, text = max(((_close(terms, _known(c, intent.words)), c) for c in counters), default=(0.0, ""))
     if counter >= _SAME > example:
         return Derived("absent", f"counter-example: {text}")
     if counter >= _NEAR and counter >= example:
         return Derived("unclear", f"word '{hit}', but closest to the counter-example: {text}")
-    if wide and not any(_known(e, intent.words) & WIDE for e in intent.examples):
+    if wide and not any(map(_quantities, intent.examples)):
         return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
     return Derived("present", f"word '{hit}'" + (f", closest to the example: {like}" if example else ""))
 

@@ -19,6 +19,7 @@ from agentgate.intents.lexical import derive
 from agentgate.review.argument import Argument, argument, inline
 from agentgate.review.first_tests import base_of, first_tests, refused
 from agentgate.review.leaves import leaves
+from agentgate.review.phrasebook import act_of, phrases
 from agentgate.review.structure import put_at, steps
 from agentgate.review.text import visible
 from agentgate.review.toolset import DeclaredTool, effect_of, verb_of, words_of
@@ -213,6 +214,13 @@ def _asked(tool: DraftedTool, *, settle: bool) -> str:
     return verb_of(tool.declared.name) if settle else f"{UNDECIDED} {tool.intent}"
 
 
+def _usual(name: str, verb: str) -> list[str]:
+    """How people ask for what a tool does, as far as its name says what that is; else the word of its name."""
+    act = act_of(verb)
+    things = [word for word in words_of(name) if word != verb]
+    return list(phrases(act, things[-1] if things else "")) if act is not None else [verb]
+
+
 def _quoted(text: str, limit: int) -> str:
     """What a tool says of itself, on one line, without a mark of ours."""
     return visible(" ".join(text.split()), limit).replace("DECIDE:", "DECIDE").replace("CHECK:", "CHECK")
@@ -288,7 +296,7 @@ def _intent(tool: DraftedTool, *, settle: bool) -> Iterator[str]:
     if not settle:
         yield f"    # DECIDE: with which words does a user ask for {tool.declared.name}? Until then it is refused."
         yield "    # For example:"
-        yield f"    # words: [{inline(verb)}]"
+        yield f"    # words: {inline(_usual(tool.declared.name, verb))}"
         yield f"    # examples: [{inline(f'Please {verb} {tool.spoken}'.strip())}]"
         yield f"    # counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
     yield f"    words: [{inline(_asked(tool, settle=settle))}]"
