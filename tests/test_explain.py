@@ -298,7 +298,7 @@ def test_an_absent_intent_says_what_the_user_would_ask_for(workflow: Workflow) -
 
 
 def test_an_unclear_intent_asks_a_person(workflow: Workflow) -> None:
-    found = explained(workflow, REFUND, turns=("Please refund all of 39.99 EUR for order ORD-10023344",))
+    found = explained(workflow, REFUND, turns=("Please refund everything, 39.99 EUR for order ORD-10023344",))
     assert (found.decision, found.agent) == ("step_up", "agentgate: needs_approval")
     assert row(found, "intent", "needs").verdict == "asks"
     assert way(found, "step_up.big", "step_up") == "a yes of 1 of leads, not the requester, within 600 s"
@@ -323,7 +323,7 @@ def test_an_intent_that_is_not_present_says_why_and_its_failure_does_not(workflo
 
 
 def test_what_asks_is_told_beside_what_refuses(workflow: Workflow) -> None:
-    found = explained(workflow, {**REFUND, "payee": "cus_x"}, turns=("Please refund all of 39.99 EUR for order ORD-10023344",))
+    found = explained(workflow, {**REFUND, "payee": "cus_x"}, turns=("Please refund everything, 39.99 EUR for order ORD-10023344",))
     assert found.decision == "deny"
     assert row(found, "intent", "needs").verdict == "asks"
 
