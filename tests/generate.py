@@ -15,7 +15,7 @@ from typing import Any
 
 from agentgate.canonical import canonical, parse
 from agentgate.entities import number
-from agentgate.prompt import Prompt
+from agentgate.prompt import Prompt, own_words
 from agentgate.request import Agent, Boundary, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User
 from agentgate.workflow import (
     Rule,
@@ -51,8 +51,8 @@ class Case:
 
 
 @cache
-def prompt_of(text: str) -> Prompt:
-    return Prompt.of((text,), NOW.date())
+def prompt_of(*turns: str) -> Prompt:
+    return Prompt.of(turns, NOW.date())
 
 
 class Generator(Workflows):
@@ -103,7 +103,7 @@ class Generator(Workflows):
         tools += ["orders.get"] if tools and self.maybe(0.4) else []
         tools += rng.choices(("orders.get", "orders.get", "users.find", "pay", "gone"), k=rng.choice((0, 0, 1, 1, 2)))
         for index, tool in enumerate(tools):
-            args: dict[str, Any] = {"query": "x"}
+            args: dict[str, Any] = {"query": rng.choice(("x", "order", "flat", "Rent"))}
             if tool == "orders.get":
                 args = {"order_id": rng.choice(ORDERS)}
                 if self.maybe(0.4):
@@ -136,7 +136,19 @@ class Generator(Workflows):
         if self.maybe(0.3):
             which = rng.choice(("the largest", "the smallest", "the largest", "the second largest"))
             parts.append(f"and {which} {rng.choice(('order', 'order', 'customer'))}")
+        if self.maybe(0.4):
+            parts.append(
+                rng.choice(("marked as solved.", "titled 'Flat deposit'", "titled *Rent*, (the flat) and gym", "in EUR", "in GBP or EUR"))
+            )
+        if self.maybe(0.2):
+            parts.append(
+                rng.choice((", but not the gym.", "not as solved", "\n> as solved\nthe rent", '"Rent? No." and the gym', ". The rent"))
+            )
         return " ".join(parts)
+
+    def turns(self) -> tuple[str, ...]:
+        more = ("No, not the gym.", "And mark it as solved", "Make it the rent!", "Not in EUR.")
+        return (self.prompt(), self.rng.choice(more)) if self.maybe(0.15) else (self.prompt(),)
 
     def header(self, workflow: Workflow) -> Header:
         rule, who = workflow.agent, Agent("agent-1")
@@ -182,6 +194,7 @@ class Generator(Workflows):
                 found += pool
             elif source.kind == "prompt":
                 found += [v for v in pool if str(v) in prompt]
+                found += [self.words_of(prompt)] if rule.type == "text" else []
             elif source.tool in base:
                 earlier, row = base[source.tool]
                 got = (earlier.args if source.kind == "arg" else row).get(source.field)
@@ -195,6 +208,17 @@ class Generator(Workflows):
         if type(picked) is not Decimal:
             return picked
         return int(picked) if rule.type == "integer" else str(picked)
+
+    def words_of(self, prompt: str) -> str:
+        """Some of the prompt's words in their order, once in a while without one, or with a mark more or less."""
+        words = (own_words(prompt) if self.maybe(0.8) else prompt).split()
+        at = self.rng.randrange(len(words))
+        some = words[at : at + self.rng.choice((1, 1, 2, 3, 5))]
+        if self.maybe(0.1):
+            some[-1] = self.rng.choice((some[-1].strip("*.,()"), some[-1] + ".", some[-1] + "*", some[-1].upper(), some[-1] + ";"))
+        if self.maybe(0.1):
+            del some[len(some) // 2 : len(some) // 2 + 1]
+        return " ".join(some) or "..."
 
     def fits(self, rule: Rule, value: Any) -> bool:
         if rule.pattern is not None and not rule.pattern.matches(str(value)):
@@ -248,12 +272,12 @@ class Generator(Workflows):
         """A new run, or the one that was asked about before: what is remembered of it must not leak into another question."""
         if self.before is not None and self.maybe(0.35):
             return self.before
-        text = self.prompt()
+        turns = self.turns()
         return RunState(
             header=self.header(workflow),
-            turns=(text,),
+            turns=turns,
             intents={name: Derived("present" if self.maybe(0.9) else self.rng.choice(("unclear", "absent"))) for name in workflow.intents},
-            prompt=prompt_of(text),
+            prompt=prompt_of(*turns),
             calls=self.earlier(workflow),
             revision="1.1",
         )

@@ -16,6 +16,20 @@ AMOUNTS: tuple[Any, ...] = ("5.00", "20.00", "39.99", "100.00", "100.01", "500.0
 CURRENCIES = ("EUR", "GBP")
 PATHS = ("docs/a.txt", "docs/sub/b.txt", "other/c.txt")
 SUBJECTS = ("Rent", "Re: the rent of the flat", "Flat deposit", "Gym")
+TITLES = (
+    "Rent",
+    "the rent",
+    "Flat deposit",
+    "rent, flat",
+    "rent and gym",
+    "solved",
+    "as solved.",
+    "Rent*",
+    "@rent",
+    "...",
+    "Lee",
+    "the gym",
+)
 SCOPES = ("read", "write", "admin", "list")
 TEXTS = (
     "it arrived broken",
@@ -51,6 +65,8 @@ _POOLS: dict[str, tuple[Any, ...]] = {
     "scopes": SCOPES,
     "path": PATHS,
     "reason": TEXTS,
+    "title": TITLES,
+    "tags": TITLES,
     "files[].path": PATHS,
     "files[].note": TEXTS,
     "meta": tuple({"a": [text], "b": {text: 1}} if len(text) < 20 else [{"to": text}, 1, None] for text in TEXTS),

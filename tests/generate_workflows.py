@@ -60,6 +60,7 @@ class Workflows:
         self.rng = Random(seed)  # noqa: S311 - test data
         self.line = 0
         self.tight = False
+        self.trusting = False
 
     # --- small choices -------------------------------------------------------------------------------------------------
     def maybe(self, chance: float) -> bool:
@@ -74,6 +75,7 @@ class Workflows:
 
     # --- workflows -----------------------------------------------------------------------------------------------------
     def workflow(self) -> Workflow:
+        self.trusting = self.maybe(0.15)  # all that the paying tool is given may stand for the user's words
         intents = {} if self.maybe(0.15) else {name: self.intent(name) for name in ("refund", "notify")[: self.rng.randint(1, 2)]}
         tools = {tool.name: tool for tool in (self.orders(), self.users(), self.pay(tuple(intents)))}
         return Workflow(
@@ -174,12 +176,12 @@ class Workflows:
         return self.tool("users.find", "read", ("any",), args, facts)
 
     def fact(self, name: str, kind: str, **more: Any) -> Fact:
-        return Fact(name, self.next_line(), kind, (name,), named=self.maybe(0.2), **more)
+        return Fact(name, self.next_line(), kind, (name,), named=self.maybe(0.5 if self.trusting else 0.2), **more)
 
     def labelled(self, facts: dict[str, Fact], labels: tuple[str, ...], asked: str) -> dict[str, Fact]:
         """Now and then only the rows that the user's words mean count, or only those that were asked for."""
         for name, fact in facts.items():
-            if self.maybe(0.1):
+            if self.maybe(0.3 if self.trusting else 0.1):
                 facts[name] = replace(fact, named_by=tuple(self.rng.sample(labels, self.rng.choice((1, 1, 2)))))
             elif asked and self.maybe(0.05):
                 facts[name] = replace(fact, where=((asked, asked),))
@@ -269,6 +271,11 @@ class Workflows:
                 "sources": (MODEL,),
                 "entities": sources(PROMPT, *emails, MODEL) if self.maybe(0.8) else None,
             },
+            "title": {"sources": sources(PROMPT, PROMPT, MODEL, fact("orders.get", "subject"))},
+            "tags": {
+                "max_items": rng.randint(1, 3),
+                "sources": sources(PROMPT, fact("orders.get", "subject"), fact("users.find", "subject")),
+            },
             "files[].path": {
                 "type": "path",
                 "max_items": rng.randint(1, 3),
@@ -290,8 +297,10 @@ class Workflows:
             "flag": {"type": "boolean", "equals": (self.maybe(0.7),), "sources": sources(MODEL, fact("users.find", "level"))},
             "count": {"type": "integer", "minimum": Decimal(1), "maximum": Decimal(20), "sources": (MODEL, PROMPT)},
         }
-        currencies = (MODEL, MODEL, fact("orders.get", "currency"), fact("users.find", "currency"))
+        currencies = (MODEL, MODEL, PROMPT, fact("orders.get", "currency"), fact("users.find", "currency"))
         names = set(rng.sample(sorted(found), rng.choice((1, 2, 2, 3, 3, 4, 5))))
+        if self.trusting:
+            names = set(rng.sample(("address", "notify", "order_id", "path", "payee", "payees", "title"), rng.choice((1, 2, 2, 3))))
         found["currency"] = {"one_of": ("EUR", "GBP"), "sources": sources(*currencies)}
         names |= {"amounts"} if "amount" in names and self.maybe(0.2) else set()
         names |= {"currency"} if {"amount", "amounts"} & names else set()
@@ -299,7 +308,7 @@ class Workflows:
 
     def pay(self, intents: tuple[str, ...]) -> Tool:
         """The tool that is mostly asked for: anything but a read."""
-        self.tight = self.maybe(0.3)
+        self.tight = self.trusting or self.maybe(0.3)
         args = {}
         for name, how in self.offered().items():
             unknown = self.rng.choice(("deny", "deny", "step_up"))

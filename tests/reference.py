@@ -7,7 +7,7 @@ those have tests of their own. Where the rules leave room, the stricter reading 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -22,6 +22,7 @@ from agentgate.selectors import SELECTORS, chosen
 from agentgate.spans import entities
 from agentgate.workflow import Fact, Rule, Source, StepUpRule, Tool, Workflow
 from tests.reference_who import conditions, who
+from tests.reference_words import stands
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Verdict:
         named: every argument came from the prompt.
         taken: for each limit its line, the amount it takes and the currency.
         intent: what the token is for: the first needed intent that is present, else the first unclear one, else any or none.
+        through, worded: an argument is named only through an earlier call; a text is only some of the user's words (what was asked about).
     """
 
     denied: frozenset[Reason]
@@ -41,6 +43,8 @@ class Verdict:
     named: bool = False
     taken: frozenset[tuple[int, int, str]] = frozenset()
     intent: str = ""
+    through: bool = field(default=False, compare=False)
+    worded: bool = field(default=False, compare=False)
 
 
 # A choice: for every referenced tool one earlier call and one row of it, or nothing.
@@ -75,7 +79,8 @@ def evaluate(workflow: Workflow, run: RunState, call: Call, around: Surroundings
     if denied:
         return Verdict(frozenset(denied))
     holds = frozenset(rule.id for rule in tool.step_ups if question.forced or question.fires(rule))
-    return Verdict(frozenset(), holds, question.named(), question.taken(), question.intent())
+    named, plainly = question.named(), bool(question.keys) and all(map(question.plainly_named, question.keys))
+    return Verdict(frozenset(), holds, named, question.taken(), question.intent(), named and not plainly, question.worded())
 
 
 class _Question:
@@ -177,8 +182,11 @@ class _Question:
         most = max(len(self._shared(labels, r)[0]) for r in earlier.rows if self._has(declared, r))
         return 0 < len(shared) == most and all(len(words) < most for words, _ in others)
 
-    def _steered(self, tool: str, earlier: EarlierCall) -> bool:
-        """Somebody other than the user chose which rows there are: by an argument that is neither fixed, named, nor of the user's words."""
+    def _steered(self, tool: str, earlier: EarlierCall, *, strictly: bool = False) -> bool:
+        """Somebody other than the user chose which rows there are: by an argument that is neither fixed, named, nor of the user's words.
+
+        `strictly`: the user's words chose too, unless they name the value.
+        """
         rules = self.workflow.tools[tool].args
         if earlier.named or not rules:
             return False
@@ -189,7 +197,7 @@ class _Question:
             if key is None:
                 return True
             mine = rules[name].equals is not None or self.run.prompt.words(rules[name].type, key) is not None
-            if rules[name].type == "text" and stems(str(key)):
+            if rules[name].type == "text" and stems(str(key)) and not strictly:
                 mine = mine or all(word in heard(self.run.prompt.written).words for word in stems(str(key)))
             if not mine:
                 return True
@@ -255,6 +263,8 @@ class _Question:
         if source.kind == "model":
             return True
         if source.kind == "prompt":
+            if rule.type == "text" and stands(self.run.prompt.written, key):
+                return True
             return self.run.prompt.words(rule.type, key, self.currency(name) or "") is not None
         if earlier is None:
             return False
@@ -274,9 +284,14 @@ class _Question:
         last = [call for call in reads if first < float("inf") or call.redeemed_at == max(read.redeemed_at for read in reads)]
         if row is None or not any(call is earlier for call in last):
             return False
-        for key, field in selector.by:
+        for key, compared in selector.by:
             if key in chosen(selector, self.run.prompt.spoken):
-                best = [self._best(SELECTORS[key][1], source, Source("fact", source.tool, field), call) for call in last]
+                best = [
+                    None
+                    if self._steered(source.tool, call, strictly=True)
+                    else self._best(SELECTORS[key][1], source, Source("fact", source.tool, compared), call)
+                    for call in last
+                ]
                 ids = [
                     None if one is None else normal(self.workflow.tools[source.tool].facts[source.field].type, one[source.field])
                     for one in best
@@ -330,10 +345,10 @@ class _Question:
         places = [(None, None), *self.everywhere()]
         return any(self.met(name, key, source, earlier, row) for source in sources for earlier, row in places)
 
-    def explained(self, name: str, choice: Choice) -> bool:
+    def explained(self, name: str, choice: Choice, sources: tuple[Source, ...]) -> bool:
         """One source explains the whole argument: a scalar in the chosen row, each element of a list in any row of the chosen call."""
         rule = self.tool.args[name]
-        for source in self.sources(name):
+        for source in sources:
             earlier, row = choice.get(source.tool, (None, None))
             rows = [row] if rule.max_items is None or earlier is None else [None, *earlier.rows]
             if all(any(self.met(name, key, source, earlier, one) for one in rows) for key in self.keys[name]):
@@ -382,7 +397,7 @@ class _Question:
         return denied
 
     def _origin(self, name: str) -> Condition:
-        return lambda choice: self.explained(name, choice)
+        return lambda choice: self.explained(name, choice, self.sources(name))
 
     def _bound(self, name: str, rule: Rule) -> Condition:
         bound = rule.at_most
@@ -495,9 +510,36 @@ class _Question:
                 taken.add((limit.line, 1, ""))
         return frozenset(taken)
 
+    def plainly_named(self, name: str) -> bool:
+        """Every element is one whole entity of the user's words."""
+        kind, currency = self.tool.args[name].type, self.currency(name) or ""
+        return all(self.run.prompt.words(kind, key, currency) is not None for key in self.keys[name])
+
+    def worded(self) -> bool:
+        """A text is among the user's words and not one entity of them."""
+        return any(
+            self.tool.args[name].type == "text"
+            and not self.plainly_named(name)
+            and all(stands(self.run.prompt.written, key) for key in keys)
+            for name, keys in self.keys.items()
+            if Source("prompt") in self.tool.args[name].sources
+        )
+
+    def stands_for_words(self, source: Source) -> bool:
+        """A fact of a read that counts only where the user named its row, or that whole read."""
+        if source.kind != "fact" or self.workflow.tools[source.tool].effect != "read":
+            return False
+        declared = self.workflow.tools[source.tool].facts[source.field]
+        return declared.named or declared.named_by != ()
+
     def named(self) -> bool:
-        origin = Source("prompt")
-        return bool(self.keys) and all(self.met(name, key, origin, None, None) for name, keys in self.keys.items() for key in keys)
+        """Every argument is named: plainly, or by one call and row of each tool that stands for the user's words."""
+
+        def holds(name: str, choice: Choice) -> bool:
+            trusted = tuple(source for source in self.sources(name) if self.stands_for_words(source))
+            return self.plainly_named(name) or self.explained(name, choice, trusted)
+
+        return bool(self.keys) and any(all(holds(name, choice) for name in self.keys) for choice in self._choices())
 
     # --- step-up -------------------------------------------------------------------------------------------------------
     def fires(self, step_up: StepUpRule) -> bool:

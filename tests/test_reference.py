@@ -99,6 +99,7 @@ def comparison() -> Comparison:
             found.wrong.append((number, case))
         found.reached["denied" if expected.denied else "held" if expected.holds else "allowed"] += 1
         found.reached.update(expected.denied)
+        found.reached.update({"named through an earlier call": expected.through, "a text in the user's words": expected.worded})
         if len(expected.denied) == 1:
             found.reached.update(f"only {reason}" for reason in expected.denied)
         if number < KEPT:
@@ -115,6 +116,8 @@ def test_the_engine_and_the_reference_agree(comparison: Comparison) -> None:
 def test_allowed_and_held_calls_are_common(comparison: Comparison) -> None:
     assert comparison.reached["allowed"] >= CASES // 10
     assert comparison.reached["held"] >= CASES // 10
+    assert comparison.reached["named through an earlier call"] >= CASES // 200
+    assert comparison.reached["a text in the user's words"] >= CASES // 200
 
 
 @pytest.mark.parametrize("reason", sorted(set(Reason) - LATER))

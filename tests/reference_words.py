@@ -1,0 +1,85 @@
+"""The reference's reading of the user's words in their order: letter by letter, every place tried.
+
+It shares only the prompt's own reading (what is quoted away, where a clause is denied) with the engine.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+
+from agentgate.prompt import Voice, clauses, without_quotations
+
+_QUOTING = "\"'`*_\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
+
+
+def stands(turns: tuple[str, ...], text: str) -> bool:
+    """The words of a text stand in one of the user's turns, in this order and without a gap, and were not denied there or since."""
+    wanted = _bare(text)
+    if not any(letter.isalnum() for core, _, _ in wanted for letter in core):
+        return False
+    for turn in reversed(turns):
+        said = denied = False
+        for voice, words in _pieces(turn):
+            for at in range(len(words) - len(wanted) + 1):
+                found = words[at : at + len(wanted)]
+                if [core for core, _, _ in found] == [core for core, _, _ in wanted]:
+                    denied = denied or voice == "denied"
+                    said = said or (voice == "said" and _not_more(wanted, found))
+        if said or denied:
+            return not denied
+    return False
+
+
+def _pieces(turn: str) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:
+    """What is said or denied without a gap: an empty line, and what was left out (four spaces or more, or a line of spaces), is one."""
+    text = without_quotations(turn)
+    voices: list[Voice] = ["said"] * len(text)
+    for said, start, end in clauses(text):
+        voices[start:end] = [said] * (end - start)
+    piece: list[tuple[str, str, str]] = []
+    at, space = 0, ""
+    voice: Voice = "said"
+    while at < len(text):
+        end = at
+        while end < len(text) and text[end].isspace() == text[at].isspace():
+            end += 1
+        part = text[at:end]
+        if part.isspace():
+            space = part
+        else:
+            now: Voice = "denied" if "denied" in voices[at:end] else "said"
+            if now != voice or "    " in space or space.count("\n") > 1:
+                yield voice, piece
+                voice, piece = now, []
+            piece += _bare(part)
+        at = end
+    yield voice, piece
+
+
+def _bare(text: str) -> list[tuple[str, str, str]]:
+    """The words of a text without case, each with what stands before and behind it; marks alone are a word."""
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    found = []
+    for word in plain.replace("\u2019", "'").split():
+        start, end = 0, len(word)
+        while start < end and word[start] in _QUOTING + "([{<\u00bf\u00a1":
+            start += 1
+        while end > start and word[end - 1] in _QUOTING + ")]}>.,;:!?\u3001\u3002":
+            end -= 1
+        found.append((word[start:end], word[:start], word[end:]) if start < end else (word, "", ""))
+    return found
+
+
+def _not_more(wanted: list[tuple[str, str, str]], found: list[tuple[str, str, str]]) -> bool:
+    """No mark that the user did not write, but a comma inside and a full stop at the end; and none left out that ends a sentence inside."""
+    for index, ((_, before, behind), (_, had, has)) in enumerate(zip(wanted, found, strict=True)):
+        last = index == len(wanted) - 1
+        if before != "" and had[-len(before) :] != before:
+            return False
+        if has[: len(behind)] != behind and behind not in ([".", "!", "?"] if last else [","]):
+            return False
+        ends = [mark for mark in ".!?;\u3002" if mark in has]
+        if ends and not last and not any(mark in behind for mark in ".!?;\u3002"):
+            return False
+    return True
