@@ -140,6 +140,9 @@ def test_words_and_what_is_said_around_them(words: str, prompt: str, said: objec
         ("Refund each of the orders", "unclear"),
         ("Refund all my orders of this month", "unclear"),
         ("refund all of it", "unclear"),
+        ("refund all of 39.99 EUR", "unclear"),
+        ("refund all 39 euros", "unclear"),
+        ("refund all 3", "present"),
     ],
 )
 def test_a_quantity_of_what_is_acted_on(prompt: str, presence: Presence) -> None:

@@ -14,7 +14,11 @@ _TIMES = (
     r"(?:days?|nights?|mornings?|afternoons?|evenings?|weeks?|weekends?|months?|quarters?|years?|hours?|minutes?|times?|"
     r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|mon|tue|wed|thu|fri|sat|sun)"
 )
-_COUNT = r"(?:two|three|four|five|six|seven|eight|nine|ten|second|third|other|few|single|[0-9]{1,3}(?:st|nd|rd|th)?)"
+_AMOUNT = r"\s?(?:[0-9.,%€$£]|(?:eur|usd|gbp|chf|euros?|dollars?|pounds?|francs?)\b)"  # "all of 39.99 EUR" counts money
+_COUNT = (
+    r"(?:(?:two|three|four|five|six|seven|eight|nine|ten|second|third|other|few|single)\b|[0-9]{1,2}(?:st|nd|rd|th)?)"
+    rf"(?![0-9])(?!{_AMOUNT})"
+)
 _COUNTS_NOTHING = re.compile(
     rf"\b(?:every|each|any|all|whole|entire)\s+(?:the\s+)?(?:{_COUNT}\s+)?{_TIMES}\b"
     rf"|\ball\s+(?:of\s+)?(?:(?:the|my|these|those)\s+)?{_COUNT}\b"
