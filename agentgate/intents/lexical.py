@@ -1,15 +1,15 @@
 """The default deriver: words, examples and counter-examples, no model, deterministic, explains itself.
 
 An intent is *present* when one of its words (`agentgate.intents.phrases`) stands in a clause of the user's own affirmed words (not
-quoted, forwarded or denied), *unless* that clause is near a counter-example and no nearer to any example, or speaks of a quantity
+quoted, forwarded or denied), *unless* that clause is near a counter-example and less near to any example, or speaks of a quantity
 (`agentgate.intents.quantity`) that no example speaks of: then it is *unclear*, and *absent* when it repeats a counter-example.
 Without a word it is absent. A counter-example that speaks of a quantity says nothing of a clause that does not.
 The clearest clause decides.
 A later turn that denies the word withdraws the intent. Where the user named none of an intent's words but handed the choice of
 actions to a source (`agentgate.intents.delegation`), the intent's `delegated` says what it is.
-Closeness is the cosine of stemmed word sets in which typed entities stand as their type and the intent's words as one term whatever
-they are, so "refund ORD-1" and "reimburse ORD-2" are the same request; a counter-example without any of the words has nothing to say
-(such a prompt is absent anyway).
+Closeness is the cosine of stemmed word sets in which typed entities stand as their type. To an example the intent's words are one
+term whatever they are, so "refund ORD-1" and "reimburse ORD-2" are the same request; to a counter-example they are themselves, so
+"close T-1" is not "update me on T-2". A counter-example without any of the words has nothing to say (such a prompt is absent anyway).
 """
 
 from __future__ import annotations
@@ -64,13 +64,14 @@ def _terms(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=8192)
-def _known(text: str, words: tuple[str, ...]) -> frozenset[str]:
-    """The terms of an example, with the intent's own words as one term; empty if none of them stands in it (cached)."""
-    return _about(text, words) if any(places(words, small(text))) else frozenset()
+def _says(text: str, words: tuple[str, ...]) -> bool:
+    """Whether some of an intent's words stand in a counter-example (cached)."""
+    return any(places(words, small(text)))
 
 
+@lru_cache(maxsize=8192)
 def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
-    """The terms of a text that holds some of an intent's words, with these as one term."""
+    """The terms of a text that holds some of an intent's words, with these as one term (cached)."""
     rest, end = [], 0
     for start, stop in sorted(places(words, small(text))):
         rest.append(text[end:start])
@@ -127,12 +128,12 @@ def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived 
 
 def _answer(intent: Intent, said: str, hit: str) -> Derived:
     terms, wide = _about(said, intent.words), _quantities(said)
-    example, like = max(((_close(terms, _known(e, intent.words)), e) for e in intent.examples), default=(0.0, ""))
-    counters = (c for c in intent.counter_examples if _quantities(c) <= wide)
-    counter, text = max(((_close(terms, _known(c, intent.words)), c) for c in counters), default=(0.0, ""))
-    if counter >= _SAME > example:
+    example, like = max(((_close(terms, _about(e, intent.words)), e) for e in intent.examples), default=(0.0, ""))
+    counters = (c for c in intent.counter_examples if _quantities(c) <= wide and _says(c, intent.words))
+    counter, text = max(((_close(_terms(said), _terms(c)), c) for c in counters), default=(0.0, ""))
+    if counter >= _SAME > max((_close(_terms(said), _terms(e)) for e in intent.examples), default=0.0):
         return Derived("absent", f"counter-example: {text}")
-    if counter >= _NEAR and counter >= example:
+    if counter >= _NEAR and counter > example:
         return Derived("unclear", f"word '{hit}', but closest to the counter-example: {text}")
     if wide and not any(map(_quantities, intent.examples)):
         return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
