@@ -28,7 +28,7 @@ from agentgate.intents import CLARITY
 from agentgate.intents.delegation import Delegation
 from agentgate.intents.lexical import COMMON, STOP, delegated, handed_over
 from agentgate.intents.phrases import places, without_places
-from agentgate.intents.quantity import WIDE
+from agentgate.intents.quantity import quantities
 from agentgate.prompt import clauses, entities, own_words, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
@@ -141,7 +141,7 @@ def _anchors(texts: Iterable[str]) -> _Anchors:
 
 @lru_cache(maxsize=1024)
 def _known(intent: Intent) -> _Known:
-    wide = any(WIDE & set(_words(example)) for example in intent.examples)
+    wide = any(map(quantities, intent.examples))
     sizes = {word: len(_words(word)) for word in map(without_places, intent.words) if word}
     literal = tuple(word for word, size in sizes.items() if size < 2 <= len(word.split()) or not size)
     words = {n: _anchors(w for w, size in sizes.items() if size == n and w not in literal) for n in set(sizes.values()) if n}
@@ -194,7 +194,7 @@ def _said(known: _Known, clause: _Clause) -> Derived | None:
     evidence = by_word if word >= WORD else f"{by_word}, and all of it ({example:.2f}) to: {text}"
     if word < WORD and example < CLAUSE:
         return Derived("unclear", f"not clear enough: {evidence}")
-    wide = WIDE & set(clause.words)
+    wide = quantities(clause.text)
     if wide and not known.wide:
         return Derived("unclear", f"{evidence}, but '{min(wide)}' stands in no example")
     return Derived("present", evidence)

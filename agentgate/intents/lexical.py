@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from agentgate.intents.delegation import Delegation, delegation
 from agentgate.intents.phrases import places, starts, starts_of
-from agentgate.intents.quantity import WIDE, counting
+from agentgate.intents.quantity import WIDE, quantities
 from agentgate.prompt import clauses, entities, own_words, small, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
@@ -79,12 +79,6 @@ def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
     return _terms(" ".join([*rest, text[end:]])) | {"!"}
 
 
-@lru_cache(maxsize=8192)
-def _quantities(text: str) -> frozenset[str]:
-    """The words of quantity in a text that say how much is acted on (cached)."""
-    return WIDE & frozenset(_WORD.findall(counting(small(text))))
-
-
 def _close(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / sqrt(len(a) * len(b)) if a and b else 0.0
 
@@ -127,15 +121,15 @@ def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived 
 
 
 def _answer(intent: Intent, said: str, hit: str) -> Derived:
-    terms, wide = _about(said, intent.words), _quantities(said)
+    terms, wide = _about(said, intent.words), quantities(said)
     example, like = max(((_close(terms, _about(e, intent.words)), e) for e in intent.examples), default=(0.0, ""))
-    counters = (c for c in intent.counter_examples if _quantities(c) <= wide and _says(c, intent.words))
+    counters = (c for c in intent.counter_examples if quantities(c) <= wide and _says(c, intent.words))
     counter, text = max(((_close(_terms(said), _terms(c)), c) for c in counters), default=(0.0, ""))
     if counter >= _SAME > max((_close(_terms(said), _terms(e)) for e in intent.examples), default=0.0):
         return Derived("absent", f"counter-example: {text}")
     if counter >= _NEAR and counter > example:
         return Derived("unclear", f"word '{hit}', but closest to the counter-example: {text}")
-    if wide and not any(map(_quantities, intent.examples)):
+    if wide and not any(map(quantities, intent.examples)):
         return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
     return Derived("present", f"word '{hit}'" + (f", closest to the example: {like}" if example else ""))
 

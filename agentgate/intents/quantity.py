@@ -8,6 +8,9 @@ do not count here: how often ("every month", "all day"), how much of what was na
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+
+from agentgate.prompt import small
 
 WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
 _TIMES = (
@@ -30,6 +33,12 @@ _COUNTS_NOTHING = re.compile(
 )
 
 
-def counting(text: str) -> str:
-    """A text in small letters without the words of quantity that count nothing."""
-    return _COUNTS_NOTHING.sub(" ", text)
+_WORD = re.compile(r"[a-z]+")
+
+
+@lru_cache(maxsize=8192)
+def quantities(text: str) -> frozenset[str]:
+    """The words of quantity in a text that say how much is acted on (cached)."""
+    lower = small(text)
+    found = WIDE & frozenset(_WORD.findall(lower))
+    return found and WIDE & frozenset(_WORD.findall(_COUNTS_NOTHING.sub(" ", lower)))
