@@ -290,7 +290,7 @@ class Compiler:
                 self.document.report(
                     here,
                     f"named, with argument {outside[0]} not from the prompt",
-                    "from: [prompt], or a fact with named_by or trust: named, on every argument (otherwise it never counts)",
+                    "from: [prompt] on every argument, or a fact with named_by or trust: named (otherwise it never counts)",
                 )
 
     def _no_prompt(self, name: str, block: ToolBlock) -> None:

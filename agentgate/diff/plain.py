@@ -43,6 +43,7 @@ def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
         if name in new.tools:
             yield from tool(old.tools[name], new.tools[name])
             yield from _asked(old, new, name)
+            yield from _named(old, new, name)
             yield from _joined(old, old.tools[name], new.tools[name])
 
 
@@ -53,9 +54,35 @@ def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
             before, after = old.tools[source.tool], new.tools.get(source.tool)
             fact = after.facts.get(source.field) if after is not None else None
             acts = before.effect == "read" and after is not None and after.effect != "read"
-            if fact is None or acts or any(True for _ in _fact(source.tool, fact, before.facts[source.field])):
+            fewer = fact is not None and bool(fact.named or fact.named_by) and any(True for t in new.tools for _ in _standing(new, old, t))
+            if fact is None or acts or fewer or any(True for _ in _fact(source.tool, fact, before.facts[source.field])):
                 effect = "a person would be asked less often: fewer values count as from there"
                 yield _told(f"step_up.{rule.id}.when", f"from {source}", f"from {source}, where it counts", effect, name)
+
+
+def _named(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
+    """More calls count as named by the user, where that makes facts count: trust travels along what stands for the user's words."""
+    facts = [(fact, new.tools[name].facts.get(fact.name)) for fact in old.tools[name].facts.values()]
+    if any(after is not None and ((before.named and after.named) or (before.named_by and after.named_by)) for before, after in facts):
+        for arg, source in _standing(old, new, name):
+            effect = f"a call with what {source} returned would count as named by the user"
+            yield _told(f"args.{arg}.from", "", f"{source}, which stands for the user's words", effect, name)
+
+
+def _standing(old: Workflow, new: Workflow, name: str) -> Iterator[tuple[str, Source]]:
+    """The arguments of a tool, and the facts they may come from that stand for the user's words in the new version and not in the old."""
+    before, after = old.tools.get(name), new.tools.get(name)
+    for arg, rule in after.args.items() if before is not None and after is not None else ():
+        known = before.args.get(arg) if before is not None else None
+        for source in rule.sources:
+            if _carries(new, source) and not (known is not None and source in known.sources and _carries(old, source)):
+                yield arg, source
+
+
+def _carries(workflow: Workflow, source: Source) -> bool:
+    tool = workflow.tools.get(source.tool) if source.kind == "fact" else None
+    fact = tool.facts.get(source.field) if tool is not None else None
+    return tool is not None and fact is not None and tool.effect == "read" and bool(fact.named or fact.named_by)
 
 
 def _joined(workflow: Workflow, old: Tool, new: Tool) -> Iterator[Finding]:
