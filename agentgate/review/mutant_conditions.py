@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice, product
 from typing import Any
 
 from agentgate.entities import number
+from agentgate.review.filling import parts
 from agentgate.review.mutant import Changes, Mutations
 from agentgate.review.mutant_arguments import OTHERS, PROMPT, is_list, named, placed
 from agentgate.review.values import candidates, fits, step, written
@@ -54,7 +56,7 @@ class Conditions:
             ]
             name = f"{fact.name} of another form"
             found.add(f"{path}.pattern", "dropped", fact.line, mutated, ("Fact", "pattern"), tries[:40], name=name)
-        if fact.named and all(rule.sources == (PROMPT,) for rule in tool.args.values()):
+        if fact.named and all(self._must_be_named(rule) for rule in tool.args.values()):
             found.skip(f"{path}.trust", f"implied: every argument of {tool.name} must be named in the prompt anyway")
         elif fact.named:
             mutated = found.with_tool(tool, facts={**tool.facts, fact.name: replace(fact, named=False)})
@@ -62,7 +64,7 @@ class Conditions:
                 {"call": t.name, f"origin.{r.name}": named(s), f"earlier.{tool.name}.{a.name}": value}
                 for t, r, s in users
                 for a in tool.args.values()
-                for value in islice(candidates(a), 3)
+                for value in (*islice(candidates(a), 3), *(self._words(t) if a.type == "text" and PROMPT in a.sources else ()))
             ]
             name = f"{fact.name} of a source that the user did not name"
             found.add(f"{path}.trust", "named -> always", fact.line, mutated, ("Fact", "named"), unnamed, name=name)
@@ -75,6 +77,19 @@ class Conditions:
             others: list[Changes] = [{rows + name: value} for value in islice(candidates(Rule(name, 0, tool.facts[name].type)), 3)]
             kept = tuple(pair for pair in fact.where if pair != (name, argument))
             self._of_users(tool, fact, f"where.{name}", others, f"{fact.name} of a row that was not asked for", where=kept)
+
+    def _must_be_named(self, rule: Rule) -> bool:
+        """Whether every value that an argument may have is named by the user: of a text, any of the user's words may be one."""
+        if rule.sources == (PROMPT,):
+            return rule.type != "text"
+        tools, loose = self.found.workflow.tools, rule.any_call or rule.unknown_origin == "step_up"
+        facts = [tools[s.tool].facts[s.field] for s in rule.sources if s.kind == "fact" and tools[s.tool].effect == "read"]
+        told = rule.type != "text" and not loose and all(fact.named or fact.named_by for fact in facts)
+        return told and bool(facts) and len(facts) == sum(s != PROMPT for s in rule.sources)
+
+    def _words(self, tool: Tool) -> list[str]:
+        """Single words of what the user says where a tool is called."""
+        return re.findall(r"[A-Za-z]{4,}", " ".join(parts(self.found.base(tool.name).values["prompt"])))[:3]
 
     def _of_users(self, tool: Tool, fact: Fact, key: str, ways: list[Changes], name: str, **changes: Any) -> None:
         """A condition on rows: told by the calls that take the fact."""
