@@ -66,9 +66,10 @@ BEGINS = _by_first_letter(
         *(f"{few} (?:day|week)" for few in _FEW),
     ]
 )
+_BEGUN = rf"(?={BEGINS}|[0-9]{{1,3}}(?i:st|nd|rd|th)? [^\W\d_])"  # without this there is no day in words
 DAY = (
     r"(?:[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}|[0-9]{1,2}(?:\.[0-9]{1,2}\.|/[0-9]{1,2}/)[0-9]{4}"
-    rf"|(?={BEGINS}|[0-9]{{1,3}}(?i:st|nd|rd|th)? [^\W\d_])(?i:"
+    rf"|{_BEGUN}(?i:"
     rf"(?:{_WEEKDAY},? (?:the )?)?(?:{_MONTH} (?:the )?{_OF_MONTH}{_YEAR}|{_OF_MONTH}(?: of)? {_MONTH}{_YEAR})|{_RELATIVE}))"
 )
 CLOCK = r"(?:[0-9]{1,2}:[0-9]{2}(?:\s?[AaPp]\.?[Mm]\b)?|[0-9]{1,2}\s?[AaPp]\.?[Mm]\b|[nN](?i:oon))"

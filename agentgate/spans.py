@@ -36,27 +36,35 @@ _MONEY = rf"(?:[0-9]{{1,3}}(?:[ \u00a0\u202f][0-9]{{3}})+(?:\.[0-9]{{1,6}})?|{_A
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
 _FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe?g|gif|html?|py|js|ts|zip|log|ini|cfg|toml|sh|sql|eml|ics)"
 _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
-_SIGNS = "$\u20ac\u00a3\u00a5\u20b9\u20a9"
-_PLAIN = (  # what is read at once: words of which none is an entity or begins one
-    rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
-    r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_\u0130\u0131\u017f\u212a]*(?=[.,;!?)]*(?:\s|$))"
-)
+_SIGNS = "".join(sign for sign in CURRENCIES if len(sign) == 1)
 _SPACED = r"[ \u00a0\u202f][0-9]{3}(?![0-9])"  # three more digits of an amount
+# What is read at once, as the patterns below would read it one by one: words of which none is an entity or begins one; a number with
+# nothing behind it that could belong to it; and ids, since an amount in groups of three is no number: what cannot be one of the groups.
+_PLAIN = (
+    rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
+    r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_]*(?=[.,;!?)]*(?:\s|$))"
+)
+_NUMBER_ALONE = rf"(?<![0-9],)(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?![^\W\d_]|[{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"
+_ID_BEFORE_GROUPS = rf"(?P<apart>(?:[0-9]{{4,}}|[0-9]+\.[0-9]+)(?={_SPACED}))"
+_IDS_IN_GROUPS = rf"(?<![0-9],)(?P<groups>[0-9]{{1,3}}(?:{_SPACED})*(?={_SPACED}))"  # behind money
+# Without these no amount begins here, and no currency stands behind it.
+_SIGN_AND_AMOUNT = rf"(?=[^\W\d_]{{0,3}}[{_SIGNS}]?\s?[0-9])"
+_AMOUNT_AND_SIGN = rf"(?=[0-9]++(?:[.,][0-9]++)*(?:{_SPACED}|\s?(?:[^\W\d_]|[{_SIGNS}])))"
+_SIGN_BEHIND = rf"(?=[^\W\d_]|[{_SIGNS}])"
 _TOKEN = re.compile(
     rf"(?<![\w@.\-/#])(?=[\w#@/+{_SIGNS}-])(?:"
     rf"{_PLAIN}"
-    rf"|(?<![0-9],)(?P<plain>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?![^\W\d_]|[{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"  # as a number below
-    rf"|(?P<apart>(?:[0-9]{{4,}}|[0-9]+\.[0-9]+)(?={_SPACED}))"  # as an id below
+    rf"|{_NUMBER_ALONE}"
+    rf"|{_ID_BEFORE_GROUPS}"
     rf"|(?P<url>(?:https?://|[wW](?i:ww)\.(?=[A-Za-z0-9]))[^\s<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb]{{1,2000}})"
     rf"|(?P<email>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}@{_HOST}){_END}"
     rf"|(?P<iban>[A-Z]{{2}}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
     rf"|(?P<date>{DAY}){_END}"
     rf"|(?P<time>{CLOCK}){_END}"
-    rf"|(?P<money>(?=[^\W\d_]{{0,3}}[{_SIGNS}]?\s?[0-9])(?:{SIGN}|{CODE})\s?{_MONEY}"
-    rf"|(?<![0-9],)(?=[0-9]++(?:[.,][0-9]++)*(?:{_SPACED}|\s?(?:[^\W\d_]|[{_SIGNS}])))"
-    rf"{_MONEY}\s?(?=[^\W\d_]|[{_SIGNS}])(?:{SIGN}|{CODE}|{IN_WORDS})){_END}"
-    rf"|(?<![0-9],)(?P<groups>[0-9]{{1,3}}(?:{_SPACED})*(?={_SPACED}))"  # of what is no amount, each is an id
+    rf"|(?P<money>{_SIGN_AND_AMOUNT}(?:{SIGN}|{CODE})\s?{_MONEY}"
+    rf"|(?<![0-9],){_AMOUNT_AND_SIGN}{_MONEY}\s?{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{IN_WORDS})){_END}"
+    rf"|{_IDS_IN_GROUPS}"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
     rf"|(?P<channel>\#[A-Za-z][A-Za-z0-9_-]{{0,79}}){_END}"
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
@@ -139,7 +147,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         elif kind == "url":
             words = words.rstrip(_TRAILING)
             key = normal(kind, _with_small_host(words))
-        else:  # plain, or a number
+        else:  # alone, or a number
             kind, key = "number", None if _marks_an_item(text, *found.span(kind)) else normal("number", words.replace(",", ""))
         if key is not None:
             yield Entity(kind, key, words, start, currency)
