@@ -16,6 +16,7 @@ from agentgate.labels import asked_by_user, meant, row_is
 from agentgate.prompt import Prompt
 from agentgate.request import EarlierCall, RunState
 from agentgate.selectors import chosen, picked
+from agentgate.wording import said
 from agentgate.workflow import Fact, Rule, Selector, Source, Tool
 
 Row = Mapping[str, Any]
@@ -36,6 +37,18 @@ class Value(NamedTuple):
         return "(masked)" if self.rule.sensitive else repr(self.raw)[:200]
 
 
+def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
+    """True when one element has the origin `prompt`: one whole entity of the user's own words, or, a text, some of them in their order."""
+    if prompt.words(value.rule.type, key, value.currency) is not None:
+        return True
+    return value.rule.type == "text" and said(prompt, str(key)) is not None
+
+
+def in_words(value: Value, prompt: Prompt) -> bool:
+    """True for a text of which each element has the origin `prompt`."""
+    return value.rule.type == "text" and all(from_user(value, key, prompt) for key in value.keys)
+
+
 Found = tuple[Key, str] | None
 _Place = tuple[int, int, int]
 _MAX_MEMO = 8192
@@ -48,7 +61,7 @@ class Earlier:
     holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
     """
 
-    __slots__ = ("_by_tool", "_keys", "_meant", "_origins", "_rows", "_said", "_totals", "calls", "prompt", "tools")
+    __slots__ = ("_by_tool", "_keys", "_meant", "_origins", "_rows", "_said", "_standing", "_totals", "calls", "prompt", "tools")
 
     def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt) -> None:
         self.calls, self.tools, self.prompt = calls, tools, prompt
@@ -60,6 +73,7 @@ class Earlier:
         self._said: dict[tuple[int, int], tuple[Source, frozenset[tuple[type, Key, str]]]] = {}
         self._rows: dict[tuple[int, int], tuple[Source, list[Row]]] = {}
         self._meant: dict[tuple[int, int], frozenset[int]] = {}
+        self._standing: dict[int, tuple[Source, ...]] = {}
         self._totals: dict[tuple[int, int, str], tuple[Source, Decimal | None]] = {}
 
     @classmethod
@@ -75,8 +89,14 @@ class Earlier:
         """The redeemed calls of one tool, oldest first."""
         return self._by_tool.get(tool, ())
 
-    def carries(self, source: Source) -> bool:
-        """Whether what a fact says, where it counts, stands for the user's words: a label of its row, or the whole read, is named."""
+    def standing(self, rule: Rule) -> tuple[Source, ...]:
+        """The facts among a rule's origins that stand for the user's words where they count: a label of the row, or the read, is named."""
+        known = self._standing.get(id(rule))
+        if known is None:
+            known = self._standing[id(rule)] = tuple([s for s in rule.sources if s.kind == "fact" and self._carries(s)])
+        return known
+
+    def _carries(self, source: Source) -> bool:
         tool = self.tools[source.tool]
         fact = tool.facts[source.field]
         return (fact.named or bool(fact.named_by)) and tool.effect == "read"

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentgate.earlier import from_user
 from agentgate.entities import Key, normal
 from agentgate.labels import described
-from agentgate.origins import Earlier, Value, from_user, sources_of
+from agentgate.origins import Earlier, Value, sources_of
 from agentgate.prompt import Entity, Prompt
 from agentgate.request import EarlierCall, RunState
 from agentgate.wording import said

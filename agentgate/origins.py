@@ -20,21 +20,20 @@ maximal sets matter; and one set per tool must together cover every argument tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from math import prod
 from typing import NamedTuple
 
 from agentgate.decision import Failure, Reason
-from agentgate.earlier import NO_FACTS, Earlier, Row, Value, recent, same, within_bound
+from agentgate.earlier import NO_FACTS, Earlier, Row, Value, from_user, in_words, recent, same, within_bound
 from agentgate.entities import Key
 from agentgate.plan import holds_plainly
 from agentgate.prompt import Prompt
 from agentgate.request import EarlierCall
-from agentgate.wording import said
 from agentgate.workflow import Source, Tool
 
-__all__ = ["Earlier", "Traced", "Value", "came_from", "from_prompt", "from_user", "in_some_call", "sources_of", "trace"]
+__all__ = ["Earlier", "Traced", "Value", "came_from", "from_prompt", "in_some_call", "sources_of", "trace"]
 
 _PROMPT: tuple[Source, ...] = (Source("prompt"),)
 _MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
@@ -47,7 +46,7 @@ def _from_call(value: Value, source: Source, call: EarlierCall, row: Row, earlie
     return all((type(key), key, value.currency) in said for key in value.keys)
 
 
-def _from_some_row(value: Value, sources: list[Source], call: EarlierCall, earlier: Earlier) -> bool:
+def _from_some_row(value: Value, sources: Iterable[Source], call: EarlierCall, earlier: Earlier) -> bool:
     for source in sources:
         if source.tool == call.tool:
             said = earlier.said(call, source)
@@ -64,7 +63,7 @@ def _within_some_call(value: Value, bound: Source, earlier: Earlier) -> bool:
     return False
 
 
-def _from_some_call(value: Value, sources: list[Source], earlier: Earlier) -> bool:
+def _from_some_call(value: Value, sources: Iterable[Source], earlier: Earlier) -> bool:
     for source in sources:
         for call in earlier.of(source.tool):
             if all((type(key), key, value.currency) in earlier.said(call, source) for key in value.keys) and value.keys:
@@ -86,20 +85,13 @@ def from_prompt(value: Value, prompt: Prompt) -> bool:
     return True
 
 
-def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
-    """True when one element has the origin `prompt`: one whole entity of the user's own words, or, a text, some of them in their order."""
-    if prompt.words(value.rule.type, key, value.currency) is not None:
-        return True
-    return value.rule.type == "text" and said(prompt, str(key)) is not None
-
-
 def _named(values: Mapping[str, Value], in_prompt: Callable[[str], bool], earlier: Earlier) -> bool:
     """Whether each argument is in the prompt, or a fact that stands for the user's words; those of one tool in one call and row."""
-    left: list[tuple[Value, list[Source]]] = []
+    left: list[tuple[Value, tuple[Source, ...]]] = []
     for name, value in values.items():
         if not in_prompt(name):
-            sources = [s for s in sources_of(value, earlier.prompt) if s.kind == "fact" and earlier.carries(s)]
-            if not sources:
+            sources = earlier.standing(value.rule)
+            if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.type)):
                 return False
             left.append((value, sources))
     if len(left) <= 1:  # nothing has to share a row
@@ -154,11 +146,7 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             known = prompted[name] = from_prompt(values[name], prompt)
         return known
 
-    def in_words(name: str) -> bool:
-        value = values[name]
-        return in_prompt(name) or (value.rule.type == "text" and all(from_user(value, key, prompt) for key in value.keys))
-
-    if holds_plainly(tool, values, in_words, earlier, now):
+    if holds_plainly(tool, values, in_prompt, earlier, now):
         return Traced((), {}, _named(values, in_prompt, earlier))
     failures: list[Failure] = []
     unknown: dict[str, Failure] = {}
@@ -175,7 +163,9 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
                 )
             elif not rule.any_call:
                 bounded.setdefault(rule.at_most.tool, []).append(value)
-        if not rule.sources or any(s.kind == "model" or (s.kind == "prompt" and in_words(name)) for s in rule.sources):
+        if not rule.sources or any(
+            s.kind == "model" or (s.kind == "prompt" and (in_prompt(name) or in_words(value, prompt))) for s in rule.sources
+        ):
             continue
         sources = sources_of(value, prompt)
         calls = [s for s in sources if s.tool]

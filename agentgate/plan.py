@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from agentgate.earlier import NO_FACTS, Earlier, Row, Value, recent, same, within_bound
+from agentgate.earlier import NO_FACTS, Earlier, Row, Value, in_words, recent, same, within_bound
 from agentgate.request import EarlierCall
 from agentgate.workflow import Source, Tool
 
@@ -90,7 +90,7 @@ def holds_plainly(tool: Tool, values: Mapping[str, Value], in_prompt: Callable[[
             continue
         if bound is not None:
             (sums if bound.kind == "sum" else rowed).append(value)
-        if origin and not (prompt and in_prompt(name)):
+        if origin and not (prompt and (in_prompt(name) or in_words(value, earlier.prompt))):
             if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.type)):
                 return False
             (lists if several else single).append((value, sources))
