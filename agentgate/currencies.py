@@ -64,9 +64,11 @@ CURRENCIES = {
     **{f"{adjective}{noun}{s}": code for adjective, nouns in _ADJECTIVES.items() for noun, code in nouns.items() for s in ("", "s")},
 }
 COMMON_CODES = "usd|eur|gbp|chf|jpy|cad|aud|sek|nok|dkk|pln|inr"  # also in small letters
+_ALSO_OTHERWISE = "won|real|rand|pound"  # "two real friends", "two pound coins": no amount where the number is in words, too
 CODE = f"(?=[A-Za-z]{{3}}(?![a-z]))(?:{'|'.join(_CODES.split())}|{COMMON_CODES})"
 SIGN = f"(?:(?i:us|a|c|hk|nz)?\\$|[{''.join(c for c in _SIGNS if len(c) == 1 and c != '$')}])"
 IN_WORDS = (
     f"(?i:(?:(?:{'|'.join(_ADJECTIVES)})\\s(?:dollar|pound|franc|krona|kronor|krone|kroner|peso|rupee|yen)s?"
     f"|{'|'.join(name for names in _NAMES for name in names.split())}))"
 )
+CLEAR = f"(?!(?i:{_ALSO_OTHERWISE})\\b){IN_WORDS}"

@@ -1,16 +1,18 @@
-"""Days and times of day as people write them: "2024-05-26", "26.05.2024", "May 26th", "next Friday", "in two weeks"; "10:30", "3 p.m.".
+"""Days and times of day as people write them: "May 26th", "the fifth of May", "next Friday", "in two weeks"; "10:30", "3 in the afternoon".
 
-Rules: a day in words is read on a day, the run's own; what two people would read differently ("next Friday" on a Monday, 05/06/2024)
-names none, and so does a day that no calendar has. Pure.
+Rules: a day in words is read on a day, the run's own; what two people would read differently ("next Friday" on a Monday, 05/06/2024,
+"the 24th", "half past two") names none, and so does a day that no calendar has. Pure.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from calendar import monthrange
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
 from agentgate.entities import normal
+from agentgate.numerals import NUMERAL_BEGINS, ORDINAL, ORDINALS, read_ordinal
 
 _MONTHS = {
     m: i
@@ -36,6 +38,8 @@ _MONTHS = {
 _LONGEST_FIRST = sorted(_MONTHS, key=len, reverse=True)
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _FEW = {w: n for n, w in enumerate("a one two three four five six seven eight nine ten".split(), 0)} | {"a": 1, "one": 1, "an": 1}
+_OLD = {"i": "\u0130\u0131", "s": "\u017f", "k": "\u212a"}  # what a pattern without case takes for these, too
+_LETTERS_TOLD = 3
 _NEAR = {"today": 0, "tomorrow": 1, "yesterday": -1, "the day after tomorrow": 2, "the day before yesterday": -2}
 
 _MONTH = f"(?:{'|'.join(_LONGEST_FIRST)})" + r"\.?"
@@ -45,40 +49,81 @@ _YEAR = "(?:,? [0-9]{4})?"
 _SPAN = f"(?:[0-9]{{1,3}}|{'|'.join(_FEW)}) (?:day|week)s?"
 _RELATIVE = (
     f"the day after tomorrow|the day before yesterday|today|tomorrow|yesterday|in {_SPAN}|{_SPAN} (?:from (?:now|today)|ago)"
-    f"|(?:this |next |last |coming )?{_WEEKDAY}"
+    f"|(?:this |next |last |coming )?{_WEEKDAY}|(?:{_OF_MONTH}|{ORDINAL}) of (?:this|next|last) month"
+    "|end of (?:the month|the year|(?:this|next) (?:month|year))"
 )
 
 
-def _by_first_letter(beginnings: Iterable[str]) -> str:
-    """Patterns that begin with a letter, of any case: most words are told from all of them by their first letter."""
+def _by_letters(beginnings: Iterable[str], letters: int = 0) -> str:
+    """Patterns that begin with letters, of any case: most words are told from all of them by their first ones, in a few steps."""
     after: dict[str, list[str]] = {}
-    for beginning in beginnings:
-        after.setdefault(beginning[0], []).append(beginning[1:])
-    return "|".join(f"[{first}{first.upper()}](?i:{'|'.join(rest)})" for first, rest in after.items())
+    for beginning in sorted(beginnings):
+        after.setdefault(beginning[0] if letters < _LETTERS_TOLD and beginning[0].isalpha() else "", []).append(beginning)
+    found = [
+        (f"[{first}{first.upper()}{_OLD.get(first, '') if letters else ''}]", _by_letters([each[1:] for each in rest], letters + 1))
+        if first
+        else ("", "|".join(rest))
+        for first, rest in after.items()
+    ]
+    ways = [f"{first}(?:{rest})" if first else f"(?i:{rest})" for first, rest in found]
+    if letters:
+        return "|".join(ways)
+    parts = [slice(at, at + _LETTERS_TOLD) for at in range(0, len(ways), _LETTERS_TOLD)]
+    return "|".join(f"(?=[{''.join(first[1:-1] for first, _ in found[part])}])(?:{'|'.join(ways[part])})" for part in parts)
 
 
-# How a day, or the time "noon", begins where it begins with a letter.
-BEGINS = _by_first_letter(
+# How a day, a time or a number in words begins where it begins with a letter.
+BEGINS = _by_letters(
     [
-        *(rf"{month}\.? (?:the )?[0-9]" for month in _LONGEST_FIRST),
+        *(rf"{month}\.? (?:the )?(?:[0-9]|{ORDINAL}\b)" for month in _LONGEST_FIRST),
         *(*_WEEKDAYS, "today", "tomorrow", "yesterday", "noon", "the day ", f"in {_SPAN}"),
         *(f"{how} {_WEEKDAY}" for how in ("this", "next", "last", "coming")),
         *(f"{few} (?:day|week)" for few in _FEW),
+        *(rf"{word}(?:[\s-][a-z]{{5,7}})? of " for word in (*ORDINALS, "twenty", "thirty")),
+        *("end of ", "half past ", "quarter ", "a quarter "),
+        *NUMERAL_BEGINS,
     ]
 )
 _BEGUN = rf"(?={BEGINS}|[0-9]{{1,3}}(?i:st|nd|rd|th)? [^\W\d_])"  # without this there is no day in words
 DAY = (
     r"(?:[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}|[0-9]{1,2}(?:\.[0-9]{1,2}\.|/[0-9]{1,2}/)[0-9]{4}"
     rf"|{_BEGUN}(?i:"
-    rf"(?:{_WEEKDAY},? (?:the )?)?(?:{_MONTH} (?:the )?{_OF_MONTH}{_YEAR}|{_OF_MONTH}(?: of)? {_MONTH}{_YEAR})|{_RELATIVE}))"
+    rf"(?:{_WEEKDAY},? (?:the )?)?(?:{_MONTH} (?:the )?(?:{_OF_MONTH}|{ORDINAL}\b){_YEAR}"
+    rf"|(?:{_OF_MONTH}(?: of)?|(?<!\ba\s)(?<!\bone\s){ORDINAL} of) {_MONTH}{_YEAR})|{_RELATIVE}))"
 )
-CLOCK = r"(?:[0-9]{1,2}:[0-9]{2}(?:\s?[AaPp]\.?[Mm]\b)?|[0-9]{1,2}\s?[AaPp]\.?[Mm]\b|[nN](?i:oon))"
+_HOURS = {w: n for n, w in enumerate("one two three four five six seven eight nine ten eleven twelve".split(), 1)}
+_MINUTES = {"quarter": 15, "half": 30, "five": 5, "ten": 10, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50}
+_MINUTES |= {f"{tens}{sign}five": _MINUTES[tens] + 5 for tens in ("twenty", "thirty", "forty", "fifty") for sign in " -"}
+_PARTS: Mapping[str, Mapping[int, int]] = {  # of the day: the hour as it is said, and which it is
+    "a": {hour: hour % 12 for hour in range(1, 13)},
+    "p": {hour: hour % 12 + 12 for hour in range(1, 13)},
+    "morning": {hour: hour for hour in range(12)},
+    "afternoon": {12: 12} | {hour: hour + 12 for hour in range(1, 8)} | {hour: hour for hour in range(13, 20)},
+    "evening": {hour: hour + 12 for hour in range(4, 12)} | {hour: hour for hour in range(16, 24)},
+    "night": {hour: hour for hour in range(5)} | {hour: hour + 12 for hour in range(8, 12)} | {hour: hour for hour in range(20, 24)},
+}
+_HOUR = rf"(?:[0-9]{{1,2}}|(?:{'|'.join(_HOURS)})\b)"
+_PAST = "(?:half|(?:a )?quarter|five|ten|twenty[ -]five|twenty)(?: minutes)? (?:past|to)"
+_BY = "|".join(sorted((word for word in _MINUTES if word not in {"quarter", "half"}), key=len, reverse=True))
+_AM = r"\s?[ap]\.?m\b"
+_PART = rf"(?:{_AM}|\s(?:in\sthe\s(?:morning|afternoon|evening)|at\snight)\b)"
+_CLOCK = r"\so['\u2019]clock"
+_BEFORE = r"(?:(?<=\bat\s)|(?<=\bby\s)|(?<=\bto\s)|(?<=from\s)|(?<=until\s)|(?<=till\s)|(?<=before\s)|(?<=after\s)|(?<=between\s))"
+CLOCK = (  # "take two in the morning" is no time; "half past two" is read whole, so that "two" is no number, and names none
+    rf"(?:[nN](?i:oon)|(?=[0-9]{{1,2}}(?:[:\sAaPp])|[oOtTfFsSeEnNhHqQaA])(?i:[0-9]{{1,2}}:[0-9]{{2}}{_PART}?|{_HOUR}(?: (?:{_BY}))?{_AM}"
+    rf"|{_HOUR}(?: (?:{_BY}){_PART}|{_CLOCK}{_PART}?)|{_BEFORE}{_HOUR}{_PART}"
+    rf"|{_PAST} {_HOUR}(?:{_CLOCK})?{_PART}?|[0-9]{{1,2}} (?:past|to) {_HOUR}(?!{_AM}){_PART}))"
+)
 
 _NUMBERS = re.compile("[0-9]+")
 _LETTERS = re.compile("[a-z]+")
 _IN_NUMBERS = re.compile("[0-9./-]+")
 _AWAY = re.compile(f"([0-9]+|{'|'.join(_FEW)}) (day|week)")
-_HOUR = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?\s?([AaPp])?\.?[Mm]?")
+_ORDINAL = re.compile(rf"{ORDINAL}\b")
+_TIME = re.compile(
+    rf"(?:((?:a )?quarter|half|twenty[ -]five|[a-z]{{3,6}}|[0-9]{{1,2}})(?: minutes)? (past|to) )?([0-9]{{1,2}}|{'|'.join(_HOURS)})"
+    rf"(?::([0-9]{{2}})| ({_BY}))?(?:{_CLOCK})?(?:\s?([ap])\.?m|\s(?:in\sthe|at)\s(morning|afternoon|evening|night))?"
+)
 _BESIDE_MONTH = frozenset({*_WEEKDAYS, "the", "of", "st", "nd", "rd", "th"})
 
 
@@ -91,7 +136,16 @@ def read_day(text: str, today: date) -> str | None:
         return _iso(today, _NEAR[lower])
     if " day" in lower or " week" in lower:
         return _away(lower, today)
+    if lower.startswith("end of "):
+        return _last(lower, today)
+    if (ordinal := _ORDINAL.search(lower)) is not None:
+        of_month = read_ordinal(ordinal.group())
+        if of_month is None or text.startswith(("may", "mar")):  # "I may first ask"
+            return None
+        lower = lower.replace(ordinal.group(), str(of_month), 1)
     numbers = _NUMBERS.findall(lower)
+    if lower.endswith(" month"):
+        return _of_month(lower, int(numbers[0]), today)
     if not numbers:
         return _weekday(lower, today)
     month = next((word for word in _LETTERS.findall(lower) if word not in _BESIDE_MONTH), "")
@@ -119,6 +173,31 @@ def _numeric(text: str) -> str | None:
         except ValueError:
             continue
     return found.pop() if len(found) == 1 else None
+
+
+def _month(ahead: int, today: date) -> tuple[int, int]:
+    """Year and month, so many months from a day."""
+    years, month = divmod(today.month - 1 + ahead, 12)
+    return today.year + years, month + 1
+
+
+def _of_month(text: str, day: int, today: date) -> str | None:
+    """``the first of next month``."""
+    year, month = _month({"this": 0, "next": 1, "last": -1}[text.split()[-2]], today)
+    try:
+        return date(year, month, day).isoformat()
+    except ValueError:
+        return None
+
+
+def _last(text: str, today: date) -> str | None:
+    """The last day: ``end of the month``, ``end of next year``."""
+    ahead = text.split()[-2] == "next"
+    year, month = (today.year + ahead, 12) if text.endswith("year") else _month(int(ahead), today)
+    try:
+        return date(year, month, monthrange(year, month)[1]).isoformat()
+    except ValueError:  # after the year 9999
+        return None
 
 
 def _away(text: str, today: date) -> str | None:
@@ -150,14 +229,27 @@ def _weekday(text: str, today: date) -> str | None:
 
 def read_clock(text: str) -> str | None:
     """The time of day that words of the form `CLOCK` name, as ``hh:mm``; hours over 23 are not looked at."""
-    if text.lower() == "noon":
-        return "12:00"
-    found = _HOUR.fullmatch(text)
+    low = text.lower()
+    found = _TIME.fullmatch(low)
     if found is None:
+        return "12:00" if low == "noon" else None
+    by, side, said, minutes, in_words, half, part = found.groups()
+    hour = int(said) if said.isdecimal() else _HOURS[said]
+    if not (half or part) and minutes is None:  # "half past two"
         return None
-    hour, minute = int(found[1]), int(found[2] or 0)
-    if found[3]:
-        if not 1 <= hour <= 12:
+    if half or part:
+        hour = _PARTS[half or part].get(hour, -1)
+    if hour < 0:
+        return None
+    minute = _MINUTES[in_words] if in_words else int(minutes or 0)
+    if side == "past":
+        minute = _minutes(by)
+    elif side == "to":  # "ten to two" may be from ten to two, and "a quarter to twelve a.m." is in the other half of the day
+        if hour % 12 == 0 or _minutes(by) != 15:
             return None
-        hour = hour % 12 + (12 if found[3].lower() == "p" else 0)
+        hour, minute = hour - 1, 45
     return f"{hour:02}:{minute:02}"
+
+
+def _minutes(words: str) -> int:
+    return int(words) if words.isdecimal() else _MINUTES[words.removeprefix("a ")]

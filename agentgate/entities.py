@@ -21,8 +21,21 @@ Key = str | Decimal | bool
 
 MAX_DIGITS = 15  # what a JSON number carries exactly
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
+
 _MOMENT = re.compile(r"([1-9][0-9]{3})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2})(?:(?<=T.....):([0-9]{2}))?")
 _CLOCK = re.compile("(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+_COUNTRIES = (  # ISO 3166-1, and XK as banks write it
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI "
+    "CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ "
+    "GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS "
+    "LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG "
+    "PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK "
+    "TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
+)
+_SECOND: dict[str, str] = {}
+for _code in _COUNTRIES.split():
+    _SECOND[_code[0]] = _SECOND.get(_code[0], "") + _code[1]
+COUNTRY = f"(?:{'|'.join(f'{first}[{seconds}]' for first, seconds in _SECOND.items())})"  # in capital letters; no IBAN begins otherwise
 _FORMS: Mapping[str, re.Pattern[str]] = {
     "email": re.compile(r"[a-z0-9](?:[a-z0-9._%+-]{0,62}[a-z0-9_%+-])?@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
     "iban": re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}"),
@@ -30,8 +43,8 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
         r"(?:https?://|(?=www\.))(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?::[0-9]{1,5})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?"
     ),
     "domain": re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
-    "user": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"),
-    "channel": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,79})"),
+    "user": re.compile(r"@?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"),
+    "channel": re.compile(r"#?[A-Za-z0-9](?:[A-Za-z0-9_-]{0,79})"),
     "path": re.compile(r"/?[A-Za-z0-9_+@-][A-Za-z0-9._+@ -]*(?:/[A-Za-z0-9_+@.-][A-Za-z0-9._+@ -]*)*"),
     "phone": re.compile(r"\+[1-9][0-9]{6,14}"),
     "id": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:#/-]{0,126}[A-Za-z0-9])?"),
@@ -117,6 +130,12 @@ def _formed(kind: str, value: Any) -> Key | None:
     return value if type(value) is str and len(value) <= 2048 and _FORMS[kind].fullmatch(value) else None
 
 
+def _named(kind: str, sign: str, value: Any) -> Key | None:
+    """A name, which may be written with its sign; with and without it is one."""
+    found = _formed(kind, value)
+    return None if found is None else str(found).removeprefix(sign)
+
+
 def _path(value: Any) -> Key | None:
     found = _formed("path", value)
     return None if found is None or {".", "..", ""} & set(str(found).removeprefix("/").split("/")) else found
@@ -136,7 +155,8 @@ def _datetime(value: Any) -> Key | None:
     if found is None:
         return None
     try:
-        return datetime(*(int(part or 0) for part in found.groups())).isoformat()  # noqa: DTZ001 - a wall-clock time as the tool takes it
+        year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
+        return datetime(year, month, day, hour, minute, second).isoformat()  # noqa: DTZ001 - a wall-clock time as the tool takes it
     except ValueError:
         return None
 
@@ -157,7 +177,9 @@ NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
     "date": _date,
     "datetime": _datetime,
     "time": _time,
-    **{kind: partial(_formed, kind) for kind in ("email", "iban", "url", "domain", "user", "channel", "phone")},
+    **{kind: partial(_formed, kind) for kind in ("email", "iban", "url", "domain", "phone")},
+    "user": partial(_named, "user", "@"),
+    "channel": partial(_named, "channel", "#"),
 }
 TYPES = frozenset(NORMAL)
 NUMERIC = frozenset({"money", "number", "integer"})

@@ -109,9 +109,16 @@ def _hidden(found: re.Match[str]) -> str:
     return "_" * len(found.group())
 
 
+_SENTENCE = re.compile(r"[!?;:]\s|\.\s(?![0-9])")
+_TITLE = re.compile(  # a dot that ends no sentence: "Dr. Meyer", "J. R. Smith", "St. James Road"; not "Main St. Pay it"
+    r"\b(?:Dr|Drs|Mr|Mrs|Ms|Mx|Prof|Rev|Hon|Gen|Col|Capt|Lt|Sgt|Hr|Fr|Mme|Sra?|vs)\.\s|^(?:[A-HJ-Z]\.\s)+(?=[A-Z])"
+    r"|(?:^|\b(?:of|the|in|at|to|near|from)\s)(?:St|Ste|Mt|Ft)\.\s(?=[A-Z])"
+)
+
+
 def _blank_quotation(found: re.Match[str]) -> str:
     inner = next(group for group in found.groups() if group is not None)
-    return _blank(found) if len(inner.split()) > 6 or re.search(r"[!?;:]\s|\.\s(?![0-9])", inner) else found.group()
+    return _blank(found) if len(inner.split()) > 6 or _SENTENCE.search(_TITLE.sub("", inner)) else found.group()
 
 
 def _shown(text: str) -> str:
@@ -250,8 +257,8 @@ def _channels(names: re.Match[str], start: int) -> list[Entity]:
 # A value of the left type may be written in a prompt as an entity of these types.
 _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
     "money": ("money", "number"),
-    "number": ("number", "money"),
-    "integer": ("number", "money"),
+    "number": ("number", "money", "count"),  # words for a number count things: they are no amount without a currency, and no id
+    "integer": ("number", "money", "count"),
     "id": ("id", "number", "date", "domain"),
     "user": ("user", "name"),
     "text": ("text", "path", "email", "url", "domain", "id", "channel", "user"),
@@ -310,12 +317,12 @@ class Prompt:
                     denied.append(entity)
                 else:
                     named.setdefault(entity.type, {})[entity.key] = entity
-                    if isinstance(entity.key, Decimal):
+                    if isinstance(entity.key, Decimal) and entity.type != "count":
                         amounts.add((entity.key, entity.currency))
             for entity in denied:
                 named.get(entity.type, {}).pop(entity.key, None)
                 if isinstance(entity.key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
-                    for written in ("money", "number"):
+                    for written in ("money", "number", "count"):
                         named.get(written, {}).pop(entity.key, None)
                     amounts = {a for a in amounts if a[0] != entity.key or (a[1] and entity.currency and a[1] != entity.currency)}
         return cls(named, frozenset(amounts), tuple(spoken), tuple(map(own_text, turns)))

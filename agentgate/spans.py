@@ -11,14 +11,16 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
+from decimal import Decimal
 from functools import partial
 from html import unescape
 from operator import itemgetter
 from typing import NamedTuple
 
-from agentgate.currencies import CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
+from agentgate.currencies import CLEAR, CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.days import BEGINS, CLOCK, DAY, read_clock, read_day
-from agentgate.entities import Key, normal
+from agentgate.entities import COUNTRY, Key, normal
+from agentgate.numerals import LARGE, NUMERAL, read_numeral
 
 _ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))  # what `re.IGNORECASE` takes for these letters
 
@@ -51,6 +53,7 @@ _IDS_IN_GROUPS = rf"(?<![0-9],)(?P<groups>[0-9]{{1,3}}(?:{_SPACED})*(?={_SPACED}
 _SIGN_AND_AMOUNT = rf"(?=[^\W\d_]{{0,3}}[{_SIGNS}]?\s?[0-9])"
 _AMOUNT_AND_SIGN = rf"(?=[0-9]++(?:[.,][0-9]++)*(?:{_SPACED}|\s?(?:[^\W\d_]|[{_SIGNS}])))"
 _SIGN_BEHIND = rf"(?=[^\W\d_]|[{_SIGNS}])"
+_REFERENCE = "[1-9][0-9]{0,8}"  # the number of an issue or a request: "#42", "web#42"
 _TOKEN = re.compile(
     rf"(?<![\w@.\-/#])(?=[\w#@/+{_SIGNS}-])(?:"
     rf"{_PLAIN}"
@@ -58,7 +61,7 @@ _TOKEN = re.compile(
     rf"|{_ID_BEFORE_GROUPS}"
     rf"|(?P<url>(?:https?://|[wW](?i:ww)\.(?=[A-Za-z0-9]))[^\s<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb]{{1,2000}})"
     rf"|(?P<email>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}@{_HOST}){_END}"
-    rf"|(?P<iban>[A-Z]{{2}}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
+    rf"|(?P<iban>{COUNTRY}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
     rf"|(?P<date>{DAY}){_END}"
     rf"|(?P<time>{CLOCK}){_END}"
@@ -66,11 +69,13 @@ _TOKEN = re.compile(
     rf"|(?<![0-9],){_AMOUNT_AND_SIGN}{_MONEY}\s?{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{IN_WORDS})){_END}"
     rf"|{_IDS_IN_GROUPS}"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
+    rf"|\#(?P<numbered>{_REFERENCE}){_END}"
     rf"|(?P<channel>\#[A-Za-z][A-Za-z0-9_-]{{0,79}}){_END}"
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
     rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
     rf"|(?P<domain>{_HOST}){_END}"
-    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED})"
+    rf"|(?<![0-9],)(?P<numeral>(?i:{NUMERAL})(?:\s(?:{CODE}|{CLEAR}|{SIGN}))?){_END}"
+    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED}|\s(?i:{LARGE})\b)"
     rf"|(?P<id>[A-Za-z0-9]+(?:[._:#/-]+[A-Za-z0-9]+)*)(?![\w@])"
     r"|\w[^\s]*"  # anything else is consumed whole, so that nothing starts inside it
     r")|[#@/+-]\w[^\s]*"
@@ -131,7 +136,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         kind = found.lastgroup
         if kind is None:
             continue
-        words, start, currency = found[kind], found.start(), ""
+        words, start, currency = found[kind], found.start(kind), ""
         if kind == "groups":
             yield from (Entity("id", group.group(), group.group(), start + group.start()) for group in _GROUP.finditer(words))
             continue
@@ -141,12 +146,22 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             key = read_day(words, today)
         elif kind in {"apart", "id"}:
             kind, key = "id", normal("id", words) if _DIGIT.search(words) else None
+            if "#" in words and (reference := _REFERRED.search(words)) is not None:  # not in "ORD-7#42"
+                yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
         elif kind == "money":
             currency = CURRENCIES.get(_NUMERIC.sub("", words).lower(), "")
             key = normal(kind, _UNNUMERIC.sub("", words)) if currency else None  # "50 US kronor" is no amount of anything
         elif kind == "url":
             words = words.rstrip(_TRAILING)
             key = normal(kind, _with_small_host(words))
+        elif kind == "numeral":
+            number = read_numeral(text, *found.span(kind))
+            if number is None:
+                continue
+            key, beside = number
+            kind, currency = "count", CURRENCIES.get(beside.lower(), "")
+            if beside:
+                kind, key = "money", key if currency else None
         else:  # alone, or a number
             kind, key = "number", None if _marks_an_item(text, *found.span(kind)) else normal("number", words.replace(",", ""))
         if key is not None:
@@ -155,6 +170,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
 
 _GROUP = re.compile("[0-9]+")
 _DIGIT = re.compile("[0-9]")
+_REFERRED = re.compile(rf"(?<=[A-Za-z]#){_REFERENCE}$")
 _NUMERIC = re.compile(r"[0-9.,\s]")
 _UNNUMERIC = re.compile(r"[^0-9.\-]")
 _WRITTEN: Mapping[str, Callable[[str], object]] = {  # the value that words stand for, where they can stand for one only
@@ -201,7 +217,7 @@ COMMON_ENDS = "com|net|org|info|biz|io|co|me|app|dev|ai|xyz|online|site|top|shop
 _NAME = r"[^\s<>()\[\]{},;:\"'@]"
 _ADDRESS = r"@[^\s<>()\[\]{},;\"'@]{1,255}"
 _LINK = r"[^\s<>\"']+"
-_IBAN = r"[a-z]{2}[0-9]{2}(?:[\s-]?[a-z0-9]){10,30}"
+_IBAN = rf"[a-z]{{2}}[0-9]{{2}}(?<={COUNTRY.lower()}[0-9]{{2}})(?:[\s-]?[a-z0-9]){{10,30}}"  # of a country there is
 _LOOSE = tuple(  # in small letters; of those that begin at one place the first counts
     (kind, re.compile(pattern))
     for kind, pattern in (
@@ -210,7 +226,7 @@ _LOOSE = tuple(  # in small letters; of those that begin at one place the first 
         ("url", rf"[h/\\w](?:(?<=\bh)ttps?:(?=\w)|(?<![\w:/\\].)(?:(?<=/)/|(?<=\\)\\)(?=\w)|(?<=\bw)ww\.){_LINK}"),
         ("url", rf"(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:[a-z]{{2,24}}/(?=\w){_LINK}|(?:{COMMON_ENDS})(?![\w-]|\.\w))"),
         ("iban", _IBAN),
-        ("phone", r"[+0](?:(?<=\+)|(?<=\b0)0)[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}"),
+        ("phone", r"[+0](?:(?<=\+)|(?<=\b0)0(?![0-9]{16}))[ ()-]{0,2}[1-9](?:[ ()./-]{0,2}[0-9]){6,14}"),
     )
 )
 FINDABLE = frozenset(kind for kind, _ in _LOOSE)

@@ -238,7 +238,8 @@ class _Question:
         """The origins that count: with `named_first` the prompt alone, where the user named anything of the type."""
         rule = self.tool.args[name]
         written = {
-            "money": ("money", "number"), "number": ("number", "money"), "integer": ("number", "money"), "user": ("user", "name"),
+            "money": ("money", "number"), "number": ("number", "money", "count"), "integer": ("number", "money", "count"),
+            "user": ("user", "name"),
             "id": ("id", "number", "date", "domain"), "text": ("text", "path", "email", "url", "domain", "id", "channel", "user"),
         }  # fmt: skip
         kinds = written.get(rule.type, (rule.type,))
