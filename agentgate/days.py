@@ -80,7 +80,7 @@ BEGINS = _by_letters(
         *(f"{how} {_WEEKDAY}" for how in ("this", "next", "last", "coming")),
         *(f"{few} (?:day|week)" for few in _FEW),
         *(rf"{word}(?:[\s-][a-z]{{5,7}})? of " for word in (*ORDINALS, "twenty", "thirty")),
-        *("end of ", "half past ", "quarter ", "a quarter "),
+        *("end of ", "half ", "quarter ", "a quarter "),
         *NUMERAL_BEGINS,
     ]
 )
@@ -112,7 +112,7 @@ _BEFORE = r"(?:(?<=\bat\s)|(?<=\bby\s)|(?<=\bto\s)|(?<=from\s)|(?<=until\s)|(?<=
 CLOCK = (  # "take two in the morning" is no time; "half past two" is read whole, so that "two" is no number, and names none
     rf"(?:[nN](?i:oon)|(?=[0-9]{{1,2}}(?:[:\sAaPp])|[oOtTfFsSeEnNhHqQaA])(?i:[0-9]{{1,2}}:[0-9]{{2}}{_PART}?|{_HOUR}(?: (?:{_BY}))?{_AM}"
     rf"|{_HOUR}(?: (?:{_BY}){_PART}|{_CLOCK}{_PART}?)|{_BEFORE}{_HOUR}{_PART}"
-    rf"|{_PAST} {_HOUR}(?:{_CLOCK})?{_PART}?|[0-9]{{1,2}} (?:past|to) {_HOUR}(?!{_AM}){_PART}))"
+    rf"|(?:{_PAST}|half) {_HOUR}(?:{_CLOCK})?{_PART}?|[0-9]{{1,2}} (?:past|to) {_HOUR}(?!{_AM}){_PART}))"
 )
 
 _NUMBERS = re.compile("[0-9]+")
