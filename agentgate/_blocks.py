@@ -323,7 +323,7 @@ class FactBlock(Block):
     path: Text | None = None
     currency: Name | None = None
     trust: Literal["named"] | None = None
-    find: Literal["one"] | None = None
+    find: Literal["one", "any"] | None = None
     pattern: Text | None = None
     named_by: Annotated[list[Name], Len(1, 8), AfterValidator(_distinct)] | None = None
     where: Annotated[dict[Name, ArgumentName], Len(1, 8)] | None = None

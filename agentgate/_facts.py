@@ -13,7 +13,7 @@ from agentgate._references import References, argument_type
 from agentgate._sharing import Sharing
 from agentgate.entities import NUMERIC, TOKENISED
 from agentgate.errors import CanonicalError
-from agentgate.facts import EACH
+from agentgate.facts import EACH, NUMBERS
 from agentgate.patterns import Pattern
 from agentgate.spans import FINDABLE
 from agentgate.workflow import Fact, Source
@@ -62,13 +62,16 @@ class FactRules:
         steps = self._steps(name if block.path is None else block.path, path)
         named = block.trust == "named"
         if block.find is not None:
-            if block.type not in FINDABLE:
+            if block.find == "any" and block.type != "number":
+                expected = "type: number (of addresses, a text that others add to may hold theirs)"
+                self.document.report((*path, "find"), f"find: any on a {block.type}", expected, key=True)
+            if block.find == "one" and block.type not in FINDABLE:
                 report_at, kinds = (*path, "find"), ", ".join(sorted(FINDABLE))
                 self.document.report(report_at, f"find on a {block.type}", f"a type that is told apart in any text: {kinds}", key=True)
             if not named:
                 expected = "trust: named (text is anybody's: only a source that the user named is looked into)"
                 self.document.report((*path, "find"), "find without trust", expected, key=True)
-            steps = (*steps, f"[{block.type}]")
+            steps = (*steps, f"[{block.type}]") if block.find == "one" else (*steps, NUMBERS, EACH)
         labels = self._row(tool, steps, block, path)
         return self.share(
             Fact(

@@ -4,8 +4,8 @@ Rules: only declared fields are read, the rest of a result never becomes an orig
 so that order A's id is never combined with order B's payee: a list is read element by element, a value outside the list is
 repeated in each of its rows, and values of two different lists never share a row. A value that is missing, null, not a
 scalar, too long or without a canonical form is simply no fact: less is known, and less may be minted. A text is looked into
-only where a fact says so (`find: one`): then its one entity of that kind is the fact, and two are none. Rows that were cut off
-leave a mark, so that nobody takes the largest of a part for the largest of all. Pure.
+only where a fact says so: with `find: one` its one entity of that kind is the fact, and two are none; with `find: any` each number
+in it is one row. Rows that were cut off leave a mark, so that nobody takes the largest of a part for the largest of all. Pure.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from decimal import Decimal
 from typing import Any
 
 from agentgate.canonical import canonical
-from agentgate.spans import FINDABLE, MAX_FIND, only
+from agentgate.spans import FINDABLE, MAX_FIND, entities, only
 
 EACH = "[]"  # the path segment that walks a list
 FIND = {f"[{kind}]": kind for kind in FINDABLE}  # last path segment: the one entity of this kind in the text that stands here
+NUMBERS = "[numbers]"  # path segment: the list of all numbers and amounts in the text that stands here, as decimals
 CUT = "[cut]"  # key in the last row when later ones were left out; no fact can have this name
 _NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
 MAX_ROWS = 1000
@@ -64,15 +65,23 @@ class _Looked:
 def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
     """The value at a path of keys; None when any step is not an object or lacks the key."""
     for key in path:
-        if key in FIND:
+        if key in FIND or key == NUMBERS:
             if type(value) is not str or len(value) > MAX_FIND:
                 return None
             looked.characters += len(value)
-            return only(value, FIND[key], _NO_DAY) if looked.characters <= MAX_LOOKED else None
+            if looked.characters > MAX_LOOKED:
+                return None
+            return _numbers(value) if key == NUMBERS else only(value, FIND[key], _NO_DAY)
         if type(value) is not dict or key not in value:
             return None
         value = value[key]
     return value
+
+
+def _numbers(text: str) -> list[str]:
+    """Every different number and amount in a text, without its currency, in the order of the text."""
+    found = (e.key for e in entities(text, _NO_DAY) if e.type in {"number", "money"} and isinstance(e.key, Decimal))
+    return list(dict.fromkeys(format(key, "f") for key in found))
 
 
 def _scalar(value: Any) -> Any:
@@ -115,8 +124,8 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
 
     Args:
         declared: fact name -> path into the result (`agentgate.workflow.Fact.path`): keys of objects; ``[]`` walks a list;
-            a last ``[iban]`` (or another kind of `FIND`) is the one entity of that kind in the text there; an empty path is
-            the result itself.
+            a last ``[iban]`` (or another kind of `FIND`) is the one entity of that kind in the text there, ``[numbers]`` the list
+            of all numbers in it; an empty path is the result itself.
         result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has no facts.
 
     Returns:

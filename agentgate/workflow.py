@@ -114,7 +114,8 @@ class Fact:
 
     Attributes:
         path: keys into the result; ``[]`` walks a list element by element, e.g. ``("transactions", "[]", "recipient")``.
-            An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one entity of that type in the text there.
+            An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one
+            entity of that type in the text there; ``[numbers]``, ``[]`` (`find: any`) each number in it.
         named: `trust: named`: counts only if that call's own arguments all came from the prompt.
         pattern: form the value must have, if given.
         named_by: facts of the same row of which the user's words must name one (see `agentgate.labels`); empty: every row counts.

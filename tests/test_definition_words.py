@@ -40,6 +40,8 @@ def test_a_found_fact_is_the_last_step_of_its_path():
     text = changed(PAIR.replace("{X}", "{text: 9, from: [model]}"), NOTE, "note: {type: iban, path: body.text, find: one, trust: named}")
     fact = load(text).tools["look"].facts["note"]
     assert (fact.path, fact.named) == (("body", "text", "[iban]"), True)
+    text = text.replace("type: iban, path: body.text, find: one", "type: number, path: body.text, find: any")
+    assert load(text).tools["look"].facts["note"].path == ("body", "text", "[numbers]", "[]")
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,9 @@ def test_a_found_fact_is_the_last_step_of_its_path():
         ("note: {type: iban, @@find: one}", "find", "trust: named"),
         ("note: {type: date, @@find: one, trust: named}", "find", "email, iban, phone, url"),
         ("note: {type: iban, find: @@two, trust: named}", "find", "one"),
+        ("note: {type: number, @@find: one, trust: named}", "find", "email, iban, phone, url"),
+        ("note: {type: iban, @@find: any, trust: named}", "find", "type: number"),
+        ("note: {type: number, @@find: any}", "find", "trust: named"),
     ],
 )
 def test_only_a_named_text_is_looked_into(new, field, expected):

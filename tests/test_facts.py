@@ -204,3 +204,33 @@ def test_what_is_looked_into_is_bounded_over_all_rows():
     assert time.process_time() - start < 3
     assert len(rows) == MAX_LOOKED // (5 * 13_000)
     assert CUT in rows[-1]
+
+
+# --- every number of a text -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Amount due: 94.50 EUR, reference 22-0748", ["94.50"]),
+        ("EUR 1,200.00 by card or 1200.00 EUR in cash; 3 instalments", ["1200.00", "3"]),
+        ("nothing to pay", []),
+        ("IBAN GB29NWBK60161331926819", []),
+        ("x" * 65_537 + " 5", []),
+    ],
+)
+def test_every_number_of_a_text_is_a_row(text: str, found: list[str]) -> None:
+    assert [row["amount"] for row in extract({"amount": ("[numbers]", "[]")}, text)] == found
+
+
+def test_the_account_of_a_text_stands_in_the_row_of_each_of_its_numbers() -> None:
+    declared = {"account": ("[iban]",), "amount": ("[numbers]", "[]")}
+    assert extract(declared, "Pay 94.50 EUR or 100 EUR to GB29NWBK60161331926819") == (
+        {"account": "GB29NWBK60161331926819", "amount": "94.50"},
+        {"account": "GB29NWBK60161331926819", "amount": "100"},
+    )
+
+
+def test_what_is_no_text_has_no_numbers() -> None:
+    assert extract({"amount": ("[numbers]", "[]")}, {"amount": 5}) == ()
+    assert extract({"amount": ("bill", "[numbers]", "[]")}, {"bill": "5 EUR"}) == ({"amount": "5"},)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from agentgate.facts import EACH, FIND
+from agentgate.facts import EACH, FIND, NUMBERS
 from agentgate.spans import FINDABLE
 from agentgate.workflow import Rule, Source, Tool, Workflow
 from agentgate.yaml_nodes import Document, Path, dotted
@@ -96,7 +96,7 @@ def _delegated(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 def _found(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool in workflow.tools.values():
         for fact in tool.facts.values():
-            if fact.path and fact.path[-1] in FIND:
+            if set(fact.path) & {*FIND, NUMBERS}:
                 text = f"read out of a text that the user named: whoever wrote that text chose the {fact.type}"
                 yield ("tools", tool.name, "facts", fact.name, "find"), text
 

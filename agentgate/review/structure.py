@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentgate.facts import EACH, FIND
+from agentgate.facts import EACH, FIND, NUMBERS
 
 
 def steps(name: str) -> tuple[str, ...]:
@@ -14,6 +14,8 @@ def steps(name: str) -> tuple[str, ...]:
 
 def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
     """A copy of `container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
+    if path and path[0] == NUMBERS:  # beside what else is read out of that text
+        return f"{container}\n{value}" if type(container) is str else str(value)
     if not path or path[0] in FIND:
         return value
     head, rest = path[0], path[1:]
