@@ -11,6 +11,7 @@ once, when a text is first looked for. Pure.
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_left
 from typing import NamedTuple
 from unicodedata import normalize
@@ -46,9 +47,10 @@ class _Turn(NamedTuple):
 
     said: str
     denied: str
-    at: list[int]  # where each said word begins in `said`
-    words: list[_Word]
-    spans: list[tuple[int, int]]
+    at: array[int]  # where each said word begins in `said`
+    before: list[str]  # what stands at its ends
+    behind: list[str]
+    spans: array[int]  # where it starts and ends in the turn
 
 
 def _plain(text: str) -> str:
@@ -66,9 +68,9 @@ def _read(own: str) -> _Turn:
     """The words of one turn; `own` is without forwarded and pasted text."""
     text = without_quotations(own)
     denied = [(start, end) for voice, start, end in clauses(text) if voice == "denied"]
-    said, parts, at, words, spans = [_NEXT], {False: 1, True: 1}, [], [], []
-    no = [_NEXT]
-    place, last, was = 0, 0, False
+    said, no, before, behind = [_NEXT], [_NEXT], list[str](), list[str]()
+    at, spans = array("l"), array("l")
+    place, last, was, length = 0, 0, False, 1
     for found in _WORDS.finditer(text):
         start, end = found.span()
         while place < len(denied) and denied[place][1] <= start:
@@ -77,26 +79,27 @@ def _read(own: str) -> _Turn:
         into = no if is_no else said
         if is_no != was or _GAP.search(text, last, start):
             into.append(_NEXT)
-            parts[is_no] += 1
+            length += not is_no
         for each in _plain(found.group()).split():
             word = _word(each)
             into.append(word.core + _NEXT)
             if not is_no:
-                at.append(parts[False] - 1)
-                words.append(word)
-                spans.append((start, end))
-            parts[is_no] += len(word.core) + 1
+                at.append(length - 1)
+                before.append(word.before)
+                behind.append(word.behind)
+                spans.extend((start, end))
+                length += len(word.core) + 1
         last, was = end, is_no
-    return _Turn("".join(said), "".join(no), at, words, spans)
+    return _Turn("".join(said), "".join(no), at, before, behind, spans)
 
 
-def _kept(wanted: _Word, word: _Word, *, final: bool) -> bool:
+def _kept(wanted: _Word, before: str, behind: str, *, final: bool) -> bool:
     """Whether what stands at the ends of a word is the user's, or less; a sentence that ends inside the text stays ended."""
-    if wanted.before and not word.before.endswith(wanted.before):
+    if wanted.before and not before.endswith(wanted.before):
         return False
-    if not final and not _ENDS.isdisjoint(word.behind) and _ENDS.isdisjoint(wanted.behind):
+    if not final and not _ENDS.isdisjoint(behind) and _ENDS.isdisjoint(wanted.behind):
         return False
-    return word.behind.startswith(wanted.behind) or wanted.behind in ((".", "!", "?") if final else (",",))
+    return behind.startswith(wanted.behind) or wanted.behind in ((".", "!", "?") if final else (",",))
 
 
 def said(prompt: Prompt, text: str) -> Said | None:
@@ -123,6 +126,6 @@ def said(prompt: Prompt, text: str) -> Said | None:
                 break
             first = bisect_left(turn.at, place)
             last = first + len(wanted) - 1
-            if all(_kept(one, turn.words[first + i], final=first + i == last) for i, one in enumerate(wanted)):
-                return Said(number, turn.spans[first][0], turn.spans[last][1])
+            if all(_kept(one, turn.before[i], turn.behind[i], final=i == last) for i, one in enumerate(wanted, first)):
+                return Said(number, turn.spans[2 * first], turn.spans[2 * last + 1])
     return None
