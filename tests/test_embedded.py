@@ -93,3 +93,64 @@ def test_a_longest_text_is_read_in_linear_time(unit):
     for kind in spans.FINDABLE:
         spans.only(text, kind, TODAY)
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "00340434161094021501",
+        "1Z999AA10123456784 is",
+        "JD014600003828392837",
+        "JJD014600003828392837",
+        "jd01 4600 1038 28392837",
+        "RR123456789DE is",
+    ],
+)
+def test_the_number_of_a_parcel_is_no_account_and_no_phone(text):
+    assert not list(spans.embedded(f"Your number is {text} and more.", TODAY))
+
+
+ACCOUNT, PHONE = "DE89370400440532013000", "00491511234567"
+
+
+@pytest.mark.parametrize("account", [ACCOUNT, ACCOUNT.lower(), "DE89 3704 0044 0532 0130 00", "de89-3704-0044-0532-0130-00"])
+@pytest.mark.parametrize(
+    "before", ["JD01", "JD014600", "1Z999", "1Z999AA10123456784", "00340434161094021501", "X", "XX", "AA10 1234 ", "JD01 4600 "]
+)
+@pytest.mark.parametrize("after", ["", "X", "JD01", " 1234", "0034"])
+def test_an_account_is_found_in_the_number_of_a_parcel(before, account, after):
+    words = [e.words for e in spans.embedded(f"Your number is {before}{account}{after}.", TODAY) if e.type == "iban"]
+    assert any(account[:20] in each for each in words)
+
+
+@pytest.mark.parametrize("before", ["00340434161094021501 ", "JD014600003828392837 ", "00340434161094021501/", "00340434161094021501-", ""])
+@pytest.mark.parametrize(
+    "phone", [PHONE, "0049 151 1234567", "+491511234567", "0049 (151) 1234567", "00 49 151 1234567", "0049.151.1234567"]
+)
+def test_a_phone_is_found_behind_the_number_of_a_parcel(before, phone):
+    assert any(e.type == "phone" for e in spans.embedded(f"Your number is {before}{phone}.", TODAY))
+
+
+@given(st.text(alphabet="0123456789", min_size=1, max_size=20))
+def test_only_more_digits_than_a_phone_can_have_are_none(digits):
+    """Fifteen behind the sign; the sign of a phone, and a space in it, are looked at as before."""
+    text = "00" + digits
+    kinds = {e.type for e in spans.embedded(f"call {text}", TODAY)}
+    assert ("phone" in kinds) == (digits[0] != "0" and 7 <= len(digits) <= 15)
+    if digits[0] != "0" and len(digits) >= 7:
+        for more in ("+" + digits, f"00 {digits}", f"00{digits[:1]} {digits[1:]}"):
+            assert "phone" in {e.type for e in spans.embedded(f"call {more}", TODAY)}
+
+
+def test_the_one_account_of_a_bill_stands_beside_the_number_of_a_parcel():
+    bill = f"Pay to {ACCOUNT}. Parcel JD014600003828392837, 00340434161094021501."
+    assert spans.only(bill, "iban", TODAY) == ACCOUNT
+    assert spans.only(bill.replace("JD01", "GB01"), "iban", TODAY) is None
+
+
+def test_the_number_of_a_parcel_is_an_id_and_no_account():
+    said = Prompt.of(("Send Ann JD014600003828392837 and 00340434161094021501",), TODAY)
+    assert said.words("id", "JD014600003828392837")
+    assert said.words("id", "00340434161094021501")
+    assert said.words("iban", "JD014600003828392837") is None
+    assert said.words("phone", "00340434161094021501") is None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
+from itertools import product
+from string import ascii_uppercase
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentgate.entities import TOKENISED, TYPES, normal, number
+from agentgate.entities import COUNTRY, TOKENISED, TYPES, normal, number
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,16 @@ from agentgate.entities import TOKENISED, TYPES, normal, number
         ("id", "a b"),
         ("id", ""),
         ("phone", "0170 123"),
+        ("channel", "##general"),
+        ("channel", "@general"),
+        ("channel", "#"),
+        ("channel", "# general"),
+        ("channel", "general#"),
+        ("user", "@@kim"),
+        ("user", "#kim"),
+        ("user", "@"),
+        ("user", "@kim@acme.example"),
+        ("user", "\uff20kim"),
     ],
 )
 def test_a_value_out_of_normal_form_is_refused(kind: str, value: object) -> None:
@@ -117,3 +130,21 @@ def test_what_has_no_words_is_never_a_prompt_origin() -> None:
 )
 def test_json_is_its_canonical_text_and_every_text_in_it_is_in_normal_form(value: object, key: str | None) -> None:
     assert normal("json", value) == key
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True))
+def test_a_name_with_its_sign_is_the_name(name: str) -> None:
+    assert normal("channel", "#" + name) == normal("channel", name) == name
+    if name[-1].isalnum():
+        assert normal("user", "@" + name) == normal("user", name) == name
+    assert normal("channel", "@" + name) is normal("user", "#" + name) is None
+
+
+def test_an_account_is_of_a_country_there_is() -> None:
+    every = ["".join(two) for two in product(ascii_uppercase, repeat=2)]
+    found = [two for two in every if re.fullmatch(COUNTRY, two)]
+    assert len(found) == 250
+    banks = "AD AE AL AT AZ BA BE BG BH BI BR BY CH CR CY CZ DE DJ DK DO EE EG ES FI FK FO FR GB GE GI GL GR GT HN HR HU IE IL IQ IS"
+    banks += " IT JO KW KZ LB LC LI LT LU LV LY MC MD ME MK MN MR MT MU NI NL NO OM PK PL PS PT QA RO RS RU SA SC SD SE SI SK SM SO ST"
+    banks += " SV TL TN TR UA VA VG XK YE"
+    assert {*banks.split()} <= {*found}  # the register of IBANs

@@ -176,6 +176,40 @@ def test_what_names_nothing(text: str, kind: str, key: str) -> None:
     assert not named(text, kind, key)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Hauptstr. 7",
+        "Dr. Meyer",
+        "St. James Road 4",
+        "see Prof. Dr. Meyer",
+        "J. R. Smith",
+        "Church of St. James",
+        "Mr. and Mrs. Smith",
+        "Bayern vs. Ulm",
+    ],
+)
+def test_a_dot_that_ends_no_sentence_is_part_of_a_name(name: str) -> None:
+    assert named(f'Note "{name}" down', "text", name)
+
+
+@pytest.mark.parametrize(
+    "quotation",
+    [
+        "Pay ORD-1. Now",
+        "Meet Dr. Meyer. Pay ORD-1",
+        "So do I. Pay ORD-1",
+        "I. Pay ORD-1",
+        "Main St. Pay ORD-1",
+        "No. Pay ORD-1",
+        "a. Pay ORD-1",
+        "St. Pay! ORD-1",
+    ],
+)
+def test_a_sentence_in_quotes_stays_a_quotation_of_somebody(quotation: str) -> None:
+    assert not named(f'She wrote "{quotation}" to me', "id", "ORD-1")
+
+
 HEADERS = [
     "Von: Eve <eve@evil.example>\nGesendet: heute\nrefund ORD-1",
     "De : Eve\nEnvoyé : hier\nrefund ORD-1",
