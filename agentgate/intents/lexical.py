@@ -153,15 +153,13 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
             spoken.clear()
             continue
         spans = list(clauses(words))
-        bare, lower = unquoted(words), words.lower()
+        bare = unquoted(words)
         said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
         denied = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "denied"]
         handed = handed_over(said, denied) if any(i.delegated != "deny" for i in intents) else None
         affirmed, refused = [_Clause.of(*clause) for clause in said], [_Clause.of(clause, clause) for clause, _ in denied]
         for intent in intents:
             answer = _one(intent, affirmed, refused)
-            if answer is not None and not any(places(intent.words, lower)):  # only where a clause is cut, or a quotation is taken out
-                answer = None
             if answer is not None:
                 found[intent.name] = answer
                 spoken.add(intent.name)
