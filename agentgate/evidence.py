@@ -23,6 +23,7 @@ from agentgate.workflow import Source, Workflow
 MASKED = "(masked)"
 PROMPT, MODEL = Source("prompt"), Source("model")
 _NO_ROWS: tuple[Mapping[str, Any], ...] = ({},)
+_UNNAMED = "counts only where that call is named: each argument in the prompt, or from a fact with named_by or trust: named"
 _SHOWN = 120  # characters of a value or of the user's words
 
 
@@ -126,6 +127,17 @@ class Evidence:
             found = self._at(value, key, source, allowed=allowed)
             if found is not None:
                 yield replace(found, source=f"{source.tool}.{source.field}", why=f"counts only where {asked}")
+        for source in self._declared:
+            yield from self._unnamed(value, key, source)
+
+    def _unnamed(self, value: Value, key: Key, source: Source) -> Iterator[Origin]:
+        """Where a fact with `trust: named` would be the origin, had its call been named."""
+        fact = self._workflow.tools[source.tool].facts.get(source.field) if source.kind == "fact" else None
+        for call in self._earlier.of(source.tool) if fact is not None and fact.named else ():
+            for number, row in enumerate(call.rows if not call.named else (), 1):
+                if fact is not None and normal(fact.type, row.get(fact.name)) == key:
+                    shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
+                    yield Origin(str(source), False, shown, call=call.id, row=number, why=_UNNAMED)
 
     @staticmethod
     def _places_of(workflow: Workflow) -> Iterator[Source]:

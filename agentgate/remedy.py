@@ -200,6 +200,8 @@ def _known(rule: Rule, case: Case, evidence: Evidence) -> Iterator[Proposal]:
 def _said(rule: Rule, case: Case) -> Iterator[Proposal]:
     tables = {} if case.run.prompt is None else case.run.prompt.named
     said: list[Entity] = [entity for table in tables.values() for entity in table.values()]
+    if rule.type == "text":  # of which any word of the user's would do
+        said = [entity for entity in said if isinstance(entity.key, str) and case.run.prompt.words("text", entity.key) is not None]
     for entity in sorted(said, key=lambda e: e.type != rule.type):
         value = entity.key if isinstance(entity.key, str | bool) else str(entity.key)
         yield _named(rule, value, f", as the user wrote it ({entity.words!r})" if not rule.sensitive else ", as the user wrote it")
@@ -237,7 +239,8 @@ def _words(condition: Condition, reason: Reason, case: Case) -> str:
 
 def _argument(condition: Condition, rule: Rule, case: Case) -> str:
     if condition.word == "from" and not any(s.kind == "model" for s in rule.sources):
-        return f"{rule.name} " + " or ".join(_source(source, case) for source in rule.sources)
+        said = "in the user's words, in their order" if rule.type == "text" else "named by the user in the prompt"
+        return f"{rule.name} " + " or ".join(said if source.kind == "prompt" else _source(source, case) for source in rule.sources)
     if condition.word == "at_most" and rule.at_most is not None:
         if not case.earlier.of(rule.at_most.tool):
             return f"{rule.at_most.tool} called first: its {rule.at_most.field} is the bound"

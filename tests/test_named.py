@@ -286,6 +286,16 @@ def test_beside_an_id_that_the_user_named_another_is_not_named_through_a_fact() 
         assert not engine(asked).named
 
 
+def test_an_explanation_says_that_the_call_was_not_named(gate: Gate) -> None:
+    run = opened(gate, PROMPT)
+    done(run, "ticket", {"mail": TOM}, id="T-2")
+    shown = [str(o) for row in run.explain("send", {"to": TOM}).rows if row.condition.field == "args.to" for o in row.origins]
+    assert shown
+    assert all(
+        text.startswith("ticket.mail of call ") and "row 1 (counts only where that call is named: each argument" in text for text in shown
+    )
+
+
 # --- beside the engine -------------------------------------------------------------------------------------------------------
 def changed(*pairs: tuple[str, str]) -> Any:
     text = WORKFLOW.lstrip()

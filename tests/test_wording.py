@@ -305,6 +305,11 @@ def test_a_secret_is_masked_where_its_words_are_told(gate: Gate) -> None:
     assert "tiger" not in str(refused)
 
 
+def test_an_explanation_says_that_the_users_words_would_pass(gate: Gate) -> None:
+    found = opened(gate, "Update it: the address is Oudegracht 214").explain("update", {"text": "Oudegracht 215"})
+    assert "text in the user's words, in their order" in str(found)
+
+
 def looked(run: Run, name: str, result: Any) -> None:
     answer = run.authorize("find", {"name": name}, tool_call_id=f"find {name}")
     assert isinstance(answer, Allow), answer
