@@ -13,7 +13,16 @@ from tests.benchmarks.row import QUICK
 from tests.benchmarks.rows import GROUPS, rounds
 from tests.benchmarks.sidebyside import Pair, compare
 
-TARGETS = {"decide_mint": 1.6, "verify": 1.4, "cycle": 1.5, "flat": 1.3, "load": 1000.0, "memory": 8192.0}
+TARGETS = {
+    "decide_mint": 1.6,
+    "verify": 1.4,
+    "cycle": 1.5,
+    "flat": 1.3,
+    "load": 1000.0,
+    "memory": 8192.0,
+    "read_prose": 2000.0,
+    "read_dense": 2000.0,
+}
 NAMES = {
     "decide_mint",
     "decide",
@@ -21,6 +30,8 @@ NAMES = {
     "decide_mint_verify",
     "mint",
     "sign_verify",
+    "read_prose",
+    "read_dense",
     "cycle",
     "cycle_next",
     "cycle_dpop",

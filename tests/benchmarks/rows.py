@@ -7,11 +7,13 @@ from collections.abc import Callable
 from tests.benchmarks.engine import engine
 from tests.benchmarks.guarded import langchain
 from tests.benchmarks.many import flat
+from tests.benchmarks.reading import reading
 from tests.benchmarks.row import Measuring, Scale
 from tests.benchmarks.shop import cycle, cycle_audit, cycle_dpop
 
 GROUPS: dict[str, Callable[[Scale], Measuring]] = {
     "engine": engine,
+    "reading": reading,
     "cycle": cycle,
     "cycle_dpop": cycle_dpop,
     "cycle_audit": cycle_audit,
@@ -24,6 +26,7 @@ def rounds(scale: Scale) -> dict[str, int]:
     """How many steps each group of rows takes, for the progress bar."""
     return {
         "engine": 6 * (scale.rounds * 5 // scale.turn),
+        "reading": 2 * (scale.rounds // 4),
         "cycle": 2 * scale.trips,
         "cycle_dpop": scale.trips,
         "cycle_audit": scale.trips // 3,
