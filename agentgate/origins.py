@@ -100,6 +100,10 @@ def _named(values: Mapping[str, Value], in_prompt: Callable[[str], bool], earlie
     for name in dict.fromkeys(s.tool for _, sources in left for s in sources):
         found = {frozenset[int]()}
         for call in earlier.of(name):
+            able = frozenset(i for i, (value, sources) in enumerate(left) if _from_some_row(value, sources, call, earlier))
+            if len(able) <= 1:  # nothing has to share a row
+                found.add(able)
+                continue
             for row in call.rows or NO_FACTS:
                 met = (
                     i

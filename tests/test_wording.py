@@ -118,6 +118,19 @@ def test_what_is_no_run_of_the_users_words_is_not_said(text: str, turn: str) -> 
     assert not found(text, turn)
 
 
+@pytest.mark.parametrize(
+    ("text", "turn"),
+    [
+        ("password", "Change my password to tiger-7"),
+        ("admin", "Ask the admin to let Tom in as a guest"),
+        ("all", "That is all. Give Tom it"),
+    ],
+)
+def test_which_of_the_words_it_is_the_agent_chooses(text: str, turn: str) -> None:
+    """The limit: these words were said for another reason. A type, a list of values or a person has to say more."""
+    assert found(text, turn)
+
+
 def test_what_a_later_turn_denies_is_not_said_any_more() -> None:
     assert found("solved", "Mark it as solved", "and thank them")
     assert not found("solved", "Mark it as solved", "no, not solved")
