@@ -12,7 +12,7 @@ from decimal import Context, Decimal, localcontext
 from typing import Any, NamedTuple
 
 from agentgate.entities import Key, normal
-from agentgate.labels import asked_by_user, meant, row_is
+from agentgate.labels import Heard, affirmed, asked_by_user, meant, row_is
 from agentgate.prompt import Prompt
 from agentgate.request import EarlierCall, RunState
 from agentgate.selectors import chosen, picked
@@ -72,7 +72,7 @@ class Earlier:
         self._origins: dict[_Place, tuple[Source, Found]] = {}
         self._said: dict[tuple[int, int], tuple[Source, frozenset[tuple[type, Key, str]]]] = {}
         self._rows: dict[tuple[int, int], tuple[Source, list[Row]]] = {}
-        self._meant: dict[tuple[int, int], frozenset[int]] = {}
+        self._meant: dict[tuple[int, int, bool], frozenset[int]] = {}
         self._standing: dict[int, tuple[Source, ...]] = {}
         self._totals: dict[tuple[int, int, str], tuple[Source, Decimal | None]] = {}
 
@@ -163,8 +163,7 @@ class Earlier:
         facts, by, rows = self.tools[source.tool].facts, dict(selector.by), []
         for key in sorted(chosen(selector, self.prompt.spoken)):
             found = [
-                (c, picked(key, facts[by[key]], facts[source.field], c.rows) if self._asked_by_user(c, in_words=False) else None)
-                for c in last
+                (c, picked(key, facts[by[key]], facts[source.field], c.rows) if self._asked_by_user(c, frozenset()) else None) for c in last
             ]
             names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in found}
             if len(names) == 1:  # reads that disagree select nothing
@@ -180,25 +179,40 @@ class Earlier:
             return False
         if not fact.named_by or source.kind == "select":
             return True
-        place = (id(call), id(fact))
+        return id(row) in self._rows_meant(call, fact)
+
+    def _rows_meant(self, call: EarlierCall, fact: Fact, said: Heard | None = None) -> frozenset[int]:
+        """Identities of the rows that the user's words mean: all that are heard, or those `said`."""
+        place = (id(call), id(fact), said is None)
         known = self._meant.get(place)
         if known is None:
-            labels = (facts[name] for name in fact.named_by)
-            rows = meant(fact, labels, call.rows, self.prompt) if self._asked_by_user(call) else ()
-            known = self._meant[place] = frozenset(map(id, rows))
-        return id(row) in known
+            labels = (self.tools[call.tool].facts[name] for name in fact.named_by)
+            asked = self._asked_by_user(call, None if said is None else said.words)
+            known = self._meant[place] = frozenset(map(id, meant(fact, labels, call.rows, self.prompt, said) if asked else ()))
+        return known
 
-    def _asked_by_user(self, call: EarlierCall, *, in_words: bool = True) -> bool:
+    def stands(self, call: EarlierCall, row: Row, source: Source) -> Found:
+        """As `origin`, of a source that stands for the user's words (`standing`), in a row that the words mean which the user said.
+
+        Quoted and denied words tell rows apart, and so take some away; they make none the user's.
+        """
+        found = self.origin(call, row, source)
+        if found is None:
+            return None
+        fact = self.tools[source.tool].facts[source.field]
+        return found if fact.named or id(row) in self._rows_meant(call, fact, affirmed(self.prompt.written)) else None
+
+    def _asked_by_user(self, call: EarlierCall, words: frozenset[str] | None = None) -> bool:
         """Whether nobody but the user chose which rows a read returned; False where its record may not hold all arguments.
 
-        `in_words`: also by a text whose words are all among the user's.
+        `words`: a text counts also where all its words are among these; None: all that are heard.
         """
         rules = self.tools[call.tool].args
         if call.named or not rules:
             return True
         if any(rule.sensitive or "." in name for name, rule in rules.items()) or not call.args.keys() <= rules.keys():
             return False
-        return asked_by_user(((rules[name], value) for name, value in call.args.items()), self.prompt, in_words=in_words)
+        return asked_by_user(((rules[name], value) for name, value in call.args.items()), self.prompt, words)
 
     def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
         if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from agentgate.entities import Key, normal
 from agentgate.facts import CUT
-from agentgate.prompt import Prompt
+from agentgate.prompt import Prompt, clauses, without_quotations
 from agentgate.workflow import Fact, Rule
 
 WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types compared by their words; the others as a whole
@@ -76,6 +76,18 @@ def heard(texts: tuple[str, ...]) -> Heard:
     return Heard(frozenset(words | names) - {""}, frozenset(names) - {""})
 
 
+@lru_cache(maxsize=32)
+def affirmed(texts: tuple[str, ...]) -> Heard:
+    """As `heard`, of what the user says: without quotations of somebody, and without words that are denied in that turn or a later one."""
+    words, names = frozenset[str](), frozenset[str]()
+    for own in texts:
+        text = without_quotations(own)
+        parts = {voice: " ".join(text[start:end] for v, start, end in clauses(text) if v == voice) for voice in ("said", "denied")}
+        said, denied = heard((parts["said"],)), heard((parts["denied"],)).words
+        words, names = (words | said.words) - denied, (names | said.names) - denied
+    return Heard(words, names)
+
+
 class _Row(NamedTuple):
     """A row that shares something with the user's words: what it is about, the words, and whether one label is said in full."""
 
@@ -85,7 +97,9 @@ class _Row(NamedTuple):
     whole: bool
 
 
-def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...], prompt: Prompt) -> tuple[Mapping[str, Any], ...]:
+def meant(
+    of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...], prompt: Prompt, words: Heard | None = None
+) -> tuple[Mapping[str, Any], ...]:
     """The rows of one call that the user's words mean.
 
     Args:
@@ -93,10 +107,11 @@ def meant(of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...],
         labels: the facts that name a row.
         rows: all rows of the call.
         prompt: the user's words.
+        words: those that count; None: all that are heard.
     """
     if not rows or CUT in rows[-1]:
         return ()
-    said, known = heard(prompt.written), tuple(labels)
+    said, known = words or heard(prompt.written), tuple(labels)
     found = [r for r in (_shares(of, known, row, said, prompt) for row in rows) if r is not None]
     if not any(r.whole for r in found):
         most = max((len(r.shared) for r in found), default=0)
@@ -160,7 +175,7 @@ def _basename(path: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, *, in_words: bool = True) -> bool:
+def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, words: frozenset[str] | None = None) -> bool:
     """Whether the user alone chose which rows a read returned: each argument is fixed, named in the prompt, or of the user's words.
 
     Whoever chooses the rows chooses which of them stands apart: a search for one stranger finds no tie.
@@ -168,15 +183,15 @@ def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, *, in_words
     Args:
         asked: the arguments of the read, each with its rule.
         prompt: the user's words.
-        in_words: a text counts also where all its content words are among the user's, in any order.
+        words: a text counts also where all its content words are among these; None: all that are heard.
     """
-    said = heard(prompt.written).words if in_words else frozenset()
+    said = heard(prompt.written).words if words is None else words
     for rule, value in asked:
         key = normal(rule.type, value)
         if key is None:
             return False
-        words = stems(key) if rule.type == "text" and isinstance(key, str) else frozenset()
-        if rule.equals is None and not (words and words <= said) and prompt.words(rule.type, key) is None:
+        wanted = stems(key) if rule.type == "text" and isinstance(key, str) else frozenset()
+        if rule.equals is None and not (wanted and wanted <= said) and prompt.words(rule.type, key) is None:
             return False
     return True
 

@@ -10,7 +10,8 @@ named any value of the type, nothing but the user's words is an origin. A text i
 user's words in their order (`agentgate.wording`); it names nothing then.
 
 A call is *named* when each of its arguments is one whole entity of the user's words, or what stands for them: a fact with
-`named_by` or `trust: named`, where it counts, of an earlier read, among the argument's own origins, and all of one call and row.
+`named_by`, in a row that words mean which are neither quoted nor denied, or with `trust: named`, where it counts; of an earlier
+read, among the argument's own origins, and all of one call and row.
 It is found once, when the call is minted, and travels with its record: no call looks further back than one step.
 
 How the joint choice is found without trying every combination: what must hold of one tool whatever the others do
@@ -94,27 +95,28 @@ def _named(values: Mapping[str, Value], in_prompt: Callable[[str], bool], earlie
             if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.type)):
                 return False
             left.append((value, sources))
-    if len(left) <= 1:  # nothing has to share a row
-        return all(_from_some_call(value, sources, earlier) for value, sources in left)
     covers: list[set[frozenset[int]]] = []
     for name in dict.fromkeys(s.tool for _, sources in left for s in sources):
         found = {frozenset[int]()}
         for call in earlier.of(name):
-            able = frozenset(i for i, (value, sources) in enumerate(left) if _from_some_row(value, sources, call, earlier))
-            if len(able) <= 1:  # nothing has to share a row
-                found.add(able)
-                continue
-            for row in call.rows or NO_FACTS:
-                met = (
-                    i
-                    for i, (value, sources) in enumerate(left)
-                    if any(s.tool == name and _from_call(value, s, call, row, earlier) for s in sources)
-                )
-                found.add(frozenset(met))
+            able = [i for i, (value, sources) in enumerate(left) if _from_some_row(value, sources, call, earlier)]
+            lists = frozenset(i for i in able if left[i][0].rule.max_items is not None and _stands(*left[i], call, call.rows, earlier))
+            single = [i for i in able if left[i][0].rule.max_items is None]
+            found.add(lists)
+            for row in call.rows if single else ():
+                found.add(lists.union(i for i in single if _stands(*left[i], call, (row,), earlier)))
         covers.append({c for c in found if not any(c < other for other in found)} if len(found) <= _MAX_CHOICES else found)
     if prod(map(len, covers)) > _MAX_CHOICES:
         return False
     return any(len(frozenset().union(*choice)) == len(left) for choice in product(*covers))
+
+
+def _stands(value: Value, sources: tuple[Source, ...], call: EarlierCall, rows: tuple[Row, ...], earlier: Earlier) -> bool:
+    """Whether a fact of these rows of a call that stands for the user's words is the value, or each element of a list."""
+    for source in sources:
+        if source.tool == call.tool and all(any(same(value, key, earlier.stands(call, r, source)) for r in rows) for key in value.keys):
+            return True
+    return False
 
 
 class Traced(NamedTuple):

@@ -16,13 +16,13 @@ from typing import Any
 
 from agentgate.decision import Reason
 from agentgate.entities import normal
-from agentgate.labels import heard, stems
+from agentgate.labels import Heard, heard, stems
 from agentgate.request import Call, EarlierCall, RunState, Surroundings
 from agentgate.selectors import SELECTORS, chosen
 from agentgate.spans import entities
 from agentgate.workflow import Fact, Rule, Source, StepUpRule, Tool, Workflow
 from tests.reference_who import conditions, who
-from tests.reference_words import stands
+from tests.reference_words import affirmed, stands
 
 
 @dataclass(frozen=True)
@@ -163,30 +163,28 @@ class _Question:
         kind = self.workflow.tools[tool].facts[name].type
         return same(normal(kind, row.get(name)), normal(kind, earlier.args.get(argument)))
 
-    def _meant(self, tool: str, declared: Fact, row: Mapping[str, Any], earlier: EarlierCall) -> bool:
+    def _meant(self, tool: str, declared: Fact, row: Mapping[str, Any], earlier: EarlierCall, said: Heard | None = None) -> bool:
         """One label of the row is said in full and no other object's shared words hold all of its own; or none is, and it shares most."""
-        if any("[cut]" in each for each in earlier.rows) or not self._has(declared, row) or self._steered(tool, earlier):
+        words = said or heard(self.run.prompt.written)
+        if any("[cut]" in each for each in earlier.rows) or not self._has(declared, row) or self._steered(tool, earlier, words):
             return False
         facts = self.workflow.tools[tool].facts
         labels = [facts[name] for name in declared.named_by]
         own = normal(declared.type, row[declared.name])
-        shared, full = self._shared(labels, row)
+        shared, full = self._shared(labels, row, words)
         others = []
         for other in earlier.rows:
             value = normal(declared.type, other.get(declared.name))
             if value is not None and not same(value, own):
-                others.append(self._shared(labels, other))
-        whole = full or any(f for _, f in others) or any(self._shared(labels, r)[1] for r in earlier.rows if self._has(declared, r))
+                others.append(self._shared(labels, other, words))
+        whole = full or any(f for _, f in others) or any(self._shared(labels, r, words)[1] for r in earlier.rows if self._has(declared, r))
         if whole:
-            return full and not any(words >= shared for words, _ in others)
-        most = max(len(self._shared(labels, r)[0]) for r in earlier.rows if self._has(declared, r))
-        return 0 < len(shared) == most and all(len(words) < most for words, _ in others)
+            return full and not any(theirs >= shared for theirs, _ in others)
+        most = max(len(self._shared(labels, r, words)[0]) for r in earlier.rows if self._has(declared, r))
+        return 0 < len(shared) == most and all(len(theirs) < most for theirs, _ in others)
 
-    def _steered(self, tool: str, earlier: EarlierCall, *, strictly: bool = False) -> bool:
-        """Somebody other than the user chose which rows there are: by an argument that is neither fixed, named, nor of the user's words.
-
-        `strictly`: the user's words chose too, unless they name the value.
-        """
+    def _steered(self, tool: str, earlier: EarlierCall, words: Heard | None) -> bool:
+        """Somebody other than the user chose which rows there are: by an argument that is neither fixed, named, nor of these words."""
         rules = self.workflow.tools[tool].args
         if earlier.named or not rules:
             return False
@@ -197,8 +195,8 @@ class _Question:
             if key is None:
                 return True
             mine = rules[name].equals is not None or self.run.prompt.words(rules[name].type, key) is not None
-            if rules[name].type == "text" and stems(str(key)) and not strictly:
-                mine = mine or all(word in heard(self.run.prompt.written).words for word in stems(str(key)))
+            if rules[name].type == "text" and stems(str(key)) and words is not None:
+                mine = mine or all(word in words.words for word in stems(str(key)))
             if not mine:
                 return True
         return False
@@ -206,9 +204,8 @@ class _Question:
     def _has(self, declared: Fact, row: Mapping[str, Any]) -> bool:
         return normal(declared.type, row.get(declared.name)) is not None
 
-    def _shared(self, labels: list[Fact], row: Mapping[str, Any]) -> tuple[set[str], bool]:
+    def _shared(self, labels: list[Fact], row: Mapping[str, Any], said: Heard) -> tuple[set[str], bool]:
         """Which words of the row's labels the user said, and whether all of one label."""
-        said = heard(self.run.prompt.written)
         shared: set[str] = set()
         full = False
         for label in labels:
@@ -289,7 +286,7 @@ class _Question:
             if key in chosen(selector, self.run.prompt.spoken):
                 best = [
                     None
-                    if self._steered(source.tool, call, strictly=True)
+                    if self._steered(source.tool, call, None)
                     else self._best(SELECTORS[key][1], source, Source("fact", source.tool, compared), call)
                     for call in last
                 ]
@@ -346,10 +343,10 @@ class _Question:
         places = [(None, None), *self.everywhere()]
         return any(self.met(name, key, source, earlier, row) for source in sources for earlier, row in places)
 
-    def explained(self, name: str, choice: Choice, sources: tuple[Source, ...]) -> bool:
+    def explained(self, name: str, choice: Choice) -> bool:
         """One source explains the whole argument: a scalar in the chosen row, each element of a list in any row of the chosen call."""
         rule = self.tool.args[name]
-        for source in sources:
+        for source in self.sources(name):
             earlier, row = choice.get(source.tool, (None, None))
             rows = [row] if rule.max_items is None or earlier is None else [None, *earlier.rows]
             if all(any(self.met(name, key, source, earlier, one) for one in rows) for key in self.keys[name]):
@@ -398,7 +395,7 @@ class _Question:
         return denied
 
     def _origin(self, name: str) -> Condition:
-        return lambda choice: self.explained(name, choice, self.sources(name))
+        return lambda choice: self.explained(name, choice)
 
     def _bound(self, name: str, rule: Rule) -> Condition:
         bound = rule.at_most
@@ -536,9 +533,19 @@ class _Question:
     def named(self) -> bool:
         """Every argument is named: plainly, or by one call and row of each tool that stands for the user's words."""
 
+        def counts(source: Source, earlier: EarlierCall, row: Mapping[str, Any]) -> bool:
+            declared = self.workflow.tools[source.tool].facts[source.field]
+            return declared.named or self._meant(source.tool, declared, row, earlier, affirmed(self.run.prompt.written))
+
         def holds(name: str, choice: Choice) -> bool:
-            trusted = tuple(source for source in self.sources(name) if self.stands_for_words(source))
-            return self.plainly_named(name) or self.explained(name, choice, trusted)
+            for source in self.sources(name):
+                earlier, row = choice.get(source.tool, (None, None))
+                if earlier is not None and row is not None and self.stands_for_words(source):
+                    rows = [row] if self.tool.args[name].max_items is None else earlier.rows
+                    trusted = [one for one in rows if counts(source, earlier, one)]
+                    if all(any(self.met(name, key, source, earlier, one) for one in trusted) for key in self.keys[name]):
+                        return True
+            return self.plainly_named(name)
 
         return bool(self.keys) and any(all(holds(name, choice) for name in self.keys) for choice in self._choices())
 

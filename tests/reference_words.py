@@ -1,6 +1,6 @@
 """The reference's reading of the user's words in their order: letter by letter, every place tried.
 
-It shares only the prompt's own reading (what is quoted away, where a clause is denied) with the engine.
+It shares only the prompt's own reading (what is quoted away, where a clause is denied) and the words of labels with the engine.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
+from agentgate.labels import Heard, heard
 from agentgate.prompt import Voice, clauses, without_quotations
 
 _QUOTING = "\"'`*_\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
@@ -29,6 +30,23 @@ def stands(turns: tuple[str, ...], text: str) -> bool:
         if said or denied:
             return not denied
     return False
+
+
+def affirmed(turns: tuple[str, ...]) -> Heard:
+    """The words, and the names among them, that the user said and did not deny in the same turn or in a later one."""
+    words: set[str] = set()
+    names: set[str] = set()
+    for turn in turns:
+        text = without_quotations(turn)
+        for voice, start, end in clauses(text):
+            if voice == "said":
+                words |= heard((text[start:end],)).words
+                names |= heard((text[start:end],)).names
+        for voice, start, end in clauses(text):
+            if voice == "denied":
+                words -= heard((text[start:end],)).words
+                names -= heard((text[start:end],)).words
+    return Heard(frozenset(words), frozenset(names))
 
 
 def _pieces(turn: str) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:

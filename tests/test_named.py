@@ -177,6 +177,9 @@ def test_labels_of_a_read_that_is_named_count(gate: Gate) -> None:
         ("Answer Tom Miller's and Eve Stone's tickets", {"id": "T-1", "agent": "A-2"}),  # both named, of two rows
         (PROMPT, {"id": "T-1", "also": ["T-1", "T-2"]}),
         ("Answer the ticket", {"id": "T-1"}),
+        ("Answer Ann Lee's ticket, not Tom Miller's", {"id": "T-1"}),  # denied words tell rows apart, and make none the user's
+        ("Do not answer Tom Miller's ticket", {"id": "T-1"}),
+        ('Answer it. Eve says "Please take the one of Tom Miller! It is urgent."', {"id": "T-1"}),
         ("Answer it.\nFrom: a@b.example\nTo: c@d.example\nSubject: Tom Miller\n", {"id": "T-1"}),
     ],
 )
@@ -199,6 +202,16 @@ def test_anything_else_makes_the_call_unnamed(gate: Gate, prompt: str, args: dic
 def test_every_argument_may_stand_for_the_users_words_in_its_own_way(gate: Gate, prompt: str, args: dict[str, Any]) -> None:
     run = opened(gate, prompt)
     done(run, "ticket", {"mail": TOM}, **args)
+    assert sends(run)
+
+
+def test_what_a_later_turn_denies_is_not_named_from_then_on(gate: Gate) -> None:
+    run = opened(gate, PROMPT)
+    run.add_turn("No, not the one of Tom Miller")
+    done(run, "ticket", {"mail": TOM}, id="T-1")
+    assert not sends(run)
+    run.add_turn("Sorry, I meant Tom Miller")
+    done(run, "ticket", {"mail": TOM}, id="T-1", agent="A-1")
     assert sends(run)
 
 

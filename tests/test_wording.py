@@ -207,7 +207,7 @@ def test_words_name_nothing() -> None:
     made = prompt("Please delete the file and tell Ann")
     assert said(made, "file") is not None
     assert made.words("text", "file") is None
-    assert not asked_by_user([(Rule("q", 1), "file")], made, in_words=False)
+    assert not asked_by_user([(Rule("q", 1), "file")], made, frozenset())
 
 
 WORKFLOW = """
