@@ -142,7 +142,17 @@ class Generator(Workflows):
             )
         if self.maybe(0.2):
             parts.append(
-                rng.choice((", but not the gym.", "not as solved", "\n> as solved\nthe rent", '"Rent? No." and the gym', ". The rent"))
+                rng.choice(
+                    (
+                        ", but not the gym.",
+                        ", not the rent",
+                        'says "A flat? Rent!"',
+                        "not as solved",
+                        "\n> as solved\nthe rent",
+                        '"Rent? No." and the gym',
+                        ". The rent",
+                    )
+                )
             )
         return " ".join(parts)
 
