@@ -86,18 +86,31 @@ _NEGATION = re.compile(rf"\b(?=[acdefhimnrsw]){_DENIES}")  # in small letters
 # Words of denial that deny nothing: "don't forget to", "no later than", "why not", "can't you", "invoice no. 7", a status "won't fix".
 _IDIOM = re.compile(
     r"\b(?=[cdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|"
-    r"(?:no|not) (?:later|sooner|earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b|why not\b|"
-    r"(?:if|or) not\b|not (?:sure|certain|yet)\b|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
-    r"without (?:delay|fail|further|hesitation)\b|no\.? ?(?=[0-9])|won['\u2019]?t[ -]?fix\b)"
+    r"(?:no|not) (?:later|sooner|earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|"
+    r"(?<!\w )why not\b(?! \w+ed\b)|if not\b|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
+    r"without (?:delay|fail|further (?:ado|delay)|hesitation)\b|"
+    r"no\. ?(?=[0-9])|(?:(?<=invoice )|(?<=order )|(?<=ticket )|(?<=account ))no (?=[0-9])|"
+    r"(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
+)
+_NOTHING = re.compile(  # "pay nothing" denies all of it
+    r"(?:(?<![^,.;:!?\n])|(?<=[,.;:!?\n-]\s)|(?<=\bso\s)|(?<=\b(?:and|but)\s)|(?<=\b(?:then|just)\s)|(?<=\bplease\s))"
+    r"[a-z]{2,20} (?:(?:me|us|him|her|it|them) )?(?:nothing|nobody|no one)\b"
 )
 # "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a statement, and not about "you".
 _STATED = re.compile(
-    r"\b(?!you\b)[\w'\u2019]{1,40} (?:(?:ca|could|wo|is|are|was|were|has|have|had|did|does)n['\u2019]?t|cannot"
-    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does) not)\Z"
+    r"\b(?!(?:you|one|agents?|assistants?)\b)[\w'\u2019]{1,40} (?:(?:ca|could|wo|is|are|was|were|has|have|had|did|does)n['\u2019]?t|cannot"
+    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?<=i['\u2019]m )not)\Z"
 )
 _SUBJECT = 60  # characters before a negation in which its subject stands
+_YOU = re.compile(r"\byou\b")
 _STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
 _LISTED = re.compile(r"\b(?:or|nor|either|neither)\b")
+_BIDDING = re.compile(  # a statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it")
+    r"\byou\b|(?<!\bable )\bto (?!(?:the|an?|my|our|his|her|their|this|these|me|us|him|them|work)\b)|\bthat \w"
+    r"|\b(?:let|ok|okay|fine|right|sa(?:y|ys|id|ying)|ask(?:s|ed|ing)?|t(?:ell|ells|old)|allow(?:s|ed|ing)?|permit(?:s|ted)?|meant?|"
+    r"authori[sz]ed?|approved?|agreed?|tolerate|accept(?:ed)?|request(?:s|ed)?|instruct(?:s|ed)?|supposed|should|must|may)\b"
+)
+_GOES_ON = re.compile(r"\w+(?:ing|ed)\b|\w+(?:,? and\b|,)")  # behind a comma: the denial's list, not a request
 _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # say all they have to say
 
 
@@ -184,9 +197,12 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     start, text = 0, small(turn)
     bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(text)), (len(turn), len(turn))]
     text = _IDIOM.sub(_hidden, text)
+    if "noth" in text or "nobody" in text or "no one" in text:
+        text = _NOTHING.sub(_denial, text)
     for end, following in bounds:
         negation = _NEGATION.search(text, start, end)
-        while negation is not None and (over := _statement_end(text, negation, start, end)) is not None:
+        listed = max((m.end() for m in _LISTED.finditer(text, start, end)), default=start) if negation is not None else start
+        while negation is not None and (over := _statement_end(text, negation, start, end, listed)) is not None:
             yield "said", start, negation.start()
             yield "denied", negation.start(), over.start()
             start = over.end()
@@ -201,11 +217,26 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
         start = following
 
 
-def _statement_end(text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:
-    """Where a negated statement ends in its clause; None for an instruction, and where the denial may go on ("pay, send or move it")."""
-    if _STATED.search(text, max(start, negation.start() - _SUBJECT), negation.end()) is None or _LISTED.search(text, negation.end(), end):
+def _denial(found: re.Match[str]) -> str:
+    return "never".ljust(len(found.group()))
+
+
+def _statement_end(text: str, negation: re.Match[str], start: int, end: int, listed: int) -> re.Match[str] | None:
+    """Where a negated statement ends in its clause; None for an instruction, and where the denial may go on ("pay, send or move it").
+
+    Args:
+        text: the turn in small letters.
+        negation: the clause's next negation.
+        start: where what is not read yet of the clause starts.
+        end: where the clause ends.
+        listed: where the last "or" of the clause ends.
+    """
+    if listed > negation.end() or _STATED.search(text, max(start, negation.start() - _SUBJECT), negation.end()) is None:
         return None
-    return _STATEMENT_END.search(text, negation.end(), end)
+    over = _STATEMENT_END.search(text, negation.end(), end)
+    if over is None or _YOU.search(text, start, negation.start()) or _BIDDING.search(text, negation.end(), over.start()):
+        return None
+    return None if _GOES_ON.match(text, over.end(), end) else over
 
 
 # What only the words around it make a name: a short quotation; a word with a capital, for a user; "the general channel".

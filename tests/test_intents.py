@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate.intents.lexical import derive
 from agentgate.intents.phrases import places
+from agentgate.prompt import MAX_TURN
 from agentgate.request import Presence
 from agentgate.workflow import PLACES, Intent
 
@@ -122,6 +125,27 @@ def asks(words: str, prompt: str) -> bool:
         ("send", "I don't want you to pay, send it", False),
         ("pay", "never forget: do not pay", False),
         ("pay", "I won't pay", False),
+        # a statement that denies what is to be done, a list it denies, and what only looks like an idiom
+        ("send", "I won't have you pay, send it", False),
+        ("send", "We haven't agreed to pay, so send nothing", False),
+        ("pay", "He hasn't been told to pay - pay nothing", False),
+        ("move", "it is not that you should pay, move and send it", False),
+        ("refund", "The team has not approved that you pay, refund ORD-1", False),
+        ("pay", "I did not say refund ORD-1, pay Ann", False),
+        ("send", "It isn't ok to pay, send", False),
+        ("send", "You really can't pay, send it", False),
+        ("move", "We can't pay, send and move it", False),
+        ("refund", "Ann is not to be paid, refunded", False),
+        ("refund", "We are not paying, refunding Ann", False),
+        ("pay", "Pay nothing", False),
+        ("pay", "If not, pay nothing", False),
+        ("pay", "I am not sure you should pay", False),
+        ("pay", "I'm not sure which one it is, pay the last", True),
+        ("pay", "please not yet pay", False),
+        ("refund", "Why not refunded", False),
+        ("order", "no 3 orders", False),
+        ("refund", "close it without further refunds", False),
+        ("pay", "I won't fix or pay it", False),
     ],
 )
 def test_words_and_what_is_said_around_them(words: str, prompt: str, said: object) -> None:
@@ -143,10 +167,40 @@ def test_words_and_what_is_said_around_them(words: str, prompt: str, said: objec
         ("refund all of 39.99 EUR", "unclear"),
         ("refund all 39 euros", "unclear"),
         ("refund all 3", "present"),
+        ("Refund it in 12 parts, 20 EUR each month", "present"),
+        ("Refund all my orders each month", "unclear"),
+        ("Refund every month of 2023", "unclear"),
+        ("Refund every monday order", "unclear"),
+        ("Refund the whole year", "unclear"),
+        ("Refund all 99 orders", "unclear"),
+        ("Refund all two hundred orders", "unclear"),
+        ("Refund all ten-thousand", "unclear"),
+        ("Refund all 3 or more orders", "unclear"),
+        ("Refund all seven years of orders", "unclear"),
+        ("Refund all the other orders", "unclear"),
+        ("Refund each", "unclear"),
+        ("Refund each on the list", "unclear"),
+        ("Refund two orders each", "present"),
+        ("Refund all right now", "unclear"),
+        ("Refund all good orders", "unclear"),
+        ("Refund after all orders", "unclear"),
+        ("Refund all their work", "unclear"),
+        ("Refund any more orders", "unclear"),
+        ("Refund any problems", "unclear"),
+        ("Refund ORD-1 if you have any questions.", "present"),
     ],
 )
 def test_a_quantity_of_what_is_acted_on(prompt: str, presence: Presence) -> None:
     assert derive((REFUND,), (prompt,))["refund"].presence == presence
+
+
+@pytest.mark.parametrize("text", ["it isn't a, ", "it isn't a - ", "it is not so so ", "pay nothing ", "put something, "])
+def test_no_denial_is_slow(text: str) -> None:
+    long = (text * MAX_TURN)[:MAX_TURN]
+    words = ("put something calendar", "let someone know", *(f"verb{n} something noun{n}" for n in range(200)))
+    begun = time.process_time()
+    derive((Intent("act", 1, "Do it.", words, "deny", (), ()),), (long,))
+    assert time.process_time() - begun < 1
 
 
 def test_a_counter_example_is_not_near_for_the_words_of_the_intent_alone() -> None:
