@@ -53,7 +53,7 @@ def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:
         end: where they, or the currency behind them, end.
     """
     found = _NUMERAL.match(text, start, end)
-    if found is None or "," in found.group() or _AFTER.match(text, end) or _BEFORE.search(text[max(0, start - 28) : start]):
+    if found is None or _AFTER.match(text, end) or _BEFORE.search(text[max(0, start - 28) : start]):
         return None
     beside = "".join(text[found.end() : end].split())
     words = [word for word in _PARTS.split(found.group().lower()) if word != "and"]
