@@ -178,6 +178,11 @@ def unquoted(words: str) -> str:
     return _QUOTE.sub(_blank, words)
 
 
+def hidden_quotations(words: str) -> str:
+    """What `own_words` left, with a word that means nothing in place of each short quotation, of the same length."""
+    return _QUOTE.sub(_hidden, words)
+
+
 def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     """See `_clauses`; the answer is kept for as long as a turn is being read."""
     return iter(_read_clauses(turn))

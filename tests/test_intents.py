@@ -48,9 +48,21 @@ def test_one_turn(prompt: str, presence: Presence) -> None:
     assert derive((REFUND,), (prompt,))["refund"].presence == presence
 
 
-@pytest.mark.parametrize("later", ["stop", "Stop!", "don't refund it", "please do not refund ORD-1 after all", "cancel that", "never mind"])
+TAKEN_BACK = ("no, cancel it", "Stop! Don't do that.", "wait", "no wait", "hold on", "I changed my mind", "undo that", "Cancel that refund")
+
+
+@pytest.mark.parametrize(
+    "later", ["stop", "Stop!", "don't refund it", "please do not refund ORD-1 after all", "cancel that", "never mind", *TAKEN_BACK]
+)
 def test_a_later_turn_withdraws(later: str) -> None:
     assert derive((REFUND,), ("refund ORD-1", later))["refund"].presence == "absent"
+
+
+def test_what_a_later_turn_cancels_is_not_asked_for_and_its_cancelling_is() -> None:
+    order = Intent("order", 1, "Order things.", ("order",), "deny", ("Order 3 pens",), ())
+    cancel = Intent("cancel", 1, "Cancel an order.", ("cancel",), "deny", ("Cancel order ORD-1",), ())
+    found = derive((order, cancel), ("order 3 pens", "cancel that order"))
+    assert (found["order"].presence, found["cancel"].presence) == ("absent", "present")
 
 
 def test_an_unrelated_later_turn_changes_nothing() -> None:
@@ -146,6 +158,11 @@ def asks(words: str, prompt: str) -> bool:
         ("order", "no 3 orders", False),
         ("refund", "close it without further refunds", False),
         ("pay", "I won't fix or pay it", False),
+        ("give someone access", "Give 'Ann' access", True),
+        # asked, or reported: unclear
+        ("pay", "Should I pay Ann?", False),
+        ("pay", "She asked me to pay her", False),
+        ("pay", "She asked me to pay her. Please pay her", True),
     ],
 )
 def test_words_and_what_is_said_around_them(words: str, prompt: str, said: object) -> None:
@@ -236,6 +253,11 @@ VERB = Intent("mail", 1, "Send an e-mail.", ("^email", "^e-mail"), "deny", ("Ema
         ("tell me how to email Ann", "absent"),
         ("do not email Ann", "absent"),
         ("emailing is easy", "absent"),
+        # the words before a clause, and a quotation, are no place where a request begins
+        ("We have phone but email is broken", "absent"),
+        ("Did she reply by phone or rather email?", "absent"),
+        ("'Sale' email: who got it?", "absent"),
+        ("Will we email her?", "absent"),
     ],
 )
 def test_a_verb_counts_only_where_a_request_begins(prompt: str, presence: Presence) -> None:

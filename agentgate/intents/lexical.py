@@ -24,7 +24,7 @@ from typing import NamedTuple
 from agentgate.intents.delegation import Delegation, delegation
 from agentgate.intents.phrases import places, starts, starts_of
 from agentgate.intents.quantity import WIDE, quantities
-from agentgate.prompt import clauses, entities, own_words, small, unquoted
+from agentgate.prompt import clauses, entities, hidden_quotations, own_words, small, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
 
@@ -38,6 +38,7 @@ COMMON = frozenset(
 )
 _NOWHERE = date(2000, 1, 1)  # only entity types matter here, not what "tomorrow" is
 _SAME = 0.999  # closeness of a repeated example
+_LONG = 1000  # characters; what a longer text is about is not kept
 _NEAR = 0.5  # closeness from which a counter-example has something to say
 _CLARITY = {"present": 0, "unclear": 1, "absent": 2}
 
@@ -69,9 +70,12 @@ def _says(text: str, words: tuple[str, ...]) -> bool:
     return any(places(words, small(text)))
 
 
-@lru_cache(maxsize=8192)
 def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
-    """The terms of a text that holds some of an intent's words, with these as one term (cached)."""
+    """The terms of a text that holds some of an intent's words, with these as one term (cached, unless the text is long)."""
+    return _kept(text, words) if len(text) <= _LONG else _read(text, words)
+
+
+def _read(text: str, words: tuple[str, ...]) -> frozenset[str]:
     rest, end = [], 0
     for start, stop in sorted(places(words, small(text))):
         rest.append(text[end:start])
@@ -79,29 +83,41 @@ def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
     return _terms(" ".join([*rest, text[end:]])) | {"!"}
 
 
+_kept = lru_cache(maxsize=8192)(_read)
+
+
 def _close(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / sqrt(len(a) * len(b)) if a and b else 0.0
 
 
 class _Clause(NamedTuple):
-    """A clause: as it stands, what of it is searched for the words of an intent (in small letters), and how the words of that start."""
+    """A clause: as it stands; the turn in small letters that is searched for the words of an intent, and where; how these words start."""
 
     text: str
-    asked: str
+    turn: str
+    start: int
+    end: int
     starts: frozenset[str]
-
-    @classmethod
-    def of(cls, text: str, asked: str) -> _Clause:
-        lower = small(asked)
-        return cls(text, lower, starts_of(lower))
+    cancelled: frozenset[int] = frozenset()  # where in the turn what it takes back starts
 
 
-def _hit(intent: Intent, clause: _Clause) -> str | None:
-    """The words of the clause that match a word of the intent, or None."""
+_ASKS = re.compile(  # "should I pay", "she asked me to pay": whether, or for whom, is not said
+    r"\b(?:(?:should|shall) (?:i|we)|(?:ask(?:ed|s)?|t(?:old|ells)|wants?|wanted|urge[ds]?|begged|instruct(?:ed|s)) (?:me|us) to)"
+    r"\s{1,4}(?:(?:really|just|also|now|then|still|please) )?\Z"
+)
+
+
+def _hit(intent: Intent, clause: _Clause) -> tuple[str, bool] | None:
+    """The words of the clause that match a word of the intent, and whether they ask for it; None where there are none."""
     if clause.starts.isdisjoint(starts(intent.words)):
         return None
-    found = next(places(intent.words, clause.asked), None)
-    return None if found is None else clause.asked[slice(*found)]
+    first = None
+    for start, end in places(intent.words, clause.turn, clause.start, clause.end):
+        if start not in clause.cancelled:
+            if _ASKS.search(clause.turn, max(clause.start, start - 40), start) is None:
+                return clause.turn[start:end], True
+            first = first or clause.turn[start:end]
+    return None if first is None else (first, False)
 
 
 def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived | None:
@@ -109,14 +125,16 @@ def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived 
     clearest: Derived | None = None
     for clause in said:
         if (hit := _hit(intent, clause)) is not None:
-            answer = _answer(intent, clause.text, hit)
+            answer = _answer(intent, clause.text, hit[0])
             if answer.presence == "present":
-                return answer
+                if hit[1]:
+                    return answer
+                answer = Derived("unclear", f"word '{hit[0]}', but in a question or a report")
             if clearest is None or _CLARITY[answer.presence] < _CLARITY[clearest.presence]:
                 clearest = answer
     if clearest is not None:
         return clearest
-    refused = next((hit for clause in denied if (hit := _hit(intent, clause)) is not None), None)
+    refused = next((hit[0] for clause in denied if (hit := _hit(intent, clause)) is not None), None)
     return Derived("absent", f"denied: {refused}") if refused else None
 
 
@@ -135,11 +153,16 @@ def _answer(intent: Intent, said: str, hit: str) -> Derived:
 
 
 _AFTER = re.compile(r"(?i)^\W*(?:do not|don['’]?t|never|not|please|ever)\b(?:\W+(?:ever|please)\b)*")  # before what is denied
-STOP = re.compile(
-    r"(?i)^\W*(?:(?:no|wait|ok|okay|please|actually)\W+)*(?:stop|abort|never ?mind|forget (?:it|that|this|about (?:it|that))|hold off|"
-    r"cancel(?: (?:it|that|this|everything))?|(?:do not|don['’]?t)(?: do (?:it|that|this|anything))?|no)"
-    r"(?:\W+(?:it|that|this|everything|now|please|thanks?|thank you|here|immediately))*\W*$"
+_TAKEN_BACK = (
+    r"(?:stop|abort|never ?mind|forget (?:it|that|this|about (?:it|that)|what i said)|hold (?:off|on)|wait|undo (?:it|that|this)|"
+    r"scratch (?:it|that|this)|not now|do nothing|i (?:take (?:it|that) back|(?:have )?changed my mind)|i['\u2019]ve changed my mind|"
+    r"cancel(?: (?:it|that|this|everything))?|(?:do not|don['\u2019]?t)(?: do (?:it|that|this|anything))?|no)\b"
 )
+STOP = re.compile(
+    rf"(?i)^\W*+(?:(?:no|wait|ok|okay|please|actually|sorry)\W++){{0,4}}{_TAKEN_BACK}"
+    rf"(?:\W++(?:it|that|this|everything|now|please|thanks?|thank you|here|immediately)|\s*+[^\w\s]\W*+{_TAKEN_BACK}){{0,12}}\W*+$"
+)
+_CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?:(?:last|first|previous|new) )?(?=\w)")
 
 
 def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
@@ -157,7 +180,10 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
         said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
         denied = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "denied"]
         handed = handed_over(said, denied) if any(i.delegated != "deny" for i in intents) else None
-        affirmed, refused = [_Clause.of(*clause) for clause in said], [_Clause.of(clause, clause) for clause, _ in denied]
+        asked, lower = small(hidden_quotations(words)), small(words)
+        back = frozenset(found.end() for found in _CANCELLED.finditer(asked)) if index else frozenset[int]()
+        affirmed = [_Clause(words[a:b], asked, a, b, starts_of(asked[a:b]), back) for voice, a, b in spans if voice == "said"]
+        refused = [_Clause(words[a:b], lower, a, b, starts_of(lower[a:b])) for voice, a, b in spans if voice == "denied" or back]
         for intent in intents:
             answer = _one(intent, affirmed, refused)
             if answer is not None:

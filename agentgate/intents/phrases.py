@@ -17,7 +17,7 @@ from agentgate.workflow import ARTICLES
 
 _SUBJECT = r"(?:i|we)(?:['\u2019](?:d|ll|ve))?"
 _POLITE = (
-    r"please|kindly|just|now|also|then|next|finally|afterwards?|so|and|[0-9]{1,3}[.)]|(?:can|could|would|will) (?:you|we)|"
+    r"please|kindly|just|now|also|then|next|finally|afterwards?|so|and|[0-9]{1,3}[.)]|(?:can|could|would|will) you|(?:can|could) we|"
     rf"would you mind|{_SUBJECT} (?:(?:would|really|also|still) )?(?:like|want|need|wish|love)(?: for)? (?:you )?to|"
     r"you (?:should|can|could|may|must|have to|need to)|let['\u2019]?s|let us|remember to|(?:don['\u2019]?t|do not) forget to|"
     r"make sure (?:to|you|that you)|be sure to|go ahead and|feel free to|help me(?: to)?|be so kind (?:as )?to"
@@ -100,10 +100,18 @@ def _patterns(words: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], bool], ...
     return tuple((re.compile(rf"(?:{'|'.join(_begun(listed))})(?!\w)"), asked) for listed, asked in kinds if listed)
 
 
-def places(words: tuple[str, ...], text: str) -> Iterator[tuple[int, int]]:
-    """Where phrases of an intent stand in a text in small letters: (start, end), of each kind from left to right."""
+def places(words: tuple[str, ...], text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Where phrases of an intent stand in a text in small letters: (start, end), of each kind from left to right.
+
+    Args:
+        words: the phrases.
+        text: the text; what stands before `start` says whether a request begins there.
+        start: where a phrase may start.
+        end: where it must have ended; left out: the text's end.
+    """
+    stop = len(text) if end is None else end
     for pattern, asked in _patterns(words):
-        for found in pattern.finditer(text):
+        for found in pattern.finditer(text, start, stop):
             if not asked or _REQUEST.search(text, max(0, found.start() - _BACK), found.start()) is not None:
                 yield found.span()
 
