@@ -48,7 +48,22 @@ def test_one_turn(prompt: str, presence: Presence) -> None:
     assert derive((REFUND,), (prompt,))["refund"].presence == presence
 
 
-TAKEN_BACK = ("no, cancel it", "Stop! Don't do that.", "wait", "no wait", "hold on", "I changed my mind", "undo that", "Cancel that refund")
+TAKEN_BACK = (
+    "stop",
+    "Stop!",
+    "don't refund it",
+    "please do not refund ORD-1 after all",
+    "cancel that",
+    "never mind",
+    "no, cancel it",
+    "Stop! Don't do that.",
+    "wait",
+    "no wait",
+    "hold on",
+    "I changed my mind",
+    "undo that",
+    "Cancel that refund",
+)
 
 
 @pytest.mark.parametrize(
