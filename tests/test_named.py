@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, Gate, User
+from agentgate.cli.advice import advise
 from agentgate.definition import load_text
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
@@ -19,6 +20,7 @@ from agentgate.request import EarlierCall
 from agentgate.review.mutation import mutations
 from agentgate.run import Run
 from agentgate.workflow import Fact, Rule, Source, StepUpRule
+from agentgate.yaml_nodes import read_yaml
 from tests.generate_values import NOW
 from tests.test_reference import engine, reference, small
 
@@ -335,6 +337,15 @@ def test_a_fact_that_newly_stands_for_the_users_words_is_wider(before: str, afte
     found = [f for f in compare(old, new).wider if "named by the user" in f.effect]
     assert {f.tool for f in found} == {"ticket"}
     assert not [f for f in compare(new, old).wider if "named by the user" in f.effect]
+
+
+def test_lint_names_an_address_to_which_a_label_leads_and_calls_nothing_steerable_that_waits_for_the_user() -> None:
+    found = [(a.field, a.text) for a in advise(changed(), read_yaml(WORKFLOW.lstrip(), "desk.yaml"))]
+    led = [field for field, text in found if "chooses which of the user's words lead here" in text]
+    assert led == ["tools.ticket.facts.mail.trust"]
+    assert any("whoever writes customer chooses" in text for _, text in found)
+    steered = {text.partition("so what ")[2] for field, text in found if field == "tools.send.args.to.from" and "steerable" in text}
+    assert steered == {"ticket.author says"}  # the rest counts only of calls that the user named
 
 
 def test_a_person_asked_by_a_fact_that_fewer_calls_make_count_is_asked_less() -> None:

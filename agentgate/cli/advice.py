@@ -2,9 +2,9 @@
 
 An intent that a named source may choose (`delegated: present`); and for tools that act: an argument that the model writes and
 no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); an object to
-change that may be any row of a read; an address or account whose row is named by free text; labelled rows of a search that the
-model may word; a fact read out of a text; a datetime that only a prompt may name; and a tool whose address, scope or definition
-is not pinned.
+change that may be any row of a read; an address or account whose row is named by free text, or that such a row leads to; labelled
+rows of a search that the model may word; a fact read out of a text; a datetime that only a prompt may name; and a tool whose
+address, scope or definition is not pinned.
 Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
 the calling job takes the model's place, so only the last applies.
 """
@@ -41,7 +41,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
         workflow: as loaded.
         document: the same file, for columns.
     """
-    found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow), *_labelled(workflow), *_searched(workflow)]
+    found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow), *_labelled(workflow), *_led(workflow), *_searched(workflow)]
     if workflow.intents or workflow.for_user is not None:
         found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow), *_any_row(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
@@ -110,6 +110,18 @@ def _labelled(workflow: Workflow) -> Iterator[tuple[Path, str]]:
                 yield ("tools", tool.name, "facts", fact.name, "named_by"), text
 
 
+def _led(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    """A label names what is read next, and so what `trust: named` trusts of it."""
+    for tool in workflow.tools.values():
+        origins = [s for rule in tool.args.values() for s in rule.sources if s.kind == "fact"]
+        ways = [(s, workflow.tools[s.tool].facts, workflow.tools[s.tool].facts[s.field].named_by) for s in origins]
+        led = next(((source, name) for source, facts, labels in ways for name in labels if facts[name].type == "text"), None)
+        for fact in tool.facts.values() if led is not None else ():
+            if led is not None and fact.named and fact.type in FINDABLE:
+                text = f"trusted also where {led[0]} names the call: whoever writes {led[1]} chooses which of the user's words lead here"
+                yield ("tools", tool.name, "facts", fact.name, "trust"), text
+
+
 def _searched(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool in workflow.tools.values():
         free = [rule.name for rule in tool.args.values() if rule.equals is None and {s.kind for s in rule.sources} != {"prompt"}]
@@ -149,11 +161,17 @@ def _steerable(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     steered = _steered(workflow)
     for tool, rule in _acting(workflow):
         for key, sources in (("from", rule.sources), ("at_most", (rule.at_most,) if rule.at_most is not None else ())):
-            led = [source for source in sources if source.tool in steered]
+            led = [source for source in sources if source.tool in steered and not _is_named(workflow, source)]
             if led:
                 chosen = _and(steered[source.tool] for source in led)
                 text = f"steerable: the model chooses {chosen}, and so what {_and(led)} {'say' if len(led) > 1 else 'says'}"
                 yield ("tools", tool.name, "args", rule.name, key), text
+
+
+def _is_named(workflow: Workflow, source: Source) -> bool:
+    """Whether it counts only of a call that the user named, whatever the model may have called."""
+    fact = workflow.tools[source.tool].facts.get(source.field) if source.kind != "arg" else None
+    return fact is not None and fact.named
 
 
 def _steered(workflow: Workflow) -> dict[str, str]:
