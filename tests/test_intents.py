@@ -176,6 +176,18 @@ def asks(words: str, prompt: str) -> bool:
         ("pay", "Should I pay Ann?", False),
         ("pay", "She asked me to pay her", False),
         ("pay", "She asked me to pay her. Please pay her", True),
+        ("cancel", "Tell Ann to cancel her order", False),
+        ("cancel", "I was told to cancel it", False),
+        ("cancel", "Remind me on Friday to cancel it", False),
+        ("cancel", "Write to Ann that she should cancel her order", False),
+        ("cancel", "The policy says cancel within 5 days", False),
+        ("^delete", "Send Bob a message: delete the old files", False),
+        ("^pay", "Add a to-do: pay Ann", False),
+        ("^pay", "Title: pay Ann", False),
+        ("^pay", "Three things: pay Ann, call Bob, rest", True),
+        ("pay", "Read Ann's message of 10:30 and pay her", True),
+        ("cancel", "I asked you to cancel it", True),
+        ("pay", "Ask Ann for her account and pay to it", True),
     ],
 )
 def test_words_and_what_is_said_around_them(words: str, prompt: str, said: object) -> None:

@@ -98,13 +98,27 @@ class _Clause(NamedTuple):
     start: int
     end: int
     starts: frozenset[str]
-    cancelled: frozenset[int] = frozenset()  # where in the turn what it takes back starts
+    cancelled: frozenset[int]  # where in the turn what it takes back starts
+    asides: dict[int, bool]  # what is known of the places in the turn: whether a word there asks nothing
+
+    def asks(self, at: int) -> bool:
+        """Whether a word that starts here asks for something."""
+        known = self.asides.get(at)
+        if known is None:
+            known = self.asides[at] = _ASIDE.search(self.turn, max(self.start, at - _BEHIND), at) is not None
+        return not known
 
 
-_ASKS = re.compile(  # "should I pay", "she asked me to pay": whether, or for whom, is not said
-    r"\b(?:(?:should|shall) (?:i|we)|(?:ask(?:ed|s)?|t(?:old|ells)|wants?|wanted|urge[ds]?|begged|instruct(?:ed|s)) (?:me|us) to)"
-    r"\s{1,4}(?:(?:really|just|also|now|then|still|please) )?\Z"
+# Before a word that asks nothing of the assistant: "should I pay", "she asked me to pay", "tell Ann to pay", "it says pay", "title: pay".
+_ASIDE = re.compile(
+    r"\b(?:(?:should|shall) (?:i|we)|(?:he|she|they) (?:should|must|can|could|may|will|would|ha[sd] to|have to|needs? to)"
+    r"|whether (?:\S+ )?to|say(?:s|ing)?(?: that)?|said(?: that)?|(?:wanted|like|urged|begged) (?:me|us)(?: both)? to"
+    r"|(?:ask(?:s|ed)?|t(?:ell|ells|old)|remind(?:s|ed)?|wants|instruct(?:s|ed)?|advised?|invited?)"
+    r" (?:(?!and\b)\S{1,40} ){0,3}(?<!\byou )to)\s{1,4}(?:(?:really|just|also|now|then|still|please) )?\Z"
+    r"|\b(?:say(?:s|ing)?|writes?|wrote|title|subject|reply|called|named|remind|(?:an?|the|this|my|her|his|their|[\w.-]{1,40}['\u2019]s) "
+    r"(?:[\w-]{1,40} )?(?:message|e-?mail|text|comment|post|draft|note|to-?do|reminder|task))\b[^.!?\n:]{0,60}:\s[^.!?\n]{0,60}\Z"
 )
+_BEHIND = 160  # characters before a word in which these stand
 
 
 def _hit(intent: Intent, clause: _Clause) -> tuple[str, bool] | None:
@@ -114,7 +128,7 @@ def _hit(intent: Intent, clause: _Clause) -> tuple[str, bool] | None:
     first = None
     for start, end in places(intent.words, clause.turn, clause.start, clause.end):
         if start not in clause.cancelled:
-            if _ASKS.search(clause.turn, max(clause.start, start - 40), start) is None:
+            if clause.asks(start):
                 return clause.turn[start:end], True
             first = first or clause.turn[start:end]
     return None if first is None else (first, False)
@@ -129,7 +143,7 @@ def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived 
             if answer.presence == "present":
                 if hit[1]:
                     return answer
-                answer = Derived("unclear", f"word '{hit[0]}', but in a question or a report")
+                answer = Derived("unclear", f"word '{hit[0]}', but asked, reported or dictated")
             if clearest is None or _CLARITY[answer.presence] < _CLARITY[clearest.presence]:
                 clearest = answer
     if clearest is not None:
@@ -182,8 +196,11 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
         handed = handed_over(said, denied) if any(i.delegated != "deny" for i in intents) else None
         asked, lower = small(hidden_quotations(words)), small(words)
         back = frozenset(found.end() for found in _CANCELLED.finditer(asked)) if index else frozenset[int]()
-        affirmed = [_Clause(words[a:b], asked, a, b, starts_of(asked[a:b]), back) for voice, a, b in spans if voice == "said"]
-        refused = [_Clause(words[a:b], lower, a, b, starts_of(lower[a:b])) for voice, a, b in spans if voice == "denied" or back]
+        asides: dict[int, bool] = {}
+        affirmed = [_Clause(words[a:b], asked, a, b, starts_of(asked[a:b]), back, asides) for voice, a, b in spans if voice == "said"]
+        refused = [
+            _Clause(words[a:b], lower, a, b, starts_of(lower[a:b]), frozenset(), {}) for voice, a, b in spans if voice == "denied" or back
+        ]
         for intent in intents:
             answer = _one(intent, affirmed, refused)
             if answer is not None:
