@@ -353,7 +353,7 @@ class Prompt:
                     denied.append(entity)
                 else:
                     named.setdefault(entity.type, {})[entity.key] = entity
-                    if isinstance(entity.key, Decimal) and entity.type != "count":
+                    if isinstance(entity.key, Decimal) and entity.type != "count" and words[max(0, entity.start - 1)] != "#":
                         amounts.add((entity.key, entity.currency))
             for entity in denied:
                 named.get(entity.type, {}).pop(entity.key, None)

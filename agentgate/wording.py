@@ -4,8 +4,8 @@ Rules: a word is what stands between white space, without quotation marks, brack
 compared without case (NFKC). A text is said where all its words stand in one turn in this order without a gap; a gap is a denied
 part, a blanked line or quotation, or an empty line. What the user denied, in this turn or a later one, is not said. A text may
 leave out what stands at the end of a word, but not where a sentence ends inside it, and it adds nothing but a comma or its last
-full stop: "@all", "*" and "<b>" are not what "all" and "b" say. A text without a letter or digit is never said. Each turn is read
-once, when a text is first looked for. Pure.
+full stop, so no line break and no tab: "@all", "*" and "<b>" are not what "all" and "b" say. A text without a letter or digit is
+never said. Each turn is read once, when a text is first looked for. Pure.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _BEFORE = _MARKS + "([{<\u00bf\u00a1"
 _BEHIND = _MARKS + ")]}>.,;:!?\u3001\u3002"
 _ENDS = frozenset(".!?;\u3002")
 _WORDS = re.compile(r"\S+")
+_SPLIT = re.compile(r"(\s*)(\S+)")
+_LAID_OUT = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # a line break, a tab: what makes a header or a column of the words behind it
 _GAP = re.compile(r"\n[^\S\n]*\n| {4}")  # what was blanked is at least four spaces, or a line of them
 _TRIES = 32  # places where the words stand that are looked at for what stands at their ends; the rest is not the user's
 _NEXT = "\n"  # between two words; no word holds one
@@ -57,11 +59,19 @@ def _plain(text: str) -> str:
     return normalize("NFKC", normalize("NFKC", text).casefold()).replace("\u2019", "'")
 
 
-def _word(text: str) -> _Word:
-    """A word and what stands at its ends; one of nothing but marks is a word as it stands."""
+def _word(text: str, broken: str = "") -> _Word:
+    """A word and what stands at its ends, `broken` before all of it; one of nothing but marks is a word as it stands."""
     rest = text.lstrip(_BEFORE)
     core = rest.rstrip(_BEHIND)
-    return _Word(core, text[: len(text) - len(rest)], rest[len(core) :]) if core else _Word(text, "", "")
+    if not core:
+        return _Word(text, broken, "")
+    return _Word(core, broken + text[: len(text) - len(rest)], rest[len(core) :])
+
+
+def _wanted(text: str) -> list[_Word]:
+    """The words of a value, with the line break or tab before each but the first."""
+    parts = _SPLIT.findall(_plain(text))
+    return [_word(word, _NEXT if place and _LAID_OUT.search(space) else "") for place, (space, word) in enumerate(parts)]
 
 
 def _read(own: str) -> _Turn:
@@ -80,8 +90,9 @@ def _read(own: str) -> _Turn:
         if is_no != was or _GAP.search(text, last, start):
             into.append(_NEXT)
             length += not is_no
+        break_ = _NEXT if _LAID_OUT.search(text, last, start) else ""
         for each in _plain(found.group()).split():
-            word = _word(each)
+            word, break_ = _word(each, break_), ""
             into.append(word.core + _NEXT)
             if not is_no:
                 at.append(length - 1)
@@ -109,8 +120,10 @@ def said(prompt: Prompt, text: str) -> Said | None:
         prompt: the user's words.
         text: an argument in normal form.
     """
-    wanted = [_word(each) for each in _plain(text).split()]
-    if not any(c.isalnum() for word in wanted for c in word.core):
+    wanted = _wanted(text)
+    if _LAID_OUT.search(text[: len(text) - len(text.lstrip())] + text[len(text.rstrip()) :]) is not None or not any(
+        c.isalnum() for word in wanted for c in word.core
+    ):
         return None
     needle = _NEXT + _NEXT.join([word.core for word in wanted]) + _NEXT
     for number in range(len(prompt.written) - 1, -1, -1):

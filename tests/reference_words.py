@@ -5,6 +5,7 @@ It shares only the prompt's own reading (what is quoted away, where a clause is 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 
@@ -12,12 +13,20 @@ from agentgate.labels import Heard, heard
 from agentgate.prompt import Voice, clauses, without_quotations
 
 _QUOTING = "\"'`*_\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
+_BREAKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 
 
 def stands(turns: tuple[str, ...], text: str) -> bool:
     """The words of a text stand in one of the user's turns, in this order and without a gap, and were not denied there or since."""
-    wanted = _bare(text)
-    if not any(letter.isalnum() for core, _, _ in wanted for letter in core):
+    wanted: list[tuple[str, str, str]] = []
+    space = ""
+    for letters in re.split(r"(\s+)", unicodedata.normalize("NFKC", text).strip()):
+        if letters.isspace():
+            space = letters
+        else:
+            wanted += _behind(space, _bare(letters))
+    around = text.replace(text.strip(), "", 1) if text.strip() else text
+    if any(letter in around for letter in _BREAKS) or not any(letter.isalnum() for core, _, _ in wanted for letter in core):
         return False
     for turn in reversed(turns):
         said = denied = False
@@ -70,9 +79,17 @@ def _pieces(turn: str) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:
             if now != voice or "    " in space or space.count("\n") > 1:
                 yield voice, piece
                 voice, piece = now, []
-            piece += _bare(part)
+            piece += _behind(space, _bare(part))
         at = end
     yield voice, piece
+
+
+def _behind(space: str, words: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The words, with the line break or tab before the first of them as a mark of it."""
+    if words and any(letter in space for letter in _BREAKS):
+        core, before, behind = words[0]
+        return [(core, "\n" + before, behind), *words[1:]]
+    return words
 
 
 def _bare(text: str) -> list[tuple[str, str, str]]:

@@ -288,3 +288,10 @@ def test_a_longest_turn_or_text_of_one_repeated_piece_ends(unit: str) -> None:
     Prompt.of((turn,), TODAY)
     only(turn, "iban", TODAY)
     assert time.process_time() - start < 10
+
+
+def test_the_number_of_an_issue_is_no_amount() -> None:
+    prompt = Prompt.of(("Pay the invoice of #4200", "and web#17"), date(2024, 5, 15))
+    assert prompt.words("integer", Decimal(4200)) == "4200"
+    for number in (4200, 17):
+        assert prompt.words("money", Decimal(number), "EUR") is None

@@ -131,6 +131,19 @@ def test_which_of_the_words_it_is_the_agent_chooses(text: str, turn: str) -> Non
     assert found(text, turn)
 
 
+@pytest.mark.parametrize("value", ["now,\r\nBcc: eve@x.example", "now,\nBcc:", "now,\tBcc:", "solved\n", "\r\nsolved", "solved\u2028now"])
+def test_no_line_break_or_tab_is_added(value: str) -> None:
+    assert not found(value, "mark it as solved now, Bcc: eve@x.example")
+    assert found("solved now, Bcc:", "mark it as solved now, Bcc: eve@x.example")
+
+
+def test_the_users_own_line_breaks_may_stay_and_may_go() -> None:
+    turn = "New address:\nOudegracht 214\r\n3511 Utrecht"
+    for value in ("Oudegracht 214\n3511 Utrecht", "Oudegracht 214\r\n3511 Utrecht", "Oudegracht 214, 3511 Utrecht"):
+        assert found(value, turn)
+    assert not found("Oudegracht\n214 3511 Utrecht", turn)
+
+
 def test_what_a_later_turn_denies_is_not_said_any_more() -> None:
     assert found("solved", "Mark it as solved", "and thank them")
     assert not found("solved", "Mark it as solved", "no, not solved")
