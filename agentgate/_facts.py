@@ -124,7 +124,8 @@ class FactRules:
         return tuple(labels)
 
     def _list_of(self, tool: str, name: str, block: FactBlock) -> tuple[str, ...]:
-        return _list(self._steps(name if block.path is None else block.path, ("tools", tool, "facts", name)))
+        steps = self._steps(name if block.path is None else block.path, ("tools", tool, "facts", name))
+        return (*steps, NUMBERS, EACH) if block.find == "any" else _list(steps)
 
     def _steps(self, text: str, path: Path) -> tuple[str, ...]:
         """``transactions[].recipient`` as keys; ``[]`` walks a list; ``.`` is the result itself."""

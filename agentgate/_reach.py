@@ -35,6 +35,8 @@ class Reach:
         if source.kind != "fact":
             self.document.report(here, shown(text), "a fact: tool.fact (what an earlier call returned)")
             return None
+        if (self.tools[source.tool].facts or {})[source.field].find == "any":
+            self.document.report(here, f"{text}, find: any", "one value (the date and the reference of a text are numbers of it too)")
         if total:
             if not self.facts.one_row_each(source):
                 expected = (

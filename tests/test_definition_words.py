@@ -254,3 +254,15 @@ def test_a_limit_per_turn_has_no_window():
     text = PAIR.replace("{X}", "{text: 9, from: [model]}")
     assert load(text + "limits: [{count: send, max: 1, per: turn}]\n").tools["send"].limits[0].per == "turn"
     expect_one(text + "limits: [{count: send, max: 1, per: turn, @@every: 1h}]\n", "limits[0].every", "one of them")
+
+
+@pytest.mark.parametrize(
+    ("rule", "field", "expected"),
+    [
+        ("{type: money, currency: unit, min: '0', max: '9', at_most: {sum: @@list.cost}, from: [model]}", "at_most.sum", "count twice"),
+        ("{type: number, min: '0', max: '9', at_most: @@list.note, from: [model]}", "at_most", "one value"),
+    ],
+)
+def test_the_numbers_of_a_text_multiply_the_rows_of_its_tool_and_bound_nothing(rule, field, expected):
+    note = "note: {type: number, path: 'files[].name', find: any, trust: named}\n      full: {type: integer}"
+    expect_one(LISTED.replace("full: {type: integer}", note).replace("{X}", rule), f"tools.delete.args.x.{field}", expected)
