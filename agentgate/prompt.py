@@ -110,7 +110,8 @@ _BIDDING = re.compile(  # a statement about what is to be done, allowed or asked
     r"|\b(?:let|ok|okay|fine|right|sa(?:y|ys|id|ying)|ask(?:s|ed|ing)?|t(?:ell|ells|old)|allow(?:s|ed|ing)?|permit(?:s|ted)?|meant?|"
     r"authori[sz]ed?|approved?|agreed?|tolerate|accept(?:ed)?|request(?:s|ed)?|instruct(?:s|ed)?|supposed|should|must|may)\b"
 )
-_GOES_ON = re.compile(r"\w+(?:ing|ed)\b|\w+(?:,? and\b|,)")  # behind a comma: the denial's list, not a request
+# Behind a comma: a request, not the next one of a list that is denied ("not from ann@x.example, bob@x.example").
+_REQUEST = re.compile(r"(?!\w+(?:ing|ed)\b)[a-z](?:[a-z'\u2019-]*[a-z])?\s+(?!and\b)\S")
 _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # say all they have to say
 
 
@@ -207,7 +208,10 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     for end, following in bounds:
         negation = _NEGATION.search(text, start, end)
         listed = max((m.end() for m in _LISTED.finditer(text, start, end)), default=start) if negation is not None else start
-        while negation is not None and (over := _statement_end(text, negation, start, end, listed)) is not None:
+        while negation is not None and listed <= negation.end():
+            over = _statement_end(turn, text, negation, start, end)
+            if over is None:
+                break
             yield "said", start, negation.start()
             yield "denied", negation.start(), over.start()
             start = over.end()
@@ -226,22 +230,22 @@ def _denial(found: re.Match[str]) -> str:
     return "never".ljust(len(found.group()))
 
 
-def _statement_end(text: str, negation: re.Match[str], start: int, end: int, listed: int) -> re.Match[str] | None:
-    """Where a negated statement ends in its clause; None for an instruction, and where the denial may go on ("pay, send or move it").
+def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:
+    """Where a negated statement ends in its clause; None for an instruction, and where the denial may go on ("pay, send, move it").
 
     Args:
+        turn: the turn.
         text: the turn in small letters.
         negation: the clause's next negation.
         start: where what is not read yet of the clause starts.
         end: where the clause ends.
-        listed: where the last "or" of the clause ends.
     """
-    if listed > negation.end() or _STATED.search(text, max(start, negation.start() - _SUBJECT), negation.end()) is None:
+    if _STATED.search(text, max(start, negation.start() - _SUBJECT), negation.end()) is None:
         return None
     over = _STATEMENT_END.search(text, negation.end(), end)
     if over is None or _YOU.search(text, start, negation.start()) or _BIDDING.search(text, negation.end(), over.start()):
         return None
-    return None if _GOES_ON.match(text, over.end(), end) else over
+    return over if turn[over.end() : over.end() + 1].islower() and _REQUEST.match(text, over.end(), end) else None
 
 
 # What only the words around it make a name: a short quotation; a word with a capital, for a user; "the general channel".

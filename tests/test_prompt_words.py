@@ -295,3 +295,24 @@ def test_the_number_of_an_issue_is_no_amount() -> None:
     assert prompt.words("integer", Decimal(4200)) == "4200"
     for number in (4200, 17):
         assert prompt.words("money", Decimal(number), "EUR") is None
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "It is not from ann@x.example, bob@x.example",
+        "This is not for Ann, Tom Bob",
+        "It isn't 50 EUR, 60 EUR",
+        "It was not June 3rd, June 5th",
+    ],
+)
+def test_a_list_that_a_statement_denies_names_nothing(turn: str) -> None:
+    prompt = Prompt.of((turn,), TODAY)
+    named = {kind: list(keys) for kind, keys in prompt.named.items() if keys}
+    assert named in ({}, {"name": ["This"]}, {"name": ["It"]})
+    assert not prompt.amounts
+
+
+def test_what_a_statement_denies_is_withdrawn_and_what_is_asked_is_named() -> None:
+    prompt = Prompt.of(("I am not at ann@x.example any more, write to bob@x.example",), TODAY)
+    assert list(prompt.named["email"]) == ["bob@x.example"]
