@@ -80,9 +80,10 @@ _CLAUSE = re.compile(  # in small letters; each begins with a space or a comma
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
 _DENIES = (
     rf"(?:(?:{'|'.join(_NEGATED)})n['’ʼ`´‘＇′]?t|cannot|never|not|no|no longer|neither|nor|none|nobody"
-    r"|without|instead of|rather than|except|stop|cancel that(?! [a-z])|abort|forget|ignore|disregard|hold off|refrain from|avoid)\b"
+    r"|without|instead of|rather than|except|stop|cancel that(?! [a-z])|abort|forget|ignore|disregard|hold off|refrain from|avoid"
+    r"|refuse to|decline to|prevent|keep from|nothing (?:to|should|must|may))\b"
 )
-_NEGATION = re.compile(rf"\b(?=[acdefhimnrsw]){_DENIES}")  # in small letters
+_NEGATION = re.compile(rf"\b(?=[acdefhikmnprsw]){_DENIES}")  # in small letters
 # Words of denial that deny nothing: "don't forget to", "no later than", "why not", "can't you", "invoice no. 7", a status "won't fix".
 _IDIOM = re.compile(
     r"\b(?=[cdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|"
@@ -92,9 +93,11 @@ _IDIOM = re.compile(
     r"no\. ?(?=[0-9])|(?:(?<=invoice )|(?<=order )|(?<=ticket )|(?<=account ))no (?=[0-9])|"
     r"(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
 )
-_NOTHING = re.compile(  # "pay nothing" denies all of it
-    r"(?:(?<![^,.;:!?\n])|(?<=[,.;:!?\n-]\s)|(?<=\bso\s)|(?<=\b(?:and|but)\s)|(?<=\b(?:then|just)\s)|(?<=\bplease\s))"
-    r"[a-z]{2,20} (?:(?:me|us|him|her|it|them) )?(?:nothing|nobody|no one)\b"
+_NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny all of it
+    r"(?:(?<![^,.;:!?\n])|(?<=[,.;:!?\n-]\s)|(?<=\b(?:so|to)\s)|(?<=\b(?:and|but)\s)|(?<=\b(?:then|just)\s)|(?<=\bplease\s))[a-z]{2,20} "
+    r"(?:(?:(?:me|us|him|her|it|them) )?(?:nothing|nobody|no one)\b"
+    r"|(?:(?!(?:and|but|or|if|when|that|is|are|was|says?)\b)[\w@.'\u2019-]{1,40} ){0,2}(?:nothing|nobody|no one|none|neither|no money)\b"
+    r"(?=\s*(?:[,.;:!?\n]|\Z|(?:to|for|at|of|yet|until|back|today|now)\b)))(?! else)"
 )
 # "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a statement, and not about "you".
 _STATED = re.compile(
@@ -203,7 +206,7 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     start, text = 0, small(turn)
     bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(text)), (len(turn), len(turn))]
     text = _IDIOM.sub(_hidden, text)
-    if "noth" in text or "nobody" in text or "no one" in text:
+    if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
         text = _NOTHING.sub(_denial, text)
     for end, following in bounds:
         negation = _NEGATION.search(text, start, end)
