@@ -90,7 +90,7 @@ _IDIOM = re.compile(
     r"(?:no|not) (?:later|sooner|earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|"
     r"(?<!\w )why not\b(?! \w+ed\b)|if not\b|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
     r"without (?:delay|fail|further (?:ado|delay)|hesitation)\b|"
-    r"no\. ?(?=[0-9])|(?:(?<=invoice )|(?<=order )|(?<=ticket )|(?<=account ))no (?=[0-9])|"
+    r"no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|(?<=\b(?:ticket|flight) )no (?=[0-9])|"
     r"(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
 )
 _NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny all of it
