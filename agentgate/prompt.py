@@ -88,7 +88,7 @@ _NEGATION = re.compile(rf"\b(?=[acdefhikmnprsw]){_DENIES}")  # in small letters
 _IDIOM = re.compile(
     r"\b(?=[cdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|"
     r"(?:no|not) (?:later|sooner|earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|"
-    r"(?<!\w )why not\b(?! \w+ed\b)|if not\b|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
+    r"(?<!\w )why not\b(?! \w+ed\b)|if not(?=,)|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
     r"without (?:delay|fail|further (?:ado|delay)|hesitation)\b|"
     r"no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|(?<=\b(?:ticket|flight) )no (?=[0-9])|"
     r"(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
@@ -102,7 +102,7 @@ _NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny all of it
 # "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a statement, and not about "you".
 _STATED = re.compile(
     r"\b(?!(?:you|one|agents?|assistants?)\b)[\w'\u2019]{1,40} (?:(?:ca|could|wo|is|are|was|were|has|have|had|did|does)n['\u2019]?t|cannot"
-    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?<=i['\u2019]m )not)\Z"
+    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?<=i['\u2019]m )not|(?<=\bif )not)\Z"
 )
 _SUBJECT = 60  # characters before a negation in which its subject stands
 _YOU = re.compile(r"\byou\b")

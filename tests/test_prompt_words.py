@@ -316,3 +316,5 @@ def test_a_list_that_a_statement_denies_names_nothing(turn: str) -> None:
 def test_what_a_statement_denies_is_withdrawn_and_what_is_asked_is_named() -> None:
     prompt = Prompt.of(("I am not at ann@x.example any more, write to bob@x.example",), TODAY)
     assert list(prompt.named["email"]) == ["bob@x.example"]
+    prompt = Prompt.of(("If not ann@x.example, use bob@x.example",), TODAY)
+    assert list(prompt.named["email"]) == ["bob@x.example"]
