@@ -34,6 +34,12 @@ def test_what_a_user_may_repeat_is_looked_for_wherever_it_can_be(text):
         assert prompt._GLUED.search(text)
 
 
+@pytest.mark.parametrize("text", ["\u017fa0049 151 1234567", "http\u017f:evil.example/x", "-evil.COM", "-evil.li\u017ft/x"])
+def test_odd_letters_and_capitals_are_no_way_around_that_look(text):
+    assert list(spans.glued(text, []))
+    assert prompt._GLUED.search(text)
+
+
 @pytest.mark.parametrize(
     "text", ["a@b.example", "see x:/y", "WWW.evil.example", "de89 3704 0044 0532 0130 00", "+4915112345678", "0049 151 1234567"]
 )
