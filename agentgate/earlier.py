@@ -41,7 +41,10 @@ def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
     """True when one element has the origin `prompt`: one whole entity of the user's own words, or, a text, some of them in their order."""
     if prompt.words(value.rule.type, key, value.currency) is not None:
         return True
-    return value.rule.type == "text" and said(prompt, str(key)) is not None
+    if value.rule.type != "text" or said(prompt, str(key)) is None:
+        return False
+    # a secret is the user's letter by letter: another capital or mark locks them out
+    return not value.rule.sensitive or any(str(key) in turn for turn in prompt.written)
 
 
 def in_words(value: Value, prompt: Prompt) -> bool:

@@ -175,7 +175,7 @@ class Evidence:
 
     def _in_words(self, value: Value, key: Key, prompt: Prompt, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
         """The user's words that a text repeats."""
-        found = said(prompt, str(key)) if value.rule.type == "text" else None
+        found = said(prompt, str(key)) if value.rule.type == "text" and from_user(value, key, prompt) else None
         if found is None:
             return None
         turn = self._run.turns[found.turn]

@@ -3,9 +3,9 @@
 Rules: a word is what stands between white space, without quotation marks, brackets and sentence marks at its ends; words are
 compared without case (NFKC). A text is said where all its words stand in one turn in this order without a gap; a gap is a denied
 part, a blanked line or quotation, or an empty line. What the user denied, in this turn or a later one, is not said. A text may
-leave out what stands at the end of a word, but not where a sentence ends inside it, and it adds nothing but a comma or its last
-full stop, so no line break and no tab: "@all", "*" and "<b>" are not what "all" and "b" say. A text without a letter or digit is
-never said. Each turn is read once, when a text is first looked for. Pure.
+leave out what stands at the end of a word, but not where a sentence ends inside it, and it adds nothing but a comma, and at its end
+a full stop, an exclamation or a question mark, so no line break and no tab: "@all", "*" and "<b>" are not what "all" and "b" say.
+A text without a letter or digit is never said. Each turn is read once, when a text is first looked for. Pure.
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ class _Question:
         if source.kind == "model":
             return True
         if source.kind == "prompt":
-            if rule.type == "text" and stands(self.run.prompt.written, key):
+            if rule.type == "text" and stands(self.run.prompt.written, key) and self.exact(rule, key):
                 return True
             return self.run.prompt.words(rule.type, key, self.currency(name) or "") is not None
         if earlier is None:
@@ -513,12 +513,16 @@ class _Question:
         kind, currency = self.tool.args[name].type, self.currency(name) or ""
         return all(self.run.prompt.words(kind, key, currency) is not None for key in self.keys[name])
 
+    def exact(self, rule: Rule, key: Key) -> bool:
+        """A secret stands in the prompt letter by letter."""
+        return not rule.sensitive or any(str(key) in turn for turn in self.run.prompt.written)
+
     def worded(self) -> bool:
         """A text is among the user's words and not one entity of them."""
         return any(
             self.tool.args[name].type == "text"
             and not self.plainly_named(name)
-            and all(stands(self.run.prompt.written, key) for key in keys)
+            and all(stands(self.run.prompt.written, key) and self.exact(self.tool.args[name], key) for key in keys)
             for name, keys in self.keys.items()
             if Source("prompt") in self.tool.args[name].sources
         )

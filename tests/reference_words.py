@@ -107,7 +107,7 @@ def _bare(text: str) -> list[tuple[str, str, str]]:
 
 
 def _not_more(wanted: list[tuple[str, str, str]], found: list[tuple[str, str, str]]) -> bool:
-    """No mark that the user did not write, but a comma inside and a full stop at the end; and none left out that ends a sentence inside."""
+    """No mark that the user did not write, but a comma inside and `.!?` at the end; and none left out that ends a sentence inside."""
     for index, ((_, before, behind), (_, had, has)) in enumerate(zip(wanted, found, strict=True)):
         last = index == len(wanted) - 1
         if before != "" and had[-len(before) :] != before:

@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
+from agentgate.earlier import Value, from_user
 from agentgate.labels import asked_by_user
 from agentgate.prompt import MAX_TURN, Prompt
 from agentgate.run import Run
@@ -129,6 +130,16 @@ def test_what_is_no_run_of_the_users_words_is_not_said(text: str, turn: str) -> 
 def test_which_of_the_words_it_is_the_agent_chooses(text: str, turn: str) -> None:
     """The limit: these words were said for another reason. A type, a list of values or a person has to say more."""
     assert found(text, turn)
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [("Secret7", True), ("Secret7!", False), ("secret7", False), ("Secret7.", True), ("SECRET7", False)],
+)
+def test_a_secret_is_the_users_letter_by_letter(value: str, secret: object) -> None:
+    prompt = Prompt.of(("Change my password to Secret7. Thanks",), date(2026, 3, 4))
+    assert from_user(Value(Rule("password", 1, sensitive=True), (value,), "", value), value, prompt) is secret
+    assert from_user(Value(Rule("note", 1), (value,), "", value), value, prompt)
 
 
 @pytest.mark.parametrize("value", ["now,\r\nBcc: eve@x.example", "now,\nBcc:", "now,\tBcc:", "solved\n", "\r\nsolved", "solved\u2028now"])
