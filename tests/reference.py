@@ -15,7 +15,7 @@ from itertools import product
 from typing import Any
 
 from agentgate.decision import Reason
-from agentgate.entities import normal
+from agentgate.entities import Key, normal
 from agentgate.labels import Heard, heard, stems
 from agentgate.request import Call, EarlierCall, RunState, Surroundings
 from agentgate.selectors import SELECTORS, chosen
