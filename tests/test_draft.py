@@ -541,3 +541,7 @@ def test_a_broken_answer_is_named(tmp_path, text):
 def test_text_is_written_so_that_every_reader_takes_it_for_text(value):
     document = read_yaml(f"x: {inline({'k': [value]})}", "x")
     assert (document.problems, document.value) == ([], {"x": {"k": [value]}})
+
+
+def test_a_small_number_is_written_without_an_exponent() -> None:
+    assert read_yaml(f"x: {inline(1e-05)}", "x").value == {"x": "0.00001"}

@@ -102,7 +102,8 @@ def inline(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
-    text = str(value)
+    exact = number(value) if isinstance(value, float) else None
+    text = str(value) if exact is None else f"{exact:f}"  # 1e-05 is no number to a workflow
     if _PLAIN.fullmatch(text) and text.lower() not in _TYPED_BY_YAML:
         return text
     if not text.isprintable():  # a line break, in a prompt
