@@ -81,8 +81,8 @@ def number(value: Any) -> Decimal | None:
 def _text(value: Any) -> Key | None:
     if type(value) is not str:
         return None
-    if value.isascii() and value.isprintable():
-        return value
+    if value.isascii():
+        return value if value.replace("\n", "").replace("\t", "").isprintable() else None
     if unicodedata.normalize("NFC", value) != value:
         return None
     for char in value:
