@@ -35,7 +35,7 @@ LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
 MAX_TTL = 24 * 3600
 MAX_TURNS = 200  # every turn is read again for each decision on a changed run
-_REREADS = 3
+_REREADS = 16  # parallel calls of one run redeem beside each other; the deadline of a call ends it before
 _MAX_DEFINITION = 256
 _KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
 
