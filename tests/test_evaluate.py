@@ -5,14 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import time
+from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import agentgate.review.evaluate as recorded
 from agentgate.cli.main import app
-from agentgate.review.evaluate import Episode, Unreadable, read_episodes, wilson
+from agentgate.drive import CALL_SECONDS
+from agentgate.errors import StoreUnavailable
+from agentgate.gate import Gate
+from agentgate.review.evaluate import Clock, Decided, Episode, Unreadable, read_episodes, replay, wilson
 from agentgate.testing.demo_approvals import prepare, sign
 from tests.test_gate import WORKFLOW
 
@@ -290,3 +297,42 @@ def test_a_listing_is_coloured_at_a_terminal_and_cut_and_visible_everywhere(fold
 def test_nothing_failed_is_said(folder: Path) -> None:
     (folder / "episodes.jsonl").write_text(episode("small", LOOK, pay("39.99")))
     assert "minted of attacker writes: nothing" in listed(folder)
+
+
+class _Stalls(Clock):
+    """The clock of a machine that now and then stands still for longer than a call may take: at these of its questions."""
+
+    def __init__(self, at: Collection[int]) -> None:
+        super().__init__()
+        self.at, self.asked = at, 0
+
+    def __call__(self) -> datetime:
+        self.asked += 1
+        if self.asked in self.at:
+            time.sleep(CALL_SECONDS)
+        return super().__call__()
+
+
+def _replayed(folder: Path, clock: Clock) -> list[Decided]:
+    line = next(each for each in read_episodes([folder / "episodes.jsonl"]) if isinstance(each, Episode) and each.id == "wrong")
+    with Gate.open_unsafe_unapproved(folder / "w", issuer="https://gate.invalid", audit="memory://", clock=clock) as gate:
+        return replay(gate, clock, line)
+
+
+@pytest.mark.parametrize("at", [{1}, {1, 2}, {2}, {3}, {4}, {2, 5}, {5}])
+def test_a_busy_machine_changes_no_count(folder: Path, at: set[int]) -> None:
+    clock = _Stalls(at)
+    assert _replayed(folder, clock) == _replayed(folder, Clock())
+    assert clock.asked > max(at)
+
+
+def test_a_machine_that_is_always_too_slow_is_no_refusal(folder: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        _replayed(folder, _Stalls(range(20)))
+
+
+@pytest.mark.parametrize("at", [{3}, {4}])
+def test_a_call_without_an_answer_in_time_is_no_refusal(folder: Path, at: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "_TRIES", 1)
+    with pytest.raises(StoreUnavailable, match=r"no answer to \S+ in time"):
+        _replayed(folder, _Stalls(at))

@@ -20,7 +20,7 @@ from agentgate.entities import Key, normal
 from agentgate.facts import EACH
 from agentgate.gate import Gate
 from agentgate.prompt import entities, own_words
-from agentgate.review.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, opened, pinned, taken
+from agentgate.review.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, answer_of, in_time, opened, pinned, taken
 from agentgate.run import Run
 from agentgate.workflow import Rule, Workflow
 
@@ -213,14 +213,18 @@ def _moved(char: str, by: int) -> str:
 
 
 def decide_mutant(gate: Gate, clock: Clock, mutant: Mutant) -> Outcome:
-    """Replay the episode up to the write, then decide the mutant. Raises as `agentgate.review.evaluate.opened`."""
+    """Replay the episode up to the write, then decide the mutant. Raises as `agentgate.review.evaluate.replay`."""
+    return in_time(lambda: _decide_mutant(gate, clock, mutant))
+
+
+def _decide_mutant(gate: Gate, clock: Clock, mutant: Mutant) -> Outcome:
     run = opened(gate, clock, mutant.episode)
     if isinstance(run, Decided):
         return Outcome(mutant, run, "")
     for number, step in enumerate(mutant.episode.steps[: mutant.step]):
         result = mutant.results.get(number, step.result)
         taken(gate, run, step.model_copy(update={"result": result}), number, careful=False)
-    answer = run.authorize(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
+    answer = answer_of(run, mutant.tool, mutant.args)
     if isinstance(answer, Allow):
         return Outcome(mutant, Decided("allow"), _because(run, mutant))
     return Outcome(mutant, Decided("step_up" if isinstance(answer, StepUp) else "deny", answer.failures), "")

@@ -17,22 +17,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from agentgate.decision import Allow, Deny, Failure, StepUp
-from agentgate.errors import RunRefused
+from agentgate.catalog import collector_paused
+from agentgate.decision import Allow, Deny, Failure, Reason, StepUp
+from agentgate.errors import AuditUnavailable, RunRefused, StoreUnavailable
 from agentgate.gate import Gate
 from agentgate.request import Agent, User
 from agentgate.run import Run
 from agentgate.verdicts import heard_of
 
+T = TypeVar("T")
 Answer = Literal["allow", "step_up", "deny"]
 MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
 _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SIDE_EFFECTS = frozenset({"write", "egress"})
+_LATE = frozenset({Reason.STORE, Reason.AUDIT})
+_TRIES = 3  # of one episode, where the machine was too slow to decide a call in its time
 
 
 class _Recorded(BaseModel):
@@ -154,8 +158,17 @@ def pinned(run: Run, tool: str) -> str:
     return known.definition if known is not None else ""
 
 
-def _answer(run: Run, step: Step, call_id: str) -> Allow | StepUp | Deny:
-    return run.authorize(step.tool, step.args, tool_call_id=call_id, definition=pinned(run, step.tool))
+def answer_of(run: Run, tool: str, args: Mapping[str, Any], call_id: str | None = None) -> Allow | StepUp | Deny:
+    """The gate's answer to one call.
+
+    Raises:
+        StoreUnavailable: it gave none in its time (a refusal that says only so).
+    """
+    answer = run.authorize(tool, args, tool_call_id=call_id, definition=pinned(run, tool))
+    late = [f for f in answer.failures if f.reason in _LATE] if isinstance(answer, Deny) else []
+    if late:
+        raise StoreUnavailable(f"no answer to {tool} in time: {late[0].field} {late[0].got}")
+    return answer
 
 
 def _redeem(run: Run, allowed: Allow, step: Step) -> None:
@@ -169,7 +182,7 @@ def _released(gate: Gate, run: Run, held: StepUp, step: Step, call_id: str) -> N
     groups = sorted({rule.group for rule in asked})
     for number in range(max(rule.count for rule in asked)):
         gate.release(held.hold, by=User(f"approver-{number}", tenant=run.tenant, groups=groups))
-    answer = _answer(run, step, call_id)
+    answer = answer_of(run, step.tool, step.args, call_id)
     if isinstance(answer, Allow):
         _redeem(run, answer, step)
 
@@ -189,9 +202,13 @@ def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
 
 
 def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> Decided:
-    """Decide one step and carry it out as recorded; a held one is released unless a `careful` person would refuse it."""
+    """Decide one step and carry it out as recorded; a held one is released unless a `careful` person would refuse it.
+
+    Raises:
+        AgentGateError: as `opened`.
+    """
     call_id = f"step_{number}"
-    answer = _answer(run, step, call_id)
+    answer = answer_of(run, step.tool, step.args, call_id)
     tool = run.workflow.tools.get(step.tool)
     heard = heard_of(tool.needs, run.intents) if tool is not None else ""
     if isinstance(answer, Allow):
@@ -204,8 +221,27 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
     return Decided("deny", answer.failures, heard)
 
 
+@collector_paused()
+def in_time(replayed: Callable[[], T]) -> T:
+    """Replay, and once more in a new run where the gate's store or log was late: that says how busy this machine is, and no more.
+
+    Raises:
+        AgentGateError: what `replayed` raises; of lateness, what it raises the third time.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return replayed()
+        except (StoreUnavailable, AuditUnavailable):
+            continue
+    return replayed()
+
+
 def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
-    """Decide every step of one episode, also after a refused one. Raises as `opened`."""
+    """Decide every step of one episode, also after a refused one. Raises as `opened`, lateness only after three tries."""
+    return in_time(lambda: _once(gate, clock, episode))
+
+
+def _once(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
     run = opened(gate, clock, episode)
     if isinstance(run, Decided):
         return [run] * len(episode.steps)
