@@ -569,3 +569,31 @@ def test_a_limit_per_turn_begins_again_when_the_user_speaks(folder: Path) -> Non
         again = {**REFUND, "amount": "20.00"}
         assert isinstance(run.authorize("payments.refund", again, tool_call_id="three"), Allow)
         assert reasons(run.authorize("payments.refund", again, tool_call_id="four")) == {Reason.LIMIT}
+
+
+class _Busy:
+    """The gate's store, for a run in which others always act just before this handle's mint, the first `times` times."""
+
+    def __init__(self, store: Any, other: Any, times: int) -> None:
+        self.store, self.other, self.times = store, other, times
+
+    def call(self, op: Any, deadline: float) -> Any:
+        if op.script == "mint" and self.times:
+            self.times -= 1
+            self.other.add_turn("I am waiting")
+        return self.store.call(op, deadline)
+
+
+@pytest.mark.parametrize("times", [1, 6])
+def test_a_call_in_a_busy_run_goes_on_trying(gate: Gate, times: int) -> None:
+    run = run_of(gate)
+    looked_up(run)
+    run._store = _Busy(run._store, gate.resume_run(run.tenant, run.id), times)
+    assert isinstance(run.authorize("payments.refund", REFUND), Allow)
+    assert run._store.times == 0
+
+
+def test_a_run_that_never_rests_mints_nothing(gate: Gate) -> None:
+    run = run_of(gate)
+    run._store = _Busy(run._store, gate.resume_run(run.tenant, run.id), 1000)
+    assert reasons(run.authorize("orders.get", ORDER)) == {Reason.STORE}
