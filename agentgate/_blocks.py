@@ -305,6 +305,7 @@ class ArgumentBlock(OperatorsBlock):
     any_call: bool = False
     named_first: Yes | None = None
     optional: bool = False
+    nullable: Yes | None = None
     sensitive: bool = False
 
 

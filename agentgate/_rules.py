@@ -141,6 +141,10 @@ class Site:
         if kind == "json" and (block.text is None or block.max_items is not None):
             expected = "text: how many characters of JSON at most, and no max_items (a list is one JSON value)"
             report(path, "json without text" if block.text is None else "json beside max_items", expected, key=True)
+        if block.nullable and not block.optional:
+            report((*path, "nullable"), "nullable without optional", "optional: true beside it (a null counts as left out)", key=True)
+        if block.nullable and name.endswith(EACH):
+            report((*path, "nullable"), "nullable on the elements of a list", "no nullable (an element is sent or not)", key=True)
         if not self._narrows(block, kind, sources):
             report(
                 path,
@@ -164,6 +168,7 @@ class Site:
                 any_call=block.any_call,
                 named_first=bool(block.named_first),
                 optional=block.optional,
+                nullable=bool(block.nullable),
                 sensitive=block.sensitive,
                 **found,
             )

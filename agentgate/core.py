@@ -164,7 +164,9 @@ def _shown(core: Core, tenant: str, tool: Tool | None, given: Mapping[str, objec
     for name, inside in rules.items():
         if name in given:
             data = canonical(given[name])
-            if len(data) > _SHOWN or b"{" in data or any(map(_kept_back, inside)):  # a structure may hold what no rule names
+            if given[name] is None and all(rule.nullable for rule in inside):
+                args[name] = None  # as left out
+            elif len(data) > _SHOWN or b"{" in data or any(map(_kept_back, inside)):  # a structure may hold what no rule names
                 hidden[name] = core.keys.masked(tenant, data)
             else:
                 args[name] = given[name]

@@ -215,7 +215,8 @@ class Earlier:
             return True
         if any(rule.sensitive or "." in name for name, rule in rules.items()) or not call.args.keys() <= rules.keys():
             return False
-        return asked_by_user(((rules[name], value) for name, value in call.args.items()), self.prompt, words)
+        sent = ((rules[name], value) for name, value in call.args.items() if value is not None or not rules[name].nullable)
+        return asked_by_user(sent, self.prompt, words)
 
     def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
         if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):

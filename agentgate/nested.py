@@ -2,7 +2,7 @@
 
 Rules: a rule names a leaf; every leaf of a structure has a rule, or the call is refused as with any unknown argument. A list's
 leaves stand under one name in their order, and under a rule that is not optional every element has one. A key that looks like
-a path is no path. Pure.
+a path is no path. A null under a rule with `nullable` is left out, and so is one in place of a structure of only such rules. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from agentgate.workflow import Tool
 EACH = "[]"
 MAX_DEPTH = 16
 _MAX_TOOLS = 4096
-_roots: dict[int, tuple[Tool, frozenset[str]]] = {}  # an entry holds its tool, so an identity stays that tool's
+_roots: dict[int, tuple[Tool, Mapping[str, bool]]] = {}  # an entry holds its tool, so an identity stays that tool's
 
 
 def root(name: str) -> str:
@@ -23,28 +23,34 @@ def root(name: str) -> str:
     return name.partition(".")[0].removesuffix(EACH)
 
 
-def _roots_of(tool: Tool) -> frozenset[str]:
-    """The arguments of a tool that are structures, by their own names."""
+def _roots_of(tool: Tool) -> Mapping[str, bool]:
+    """The arguments of a tool that are structures, by their own names; and whether each of a structure's rules is `nullable`."""
     kept = _roots.get(id(tool))
     if kept is None:
         if len(_roots) >= _MAX_TOOLS:
             _roots.clear()
-        names = frozenset(root(name) for name in tool.args if "." in name)
-        kept = _roots[id(tool)] = (tool, names)
+        found: dict[str, bool] = {}
+        for name, rule in tool.args.items():
+            if "." in name:
+                found[root(name)] = found.get(root(name), True) and rule.nullable
+        kept = _roots[id(tool)] = (tool, found)
     return kept[1]
 
 
 def flat(tool: Tool, args: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arguments by the names of their rules: as they are where the tool has no structures.
 
-    What has no rule keeps a name that no rule can have. An empty list holds nothing and names nothing.
+    What has no rule keeps a name that no rule can have. An empty list holds nothing and names nothing; a null that counts as left
+    out is not there.
     """
     roots = _roots_of(tool)
     if not roots:
-        return args
+        return args if None not in args.values() else {n: v for n, v in args.items() if not (v is None and _nullable(tool, n))}
     found: dict[str, Any] = {}
     elements: dict[str, int] = {}
     for name, value in args.items():
+        if name in roots and value is None and roots[name]:
+            continue
         if name in roots:
             _leaves(name, value, found, elements, 0)
         else:
@@ -52,7 +58,17 @@ def flat(tool: Tool, args: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, rule in tool.args.items():
         if not rule.optional and name in found and EACH in name and len(found[name]) != elements.get(_list_of(name)):
             del found[name]  # an element lacks it
+        elif rule.nullable and name in found:
+            if EACH in name:
+                found[name] = [one for one in found[name] if one is not None] or None
+            if found[name] is None:
+                del found[name]
     return found
+
+
+def _nullable(tool: Tool, name: str) -> bool:
+    rule = tool.args.get(name)
+    return rule is not None and rule.nullable
 
 
 def _leaves(path: str, value: Any, found: dict[str, Any], elements: dict[str, int], depth: int) -> None:

@@ -79,6 +79,7 @@ class Rule:
         entities: allowed origins of every email/URL/IBAN/phone inside a free text; None: not checked.
         currency: name of the sibling that holds a money value's currency.
         named_first: where the user's words hold any value of this type, they are the only origin.
+        nullable: with `optional`: sent as null it counts as left out.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Rule:
     any_call: bool = False
     named_first: bool = False
     optional: bool = False
+    nullable: bool = False
     sensitive: bool = False
     above: Decimal | None = None
     not_in: tuple[Scalar, ...] | None = None

@@ -21,11 +21,11 @@ from tests.generate_values import put
 NOW = datetime(2027, 3, 10, 10, 30, tzinfo=UTC)  # a Wednesday
 ABSENT = object()
 VALUES: dict[str, tuple[Any, ...]] = {
-    "amount": ("20", "39.99", "40", "0.01", "100", "100.01", "500", ABSENT),
+    "amount": ("20", "39.99", "40", "0.01", "100", "100.01", "500", None, ABSENT),
     "currency": ("EUR",),
-    "payee": ("cus_A1", "cus_B2", "cus_C1", "CUS_A1", "cus_Ax", ABSENT),
-    "mail": ("bob@acme.example", "ann@acme.example", "bob@evil.example", ABSENT),
-    "mails": (["bob@acme.example"], ["bob@acme.example", "ann@acme.example"], ["bob@evil.example"], ["bob@acme.example"] * 3, ABSENT),
+    "payee": ("cus_A1", "cus_B2", "cus_C1", "CUS_A1", "cus_Ax", None, ABSENT),
+    "mail": ("bob@acme.example", "ann@acme.example", "bob@evil.example", None, ABSENT),
+    "mails": (["bob@acme.example"], ["bob@acme.example", "ann@acme.example"], ["bob@evil.example"], ["bob@acme.example"] * 3, None, ABSENT),
     "scopes": (
         ["read"],
         ["read", "list"],
@@ -33,12 +33,13 @@ VALUES: dict[str, tuple[Any, ...]] = {
         ["admin"],
         ["write", "write"],
         ["read", "list", "write", "admin"],
+        None,
         ABSENT,
     ),
-    "note": ("fix", "hello there", "to bob@acme.example", "to eve@x.example", "two\nlines", "y" * 6, "y" * 21, ABSENT),
-    "path": ("docs/a.txt", "docs/sub/b.txt", "other/a.txt", "docs/b", ABSENT),
-    "count": (0, 1, 5, 7, 11, 20, ABSENT),
-    "flag": (True, False, ABSENT),
+    "note": ("fix", "hello there", "to bob@acme.example", "to eve@x.example", "two\nlines", "y" * 6, "y" * 21, None, ABSENT),
+    "path": ("docs/a.txt", "docs/sub/b.txt", "other/a.txt", "docs/b", None, ABSENT),
+    "count": (0, 1, 5, 7, 11, 20, None, ABSENT),
+    "flag": (True, False, None, ABSENT),
 }
 ROW = {"total": "40", "currency": "EUR", "owner": "cus_A1", "mail": "bob@acme.example"}
 POOR = {**ROW, "total": "1", "owner": "cus_C1", "mail": "bob@evil.example"}

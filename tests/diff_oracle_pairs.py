@@ -113,7 +113,8 @@ class Pairs:
         return tuple(s for s in chosen if s != MODEL) or chosen if self.rng.random() < 0.7 else chosen
 
     def draw_flags(self, _: str) -> Any:
-        return self.rng.random() < 0.3, self.rng.choice(("deny", "deny", "step_up"))
+        optional = self.rng.random() < 0.3
+        return optional, self.rng.choice(("deny", "deny", "step_up")), optional and self.rng.random() < 0.5
 
     def draw_amount(self, _: str) -> Any:
         low, high = sorted(self.rng.sample((Decimal("0.01"), Decimal(20), Decimal("39.99"), Decimal(100), Decimal(500)), 2))
@@ -201,10 +202,18 @@ GENES = (
 def build(genes: dict[str, Any]) -> Workflow:
     args: dict[str, Rule] = {}
     for index, name in enumerate(genes["args"]):
-        optional, unknown = genes[f"{name}.flags"]
+        optional, unknown, nullable = genes[f"{name}.flags"]
         more: dict[str, Any] = {"currency": "currency"} if name == "amount" else {}
         args[name] = Rule(
-            name, index, KINDS[name], sources=genes[f"{name}.from"], optional=optional, unknown_origin=unknown, **more, **genes[name]
+            name,
+            index,
+            KINDS[name],
+            sources=genes[f"{name}.from"],
+            optional=optional,
+            nullable=nullable,
+            unknown_origin=unknown,
+            **more,
+            **genes[name],
         )
     if "amount" in args:
         args["currency"] = Rule("currency", 9, one_of=("EUR", "GBP"), sources=(MODEL,))

@@ -227,9 +227,9 @@ def _facts(name: str, rules: list[Rule], whens: list[Rule]) -> list[Any]:
 @cache
 def _allowed(name: str, rule: Rule | None) -> tuple[Any, Any]:
     """Whether a rule lets the argument through, and whether it asks a person."""
-    sent = _boolean(f"{name}?")
+    sent, null = _boolean(f"{name}?"), _boolean(f"{name}=null")  # sent, with a value; else sent as null, or not at all
     if rule is None:
-        return z3.Not(sent), z3.BoolVal(False)
+        return z3.Not(z3.Or(sent, null)), z3.BoolVal(False)
     elements = _elements(name, many=rule.max_items is not None)
     parts = [z3.Implies(there, _meets(e, rule)) for e, there in elements]
     if rule.max_items is not None:
@@ -248,7 +248,7 @@ def _allowed(name: str, rule: Rule | None) -> tuple[Any, Any]:
         ask = z3.And(sent, z3.Not(z3.And(explained, inner)))
     else:
         parts += [explained, inner]
-    return z3.If(sent, z3.And(parts), z3.BoolVal(rule.optional)), ask
+    return z3.If(sent, z3.And(parts), z3.If(null, z3.BoolVal(rule.nullable), z3.BoolVal(rule.optional))), ask
 
 
 @cache

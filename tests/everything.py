@@ -85,7 +85,7 @@ tools:
       mode: {is: link, from: [model]}
       days: {type: integer, min: "1", max: "30", from: [model]}
       kind: {in: [draft, final, secret], from: [model]}
-      note: {text: 20, from: [model], entities: [prompt], optional: true}
+      note: {text: 20, from: [model], entities: [prompt], optional: true, nullable: true}
       until: {type: date, from: [prompt, model], optional: true}
   bills.pay:
     effect: write

@@ -106,8 +106,8 @@ class Generator(Workflows):
             args: dict[str, Any] = {"query": rng.choice(("x", "order", "flat", "Rent"))}
             if tool == "orders.get":
                 args = {"order_id": rng.choice(ORDERS)}
-                if self.maybe(0.4):
-                    args["customers"] = rng.sample(CUSTOMERS, rng.randint(1, 3))
+                if self.maybe(0.5):
+                    args["customers"] = rng.sample(CUSTOMERS, rng.randint(1, 3)) if self.maybe(0.8) else None
                 if self.maybe(0.7):
                     args["top"] = rng.choice(AMOUNTS)
                     args["top_currency"] = rng.choice(CURRENCIES)
@@ -257,6 +257,8 @@ class Generator(Workflows):
         args: dict[str, Any] = {}
         for name, rule in tool.args.items():
             if rule.optional and self.maybe(0.3):
+                if self.maybe(0.5 if rule.nullable else 0.05):
+                    args[name] = None
                 continue
             if mixed:
                 base = self.base(run)
@@ -294,11 +296,15 @@ class Generator(Workflows):
 
     def folded(self, args: dict[str, Any]) -> dict[str, Any]:
         """The arguments as a tool takes them: what is in ``files[].x`` becomes the elements of ``files``."""
-        leaves = {name: value for name, value in args.items() if "[]." in name and type(value) is list}
+        args = {"files" if "[]." in name and value is None and self.maybe(0.5) else name: value for name, value in args.items()}
+        leaves = {name: [None] if value is None else value for name, value in args.items() if "[]." in name}
+        leaves = {name: value for name, value in leaves.items() if type(value) is list}
         if not leaves:
             return args
         size = max(len(values) for values in leaves.values()) + self.maybe(0.05)
         files = [{n.partition("[].")[2]: v[i] for n, v in leaves.items() if i < len(v)} for i in range(size)]
+        if files and self.maybe(0.1):
+            self.rng.choice(files)[self.rng.choice(sorted(leaves)).partition("[].")[2]] = None
         if files and self.maybe(0.05):
             files[-1][self.rng.choice(("more", "path.x", "note[]"))] = self.rng.choice(("x", [], {}, None))
         whole = files[0] if files and self.maybe(0.03) else files

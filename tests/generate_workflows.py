@@ -141,7 +141,7 @@ class Workflows:
             "order_id": self.rule(
                 "order_id", type="id", pattern=Pattern.of("ORD-[0-9]{4}"), sources=(PROMPT, MODEL)[: self.rng.randint(1, 2)]
             ),
-            "customers": self.rule("customers", type="id", max_items=3, optional=True, sources=(MODEL,)),
+            "customers": self.rule("customers", type="id", max_items=3, optional=True, nullable=self.maybe(0.5), sources=(MODEL,)),
             "top": self.rule("top", type="money", currency="top_currency", optional=True, sources=(MODEL,)),
             "top_currency": self.rule("top_currency", one_of=("EUR", "GBP"), optional=True, sources=(MODEL,)),
         }
@@ -314,7 +314,8 @@ class Workflows:
             unknown = self.rng.choice(("deny", "deny", "step_up"))
             first = PROMPT in how["sources"] and MODEL not in how["sources"] and len(how["sources"]) > 1 and self.maybe(0.15)
             more = {"any_call": self.maybe(0.1), "named_first": first, **how}
-            args[name] = self.rule(name, optional=self.maybe(0.25), unknown_origin=unknown, **more)
+            optional = self.maybe(0.25)
+            args[name] = self.rule(name, optional=optional, nullable=optional and self.maybe(0.5), unknown_origin=unknown, **more)
         sequence = tuple(
             Sequence(self.next_line(), "pay", tool, self.rng.choice((None, 300, 900)))
             for tool in (*READS, "orders.get")

@@ -191,6 +191,8 @@ class _Question:
         if any("." in name or rule.sensitive for name, rule in rules.items()):
             return True
         for name, value in earlier.args.items():
+            if value is None and name in rules and rules[name].nullable:
+                continue
             key = None if name not in rules else normal(rules[name].type, value)
             if key is None:
                 return True
@@ -582,10 +584,16 @@ def _by_rule(tool: Tool, args: Mapping[str, Any]) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for name, value in args.items():
         below = [rule for rule in tool.args if rule.startswith((name + ".", name + "[]."))]
+        if value is None and (tool.args[name].nullable if name in tool.args else below and all(tool.args[rule].nullable for rule in below)):
+            continue  # as if it were not there
         if not below:
             found[name if name in tool.args and "." not in name else f"unknown {name}"] = value
             continue
-        places = list(_places(name, value))
+        places = [
+            (place, inner)
+            for place, inner in _places(name, value)
+            if not (inner is None and place in tool.args and tool.args[place].nullable and not place.endswith("]"))
+        ]
         for place in {place for place, _ in places}:
             values = [inner for other, inner in places if other == place]
             found[place if place in below else f"unknown {place}"] = values if "[]" in place else values[0]

@@ -79,6 +79,29 @@ def test_what_a_schema_closes_is_taken_over(schema, expected):
     assert rule(schema) == expected
 
 
+NULL = [
+    {"anyOf": [{"type": "string", "maxLength": 9}, {"type": "null"}], "default": None},
+    {"type": ["string", "null"], "maxLength": 9, "default": None},
+    {"oneOf": [{"$ref": "#/$defs/short"}, {"type": "null"}], "default": None},
+]
+
+
+@pytest.mark.parametrize("schema", NULL)
+def test_a_null_by_default_counts_as_left_out(schema):
+    root = {"$defs": {"short": {"type": "string", "maxLength": 9}}}
+    assert argument("x", schema, root, required=False, acting=False).rule == {"text": 9, "optional": True, "nullable": True}
+    assert argument("x", schema, root, required=True, acting=False).rule == {"text": 9}
+    for other in ({k: v for k, v in schema.items() if k != "default"}, {"type": "string", "maxLength": 9, "default": None}):
+        assert argument("x", other, root, required=False, acting=False).rule == {"text": 9, "optional": True}
+
+
+def test_an_undecided_argument_proposes_null_too_and_a_settled_one_has_it():
+    tool_ = declared("send_note", {"note": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}})
+    made = drafted(tool_)
+    assert "note: {text: 200, from: [model], entities: [prompt], optional: true, nullable: true}" in made.text
+    assert loaded(drafted(tool_, settle=True)).tools["send_note"].args["note"].nullable
+
+
 @pytest.mark.parametrize(
     "schema",
     [

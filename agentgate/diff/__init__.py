@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agentgate.diff import plain, search, surroundings, table, tools
-from agentgate.diff.finding import ABSENT, Diff, Field, Finding
+from agentgate.diff.finding import ABSENT, NULL, Diff, Field, Finding
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.workflow import Tool, Workflow
 
 ENGINE = "2"  # of the proof: raise it whenever an answer can change, so that kept proofs are made again
 
-__all__ = ["ABSENT", "ENGINE", "Diff", "Finding", "compare"]
+__all__ = ["ABSENT", "ENGINE", "NULL", "Diff", "Finding", "compare"]
 
 
 def compare(old: Workflow, new: Workflow) -> Diff:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentgate.canonical import parse
-from agentgate.diff.finding import ABSENT, Cell, Field, Status
+from agentgate.diff.finding import ABSENT, NULL, Cell, Field, Status
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Atoms, Origin, bounded, has_origin, status, ways
 from agentgate.diff.values import plain, representatives
@@ -65,6 +65,7 @@ def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> F
 
 def _cells(name: str, sides: tuple[Side, Side], rules: list[Rule], whens: list[Rule], budget: Budget | None) -> Iterator[Cell]:
     yield _absent(name, sides)
+    yield _null(name, sides)
     raws = _raws(rules, whens, budget)
     for many in sorted({r.max_items is not None for r in rules}):
         elements = list(_elements(sides, raws, ways([s.rule for s in sides], whens), many=many))
@@ -81,6 +82,15 @@ def _absent(name: str, sides: tuple[Side, Side]) -> Cell:
     why = [frozenset({label}) if x else _FINE for x in said]
     masks = [mask_of(s, tuple(False for _ in s.whens)) for s in sides]
     return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], {f"args.{name}": ABSENT}, "(not sent)")
+
+
+def _null(name: str, sides: tuple[Side, Side]) -> Cell:
+    """Sent as null: as left out where the rule says so, else refused."""
+    said = [Status.FREE if s.rule is not None and s.rule.nullable and s.rule.optional else Status.REFUSE for s in sides]
+    label = f"args.{name}.nullable" if all(s.rule is not None for s in sides) else f"args.{name}"
+    why = [frozenset({label}) if x else _FINE for x in said]
+    masks = [mask_of(s, tuple(False for _ in s.whens)) for s in sides]
+    return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], {f"args.{name}": NULL}, "null")
 
 
 def mask_of(side: Side, meets: Sequence[bool]) -> int:
@@ -303,10 +313,13 @@ def describe(rule: Rule | None, operator: str = "") -> str:
         "from": _many(rule.sources or None),
         "any_call": rule.any_call or None,
         "optional": "optional" if rule.optional else None,
+        "nullable": "also null" if rule.nullable else None,
         "entities": _many(rule.entities),
     }
     if operator == "optional":
         return "optional" if rule.optional else "required"
+    if operator == "nullable":
+        return "also null" if rule.nullable else "no null"
     if operator in words:
         found = words[operator]
         unknown = ", else a person" if operator == "from" and rule.unknown_origin == "step_up" else ""

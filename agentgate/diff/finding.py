@@ -20,7 +20,14 @@ class Absent:
         return "(not sent)"
 
 
-ABSENT = Absent()
+class Null:
+    """The value of an argument that was sent as null."""
+
+    def __repr__(self) -> str:
+        return "null"
+
+
+ABSENT, NULL = Absent(), Null()
 Point = Mapping[str, Any]
 
 

@@ -77,6 +77,7 @@ TABLE: Mapping[str, Mapping[str, str]] = {
                 "entities",
                 "any_call",
                 "optional",
+                "nullable",
                 "above",
                 "not_in",
                 "origin",

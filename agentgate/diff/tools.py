@@ -142,14 +142,14 @@ def _order(sequence: tuple[Sequence, ...], required: str) -> str:
 # --- what stands inside a text ---------------------------------------------------------------------------------------------
 def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
     """An address, link or account inside a free text, and where it may come from."""
+    if old is None or new is None or (old.entities is None and new.entities is None):
+        return []  # an argument that only one version has: whether it is sent says all
     rules = (old, new)
-    if all(r is None or r.entities is None for r in rules):
-        return []
-    bare = [Rule(arg, 0, sources=() if r is None else r.entities or ()) for r in rules]
+    bare = [Rule(arg, 0, sources=r.entities or ()) for r in rules]
     name = f"args.{arg}.entities"
     cells: dict[object, Cell] = {}
     for origin in [None, *ways(bare, ())]:
-        status = [Status.FREE if origin is None or r is None else _inner(r, origin) for r in rules]
+        status = [Status.FREE if origin is None else _inner(r, origin) for r in rules]
         if min(status) < Status.REFUSE:
             why = [frozenset({name}) if s else frozenset[str]() for s in status]
             atoms = None if origin is None else tuple(sorted(map(str, origin.atoms)))

@@ -17,6 +17,7 @@ from typing import Any
 from agentgate.entities import NUMERIC, normal, number
 from agentgate.errors import CanonicalError
 from agentgate.patterns import Pattern
+from agentgate.review.schema import null_by_default, resolve
 from agentgate.review.toolset import words_of
 from agentgate.review.values import VARIANTS, sample
 
@@ -67,7 +68,6 @@ SAMPLES: Mapping[str, tuple[Any, Any]] = {
     "boolean": (True, False),
 }
 _SIGNS = {"user": "@", "channel": "#"}
-MAX_REF = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,7 @@ def argument(
     found = resolve(schema, root)
     default = found.get("default")
     always = required or default is not None
+    left_out = {"optional": True, **({"nullable": True} if null_by_default(schema, found, root) else {})}
     if not plain:
         return Argument(name, None, "no workflow can hold its name (letters, digits, _ and -)", always=always)
     if not required and default is not None:
@@ -136,52 +137,15 @@ def argument(
     listed = found.get("type") == "array"
     drafted = _list(name, found, root, acting=acting, mails=mails) if listed else _single(name, found, acting=acting, mails=mails)
     if drafted.rule is None:
-        closing = "" if not drafted.proposal else "}" if always else ", optional: true}"
+        closing = "" if not drafted.proposal else "}" if always else f", {inline(left_out)[1:]}"
         return Argument(name, None, drafted.note, drafted.proposal + closing, always=always)
-    rule = {**drafted.rule, **({} if required else {"optional": True})}
+    rule = {**drafted.rule, **({} if required else left_out)}
     return Argument(name, rule, drafted.note, samples=drafted.samples, spoken=drafted.spoken, always=always)
 
 
 def plain_name(name: str) -> bool:
     """True for a name that a workflow can hold."""
     return _NAME.fullmatch(name) is not None
-
-
-def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema with local references followed and "or null" taken away; an empty one where it says several things or nothing."""
-    found: Any = schema
-    kept: dict[str, Any] = {}
-    for _ in range(MAX_REF):
-        if not isinstance(found, Mapping):
-            return kept
-        kept = {k: v for k, v in found.items() if k in {"default", "title"}} | kept
-        if isinstance(found.get("$ref"), str):
-            found = _pointed(found["$ref"], root)
-            continue
-        nested = next((found[key] for key in ("anyOf", "oneOf", "allOf") if isinstance(found.get(key), list)), None)
-        if nested is None:
-            kind = found.get("type")
-            if isinstance(kind, list):
-                left = [k for k in kind if k != "null"]
-                found = {**found, "type": left[0] if len(left) == 1 else None}
-            return {**found, **kept}
-        choices = [each for each in nested if not (isinstance(each, Mapping) and each.get("type") == "null")]
-        kinds = [each.get("type") for each in choices if isinstance(each, Mapping)]
-        if len(choices) == 2 and kinds in (["number", "string"], ["integer", "string"]) and "format" not in choices[1]:
-            choices = choices[:1]  # a Decimal: pydantic takes text too
-        if len(choices) != 1:
-            return kept
-        found = choices[0]
-    return kept
-
-
-def _pointed(ref: str, root: Mapping[str, Any]) -> Any:
-    found: Any = root
-    if not ref.startswith("#/"):
-        return None  # nothing remote is followed
-    for part in ref[2:].split("/"):
-        found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-    return found
 
 
 def _undecided(name: str, what: str, **proposal: Any) -> Argument:

@@ -204,6 +204,7 @@ def _settled(a: Argument, *, acting: bool) -> Argument:
     if a.rule is not None or "text: 200" not in a.proposal or "max_items" in a.proposal:
         return a
     rule = {"text": 200} | ({"from": ["model"], "entities": ["prompt"]} if acting else {}) | ({} if a.always else {"optional": True})
+    rule |= {"nullable": True} if "nullable: true" in a.proposal else {}
     return Argument(a.name, rule, "free text, written by the model", samples=("hello", None), always=a.always)
 
 

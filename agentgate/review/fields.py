@@ -80,6 +80,7 @@ _FIXED: Mapping[str, tuple[Test, str]] = {
     "network": _TEXT,
     "brokers": _TEXTS,
     "spent_ago": _DURATIONS,
+    "nulls": _TEXTS,
     "who.user.id": _TEXT,
     "who.user.tenant": _TEXT,
     "who.user.groups": _TEXTS,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgate.nested import EACH
-from agentgate.review.argument import plain_name, resolve
+from agentgate.review.argument import plain_name
+from agentgate.review.schema import resolve
 
 MAX_DEPTH = 3  # structures in structures that are taken apart
 _MOST = 1000  # values of one argument, as the language has it

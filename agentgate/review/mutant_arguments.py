@@ -158,6 +158,8 @@ class Arguments:
             add("currency", "dropped", f"{rule.name} in another currency", foreign, currency="")
         if not rule.optional:
             add("optional", "required -> optional", f"no {rule.name}", [{arg: None}], optional=True)
+        elif not rule.nullable and not rule.name.endswith("[]"):
+            add("nullable", "false -> true", f"{rule.name} sent as null", [{arg: None, "nulls": [rule.name]}], nullable=True)
         if rule.sensitive:
             found.add(
                 f"{path}.sensitive", "true -> false", rule.line, found.with_rule(tool, rule, sensitive=False), ("Rule", "sensitive"), [{}],

@@ -80,7 +80,8 @@ class Scene:
         Args:
             workflow: the workflow it is for.
             base: nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, who, time, environment, data_class,
-                network, brokers, definition, spent, spent_ago. None: left out on purpose. Everything else is filled.
+                network, brokers, definition, spent, spent_ago, nulls (arguments of the call that are sent as null). None: left out on
+                purpose. Everything else is filled.
             derive: the intent deriver.
 
         Raises:
@@ -121,7 +122,7 @@ class Scene:
         values, filled = dict(self.values), dict(self.filled)
         later = stated
         if "call" in stated and stated["call"] != values["call"]:  # another call: first what it needs, then what is changed of that
-            for key in [k for k in values if k.startswith("args.") or k == "definition"]:
+            for key in [k for k in values if k.startswith("args.") or k in {"definition", "nulls"}]:
                 del values[key]
             now = {k: v for k, v in stated.items() if k.partition(".")[0] not in {"args", "facts", "earlier", "ago", "origin"}}
             later = {k: v for k, v in stated.items() if k not in now}
@@ -254,7 +255,10 @@ class Scene:
                 ),
             )
         run = RunState(header, turns, intents, prompt, calls, "1")
-        call = Call.of(values["call"], self._under("args."), "call_1", values.get("definition") or "")
+        args = self._under("args.")
+        for name in values.get("nulls") or ():
+            args = put_at(args, steps(name), None)
+        call = Call.of(values["call"], args, "call_1", values.get("definition") or "")
         return Story(run, call, tuple(refused))
 
     def _unsettled(self, workflow: Workflow, answer: Eligible) -> tuple[Failure, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from agentgate.decision import Deny, Eligible
-from agentgate.diff import ABSENT, Diff, Finding
+from agentgate.diff import ABSENT, NULL, Diff, Finding
 from agentgate.diff.forms import SAMPLES
 from agentgate.diff.search import missing
 from agentgate.diff.surroundings import NOBODY, OTHER
@@ -260,7 +260,10 @@ def _arguments(new: Workflow, start: Scene, point: Mapping[str, Any]) -> list[St
     steps: list[Step] = []
     for key, value in point.items():
         if key.startswith("args."):
-            values[key] = None if value is ABSENT else value
+            values[key] = None if value is ABSENT or value is NULL else value
+    nulls = [key.removeprefix("args.") for key, value in point.items() if value is NULL]
+    if nulls or start.values.get("nulls"):
+        values["nulls"] = nulls
     for key, value in point.items():
         block, _, name = key.partition(".")
         rule = tool.args.get(name)
