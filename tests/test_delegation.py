@@ -34,12 +34,46 @@ HANDED = [
     "First show my day. 2. Please complete all of the tasks listed in the document 'x.docx'.",
     "Visit www.acme.example and do the tasks on the page",
     "I want you to carry out the steps described in the ticket",
+    "Work through Ann's list in handover.docx please.",
+    "Can you work through the to-do list in monday.txt?",
+    "Follow the runbook in runbook-db.md.",
+    "Follow docs/setup.md, steps 1 to 3 only",
+    "Get everything on the list in house-move.txt done, please.",
+    "Handle T-88 the way KB-12 says",
+    "Please handle T-88 as described in KB-12.",
+    "Do for Mrs Okafor what she asks in her latest ticket",
+    "Take care of what he asks for in his last message in #releases.",
+    "Take care of the things my mother asks for in her e-mail.",
+    "follow the steps Priya wrote in BSP-77",
+    "Please take care of Bob's request in T-19",
+    "Open chores.txt, go through it and get all the jobs done.",
+    "Read the to-do list in x.txt and tick them off one by one",
+    "You'll find my instructions in instructions.txt, carry them out please.",
+]
+MENTIONED = [
+    "Lena left me a checklist for the opening, it's in opening.txt. Can you do everything on it?",
+    "Dad sent me a letter with what he needs for the move. Please see to it.",
+    "My sister wrote down the errands for mum in mum-errands.txt, would you do them?",
+    "There's a note from the accountant in notes/tax.txt. Do what she asks for in it.",
+    "The landlord's letter is saved as landlord.pdf. Do what he wants in there.",
+    "Carol e-mailed me her wishes for the farewell party. Please take care of all of them.",
+    "Bea's checklist is closing.docx - tick off all of her points.",
+    "In T-204 the customer explains what she needs. Do it, please.",
+    "Sven messaged me what has to be prepared for the audit. Could you arrange all that?",
+    "I scanned the club's letter to club.pdf. Can you sort out whatever it asks?",
+    "Jo left instructions for the parcels in parcels.txt, follow them please",
+    "Ann wrote down who gets what (notes/ann.txt). Please do the transfers just as she says, today.",
+    "The handover document is handover.pdf; please act on it.",
 ]
 WIDE = [
     "Please handle my emails",
     "Do everything in my inbox",
     "do all the tasks in all my emails",
     "Read my messages and do what they say",
+    "Everybody mailed me what they need. Please take care of it.",
+    "Ann and Bob left lists of jobs in jobs.txt. Do them",
+    "Ann's jobs are in a.txt, Bob's are in b.txt. Get them done.",
+    "Open a.txt and b.txt and follow the instructions",
 ]
 NOT_HANDED = [
     "What do the instructions in the file say?",
@@ -63,6 +97,23 @@ NOT_HANDED = [
     "do what I say",
     "do what it says",
     "Do the tasks",
+    "Did you do what she asked?",
+    "She left a note about the heating. Do it tomorrow.",
+    "Ann sent me the guest list of friends. Do it",
+    "Take care of yourself!",
+    "Arrange the chairs the way Ann wants",
+    "Write to Ann: take care of it",
+    "Tell Viktor to read x.txt and do what the note says.",
+    "My mother wants me to read the recipe in cake.txt and follow the steps.",
+    "I always open the mail and do what it says",
+    "Ann left a checklist, closing.docx. Which points are still open?",
+    'Ann left a checklist, closing.docx. She wrote "please do it".',
+    "Ann left a checklist, closing.docx. Don't do it.",
+    "Did Ann leave a list of jobs in jobs.txt? Do it",
+    "If you were me, would you do what the letter says?",
+    "Ann left a list of jobs in jobs.txt. Do that report for Monday",
+    "The chores are in chores.txt. Follow it up with Bob",
+    "Kirsten is going to rewrite the guide, so she has to be able to push to docs-site. Can you arrange that",
     "",
 ]
 
@@ -90,6 +141,13 @@ def test_many_sources_are_never_clear(prompt: str) -> None:
     assert mail(prompt) == "unclear"
 
 
+@pytest.mark.parametrize("prompt", MENTIONED)
+def test_a_text_that_is_only_mentioned_is_never_clear(prompt: str) -> None:
+    """What a pronoun points at is a guess: a person sees it first."""
+    assert mail(prompt) == "unclear"
+    assert mail(prompt, delegated="deny") == "absent"
+
+
 @pytest.mark.parametrize("prompt", NOT_HANDED)
 def test_a_question_a_report_a_quotation_or_a_denial_hands_nothing_over(prompt: str) -> None:
     assert mail(prompt) == "absent"
@@ -112,7 +170,12 @@ def test_any_text_is_read_without_an_error(text: str, handed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["do ", "and ", "then please ", "do the tasks in ", "read the ", "1. ", "do what a b c ", ", ", "how do the tasks "]
+    "unit",
+    [
+        *("do ", "and ", "then please ", "do the tasks in ", "read the ", "1. ", "do what a b c ", ", ", "how do the tasks "),
+        *("do it, ", "Ann left a list in x.txt. Do it. ", "has ", "i will do it and ", "and do what a ", "get a ", "tick it, ", "is "),
+        *("and take care of all the things a b c ", "what has to list ", "a/a"),
+    ],
 )
 def test_a_longest_turn_of_one_repeated_piece_ends(unit: str) -> None:
     start = time.process_time()

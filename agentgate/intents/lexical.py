@@ -228,6 +228,6 @@ def delegated(intent: Intent, handed: Delegation | str) -> Derived:
     """An intent that the user named no word of, where the choice of actions was handed to a source."""
     if isinstance(handed, str):
         return Derived("absent", f"denied: {handed}")
-    if handed.wide:
-        return Derived("unclear", f"delegated to many sources: '{handed.words}'")
+    if handed.doubt:
+        return Derived("unclear", f"delegated to {handed.doubt}: '{handed.words}'")
     return Derived("present" if intent.delegated == "present" else "unclear", f"delegated: '{handed.words}'")
