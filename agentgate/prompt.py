@@ -86,11 +86,11 @@ _DENIES = (
 _NEGATION = re.compile(rf"\b(?=[acdefhikmnprsw]){_DENIES}")  # in small letters
 # Words of denial that deny nothing: "don't forget to", "no later than", "why not", "can't you", "invoice no. 7", a status "won't fix".
 _IDIOM = re.compile(
-    r"\b(?=[cdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|"
+    r"\b(?=[cdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|"
     r"(?:no|not) (?:later|sooner|earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|"
-    r"(?<!\w )why not\b(?! \w+ed\b)|if not(?=,)|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
-    r"without (?:delay|fail|further (?:ado|delay)|hesitation)\b|"
-    r"no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|(?<=\b(?:ticket|flight) )no (?=[0-9])|"
+    r"(?<!\w )why not\b(?! \w+ed\b)|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b|"
+    r"(?:ca|could|wo|would)n['\u2019]?t (?:you|wait)\b|without (?:delay|fail|further (?:ado|delay)|hesitation)\b|no\. ?(?=[0-9])|"
+    r"(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|(?<=\b(?:ticket|flight) )no (?=[0-9])|"
     r"(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
 )
 _NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny all of it

@@ -102,9 +102,9 @@ def asks(words: str, prompt: str) -> bool:
     ("words", "prompt", "said"),
     [
         # regular inflections and no other words
-        ("reply", "she replied", True),
+        ("reply", "I want it replied to", True),
         ("move", "moving the dinner", True),
-        ("plan", "We planned it", True),
+        ("plan", "I want it planned", True),
         ("share", "Please share it", True),
         ("move", "What is the movie about", False),
         ("share", "be there at 3 sharp", False),

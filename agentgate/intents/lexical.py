@@ -4,7 +4,7 @@ An intent is *present* when one of its words (`agentgate.intents.phrases`) stand
 quoted, forwarded or denied), *unless* that clause is near a counter-example and less near to any example, or speaks of a quantity
 (`agentgate.intents.quantity`) that no example speaks of: then it is *unclear*, and *absent* when it repeats a counter-example.
 Without a word it is absent. A counter-example that speaks of a quantity says nothing of a clause that does not.
-The clearest clause decides.
+The clearest clause decides. A word that is asked about or told of (`agentgate.intents.questions`) says nothing.
 A later turn that denies the word withdraws the intent. Where the user named none of an intent's words but handed the choice of
 actions to a source (`agentgate.intents.delegation`), the intent's `delegated` says what it is.
 Closeness is the cosine of stemmed word sets in which typed entities stand as their type. To an example the intent's words are one
@@ -24,6 +24,7 @@ from typing import NamedTuple
 from agentgate.intents.delegation import Delegation, delegation
 from agentgate.intents.phrases import places, starts, starts_of
 from agentgate.intents.quantity import WIDE, quantities
+from agentgate.intents.questions import asked_about, told_of
 from agentgate.prompt import clauses, entities, hidden_quotations, own_words, small, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
@@ -99,14 +100,16 @@ class _Clause(NamedTuple):
     end: int
     starts: frozenset[str]
     cancelled: frozenset[int]  # where in the turn what it takes back starts
-    asides: dict[int, bool]  # what is known of the places in the turn: whether a word there asks nothing
+    asides: dict[int, str]  # what is known of the places in the turn: what a word there does
 
-    def asks(self, at: int) -> bool:
-        """Whether a word that starts here asks for something."""
+    def does(self, at: int) -> str:
+        """What a word that starts here does: it "asks" for something, is "asked" about, or stands "aside" (reported, dictated)."""
         known = self.asides.get(at)
         if known is None:
-            known = self.asides[at] = _ASIDE.search(self.turn, max(self.start, at - _BEHIND), at) is not None
-        return not known
+            aside = _ASIDE.search(self.turn, max(self.start, at - _BEHIND), at) is not None
+            known = "aside" if aside else "asked" if asked_about(self.turn, self.start, at) else "asks"
+            self.asides[at] = known
+        return known
 
 
 # Before a word that asks nothing of the assistant: "should I pay", "she asked me to pay", "tell Ann to pay", "it says pay", "title: pay".
@@ -121,35 +124,48 @@ _ASIDE = re.compile(
 _BEHIND = 160  # characters before a word in which these stand
 
 
-def _hit(intent: Intent, clause: _Clause) -> tuple[str, bool] | None:
-    """The words of the clause that match a word of the intent, and whether they ask for it; None where there are none."""
+def _hit(intent: Intent, clause: _Clause) -> tuple[str, str] | None:
+    """The words of the clause that match a word of the intent, and what they do; None where there are none."""
     if clause.starts.isdisjoint(starts(intent.words)):
         return None
-    first = None
+    best = None
     for start, end in places(intent.words, clause.turn, clause.start, clause.end):
         if start not in clause.cancelled:
-            if clause.asks(start):
-                return clause.turn[start:end], True
-            first = first or clause.turn[start:end]
-    return None if first is None else (first, False)
+            words = clause.turn[start:end]
+            does = clause.does(start)
+            if does == "asks" and told_of(clause.turn, clause.start, start, words, intent.words):
+                does = "asked"
+            if does == "asks":
+                return words, does
+            if best is None or (does == "aside") > (best[1] == "aside"):
+                best = words, does
+    return best
 
 
-def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> Derived | None:
-    """What one turn says of one intent; None when it says nothing. The clearest clause decides; a word in quotes asks for nothing."""
+def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> tuple[Derived | None, str]:
+    """What one turn says of one intent, None when it says nothing; and a word of it that is only asked about.
+
+    The clearest clause decides; a word in quotes asks for nothing.
+    """
     clearest: Derived | None = None
+    asked = ""
     for clause in said:
         if (hit := _hit(intent, clause)) is not None:
-            answer = _answer(intent, clause.text, hit[0])
+            words, does = hit
+            if does == "asked":
+                asked = asked or words
+                continue
+            answer = _answer(intent, clause.text, words)
             if answer.presence == "present":
-                if hit[1]:
-                    return answer
-                answer = Derived("unclear", f"word '{hit[0]}', but asked, reported or dictated")
+                if does == "asks":
+                    return answer, ""
+                answer = Derived("unclear", f"word '{words}', but asked, reported or dictated")
             if clearest is None or _CLARITY[answer.presence] < _CLARITY[clearest.presence]:
                 clearest = answer
     if clearest is not None:
-        return clearest
+        return clearest, ""
     refused = next((hit[0] for clause in denied if (hit := _hit(intent, clause)) is not None), None)
-    return Derived("absent", f"denied: {refused}") if refused else None
+    return (Derived("absent", f"denied: {refused}") if refused else None), asked
 
 
 def _answer(intent: Intent, said: str, hit: str) -> Derived:
@@ -196,17 +212,19 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
         handed = handed_over(said, denied) if any(i.delegated != "deny" for i in intents) else None
         asked, lower = small(hidden_quotations(words)), small(words)
         back = frozenset(found.end() for found in _CANCELLED.finditer(asked)) if index else frozenset[int]()
-        asides: dict[int, bool] = {}
+        asides: dict[int, str] = {}
         affirmed = [_Clause(words[a:b], asked, a, b, starts_of(asked[a:b]), back, asides) for voice, a, b in spans if voice == "said"]
         refused = [
             _Clause(words[a:b], lower, a, b, starts_of(lower[a:b]), frozenset(), {}) for voice, a, b in spans if voice == "denied" or back
         ]
         for intent in intents:
-            answer = _one(intent, affirmed, refused)
+            answer, looked = _one(intent, affirmed, refused)
             if answer is not None:
                 found[intent.name] = answer
                 spoken.add(intent.name)
-            elif handed is not None and intent.delegated != "deny" and intent.name not in spoken:
+            elif looked and found[intent.name].presence == "absent":
+                found[intent.name] = Derived("absent", f"asked about or told of, not asked for: {looked}")
+            if answer is None and handed is not None and intent.delegated != "deny" and intent.name not in spoken:
                 found[intent.name] = delegated(intent, handed)
     return found
 

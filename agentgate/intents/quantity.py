@@ -25,7 +25,9 @@ _MORE = (  # "all 3 EUR" counts money, "all three thousand" a crowd, "all seven 
     rf"or\s+more|or\s+so|other|{_TIME}s?\s+of)\b))"
 )
 _END = r"(?=\s*(?:\Z|[,.;:!?)\n]))"  # the words end here
-_ASIDE = r"(?=\s*(?:\Z|[,.;:!?)\n]|(?:with|at|on|for|to|in|from|by|and|as|please|until|till|starting|beginning)\b))"  # so does their phrase
+_ASIDE = (
+    r"(?=\s*(?:\Z|[,.;:!?)\n]|(?:with|at|on|for|to|into|in|from|by|and|as|please|until|till|starting|beginning)\b))"  # so does their phrase
+)
 _WHEN = _ASIDE[:-1] + r"|\s+(?:(?:the|my|our|his|her|their|an?|it|them|him)\b|[0-9€$£]))"  # "pay every month 20 EUR"
 _COUNTS_NOTHING = re.compile(
     rf"\b(?:every|each|any)\s+(?:{_NTH}\s+)?{_TIME}s?\b{_WHEN}|\ball\s+{_TIME}\b{_END}"
@@ -36,7 +38,7 @@ _COUNTS_NOTHING = re.compile(
     rf"|\ball\s+the\s+best\b{_ASIDE}|\ball\s+in\s+all\b|(?:^|[.,;:!?]\s|\b(?:is|are|'s|\u2019s)\s)all\s+(?:right|good|set|done)\b{_END}"
     r"|\bfor\s+all\s+(?:the|that|this|your|his|her|their|our)\s+(?:trouble|help|hassle|inconvenience|fuss|waiting)\b"
     rf"|\ball\s+(?:the|this|that)\s+(?:while|way|time)\b{_END}|\b(?:in|at)\s+any\s+(?:case|rate|time)\b{_END}"
-    rf"|\b(?:have|are)\s+any\s+(?:questions?|problems?|ideas?)\b{_END}|\bany\s+(?:longer|more|further)\b{_END}|\bif\s+any\b(?!\s+\w)"
+    rf"|\b(?:have|are)\s+any\s+(?:questions?|problems?|ideas?)\b{_END}|\bany\s+(?:longer|more|further)\b{_END}|\bany\s+(?:chance|way|luck)\b|\bif\s+any\b(?!\s+\w)"
 )
 _WORD = re.compile(r"[a-z]+")
 _LONG = 1000  # characters; what a longer text says is not kept

@@ -1,0 +1,76 @@
+"""Words that are asked about or told of, not asked for: "how much did I pay", "check whether Ann was invited", "the mail I sent".
+
+Rules: a word is asked about where its part of the sentence begins as a question ("what", "did I", "is the"), or as a request to look
+at something and "whether", "who" or "how" ("tell me which", "see if"). It is told of where it stands in the past behind who did it
+("they sent", "we have paid"), unless the workflow lists that very form. A new part of the sentence (a comma, "and", "please", "can you")
+is read for itself, so "check what they sent and send it back" asks to send. Questions that are requests ("can you", "do you mind", "is
+there any chance you", "why don't we", "what about") ask for what they say. In small letters; a bounded look at what stands before.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BEFORE = 160  # characters in which the question begins
+_SHORT = 60  # characters in which who did it stands
+_END = r"(?:[,.:](?![0-9])|[;!?\n\u2013\u2014]|\s-\s)"  # of a part of a sentence
+_JOINS = r"\b(?:and|then|so|but|please|kindly|otherwise|or else|if (?:so|not|yes|no)|(?:can|could|would|will) (?:you|we))\b"
+_PART = rf"(?:(?!{_END}|{_JOINS}).){{0,140}}"  # the rest of it
+_FILLER = r"(?:hi|hey|hello|ok|okay|oh|by the way|btw|first|also|and|so|but|quick question|[0-9]{1,2}[.)]|just|now|then|again|\W)"
+_START = rf"(?:^|{_END})\s*(?:{_FILLER}\s+){{0,4}}"
+_WH = (
+    r"(?:what|which|who|whom|whose|why|how|(?:when|where)(?=['\u2019]s| (?:did|do|does|is|are|was|were|am|have|has|had|will|would)\b))"
+    r"(?:['\u2019](?:s|re|d|ll|ve))?(?! (?:about|if|ever|not|don['\u2019]?t|do(?:es)?n['\u2019]?t)\b)"
+)
+_ASKED_FOR = r"you\b|able\b|(?:any |a |the )?(?:chance|way)\b|possible|ok(?:ay)?\b|fine\b|hoping|wondering|looking|wanting"
+_INVERTED = (
+    rf"(?:(?:is|are|was|were|am|has|had|does)\s(?!(?:it |there |that |this |i |we )?(?:{_ASKED_FOR}))(?!{_PART}\byou\b)"
+    r"|(?:do|have) (?:i|we|they)\b|(?:did|have) you\b(?! (?:time|a moment|a minute|mind))|did\b)"
+)
+_LOOK = (
+    r"(?:tell|show|check|see|know|find out|confirm|remind|look up|look|verify|wonder(?:ing)?|explain|curious|recall|remember|understand|"
+    r"sure|idea|figure out|work out|wants? to know|let me know)"
+)
+_WHETHER = r"(?:whether|if|what|which|who|whom|whose|when|where|why|how)\b(?! (?:you|not|so)\b)"
+_ASKED = re.compile(
+    rf"(?s:(?:{_START}(?:{_WH}|{_INVERTED})|\b{_LOOK}\b(?:(?!{_END}|{_JOINS}).){{0,40}}?\b{_WHETHER})"
+    rf"(?!{_PART}\byou (?:can|could|would|to)\b){_PART}\Z)"
+)
+_DOER = re.compile(  # not "have it cancelled"
+    r"\b(?:i|we|he|she|they|who|(?<!\bhave )(?<!\bget )(?<!\bwant )(?<!\bneed )(?<!\bsee )(?<!\bmake )(?:it|that))"
+    r"(?:['\u2019](?:ve|d|s))?\s+(?:(?:have|had|has|already|just|ever|once|only|usually|always|both|recently|then) ){0,2}\Z"
+)
+_OWN = re.compile(  # what the user will or may do: "I'll pay it myself", "before I cancel it", "I'm thinking of changing it"
+    r"\b(?:(?:i|we)(?:['\u2019]ll| will| may| might|(?:['\u2019]m|['\u2019]re| am| are) going to"
+    r"|(?:['\u2019]m| am| was| were|['\u2019]re) (?:thinking (?:of|about)|considering))"
+    r"|(?:before|after|until|unless|in case) (?:i|we)|(?:can|could) (?:i|we) afford to)\s+(?:(?!not\b)\w+\s+){0,2}\Z"
+)
+_PAST = re.compile(r"\w+ed\b")  # irregular forms are none of a phrase's inflections
+
+
+def asked_about(turn: str, start: int, at: int) -> bool:
+    """Whether a word of a turn is asked about.
+
+    Args:
+        turn: the user's own words in small letters, quotations hidden.
+        start: where the clause starts.
+        at: where the word starts.
+    """
+    before = turn[start:at] if start >= at - _BEFORE else "x" + turn[at - _BEFORE : at]  # a word: no question begins where we begin to look
+    return _ASKED.search(before) is not None
+
+
+def told_of(turn: str, start: int, at: int, words: str, listed: tuple[str, ...]) -> bool:
+    """Whether the words found there (in the turn from `at`) tell of something that was done, or that the user will do.
+
+    Args:
+        turn: as in `asked_about`.
+        start: where the clause starts.
+        at: where the words start.
+        words: the words as they stand.
+        listed: the words of the intent; a past form among these asks ("moved" for an address).
+    """
+    behind = max(start, at - _SHORT)
+    if _OWN.search(turn, behind, at) is not None:
+        return True
+    return words not in listed and _PAST.match(words) is not None and _DOER.search(turn, behind, at) is not None

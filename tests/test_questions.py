@@ -1,0 +1,138 @@
+"""Words that are asked about or told of ask for nothing; requests in the form of a question or a statement do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from agentgate.intents.lexical import derive
+from agentgate.prompt import MAX_TURN
+from agentgate.request import Derived
+from agentgate.workflow import Intent
+
+ACT = Intent(
+    "act",
+    1,
+    "Change something.",
+    ("pay", "send", "transfer", "cancel", "invite", "schedule", "move", "delete", "share", "change", "^email", "write to", "overdue"),
+    "step_up",
+    (),
+    (),
+)
+
+ASKED = (
+    "How much did I pay the landlord last month?",
+    "Did the transfer to Oskar go through?",
+    "when did i last send money to my mum",
+    "Who did I send the most to this year?",
+    "hi, who else is invited to the dinner besides Ms. Duarte?",
+    "What did I send to Ann, and what was the subject?",
+    "Is the meeting with Tom cancelled or is it still on?",
+    "Who the hell moved my meeting?",
+    "Which mails did I delete last week, can you still see that?",
+    "Can you tell me which payments are scheduled for next week?",
+    "Please check whether the meeting was moved.",
+    "Kindly confirm whether 2,450.00 has been transferred to Harrow",
+    "I'd like to know who was invited",
+    "Let me know if it was mailed or cancelled",
+    "Show me how I can delete a file",
+    "Is there anything scheduled before Friday?",
+    "Have I invited the plumber yet?",
+    "have you shared the report yet?",
+    "did you cancel it",
+    "Could I afford to send Paul 800 without going below 1000?",
+    "Why was the dinner cancelled?",
+    "What would I have to move to be free on Friday?",
+    "where's the file that Ann shared",
+    "1. What was shared with Ann? 2. Who cancelled it?",
+    "Find the mail that they shared last week",
+    "What is the total of what we have transferred so far?",
+    "I'll pay it myself",
+    "I may share it with the caterer later on",
+    "Before I cancel anything: when does it start?",
+    "I'm thinking of changing the date",
+    "He already transferred it",
+    "Summarise the report that Ann wrote, the one I moved",
+)
+ASKED_FOR = (
+    "Can you pay Ann?",
+    "could you please send it to Bob",
+    "Would you mind cancelling it?",
+    "do you mind moving it to Friday",
+    "Is it possible to move it to Friday?",
+    "Is there any chance you could send it today?",
+    "are you able to cancel the dinner",
+    "Why don't you invite Ann too?",
+    "Couldn't you invite Ann?",
+    "wouldn't you cancel it for me",
+    "What about inviting Ann?",
+    "how about moving it to Friday",
+    "Can we move it to Friday?",
+    "Check how much they sent me and send them back the difference",
+    "What did I pay last month? Pay the same again.",
+    "How much do I owe Ann, and please pay her",
+    "How many are there and delete them",
+    "Have the insurance transferred on the 2nd",
+    "have it cancelled",
+    "get her invited please",
+    "I want it transferred today",
+    "I need it moved to Friday",
+    "What I owe Ann, pay it",
+    "Whatever is left, transfer it to my savings",
+    "When Tom has confirmed send him the file",
+    "when the invoice from Ann is there pay it",
+    "See if you can move it to Friday",
+    "They sent me too much, transfer the difference back",
+    "I moved, change my address",
+    "I was hoping you could send it",
+    "Do the transfer to Ann",
+    "do pay her please",
+    "She paid for dinner so send her 20",
+    "Tell me the total, then pay it",
+    "Is she invited? If not, invite her",
+    "Is the bill right? if so pay it",
+    "I'm wondering if you could cancel it",
+    "ask whether she is free; if yes invite her",
+    "we paid too little - send the rest",
+    "the invoice is overdue",
+)
+
+
+def said(*turns: str) -> Derived:
+    return derive((ACT,), turns)["act"]
+
+
+@pytest.mark.parametrize("prompt", ASKED)
+@pytest.mark.parametrize("shape", [str, str.lower, lambda p: "Good morning! " + p, lambda p: p.rstrip("?")])
+def test_what_is_only_asked_about_is_absent(prompt: str, shape: Callable[[str], str]) -> None:
+    answer = said(shape(prompt))
+    assert answer.presence == "absent", answer
+    assert answer.evidence.startswith("asked about or told of, not asked for: ")
+
+
+@pytest.mark.parametrize("prompt", ASKED_FOR)
+@pytest.mark.parametrize("shape", [str, str.lower, lambda p: "Good morning! " + p])
+def test_what_is_asked_for_is_present(prompt: str, shape: Callable[[str], str]) -> None:
+    answer = said(shape(prompt))
+    assert answer.presence == "present", answer
+
+
+def test_a_question_takes_nothing_back_and_hands_nothing_over() -> None:
+    assert said("Pay Ann", "Did you pay her?").presence == "present"
+    assert said("Did you pay her?", "Pay Ann").presence == "present"
+
+
+def test_a_form_that_the_workflow_lists_is_one_that_asks() -> None:
+    listed = Intent("address", 1, "Change the address.", ("moved",), "step_up", (), ())
+    assert derive((listed,), ("I have moved to 5 Quay Street",))["address"].presence == "present"
+    assert derive((listed,), ("When have I moved?",))["address"].presence == "absent"
+
+
+def test_a_question_of_many_words_is_read_in_time() -> None:
+    for unit in ("what is paid ", "tell me whether ", "did i ", "i have ", "is the paid ", "how pay, ", "before i pay "):
+        text = (unit * (MAX_TURN // len(unit)))[:MAX_TURN]
+        start = time.process_time()
+        said(text)
+        assert time.process_time() - start < 3.0, unit
