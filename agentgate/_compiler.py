@@ -209,8 +209,8 @@ class Compiler:
         for name, block in blocks.items():
             self._tool(name, block, step_ups.get(name, ()))
             self._named(name, block, rules[name], facts)
-            if self.machine and self.definition.who.for_user is None:
-                self._no_prompt(name, block)
+            if self.definition.who.for_user is None:
+                self._nobody(name, block)
         self._reachable(rules, sequence)
         share, found = self.share, {}
         for name, block in blocks.items():
@@ -293,13 +293,17 @@ class Compiler:
                     "from: [prompt] on every argument, or a fact with named_by or trust: named (otherwise it never counts)",
                 )
 
-    def _no_prompt(self, name: str, block: ToolBlock) -> None:
-        """A workflow without intents and without a user has nobody whose words could be an origin."""
+    def _nobody(self, name: str, block: ToolBlock) -> None:
+        """A workflow without a user has no user's id as an origin; and without intents too, nobody whose words could be one."""
+        never = {"user": "nobody stands behind this agent: no who.for_user"}
+        if self.machine:
+            never["prompt"] = "nobody speaks here; model is the calling job"
         for argument, rule in block.args.items():
             for key, texts in (("from", rule.from_), ("entities", rule.entities)):
-                if texts is not None and "prompt" in texts:
-                    here = ("tools", name, "args", argument, key, texts.index("prompt"))
-                    self.document.report(here, "prompt", "an origin that can hold (nobody speaks here; model is the calling job)")
+                for text in texts or ():
+                    if texts is not None and text in never:
+                        here = ("tools", name, "args", argument, key, texts.index(text))
+                        self.document.report(here, text, f"an origin that can hold ({never[text]})")
 
     def _reachable(self, rules: Mapping[str, Mapping[str, Rule]], sequence: Mapping[str, tuple[Sequence, ...]]) -> None:
         """Least fixpoint: a tool is reachable once all it waits for is; what is left waits for itself."""

@@ -1,4 +1,4 @@
-"""References: what ``prompt``, ``model``, ``tool.fact`` and ``tool.argument`` name, and which tools are referred to.
+"""References: what ``prompt``, ``user``, ``model``, ``tool.fact`` and ``tool.argument`` name, and which tools are referred to.
 
 Rules: the longest declared tool name wins; what is not declared is no origin; what a tool that acts returned is no origin,
 except a new id.
@@ -13,7 +13,8 @@ from agentgate._sharing import Sharing
 from agentgate.workflow import Source
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
-PROMPT, MODEL = Source("prompt"), Source("model")
+PROMPT, USER, MODEL = Source("prompt"), Source("user"), Source("model")
+ALONE = {str(source): source for source in (PROMPT, USER, MODEL)}  # origins that name no tool
 
 
 class References:
@@ -27,13 +28,11 @@ class References:
 
     def source(self, text: str, path: Path) -> Source | None:
         """The origin that `text` names, or None after reporting why it is none. The longest declared tool name wins."""
-        if text == "prompt":
-            return PROMPT
-        if text == "model":
-            return MODEL
+        if text in ALONE:
+            return ALONE[text]
         name = max((t for t in self.tools if text.startswith(t + ".")), key=len, default="")
         if not name:
-            self.document.report(path, shown(text), "prompt, model, or a fact or argument of a declared tool", self._meant(text))
+            self.document.report(path, shown(text), "prompt, model, user, or a fact or argument of a declared tool", self._meant(text))
             return None
         field, tool = text[len(name) + 1 :], self.tools[name]
         if field in (tool.facts or {}):
@@ -62,7 +61,7 @@ class References:
         return source
 
     def _meant(self, text: str) -> str:
-        choices = {"prompt", "model"} | {f"{n}.{f}" for n, t in self.tools.items() for f in [*(t.facts or {}), *t.args]}
+        choices = {*ALONE} | {f"{n}.{f}" for n, t in self.tools.items() for f in [*(t.facts or {}), *t.args]}
         return did_you_mean(text, choices)
 
     def typed(self, source: Source) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from agentgate._blocks import ArgumentBlock, OperatorsBlock, ToolBlock, WhenBlock
 from agentgate._facts import FactRules, comparable, pattern_of
 from agentgate._reach import Reach
-from agentgate._references import MODEL, References, argument_type
+from agentgate._references import MODEL, USER, References, argument_type
 from agentgate._sharing import Sharing
 from agentgate.entities import NUMERIC, TOKENISED, Key, normal
 from agentgate.errors import CanonicalError
@@ -23,6 +23,7 @@ from agentgate.patterns import Glob
 from agentgate.workflow import Rule, Scalar, Source
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
+_PERSONAL = frozenset({"email", "id", "phone", "text", "user"})  # types of what names a person
 _OPERATORS = {"is_": "is", "in_": "in", "each_in": "each_in", "pattern": "pattern", "glob": "glob", "text": "text", "min": "min"}
 
 
@@ -223,9 +224,12 @@ class Site:
             report((*path, "select"), "select without from", "from: where else the value may come from", key=True)
         if block.unknown_origin is not None and block.from_ is None:
             report((*path, "unknown_origin"), "unknown_origin without from", "from: with the known origins", key=True)
-        if block.any_call and not any(s.tool for s in sources) and block.at_most is None:
+        if block.any_call and not any(s.tool or s == USER for s in sources) and block.at_most is None:
             report(
-                (*path, "any_call"), "any_call without an earlier call", "any_call only beside from or at_most that names a tool", key=True
+                (*path, "any_call"),
+                "any_call without an earlier call",
+                "any_call only beside from or at_most that names a tool (or user)",
+                key=True,
             )
         if block.named_first:
             self._named_first(block, kind, sources, (*path, "named_first"))
@@ -233,6 +237,8 @@ class Site:
             at = (*here, (block.from_ or []).index(text))
             if text == "prompt" and kind not in TOKENISED:
                 report(at, f"prompt for type {kind}", "a type that is found in a prompt: " + ", ".join(sorted(TOKENISED)))
+            if text == "user" and kind not in _PERSONAL:
+                report(at, f"user for type {kind}", "a type that an id of a person can be: " + ", ".join(sorted(_PERSONAL)))
             source = next((s for s in sources if s.tool and str(s) == text), None)
             if source is None:
                 continue
@@ -244,8 +250,10 @@ class Site:
 
     def _named_first(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
         """`named_first` says something only where both the prompt and an earlier call are origins, and a prompt can hold the type."""
-        if "prompt" not in (block.from_ or ()) or not any(s.tool for s in sources) or MODEL in sources:
-            expected = "from: [prompt, tool.fact, ...] without model (it says that what the user names goes before what a tool returned)"
+        if "prompt" not in (block.from_ or ()) or not any(s.tool or s == USER for s in sources) or MODEL in sources:
+            expected = (
+                "from: [prompt, tool.fact or user, ...] without model (it says that what the user names goes before what a tool returned)"
+            )
             self.document.report(path, "named_first with nothing to go before", expected, key=True)
         if kind == "text":
             self.document.report(path, "named_first on a text", "a type that is told apart in a prompt, such as iban or email", key=True)

@@ -12,7 +12,7 @@ from decimal import Context, Decimal, localcontext
 from typing import Any, NamedTuple
 
 from agentgate.entities import Key, normal
-from agentgate.labels import Heard, affirmed, asked_by_user, meant, row_is
+from agentgate.labels import Heard, affirmed, asked_by_user, meant, own_row, row_is
 from agentgate.prompt import Prompt
 from agentgate.request import EarlierCall, RunState
 from agentgate.selectors import chosen, picked
@@ -52,6 +52,12 @@ def in_words(value: Value, prompt: Prompt) -> bool:
     return value.rule.type == "text" and all(from_user(value, key, prompt) for key in value.keys)
 
 
+def own_id(run: RunState) -> str | None:
+    """The id of the user a run is for; None without one, and for one of another tenant, where that id may be somebody else's."""
+    user = run.header.user
+    return user.id if user is not None and user.tenant == run.header.tenant and user.id else None
+
+
 Found = tuple[Key, str] | None
 _Place = tuple[int, int, int]
 _MAX_MEMO = 8192
@@ -64,10 +70,10 @@ class Earlier:
     holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
     """
 
-    __slots__ = ("_by_tool", "_keys", "_meant", "_origins", "_rows", "_said", "_standing", "_totals", "calls", "prompt", "tools")
+    __slots__ = ("_by_tool", "_keys", "_meant", "_origins", "_rows", "_said", "_standing", "_totals", "calls", "prompt", "tools", "user")
 
-    def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt) -> None:
-        self.calls, self.tools, self.prompt = calls, tools, prompt
+    def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt, user: str | None = None) -> None:
+        self.calls, self.tools, self.prompt, self.user = calls, tools, prompt, user
         self._by_tool: dict[str, list[EarlierCall]] = {}
         for call in calls:
             self._by_tool.setdefault(call.tool, []).append(call)
@@ -85,8 +91,13 @@ class Earlier:
         kept = run.memo.get("earlier")
         if type(kept) is cls and kept.tools is tools and kept.calls is run.calls:
             return kept
-        made = run.memo["earlier"] = cls(run.calls, tools, run.prompt)
+        made = run.memo["earlier"] = cls(run.calls, tools, run.prompt, own_id(run))
         return made
+
+    def is_user(self, kind: str, key: Key) -> bool:
+        """Whether a value is the id of the run's own user, in the normal form of its type; of a run without a user none is."""
+        own = None if self.user is None else normal(kind, self.user)
+        return own is not None and type(own) is type(key) and own == key
 
     def of(self, tool: str) -> Collection[EarlierCall]:
         """The redeemed calls of one tool, oldest first."""
@@ -189,9 +200,13 @@ class Earlier:
         place = (id(call), id(fact), said is None)
         known = self._meant.get(place)
         if known is None:
-            labels = (self.tools[call.tool].facts[name] for name in fact.named_by)
-            asked = self._asked_by_user(call, None if said is None else said.words)
-            known = self._meant[place] = frozenset(map(id, meant(fact, labels, call.rows, self.prompt, said) if asked else ()))
+            labels = [self.tools[call.tool].facts[name] for name in fact.named_by]
+            rows: tuple[Row, ...] = ()
+            if self._asked_by_user(call, None if said is None else said.words):
+                rows = meant(fact, labels, call.rows, self.prompt, said)
+                if said is None:  # an id is no word of the user's: it leads nowhere
+                    rows += own_row(fact, labels, call.rows, self.prompt, self.user)
+            known = self._meant[place] = frozenset(map(id, rows))
         return known
 
     def stands(self, call: EarlierCall, row: Row, source: Source) -> Found:

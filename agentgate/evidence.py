@@ -27,7 +27,7 @@ _UNNAMED = "counts only where that call is named: each argument in the prompt, o
 _SHOWN = 120  # characters of a value or of the user's words
 
 
-_WORDS = {"model": "the model", "unknown": "unknown: no origin that the gate knows"}
+_WORDS = {"model": "the model", "user": "the run's own user", "unknown": "unknown: no origin that the gate knows"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Origin:
     """Where one value (or one element of a list) was found.
 
     Attributes:
-        source: ``prompt``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write it) or ``unknown``;
-            of a value that only the record knows, its short form (`origin_names`).
+        source: ``prompt``, ``user``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write it) or
+            ``unknown``; of a value that only the record knows, its short form (`origin_names`).
         allowed: the rule names this origin.
         value: the value, masked if sensitive.
         words: the user's own words, for the prompt; masked if sensitive.
@@ -148,6 +148,8 @@ class Evidence:
     def _at(self, value: Value, key: Key, source: Source, *, allowed: bool = True) -> Origin | None:
         if source.kind == "prompt":
             return self._said(value, key, allowed)
+        if source.kind == "user":
+            return Origin("user", allowed, self._shown(value, key)) if self._earlier.is_user(value.rule.type, key) else None
         if source.kind == "model":
             return None
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
@@ -245,6 +247,9 @@ def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
                     found = earlier.origin(call, row, source)
                     if found is not None and found[0] == key and found[1] == value.currency and type(found[0]) is type(key):
                         return f"{source} {call.id}"
+        elif source.kind == "user":
+            if earlier.is_user(rule.type, key):
+                return "user"
         elif source.kind == "model":
             rest = "model"
         elif from_user(value, key, prompt):

@@ -8,7 +8,8 @@ address is a label by the part before the @, for words that the user wrote as a 
 only where the user wrote all of it; numbers, dates, accounts and ids count only as a whole. What is quoted or denied counts,
 forwarded text does not: this only narrows what may be an origin, so a title in quotes is as good as any other. Whoever can write a
 row chooses its label, and so which words mean it: labels take rows away from such a person, they never make a row trusted that was
-not. Rows that were left out mean nobody. Pure.
+not. Rows that were left out mean nobody. Where the user's words speak of the user ("assign it to me"), the one thing that carries
+their id counts too (`own_row`); it stands for no words. Pure.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from typing import Any, NamedTuple
 
 from agentgate.entities import Key, normal
 from agentgate.facts import CUT
+from agentgate.first_person import of_self
 from agentgate.prompt import Prompt, clauses, without_quotations
 from agentgate.workflow import Fact, Rule
 
 WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types compared by their words; the others as a whole
+PERSONAL = frozenset({"user", "email", "id"})  # label types that may be the user's own id
 MAX_SETS = 256  # different sets of shared words that are compared; a result with more means nobody
 
 _WORD = re.compile(r"[^\W_]+")
@@ -126,6 +129,38 @@ def meant(
     masks = {shared: sum(bits[part] for part in shared) for shared in keys}
     alone = {shared for shared, mask in masks.items() if _one_thing(mask, [(masks[other], keys[other]) for other in keys])}
     return tuple(r.row for r in found if r.whole and r.shared in alone)
+
+
+def own_row(
+    of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...], prompt: Prompt, user: str | None
+) -> tuple[Mapping[str, Any], ...]:
+    """The rows of the one thing that carries the user's own id in a label, where the user's words speak of themself.
+
+    In addition to those that the words mean. Two things with this id are nobody's: a stranger may have written one of them.
+
+    Args:
+        of: the fact that rows are told apart by.
+        labels: the facts that name a row.
+        rows: all rows of the call.
+        prompt: the user's words.
+        user: the user's id; None: nobody's.
+    """
+    if user is None or not rows or CUT in rows[-1] or not of_self(prompt.written):
+        return ()
+    known = tuple(labels)
+    found = [(normal(of.type, row.get(of.name)), row) for row in rows if any(_is_own(label, row, user) for label in known)]
+    keys = {key for key, _ in found}
+    return tuple(row for _, row in found) if len(keys) == 1 and None not in keys else ()
+
+
+def _is_own(label: Fact, row: Mapping[str, Any], user: str) -> bool:
+    """A label that tells people apart (never free text, which may hold any word) is this user's id, or as a name its part before the @."""
+    if label.type not in PERSONAL:
+        return False
+    own = {normal(label.type, user)}
+    if label.type == "user" and normal("email", user) is not None:
+        own.add(normal("user", user.partition("@")[0]))
+    return normal(label.type, row.get(label.name)) in own - {None}
 
 
 def _one_thing(mask: int, others: list[tuple[int, set[Key]]]) -> bool:

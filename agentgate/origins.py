@@ -1,4 +1,4 @@
-"""Where a value came from: the prompt, a fact or argument of an earlier redeemed call, or the model.
+"""Where a value came from: the prompt, the user's own id, a fact or argument of an earlier redeemed call, or the model.
 
 Rules: an origin is derived here and accepted from nobody. Only `EarlierCall`s, calls of this run that were minted and
 redeemed, count. One call, one source: every reference from one call to one tool (`from`, `at_most`, `require`) must be met
@@ -7,7 +7,8 @@ by the same earlier call, and by the same row of a list result; a list argument'
 no origin, except a new id it created (a refused recipient would launder itself through the refusal's echo). A selected fact
 counts only in the one row that the user's words select, a labelled one only in the rows they mean. `named_first`: where the user
 named any value of the type, nothing but the user's words is an origin. A text is from the prompt also where it is some of the
-user's words in their order (`agentgate.wording`); it names nothing then.
+user's words in their order (`agentgate.wording`); it names nothing then. The id of the run's user is an origin of its own, and names
+nothing either.
 
 A call is *named* when each of its arguments is one whole entity of the user's words, or what stands for them: a fact with
 `named_by`, in a row that words mean which are neither quoted nor denied, or with `trust: named`, where it counts; of an earlier
@@ -174,6 +175,8 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         ):
             continue
         sources = sources_of(value, prompt)
+        if any(s.kind == "user" for s in sources) and all(earlier.is_user(rule.type, key) for key in value.keys):
+            continue
         calls = [s for s in sources if s.tool]
         if rule.any_call and all(came_from(value, key, sources, prompt, earlier) for key in value.keys):
             continue
@@ -301,6 +304,8 @@ def came_from(value: Value, key: Key, sources: tuple[Source, ...], prompt: Promp
     for source in sources:
         if source.kind == "prompt" and from_user(value, key, prompt):
             return True
+        if source.kind == "user" and earlier.is_user(value.rule.type, key):
+            return True
         for call in earlier.of(source.tool) if source.tool else ():
             if (type(key), key, value.currency) in earlier.said(call, source):
                 return True
@@ -311,6 +316,8 @@ def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], prompt: Promp
     """True when a value found inside free text has one of the allowed origins, in any call and row."""
     for source in sources:
         if source.kind == "model" or (source.kind == "prompt" and prompt.words(kind, key) is not None):
+            return True
+        if source.kind == "user" and earlier.is_user(kind, key):
             return True
         for call in earlier.of(source.tool) if source.tool else ():
             if (type(key), key, "") in earlier.said(call, source):

@@ -17,6 +17,7 @@ from agentgate.canonical import canonical, parse
 from agentgate.checks import CHECKS, Case, decide, reservations
 from agentgate.conditions import Condition, conditions, matching
 from agentgate.decision import Eligible, Reason
+from agentgate.entities import normal
 from agentgate.errors import CanonicalError
 from agentgate.evidence import MASKED, Evidence, secret
 from agentgate.nested import root
@@ -186,6 +187,9 @@ def _known(rule: Rule, case: Case, evidence: Evidence) -> Iterator[Proposal]:
     for source in rule.sources:
         if source.kind == "prompt":
             yield from _said(rule, case)
+        elif source.kind == "user":
+            if case.earlier.user is not None and normal(rule.type, case.earlier.user) is not None:
+                yield _named(rule, case.earlier.user, ", the run's own user")
         elif source.tool:
             for call, _, row in evidence.places(source):
                 value = _held(source, case, call, row)
@@ -254,6 +258,8 @@ def _argument(condition: Condition, rule: Rule, case: Case) -> str:
 def _source(source: Source, case: Case) -> str:
     if source.kind == "prompt":
         return "named by the user in the prompt"
+    if source.kind == "user":
+        return "the id of the user this run is for"
     if source.kind == "model":
         return "written by the model"
     how = "given to" if source.kind == "arg" else "returned by"

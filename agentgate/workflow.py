@@ -42,12 +42,14 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One allowed origin. `kind` prompt and model stand alone; fact and arg name a `field` of an earlier `tool`.
+    """One allowed origin. `kind` prompt, user and model stand alone; fact and arg name a `field` of an earlier `tool`.
+
+    `user` is the id of the person the run is for, whatever the prompt says.
 
     A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
     """
 
-    kind: Literal["prompt", "model", "fact", "arg", "select", "sum"]
+    kind: Literal["prompt", "user", "model", "fact", "arg", "select", "sum"]
     tool: str = ""
     field: str = ""
     selector: Selector | None = None

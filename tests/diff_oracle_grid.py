@@ -159,7 +159,7 @@ def _case(workflow: Workflow, args: dict[str, Any], world: tuple[str, Any], plac
     user = None
     if place["user"] is not None:
         known, tenant, groups = place["user"]
-        user = User("lee", tenant=tenant, groups=groups)
+        user = User("bob@acme.example", tenant=tenant, groups=groups)
         put(user, identity=known)
     header = Header("run-1", place["tenant"], user, agent, workflow.id, workflow.version, workflow.digest, 0.0, 9e9)
     moved = now.timestamp() - NOW.timestamp()

@@ -26,7 +26,7 @@ from agentgate.workflow import (
     Workflow,
 )
 
-PROMPT, MODEL = Source("prompt"), Source("model")
+PROMPT, USER, MODEL = Source("prompt"), Source("user"), Source("model")
 TOTAL, OWNER, MAIL = (Source("fact", "look", name) for name in ("total", "owner", "mail"))
 OTHER_OWNER = Source("fact", "find", "owner")
 ROLES = {"reader": frozenset({"read", "list"}), "writer": frozenset({"read", "write", "list"})}
@@ -105,8 +105,8 @@ class Pairs:
         offered = {
             "amount": (PROMPT, MODEL, TOTAL),
             "payee": (PROMPT, MODEL, OWNER, OTHER_OWNER),
-            "mail": (PROMPT, MODEL, MAIL),
-            "mails": (PROMPT, MODEL, MAIL),
+            "mail": (PROMPT, USER, MODEL, MAIL),
+            "mails": (PROMPT, USER, MODEL, MAIL),
             "path": (PROMPT, MODEL),
         }.get(name, (MODEL,))
         chosen = self.some(offered)
@@ -136,7 +136,7 @@ class Pairs:
         return {"one_of": self.some(SCOPES), "max_items": self.rng.randint(1, 4), "role": role, "role_scopes": ROLES.get(role, frozenset())}
 
     def draw_note(self, _: str) -> Any:
-        entities = self.maybe(0.5, self.some((PROMPT, MAIL)))
+        entities = self.maybe(0.5, self.some((PROMPT, USER, MAIL)))
         return {"text": self.rng.choice((5, 20, 40)), "pattern": self.maybe(0.4, Pattern.of(self.rng.choice(NOTES))), "entities": entities}
 
     def draw_path(self, _: str) -> Any:
@@ -160,7 +160,7 @@ class Pairs:
         if arg in {"amount", "count"}:
             return {"above": Decimal(rng.choice((1, 20, 50)))}
         if arg in {"payee", "mail", "mails"} and rng.random() < 0.5:
-            return {"origin": self.some(("unknown", PROMPT))}
+            return {"origin": self.some(("unknown", PROMPT, USER))}
         return {
             "payee": lambda: rng.choice(({"not_in": ("cus_A1",)}, {"pattern": Pattern.of(".*1")})),
             "mail": lambda: {"pattern": Pattern.of(rng.choice((".*evil.*", "b.*")))},

@@ -28,12 +28,14 @@ from tests.generate_values import (
     CURRENCIES,
     CUSTOMERS,
     EMAILS,
+    HANDLES,
     NOW,
     ORDERS,
     PATHS,
     READS,
     SCOPES,
     SUBJECTS,
+    USERS,
     put,
     values_of,
 )
@@ -59,6 +61,7 @@ class Generator(Workflows):
     """A stream of cases from one seed."""
 
     before: RunState | None = None
+    own = ""  # the user's id
 
     def cases(self, count: int, per_workflow: int = 8) -> Any:
         """`count` cases; a workflow is used for several before the next is made, and so is a run, now and then under the next one."""
@@ -85,6 +88,7 @@ class Generator(Workflows):
             "level": rng.choice((0, 1, True, False)),
             "comment": rng.choice(CUSTOMERS),
             "subject": rng.choice(SUBJECTS),
+            "handle": rng.choice(HANDLES),
         }
         if self.maybe(0.1):
             everything.pop(rng.choice(sorted(everything)))
@@ -133,6 +137,26 @@ class Generator(Workflows):
             parts.append("see https://acme.example/terms or call +4915112345678")
         if self.maybe(0.4):
             parts.append(f"about {rng.choice(('the rent', 'the flat', 'rent, flat and deposit', 'the gym', 'Lee and Bob', 'nothing'))}")
+        if self.maybe(0.4):
+            parts.append(
+                rng.choice(
+                    (
+                        "and assign it to me",
+                        "and add me",
+                        "with me and Bob",
+                        "add myself",
+                        ", which is mine,",
+                        "from my own list",
+                        "to me",
+                        "for me",
+                        "and tell me",
+                        "my order",
+                        "not to me",
+                        "as Ann asked to give it to me",
+                        'says "it to me"',
+                    )
+                )
+            )
         if self.maybe(0.3):
             which = rng.choice(("the largest", "the smallest", "the largest", "the second largest"))
             parts.append(f"and {which} {rng.choice(('order', 'order', 'customer'))}")
@@ -157,7 +181,7 @@ class Generator(Workflows):
         return " ".join(parts)
 
     def turns(self) -> tuple[str, ...]:
-        more = ("No, not the gym.", "And mark it as solved", "Make it the rent!", "Not in EUR.")
+        more = ("No, not the gym.", "And mark it as solved", "Make it the rent!", "Not in EUR.", "Not to me.", "To me!")
         return (self.prompt(), self.rng.choice(more)) if self.maybe(0.15) else (self.prompt(),)
 
     def header(self, workflow: Workflow) -> Header:
@@ -181,7 +205,7 @@ class Generator(Workflows):
         user = None
         if workflow.for_user is not None:
             tenant = "acme" if workflow.for_user.same_tenant or self.maybe(0.5) else "other"
-            user = User("lee", tenant=tenant, groups=(*workflow.for_user.groups[:1], "staff"))
+            user = User(self.rng.choice(USERS), tenant=tenant, groups=(*workflow.for_user.groups[:1], "staff"))
             if not rule.in_process or self.maybe(0.3):
                 put(user, identity="proven")
         return Header(
@@ -198,10 +222,13 @@ class Generator(Workflows):
     def value(self, rule: Rule, base: dict[str, tuple[EarlierCall, dict[str, Any]]], prompt: str) -> Any:
         """A value from one of the rule's own origins where there is one, else from the pool."""
         pool = [v for v in values_of(rule.name) if self.fits(rule, v)] or list(values_of(rule.name))
+        own = [v for v in pool if v == self.own] * 3 or [v for v in pool if v in USERS]
         found: list[Any] = []
         for source in rule.sources:
             if source.kind == "model":
                 found += pool
+            elif source.kind == "user":
+                found += own if not found or self.maybe(0.5) else []
             elif source.kind == "prompt":
                 found += [v for v in pool if str(v) in prompt]
                 found += [self.words_of(prompt)] if rule.type == "text" else []
@@ -253,6 +280,7 @@ class Generator(Workflows):
 
     def args(self, tool: Tool, run: RunState, prompt: str) -> dict[str, Any]:
         base = self.base(run)
+        self.own = run.header.user.id if run.header.user is not None else ""
         mixed = self.maybe(0.3)  # order A's id with order B's payee
         args: dict[str, Any] = {}
         for name, rule in tool.args.items():

@@ -14,6 +14,7 @@ CUSTOMERS = ("cus_A1", "cus_B2", "cus_C3")
 EMAILS = ("lee@acme.example", "bob@acme.example", "eve@evil.example", "bob@acme.example.evil.com")
 AMOUNTS: tuple[Any, ...] = ("5.00", "20.00", "39.99", "100.00", "100.01", "500.00", 20, 39.99)
 CURRENCIES = ("EUR", "GBP")
+HANDLES = ("lee", "lee", "bob", "Lee", "rent", "@bob")
 PATHS = ("docs/a.txt", "docs/sub/b.txt", "other/c.txt")
 SUBJECTS = ("Rent", "Re: the rent of the flat", "Flat deposit", "Gym")
 TITLES = (
@@ -48,7 +49,8 @@ TEXTS = (
     "two\nlines",
 )
 ROLES = {"reader": frozenset({"read", "list"}), "orchestrator": frozenset({"read", "write", "list"})}
-PROMPT, MODEL = Source("prompt"), Source("model")
+PROMPT, USER, MODEL = Source("prompt"), Source("user"), Source("model")
+USERS = ("lee", "lee@acme.example", "lee@acme.example", "lee@acme.example", "cus_A1", "cus_A1", "Rent", "ORD-1002")
 DIGEST = "sha256:" + "ab" * 32
 OTHER_DIGEST = "sha256:" + "cd" * 32
 READS = ("orders.get", "users.find")

@@ -37,6 +37,7 @@ from tests.generate_values import (
     READS,
     ROLES,
     SCOPES,
+    USER,
     values_of,
 )
 
@@ -156,8 +157,9 @@ class Workflows:
             ),
             "email": self.fact("email", "email"),
             "subject": self.fact("subject", "text"),
+            "handle": self.fact("handle", "user"),
         }
-        facts = self.labelled(facts, ("subject", "email", "order_id", "total"), "order_id")
+        facts = self.labelled(facts, ("subject", "email", "order_id", "total", "handle"), "order_id")
         return self.tool("orders.get", self.rng.choice(("read", "read", "read", "read", "read", "write")), ("any",), args, facts)
 
     def users(self) -> Tool:
@@ -171,8 +173,9 @@ class Workflows:
             "currency": self.fact("currency", "text"),
             "level": self.fact("level", self.rng.choice(("integer", "boolean"))),
             "subject": self.fact("subject", "text"),
+            "handle": self.fact("handle", "user"),
         }
-        facts = self.labelled(facts, ("subject", "email", "path"), "")
+        facts = self.labelled(facts, ("subject", "email", "path", "handle"), "")
         return self.tool("users.find", "read", ("any",), args, facts)
 
     def fact(self, name: str, kind: str, **more: Any) -> Fact:
@@ -181,7 +184,7 @@ class Workflows:
     def labelled(self, facts: dict[str, Fact], labels: tuple[str, ...], asked: str) -> dict[str, Fact]:
         """Now and then only the rows that the user's words mean count, or only those that were asked for."""
         for name, fact in facts.items():
-            if self.maybe(0.3 if self.trusting else 0.1):
+            if self.maybe(0.3 if self.trusting else 0.15):
                 facts[name] = replace(fact, named_by=tuple(self.rng.sample(labels, self.rng.choice((1, 1, 2)))))
             elif asked and self.maybe(0.05):
                 facts[name] = replace(fact, where=((asked, asked),))
@@ -245,15 +248,15 @@ class Workflows:
                 "at_most": rng.choice((total, limit, top, *sums)),
                 "sources": sources(MODEL, total),
             },
-            "payee": {"type": "id", "pattern": Pattern.of("cus_[A-Z][0-9]"), "sources": sources(*customers, PROMPT, customer)},
+            "payee": {"type": "id", "pattern": Pattern.of("cus_[A-Z][0-9]"), "sources": sources(*customers, PROMPT, USER, customer)},
             "payees": {"type": "id", "max_items": 3, "one_of": CUSTOMERS[: rng.randint(2, 3)], "sources": sources(*customers, customer)},
             "notify": {
+                "sources": sources(*emails, PROMPT, USER),
                 "type": "email",
                 "max_items": rng.randint(1, 3),
                 "pattern": Pattern.of(r"[a-z]+@acme\.example") if self.maybe(0.3) else None,
-                "sources": sources(*emails, PROMPT),
             },
-            "address": {"type": "email", "sources": sources(PROMPT, *emails)},
+            "address": {"type": "email", "sources": sources(PROMPT, USER, *emails)},
             "scopes": {
                 "max_items": 3,
                 "one_of": self.some(SCOPES, 3),
@@ -269,7 +272,7 @@ class Workflows:
             "reason": {
                 "text": rng.choice((20, 200)),
                 "sources": (MODEL,),
-                "entities": sources(PROMPT, *emails, MODEL) if self.maybe(0.8) else None,
+                "entities": sources(PROMPT, USER, *emails, MODEL) if self.maybe(0.8) else None,
             },
             "title": {"sources": sources(PROMPT, PROMPT, MODEL, fact("orders.get", "subject"))},
             "tags": {
@@ -365,6 +368,7 @@ class Workflows:
             offered = (
                 "unknown",
                 PROMPT,
+                USER,
                 fact("orders.get", "email"),
                 fact("users.find", "customer"),
                 fact("orders.get", "customer"),

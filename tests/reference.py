@@ -22,7 +22,7 @@ from agentgate.selectors import SELECTORS, chosen
 from agentgate.spans import entities
 from agentgate.workflow import Fact, Rule, Source, StepUpRule, Tool, Workflow
 from tests.reference_who import conditions, who
-from tests.reference_words import affirmed, stands
+from tests.reference_words import affirmed, of_themself, stands
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Verdict:
         taken: for each limit its line, the amount it takes and the currency.
         intent: what the token is for: the first needed intent that is present, else the first unclear one, else any or none.
         through, worded: an argument is named only through an earlier call; a text is only some of the user's words (what was asked about).
+        reached: what else of the rules was met on the way.
     """
 
     denied: frozenset[Reason]
@@ -45,6 +46,7 @@ class Verdict:
     intent: str = ""
     through: bool = field(default=False, compare=False)
     worded: bool = field(default=False, compare=False)
+    reached: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 # A choice: for every referenced tool one earlier call and one row of it, or nothing.
@@ -80,7 +82,9 @@ def evaluate(workflow: Workflow, run: RunState, call: Call, around: Surroundings
         return Verdict(frozenset(denied))
     holds = frozenset(rule.id for rule in tool.step_ups if question.forced or question.fires(rule))
     named, plainly = question.named(), bool(question.keys) and all(map(question.plainly_named, question.keys))
-    return Verdict(frozenset(), holds, named, question.taken(), question.intent(), named and not plainly, question.worded())
+    return Verdict(
+        frozenset(), holds, named, question.taken(), question.intent(), named and not plainly, question.worded(), question.reached()
+    )
 
 
 class _Question:
@@ -89,6 +93,7 @@ class _Question:
     def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings, tool: Tool) -> None:
         self.workflow, self.run, self.call, self.around, self.tool = workflow, run, call, around, tool
         self.forced: set[Reason] = set()  # an unclear intent, an unknown origin: ask a person under all of the tool's step-up rules
+        self.found: set[str] = set()
         self.keys: dict[str, list[Any]] = {}  # arguments in good form -> the keys of their elements
         self.args = _by_rule(tool, call.args)
 
@@ -146,8 +151,10 @@ class _Question:
         if source.kind != "sum":
             if not all(self._asked(source.tool, name, row, argument, earlier) for name, argument in declared.where):
                 return None
-            if source.kind != "select" and declared.named_by and not self._meant(source.tool, declared, row, earlier):
+            known = source.kind == "select" or not declared.named_by or self._meant(source.tool, declared, row, earlier)
+            if not known and not self._mine(source.tool, declared, row, earlier):
                 return None
+            self.found |= set() if known else {"me"}
         key = normal(declared.type, row[source.field])
         if key is None or (declared.pattern is not None and not (type(key) is str and declared.pattern.matches(key))):
             return None
@@ -182,6 +189,27 @@ class _Question:
             return full and not any(theirs >= shared for theirs, _ in others)
         most = max(len(self._shared(labels, r, words)[0]) for r in earlier.rows if self._has(declared, r))
         return 0 < len(shared) == most and all(len(theirs) < most for theirs, _ in others)
+
+    def _mine(self, tool: str, declared: Fact, row: Mapping[str, Any], earlier: EarlierCall) -> bool:
+        """The user speaks of themself, and every row that carries their id in a label is this very object."""
+        header = self.run.header
+        if header.user is None or header.user.tenant != header.tenant or not of_themself(self.run.prompt.written):
+            return False
+        if any("[cut]" in each for each in earlier.rows) or self._steered(tool, earlier, heard(self.run.prompt.written)):
+            return False
+        facts = self.workflow.tools[tool].facts
+
+        def carries(each: Mapping[str, Any]) -> bool:
+            for label in (facts[name] for name in declared.named_by):
+                value, whole = normal(label.type, each.get(label.name)), header.user.id if header.user is not None else ""
+                if label.type in {"user", "email", "id"} and same(value, normal(label.type, whole)):
+                    return True
+                if label.type == "user" and normal("email", whole) is not None and same(value, normal("user", whole.split("@")[0])):
+                    return True
+            return False
+
+        own = normal(declared.type, row[declared.name])
+        return carries(row) and all(same(normal(declared.type, r.get(declared.name)), own) for r in earlier.rows if carries(r))
 
     def _steered(self, tool: str, earlier: EarlierCall, words: Heard | None) -> bool:
         """Somebody other than the user chose which rows there are: by an argument that is neither fixed, named, nor of these words."""
@@ -262,6 +290,8 @@ class _Question:
         rule = self.tool.args[name]
         if source.kind == "model":
             return True
+        if source.kind == "user":
+            return self.own(rule.type, key)
         if source.kind == "prompt":
             if rule.type == "text" and stands(self.run.prompt.written, key) and self.exact(rule, key):
                 return True
@@ -315,6 +345,11 @@ class _Question:
                 best: Mapping[str, Any] = row
                 return best
         return None
+
+    def own(self, kind: str, key: Any) -> bool:
+        """The id of the run's user; ids are told apart only within one tenant."""
+        header = self.run.header
+        return header.user is not None and header.user.tenant == header.tenant and same(normal(kind, header.user.id), key)
 
     def bounded(self, name: str, key: Any, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
         """True when `at_most`, looked up in exactly this call and row, is not exceeded."""
@@ -453,6 +488,8 @@ class _Question:
                 continue
             if source.kind == "prompt" and self.run.prompt.words(kind, key) is not None:
                 return True
+            if source.kind == "user" and self.own(kind, key):
+                return True
             for earlier, row in self.everywhere():
                 if source.kind == "arg" and any(same(key, found) for found, _ in self.argument(source, earlier)):
                     return True
@@ -528,6 +565,17 @@ class _Question:
             for name, keys in self.keys.items()
             if Source("prompt") in self.tool.args[name].sources
         )
+
+    def reached(self) -> frozenset[str]:
+        """A null that was left out; the user's own id as an origin; a row that only "me" means."""
+        nulls = {"null"} if len(self.keys) < len(self.call.args) and None in self.call.args.values() else set()
+        by_id = {
+            "user"
+            for name in self.keys
+            if any(self.own(self.tool.args[name].type, key) for key in self.keys[name])
+            if Source("user") in self.sources(name)
+        }
+        return frozenset(nulls | by_id | self.found)
 
     def stands_for_words(self, source: Source) -> bool:
         """A fact of a read that counts only where the user named its row, or that whole read."""

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from agentgate.labels import Heard, heard
-from agentgate.prompt import Voice, clauses, without_quotations
+from agentgate.prompt import Voice, clauses, hidden_quotations, without_quotations
 
 _QUOTING = "\"'`*_\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
 _BREAKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
@@ -56,6 +56,60 @@ def affirmed(turns: tuple[str, ...]) -> Heard:
                 words -= heard((text[start:end],)).words
                 names -= heard((text[start:end],)).words
     return Heard(frozenset(words), frozenset(names))
+
+
+_PERSON = {"me", "myself"}
+_PLACES = {
+    *("to", "by", "from", "with", "of", "between", "including", "and", "or", "just", "only", "assign", "reassign", "unassign", "add"),
+    *("invite", "remove", "include", "email", "e-mail", "mail", "message", "notify", "ping", "cc", "bcc", "pay", "reimburse", "send"),
+    "forward",
+}
+_TOLD = {
+    *("say", "says", "said", "saying", "write", "writes", "wrote", "writing", "written", "ask", "asks", "asked", "asking", "tell"),
+    *("tells", "told", "telling", "wants", "wanted", "mentions", "mentioned", "reply", "replies", "replied", "answers", "answered"),
+    *("beg", "begs", "begged", "insists", "insisted", "suggests", "suggested", "according"),
+}
+
+
+def of_themself(turns: tuple[str, ...]) -> bool:
+    """The user speaks of themself as somebody, in their own words and sentence, and takes it back neither there nor later."""
+    found = False
+    for turn in turns:
+        text = hidden_quotations(unicodedata.normalize("NFKC", turn).casefold().replace("\u2019", "'"))
+        if ":" in text:
+            text = next((text[:i] for i, c in enumerate(text) if c == ":" and (text[i + 1 :] + " ")[0].isspace()), text)
+        denied = False
+        for voice, start, end in clauses(text):
+            words = re.findall(r"[\w'-]+|[^\w\s]", text[start:end])
+            for at, word in enumerate(words):
+                last, following = words[at - 1] if at else "", words[at + 1] if at + 1 < len(words) else "."
+                own = word in {*_PERSON, "mine"} or (word == "my" and following == "own")
+                if voice == "denied":
+                    denied = denied or own
+                elif own and _is_person(words, at, last, following) and not _told(text, start, end):
+                    found = True
+        found = found and not denied
+    return found
+
+
+def _is_person(words: list[str], at: int, last: str, following: str) -> bool:
+    if words[at] == "my":
+        return last != "on"
+    if words[at] == "mine":
+        begins = [word for word in words[:at] if word != "please" or words.index(word) > 0]
+        bidden = len(begins) == 1 and last.replace("_", "a").isalnum() and last not in {"a", "an", "the", "this", "that", "my", "please"}
+        linked = last in {"is", "are", "was", "were", "be", "of", "to", "from", "with", "and", "or", "just", "only"}
+        return (bidden or linked) and following in {".", ",", ";", "!", "?", ")", "and", "or", "but", "too"}
+    return (
+        last in _PLACES
+        and (last, words[at]) != ("by", "myself")
+        and (words[at - 2] if at > 1 else "") not in {"seems", "looks", "sounds", "according", "back"}
+    )
+
+
+def _told(text: str, start: int, end: int) -> bool:
+    before = re.split(r"[.!?]+\s", text[:start])[-1]
+    return any(word in _TOLD for word in re.findall(r"\w+", before + " " + text[start:end]))
 
 
 def _pieces(turn: str) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:

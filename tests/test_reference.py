@@ -99,6 +99,7 @@ def comparison() -> Comparison:
             found.wrong.append((number, case))
         found.reached["denied" if expected.denied else "held" if expected.holds else "allowed"] += 1
         found.reached.update(expected.denied)
+        found.reached.update(expected.reached)
         found.reached.update({"named through an earlier call": expected.through, "a text in the user's words": expected.worded})
         if len(expected.denied) == 1:
             found.reached.update(f"only {reason}" for reason in expected.denied)
@@ -118,6 +119,9 @@ def test_allowed_and_held_calls_are_common(comparison: Comparison) -> None:
     assert comparison.reached["held"] >= CASES // 10
     assert comparison.reached["named through an earlier call"] >= CASES // 200
     assert comparison.reached["a text in the user's words"] >= CASES // 200
+    assert comparison.reached["null"] >= CASES // 200
+    assert comparison.reached["user"] >= CASES // 500
+    assert comparison.reached["me"] >= CASES // 10_000
 
 
 @pytest.mark.parametrize("reason", sorted(set(Reason) - LATER))

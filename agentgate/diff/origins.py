@@ -1,4 +1,4 @@
-"""Where one value may come from, as atoms: the prompt, and each fact or argument of an earlier call that a rule names.
+"""Where one value may come from, as atoms: the prompt, the user's own id, and each fact or argument of an earlier call that a rule names.
 
 An atom holds of a value or not; sources that no rule tells apart are one atom. `within` says of each `at_most` whether the value
 is bounded by it: always, if it *is* that fact (and what is a selected fact is that fact). `split`: what the call refers to comes
@@ -43,7 +43,7 @@ def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Origin]:
     lists = [r.sources for r in given] + [tuple(o for o in w.origin or () if isinstance(o, Source)) for w in whens]
     groups: dict[tuple[object, ...], list[Source]] = {}
     for source in dict.fromkeys(s for sources in lists for s in sources if s.kind != "model"):
-        alone = source.kind == "prompt", _fact_of(source), *(source == b for b in bounds)
+        alone = source.kind if not source.tool else "", _fact_of(source), *(source == b for b in bounds)
         groups.setdefault((alone, *(source in s for s in lists)), []).append(source)
     atoms = [members[0] for members in groups.values()]
     if len(atoms) + len(bounds) > _MAX_ATOMS:
@@ -79,7 +79,7 @@ def status(rule: Rule, elements: Sequence[Atoms], *, split: bool) -> Status:
         return Status.FREE
     shared = frozenset.intersection(*elements)
     for source in rule.sources:
-        if source in shared and (source.kind == "prompt" or not split or rule.any_call):
+        if source in shared and (not source.tool or not split or rule.any_call):
             return Status.FREE
     if rule.any_call and all(any(s in atoms for s in rule.sources) for atoms in elements):
         return Status.FREE

@@ -200,10 +200,10 @@ def _placed(workflow: Workflow, key: str, block: str, rest: str, value: Any, *, 
         if not changing:
             return Finding(key, "an origin", "values only (in base, put the value where it comes from: the prompt or a fact)")
         found = tool_and_field(tools, value) if type(value) is str else None
-        if value in ("prompt", "model") or (found is not None and found[1]):
+        if value in ("prompt", "user", "model") or (found is not None and found[1]):
             return None
-        choices = {"prompt", "model", *(f"{n}.{f}" for n, t in tools.items() for f in [*t.facts, *t.args])}
-        return Finding(key, shown(value), "prompt, model, or a field of a declared tool: tool.field", did_you_mean(value, choices))
+        choices = {"prompt", "user", "model", *(f"{n}.{f}" for n, t in tools.items() for f in [*t.facts, *t.args])}
+        return Finding(key, shown(value), "prompt, user, model, or a field of a declared tool: tool.field", did_you_mean(value, choices))
     found = tool_and_field(tools, rest)
     if found is None:
         expected = "a declared tool" + (", then its field" if block != "ago" else "") + ": " + ", ".join(tools)

@@ -220,6 +220,11 @@ class Filler:
                     made = [one] if rule.max_items is not None else one
                     if self._fits_all(tool, rule, made, prefix):
                         yield made
+        if any(source.kind == "user" for source in rule.sources) and "who.user.id" not in self.filled:
+            own = self.values.get("who.user.id")
+            made = [own] if rule.max_items is not None else own
+            if own is not None and self._fits_all(tool, rule, made, prefix):
+                yield made
         if any(source.kind == "prompt" for source in rule.sources) and (not any(s.tool for s in rule.sources) or self.values["prompt"]):
             prompt = self._prompt()
             for table in prompt.named.values():
@@ -280,6 +285,8 @@ class Filler:
                 return
         if prompt is not None and prefix + rule.name in self.filled:
             self.name(rule, elements, self._currency(rule, prefix))
+        elif any(s.kind == "user" for s in rule.sources) and "who.user.id" in self.filled:
+            self.put("who.user.id", elements[0])
 
     def _say(self, source: Source, value: Any, currency: str) -> None:
         """Put a value into a fact or an argument of an earlier call."""

@@ -360,7 +360,9 @@ class Scene:
         currency = values.get(f"args.{rule.currency}") if rule.currency else ""
         said = currency if type(currency) is str else ""
         found = tool_and_field(workflow.tools, place)
-        if place == "prompt":
+        if place == "user":
+            values["who.user.id"] = str(value[0] if type(value) is list else value)
+        elif place == "prompt":
             filler.name(rule, value if type(value) is list else [value], said)
         elif found is not None:
             label, field = found
