@@ -17,17 +17,19 @@ from agentgate.workflow import ARTICLES
 
 _SUBJECT = r"(?:i|we)(?:['\u2019](?:d|ll|ve))?"
 _POLITE = (
-    r"please|kindly|just|now|also|then|next|finally|afterwards?|so|and|[0-9]{1,3}[.)]|(?:can|could|would|will) you|(?:can|could) we|"
+    r"please|pls|plz|kindly|just|now|also|then|next|finally|afterwards?|so|and|hi|hey|hello|oh|ok|okay|[0-9]{1,3}[.)]|"
+    r"(?:(?:any chance|do you think) (?:that )?)?(?:(?:can|could|would|will) (?:you|u)|(?:you|u) (?:can|could))|(?:can|could) we|"
     rf"would you mind|{_SUBJECT} (?:(?:would|really|also|still) )?(?:like|want|need|wish|love)(?: for)? (?:you )?to|"
     r"you (?:should|can|could|may|must|have to|need to)|let['\u2019]?s|let us|remember to|(?:don['\u2019]?t|do not) forget to|"
     r"make sure (?:to|you|that you)|be sure to|go ahead and|feel free to|help me(?: to)?|be so kind (?:as )?to"
 )
-_REQUEST = re.compile(  # up to where the verb stands
-    rf"(?:^\W{{0,8}}|[,;.!?:\u2013\u2014-]\s{{0,4}}|\b(?:and|then|also|so|please)\s{{1,4}})(?:(?:{_POLITE})\W{{1,8}}){{0,4}}\Z"
+_REQUEST = re.compile(  # up to where the verb stands; a dot or a hyphen inside a word ("test-plan") begins nothing, a line does
+    rf"(?:^\W{{0,8}}|\n\W{{0,8}}|[,;!?:\u2013\u2014]\s{{0,4}}|[.-]\s{{1,4}}|\b(?:and|then|also|so|please)\s{{1,4}})"
+    rf"(?:(?:{_POLITE})\W{{1,8}}){{0,4}}\Z"
 )
 _BACK = 120  # characters before a verb in which its request begins
 _GAP = rf"\s+(?:(?:{'|'.join(sorted(ARTICLES))})\s+)?(?:\S+\s+){{0,3}}?"
-_NOT_OTHERS = "me|us|myself|ourselves|you|it|what|which|who|whom|whose|when|where|why|how|if|whether|that|about"
+_NOT_OTHERS = "to|i|we|me|us|myself|ourselves|you|it|what|which|who|whom|whose|when|where|why|how|if|whether|that|about"
 _PLACES = {
     "something": r"(?:\S+\s+){0,7}?\S+",
     "someone": rf"(?!(?:{_NOT_OTHERS})\b)(?:\S+\s+){{0,4}}?\S+",
