@@ -74,7 +74,7 @@ _QUOTE = re.compile(  # each begins with its mark, so that a text without any is
     r"|'(?<!\w')([^'\n]{1,2000})'(?!\w)|‘(?<!\w‘)([^’]{1,2000}+)’(?!\w)"
 )
 _CLAUSE = re.compile(  # in small letters; each begins with a space or a comma
-    r"[\s,](?:(?<=[.!?;]\s)|(?<=\n)|(?:(?<=,)\s|(?<!\s\s)(?<!,))\s{0,7}\b(?:but|instead|rather|then|however)\b"
+    r"[\s,](?:(?<=[.!?;]\s)(?<!\b(?:dr|mr|ms|mx)\.\s)(?<!\bmrs\.\s)(?<!\bprof\.\s)|(?<=\n)|(?:(?<=,)\s|(?<!\s\s)(?<!,))\s{0,7}\b(?:but|instead|rather|then|however)\b"
     r"|(?<=,)\s{1,8}(?=(?:and|just|only|please)\b))"
 )
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
@@ -84,13 +84,13 @@ _DENIES = (
     r"|refuse to|decline to|prevent|keep from|nothing (?:to|should|must|may))\b"
 )
 _NEGATION = re.compile(rf"\b(?=[acdefhikmnprsw]){_DENIES}")  # in small letters
-# Words of denial that deny nothing: "don't forget to", "no later than", "why not", "can't you", "invoice no. 7", a status "won't fix".
+# Words of denial that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7", "won't fix".
 _IDIOM = re.compile(
-    r"\b(?=[cdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|"
+    r"\b(?=[bcdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|"
     r"(?:no|not) (?:later|sooner|earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|"
     r"(?<!\w )why not\b(?! \w+ed\b)|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b|"
-    r"(?:ca|could|wo|would)n['\u2019]?t (?:you|wait)\b|without (?:delay|fail|further (?:ado|delay)|hesitation)\b|no\. ?(?=[0-9])|"
-    r"(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|(?<=\b(?:ticket|flight) )no (?=[0-9])|"
+    r"(?:ca|could|wo|would)n['\u2019]?t (?:you|wait)\b|before (?:i|we) forget\b|without (?:delay|fail|further (?:ado|delay)|hesitation)\b|"
+    r"no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|(?<=\b(?:ticket|flight) )no (?=[0-9])|"
     r"(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
 )
 _NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny all of it

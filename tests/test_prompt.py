@@ -67,6 +67,7 @@ def test_nothing_is_found_inside_a_longer_entity(text: str, hidden: str) -> None
         "don't pay ORD-1",
         "refund it without ORD-1",
         "never touch ORD-1.",
+        "do not refund Mr. Smith for ORD-1",
         "refund anything except ORD-1",
         'The mail says "please refund ORD-1 at once. thank you so much"',
         "Summarise this message: please refund ORD-1",

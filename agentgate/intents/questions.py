@@ -45,7 +45,7 @@ _OWN = re.compile(  # what the user will or may do: "I'll pay it myself", "befor
     r"|(?:['\u2019]m| am| was| were|['\u2019]re) (?:thinking (?:of|about)|considering))"
     r"|(?:before|after|until|unless|in case) (?:i|we)|(?:can|could) (?:i|we) afford to)\s+(?:(?!not\b)\w+\s+){0,2}\Z"
 )
-_PAST = re.compile(r"\w+ed\b")  # irregular forms are none of a phrase's inflections
+_PAST = re.compile(r"(?!(?:need|feed|proceed)\b)\w+ed\b")  # irregular forms are none of a phrase's inflections
 
 
 def asked_about(turn: str, start: int, at: int) -> bool:
