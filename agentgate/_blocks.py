@@ -306,6 +306,7 @@ class ArgumentBlock(OperatorsBlock):
     named_first: Yes | None = None
     optional: bool = False
     nullable: Yes | None = None
+    page_size: Yes | None = None
     sensitive: bool = False
 
 

@@ -14,6 +14,7 @@ from agentgate._sharing import Sharing
 from agentgate.entities import NUMERIC, TOKENISED
 from agentgate.errors import CanonicalError
 from agentgate.facts import EACH, NUMBERS
+from agentgate.pages import counted
 from agentgate.patterns import Pattern
 from agentgate.spans import FINDABLE
 from agentgate.workflow import Fact, Source
@@ -92,6 +93,10 @@ class FactRules:
         lists = {name: self._list_of(source.tool, name, block) for name, block in (self.tools[source.tool].facts or {}).items()}
         own = lists[source.field]
         return bool(own) and all(own[: len(each)] == each for each in lists.values())
+
+    def one_list(self, tool: str) -> tuple[str, ...] | None:
+        """The list whose elements the rows of a tool's results are; None where there is none (`agentgate.pages.counted`)."""
+        return counted(self._list_of(tool, name, block) for name, block in (self.tools[tool].facts or {}).items())
 
     def _row(self, tool: str, steps: tuple[str, ...], block: FactBlock, path: Path) -> tuple[str, ...]:
         """`named_by` and `where`: facts that stand in the same row, and what that call was asked for."""

@@ -68,8 +68,8 @@ class Reach:
             report((*here, "of"), block.of, "a fact inside the one list of that tool's facts (each row must be one object)")
         for name, rule in read.args.items():
             self.references.noted(Source("arg", source.tool, name))  # kept, to know that the user alone chose the rows
-            if rule.is_ is None and (rule.from_ is None or set(rule.from_) - {"prompt"}):
-                expected = f"is: or from: [prompt] on {source.tool}.{name} (who chooses the rows chooses the largest)"
+            if rule.is_ is None and not rule.page_size and (rule.from_ is None or set(rule.from_) - {"prompt"}):
+                expected = f"is:, page_size: or from: [prompt] on {source.tool}.{name} (who chooses the rows chooses the largest)"
                 report((*here, "of"), f"{source.tool}, steered by {name}", expected)
         by = []
         for key, (words, _) in SELECTORS.items():

@@ -146,6 +146,8 @@ class Site:
             report((*path, "nullable"), "nullable without optional", "optional: true beside it (a null counts as left out)", key=True)
         if block.nullable and name.endswith(EACH):
             report((*path, "nullable"), "nullable on the elements of a list", "no nullable (an element is sent or not)", key=True)
+        if block.page_size:
+            self._page_size(tool, name, block, kind, (*path, "page_size"))
         if not self._narrows(block, kind, sources):
             report(
                 path,
@@ -170,6 +172,7 @@ class Site:
                 named_first=bool(block.named_first),
                 optional=block.optional,
                 nullable=bool(block.nullable),
+                page_size=bool(block.page_size),
                 sensitive=block.sensitive,
                 **found,
             )
@@ -187,6 +190,19 @@ class Site:
             inside = next((other for other in (outer, outer.removesuffix(EACH)) if other in self.tools[tool].args), None)
             if inside is not None:
                 self.document.report(path, f"{name} beside {inside}", "rules for the leaves, or one for the whole argument", key=True)
+
+    def _page_size(self, tool: str, name: str, block: ArgumentBlock, kind: str, path: Path) -> None:
+        """`page_size`: of a read whose rows are the elements of one list."""
+        report, effect = self.document.report, self.tools[tool].effect
+        if effect != "read":
+            report(path, f"page_size of a {effect} tool", "page_size only on a read (the most rows it returns)", key=True)
+        elif kind != "integer" or block.max_items is not None or "." in name or block.sensitive:
+            shape = "inside a structure" if "." in name else "on a list" if block.max_items is not None else f"on a {kind}"
+            shape = "that is sensitive" if block.sensitive else shape
+            report(path, f"page_size {shape}", "one whole number that is kept: type: integer", key=True)
+        elif self.facts.one_list(tool) is None:
+            expected = "facts of exactly one list, which is in no other (elsewhere nobody can count what came back)"
+            report(path, f"page_size of {tool}", expected, key=True)
 
     def _role(self, block: ArgumentBlock, path: Path) -> frozenset[str]:
         role, here = block.narrower_than_role or "", (*path, "narrower_than_role")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from agentgate.entities import Key, normal
 from agentgate.labels import Heard, affirmed, asked_by_user, meant, own_row, row_is
+from agentgate.pages import short
 from agentgate.prompt import Prompt
 from agentgate.request import EarlierCall, RunState
 from agentgate.selectors import chosen, picked
@@ -231,7 +232,8 @@ class Earlier:
         if any(rule.sensitive or "." in name for name, rule in rules.items()) or not call.args.keys() <= rules.keys():
             return False
         sent = ((rules[name], value) for name, value in call.args.items() if value is not None or not rules[name].nullable)
-        return asked_by_user(sent, self.prompt, words)
+        chose = ((rule, value) for rule, value in sent if not (rule.page_size and short(call.rows, value)))
+        return asked_by_user(chose, self.prompt, words)
 
     def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
         if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):

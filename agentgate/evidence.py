@@ -13,8 +13,9 @@ from typing import Any
 
 from agentgate.earlier import from_user
 from agentgate.entities import Key, normal
-from agentgate.labels import described
+from agentgate.labels import asked_by_user, described
 from agentgate.origins import Earlier, Value, sources_of
+from agentgate.pages import short
 from agentgate.prompt import Entity, Prompt
 from agentgate.request import EarlierCall, RunState
 from agentgate.wording import said
@@ -126,9 +127,21 @@ class Evidence:
         for source, asked in self._aside:
             found = self._at(value, key, source, allowed=allowed)
             if found is not None:
-                yield replace(found, source=f"{source.tool}.{source.field}", why=f"counts only where {asked}")
+                yield replace(
+                    found, source=f"{source.tool}.{source.field}", why=f"counts only where {asked}{self._full(source.tool, found)}"
+                )
         for source in self._declared:
             yield from self._unnamed(value, key, source)
+
+    def _full(self, tool: str, found: Origin) -> str:
+        """The page that was full, where somebody else than the user chose its size."""
+        rules = {name: rule for name, rule in self._workflow.tools[tool].args.items() if rule.page_size}
+        for call in self._earlier.of(tool):
+            for name, size in call.args.items():
+                chosen = name in rules and not asked_by_user([(rules[name], size)], self._earlier.prompt)
+                if call.id == found.call and chosen and not short(call.rows, size):
+                    return f"; that call may have left rows out: not fewer than its {name}"
+        return ""
 
     def _unnamed(self, value: Value, key: Key, source: Source) -> Iterator[Origin]:
         """Where a fact with `trust: named` would be the origin, had its call been named."""

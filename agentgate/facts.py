@@ -24,6 +24,7 @@ EACH = "[]"  # the path segment that walks a list
 FIND = {f"[{kind}]": kind for kind in FINDABLE}  # last path segment: the one entity of this kind in the text that stands here
 NUMBERS = "[numbers]"  # path segment: the list of all numbers and amounts in the text that stands here, as decimals
 CUT = "[cut]"  # key in the last row when later ones were left out; no fact can have this name
+PAGE = "[page]"  # declared: the path of a list; in the last row: how many elements it had, whether or not each made a row
 _NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
 MAX_ROWS = 1000
 MAX_TEXT = 4096  # characters of one value
@@ -125,7 +126,7 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
     Args:
         declared: fact name -> path into the result (`agentgate.workflow.Fact.path`): keys of objects; ``[]`` walks a list;
             a last ``[iban]`` (or another kind of `FIND`) is the one entity of that kind in the text there, ``[numbers]`` the list
-            of all numbers in it; an empty path is the result itself.
+            of all numbers in it; an empty path is the result itself. `PAGE` is no fact, but the list that is counted.
         result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has no facts.
 
     Returns:
@@ -134,11 +135,14 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
     """
     rows: list[Row] = []
     total, looked = 0, _Looked()
-    for row in _rows(_levels(declared), result, {}, looked):
+    listed = _at(result, declared[PAGE], looked) if PAGE in declared else None
+    for row in _rows(_levels({name: path for name, path in declared.items() if name != PAGE}), result, {}, looked):
         total += len(canonical(row)) + 1
         if len(rows) == MAX_ROWS or total > MAX_TOTAL or looked.characters > MAX_LOOKED:
             if rows:
                 rows[-1][CUT] = True
             break
         rows.append(row)
+    if rows and isinstance(listed, list | tuple):
+        rows[-1][PAGE] = len(listed)
     return tuple(rows)

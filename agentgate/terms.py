@@ -11,6 +11,7 @@ from typing import Any
 
 from agentgate.decision import Reservation
 from agentgate.mint import MintClaims, WorkflowRef, call_digest
+from agentgate.pages import paths
 from agentgate.request import Agent, Call, Header
 from agentgate.stores import ops
 from agentgate.workflow import Tool, Workflow
@@ -159,7 +160,7 @@ def _terms(issuer: str, header: Header, workflow: Workflow, tool: Tool) -> Terms
         user=person,
         workflow=reference,
         subjects=ops.Subjects(agent.id, person, tool.name, ops.workflow_subject(workflow.id, workflow.version)),
-        facts={name: list(fact.path) for name, fact in tool.facts.items()},
+        facts={name: list(path) for name, path in paths(tool).items()},
         scope=" ".join(tool.scope) or tool.name,
         act=_actor(agent, issuer),
         identity=identity,

@@ -82,6 +82,7 @@ class Rule:
         currency: name of the sibling that holds a money value's currency.
         named_first: where the user's words hold any value of this type, they are the only origin.
         nullable: with `optional`: sent as null it counts as left out.
+        page_size: the most rows a read returns; it chooses none where fewer came (`agentgate.pages`).
     """
 
     name: str
@@ -106,6 +107,7 @@ class Rule:
     named_first: bool = False
     optional: bool = False
     nullable: bool = False
+    page_size: bool = False
     sensitive: bool = False
     above: Decimal | None = None
     not_in: tuple[Scalar, ...] | None = None

@@ -104,7 +104,10 @@ tools:
     effect: read
     needs: any
     redeem: wrapper
-    args: {country: {in: [DE, FR], from: [prompt]}}
+    args:
+      country: {in: [DE, FR], from: [prompt]}
+      limit: {type: integer, min: "1", max: "50", from: [model], optional: true, page_size: true}
+      offset: {type: integer, min: "0", max: "900", from: [model], optional: true}
     facts:
       account: {type: iban, path: "payees[].iban", named_by: [label], where: {land: country}}
       label: {type: text, path: "payees[].label"}

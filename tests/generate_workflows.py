@@ -163,7 +163,10 @@ class Workflows:
         return self.tool("orders.get", self.rng.choice(("read", "read", "read", "read", "read", "write")), ("any",), args, facts)
 
     def users(self) -> Tool:
-        args = {"query": self.rule("query", text=40, sources=(MODEL,))}
+        args = {
+            "query": self.rule("query", text=40, sources=(MODEL,)),
+            "most": self.rule("most", type="integer", minimum=Decimal(0), maximum=Decimal(9), sources=(MODEL,), page_size=self.maybe(0.7)),
+        }
         facts = {
             "customer": self.fact("customer", "id"),
             "email": self.fact("email", "email"),

@@ -221,6 +221,10 @@ class _Question:
         for name, value in earlier.args.items():
             if value is None and name in rules and rules[name].nullable:
                 continue
+            if name in rules and rules[name].page_size and type(value) is int and not isinstance(value, bool):
+                there = [each["[page]"] for each in earlier.rows[-1:] if type(each.get("[page]")) is int]
+                if there and there[0] in range(value):
+                    continue
             key = None if name not in rules else normal(rules[name].type, value)
             if key is None:
                 return True

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "agentgate"
 # A package's level holds for its modules. A module that is in no row fails: decide where it belongs before it is written.
 LEVELS = {
     1: "errors canonical patterns entities currencies numerals days spans prompt wording first_person facts request workflow"
-    " selectors labels nested",
+    " pages selectors labels nested",
     2: "decision hold",
     3: "earlier plan case caller arguments origins checks conditions evidence remedy explanation verdicts keys jws dpop mint verify",
     4: "yaml_nodes _blocks _sharing _references _facts _reach _rules _clauses _compiler definition catalog "
@@ -38,6 +38,7 @@ PURE = {
     "prompt",
     "wording",
     "facts",
+    "pages",
     "request",
     "workflow",
     "canonical",

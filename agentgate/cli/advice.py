@@ -3,8 +3,8 @@
 An intent that a named source may choose (`delegated: present`); and for tools that act: an argument that the model writes and
 no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); an object to
 change that may be any row of a read; an address or account whose row is named by free text, or that such a row leads to; labelled
-rows of a search that the model may word; a fact read out of a text; a datetime that only a prompt may name; and a tool whose
-address, scope or definition is not pinned.
+rows of a search that the model may word, or of a page whose size it chooses; a fact read out of a text; a datetime that only a
+prompt may name; and a tool whose address, scope or definition is not pinned.
 Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
 the calling job takes the model's place, so only the last applies.
 """
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from agentgate.facts import EACH, FIND, NUMBERS
+from agentgate.pages import is_size
 from agentgate.spans import FINDABLE
 from agentgate.workflow import Rule, Source, Tool, Workflow
 from agentgate.yaml_nodes import Document, Path, dotted
@@ -124,7 +125,13 @@ def _led(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 
 def _searched(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool in workflow.tools.values():
-        free = [rule.name for rule in tool.args.values() if rule.equals is None and {s.kind for s in rule.sources} != {"prompt"}]
+        asked = [rule for rule in tool.args.values() if rule.equals is None and {s.kind for s in rule.sources} != {"prompt"}]
+        labelled = tool.effect == "read" and any(fact.named_by for fact in tool.facts.values())
+        sizes = [rule.name for rule in asked if labelled and is_size(rule) and not rule.page_size]
+        for name in sizes:
+            text = "the model chooses how many rows, so none can be singled out; page_size: true, if it is the most rows returned"
+            yield ("tools", tool.name, "args", name), text
+        free = [rule.name for rule in asked if not rule.page_size and rule.name not in sizes]
         for fact in tool.facts.values() if free else ():
             if fact.named_by:
                 text = f"rows count only where the user's words hold {' and '.join(free)} too (a search that the model worded means nobody)"

@@ -44,6 +44,8 @@ def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
             yield from tool(old.tools[name], new.tools[name])
             yield from _asked(old, new, name)
             yield from _named(old, new, name)
+            for arg in _sized(old, new, name):
+                yield _told(f"args.{arg}.page_size", "", "true", "rows would count although the model chose how many", name)
             yield from _joined(old, old.tools[name], new.tools[name])
 
 
@@ -54,7 +56,8 @@ def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
             before, after = old.tools[source.tool], new.tools.get(source.tool)
             fact = after.facts.get(source.field) if after is not None else None
             acts = before.effect == "read" and after is not None and after.effect != "read"
-            fewer = fact is not None and bool(fact.named or fact.named_by) and any(True for t in new.tools for _ in _standing(new, old, t))
+            led = any(True for t in new.tools for _ in (*_standing(new, old, t), *_sized(new, old, t)))
+            fewer = fact is not None and bool(fact.named or fact.named_by) and led
             if fact is None or acts or fewer or any(True for _ in _fact(source.tool, fact, before.facts[source.field])):
                 effect = "a person would be asked less often: fewer values count as from there"
                 yield _told(f"step_up.{rule.id}.when", f"from {source}", f"from {source}, where it counts", effect, name)
@@ -77,6 +80,14 @@ def _standing(old: Workflow, new: Workflow, name: str) -> Iterator[tuple[str, So
         for source in rule.sources:
             if _carries(new, source) and not (known is not None and source in known.sources and _carries(old, source)):
                 yield arg, source
+
+
+def _sized(old: Workflow, new: Workflow, name: str) -> Iterator[str]:
+    """The arguments of a tool that choose no rows of a page that was not full in the new version, and did in the old."""
+    before, after = old.tools.get(name), new.tools.get(name)
+    for arg, rule in after.args.items() if before is not None and after is not None else ():
+        if rule.page_size and before is not None and arg in before.args and not before.args[arg].page_size:
+            yield arg
 
 
 def _carries(workflow: Workflow, source: Source) -> bool:

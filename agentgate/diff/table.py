@@ -85,7 +85,7 @@ TABLE: Mapping[str, Mapping[str, str]] = {
             CALLS,
         ),
         **dict.fromkeys(("type", "currency", "sensitive"), READ),
-        "named_first": LIST,
+        **dict.fromkeys(("named_first", "page_size"), LIST),
     },
     "Source": dict.fromkeys(("kind", "tool", "field", "selector"), CALLS),
     "Selector": dict.fromkeys(("tool", "nouns", "by"), CALLS),

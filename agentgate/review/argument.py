@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from agentgate.entities import NUMERIC, normal, number
 from agentgate.errors import CanonicalError
+from agentgate.pages import sized
 from agentgate.patterns import Pattern
 from agentgate.review.schema import null_by_default, resolve
 from agentgate.review.toolset import words_of
@@ -125,6 +126,14 @@ def argument(
         plain: its name is one that a workflow can hold.
         mails: the tool's name says mail, so ``to`` is an address.
     """
+    made = _argument(name, schema, root, required=required, acting=acting, plain=plain, mails=mails)
+    if acting or not sized(name) or made.rule is None or made.rule.get("type") != "integer":
+        return made
+    page = "once its list has facts and it is the most rows returned: min, max and page_size: true"
+    return replace(made, note=f"{made.note}; {page}".removeprefix("; "))
+
+
+def _argument(name: str, schema: Any, root: Mapping[str, Any], *, required: bool, acting: bool, plain: bool, mails: bool) -> Argument:
     mails = mails and name.lower() == "to"
     found = resolve(schema, root)
     default = found.get("default")
@@ -163,7 +172,9 @@ def _default(name: str, default: Any, schema: Mapping[str, Any], root: Mapping[s
     if default == "":
         return Argument(name, {"pattern": "()", **said, "optional": True}, "only the tool's default, empty text", samples=("", "x"))
     if value is None:
-        drafted = argument(name, {k: v for k, v in schema.items() if k != "default"}, root, required=False, acting=acting)
+        drafted = _argument(
+            name, {k: v for k, v in schema.items() if k != "default"}, root, required=False, acting=acting, plain=True, mails=False
+        )
         note = "its default is a list or an object, and is sent where the model says nothing"
         return Argument(name, None, note, drafted.proposal or f"{inline(name)}: {inline(drafted.rule or {'text': 200})}", always=True)
     rule = ({"type": kind} if kind != "text" else {}) | {"is": value} | said | {"optional": True}

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from agentgate.entities import TOKENISED, number
+from agentgate.pages import counted
 from agentgate.review.filling import in_words, parts
 from agentgate.review.mutant import Changes, Mutations
 from agentgate.review.values import candidates, fits, step, written
@@ -160,6 +161,10 @@ class Arguments:
             add("optional", "required -> optional", f"no {rule.name}", [{arg: None}], optional=True)
         elif not rule.nullable and not rule.name.endswith("[]"):
             add("nullable", "false -> true", f"{rule.name} sent as null", [{arg: None, "nulls": [rule.name]}], nullable=True)
+        if self._may_be_size(tool, rule):
+            name = f"a row that the user names, where the model chose {rule.name}"
+            mutated, line, of = found.with_rule(tool, rule, page_size=True), rule.line, ("Rule", "page_size")
+            found.add(f"{path}.page_size", "false -> true", line, mutated, of, self._sized(tool, rule), name=name)
         if rule.sensitive:
             found.add(
                 f"{path}.sensitive", "true -> false", rule.line, found.with_rule(tool, rule, sensitive=False), ("Rule", "sensitive"), [{}],
@@ -226,6 +231,23 @@ class Arguments:
             asked: list[Changes] = [{**way, "prompt": [*turns, address]} for way, address in zip(stray, texts, strict=True)]
             name = f"an address in {rule.name} that only the prompt names"
             add("entities", "may also be the prompt's", name, asked, entities=(*rule.entities, PROMPT))
+
+    def _may_be_size(self, tool: Tool, rule: Rule) -> bool:
+        """Whether `page_size` could be said of an argument, and would make rows count."""
+        plain = rule.type == "integer" and not is_list(rule) and "." not in rule.name and rule.equals is None
+        free = not rule.page_size and not any(r.sensitive or "." in r.name for r in tool.args.values())
+        labelled = tool.effect == "read" and any(fact.named_by for fact in tool.facts.values())
+        return plain and free and labelled and counted(fact.path for fact in tool.facts.values()) is not None
+
+    def _sized(self, tool: Tool, rule: Rule) -> Iterator[Changes]:
+        """A labelled row that the user names, of a call with a size that nobody named."""
+        for other in self.found.workflow.tools.values():
+            for taken in other.args.values():
+                for source in taken.sources:
+                    if source.kind == "fact" and source.tool == tool.name and tool.facts[source.field].named_by:
+                        for size in islice(candidates(rule), 8):
+                            place = {f"origin.{taken.name}": named(source), f"earlier.{tool.name}.{rule.name}": size}
+                            yield {"call": other.name, **place}
 
     # --- values that break one operator ------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from agentgate.facts import EACH, extract
 from agentgate.identity import proven_agent, proven_user
 from agentgate.intents import Deriver
 from agentgate.intents.lexical import derive as lexical
+from agentgate.pages import paths
 from agentgate.request import Agent, Boundary, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
 from agentgate.review.fields import (
     Finding,
@@ -242,7 +243,7 @@ class Scene:
             refused += case.denied
             named = bool(case.values) and case.traced is not None and case.traced.named
             kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
-            rows = extract({name: fact.path for name, fact in tool.facts.items()}, self.result(tool, label))
+            rows = extract(paths(tool), self.result(tool, label))
             calls = (
                 *calls,
                 EarlierCall(
