@@ -234,6 +234,7 @@ def test_without_a_count_nothing_is_short() -> None:
         assert not short(({**RENT, **row},), 9)
     assert not short(({**RENT, PAGE: 1}, RENT), 9)  # only the last row says it
     assert not short((), 9)
+    assert not short(({"total": 1, PAGE: 0},), True)
     declared = {"total": ("total",), "to": ("items", "[]", "to"), PAGE: ("items",)}
     for items in ("abc", {"a": 1}, 7, None):
         assert extract(declared, {"total": 1, "items": items}) == ({"total": 1},)
