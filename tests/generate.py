@@ -107,8 +107,8 @@ class Generator(Workflows):
         tools += ["orders.get"] if tools and self.maybe(0.4) else []
         tools += rng.choices(("orders.get", "orders.get", "users.find", "pay", "gone"), k=rng.choice((0, 0, 1, 1, 2)))
         for index, tool in enumerate(tools):
-            args: dict[str, Any] = {"query": rng.choice(("x", "order", "flat", "Rent"))} if tool != "users.find" or self.maybe(0.6) else {}
-            if tool == "users.find" and self.maybe(0.6):
+            args: dict[str, Any] = {"query": rng.choice(("x", "order", "flat", "Rent"))} if tool != "users.find" or self.maybe(0.4) else {}
+            if tool == "users.find" and self.maybe(0.7):
                 args["most"] = rng.choice((0, 1, 2, 3, 4, 4, -1, "3", None, True))
             if tool == "orders.get":
                 args = {"order_id": rng.choice(ORDERS)}
@@ -121,7 +121,7 @@ class Generator(Workflows):
             if rows and "most" in args and self.maybe(0.9):
                 rows[-1]["[page]"] = rng.choice((len(rows), len(rows), len(rows) + 1, 0, -1, str(len(rows)), True))
             at = NOW.timestamp() - rng.choice((1, 1, 1, 10, 299, 300, 301, 899, 900, 901, 5000))
-            calls.append(EarlierCall(f"call_{index}", tool, args, rows, self.maybe(0.85), at))
+            calls.append(EarlierCall(f"call_{index}", tool, args, rows, self.maybe(0.3 if "most" in args else 0.85), at))
         return tuple(calls)
 
     def prompt(self) -> str:

@@ -224,6 +224,7 @@ class _Question:
             if name in rules and rules[name].page_size and type(value) is int and not isinstance(value, bool):
                 there = [each["[page]"] for each in earlier.rows[-1:] if type(each.get("[page]")) is int]
                 if there and there[0] in range(value):
+                    self.found.add("page")
                     continue
             key = None if name not in rules else normal(rules[name].type, value)
             if key is None:
@@ -571,7 +572,7 @@ class _Question:
         )
 
     def reached(self) -> frozenset[str]:
-        """A null that was left out; the user's own id as an origin; a row that only "me" means."""
+        """A null that was left out; the user's own id as an origin; a row that only "me" means; a page that was not full."""
         nulls = {"null"} if len(self.keys) < len(self.call.args) and None in self.call.args.values() else set()
         by_id = {
             "user"
