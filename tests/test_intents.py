@@ -308,6 +308,18 @@ def test_a_word_is_found_as_itself_and_nowhere_inside_another(word: str) -> None
     assert not list(places((word,), f"1{word}1")) or word in PLACES
 
 
+_PART = st.sampled_from(["put", "pass", "pay", "p", "on", "back", "a", "the", "something", "someone", "list", "files"])
+_PHRASE = st.tuples(st.sampled_from(["put", "pass", "pay", "p"]), st.lists(_PART, max_size=3)).map(lambda p: " ".join([p[0], *p[1]]))
+
+
+@given(st.lists(_PHRASE, min_size=1, max_size=6, unique=True), st.lists(_PART | st.sampled_from(["me", "passing", "it,"]), max_size=12))
+def test_phrases_together_find_what_each_finds_alone(phrases: list[str], said: list[str]) -> None:
+    text = " ".join(said)
+    alone = [next(places((phrase,), text), None) for phrase in phrases]
+    first = next(places(tuple(phrases), text), None)
+    assert (first and first[0]) == min((found[0] for found in alone if found), default=None)
+
+
 VERB = Intent("mail", 1, "Send an e-mail.", ("^email", "^e-mail"), "deny", ("Email Ann",), ())
 
 

@@ -74,25 +74,37 @@ def _parts(words: str) -> list[str]:
     return words.removeprefix("^").lower().split()
 
 
-def _pattern(words: str) -> str:
-    """One phrase, without what stands before and behind it."""
+def _pattern(words: str) -> list[str]:
+    """One phrase, piece by piece: each word or place, and between two what may stand there."""
     form = re.escape if words.startswith("^") else _forms
     parts = _parts(words)
-    pattern, between = "", ""
+    pieces: list[str] = []
+    between = ""
     for part in [part for part in parts if part not in ARTICLES] or parts:
         place = _PLACES.get(part)
-        pattern += (r"\s+" if place and pattern else between) + (place or form(part))
+        if pieces:
+            pieces.append(r"\s+" if place else between)
+        pieces.append(place or form(part))
         between = r"\s+" if place else _GAP
-    return pattern
+    return pieces
 
 
-def _begun(patterns: list[str]) -> Iterator[str]:
-    """The same patterns where a word begins; each with its first letter first, which is all that most places are asked for."""
-    by_letter: dict[str, list[str]] = {}
-    for pattern in patterns:
-        by_letter.setdefault(pattern[0] if pattern[0].isalnum() else "", []).append(pattern[pattern[0].isalnum() :])
-    for letter, rest in by_letter.items():
-        yield (f"{letter}(?<!\\w{letter})" if letter else r"(?<!\w)") + f"(?:{'|'.join(rest)})"
+def _merged(listed: list[list[str]]) -> str:
+    """One pattern for them all, in which what several begin with stands once: text is read once for it."""
+    heads: dict[str, list[list[str]]] = {}
+    for head, *rest in filter(None, listed):
+        heads.setdefault(head, []).append(rest)
+    ways = [head + _merged(rest) for head, rest in heads.items()]
+    return f"(?:{'|'.join(ways if all(listed) else ['', *ways])})" if ways else ""
+
+
+def _begun(patterns: list[list[str]]) -> Iterator[str]:
+    """The patterns where a word begins; each with its first letter first, which is all that most places are asked for."""
+    by_letter: dict[str, list[list[str]]] = {}
+    for first, *rest in patterns:
+        by_letter.setdefault(first[0] if first[0].isalnum() else "", []).append([first[first[0].isalnum() :], *rest])
+    for letter, begun in by_letter.items():
+        yield (f"{letter}(?<!\\w{letter})" if letter else r"(?<!\w)") + _merged(begun)
 
 
 @lru_cache(maxsize=4096)
