@@ -129,6 +129,9 @@ def asks(words: str, prompt: str) -> bool:
         ("want someone paid", "I want to know who paid", False),
         ("put something calendar", "Put both of my Air Lusitan flights into the calendar", True),
         ("give something back", "give him one of the two payments back", True),
+        ("set something to", "Set the rent to 900", True),
+        ("set something to", "Set up a payment of 20 to Ann", False),
+        ("set something up", "set it up", True),
         ("give someone access", "Give audit.team@finnegan.example access to the sheet", True),
         ("give someone access", "give me access", False),
         # where a request begins
