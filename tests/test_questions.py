@@ -130,6 +130,14 @@ def test_a_form_that_the_workflow_lists_is_one_that_asks() -> None:
     assert derive((listed,), ("When have I moved?",))["address"].presence == "absent"
 
 
+def test_an_intent_with_a_question_among_its_examples_is_asked_for_by_questions() -> None:
+    status = Intent("status", 1, "Say where an order is.", ("status", "order"), "step_up", ("What is the status of ORD-10023344?",), ())
+    assert derive((status,), ("when does my order come?",))["status"].presence == "present"
+    assert derive((status,), ("the order that they already ordered",))["status"].presence == "present"
+    mixed = Intent("order", 1, "Order.", ("order",), "step_up", ("Is it there? If not, order one",), ())
+    assert derive((mixed,), ("when does my order come?",))["order"].presence == "absent"
+
+
 def test_a_question_of_many_words_is_read_in_time() -> None:
     for unit in ("what is paid ", "tell me whether ", "did i ", "i have ", "is the paid ", "how pay, ", "before i pay "):
         text = (unit * (MAX_TURN // len(unit)))[:MAX_TURN]

@@ -124,6 +124,20 @@ _ASIDE = re.compile(
 _BEHIND = 160  # characters before a word in which these stand
 
 
+@lru_cache(maxsize=1024)
+def _by_questions(words: tuple[str, ...], examples: tuple[str, ...]) -> bool:
+    """Whether an intent is one that questions ask for ("What is the status of ORD-1?"): some example has its words in nothing else."""
+    return any(_only_asked(words, example) for example in examples)
+
+
+def _only_asked(words: tuple[str, ...], example: str) -> bool:
+    own = own_words(example)
+    turn = small(hidden_quotations(own))
+    spans = ((a, b) for voice, a, b in clauses(own) if voice == "said")
+    found = [asked_about(turn, a, start) for a, b in spans for start, _ in places(words, turn, a, b)]
+    return bool(found) and all(found)
+
+
 def _hit(intent: Intent, clause: _Clause) -> tuple[str, str] | None:
     """The words of the clause that match a word of the intent, and what they do; None where there are none."""
     if clause.starts.isdisjoint(starts(intent.words)):
@@ -133,7 +147,9 @@ def _hit(intent: Intent, clause: _Clause) -> tuple[str, str] | None:
         if start not in clause.cancelled:
             words = clause.turn[start:end]
             does = clause.does(start)
-            if does == "asks" and told_of(clause.turn, clause.start, start, words, intent.words):
+            if does == "asked" and _by_questions(intent.words, intent.examples):
+                does = "asks"
+            elif does == "asks" and told_of(clause.turn, clause.start, start, words, intent.words):
                 does = "asked"
             if does == "asks":
                 return words, does
