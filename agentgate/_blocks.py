@@ -234,6 +234,7 @@ class IntentBlock(Block):
     words: Texts
     unclear: Literal["deny", "step_up"] = "deny"
     delegated: Literal["deny", "step_up", "present"] = "deny"
+    unheard: Literal["deny", "step_up"] = "deny"
     examples: Texts
     counter_examples: Texts | None = None
 

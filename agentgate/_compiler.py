@@ -158,14 +158,21 @@ class Compiler:
             both = set(block.examples) & set(block.counter_examples or ())
             if both:
                 self.document.report((*path, "counter_examples"), shown(min(both)), "a sentence that is not also an example", key=True)
-            if block.delegated == "step_up" and block.unclear != "step_up":
-                self.document.report(
-                    (*path, "delegated"), "step_up beside unclear: deny", "unclear: step_up (a delegated request is unclear)", key=True
-                )
+            for key, request in (("delegated", "a delegated request"), ("unheard", "what was not understood")):
+                if getattr(block, key) == "step_up" and block.unclear != "step_up":
+                    self.document.report((*path, key), "step_up beside unclear: deny", f"unclear: step_up ({request} is unclear)", key=True)
             examples, counter = tuple(block.examples), tuple(block.counter_examples or ())
             found[self.share(name)] = self.share(
                 Intent(
-                    name, self.document.line(path), block.asks_for, tuple(block.words), block.unclear, examples, counter, block.delegated
+                    name,
+                    self.document.line(path),
+                    block.asks_for,
+                    tuple(block.words),
+                    block.unclear,
+                    examples,
+                    counter,
+                    block.delegated,
+                    block.unheard,
                 )
             )
         return self.share.mapping(found)

@@ -120,10 +120,18 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What the prompt says of one intent, and the words that say so."""
+    """What the prompt says of one intent, and the words that say so.
+
+    Attributes:
+        presence: present, unclear or absent.
+        evidence: the words, or why.
+        silent: nothing of the intent was found, and the answer says no more than that: an absent that is no denial, or an unclear
+            because something was asked for that nobody understood.
+    """
 
     presence: Presence
     evidence: str = ""
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

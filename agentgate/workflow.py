@@ -228,6 +228,7 @@ class Intent:
         unclear: what happens when the prompt leaves it open.
         delegated: what it is when the user's words hand the choice of actions to a source they name ("do the tasks in Ann's
             e-mail"): absent, unclear or present.
+        unheard: what it is when the user asks for something that no word of the workflow explains: absent or unclear.
     """
 
     name: str
@@ -238,6 +239,7 @@ class Intent:
     examples: tuple[str, ...]
     counter_examples: tuple[str, ...]
     delegated: Literal["deny", "step_up", "present"] = "deny"
+    unheard: Literal["deny", "step_up"] = "deny"
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,9 @@ def _delegated(workflow: Workflow) -> Iterator[tuple[Path, str]]:
         if intent.delegated == "present":
             text = "where the user hands the choice on, whoever writes that source chooses the action; the arguments' origins still hold"
             yield ("intents", intent.name, "delegated"), text
+        if intent.unheard == "step_up" and not any(intent.name in t.needs and t.effect != "read" for t in workflow.tools.values()):
+            text = "says nothing: no tool that acts needs this intent, and a read is cheaper to allow or refuse than to ask about"
+            yield ("intents", intent.name, "unheard"), text
 
 
 def _found(workflow: Workflow) -> Iterator[tuple[Path, str]]:

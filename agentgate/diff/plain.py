@@ -39,6 +39,9 @@ def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
         other = new.intents.get(name)
         if other is not None and _DELEGATED.index(other.delegated) > _DELEGATED.index(intent.delegated):
             yield _told(f"intents.{name}.delegated", intent.delegated, other.delegated, "a source the user names could choose this action")
+        if other is not None and (intent.unheard, other.unheard) == ("deny", "step_up"):
+            effect = "a person would be asked where a request that is not understood is refused"
+            yield _told(f"intents.{name}.unheard", intent.unheard, other.unheard, effect)
     for name in old.tools:
         if name in new.tools:
             yield from tool(old.tools[name], new.tools[name])

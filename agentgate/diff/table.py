@@ -49,7 +49,7 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("name", "line"), NONE),
         "unclear": CALLS,
         **dict.fromkeys(("asks_for", "words", "examples", "counter_examples"), READ),
-        "delegated": LIST,
+        **dict.fromkeys(("delegated", "unheard"), LIST),
     },
     "Tool": {
         **dict.fromkeys(("name", "line", "referenced"), NONE),

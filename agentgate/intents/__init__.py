@@ -8,6 +8,7 @@ a deriver may be anybody's. `agentgate.testing.derivers` is the suite that a der
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import get_args
 
 from agentgate.request import Derived, Presence
@@ -44,4 +45,6 @@ def _held(answer: object) -> Derived:
         return Derived("absent", "the deriver left it out")
     if not isinstance(answer, Derived) or answer.presence not in _PRESENCES or not isinstance(answer.evidence, str):
         return Derived("unclear", f"the deriver failed: answered a {type(answer).__name__} that is no answer")
-    return answer if len(answer.evidence) <= _MAX_EVIDENCE else Derived(answer.presence, answer.evidence[:_MAX_EVIDENCE])
+    if type(answer.silent) is not bool:
+        return Derived("unclear", "the deriver failed: silent is neither true nor false")
+    return answer if len(answer.evidence) <= _MAX_EVIDENCE else replace(answer, evidence=answer.evidence[:_MAX_EVIDENCE])

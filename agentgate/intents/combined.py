@@ -3,6 +3,8 @@
 The rule: an intent is as present as the most doubtful member says (absent < unclear < present). A member that fails, or answers
 what is no answer, says unclear. The first member is the vocabulary's own (normally the lexical one): what it does not find, no
 other can add. Members behind the first are asked only while something is left to narrow.
+One exception, which also adds nothing to what the members before said: that a member found nothing either (a silent absent) is no
+reason to refuse what is unclear only because nobody understood it (a silent unclear).
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Combined:
             if all(answer.presence == "absent" for answer in found.values()):
                 break
             for name, answer in ask(member, intents, turns).items():
-                if CLARITY[answer.presence] < CLARITY[found[name].presence]:
+                if CLARITY[answer.presence] < CLARITY[found[name].presence] and not (answer.silent and found[name].silent):
                     found[name] = answer
         return found
 

@@ -247,7 +247,7 @@ class EmbeddingsDeriver:
         """Derive; the last turn that says something of an intent decides, and a bare "stop" withdraws all."""
         if sum(map(len, turns)) > MAX_CHARACTERS:
             return {i.name: Derived("unclear", f"more than {MAX_CHARACTERS} characters of prompt") for i in intents}
-        found = {intent.name: Derived("absent", "nothing in the prompt is close to it") for intent in intents}
+        found = {intent.name: Derived("absent", "nothing in the prompt is close to it", silent=True) for intent in intents}
         spoken: set[str] = set()  # intents the user's own words spoke of: no delegation decides them any more
         for index, turn in enumerate(turns):
             if index and STOP.match(turn):

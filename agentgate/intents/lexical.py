@@ -6,7 +6,9 @@ quoted, forwarded or denied), *unless* that clause is near a counter-example and
 Without a word it is absent. A counter-example that speaks of a quantity says nothing of a clause that does not.
 The clearest clause decides. A word that is asked about or told of (`agentgate.intents.questions`) says nothing.
 A later turn that denies the word withdraws the intent. Where the user named none of an intent's words but handed the choice of
-actions to a source (`agentgate.intents.delegation`), the intent's `delegated` says what it is.
+actions to a source (`agentgate.intents.delegation`), the intent's `delegated` says what it is. Where the last turn that asks for
+something asks for what no word of any intent explains (`agentgate.intents.unheard`), and the intent's `unheard` is step_up, an intent
+of which nothing was said is unclear.
 Closeness is the cosine of stemmed word sets in which typed entities stand as their type. To an example the intent's words are one
 term whatever they are, so "refund ORD-1" and "reimburse ORD-2" are the same request; to a counter-example they are themselves, so
 "close T-1" is not "update me on T-2". A counter-example without any of the words has nothing to say (such a prompt is absent anyway).
@@ -25,6 +27,7 @@ from agentgate.intents.delegation import Delegation, delegation
 from agentgate.intents.phrases import places, starts, starts_of
 from agentgate.intents.quantity import WIDE, quantities
 from agentgate.intents.questions import asked_about, told_of
+from agentgate.intents.unheard import asked as asked_for
 from agentgate.prompt import clauses, entities, hidden_quotations, own_words, small, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
@@ -39,6 +42,7 @@ COMMON = frozenset(
 )
 _NOWHERE = date(2000, 1, 1)  # only entity types matter here, not what "tomorrow" is
 _SAME = 0.999  # closeness of a repeated example
+_SHOWN = 80  # characters of what was not understood
 _LONG = 1000  # characters; what a longer text is about is not kept
 _NEAR = 0.5  # closeness from which a counter-example has something to say
 _CLARITY = {"present": 0, "unclear": 1, "absent": 2}
@@ -213,19 +217,23 @@ _CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?
 
 def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
     """See `agentgate.intents.Deriver`. The last turn that says something of an intent decides; a bare "stop" withdraws all."""
-    found = {intent.name: Derived("absent", "no word of it in the prompt") for intent in intents}
+    found = {intent.name: Derived("absent", "no word of it in the prompt", silent=True) for intent in intents}
     spoken: set[str] = set()  # intents the user's own words spoke of: no delegation decides them any more
+    quiet = set(found)  # intents of which nothing at all was said
+    asking = frozenset(intent.name for intent in intents if intent.unheard != "deny")
+    unheard = ""  # what was asked for last, where nobody understood it
     for index, turn in enumerate(turns):
         words = own_words(turn)
         if index and STOP.match(turn):  # a first turn has nothing to take back: "cancel it" asks for it
             found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
             spoken.clear()
+            quiet, unheard = set(found), ""
             continue
         spans = list(clauses(words))
         bare = unquoted(words)
         said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
         denied = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "denied"]
-        handed = handed_over(said, denied) if any(i.delegated != "deny" for i in intents) else None
+        handed = handed_over(said, denied) if asking or any(i.delegated != "deny" for i in intents) else None
         asked, lower = small(hidden_quotations(words)), small(words)
         back = frozenset(found.end() for found in _CANCELLED.finditer(asked)) if index else frozenset[int]()
         asides: dict[int, str] = {}
@@ -242,7 +250,34 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
                 found[intent.name] = Derived("absent", f"asked about or told of, not asked for: {looked}")
             if answer is None and handed is not None and intent.delegated != "deny" and intent.name not in spoken:
                 found[intent.name] = delegated(intent, handed)
+            elif answer is None and not looked:
+                continue
+            quiet.discard(intent.name)
+        if asking & quiet:
+            heard = handed is not None or any(answer.presence != "absent" for answer in found.values())
+            unheard = _not_understood(intents, affirmed, handed, shapes=not heard) or ("" if heard or denied else unheard)
+    for name in asking & quiet if unheard else ():
+        found[name] = Derived("unclear", f"not understood: '{unheard}'", silent=True)
     return found
+
+
+def _not_understood(intents: tuple[Intent, ...], said: list[_Clause], handed: Delegation | str | None, *, shapes: bool) -> str:
+    """What a turn asks for first that no intent's word and no delegation explains; empty where there is nothing.
+
+    Args:
+        intents: the vocabulary.
+        said: the turn's affirmed clauses.
+        handed: what the turn hands over.
+        shapes: whether a piece counts that only shapes another request.
+    """
+    given = handed.words if isinstance(handed, Delegation) else None
+    for clause in said:
+        if any(_hit(intent, clause) is not None for intent in intents) or (given and given in " ".join(clause.text.split())):
+            continue
+        for piece in asked_for(clause.turn, clause.start, clause.end):
+            if (shapes or not piece.shapes) and clause.does(piece.start) == "asks":
+                return " ".join(clause.text[piece.start - clause.start : piece.end - clause.start].split())[:_SHOWN]
+    return ""
 
 
 def handed_over(said: list[tuple[str, str]], denied: list[tuple[str, str]]) -> Delegation | str | None:

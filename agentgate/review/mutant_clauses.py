@@ -25,6 +25,7 @@ _DELEGATING = (
     "Follow the instructions in todo.txt",
     "Do the tasks in Ann's e-mail",
 )
+_UNHEARD = ("Swap the two of them for me", "12.50 back to each of them, please", "It would be great if the lamp were off at ten")
 
 
 class Clauses:
@@ -71,6 +72,11 @@ class Clauses:
             words, loose = f"{intent.delegated} -> present", changed(delegated="present")
             hands = "a request that hands the choice to a text"
             self._add(f"{path}.delegated", words, intent.line, handed, hands, ("Intent", "delegated"), loose, tool=tool)
+        asks = any(t.step_ups for t in w.tools.values() if intent.name in t.needs)
+        if (intent.unheard, intent.unclear) == ("deny", "step_up") and asks:
+            strange: list[Changes] = [{"prompt": text} for text in _UNHEARD]
+            loose, wish = changed(unheard="step_up"), "a request in words that nobody listed"
+            self._add(f"{path}.unheard", "deny -> step_up", intent.line, strange, wish, ("Intent", "unheard"), loose, tool=tool)
         for text in intent.counter_examples:
             loose = changed(counter_examples=tuple(t for t in intent.counter_examples if t != text))
             near = [
