@@ -131,7 +131,7 @@ class Derived:
 
     presence: Presence
     evidence: str = ""
-    silent: bool = False
+    silent: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ intents:
     words: [share, delete]
     unclear: step_up
     delegated: step_up
+    unheard: step_up
     examples: ["Please share report-1.txt with kim@acme.example", "Delete report-1.txt"]
     counter_examples: ["Share all files of the year"]
   pay:

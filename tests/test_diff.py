@@ -57,6 +57,7 @@ WIDER = [
     (", same_tenant: true", "", "who.for_user.same_tenant"),
     ("max_hops: 1", "max_hops: 2", "who.via"),
     ("unclear: step_up ", "delegated: present\n    unclear: step_up ", "intents.refund.delegated"),
+    ("unclear: step_up ", "unheard: step_up\n    unclear: step_up ", "intents.refund.unheard"),
     ("environment: [prod]", "environment: [prod, stage]", "conditions.environment"),
     ('to: "20:00"', 'to: "20:01"', "conditions.hours"),
     ("days: [mon, tue", "days: [sun, mon, tue", "conditions.hours"),

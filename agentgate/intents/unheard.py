@@ -68,7 +68,7 @@ _LOOK = re.compile(
     r"compare|count|calculate|compute|estimate|analy[sz]e|verify|translate|fetch|browse|recap|outline|review|recommend|suggest|advise|"
     r"guess|think|know|hear|understand|learn|(?:sum|add|pull|bring|look) up|(?:figure|find|work) out|go (?:over|through)|"
     r"(?:walk|talk) (?:me|us) through|(?:take|have) (?:an?|another) (?:\w+ )?(?:look|peek|read)|tell (?:me|us)|let (?:me|us) know|"
-    rf"say {_ASKS_WHAT}|{_ASKS_WHAT}|remind (?:me|us) (?!to\b)|(?:give|get) (?:me|us) {_GIVEN}|"
+    rf"say (?:that|the|it|this|{_ASKS_WHAT})|{_ASKS_WHAT}|remind (?:me|us) (?!to\b)|(?:give|get) (?:me|us) {_GIVEN}|"
     r"answer (?:this|that|my|the|these) questions?|"
     r"help (?:me|us) (?:to )?(?:understand|find|see|check|decide)|"
     r"(?:make|write|prepare|give|get|have|need|want|draw up) (?:(?:me|us) )?(?:an?|the|my|his|her|their|some) "

@@ -64,19 +64,21 @@ class Clauses:
             self.found.skip(f"{path}.unclear", "no step-up rule would answer, so the file would not load")
         else:
             self._add(f"{path}.unclear", words, intent.line, [*prompts, *two_turns], open_, ("Intent", "unclear"), loose, tool=tool)
+        values = self.found.base(tool).values if tool else {}
+        named = [v for k, v in values.items() if k.startswith(("args.", "earlier.")) and type(v) is str]
         if intent.delegated != "present":
-            values = self.found.base(tool).values if tool else {}
-            named = [v for k, v in values.items() if k.startswith(("args.", "earlier.")) and type(v) is str]
             handed: list[Changes] = [{"prompt": text} for text in _DELEGATING]
             handed += [{"prompt": [" and ".join(dict.fromkeys(named)), text]} for text in _DELEGATING]
             words, loose = f"{intent.delegated} -> present", changed(delegated="present")
             hands = "a request that hands the choice to a text"
             self._add(f"{path}.delegated", words, intent.line, handed, hands, ("Intent", "delegated"), loose, tool=tool)
         asks = any(t.step_ups for t in w.tools.values() if intent.name in t.needs)
-        if (intent.unheard, intent.unclear) == ("deny", "step_up") and asks:
+        if intent.unclear == "step_up" and asks:
             strange: list[Changes] = [{"prompt": text} for text in _UNHEARD]
-            loose, wish = changed(unheard="step_up"), "a request in words that nobody listed"
-            self._add(f"{path}.unheard", "deny -> step_up", intent.line, strange, wish, ("Intent", "unheard"), loose, tool=tool)
+            strange += [{"prompt": [" and ".join(dict.fromkeys(named)), text]} for text in _UNHEARD]
+            other, wish = "step_up" if intent.unheard == "deny" else "deny", "a request in words that nobody listed"
+            words, loose = f"{intent.unheard} -> {other}", changed(unheard=other)
+            self._add(f"{path}.unheard", words, intent.line, strange, wish, ("Intent", "unheard"), loose, tool=tool)
         for text in intent.counter_examples:
             loose = changed(counter_examples=tuple(t for t in intent.counter_examples if t != text))
             near = [
