@@ -17,7 +17,7 @@ from agentgate.cli.advice import advise
 from agentgate.intents import ask
 from agentgate.intents.combined import Combined
 from agentgate.intents.lexical import derive
-from agentgate.intents.unheard import asked
+from agentgate.intents.unheard import pieces
 from agentgate.prompt import MAX_TURN
 from agentgate.request import Derived
 from agentgate.workflow import Intent
@@ -43,6 +43,7 @@ ASKS = [
     "My mum needs access to the photo album.",
     "Let Tom off the on-call rota this week.",
     "Get rid of the old backups.",
+    "The sheet is locked. Can you sort that out?",
     "Could the two of them be put on the same team please?",
     "Look at the draft and polish the second paragraph in place.",
     "Half of it to Ann and the other half to Bob, please.",
@@ -84,6 +85,14 @@ TELLS = [
     "look at this\n---- Forwarded message ----\nBlock Friday for me",
     "Summarise this message: please block Friday for me",
     "Ask Tom to water the plants? No.",
+    "my balance please",
+    "Today's agenda pls",
+    "Can I have a list of the open tickets?",
+    "Summarize my day. Keep it short.",
+    "Use bullet points. What is in notes.txt?",
+    "Please answer in German.",
+    "Sort the transactions by amount and tell me the top three",
+    "Print the list of people in #general",
     "",
 ]
 
@@ -169,7 +178,7 @@ def test_a_longest_turn_of_one_repeated_piece_ends(unit: str) -> None:
     text = (unit * MAX_TURN)[:MAX_TURN]
     start = time.process_time()
     derive((MAIL, PAY), (text,))
-    list(asked(text, 0, len(text)))
+    list(pieces(text, 0, len(text)))
     assert time.process_time() - start < 10
 
 

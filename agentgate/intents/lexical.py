@@ -27,7 +27,7 @@ from agentgate.intents.delegation import Delegation, delegation
 from agentgate.intents.phrases import places, starts, starts_of
 from agentgate.intents.quantity import WIDE, quantities
 from agentgate.intents.questions import asked_about, told_of
-from agentgate.intents.unheard import asked as asked_for
+from agentgate.intents.unheard import pieces
 from agentgate.prompt import clauses, entities, hidden_quotations, own_words, small, unquoted
 from agentgate.request import Derived
 from agentgate.workflow import Intent
@@ -271,13 +271,19 @@ def _not_understood(intents: tuple[Intent, ...], said: list[_Clause], handed: De
         shapes: whether a piece counts that only shapes another request.
     """
     given = handed.words if isinstance(handed, Delegation) else None
+    shaped = ""
     for clause in said:
         if any(_hit(intent, clause) is not None for intent in intents) or (given and given in " ".join(clause.text.split())):
             continue
-        for piece in asked_for(clause.turn, clause.start, clause.end):
-            if (shapes or not piece.shapes) and clause.does(piece.start) == "asks":
-                return " ".join(clause.text[piece.start - clause.start : piece.end - clause.start].split())[:_SHOWN]
-    return ""
+        for piece in pieces(clause.turn, clause.start, clause.end):
+            if piece.what == "look":
+                shapes = False
+            elif clause.does(piece.start) == "asks":
+                words = " ".join(clause.text[piece.start - clause.start : piece.end - clause.start].split())[:_SHOWN]
+                if piece.what == "asks":
+                    return words
+                shaped = shaped or words
+    return shaped if shapes else ""
 
 
 def handed_over(said: list[tuple[str, str]], denied: list[tuple[str, str]]) -> Delegation | str | None:

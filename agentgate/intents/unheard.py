@@ -8,7 +8,8 @@ Rules: a clause is looked at piece by piece ("..., and ..."). A piece asks to ac
 
 Whoever asks to be told something asks for no action: a question, and a request with a verb of looking ("show", "find", "tell me").
 Nor do greetings, thanks, and statements that say how things are ("the bill is in bill.txt", "I have to leave at five").
-A piece that only shapes another request ("keep the second one", "call it 'rent'") counts where nothing else was understood.
+A piece that only shapes a request or an answer ("keep the second one", "call it 'rent'", "use bullet points") counts where the turn
+holds no other and asks to be told nothing.
 
 Wrong either way, it decides little: see `unheard` of a workflow's intent. Every pattern is for words in small letters and for one
 piece of bounded length; linear in the text.
@@ -23,12 +24,12 @@ from typing import NamedTuple
 MAX_PIECE = 400  # characters; a longer piece asks for nothing
 
 
-class Asked(NamedTuple):
-    """Where a piece that asks for an action starts and ends, and whether it only shapes another request."""
+class Piece(NamedTuple):
+    """Where a piece starts and ends, and what it is: it "asks" for an action, "shapes" one or an answer, or wants to "look"."""
 
     start: int
     end: int
-    shapes: bool
+    what: str
 
 
 _BREAK = re.compile(  # between two pieces; each begins with one of a few letters
@@ -47,7 +48,7 @@ _ASKING = (
     r"(?:(?:can|could|would|will) you|would you mind|(?:i|we)(?:['\u2019]d| would)? (?:like|love|want|need|ask|expect) you to|"
     r"you (?:should|can|could|may|must|have to|need to)|make sure|be sure to|let['\u2019]s|let us(?! know)|let (?!me\b|us\b|it be\b)|"
     r"go ahead(?: and)?|do me a favou?r(?: and)?|(?:don['\u2019]?t|do not) forget to|remember to|feel free to|be so kind (?:as )?to|"
-    r"(?:can|could|may) (?:i|we) (?:get|have)|get rid of|do (?:it|that|this|them|so))\b\W{0,4}"
+    r"(?:can|could|may) (?:i|we)(?= (?:get|have)\b)|get rid of|do (?:it|that|this|them|so))\b\W{0,4}"
 )
 _HEAD = re.compile(rf"\W{{0,8}}(?:{_SOFT})*(?P<asking>{_ASKING}(?:{_SOFT})*)?")
 _AGREED = re.compile(r"\b(?:go ahead|do (?:it|that|this|them|so))\b")  # asks with nothing behind it
@@ -59,19 +60,20 @@ _IDLE = re.compile(
 # --- asking to be told ---------------------------------------------------------------------------------------------------
 _ASKS_WHAT = r"(?:what|which|who|whom|whose|when|where|why|how|whether|if)"
 _TOLD = (  # what is asked for by who asks to be told something
-    r"(?:summary|overview|list|number|address|dates?|time|names?|details?|info|information|figures?|total|sum|answer|idea|link|status|"
+    r"(?:summary|overview|list|number|address|dates?|time|names?|details?|info|information|figures?|numbers|total|sum|answer|idea|link|status|"
     r"balance|iban|rundown|breakdown|explanation|look|comparison|table of)"
 )
 _GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit|role)\b)"  # "give me edit access" asks to act
 _LOOK = re.compile(
     r"(?:show|list|find|search|check(?! (?:in|out)\b)|double[ -]check|read|open|look(?! after\b)|see|view|summari[sz]e|explain|describe|"
     r"compare|count|calculate|compute|estimate|analy[sz]e|verify|translate|fetch|browse|recap|outline|review|recommend|suggest|advise|"
-    r"guess|think|know|hear|understand|learn|(?:sum|add|pull|bring|look) up|(?:figure|find|work) out|go (?:over|through)|"
+    r"guess|think|know|print|sort(?!.{0,40}\bout\b)|repeat (?:that|it)(?! \w*(?:ment|tion|er|ing)\b)|convert [0-9.,]+|answer in|name (?:the|all)|"
+    r"hear|understand|learn|(?:sum|add|pull|bring|look) up|(?:figure|find|work) out|go (?:over|through)|"
     r"(?:walk|talk) (?:me|us) through|(?:take|have) (?:an?|another) (?:\w+ )?(?:look|peek|read)|tell (?:me|us)|let (?:me|us) know|"
     rf"say (?:that|the|it|this|{_ASKS_WHAT})|{_ASKS_WHAT}|remind (?:me|us) (?!to\b)|(?:give|get) (?:me|us) {_GIVEN}|"
     r"answer (?:this|that|my|the|these) questions?|"
     r"help (?:me|us) (?:to )?(?:understand|find|see|check|decide)|"
-    r"(?:make|write|prepare|give|get|have|need|want|draw up) (?:(?:me|us) )?(?:an?|the|my|his|her|their|some) "
+    r"(?:make|write|prepare|pull|give|get|have|need|want|draw up) (?:(?:me|us) )?(?:an?|the|my|his|her|their|some) "
     rf"(?:[\w-]+ ){{0,2}}?{_TOLD})\b"
 )
 
@@ -134,6 +136,7 @@ _VERBS = frozenset(
     """.split()
 )
 _SHAPING = frozenset("use keep leave call title name mention include note say choose pick sign write address mind be wait".split())
+_OWN = re.compile(r"(?:my|our|the|this|these|those|[a-z]{2,20}['\u2019]s)\s")  # "my balance, please" asks to be told
 _NO_VERB = frozenset(
     """
     a all also am an and any are as at be because been both but by can could dear did do does each every for from good great had has have
@@ -148,8 +151,8 @@ _NO_VERB = frozenset(
 )
 
 
-def asked(text: str, start: int, end: int) -> Iterator[Asked]:
-    """The pieces of a clause that ask for an action.
+def pieces(text: str, start: int, end: int) -> Iterator[Piece]:
+    """The pieces of a clause that ask for an action, shape one, or want to be told something.
 
     Args:
         text: the turn in small letters, quotations hidden.
@@ -162,22 +165,20 @@ def asked(text: str, start: int, end: int) -> Iterator[Asked]:
         clause = clause[: tag.start()]
     question = tag is None and clause.rstrip().endswith("?")
     polite = tag is not None or any(map(clause.__contains__, _PLEASE))
-    rest: Asked | None = None  # what a "please" belongs to where no piece asks by itself
-    informed = found = False
-    for at, to in _pieces(clause):
-        what = _kind(clause[at:to].strip(), question=question)
-        place = Asked(start + at, start + to, what == "shapes")
-        informed = informed or what == "look"
-        if what in {"asks", "shapes"}:
+    rest: Piece | None = None  # what a "please" belongs to where no piece asks by itself
+    found = False
+    for at, to in _places(clause):
+        place = Piece(start + at, start + to, _kind(clause[at:to].strip(), question=question))
+        if place.what in {"asks", "shapes", "look"}:
             found = True
             yield place
-        elif what == "open" and rest is None:
+        elif place.what == "open" and rest is None:
             rest = place
-    if polite and rest is not None and not (found or informed or question):
-        yield rest
+    if polite and rest is not None and not found and not question:
+        yield rest._replace(what="asks")
 
 
-def _pieces(clause: str) -> Iterator[tuple[int, int]]:
+def _places(clause: str) -> Iterator[tuple[int, int]]:
     at = 0
     for found in _BREAK.finditer(clause):
         if 1 < found.start() - at <= MAX_PIECE:
@@ -221,6 +222,8 @@ def _wished(wish: re.Match[str]) -> str:
 
 def _command(rest: str) -> str:
     command = _COMMAND.match(rest)
+    if _OWN.match(rest):
+        return "says"
     if command is None:
         return "open" if " " in rest else "says"
     verb, object_ = command["verb"], command["object"]
