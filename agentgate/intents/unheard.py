@@ -67,7 +67,8 @@ _GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit
 _LOOK = re.compile(
     r"(?:show|list|find|search|check(?! (?:in|out)\b)|double[ -]check|read|open|look(?! after\b)|see|view|summari[sz]e|explain|describe|"
     r"compare|count|calculate|compute|estimate|analy[sz]e|verify|translate|fetch|browse|recap|outline|review|recommend|suggest|advise|"
-    r"guess|think|know|print|sort(?!.{0,40}\bout\b)|repeat (?:that|it)(?! \w*(?:ment|tion|er|ing)\b)|convert [0-9.,]+|answer in|name (?:the|all)|"
+    r"guess|think|know|print|sort(?!.{0,40}\bout\b)|repeat (?:that|it)(?! \w*(?:ment|tion|er|ing)\b)|convert [0-9.,]+|"
+    r"answer in|name (?:the|all)|"
     r"hear|understand|learn|(?:sum|add|pull|bring|look) up|(?:figure|find|work) out|go (?:over|through)|"
     r"(?:walk|talk) (?:me|us) through|(?:take|have) (?:an?|another) (?:\w+ )?(?:look|peek|read)|tell (?:me|us)|let (?:me|us) know|"
     rf"say (?:that|the|it|this|{_ASKS_WHAT})|{_ASKS_WHAT}|remind (?:me|us) (?!to\b)|(?:give|get) (?:me|us) {_GIVEN}|"
