@@ -89,7 +89,7 @@ _IDIOM = re.compile(
     r"\b(?=[bcdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|"
     r"(?:no|not) (?:later|sooner|earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|"
     r"(?<!\w )why not\b(?! \w+ed\b)|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b|"
-    r"(?:ca|could|wo|would)n['\u2019]?t (?:you|wait)\b|before (?:i|we) forget\b|without (?:delay|fail|further (?:ado|delay)|hesitation)\b|"
+    r"(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|before (?:i|we) forget\b|without (?:delay|fail|further (?:ado|delay)|hesitation)\b|"
     r"no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|(?<=\b(?:ticket|flight) )no (?=[0-9])|"
     r"(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
 )
