@@ -308,6 +308,7 @@ class ArgumentBlock(OperatorsBlock):
     optional: bool = False
     nullable: Yes | None = None
     page_size: Yes | None = None
+    needs: Labels | None = None
     sensitive: bool = False
 
 

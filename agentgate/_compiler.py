@@ -255,9 +255,11 @@ class Compiler:
                 report(here, f"any on a {block.effect} tool", "the intents it needs (only reads may say any)")
             elif need == NONE and not self.machine:
                 report(here, "none", "declared intents (none is for a workflow whose intents say none)")
-            elif need not in {ANY, NONE} and need not in intents:
-                expected = "none (this workflow has no intents)" if self.machine else "a declared intent: " + ", ".join(intents)
-                report(here, shown(need), f"{expected} (the tool could never be reached)", did_you_mean(need, intents))
+            elif need not in {ANY, NONE}:
+                self._known(need, here, "the tool could never be reached")
+        for argument, rule in block.args.items():
+            for index, need in enumerate(rule.needs or ()):
+                self._known(need, (*path, "args", argument, "needs", index), "the argument could never be sent")
         if block.redeem == "server":
             missing = [key for key in ("audience", "scope", "definition") if getattr(block, key) is None]
             if missing:
@@ -274,9 +276,17 @@ class Compiler:
                 if rule.from_ is None:
                     report((*path, "args", argument), "no from", f"from: where the value may come from ({why})", key=True)
         causes = [f"args.{a}" for a, rule in block.args.items() if rule.unknown_origin == "step_up"]
-        causes += [f"intent {need}" for need in block.needs if need in intents and intents[need].unclear == "step_up"]
+        needs = dict.fromkeys([*block.needs, *(need for rule in block.args.values() for need in rule.needs or ())])
+        causes += [f"intent {need}" for need in needs if need in intents and intents[need].unclear == "step_up"]
         if causes and not step_ups:
             report(path, f"a step-up ({', '.join(causes)}) that nobody answers", f"a step_up rule for {name}", key=True)
+
+    def _known(self, need: str, path: Path, otherwise: str) -> None:
+        """A needed intent is one of the workflow's vocabulary."""
+        intents = self.definition.intents
+        if need not in intents:
+            expected = "none (this workflow has no intents)" if self.machine else "a declared intent: " + ", ".join(intents)
+            self.document.report(path, shown(need), f"{expected} ({otherwise})", did_you_mean(need, intents))
 
     def _named(self, name: str, block: ToolBlock, rules: Mapping[str, Rule], facts: Mapping[str, Mapping[str, Fact]]) -> None:
         """`trust: named` counts only when every argument came from the prompt, or from a fact that stands for the user's words."""

@@ -173,6 +173,7 @@ class Site:
                 optional=block.optional,
                 nullable=bool(block.nullable),
                 page_size=bool(block.page_size),
+                needs=tuple(block.needs or ()),
                 sensitive=block.sensitive,
                 **found,
             )

@@ -90,25 +90,32 @@ def check_entities(case: Case) -> None:
 
 
 def check_intent(case: Case) -> None:
-    """One of the needed intents is present in the user's words; unclear asks or refuses, as the intent says."""
+    """One of the intents that the tool needs is present in the user's words, and one of those of each argument that is sent.
+
+    Unclear asks or refuses, as the intent says.
+    """
     tool = case.tool
-    if tool is None or ANY in tool.needs or (NONE in tool.needs and not case.workflow.intents):
+    if tool is None:
         return
+    if ANY not in tool.needs and (NONE not in tool.needs or case.workflow.intents):
+        _check_needs(case, "intent", tool.needs, tool.line)
+    for name, value in case.values.items():
+        if value.rule.needs:
+            _check_needs(case, f"args.{name}", value.rule.needs, value.rule.line)
+
+
+def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> None:
     intents = case.run.intents
-    derived = {name: intents[name].presence for name in tool.needs if name in intents}
+    derived = {name: intents[name].presence for name in needs if name in intents}
     if "present" in derived.values():
         return
     unclear = [name for name, presence in derived.items() if presence == "unclear"]
     if not unclear:
-        case.deny(Reason.INTENT_ABSENT, "intent", "absent", " or ".join(tool.needs), tool.line)
-    elif any(case.workflow.intents[name].unclear == "step_up" for name in unclear):
-        case.forced.append(
-            Failure(
-                Reason.INTENT_UNCLEAR, "intent", "unclear: " + ", ".join(unclear), "a clear request", f"{case.workflow.file}:{tool.line}"
-            )
-        )
-    else:
-        case.deny(Reason.INTENT_UNCLEAR, "intent", "unclear: " + ", ".join(unclear), "a clear request", tool.line)
+        case.deny(Reason.INTENT_ABSENT, field, "absent", " or ".join(needs), line)
+        return
+    failure = Failure(Reason.INTENT_UNCLEAR, field, "unclear: " + ", ".join(unclear), "a clear request", f"{case.workflow.file}:{line}")
+    asks = any(case.workflow.intents[name].unclear == "step_up" for name in unclear)
+    (case.forced if asks else case.denied).append(failure)
 
 
 _OF_CALL: tuple[Check, ...] = (check_tool, check_arguments, check_origins, check_entities, check_intent)

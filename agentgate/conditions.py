@@ -8,7 +8,7 @@ of those did not hold. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from agentgate.decision import Failure, Reason
@@ -206,6 +206,9 @@ def _argument(name: str, rule: Rule) -> Iterator[Condition]:
     for word, expected in _operators(rule):  # the first that does not hold is the one that is named
         yield one("argument", word, expected, Reason.ARGUMENT_VALUE, before)
         before |= {f"{field} {word}"}
+    if rule.needs:
+        asked = one("intent", "needs", " or ".join(rule.needs), Reason.INTENT_ABSENT, formed)
+        yield replace(asked, reasons=asked.reasons | {Reason.INTENT_UNCLEAR})
     if rule.role:
         yield one("argument", "narrower_than_role", f"a strict subset of role {rule.role}", Reason.ROLE, formed)
     if rule.at_most is not None:

@@ -122,6 +122,9 @@ def _proposals(condition: Condition, case: Case, evidence: Evidence) -> Iterator
         yield from _together(case, evidence)
     elif rule is None:
         return
+    elif condition.word == "needs":
+        if rule.optional and rule.name in case.call.args:
+            yield {rule.name: _DROP}, f"without {rule.name}"
     elif condition.word == "at_most" and rule.at_most is not None:
         yield from _bounds(rule, rule.at_most, case, evidence)
     elif condition.word in {"from", "required", "type"}:
@@ -267,8 +270,10 @@ def _source(source: Source, case: Case) -> str:
     return f"{how} {source.tool} as {source.field}{first}"
 
 
-def _intent(_: Condition, case: Case) -> str:
-    wanted = [case.workflow.intents[n] for n in (case.tool.needs if case.tool is not None else ()) if n in case.workflow.intents]
+def _intent(condition: Condition, case: Case) -> str:
+    rule = condition.rule
+    needs = rule.needs if isinstance(rule, Rule) else case.tool.needs if case.tool is not None else ()
+    wanted = [case.workflow.intents[n] for n in needs if n in case.workflow.intents]
     asked = " or ".join(f"{i.name}: {i.asks_for}" + (f" (such as {i.examples[0]!r})" if i.examples else "") for i in wanted)
     return f"the user asking for {asked}" if asked else "a workflow that names who asks"
 

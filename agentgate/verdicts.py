@@ -160,7 +160,7 @@ class _Table:
     def _failed_got(self, condition: Condition, failures: tuple[Failure, ...]) -> str:
         """What a condition that did not hold got. Of an intent also why; its failure, which is recorded, does not say."""
         got = "; ".join(dict.fromkeys(f.got for f in failures))
-        words = heard(self._case) if condition.about == "intent" else ""
+        words = heard(self._case, condition) if condition.about == "intent" else ""
         if not words or (self._kept is not None and not self._kept.alive):
             return got
         return words if self._kept is None else f"{got}; read again here: {words}"
@@ -226,11 +226,11 @@ def _other(failure: Failure, verdict: Verdict) -> Row:
 
 def _got(condition: Condition, case: Case) -> str:
     """What a condition that held looked at."""
+    if condition.about == "intent":
+        return heard(case, condition)
     if condition.argument:
         value = case.values.get(condition.argument)
         return value.shown if value is not None else MASKED if isinstance(condition.rule, Rule) and condition.rule.sensitive else ""
-    if condition.about == "intent":
-        return heard(case)
     if isinstance(condition.rule, StepUpRule):
         return "nothing that it asks for"
     header, agent, around = case.run.header, case.run.header.agent, case.around
@@ -280,9 +280,11 @@ def _last_before(condition: Condition, case: Case) -> str:
     return f"{calls[-1].tool} (call {calls[-1].id}), {case.around.now.timestamp() - calls[-1].redeemed_at:.0f} s before"
 
 
-def heard(case: Case) -> str:
-    """Each intent the tool needs, what was derived of it and the evidence (the word, clause or counter-example)."""
-    return heard_of(case.tool.needs if case.tool is not None else (), case.run.intents)
+def heard(case: Case, condition: Condition) -> str:
+    """Each intent that the tool, or the argument of a condition, needs, what was derived of it and why (word, clause, counter-example)."""
+    rule = condition.rule
+    needs = rule.needs if isinstance(rule, Rule) else case.tool.needs if case.tool is not None else ()
+    return heard_of(needs, case.run.intents)
 
 
 def heard_of(needs: Iterable[str], intents: Mapping[str, Derived]) -> str:

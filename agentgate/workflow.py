@@ -83,6 +83,7 @@ class Rule:
         named_first: where the user's words hold any value of this type, they are the only origin.
         nullable: with `optional`: sent as null it counts as left out.
         page_size: the most rows a read returns; it chooses none where fewer came (`agentgate.pages`).
+        needs: intents of which one must be present where the argument is sent; empty: those of the tool suffice.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Rule:
     optional: bool = False
     nullable: bool = False
     page_size: bool = False
+    needs: tuple[str, ...] = ()
     sensitive: bool = False
     above: Decimal | None = None
     not_in: tuple[Scalar, ...] | None = None

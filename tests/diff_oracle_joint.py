@@ -21,6 +21,7 @@ def _again(generator: Generator, rule: Rule) -> dict[str, Any]:
             {"unknown_origin": "deny" if rule.unknown_origin == "step_up" else "step_up"},
             {"at_most": None},
             {"optional": not rule.optional, "nullable": False},
+            {"needs": generator.rng.choice(((), ("refund",), ("notify",)))},
             {"nullable": rule.optional and not rule.nullable},
             {"max_items": rule.max_items and max(1, rule.max_items + generator.rng.choice((-1, 1)))},
             {"maximum": rule.maximum and rule.maximum * generator.rng.choice((1, 2))},

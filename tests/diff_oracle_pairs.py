@@ -56,7 +56,7 @@ class Pairs:
     # --- genes ---------------------------------------------------------------------------------------------------------
     def draw(self, gene: str) -> Any:
         name, _, part = gene.partition(".")
-        return getattr(self, f"draw_{part}" if part in {"from", "flags"} else f"draw_{name}")(name)
+        return getattr(self, f"draw_{part}" if part in {"from", "flags", "asks"} else f"draw_{name}")(name)
 
     def draw_tenants(self, _: str) -> Any:
         return self.some(("acme", "globex"))
@@ -114,7 +114,11 @@ class Pairs:
 
     def draw_flags(self, _: str) -> Any:
         optional = self.rng.random() < 0.3
-        return optional, self.rng.choice(("deny", "deny", "step_up")), optional and self.rng.random() < 0.5
+        unknown, nullable = self.rng.choice(("deny", "deny", "step_up")), optional and self.rng.random() < 0.5
+        return optional, unknown, nullable
+
+    def draw_asks(self, _: str) -> Any:
+        return self.maybe(0.35, self.some(("refund", "notify")), ())
 
     def draw_amount(self, _: str) -> Any:
         low, high = sorted(self.rng.sample((Decimal("0.01"), Decimal(20), Decimal("39.99"), Decimal(100), Decimal(500)), 2))
@@ -194,7 +198,7 @@ KINDS = {
 }
 GENES = (
     *("tenants", "expires", "agent", "user", "via", "around", "definition", "upstream", "unclear", "needs", "order", "args"),
-    *(f"{name}{part}" for name in KINDS for part in ("", ".from", ".flags")),
+    *(f"{name}{part}" for name in KINDS for part in ("", ".from", ".flags", ".asks")),
     *("step", "step.2"),
 )
 
@@ -211,6 +215,7 @@ def build(genes: dict[str, Any]) -> Workflow:
             sources=genes[f"{name}.from"],
             optional=optional,
             nullable=nullable,
+            needs=genes[f"{name}.asks"],
             unknown_origin=unknown,
             **more,
             **genes[name],

@@ -356,13 +356,21 @@ def _hours(hours: Hours) -> Any:
     return z3.Or(ways)
 
 
-def _intents(w: Workflow, tool: Tool) -> tuple[Any, Any]:
+def _intents(w: Workflow, needs: tuple[str, ...]) -> tuple[Any, Any]:
     """Let through, and asks: 0 absent, 1 unclear, 2 present."""
-    if tool.needs == ("any",):
+    if needs in {("any",), ()}:
         return z3.BoolVal(True), z3.BoolVal(False)
-    present = z3.Or([z3.Int(f"intent {n}") == 2 for n in tool.needs])
-    unclear = z3.Or([z3.Int(f"intent {n}") == 1 for n in tool.needs if w.intents[n].unclear == "step_up"])
+    present = z3.Or([z3.Int(f"intent {n}") == 2 for n in needs])
+    unclear = z3.Or([z3.Int(f"intent {n}") == 1 for n in needs if w.intents[n].unclear == "step_up"])
     return z3.Or(present, unclear), z3.And(z3.Not(present), unclear)
+
+
+def _sent(w: Workflow, tool: Tool, name: str) -> tuple[Any, Any]:
+    """What is said of an argument, and of its own intents where it is sent."""
+    held, asks = _allowed(name, tool.args.get(name))
+    needed, unclear = _intents(w, tool.args[name].needs if name in tool.args else ())
+    sent = _boolean(f"{name}?")
+    return z3.And(held, z3.Implies(sent, needed)), z3.Or(asks, z3.And(sent, unclear))
 
 
 _LIMITS = [
@@ -392,8 +400,8 @@ def _wider(old: Workflow, new: Workflow, name: str) -> bool:
         facts += _facts(argument, rules, [w for t in tools for s in t.step_ups for w in s.when if w.name == argument])
     eligible, fired = [], []
     for w, tool in zip(versions, tools, strict=True):
-        needed, asks = _intents(w, tool)
-        said = [_allowed(argument, tool.args.get(argument)) for argument in arguments]
+        needed, asks = _intents(w, tool.needs)
+        said = [_sent(w, tool, argument) for argument in arguments]
         forced = z3.Or(asks, *(ask for _, ask in said))
         parts = [*_place(w, tool), needed, *(held for held, _ in said)]
         eligible.append(z3.And(parts if tool.step_ups else [*parts, z3.Not(forced)]))

@@ -198,6 +198,11 @@ intents:
     words: [send, mail]
     unclear: deny
     examples: ["Please send plan-1.txt to kim@acme.example"]
+  mark:
+    asks_for: Mark a mail.
+    words: [mark]
+    unclear: deny
+    examples: ["Mark it as urgent"]
 tools:
   drive.list:
     effect: read
@@ -215,6 +220,7 @@ tools:
       attachments[].kind: {each_in: [pdf, txt], max_items: 3, from: [model], optional: true}
       options.note: {text: 20, from: [model], entities: [prompt], optional: true}
       meta: {type: json, text: 100, from: [model], entities: [prompt], optional: true}
+      urgent: {type: boolean, from: [model], optional: true, needs: [mark]}
 limits:
   - {count: mail.send, max: 2, per: turn}
 """

@@ -316,12 +316,16 @@ class Workflows:
         """The tool that is mostly asked for: anything but a read."""
         self.tight = self.trusting or self.maybe(0.3)
         args = {}
+        picky = bool(intents) and self.maybe(0.15)
         for name, how in self.offered().items():
+            needs = self.some(intents) if picky and self.maybe(0.4) else ()
             unknown = self.rng.choice(("deny", "deny", "step_up"))
             first = PROMPT in how["sources"] and MODEL not in how["sources"] and len(how["sources"]) > 1 and self.maybe(0.15)
             more = {"any_call": self.maybe(0.1), "named_first": first, **how}
             optional = self.maybe(0.25)
-            args[name] = self.rule(name, optional=optional, nullable=optional and self.maybe(0.5), unknown_origin=unknown, **more)
+            args[name] = self.rule(
+                name, optional=optional, nullable=optional and self.maybe(0.5), needs=needs, unknown_origin=unknown, **more
+            )
         sequence = tuple(
             Sequence(self.next_line(), "pay", tool, self.rng.choice((None, 300, 900)))
             for tool in (*READS, "orders.get")

@@ -506,12 +506,19 @@ class _Question:
 
     # --- intents -------------------------------------------------------------------------------------------------------
     def intents(self) -> set[Reason]:
-        if "any" in self.tool.needs:
-            return set()
+        denied: set[Reason] = set()
         if "none" in self.tool.needs:
-            return {Reason.INTENT_ABSENT} if self.workflow.intents else set()
+            denied |= {Reason.INTENT_ABSENT} if self.workflow.intents else set()
+        elif "any" not in self.tool.needs:
+            denied |= self.asked_for(self.tool.needs)
+        for name in self.keys:
+            if self.tool.args[name].needs != ():
+                denied |= self.asked_for(self.tool.args[name].needs)
+        return denied
+
+    def asked_for(self, needs: tuple[str, ...]) -> set[Reason]:
         presence = {}
-        for name in self.tool.needs:
+        for name in needs:
             derived = self.run.intents.get(name)
             presence[name] = derived.presence if derived is not None and name in self.workflow.intents else "absent"
         if "present" in presence.values():
@@ -580,7 +587,8 @@ class _Question:
             if any(self.own(self.tool.args[name].type, key) for key in self.keys[name])
             if Source("user") in self.sources(name)
         }
-        return frozenset(nulls | by_id | self.found)
+        needs = {"needs"} if any(self.tool.args[name].needs for name in self.keys) else set()
+        return frozenset(nulls | by_id | needs | self.found)
 
     def stands_for_words(self, source: Source) -> bool:
         """A fact of a read that counts only where the user named its row, or that whole read."""

@@ -120,6 +120,7 @@ def test_allowed_and_held_calls_are_common(comparison: Comparison) -> None:
     assert comparison.reached["named through an earlier call"] >= CASES // 200
     assert comparison.reached["a text in the user's words"] >= CASES // 200
     assert comparison.reached["null"] >= CASES // 200
+    assert comparison.reached["needs"] >= CASES // 200
     assert comparison.reached["user"] >= CASES // 500
     assert comparison.reached["me"] >= CASES // 10_000
     assert comparison.reached["page"] >= CASES // 5000

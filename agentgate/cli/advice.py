@@ -1,6 +1,7 @@
 """What a workflow permits that its author may not have noticed. Advice never changes what loads.
 
-An intent that a named source may choose (`delegated: present`); and for tools that act: an argument that the model writes and
+An intent that a named source may choose (`delegated: present`); intents of an argument that say nothing, or that leave one of the
+tool's without any; and for tools that act: an argument that the model writes and
 no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); an object to
 change that may be any row of a read; an address or account whose row is named by free text, or that such a row leads to; labelled
 rows of a search that the model may word, or of a page whose size it chooses; a fact read out of a text; a datetime that only a
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from agentgate.facts import EACH, FIND, NUMBERS
 from agentgate.pages import is_size
 from agentgate.spans import FINDABLE
-from agentgate.workflow import Rule, Source, Tool, Workflow
+from agentgate.workflow import ANY, Rule, Source, Tool, Workflow
 from agentgate.yaml_nodes import Document, Path, dotted
 
 
@@ -43,6 +44,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
         document: the same file, for columns.
     """
     found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow), *_labelled(workflow), *_led(workflow), *_searched(workflow)]
+    found += _needs(workflow)
     if workflow.intents or workflow.for_user is not None:
         found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow), *_any_row(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
@@ -95,6 +97,24 @@ def _delegated(workflow: Workflow) -> Iterator[tuple[Path, str]]:
         if intent.unheard == "step_up" and not any(intent.name in t.needs and t.effect != "read" for t in workflow.tools.values()):
             text = "says nothing: no tool that acts needs this intent, and a read is cheaper to allow or refuse than to ask about"
             yield ("intents", intent.name, "unheard"), text
+
+
+def _needs(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    """Intents of single arguments: a list that the tool's own already implies, and an intent that may send nothing."""
+    for tool in workflow.tools.values():
+        for rule in tool.args.values():
+            if rule.needs and set(tool.needs) <= set(rule.needs):
+                text = "says nothing: the tool's own needs asks for one of these already"
+                yield ("tools", tool.name, "args", rule.name, "needs"), text
+        picky = [rule for rule in tool.args.values() if rule.needs]
+        free = any(rule.optional and not rule.needs for rule in tool.args.values()) or not any(rule.optional for rule in picky)
+        for need in tool.needs if picky and ANY not in tool.needs else ():
+            barred = next((r for r in picky if not r.optional and need not in r.needs), None)
+            if barred is not None:
+                text = f"{need} alone never suffices: {barred.name} is always sent and needs {' or '.join(barred.needs)}"
+                yield ("tools", tool.name, "needs"), text
+            elif not free and not any(need in rule.needs for rule in picky):
+                yield ("tools", tool.name, "needs"), f"{need} alone may send no argument that is optional (each needs another intent)"
 
 
 def _found(workflow: Workflow) -> Iterator[tuple[Path, str]]:

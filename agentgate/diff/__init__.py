@@ -34,11 +34,11 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     unanswered: list[str] = []
     budget = Budget()
     pairs = {
-        n: tools.fields(old, new, n, unanswered, budget) for n in new.tools if n in old.tools and not table.same(*_deciding(old, new, n))
+        n: tools.worlds(old, new, n, unanswered, budget) for n in new.tools if n in old.tools and not table.same(*_deciding(old, new, n))
     }
     read.update(dict.fromkeys(unanswered))
     wider = [*_gained(old, new, shared, pairs, read, budget), *plain.workflow(old, new)]
-    back = {n: [f.swapped() for f in fields] for n, fields in pairs.items()}
+    back = {n: [[f.swapped() for f in fields] for fields in worlds] for n, worlds in pairs.items()}
     narrower = [*_gained(new, old, [f.swapped() for f in shared], back, read, budget), *plain.workflow(new, old)]
     found = _distinct(sorted(wider, key=_weight)), _distinct(_backwards(f) for f in narrower)
     return Diff(*found, tuple(read), tuple(_same_calls(old, new, (*found[0], *found[1]), tuple(read))))
@@ -64,34 +64,40 @@ def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
     """What a call to a tool is decided by, beside what all tools share."""
 
     def of(workflow: Workflow, tool: Tool) -> object:
-        intents = tuple((n, workflow.intents[n].unclear if n in workflow.intents else None) for n in tool.needs)
+        needs = dict.fromkeys((*tool.needs, *(n for rule in tool.args.values() for n in rule.needs)))
+        intents = tuple((n, workflow.intents[n].unclear if n in workflow.intents else None) for n in needs)
         return tool, intents, not workflow.intents
 
     return of(old, old.tools[name]), of(new, new.tools[name])
 
 
 def _gained(  # noqa: PLR0917 - one direction of `compare`
-    old: Workflow, new: Workflow, shared: list[Field], pairs: dict[str, list[Field]], read: dict[str, None], budget: Budget
+    old: Workflow, new: Workflow, shared: list[Field], pairs: dict[str, list[list[Field]]], read: dict[str, None], budget: Budget
 ) -> Iterator[Finding]:
     callable_ = False
     for name, tool in new.tools.items():
         before = old.tools.get(name)
+        worlds = pairs.get(name) or []
+        asking = search.Asking(before.step_ups if before is not None else tool.step_ups, tool.step_ups)
         if before is None:
-            fields, asking = tools.fields(new, new, name, [], budget), search.Asking(tool.step_ups, tool.step_ups)
-            if search.can_be_called(shared, fields, asking):
+            worlds = _callable(shared, tools.worlds(new, new, name, [], budget), asking)
+            for fields in worlds[:1]:
                 yield search.added(name, shared, fields, asking)
-        else:
-            fields, asking = pairs.get(name) or [], search.Asking(before.step_ups, tool.step_ups)
-            if fields:
-                try:
-                    yield from search.gained(name, shared, fields, asking)
-                except TooLarge:
-                    read[f"tools.{name}.step_up"] = None
+        for fields in worlds if before is not None else ():
+            try:
+                yield from search.gained(name, shared, fields, asking)
+            except TooLarge:
+                read[f"tools.{name}.step_up"] = None
         if not callable_ and not all(c.old <= c.new for f in shared for c in f.cells):
-            own = fields or tools.fields(new, new, name, [], budget)
-            if search.can_be_called(shared, own, asking):
+            own = _callable(shared, worlds or tools.worlds(new, new, name, [], budget), asking)
+            if own:
                 callable_ = True
-                yield from search.refused_before(name, shared, own, asking)
+                yield from search.refused_before(name, shared, own[0], asking)
+
+
+def _callable(shared: list[Field], worlds: list[list[Field]], asking: search.Asking) -> list[list[Field]]:
+    """The worlds in which some call to a tool is allowed under the new version."""
+    return [fields for fields in worlds if search.can_be_called(shared, fields, asking)]
 
 
 def _read(old: Workflow, new: Workflow) -> Iterator[str]:

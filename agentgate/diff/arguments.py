@@ -53,10 +53,12 @@ def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> F
     rules = [s.rule for s in sides if s.rule is not None]
     whens = [w for s in sides for _, w in s.whens]
     cells: dict[tuple[object, ...], Cell] = {}
+    picky = any(r.needs for r in rules)
     for cell in _cells(name, sides, rules, whens, budget):
         if cell.old == cell.new == Status.REFUSE:
             continue
-        cells.setdefault((cell.old, cell.new, cell.why_old, cell.why_new, cell.fires_old, cell.fires_new), cell)
+        apart = picky and left_out(cell, name)  # where it is sent, its own intents are needed too
+        cells.setdefault((cell.old, cell.new, cell.why_old, cell.why_new, cell.fires_old, cell.fires_new, apart), cell)
     names = dict.fromkeys(x for c in cells.values() for x in (*c.why_old, *c.why_new))
     said = {x: (describe(old.rule, x.rpartition(".")[2]), describe(new.rule, x.rpartition(".")[2])) for x in names}
     said[f"args.{name}"] = (describe(old.rule), describe(new.rule))
@@ -91,6 +93,12 @@ def _null(name: str, sides: tuple[Side, Side]) -> Cell:
     why = [frozenset({label}) if x else _FINE for x in said]
     masks = [mask_of(s, tuple(False for _ in s.whens)) for s in sides]
     return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], {f"args.{name}": NULL}, "null")
+
+
+def left_out(cell: Cell, name: str) -> bool:
+    """Whether a cell is of an argument that is not sent, or sent as null."""
+    value = cell.point.get(f"args.{name}")
+    return value is ABSENT or value is NULL
 
 
 def mask_of(side: Side, meets: Sequence[bool]) -> int:
@@ -315,6 +323,7 @@ def describe(rule: Rule | None, operator: str = "") -> str:
         "optional": "optional" if rule.optional else None,
         "nullable": "also null" if rule.nullable else None,
         "entities": _many(rule.entities),
+        "needs": _many(rule.needs or None),
     }
     if operator == "optional":
         return "optional" if rule.optional else "required"

@@ -78,6 +78,7 @@ TABLE: Mapping[str, Mapping[str, str]] = {
                 "any_call",
                 "optional",
                 "nullable",
+                "needs",
                 "above",
                 "not_in",
                 "origin",

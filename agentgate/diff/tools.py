@@ -8,20 +8,28 @@ from itertools import product
 from agentgate.diff.arguments import Side, argument, describe, mask_of
 from agentgate.diff.expression import Unreadable
 from agentgate.diff.finding import Cell, Field, Status
+from agentgate.diff.intents import asked
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Origin, ways
 from agentgate.diff.surroundings import NOBODY, OTHER, one_of, seconds
 from agentgate.diff.table import same
-from agentgate.workflow import ANY, NONE, Rule, Sequence, Tool, Workflow
+from agentgate.workflow import Rule, Sequence, Tool, Workflow
 
-_MAX_INTENTS = 8
 _MAX_WHENS = 6
 
 
-def fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget) -> list[Field]:
-    """Every field of a tool. What cannot be told exactly is added to `unanswered` and taken as one class that both allow."""
+def worlds(old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget) -> list[list[Field]]:
+    """Every field of a tool, for each way in which a prompt may ask; one list where only the tool needs intents.
+
+    What cannot be told exactly is added to `unanswered` and taken as one class that both allow.
+    """
+    return asked(old, new, name, _fields(old, new, name, unanswered, budget), unanswered)
+
+
+def _fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget) -> list[Field]:
+    """Every field of a tool but its intents."""
     tools = old.tools[name], new.tools[name]
-    found = [_definition(*tools), _broker(*tools), _intent(old, new, *tools)]
+    found = [_definition(*tools), _broker(*tools)]
     found += _sequence(*tools)
     for arg in dict.fromkeys((*tools[0].args, *tools[1].args)):
         sides = _sides(tools[0], arg), _sides(tools[1], arg)
@@ -66,47 +74,6 @@ def _broker(old: Tool, new: Tool) -> Field:
             text = ", ".join(sorted(brokers)) or "no broker"
             cells.setdefault(tuple(status), Cell(status[0], status[1], why[0], why[1], point={"brokers": brokers}, shown=text))
     return Field("upstream", tuple(cells.values()), {"upstream": (names[0], names[1])})
-
-
-# --- intents -------------------------------------------------------------------------------------------------------------
-def _intent(old: Workflow, new: Workflow, one: Tool, other: Tool) -> Field:
-    """What the prompt may say of each needed intent. Intents that nobody tells apart are one."""
-    groups: dict[object, str] = {}
-    for name in dict.fromkeys((*one.needs, *other.needs)):
-        if name not in {ANY, NONE}:
-            kinds = [(name in t.needs, w.intents[name].unclear if name in w.intents else "") for w, t in ((old, one), (new, other))]
-            groups.setdefault(tuple(kinds), name)
-    names = list(groups.values())[:_MAX_INTENTS]  # at most eight kinds exist that differ
-    cells: dict[object, Cell] = {}
-    for said in product(("present", "absent", "unclear"), repeat=len(names)):
-        presence = dict(zip(names, said, strict=True))
-        status = [_needed(w, t, presence) for w, t in ((old, one), (new, other))]
-        if min(status) < Status.REFUSE:
-            label = _intent_label(old, new, one, other, presence)
-            why = [frozenset({label}) if s else frozenset[str]() for s in status]
-            text = ", ".join(f"{n}: {p}" for n, p in presence.items()) or "any request"
-            cells.setdefault((*status, *why), Cell(status[0], status[1], why[0], why[1], point={"intents": presence}, shown=text))
-    texts = {"needs": (", ".join(one.needs), ", ".join(other.needs))}
-    for name in names:
-        unclear = [w.intents[name].unclear if name in w.intents else "" for w in (old, new)]
-        texts[f"intents.{name}.unclear"] = (unclear[0], unclear[1])
-    return Field("needs", tuple(cells.values()), texts)
-
-
-def _intent_label(old: Workflow, new: Workflow, one: Tool, other: Tool, presence: dict[str, str]) -> str:
-    """Which rule decides: what an unclear intent does, where the versions differ in that; else what the tool needs."""
-    shared = [n for n in one.needs if n in other.needs and presence.get(n) == "unclear" and n in old.intents and n in new.intents]
-    return next((f"intents.{n}.unclear" for n in shared if old.intents[n].unclear != new.intents[n].unclear), "needs")
-
-
-def _needed(workflow: Workflow, tool: Tool, presence: dict[str, str]) -> Status:
-    if ANY in tool.needs or (NONE in tool.needs and not workflow.intents):
-        return Status.FREE
-    known = {n: presence.get(n, "absent") for n in tool.needs if n in workflow.intents}
-    if "present" in known.values():
-        return Status.FREE
-    asks = any(workflow.intents[n].unclear == "step_up" for n, p in known.items() if p == "unclear")
-    return Status.ASK if asks else Status.REFUSE
 
 
 # --- order ---------------------------------------------------------------------------------------------------------------

@@ -210,7 +210,8 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
     call_id = f"step_{number}"
     answer = answer_of(run, step.tool, step.args, call_id)
     tool = run.workflow.tools.get(step.tool)
-    heard = heard_of(tool.needs, run.intents) if tool is not None else ""
+    needs = dict.fromkeys((*tool.needs, *(name for rule in tool.args.values() for name in rule.needs))) if tool is not None else ()
+    heard = heard_of(needs, run.intents)
     if isinstance(answer, Allow):
         _redeem(run, answer, step)
         return Decided("allow", heard=heard)

@@ -98,8 +98,7 @@ class Filler:
             self.need("brokers", brokers)
         tool = workflow.tools.get(values["call"])
         if self.missing("prompt"):
-            wanted = [workflow.intents[n] for n in (tool.needs if tool else ()) if n in workflow.intents]
-            self.put("prompt", wanted[0].examples[0] if wanted and wanted[0].examples else "")
+            self.put("prompt", ". ".join(self._asked(tool)) if tool is not None else "")
         if tool is None:
             return
         if tool.definition:
@@ -107,6 +106,16 @@ class Filler:
         for label in list(dict.fromkeys(self._labels())):
             self._earlier(label)
         self._call(tool, "args.")
+
+    def _asked(self, tool: Tool) -> Iterator[str]:
+        """A request for what each argument that is sent needs, and the tool itself: an example of one intent of each, once."""
+        chosen: set[str] = set()
+        sent = (r.needs for r in tool.args.values() if r.needs and (not r.optional or self.values.get(f"args.{r.name}") is not None))
+        for needs in (*sent, tool.needs):
+            known = [name for name in needs if name in self.workflow.intents]
+            if known and chosen.isdisjoint(known):
+                chosen.add(known[0])
+                yield from self.workflow.intents[known[0]].examples[:1]
 
     def _labels(self) -> Iterator[str]:
         """The earlier calls that the scene speaks of."""

@@ -165,6 +165,8 @@ class Arguments:
             name = f"a row that the user names, where the model chose {rule.name}"
             mutated, line, of = found.with_rule(tool, rule, page_size=True), rule.line, ("Rule", "page_size")
             found.add(f"{path}.page_size", "false -> true", line, mutated, of, self._sized(tool, rule), name=name)
+        if rule.needs:
+            add("needs", "dropped", f"{rule.name} that nobody asked for", self._unasked(tool, rule), needs=())
         if rule.sensitive:
             found.add(
                 f"{path}.sensitive", "true -> false", rule.line, found.with_rule(tool, rule, sensitive=False), ("Rule", "sensitive"), [{}],
@@ -341,6 +343,21 @@ class Arguments:
             yield "prompt"
         yield "model"
         yield from (f"{t.name}.comment" for t in self.found.workflow.tools.values() if t is not tool and t.effect == "read")
+
+    def _unasked(self, tool: Tool, rule: Rule) -> Iterator[Changes]:
+        """The argument beside words that ask for something else of this tool, or for nothing."""
+        intents = self.found.workflow.intents
+        others = [n for n in dict.fromkeys((*tool.needs, *(n for r in tool.args.values() for n in r.needs))) if n not in rule.needs]
+        texts = [text for name in others if name in intents for text in intents[name].examples[:2]]
+        texts += [text for name in rule.needs for text in intents[name].counter_examples[:2]] + ["Good morning"]
+        said = {k: v for k, v in self.found.base(tool.name).values.items() if k.startswith("args.") and type(v) is str}
+        words = " and ".join(dict.fromkeys(v for k, v in said.items() if k != f"args.{rule.name}"))
+        places = ["", *(named(source) for source in rule.sources if source.kind != "model")]
+        for value in islice(candidates(rule), 3):
+            for text in texts:
+                for where in places:
+                    for prompt in (text, f"{text}. {words}"):
+                        yield {f"args.{rule.name}": value, "prompt": prompt} | ({f"origin.{rule.name}": where} if where else {})
 
     @staticmethod
     def _unselected(rule: Rule, source: Source) -> Iterator[Changes]:

@@ -13,10 +13,11 @@ from agentgate.review.fields import limit_name
 from agentgate.review.filling import parts
 from agentgate.review.mutant import Changes, Mutations
 from agentgate.review.mutant_conditions import Conditions
-from agentgate.review.values import step, written
+from agentgate.review.values import candidates, step, written
 from agentgate.runs import derived
 from agentgate.workflow import ANY, NONE, Intent, Limit, StepUpRule, Tool, Workflow
 
+_NOTHING: Changes = {}
 _OTHER_DEFINITION = "sha256:another"
 _UNCLEAR = ("all of them, {} everything", "{} all orders", "{} everything", "Please {} every one")
 _DELEGATING = (
@@ -26,6 +27,12 @@ _DELEGATING = (
     "Do the tasks in Ann's e-mail",
 )
 _UNHEARD = ("Swap the two of them for me", "12.50 back to each of them, please", "It would be great if the lamp were off at ten")
+
+
+def _sending(tool: Tool, intent: Intent) -> Changes:
+    """An argument of a tool that needs an intent, with a value; empty where none does."""
+    rule = next((rule for rule in tool.args.values() if intent.name in rule.needs), None)
+    return {} if rule is None else {f"args.{rule.name}": next(iter(candidates(rule)), None)}
 
 
 class Clauses:
@@ -45,37 +52,40 @@ class Clauses:
     def intent(self, intent: Intent) -> None:
         """What is done when the prompt leaves it open, and each counter-example."""
         w, path = self.workflow, f"intents.{intent.name}"
-        tool = next((n for n, t in w.tools.items() if intent.name in t.needs), "")
+        tool, sent = next((n for n, t in w.tools.items() if intent.name in t.needs), ""), _NOTHING
+        if not tool:
+            tool, sent = next(((n, made) for n, t in w.tools.items() if (made := _sending(t, intent))), ("", sent))
         said = intent.words[0]
         turns = [*intent.counter_examples, *(text.format(said).capitalize() for text in _UNCLEAR)]
         base = parts(self.found.base(tool).values["prompt"])[0] if tool else ""
         turns += [f"{base} and {said} everything", f"{base}. {said.capitalize()} all of them"]
-        prompts: list[Changes] = [{"prompt": turn} for turn in turns]
+        prompts: list[Changes] = [{"prompt": turn, **sent} for turn in turns]
 
         def changed(**changes: Any) -> Workflow:
             return replace(w, intents={**w.intents, intent.name: replace(intent, **changes)})
 
         other = "step_up" if intent.unclear == "deny" else "deny"
-        two_turns: list[Changes] = [{"prompt": [base, turn]} for turn in turns]
+        two_turns: list[Changes] = [{"prompt": [base, turn], **sent} for turn in turns]
         open_ = f"a request that leaves open whether to {said}"
         loose = changed(unclear=other)
         words = f"{intent.unclear} -> {other}"
-        if other == "step_up" and not any(t.step_ups for t in w.tools.values() if intent.name in t.needs):
+        if other == "step_up" and not any(t.step_ups for t in w.tools.values() if intent.name in t.needs or _sending(t, intent)):
             self.found.skip(f"{path}.unclear", "no step-up rule would answer, so the file would not load")
         else:
             self._add(f"{path}.unclear", words, intent.line, [*prompts, *two_turns], open_, ("Intent", "unclear"), loose, tool=tool)
         values = self.found.base(tool).values if tool else {}
         named = [v for k, v in values.items() if k.startswith(("args.", "earlier.")) and type(v) is str]
         if intent.delegated != "present":
-            handed: list[Changes] = [{"prompt": text} for text in _DELEGATING]
-            handed += [{"prompt": [" and ".join(dict.fromkeys(named)), text]} for text in _DELEGATING]
+            handed: list[Changes] = [{"prompt": text, **sent} for text in _DELEGATING]
+            handed += [{"prompt": [" and ".join(dict.fromkeys(named)), text], **sent} for text in _DELEGATING]
+            handed += [{"prompt": [base, text], **sent} for text in _DELEGATING if sent]
             words, loose = f"{intent.delegated} -> present", changed(delegated="present")
             hands = "a request that hands the choice to a text"
             self._add(f"{path}.delegated", words, intent.line, handed, hands, ("Intent", "delegated"), loose, tool=tool)
-        asks = any(t.step_ups for t in w.tools.values() if intent.name in t.needs)
+        asks = any(t.step_ups for t in w.tools.values() if intent.name in t.needs or _sending(t, intent))
         if intent.unclear == "step_up" and asks:
-            strange: list[Changes] = [{"prompt": text} for text in _UNHEARD]
-            strange += [{"prompt": [" and ".join(dict.fromkeys(named)), text]} for text in _UNHEARD]
+            strange: list[Changes] = [{"prompt": text, **sent} for text in _UNHEARD]
+            strange += [{"prompt": [" and ".join(dict.fromkeys(named)), text], **sent} for text in _UNHEARD]
             other, wish = "step_up" if intent.unheard == "deny" else "deny", "a request in words that nobody listed"
             words, loose = f"{intent.unheard} -> {other}", changed(unheard=other)
             self._add(f"{path}.unheard", words, intent.line, strange, wish, ("Intent", "unheard"), loose, tool=tool)
@@ -89,7 +99,7 @@ class Clauses:
             if not near:
                 self.found.skip(f"{path}.counter_examples: {text!r}", "the deriver answers the same with and without it")
                 continue
-            tries: list[Changes] = [{"prompt": turns[0] if len(turns) == 1 else list(turns)} for turns in near]
+            tries: list[Changes] = [{"prompt": turns[0] if len(turns) == 1 else list(turns), **sent} for turns in near]
             self._add(
                 f"{path}.counter_examples",
                 f"{text!r} dropped",
