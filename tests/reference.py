@@ -79,7 +79,7 @@ def evaluate(workflow: Workflow, run: RunState, call: Call, around: Surroundings
     if not tool.step_ups:
         denied |= question.forced  # nobody can be asked
     if denied:
-        return Verdict(frozenset(denied))
+        return Verdict(frozenset(denied), reached=frozenset(question.found))
     holds = frozenset(rule.id for rule in tool.step_ups if question.forced or question.fires(rule))
     named, plainly = question.named(), bool(question.keys) and all(map(question.plainly_named, question.keys))
     return Verdict(
