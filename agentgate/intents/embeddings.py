@@ -121,8 +121,8 @@ class _Known(NamedTuple):
     def word(self, clause: _Clause) -> tuple[float, str, str]:
         """How close some words of the clause come to one of the intent's, which, and to which."""
         for literal in self.literal:
-            if (found := next(places((literal,), clause.text), None)) is not None:
-                return 1.0, clause.text[slice(*found)], literal
+            if found := places((literal,), clause.text):
+                return 1.0, clause.text[slice(*found[0])], literal
         best = (0.0, "", "")
         for size, anchors in self.words.items():
             start = clause.starts[min(size, _LONGEST) - 1]

@@ -24,7 +24,7 @@ from math import sqrt
 from typing import NamedTuple
 
 from agentgate.intents.delegation import Delegation, delegation
-from agentgate.intents.phrases import places, starts, starts_of
+from agentgate.intents.phrases import keys_of, places
 from agentgate.intents.quantity import WIDE, quantities
 from agentgate.intents.questions import asked_about, told_of
 from agentgate.intents.unheard import pieces
@@ -72,7 +72,7 @@ def _terms(text: str) -> frozenset[str]:
 @lru_cache(maxsize=8192)
 def _says(text: str, words: tuple[str, ...]) -> bool:
     """Whether some of an intent's words stand in a counter-example (cached)."""
-    return any(places(words, small(text)))
+    return bool(places(words, small(text)))
 
 
 def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
@@ -82,7 +82,7 @@ def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
 
 def _read(text: str, words: tuple[str, ...]) -> frozenset[str]:
     rest, end = [], 0
-    for start, stop in sorted(places(words, small(text))):
+    for start, stop in places(words, small(text)):
         rest.append(text[end:start])
         end = max(end, stop)
     return _terms(" ".join([*rest, text[end:]])) | {"!"}
@@ -96,15 +96,16 @@ def _close(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 class _Clause(NamedTuple):
-    """A clause: as it stands; the turn in small letters that is searched for the words of an intent, and where; how these words start."""
+    """A clause: as it stands; the turn in small letters that is searched for the words of an intent, and where; how its words start."""
 
     text: str
     turn: str
     start: int
     end: int
-    starts: frozenset[str]
+    keys: frozenset[str]
     cancelled: frozenset[int]  # where in the turn what it takes back starts
     asides: dict[int, str]  # what is known of the places in the turn: what a word there does
+    hits: dict[str, tuple[str, str] | None]  # what is known of the intents: `_hit`
 
     def does(self, at: int) -> str:
         """What a word that starts here does: it "asks" for something, is "asked" about, or stands "aside" (reported, dictated)."""
@@ -144,10 +145,14 @@ def _only_asked(words: tuple[str, ...], example: str) -> bool:
 
 def _hit(intent: Intent, clause: _Clause) -> tuple[str, str] | None:
     """The words of the clause that match a word of the intent, and what they do; None where there are none."""
-    if clause.starts.isdisjoint(starts(intent.words)):
-        return None
+    if intent.name not in clause.hits:
+        clause.hits[intent.name] = _found(intent, clause)
+    return clause.hits[intent.name]
+
+
+def _found(intent: Intent, clause: _Clause) -> tuple[str, str] | None:
     best = None
-    for start, end in places(intent.words, clause.turn, clause.start, clause.end):
+    for start, end in places(intent.words, clause.turn, clause.start, clause.end, clause.keys):
         if start not in clause.cancelled:
             words = clause.turn[start:end]
             does = clause.does(start)
@@ -237,9 +242,9 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
         asked, lower = small(hidden_quotations(words)), small(words)
         back = frozenset(found.end() for found in _CANCELLED.finditer(asked)) if index else frozenset[int]()
         asides: dict[int, str] = {}
-        affirmed = [_Clause(words[a:b], asked, a, b, starts_of(asked[a:b]), back, asides) for voice, a, b in spans if voice == "said"]
+        affirmed = [_Clause(words[a:b], asked, a, b, keys_of(asked[a:b]), back, asides, {}) for voice, a, b in spans if voice == "said"]
         refused = [
-            _Clause(words[a:b], lower, a, b, starts_of(lower[a:b]), frozenset(), {}) for voice, a, b in spans if voice == "denied" or back
+            _Clause(words[a:b], lower, a, b, keys_of(lower[a:b]), frozenset(), {}, {}) for voice, a, b in spans if voice == "denied" or back
         ]
         for intent in intents:
             answer, looked = _one(intent, affirmed, refused)

@@ -11,10 +11,11 @@ where a request begins: "Email Ann", "please email Ann", "..., then email Ann", 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
-from agentgate.workflow import ARTICLES
+from agentgate.workflow import ARTICLES, PLACES
 
 _SUBJECT = r"(?:i|we)(?:['\u2019](?:d|ll|ve))?"
 _POLITE = (
@@ -36,7 +37,10 @@ _PLACES = {
     "someone": rf"(?!(?:{_NOT_OTHERS})\b)(?:\S+\s+){{0,4}}?\S+",
 }
 _ENDINGS = ("ings", "ing", "ed", "es", "s", "d")
-_STARTS = re.compile(r"(\w{1,2})\w*")  # how each word of a text starts; no inflection changes these two letters
+_START = re.compile(r"\w{1,3}")
+_STARTS = re.compile(r"(\w{1,3})\w*")
+
+Place = tuple[int, int]
 
 
 def _bases(word: str) -> set[str]:
@@ -60,15 +64,29 @@ def _inflected(base: str) -> set[str]:
     return {base, plural, base + "ed", base + "ing", base + base[-1] + "ed", base + base[-1] + "ing"}
 
 
+def _all_forms(word: str) -> set[str]:
+    """A word and its regular inflections."""
+    inflected = len(word) > 2 and word.isascii() and word.isalpha()
+    return {word}.union(*map(_inflected, _bases(word))) if inflected else {word}
+
+
+def _shared(forms: set[str]) -> str:
+    """What they all start with."""
+    first, last = min(forms), max(forms)
+    return first[: next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))]
+
+
 def _forms(word: str) -> str:
     """A pattern of a word and its regular inflections."""
-    forms = {word}
-    if len(word) > 2 and word.isascii() and word.isalpha():
-        forms |= set().union(*map(_inflected, _bases(word)))
-    first, last = min(forms), max(forms)
-    same = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    forms = _all_forms(word)
+    same = len(_shared(forms))
     endings = sorted((re.escape(form[same:]) for form in forms), key=len, reverse=True)
-    return re.escape(first[:same]) + (f"(?:{'|'.join(endings)})" if len(forms) > 1 else "")
+    return re.escape(word[:same]) + (f"(?:{'|'.join(endings)})" if len(forms) > 1 else "")
+
+
+def _same(word: str, *, literal: bool) -> str:
+    """What all forms of a word start with."""
+    return word if literal else _shared(_all_forms(word))
 
 
 def _parts(words: str) -> list[str]:
@@ -90,59 +108,71 @@ def _pattern(words: str) -> list[str]:
     return pieces
 
 
-def _merged(listed: list[list[str]]) -> str:
-    """One pattern for them all, in which what several begin with stands once: text is read once for it."""
-    heads: dict[str, list[list[str]]] = {}
-    for head, *rest in filter(None, listed):
-        heads.setdefault(head, []).append(rest)
-    ways = [head + _merged(rest) for head, rest in heads.items()]
-    return f"(?:{'|'.join(ways if all(listed) else ['', *ways])})" if ways else ""
+def _key(form: str) -> str:
+    """How a text's words start that one of these words may be: its first three letters or signs, less where an inflection changes them."""
+    found = _START.match(form)
+    return "" if found is None else found[0]
 
 
-def _begun(patterns: list[list[str]]) -> Iterator[str]:
-    """The patterns where a word begins; each with its first letter first, which is all that most places are asked for."""
-    by_letter: dict[str, list[list[str]]] = {}
-    for first, *rest in patterns:
-        by_letter.setdefault(first[0] if first[0].isalnum() else "", []).append([first[first[0].isalnum() :], *rest])
-    for letter, begun in by_letter.items():
-        yield (f"{letter}(?<!\\w{letter})" if letter else r"(?<!\w)") + _merged(begun)
+class _Phrase(NamedTuple):
+    """A phrase: the words, whether it counts only where a request begins, and how words start that a text with it must have."""
+
+    words: str
+    asked: bool
+    needed: frozenset[str]
+
+
+@lru_cache(maxsize=16384)
+def _compiled(words: str) -> re.Pattern[str]:
+    pattern = "".join(_pattern(words))
+    first = pattern[:1] if pattern[:1].isalnum() else ""  # the letter first: it is all that most places are asked for
+    return re.compile(f"{first}(?<!\\w{first}){pattern[len(first) :]}(?!\\w)")
 
 
 @lru_cache(maxsize=4096)
-def _patterns(words: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], bool], ...]:
-    """The phrases of an intent as two patterns at most, and whether each counts only where a request begins."""
-    kinds = (([_pattern(w) for w in words if w.startswith("^") is asked], asked) for asked in (False, True))
-    return tuple((re.compile(rf"(?:{'|'.join(_begun(listed))})(?!\w)"), asked) for listed, asked in kinds if listed)
+def _index(words: tuple[str, ...]) -> Mapping[str, tuple[_Phrase, ...]]:
+    """The phrases of an intent, each under the longest of its keys: few of them are looked at in a text."""
+    found: dict[str, list[_Phrase]] = {}
+    for phrase in words:
+        keys = {_key(_same(part, literal=phrase.startswith("^"))) for part in _parts(phrase) if part not in PLACES and part not in ARTICLES}
+        longest = max(keys, key=lambda key: (len(key), key), default="")
+        found.setdefault(longest, []).append(_Phrase(phrase, phrase.startswith("^"), frozenset(keys)))
+    return {key: tuple(listed) for key, listed in found.items()}
 
 
-def places(words: tuple[str, ...], text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
-    """Where phrases of an intent stand in a text in small letters: (start, end), of each kind from left to right.
+def places(words: tuple[str, ...], text: str, start: int = 0, end: int | None = None, keys: frozenset[str] | None = None) -> list[Place]:
+    """Where phrases of an intent stand in a text in small letters: (start, end), from left to right, the longest first.
 
     Args:
         words: the phrases.
         text: the text; what stands before `start` says whether a request begins there.
         start: where a phrase may start.
         end: where it must have ended; left out: the text's end.
+        keys: `keys_of` of that part of the text, where it is known.
     """
     stop = len(text) if end is None else end
-    for pattern, asked in _patterns(words):
-        for found in pattern.finditer(text, start, stop):
-            if not asked or _REQUEST.search(text, max(0, found.start() - _BACK), found.start()) is not None:
-                yield found.span()
+    index, known = _index(words), keys_of(text[start:stop]) if keys is None else keys
+    found = []
+    for key in known & index.keys():
+        for phrase in index[key]:
+            if phrase.needed <= known:
+                for match in _compiled(phrase.words).finditer(text, start, stop):
+                    at = match.start()
+                    if not phrase.asked or _REQUEST.search(text, max(0, at - _BACK), at) is not None:
+                        found.append(match.span())
+    return sorted(found, key=_from_left) if len(found) > 1 else found
+
+
+def _from_left(place: Place) -> tuple[int, int]:
+    return place[0], -place[1]
+
+
+def keys_of(text: str) -> frozenset[str]:
+    """How the words of a text in small letters start; with the empty text, for a phrase without a word of its own."""
+    three = set(_STARTS.findall(text))
+    return frozenset({"", *three, *[start[:2] for start in three]})
 
 
 def without_places(words: str) -> str:
     """A phrase without its places and its ``^``: only the words that mean something by themselves."""
     return " ".join(part for part in _parts(words) if part not in _PLACES)
-
-
-def starts_of(text: str) -> frozenset[str]:
-    """How the words of a text in small letters start; with the empty text, which is how a phrase starts that begins with no word."""
-    return frozenset(_STARTS.findall(text)) | {""}
-
-
-@lru_cache(maxsize=4096)
-def starts(words: tuple[str, ...]) -> frozenset[str]:
-    """How the phrases of an intent start: a text without any of these has none of them."""
-    first = (next((p for p in parts if p not in ARTICLES), parts[0]) for parts in map(_parts, words) if parts)
-    return frozenset("" if part in _PLACES or (found := _STARTS.match(part)) is None else found[1] for part in first)
