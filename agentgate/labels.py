@@ -150,7 +150,7 @@ def own_row(
     known = tuple(labels)
     found = [(normal(of.type, row.get(of.name)), row) for row in rows if any(_is_own(label, row, user) for label in known)]
     keys = {key for key, _ in found}
-    return tuple(row for _, row in found) if len(keys) == 1 and None not in keys else ()
+    return tuple(row for _, row in found) if len(keys) == 1 else ()
 
 
 def _is_own(label: Fact, row: Mapping[str, Any], user: str) -> bool:

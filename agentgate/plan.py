@@ -55,7 +55,7 @@ def _planned(tool: Tool) -> _Plan | None:
         free = not rule.sources or any(s.kind == "model" for s in rule.sources)
         if free and rule.at_most is None:
             continue
-        if rule.any_call or any(s.kind == "user" for s in rule.sources):
+        if rule.any_call:
             return None
         sources = () if free else tuple(s for s in rule.sources if s.tool)
         others.update(s.tool for s in sources)

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from agentgate.checks import decide
 from agentgate.decision import Eligible
 from agentgate.definition import load_text
+from agentgate.facts import CUT
 from agentgate.first_person import of_self
 from agentgate.intents.lexical import derive
+from agentgate.labels import own_row
 from agentgate.prompt import Prompt
 from agentgate.request import User
 from agentgate.review.scene import Scene
-from agentgate.workflow import Workflow
+from agentgate.workflow import Fact, Workflow
 from tests.generate_values import NOW
 from tests.reference_words import of_themself
 
@@ -273,6 +275,31 @@ def test_a_search_that_the_model_worded_means_nobody() -> None:
 
 def test_a_result_of_which_rows_were_left_out_means_nobody() -> None:
     assert not closed({"id": "W-2"}, id=[*(f"X-{i}" for i in range(1000)), "W-2"], owner=["kim"] * 1000 + ["lee"], mail=[], title=[])
+
+
+def test_a_row_that_says_whose_it_is_nowhere_is_nobodys() -> None:
+    """An id that is in no normal form of a label's type equals no label, a missing one least of all."""
+    for name in ("Lee Smith", "lee smith@acme.example", "-lee-"):
+        user = User(name, tenant="acme", groups=("staff",))
+        assert not closed({"id": "W-2"}, user=user, owner=[])
+        assert not closed({"watch": "W-2"}, user=user, mail=[])
+
+
+def test_the_name_before_the_at_is_a_users_name_and_no_other_id() -> None:
+    of, person, other = (Fact(n, 1, t, (n,)) for n, t in (("id", "id"), ("owner", "user"), ("number", "id")))
+    prompt, rows = Prompt.of((ME,), NOW.date()), ({"id": "W-1", "owner": "kim", "number": "lee"}, {"id": "W-2", "owner": "lee"})
+    assert own_row(of, [person], rows, prompt, LEE.id) == rows[1:]
+    assert own_row(of, [other], rows, prompt, LEE.id) == ()
+    assert own_row(of, [other], rows, prompt, "lee") == rows[:1]
+
+
+def test_where_rows_were_left_out_another_may_carry_the_id_too() -> None:
+    of, person = Fact("id", 1, "id", ("id",)), Fact("owner", 1, "user", ("owner",))
+    prompt, row = Prompt.of((ME,), NOW.date()), {"id": "W-2", "owner": "lee"}
+    assert own_row(of, [person], (row,), prompt, LEE.id) == (row,)
+    assert own_row(of, [person], (row, {CUT: True}), prompt, LEE.id) == ()
+    assert own_row(of, [person], (), prompt, LEE.id) == ()
+    assert own_row(of, [person], (row,), prompt, None) == ()
 
 
 def test_it_leads_nowhere() -> None:

@@ -258,6 +258,14 @@ def test_many_actions_are_answered_exactly_and_more_are_read_by_a_person() -> No
     assert not compare(many(9), many(9, needs=False)).only_narrower
 
 
+def test_an_argument_whose_pattern_cannot_be_read_hides_nothing() -> None:
+    """It may be left out: then its own intent is not needed, and what became wider beside it is told."""
+    text = ISSUES.replace("labels: {each_in: [bug, docs], max_items: 2,", "labels: {pattern: '[[:alpha:]]\\pL+', max_items: 2,")
+    text = text.replace("needs: [label, close]", "needs: [close]")
+    found = compare(load(text), load(text.replace("needs: [close]}\n      labels", "needs: [close, assign]}\n      labels")))
+    assert [f.field for f in found.wider] == ["args.state.needs"]
+
+
 def test_every_condition_can_be_covered_by_a_case() -> None:
     assert [str(m) for m in propose(load()).left if m.path.endswith(".needs")] == []
     assert [m.path for m in mutations(load()).found if m.path.startswith("tools.update.args.") and m.path.endswith(".needs")] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,23 @@ def test_the_diff_tells_the_word_with_a_call_and_its_loss_as_narrower(name: str)
     assert not isinstance(shown.scene.decide(without), Eligible)
     assert [f.field for f in compare(load(), without).narrower] == [f"args.{name}.nullable"]
     assert compare(load(), without).only_narrower
+
+
+def test_what_only_code_can_build_is_no_wider() -> None:
+    """A null under a rule that is not optional is missing, as the engine has it."""
+    tool = load().tools["update"]
+    rule = replace(tool.args["issue"], nullable=True)
+    odd = replace(load(), tools={"update": replace(tool, args={**tool.args, "issue": rule})})
+    assert compare(load(), odd).wider == ()
+    scene = Scene.of(odd, {"call": "update", "prompt": ASKED}).sending({"issue": None})
+    assert refused(scene.decide()) == {("argument_missing", "args.issue")}
+
+
+def test_an_argument_that_is_gone_is_narrower_whatever_stood_in_its_text() -> None:
+    tool = load().tools["update"]
+    gone = replace(load(), tools={"update": replace(tool, args={n: r for n, r in tool.args.items() if n != "note"})})
+    assert compare(load(), gone).only_narrower
+    assert [f.field for f in compare(gone, load()).wider] == ["args.note"]
 
 
 def test_a_scene_sends_a_null_that_it_names() -> None:

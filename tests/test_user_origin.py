@@ -210,6 +210,13 @@ def test_the_diff_tells_it_of_a_text_and_of_who_is_asked() -> None:
     assert "step_up.own.when" in [f.field for f in compare(load(), load(asks_not)).wider]
 
 
+def test_the_users_id_is_of_no_call_so_any_call_changes_nothing() -> None:
+    text = TASKS.replace("owner: {type: user, from: [user],", "owner: {type: user, from: [user], any_call: true,")
+    assert text != TASKS
+    found = compare(load(), load(text))
+    assert (found.wider, found.narrower, found.read_yourself) == ((), (), ())
+
+
 def test_an_explanation_names_the_user() -> None:
     scene = Scene.of(load(), {"call": "assign", "prompt": ASKED, "args.to": LEE, "who.user.id": LEE})
     row = next(r for r in asked(scene).rows if r.condition.argument == "to" and r.condition.word == "from")
