@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
-from agentgate.review.phrasebook import ACTS, act_of, phrases
+from agentgate.review.acts import act_of
+from agentgate.review.phrasebook import ACTS, phrases
 from agentgate.review.toolset import verb_of
 from agentgate.workflow import ARTICLES, PLACES, Intent
 

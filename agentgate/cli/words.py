@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from agentgate.cli.output import fail, say
+from agentgate.review.acts import act_of
 from agentgate.review.argument import inline
-from agentgate.review.phrasebook import ACTS, act_of, phrases
+from agentgate.review.phrasebook import ACTS, phrases
 
 EXAMPLES = (
     "Examples:\n\n"

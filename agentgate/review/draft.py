@@ -16,10 +16,10 @@ from typing import Any
 from agentgate.definition import load_text
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
+from agentgate.review.acts import usual
 from agentgate.review.argument import Argument, argument, inline
 from agentgate.review.first_tests import base_of, first_tests, refused
 from agentgate.review.leaves import leaves
-from agentgate.review.phrasebook import act_of, phrases
 from agentgate.review.structure import put_at, steps
 from agentgate.review.text import visible
 from agentgate.review.toolset import DeclaredTool, effect_of, verb_of, words_of
@@ -29,6 +29,8 @@ UNDECIDED = "undecided"  # nobody's tenant
 _MARK = re.compile(r"(?:^|\s)#[ ]*DECIDE:[ ]*(.*)$")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
 _COLUMN = 44
+_WIDTH = 120
+_RULES = 100  # of one workflow
 _EFFECT_RISK = {"read": "low", "write": "medium", "egress": "medium", "destructive": "high"}
 _OFTEN = 5  # calls of one acting tool for one message of the user: "close A and B" is two
 _RISKS = ("low", "medium", "high")
@@ -53,6 +55,12 @@ class DraftedTool:
     def spoken(self) -> str:
         """What a user would say to have this tool called, without its intent."""
         return " and ".join(dict.fromkeys(a.spoken for a in self.args if a.always and a.spoken))
+
+    @property
+    def asked_about(self) -> str:
+        """An argument that only the user may say, so that a step-up for the model's own choice of it asks about no plain call; or empty."""
+        said = [a for a in self.args if a.rule is not None and a.rule.get("from") == ["prompt"]]
+        return min(said, key=lambda a: not a.always).name if said and self.intent else ""
 
     @property
     def call(self) -> dict[str, Any]:
@@ -215,11 +223,19 @@ def _asked(tool: DraftedTool, *, settle: bool) -> str:
     return verb_of(tool.declared.name) if settle else f"{UNDECIDED} {tool.intent}"
 
 
-def _usual(name: str, verb: str) -> list[str]:
-    """How people ask for what a tool does, as far as its name says what that is; else the word of its name."""
-    act = act_of(verb)
-    things = [word for word in words_of(name) if word != verb]
-    return list(phrases(act, things[-1] if things else "")) if act is not None else [verb]
+def _listed(groups: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Words as a YAML list: each group begins a line, and no line is long."""
+    yield "words: ["
+    for group in groups:
+        line = " "
+        for phrase in group:
+            said = f" {inline(phrase)},"
+            if len(line) + len(said) > _WIDTH:
+                yield line
+                line = " "
+            line += said
+        yield line
+    yield "]"
 
 
 def _quoted(text: str, limit: int) -> str:
@@ -287,6 +303,20 @@ def _lines(
         often = f"  - {{count: {inline(tool.declared.name)}, max: {_OFTEN}, per: turn}}"
         yield _noted(often, "CHECK", "" if settle else "how often for one message of the user?")
     yield "  - {count: any, max: 20, per: run}"
+    yield from _people([tool for tool in acting if tool.asked_about][:_RULES], settle=settle)
+
+
+def _people(tools: Sequence[DraftedTool], *, settle: bool) -> Iterator[str]:
+    """Whom `unclear: step_up` and `unheard: step_up` ask; in a comment as long as these are."""
+    mark = "" if settle else "# "
+    if tools:
+        yield ""
+        yield "# Whom an intent with step_up asks" + (":" if settle else ", with these lines; the group is a guess.")
+        yield f"{mark}step_up:"
+    for tool in tools:
+        when = inline({tool.asked_about: {"origin": ["model"]}})
+        people = f"when: {when}, approvers: {{group: owners, count: 1}}, timeout: 10m"
+        yield f"{mark}  - {{id: {inline(f'ask-{tool.intent}')}, for: {inline(tool.declared.name)}, {people}}}"
 
 
 def _intent(tool: DraftedTool, *, settle: bool) -> Iterator[str]:
@@ -294,13 +324,16 @@ def _intent(tool: DraftedTool, *, settle: bool) -> Iterator[str]:
     verb = verb_of(tool.declared.name)
     yield f"  {tool.intent}:"
     yield f"    asks_for: {inline(said)}"
+    asking = ["unclear: step_up", f"{'unheard: step_up':<{_COLUMN - 4}}# in other words: a person is asked; deny: refused"]
     if not settle:
         yield f"    # DECIDE: with which words does a user ask for {tool.declared.name}? Until then it is refused."
         yield "    # For example:"
-        yield f"    # words: {inline(_usual(tool.declared.name, verb))}"
+        yield from (f"    # {line}" for line in _listed(usual(words_of(tool.declared.name), verb)))
+        yield from (f"    # {line}" for line in asking if tool.asked_about)
         yield f"    # examples: [{inline(f'Please {verb} {tool.spoken}'.strip())}]"
         yield f"    # counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
     yield f"    words: [{inline(_asked(tool, settle=settle))}]"
+    yield from (f"    {line}" for line in asking if settle and tool.asked_about)
     yield f"    examples: [{inline(_prompt(tool, settle=settle))}]"
 
 
