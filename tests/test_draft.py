@@ -22,11 +22,14 @@ from agentgate.definition import load_text
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.integrations.langchain import definition_of
 from agentgate.intents.lexical import derive
+from agentgate.review.acts import VERBS, act_of, speaking
 from agentgate.review.argument import argument, inline
 from agentgate.review.draft import UNDECIDED, draft, undecided
+from agentgate.review.phrasebook import ACTS
 from agentgate.review.scene import Scene
 from agentgate.review.testfile import read_tests, run_tests
-from agentgate.review.toolset import DeclaredTool, effect_of, from_langchain, from_mcp, verb_of
+from agentgate.review.toolset import DeclaredTool, effect_of, from_langchain, from_mcp, verb_of, words_of
+from agentgate.workflow import Tool
 from agentgate.yaml_nodes import read_yaml
 
 
@@ -334,6 +337,52 @@ def test_a_tool_that_acts_is_refused_until_somebody_says_which_words_ask_for_it(
         answer = Scene.of(loaded(made), {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": "A-1"}}).decide()
         assert isinstance(answer, Deny), prompt
         assert "intent_absent" in answer.reasons
+
+
+ORDER = {"order_id": {"type": "string"}}
+NAMES = sorted({*(f"{verb}_thing" for verbs in VERBS.values() for verb in verbs.split()), *(f"{act}_it" for act in ACTS)})
+
+
+@pytest.mark.parametrize("name", [*NAMES, "add_comment", "create_reminder", "send_money", "remove_access", "restart_service", "x.frob"])
+def test_what_is_proposed_for_a_tool_that_acts_can_be_written_as_it_stands(name):
+    made = drafted(declared(name, ORDER, ["order_id"]))
+    if made.example.effect == "read":
+        return
+    assert isinstance(loaded(made).tools[name], Tool)
+    deletes = act_of(speaking(words_of(name), verb_of(name)), words_of(name)) == "delete"
+    for workflow in (as_proposed(made), loaded(drafted(declared(name, ORDER, ["order_id"]), settle=True))):
+        intent = workflow.intents[made.example.intent]
+        assert (intent.unclear, intent.unheard) == ("step_up", "deny" if deletes else "step_up")  # a careless yes deletes for good
+
+
+def as_proposed(made):
+    """The draft as a reviewer takes it who uncomments every proposal for its intents."""
+    text = re.sub(r"(?m)^    (?:words: \['undecided|examples: \['Please undecided).*\n", "", made.text)
+    text = re.sub(r"(?m)^    # (?!DECIDE|For example)", "    ", text)
+    return load_text(re.sub(r"(?m)^# (step_up:|  - )", r"\1", text), "w.yaml", {}, derive)
+
+
+@pytest.mark.parametrize("settle", [True, False])
+def test_a_person_is_asked_where_a_request_is_in_other_words_and_only_there(settle):
+    made = drafted(declared("orders_cancel", ORDER, ["order_id"]), settle=settle)
+    workflow = loaded(made) if settle else as_proposed(made)
+
+    def answer(prompt: str, order: str = "A-1") -> str:
+        found = Scene.of(workflow, {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": order}}).decide()
+        return "refused" if isinstance(found, Deny) else "asked" if found.holds else "allowed"
+
+    assert answer("Cancel A-1") == "allowed"
+    assert answer("Please unwind A-1") == "asked"
+    for prompt in ("What is in A-1?", "Tell me about A-1", "Please do not cancel A-1", "Hello, A-1"):
+        assert answer(prompt) == "refused", prompt
+    for prompt in ("Cancel A-1", "Please unwind A-1"):
+        assert answer(prompt, "A-2") == "refused", prompt
+
+
+def test_where_no_argument_is_only_the_users_nobody_is_asked():
+    made = drafted(declared("orders_cancel", {"kind": {"enum": ["a", "b"]}}, ["kind"]), settle=True)
+    assert "step_up" not in made.text
+    assert loaded(made).intents["orders_cancel"].unheard == "deny"
 
 
 def test_without_a_tenant_the_draft_is_nobodys():

@@ -8,8 +8,7 @@ import typer
 
 from agentgate.cli.output import fail, say
 from agentgate.review.acts import act_of
-from agentgate.review.argument import inline
-from agentgate.review.phrasebook import ACTS, phrases
+from agentgate.review.phrasebook import ACTS, groups, listed
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -26,7 +25,7 @@ def words(
     """Print the usual English words for an act, as the `words` of an intent.
 
     They are proposals: what counts is what stands in the workflow that reviewers sign. Leave out what would grant too much
-    there ("make it", "set"), add what your people say.
+    there ("make it", "set"; a line is a group), add what your people say.
     """
     if not acts:
         say(", ".join(ACTS))
@@ -35,4 +34,4 @@ def words(
         act = act_of(name.lower())
         if act is None:
             fail(f"no usual words for {name!r}, expected one of {', '.join(ACTS)}")
-        say(f"words: {inline(list(phrases(act, thing.lower())))}")
+        say(*listed(groups(act, thing.lower())))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agentgate.intents.lexical import derive
 from agentgate.review.phrasebook import ACTS, groups
+from agentgate.workflow import PLACES, Intent
 
-_VERBS = {  # act: the words of tools' names that mean it, beside its own
+VERBS = {  # act: the words of tools' names that mean it, beside its own
     "add": "append attach insert include extend",
     "approve": "accept confirm authorize authorise",
     "assign": "reassign delegate allocate route",
@@ -50,7 +52,7 @@ _VERBS = {  # act: the words of tools' names that mean it, beside its own
     "upload": "import push",
     "write": "save put store",
 }
-_SAME = {verb: act for act, verbs in _VERBS.items() for verb in verbs.split()}
+_SAME = {verb: act for act, verbs in VERBS.items() for verb in verbs.split()}
 _MAKES = frozenset(
     "add apply assign book create issue leave log make open place plan post prepare put schedule send set submit write".split()
 )
@@ -95,18 +97,30 @@ def act_of(verb: str, things: Sequence[str] = ()) -> str | None:
     return act if act in ACTS else None
 
 
-def usual(words: Sequence[str], verb: str) -> tuple[tuple[str, ...], ...]:
-    """The usual words for what a tool's name says; the word of its name where there is no list for it.
+def speaking(words: Sequence[str], verb: str) -> str:
+    """The verb of a tool's name; where there is no list for the one that was found, the first or last word for which there is one.
 
     Args:
-        words: the name's words.
+        words: the name's words: restart, service.
         verb: the one of them that says what it does, as far as that is known.
     """
+    known = (verb, *words[:1], *words[-1:])
+    return next((word for word in known if act_of(word) is not None), verb)
+
+
+def usual(words: Sequence[str], verb: str) -> tuple[tuple[str, ...], ...]:
+    """The usual words for what a tool's name says, in groups; only its verb where there is no list for it."""
     act = act_of(verb, words)
-    if act is None and words:  # restart_service, service.restart
-        verb = next((word for word in (words[0], words[-1]) if act_of(word) is not None), verb)
-        act = act_of(verb)
     if act is None:
         return ((verb,),)
     things = [word for word in words if word != verb and (act != "invite" or _THINGS.get(word) != act)]
     return groups(act, things[-1] if things else "")
+
+
+def example(found: Sequence[Sequence[str]], words: Sequence[str], verb: str) -> str:
+    """A request that these words hear: the verb alone, with its thing, or one of them that holds no place ("stop" alone denies)."""
+    listed = tuple(phrase for group in found for phrase in group)
+    plain = [phrase.removeprefix("^") for phrase in listed if PLACES.isdisjoint(phrase.split())]
+    asked = (verb, f"{verb} {words[-1]}" if words else verb, *plain)
+    intent = Intent("asked", 1, "Do it.", listed, "deny", (), ())
+    return next((each for each in asked if derive((intent,), (f"Please {each}",))["asked"].presence == "present"), verb)

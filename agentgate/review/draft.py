@@ -16,10 +16,11 @@ from typing import Any
 from agentgate.definition import load_text
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.review.acts import usual
+from agentgate.review.acts import act_of, example, speaking, usual
 from agentgate.review.argument import Argument, argument, inline
 from agentgate.review.first_tests import base_of, first_tests, refused
 from agentgate.review.leaves import leaves
+from agentgate.review.phrasebook import listed
 from agentgate.review.structure import put_at, steps
 from agentgate.review.text import visible
 from agentgate.review.toolset import DeclaredTool, effect_of, verb_of, words_of
@@ -29,8 +30,6 @@ UNDECIDED = "undecided"  # nobody's tenant
 _MARK = re.compile(r"(?:^|\s)#[ ]*DECIDE:[ ]*(.*)$")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
 _COLUMN = 44
-_WIDTH = 120
-_RULES = 100  # of one workflow
 _EFFECT_RISK = {"read": "low", "write": "medium", "egress": "medium", "destructive": "high"}
 _OFTEN = 5  # calls of one acting tool for one message of the user: "close A and B" is two
 _RISKS = ("low", "medium", "high")
@@ -219,23 +218,15 @@ def _settled(a: Argument, *, acting: bool) -> Argument:
 # --- the workflow -------------------------------------------------------------------------------------------------------------
 
 
+def _verb(tool: DraftedTool) -> str:
+    return speaking(words_of(tool.declared.name), verb_of(tool.declared.name))
+
+
 def _asked(tool: DraftedTool, *, settle: bool) -> str:
-    return verb_of(tool.declared.name) if settle else f"{UNDECIDED} {tool.intent}"
-
-
-def _listed(groups: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Words as a YAML list: each group begins a line, and no line is long."""
-    yield "words: ["
-    for group in groups:
-        line = " "
-        for phrase in group:
-            said = f" {inline(phrase)},"
-            if len(line) + len(said) > _WIDTH:
-                yield line
-                line = " "
-            line += said
-        yield line
-    yield "]"
+    if not settle:
+        return f"{UNDECIDED} {tool.intent}"
+    named, verb = words_of(tool.declared.name), _verb(tool)
+    return example(((verb,), *usual(named, verb)), named, verb)
 
 
 def _quoted(text: str, limit: int) -> str:
@@ -303,15 +294,15 @@ def _lines(
         often = f"  - {{count: {inline(tool.declared.name)}, max: {_OFTEN}, per: turn}}"
         yield _noted(often, "CHECK", "" if settle else "how often for one message of the user?")
     yield "  - {count: any, max: 20, per: run}"
-    yield from _people([tool for tool in acting if tool.asked_about][:_RULES], settle=settle)
+    yield from _people([tool for tool in acting if tool.asked_about], settle=settle)
 
 
 def _people(tools: Sequence[DraftedTool], *, settle: bool) -> Iterator[str]:
-    """Whom `unclear: step_up` and `unheard: step_up` ask; in a comment as long as these are."""
+    """Whom `unclear: step_up` and `unheard: step_up` ask; in a comment as long as these are. Each asks about no plain call."""
     mark = "" if settle else "# "
     if tools:
         yield ""
-        yield "# Whom an intent with step_up asks" + (":" if settle else ", with these lines; the group is a guess.")
+        yield "# Whom an intent with step_up asks" + (" (the group is a guess):" if settle else ", with these lines; the group is a guess.")
         yield f"{mark}step_up:"
     for tool in tools:
         when = inline({tool.asked_about: {"origin": ["model"]}})
@@ -321,16 +312,18 @@ def _people(tools: Sequence[DraftedTool], *, settle: bool) -> Iterator[str]:
 
 def _intent(tool: DraftedTool, *, settle: bool) -> Iterator[str]:
     said = _quoted(tool.declared.description, 300) or f"Call {tool.declared.name}."
-    verb = verb_of(tool.declared.name)
     yield f"  {tool.intent}:"
     yield f"    asks_for: {inline(said)}"
-    asking = ["unclear: step_up", f"{'unheard: step_up':<{_COLUMN - 4}}# in other words: a person is asked; deny: refused"]
+    named, verb = words_of(tool.declared.name), _verb(tool)
+    unheard = ("deny", "refused; step_up: a person is asked") if act_of(verb, named) == "delete" else ("step_up", "a person is asked")
+    asking = ["unclear: step_up", f"{f'unheard: {unheard[0]}':<{_COLUMN - 4}}# in other words: {unheard[1]}"]
     if not settle:
+        words = usual(named, verb)
         yield f"    # DECIDE: with which words does a user ask for {tool.declared.name}? Until then it is refused."
         yield "    # For example:"
-        yield from (f"    # {line}" for line in _listed(usual(words_of(tool.declared.name), verb)))
+        yield from (f"    # {line}" for line in listed(words))
         yield from (f"    # {line}" for line in asking if tool.asked_about)
-        yield f"    # examples: [{inline(f'Please {verb} {tool.spoken}'.strip())}]"
+        yield f"    # examples: [{inline(f'Please {example(words, named, verb)} {tool.spoken}'.strip())}]"
         yield f"    # counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
     yield f"    words: [{inline(_asked(tool, settle=settle))}]"
     yield from (f"    {line}" for line in asking if settle and tool.asked_about)

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from agentgate.review.argument import inline
+
+_WIDTH = 120
 # An act, below it its groups, one per line; a line that is further in goes on with its group.
 _BOOK = """
 add
@@ -46,28 +49,25 @@ book
   ^book, reserve, ^schedule, arrange, organise, organize, ^plan, ^hold, ^block
   ^book a {thing}, book something calendar, plan a {thing}, create a {thing}, make a {thing}, add a {thing}, set a {thing}, fix a {thing},
     call a {thing}, new {thing}, want a {thing} with, need a {thing} with, like a {thing} with
-  set up, set something up, line up, line something up, pencil in, pencil something in, slot in, slot something in, squeeze in,
-    squeeze something in, fit someone in, block out, block off, block something for, set aside, set something aside, make time for,
-    carve out
+  set up, set something up, line up, line something up, pencil in, pencil something in, slot something in, squeeze something in,
+    fit someone in, block out, block off, block something for, set aside, set something aside
   put something calendar, add something calendar, enter something calendar, block something calendar, get something calendar,
-    into calendar, put something diary, into diary, ^put it in
-  want to meet, need to meet, like to meet, get together with, get it scheduled, have it scheduled, get it booked,
-    needs to be in the calendar, should be in the calendar
+    into calendar, put something diary
+  want to meet, need to meet, get it scheduled, have it scheduled, needs to be in the calendar, should be in the calendar
 cancel
-  cancel, ^abort, ^annul, ^axe, ^nix, ^scrap, ^scratch, ^ditch, ^kill, terminate, ^void
-  call off, call something off, drop the {thing}, end the {thing}, stop the {thing}, get rid of the {thing}, delete the {thing},
-    remove the {thing}, take back the {thing}, back out of, pull out of, get me out of
-  {thing} is off, fell through, fallen through, no longer need the {thing}, no longer want the {thing}, take something off calendar,
-    take something out of calendar, take the {thing} off, take it out, take that out, get it off, clear it from,
-    delete something calendar, remove something calendar
+  cancel, ^annul, ^axe, ^nix, ^scrap, ^scratch, ^ditch, ^kill, terminate, ^void
+  call off, call something off, drop the {thing}, end the {thing}, get rid of the {thing}, delete the {thing}, remove the {thing},
+    take back the {thing}, back out of, pull out of, get me out of
+  {thing} is off, fell through, fallen through, take something off calendar, take something out of calendar, take the {thing} off,
+    take it out, take that out, get it off, clear it from, delete something calendar, remove something calendar
 change
   ^change, ^update, needs to be changed, should be changed, needs to be updated, should be updated, be changed to, modify, edit, alter,
-    amend, adjust, correct, ^fix, revise, ^reset, ^redirect, rename, ^tweak, ^set, ^switch, replace
+    amend, adjust, correct, ^fix, ^reset, ^redirect, rename, ^set, ^switch, replace
   increase, decrease, ^raise, ^lower, reduce, double, halve, triple, ^cut, ^bump, ^trim, scale back, scale down
   set something to, put something to, put something right, put something up to, bring something to, turn something into,
     take something to, switch something to, move something to, ^make it, ^make this, ^make the {thing}, from now on
   {thing} should be, {thing} needs to be, {thing} has to be, {thing} should say, {thing} still says, {thing} is wrong, my new {thing},
-    want it to be, like it to be, should go up, go up a bit, should now go to, should go down, needs to go up, needs to match
+    want it to be, like it to be, should go up, go up a bit, should now go to, should go down, needs to go up
 close
   ^close, resolve, complete, ^finish, ^shut, ^end, ^settle, ^conclude, ^finalise, ^finalize, ^wrap up, wrap something up, ^tick off,
     tick something off, ^check off, check something off, ^cross off, cross something off, close something out, close out
@@ -100,8 +100,7 @@ delete
     clear something out, clean up, clean out, weed out, take something off, take something down, take it out, strike something off,
     make something disappear, make something go away
   needs to be gone, want something gone, like something gone, like it gone, {thing} can go, {thing} must go, {thing} has to go, it can go,
-    ones can go, rest can go, no longer need the {thing}, needs to go away, move something to the bin, put something in the bin,
-    keep only, only keep
+    ones can go, rest can go, needs to go away, move something to the bin, put something in the bin, keep only, only keep
 deploy
   ^deploy, redeploy, ^release, ^ship, ^promote, ^install, ^push to, roll out, roll something out, ^push something live,
     put something live, get something live, take something live, bring something live, go live, put something into production,
@@ -109,8 +108,7 @@ deploy
   needs to be live, should be live, must be live, want it live, get it out, needs to be deployed, should go to production
 disable
   disable, deactivate, ^suspend, ^pause, ^mute, ^switch off, switch something off, ^turn off, turn something off, ^shut off,
-    shut something off, shut something down, take something offline, take something out of service, ^stop the {thing},
-    put something on hold, ^freeze, ^lock
+    shut something off, shut something down, take something offline, take something out of service, put something on hold, ^freeze, ^lock
   {thing} needs to be off, {thing} should be off, {thing} must be off, want it off, get it turned off, have it turned off,
     have it switched off, should be turned off, needs to be turned off
 download
@@ -129,15 +127,14 @@ hire
     should get the job, can start with us
 invite
   ^invite, invite someone to, invite someone for, invite someone too, invite someone as well, ^add someone, add someone to the {thing},
-    include someone, ask someone along, ^put someone on, ^put someone down, ^loop someone in, loop someone in, bring in, bring someone in,
+    include someone, ^put someone on, ^put someone down, ^loop someone in, loop someone in, bring in, bring someone in,
     bring someone along, get someone in on, send someone an invite, send someone an invitation, extend the invitation
   have someone join, let someone join, have someone come, have someone attend, get someone to join, could someone join, can someone join,
     should join, should come, should attend, should be there, needs to join, needs to attend, needs to be there, should be in the {thing},
-    needs to be in the {thing}, has to be in the {thing}, should be on the {thing}, needs to be on the {thing}, should be at the {thing},
-    needs to be at the {thing}
-  wants to come, wants to join, wants to attend, like to come, like to join, want someone there, like someone there,
-    want someone in the {thing}, want someone at the {thing}, make sure someone is on, make sure someone is invited, needs to be invited,
-    should be invited, get someone invited, have someone invited, gets an invite, gets an invitation
+    needs to be in the {thing}, should be on the {thing}, needs to be on the {thing}
+  wants to come, wants to join, wants to attend, like to come, like someone there, want someone in the {thing},
+    want someone at the {thing}, make sure someone is on, make sure someone is invited, needs to be invited, should be invited,
+    get someone invited, have someone invited, gets an invite
 label
   ^label, ^tag, ^flag, ^star, ^mark, ^categorise, ^categorize, ^classify, ^pin, ^file it under, ^file under, ^colour, ^color
   add a label, add a tag, put a label on, put a tag on, add the label, give something the label, give something the tag,
@@ -164,8 +161,7 @@ merge
 move
   ^move, reschedule, postpone, rearrange, rebook, ^shift, defer, ^delay, ^relocate, ^bump
   push back, push something back, push something to, push out, bring forward, bring something forward, pull forward,
-    pull something forward, put off, put something off, put something back, hold off, move it, ^change it, switch something to,
-    swap something to
+    pull something forward, put off, put something off, put something back, move it, ^change it, switch something to, swap something to
   change the time, change the date, to another day, to another time, to a different day, to a different time, to another slot, to a later,
     to an earlier, start later, start earlier, make something later, make something earlier, have something start at, do something later,
     do something earlier
@@ -178,26 +174,25 @@ order
   ran out of, running low on, run out of, out of stock, needs to be ordered, should be ordered, must be ordered, get it ordered,
     have it ordered
 pay
-  pay, repay, settle, ^send, transfer, ^xfer, ^wire, ^bung, ^refund, remit, donate, reimburse, compensate, contribute, ^cover
-  chip in, shell out, top up, square up, give something back, give back, return the money, money back, clear my debt, clear the bill,
-    clear the invoice, take care of the bill, take care of the invoice, sort out the bill
-  make a payment, get something over to, make a {thing}, process the payment, process the invoice, make a donation, put aside,
-    put something aside, set something aside, move money, put something into account, move something savings, ^give someone euros,
+  pay, repay, settle, ^send, transfer, ^xfer, ^wire, ^bung, ^refund, remit, donate, reimburse, contribute, ^cover
+  shell out, square up, give something back, give back, return the money, money back, clear the bill, clear the invoice,
+    take care of the bill, take care of the invoice, sort out the bill
+  chip in, top up, make a payment, get something over to, make a {thing}, process the payment, process the invoice, make a donation,
+    put aside, put something aside, set something aside, move money, put something into account, ^give someone euros,
     ^give someone dollars
   ^i owe someone, ^we owe someone, should get from me, want someone to get, like someone to get, need someone to get,
     want someone to have, want someone paid, ^get someone paid, make sure someone gets
-  needs to be paid, has to be paid, must be paid, should be paid, want it paid, get it paid, have it paid, needs to be sent,
-    should be sent
+  needs to be paid, has to be paid, must be paid, should be paid, want it paid, get it paid, have it paid, needs to be sent
 payplan
-  pay, repay, ^send, transfer, ^wire, remit, donate, contribute, ^schedule, schedule a {thing}, ^set up, set something up, arrange,
-    line up, line something up, queue up, put something in place, ^automate
-  set up a {thing}, plan a {thing}, arrange a {thing}, create a {thing}, start a {thing}, begin a {thing}, book a {thing}, add a {thing},
-    new {thing}, ^monthly {thing} of, ^monthly {thing} to, create a standing order, start a standing order, set up a direct debit
-  put aside, put away, put something away, put something aside, set something aside, move something savings, put something into account,
-    save something month, ^give someone euros, ^give someone dollars, want someone to get, like someone to get, need someone to get,
-    want someone to have, want something to go to, should get from me, want it scheduled, like it scheduled, get it scheduled,
-    have it scheduled, needs to go out, should go out on, want something to go out, like something to go out, have something go out,
-    needs to be paid, has to be paid, must be paid, should be paid
+  pay, repay, ^send, transfer, ^wire, ^schedule, schedule a {thing}, ^set up, set something up, arrange, line up, line something up,
+    queue up, put something in place
+  set up a {thing}, plan a {thing}, arrange a {thing}, create a {thing}, start a {thing}, book a {thing}, add a {thing}, new {thing},
+    ^monthly {thing} of, ^monthly {thing} to, create a standing order, start a standing order, set up a direct debit
+  put aside, put away, put something away, put something aside, set something aside, put something into account, save something month,
+    ^give someone euros, ^give someone dollars, want someone to get, like someone to get, need someone to get, want someone to have,
+    want something to go to, should get from me, want it scheduled, like it scheduled, get it scheduled, have it scheduled,
+    needs to go out, should go out on, want something to go out, like something to go out, have something go out, needs to be paid,
+    has to be paid, must be paid, should be paid
 plan
   ^schedule, ^plan, arrange, organise, organize, ^automate, ^queue, ^time
   set up, set something up, line up, line something up, queue up, pencil in, pencil something in, put something in place
@@ -237,8 +232,8 @@ refund
     reverse the charge, reverse the payment, undo the charge, take back the charge
   should get something back, should be refunded, want someone refunded, get someone refunded
 reject
-  ^reject, decline, ^deny, ^refuse, ^dismiss, ^veto, ^disapprove, ^turn down, turn something down, turn someone down, ^say no to,
-    say no to, send something back, send back, ^block it, push back on, give someone a no
+  ^reject, decline, ^deny, ^refuse, ^dismiss, ^veto, ^disapprove, ^turn down, turn something down, turn someone down, send something back,
+    send back, ^block it, push back on
 remind
   ^remind me to, ^remind me that, ^remind me about, ^remind me on, ^remind me at, ^remind me in, remind someone, ^set a reminder,
     set a reminder, create a reminder, make a reminder, add a reminder, put a reminder, set an alarm, set a timer, new reminder,
@@ -259,10 +254,9 @@ restore
 revoke
   revoke, ^withdraw, ^rescind, ^remove, ^invalidate, ^void, ^expire, ^unshare, take away, take something away, take back,
     take something back, take someone off, cut someone off, lock someone out, kick someone out, kick someone off, shut someone out,
-    end the access, remove the access, remove someone from, stop sharing, ^disable the {thing}, ^cancel the {thing},
-    make something private, make something invalid
-  should no longer have, must no longer have, should no longer see, ought to lose, should lose, must lose, needs to lose,
-    want someone out, needs to be revoked, has left the company, has left the team
+    end the access, remove the access, remove someone from, ^disable the {thing}, ^cancel the {thing}, make something private,
+    make something invalid ought to lose, should lose, must lose, needs to lose, want someone out, needs to be revoked,
+    has left the company, has left the team
 run
   ^run, rerun, execute, ^start, ^launch, ^trigger, ^invoke, ^perform, ^apply, ^process, ^fire
   kick off, kick something off, fire off, set something off, set something going, get something going, get something started, start up,
@@ -295,11 +289,10 @@ share
     want someone to see, like someone to see, make something available, make something visible, make something accessible,
     open something up
 stop
-  ^stop, ^halt, ^kill, ^abort, ^pause, ^interrupt, ^end, terminate, ^quit, suspend, shut down, shut something down, ^shut off,
-    shut something off, take down, take something down, bring down, bring something down, spin down, spin something down, switch off,
-    switch something off, turn off, turn something off, power down, power something down, pull the plug, put a stop to,
-    make something stop, make it stop, needs to stop, has to stop, must stop, should stop, want it stopped, get it stopped,
-    have it stopped, needs to be down, wind down
+  ^halt, ^kill, ^pause, ^interrupt, ^end, terminate, ^quit, suspend, shut down, shut something down, ^shut off, shut something off,
+    take down, take something down, bring down, bring something down, spin down, spin something down, switch off, switch something off,
+    turn off, turn something off, power down, power something down, pull the plug, want it stopped, get it stopped, have it stopped,
+    needs to be down, wind down
 subscribe
   subscribe, ^watch, ^enrol, ^enroll, ^register, sign up, sign someone up, sign me up, put someone on the list, put me on the list,
     add someone to the list, add me to the list, add someone to the newsletter, add someone to the mailing list, opt in, opt someone in,
@@ -307,9 +300,8 @@ subscribe
     should get the newsletter, keep me updated about, keep me posted about, follow this {thing}
 unsubscribe
   unsubscribe, ^unfollow, ^unwatch, opt out, opt someone out, opt me out, take someone off the list, take me off the list,
-    get me off the list, remove someone from the list, remove me from the list, sign me out of, no longer want the newsletter,
-    no more newsletters, no more emails from, cancel the subscription, end the subscription, wants off the list, want off the list,
-    leave the {thing}
+    get me off the list, remove someone from the list, remove me from the list, sign me out of, cancel the subscription,
+    end the subscription, wants off the list, want off the list, leave the {thing}
 upload
   ^upload, ^import, ^attach, ^push, upload something to, put something on the drive, put something drive, put something server,
     put something folder, put something online, put something into the cloud, put something bucket, save something drive,
@@ -344,7 +336,7 @@ def _read(book: str) -> Mapping[str, tuple[tuple[str, ...], ...]]:
 
 _LISTS = _read(_BOOK)
 ACTS: tuple[str, ...] = tuple(sorted(_LISTS))
-_ALIKE = frozenset("create make add new need want update delete remove".split())  # the phrases that are worth repeating for each
+_ALIKE = frozenset("create make add new need want should update delete remove".split())  # the phrases that are worth repeating for each
 _ALSO = {  # what users call a thing
     "event": ("meeting", "appointment"),
     "file": ("document",),
@@ -376,6 +368,21 @@ def groups(act: str, thing: str = "") -> tuple[tuple[str, ...], ...]:
 def phrases(act: str, thing: str = "") -> tuple[str, ...]:
     """As `groups`, in one list."""
     return tuple(phrase for group in groups(act, thing) for phrase in group)
+
+
+def listed(groups: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Words as a YAML list: each group begins a line, and no line is long."""
+    yield "words: ["
+    for group in groups:
+        line = " "
+        for phrase in group:
+            said = f" {inline(phrase)},"
+            if len(line) + len(said) > _WIDTH:
+                yield line
+                line = " "
+            line += said
+        yield line
+    yield "]"
 
 
 def _named(phrase: str, names: Sequence[str]) -> Iterator[str]:
