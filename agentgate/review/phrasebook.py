@@ -49,13 +49,13 @@ book
   ^book, reserve, ^schedule, arrange, organise, organize, ^plan, ^hold, ^block
   ^book a {thing}, book something calendar, plan a {thing}, create a {thing}, make a {thing}, add a {thing}, set a {thing}, fix a {thing},
     call a {thing}, new {thing}, want a {thing} with, need a {thing} with, like a {thing} with
-  set up, set something up, line up, line something up, pencil in, pencil something in, slot something in, squeeze something in,
-    fit someone in, block out, block off, block something for, set aside, set something aside
+  set up, set something up, line up, ^put it in, pencil in, pencil something in, slot something in, squeeze something in, fit someone in,
+    block out, block off, block something for, set aside, set something aside
   put something calendar, add something calendar, enter something calendar, block something calendar, get something calendar,
     into calendar, put something diary
   want to meet, need to meet, get it scheduled, have it scheduled, needs to be in the calendar, should be in the calendar
 cancel
-  cancel, ^annul, ^axe, ^nix, ^scrap, ^scratch, ^ditch, ^kill, terminate, ^void
+  cancel, ^annul, ^axe, ^nix, ^scrap, ^scratch, ^ditch, ^drop, ^kill, terminate, ^void
   call off, call something off, drop the {thing}, end the {thing}, get rid of the {thing}, delete the {thing}, remove the {thing},
     take back the {thing}, back out of, pull out of, get me out of
   {thing} is off, fell through, fallen through, take something off calendar, take something out of calendar, take the {thing} off,
@@ -65,7 +65,7 @@ change
     amend, adjust, correct, ^fix, ^reset, ^redirect, rename, ^set, ^switch, replace
   increase, decrease, ^raise, ^lower, reduce, double, halve, triple, ^cut, ^bump, ^trim, scale back, scale down
   set something to, put something to, put something right, put something up to, bring something to, turn something into,
-    take something to, switch something to, move something to, ^make it, ^make this, ^make the {thing}, from now on
+    take something to, get something changed, like something changed, ^make it, ^make this, ^make the {thing}, from now on
   {thing} should be, {thing} needs to be, {thing} has to be, {thing} should say, {thing} still says, {thing} is wrong, my new {thing},
     want it to be, like it to be, should go up, go up a bit, should now go to, should go down, needs to go up
 close
@@ -165,8 +165,8 @@ move
   change the time, change the date, to another day, to another time, to a different day, to a different time, to another slot, to a later,
     to an earlier, start later, start earlier, make something later, make something earlier, have something start at, do something later,
     do something earlier
-  needs to move, has to move, should move, be moved, have something moved, get something moved, possible to move, needs to go to,
-    has to go to, has to wait until, needs to wait until, can wait until, has to start, should start
+  needs to move, has to move, should move, be moved, be brought forward, can it go to, have something moved, get something moved,
+    possible to move, needs to go to, has to go to, has to wait until, needs to wait until, can wait until, has to start, should start
 order
   ^order, buy, purchase, reorder, ^procure, ^restock, stock up
   order a {thing}, order something from, place an order, make an order, get someone a {thing}, pick up some, pick something up,
@@ -309,7 +309,7 @@ upload
     add something to the folder, add something to the drive, transfer something to, needs to be on the drive, should be on the drive,
     should be in the folder, needs to be in the folder, want something on the drive
 write
-  save, ^store, ^record, ^log, ^note, ^jot, ^scribble, ^type up, ^put it in, ^document, ^draft, ^compose
+  save, ^store, ^create, ^record, ^log, ^note, ^jot, ^scribble, ^type up, ^put it in, ^document, ^draft, ^compose
   write down, write something down, write up, write something up, note down, note something down, jot down, jot something down, put down,
     take down, take a note of, keep a note of, keep a record, keep track of, save something as, keep something in the {thing},
     save something {thing}, store something {thing}
@@ -339,7 +339,7 @@ ACTS: tuple[str, ...] = tuple(sorted(_LISTS))
 _ALIKE = frozenset("create make add new need want should update delete remove".split())  # the phrases that are worth repeating for each
 _ALSO = {  # what users call a thing
     "event": ("meeting", "appointment"),
-    "file": ("document",),
+    "file": ("document", "doc"),
     "issue": ("ticket",),
     "ticket": ("issue",),
     "transaction": ("payment",),
