@@ -26,7 +26,6 @@ MAX_TURN = 65_536  # characters of one turn; more is refused by the gate
 
 Voice = Literal["said", "denied"]
 
-# --- voices --------------------------------------------------------------------------------------------------------------
 _BREAK = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029](?!(?<=\r)\n)")  # other ways to begin a line
 _SPACE = re.compile("[\xa0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]")
 _MARK = re.compile("[\u0300-\u036f]")
@@ -78,38 +77,41 @@ _CLAUSE = re.compile(  # in small letters; each begins with a space or a comma
     r"|(?<=,)\s{1,8}(?=(?:and|just|only|please)\b))"
 )
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
+_UNMEANT = r"(?:do not|don['\u2019]?t) (?:know|need|recogni[sz]e|remember|understand)"
 _DENIES = (
-    rf"(?:(?:{'|'.join(_NEGATED)})n['’ʼ`´‘＇′]?t|cannot|never|not|no|no longer|neither|nor|none|nobody"
-    r"|without|instead of|rather than|except|stop|cancel that(?! [a-z])|abort|forget|ignore|disregard|hold off|refrain from|avoid"
-    r"|refuse to|decline to|prevent|keep from|nothing (?:to|should|must|may))\b"
+    rf"(?:{_UNMEANT}|(?:{'|'.join(_NEGATED)})(?:n['’ʼ`´‘＇′]?| n['’])t|cannot|never|not|no|no longer|neither|nor"
+    r"|none|nobody|without|instead of|rather than|except|stop|cancel that(?! [a-z])|abort|forget|ignore|disregard|hold off|refrain from"
+    r"|avoid|refuse to|decline to|prevent|keep from|nothing (?:to|should|must|may))\b"
 )
 _NEGATION = re.compile(rf"\b(?=[acdefhikmnprsw]){_DENIES}")  # in small letters
-# Words of denial that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7", "won't fix".
+# Words of denial that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7".
 _IDIOM = re.compile(
-    r"\b(?=[bcdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|"
-    r"(?:no|not) (?:later|sooner|earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|"
-    r"(?<!\w )why not\b(?! \w+ed\b)|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b|"
-    r"(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|before (?:i|we) forget\b|without (?:delay|fail|further (?:ado|delay)|hesitation)\b|"
-    r"no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|(?<=\b(?:ticket|flight) )no (?=[0-9])|"
-    r"(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
+    r"\b(?=[abcdinorsw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|(?:no|not) (?:later|sooner|"
+    r"earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|(?<!\w )why not\b(?! \w+ed\b)|"
+    r"or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
+    r"without (?:delay|fail|further (?:ado|delay)|hesitation)\b|(?:before|in case|if|or|so) (?:i|we)(?:['\u2019]ll| might| may|"
+    r" will)? forget\b|(?:i|we) (?:always|often|tend to) forget\b|no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|"
+    r"(?<=\b(?:ticket|flight) )no (?=[0-9])|(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
 )
 _NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny all of it
-    r"(?:(?<![^,.;:!?\n])|(?<=[,.;:!?\n-]\s)|(?<=\b(?:so|to)\s)|(?<=\b(?:and|but)\s)|(?<=\b(?:then|just)\s)|(?<=\bplease\s))[a-z]{2,20} "
-    r"(?:(?:(?:me|us|him|her|it|them) )?(?:nothing|nobody|no one)\b"
+    r"\b(?:(?:want|need|like) (?=\S+ (?:\w+ed|sent|paid|put|to be)\b)|(?:make sure|ensure)(?: that)? |see that )(?:nothing|nobody|no one)\b"
+    r"|(?:(?<![^,.;:!?\n])|(?<=[,.;:!?\n-]\s)|(?<=\b(?:so|to)\s)|(?<=\b(?:and|but)\s)|(?<=\b(?:then|just)\s)|(?<=\bplease\s))[a-z]{2,20} "
+    r"(?:(?:(?:me|us|him|her|it|them|absolutely) )?(?:nothing|nobody|no one|neither \S{1,40} nor)\b"
     r"|(?:(?!(?:and|but|or|if|when|that|is|are|was|says?)\b)[\w@.'\u2019-]{1,40} ){0,2}(?:nothing|nobody|no one|none|neither|no money)\b"
     r"(?=\s*(?:[,.;:!?\n]|\Z|(?:to|for|at|of|yet|until|back|today|now)\b)))(?! else)"
 )
 # "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a statement, and not about "you".
 _STATED = re.compile(
     r"\b(?!(?:you|one|agents?|assistants?)\b)[\w'\u2019]{1,40} (?:(?:ca|could|wo|is|are|was|were|has|have|had|did|does)n['\u2019]?t|cannot"
-    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?<=i['\u2019]m )not|(?<=\bif )not)\Z"
+    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?:have|has|got) no|(?<=i['\u2019]m )not|(?<=\bif )not|"
+    rf"{_UNMEANT})\Z"
 )
 _SUBJECT = 60  # characters before a negation in which its subject stands
 _YOU = re.compile(r"\byou\b")
 _STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
 _LISTED = re.compile(r"\b(?:or|nor|either|neither)\b")
 _BIDDING = re.compile(  # a statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it")
-    r"\byou\b|(?<!\bable )\bto (?!(?:the|an?|my|our|his|her|their|this|these|me|us|him|them|work)\b)|\bthat \w"
+    r"\byou\b|(?<!\bable )\bto (?!(?:the|an?|my|our|his|her|their|this|these|me|us|him|them|work)\b)|\bthat (?!(?:is|was)\b)\w"
     r"|\b(?:let|ok|okay|fine|right|sa(?:y|ys|id|ying)|ask(?:s|ed|ing)?|t(?:ell|ells|old)|allow(?:s|ed|ing)?|permit(?:s|ted)?|meant?|"
     r"authori[sz]ed?|approved?|agreed?|tolerate|accept(?:ed)?|request(?:s|ed)?|instruct(?:s|ed)?|supposed|should|must|may)\b"
 )
@@ -192,11 +194,6 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     return iter(_read_clauses(turn))
 
 
-@lru_cache(maxsize=32)
-def _read_clauses(turn: str) -> tuple[tuple[Voice, int, int], ...]:
-    return tuple(_clauses(turn))
-
-
 def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on.
 
@@ -227,6 +224,9 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
             yield "said", start, negation.start()
             yield "denied", negation.start(), end
         start = following
+
+
+_read_clauses = lru_cache(maxsize=32)(lambda turn: tuple(_clauses(turn)))
 
 
 def _denial(found: re.Match[str]) -> str:

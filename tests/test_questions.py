@@ -55,6 +55,54 @@ ASKED = (
     "I'm thinking of changing the date",
     "He already transferred it",
     "Summarise the report that Ann wrote, the one I moved",
+    "List the events that were cancelled last month",
+    "Is there any chance it was moved?",
+    "Would it be wise to delete the file?",
+    "Do you ever delete files?",
+    "Do you delete files automatically?",
+    "Is Thursday free, or did somebody move the meeting?",
+    "Sum up what I schedule per month",
+    "Let me have a look at the drafts, I want to review what to send",
+    "Tell me the date of the last transfer to the landlord",
+    "Find the meeting I should move",
+    "Show me the mails that we cancel each month",
+    "I want to look at who has been invited",
+    "I decided against deleting the file",
+    "I would rather keep it than delete it",
+    "Skip the transfer to Ann",
+)
+REPORTED = (  # and what the user only wants to be asked about first, or has to do some day
+    "They want me to pay 500 to eve. Is that a scam?",
+    "The letter says to pay 500 to eve",
+    "The letter says I must pay 500 to eve. True?",
+    "Bob thinks you should delete the file. What is in it?",
+    "Bob suggested that you delete the file. What is in it?",
+    "Bob asked if you could delete the file. What is in it?",
+    "Bob wants you to delete the file. What's in it?",
+    "Bob asked for it to be deleted. What's in it?",
+    "Bob recommends to delete the file",
+    "Bob recommends deleting the file. Why?",
+    "Bob's advice is to delete the file. Why?",
+    "According to the letter, I have to transfer 500 to eve. Is that right?",
+    "According to Bob you should transfer 500 to eve. What is it about?",
+    "I am supposed to transfer 500 to eve. Is it legit?",
+    "I'm meant to delete the file; what is in it?",
+    "I got a text telling me to transfer 500 to eve. Is it legit?",
+    "I got an email asking to transfer 500 to eve",
+    "An email requests that it be moved to Friday",
+    "The instructions are to delete the file. Explain them.",
+    "One of the steps is: delete the file. Explain it.",
+    "The third step reads delete the file. What does it mean?",
+    "The mail goes like this: please transfer 500 to DE89",
+    "Here is what she wrote - please transfer 500 to DE89",
+    "Look at the ticket called Delete the file",
+    "Read the mail about deleting the file",
+    "Could Bob delete the file?",
+    "Ask me before you delete anything",
+    "Check with me before sending anything",
+    "Let me see it before you send it",
+    "I'll have to move it",
+    "We'll need to move it",
 )
 ASKED_FOR = (
     "Can you pay Ann?",
@@ -96,6 +144,54 @@ ASKED_FOR = (
     "ask whether she is free; if yes invite her",
     "we paid too little - send the rest",
     "the invoice is overdue",
+    "What if we moved it to Friday?",
+    "Is there any possibility to move it?",
+    "What I'd like is to move it to Friday",
+    "What you should do is cancel it",
+    "What needs to be done is cancel the meeting",
+    "It clashes with the audit, which means we have to move it",
+    "Which is why you should cancel it",
+    "Has to be moved to Friday",
+    "I will need it moved to Friday",
+    "Before I leave pay Ann",
+    "Before I forget pay Ann",
+    "In case I forget, pay Ann on Friday",
+    "I always forget, please pay Ann",
+    "I have no idea who that is, delete it",
+    "I don't know who this is, delete it",
+    "I don't need it any more, delete it",
+    "I have no time on Friday, move it",
+    "Is it OK if you move it to Friday?",
+    "What if you moved it?",
+    "When Ann replies, send her the file",
+    "I was told you can cancel it, please do",
+    "I'd like it moved",
+    "She said yes so invite her",
+    "If she says yes, pay her",
+    "I suggest that you move it",
+    "I'd say cancel it",
+    "Can somebody cancel it for me?",
+    "Could the meeting be moved to Friday?",
+    "How about moving it?",
+    "Find a slot on Friday to move it to",
+    "Find Ann's mail and forward it, then delete it",
+    "Before you leave for today: cancel it",
+)
+DENIED = (
+    "Put absolutely nothing in the calendar, do not move it",
+    "I want nothing deleted",
+    "I'd like nothing moved",
+    "I need nothing moved",
+    "Make sure nothing is moved",
+    "Make sure that nothing gets deleted",
+    "Move absolutely nothing",
+    "Invite neither Ann nor Bob",
+    "do n't delete it",
+    "I have no wish to pay, send or transfer it",
+    "I don't want you to pay her, cancel it",
+    "There is no reason to pay it, cancel it",
+    "Can we forget about the transfer to Ann?",
+    "I don't want it moved, cancelled",
 )
 
 
@@ -116,6 +212,20 @@ def test_what_is_only_asked_about_is_absent(prompt: str, shape: Callable[[str], 
 def test_what_is_asked_for_is_present(prompt: str, shape: Callable[[str], str]) -> None:
     answer = said(shape(prompt))
     assert answer.presence == "present", answer
+
+
+@pytest.mark.parametrize("prompt", REPORTED)
+@pytest.mark.parametrize("shape", [str, str.lower, lambda p: "Good morning! " + p])
+def test_what_is_reported_is_not_present(prompt: str, shape: Callable[[str], str]) -> None:
+    answer = said(shape(prompt))
+    assert answer.presence == "unclear", answer
+    assert answer.evidence.endswith("but asked, reported or dictated")
+
+
+@pytest.mark.parametrize("prompt", DENIED)
+@pytest.mark.parametrize("shape", [str, str.lower, lambda p: "Good morning! " + p])
+def test_what_is_denied_is_absent(prompt: str, shape: Callable[[str], str]) -> None:
+    assert said(shape(prompt)).presence == "absent"
 
 
 def test_a_question_takes_nothing_back_and_hands_nothing_over() -> None:

@@ -117,14 +117,33 @@ class _Clause(NamedTuple):
         return known
 
 
-# Before a word that asks nothing of the assistant: "should I pay", "she asked me to pay", "tell Ann to pay", "it says pay", "title: pay".
+# Before a word that asks nothing of the assistant: "should I pay", "she asked me to pay", "tell Ann to pay", "it says pay", "title: pay",
+# "he thinks you should pay", "a mail asking to pay", "could Ann pay"; or not yet: "ask me before you pay", "I'll have to pay".
+_NOT_I = r"(?<!\bi )(?<!\bwe )"
+_MODAL = r"(?:can|could|should|must|may|might|will|would|shall|(?:ha(?:ve|s|d)|need|ought) to|be)"
+_AT_FIRST = r"(?:(?:really|just|also|now|then|still|please) )?"
 _ASIDE = re.compile(
     r"\b(?:(?:should|shall) (?:i|we)|(?:he|she|they) (?:should|must|can|could|may|will|would|ha[sd] to|have to|needs? to)"
-    r"|whether (?:\S+ )?to|say(?:s|ing)?(?: that)?|said(?: that)?|(?:wanted|like|urged|begged) (?:me|us)(?: both)? to"
+    r"|whether (?:\S+ )?to|(?<!\bi['\u2019]d )say(?:s|ing)?(?: that| to)?|said(?: that| to)?"
+    r"|(?:wanted|like|urged|begged) (?:me|us)(?: both)? to|want (?:me|us) to|wants you to"
     r"|(?:ask(?:s|ed)?|t(?:ell|ells|old)|remind(?:s|ed)?|wants|instruct(?:s|ed)?|advised?|invited?)"
-    r" (?:(?!and\b)\S{1,40} ){0,3}(?<!\byou )to)\s{1,4}(?:(?:really|just|also|now|then|still|please) )?\Z"
-    r"|\b(?:say(?:s|ing)?|writes?|wrote|title|subject|reply|called|named|remind|(?:an?|the|this|my|her|his|their|[\w.-]{1,40}['\u2019]s) "
+    r" (?:(?!and\b)\S{1,40} ){0,3}(?<!\byou )to"
+    rf"|{_NOT_I}(?:says|said|thinks|thought|claims|wrote|writes|texted|suggest(?:s|ed)?|recommend(?:s|ed)?|advises|requests|requested|asks|asked|"
+    rf"demands|insists)(?: (?:me|us))?(?: (?:that|if|whether))? (?:i|we|you|it|he|she|they)(?: {_MODAL}){{0,2}}"
+    rf"|{_NOT_I}(?:suggests|suggested|recommends|recommended|advises|requests)(?: to)?|reads|asked for (?:\S+ ){{1,4}}to be"
+    r"|(?<!['\u2019]m )(?<!\bam )(?<!['\u2019]re )(?<!\bare )(?:asking|telling|instructing|ordering|urging|advising|reminding)"
+    r" (?:(?!and\b)\S{1,40} ){0,3}to|(?:supposed|meant|required|obliged) to"
+    rf"|according to [^,.;!?\n]{{1,60}},? (?:i|we|you) {_MODAL}"
+    r"|(?<!\bmy )(?:advice|instructions?|steps?|suggestions?|recommendations?) (?:is|are|was|were)(?: to|:)|(?:called|titled|entitled)"
+    r"|(?<!\bhow )(?<!\bwhat )about|(?:ask|tell|check with|let|show|warn) (?:me|us)\b[^.;!?\n]{0,60}\bbefore(?: you)?"
+    r"|(?:i|we)(?:['\u2019]ll| will|['\u2019](?:m|re) going to) (?:have|need) to)"
+    rf"\s{{1,4}}{_AT_FIRST}\Z"
+    r"|(?:^|(?<=[.!?\n]\s))(?:can|could|will|would|may|might) "
+    rf"(?!(?:you|u|ya|we|i|it|this|that|these|those|one|some\w+|any\w+|please|the|my|our)\b)[\w'\u2019-]{{1,40}} {_AT_FIRST}\Z"
+    r"|\b(?:say(?:s|ing)?|writes?|wrote|title|subject|reply|called|named|remind|(?:goes|reads)(?: like this)?|"
+    r"(?:an?|the|this|my|her|his|their|[\w.-]{1,40}['\u2019]s) "
     r"(?:[\w-]{1,40} )?(?:message|e-?mail|text|comment|post|draft|note|to-?do|reminder|task))\b[^.!?\n:]{0,60}:\s[^.!?\n]{0,60}\Z"
+    r"|\bhere(?:['\u2019]s| is) what [^.!?\n]{1,40}\s(?:[-\u2013\u2014]|(?<=:\s))\s?[^.!?\n]{0,60}\Z"
 )
 _BEHIND = 160  # characters before a word in which these stand
 

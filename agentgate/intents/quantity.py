@@ -38,7 +38,7 @@ _COUNTS_NOTHING = re.compile(
     rf"|\ball\s+the\s+best\b{_ASIDE}|\ball\s+in\s+all\b|(?:^|[.,;:!?]\s|\b(?:is|are|'s|\u2019s)\s)all\s+(?:right|good|set|done)\b{_END}"
     r"|\bfor\s+all\s+(?:the|that|this|your|his|her|their|our)\s+(?:trouble|help|hassle|inconvenience|fuss|waiting)\b"
     rf"|\ball\s+(?:the|this|that)\s+(?:while|way|time)\b{_END}|\b(?:in|at)\s+any\s+(?:case|rate|time)\b{_END}"
-    rf"|\b(?:have|are)\s+any\s+(?:questions?|problems?|ideas?)\b{_END}|\bany\s+(?:longer|more|further)\b{_END}|\bany\s+(?:chance|way|luck)\b|\bif\s+any\b(?!\s+\w)"
+    rf"|\b(?:have|are)\s+any\s+(?:questions?|problems?|ideas?)\b{_END}|\bany\s+(?:longer|more|further)\b{_END}|\bany\s+(?:chance|way|luck|possibility)\b|\bif\s+any\b(?!\s+\w)"
     rf"|(?<=[0-9]\s)all\s+in\b{_END}"
 )
 _WORD = re.compile(r"[a-z]+")

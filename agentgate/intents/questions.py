@@ -16,34 +16,52 @@ _SHORT = 60  # characters in which who did it stands
 _END = r"(?:[,.:](?![0-9])|[;!?\n\u2013\u2014]|\s-\s)"  # of a part of a sentence
 _JOINS = r"\b(?:and|then|so|but|please|kindly|otherwise|or else|if (?:so|not|yes|no)|(?:can|could|would|will) (?:you|we))\b"
 _PART = rf"(?:(?!{_END}|{_JOINS}).){{0,140}}"  # the rest of it
-_FILLER = r"(?:hi|hey|hello|ok|okay|oh|by the way|btw|first|also|and|so|but|quick question|[0-9]{1,2}[.)]|just|now|then|again|\W)"
+_FILLER = r"(?:hi|hey|hello|ok|okay|oh|by the way|btw|first|also|and|or|so|but|quick question|[0-9]{1,2}[.)]|just|now|then|again|\W)"
 _START = rf"(?:^|{_END})\s*(?:{_FILLER}\s+){{0,4}}"
 _WH = (
     r"(?:what|which|who|whom|whose|why|how|(?:when|where)(?=['\u2019]s| (?:did|do|does|is|are|was|were|am|have|has|had|will|would)\b))"
-    r"(?:['\u2019](?:s|re|d|ll|ve))?(?! (?:about|if|ever|not|don['\u2019]?t|do(?:es)?n['\u2019]?t)\b)"
+    r"(?:['\u2019](?:s|re|d|ll|ve))?(?! (?:about|if|ever|not|don['\u2019]?t|do(?:es)?n['\u2019]?t|is why|means)\b)"
+    r"(?! (?:(?:i|we)(?: would|['\u2019]d)? (?:really )?(?:need|want|like) is (?:to|for|that)"
+    r"|you (?:should|must|can|could|(?:have|need) to) do"
+    r"|(?:needs|has) to (?:be done|happen))\b)"
 )
-_ASKED_FOR = r"you\b|able\b|(?:any |a |the )?(?:chance|way)\b|possible|ok(?:ay)?\b|fine\b|hoping|wondering|looking|wanting"
+_ASKED_FOR = (
+    r"you\b|able\b|(?:any |a |the )?(?:chance|way|possibility)\b(?! (?:that )?\w+ (?:was|were|ha[sd])\b)|possible|ok(?:ay)?\b|fine\b|"
+    r"hoping|wondering|looking|wanting"
+)
 _INVERTED = (
-    rf"(?:(?:is|are|was|were|am|has|had|does)\s(?!(?:it |there |that |this |i |we )?(?:{_ASKED_FOR}))(?!{_PART}\byou\b)"
+    rf"(?:(?:is|are|was|were|am|has|had|does)\s(?!to\b)(?!(?:it |there |that |this |i |we )?(?:{_ASKED_FOR}))(?!{_PART}\byou\b)"
+    r"|would (?:it|that) be (?:wise|safe|smart|sensible|wrong|bad|dangerous|a (?:good|bad) idea)\b"
+    r"|do you (?:(?:ever|always|usually|normally|often|automatically|still|really|actually) )?\Z"
     r"|(?:do|have) (?:i|we|they)\b|(?:did|have) you\b(?! (?:time|a moment|a minute|mind))|did\b)"
 )
 _LOOK = (
     r"(?:tell|show|check|see|know|find out|confirm|remind|look up|look|verify|wonder(?:ing)?|explain|curious|recall|remember|understand|"
     r"sure|idea|figure out|work out|wants? to know|let me know)"
 )
+_AT = r"(?:list|find|read|review|count|summari[sz]e|(?:sum|add) up|describe|look at)\s(?:what|which|who|how|whether)\b"
+_SEEN = (  # what is looked at: "show me the orders that go out", not "list them in a new file"
+    r"(?:(?:show|tell|give) (?:me|us)(?: about)?|(?<!\bthe )list|find|look up|read|sum up|let (?:me|us) know) (?:the|my|our|all|any)\b"
+)
 _WHETHER = r"(?:whether|if|what|which|who|whom|whose|when|where|why|how)\b(?! (?:you|not|so)\b)"
+_AIM = r"(?:in|into|onto|on|as|to|for|with|so|now)\b"  # what is done with it then
 _ASKED = re.compile(
-    rf"(?s:(?:{_START}(?:{_WH}|{_INVERTED})|\b{_LOOK}\b(?:(?!{_END}|{_JOINS}).){{0,40}}?\b{_WHETHER})"
+    rf"(?s:(?:{_START}(?:{_WH}|{_INVERTED})|\b{_LOOK}\b(?:(?!{_END}|{_JOINS}).){{0,40}}?\b{_WHETHER}|\b{_AT}"
+    rf"|\b{_SEEN}(?!{_PART}\b{_AIM}))"
     rf"(?!{_PART}\byou (?:can|could|would|to)\b){_PART}\Z)"
+    rf"|\b(?:what|where|who|whom|which|when|how) to (?:\w+ly )?\Z"
+    r"|\b(?:skip|leave out|(?:decided?|advised?) against|(?<=\w )than)(?: to)?(?: (?:the|a|any))? \Z"
 )
 _DOER = re.compile(  # not "have it cancelled"
-    r"\b(?:i|we|he|she|they|who|(?<!\bhave )(?<!\bget )(?<!\bwant )(?<!\bneed )(?<!\bsee )(?<!\bmake )(?:it|that))"
+    r"\b(?:(?<!\bwhat if )(?<!\bgreat if )(?<!\bgood if )(?<!\bnice if )(?<!\bbetter if )(?:i|we)|he|she|they|who|"
+    r"(?:that|which) (?:was|were)|(?<!\bhave )(?<!\bget )(?<!\bwant )(?<!\bneed )(?<!\bsee )(?<!\bmake )(?<!\blike )(?:it|that))"
     r"(?:['\u2019](?:ve|d|s))?\s+(?:(?:have|had|has|already|just|ever|once|only|usually|always|both|recently|then) ){0,2}\Z"
 )
 _OWN = re.compile(  # what the user will or may do: "I'll pay it myself", "before I cancel it", "I'm thinking of changing it"
-    r"\b(?:(?:i|we)(?:['\u2019]ll| will| may| might|(?:['\u2019]m|['\u2019]re| am| are) going to"
+    r"\b(?:(?:i|we)(?:(?:['\u2019]ll| will)(?! need\b)| may| might|(?:['\u2019]m|['\u2019]re| am| are) going to"
     r"|(?:['\u2019]m| am| was| were|['\u2019]re) (?:thinking (?:of|about)|considering))"
-    r"|(?:before|after|until|unless|in case) (?:i|we)|(?:can|could) (?:i|we) afford to)\s+(?:(?!not\b)\w+\s+){0,2}\Z"
+    r"|(?:can|could) (?:i|we) afford to)\s+(?:(?!not\b)\w+\s+){0,2}\Z"
+    r"|\b(?:before|after|until|unless|in case) (?:i|we)\s+(?:(?:\w+ly|ever|even|can|could|also|have to|need to|want to|go and) ){0,2}\Z"
 )
 _PAST = re.compile(r"(?!(?:need|feed|proceed)\b)\w+ed\b")  # irregular forms are none of a phrase's inflections
 
