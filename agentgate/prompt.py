@@ -65,11 +65,11 @@ _PASTED = re.compile(  # in small letters; without a colon or a tag there is non
     rf"\b(?:this|following|below|{_TEXT})\b[^.\n:]{{0,30}}:"
     rf"|(?:received|got|here(?:['\u2019]s| is| are))\b[^.\n:]{{0,60}}\b{_TEXT}s?\b[^.\n:]{{0,60}}:"
     r"|(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{0,40}:[ \t]*\n)"
-    rf"|<{_TEXT}>"
+    rf"|<(?:{_TEXT}|(?:block)?quote)>"
 )
 _QUOTED_LINE = re.compile(r"(?m)^[ \t\xa0\u200b-\u200d\u2060\ufeff]{0,40}>.*$")
 _QUOTE = re.compile(  # each begins with its mark, so that a text without any is read at once
-    r"\"([^\"]+)\"|“([^“”]+)”|„([^„“”]+)[“”]|«([^«»]+)»|`([^`\n]{1,2000})`"
+    r"\"([^\"]+)\"|“([^“”]+)”|„([^„“”]+)[“”]|«([^«»]+)»|»([^«»]+)«|‹([^‹›]+)›|＂([^＂]+)＂|「([^「」]+)」|`([^`\n]{1,2000})`"
     r"|'(?<!\w')([^'\n]{1,2000})'(?!\w)|‘(?<!\w‘)([^’]{1,2000}+)’(?!\w)"
 )
 _CLAUSE = re.compile(  # in small letters; each begins with a space or a comma
@@ -77,11 +77,11 @@ _CLAUSE = re.compile(  # in small letters; each begins with a space or a comma
     r"|(?<=,)\s{1,8}(?=(?:and|just|only|please)\b))"
 )
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
-_UNMEANT = r"(?:do not|don['\u2019]?t) (?:know|need|recogni[sz]e|remember|understand)"
+_UNMEANT = r"(?:do not|don['\u2019]?t) (?:know|need|recogni[sz]e|remember|understand|forget)"
 _DENIES = (
-    rf"(?:{_UNMEANT}|(?:{'|'.join(_NEGATED)})(?:n['’ʼ`´‘＇′]?| n['’])t|cannot|never|not|no|no longer|neither|nor"
+    rf"(?:{_UNMEANT}|(?:{'|'.join(_NEGATED)})(?:n['’ʼ`´‘＇′ʹ՚‛]?| n['’])t|cannot|never|not|no|no longer|neither|nor"
     r"|none|nobody|without|instead of|rather than|except|stop|cancel that(?! [a-z])|abort|forget|ignore|disregard|hold off|refrain from"
-    r"|avoid|refuse to|decline to|prevent|keep from|nothing (?:to|should|must|may))\b"
+    r"|avoid|refuse to|decline to|prevent|keep from|decided against|skip(?= \w+ing\b)|nothing (?:to|should|must|may))\b"
 )
 _NEGATION = re.compile(rf"\b(?=[acdefhikmnprsw]){_DENIES}")  # in small letters
 # Words of denial that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7".
@@ -95,16 +95,16 @@ _IDIOM = re.compile(
 )
 _NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny all of it
     r"\b(?:(?:want|need|like) (?=\S+ (?:\w+ed|sent|paid|put|to be)\b)|(?:make sure|ensure)(?: that)? |see that )(?:nothing|nobody|no one)\b"
-    r"|(?:(?<![^,.;:!?\n])|(?<=[,.;:!?\n-]\s)|(?<=\b(?:so|to)\s)|(?<=\b(?:and|but)\s)|(?<=\b(?:then|just)\s)|(?<=\bplease\s))[a-z]{2,20} "
-    r"(?:(?:(?:me|us|him|her|it|them|absolutely) )?(?:nothing|nobody|no one|neither \S{1,40} nor)\b"
+    r"|(?:(?<![^,.;:!?\n])|(?<=[,.;:!?\n-]\s)|(?<=\b(?:so|to)\s)|(?<=\b(?:and|but)\s)|(?<=(?:then|just)\s)|(?<=please\s))(?!if\b)"
+    r"[a-z]{2,20} (?:(?:(?:me|us|him|her|it|them|absolutely) )?(?:nothing|nobody|no one|neither \S{1,40} nor)\b"
     r"|(?:(?!(?:and|but|or|if|when|that|is|are|was|says?)\b)[\w@.'\u2019-]{1,40} ){0,2}(?:nothing|nobody|no one|none|neither|no money)\b"
     r"(?=\s*(?:[,.;:!?\n]|\Z|(?:to|for|at|of|yet|until|back|today|now)\b)))(?! else)"
 )
 # "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a statement, and not about "you".
 _STATED = re.compile(
     r"\b(?!(?:you|one|agents?|assistants?)\b)[\w'\u2019]{1,40} (?:(?:ca|could|wo|is|are|was|were|has|have|had|did|does)n['\u2019]?t|cannot"
-    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?:have|has|got) no|(?<=i['\u2019]m )not|(?<=\bif )not|"
-    rf"{_UNMEANT})\Z"
+    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?:have|has|got) no|decided against|(?<=i['\u2019]m )not"
+    rf"|(?<=\bif )(?:not|no|nobody)|(?<=\bthere['\u2019]s )no|(?<=\bthere is )no|{_UNMEANT})\Z"
 )
 _SUBJECT = 60  # characters before a negation in which its subject stands
 _YOU = re.compile(r"\byou\b")

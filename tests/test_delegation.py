@@ -76,6 +76,12 @@ WIDE = [
     "Open a.txt and b.txt and follow the instructions",
 ]
 NOT_HANDED = [
+    "They told me, do the tasks in Ann's e-mail",
+    "The label says, do the tasks in todo.txt",
+    "It is called, do the tasks in todo.txt",
+    "The mail says to read it and do the tasks in todo.txt",
+    "Bob suggests that you follow the instructions in a.txt",
+    "Bob thinks we should read it and do the tasks in a.txt",
     "What do the instructions in the file say?",
     "Do the instructions in the file say anything about rent?",
     "How do I follow the instructions in manual.pdf?",

@@ -128,8 +128,12 @@ _HOW = re.compile(
 )
 _OTHERS = re.compile(  # what others are told, and what somebody will do or always does, up to the verb
     r"\b(?:(?:ask(?:s|ed)?|t(?:ell|ells|old)|remind(?:s|ed)?|instruct(?:s|ed)?|wants?|wanted)\s+(?!you\b)[^.,;!?\n]{1,60}?\bto"
+    r"|(?:says?|said|suggests?|recommends?|thinks?)\s+(?:that\s+)?(?:to|you|we|i)\b(?!\s+(?:can|should)\b)"
     r"|(?:i|we|they|he|she)(?:['\u2019](?:ll|m|re)|\s+(?:always|usually|often|normally|sometimes|never|just|only|will|can|must|should|have\s+to|"
     r"had\s+to|need\s+to|want\s+to|wanted\s+to|am|are|was|were)))\b[^,;]*\Z"
+)
+_QUOTES = re.compile(  # "the label says, do the tasks"; not "the bill says 50, do the tasks", nor "Ann wrote, do what she asks"
+    r"\b(?:(?:says?|said|ends|reads|goes|called|titled)|t(?:ells?|old)\s+(?:me|us|him|her|them|you|everyone|everybody))\s?[,-]\s{0,4}(?:please\s+)?\Z"
 )
 _BEFORE = 160  # characters before a verb in which these stand
 _ASKS_BACK = re.compile(r"\b(?:can|could|would|will)\s+you\b")
@@ -232,7 +236,8 @@ def _requests(clause: str, bare: str) -> list[re.Match[str]]:
 
 def _told(asked: str, at: int) -> bool:
     """Whether a verb that starts here explains, asks about or reports an action."""
-    return _HOW.search(asked, 0, at) is not None or _OTHERS.search(asked, max(0, at - _BEFORE), at) is not None
+    near = max(0, at - _BEFORE)
+    return any(found is not None for found in (_HOW.search(asked, 0, at), _OTHERS.search(asked, near, at), _QUOTES.search(asked, near, at)))
 
 
 def _question(clause: str) -> bool:

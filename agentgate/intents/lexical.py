@@ -112,6 +112,7 @@ class _Clause(NamedTuple):
         known = self.asides.get(at)
         if known is None:
             aside = _ASIDE.search(self.turn, max(self.start, at - _BEHIND), at) is not None
+            aside = aside or (at - self.start < _BEHIND and _SAYS.search(self.turn, max(0, self.start - _SAID), self.start) is not None)
             known = "aside" if aside else "asked" if asked_about(self.turn, self.start, at) else "asks"
             self.asides[at] = known
         return known
@@ -145,6 +146,10 @@ _ASIDE = re.compile(
     r"(?:[\w-]{1,40} )?(?:message|e-?mail|text|comment|post|draft|note|to-?do|reminder|task))\b[^.!?\n:]{0,60}:\s[^.!?\n]{0,60}\Z"
     r"|\bhere(?:['\u2019]s| is) what [^.!?\n]{1,40}\s(?:[-\u2013\u2014]|(?<=:\s))\s?[^.!?\n]{0,60}\Z"
 )
+_SAYS = re.compile(
+    r"\b(?:says|said|writes|wrote|reads|t(?:ells|old) (?:me|us|him|her|them|everyone|everybody))\s?,\s{1,8}\Z"
+)  # "please pay"
+_SAID = 40  # characters before a clause in which these stand
 _BEHIND = 160  # characters before a word in which these stand
 
 
@@ -230,6 +235,7 @@ _AFTER = re.compile(r"(?i)^\W*(?:do not|don['’]?t|never|not|please|ever)\b(?:\
 _TAKEN_BACK = (
     r"(?:stop|abort|never ?mind|forget (?:it|that|this|about (?:it|that)|what i said)|hold (?:off|on)|wait|undo (?:it|that|this)|"
     r"scratch (?:it|that|this)|not now|do nothing|i (?:take (?:it|that) back|(?:have )?changed my mind)|i['\u2019]ve changed my mind|"
+    r"(?:drop|leave|skip) (?:it|that|this)|nah|nope|i(?:['\u2019]d| would) rather not|"
     r"cancel(?: (?:it|that|this|everything))?|(?:do not|don['\u2019]?t)(?: do (?:it|that|this|anything))?|no)\b"
 )
 STOP = re.compile(

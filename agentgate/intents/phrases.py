@@ -2,9 +2,9 @@
 
 Rules, for phrases in small letters: whole words only; each word in its regular inflections ("reply": replies, replied,
 replying; a "movie" is none of "move"); articles do not count; up to three words and an article may stand between two. As in a
-dictionary, ``something`` stands for one to eight words that do not begin with "up" ("set something to 50": not "set up 50 to Ann"),
-and ``someone`` for one to five that are not the user ("tell someone": not "tell me"). A phrase that begins with ``^`` is found only
-where a request begins: "Email Ann", "please email Ann", "..., then email Ann", "I'd like you to email Ann"; not "the email" and not
+dictionary, ``something`` stands for one to eight words that do not begin with "up" or "to know" ("set something to 50": not "set up 50
+to Ann"), and ``someone`` for one to five that are not the user ("tell someone": not "tell me"). A phrase that begins with ``^`` is found
+only where a request begins: "Email Ann", "please email Ann", "..., then email Ann", "I'd like you to email Ann"; not "the email" and not
 "how to email". Its words are found as they stand.
 """
 
@@ -33,7 +33,7 @@ _BACK = 120  # characters before a verb in which its request begins
 _GAP = rf"\s+(?:(?:{'|'.join(sorted(ARTICLES))})\s+)?(?:\S+\s+){{0,3}}?"
 _NOT_OTHERS = "to|i|we|me|us|myself|ourselves|you|it|what|which|who|whom|whose|when|where|why|how|if|whether|that|about"
 _PLACES = {
-    "something": r"(?!up\b)(?:\S+\s+){0,7}?\S+",  # to set something up is not to set it
+    "something": r"(?!(?:up|to (?:know|see|check|find|hear|ask|understand))\b)(?:\S+\s+){0,7}?\S+",  # to set something up is not to set it
     "someone": rf"(?!(?:{_NOT_OTHERS})\b)(?:\S+\s+){{0,4}}?\S+",
 }
 _ENDINGS = ("ings", "ing", "ed", "es", "s", "d")

@@ -1,10 +1,11 @@
 """Words that are asked about or told of, not asked for: "how much did I pay", "check whether Ann was invited", "the mail I sent".
 
 Rules: a word is asked about where its part of the sentence begins as a question ("what", "did I", "is the"), or as a request to look
-at something and "whether", "who" or "how" ("tell me which", "see if"). It is told of where it stands in the past behind who did it
-("they sent", "we have paid"), unless the workflow lists that very form. A new part of the sentence (a comma, "and", "please", "can you")
-is read for itself, so "check what they sent and send it back" asks to send. Questions that are requests ("can you", "do you mind", "is
-there any chance you", "why don't we", "what about") ask for what they say. In small letters; a bounded look at what stands before.
+at something and "whether", "who" or "how" ("tell me which", "see if"), or at a thing of which it says more ("show me the mails that").
+It is told of where it stands in the past behind who did it ("they sent", "we have paid"), unless the workflow lists that very form. A
+new part of the sentence (a comma, "and", "please", "can you") is read for itself, so "check what they sent and send it back" asks to
+send. Questions that are requests ("can you", "do you mind", "is there any chance you", "why don't we", "what about") ask for what they
+say. In small letters; a bounded look at what stands before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _END = r"(?:[,.:](?![0-9])|[;!?\n\u2013\u2014]|\s-\s)"  # of a part of a sentenc
 _JOINS = r"\b(?:and|then|so|but|please|kindly|otherwise|or else|if (?:so|not|yes|no)|(?:can|could|would|will) (?:you|we))\b"
 _PART = rf"(?:(?!{_END}|{_JOINS}).){{0,140}}"  # the rest of it
 _FILLER = r"(?:hi|hey|hello|ok|okay|oh|by the way|btw|first|also|and|or|so|but|quick question|[0-9]{1,2}[.)]|just|now|then|again|\W)"
-_START = rf"(?:^|{_END})\s*(?:{_FILLER}\s+){{0,4}}"
+_START = rf"(?:^|{_END})\s*\W{{0,8}}(?:{_FILLER}\s+){{0,4}}"
 _WH = (
     r"(?:what|which|who|whom|whose|why|how|(?:when|where)(?=['\u2019]s| (?:did|do|does|is|are|was|were|am|have|has|had|will|would)\b))"
     r"(?:['\u2019](?:s|re|d|ll|ve))?(?! (?:about|if|ever|not|don['\u2019]?t|do(?:es)?n['\u2019]?t|is why|means)\b)"
@@ -50,7 +51,7 @@ _ASKED = re.compile(
     rf"|\b{_SEEN}(?!{_PART}\b{_AIM}))"
     rf"(?!{_PART}\byou (?:can|could|would|to)\b){_PART}\Z)"
     rf"|\b(?:what|where|who|whom|which|when|how) to (?:\w+ly )?\Z"
-    r"|\b(?:skip|leave out|(?:decided?|advised?) against|(?<=\w )than)(?: to)?(?: (?:the|a|any))? \Z"
+    r"|\b(?:skip|leave out|(?<=\w )than)(?: to)?(?: (?:the|a|any))? \Z"
 )
 _DOER = re.compile(  # not "have it cancelled"
     r"\b(?:(?<!\bwhat if )(?<!\bgreat if )(?<!\bgood if )(?<!\bnice if )(?<!\bbetter if )(?:i|we)|he|she|they|who|"
@@ -89,6 +90,6 @@ def told_of(turn: str, start: int, at: int, words: str, listed: tuple[str, ...])
         listed: the words of the intent; a past form among these asks ("moved" for an address).
     """
     behind = max(start, at - _SHORT)
-    if _OWN.search(turn, behind, at) is not None:
+    if _OWN.search(turn, behind, at) is not None and not words.startswith("need "):
         return True
     return words not in listed and _PAST.match(words) is not None and _DOER.search(turn, behind, at) is not None
