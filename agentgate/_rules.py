@@ -14,7 +14,7 @@ from typing import Any, Literal
 from agentgate._blocks import ArgumentBlock, OperatorsBlock, ToolBlock, WhenBlock
 from agentgate._facts import FactRules, comparable, pattern_of
 from agentgate._reach import Reach
-from agentgate._references import MODEL, USER, References, argument_type
+from agentgate._references import COMPUTED, MODEL, USER, References, argument_type
 from agentgate._sharing import Sharing
 from agentgate.entities import NUMERIC, TOKENISED, Key, normal
 from agentgate.errors import CanonicalError
@@ -23,6 +23,7 @@ from agentgate.patterns import Glob
 from agentgate.workflow import Rule, Scalar, Source
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
+_CALCULATED = frozenset({"money", "number"})  # types whose values are calculated
 _PERSONAL = frozenset({"email", "id", "phone", "text", "user"})  # types of what names a person
 _OPERATORS = {"is_": "is", "in_": "in", "each_in": "each_in", "pattern": "pattern", "glob": "glob", "text": "text", "min": "min"}
 
@@ -233,6 +234,9 @@ class Site:
         if "model" in block.entities:
             at = (*here, block.entities.index("model"))
             self.document.report(at, "model", "prompt or tool.fact (model would allow every address the model writes)")
+        if "computed" in block.entities:
+            at = (*here, block.entities.index("computed"))
+            self.document.report(at, "computed", "prompt or tool.fact (no address is computed)")
         return self.references.sources(block.entities, here)
 
     def _origins(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
@@ -250,6 +254,8 @@ class Site:
             )
         if block.named_first:
             self._named_first(block, kind, sources, (*path, "named_first"))
+        if "computed" in (block.from_ or ()):
+            self._computed(block, kind, sources, (*here, (block.from_ or []).index("computed")))
         for text in block.from_ or ():
             at = (*here, (block.from_ or []).index(text))
             if text == "prompt" and kind not in TOKENISED:
@@ -264,6 +270,19 @@ class Site:
                 report(at, f"a {kind} from a {other}", f"an origin whose values can equal a {kind}")
             elif other == "money" and not currency:
                 report(at, f"{text} without a currency", f"currency: on {text} (money is never compared without)")
+
+    def _computed(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
+        """`computed`: a number out of numbers that the other origins of the list admit."""
+        report = self.document.report
+        if kind not in _CALCULATED:
+            report(path, f"computed for type {kind}", "a type that is calculated: " + ", ".join(sorted(_CALCULATED)))
+        elif MODEL in sources:
+            report(path, "computed beside model", "one of the two (what the model may write needs no calculation)")
+        elif not {s.kind for s in sources} & {"prompt", "fact", "arg", "select"}:
+            report(path, "computed alone", "prompt or tool.fact beside it (the numbers that it is computed from)")
+        elif block.named_first:
+            expected = "one of the two (where the user names a number, computed would never hold: nor would half of it)"
+            report(path, "computed beside named_first", expected)
 
     def _named_first(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
         """`named_first` says something only where both the prompt and an earlier call are origins, and a prompt can hold the type."""
@@ -328,6 +347,9 @@ class Site:
             if text != "unknown":
                 source = self.references.source(text, here)
                 origin.extend([source] if source is not None else [])
+                if source == COMPUTED:
+                    expected = "unknown, or an origin of its own (a number less to compute with would ask less often)"
+                    self.document.report(here, "computed", expected)
                 labelled = (self.tools[source.tool].facts or {}).get(source.field) if source is not None and source.kind == "fact" else None
                 if labelled is not None and (labelled.named_by or labelled.where):
                     expected = "a fact of every row (one that counts in some rows would ask less often: unknown asks for the rest)"

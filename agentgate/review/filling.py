@@ -310,6 +310,18 @@ class Filler:
         elif source.tool in self._busy:  # its own origins too
             self._support(tool.args[source.field], f"earlier.{source.tool}.")
 
+    def compute(self, rule: Rule, value: Any, currency: str) -> None:
+        """Let the user ask for half of a number, twice a value (of a list, of each): in a fact or an argument, or else in the prompt."""
+        amounts = [amount for one in (value if type(value) is list else [value]) if (amount := number(one)) is not None]
+        doubled = [format(2 * amount, "f") for amount in amounts]
+        source = next((s for s in rule.sources if s.kind in {"fact", "arg"}), None)
+        turns = list(parts(self.values["prompt"]))
+        said = "half" if source is not None else " and ".join(f"half of {in_words(rule.type, each, currency)}" for each in doubled)
+        turns[-1] = f"{turns[-1]}{'' if not turns[-1] or turns[-1].endswith(('.', '!', '?')) else '.'} Take {said}."
+        self.put("prompt", turns[0] if len(turns) == 1 else turns)
+        if source is not None:
+            self._say(source, doubled if len(doubled) > 1 else doubled[0], currency)
+
     def meant(self, tool: Tool, fact: Fact) -> None:
         """Let the row of a fact be one that the user's words mean, and the call asked for."""
         for name, argument in fact.where:
