@@ -16,14 +16,13 @@ from agentgate._facts import FactRules, comparable, pattern_of
 from agentgate._reach import Reach
 from agentgate._references import COMPUTED, MODEL, USER, References, argument_type
 from agentgate._sharing import Sharing
-from agentgate.entities import NUMERIC, TOKENISED, Key, normal
+from agentgate.entities import CALCULATED, NUMERIC, TOKENISED, Key, normal
 from agentgate.errors import CanonicalError
 from agentgate.facts import EACH
 from agentgate.patterns import Glob
 from agentgate.workflow import Rule, Scalar, Source
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
-_CALCULATED = frozenset({"money", "number"})  # types whose values are calculated
 _PERSONAL = frozenset({"email", "id", "phone", "text", "user"})  # types of what names a person
 _OPERATORS = {"is_": "is", "in_": "in", "each_in": "each_in", "pattern": "pattern", "glob": "glob", "text": "text", "min": "min"}
 
@@ -274,8 +273,8 @@ class Site:
     def _computed(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
         """`computed`: a number out of numbers that the other origins of the list admit."""
         report = self.document.report
-        if kind not in _CALCULATED:
-            report(path, f"computed for type {kind}", "a type that is calculated: " + ", ".join(sorted(_CALCULATED)))
+        if kind not in CALCULATED:
+            report(path, f"computed for type {kind}", "a type that is calculated: " + ", ".join(sorted(CALCULATED)))
         elif MODEL in sources:
             report(path, "computed beside model", "one of the two (what the model may write needs no calculation)")
         elif not {s.kind for s in sources} & {"prompt", "fact", "arg", "select"}:

@@ -183,6 +183,7 @@ NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
 }
 TYPES = frozenset(NORMAL)
 NUMERIC = frozenset({"money", "number", "integer"})
+CALCULATED = frozenset({"money", "number"})  # that may be `computed`
 TOKENISED = TYPES - {"boolean", "json"}
 
 

@@ -21,6 +21,8 @@ from agentgate.request import Call, EarlierCall, RunState, Surroundings
 from agentgate.selectors import SELECTORS, chosen
 from agentgate.spans import entities
 from agentgate.workflow import Fact, Rule, Source, StepUpRule, Tool, Workflow
+from tests.reference_numbers import Amount, computed
+from tests.reference_numbers import heard as calculations
 from tests.reference_who import conditions, who
 from tests.reference_words import affirmed, of_themself, stands
 
@@ -297,6 +299,8 @@ class _Question:
             return True
         if source.kind == "user":
             return self.own(rule.type, key)
+        if source.kind == "computed":
+            return self.computed(name, key)
         if source.kind == "prompt":
             if rule.type == "text" and stands(self.run.prompt.written, key) and self.exact(rule, key):
                 return True
@@ -355,6 +359,22 @@ class _Question:
         """The id of the run's user; ids are told apart only within one tenant."""
         header = self.run.header
         return header.user is not None and header.user.tenant == header.tenant and same(normal(kind, header.user.id), key)
+
+    def computed(self, name: str, key: Any) -> bool:
+        """One calculation that the user's words name, over numbers of the other origins, wherever each counts."""
+        rule, currency, said = self.tool.args[name], self.currency(name) or "", calculations(self.run.prompt.written)
+        own: set[Amount] = set()
+        returned: set[Amount] = set()
+        for source in self.sources(name):
+            if source.kind == "prompt":
+                fit = {a for a in said.amounts if rule.type != "money" or a[1] in {"", currency}}
+                own |= {a for a in fit if self.run.prompt.words(rule.type, a[0], currency) is not None}
+            for earlier, row in self.everywhere() if source.tool else ():
+                fact = self.fact(source, earlier, row, origin=True) if row is not None and source.kind != "arg" else None
+                found = self.argument(source, earlier) if source.kind == "arg" else [fact] if fact is not None else []
+                if source.kind != "select" or self.selected(source, earlier, row):
+                    returned |= {(k, c or "") for k, c in found if type(k) is Decimal and (c or "") == currency}
+        return type(key) is Decimal and computed(said, own, returned, key)
 
     def bounded(self, name: str, key: Any, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
         """True when `at_most`, looked up in exactly this call and row, is not exceeded."""
@@ -579,7 +599,7 @@ class _Question:
         )
 
     def reached(self) -> frozenset[str]:
-        """A null that was left out; the user's own id as an origin; a row that only "me" means; a page that was not full."""
+        """A null that was left out; the user's own id as an origin; a row that only "me" means; a page that was not full; a calculation."""
         nulls = {"null"} if len(self.keys) < len(self.call.args) and None in self.call.args.values() else set()
         by_id = {
             "user"
@@ -588,7 +608,12 @@ class _Question:
             if Source("user") in self.sources(name)
         }
         needs = {"needs"} if any(self.tool.args[name].needs for name in self.keys) else set()
-        return frozenset(nulls | by_id | needs | self.found)
+        calculated = {
+            "computed"
+            for name, keys in self.keys.items()
+            if Source("computed") in self.sources(name) and any(self.computed(name, key) for key in keys)
+        }
+        return frozenset(nulls | by_id | needs | calculated | self.found)
 
     def stands_for_words(self, source: Source) -> bool:
         """A fact of a read that counts only where the user named its row, or that whole read."""

@@ -8,14 +8,14 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from agentgate.entities import TOKENISED, number
+from agentgate.entities import CALCULATED, TOKENISED, number
 from agentgate.pages import counted
 from agentgate.review.filling import in_words, parts
 from agentgate.review.mutant import Changes, Mutations
 from agentgate.review.values import candidates, fits, step, written
 from agentgate.workflow import Rule, Source, Tool
 
-PROMPT = Source("prompt")
+PROMPT, COMPUTED = Source("prompt"), Source("computed")
 _MALFORMED: dict[str, tuple[Any, ...]] = {  # near misses of each type: a person reads them as such a value, its normal form they are not
     "email": ("Kim@Acme.example", "kim@acme"),
     "iban": ("DE89 3704 0044 0532 0130 00", "de89370400440532013000"),
@@ -188,6 +188,9 @@ class Arguments:
                     [{origin: "prompt"}],
                     sources=(*rule.sources, PROMPT),
                 )
+            if rule.type in CALCULATED and COMPUTED not in rule.sources and found.workflow.intents:
+                words, name = "may also be computed", f"{rule.name} that is only computed"
+                add("from", words, name, [{origin: "computed"}], sources=(*rule.sources, COMPUTED))
             for source in (s for s in rule.sources if s.selector is not None):
                 any_row = tuple(replace(s, kind="fact", selector=None) if s is source else s for s in rule.sources)
                 add(
