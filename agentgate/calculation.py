@@ -31,7 +31,10 @@ _GAP = r"(?:[^.!?;\n]|\.(?=[0-9])){0,60}?"
 _COUNT = "(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[0-9]{1,2})"
 _WHAT = r"(?:the|as|that|what|my|his|her|their|its|this)\b"
 _ALL = r"(?:the|both|all|my|these|those|his|her|their|our|two|what|them)\b"
-_NUMBER = rf"(?:[a-z]{{0,3}}[\u20ac$\u00a3]?\s?[0-9]++(?:[.,][0-9]++)*+(?!st\b|nd\b|rd\b|th\b|[-:/]|\s?[ap]m\b)|{_COUNT}\b)"
+_NUMBER = (
+    rf"(?:[a-z]{{0,3}}[\u20ac$\u00a3]?\s?[0-9]++(?:[.,][0-9]++)*+(?!st\b|nd\b|rd\b|th\b|[-:/]|\s?[ap]m\b)"
+    rf"|{SMALL}|(?:a )?hundred\b|(?:a )?thousand\b)"
+)
 _BY = (
     rf"\bby (?:(?:about|another|exactly|an?|an extra|a further) )?(?:{_NUMBER}|that\b(?! \w+day)|this\b|what|how|as much|so much"
     r"|the (?:same |full )?(?:amount|sum|difference|increase|decrease|rate|figure)\b)"
@@ -76,12 +79,13 @@ _SHARES = {
     10: _PART.format("tenth"),
     0: (
         r"\bsplit(?:s|ting)?\b|\b(?:my|his|her|their|your|our|each|equal|fair|own|\w{1,40}['\u2019]s) shares?\b"
-        r"|\bshar(?:e[ds]?|ing) (?:of|it|this|that|the|between|among|amongst|equally|evenly)\b"
+        r"|\bshar(?:e[ds]?|ing) (?:of|it equally|it evenly|between|among|amongst|equally|evenly|(?:the|this|that) (?:\w{1,20} )?"
+        r"(?:bills?|costs?|rent|price|amount|total|sum|expenses?|fees?|tab|money))\b"
         rf"|\bdivid(?:e[ds]?|ing)\b|\b(?:evenly|equally)\b|\bper (?:person|head)\b|\beach of (?:us\b|(?:the )?{_COUNT}\b)"
     ),
 }
 _MULTIPLES = {
-    2: rf"\bdoubl(?:e[sd]?|ing)\b(?![ -]?(?:check|room|entry|click|book|{_PAID}))|\btwice {_WHAT}",
+    2: rf"\bdoubl(?:e[sd]?|ing)\b(?![ -]?(?:check|room|entry|click|book|{_PAID}))|\btwice {_WHAT}(?! (?:other|day|week|month|year)\b)",
     3: r"\b(?:tripl|trebl)(?:e[sd]?|ing)\b",
     4: r"\bquadrupl(?:e[sd]?|ing)\b",
     0: rf"\btimes {_WHAT}|\bmultipl(?:y|ied|ying)\b",

@@ -374,7 +374,9 @@ class _Question:
                 found = self.argument(source, earlier) if source.kind == "arg" else [fact] if fact is not None else []
                 if source.kind != "select" or self.selected(source, earlier, row):
                     returned |= {(k, c or "") for k, c in found if type(k) is Decimal and (c or "") == currency}
-        return type(key) is Decimal and computed(said, own, returned, key)
+        holds = type(key) is Decimal and computed(said, own, returned, key)
+        self.found |= {"computed"} if holds else set()
+        return holds
 
     def bounded(self, name: str, key: Any, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
         """True when `at_most`, looked up in exactly this call and row, is not exceeded."""
@@ -599,7 +601,7 @@ class _Question:
         )
 
     def reached(self) -> frozenset[str]:
-        """A null that was left out; the user's own id as an origin; a row that only "me" means; a page that was not full; a calculation."""
+        """A null that was left out; the user's own id as an origin; a row that only "me" means; a page that was not full."""
         nulls = {"null"} if len(self.keys) < len(self.call.args) and None in self.call.args.values() else set()
         by_id = {
             "user"
@@ -608,12 +610,7 @@ class _Question:
             if Source("user") in self.sources(name)
         }
         needs = {"needs"} if any(self.tool.args[name].needs for name in self.keys) else set()
-        calculated = {
-            "computed"
-            for name, keys in self.keys.items()
-            if Source("computed") in self.sources(name) and any(self.computed(name, key) for key in keys)
-        }
-        return frozenset(nulls | by_id | needs | calculated | self.found)
+        return frozenset(nulls | by_id | needs | self.found)
 
     def stands_for_words(self, source: Source) -> bool:
         """A fact of a read that counts only where the user named its row, or that whole read."""

@@ -45,19 +45,20 @@ def heard(turns: tuple[str, ...]) -> Heard:
     found = Heard(set(), set(), set(), set())
     for turn in turns:
         text = hidden_quotations(normalize("NFKC", turn))
-        taken = Heard(set(), set(), set(), set())
-        for voice, start, end in clauses(text):
-            one = _clause(text[start:end])
+        said = [(voice, _clause(text[start:end])) for voice, start, end in clauses(text)]
+        for voice, one in said:
             if voice == "denied":
                 kinds = {kind for kind, _ in one.named}
                 found.named.difference_update({each for each in found.named if each[0] in kinds})
-                for into, part in zip(taken[1:], one[1:], strict=True):
-                    into |= part  # type: ignore[operator]  # sets of one type each
             else:
-                for into, part in zip(found, one, strict=True):
-                    into |= part  # type: ignore[operator]
-        for into, part in zip(found[1:], taken[1:], strict=True):
-            into -= part  # type: ignore[operator]
+                found.named.update(one.named)
+                found.percentages.update(one.percentages)
+                found.amounts.update(one.amounts)
+                found.whole.update(one.whole)
+        for one in (one for voice, one in said if voice == "denied"):
+            found.percentages.difference_update(one.percentages)
+            found.amounts.difference_update(one.amounts)
+            found.whole.difference_update(one.whole)
     return found
 
 
