@@ -165,7 +165,8 @@ def _only(text: str, spans: list[tuple[int, int]]) -> str:
     """The text with all but these spans blanked out (same length); nothing goes on over a blank."""
     parts, at = list[str](), 0
     for start, end in spans:
-        parts += ["\n" * (start - at) if start - at > _SEPARATES else " " * (start - at), text[start:end]]
+        gap = start - at
+        parts += ["\n" * gap if gap > _SEPARATES else ",".ljust(gap) if gap else "", text[start:end]]
         at = end
     return "".join([*parts, "\n" * (len(text) - at)])
 

@@ -63,7 +63,7 @@ def heard(turns: tuple[str, ...]) -> Heard:
 
 
 def _clause(text: str) -> Heard:
-    words = re.findall(r"[a-z]+|[^a-z\s]+", text.lower())
+    words = _asked(re.findall(r"[a-z]+|[^a-z\s]+", text.lower()))
     named = {what for phrase, what in _WORDS.items() for at in range(len(words)) if tuple(words[at : at + len(phrase)]) == phrase}
     if any(word == "adjust" and "accordingly" in words[at:] for at, word in enumerate(words)):
         named |= {("difference", 0), ("sum", 0)}
@@ -74,6 +74,17 @@ def _clause(text: str) -> Heard:
             if each.type != "money" and "." not in each.words and each.key in range(2, 21):
                 found.whole.add(int(each.key))
     return found
+
+
+def _asked(words: list[str]) -> list[str]:
+    """Without what the user only wants to know."""
+    kept: list[str] = []
+    skips = False
+    for at, word in enumerate(words):
+        skips = skips and word not in {"and", "then"} and re.search(r"[,!?;:]|\.(?![0-9])", word) is None
+        skips = skips or words[at : at + 2] == ["tell", "me"]
+        kept.append("-" if skips else word)
+    return kept
 
 
 def computed(said: Heard, own: set[Amount], returned: set[Amount], wanted: Decimal) -> bool:

@@ -5,7 +5,7 @@ tool's without any; and for tools that act: an argument that the model writes an
 no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); an object to
 change that may be any row of a read; an address or account whose row is named by free text, or that such a row leads to; labelled
 rows of a search that the model may word, or of a page whose size it chooses; a fact read out of a text; a datetime that only a
-prompt may name; and a tool whose address, scope or definition is not pinned.
+prompt may name; an amount computed from any rows, or without a bound; and a tool whose address, scope or definition is not pinned.
 Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
 the calling job takes the model's place, so only the last applies.
 """
@@ -46,7 +46,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
     found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow), *_labelled(workflow), *_led(workflow), *_searched(workflow)]
     found += _needs(workflow)
     if workflow.intents or workflow.for_user is not None:
-        found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow), *_any_row(workflow)]
+        found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow), *_any_row(workflow), *_computed(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
     return tuple(sorted(placed, key=lambda a: (a.line, a.column)))
 
@@ -167,6 +167,18 @@ def _any_row(workflow: Workflow) -> Iterator[tuple[Path, str]]:
         if open_:
             text = f"any row of {_and(open_)} counts, also one that the user did not mean (named_by on it says which do)"
             yield ("tools", tool.name, "args", rule.name, "from"), text
+
+
+def _computed(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for tool, rule in _acting(workflow):
+        if any(s.kind == "computed" for s in rule.sources):
+            open_ = [s for s in rule.sources if _is_any_row(workflow, s) and not _is_named(workflow, s)]
+            if open_:
+                text = f"computed from any rows of {_and(open_)}, also those that the user did not mean (named_by on it says which do)"
+                yield ("tools", tool.name, "args", rule.name, "from"), text
+            if rule.maximum is None and rule.at_most is None:
+                text = "computed without max or at_most: a sum or a multiple is more than any of its numbers"
+                yield ("tools", tool.name, "args", rule.name, "from"), text
 
 
 def _is_any_row(workflow: Workflow, source: Source) -> bool:
