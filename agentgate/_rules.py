@@ -279,6 +279,8 @@ class Site:
             report(path, "computed beside model", "one of the two (what the model may write needs no calculation)")
         elif not {s.kind for s in sources} & {"prompt", "fact", "arg", "select"}:
             report(path, "computed alone", "prompt or tool.fact beside it (the numbers that it is computed from)")
+        elif block.max_items is not None:
+            report(path, "computed on a list", "one value (who is owed how much of several, nobody can tell)")
         elif block.named_first:
             expected = "one of the two (where the user names a number, computed would never hold: nor would half of it)"
             report(path, "computed beside named_first", expected)

@@ -165,8 +165,9 @@ def _only(text: str, spans: list[tuple[int, int]]) -> str:
     """The text with all but these spans blanked out (same length); nothing goes on over a blank."""
     parts, at = list[str](), 0
     for start, end in spans:
-        gap = start - at
-        parts += ["\n" * gap if gap > _SEPARATES else ",".ljust(gap) if gap else "", text[start:end]]
+        gap = text[at:start]
+        between = "\n" * len(gap) if len(gap) > _SEPARATES else ",".ljust(len(gap)) if gap.strip() else gap
+        parts += [between, text[start:end]]
         at = end
     return "".join([*parts, "\n" * (len(text) - at)])
 

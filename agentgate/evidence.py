@@ -135,7 +135,7 @@ class Evidence:
                 )
         for source in self._declared:
             yield from self._unnamed(value, key, source)
-        if COMPUTED in value.rule.sources and self._earlier.too_many_numbers(value, value.rule.sources):
+        if COMPUTED in value.rule.sources and self._run.prompt is not None and self._earlier.too_many_numbers(value, value.rule.sources):
             why = f"of more than {MAX_NUMBERS} numbers, or {MAX_FACTORS} shares, multiples and percentages, nothing is computed"
             yield Origin("computed", False, self._shown(value, key), why=why)
 
@@ -183,7 +183,9 @@ class Evidence:
 
     def _computed(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
         """The calculation, masked where a number of it is."""
-        sources = value.rule.sources if self._run.prompt is None else sources_of(value, self._run.prompt)
+        if self._run.prompt is None:
+            return None
+        sources = sources_of(value, self._run.prompt)
         how = self._earlier.calculated(value, key, sources)
         hidden = value.rule.sensitive or any(secret(self._workflow, s) for s in sources if s.tool)
         shown, how = (MASKED, how and MASKED) if hidden else (self._shown(value, key), how)

@@ -177,7 +177,7 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         sources = sources_of(value, prompt)
         if any(s.kind == "user" for s in sources) and all(earlier.is_user(rule.type, key) for key in value.keys):
             continue
-        if all(earlier.calculated(value, key, sources) is not None for key in value.keys):
+        if any(s.kind == "computed" for s in sources) and all(earlier.calculated(value, key, sources) is not None for key in value.keys):
             continue
         calls = [s for s in sources if s.tool]
         if rule.any_call and all(came_from(value, key, sources, prompt, earlier) for key in value.keys):

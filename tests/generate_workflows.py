@@ -251,7 +251,7 @@ class Workflows:
                 "minimum": Decimal(0),
                 "maximum": Decimal(500),
                 "at_most": rng.choice((total, limit, top, *sums)),
-                "sources": rng.choice((sources(MODEL, total), sources(MODEL, total), (total, COMPUTED))),
+                "sources": sources(MODEL, total),
             },
             "payee": {"type": "id", "pattern": Pattern.of("cus_[A-Z][0-9]"), "sources": sources(*customers, PROMPT, USER, customer)},
             "payees": {"type": "id", "max_items": 3, "one_of": CUSTOMERS[: rng.randint(2, 3)], "sources": sources(*customers, customer)},

@@ -69,8 +69,6 @@ tools:
       meant: {type: number, from: [prompt, bills.mine, computed], optional: true}
       without: {type: number, from: [prompt, bills.amount, read.amount], optional: true}
       price: {type: money, currency: currency, from: [prompt, bills.price, computed], optional: true}
-      each: {type: number, max_items: 3, from: [prompt, bills.amount, computed], optional: true}
-      any: {type: number, max_items: 3, from: [prompt, bills.amount, computed], any_call: true, optional: true}
       ask: {type: number, from: [prompt, bills.amount, computed], unknown_origin: step_up, optional: true}
       currency: {in: [EUR, USD], from: [model]}
       to: {type: iban, from: [bills.account], optional: true}
@@ -334,13 +332,6 @@ def test_a_number_counts_in_whatever_call_and_row_and_what_is_computed_belongs_t
     assert {str(f.reason) for f in found.failures} == {"one_source"}  # a fact as it was returned is still tied to its row
 
 
-def test_of_a_list_each_element_is_computed_or_with_any_call_each_has_an_origin() -> None:
-    assert pays(["50", "10"], "Pay half of the bills", (100, 20), arg="each")
-    assert not pays(["50", "100"], "Pay half of the bills", (100, 20), arg="each")
-    assert pays(["50", "100"], "Pay half of the bills", (100, 20), arg="any")
-    assert not pays(["50", "101"], "Pay half of the bills", (100, 20), arg="any")
-
-
 def test_a_person_is_asked_about_what_nobody_computes() -> None:
     known, unknown = (scene(v, "Pay half of the bill", (100,), arg="ask").decide() for v in ("50", "500"))
     assert isinstance(known, Eligible)
@@ -444,6 +435,7 @@ def test_the_order_of_rows_does_not_matter(amounts: list[int], value: int, words
         ("{type: iban, from: [prompt, @@computed]}", "a type that is calculated: money, number"),
         ("{type: number, from: [prompt, @@computed, model]}", "one of the two"),
         ("{type: number, from: [@@computed]}", "prompt or tool.fact beside it"),
+        ("{type: number, max_items: 2, from: [prompt, @@computed]}", "one value"),
     ],
 )
 def test_where_computed_says_nothing_it_is_refused(rule: str, expected: str) -> None:
@@ -468,7 +460,7 @@ def test_it_is_no_origin_of_an_address_and_of_no_step_up() -> None:
 
 
 # --- what reviewers see ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["amount", "returned", "price", "each", "any"])
+@pytest.mark.parametrize("name", ["amount", "returned", "price"])
 def test_the_diff_tells_that_computed_is_wider_with_a_call(name: str) -> None:
     line = next(line for line in BILLS.splitlines() if line.strip().startswith(f"{name}: {{type: ") and "computed" in line)
     without = load(BILLS.replace(line, line.replace(", computed", "")))
