@@ -154,11 +154,21 @@ def _searched(workflow: Workflow) -> Iterator[tuple[Path, str]]:
         for name in sizes:
             text = "the model chooses how many rows, so none can be singled out; page_size: true, if it is the most rows returned"
             yield ("tools", tool.name, "args", name), text
-        free = [rule.name for rule in asked if not rule.page_size and rule.name not in sizes]
+        steered = [rule for rule in asked if not rule.page_size and rule.name not in sizes]
+        free = " and ".join(rule.name for rule in steered)
+        led = [next((s for s in rule.sources if _stands(workflow, s)), None) for rule in steered]
+        too = "too" if None in led or not led else f"too, or the call is named, by {_and(led)}"
         for fact in tool.facts.values() if free else ():
             if fact.named_by:
-                text = f"rows count only where the user's words hold {' and '.join(free)} too (a search that the model worded means nobody)"
+                text = f"rows count only where the user's words hold {free} {too} (a search that the model worded means nobody)"
                 yield ("tools", tool.name, "facts", fact.name, "named_by"), text
+
+
+def _stands(workflow: Workflow, source: Source) -> bool:
+    """Whether a value from here stands for the user's words: see `agentgate.origins`."""
+    tool = workflow.tools.get(source.tool)
+    fact = tool.facts.get(source.field) if tool is not None and source.kind == "fact" and tool.effect == "read" else None
+    return fact is not None and (fact.named or bool(fact.named_by))
 
 
 def _any_row(workflow: Workflow) -> Iterator[tuple[Path, str]]:
