@@ -204,6 +204,9 @@ class Site:
         elif self.facts.one_list(tool) is None:
             expected = "facts of exactly one list, which is in no other (elsewhere nobody can count what came back)"
             report(path, f"page_size of {tool}", expected, key=True)
+        elif block.max is None and block.in_ is None and block.is_ is None:
+            expected = "min and max: no more than the tool itself returns at once (else a full page looks short)"
+            report(path, "page_size without a most", expected, key=True)
 
     def _role(self, block: ArgumentBlock, path: Path) -> frozenset[str]:
         role, here = block.narrower_than_role or "", (*path, "narrower_than_role")

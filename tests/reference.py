@@ -533,9 +533,9 @@ class _Question:
             denied |= {Reason.INTENT_ABSENT} if self.workflow.intents else set()
         elif "any" not in self.tool.needs:
             denied |= self.asked_for(self.tool.needs)
-        for name in self.keys:
-            if self.tool.args[name].needs != ():
-                denied |= self.asked_for(self.tool.args[name].needs)
+        for name, rule in self.tool.args.items():
+            if rule.needs != () and (name in self.keys or _none_of(name, self.call.args)):
+                denied |= self.asked_for(rule.needs)
         return denied
 
     def asked_for(self, needs: tuple[str, ...]) -> set[Reason]:
@@ -705,6 +705,27 @@ def _elements(path: str, value: Any, wanted: str) -> int:
     if isinstance(value, list):
         return (len(value) if path + "[]" == wanted else 0) + sum(_elements(path + "[]", inner, wanted) for inner in value)
     return 0
+
+
+def _none_of(name: str, args: Mapping[str, Any]) -> bool:
+    """Whether a list was sent where the rule's leaves would stand, and it, or all there are, hold nothing."""
+    for at in [i for i in range(len(name)) if name.startswith("[].", i) or name[i:] == "[]"]:
+        lists = [count for arg, value in args.items() for count in _lengths(arg, value, name[:at])] if "." in name else []
+        if lists and max(lists) == 0:
+            return True
+    return False
+
+
+def _lengths(path: str, value: Any, wanted: str) -> Iterator[int]:
+    """The length of each list at this place."""
+    if isinstance(value, list):
+        if path == wanted:
+            yield len(value)
+        for inner in value:
+            yield from _lengths(path + "[]", inner, wanted)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _lengths(f"{path}.{key if not set('.[') & set(key) else '?'}", inner, wanted)
 
 
 def _texts(value: Any) -> list[str]:

@@ -197,9 +197,10 @@ class Arguments:
             turns = parts(found.base(tool.name).values["prompt"])
             first: list[Changes] = [
                 {origin: named(source), "prompt": [*turns, in_words(rule.type, value[0] if type(value) is list else value, "")]}
+                | ({} if source.tool else {f"args.{rule.name}": other})
                 for source in rule.sources
-                if source.tool
-                for value in islice(candidates(rule), 1, 4)
+                if source.tool or source.kind == "user"
+                for value, other in zip(islice(candidates(rule), 1, 4), candidates(rule), strict=False)
             ]
             add("named_first", "dropped", f"{rule.name} of elsewhere although the prompt names one", first, named_first=False)
         if rule.entities is not None:
