@@ -187,6 +187,11 @@ CALCULATED = frozenset({"money", "number"})  # that may be `computed`
 TOKENISED = TYPES - {"boolean", "json"}
 
 
+def written(kind: str) -> str:
+    """What a value of a type must be, for a reader."""
+    return f"{kind} in normal form" + (" (2026-06-03T10:00, without a zone)" if kind == "datetime" else "")
+
+
 def normal(kind: str, value: Any) -> Key | None:
     """The comparison key of `value` under a type of `TYPES`, or None when it is not in the type's normal form."""
     return NORMAL[kind](value)
