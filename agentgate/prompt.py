@@ -74,16 +74,18 @@ _QUOTE = re.compile(  # each begins with its mark, so that a text without any is
     r"|'(?<!\w')([^'\n]{1,2000})'(?!\w)|‘(?<!\w‘)([^’]{1,2000}+)’(?!\w)"
 )
 _CLAUSE = re.compile(  # in small letters; each begins with a space or a comma
-    r"[\s,](?:(?<=[.!?;]\s)(?<!\b(?:dr|mr|ms|mx)\.\s)(?<!\bmrs\.\s)(?<!\bprof\.\s)|(?<=\n)(?<!\binstead\n)(?<!\brather\n)|(?:(?<=,)\s|(?<!\s\s)(?<!,))\s{0,7}\b(?:but|instead(?!\s{1,8}of\b)|rather(?!\s{1,8}than\b)|then|however)\b"
+    r"[\s,](?:(?<=[.!?;]\s)(?<!\b(?:dr|mr|ms|mx)\.\s)(?<!\bmrs\.\s)(?<!\bprof\.\s)|(?<=\n)(?<!\binstead\n)(?<!\brather\n)|(?:(?<=,)\s|(?<!\s\s)(?<!,))\s{0,7}"
+    r"\b(?:but(?<!\ball.but)(?<!(?:any|ery)thing.but)(?<!(?:any|ery)body.but)(?<!(?:any|ery)one.but)|instead(?!\s{1,8}of\b)|rather(?!\s{1,8}than\b)|then|however)\b"
     r"|(?<=,)\s{1,8}(?=(?:and|just|only|please)\b))"
 )
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
 _DENIES = (
     rf"(?:(?:{'|'.join(_NEGATED)})n['’ʼ`´‘＇′]?t|cannot|never|not|no|no longer|neither|nor|none|nobody"
     r"|without|instead\s{1,8}of|rather\s{1,8}than|except|stop|cancel that(?! [a-z])|abort|forget|ignore|disregard|hold off|refrain from"
-    r"|avoid|refuse to|decline to|prevent|keep from|nothing (?:to|should|must|may))\b"
+    r"|avoid|refuse to|decline to|prevent|keep from|nothing (?:to|should|must|may)|(?:other than|(?:apart|aside) from)(?! (?:that|this)\b)"
+    r"|(?:in (?:place|lieu)|with the exception) of|as opposed to|excluding(?! vat\b)|(?:all|(?:any|every)(?:thing|body|one)) but)\b"
 )
-_NEGATION = re.compile(rf"\b(?=[acdefhikmnprsw]){_DENIES}")  # in small letters
+_NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){_DENIES}")  # in small letters
 # Words of denial that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7", "won't fix".
 _IDIOM = re.compile(
     r"\b(?=[bcdinorw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|"

@@ -179,3 +179,35 @@ def test_instead_and_rather_alone_deny_nothing() -> None:
         prompt = Prompt.of((text,), date(2030, 6, 4))
         assert prompt.words("id", "ORD-1001") is None
         assert prompt.words("id", "ORD-1002") is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Cancel everything but ORD-1002",
+        "Cancel them all but ORD-1002",
+        "Cancel what anyone but ORD-1002 has",
+        "Cancel my orders other than ORD-1002",
+        "Cancel my orders apart from ORD-1002",
+        "Cancel my orders excluding ORD-1002",
+        "Cancel my orders with the exception of ORD-1002",
+        "Cancel it in place of ORD-1002",
+        "Cancel it as opposed to ORD-1002",
+    ],
+)
+def test_what_is_excepted_is_denied(text: str) -> None:
+    assert Prompt.of((text,), date(2030, 6, 4)).words("id", "ORD-1002") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Other than that, refund ORD-1002",
+        "Refund ORD-1002 excluding VAT",
+        "Pay it, but refund ORD-1002",
+        "Do not refund ORD-1001 but ORD-1002",
+        "Pay nothing, but ORD-1002 is to be refunded",
+    ],
+)
+def test_what_excepts_nothing_denies_nothing(text: str) -> None:
+    assert Prompt.of((text,), date(2030, 6, 4)).words("id", "ORD-1002") is not None
