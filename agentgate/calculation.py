@@ -19,7 +19,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from agentgate.numerals import SMALL, numeral_value
-from agentgate.prompt import clauses, entities, hidden_quotations, small
+from agentgate.prompt import Entity, clauses, entities, hidden_quotations, small
 
 MAX_NUMBERS = 64  # different numbers to calculate with
 MAX_FACTORS = 16  # shares, multiples and percentages
@@ -100,6 +100,8 @@ _TOLD = re.compile(  # what the user wants to know: "tell me how much is left", 
     r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b(?:(?!\b(?:and|then)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
     r"|(?<![^.!?\n])\s{0,3}(?:and |so )?(?:what|how|which|is|was|did|does|why)\b[^.!?\n]{0,300}+\?"
 )
+_NAMES = frozenset({"path", "url", "email", "domain", "id"})
+_LETTER = re.compile(r"[^\W\d_]")
 _SEPARATES = 12  # characters between two clauses over which no calculation is named: a word that joins them is shorter
 _NAMED = [
     *((kind, 0, re.compile(words)) for kind, words in _WORDS.items()),
@@ -140,11 +142,13 @@ def spoken(turns: tuple[str, ...]) -> Spoken:
     found = Spoken()
     for turn in turns:
         text = hidden_quotations(normalize("NFKC", turn))
-        spans = list(clauses(text))
-        said, denied = (_only(text, [(start, end) for v, start, end in spans if v == voice]) for voice in ("said", "denied"))
-        one, other = _numbers(said), _numbers(denied)
-        read = _TOLD.sub(_blank, small(said)), small(denied)
-        last, ended = ({(kind, n): at for kind, n, words in _NAMED for at in _last(words, each)} for each in read)
+        whole, spans = list(entities(text, _NO_DAY)), list(clauses(text))
+        low = small(_without_names(text, whole))
+        said, denied = (_only(low, [(start, end) for v, start, end in spans if v == voice]) for voice in ("said", "denied"))
+        one, other = _numbers(said, text, whole), _numbers(denied, text, whole)
+        last, ended = (
+            {(kind, n): at for kind, n, words in _NAMED for at in _last(words, each)} for each in (_TOLD.sub(_blank, said), denied)
+        )
         stopped = {kind: max(at for (other, _), at in ended.items() if other == kind) for kind, _ in ended}
         named = {each for each, at in last.items() if at > stopped.get(each[0], -1)}
         named |= {each for each in found.named if each[0] not in stopped}
@@ -155,6 +159,16 @@ def spoken(turns: tuple[str, ...]) -> Spoken:
             (found.whole | one.whole) - other.whole,
         )
     return found
+
+
+def _without_names(text: str, whole: list[Entity]) -> str:
+    """The text without its files, links, addresses and ids (same length): "difference.txt" names a file."""
+    parts, end = list[str](), 0
+    for each in whole:
+        if each.type in _NAMES and each.start >= end and _LETTER.search(each.words) is not None:
+            parts += [text[end : each.start], "_" * len(each.words)]
+            end = each.start + len(each.words)
+    return "".join([*parts, text[end:]])
 
 
 def _blank(found: re.Match[str]) -> str:
@@ -177,22 +191,20 @@ def _last(words: re.Pattern[str], text: str) -> Iterator[int]:
     yield from [found.start() for found in words.finditer(text)][-1:]
 
 
-def _numbers(text: str) -> Spoken:
-    if not text.strip():
-        return Spoken()
-    low = small(text)
+def _numbers(low: str, text: str, whole: list[Entity]) -> Spoken:
+    """The numbers that stand in one voice; `low` is the text in small letters with all else blanked out."""
     numbers: set[tuple[Decimal, str]] = set()
-    whole: set[int] = set()
-    for each in entities(text, _NO_DAY):
-        key = each.key
+    small_ones: set[int] = set()
+    for each in whole:
+        key, end = each.key, each.start + len(each.words)
         if each.type not in {"number", "money", "count"} or not isinstance(key, Decimal) or text[max(0, each.start - 1)] == "#":
             continue
-        if _IS_PERCENTAGE.match(low, each.start + len(each.words)) is None:
+        if not low[each.start].isspace() and _IS_PERCENTAGE.match(low, end) is None:
             numbers.add((key, each.currency))
             if each.type != "money" and "." not in each.words and 2 <= key <= _MOST:
-                whole.add(int(key))
+                small_ones.add(int(key))
     percentages = {amount for each in _PERCENTAGE.finditer(low) if (amount := _percentage(each)) is not None}
-    return Spoken(frozenset(), frozenset(percentages), frozenset(numbers), frozenset(whole))
+    return Spoken(frozenset(), frozenset(percentages), frozenset(numbers), frozenset(small_ones))
 
 
 def _percentage(found: re.Match[str]) -> Decimal | None:

@@ -201,6 +201,7 @@ def test_what_is_quoted_denied_forwarded_or_only_asked_names_no_calculation(prom
         ("Apply the rent increase", "sum"),
         ("Pay the total of both invoices", "sum"),
         ("Let's go halves, halve it", "share"),
+        ("Go 50/50 with me", "share"),
         ("Share it equally", "share"),
         ("30 for each of us", "share"),
         ("Pay her twice the amount", "multiple"),
@@ -228,6 +229,10 @@ def test_how_people_say_it(words: str, kind: str) -> None:
         "Pay it by the 5th",
         "Share the file with Ann",
         "I am 100% sure",
+        "Pay the bill in difference.txt",
+        "Pay the bill in the-rest/half.pdf, see https://acme.example/plus/half",
+        "Pay the bill of half@acme.example",
+        "Pay the bill of plus-2",
     ],
 )
 def test_words_that_only_look_like_it(words: str) -> None:
