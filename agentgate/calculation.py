@@ -102,7 +102,6 @@ _TOLD = re.compile(  # what the user wants to know: "tell me how much is left", 
 )
 _NAMES = frozenset({"path", "url", "email", "domain", "id"})
 _LETTER = re.compile(r"[^\W\d_]")
-_SEPARATES = 12  # characters between two clauses over which no calculation is named: a word that joins them is shorter
 _NAMED = [
     *((kind, 0, re.compile(words)) for kind, words in _WORDS.items()),
     *((SHARE, n, re.compile(words)) for n, words in _SHARES.items()),
@@ -176,12 +175,11 @@ def _blank(found: re.Match[str]) -> str:
 
 
 def _only(text: str, spans: list[tuple[int, int]]) -> str:
-    """The text with all but these spans blanked out (same length); nothing goes on over a blank."""
+    """The text with all but these spans blanked out (same length), a comma for what stood between two of them."""
     parts, at = list[str](), 0
     for start, end in spans:
         gap = text[at:start]
-        between = "\n" * len(gap) if len(gap) > _SEPARATES else ",".ljust(len(gap)) if gap.strip() else gap
-        parts += [between, text[start:end]]
+        parts += [",".ljust(len(gap)) if gap.strip() else gap, text[start:end]]
         at = end
     return "".join([*parts, "\n" * (len(text) - at)])
 
@@ -290,6 +288,6 @@ def _with_another(said: Spoken, step: _Step, table: list[Number], values: list[D
 
 def _gives(result: Decimal, wanted: Decimal) -> bool:
     """Whether the value is this result, or it rounded to two decimals, whichever way halves go."""
-    if result <= 0 or abs(result - wanted) > _HALF_CENT:
+    if abs(result - wanted) > _HALF_CENT:
         return False
     return wanted in {result, result.quantize(_CENT, ROUND_HALF_UP), result.quantize(_CENT, ROUND_HALF_EVEN)}

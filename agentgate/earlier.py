@@ -182,10 +182,10 @@ class Earlier:
         Args:
             value: an argument.
             key: one element of it.
-            sources: the origins that count; `computed` must be one, and the others are where the numbers come from, each by itself, in
-                whatever call and row it counts: what is computed belongs to no call.
+            sources: the origins that count, with `computed` among them: where the numbers come from, each by itself, in whatever call
+                and row it counts. What is computed belongs to no call.
         """
-        if not isinstance(key, Decimal) or not any(s.kind == "computed" for s in sources):
+        if not isinstance(key, Decimal):
             return None
         said = spoken(self.prompt.written)
         return calculation(said, self._operands(value, sources), key) if names_any(said) else None
@@ -208,10 +208,10 @@ class Earlier:
     def _gathered(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
         kind, currency = value.rule.type, value.currency
         own = spoken(self.prompt.written).numbers if any(s.kind == "prompt" for s in sources) else frozenset()
-        said = {n for n in own if (kind != "money" or n[1] in {"", currency}) and self.prompt.words(kind, n[0], currency) is not None}
+        said = {n for n in own if self.prompt.words(kind, n[0], currency) is not None}
         found = {(k, c) for s in sources for call in self.of(s.tool) for _, k, c in self.said(call, s) if isinstance(k, Decimal)}
-        held = {(k, c) for k, c in found if c == currency and k > 0}
-        return frozenset({Number(*n, own=True) for n in said if n[0] > 0} | {Number(*n) for n in held - said})
+        held = {(k, c) for k, c in found if c == currency}
+        return frozenset({Number(*n, own=True) for n in said} | {Number(*n) for n in held - said})
 
     def _selected(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
         """The rows of a call that the user's words select: of the last read before the first call of the tool that acts on it."""
