@@ -147,6 +147,7 @@ def test_one_calculation_that_the_words_name(prompt: str, amounts: tuple[Any, ..
         ("Pay the difference of the bills, half of it", (150, 120, 7), "68"),  # half of a bill and another bill: both returned
         ("Pay the bill with 150% more", (80,), "200"),
         ("Pay the bill plus a tip of 5", (80,), "85.004"),
+        ("Pay the difference of the two bills", (150, 120), "30.004"),
         ("Pay the bill plus a third, 30 %", (200,), "230"),  # 30 is no number
         ("Pay my share of the 12.00", (120,), "10"),  # nor a number of people
         ("We split the bill of house 40, pay my part", (80,), "2"),
