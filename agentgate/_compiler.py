@@ -314,7 +314,7 @@ class Compiler:
         """A workflow without a user has no user's id as an origin; and without intents too, nobody whose words could be one."""
         never = {"user": "nobody stands behind this agent: no who.for_user"}
         if self.machine:
-            never["prompt"] = "nobody speaks here; model is the calling job"
+            never["prompt"] = never["computed"] = "nobody speaks here; model is the calling job"
         for argument, rule in block.args.items():
             for key, texts in (("from", rule.from_), ("entities", rule.entities)):
                 for text in texts or ():

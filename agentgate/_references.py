@@ -1,4 +1,4 @@
-"""References: what ``prompt``, ``user``, ``model``, ``tool.fact`` and ``tool.argument`` name, and which tools are referred to.
+"""References: what ``prompt``, ``user``, ``computed``, ``model``, ``tool.fact``, ``tool.argument`` name, and which tools are referred to.
 
 Rules: the longest declared tool name wins; what is not declared is no origin; what a tool that acts returned is no origin,
 except a new id.
@@ -13,8 +13,8 @@ from agentgate._sharing import Sharing
 from agentgate.workflow import Source
 from agentgate.yaml_nodes import Document, Path, did_you_mean, shown
 
-PROMPT, USER, MODEL = Source("prompt"), Source("user"), Source("model")
-ALONE = {str(source): source for source in (PROMPT, USER, MODEL)}  # origins that name no tool
+PROMPT, USER, COMPUTED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "model"))
+ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, MODEL)}  # origins that name no tool
 
 
 class References:
@@ -32,7 +32,9 @@ class References:
             return ALONE[text]
         name = max((t for t in self.tools if text.startswith(t + ".")), key=len, default="")
         if not name:
-            self.document.report(path, shown(text), "prompt, model, user, or a fact or argument of a declared tool", self._meant(text))
+            self.document.report(
+                path, shown(text), "prompt, model, user, computed, or a fact or argument of a declared tool", self._meant(text)
+            )
             return None
         field, tool = text[len(name) + 1 :], self.tools[name]
         if field in (tool.facts or {}):

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from agentgate._blocks import ArgumentBlock, OperatorsBlock, ToolBlock, WhenBlock
 from agentgate._facts import FactRules, comparable, pattern_of
 from agentgate._reach import Reach
-from agentgate._references import MODEL, USER, References, argument_type
+from agentgate._references import COMPUTED, MODEL, USER, References, argument_type
 from agentgate._sharing import Sharing
-from agentgate.entities import NUMERIC, TOKENISED, Key, normal
+from agentgate.entities import CALCULATED, NUMERIC, TOKENISED, Key, normal
 from agentgate.errors import CanonicalError
 from agentgate.facts import EACH
 from agentgate.patterns import Glob
@@ -204,6 +204,9 @@ class Site:
         elif self.facts.one_list(tool) is None:
             expected = "facts of exactly one list, which is in no other (elsewhere nobody can count what came back)"
             report(path, f"page_size of {tool}", expected, key=True)
+        elif block.max is None and block.in_ is None and block.is_ is None:
+            expected = "min and max: no more than the tool itself returns at once (else a full page looks short)"
+            report(path, "page_size without a most", expected, key=True)
 
     def _role(self, block: ArgumentBlock, path: Path) -> frozenset[str]:
         role, here = block.narrower_than_role or "", (*path, "narrower_than_role")
@@ -233,6 +236,9 @@ class Site:
         if "model" in block.entities:
             at = (*here, block.entities.index("model"))
             self.document.report(at, "model", "prompt or tool.fact (model would allow every address the model writes)")
+        if "computed" in block.entities:
+            at = (*here, block.entities.index("computed"))
+            self.document.report(at, "computed", "prompt or tool.fact (no address is computed)")
         return self.references.sources(block.entities, here)
 
     def _origins(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
@@ -250,6 +256,8 @@ class Site:
             )
         if block.named_first:
             self._named_first(block, kind, sources, (*path, "named_first"))
+        if "computed" in (block.from_ or ()):
+            self._computed(block, kind, sources, (*here, (block.from_ or []).index("computed")))
         for text in block.from_ or ():
             at = (*here, (block.from_ or []).index(text))
             if text == "prompt" and kind not in TOKENISED:
@@ -264,6 +272,21 @@ class Site:
                 report(at, f"a {kind} from a {other}", f"an origin whose values can equal a {kind}")
             elif other == "money" and not currency:
                 report(at, f"{text} without a currency", f"currency: on {text} (money is never compared without)")
+
+    def _computed(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
+        """`computed`: a number out of numbers that the other origins of the list admit."""
+        report = self.document.report
+        if kind not in CALCULATED:
+            report(path, f"computed for type {kind}", "a type that is calculated: " + ", ".join(sorted(CALCULATED)))
+        elif MODEL in sources:
+            report(path, "computed beside model", "one of the two (what the model may write needs no calculation)")
+        elif not {s.kind for s in sources} & {"prompt", "fact", "arg", "select"}:
+            report(path, "computed alone", "prompt or tool.fact beside it (the numbers that it is computed from)")
+        elif block.max_items is not None:
+            report(path, "computed on a list", "one value (who is owed how much of several, nobody can tell)")
+        elif block.named_first:
+            expected = "one of the two (where the user names a number, computed would never hold: nor would half of it)"
+            report(path, "computed beside named_first", expected)
 
     def _named_first(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...], path: Path) -> None:
         """`named_first` says something only where both the prompt and an earlier call are origins, and a prompt can hold the type."""
@@ -328,6 +351,9 @@ class Site:
             if text != "unknown":
                 source = self.references.source(text, here)
                 origin.extend([source] if source is not None else [])
+                if source == COMPUTED:
+                    expected = "unknown, or an origin of its own (a number less to compute with would ask less often)"
+                    self.document.report(here, "computed", expected)
                 labelled = (self.tools[source.tool].facts or {}).get(source.field) if source is not None and source.kind == "fact" else None
                 if labelled is not None and (labelled.named_by or labelled.where):
                     expected = "a fact of every row (one that counts in some rows would ask less often: unknown asks for the rest)"

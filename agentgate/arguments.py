@@ -11,7 +11,7 @@ from typing import Any
 from agentgate.case import Case
 from agentgate.decision import Reason
 from agentgate.earlier import Value
-from agentgate.entities import NORMAL, Key
+from agentgate.entities import NORMAL, Key, written
 from agentgate.nested import flat
 from agentgate.workflow import Rule
 
@@ -48,7 +48,7 @@ def check_arguments(case: Case) -> None:
                 Reason.ARGUMENT_FORM,
                 f"args.{name}",
                 Value(rule, (), "", raw).shown,
-                f"{rule.type} in normal form" if rule.max_items is None else f"a list of {rule.type}",
+                written(rule.type) if rule.max_items is None else f"a list of {rule.type}",
                 rule.line,
             )
             continue

@@ -20,6 +20,7 @@ from agentgate.errors import CanonicalError
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 _MAX_INT = 2**53 - 1
+_MAX_FIELD = 300  # characters of a path in an error; a key may be as long as the value
 _MIN_PLAIN = 1e-3
 _SIMPLE = frozenset({str, bool, type(None)})
 _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -72,11 +73,11 @@ def _plain(value: Any, field: str, depth: int) -> bool:
             if type(key) is not str:
                 raise CanonicalError(field, f"a key of type {type(key).__name__}", "keys that are text")
             plain &= key.isascii()
-            plain &= _plain(item, f"{field}.{key}" if field else key, depth + 1)
+            plain &= _plain(item, f"{field}.{key}"[:_MAX_FIELD] if field else key[:_MAX_FIELD], depth + 1)
         return plain
     if kind is list or kind is tuple:
         for index, item in enumerate(value):
-            plain &= _plain(item, f"{field}[{index}]", depth + 1)
+            plain &= _plain(item, f"{field}[{index}]"[:_MAX_FIELD], depth + 1)
         return plain
     raise CanonicalError(field, f"a value of type {kind.__name__}", "JSON: text, number, boolean, null, list or object")
 

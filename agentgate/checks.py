@@ -15,6 +15,7 @@ from agentgate.caller import CALLER, passed, remember
 from agentgate.case import Case, Check
 from agentgate.decision import Deny, Eligible, Failure, Reason, RequiredHold, Reservation
 from agentgate.entities import NUMERIC, Key, texts
+from agentgate.nested import emptied
 from agentgate.origins import Value, came_from, in_some_call, sources_of, trace
 from agentgate.request import Call, RunState, Surroundings
 from agentgate.spans import embedded
@@ -99,9 +100,9 @@ def check_intent(case: Case) -> None:
         return
     if ANY not in tool.needs and (NONE not in tool.needs or case.workflow.intents):
         _check_needs(case, "intent", tool.needs, tool.line)
-    for name, value in case.values.items():
-        if value.rule.needs:
-            _check_needs(case, f"args.{name}", value.rule.needs, value.rule.line)
+    for name, rule in tool.args.items():
+        if rule.needs and (name in case.values or emptied(name, case.call.args)):
+            _check_needs(case, f"args.{name}", rule.needs, rule.line)
 
 
 def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from agentgate.decision import Failure, Reason
+from agentgate.entities import written
 from agentgate.workflow import ANY, NONE, Hours, Limit, Rule, StepUpRule, Tool, Workflow
 
 About = Literal["run", "who", "where", "tool", "argument", "origin", "intent", "order", "person", "limit", "store"]
@@ -199,7 +200,7 @@ def _argument(name: str, rule: Rule) -> Iterator[Condition]:
     if not rule.optional:
         yield one("argument", "required", "a value", Reason.ARGUMENT_MISSING)
     missing = frozenset({f"{field} required"})
-    form = f"{rule.type} in normal form" if rule.max_items is None else f"a list of {rule.type}"
+    form = written(rule.type) if rule.max_items is None else f"a list of {rule.type}"
     yield one("argument", "type", form, Reason.ARGUMENT_FORM, missing)
     formed = missing | {f"{field} type"}
     before = formed

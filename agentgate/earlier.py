@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
 from typing import Any, NamedTuple
 
+from agentgate.calculation import Number, calculation, names_any, spoken, too_many
 from agentgate.entities import Key, normal
 from agentgate.labels import Heard, affirmed, asked_by_user, meant, own_row, row_is
 from agentgate.pages import short
@@ -71,7 +72,21 @@ class Earlier:
     holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
     """
 
-    __slots__ = ("_by_tool", "_keys", "_meant", "_origins", "_rows", "_said", "_standing", "_totals", "calls", "prompt", "tools", "user")
+    __slots__ = (
+        "_by_tool",
+        "_keys",
+        "_meant",
+        "_numbers",
+        "_origins",
+        "_rows",
+        "_said",
+        "_standing",
+        "_totals",
+        "calls",
+        "prompt",
+        "tools",
+        "user",
+    )
 
     def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt, user: str | None = None) -> None:
         self.calls, self.tools, self.prompt, self.user = calls, tools, prompt, user
@@ -85,6 +100,7 @@ class Earlier:
         self._meant: dict[tuple[int, int, bool], frozenset[int]] = {}
         self._standing: dict[int, tuple[Source, ...]] = {}
         self._totals: dict[tuple[int, int, str], tuple[Source, Decimal | None]] = {}
+        self._numbers: dict[tuple[int, str, str], tuple[tuple[Source, ...], frozenset[Number]]] = {}
 
     @classmethod
     def of_run(cls, run: RunState, tools: Mapping[str, Tool]) -> Earlier:
@@ -159,6 +175,43 @@ class Earlier:
             with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
                 known = self._totals[place] = (source, sum(amounts, Decimal()) if amounts else None)
         return known[1]
+
+    def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
+        """How a value is computed, as a reader sees it: one calculation that the user's words name; None where it is not, or may not be.
+
+        Args:
+            value: an argument.
+            key: one element of it.
+            sources: the origins that count, with `computed` among them: where the numbers come from, each by itself, in whatever call
+                and row it counts. What is computed belongs to no call.
+        """
+        if not isinstance(key, Decimal):
+            return None
+        said = spoken(self.prompt.written)
+        return calculation(said, self._operands(value, sources), key) if names_any(said) else None
+
+    def too_many_numbers(self, value: Value, sources: tuple[Source, ...]) -> bool:
+        """Whether a calculation is named, and nothing is computed because there is too much to calculate with."""
+        said = spoken(self.prompt.written)
+        return names_any(said) and too_many(said, self._operands(value, sources))
+
+    def _operands(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
+        """The numbers of these origins in the currency of a value, or in none, each once."""
+        place = (id(sources), value.rule.type, value.currency)
+        known = self._numbers.get(place)
+        if known is None:
+            if len(self._numbers) >= _MAX_MEMO:
+                self._numbers.clear()
+            known = self._numbers[place] = (sources, self._gathered(value, sources))
+        return known[1]
+
+    def _gathered(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
+        kind, currency = value.rule.type, value.currency
+        own = spoken(self.prompt.written).numbers if any(s.kind == "prompt" for s in sources) else frozenset()
+        said = {n for n in own if self.prompt.words(kind, n[0], currency) is not None}
+        found = {(k, c) for s in sources for call in self.of(s.tool) for _, k, c in self.said(call, s) if isinstance(k, Decimal)}
+        held = {(k, c) for k, c in found if c == currency}
+        return frozenset({Number(*n, own=True) for n in said} | {Number(*n) for n in held - said})
 
     def _selected(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
         """The rows of a call that the user's words select: of the last read before the first call of the tool that acts on it."""

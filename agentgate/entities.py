@@ -183,7 +183,13 @@ NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
 }
 TYPES = frozenset(NORMAL)
 NUMERIC = frozenset({"money", "number", "integer"})
+CALCULATED = frozenset({"money", "number"})  # that may be `computed`
 TOKENISED = TYPES - {"boolean", "json"}
+
+
+def written(kind: str) -> str:
+    """What a value of a type must be, for a reader."""
+    return f"{kind} in normal form" + (" (2026-06-03T10:00, without a zone)" if kind == "datetime" else "")
 
 
 def normal(kind: str, value: Any) -> Key | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentgate.calculation import MAX_FACTORS, MAX_NUMBERS
 from agentgate.earlier import from_user
 from agentgate.entities import Key, normal
 from agentgate.labels import asked_by_user, described
@@ -22,13 +23,13 @@ from agentgate.wording import said
 from agentgate.workflow import Source, Workflow
 
 MASKED = "(masked)"
-PROMPT, MODEL = Source("prompt"), Source("model")
+PROMPT, COMPUTED, MODEL = Source("prompt"), Source("computed"), Source("model")
 _NO_ROWS: tuple[Mapping[str, Any], ...] = ({},)
 _UNNAMED = "counts only where that call is named: each argument in the prompt, or from a fact with named_by or trust: named"
 _SHOWN = 120  # characters of a value or of the user's words
 
 
-_WORDS = {"model": "the model", "user": "the run's own user", "unknown": "unknown: no origin that the gate knows"}
+_WORDS = {"model": "the model", "user": "the run's own user", "computed": "computed", "unknown": "unknown: no origin that the gate knows"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,11 @@ class Origin:
     """Where one value (or one element of a list) was found.
 
     Attributes:
-        source: ``prompt``, ``user``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write it) or
-            ``unknown``; of a value that only the record knows, its short form (`origin_names`).
+        source: ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write
+            it) or ``unknown``; of a value that only the record knows, its short form (`origin_names`).
         allowed: the rule names this origin.
         value: the value, masked if sensitive.
-        words: the user's own words, for the prompt; masked if sensitive.
+        words: the user's own words, for the prompt, or the calculation; masked if sensitive.
         turn, start: which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known.
         call: `tool_call_id` of the earlier call.
         row: which row of its result, from 1; 0 for an argument of it.
@@ -61,6 +62,8 @@ class Origin:
         if self.source == "prompt":
             place = f", turn {self.turn} at character {self.start}" if self.turn else ""
             where = f"prompt: {self.words!r}{place}" if self.words and self.words != MASKED else f"prompt{place}"
+        elif self.source == "computed" and self.words:
+            where = f"computed: {self.words}"
         elif self.call:
             where = f"{self.source} of call {self.call}" + (f", row {self.row}" if self.row else "")
         else:
@@ -132,6 +135,9 @@ class Evidence:
                 )
         for source in self._declared:
             yield from self._unnamed(value, key, source)
+        if COMPUTED in value.rule.sources and self._run.prompt is not None and self._earlier.too_many_numbers(value, value.rule.sources):
+            why = f"of more than {MAX_NUMBERS} numbers, or {MAX_FACTORS} shares, multiples and percentages, nothing is computed"
+            yield Origin("computed", False, self._shown(value, key), why=why)
 
     def _full(self, tool: str, found: Origin) -> str:
         """The page that was full, where somebody else than the user chose its size."""
@@ -163,6 +169,8 @@ class Evidence:
             return self._said(value, key, allowed)
         if source.kind == "user":
             return Origin("user", allowed, self._shown(value, key)) if self._earlier.is_user(value.rule.type, key) else None
+        if source.kind == "computed":
+            return self._computed(value, key, allowed)
         if source.kind == "model":
             return None
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
@@ -172,6 +180,16 @@ class Evidence:
             if id(call) in holding and _same(value, key, self._earlier.origin(call, facts, source)):
                 return Origin(str(source), allowed, shown, call=call.id, row=0 if source.kind == "arg" else row)
         return None
+
+    def _computed(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
+        """The calculation, masked where a number of it is."""
+        if self._run.prompt is None:
+            return None
+        sources = sources_of(value, self._run.prompt)
+        how = self._earlier.calculated(value, key, sources)
+        hidden = value.rule.sensitive or any(secret(self._workflow, s) for s in sources if s.tool)
+        shown, how = (MASKED, how and MASKED) if hidden else (self._shown(value, key), how)
+        return None if how is None else Origin("computed", allowed, shown, how)
 
     def _said(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
         prompt: Prompt | None = self._run.prompt
@@ -263,6 +281,9 @@ def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
         elif source.kind == "user":
             if earlier.is_user(rule.type, key):
                 return "user"
+        elif source.kind == "computed":
+            if earlier.calculated(value, key, sources_of(value, prompt)) is not None:
+                return "computed"
         elif source.kind == "model":
             rest = "model"
         elif from_user(value, key, prompt):

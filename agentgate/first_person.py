@@ -3,8 +3,8 @@
 Rules: an object of the first person ("me", "myself", "mine", "my own"), never "I" or a mere "my". "Me" counts only behind a word that
 puts a person there ("to me", "invite me", "Kim and me"), not where it is who is to be served ("tell me", "do it for me", "let me
 know") or an emphasis ("I did it myself"). Not in any quotation, not behind a colon (dictated or pasted), not in a sentence that
-reports somebody's words ("Ann said: ...", "she asked to give it to me"), not where it is denied there or in a later turn. Forwarded
-text is no word of the user's at all. In doubt it is nobody. Pure.
+reports somebody's words ("Ann said: ...", "she asked to give it to me"), not where it is denied there or in a later turn, or left out of
+what is asked for ("keep mine", "unless it is for me"). Forwarded text is no word of the user's at all. In doubt it is nobody. Pure.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ _REPORT = re.compile(
     r"\b(?:sa(?:id|ys?|ying)|wr(?:ote|ites?|iting|itten)|ask(?:s|ed|ing)?|t(?:old|ells?|elling)|want(?:s|ed)|mention(?:s|ed)|repl(?:y|ies|ied)"
     r"|answer(?:s|ed)|begs?|begged|insist(?:s|ed)|suggest(?:s|ed)|according)\b"
 )
+_SPARING = re.compile(  # what leaves somebody out of what is asked for: "keep mine", "unless it is for me", "anyone besides me"
+    r"(?<![\w'-])(?:keeps?|leaves?|skip|spare|save|exclude|excluding|retain|preserve|protect|unless|besides?|(?:apart|aside) from"
+    r"|other than|(?:all|(?:any|every)(?:one|body|thing)) but|but (?:not|for))(?![\w'-])"
+)
+_PART = re.compile(r"[,.;!?]|(?<![\w'-])and(?![\w'-])")
 _SENTENCE = re.compile(r"[.!?]+\s")
 _COLON = re.compile(r":(?=\s|$)")
 
@@ -49,8 +54,17 @@ def of_self(turns: tuple[str, ...]) -> bool:
         parts = [(voice, start, end, " ".join(text[start:end].split())) for voice, start, end in clauses(text)]
         said = [(start, end) for voice, start, end, part in parts if voice == "said" and (_SELF.search(part) or _MINE.search(part))]
         found = found or not all(_reported(ends, told, start, end) for start, end in said)
-        found = found and not any(voice == "denied" and _ANY.search(part) for voice, _, _, part in parts)
+        found = found and not any(_ANY.search(part) if voice == "denied" else _spared(part) for voice, _, _, part in parts)
     return found
+
+
+def _spared(clause: str) -> bool:
+    """Whether the user is left out of what is asked for, in one part of a clause."""
+    for part in _PART.split(clause):
+        sparing = _SPARING.search(part)
+        if sparing is not None and _ANY.search(part, sparing.end()):
+            return True
+    return False
 
 
 def _reported(ends: list[int], told: list[int], start: int, end: int) -> bool:

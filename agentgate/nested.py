@@ -14,6 +14,7 @@ from agentgate.workflow import Tool
 
 EACH = "[]"
 MAX_DEPTH = 16
+MAX_STEP = 64  # characters of a step of a rule's name
 _MAX_TOOLS = 4096
 _roots: dict[int, tuple[Tool, Mapping[str, bool]]] = {}  # an entry holds its tool, so an identity stays that tool's
 
@@ -66,6 +67,20 @@ def flat(tool: Tool, args: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+def emptied(name: str, args: Mapping[str, Any]) -> bool:
+    """Whether a list of a structure that holds the leaves of a rule was sent and holds nothing, which may say "none of them"."""
+    level: list[Any] = [args]
+    for step in name.split(".") if "." in name else ():
+        key = step.partition(EACH)[0]
+        level = [outer[key] for outer in level if type(outer) is dict and key in outer]
+        for _ in range(step.count(EACH)):
+            lists = [value for value in level if type(value) is list]
+            level = [inner for each in lists for inner in each]
+            if lists and not level:
+                return True
+    return False
+
+
 def _nullable(tool: Tool, name: str) -> bool:
     rule = tool.args.get(name)
     return rule is not None and rule.nullable
@@ -86,8 +101,8 @@ def _leaves(path: str, value: Any, found: dict[str, Any], elements: dict[str, in
 
 
 def _plain(key: str) -> str:
-    """A key as a step of a path; one that looks like more than a step is quoted, which no rule's name is."""
-    return repr(key) if "." in key or "[" in key else key
+    """A key as a step of a path; what looks like more than a step or is longer is quoted (and cut), which no rule's name is."""
+    return repr(key[:MAX_STEP]) if len(key) > MAX_STEP or "." in key or "[" in key else key
 
 
 def _list_of(name: str) -> str:

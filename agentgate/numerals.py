@@ -29,6 +29,7 @@ ORDINALS = {
 } | {"thirtieth": 30}
 ORDINAL = rf"(?:(?:twenty|thirty)[\s-])?(?:{'|'.join(sorted(ORDINALS, key=len, reverse=True))})"
 
+SMALL = rf"(?:{'|'.join(sorted(_SMALL, key=len, reverse=True))})\b"
 _WORD = rf"(?:{'|'.join(sorted(_SMALL, key=len, reverse=True))}|{LARGE})\b"
 _AND = r"(?:(?:(?<=hundred)|(?<=thousand)|(?<=million)|(?<=billion))(?:,?\s{1,3}|-)(?:and[\s-])?|\s{1,3}|-)"
 # A run is never matched in part, so that nothing is left of "twenty five-year bonds".
@@ -59,6 +60,12 @@ def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:
     words = [word for word in _PARTS.split(found.group().lower()) if word != "and"]
     value = None if words == ["one"] and not beside else _number(words)
     return None if value is None else (Decimal(value), beside)
+
+
+def numeral_value(words: str) -> Decimal | None:
+    """The number that number words are, whatever stands around them; None where they are none."""
+    value = _number([word for word in _PARTS.split(words.lower()) if word != "and"])
+    return None if value is None else Decimal(value)
 
 
 def read_ordinal(words: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Where a value came from: the prompt, the user's own id, a fact or argument of an earlier redeemed call, or the model.
+"""Where a value came from: the prompt, the user's own id, a fact or argument of an earlier redeemed call, a calculation, or the model.
 
 Rules: an origin is derived here and accepted from nobody. Only `EarlierCall`s, calls of this run that were minted and
 redeemed, count. One call, one source: every reference from one call to one tool (`from`, `at_most`, `require`) must be met
@@ -8,7 +8,7 @@ no origin, except a new id it created (a refused recipient would launder itself 
 counts only in the one row that the user's words select, a labelled one only in the rows they mean. `named_first`: where the user
 named any value of the type, nothing but the user's words is an origin. A text is from the prompt also where it is some of the
 user's words in their order (`agentgate.wording`); it names nothing then. The id of the run's user is an origin of its own, and names
-nothing either.
+nothing either. What is `computed` from such values by a calculation that the user's words name belongs to no call, and names nothing.
 
 A call is *named* when each of its arguments is one whole entity of the user's words, or what stands for them: a fact with
 `named_by`, in a row that words mean which are neither quoted nor denied, or with `trust: named`, where it counts; of an earlier
@@ -177,6 +177,8 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         sources = sources_of(value, prompt)
         if any(s.kind == "user" for s in sources) and all(earlier.is_user(rule.type, key) for key in value.keys):
             continue
+        if any(s.kind == "computed" for s in sources) and all(earlier.calculated(value, key, sources) is not None for key in value.keys):
+            continue
         calls = [s for s in sources if s.tool]
         if rule.any_call and all(came_from(value, key, sources, prompt, earlier) for key in value.keys):
             continue
@@ -305,6 +307,8 @@ def came_from(value: Value, key: Key, sources: tuple[Source, ...], prompt: Promp
         if source.kind == "prompt" and from_user(value, key, prompt):
             return True
         if source.kind == "user" and earlier.is_user(value.rule.type, key):
+            return True
+        if source.kind == "computed" and earlier.calculated(value, key, sources) is not None:
             return True
         for call in earlier.of(source.tool) if source.tool else ():
             if (type(key), key, value.currency) in earlier.said(call, source):

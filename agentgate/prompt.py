@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any, Literal
 from unicodedata import normalize
 
+from agentgate.denials import ALONE, BIDDING, IDIOM, LISTED, NEGATION, NOTHING, REQUEST, STATED, STATEMENT_END, SUBJECT, YOU
 from agentgate.entities import Key, normal
 from agentgate.spans import COMMON_ENDS, FINDABLE, Entity, entities, glued, small
 
@@ -73,51 +74,10 @@ _QUOTE = re.compile(  # each begins with its mark, so that a text without any is
     r"|'(?<!\w')([^'\n]{1,2000})'(?!\w)|‘(?<!\w‘)([^’]{1,2000}+)’(?!\w)"
 )
 _CLAUSE = re.compile(  # in small letters; each begins with a space or a comma
-    r"[\s,](?:(?<=[.!?;]\s)(?<!\b(?:dr|mr|ms|mx)\.\s)(?<!\bmrs\.\s)(?<!\bprof\.\s)|(?<=\n)|(?:(?<=,)\s|(?<!\s\s)(?<!,))\s{0,7}\b(?:but|instead|rather|then|however)\b"
+    r"[\s,](?:(?<=[.!?;]\s)(?<!\b(?:dr|mr|ms|mx)\.\s)(?<!\bmrs\.\s)(?<!\bprof\.\s)|(?<=\n)(?<!\binstead\n)(?<!\brather\n)|(?:(?<=,)\s|(?<!\s\s)(?<!,))\s{0,7}"
+    r"\b(?:but(?<!\ball.but)(?<!(?:any|ery)thing.but)(?<!(?:any|ery)body.but)(?<!(?:any|ery)one.but)|instead(?!\s{1,8}of\b)|rather(?!\s{1,8}than\b)|then|however)\b"
     r"|(?<=,)\s{1,8}(?=(?:and|just|only|please)\b))"
 )
-_NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
-_UNMEANT = r"(?:do not|don['\u2019]?t) (?:know|need|recogni[sz]e|remember|understand|forget)"
-_DENIES = (
-    rf"(?:{_UNMEANT}|(?:{'|'.join(_NEGATED)})(?:n['’ʼ`´‘＇′ʹ՚‛]?| n['’])t|cannot|never|not|no|no longer|neither|nor"
-    r"|none|nobody|without|instead of|rather than|except|stop|cancel that(?! [a-z])|abort|forget|ignore|disregard|hold off|refrain from"
-    r"|avoid|refuse to|decline to|prevent|keep from|decided against|skip(?= \w+ing\b)|nothing (?:to|should|must|may))\b"
-)
-_NEGATION = re.compile(rf"\b(?=[acdefhikmnprsw]){_DENIES}")  # in small letters
-# Words of denial that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7".
-_IDIOM = re.compile(
-    r"\b(?=[abcdinorsw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|(?:no|not) (?:later|sooner|"
-    r"earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|(?<!\w )why not\b(?! \w+ed\b)|"
-    r"or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
-    r"without (?:delay|fail|further (?:ado|delay)|hesitation)\b|(?:before|in case|if|or|so) (?:i|we)(?:['\u2019]ll| might| may|"
-    r" will)? forget\b|(?:i|we) (?:always|often|tend to) forget\b|no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|"
-    r"(?<=\b(?:ticket|flight) )no (?=[0-9])|(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
-)
-_NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny all of it
-    r"\b(?:(?:want|need|like) (?=\S+ (?:\w+ed|sent|paid|put|to be)\b)|(?:make sure|ensure)(?: that)? |see that )(?:nothing|nobody|no one)\b"
-    r"|(?:(?<![^,.;:!?\n])|(?<=[,.;:!?\n-]\s)|(?<=\b(?:so|to)\s)|(?<=\b(?:and|but)\s)|(?<=(?:then|just)\s)|(?<=please\s))(?!if\b)"
-    r"[a-z]{2,20} (?:(?:(?:me|us|him|her|it|them|absolutely) )?(?:nothing|nobody|no one|neither \S{1,40} nor)\b"
-    r"|(?:(?!(?:and|but|or|if|when|that|is|are|was|says?)\b)[\w@.'\u2019-]{1,40} ){0,2}(?:nothing|nobody|no one|none|neither|no money)\b"
-    r"(?=\s*(?:[,.;:!?\n]|\Z|(?:to|for|at|of|yet|until|back|today|now)\b)))(?! else)"
-)
-# "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a statement, and not about "you".
-_STATED = re.compile(
-    r"\b(?!(?:you|one|agents?|assistants?)\b)[\w'\u2019]{1,40} (?:(?:ca|could|wo|is|are|was|were|has|have|had|did|does)n['\u2019]?t|cannot"
-    r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?:have|has|got) no|decided against|(?<=i['\u2019]m )not"
-    rf"|(?<=\bif )(?:not|no|nobody)|(?<=\bthere['\u2019]s )no|(?<=\bthere is )no|{_UNMEANT})\Z"
-)
-_SUBJECT = 60  # characters before a negation in which its subject stands
-_YOU = re.compile(r"\byou\b")
-_STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
-_LISTED = re.compile(r"\b(?:or|nor|either|neither)\b")
-_BIDDING = re.compile(  # a statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it")
-    r"\byou\b|(?<!\bable )\bto (?!(?:the|an?|my|our|his|her|their|this|these|me|us|him|them|work)\b)|\bthat (?!(?:is|was)\b)\w"
-    r"|\b(?:let|ok|okay|fine|right|sa(?:y|ys|id|ying)|ask(?:s|ed|ing)?|t(?:ell|ells|old)|allow(?:s|ed|ing)?|permit(?:s|ted)?|meant?|"
-    r"authori[sz]ed?|approved?|agreed?|tolerate|accept(?:ed)?|request(?:s|ed)?|instruct(?:s|ed)?|supposed|should|must|may)\b"
-)
-# Behind a comma: a request, not the next one of a list that is denied ("not from ann@x.example, bob@x.example").
-_REQUEST = re.compile(r"(?!\w+(?:ing|ed)\b)[a-z](?:[a-z'\u2019-]*[a-z])?\s+(?!and\b)\S")
-_ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # say all they have to say
 
 
 def _blank(found: re.Match[str]) -> str:
@@ -202,12 +162,12 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     """
     start, text = 0, small(turn)
     bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(text)), (len(turn), len(turn))]
-    text = _IDIOM.sub(_hidden, text)
+    text = IDIOM.sub(_hidden, text)
     if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
-        text = _NOTHING.sub(_denial, text)
+        text = NOTHING.sub(_denial, text)
     for end, following in bounds:
-        negation = _NEGATION.search(text, start, end)
-        listed = max((m.end() for m in _LISTED.finditer(text, start, end)), default=start) if negation is not None else start
+        negation = NEGATION.search(text, start, end)
+        listed = max((m.end() for m in LISTED.finditer(text, start, end)), default=start) if negation is not None else start
         while negation is not None and listed <= negation.end():
             over = _statement_end(turn, text, negation, start, end)
             if over is None:
@@ -215,10 +175,10 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
             yield "said", start, negation.start()
             yield "denied", negation.start(), over.start()
             start = over.end()
-            negation = _NEGATION.search(text, start, end)
+            negation = NEGATION.search(text, start, end)
         if negation is None:
             yield "said", start, end
-        elif end < len(turn) and negation.group() not in _ALONE and not turn[negation.end() : end].strip(" \t,"):
+        elif end < len(turn) and negation.group() not in ALONE and not turn[negation.end() : end].strip(" \t,"):
             continue
         else:
             yield "said", start, negation.start()
@@ -243,12 +203,12 @@ def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, en
         start: where what is not read yet of the clause starts.
         end: where the clause ends.
     """
-    if _STATED.search(text, max(start, negation.start() - _SUBJECT), negation.end()) is None:
+    if STATED.search(text, max(start, negation.start() - SUBJECT), negation.end()) is None:
         return None
-    over = _STATEMENT_END.search(text, negation.end(), end)
-    if over is None or _YOU.search(text, start, negation.start()) or _BIDDING.search(text, negation.end(), over.start()):
+    over = STATEMENT_END.search(text, negation.end(), end)
+    if over is None or YOU.search(text, start, negation.start()) or BIDDING.search(text, negation.end(), over.start()):
         return None
-    return over if turn[over.end() : over.end() + 1].islower() and _REQUEST.match(text, over.end(), end) else None
+    return over if turn[over.end() : over.end() + 1].islower() and REQUEST.match(text, over.end(), end) else None
 
 
 # What only the words around it make a name: a short quotation; a word with a capital, for a user; "the general channel".

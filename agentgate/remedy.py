@@ -263,6 +263,8 @@ def _source(source: Source, case: Case) -> str:
         return "named by the user in the prompt"
     if source.kind == "user":
         return "the id of the user this run is for"
+    if source.kind == "computed":
+        return "the result of one calculation that the user names (a difference, a sum, a share, ...) over such numbers"
     if source.kind == "model":
         return "written by the model"
     how = "given to" if source.kind == "arg" else "returned by"

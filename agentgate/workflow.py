@@ -42,14 +42,15 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One allowed origin. `kind` prompt, user and model stand alone; fact and arg name a `field` of an earlier `tool`.
+    """One allowed origin. `kind` prompt, user, computed and model stand alone; fact and arg name a `field` of an earlier `tool`.
 
-    `user` is the id of the person the run is for, whatever the prompt says.
+    `user` is the id of the person the run is for, whatever the prompt says; `computed` is one calculation that the user's words name,
+    over numbers of the other origins beside it (`agentgate.calculation`).
 
     A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
     """
 
-    kind: Literal["prompt", "user", "model", "fact", "arg", "select", "sum"]
+    kind: Literal["prompt", "user", "computed", "model", "fact", "arg", "select", "sum"]
     tool: str = ""
     field: str = ""
     selector: Selector | None = None

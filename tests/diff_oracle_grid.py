@@ -44,7 +44,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
 ROW = {"total": "40", "currency": "EUR", "owner": "cus_A1", "mail": "bob@acme.example"}
 POOR = {**ROW, "total": "1", "owner": "cus_C1", "mail": "bob@evil.example"}
 PROMPTS = (
-    "refund",
+    "refund half of it",
     "refund 20 EUR, 40 EUR, 100.01 EUR for cus_A1 and cus_B2, tell bob@acme.example and bob@evil.example, file docs/a.txt, other/a.txt",
 )
 

@@ -26,7 +26,7 @@ from agentgate.workflow import (
     Workflow,
 )
 
-PROMPT, USER, MODEL = Source("prompt"), Source("user"), Source("model")
+PROMPT, USER, COMPUTED, MODEL = Source("prompt"), Source("user"), Source("computed"), Source("model")
 TOTAL, OWNER, MAIL = (Source("fact", "look", name) for name in ("total", "owner", "mail"))
 OTHER_OWNER = Source("fact", "find", "owner")
 ROLES = {"reader": frozenset({"read", "list"}), "writer": frozenset({"read", "write", "list"})}
@@ -103,7 +103,7 @@ class Pairs:
 
     def draw_from(self, name: str) -> Any:
         offered = {
-            "amount": (PROMPT, MODEL, TOTAL),
+            "amount": (PROMPT, COMPUTED, MODEL, TOTAL),
             "payee": (PROMPT, MODEL, OWNER, OTHER_OWNER),
             "mail": (PROMPT, USER, MODEL, MAIL),
             "mails": (PROMPT, USER, MODEL, MAIL),

@@ -7,9 +7,10 @@ from the dataclasses directly; the loader has tests of its own.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from functools import cache
 from typing import Any
 
@@ -161,6 +162,31 @@ class Generator(Workflows):
                     )
                 )
             )
+        if self.maybe(0.4):
+            parts.append(
+                rng.choice(
+                    (
+                        "and send the difference",
+                        "minus 5",
+                        "minus 5 EUR and 3 GBP",
+                        "plus 3",
+                        "and 5 EUR on top",
+                        "but only half of it",
+                        "and split it by 3",
+                        "twice the amount",
+                        "three times the amount",
+                        "and 10% of it",
+                        "10% of it plus 5",
+                        "half minus 5",
+                        "and adjust it accordingly",
+                        "but not the difference",
+                        ". Not half of it. Plus 3",
+                        "#5 minus #3",
+                        'says "the difference"',
+                        'minus "20"',
+                    )
+                )
+            )
         if self.maybe(0.3):
             which = rng.choice(("the largest", "the smallest", "the largest", "the second largest"))
             parts.append(f"and {which} {rng.choice(('order', 'order', 'customer'))}")
@@ -185,7 +211,16 @@ class Generator(Workflows):
         return " ".join(parts)
 
     def turns(self) -> tuple[str, ...]:
-        more = ("No, not the gym.", "And mark it as solved", "Make it the rent!", "Not in EUR.", "Not to me.", "To me!")
+        more = (
+            "Not half.",
+            "Plus 5, minus 3.",
+            "No, not the gym.",
+            "And mark it as solved",
+            "Make it the rent!",
+            "Not in EUR.",
+            "Not to me.",
+            "To me!",
+        )
         return (self.prompt(), self.rng.choice(more)) if self.maybe(0.15) else (self.prompt(),)
 
     def header(self, workflow: Workflow) -> Header:
@@ -233,6 +268,9 @@ class Generator(Workflows):
                 found += pool
             elif source.kind == "user":
                 found += own if not found or self.maybe(0.5) else []
+            elif source.kind == "computed":
+                made = self.computed(found if self.maybe(0.9) else pool, prompt)
+                found = made if self.maybe(0.7) else [*found, *made]
             elif source.kind == "prompt":
                 found += [v for v in pool if str(v) in prompt]
                 found += [self.words_of(prompt)] if rule.type == "text" else []
@@ -249,6 +287,19 @@ class Generator(Workflows):
         if type(picked) is not Decimal:
             return picked
         return int(picked) if rule.type == "integer" else str(picked)
+
+    def computed(self, known: list[Any], prompt: str) -> list[Decimal]:
+        """What a prompt asks for with these numbers and its own, as far as one can see at a glance."""
+        rng, cent = self.rng, Decimal("0.01")
+        said = re.findall(r"(?<![\w.,#+-])[0-9]{1,3}(?:\.[0-9]{2})?(?![\w%-])", prompt)
+        amounts = [n for v in (*known, *said) if type(v) is not bool and (n := number(v)) is not None] or [Decimal(20)]
+        x, z = rng.choice(amounts), rng.choice(amounts)
+        words = {"half": x / 2, "split": x / 3, "twice": 2 * x, "three": 3 * x, "10%": x / 10}
+        ways = [way for word, way in words.items() if word in prompt] or [x]
+        ways = [
+            abs(w + sign * z) for w in ways for sign in ((1, -1) if {*prompt.split()} & {"plus", "minus", "top", "difference"} else (0,))
+        ]
+        return [way.quantize(cent, rng.choice((ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_DOWN))) for way in ways] * 3
 
     def words_of(self, prompt: str) -> str:
         """Some of the prompt's words in their order, once in a while without one, or with a mark more or less."""

@@ -49,7 +49,7 @@ TEXTS = (
     "two\nlines",
 )
 ROLES = {"reader": frozenset({"read", "list"}), "orchestrator": frozenset({"read", "write", "list"})}
-PROMPT, USER, MODEL = Source("prompt"), Source("user"), Source("model")
+PROMPT, USER, COMPUTED, MODEL = Source("prompt"), Source("user"), Source("computed"), Source("model")
 USERS = ("lee", "lee@acme.example", "lee@acme.example", "lee@acme.example", "cus_A1", "cus_A1", "Rent", "ORD-1002")
 DIGEST = "sha256:" + "ab" * 32
 OTHER_DIGEST = "sha256:" + "cd" * 32

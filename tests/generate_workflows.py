@@ -30,6 +30,7 @@ from agentgate.workflow import (
     Workflow,
 )
 from tests.generate_values import (
+    COMPUTED,
     CUSTOMERS,
     DIGEST,
     MODEL,
@@ -226,6 +227,7 @@ class Workflows:
         customers = (fact("orders.get", "customer"), fact("users.find", "customer"), arg("orders.get", "customers"))
         order = select("orders.get", "order_id", "total", "order")
         customer = select("users.find", "customer", "limit", "customer")
+        calculated = self.maybe(0.4)
         sums = (Source("sum", "orders.get", "total"), Source("sum", "users.find", "limit"))
         emails = (fact("orders.get", "email"), fact("users.find", "email"))
         found: dict[str, dict[str, Any]] = {
@@ -239,8 +241,8 @@ class Workflows:
                 "currency": "currency",
                 "minimum": Decimal("0.01"),
                 "maximum": Decimal(rng.choice(("100.00", "500.00"))),
-                "at_most": rng.choice((None, total, limit, top, *sums)),
-                "sources": sources(PROMPT, MODEL, total, top),
+                "at_most": None if calculated else rng.choice((None, total, limit, top, *sums)),
+                "sources": (*sources(PROMPT, PROMPT, total, limit, top), COMPUTED) if calculated else sources(PROMPT, MODEL, total, top),
             },
             "amounts": {
                 "type": "money",

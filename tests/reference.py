@@ -21,6 +21,8 @@ from agentgate.request import Call, EarlierCall, RunState, Surroundings
 from agentgate.selectors import SELECTORS, chosen
 from agentgate.spans import entities
 from agentgate.workflow import Fact, Rule, Source, StepUpRule, Tool, Workflow
+from tests.reference_numbers import Amount, computed
+from tests.reference_numbers import heard as calculations
 from tests.reference_who import conditions, who
 from tests.reference_words import affirmed, of_themself, stands
 
@@ -297,6 +299,8 @@ class _Question:
             return True
         if source.kind == "user":
             return self.own(rule.type, key)
+        if source.kind == "computed":
+            return self.computed(name, key)
         if source.kind == "prompt":
             if rule.type == "text" and stands(self.run.prompt.written, key) and self.exact(rule, key):
                 return True
@@ -355,6 +359,24 @@ class _Question:
         """The id of the run's user; ids are told apart only within one tenant."""
         header = self.run.header
         return header.user is not None and header.user.tenant == header.tenant and same(normal(kind, header.user.id), key)
+
+    def computed(self, name: str, key: Any) -> bool:
+        """One calculation that the user's words name, over numbers of the other origins, wherever each counts."""
+        rule, currency, said = self.tool.args[name], self.currency(name) or "", calculations(self.run.prompt.written)
+        own: set[Amount] = set()
+        returned: set[Amount] = set()
+        for source in self.sources(name):
+            if source.kind == "prompt":
+                fit = {a for a in said.amounts if rule.type != "money" or a[1] in {"", currency}}
+                own |= {a for a in fit if self.run.prompt.words(rule.type, a[0], currency) is not None}
+            for earlier, row in self.everywhere() if source.tool else ():
+                fact = self.fact(source, earlier, row, origin=True) if row is not None and source.kind != "arg" else None
+                found = self.argument(source, earlier) if source.kind == "arg" else [fact] if fact is not None else []
+                if source.kind != "select" or self.selected(source, earlier, row):
+                    returned |= {(k, c or "") for k, c in found if type(k) is Decimal and (c or "") == currency}
+        holds = type(key) is Decimal and computed(said, own, returned, key)
+        self.found |= {"computed"} if holds else set()
+        return holds
 
     def bounded(self, name: str, key: Any, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
         """True when `at_most`, looked up in exactly this call and row, is not exceeded."""
@@ -511,9 +533,9 @@ class _Question:
             denied |= {Reason.INTENT_ABSENT} if self.workflow.intents else set()
         elif "any" not in self.tool.needs:
             denied |= self.asked_for(self.tool.needs)
-        for name in self.keys:
-            if self.tool.args[name].needs != ():
-                denied |= self.asked_for(self.tool.args[name].needs)
+        for name, rule in self.tool.args.items():
+            if rule.needs != () and (name in self.keys or _none_of(name, self.call.args)):
+                denied |= self.asked_for(rule.needs)
         return denied
 
     def asked_for(self, needs: tuple[str, ...]) -> set[Reason]:
@@ -683,6 +705,27 @@ def _elements(path: str, value: Any, wanted: str) -> int:
     if isinstance(value, list):
         return (len(value) if path + "[]" == wanted else 0) + sum(_elements(path + "[]", inner, wanted) for inner in value)
     return 0
+
+
+def _none_of(name: str, args: Mapping[str, Any]) -> bool:
+    """Whether a list was sent where the rule's leaves would stand, and it, or all there are, hold nothing."""
+    for at in [i for i in range(len(name)) if name.startswith("[].", i) or name[i:] == "[]"]:
+        lists = [count for arg, value in args.items() for count in _lengths(arg, value, name[:at])] if "." in name else []
+        if lists and max(lists) == 0:
+            return True
+    return False
+
+
+def _lengths(path: str, value: Any, wanted: str) -> Iterator[int]:
+    """The length of each list at this place."""
+    if isinstance(value, list):
+        if path == wanted:
+            yield len(value)
+        for inner in value:
+            yield from _lengths(path + "[]", inner, wanted)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _lengths(f"{path}.{key if not set('.[') & set(key) else '?'}", inner, wanted)
 
 
 def _texts(value: Any) -> list[str]:

@@ -5,6 +5,7 @@ It shares only the prompt's own reading (what is quoted away, where a clause is 
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -84,12 +85,31 @@ def of_themself(turns: tuple[str, ...]) -> bool:
             for at, word in enumerate(words):
                 last, following = words[at - 1] if at else "", words[at + 1] if at + 1 < len(words) else "."
                 own = word in {*_PERSON, "mine"} or (word == "my" and following == "own")
-                if voice == "denied":
+                if voice == "denied" or (own and _left_out(words[:at])):
                     denied = denied or own
                 elif own and _is_person(words, at, last, following) and not _told(text, start, end):
                     found = True
         found = found and not denied
     return found
+
+
+_SPARING = {
+    *("keep", "keeps", "leave", "leaves", "skip", "spare", "save", "exclude", "excluding", "retain", "preserve", "protect", "unless"),
+    *("besides", "beside"),
+}
+_PAIRS = {
+    *(("apart", "from"), ("aside", "from"), ("other", "than"), ("all", "but"), ("but", "not"), ("but", "for")),
+    *((f"{some}{who}", "but") for some in ("any", "every") for who in ("one", "body", "thing")),
+}
+
+
+def _left_out(before: list[str]) -> bool:
+    """Whether a word of sparing stands before, in the same part of the sentence and not far."""
+    near = before
+    for at, word in enumerate(before):
+        if word in {",", ".", ";", "!", "?", "and"}:
+            near = before[at + 1 :]
+    return not _SPARING.isdisjoint(near) or any(pair in _PAIRS for pair in itertools.pairwise(near))
 
 
 def _is_person(words: list[str], at: int, last: str, following: str) -> bool:

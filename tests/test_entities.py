@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentgate.entities import COUNTRY, TOKENISED, TYPES, normal, number
+from agentgate.entities import COUNTRY, TOKENISED, TYPES, normal, number, written
 
 
 @pytest.mark.parametrize(
@@ -148,3 +148,12 @@ def test_an_account_is_of_a_country_there_is() -> None:
     banks += " IT JO KW KZ LB LC LI LT LU LV LY MC MD ME MK MN MR MT MU NI NL NO OM PK PL PS PT QA RO RS RU SA SC SD SE SI SK SM SO ST"
     banks += " SV TL TN TR UA VA VG XK YE"
     assert {*banks.split()} <= {*found}  # the register of IBANs
+
+
+@pytest.mark.parametrize("tail", ["Z", "z", "+02:00", "-00:00", ".000", " UTC", "[UTC]"])
+def test_a_datetime_has_no_zone_and_the_reader_is_told(tail: str) -> None:
+    assert normal("datetime", "2026-06-03T10:00:00") == "2026-06-03T10:00:00"
+    assert normal("datetime", "2026-06-03T10:00:00" + tail) is None
+    assert normal("datetime", "2026-06-03T10:00" + tail) is None
+    assert written("datetime") == "datetime in normal form (2026-06-03T10:00, without a zone)"
+    assert written("date") == "date in normal form"

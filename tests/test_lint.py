@@ -296,3 +296,15 @@ def test_names_labelled_rows_of_a_search_that_the_model_may_word():
     assert not warnings((rows, rows + labelled))
     found = [f for f in warnings((rows, rows + labelled), (asked, asked.replace("[prompt]", "[model]"))) if f[0].endswith("named_by")]
     assert [(f[0], "hold order_id too" in f[1]) for f in found] == [("tools.orders.get.facts.row.named_by", True)]
+
+
+def test_names_an_amount_computed_from_any_row_or_without_a_bound():
+    rows = "      total: {type: money, currency: currency}\n"
+    old = 'min: "0.01", max: "500.00", at_most: orders.get.total, from: [prompt, orders.get.total]}'
+    listed = rows.replace("currency: currency", "currency: currency, path: 'rows[].total'")
+    limit = '  - {sum: payments.refund.amount, max: "5000.00", per: tenant, every: 1d}   # kept per currency\n'
+    (found, other) = warnings((rows, listed), (old, "from: [prompt, orders.get.total, computed]}"), (limit, ""))
+    assert found[0] == other[0] == "tools.payments.refund.args.amount.from"
+    assert "computed from any rows of orders.get.total" in found[1]
+    assert "computed without max" in other[1]
+    assert warnings((old, old.replace("total]}", "total, computed]}"))) == []

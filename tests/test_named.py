@@ -378,3 +378,17 @@ def test_a_trust_that_is_implied_is_told_apart_from_one_that_a_case_can_miss(arg
     workflow = changed(("id: {type: id, from: [ticket.account, model]}", argument))
     made, path = mutations(workflow, derive=derive), "tools.account.facts.owner.trust"
     assert (path in {m.path for m in made.found}, path in {s.path for s in made.skipped}) == (not skipped, skipped)
+
+
+def test_lint_says_that_labels_of_a_read_count_where_a_row_of_another_names_it() -> None:
+    beside = ("      agent: {type: id, from", "      part:", "      also:")
+    one = "".join(line for line in WORKFLOW.lstrip().splitlines(keepends=True) if not line.startswith(beside))
+
+    def warned(text: str) -> set[str]:
+        found = advise(load_text(text, "desk.yaml", {}, derive), read_yaml(text, "desk.yaml"))
+        return {a.text.partition(" (a search")[0] for a in found if a.field == "tools.ticket.facts.author.named_by" and "rows" in a.text}
+
+    held = "rows count only where the user's words hold id too"
+    assert warned(one) == {f"{held}, or the call is named, by tickets.id"}
+    assert warned(one.replace("tickets.id, tickets.other", "tickets.other")) == {held}
+    assert warned(WORKFLOW.lstrip()) == {held.replace("id too", "id and agent and part and also too")}  # part is never of such a row

@@ -305,7 +305,7 @@ def test_page_size_stands_where_the_rows_can_be_counted(changes: list[tuple[str,
 
 def test_a_value_beside_the_list_and_facts_of_no_list() -> None:
     assert paths(load(("path: '[].paid'", "path: total")).tools["history"])[PAGE] == ()
-    args = "    args: {top: {type: integer, from: [model], page_size: true}}\n"
+    args = "    args: {top: {type: integer, min: '1', max: '9', from: [model], page_size: true}}\n"
     tool = f"  other:\n    effect: read\n    needs: any\n    redeem: wrapper\n{args}"
     with pytest.raises(WorkflowError, match="exactly one list"):
         load(("  pay:\n    effect", tool + "    facts: {total: {type: number}}\n  pay:\n    effect"))

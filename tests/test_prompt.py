@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate import prompt
+from agentgate import denials
 from agentgate.prompt import MAX_TURN, Prompt
 from agentgate.spans import embedded, entities, small
 
@@ -172,15 +172,15 @@ _ODD = "\u0130\u0131\u017f\u212a"
 @given(st.text(alphabet=f"dontDONTnever'w stopsaithouxcpe,.\n\u00e9\u00df{_ODD}", max_size=60))
 def test_a_denial_in_small_letters_is_the_same(text):
     """The quick form of the pattern finds what the one for any text finds."""
-    wanted = [found.span() for found in re.compile(rf"(?i)\b{prompt._DENIES}").finditer(text)]
-    assert [found.span() for found in prompt._NEGATION.finditer(small(text))] == wanted
+    wanted = [found.span() for found in re.compile(rf"(?i)\b{denials.DENIES}").finditer(text)]
+    assert [found.span() for found in denials.NEGATION.finditer(small(text))] == wanted
 
 
 def test_every_denial_begins_with_a_letter_of_the_quick_form():
     words = "don't doesn't didn't mustn't shouldn't can't won't wouldn't couldn't needn't isn't aren't wasn't weren't hasn't haven't"
     words += " hadn't shan't mightn't cannot never not no neither nor none nobody without except stop abort forget ignore disregard avoid"
     for word in [*words.split(), "no longer", "instead of", "rather than", "cancel that", "hold off", "refrain from"]:
-        assert prompt._NEGATION.search(word)
+        assert denials.NEGATION.search(word)
 
 
 def test_small_letters_are_those_that_a_pattern_without_case_takes_for_the_same():

@@ -160,6 +160,8 @@ ASKED_FOR = (
     "I will need it moved to Friday",
     "Before I leave pay Ann",
     "I decided against the red one, cancel it",
+    "Instead of calling her, cancel it",
+    "Ann asked if 2 is fine instead of 4, it is so change it",
     "Before I forget pay Ann",
     "In case I forget, pay Ann on Friday",
     "I always forget, please pay Ann",
@@ -189,6 +191,7 @@ ASKED_FOR = (
     "Before you leave for today: cancel it",
 )
 DENIED = (
+    "Keep it instead of cancelling it, moving it",
     "I decided against deleting the file",
     "Skip deleting it",
     "He has no right to pay, send it to nobody",

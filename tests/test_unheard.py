@@ -314,3 +314,14 @@ def test_an_explanation_names_the_words(gate: Gate) -> None:
         "office", tenant="acme", user=User("lee", tenant="acme"), agent=Agent("bot"), prompt="Ping ann@acme.example about lunch"
     )
     assert "not understood: 'Ping ann@acme.example about lunch'" in str(run.explain("send", {"to": "ann@acme.example"}))
+
+
+def test_the_evidence_names_the_word_that_explained_the_clause() -> None:
+    both = (MAIL, PAY)
+    assert derive(both, ("Pay the bill and nudge Ann",))["mail"] == Derived(
+        "absent", "no word of it in the prompt; 'pay' belongs to pay", silent=True
+    )
+    assert derive(both, ("Nudge Ann for me",))["mail"].presence == "unclear"
+    for turns in (("Did I pay the bill?",), ("Pay the bill", "stop"), ("Good morning",)):  # no word of it asks any more
+        assert "belongs to" not in derive(both, turns)["mail"].evidence
+    assert derive((DENIES, PAY), ("Pay the bill and nudge Ann",))["mail"].evidence == "no word of it in the prompt"

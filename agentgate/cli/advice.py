@@ -5,7 +5,7 @@ tool's without any; and for tools that act: an argument that the model writes an
 no step-up shows; an argument whose value comes from a read that the model chose (it steers what that read says); an object to
 change that may be any row of a read; an address or account whose row is named by free text, or that such a row leads to; labelled
 rows of a search that the model may word, or of a page whose size it chooses; a fact read out of a text; a datetime that only a
-prompt may name; and a tool whose address, scope or definition is not pinned.
+prompt may name; an amount computed from any rows, or without a bound; and a tool whose address, scope or definition is not pinned.
 Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author said out loud that
 the calling job takes the model's place, so only the last applies.
 """
@@ -46,7 +46,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
     found = [*_unpinned(workflow), *_delegated(workflow), *_found(workflow), *_labelled(workflow), *_led(workflow), *_searched(workflow)]
     found += _needs(workflow)
     if workflow.intents or workflow.for_user is not None:
-        found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow), *_any_row(workflow)]
+        found += [*_unseen(workflow), *_steerable(workflow), *_apart(workflow), *_any_row(workflow), *_computed(workflow)]
     placed = [Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in found]
     return tuple(sorted(placed, key=lambda a: (a.line, a.column)))
 
@@ -154,11 +154,21 @@ def _searched(workflow: Workflow) -> Iterator[tuple[Path, str]]:
         for name in sizes:
             text = "the model chooses how many rows, so none can be singled out; page_size: true, if it is the most rows returned"
             yield ("tools", tool.name, "args", name), text
-        free = [rule.name for rule in asked if not rule.page_size and rule.name not in sizes]
+        steered = [rule for rule in asked if not rule.page_size and rule.name not in sizes]
+        free = " and ".join(rule.name for rule in steered)
+        led = [next((s for s in rule.sources if _stands(workflow, s)), None) for rule in steered]
+        too = "too" if None in led or not led else f"too, or the call is named, by {_and(led)}"
         for fact in tool.facts.values() if free else ():
             if fact.named_by:
-                text = f"rows count only where the user's words hold {' and '.join(free)} too (a search that the model worded means nobody)"
+                text = f"rows count only where the user's words hold {free} {too} (a search that the model worded means nobody)"
                 yield ("tools", tool.name, "facts", fact.name, "named_by"), text
+
+
+def _stands(workflow: Workflow, source: Source) -> bool:
+    """Whether a value from here stands for the user's words: see `agentgate.origins`."""
+    tool = workflow.tools.get(source.tool)
+    fact = tool.facts.get(source.field) if tool is not None and source.kind == "fact" and tool.effect == "read" else None
+    return fact is not None and (fact.named or bool(fact.named_by))
 
 
 def _any_row(workflow: Workflow) -> Iterator[tuple[Path, str]]:
@@ -167,6 +177,18 @@ def _any_row(workflow: Workflow) -> Iterator[tuple[Path, str]]:
         if open_:
             text = f"any row of {_and(open_)} counts, also one that the user did not mean (named_by on it says which do)"
             yield ("tools", tool.name, "args", rule.name, "from"), text
+
+
+def _computed(workflow: Workflow) -> Iterator[tuple[Path, str]]:
+    for tool, rule in _acting(workflow):
+        if any(s.kind == "computed" for s in rule.sources):
+            open_ = [s for s in rule.sources if _is_any_row(workflow, s) and not _is_named(workflow, s)]
+            if open_:
+                text = f"computed from any rows of {_and(open_)}, also those that the user did not mean (named_by on it says which do)"
+                yield ("tools", tool.name, "args", rule.name, "from"), text
+            if rule.maximum is None and rule.at_most is None:
+                text = "computed without max or at_most: a sum or a multiple is more than any of its numbers"
+                yield ("tools", tool.name, "args", rule.name, "from"), text
 
 
 def _is_any_row(workflow: Workflow, source: Source) -> bool:

@@ -15,6 +15,7 @@ from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.surroundings import seconds
 from agentgate.diff.table import same
+from agentgate.nested import root
 from agentgate.workflow import ANY, Fact, Limit, Source, StepUpRule, Tool, Upstream, Workflow
 
 _RISKS = ("low", "medium", "high")
@@ -134,11 +135,20 @@ def tool(old: Tool, new: Tool) -> Iterator[Finding]:
     yield from _upstream(name, old.upstream, new.upstream)
     for arg, before in old.args.items():
         after = new.args.get(arg)
-        if after is not None and before.named_first and not after.named_first and any(s.tool for s in after.sources):
-            yield _told(f"args.{arg}.named_first", "true", "", "what a tool returned would count although the user named another", name)
+        if after is not None and before.named_first and not after.named_first and any(s.tool or s.kind == "user" for s in after.sources):
+            yield _told(f"args.{arg}.named_first", "true", "", "a value of elsewhere would count although the user named another", name)
+    for arg in sorted(_as_null(new) - _as_null(old)):
+        if all(old.args[leaf].nullable for leaf in new.args if root(leaf) == arg and leaf in old.args):
+            yield _told(f"args.{arg}", "", "null", "null would count as left out: what is gone inside kept it from that", name)
     for fact in old.facts.values():
         if fact.name in new.facts:
             yield from _fact(name, fact, new.facts[fact.name])
+
+
+def _as_null(tool: Tool) -> set[str]:
+    """The structures that may be null as a whole."""
+    inside = [(root(name), rule.nullable) for name, rule in tool.args.items() if "." in name]
+    return {name for name, _ in inside} - {name for name, nullable in inside if not nullable}
 
 
 def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from functools import lru_cache
 from math import sqrt
@@ -252,12 +253,13 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
     quiet = set(found)  # intents of which nothing at all was said
     asking = frozenset(intent.name for intent in intents if intent.unheard != "deny")
     unheard = ""  # what was asked for last, where nobody understood it
+    taken = ""  # a word that asked for another intent, and so explains its clause
     for index, turn in enumerate(turns):
         words = own_words(turn)
         if index and STOP.match(turn):  # a first turn has nothing to take back: "cancel it" asks for it
             found = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in found}
             spoken.clear()
-            quiet, unheard = set(found), ""
+            quiet, unheard, taken = set(found), "", ""
             continue
         spans = list(clauses(words))
         bare = unquoted(words)
@@ -286,9 +288,19 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
         if asking & quiet:
             heard = handed is not None or any(answer.presence != "absent" for answer in found.values())
             unheard = _not_understood(intents, affirmed, handed, shapes=not heard) or ("" if heard or denied else unheard)
-    for name in asking & quiet if unheard else ():
-        found[name] = Derived("unclear", f"not understood: '{unheard}'", silent=True)
+            taken = _taken(intents, affirmed) or taken
+    for name in asking & quiet:
+        if unheard:
+            found[name] = Derived("unclear", f"not understood: '{unheard}'", silent=True)
+        elif taken and found[name].silent:
+            found[name] = replace(found[name], evidence=f"{found[name].evidence}; {taken}")
     return found
+
+
+def _taken(intents: tuple[Intent, ...], said: list[_Clause]) -> str:
+    """The first word of a turn that asks for an intent, and whose it is; only shown, to say why nothing was left to be understood."""
+    hits = ((intent.name, _hit(intent, clause)) for clause in said for intent in intents)
+    return next((f"'{hit[0]}' belongs to {name}" for name, hit in hits if hit is not None and hit[1] == "asks"), "")
 
 
 def _not_understood(intents: tuple[Intent, ...], said: list[_Clause], handed: Delegation | str | None, *, shapes: bool) -> str:

@@ -100,6 +100,7 @@ _FIXED: Mapping[str, tuple[Test, str]] = {
 }
 _GROUPS = frozenset({"who.user", "who.agent.posture", "who.agent.boundary", "who.agent.claims"})  # may be left out as a whole
 _ALWAYS = frozenset({"call", "tenant", "prompt", "time", "who.agent.id"})  # may not be left out
+_PLACES = ("prompt", "user", "computed", "model")
 _ASIDE = ("origins", "intents", "origin_of", "decision", "expect")
 
 
@@ -200,10 +201,10 @@ def _placed(workflow: Workflow, key: str, block: str, rest: str, value: Any, *, 
         if not changing:
             return Finding(key, "an origin", "values only (in base, put the value where it comes from: the prompt or a fact)")
         found = tool_and_field(tools, value) if type(value) is str else None
-        if value in ("prompt", "user", "model") or (found is not None and found[1]):
+        if value in _PLACES or (found is not None and found[1]):
             return None
-        choices = {"prompt", "user", "model", *(f"{n}.{f}" for n, t in tools.items() for f in [*t.facts, *t.args])}
-        return Finding(key, shown(value), "prompt, user, model, or a field of a declared tool: tool.field", did_you_mean(value, choices))
+        choices = {*_PLACES, *(f"{n}.{f}" for n, t in tools.items() for f in [*t.facts, *t.args])}
+        return Finding(key, shown(value), ", ".join(_PLACES) + ", or a field of a declared tool: tool.field", did_you_mean(value, choices))
     found = tool_and_field(tools, rest)
     if found is None:
         expected = "a declared tool" + (", then its field" if block != "ago" else "") + ": " + ", ".join(tools)

@@ -305,10 +305,26 @@ class Filler:
         if source.kind != "arg":
             fact = tool.facts[source.field]
             if fact.currency and currency:
-                self.need(f"facts.{source.tool}.{fact.currency}", currency)
+                self.need(f"facts.{source.tool}.{fact.currency}", [currency] * len(value) if type(value) is list else currency)
             self.meant(tool, fact)
         elif source.tool in self._busy:  # its own origins too
             self._support(tool.args[source.field], f"earlier.{source.tool}.")
+
+    def compute(self, rule: Rule, value: Any, currency: str) -> None:
+        """Let the user ask for half of a number, or the sum of two where there is no such: of a fact or argument, else of the prompt."""
+        amount = number(value)
+        if amount is None:  # what is no number is computed from nothing
+            return
+        half = number(format(2 * amount, "f")) is not None
+        known = [format(n, "f") for n in ((2 * amount,) if half else (amount - 1, Decimal(1)))]
+        source = next((s for s in rule.sources if s.kind in {"fact", "arg"}), None)
+        said = "" if source is not None else " of " + " and ".join(in_words(rule.type, each, currency) for each in known)
+        turns = list(parts(self.values["prompt"]))
+        end = "" if not turns[-1] or turns[-1].endswith((".", "!", "?")) else "."
+        turns[-1] = f"{turns[-1]}{end} Take {'half' if half else 'the sum total'}{said}."
+        self.put("prompt", turns[0] if len(turns) == 1 else turns)
+        if source is not None:
+            self._say(source, known if len(known) > 1 else known[0], currency)
 
     def meant(self, tool: Tool, fact: Fact) -> None:
         """Let the row of a fact be one that the user's words mean, and the call asked for."""

@@ -8,33 +8,14 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-from agentgate.entities import TOKENISED, number
+from agentgate.entities import CALCULATED, TOKENISED, number
 from agentgate.pages import counted
 from agentgate.review.filling import in_words, parts
 from agentgate.review.mutant import Changes, Mutations
-from agentgate.review.values import candidates, fits, step, written
+from agentgate.review.values import MALFORMED, candidates, fits, step, written
 from agentgate.workflow import Rule, Source, Tool
 
-PROMPT = Source("prompt")
-_MALFORMED: dict[str, tuple[Any, ...]] = {  # near misses of each type: a person reads them as such a value, its normal form they are not
-    "email": ("Kim@Acme.example", "kim@acme"),
-    "iban": ("DE89 3704 0044 0532 0130 00", "de89370400440532013000"),
-    "url": ("HTTPS://Acme.example/a", "acme.example/a"),
-    "domain": ("Acme.example", "localhost"),
-    "user": ("@kim", "kim smith"),
-    "channel": ("#general", "General"),
-    "path": ("../secret.txt", "a//b.txt"),
-    "phone": ("0049 151 1234", "+49 151 1234567"),
-    "id": ("A 1", "-A1"),
-    "date": ("03.06.2026", "2026-6-3"),
-    "datetime": ("2026-06-03", "03.06.2026 10:00"),
-    "time": ("10am", "25:00"),
-    "money": ("1e2", "10,00"),
-    "number": ("1e2", "1_000"),
-    "integer": ("1e2", "10.5"),
-    "boolean": ("true", 1),
-    "json": ({"note": "text"},),  # nothing is no JSON that is a value at all; a text is not a structure
-}
+PROMPT, COMPUTED = Source("prompt"), Source("computed")
 OTHERS = ("something-else", "USD", "other", "X", "kim@other.example", "https://other.example/", "2")
 
 
@@ -188,6 +169,10 @@ class Arguments:
                     [{origin: "prompt"}],
                     sources=(*rule.sources, PROMPT),
                 )
+            may = rule.type in CALCULATED and not is_list(rule) and not rule.named_first
+            if may and COMPUTED not in rule.sources and found.workflow.intents:
+                words, name = "may also be computed", f"{rule.name} that is only computed"
+                add("from", words, name, [{origin: "computed"}], sources=(*rule.sources, COMPUTED))
             for source in (s for s in rule.sources if s.selector is not None):
                 any_row = tuple(replace(s, kind="fact", selector=None) if s is source else s for s in rule.sources)
                 add(
@@ -212,9 +197,10 @@ class Arguments:
             turns = parts(found.base(tool.name).values["prompt"])
             first: list[Changes] = [
                 {origin: named(source), "prompt": [*turns, in_words(rule.type, value[0] if type(value) is list else value, "")]}
+                | ({} if source.tool else {f"args.{rule.name}": other})
                 for source in rule.sources
-                if source.tool
-                for value in islice(candidates(rule), 1, 4)
+                if source.tool or source.kind == "user"
+                for value, other in zip(islice(candidates(rule), 1, 4), candidates(rule), strict=False)
             ]
             add("named_first", "dropped", f"{rule.name} of elsewhere although the prompt names one", first, named_first=False)
         if rule.entities is not None:
@@ -281,7 +267,7 @@ class Arguments:
         return ""
 
     def _malformed(self, rule: Rule) -> Iterator[Any]:
-        for value in _MALFORMED.get(rule.type, ()):
+        for value in MALFORMED.get(rule.type, ()):
             yield [value] if is_list(rule) else value
 
     def _others(self, tool: Tool, rule: Rule, **loosened: Any) -> Iterator[Any]:

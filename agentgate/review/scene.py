@@ -363,6 +363,8 @@ class Scene:
         found = tool_and_field(workflow.tools, place)
         if place == "user":
             values["who.user.id"] = str(value[0] if type(value) is list else value)
+        elif place == "computed":
+            filler.compute(rule, value, said)
         elif place == "prompt":
             filler.name(rule, value if type(value) is list else [value], said)
         elif found is not None:

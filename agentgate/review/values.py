@@ -48,6 +48,26 @@ _EXAMPLES: dict[str, tuple[Any, ...]] = {
     "integer": (10, 20, 5, 1),
 }
 
+MALFORMED: dict[str, tuple[Any, ...]] = {  # near misses of each type: a person reads them as such a value, its normal form they are not
+    "email": ("Kim@Acme.example", "kim@acme"),
+    "iban": ("DE89 3704 0044 0532 0130 00", "de89370400440532013000"),
+    "url": ("HTTPS://Acme.example/a", "acme.example/a"),
+    "domain": ("Acme.example", "localhost"),
+    "user": ("@kim", "kim smith"),
+    "channel": ("#general", "General"),
+    "path": ("../secret.txt", "a//b.txt"),
+    "phone": ("0049 151 1234", "+49 151 1234567"),
+    "id": ("A 1", "-A1"),
+    "date": ("03.06.2026", "2026-6-3"),
+    "datetime": ("2026-06-03", "03.06.2026 10:00"),
+    "time": ("10am", "25:00"),
+    "money": ("1e2", "10,00"),
+    "number": ("1e2", "1_000"),
+    "integer": ("1e2", "10.5"),
+    "boolean": ("true", 1),
+    "json": ({"note": "text"},),  # nothing is no JSON that is a value at all; a text is not a structure
+}
+
 
 class _Unreadable(Exception):
     """A part of a pattern that is not made here (a Unicode class); then no value is made."""

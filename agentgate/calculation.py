@@ -1,0 +1,293 @@
+"""Calculations that the user's own words name, and whether one of them gives a value: `computed` as an origin.
+
+Rules: a calculation is named by words of the user's that are neither quoted nor denied, there or in a later turn; forwarded text names
+none. Numbers to calculate with are handed in by who knows which ones count; those of the user are read here, so that a date, an id, the
+number of a list's item and what stands in quotes is none. Amounts of two currencies never meet, no number meets itself, and what is not
+above zero is neither used nor a result. One calculation is one row of the table in docs/workflows.md. More numbers than `MAX_NUMBERS`,
+or more shares, multiples and percentages than `MAX_FACTORS`, give nothing: the work stays small, and so does what could be picked. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Collection, Iterator
+from datetime import date
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
+from functools import lru_cache
+from typing import NamedTuple
+from unicodedata import normalize
+
+from agentgate.numerals import SMALL, numeral_value
+from agentgate.prompt import Entity, clauses, entities, hidden_quotations, small
+
+MAX_NUMBERS = 64  # different numbers to calculate with
+MAX_FACTORS = 16  # shares, multiples and percentages
+_MOST = 20  # people to share with, times to multiply by
+_NO_DAY = date(2000, 1, 1)  # no number depends on a day
+_HALF_CENT, _CENT = Decimal("0.005"), Decimal("0.01")
+
+_GAP = r"(?:[^.!?;\n]|\.(?=[0-9])){0,60}?"
+_COUNT = "(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[0-9]{1,2})"
+_WHAT = r"(?:the|as|that|what|my|his|her|their|its|this)\b"
+_ALL = r"(?:the|both|all|my|these|those|his|her|their|our|two|what|them)\b"
+_NUMBER = (
+    rf"(?:[a-z]{{0,3}}[\u20ac$\u00a3]?\s?[0-9]++(?:[.,][0-9]++)*+(?!st\b|nd\b|rd\b|th\b|[-:/]|\s?[ap]m\b)"
+    rf"|{SMALL}|(?:a )?hundred\b|(?:a )?thousand\b)"
+)
+_BY = (
+    rf"\bby (?:(?:about|another|exactly|an?|an extra|a further) )?(?:{_NUMBER}|that\b(?! \w+day)|this\b|what|how|as much|so much"
+    r"|the (?:same |full )?(?:amount|sum|difference|increase|decrease|rate|figure)\b)"
+)
+_CHARGE = r"(?:tips?|fees?|tax(?:es)?|vat|shipping|delivery|postage|interest|deposit|surcharges?|charges?|gratuity)\b"
+_PAID = "(?:pa(?:id|y(?:ing|ments?)?)|charg(?:ed?|ing)|bill(?:ed|ing))"
+_CHANGED = r"\b(?:adjust|chang|updat|modif|amend|correct|adapt)\w*\b"
+_PART = r"\b(?:an?|one|my|his|her|their|our|your) {}(?= of\b| each\b| and\b|\s?[.,;!?)]|\s*\Z)"
+
+DIFFERENCE, SUM, SHARE, MULTIPLE, PERCENT = "difference", "sum", "share", "multiple", "percentage"
+_WORDS = {  # in small letters
+    DIFFERENCE: (
+        r"\bdifferences?\b|\bremain(?:der|ing|s)\b|\b(?:the|my|his|her|its|their|our|whole|entire) rest\b|\brest of\b"
+        r"|\b(?:what|whatever|how much)(?:['\u2019]s| is| was) (?:still )?(?:left|missing|lacking|outstanding)\b"
+        r"|\bstill (?:owe[sd]?|owing|open|outstanding|due|missing|unpaid|lacking|to be paid)\b"
+        rf"|\btoo (?:much|little|high|low)\b|\b(?:over|under)[- ]?{_PAID}\b|\b(?:shortfall|surplus|excess)\b"
+        rf"|\b(?:is|are|was|were|am|be|been|came|come|comes|fell|falls|{_NUMBER}(?: \w+)?) short\b|\bshort (?:by|of)\b"
+        rf"|\bminus\b|\bless (?:{_NUMBER}|(?:the|my|his|her|their|what|any)\b)|\b(?:deduct|subtract)\w*"
+        rf"|\b(?:take|taking|knock|shave)\w*\b{_GAP}\boff\b|\b(?:reduction|decrease|discount|rebate)\b"
+        rf"|\b(?:reduc|lower|decreas|cut|drop|trim)\w*\b{_GAP}{_BY}|\b(?:go(?:es|ing|ne)?|went) down\b"
+        rf"|{_CHANGED}{_GAP}(?:\baccordingly\b|{_BY})"
+    ),
+    SUM: (
+        rf"\bplus\b|(?<=\s)\+(?=\s)|\badditional(?:ly)?\b|\bextra\b|\bon top\b|\b(?:combined|together|altogether)\b"
+        rf"|\bsums? (?:of {_ALL}|up\b|total\b)|\btotals? (?:of|for|from) {_ALL}|\btotal(?:ling)? (?:up\b|them\b)|\badd\w* (?:up|together)\b"
+        rf"|\badd\w* (?:(?:the|an?|my|his|her|their|another|extra) )?(?:{_NUMBER}|what\b|{_CHARGE})"
+        rf"|\b(?:includ(?:ing|es?)|incl\.?|with|and|plus) (?:(?:the|an?|my|their|its) )?(?:\w+ )?{_CHARGE}"
+        rf"|\b(?:increas|rais|ris|rose|lift|bump|hik)\w*\b{_GAP}{_BY}|\b(?:put|step\w*|mov\w*)\b{_GAP}\bup\b{_GAP}{_BY}"
+        r"|\b(?:go(?:es|ing|ne)?|went) up\b|\b(?:rent|price|fee|the|an?|this|that|its|annual|yearly|last|new) (?:increase|rise|hike)\b"
+        rf"|{_CHANGED}{_GAP}(?:\baccordingly\b|{_BY})"
+    ),
+}
+# Word of a share or a multiple -> its number; 0: two, or a whole number in the user's words.
+_SHARES = {
+    2: (
+        r"(?<!\band )(?<!\band a )\bhalf\b(?!(?: an?)? (?:hour|past|year|day|term|time|board|way)|-|['\u2019])|\bhalv(?:e[sd]?|ing)\b"
+        r"|\b50 ?[/:-] ?50\b|\bfifty[- /]fifty\b"
+    ),
+    3: _PART.format("third"),
+    4: _PART.format("quarter"),
+    5: _PART.format("fifth"),
+    10: _PART.format("tenth"),
+    0: (
+        r"\bsplit(?:s|ting)?\b|\b(?:my|his|her|their|your|our|each|equal|fair|own|\w{1,40}['\u2019]s) shares?\b"
+        r"|\bshar(?:e[ds]?|ing) (?:of|it equally|it evenly|between|among|amongst|equally|evenly|(?:the|this|that) (?:\w{1,20} )?"
+        r"(?:bills?|costs?|rent|price|amount|total|sum|expenses?|fees?|tab|money))\b"
+        rf"|\bdivid(?:e[ds]?|ing)\b|\b(?:evenly|equally)\b|\bper (?:person|head)\b|\beach of (?:us\b|(?:the )?{_COUNT}\b)"
+    ),
+}
+_MULTIPLES = {
+    2: rf"\bdoubl(?:e[sd]?|ing)\b(?![ -]?(?:check|room|entry|click|book|{_PAID}))|\btwice {_WHAT}(?! (?:other|day|week|month|year)\b)",
+    3: r"\b(?:tripl|trebl)(?:e[sd]?|ing)\b",
+    4: r"\bquadrupl(?:e[sd]?|ing)\b",
+    0: rf"\btimes {_WHAT}|\bmultipl(?:y|ied|ying)\b",
+}
+_PER_CENT = r"\s?(?:%|(?:percent|per cent|pct)\b)"
+_PERCENTAGE = re.compile(  # of "two hundred and ten percent" nothing is
+    rf"(?<![\w.,-])(?:(?P<digits>[0-9]{{1,3}}(?:[.,][0-9]{{1,4}})?)"
+    rf"|(?<!hundred\s)(?<!thousand\s)(?<!and\s)(?<!point\s)(?P<words>{SMALL}(?:[\s-]{SMALL})?)){_PER_CENT}"
+)
+_IS_PERCENTAGE = re.compile(_PER_CENT)
+_TOLD = re.compile(  # what the user wants to know: "tell me how much is left", "What is the difference?"
+    r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b(?:(?!\b(?:and|then)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
+    r"|(?<![^.!?\n])\s{0,3}(?:and |so )?(?:what|how|which|is|was|did|does|why)\b[^.!?\n]{0,300}+\?"
+)
+_NAMES = frozenset({"path", "url", "email", "domain", "id"})
+_LETTER = re.compile(r"[^\W\d_]")
+_NAMED = [
+    *((kind, 0, re.compile(words)) for kind, words in _WORDS.items()),
+    *((SHARE, n, re.compile(words)) for n, words in _SHARES.items()),
+    *((MULTIPLE, n, re.compile(words)) for n, words in _MULTIPLES.items()),
+]
+
+
+class Number(NamedTuple):
+    """One number to calculate with: its currency (empty: of any), and whether it stands in the user's own words."""
+
+    value: Decimal
+    currency: str = ""
+    own: bool = False
+
+
+class Spoken(NamedTuple):
+    """What the user's words name: calculations with a number (0: the user's), percentages, the numbers themselves, and whole ones."""
+
+    named: frozenset[tuple[str, int]] = frozenset()
+    percentages: frozenset[Decimal] = frozenset()
+    numbers: frozenset[tuple[Decimal, str]] = frozenset()
+    whole: frozenset[int] = frozenset()
+
+
+class _Step(NamedTuple):
+    """One number, or a share, a multiple or a percentage of one."""
+
+    result: Decimal
+    of: Number
+    text: str
+    kind: str
+
+
+@lru_cache(maxsize=32)
+def spoken(turns: tuple[str, ...]) -> Spoken:
+    """What these turns (without forwarded text) name; a calculation that is denied is not named by what was said before."""
+    found = Spoken()
+    for turn in turns:
+        text = hidden_quotations(normalize("NFKC", turn))
+        whole, spans = list(entities(text, _NO_DAY)), list(clauses(text))
+        low = small(_without_names(text, whole))
+        said, denied = (_only(low, [(start, end) for v, start, end in spans if v == voice]) for voice in ("said", "denied"))
+        one, other = _numbers(said, text, whole), _numbers(denied, text, whole)
+        last, ended = (
+            {(kind, n): at for kind, n, words in _NAMED for at in _last(words, each)} for each in (_TOLD.sub(_blank, said), denied)
+        )
+        stopped = {kind: max(at for (other, _), at in ended.items() if other == kind) for kind, _ in ended}
+        named = {each for each, at in last.items() if at > stopped.get(each[0], -1)}
+        named |= {each for each in found.named if each[0] not in stopped}
+        found = Spoken(
+            frozenset(named),
+            (found.percentages | one.percentages) - other.percentages,
+            (found.numbers | one.numbers) - other.numbers,
+            (found.whole | one.whole) - other.whole,
+        )
+    return found
+
+
+def _without_names(text: str, whole: list[Entity]) -> str:
+    """The text without its files, links, addresses and ids (same length): "difference.txt" names a file."""
+    parts, end = list[str](), 0
+    for each in whole:
+        if each.type in _NAMES and each.start >= end and _LETTER.search(each.words) is not None:
+            parts += [text[end : each.start], "_" * len(each.words)]
+            end = each.start + len(each.words)
+    return "".join([*parts, text[end:]])
+
+
+def _blank(found: re.Match[str]) -> str:
+    return "\n" * len(found.group())
+
+
+def _only(text: str, spans: list[tuple[int, int]]) -> str:
+    """The text with all but these spans blanked out (same length), a comma for what stood between two of them."""
+    parts, at = list[str](), 0
+    for start, end in spans:
+        gap = text[at:start]
+        parts += [",".ljust(len(gap)) if gap.strip() else gap, text[start:end]]
+        at = end
+    return "".join([*parts, "\n" * (len(text) - at)])
+
+
+def _last(words: re.Pattern[str], text: str) -> Iterator[int]:
+    """Where the last of these words begins, if there is any."""
+    yield from [found.start() for found in words.finditer(text)][-1:]
+
+
+def _numbers(low: str, text: str, whole: list[Entity]) -> Spoken:
+    """The numbers that stand in one voice; `low` is the text in small letters with all else blanked out."""
+    numbers: set[tuple[Decimal, str]] = set()
+    small_ones: set[int] = set()
+    for each in whole:
+        key, end = each.key, each.start + len(each.words)
+        if each.type not in {"number", "money", "count"} or not isinstance(key, Decimal) or text[max(0, each.start - 1)] == "#":
+            continue
+        if not low[each.start].isspace() and _IS_PERCENTAGE.match(low, end) is None:
+            numbers.add((key, each.currency))
+            if each.type != "money" and "." not in each.words and 2 <= key <= _MOST:
+                small_ones.add(int(key))
+    percentages = {amount for each in _PERCENTAGE.finditer(low) if (amount := _percentage(each)) is not None}
+    return Spoken(frozenset(), frozenset(percentages), frozenset(numbers), frozenset(small_ones))
+
+
+def _percentage(found: re.Match[str]) -> Decimal | None:
+    amount = Decimal(found["digits"].replace(",", ".")) if found["digits"] else numeral_value(found["words"])
+    return amount if amount is not None and 0 < amount < 100 else None
+
+
+def names_any(said: Spoken) -> bool:
+    """Whether the words name any calculation."""
+    return bool(said.named or said.percentages)
+
+
+def too_many(said: Spoken, numbers: Collection[Number]) -> bool:
+    """Whether there is more to calculate with than is calculated."""
+    return len(numbers) > MAX_NUMBERS or sum(len(each) for each in _factors(said)) > MAX_FACTORS
+
+
+def _factors(said: Spoken) -> tuple[list[int], list[int], list[Decimal]]:
+    """What a number is divided by, multiplied with, and what percentages are taken of it."""
+    shares, multiples = ({n for kind, n in said.named if kind == wanted} for wanted in (SHARE, MULTIPLE))
+    shared = (shares - {0}) | ({2, *said.whole} if 0 in shares else set())
+    times = (multiples - {0}) | (said.whole if 0 in multiples else set())
+    return sorted(shared), sorted(times), sorted(said.percentages)
+
+
+def calculation(said: Spoken, numbers: Collection[Number], wanted: Decimal) -> str | None:
+    """One calculation that the words name and that gives this value, exactly or rounded to two decimals, as a reader sees it.
+
+    Args:
+        said: what the user's words name.
+        numbers: those that count, each value and currency once.
+        wanted: the value.
+    """
+    if wanted <= 0 or not names_any(said) or too_many(said, numbers):
+        return None
+    with localcontext(Context(prec=64)):  # exact, but for what no decimal is
+        table = sorted(n for n in numbers if n.value > 0)
+        values = [n.value for n in table]
+        steps = [step for number in table for step in _steps(said, number)]
+        for step in steps:
+            if step.kind and _gives(step.result, wanted):
+                return f"{step.text} ({step.kind})"
+        for step in sorted(steps, key=lambda s: s.kind != ""):
+            for text in _with_another(said, step, table, values, wanted):
+                return text
+    return None
+
+
+def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
+    x, (shares, multiples, percentages) = number.value, _factors(said)
+    yield _Step(x, number, f"{x:f}", "")
+    yield from (_Step(x / n, number, f"{x:f} / {n}", "a share") for n in shares)
+    yield from (_Step(x * n, number, f"{x:f} * {n}", "a multiple") for n in multiples)
+    for p in percentages:
+        part = x * p / 100
+        yield _Step(part, number, f"{p:f}% of {x:f}", "a percentage")
+        yield _Step(x + part, number, f"{x:f} + {p:f}%", "a percentage more")
+        yield _Step(x - part, number, f"{x:f} - {p:f}%", "a percentage less")
+
+
+def _with_another(said: Spoken, step: _Step, table: list[Number], values: list[Decimal], wanted: Decimal) -> Iterator[str]:
+    """The sum of a step and another number, or their difference; behind a share or the like one of the two must be the user's own."""
+    b, also = step.result, f", {step.kind}" if step.kind else ""
+    ways: list[tuple[Decimal, int]] = []
+    if (SUM, 0) in said.named:
+        ways.append((wanted - b, 1))
+    if (DIFFERENCE, 0) in said.named:
+        ways += [(b - wanted, -1), (b + wanted, -1)]
+    for about, sign in ways:
+        for other in table[bisect_left(values, about - _HALF_CENT) :]:
+            z = other.value
+            if z > about + _HALF_CENT:
+                break
+            apart = other.currency and step.of.currency and other.currency != step.of.currency
+            if apart or z == step.of.value or (step.kind and not (other.own or step.of.own)):
+                continue
+            if sign > 0 and _gives(b + z, wanted):
+                yield f"{step.text} + {z:f} (the sum{also})"
+            elif sign < 0 and _gives(abs(b - z), wanted):
+                first, second = (step.text, f"{z:f}") if b > z else (f"{z:f}", step.text if not step.kind else f"({step.text})")
+                yield f"{first} - {second} (the difference{also})"
+
+
+def _gives(result: Decimal, wanted: Decimal) -> bool:
+    """Whether the value is this result, or it rounded to two decimals, whichever way halves go."""
+    if abs(result - wanted) > _HALF_CENT:
+        return False
+    return wanted in {result, result.quantize(_CENT, ROUND_HALF_UP), result.quantize(_CENT, ROUND_HALF_EVEN)}

@@ -1,0 +1,131 @@
+"""The reference's reading of calculations: word by word, and every combination of two numbers tried, as fractions.
+
+It knows the words that `tests.generate` speaks, and shares only the prompt's own reading (what is quoted away, where a clause is denied,
+which numbers there are) with the engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from itertools import permutations
+from typing import NamedTuple
+from unicodedata import normalize
+
+from agentgate.prompt import clauses, hidden_quotations
+from agentgate.spans import entities
+
+_WORDS = {
+    ("difference",): ("difference", 0),
+    ("minus",): ("difference", 0),
+    ("plus",): ("sum", 0),
+    ("on", "top"): ("sum", 0),
+    ("half",): ("share", 2),
+    ("split",): ("share", 0),
+    ("twice", "the"): ("multiple", 2),
+    ("times", "the"): ("multiple", 0),
+}
+Amount = tuple[Decimal, str]
+
+
+class Heard(NamedTuple):
+    """What the user named: calculations and their number (0: one of the user's), percentages, amounts, whole numbers from 2 to 20."""
+
+    named: set[tuple[str, int]]
+    percentages: set[Fraction]
+    amounts: set[Amount]
+    whole: set[int]
+
+
+def heard(turns: tuple[str, ...]) -> Heard:
+    """What these turns name, in order; a denied one is taken back."""
+    found = Heard(set(), set(), set(), set())
+    for turn in turns:
+        text = hidden_quotations(normalize("NFKC", turn))
+        said = [(voice, _clause(text[start:end])) for voice, start, end in clauses(text)]
+        for voice, one in said:
+            if voice == "denied":
+                kinds = {kind for kind, _ in one.named}
+                found.named.difference_update({each for each in found.named if each[0] in kinds})
+            else:
+                found.named.update(one.named)
+                found.percentages.update(one.percentages)
+                found.amounts.update(one.amounts)
+                found.whole.update(one.whole)
+        for one in (one for voice, one in said if voice == "denied"):
+            found.percentages.difference_update(one.percentages)
+            found.amounts.difference_update(one.amounts)
+            found.whole.difference_update(one.whole)
+    return found
+
+
+def _clause(text: str) -> Heard:
+    words = _asked(re.findall(r"[a-z]+|[^a-z\s]+", text.lower()))
+    named = {what for phrase, what in _WORDS.items() for at in range(len(words)) if tuple(words[at : at + len(phrase)]) == phrase}
+    if any(word == "adjust" and "accordingly" in words[at:] for at, word in enumerate(words)):
+        named |= {("difference", 0), ("sum", 0)}
+    found = Heard(named, {Fraction(each) for each in re.findall(r"(?<![\w.])([0-9]{1,2})%", text)}, set(), set())
+    for each in entities(text, date(2000, 1, 1)):
+        if isinstance(each.key, Decimal) and each.type in {"number", "money", "count"} and text[max(0, each.start - 1)] != "#":
+            found.amounts.add((each.key, each.currency))
+            if each.type != "money" and "." not in each.words and each.key in range(2, 21):
+                found.whole.add(int(each.key))
+    return found
+
+
+def _asked(words: list[str]) -> list[str]:
+    """Without what the user only wants to know."""
+    kept: list[str] = []
+    skips = False
+    for at, word in enumerate(words):
+        skips = skips and word not in {"and", "then"} and re.search(r"[,!?;:]|\.(?![0-9])", word) is None
+        skips = skips or words[at : at + 2] == ["tell", "me"]
+        kept.append("-" if skips else word)
+    return kept
+
+
+def computed(said: Heard, own: set[Amount], returned: set[Amount], wanted: Decimal) -> bool:
+    """Whether one named calculation over these amounts gives this value, exactly or to the cent."""
+    amounts = {amount for amount in own | returned if amount[0] > 0}
+    shares, multiples = _factors(said, "share", {2} | said.whole), _factors(said, "multiple", said.whole)
+    if len(amounts) > 64 or len(shares) + len(multiples) + len(said.percentages) > 16:
+        return False
+
+    def parts(x: Fraction) -> Iterator[Fraction]:
+        yield from (x / n for n in shares)
+        yield from (x * n for n in multiples)
+        for p in said.percentages:
+            yield from (x * p / 100, x + x * p / 100, x - x * p / 100)
+
+    def results() -> Iterator[Fraction]:
+        for amount, _ in amounts:
+            yield from parts(Fraction(amount))
+        for (x, one), (z, other) in permutations(amounts, 2):
+            if x == z or (one and other and one != other):
+                continue
+            for first in (Fraction(x), *(parts(Fraction(x)) if {(x, one), (z, other)} & own else ())):
+                if ("sum", 0) in said.named:
+                    yield first + Fraction(z)
+                if ("difference", 0) in said.named:
+                    yield abs(first - Fraction(z))
+
+    return wanted > 0 and any(_is(result, Fraction(wanted)) for result in results() if result > 0)
+
+
+def _factors(said: Heard, kind: str, any_of: set[int]) -> set[int]:
+    fixed = {n for named, n in said.named if named == kind}
+    return (fixed - {0}) | (any_of if 0 in fixed else set())
+
+
+def _is(result: Fraction, wanted: Fraction) -> bool:
+    """The same, or the same to the cent: a half goes up, or to the even cent."""
+    if result == wanted:
+        return True
+    cents = wanted * 100
+    if cents.denominator != 1:
+        return False
+    apart = result * 100 - cents
+    return -Fraction(1, 2) <= apart < Fraction(1, 2) or (apart == Fraction(1, 2) and cents % 2 == 0)

@@ -1,0 +1,213 @@
+"""Attacks on what an argument may be: empty lists, keys without end, pages without a most, changes that nobody is told of."""
+
+from __future__ import annotations
+
+import tracemalloc
+from datetime import date
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from agentgate.canonical import canonical
+from agentgate.checks import decide
+from agentgate.decision import Eligible
+from agentgate.definition import load_text
+from agentgate.diff import compare
+from agentgate.errors import WorkflowError
+from agentgate.intents.lexical import derive
+from agentgate.prompt import Prompt
+from agentgate.request import Call
+from agentgate.review.mutation import mutations
+from agentgate.review.proposal import propose
+from agentgate.review.scene import Scene
+from agentgate.workflow import Workflow
+
+ISSUES = """
+agentgate: workflow/v1
+id: issues
+version: 1
+title: Change an issue
+owners: [lee]
+risk: low
+expires: "2099-05-31"
+tenants: [acme]
+who: {agent: {in_process: true}, for_user: {same_tenant: true}}
+intents:
+  assign: {asks_for: Give an issue to somebody., words: [assign], examples: ["Assign WEB-42 to kim@acme.example"]}
+  label: {asks_for: Label an issue., words: [label], examples: ["Label WEB-42 as a bug"]}
+tools:
+  find:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {limit: {type: integer, min: "1", max: "50", from: [model], page_size: true}}
+    facts: {who: {type: user, path: '[].who'}, mail: {type: email, path: '[].mail', named_by: [who]}}
+  update:
+    effect: write
+    needs: [assign, label]
+    redeem: wrapper
+    args:
+      issue: {type: id, from: [prompt]}
+      assignee: {type: email, from: [prompt, user], named_first: true, optional: true}
+      labels[].name: {each_in: [bug, docs], max_items: 3, from: [model], optional: true, needs: [label]}
+      labels[].tags[].x: {each_in: [a, b], max_items: 3, from: [model], optional: true, needs: [assign]}
+      where.room: {in: [a, b], from: [model], optional: true, nullable: true}
+      where.floor: {type: integer, min: "1", max: "9", from: [model], optional: true}
+"""
+ASSIGN, LABEL = "Assign WEB-42 to kim@acme.example", "Label WEB-42 as a bug"
+
+
+def load(text: str = ISSUES) -> Workflow:
+    return load_text(text, "w.yaml", {}, derive)
+
+
+def answer(args: dict[str, Any], prompt: str = ASSIGN, workflow: Workflow | None = None) -> Any:
+    scene = Scene.of(workflow or load(), {"call": "update", "prompt": prompt}).sending({"issue": "WEB-42", **args})
+    return decide(scene.workflow, scene.run, scene.call, scene.around)
+
+
+def refused(found: Any) -> set[tuple[str, str]]:
+    return {(str(f.reason), f.field) for f in found.failures} if not isinstance(found, Eligible) else set()
+
+
+# --- an empty list says "none of them", which many tools do ------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("args", "prompt", "expected"),
+    [
+        ({"labels": []}, ASSIGN, {"args.labels[].name"}),
+        ({"labels": []}, LABEL, {"args.labels[].tags[].x"}),
+        ({"labels": []}, f"{ASSIGN}. {LABEL}", set()),
+        ({"labels": [{"name": "bug", "tags": []}]}, LABEL, {"args.labels[].tags[].x"}),
+        ({"labels": [{"name": "bug", "tags": []}]}, f"{ASSIGN}. {LABEL}", set()),
+        ({"labels": [{"name": "bug"}]}, LABEL, set()),
+        ({}, ASSIGN, set()),
+    ],
+)
+def test_an_empty_list_is_sent_so_it_needs_what_its_elements_need(args: dict[str, Any], prompt: str, expected: set[str]) -> None:
+    found = answer(args, prompt)
+    assert refused(found) == {("intent_absent", field) for field in expected}
+
+
+# --- keys without end --------------------------------------------------------------------------------------------------------
+def test_a_long_key_above_many_leaves_costs_neither_memory_nor_time() -> None:
+    """The path of each leaf began with the whole key: a call of 250 kB took two gigabytes."""
+    many = {f"{i:x}": 1 for i in range(12_000)}
+    args = {"issue": "WEB-42", "labels": [{"k" * 120_000: many}]}
+    call, workflow = Call.of("update", args, "c1"), load()
+    scene = Scene.of(workflow, {"call": "update", "prompt": ASSIGN})
+    tracemalloc.start()
+    try:
+        found = decide(workflow, scene.run, call, scene.around)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert not isinstance(found, Eligible)
+    assert peak < 100_000_000
+
+
+@pytest.mark.parametrize("long", ["x" * 64, "x" * 65, "x" * 5000, "." * 300, "[]" * 300])
+def test_a_long_key_is_never_the_name_of_a_rule(long: str) -> None:
+    """What is cut is quoted; only keys as long as a rule's name may be stay as they are."""
+    name = "where." + "x" * 64
+    workflow = load(ISSUES.replace("where.room:", f"{name}:"))
+    found = answer({"where": {long: "a"}}, workflow=workflow)
+    assert isinstance(found, Eligible) is (long == "x" * 64)
+
+
+def test_a_refusal_of_arguments_without_a_form_is_found_in_linear_time() -> None:
+    def seconds(size: int) -> float:
+        args = {"k" * (8 * size): {f"{i:x}": 1.0 for i in range(size)}}
+        started = perf_counter()
+        with pytest.raises(Exception, match="bytes"):
+            canonical(args, "args")
+        return perf_counter() - started
+
+    assert min(seconds(80_000) for _ in range(2)) < 12 * min(seconds(20_000) for _ in range(2))
+
+
+# --- a page without a most ----------------------------------------------------------------------------------------------------
+def test_a_page_size_has_a_most() -> None:
+    """Who may ask for a billion rows of a tool that returns fifty makes every full page look short."""
+    limit = 'limit: {type: integer, min: "1", max: "50", from: [model], page_size: true}'
+    with pytest.raises(WorkflowError, match=r"args\.limit\.page_size.*max"):
+        load(ISSUES.replace(limit, "limit: {type: integer, from: [model], page_size: true}"))
+    load(ISSUES.replace(limit, "limit: {type: integer, in: [10, 50], from: [model], page_size: true}"))
+
+
+# --- changes that nobody was told of ------------------------------------------------------------------------------------------
+def test_the_diff_tells_that_the_user_no_longer_goes_before_the_users_own_id() -> None:
+    before, after = load(), load(ISSUES.replace(", named_first: true", ""))
+    me = "user@acme.example"
+
+    def sent(workflow: Workflow) -> Any:
+        scene = Scene.of(workflow, {"call": "update", "prompt": ASSIGN, "who": {"user": {"id": me}}})
+        scene = scene.sending({"issue": "WEB-42", "assignee": me})
+        return decide(scene.workflow, scene.run, scene.call, scene.around)
+
+    assert refused(sent(before)) == {("argument_origin", "args.assignee")}
+    assert isinstance(sent(after), Eligible)
+    assert [f.field for f in compare(before, after).wider] == ["args.assignee.named_first"]
+    assert [f.field for f in compare(after, before).narrower] == ["args.assignee.named_first"]
+
+
+def test_the_diff_tells_that_a_structure_may_be_null_because_a_leaf_is_gone() -> None:
+    before = load()
+    after = load("\n".join(line for line in ISSUES.splitlines() if "where.floor" not in line))
+    assert refused(answer({"where": None}, workflow=before)) == {("argument_unknown", "args.where")}
+    assert isinstance(answer({"where": None}, workflow=after), Eligible)
+    assert "args.where" in [f.field for f in compare(before, after).wider]
+    assert "args.where" in [f.field for f in compare(after, before).narrower]
+
+
+def test_every_mutant_of_it_can_be_missed_by_a_case() -> None:
+    assert [m.path for m in mutations(load()).found if m.path.endswith("named_first")] == ["tools.update.args.assignee.named_first"]
+    assert [str(m) for m in propose(load()).left if m.path.endswith("named_first")] == []
+
+
+# --- what the user wants instead of something else ------------------------------------------------------------------------------
+@pytest.mark.parametrize("words", ["instead of", "rather than", ", instead of", "instead\nof", "rather\nthan", "Instead  of"])
+def test_what_something_is_done_instead_of_is_denied(words: str) -> None:
+    """The clause began behind the first word of the denial, which so denied nothing."""
+    prompt = Prompt.of((f"Refund ORD-1001 {words} ORD-1002",), date(2030, 6, 4))
+    assert prompt.words("id", "ORD-1001") is not None
+    assert prompt.words("id", "ORD-1002") is None
+
+
+def test_instead_and_rather_alone_deny_nothing() -> None:
+    for text in ("Do not refund ORD-1001, instead refund ORD-1002", "Do not refund ORD-1001, rather refund ORD-1002"):
+        prompt = Prompt.of((text,), date(2030, 6, 4))
+        assert prompt.words("id", "ORD-1001") is None
+        assert prompt.words("id", "ORD-1002") is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Cancel everything but ORD-1002",
+        "Cancel them all but ORD-1002",
+        "Cancel what anyone but ORD-1002 has",
+        "Cancel my orders other than ORD-1002",
+        "Cancel my orders apart from ORD-1002",
+        "Cancel my orders excluding ORD-1002",
+        "Cancel my orders with the exception of ORD-1002",
+        "Cancel it in place of ORD-1002",
+        "Cancel it as opposed to ORD-1002",
+    ],
+)
+def test_what_is_excepted_is_denied(text: str) -> None:
+    assert Prompt.of((text,), date(2030, 6, 4)).words("id", "ORD-1002") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Other than that, refund ORD-1002",
+        "Refund ORD-1002 excluding VAT",
+        "Pay it, but refund ORD-1002",
+        "Do not refund ORD-1001 but ORD-1002",
+        "Pay nothing, but ORD-1002 is to be refunded",
+    ],
+)
+def test_what_excepts_nothing_denies_nothing(text: str) -> None:
+    assert Prompt.of((text,), date(2030, 6, 4)).words("id", "ORD-1002") is not None
