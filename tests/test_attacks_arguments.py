@@ -97,6 +97,23 @@ def test_an_empty_list_is_sent_so_it_needs_what_its_elements_need(args: dict[str
     assert refused(found) == {("intent_absent", field) for field in expected}
 
 
+@pytest.mark.parametrize(
+    ("args", "field"),
+    [
+        ({"labels": [[]]}, "labels[]"),
+        ({"labels": [[], [[]]]}, "labels[]"),
+        ({"labels": [{"name": []}]}, "labels[].name"),
+        ({"labels": [{"tags": [[]]}]}, "labels[].tags[]"),
+        ({"where": []}, "where"),
+        ({"where": {"room": []}}, "where.room"),
+        ({"where": [[], []]}, "where[]"),
+    ],
+)
+def test_an_empty_list_where_no_list_may_stand_is_refused(args: dict[str, Any], field: str) -> None:
+    """It named nothing, so nothing was asked of it, and the tool was given it."""
+    assert f"args.{field}" in {f for _, f in refused(answer(args, f"{ASSIGN}. {LABEL}"))}
+
+
 def test_a_person_who_is_asked_sees_that_a_list_is_emptied(tmp_path: Path) -> None:
     asking = "step_up:\n  - {id: look, for: update, approvers: {group: leads}, timeout: 10m, show: [issue, 'labels[].name']}\n"
     (tmp_path / "w.yaml").write_text(ISSUES + asking)
@@ -112,7 +129,7 @@ def test_a_person_who_is_asked_sees_that_a_list_is_emptied(tmp_path: Path) -> No
 
 LEAVES: st.SearchStrategy[Any] = st.sampled_from(["bug", "docs", "a", "b", 3, None, [], {}])
 TAGS = st.lists(st.fixed_dictionaries({}, optional={"x": LEAVES}), max_size=2)
-LABELS = st.lists(st.fixed_dictionaries({}, optional={"name": LEAVES, "tags": TAGS | st.none()}), max_size=3)
+LABELS = st.lists(st.fixed_dictionaries({}, optional={"name": LEAVES, "tags": TAGS | LEAVES}) | LEAVES, max_size=3)
 WHERE = st.fixed_dictionaries({}, optional={"room": LEAVES, "floor": LEAVES})
 OWN = st.sampled_from(["kim@acme.example", "user@acme.example", "eve@evil.example", None])
 
