@@ -16,7 +16,7 @@ from agentgate.core import Core, deny, read, stamp
 from agentgate.decision import Failure, Reason, RequiredHold, StepUp
 from agentgate.errors import RunRefused, StoreUnavailable
 from agentgate.hold import Approver, Hold, check_approver, covered
-from agentgate.nested import flat
+from agentgate.nested import emptied, flat
 from agentgate.request import Call, RunState, User
 from agentgate.steps import Flow
 from agentgate.stores import ops
@@ -83,6 +83,7 @@ def _new_hold(workflow: Workflow, state: RunState, *, call: Call, required: tupl
     names = dict.fromkeys(name for hold in required for name in (hold.rule.show or tuple(tool.args)))
     args = flat(tool, call.args)
     shown = {name: "(masked)" if tool.args[name].sensitive else args[name] for name in names if name in args}
+    shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
     expires = time.time() + min(hold.rule.timeout for hold in required)
     rules = tuple(hold.rule.id for hold in required)
     why = tuple(str(f) for hold in required for f in hold.why)

@@ -16,7 +16,7 @@ EACH = "[]"
 MAX_DEPTH = 16
 MAX_STEP = 64  # characters of a step of a rule's name
 _MAX_TOOLS = 4096
-_roots: dict[int, tuple[Tool, Mapping[str, bool]]] = {}  # an entry holds its tool, so an identity stays that tool's
+_roots: dict[int, tuple[Tool, Mapping[str, bool], frozenset[str]]] = {}  # an entry holds its tool, so an identity stays that tool's
 
 
 def root(name: str) -> str:
@@ -24,8 +24,8 @@ def root(name: str) -> str:
     return name.partition(".")[0].removesuffix(EACH)
 
 
-def _roots_of(tool: Tool) -> Mapping[str, bool]:
-    """The arguments of a tool that are structures, by their own names; and whether each of a structure's rules is `nullable`."""
+def _roots_of(tool: Tool) -> tuple[Tool, Mapping[str, bool], frozenset[str]]:
+    """The arguments of a tool that are structures, by their own names; whether each of a structure's rules is `nullable`; its lists."""
     kept = _roots.get(id(tool))
     if kept is None:
         if len(_roots) >= _MAX_TOOLS:
@@ -34,21 +34,22 @@ def _roots_of(tool: Tool) -> Mapping[str, bool]:
         for name, rule in tool.args.items():
             if "." in name:
                 found[root(name)] = found.get(root(name), True) and rule.nullable
-        kept = _roots[id(tool)] = (tool, found)
-    return kept[1]
+        lists = {name[: at + len(EACH)] for name in tool.args for at in range(len(name)) if name.startswith(EACH, at)}
+        kept = _roots[id(tool)] = (tool, found, frozenset(lists))
+    return kept
 
 
 def flat(tool: Tool, args: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arguments by the names of their rules: as they are where the tool has no structures.
 
-    What has no rule keeps a name that no rule can have. An empty list holds nothing and names nothing; a null that counts as left
-    out is not there.
+    What has no rule keeps a name that no rule can have. An empty list where a list may stand names nothing; a null that counts as
+    left out is not there.
     """
-    roots = _roots_of(tool)
+    _, roots, lists = _roots_of(tool)
     if not roots:
         return args if None not in args.values() else {n: v for n, v in args.items() if not (v is None and _nullable(tool, n))}
     found: dict[str, Any] = {}
-    elements: dict[str, int] = {}
+    elements = dict.fromkeys(lists, 0)
     for name, value in args.items():
         if name in roots and value is None and roots[name]:
             continue
@@ -90,7 +91,7 @@ def _leaves(path: str, value: Any, found: dict[str, Any], elements: dict[str, in
     if type(value) is dict and value and depth < MAX_DEPTH:
         for key, inner in value.items():
             _leaves(f"{path}.{_plain(key)}", inner, found, elements, depth + 1)
-    elif type(value) is list and depth < MAX_DEPTH:
+    elif type(value) is list and (value or path + EACH in elements) and depth < MAX_DEPTH:
         elements[path + EACH] = elements.get(path + EACH, 0) + len(value)
         for inner in value:
             _leaves(path + EACH, inner, found, elements, depth + 1)

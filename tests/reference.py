@@ -676,6 +676,7 @@ def _by_rule(tool: Tool, args: Mapping[str, Any]) -> Mapping[str, Any]:
             (place, inner)
             for place, inner in _places(name, value)
             if not (inner is None and place in tool.args and tool.args[place].nullable and not place.endswith("]"))
+            and not (inner == [] and any(rule.startswith(place + "[]") for rule in below))
         ]
         for place in {place for place, _ in places}:
             values = [inner for other, inner in places if other == place]
@@ -691,7 +692,7 @@ def _places(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _places(path + "." + (key if not set(".[") & set(key) else "?"), inner)
-    elif isinstance(value, list):
+    elif isinstance(value, list) and value:
         for inner in value:
             yield from _places(path + "[]", inner)
     else:

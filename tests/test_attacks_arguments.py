@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import tracemalloc
 from datetime import date
+from functools import cache
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from agentgate import Agent, Gate, StepUp, User
 from agentgate.canonical import canonical
 from agentgate.checks import decide
 from agentgate.decision import Eligible
@@ -22,6 +27,8 @@ from agentgate.review.mutation import mutations
 from agentgate.review.proposal import propose
 from agentgate.review.scene import Scene
 from agentgate.workflow import Workflow
+from tests.generate import Case
+from tests.test_reference import engine, reference
 
 ISSUES = """
 agentgate: workflow/v1
@@ -58,6 +65,7 @@ tools:
 ASSIGN, LABEL = "Assign WEB-42 to kim@acme.example", "Label WEB-42 as a bug"
 
 
+@cache
 def load(text: str = ISSUES) -> Workflow:
     return load_text(text, "w.yaml", {}, derive)
 
@@ -87,6 +95,56 @@ def refused(found: Any) -> set[tuple[str, str]]:
 def test_an_empty_list_is_sent_so_it_needs_what_its_elements_need(args: dict[str, Any], prompt: str, expected: set[str]) -> None:
     found = answer(args, prompt)
     assert refused(found) == {("intent_absent", field) for field in expected}
+
+
+@pytest.mark.parametrize(
+    ("args", "field"),
+    [
+        ({"labels": [[]]}, "labels[]"),
+        ({"labels": [[], [[]]]}, "labels[]"),
+        ({"labels": [{"name": []}]}, "labels[].name"),
+        ({"labels": [{"tags": [[]]}]}, "labels[].tags[]"),
+        ({"where": []}, "where"),
+        ({"where": {"room": []}}, "where.room"),
+        ({"where": [[], []]}, "where[]"),
+    ],
+)
+def test_an_empty_list_where_no_list_may_stand_is_refused(args: dict[str, Any], field: str) -> None:
+    """It named nothing, so nothing was asked of it, and the tool was given it."""
+    assert f"args.{field}" in {f for _, f in refused(answer(args, f"{ASSIGN}. {LABEL}"))}
+
+
+def test_a_person_who_is_asked_sees_that_a_list_is_emptied(tmp_path: Path) -> None:
+    asking = "step_up:\n  - {id: look, for: update, approvers: {group: leads}, timeout: 10m, show: [issue, 'labels[].name']}\n"
+    (tmp_path / "w.yaml").write_text(ISSUES + asking)
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://") as gate:
+        run = gate.open_run("issues", tenant="acme", user=User("lee", tenant="acme"), agent=Agent("bot"), prompt=f"{ASSIGN}. {LABEL}")
+        emptied = run.authorize("update", {"issue": "WEB-42", "labels": []}, tool_call_id="c1")
+        left = run.authorize("update", {"issue": "WEB-42"}, tool_call_id="c2")
+        assert isinstance(emptied, StepUp)
+        assert isinstance(left, StepUp)
+        assert dict(emptied.hold.shown) == {"issue": "WEB-42", "labels[].name": []}
+        assert dict(left.hold.shown) == {"issue": "WEB-42"}
+
+
+LEAVES: st.SearchStrategy[Any] = st.sampled_from(["bug", "docs", "a", "b", 3, None, [], {}])
+TAGS = st.lists(st.fixed_dictionaries({}, optional={"x": LEAVES}), max_size=2)
+LABELS = st.lists(st.fixed_dictionaries({}, optional={"name": LEAVES, "tags": TAGS | LEAVES}) | LEAVES, max_size=3)
+WHERE = st.fixed_dictionaries({}, optional={"room": LEAVES, "floor": LEAVES})
+OWN = st.sampled_from(["kim@acme.example", "user@acme.example", "eve@evil.example", None])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.fixed_dictionaries({}, optional={"assignee": OWN, "labels": LABELS | LEAVES, "where": WHERE | LEAVES}),
+    st.sampled_from([ASSIGN, LABEL, f"{ASSIGN}. {LABEL}", "Assign WEB-42", "What is WEB-42?"]),
+)
+def test_the_reference_says_the_same_of_structures_nulls_and_needs(args: dict[str, Any], prompt: str) -> None:
+    """The generators of the comparison have no structures with `needs`."""
+    scene = Scene.of(load(), {"call": "update", "prompt": prompt, "who": {"user": {"id": "user@acme.example"}}})
+    scene = scene.sending({"issue": "WEB-42", **args})
+    case = Case(scene.workflow, scene.run, scene.call, scene.around)
+    assert engine(case) == reference(case)
 
 
 # --- keys without end --------------------------------------------------------------------------------------------------------
