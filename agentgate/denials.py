@@ -17,6 +17,10 @@ DENIES = (
     r"|(?:in (?:place|lieu)|with the exception) of|as opposed to|excluding(?! vat\b)|(?:all|(?:any|every)(?:thing|body|one)) but"
     r"|decided against|skip(?= \w+ing\b))\b"
 )
+_UNSEEN = re.compile("[\xad\u200b-\u200d\u2060\ufeff]")
+_PARTED = re.compile(
+    rf"(?<![\w'’])[^\W\d_][\w'’]{{0,12}}(?:{_UNSEEN.pattern}[\w'’]{{1,12}}){{1,12}}"
+)  # "do\u00adn't": one word for whoever reads it
 NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){DENIES}")  # in small letters
 # Words of denial that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7", "won't fix".
 IDIOM = re.compile(
@@ -53,3 +57,13 @@ BIDDING = re.compile(  # a statement about what is to be done, allowed or asked 
 # Behind a comma: a request, not the next one of a list that is denied ("not from ann@x.example, bob@x.example").
 REQUEST = re.compile(r"(?!\w+(?:ing|ed)\b)[a-z](?:[a-z'\u2019-]*[a-z])?\s+(?!and\b)\S")
 ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # say all they have to say
+
+
+def joined(text: str) -> str:
+    """A text in small letters, of the same length, in which no word that denies holds a sign that nobody sees."""
+    return text if text.isascii() else _PARTED.sub(_whole, text)
+
+
+def _whole(found: re.Match[str]) -> str:
+    word = _UNSEEN.sub("", found.group())
+    return word.ljust(len(found.group())) if NEGATION.fullmatch(word) else found.group()

@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any, Literal
 from unicodedata import normalize
 
-from agentgate.denials import ALONE, BIDDING, IDIOM, LISTED, NEGATION, NOTHING, REQUEST, STATED, STATEMENT_END, SUBJECT, YOU
+from agentgate.denials import ALONE, BIDDING, IDIOM, LISTED, NEGATION, NOTHING, REQUEST, STATED, STATEMENT_END, SUBJECT, YOU, joined
 from agentgate.entities import Key, normal
 from agentgate.spans import COMMON_ENDS, FINDABLE, Entity, entities, glued, small
 
@@ -160,7 +160,7 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     A clause does not end right behind its negation: "do not, please, refund it", or a line that was wrapped there. The negation
     of a statement ends with its part of the sentence; that of an instruction does not.
     """
-    start, text = 0, small(turn)
+    start, text = 0, joined(small(turn))
     bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(text)), (len(turn), len(turn))]
     text = IDIOM.sub(_hidden, text)
     if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):

@@ -191,6 +191,11 @@ ASKED_FOR = (
     "Before you leave for today: cancel it",
 )
 DENIED = (
+    "Do\u00adn't delete it",
+    "Don\u00ad't delete it",
+    "Nev\u00ader delete it",
+    "Do n\u200cot delete it",
+    "Do not\u2060 delete it",
     "Keep it instead of cancelling it, moving it",
     "I decided against deleting the file",
     "Skip deleting it",
@@ -296,7 +301,20 @@ def test_an_intent_with_a_question_among_its_examples_is_asked_for_by_questions(
 
 
 def test_a_question_of_many_words_is_read_in_time() -> None:
-    for unit in ("what is paid ", "tell me whether ", "did i ", "i have ", "is the paid ", "how pay, ", "before i pay "):
+    for unit in (
+        "what is paid ",
+        "tell me whether ",
+        "did i ",
+        "i have ",
+        "is the paid ",
+        "how pay, ",
+        "before i pay ",
+        "show me the pay ",
+        "told me, please pay ",
+        "a\u00adb",
+        "n\u00ad",
+        "instead of a, b ",
+    ):
         text = (unit * (MAX_TURN // len(unit)))[:MAX_TURN]
         start = time.process_time()
         said(text)
