@@ -1,7 +1,8 @@
 """Days and times of day as people write them: "May 26th", "the fifth of May", "next Friday", "in two weeks"; "10:30", "3 in the afternoon".
 
 Rules: a day in words is read on a day, the run's own; what two people would read differently ("next Friday" on a Monday, 05/06/2024,
-"the 24th", "half past two") names none, and so does a day that no calendar has. Pure.
+"the 24th", "half past two") names none, and so does a day that no calendar has. "The end of May" is its last day, the next one from the
+run's day on; its beginning and its middle name none. Pure.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ _SPAN = f"(?:[0-9]{{1,3}}|{'|'.join(_FEW)}) (?:day|week)s?"
 _RELATIVE = (
     f"the day after tomorrow|the day before yesterday|today|tomorrow|yesterday|in {_SPAN}|{_SPAN} (?:from (?:now|today)|ago)"
     f"|(?:this |next |last |coming )?{_WEEKDAY}|(?:{_OF_MONTH}|{ORDINAL}) of (?:this|next|last) month"
-    "|end of (?:the month|the year|(?:this|next) (?:month|year))"
+    "|(?<!\\btail )(?<!\\bback )end of (?:the month|the year|(?:this|next) (?:month|year)"
+    rf"|(?:{'|'.join(_LONGEST_FIRST)})(?:,? [0-9]{{4}}(?![0-9])|(?! (?:the )?(?:[0-9]|{ORDINAL}\b))))"
 )
 
 
@@ -191,12 +193,20 @@ def _of_month(text: str, day: int, today: date) -> str | None:
 
 
 def _last(text: str, today: date) -> str | None:
-    """The last day: ``end of the month``, ``end of next year``."""
+    """The last day: ``end of the month``, ``end of next year``, ``end of May``, which is the next one from today on."""
+    name, *numbers = re.findall("[a-z]+|[0-9]+", text.removeprefix("end of "))
+    if name in _MONTHS:
+        years = [int(number) for number in numbers] or [today.year, today.year + 1]
+        lasts = (_last_of(year, _MONTHS[name]) for year in years)
+        return next((last for last in lasts if last is not None and (numbers or last >= today.isoformat())), None)
     ahead = text.split()[-2] == "next"
-    year, month = (today.year + ahead, 12) if text.endswith("year") else _month(int(ahead), today)
+    return _last_of(*((today.year + ahead, 12) if text.endswith("year") else _month(int(ahead), today)))
+
+
+def _last_of(year: int, month: int) -> str | None:
     try:
         return date(year, month, monthrange(year, month)[1]).isoformat()
-    except ValueError:  # after the year 9999
+    except ValueError:  # after the year 9999, or the year 0
         return None
 
 

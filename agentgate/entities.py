@@ -35,6 +35,21 @@ _COUNTRIES = (  # ISO 3166-1, and XK as banks write it
 _SECOND: dict[str, str] = {}
 for _code in _COUNTRIES.split():
     _SECOND[_code[0]] = _SECOND.get(_code[0], "") + _code[1]
+# What a link without a scheme ends in. Left out are countries whose letters end files (what people send is a script more often than a site
+# in Moldova) or are words and titles of English, since "done.It works" is a missing space.
+_ALSO_FILES = "cc md mk ml mm mo pm ps py rs sh so tf"
+_ALSO_WORDS = "ad am as at be by do id in is it mr ms my no re so to us"
+_GENERIC = (
+    "com net org info biz app dev onion xyz online site top shop link click page cloud "
+    "edu gov mil int eu uk su name pro mobi email support help "
+    "live news media blog store tech website space world life group company finance bank cash fund icu cyou buzz sbs club vip work zone chat "
+    "digital network systems solutions services software studio team agency center loans bid "
+    "berlin london paris tokyo nyc example test invalid localhost local"
+)
+_AFTER_FIRST: dict[str, list[str]] = {}
+for _end in sorted({*_COUNTRIES.lower().split(), *_GENERIC.split()} - {*_ALSO_FILES.split(), *_ALSO_WORDS.split()}):
+    _AFTER_FIRST.setdefault(_end[0], []).append(_end[1:])
+COMMON_ENDS = "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in _AFTER_FIRST.items())  # told apart by the first letter
 COUNTRY = f"(?:{'|'.join(f'{first}[{seconds}]' for first, seconds in _SECOND.items())})"  # in capital letters; no IBAN begins otherwise
 _FORMS: Mapping[str, re.Pattern[str]] = {
     "email": re.compile(r"[a-z0-9](?:[a-z0-9._%+-]{0,62}[a-z0-9_%+-])?@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),

@@ -1,8 +1,9 @@
-"""Numbers in words: "thirty-five", "four hundred and twenty", "two thousand", "5 thousand"; 0 to 999,999, in English.
+"""Numbers in words: "thirty-five", "four hundred and twenty", "two thousand", "a dozen"; "34k", "1.2 million euros"; "8 percent".
 
 Rules: a run of number words is read as a whole or names nothing: "twelve fifty", "several hundred", "two and a half", "five million" are
 no number, and nothing is cut out of them. A lone "one" is a pronoun more often than a number, so it is one only beside a currency; an
-article is one only before "hundred" and "thousand". Pure.
+article is one only before "hundred", "thousand" and "dozen". Words go up to 999,999. A k behind digits is a thousand beside a currency, and
+alone a count where nothing else is meant ("a 5k", "seat 34K", "10k steps" name none); m and million are read beside a currency only. Pure.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
+
+from agentgate.entities import number
 
 _UNITS = "one two three four five six seven eight nine".split()
 _TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
@@ -36,6 +39,10 @@ _AND = r"(?:(?:(?<=hundred)|(?<=thousand)|(?<=million)|(?<=billion))(?:,?\s{1,3}
 NUMERAL = rf"(?>(?:(?:an?|[0-9]{{1,3}})\s{{1,3}}(?={LARGE}\b))?{_WORD}(?:{_AND}{_WORD})*)"
 NUMERAL_BEGINS = (*(rf"{word}\b" for word in _SMALL), "hundred\\b", "thousand\\b", *(rf"{an}\s{{1,3}}{LARGE}\b" for an in ("a", "an")))
 
+SCALE = r"(?:[kKmM]|\s[mM]illion)"  # behind the digits of an amount with a currency
+_SIZES = {"k": 1000, "m": 1_000_000}
+
+_DOZEN = ["a", "dozen"]
 _PARTS = re.compile(r"[\s-]+")
 _NUMERAL = re.compile(f"(?i:{NUMERAL})")
 _BEFORE = re.compile(rf"(?i)\b(?:(?:point|half|minus|negative)[\s-]{{1,3}}|{_WORD}\s{{1,16}})$")  # "two point five", "half a thousand"
@@ -44,9 +51,63 @@ _AFTER = re.compile(  # "two and a half", "two thirds", "twenty first", "two poi
     rf"|o['\u2019]clock\b|{ORDINAL}s?\b|(?:and\s)?(?:[a-z0-9]{{1,9}}[\s-]){{1,3}}(?:cents?|pence)\b)"
 )
 
+_HALF = re.compile(r"(?i)(?<!\ba\s)(?<!-a-)\bhalf\s$")  # "half a dozen", not "one and a half a dozen"
+_PERCENT = re.compile(r"(?i)\s?(?:%|(?:per\s?cent|pct)\b)(?![\w@%]|[.\-:/#]\w)")
+_SCALED = re.compile(r"(?<=[0-9])(?:([kKmM])(?![A-Za-z])|\s([mM])illion)")
+_GOES_ON = re.compile(rf"(?i)\s{{1,3}}{_WORD}")
+_LARGER_BEHIND = re.compile(rf"(?i)\s{{1,3}}{LARGE}\b")
+_THOUSANDS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)[kK]")
+# Other meanings of "5k": a distance, a picture's size, a seat, a name. "10k steps" are many words: so few may follow.
+_NOT_THOUSANDS = re.compile(
+    r"(?i)(?:[0-9],|\b(?:an?|the|this|that|these|those|each|every|my|your|his|her|its|our|their|in|point|minus|half"
+    r"|r[au]n|runs|running|walk(?:s|ed|ing)?|jog(?:s|ged|ging)?|sw[ia]m(?:s|ming)?|rac(?:e|es|ed|ing)|cycl(?:e|es|ed|ing)|distance"
+    r"|seat|row|room|gate|flight|platform|track|unit|flat|apartment|suite|line|bus|route|model|version|no\.?|number|order|ticket|booking)\s)$"
+)
+_AFTER_THOUSANDS = re.compile(
+    r"(?i)[.,;:!?)\"'\u201d\u2019]*(?:\s*$|\n)|[.,;:!?)\"'\u201d\u2019]+\s|\s(?:to|for|from|into|on|onto|at|by|per|with|via|and|or|but|as"
+    r"|please|now|today|tomorrow|instead|because|since|if|when|before|after|until|then|so|net|gross|each|in\stotal|(?:a|this|next)\s(?:month|year))\b"
+)
+
+
+def percents(text: str, start: int, end: int) -> re.Match[str] | None:
+    """The sign or word behind a number that makes it a percentage; None where there is none or the number is a part of one."""
+    found = _PERCENT.match(text, end)
+    return found if found is None or _BEFORE.search(text[max(0, start - 28) : start]) is None else None
+
+
+def scaled(text: str, start: int, end: int) -> tuple[str, int] | None:
+    """The words of an amount beside its currency without a k, m or million, and what that multiplies it with, 1 without one.
+
+    None where the number goes on, before or behind: "$5 hundred", "two point 5 million euros".
+    """
+    words = text[start:end]
+    found = _SCALED.search(words)
+    if found is None:
+        return (words, 1) if _LARGER_BEHIND.match(text, end) is None else None
+    if _GOES_ON.match(text, end) or _BEFORE.search(text[max(0, start - 28) : start]):
+        return None
+    return words[: found.start()] + words[found.end() :], _SIZES[(found[1] or found[2]).lower()]
+
+
+def read_thousands(text: str, start: int, end: int) -> Decimal | None:
+    """The number that digits and a k are without a currency; None where they may be something else than a number of thousands."""
+    found = _THOUSANDS.fullmatch(text, start, end)
+    if found is None or _AFTER_THOUSANDS.match(text, end) is None or _NOT_THOUSANDS.search(text[max(0, start - 20) : start]):
+        return None
+    return enlarged(found[1], 1000)
+
+
+def enlarged(digits: str, size: int) -> Decimal | None:
+    """An amount in normal form times a size, exactly; None where it is in none or gets too large."""
+    value = number(digits)
+    if value is None or size == 1:
+        return value
+    product = value * size
+    return number(str(int(product)) if product == int(product) else f"{product:f}")
+
 
 def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:
-    """The number that `NUMERAL` found in a text, and what follows it there, a currency, without spaces; None where it is no number.
+    """The number that `NUMERAL` found in a text, and what follows it there, a currency or %, without spaces; None where it is no number.
 
     Args:
         text: the whole text; what stands around the span may say that it is only a part of a number.
@@ -54,11 +115,17 @@ def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:
         end: where they, or the currency behind them, end.
     """
     found = _NUMERAL.match(text, start, end)
-    if found is None or _AFTER.match(text, end) or _BEFORE.search(text[max(0, start - 28) : start]):
+    if found is None:
         return None
     beside = "".join(text[found.end() : end].split())
     words = [word for word in _PARTS.split(found.group().lower()) if word != "and"]
-    value = None if words == ["one"] and not beside else _number(words)
+    before = text[max(0, start - 28) : start]
+    half = words == _DOZEN and _HALF.search(before) is not None
+    if not beside and percents(text, start, end):
+        beside = "%"
+    elif _AFTER.match(text, end) or (not half and _BEFORE.search(before)):
+        return None
+    value = 12 // (1 + half) if words == _DOZEN else None if words == ["one"] and not beside else _number(words)
     return None if value is None else (Decimal(value), beside)
 
 

@@ -18,8 +18,8 @@ from typing import Any, Literal
 from unicodedata import normalize
 
 from agentgate.denials import ALONE, BIDDING, IDIOM, LISTED, NEGATION, NOTHING, REQUEST, STATED, STATEMENT_END, SUBJECT, YOU, joined
-from agentgate.entities import Key, normal
-from agentgate.spans import COMMON_ENDS, FINDABLE, Entity, entities, glued, small
+from agentgate.entities import COMMON_ENDS, Key, normal
+from agentgate.spans import FINDABLE, Entity, entities, glued, small
 
 __all__ = ["MAX_TURN", "Entity", "Prompt", "Voice", "clauses", "entities", "own_words", "small", "unquoted"]
 
@@ -260,7 +260,7 @@ def _channels(names: re.Match[str], start: int) -> list[Entity]:
 # A value of the left type may be written in a prompt as an entity of these types.
 _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
     "money": ("money", "number"),
-    "number": ("number", "money", "count"),  # words for a number count things: they are no amount without a currency, and no id
+    "number": ("number", "money", "count", "percent"),  # words for a number count things: they are no amount without a currency, and no id
     "integer": ("number", "money", "count"),
     "id": ("id", "number", "date", "domain"),
     "user": ("user", "name"),
@@ -320,12 +320,12 @@ class Prompt:
                     denied.append(entity)
                 else:
                     named.setdefault(entity.type, {})[entity.key] = entity
-                    if isinstance(entity.key, Decimal) and entity.type != "count" and words[max(0, entity.start - 1)] != "#":
+                    if isinstance(entity.key, Decimal) and entity.type in {"money", "number"} and words[max(0, entity.start - 1)] != "#":
                         amounts.add((entity.key, entity.currency))
             for entity in denied:
                 named.get(entity.type, {}).pop(entity.key, None)
                 if isinstance(entity.key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
-                    for written in ("money", "number", "count"):
+                    for written in ("money", "number", "count", "percent"):
                         named.get(written, {}).pop(entity.key, None)
                     amounts = {a for a in amounts if a[0] != entity.key or (a[1] and entity.currency and a[1] != entity.currency)}
         return cls(named, frozenset(amounts), tuple(spoken), tuple(map(own_text, turns)))

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from agentgate.currencies import CLEAR, CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.days import BEGINS, CLOCK, DAY, read_clock, read_day
-from agentgate.entities import COUNTRY, Key, normal
-from agentgate.numerals import LARGE, NUMERAL, read_numeral
+from agentgate.entities import COMMON_ENDS, COUNTRY, Key, normal
+from agentgate.numerals import LARGE, NUMERAL, SCALE, enlarged, percents, read_numeral, read_thousands, scaled
 
 _ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))  # what `re.IGNORECASE` takes for these letters
 
@@ -65,8 +65,9 @@ _TOKEN = re.compile(
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
     rf"|(?P<date>{DAY}){_END}"
     rf"|(?P<time>{CLOCK}){_END}"
-    rf"|(?P<money>{_SIGN_AND_AMOUNT}(?:{SIGN}|{CODE})\s?{_MONEY}"
-    rf"|(?<![0-9],){_AMOUNT_AND_SIGN}{_MONEY}\s?{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{IN_WORDS})){_END}"
+    rf"|(?P<money>{_SIGN_AND_AMOUNT}(?:{SIGN}|{CODE})\s?{_MONEY}{SCALE}?"
+    rf"|(?<![0-9],){_AMOUNT_AND_SIGN}{_MONEY}(?:\s?{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{IN_WORDS})"
+    rf"|{SCALE}(?:\s{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{CLEAR})|(?=[{_SIGNS}]){SIGN}))){_END}"
     rf"|{_IDS_IN_GROUPS}"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
     rf"|\#(?P<numbered>{_REFERENCE}){_END}"
@@ -148,9 +149,15 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             kind, key = "id", normal("id", words) if _DIGIT.search(words) else None
             if "#" in words and (reference := _REFERRED.search(words)) is not None:  # not in "ORD-7#42"
                 yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
+            if words[-1] in "kK" and (thousands := read_thousands(text, start, start + len(words))) is not None:
+                yield Entity("count", thousands, words, start)
+            elif (sign := _percents(text, start, found.end())) is not None:
+                kind, key, words = "percent", normal("number", words), text[start : sign.end()]
         elif kind == "money":
-            currency = CURRENCIES.get(_NUMERIC.sub("", words).lower(), "")
-            key = normal(kind, _UNNUMERIC.sub("", words)) if currency else None  # "50 US kronor" is no amount of anything
+            amount = scaled(text, *found.span(kind))
+            currency = CURRENCIES.get(_NUMERIC.sub("", amount[0]).lower(), "") if amount is not None else ""
+            # "50 US kronor" is no amount of anything
+            key = enlarged(_UNNUMERIC.sub("", amount[0]), amount[1]) if amount is not None and currency else None
         elif kind == "url":
             words = words.rstrip(_TRAILING)
             key = normal(kind, _with_small_host(words))
@@ -160,8 +167,12 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
                 continue
             key, beside = number
             kind, currency = "count", CURRENCIES.get(beside.lower(), "")
-            if beside:
+            if beside == "%":
+                kind = "percent"
+            elif beside:
                 kind, key = "money", key if currency else None
+        elif (sign := percents(text, *found.span(kind))) is not None:
+            kind, key, words = "percent", normal("number", words.replace(",", "")), text[start : sign.end()]
         else:  # alone, or a number
             kind, key = "number", None if _marks_an_item(text, *found.span(kind)) else normal("number", words.replace(",", ""))
         if key is not None:
@@ -170,6 +181,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
 
 _GROUP = re.compile("[0-9]+")
 _DIGIT = re.compile("[0-9]")
+_DIGITS = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 _REFERRED = re.compile(rf"(?<=[A-Za-z]#){_REFERENCE}$")
 _NUMERIC = re.compile(r"[0-9.,\s]")
 _UNNUMERIC = re.compile(r"[^0-9.\-]")
@@ -190,6 +202,13 @@ def _with_small_host(url: str) -> str:
     scheme, sign, rest = url.rpartition("://") if url.startswith("http") else ("", "", url)
     head, slash, tail = rest.partition("/")
     return f"{scheme}{sign}{head.lower()}{slash}{tail}"
+
+
+def _percents(text: str, start: int, end: int) -> re.Match[str] | None:
+    """The sign of a percentage directly behind digits that an id would be without it."""
+    if text[end : end + 1] != "%" or text[start - 1 : start] == "," or _DIGITS.fullmatch(text, start, end) is None:
+        return None
+    return percents(text, start, end)
 
 
 _WINDOW = 4000  # characters on either side in which the neighbour of a list's number is looked for
@@ -213,7 +232,6 @@ def _marks_an_item(text: str, start: int, end: int) -> bool:
 
 # What looks like an address, a link or an account number to a person or a mail program, however it is glued to its
 # neighbours. Strict entities decide what grounds a value; this decides what needs grounding.
-COMMON_ENDS = "com|net|org|info|biz|io|co|me|app|dev|ai|xyz|online|site|top|shop|link|click|page|cloud"  # linked without a scheme
 _NAME = r"[^\s<>()\[\]{},;:\"'@]"
 _ADDRESS = r"@[^\s<>()\[\]{},;\"'@]{1,255}"
 _LINK = r"[^\s<>\"']+"
