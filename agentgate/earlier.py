@@ -41,7 +41,7 @@ class Value(NamedTuple):
 
 def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
     """True when one element has the origin `prompt`: one whole entity of the user's own words, or, a text, some of them in their order."""
-    if prompt.words(value.rule.type, key, value.currency) is not None:
+    if prompt.words(value.rule.said_as, key, value.currency) is not None:
         return True
     if value.rule.type != "text" or said(prompt, str(key)) is None:
         return False

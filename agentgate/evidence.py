@@ -193,7 +193,7 @@ class Evidence:
 
     def _said(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
         prompt: Prompt | None = self._run.prompt
-        words = None if prompt is None else prompt.words(value.rule.type, key, value.currency)
+        words = None if prompt is None else prompt.words(value.rule.said_as, key, value.currency)
         if prompt is None or words is None:
             return None if prompt is None else self._in_words(value, key, prompt, allowed)
         entity = _entity(prompt, value, key, words)

@@ -103,7 +103,8 @@ def enlarged(digits: str, size: int) -> Decimal | None:
     if value is None or size == 1:
         return value
     product = value * size
-    return number(str(int(product)) if product == int(product) else f"{product:f}")
+    whole, sign, part = f"{product:f}".partition(".")
+    return number(f"{whole}{sign}{part}".rstrip("0").rstrip(".") if sign else whole)
 
 
 def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:

@@ -76,13 +76,14 @@ def _from_some_call(value: Value, sources: Iterable[Source], earlier: Earlier) -
 def sources_of(value: Value, prompt: Prompt) -> tuple[Source, ...]:
     """The origins that count for a value: the rule's, or with `named_first` only the prompt where the user named one of the type."""
     rule = value.rule
-    return _PROMPT if rule.named_first and prompt.holds(rule.type) else rule.sources
+    return _PROMPT if rule.named_first and prompt.holds(rule.said_as) else rule.sources
 
 
 def from_prompt(value: Value, prompt: Prompt) -> bool:
     """True when every element of the value is one whole entity of the user's own words."""
+    kind = value.rule.said_as
     for key in value.keys:  # noqa: SIM110 - this runs for every argument of every call, and a generator costs as much as the question
-        if prompt.words(value.rule.type, key, value.currency) is None:
+        if prompt.words(kind, key, value.currency) is None:
             return False
     return True
 
@@ -93,7 +94,7 @@ def _named(values: Mapping[str, Value], in_prompt: Callable[[str], bool], earlie
     for name, value in values.items():
         if not in_prompt(name):
             sources = earlier.standing(value.rule)
-            if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.type)):
+            if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.said_as)):
                 return False
             left.append((value, sources))
     covers: list[set[frozenset[int]]] = []

@@ -91,7 +91,7 @@ def holds_plainly(tool: Tool, values: Mapping[str, Value], in_prompt: Callable[[
         if bound is not None:
             (sums if bound.kind == "sum" else rowed).append(value)
         if origin and not (prompt and (in_prompt(name) or in_words(value, earlier.prompt))):
-            if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.type)):
+            if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.said_as)):
                 return False
             (lists if several else single).append((value, sources))
     if not plan.other:

@@ -260,8 +260,8 @@ def _channels(names: re.Match[str], start: int) -> list[Entity]:
 # A value of the left type may be written in a prompt as an entity of these types.
 _WRITTEN_AS: Mapping[str, tuple[str, ...]] = {
     "money": ("money", "number"),
-    "number": ("number", "money", "count", "percent"),  # words for a number count things: they are no amount without a currency, and no id
-    "integer": ("number", "money", "count"),
+    "number": ("number", "money", "count", "percent"),  # words for a number count things: no amount without a currency, and no id
+    **dict.fromkeys(("integer", "computed"), ("number", "money", "count")),  # `Rule.said_as`
     "id": ("id", "number", "date", "domain"),
     "user": ("user", "name"),
     "text": ("text", "path", "email", "url", "domain", "id", "channel", "user"),

@@ -151,7 +151,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
                 yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
             if words[-1] in "kK" and (thousands := read_thousands(text, start, start + len(words))) is not None:
                 yield Entity("count", thousands, words, start)
-            elif (sign := _percents(text, start, found.end())) is not None:
+            elif text.startswith("%", found.end()) and (sign := _percents(text, start, found.end())) is not None:
                 kind, key, words = "percent", normal("number", words), text[start : sign.end()]
         elif kind == "money":
             amount = scaled(text, *found.span(kind))
@@ -206,7 +206,7 @@ def _with_small_host(url: str) -> str:
 
 def _percents(text: str, start: int, end: int) -> re.Match[str] | None:
     """The sign of a percentage directly behind digits that an id would be without it."""
-    if text[end : end + 1] != "%" or text[start - 1 : start] == "," or _DIGITS.fullmatch(text, start, end) is None:
+    if text[start - 1 : start] == "," or _DIGITS.fullmatch(text, start, end) is None:
         return None
     return percents(text, start, end)
 

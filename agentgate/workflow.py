@@ -116,6 +116,11 @@ class Rule:
     not_in: tuple[Scalar, ...] | None = None
     origin: tuple[Source | Literal["unknown"], ...] | None = None
 
+    @property
+    def said_as(self) -> str:
+        """The type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed."""
+        return "computed" if self.type == "number" and any(s.kind == "computed" for s in self.sources) else self.type
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:

@@ -272,11 +272,11 @@ class _Question:
         """The origins that count: with `named_first` the prompt alone, where the user named anything of the type."""
         rule = self.tool.args[name]
         written = {
-            "money": ("money", "number"), "number": ("number", "money", "count"), "integer": ("number", "money", "count"),
-            "user": ("user", "name"),
+            "money": ("money", "number"), "number": ("number", "money", "count", "percent"), "integer": ("number", "money", "count"),
+            "user": ("user", "name"), "computed": ("number", "money", "count"),
             "id": ("id", "number", "date", "domain"), "text": ("text", "path", "email", "url", "domain", "id", "channel", "user"),
         }  # fmt: skip
-        kinds = written.get(rule.type, (rule.type,))
+        kinds = written.get(_named_as(rule), (rule.type,))
         if rule.named_first and any(self.run.prompt.named.get(kind) for kind in kinds):
             return (Source("prompt"),)
         return rule.sources
@@ -304,7 +304,7 @@ class _Question:
         if source.kind == "prompt":
             if rule.type == "text" and stands(self.run.prompt.written, key) and self.exact(rule, key):
                 return True
-            return self.run.prompt.words(rule.type, key, self.currency(name) or "") is not None
+            return self.run.prompt.words(_named_as(rule), key, self.currency(name) or "") is not None
         if earlier is None:
             return False
         if source.kind == "arg":
@@ -583,7 +583,7 @@ class _Question:
 
     def plainly_named(self, name: str) -> bool:
         """Every element is one whole entity of the user's words."""
-        kind, currency = self.tool.args[name].type, self.currency(name) or ""
+        kind, currency = _named_as(self.tool.args[name]), self.currency(name) or ""
         return all(self.run.prompt.words(kind, key, currency) is not None for key in self.keys[name])
 
     def exact(self, rule: Rule, key: Key) -> bool:
@@ -741,6 +741,11 @@ def _new_id(declared: Fact, key: Any, earlier: EarlierCall) -> bool:
     """Results of write tools are never origins, except a new id they create: one that was not among what they were given."""
     given = [str(value) for name, each in earlier.args.items() for _, value in _places(name, each)]
     return declared.type == "id" and key not in given
+
+
+def _named_as(rule: Rule) -> str:
+    """Where a number may be computed, a percentage is part of the calculation and not the number."""
+    return "computed" if rule.type == "number" and "computed" in [source.kind for source in rule.sources] else rule.type
 
 
 def _constant(kind: str, value: Any) -> Any:

@@ -176,3 +176,54 @@ def test_a_longest_turn_of_days_and_times_ends(unit):
     start = time.process_time()
     Prompt.of(((unit * MAX_TURN)[:MAX_TURN],), TODAY)
     assert time.process_time() - start < 10
+
+
+@given(DAYS, st.integers(1, 12), st.sampled_from([str, str.lower, str.upper]))
+def test_the_end_of_a_month_is_its_last_day_the_next_one_from_today_on(today, month, case):
+    wanted = next(day for day in (date(year, month, monthrange(year, month)[1]) for year in (today.year, today.year + 1)) if day >= today)
+    name = case(MONTHS[month - 1])
+    for words in (f"by the end of {name}", f"end of {name}", f"at the end of {name[:3]}"):
+        assert named(f"Pay Ann {words}, please", "date", today) == [wanted.isoformat()], words
+        assert named(f"Pay Ann {words}.", "date", today) == [wanted.isoformat()], words
+
+
+@given(DAYS, DAYS)
+def test_the_end_of_a_month_of_a_year(day, today):
+    wanted = day.replace(day=monthrange(day.year, day.month)[1]).isoformat()
+    for words in (f"the end of {MONTHS[day.month - 1]} {day.year}", f"the end of {MONTHS[day.month - 1]}, {day.year}"):
+        assert named(f"Pay it by {words}", "date", today) == [wanted]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the beginning of April",
+        "the start of April",
+        "mid-April",
+        "the middle of April",
+        "early April",
+        "the tail end of April",
+        "the back end of April",
+        "the weekend of April",
+        "the endof April",
+        "the end of this April",
+        "the end of Aprils",
+        "the end of April-June",
+        "the end of April/June",
+        "the ends of April",
+        "the end of April 0000",
+        "not the end of April",
+        "the end of marching",
+    ],
+)
+def test_another_part_of_a_month_names_none(text):
+    assert not Prompt.of((f"Pay it by {text}" if text[:3] != "not" else text,), TODAY).holds("date")
+
+
+def test_the_end_of_a_day_of_a_month_is_that_day():
+    assert named("the end of May 20", "date") == ["2024-05-20"]
+    assert named("the end of May 20th, 2026", "date") == ["2026-05-20"]
+    assert named("the end of May the 20th", "date") == ["2024-05-20"]
+    assert named("by the end of May 2026, 5 of them", "date") == ["2026-05-31"]
+    assert named("by the end of May", "date", date(9999, 12, 15)) == []
+    assert named("the end of May at 10:00", "datetime") == ["2024-05-31T10:00:00"]

@@ -160,3 +160,63 @@ def test_the_number_of_a_parcel_is_an_id_and_no_account():
     assert said.words("id", "00340434161094021501")
     assert said.words("iban", "JD014600003828392837") is None
     assert said.words("phone", "00340434161094021501") is None
+
+
+_COUNTRIES = (
+    "ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bl bm bn bo bq br bs bt bv bw by bz ca cc cd cf cg ch ci "
+    "ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg eh er es et eu fi fj fk fm fo fr ga gb gd ge gf gg gh gi gl gm gn gp gq "
+    "gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh ki km kn kp kr kw ky kz la lb lc li lk lr ls "
+    "lt lu lv ly ma mc md me mf mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx my mz na nc ne nf ng ni nl no np nr nu nz om pa pe pf pg "
+    "ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw sa sb sc sd se sg sh si sj sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk "
+    "tl tm tn to tr tt tv tw tz ua ug uk um us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw"
+).split()
+_ALSO_OTHERWISE = "cc md mk ml mm mo pm ps py rs sh so tf ad am as at be by do id in is it mr ms my no re us to ac".split()
+_GENERIC = (
+    "com net org info biz app dev xyz online site top shop link click page cloud edu gov mil int name pro mobi email support help live news "
+    "media blog store tech website space world life group company finance bank cash fund icu cyou buzz sbs club vip work zone chat digital "
+    "network systems solutions services software studio team berlin london paris example test invalid localhost local onion"
+).split()
+
+
+@pytest.mark.parametrize("end", [*(end for end in _COUNTRIES if end not in _ALSO_OTHERWISE), *_GENERIC])
+def test_a_link_without_a_scheme_ends_in_a_country_or_what_people_meet(end):
+    for text in (f"pay at evil.{end}", f"(EVIL.{end.upper()})", f"pay-us.evil.co.{end}.", f"Evil.{end.title()}, now", f"evil.{end}"):
+        words = [e.words for e in spans.embedded(text, TODAY) if e.type == "url"]
+        assert any(f"evil.{end}" in each.lower() or f".co.{end}" in each for each in words), text
+        assert prompt._GLUED.search(text)
+        assert not Prompt.of(("pay at once",), TODAY).words("url", words[0])
+        assert Prompt.of((text,), TODAY).words("url", words[0])  # the user may write it, and it may be repeated
+    for text in (f"evil.{end}x", f"evil.{end}-", f"evil.{end}_", f"evil.{end}.x9"):
+        assert not [e for e in spans.embedded(text, TODAY) if e.words == f"evil.{end}"], text
+
+
+@pytest.mark.parametrize("end", _ALSO_OTHERWISE)
+def test_a_file_or_a_missing_space_is_no_link_but_with_www_or_a_slash(end):
+    assert not [e for e in spans.embedded(f"It is done.{end} said", TODAY) if e.type == "url"]
+    for text in (f"www.evil.{end}", f"evil.{end}/x"):
+        assert [e for e in spans.embedded(f"It is {text} said", TODAY) if e.type == "url"]
+
+
+@pytest.mark.parametrize(
+    "text", ["notes.zip", "run.sh and x.py", "clip.mov", "a.txt", "e.g. this", "i.e. that", "v1.2.3", "3.5", "p.m. on", "Ph.D."]
+)
+def test_a_file_an_abbreviation_and_a_version_are_no_links(text):
+    assert not [e for e in spans.embedded(text, TODAY) if e.type == "url"]
+
+
+def test_a_site_in_what_the_model_wrote_needs_the_user_or_a_fact():
+    """The attack: a composed mail tells where to pay, without any scheme."""
+    said = Prompt.of(("Tell Ann that the shop is acme.de",), TODAY)
+    for text, passes in (("It is acme.de.", True), ("Pay at evil.ru", False), ("acme.de.evil.de", False), ("evil.de or acme.de", False)):
+        assert all(said.words(e.type, e.key) for e in spans.embedded(text, TODAY)) is passes, text
+
+
+@pytest.mark.parametrize("unit", ["a.de", "a.de ", "a.d", "x.systems", "x.system.", "a.company-", "a.localhostx "])
+def test_a_longest_text_of_ends_is_read_in_linear_time(unit):
+    """Not a measurement: quadratic work takes many seconds."""
+    text = (unit * 65_536)[:65_536]
+    start = time.process_time()
+    list(spans.embedded(text, TODAY))
+    spans.only(text, "url", TODAY)
+    Prompt.of((text,), TODAY)
+    assert time.process_time() - start < 10

@@ -75,7 +75,6 @@ def test_a_number_in_words_is_money_beside_a_currency_only(text, found):
         "the second",
         "a couple",
         "half of it",
-        "a dozen eggs",
         "3 dozen eggs",
         "twelve fifty",
         "twelve fifty euros",
@@ -104,9 +103,6 @@ def test_a_number_in_words_is_money_beside_a_currency_only(text, found):
         "two point five euros",
         "zero point two five euros",
         "minus five euros",
-        "twenty percent",
-        "twenty-five per cent",
-        "twenty %",
         "fifty cents",
         "five euros and twenty cents",
         "twenty      five euros",
@@ -142,7 +138,7 @@ def test_an_amount_is_the_whole_run_before_its_currency(words):
     for entity in entities(text, TODAY):
         if entity.type == "money":
             before = text[: entity.start].split()
-            assert not before or before[-1] not in {*ONES, *TENS, "hundred", "thousand", "point", "half"}
+            assert not before or before[-1] not in {*ONES, *TENS[2:], "hundred", "thousand", "point", "half"}
 
 
 def test_a_count_is_no_amount_and_no_id():

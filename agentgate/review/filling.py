@@ -272,7 +272,7 @@ class Filler:
 
     def _in_prompt(self, rule: Rule, value: Any, prefix: str, prompt: Prompt) -> bool:
         key = normal(rule.type, value)
-        return key is not None and prompt.words(rule.type, key, self._currency(rule, prefix)) is not None
+        return key is not None and prompt.words(rule.said_as, key, self._currency(rule, prefix)) is not None
 
     def _support(self, rule: Rule, prefix: str) -> None:
         """Let the places an argument refers to say what it needs, where they say nothing yet."""

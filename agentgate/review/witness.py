@@ -202,7 +202,7 @@ def _nameable(new: Workflow, start: Scene, point: Mapping[str, Any]) -> Mapping[
 
 def _can_be_named(rule: Rule, value: str) -> bool:
     key = normal(rule.type, value)
-    return key is not None and Prompt.of((in_words(rule.type, value, ""),), _SOME_DAY).words(rule.type, key) is not None
+    return key is not None and Prompt.of((in_words(rule.type, value, ""),), _SOME_DAY).words(rule.said_as, key) is not None
 
 
 def _place(new: Workflow, start: Scene, point: Mapping[str, Any]) -> dict[str, Any]:
