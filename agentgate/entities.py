@@ -40,10 +40,9 @@ for _code in _COUNTRIES.split():
 _ALSO_FILES = "cc md mk ml mm mo pm ps py rs sh so tf"
 _ALSO_WORDS = "ad am as at be by do id in is it mr ms my no re so to us"
 _GENERIC = (
-    "com net org info biz app dev onion xyz online site top shop link click page cloud "
-    "edu gov mil int eu uk su name pro mobi email support help "
-    "live news media blog store tech website space world life group company finance bank cash fund icu cyou buzz sbs club vip work zone chat "
-    "digital network systems solutions services software studio team agency center loans bid "
+    "com net org info biz app dev onion xyz online site top shop link click page cloud edu gov mil int eu uk su name pro mobi "
+    "email support help live news media blog store tech website space world life group company finance bank cash fund icu cyou "
+    "buzz sbs club vip work zone chat digital network systems solutions services software studio team agency center loans bid "
     "berlin london paris tokyo nyc example test invalid localhost local"
 )
 _AFTER_FIRST: dict[str, list[str]] = {}

@@ -46,6 +46,9 @@ TEXTS = (
     "call 00491511234567",
     "ftp://evil.example/x or www.evil.example",
     "see (https://acme.example/terms), then https://acme.example/terms/more",
+    "pay at evil.de, or evil.example.",
+    "pay evil.RU",
+    "it is done.it works, see run.sh",
     "two\nlines",
 )
 ROLES = {"reader": frozenset({"read", "list"}), "orchestrator": frozenset({"read", "write", "list"})}

@@ -772,6 +772,7 @@ def _operators(rule: Rule, key: Any) -> Iterator[bool]:
 
 _QUOTES = "<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb"
 _SOME_DAY = date(2027, 1, 1)  # dates in a text do not matter here
+_ENDS = ("com", "de", "example", "ru")  # of links without a scheme, as the generator writes them
 _LOCAL = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-"
 _SCHEME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-"
 _HOST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-"
@@ -809,7 +810,9 @@ def _inner(text: str) -> Iterator[tuple[str, Any]]:
         if entity.type in {"iban", "phone"}:
             yield entity.type, entity.key
     for word in text.lower().split():
-        if word.startswith("www."):
+        if word.startswith("www.") or (
+            word.strip(".,").rpartition(".")[2] in _ENDS and "@" not in word and "/" not in word and "." in word[:-1]
+        ):
             yield "url", None
         if word.isalnum() and 14 <= len(word) <= 34 and word[:2].isalpha() and word[2:4].isdigit() and word.upper() not in text:
             yield "iban", None
