@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from agentgate.verbs import VERBS
+
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
 _UNMEANT = r"(?:do not|don['\u2019]?t) (?:know|need|recogni[sz]e|remember|understand|forget)"
 DENIES = (
@@ -48,6 +50,11 @@ STATED = re.compile(
 SUBJECT = 60  # characters before a negation in which its subject stands
 YOU = re.compile(r"\byou\b")
 STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
+EXCEPTION = re.compile(
+    r"\b(?:instead\s{1,8}of|rather\s{1,8}than|except(?:\s{1,8}for)?|other\s{1,8}than|(?:apart|aside)\s{1,8}from)\s{1,8}(?P<next>[a-z-]+)?"
+)
+_AND = re.compile(r"\s{1,8}and\s{1,8}(?=(?:(?:then|also|please|just|now)\s{1,8}){0,2}(?P<verb>[a-z]{2,20})\s{1,8}(?P<object>\S+))")
+_OBJECT = re.compile(r"(?:the|an?|my|our|his|her|their|its|this|that|these|those|it|them|him|me|us|everyone|everybody|[A-Z])\b|[A-Z]")
 LISTED = re.compile(r"\b(?:or|nor|either|neither)\b")
 BIDDING = re.compile(  # a statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it")
     r"\byou\b|(?<!\bable )\bto (?!(?:the|an?|my|our|his|her|their|this|these|me|us|him|them|work)\b)|\bthat (?!(?:is|was)\b)\w"
@@ -67,3 +74,21 @@ def joined(text: str) -> str:
 def _whole(found: re.Match[str]) -> str:
     word = _UNSEEN.sub("", found.group())
     return word.ljust(len(found.group())) if NEGATION.fullmatch(word) else found.group()
+
+
+def exception_end(turn: str, text: str, start: int, end: int) -> re.Match[str] | None:
+    """Where an exception ends before the next request: "move it to 10 instead of 9 and tell Ann"; None where it does not.
+
+    Args:
+        turn: the turn.
+        text: the turn in small letters.
+        start: where the words of denial start.
+        end: where their clause ends.
+    """
+    words = EXCEPTION.match(text, start, end)
+    if words is None or words["next"] in VERBS:  # "rather than call and tell Ann" denies both
+        return None
+    for found in _AND.finditer(text, words.end(), end):
+        if found["verb"] in VERBS and _OBJECT.match(turn, found.start("object"), end):
+            return found
+    return None

@@ -17,7 +17,21 @@ from operator import attrgetter
 from typing import Any, Literal
 from unicodedata import normalize
 
-from agentgate.denials import ALONE, BIDDING, IDIOM, LISTED, NEGATION, NOTHING, REQUEST, STATED, STATEMENT_END, SUBJECT, YOU, joined
+from agentgate.denials import (
+    ALONE,
+    BIDDING,
+    IDIOM,
+    LISTED,
+    NEGATION,
+    NOTHING,
+    REQUEST,
+    STATED,
+    STATEMENT_END,
+    SUBJECT,
+    YOU,
+    exception_end,
+    joined,
+)
 from agentgate.entities import COMMON_ENDS, Key, normal
 from agentgate.spans import FINDABLE, Entity, entities, glued, small
 
@@ -169,7 +183,7 @@ def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
         negation = NEGATION.search(text, start, end)
         listed = max((m.end() for m in LISTED.finditer(text, start, end)), default=start) if negation is not None else start
         while negation is not None and listed <= negation.end():
-            over = _statement_end(turn, text, negation, start, end)
+            over = _denial_end(turn, text, negation, start, end)
             if over is None:
                 break
             yield "said", start, negation.start()
@@ -191,6 +205,12 @@ _read_clauses = lru_cache(maxsize=32)(lambda turn: tuple(_clauses(turn)))
 
 def _denial(found: re.Match[str]) -> str:
     return "never".ljust(len(found.group()))
+
+
+def _denial_end(turn: str, text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:
+    """Where what is denied ends before its clause does, if anywhere. Arguments as of `_statement_end`."""
+    ends = [_statement_end(turn, text, negation, start, end), exception_end(turn, text, negation.start(), end)]
+    return min(filter(None, ends), key=lambda over: over.start(), default=None)
 
 
 def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:

@@ -18,8 +18,8 @@ PACKAGE = ROOT / "agentgate"
 
 # A package's level holds for its modules. A module that is in no row fails: decide where it belongs before it is written.
 LEVELS = {
-    1: "errors canonical patterns entities currencies numerals days denials spans prompt wording first_person calculation facts request"
-    " workflow pages selectors labels nested",
+    1: "errors canonical patterns entities currencies numerals days verbs denials spans prompt wording first_person calculation facts"
+    " request workflow pages selectors labels nested",
     2: "decision hold",
     3: "earlier plan case caller arguments origins checks conditions evidence remedy explanation verdicts keys jws dpop mint verify",
     4: "yaml_nodes _blocks _sharing _references _facts _reach _rules _clauses _compiler definition catalog "

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import denials
-from agentgate.prompt import MAX_TURN, Prompt
+from agentgate.prompt import MAX_TURN, Prompt, clauses
 from agentgate.spans import embedded, entities, small
 
 TODAY = date(2024, 5, 15)
@@ -191,3 +191,34 @@ def test_small_letters_are_those_that_a_pattern_without_case_takes_for_the_same(
         assert [m.start() for m in re.finditer(f"(?i){letter}", every)] == [m.start() for m in re.finditer(letter, small(every))]
     for kind in (r"\w", r"\s"):
         assert "".join(re.findall(kind, every)) == "".join(every[m.start()] for m in re.finditer(kind, small(every)))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Move it to 9:30 instead of 9 and tell Ann about it", "tell Ann about it"),
+        ("Use the new one rather than the old one and send it to Bob", "send it to Bob"),
+        ("Pay everything except the rent and then please tell Ann", "then please tell Ann"),
+        ("Invite everyone other than Bob and send them the agenda", "send them the agenda"),
+    ],
+)
+def test_an_exception_ends_where_the_next_request_begins(text: str, said: str) -> None:
+    assert [text[a:b] for voice, a, b in clauses(text) if voice == "said"][1:] == [said]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invite everyone except Ann, Bob and Kim",
+        "Rather than call and tell Ann, do nothing",
+        "Cancel the booking instead of the invoice and order 17",
+        "Pay Ann instead of paying Bob and paying the rent",
+        "Keep it instead of the letter and the file",
+        "Do not pay Bob instead of Ann and send it to her",
+        "Anything rather than post and sign it",
+    ],
+)
+def test_an_exception_that_names_two_things_denies_both(text: str) -> None:
+    spans = [(voice, text[a:b]) for voice, a, b in clauses(text)]
+    assert spans[-1][0] == "denied"
+    assert " and " in spans[-1][1] or "nothing" in spans[-1][1]

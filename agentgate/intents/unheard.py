@@ -21,6 +21,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from agentgate.verbs import VERBS
+
 MAX_PIECE = 400  # characters; a longer piece asks for nothing
 
 
@@ -120,22 +122,6 @@ _QUESTION = re.compile(
     r"(?:['\u2019](?:s|re|d|ll)|n['\u2019]t)?\b"
 )
 _REQUESTED = re.compile(r"(?:can|could|would|will)\b.*(?:\bbe [a-z]+(?:ed|en|t|ne|ng)\b|\bplease\b)")
-_VERBS = frozenset(
-    """
-    accept activate add adjust allow amend announce answer apologise apologize append apply approve archive arrange ask assign attach ban
-    bin block book bring bump call cancel change charge clean clear close collect comment commit complete confirm connect contact convert
-    copy correct create credit cut deactivate debit decline decrease deduct delay delegate delete deliver demote deploy disable discard
-    dismiss dispatch donate double downgrade draft drop duplicate edit email e-mail empty enable end enrol enter erase escalate exchange
-    export extend file fill finish fix flag forward free freeze give grant halve hand hang hide hire hold import increase inform insert
-    install invite invoice issue join kick label launch lend limit link lock log lower mail make mark merge message move mute name notify
-    nudge offer order organise organize pause pay pencil phone pin ping plan post postpone prepare print prioritise promote publish pull
-    purchase push put raise reactivate rebook reboot receive record redirect redo reduce refund register reinstate reject release remind
-    remove rename renew reopen repeat replace reply report request reschedule reserve reset resolve respond restart restore restrict
-    return revert revoke ring roll round run save schedule scrap send set settle share shift ship shorten shut sign skip slip snooze
-    split start stop strike submit subscribe subtract suspend swap switch tag take tell terminate text top transfer trim turn undo
-    uninstall unlock unpin unsubscribe update upgrade upload void waive wave warn wire withdraw wrap
-    """.split()
-)
 _SHAPING = frozenset("use keep leave call title name mention include note say choose pick sign write address mind be wait".split())
 _OWN = re.compile(r"(?:my|our|the|this|these|those|[a-z]{2,20}['\u2019]s)\s")  # "my balance, please" asks to be told
 _NO_VERB = frozenset(
@@ -218,7 +204,7 @@ def _kind(piece: str, *, question: bool) -> str:
 def _wished(wish: re.Match[str]) -> str:
     if wish["object"] is not None:
         return "look" if _LOOK.match("need " + wish["object"]) else "asks"
-    return "asks" if wish["verb"] is None or wish["verb"] in _VERBS | {"have", "get"} else "says"
+    return "asks" if wish["verb"] is None or wish["verb"] in VERBS | {"have", "get"} else "says"
 
 
 def _command(rest: str) -> str:
@@ -230,7 +216,7 @@ def _command(rest: str) -> str:
     verb, object_ = command["verb"], command["object"]
     if verb in _SHAPING or _SHAPED.search(rest):
         return "shapes"
-    if verb in _VERBS:
+    if verb in VERBS:
         return "asks" if object_ is not None or _FINITE.search(command["rest"]) is None else "says"
     if verb in _NO_VERB:
         return "says" if _FINITE.search(rest) or verb in _SUBJECTS else "open"
