@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
+from math import inf
 from typing import Any, NamedTuple
 
 from agentgate.calculation import Number, calculation, names_any, spoken, too_many
@@ -209,7 +210,10 @@ class Earlier:
         kind, currency = value.rule.type, value.currency
         own = spoken(self.prompt.written).numbers if any(s.kind == "prompt" for s in sources) else frozenset()
         said = {n for n in own if self.prompt.words(kind, n[0], currency) is not None}
-        found = {(k, c) for s in sources for call in self.of(s.tool) for _, k, c in self.said(call, s) if isinstance(k, Decimal)}
+        # what an act answered, or was read after one, may be a result: it is not calculated with again
+        first = min((c.redeemed_at for c in self.calls if self.tools[c.tool].effect != "read"), default=inf)
+        reads = [(s, c) for s in sources if s.tool and self.tools[s.tool].effect == "read" for c in self.of(s.tool) if c.redeemed_at <= first]
+        found = {(k, c) for source, call in reads for _, k, c in self.said(call, source) if isinstance(k, Decimal)}
         held = {(k, c) for k, c in found if c == currency}
         return frozenset({Number(*n, own=True) for n in said} | {Number(*n) for n in held - said})
 

@@ -359,6 +359,19 @@ def test_what_is_computed_names_no_call() -> None:
         assert found.named is named
 
 
+def test_a_result_is_not_calculated_with_again() -> None:
+    """Pay the double, read what was paid, pay the double of that, and so on: one prompt would pay any amount."""
+    assert pays("200", "Pay twice the amount of the bill", (100,))
+    after: dict[str, Any] = {"earlier__pay": {}, "ago__pay": "2m", "ago__bills": "1m"}
+    assert not pays("400", "Pay twice the amount of the bill", (200,), **after)
+    assert pays("200", "Pay twice the amount of the bill", (200,), **after)  # read as it is, it may still be paid
+    assert pays("400", "Pay twice the amount of the bill", (200,), **{**after, "ago__bills": "3m"})
+    again = load(BILLS.replace("read.amount, computed], optional", "pay.amount, computed], optional"))
+    case = {"call": "pay", "prompt": "Pay twice the bill", "args.currency": "EUR", "earlier.pay.amount": "200", "earlier.bills": None}
+    assert isinstance(Scene.of(again, {**case, "args.amount": "200"}).decide(), Eligible)
+    assert not isinstance(Scene.of(again, {**case, "args.amount": "400"}).decide(), Eligible)
+
+
 # --- how much work -------------------------------------------------------------------------------------------------------------------
 def test_of_too_many_numbers_nothing_is_computed() -> None:
     most = tuple(range(1000, 1000 + 3 * MAX_NUMBERS, 3))
