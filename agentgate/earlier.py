@@ -211,9 +211,10 @@ class Earlier:
         own = spoken(self.prompt.written).numbers if any(s.kind == "prompt" for s in sources) else frozenset()
         said = {n for n in own if self.prompt.words(kind, n[0], currency) is not None}
         # what an act answered, or was read after one, may be a result: it is not calculated with again
-        first = min((c.redeemed_at for c in self.calls if self.tools[c.tool].effect != "read"), default=inf)
-        reads = [(s, c) for s in sources if s.tool and self.tools[s.tool].effect == "read" for c in self.of(s.tool) if c.redeemed_at <= first]
-        found = {(k, c) for source, call in reads for _, k, c in self.said(call, source) if isinstance(k, Decimal)}
+        reads = {name for name, tool in self.tools.items() if tool.effect == "read"}
+        first = min((c.redeemed_at for c in self.calls if c.tool not in reads), default=inf)
+        calls = [(s, c) for s in sources if s.tool in reads for c in self.of(s.tool) if c.redeemed_at <= first]
+        found = {(k, c) for source, call in calls for _, k, c in self.said(call, source) if isinstance(k, Decimal)}
         held = {(k, c) for k, c in found if c == currency}
         return frozenset({Number(*n, own=True) for n in said} | {Number(*n) for n in held - said})
 

@@ -363,7 +363,8 @@ class _Question:
     def computed(self, name: str, key: Any) -> bool:
         """One calculation that the user's words name, over numbers of the other origins, wherever each counts."""
         rule, currency, said = self.tool.args[name], self.currency(name) or "", calculations(self.run.prompt.written)
-        acts = [call.redeemed_at for call in self.run.calls if self.workflow.tools[call.tool].effect != "read"]
+        reads = {tool for tool, declared in self.workflow.tools.items() if declared.effect == "read"}
+        acts = [call.redeemed_at for call in self.run.calls if call.tool not in reads]
         own: set[Amount] = set()
         returned: set[Amount] = set()
         for source in self.sources(name):
@@ -371,7 +372,7 @@ class _Question:
                 fit = {a for a in said.amounts if rule.type != "money" or a[1] in {"", currency}}
                 own |= {a for a in fit if self.run.prompt.words(rule.type, a[0], currency) is not None}
             for earlier, row in self.everywhere() if source.tool else ():
-                if earlier is None or self.workflow.tools[earlier.tool].effect != "read" or any(at < earlier.redeemed_at for at in acts):
+                if earlier.tool not in reads or any(at < earlier.redeemed_at for at in acts):
                     continue  # what is read after an act may be the result of a calculation
                 fact = self.fact(source, earlier, row, origin=True) if row is not None and source.kind != "arg" else None
                 found = self.argument(source, earlier) if source.kind == "arg" else [fact] if fact is not None else []
