@@ -33,13 +33,17 @@ _WHAT = r"(?:the|as|that|what|my|his|her|their|its|this)\b"
 _ALL = r"(?:the|both|all|my|these|those|his|her|their|our|two|what|them)\b"
 _NUMBER = (
     rf"(?:[a-z]{{0,3}}[\u20ac$\u00a3]?\s?[0-9]++(?:[.,][0-9]++)*+(?!st\b|nd\b|rd\b|th\b|[-:/]|\s?[ap]m\b)"
-    rf"|{SMALL}|(?:a )?hundred\b|(?:a )?thousand\b)"
+    rf"|{SMALL}|(?:a )?hundred\b|(?:a )?thousand\b)(?!\s?(?:days?|weeks?|months?|years?|hours?|min(?:ute)?s?|o['\u2019]clock"
+    r"|(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]{0,6})\b)"
 )
 _BY = (
     rf"\bby (?:(?:about|another|exactly|an?|an extra|a further) )?(?:{_NUMBER}|that\b(?! \w+day)|this\b|what|how|as much|so much"
     r"|the (?:same |full )?(?:amount|sum|difference|increase|decrease|rate|figure)\b)"
 )
-_CHARGE = r"(?:tips?|fees?|tax(?:es)?|vat|shipping|delivery|postage|interest|deposit|surcharges?|charges?|gratuity)\b"
+_CHARGE = (
+    r"(?:tips?|fees?|tax(?:es)?|vat|shipping|delivery|postage|interest|deposit|surcharges?|charges?|gratuity)\b"
+    r"(?! (?:address|number|id|no|code|office|guy|man|date|rate|in|the)\b)"
+)
 _PAID = "(?:pa(?:id|y(?:ing|ments?)?)|charg(?:ed?|ing)|bill(?:ed|ing))"
 _CHANGED = r"\b(?:adjust|chang|updat|modif|amend|correct|adapt)\w*\b"
 _PART = r"\b(?:an?|one|my|his|her|their|our|your) {}(?= of\b| each\b| and\b|\s?[.,;!?)]|\s*\Z)"
@@ -88,7 +92,7 @@ _MULTIPLES = {
     2: rf"\bdoubl(?:e[sd]?|ing)\b(?![ -]?(?:check|room|entry|click|book|{_PAID}))|\btwice {_WHAT}(?! (?:other|day|week|month|year)\b)",
     3: r"\b(?:tripl|trebl)(?:e[sd]?|ing)\b",
     4: r"\bquadrupl(?:e[sd]?|ing)\b",
-    0: rf"\btimes {_WHAT}|\bmultipl(?:y|ied|ying)\b",
+    0: rf"\b{_COUNT} times {_WHAT}|\bmultipl(?:y|ied|ying)\b",
 }
 _PER_CENT = r"\s?(?:%|(?:percent|per cent|pct)\b)"
 _PERCENTAGE = re.compile(  # of "two hundred and ten percent" nothing is
@@ -99,6 +103,38 @@ _IS_PERCENTAGE = re.compile(_PER_CENT)
 _TOLD = re.compile(  # what the user wants to know: "tell me how much is left", "What is the difference?"
     r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b(?:(?!\b(?:and|then)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
     r"|(?<![^.!?\n])\s{0,3}(?:and |so )?(?:what|how|which|is|was|did|does|why)\b[^.!?\n]{0,300}+\?"
+)
+_THING = (
+    r"(?:tasks?|steps?|things?|stuff|items?|files?|e?-?mails?|messages?|letters?|texts?|notes?|details?|information|time|days?|people"
+    r"|work|news|pages?|list)\b"
+)
+_CHANGING = r"\b(?:chang|updat|adjust|modif|amend|correct|adapt)\w*"
+_ELSE = re.compile(  # where the words of a calculation stand for something else; the first group is kept
+    r"(\b(?:we|they|us|i)(?: [a-z'\u2019]{1,20}){1,6}? )together\b"
+    r"|\btogether with (?!(?:the|my|an?|his|her|their|our|what|that|this)\b|[0-9])"
+    r"|\bplus (?:one|size|subscription|membership|account|plan|card)\b|\bdisney plus\b"
+    rf"|\bsum(?:s|med)? up (?:(?:the|this|that|my|his|her|what|all|its) )?(?:\w{{1,20}} )?{_THING}"
+    rf"|\b(?:remaining|extra|additional|excess) (?:{_THING}|(?:mile|luggage|baggage|account|iban|person|recipient|copy|care|long|fast)\b)"
+    rf"|\brest of (?:(?:the|my|his|her|their|this|your) )?(?:{_THING}|(?:family|week|month|year|house|team|story)\b)|\brest home\b"
+    r"|\bon top (?:of (?:the|my|this|his|her) (?:page|pile|list|letter|file|mail|form|table|stack)|priority)\b"
+    r"|\bminus the (?:drama|fuss|hassle|jokes?)\b|\bshort of (?:time|breath|ideas|people|staff)\b"
+    r"|\btoo (?:much|little) (?:time|work|trouble|effort)\b"
+    r"|\btakes off\b|\boff (?:my|the|your|our) (?:list|calendar|desk|mind|agenda|table)\b"
+    r"|\b(?:days?|weeks?|month|year|(?:mon|tues|wednes|thurs|fri|satur|sun)day|some time) off\b"
+    r"|\bdiscount (?:store|shop|market|code|card)s?\b"
+    r"|\b(?:first|second|latter) half of (?:the )?(?:year|month|week|day|(?:jan|febr)uary|march|april|may|june|july|august"
+    r"|(?:sept|nov|dec)ember|october)\b|\bbetter half\b"
+    r"|\bhalf (?:of )?(?:(?:the|my|our|his|her) )?(?:marathon|pension|family|class|team|house|night|mails?|day)\b"
+    r"|\bsplit up\b(?! (?:the|it|this|that|between|among|by|in|my)\b)|\bsplit (?:air|screen|ends|second)\b|\b(?:banana|from) split\b"
+    r"|\b(?:twice|times|equally|evenly) (?:as (?!(?:much|many|high|big|large)\b)|important|spaced|good)"
+    r"|\bshare (?:certificate|account|price)s?\b"
+    r"|\b[0-9]{1,3}\s?(?:%|percent|per cent) (?:sure|certain|positive|confident|chance|battery|charged|cotton|of the time)\b"
+    rf"|{_CHANGING} (?:(?:the|my|his|her|its) )?(?:date|day|recipient|subject|address|records?|iban|name|password|me)\b"
+    r"[^.!?;\n0-9]{0,40}?\b(?:accordingly\b|by\b)"
+)
+_OWN = re.compile(  # the user's own number right behind a word: "plus a tip of 5", "minus the 20", but not "of the 2 bills"
+    rf"(?:\s(?:an?|the|of|my|another|about|exactly|extra|further|late|small|{_CHARGE})){{0,4}}\s[^\w\s]?(?=[0-9])"
+    r"(?![2-9] (?:bills|invoices|amounts|payments|receipts|orders|of)\b)"
 )
 _NAMES = frozenset({"path", "url", "email", "domain", "id"})
 _LETTER = re.compile(r"[^\W\d_]")
@@ -118,7 +154,10 @@ class Number(NamedTuple):
 
 
 class Spoken(NamedTuple):
-    """What the user's words name: calculations with a number (0: the user's), percentages, the numbers themselves, and whole ones."""
+    """What the user's words name: calculations, percentages, the numbers themselves, and whole ones.
+
+    A calculation has the number of its share or multiple (0: the user's); a sum or difference 1 where a number of the user's is part of it.
+    """
 
     named: frozenset[tuple[str, int]] = frozenset()
     percentages: frozenset[Decimal] = frozenset()
@@ -144,9 +183,11 @@ def spoken(turns: tuple[str, ...]) -> Spoken:
         whole, spans = list(entities(text, _NO_DAY)), list(clauses(text))
         low = small(_without_names(text, whole))
         said, denied = (_only(low, [(start, end) for v, start, end in spans if v == voice]) for voice in ("said", "denied"))
-        one, other = _numbers(said, text, whole), _numbers(denied, text, whole)
+        meant = _ELSE.sub(_blank, said)
+        one, other = _numbers(meant, text, whole), _numbers(denied, text, whole)
         last, ended = (
-            {(kind, n): at for kind, n, words in _NAMED for at in _last(words, each)} for each in (_TOLD.sub(_blank, said), denied)
+            {(kind, n): at for kind, fixed, words in _NAMED for n, at in _found(words, fixed, kind, each)}
+            for each in (_TOLD.sub(_blank, meant), denied)
         )
         stopped = {kind: max(at for (other, _), at in ended.items() if other == kind) for kind, _ in ended}
         named = {each for each, at in last.items() if at > stopped.get(each[0], -1)}
@@ -171,7 +212,8 @@ def _without_names(text: str, whole: list[Entity]) -> str:
 
 
 def _blank(found: re.Match[str]) -> str:
-    return "\n" * len(found.group())
+    kept = found[1] or "" if found.re.groups else ""
+    return kept + "\n" * (len(found.group()) - len(kept))
 
 
 def _only(text: str, spans: list[tuple[int, int]]) -> str:
@@ -184,9 +226,11 @@ def _only(text: str, spans: list[tuple[int, int]]) -> str:
     return "".join([*parts, "\n" * (len(text) - at)])
 
 
-def _last(words: re.Pattern[str], text: str) -> Iterator[int]:
-    """Where the last of these words begins, if there is any."""
-    yield from [found.start() for found in words.finditer(text)][-1:]
+def _found(words: re.Pattern[str], number: int, kind: str, text: str) -> Iterator[tuple[int, int]]:
+    """Where such words begin, in their order, each with their number; that of a sum or difference is 1 beside an own number."""
+    for found in words.finditer(text):
+        own = kind in _WORDS and (found.group()[-1].isdecimal() or _OWN.match(text, found.end()) is not None)
+        yield (1 if own else number), found.start()
 
 
 def _numbers(low: str, text: str, whole: list[Entity]) -> Spoken:
@@ -264,20 +308,23 @@ def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
 
 
 def _with_another(said: Spoken, step: _Step, table: list[Number], values: list[Decimal], wanted: Decimal) -> Iterator[str]:
-    """The sum of a step and another number, or their difference; behind a share or the like one of the two must be the user's own."""
+    """The sum of a step and another number, or their difference; beside a share, or words with an own number, one is the user's own."""
     b, also = step.result, f", {step.kind}" if step.kind else ""
     ways: list[tuple[Decimal, int]] = []
-    if (SUM, 0) in said.named:
+    kinds = {kind for kind, _ in said.named}
+    if SUM in kinds:
         ways.append((wanted - b, 1))
-    if (DIFFERENCE, 0) in said.named:
+    if DIFFERENCE in kinds:
         ways += [(b - wanted, -1), (b + wanted, -1)]
+    mine = bool(said.percentages) or any(n.own for n in table)
     for about, sign in ways:
+        alone = bool(step.kind) or (mine and ((SUM if sign > 0 else DIFFERENCE), 0) not in said.named)
         for other in table[bisect_left(values, about - _HALF_CENT) :]:
             z = other.value
             if z > about + _HALF_CENT:
                 break
             apart = other.currency and step.of.currency and other.currency != step.of.currency
-            if apart or z == step.of.value or (step.kind and not (other.own or step.of.own)):
+            if apart or z == step.of.value or (alone and not (other.own or step.of.own)):
                 continue
             if sign > 0 and _gives(b + z, wanted):
                 yield f"{step.text} + {z:f} (the sum{also})"

@@ -28,6 +28,7 @@ _WORDS = {
     ("twice", "the"): ("multiple", 2),
     ("times", "the"): ("multiple", 0),
 }
+_COUNTS = frozenset({"two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"})
 Amount = tuple[Decimal, str]
 
 
@@ -64,7 +65,12 @@ def heard(turns: tuple[str, ...]) -> Heard:
 
 def _clause(text: str) -> Heard:
     words = _asked(re.findall(r"[a-z]+|[^a-z\s]+", text.lower()))
-    named = {what for phrase, what in _WORDS.items() for at in range(len(words)) if tuple(words[at : at + len(phrase)]) == phrase}
+    named = {
+        (what, 1) if what in {"sum", "difference"} and _own_follows(words[at + len(phrase) :]) else (what, n)
+        for phrase, (what, n) in _WORDS.items()
+        for at in range(len(words))
+        if tuple(words[at : at + len(phrase)]) == phrase and (what != "multiple" or n or _counted(words[:at]))
+    }
     if any(word == "adjust" and "accordingly" in words[at:] for at, word in enumerate(words)):
         named |= {("difference", 0), ("sum", 0)}
     found = Heard(named, {Fraction(each) for each in re.findall(r"(?<![\w.])([0-9]{1,2})%", text)}, set(), set())
@@ -74,6 +80,17 @@ def _clause(text: str) -> Heard:
             if each.type != "money" and "." not in each.words and each.key in range(2, 21):
                 found.whole.add(int(each.key))
     return found
+
+
+def _counted(before: list[str]) -> bool:
+    """Whether a count stands right before: "three times the"."""
+    return bool(before) and (before[-1] in _COUNTS or re.fullmatch("[0-9]{1,2}", before[-1]) is not None)
+
+
+def _own_follows(words: list[str]) -> bool:
+    """Whether a number of the user's is part of a sum or difference: "plus 5", "minus the 20"."""
+    behind = next((word for at, word in enumerate(words[:5]) if word not in {"a", "an", "the", "of"}), "")
+    return re.match(r"[^\w\s]?[0-9]", behind) is not None
 
 
 def _asked(words: list[str]) -> list[str]:
@@ -107,9 +124,10 @@ def computed(said: Heard, own: set[Amount], returned: set[Amount], wanted: Decim
             if x == z or (one and other and one != other):
                 continue
             for first in (Fraction(x), *(parts(Fraction(x)) if {(x, one), (z, other)} & own else ())):
-                if ("sum", 0) in said.named:
+                mixed = not (own or said.percentages) or bool({(x, one), (z, other)} & own)
+                if said.named & ({("sum", 0), ("sum", 1)} if mixed else {("sum", 0)}):
                     yield first + Fraction(z)
-                if ("difference", 0) in said.named:
+                if said.named & ({("difference", 0), ("difference", 1)} if mixed else {("difference", 0)}):
                     yield abs(first - Fraction(z))
 
     return wanted > 0 and any(_is(result, Fraction(wanted)) for result in results() if result > 0)

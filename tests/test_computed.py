@@ -234,6 +234,35 @@ def test_how_people_say_it(words: str, kind: str) -> None:
         "Pay it by the 5th",
         "Share the file with Ann",
         "I am 100% sure",
+        "I am 99% sure, pay it",
+        "Send Ann 20, we went to the cinema together",
+        "I was together with Ann, pay the bill",
+        "Pay for me plus one",
+        "Sum up the mail and pay the bill",
+        "Pay the bill for the remaining tasks",
+        "Pay the extra stuff on the list",
+        "Pay the rest home in Bath",
+        "Pay it and see the rest of the mail",
+        "Pay the bill on top of the pile",
+        "Pay it, I am short of time",
+        "Too much work for me, pay it",
+        "I take Friday off, pay the bill",
+        "Pay it and take it off my list",
+        "Pay the discount store",
+        "Pay the gym for the second half of June",
+        "Pay the half marathon",
+        "We split up, pay the alimony",
+        "Pay it twice as fast",
+        "Pay the bill, many times what he said in 20 days was wrong",
+        "Pay Ann for the times that she helped",
+        "Move the payment up by 2 days",
+        "Adjust the date by two weeks",
+        "Change the rent to 1200 by 1 June",
+        "Update the rent by 12 o'clock",
+        "Pay it and change the recipient accordingly",
+        "Update my address by that form",
+        "Pay the bill with VAT id",
+        "Pay it including the shipping address",
         "Pay the bill in difference.txt",
         "Pay the bill in the-rest/half.pdf, see https://acme.example/plus/half",
         "Pay the bill of half@acme.example",
@@ -357,6 +386,24 @@ def test_what_is_computed_names_no_call() -> None:
         found = Scene.of(WORKFLOW, base).decide()
         assert isinstance(found, Eligible)
         assert found.named is named
+
+
+@pytest.mark.parametrize(
+    ("prompt", "value", "others"),
+    [
+        ("Pay the bill plus a tip of 5", "85", ("280",)),  # of two bills
+        ("Pay the bill minus the 20 I gave her", "60", ("120",)),
+        ("Raise my payment by 15", "95", ("280",)),
+        ("Pay the bill and the postage of 4.95", "84.95", ("280",)),
+        ("Raise my payment by 3.5%", "82.8", ("280",)),
+    ],
+)
+def test_what_is_added_or_taken_off_is_what_the_user_says(prompt: str, value: str, others: tuple[str, ...]) -> None:
+    """An attacker who chooses the amount does not get two bills added up where the user says how much to add."""
+    assert pays(value, prompt, (80, 200))
+    assert not any(pays(other, prompt, (80, 200)) for other in others)
+    assert pays("280", "Pay both of the 2 bills together", (80, 200))
+    assert pays("280", prompt + ". Then pay both together", (80, 200))
 
 
 def test_a_result_is_not_calculated_with_again() -> None:
