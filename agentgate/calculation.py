@@ -92,7 +92,7 @@ _MULTIPLES = {
     2: rf"\bdoubl(?:e[sd]?|ing)\b(?![ -]?(?:check|room|entry|click|book|{_PAID}))|\btwice {_WHAT}(?! (?:other|day|week|month|year)\b)",
     3: r"\b(?:tripl|trebl)(?:e[sd]?|ing)\b",
     4: r"\bquadrupl(?:e[sd]?|ing)\b",
-    0: rf"\b{_COUNT} times {_WHAT}|\bmultipl(?:y|ied|ying)\b",
+    0: rf"(?<![\w.,-])(?P<count>{_COUNT}) times {_WHAT}|\bmultipl(?:y|ied|ying)\b",
 }
 _PER_CENT = r"\s?(?:%|(?:percent|per cent|pct)\b)"
 _PERCENTAGE = re.compile(  # of "two hundred and ten percent" nothing is
@@ -230,7 +230,9 @@ def _found(words: re.Pattern[str], number: int, kind: str, text: str) -> Iterato
     """Where such words begin, in their order, each with their number; that of a sum or difference is 1 beside an own number."""
     for found in words.finditer(text):
         own = kind in _WORDS and (found.group()[-1].isdecimal() or _OWN.match(text, found.end()) is not None)
-        yield (1 if own else number), found.start()
+        counted = numeral_value(count) if (count := found.groupdict().get("count")) else None
+        if counted is None or 2 <= counted <= _MOST:
+            yield (1 if own else number if counted is None else int(counted)), found.start()
 
 
 def _numbers(low: str, text: str, whole: list[Entity]) -> Spoken:

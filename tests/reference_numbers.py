@@ -28,7 +28,9 @@ _WORDS = {
     ("twice", "the"): ("multiple", 2),
     ("times", "the"): ("multiple", 0),
 }
-_COUNTS = frozenset({"two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"})
+_COUNTS = {
+    word: n for n, word in enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"), 2)
+}
 Amount = tuple[Decimal, str]
 
 
@@ -65,12 +67,13 @@ def heard(turns: tuple[str, ...]) -> Heard:
 
 def _clause(text: str) -> Heard:
     words = _asked(re.findall(r"[a-z]+|[^a-z\s]+", text.lower()))
-    named = {
-        (what, 1) if what in {"sum", "difference"} and _own_follows(words[at + len(phrase) :]) else (what, n)
-        for phrase, (what, n) in _WORDS.items()
-        for at in range(len(words))
-        if tuple(words[at : at + len(phrase)]) == phrase and (what != "multiple" or n or _counted(words[:at]))
-    }
+    named = set()
+    for phrase, (what, n) in _WORDS.items():
+        for at in range(len(words)):
+            if tuple(words[at : at + len(phrase)]) == phrase:
+                beside = what in {"sum", "difference"} and _own_follows(words[at + len(phrase) :])
+                number = _counted(words[:at]) if (what, n) == ("multiple", 0) else 1 if beside else n
+                named |= {(what, number)} if number is not None else set()
     if any(word == "adjust" and "accordingly" in words[at:] for at, word in enumerate(words)):
         named |= {("difference", 0), ("sum", 0)}
     found = Heard(named, {Fraction(each) for each in re.findall(r"(?<![\w.])([0-9]{1,2})%", text)}, set(), set())
@@ -82,9 +85,11 @@ def _clause(text: str) -> Heard:
     return found
 
 
-def _counted(before: list[str]) -> bool:
-    """Whether a count stands right before: "three times the"."""
-    return bool(before) and (before[-1] in _COUNTS or re.fullmatch("[0-9]{1,2}", before[-1]) is not None)
+def _counted(before: list[str]) -> int | None:
+    """The count that stands right before: "three times the"."""
+    word = before[-1] if before else ""
+    count = _COUNTS.get(word, int(word) if re.fullmatch("[0-9]{1,2}", word) else 0)
+    return count if count in range(2, 21) else None
 
 
 def _own_follows(words: list[str]) -> bool:

@@ -143,6 +143,7 @@ def test_one_calculation_that_the_words_name(prompt: str, amounts: tuple[Any, ..
         ("Pay a third of the bill", (100,), "33.3"),
         ("Pay 19 % of the bill", (80,), "95.19"),
         ("Pay 10% of the bill", (80,), "800"),
+        ("Pay 3 times the amount, 20 days late", (80,), "1600"),  # of another number
         ("Pay the bill plus a tip of 5", (80, 7), "92"),  # of three numbers
         ("Pay the difference of the bills, half of it", (150, 120, 7), "68"),  # half of a bill and another bill: both returned
         ("Pay the bill with 150% more", (80,), "200"),
