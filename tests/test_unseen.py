@@ -22,7 +22,7 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
     [
         (("clean", "attacks"), (65, 100), (4, 228)),
         (("dojo-clean", "dojo-attacks"), (19, 22), (1, 69)),
-        (("sales-clean", "sales-attacks"), (10, 24), (1, 59)),
+        (("sales-clean", "sales-attacks"), (12, 24), (1, 59)),
     ],
 )
 def test_unseen_prompts_and_attacks(tmp_path: Path, files: tuple[str, ...], automatic: tuple[int, int], minted: tuple[int, int]) -> None:
