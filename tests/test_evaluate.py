@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 import time
+from collections import Counter
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import agentgate.cli.replays as many
 import agentgate.review.evaluate as recorded
 from agentgate.cli.main import app
 from agentgate.drive import CALL_SECONDS
@@ -336,3 +338,43 @@ def test_a_call_without_an_answer_in_time_is_no_refusal(folder: Path, at: set[in
     monkeypatch.setattr(recorded, "_TRIES", 1)
     with pytest.raises(StoreUnavailable, match=r"no answer to \S+ in time"):
         _replayed(folder, _Stalls(at))
+
+
+def _many(folder: Path, number: int) -> Path:
+    file = folder / "many.jsonl"
+    kinds = [[LOOK, pay("39.99")], [LOOK, pay("150.00")], [LOOK, pay("39.99", "cus_2"), pay("39.99")]]
+    file.write_text("".join(episode(f"run {n}", *kinds[n % 3]) + "\n" for n in range(number)))
+    return file
+
+
+def _evaluated(folder: Path, file: Path) -> tuple[str, list[str]]:
+    out = folder / "decisions.jsonl"
+    args = ["evaluate", str(file), "--workflows", str(folder / "w"), "--unsafe-unapproved", "--confused-deputy", "--json"]
+    done = CliRunner().invoke(app, [*args, "--decisions", str(out)])
+    assert done.exit_code == 0, done.stderr
+    return done.stdout, out.read_text().splitlines()
+
+
+def test_many_episodes_are_decided_alike_on_all_processors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = _many(folder, 60)
+    alone = _evaluated(folder, file)
+    monkeypatch.setattr(many, "MANY", 60)
+    monkeypatch.setattr(many, "_CHUNK", 7)
+    assert _evaluated(folder, file) == alone
+    assert Counter(json.loads(line)["decision"] for line in alone[1]) == {"allow": 100, "step_up": 20, "deny": 20}
+
+
+@pytest.mark.parametrize("per", ["agent", "tenant"])
+def test_runs_that_share_a_limit_are_replayed_by_one_gate(folder: Path, per: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "w" / "refund.yaml").write_text(
+        WORKFLOW.replace("groups: [support], ", "").replace(
+            "limits: [{count: payments.refund, max: 2, per: run}]", f"limits: [{{count: payments.refund, max: 3, per: {per}, every: 1d}}]"
+        )
+    )
+    monkeypatch.setattr(many, "MANY", 10)
+    args = ["evaluate", str(_many(folder, 30)), "--workflows", str(folder / "w"), "--unsafe-unapproved"]
+    done = CliRunner().invoke(app, [*args, "--decisions", str(folder / "out.jsonl")])
+    assert done.exit_code == 0, done.stderr
+    decided = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert sum(one["decision"] in {"allow", "step_up"} and one["step"] > 0 for one in decided) >= 3
+    assert sum(one["decision"] == "allow" and one["step"] > 0 for one in decided) <= 3

@@ -6,11 +6,7 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import structlog
@@ -20,14 +16,11 @@ from rich.progress import track
 from rich.text import Text
 
 from agentgate.cli.output import rows, say, terminal
+from agentgate.cli.replays import Choice, Opening, replays
 from agentgate.errors import AgentGateError
 from agentgate.gate import Gate
-from agentgate.intents import Deriver
-from agentgate.intents.combined import Combined
-from agentgate.intents.embeddings import EmbeddingsDeriver
-from agentgate.intents.lexical import derive
-from agentgate.review.deputy import TARGETS, Kind, Tally, confused_deputy
-from agentgate.review.evaluate import Clock, Episode, Score, Unreadable, read_episodes, replay, wilson
+from agentgate.review.deputy import TARGETS, Kind, Tally
+from agentgate.review.evaluate import Clock, Episode, Score, Unreadable, read_episodes, wilson
 from agentgate.review.failed import Failed, as_json, lines
 from agentgate.review.failed import failed as failed_of
 from agentgate.review.text import visible
@@ -43,20 +36,6 @@ EXAMPLES = (
     "Exit codes: 0 all lines replayed, 1 some line was no episode or the workflows do not load."
 )
 Tallies = dict[Kind, Tally]
-
-
-class Choice(StrEnum):
-    """Which deriver reads the prompts."""
-
-    lexical = "lexical"
-    embeddings = "embeddings"
-    both = "both"
-
-    def deriver(self) -> Deriver:
-        """The deriver. Raises `ConfigError` where its extra is missing."""
-        if self is Choice.lexical:
-            return derive
-        return EmbeddingsDeriver() if self is Choice.embeddings else Combined(derive, EmbeddingsDeriver())
 
 
 def evaluate(  # noqa: PLR0917 - a command's options, given by name
@@ -108,8 +87,9 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
     listed: list[Failed] = []
     try:
-        with _opened(workflows, None if unsafe_unapproved else root, environment, clock, deriver) as gate:
-            scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies, listed if failed else None)
+        opening = Opening(workflows, None if unsafe_unapproved else root, environment, deriver)
+        with opening.gate(clock) as gate:
+            scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies, listed if failed else None, opening)
     except AgentGateError as error:
         errors.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
@@ -129,38 +109,31 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     raise typer.Exit(1 if bad else 0)
 
 
-@contextmanager
-def _opened(workflows: Path, root: str | None, environment: str | None, clock: Clock, choice: Choice) -> Iterator[Gate]:
-    """A gate whose state, keys and log end with the replay: over what is approved, or without a root over what lies there."""
-    common: Any = {"issuer": "https://gate.invalid", "environment": environment, "clock": clock, "deriver": choice.deriver()}
-    with ExitStack() as stack:
-        if root is None:
-            gate = Gate.open_unsafe_unapproved(workflows, audit="memory://", **common)
-        else:
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="agentgate-evaluate-")))
-            gate = Gate.open(workflows, root=root, keys=folder / "keys", audit=str(folder / "audit"), **common)
-        yield stack.enter_context(gate)
-
-
 def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was given
-    gate: Gate, clock: Clock, files: list[Path], decisions: Path | None, errors: Console, tallies: Tallies, listed: list[Failed] | None
+    gate: Gate,
+    clock: Clock,
+    files: list[Path],
+    decisions: Path | None,
+    errors: Console,
+    tallies: Tallies,
+    listed: list[Failed] | None,
+    opening: Opening,
 ) -> tuple[dict[str, Score], list[Unreadable]]:
     read = list(read_episodes(files))
+    episodes = [line for line in read if isinstance(line, Episode)]
+    bad = [line for line in read if not isinstance(line, Episode)]
     scores: dict[str, Score] = {}
-    bad: list[Unreadable] = []
     out = decisions.open("w", encoding="utf-8") if decisions else None
     try:
-        for line in track(read, "replaying", console=errors, transient=True, disable=not errors.is_terminal):
-            if not isinstance(line, Episode):
-                bad.append(line)
-                continue
-            decided = replay(gate, clock, line)
+        replayed = replays(episodes, gate, clock, opening, deputy=bool(tallies))
+        shown = track(replayed, "replaying", total=len(episodes), console=errors, transient=True, disable=not errors.is_terminal)
+        for line, (decided, made) in zip(episodes, shown, strict=True):
             for name in (line.suite, "overall"):
                 scores.setdefault(name, Score()).add(line, decided)
             if listed is not None and (one_failed := failed_of(gate.catalog.get(line.workflow), line, decided)) is not None:
                 listed.append(one_failed)
-            if tallies:
-                confused_deputy(gate, clock, line, tallies)
+            for kind, tally in made.items():
+                tallies[kind].join(tally)
             for number, one in enumerate(decided) if out else ():
                 out.write(json.dumps({"episode": line.id, "step": number, "decision": one.answer, "reasons": list(one.reasons)}) + "\n")  # type: ignore[union-attr]  # only iterated with a file
     finally:

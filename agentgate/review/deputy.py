@@ -275,6 +275,15 @@ class Tally:
         else:
             self.refused += 1
 
+    def join(self, other: Tally) -> None:
+        """Count what another counted."""
+        self.minted += other.minted
+        self.held += other.held
+        self.refused += other.refused
+        self.stopped.update(other.stopped)
+        for key, count in other.why.items():
+            self.why[key] = self.why.get(key, 0) + count
+
 
 def confused_deputy(gate: Gate, clock: Clock, episode: Episode, tallies: Mapping[Kind, Tally]) -> None:
     """Make and decide all mutants of one episode; an episode with an attack has none."""

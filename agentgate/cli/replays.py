@@ -1,0 +1,125 @@
+"""Replaying many episodes: one after the other, or on all processors where no run can see another.
+
+Rules: the answers come in the order of the episodes and are the same either way. Where a workflow counts or remembers across runs
+(a limit per agent or tenant, the key of the last token), one gate decides all; otherwise each process opens its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import structlog
+
+from agentgate.errors import AgentGateError
+from agentgate.gate import Gate
+from agentgate.intents import Deriver
+from agentgate.intents.combined import Combined
+from agentgate.intents.embeddings import EmbeddingsDeriver
+from agentgate.intents.lexical import derive
+from agentgate.review.deputy import TARGETS, Kind, Tally, confused_deputy
+from agentgate.review.evaluate import Clock, Decided, Episode, replay
+
+MANY = 400  # episodes from which starting processes costs less than it saves
+_CHUNK = 25
+_RUNS_APART = frozenset({"run", "turn"})
+Replayed = tuple[list[Decided], dict[Kind, Tally]]
+
+
+class Choice(StrEnum):
+    """Which deriver reads the prompts."""
+
+    lexical = "lexical"
+    embeddings = "embeddings"
+    both = "both"
+
+    def deriver(self) -> Deriver:
+        """The deriver. Raises `ConfigError` where its extra is missing."""
+        if self is Choice.lexical:
+            return derive
+        return EmbeddingsDeriver() if self is Choice.embeddings else Combined(derive, EmbeddingsDeriver())
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How to open a gate for a replay; `root` None: over what lies in the folder, without signatures."""
+
+    workflows: Path
+    root: str | None
+    environment: str | None
+    choice: Choice
+
+    @contextmanager
+    def gate(self, clock: Clock) -> Iterator[Gate]:
+        """A gate whose state, keys and log end with the replay."""
+        common: Any = {"issuer": "https://gate.invalid", "environment": self.environment, "clock": clock, "deriver": self.choice.deriver()}
+        with ExitStack() as stack:
+            if self.root is None:
+                gate = Gate.open_unsafe_unapproved(self.workflows, audit="memory://", **common)
+            else:
+                folder = Path(stack.enter_context(TemporaryDirectory(prefix="agentgate-evaluate-")))
+                gate = Gate.open(self.workflows, root=self.root, keys=folder / "keys", audit=str(folder / "audit"), **common)
+            yield stack.enter_context(gate)
+
+
+def replays(episodes: Sequence[Episode], gate: Gate, clock: Clock, opening: Opening, *, deputy: bool) -> Iterator[Replayed]:
+    """Replay each episode, and with `deputy` its confused-deputy mutants, in their order.
+
+    Raises:
+        AgentGateError: as `agentgate.review.evaluate.replay`; or a process ended before its episodes.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if len(episodes) < MANY or processors < 2 or _remembers(gate, episodes):
+        for episode in episodes:
+            yield _replayed(gate, clock, episode, deputy=deputy)
+        return
+    try:
+        with ProcessPoolExecutor(processors, get_context("spawn"), _open, (opening, deputy)) as pool:
+            yield from pool.map(_in_process, episodes, chunksize=_CHUNK)
+    except BrokenProcessPool as error:
+        raise AgentGateError(f"a process that replayed episodes ended: {error}") from error
+
+
+def _replayed(gate: Gate, clock: Clock, episode: Episode, *, deputy: bool) -> Replayed:
+    decided = replay(gate, clock, episode)
+    tallies: dict[Kind, Tally] = {kind: Tally() for kind in TARGETS} if deputy else {}
+    if deputy:
+        confused_deputy(gate, clock, episode, tallies)
+    return decided, tallies
+
+
+def _remembers(gate: Gate, episodes: Sequence[Episode]) -> bool:
+    """Whether a run of these workflows can see what another did."""
+    named = {episode.workflow for episode in episodes}
+    workflows = [found for name in named if (found := gate.catalog.get(name)) is not None]
+    return any(
+        workflow.agent.same_key_as_last_token
+        or any(limit.per not in _RUNS_APART for tool in workflow.tools.values() for limit in tool.limits)
+        for workflow in workflows
+    )
+
+
+# --- in a process of its own -------------------------------------------------------------------------------------------
+_own: dict[str, Any] = {}
+
+
+def _open(opening: Opening, deputy: bool) -> None:
+    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)  # the first gate has said what there is to say of the workflows
+    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    stack, clock = ExitStack(), Clock()
+    _own.update(stack=stack, clock=clock, gate=stack.enter_context(opening.gate(clock)), deputy=deputy)
+
+
+def _in_process(episode: Episode) -> Replayed:
+    return _replayed(_own["gate"], _own["clock"], episode, deputy=_own["deputy"])
