@@ -68,7 +68,7 @@ ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel th
 
 def joined(text: str) -> str:
     """A text in small letters, of the same length, in which no word that denies holds a sign that nobody sees."""
-    return text if text.isascii() else _PARTED.sub(_whole, text)
+    return text if text.isascii() or _UNSEEN.search(text) is None else _PARTED.sub(_whole, text)
 
 
 def _whole(found: re.Match[str]) -> str:
