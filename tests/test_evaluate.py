@@ -19,7 +19,7 @@ import agentgate.cli.replays as many
 import agentgate.review.evaluate as recorded
 from agentgate.cli.main import app
 from agentgate.drive import CALL_SECONDS
-from agentgate.errors import StoreUnavailable
+from agentgate.errors import AgentGateError, StoreUnavailable
 from agentgate.gate import Gate
 from agentgate.review.evaluate import Clock, Decided, Episode, Unreadable, read_episodes, replay, wilson
 from agentgate.testing.demo_approvals import prepare, sign
@@ -378,3 +378,11 @@ def test_runs_that_share_a_limit_are_replayed_by_one_gate(folder: Path, per: str
     decided = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
     assert sum(one["decision"] in {"allow", "step_up"} and one["step"] > 0 for one in decided) >= 3
     assert sum(one["decision"] == "allow" and one["step"] > 0 for one in decided) <= 3
+
+
+def test_a_process_that_cannot_open_its_gate_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "MANY", 1)
+    some = [each for each in read_episodes([_many(folder, 3)]) if isinstance(each, Episode)]
+    clock = Clock()
+    with many.Opening(folder / "w", None, None, many.Choice.lexical).gate(clock) as gate, pytest.raises(AgentGateError, match="ended"):
+        list(many.replays(some, gate, clock, many.Opening(folder / "nowhere", None, None, many.Choice.lexical), deputy=False))
