@@ -1,13 +1,40 @@
 """agentgate decides whether a credential for an AI agent's tool call should exist at all.
 
 Open a `Gate`, open a run for a user's prompt, authorise each call the model proposes; redeem the token with a `Verifier`.
+
+Names are imported when they are first used (PEP 562), so that a tool server that only verifies loads no policy.
 """
 
-from agentgate.decision import Allow, Code, Deny, Failure, Reason, StepUp
-from agentgate.errors import AgentGateError, RunRefused, TokenRefused
-from agentgate.gate import AsyncGate, Gate
-from agentgate.request import Agent, User
-from agentgate.verifier import AsyncVerifier, Verifier
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentgate.decision.answer import Allow, Deny, StepUp
+    from agentgate.errors import AgentGateError, TokenRefused
+    from agentgate.gate.gate import AsyncGate, Gate
+    from agentgate.redemption.verifier import AsyncVerifier, Verifier
+    from agentgate.values.refusal import Code, Failure, Reason, RunRefused
+    from agentgate.values.request import Agent, User
+
+_HOMES = {
+    "Agent": "values.request",
+    "AgentGateError": "errors",
+    "Allow": "decision.answer",
+    "AsyncGate": "gate.gate",
+    "AsyncVerifier": "redemption.verifier",
+    "Code": "values.refusal",
+    "Deny": "decision.answer",
+    "Failure": "values.refusal",
+    "Gate": "gate.gate",
+    "Reason": "values.refusal",
+    "RunRefused": "values.refusal",
+    "StepUp": "decision.answer",
+    "TokenRefused": "errors",
+    "User": "values.request",
+    "Verifier": "redemption.verifier",
+}
 
 __all__ = [
     "Agent",
@@ -26,3 +53,14 @@ __all__ = [
     "User",
     "Verifier",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'agentgate' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"agentgate.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

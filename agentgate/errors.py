@@ -8,10 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from agentgate.decision import Failure
 
 
 class AgentGateError(Exception):
@@ -93,18 +89,6 @@ class AuditDamaged(AgentGateError):
     def __init__(self, file: str, line: int, got: str, expected: str) -> None:
         self.file, self.line, self.got, self.expected = file, line, got, expected
         super().__init__(f"{file}:{line}: got {got}, expected {expected}")
-
-
-class RunRefused(AgentGateError):
-    """A run may not be opened, or is missing, closed or expired.
-
-    Attributes:
-        failures: tuple of `agentgate.decision.Failure`.
-    """
-
-    def __init__(self, failures: tuple[Failure, ...]) -> None:
-        self.failures = failures
-        super().__init__("; ".join(str(f) for f in failures))
 
 
 class CallDenied(AgentGateError):

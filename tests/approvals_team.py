@@ -16,7 +16,7 @@ from agentgate.approvals import (
     Prover,
     Refused,
     Reviewer,
-    Rule,
+    ReviewRule,
     load_approved,
     new_root,
     revoke,
@@ -97,7 +97,7 @@ class Team:
     def new_root(self, *, people: dict[str, list[str]] | None = None, signers: tuple[str, ...] = (), **more: Any) -> str:
         """Write a root; people map to the names of their keys."""
         named = people or {name: [name] for name in PEOPLE}
-        rule = Rule("**", tuple(named), {"low": 1, "medium": 2, "high": 2} if len(named) > 1 else {"low": 1})
+        rule = ReviewRule("**", tuple(named), {"low": 1, "medium": 2, "high": 2} if len(named) > 1 else {"low": 1})
         given = {"expires": FOREVER, "rules": (rule,), **more}
         reviewers = [Reviewer(name, tuple(key(k).public_key for k in keys)) for name, keys in named.items()]
         digest = new_root(self.directory, reviewers, **given)

@@ -8,13 +8,13 @@ from functools import cache
 from itertools import product
 from typing import Any
 
-from agentgate.canonical import canonical, parse
-from agentgate.checks import decide
-from agentgate.decision import Deny, Eligible
+from agentgate.decision.answer import Deny, Eligible
+from agentgate.decision.checks import decide
 from agentgate.diff.search import missing
-from agentgate.prompt import Prompt
-from agentgate.request import Agent, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User
-from agentgate.workflow import Workflow
+from agentgate.language.prompt import Prompt
+from agentgate.values.canonical import canonical, parse
+from agentgate.values.request import Agent, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User
+from agentgate.workflow.model import Workflow
 from tests.diff_oracle_pairs import DIGESTS
 from tests.generate_values import put
 

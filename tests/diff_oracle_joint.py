@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from agentgate.workflow import Rule, Tool, Workflow
+from agentgate.workflow.model import Rule, Tool, Workflow
 from tests.generate import Case, Generator
 from tests.generate_values import MODEL, PROMPT
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from agentgate.patterns import Glob, Pattern
-from agentgate.workflow import (
+from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.model import (
     AgentRule,
     Conditions,
     Fact,

@@ -16,8 +16,8 @@ from typing import Any
 
 import z3
 
-from agentgate.entities import _FORMS
-from agentgate.workflow import AgentRule, Conditions, Hours, Rule, Source, Tool, Upstream, UserRule, ViaRule, Workflow
+from agentgate.values.entities import _FORMS
+from agentgate.workflow.model import AgentRule, Conditions, Hours, Rule, Source, Tool, Upstream, UserRule, ViaRule, Workflow
 
 _parser: Any = importlib.import_module("re._parser")  # the oracle reads patterns with Python's own parser
 LONGEST = 5

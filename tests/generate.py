@@ -14,11 +14,11 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from functools import cache
 from typing import Any
 
-from agentgate.canonical import canonical, parse
-from agentgate.entities import number
-from agentgate.prompt import Prompt, own_words
-from agentgate.request import Agent, Boundary, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User
-from agentgate.workflow import (
+from agentgate.language.prompt import Prompt, own_words
+from agentgate.values.canonical import canonical, parse
+from agentgate.values.entities import number
+from agentgate.values.request import Agent, Boundary, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User
+from agentgate.workflow.model import (
     Rule,
     Tool,
     Workflow,

@@ -8,8 +8,8 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from agentgate.request import Agent, Boundary, Derived, Posture, RunState, Surroundings, User
-from agentgate.workflow import Workflow
+from agentgate.values.request import Agent, Boundary, Derived, Posture, RunState, Surroundings, User
+from agentgate.workflow.model import Workflow
 from tests.generate_values import ARGUMENTS, DIGEST, NOW, OTHER_DIGEST, put, values_of
 
 

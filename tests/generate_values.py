@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from agentgate.workflow import Source
+from agentgate.workflow.model import Source
 
 NOW = datetime(2027, 3, 10, 10, 30, tzinfo=UTC)  # a Wednesday
 ORDERS = ("ORD-1001", "ORD-1002", "ORD-1003")
@@ -87,6 +87,6 @@ def values_of(name: str) -> tuple[Any, ...]:
 
 
 def put(frozen: Any, **values: Any) -> None:
-    """Set what only `agentgate.identity` sets, from a verified credential."""
+    """Set what only `agentgate.identity.proven` sets, from a verified credential."""
     for name, value in values.items():
         object.__setattr__(frozen, name, value)

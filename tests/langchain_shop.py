@@ -21,14 +21,14 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, tool
 from pydantic import PrivateAttr
 
-from agentgate.dpop import DPoP
+from agentgate.decision.hold import Hold
 from agentgate.errors import TokenRefused
-from agentgate.gate import Gate
-from agentgate.hold import Hold
+from agentgate.gate.gate import Gate
+from agentgate.gate.run import Run
 from agentgate.integrations.langchain import call_token, definition_of
-from agentgate.request import Agent, User
-from agentgate.run import Run
-from agentgate.verifier import Verifier
+from agentgate.redemption.verifier import Verifier
+from agentgate.token.dpop import DPoP
+from agentgate.values.request import Agent, User
 
 ISSUER = "https://gate.acme.example"
 LEE = User("lee", tenant="acme", groups=["support"])

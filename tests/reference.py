@@ -1,6 +1,6 @@
 """A second, slow, obviously right reading of the rules: plain loops over every combination, no caching, no early exit.
 
-It shares only the typed values (`agentgate.entities`), the prompt's tokeniser and the pattern matcher with the engine;
+It shares only the typed values (`agentgate.values.entities`), the prompt's tokeniser and the pattern matcher with the engine;
 those have tests of their own. Where the rules leave room, the stricter reading stands here and says so.
 """
 
@@ -14,13 +14,13 @@ from fractions import Fraction
 from itertools import product
 from typing import Any
 
-from agentgate.decision import Reason
-from agentgate.entities import Key, normal
-from agentgate.labels import Heard, heard, stems
-from agentgate.request import Call, EarlierCall, RunState, Surroundings
-from agentgate.selectors import SELECTORS, chosen
-from agentgate.spans import entities
-from agentgate.workflow import Fact, Rule, Source, StepUpRule, Tool, Workflow
+from agentgate.decision.labels import Heard, heard, stems
+from agentgate.decision.selectors import SELECTORS, chosen
+from agentgate.language.spans import entities
+from agentgate.values.entities import Key, normal
+from agentgate.values.refusal import Reason
+from agentgate.values.request import Call, EarlierCall, RunState, Surroundings
+from agentgate.workflow.model import Fact, Rule, Source, StepUpRule, Tool, Workflow
 from tests.reference_numbers import Amount, computed
 from tests.reference_numbers import heard as calculations
 from tests.reference_who import conditions, who

@@ -15,8 +15,8 @@ from itertools import permutations
 from typing import NamedTuple
 from unicodedata import normalize
 
-from agentgate.prompt import clauses, hidden_quotations
-from agentgate.spans import entities
+from agentgate.language.prompt import clauses, hidden_quotations
+from agentgate.language.spans import entities
 
 _WORDS = {
     ("difference",): ("difference", 0),

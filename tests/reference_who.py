@@ -6,9 +6,9 @@ from datetime import UTC, timedelta
 from ipaddress import ip_address, ip_network
 from zoneinfo import ZoneInfo
 
-from agentgate.decision import Reason
-from agentgate.request import RunState, Surroundings
-from agentgate.workflow import Hours, Workflow
+from agentgate.values.refusal import Reason
+from agentgate.values.request import RunState, Surroundings
+from agentgate.workflow.model import Hours, Workflow
 
 
 def who(workflow: Workflow, run: RunState, around: Surroundings) -> set[Reason]:

@@ -4,11 +4,11 @@ from typing import Any
 
 import orjson
 
-from agentgate.canonical import canonical, digest
-from agentgate.jws import PublicKeys, b64url, encode
-from agentgate.keys import KeyRing
-from agentgate.mint import CallToken, MintClaims, WorkflowRef, call_digest, mint, payload
-from agentgate.verify import Claims, check_token
+from agentgate.token.claims import Claims, check_token
+from agentgate.token.jws import PublicKeys, b64url, encode
+from agentgate.token.keys import KeyRing
+from agentgate.token.mint import CallToken, MintClaims, WorkflowRef, call_digest, mint, payload
+from agentgate.values.canonical import canonical, digest
 
 NOW = 1_800_000_000
 ISSUER = "https://gate.acme.example"

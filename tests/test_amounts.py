@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.prompt import MAX_TURN, Prompt
-from agentgate.spans import entities
-from agentgate.workflow import Rule, Source
+from agentgate.language.prompt import MAX_TURN, Prompt
+from agentgate.language.spans import entities
+from agentgate.workflow.model import Rule, Source
 
 TODAY = date(2024, 5, 15)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Prover, Rule, sshsig, status, write_approval, write_index
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Prover, ReviewRule, sshsig, status, write_approval, write_index
 from agentgate.approvals.root import distinct
 from agentgate.approvals.trust import reviewing
 from agentgate.errors import WorkflowError
@@ -161,7 +161,7 @@ def test_people_and_keys_are_counted_in_pairs(signed, count):
 
 
 def test_a_rule_counts_only_its_own_people(tmp_path):
-    team = Team(tmp_path, rules=(Rule("**", PEOPLE, {"high": 2}), Rule("shop/**", (CAROL,), {"high": 1})))
+    team = Team(tmp_path, rules=(ReviewRule("**", PEOPLE, {"high": 2}), ReviewRule("shop/**", (CAROL,), {"high": 1})))
     team.approve(ALICE, BOB)
     assert (team.running(), team.refusal().got) == (None, "0 of 1 signatures for shop/**")
     team.approve(CAROL)
@@ -169,13 +169,13 @@ def test_a_rule_counts_only_its_own_people(tmp_path):
 
 
 def test_without_a_rule_for_its_path_nobody_can_approve(tmp_path):
-    team = Team(tmp_path, rules=(Rule("elsewhere/**", PEOPLE, {"high": 1}),))
+    team = Team(tmp_path, rules=(ReviewRule("elsewhere/**", PEOPLE, {"high": 1}),))
     team.approve(ALICE, BOB)
     assert (team.running(), team.refusal().got) == (None, "no rule of the root for its path")
 
 
 def test_a_risk_without_a_number_cannot_be_approved(tmp_path):
-    team = Team(tmp_path, rules=(Rule("**", PEOPLE, {"low": 1}),))
+    team = Team(tmp_path, rules=(ReviewRule("**", PEOPLE, {"low": 1}),))
     team.approve(ALICE, BOB, CAROL)
     assert (team.running(), team.refusal().got) == (None, "risk high")
 
@@ -201,7 +201,7 @@ def test_the_stricter_of_old_and_new_risk_applies(approved):
 
 
 def test_the_stricter_of_old_and_new_path_applies(tmp_path):
-    rules = (Rule("shop/**", PEOPLE, {"high": 3}), Rule("misc/**", PEOPLE, {"high": 1}))
+    rules = (ReviewRule("shop/**", PEOPLE, {"high": 3}), ReviewRule("misc/**", PEOPLE, {"high": 1}))
     team = Team(tmp_path, rules=rules)
     team.approve(ALICE, BOB, CAROL)
     (team.directory / "misc").mkdir()
@@ -214,7 +214,7 @@ def test_the_stricter_of_old_and_new_path_applies(tmp_path):
 
 
 def test_when_nobody_vouches_for_the_version_before_every_rule_applies(tmp_path):
-    team = Team(tmp_path, rules=(Rule("shop/**", PEOPLE, {"low": 1, "high": 1}), Rule("**", PEOPLE, {"low": 1, "high": 3})))
+    team = Team(tmp_path, rules=(ReviewRule("shop/**", PEOPLE, {"low": 1, "high": 1}), ReviewRule("**", PEOPLE, {"low": 1, "high": 3})))
     team.edit("risk: high", "risk: low")
     team.approve(ALICE, index=False)
     second(team)
@@ -469,7 +469,7 @@ def test_a_changed_index_is_not_gone_on_from(approved):
 
 def test_statements_of_ones_own_do_not_say_where_the_version_before_lay(tmp_path):
     """Carol takes the statements of version 1 away and signs one that says it lay where she alone decides."""
-    team = Team(tmp_path, rules=(Rule("shop/**", PEOPLE, {"high": 3}), Rule("misc/**", PEOPLE, {"high": 1})))
+    team = Team(tmp_path, rules=(ReviewRule("shop/**", PEOPLE, {"high": 3}), ReviewRule("misc/**", PEOPLE, {"high": 1})))
     team.approve(ALICE, BOB, CAROL)
     (team.directory / "misc").mkdir()
     second(team)
@@ -487,7 +487,7 @@ def test_statements_of_ones_own_do_not_say_where_the_version_before_lay(tmp_path
 
 def test_a_version_in_the_index_keeps_what_counted_for_it(tmp_path):
     """Once it is in force, who reviewed the version before need not be kept."""
-    team = Team(tmp_path, rules=(Rule("shop/**", PEOPLE, {"high": 2}), Rule("misc/**", PEOPLE, {"high": 1})))
+    team = Team(tmp_path, rules=(ReviewRule("shop/**", PEOPLE, {"high": 2}), ReviewRule("misc/**", PEOPLE, {"high": 1})))
     team.approve(ALICE, BOB)
     (team.directory / "misc").mkdir()
     second(team)

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from agentgate import Gate
 from agentgate.approvals import ApprovalRefused, root_digest, status
-from agentgate.catalog import Catalog
 from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
 from agentgate.testing import demo_approvals
 from tests.approvals_team import keygen
 

@@ -19,9 +19,9 @@ from agentgate.approvals import ApprovalRefused, Prover, load_approved, status
 from agentgate.approvals.loading import first_difference
 from agentgate.approvals.root import Root, distinct
 from agentgate.approvals.statement import Statement
-from agentgate.canonical import canonical, parse
 from agentgate.errors import AgentGateError
 from agentgate.intents.lexical import derive
+from agentgate.values.canonical import canonical, parse
 from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
 
 FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -14,7 +14,7 @@ from agentgate.approvals import (
     ApprovalRefusal,
     ApprovalRefused,
     Reviewer,
-    Rule,
+    ReviewRule,
     new_root,
     root_digest,
     sign_root,
@@ -170,7 +170,7 @@ def test_a_chain_of_rotations_is_followed(team):
 
 def test_a_rotation_that_the_old_root_did_not_sign_is_not_trusted(team):
     people = {"mallory": ["mallory"], "eve": ["eve"]}
-    rotate(team, "mallory", "eve", people=people, rules=(Rule("**", ("mallory",), {"high": 1}),))
+    rotate(team, "mallory", "eve", people=people, rules=(ReviewRule("**", ("mallory",), {"high": 1}),))
     error = refused(team)
     assert error.refused.got == "0 by signers of root version 1 over version 2"
 
@@ -184,7 +184,7 @@ def test_a_rotation_that_the_old_root_signed_below_its_threshold_is_not_trusted(
 
 def test_a_rotation_to_new_people_needs_both(team):
     people = {"erin": ["erin"], "frank": ["frank"]}
-    rules = (Rule("**", ("erin", "frank"), {"low": 1, "medium": 1, "high": 2}),)
+    rules = (ReviewRule("**", ("erin", "frank"), {"low": 1, "medium": 1, "high": 2}),)
     rotate(team, "erin", "frank", people=people, rules=rules)
     assert refused(team).refused.got == "0 by signers of root version 1 over version 2"
     for person in (ALICE, BOB):
@@ -324,7 +324,7 @@ def test_a_solo_root_lets_one_person_approve_low_risk_only(tmp_path):
 
 
 def test_a_solo_root_approves_low_risk_whatever_its_rules_say(tmp_path):
-    team = Team(tmp_path, people={ALICE: [ALICE]}, solo=True, rules=(Rule("**", (ALICE,), {"low": 1, "high": 1}),))
+    team = Team(tmp_path, people={ALICE: [ALICE]}, solo=True, rules=(ReviewRule("**", (ALICE,), {"low": 1, "high": 1}),))
     team.approve(ALICE, proposer=ALICE)
     assert (team.running(), team.refusal().got) == (None, "risk high")
 

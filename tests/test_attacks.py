@@ -13,19 +13,20 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User, holding
-from agentgate.checks import decide
-from agentgate.decision import Eligible
-from agentgate.definition import load_text
+from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
+from agentgate.decision.answer import Eligible
+from agentgate.decision.checks import decide
+from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError
-from agentgate.flow import MAX_TURNS
-from agentgate.hold import Hold
-from agentgate.identity import proven_agent, proven_user
+from agentgate.gate import release as holding
+from agentgate.gate.flow import MAX_TURNS
+from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
-from agentgate.prompt import MAX_TURN, Prompt
-from agentgate.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
+from agentgate.language.prompt import MAX_TURN, Prompt
+from agentgate.loading.definition import load_text
+from agentgate.redemption.verifier import Trust, Verifier
 from agentgate.stores import ops
-from agentgate.verifier import Trust, Verifier
+from agentgate.values.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
 from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
 from tests.test_intents import REFUND as INTENT
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agentgate.definition import read_file
 from agentgate.errors import WorkflowError
-from agentgate.gate import Gate
-from agentgate.review.source import on_disk
+from agentgate.gate.gate import Gate
+from agentgate.loading.definition import read_file
+from agentgate.loading.source import on_disk
 from tests.approvals_team import ALICE, BOB, CAROL, ID, WORKFLOW, Team
 
 NARROW = '"10.00", "20.00"', '"10.00"'

@@ -14,19 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate import Agent, Gate, StepUp, User
-from agentgate.canonical import canonical
-from agentgate.checks import decide
-from agentgate.decision import Eligible
-from agentgate.definition import load_text
+from agentgate.decision.answer import Eligible
+from agentgate.decision.checks import decide
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.prompt import Prompt
-from agentgate.request import Call
-from agentgate.review.mutation import mutations
-from agentgate.review.proposal import propose
-from agentgate.review.scene import Scene
-from agentgate.workflow import Workflow
+from agentgate.language.prompt import Prompt
+from agentgate.loading.definition import load_text
+from agentgate.review.mutation.mutation import mutations
+from agentgate.review.mutation.proposal import propose
+from agentgate.review.scenarios.scene import Scene
+from agentgate.values.canonical import canonical
+from agentgate.values.request import Call
+from agentgate.workflow.model import Workflow
 from tests.generate import Case
 from tests.test_reference import engine, reference
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from agentgate.decision import Deny
-from agentgate.definition import load_text
+from agentgate.decision.answer import Deny
 from agentgate.diff import compare
 from agentgate.diff.search import missing
 from agentgate.intents.lexical import derive
-from agentgate.review.scene import Scene
-from agentgate.workflow import Workflow
+from agentgate.loading.definition import load_text
+from agentgate.review.scenarios.scene import Scene
+from agentgate.workflow.model import Workflow
 
 PROMPT = "Please refund order ORD-10023344, it arrived broken"
 TEXT = """

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentgate.caller import in_network
-from agentgate.checks import CHECKS, decide
-from agentgate.decision import Deny, Eligible, Reason
-from agentgate.identity import proven_agent
-from agentgate.request import Header, Posture, Surroundings
+from agentgate.decision.answer import Deny, Eligible
+from agentgate.decision.caller import in_network
+from agentgate.decision.checks import CHECKS, decide
+from agentgate.identity.proven import proven_agent
+from agentgate.values.refusal import Reason
+from agentgate.values.request import Header, Posture, Surroundings
 from tests.benchmarks import world
 
 DESK = world.Desk()

@@ -27,7 +27,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from pydantic_core import to_json
 
 from agentgate.integrations.langchain import AgentGateMiddleware, call_token
-from agentgate.request import User
+from agentgate.values.request import User
 from tests.langchain_shop import LEE, ORDER, PROMPT, Script, Shop, ToolServer, calls, identify, say, tool_server
 
 GET = ("orders.get", {"order_id": ORDER})

@@ -6,8 +6,8 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentgate.canonical import canonical, parse
 from agentgate.errors import CanonicalError
+from agentgate.values.canonical import canonical, parse
 
 JCS = Path(__file__).parent / "vectors" / "jcs"
 

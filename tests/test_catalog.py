@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agentgate.catalog import Catalog
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 PAYMENT = (WORKFLOWS / "payments/customer-refund.yaml").read_text()
@@ -192,7 +192,7 @@ _MEMORY = """
 import sys
 from pathlib import Path
 import psutil
-from agentgate.catalog import Catalog
+from agentgate.loading.catalog import Catalog
 from agentgate.intents.lexical import derive
 Catalog.load(Path(sys.argv[1]) / "one", derive)
 before = psutil.Process().memory_info().rss

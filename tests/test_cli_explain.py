@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.audit import read_records
-from agentgate.canonical import canonical
 from agentgate.cli.explain import EXAMPLES
 from agentgate.cli.main import app
-from agentgate.review.explain import NotFound, find
-from agentgate.yaml_nodes import read_yaml
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.report.past import NotFound, find
+from agentgate.values.canonical import canonical
 from tests.servers import Server
 from tests.test_explain import LOOKED_UP, NOW, REFUND, WORKFLOW
 from tests.test_explain import PROMPT as ASKED
@@ -323,7 +323,7 @@ def test_what_stands_before_damage_is_still_explained(world: World) -> None:
 )
 def test_a_record_of_another_make_is_explained_as_far_as_it_goes(world: World, change: dict[str, Any]) -> None:
     from agentgate.cli.explain import version_of
-    from agentgate.review.explain import explain_record
+    from agentgate.review.report.past import explain_record
 
     with world.gate() as gate:
         opened(gate).authorize("payments.refund", {**REFUND, "payee": "x"}, tool_call_id="pay")

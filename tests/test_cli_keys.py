@@ -9,7 +9,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from agentgate.cli.main import app
-from agentgate.keys import PUBLISH_AHEAD, KeyRing
+from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
 
 
 def test_rotate_publishes_now_and_signs_later(tmp_path: Path) -> None:

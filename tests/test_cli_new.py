@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from agentgate.approvals import root_digest
 from agentgate.cli.main import app
-from agentgate.decision import Deny
-from agentgate.gate import Gate
-from agentgate.request import Agent, User
+from agentgate.decision.answer import Deny
+from agentgate.gate.gate import Gate
+from agentgate.values.request import Agent, User
 
 ROOT = Path(__file__).parent.parent
 AGENTGATE = [sys.executable, "-c", "from agentgate.cli.main import app; app()"]

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agentgate.approvals import Reviewer, Rule, new_root, open_signer, root_digest, write_index
+from agentgate.approvals import Reviewer, ReviewRule, new_root, open_signer, root_digest, write_index
 from agentgate.cli.main import app
-from agentgate.gate import Gate
-from agentgate.review.source import find
+from agentgate.gate.gate import Gate
+from agentgate.loading.source import find
 
 WORKFLOW = """\
 agentgate: workflow/v1
@@ -121,7 +121,7 @@ def approved(tmp_path, repository):
         "workflows",
         [Reviewer(name, (hand.public_key,)) for name, hand in signers.items()],
         expires="2031-12-31",
-        rules=[Rule("**", PEOPLE, {"low": 1, "medium": 2})],
+        rules=[ReviewRule("**", PEOPLE, {"low": 1, "medium": 2})],
         signer=signers[PEOPLE[0]],
     )
     for name in PEOPLE[:2]:
@@ -448,7 +448,7 @@ def test_a_change_cannot_bring_its_own_root(approved, tmp_path):
         "workflows",
         [Reviewer("mallory", (mallory.public_key,))],
         expires="2031-12-31",
-        rules=[Rule("**", ("mallory",), {"medium": 1})],
+        rules=[ReviewRule("**", ("mallory",), {"medium": 1})],
         signer=mallory,
     )
     write(WIDER)

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from agentgate.approvals import ApprovalRefused, root_digest
 from agentgate.cli.main import app
-from agentgate.decision import Allow
+from agentgate.decision.answer import Allow
 from agentgate.errors import ConfigError
-from agentgate.gate import Gate
-from agentgate.request import Agent, User
-from agentgate.review.root_draft import from_root
-from agentgate.review.root_standing import standing
+from agentgate.gate.gate import Gate
+from agentgate.review.root.draft import from_root
+from agentgate.review.root.standing import standing
+from agentgate.values.request import Agent, User
 from tests.approvals_team import keygen
 
 ALICE, BOB, CAROL, DAVE = PEOPLE = ("alice@acme.example", "bob@acme.example", "carol@acme.example", "dave@acme.example")

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.decision import Allow, Deny, StepUp
+from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
-from agentgate.gate import Gate
-from agentgate.intents import CLARITY, Deriver, ask
+from agentgate.gate.gate import Gate
 from agentgate.intents.combined import Combined
+from agentgate.intents.deriver import CLARITY, Deriver, ask
 from agentgate.intents.lexical import derive
-from agentgate.request import Agent, Derived
 from agentgate.testing.derivers import REFUND, VOCABULARY
-from agentgate.workflow import Intent
+from agentgate.values.request import Agent, Derived
+from agentgate.workflow.model import Intent
 from tests.test_gate import LEE, WEEKDAY, WORKFLOW, looked_up
 from tests.test_gate import REFUND as CALL
 

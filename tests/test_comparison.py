@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agentgate.definition import load_roles, load_text
 from agentgate.intents.lexical import derive
-from agentgate.review.comparison import base_of, told
-from agentgate.review.source import on_disk
+from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.source import on_disk
+from agentgate.review.report.comparison import base_of, told
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 SOURCE = on_disk(WORKFLOWS / "payments/customer-refund.yaml")

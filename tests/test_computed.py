@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentgate.calculation import MAX_FACTORS, MAX_NUMBERS, Number, calculation, spoken
-from agentgate.decision import Eligible
-from agentgate.definition import load_text
+from agentgate.decision.answer import Eligible
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.prompt import own_text
-from agentgate.review.mutation import mutations
-from agentgate.review.proposal import propose
-from agentgate.review.question import answer as asked
-from agentgate.review.scene import Scene
-from agentgate.review.witness import witnesses
-from agentgate.workflow import Workflow
+from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS, Number, calculation, spoken
+from agentgate.language.prompt import own_text
+from agentgate.loading.definition import load_text
+from agentgate.review.mutation.mutation import mutations
+from agentgate.review.mutation.proposal import propose
+from agentgate.review.report.question import answer as asked
+from agentgate.review.report.witness import witnesses
+from agentgate.review.scenarios.scene import Scene
+from agentgate.workflow.model import Workflow
 from tests.reference_numbers import computed as by_reference
 from tests.reference_numbers import heard
 from tests.test_definition import PAIR, expect_one

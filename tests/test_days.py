@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.prompt import MAX_TURN, Prompt
-from agentgate.spans import entities
+from agentgate.language.prompt import MAX_TURN, Prompt
+from agentgate.language.spans import entities
 
 TODAY = date(2024, 5, 15)  # a Wednesday
 DAYS = st.dates(date(2000, 1, 1), date(2100, 12, 31))

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from agentgate.canonical import canonical, definition_digest, digest, parse
-from agentgate.definition import load_roles, load_text
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.patterns import Pattern
-from agentgate.workflow import ClaimRule, Hours, Limit, Sequence, Source
-from agentgate.yaml_nodes import read_yaml
+from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.values.canonical import canonical, definition_digest, digest, parse
+from agentgate.values.patterns import Pattern
+from agentgate.workflow.model import ClaimRule, Hours, Limit, Sequence, Source
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 PAYMENT = (WORKFLOWS / "payments/customer-refund.yaml").read_text()
@@ -1160,7 +1160,7 @@ def test_a_workflow_without_intents_says_why_and_its_tools_say_none():
 def test_an_example_the_deriver_reads_otherwise_stops_the_load():
     found = problems(PAYMENT, deriver=lambda _intents, _turns: {})
     assert [(p.field, p.got) for p in found] == [(f"intents.refund.examples[{n}]", "absent (the deriver left it out)") for n in (0, 1)]
-    from agentgate.request import Derived
+    from agentgate.values.request import Derived
 
     found = problems(PAYMENT, deriver=lambda intents, _turns: {i.name: Derived("present", "always") for i in intents})
     assert [(p.field, p.got) for p in found] == [

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate.intents.lexical import derive
-from agentgate.prompt import MAX_TURN
-from agentgate.workflow import Intent
+from agentgate.language.prompt import MAX_TURN
+from agentgate.workflow.model import Intent
 
 Delegated = Literal["deny", "step_up", "present"]
 

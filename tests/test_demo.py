@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.main import get_command
 
 from agentgate.cli import demo as command
-from agentgate.cli._demo_scenes import Played, example, play
+from agentgate.cli.demo_scenes import Played, example, play
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
 
@@ -161,7 +161,7 @@ def test_the_next_steps_exist(played: Played) -> None:
         if Path(program).name == "agentgate":
             found = get_command(app)
             while hasattr(found, "commands"):
-                found = found.commands[words.pop(0)]
+                found = found.get_command(None, words.pop(0))
             options = {option for parameter in found.params for option in parameter.opts}
             assert {word for word in words if word.startswith("-")} <= options
 

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from agentgate.cli.main import app
-from agentgate.gate import Gate
-from agentgate.review.deputy import TARGETS, Kind, Mutant, Tally, confused_deputy, mutants
-from agentgate.review.evaluate import Clock, Episode
+from agentgate.gate.gate import Gate
+from agentgate.review.replay.deputy import TARGETS, Exchange, Kind, Tally, confused_deputy, mutants
+from agentgate.review.replay.evaluate import Clock, Episode
 
 WORKFLOW = """\
 agentgate: workflow/v1
@@ -70,7 +70,7 @@ def gate(folder: Path, origins: str, clock: Clock, text: str = WORKFLOW) -> Gate
     return Gate.open_unsafe_unapproved(folder, issuer="https://gate.example", audit="memory://", clock=clock)
 
 
-def made(folder: Path, of: Episode) -> list[Mutant]:
+def made(folder: Path, of: Episode) -> list[Exchange]:
     workflow = gate(folder, "prompt, contacts.find.email", Clock()).catalog.get("office.mail")
     assert workflow is not None
     return list(mutants(workflow, of))
@@ -185,8 +185,8 @@ def test_a_run_that_does_not_open_mints_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_a_stranger_is_of_the_type_and_stands_nowhere(kind: str, value: Any) -> None:
-    from agentgate.entities import normal
-    from agentgate.review.deputy import _stranger
+    from agentgate.review.replay.deputy import _stranger
+    from agentgate.values.entities import normal
 
     of = episode(prompt="1234567 8 9", steps=[step("mail.send", {"to": value}, {"a": [8, "9", "PSE-21134455"]})])
     found = _stranger(kind, value, of)

@@ -13,16 +13,16 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from agentgate.definition import load_text
 from agentgate.errors import WorkflowError
-from agentgate.intents import Deriver, ask
 from agentgate.intents.chat import ChatDeriver
 from agentgate.intents.combined import Combined
+from agentgate.intents.deriver import Deriver, ask
 from agentgate.intents.embeddings import EmbeddingsDeriver
 from agentgate.intents.lexical import derive
-from agentgate.request import Derived
+from agentgate.loading.definition import load_text
 from agentgate.testing.derivers import VOCABULARY, DeriverConformance
-from agentgate.workflow import Intent
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Intent
 from tests.test_gate import WORKFLOW
 
 

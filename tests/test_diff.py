@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from agentgate import workflow as values
-from agentgate.definition import load_roles, load_text
 from agentgate.diff import ENGINE, Diff, Finding, compare, forms
 from agentgate.diff.expression import parse
 from agentgate.diff.language import Budget, Language, TooLarge
 from agentgate.diff.table import CALLS, LIST, NONE, READ, TABLE, unlisted
 from agentgate.intents.lexical import derive
-from agentgate.patterns import Pattern
-from agentgate.workflow import AgentRule, ClaimRule, Fact, Limit, Rule, Selector, Source, StepUpRule, Workflow
+from agentgate.loading.definition import load_roles, load_text
+from agentgate.values.patterns import Pattern
+from agentgate.workflow import model as values
+from agentgate.workflow.model import AgentRule, ClaimRule, Fact, Limit, Rule, Selector, Source, StepUpRule, Workflow
 
 ROOT = Path(__file__).parent.parent / "workflows"
 ROLES = load_roles(ROOT / "roles.yaml")

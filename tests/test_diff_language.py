@@ -14,9 +14,9 @@ from agentgate.diff import forms
 from agentgate.diff.characters import Ranges
 from agentgate.diff.expression import ANYTHING, Expression, Not, Unreadable, literal, parse
 from agentgate.diff.language import MAX_STATES, Language, TooLarge
-from agentgate.entities import _FORMS, TYPES, normal
 from agentgate.errors import CanonicalError
-from agentgate.patterns import Glob, Pattern
+from agentgate.values.entities import _FORMS, TYPES, normal
+from agentgate.values.patterns import Glob, Pattern
 
 ALPHABET = "abcAZk09_-./@ \n\u017f\u212aé"
 _CLASS = st.sampled_from(

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from agentgate.decision import Deny, Eligible
-from agentgate.definition import load_roles, load_text
+from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import compare
 from agentgate.intents.lexical import derive
-from agentgate.review.witness import Witness, witness, witnesses
-from agentgate.workflow import Workflow
+from agentgate.loading.definition import load_roles, load_text
+from agentgate.review.report.witness import Witness, witness, witnesses
+from agentgate.workflow.model import Workflow
 
 ROOT = Path(__file__).parent.parent / "workflows"
 ROLES = load_roles(ROOT / "roles.yaml")

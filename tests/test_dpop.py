@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 
-from agentgate.dpop import MAX_AGE, MAX_PROOF, DPoP, check_proof, target, token_hash
 from agentgate.errors import Refusal, TokenRefused
-from agentgate.jws import PublicKey, b64url
+from agentgate.token.dpop import MAX_AGE, MAX_PROOF, DPoP, check_proof, target, token_hash
+from agentgate.token.jws import PublicKey, b64url
 from tests.sample_token import NOW, RUN_KEY, URL
 
 TOKEN = "header.payload.signature"

@@ -16,21 +16,21 @@ from hypothesis import strategies as st
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
-from agentgate.canonical import definition_digest
-from agentgate.decision import Deny, Eligible
-from agentgate.definition import load_text
+from agentgate.decision.answer import Deny, Eligible
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.integrations.langchain import definition_of
 from agentgate.intents.lexical import derive
-from agentgate.review.acts import VERBS, act_of, speaking
-from agentgate.review.argument import argument, inline
-from agentgate.review.draft import UNDECIDED, draft, undecided
-from agentgate.review.phrasebook import ACTS
-from agentgate.review.scene import Scene
-from agentgate.review.testfile import read_tests, run_tests
-from agentgate.review.toolset import DeclaredTool, effect_of, from_langchain, from_mcp, verb_of, words_of
-from agentgate.workflow import Tool
-from agentgate.yaml_nodes import read_yaml
+from agentgate.loading.definition import load_text
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.draft.acts import VERBS, act_of, speaking
+from agentgate.review.draft.argument import argument, inline
+from agentgate.review.draft.draft import UNDECIDED, draft, undecided
+from agentgate.review.draft.phrasebook import ACTS
+from agentgate.review.draft.toolset import DeclaredTool, effect_of, from_langchain, from_mcp, verb_of, words_of
+from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.testfile import read_tests, run_tests
+from agentgate.values.canonical import definition_digest
+from agentgate.workflow.model import Tool
 
 
 def declared(name="orders_get", properties=None, required=(), description="Look up.", hints=None):

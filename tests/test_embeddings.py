@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from agentgate.catalog import Catalog
 from agentgate.errors import ConfigError
 from agentgate.intents import embeddings
 from agentgate.intents.embeddings import CLAUSE, FAIR_WORD, MAX_CHARACTERS, NEAR_CLAUSE, NEAR_WORD, WORD, EmbeddingsDeriver
 from agentgate.intents.lexical import derive
 from agentgate.intents.phrases import places
-from agentgate.request import Presence
+from agentgate.loading.catalog import Catalog
 from agentgate.testing.derivers import REFUND
-from agentgate.workflow import Intent
+from agentgate.values.request import Presence
+from agentgate.workflow.model import Intent
 
 ROOT = Path(__file__).parent.parent
 DELETE = Intent(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentgate.entities import COUNTRY, TOKENISED, TYPES, normal, number, written
+from agentgate.values.entities import COUNTRY, TOKENISED, TYPES, normal, number, written
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ import pytest
 from typer.testing import CliRunner
 
 import agentgate.cli.replays as many
-import agentgate.review.evaluate as recorded
+import agentgate.review.replay.evaluate as recorded
 from agentgate.cli.main import app
-from agentgate.drive import CALL_SECONDS
 from agentgate.errors import AgentGateError, StoreUnavailable
-from agentgate.gate import Gate
-from agentgate.review.evaluate import Clock, Decided, Episode, Unreadable, read_episodes, replay, wilson
+from agentgate.gate.gate import Gate
+from agentgate.review.replay.evaluate import Clock, Decided, Episode, EpisodeUnreadable, read_episodes, replay, wilson
+from agentgate.shell.drive import CALL_SECONDS
 from agentgate.testing.demo_approvals import prepare, sign
 from tests.test_gate import WORKFLOW
 
@@ -183,13 +183,13 @@ def test_what_a_recording_says_beyond_the_format_is_left_alone(tmp_path: Path) -
 
 @pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress), ("jsonl", bytes)])
 def test_compressed_and_endless_lines(tmp_path: Path, suffix: str, pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentgate.review.evaluate.MAX_LINE", 2000)
+    monkeypatch.setattr("agentgate.review.replay.evaluate.MAX_LINE", 2000)
     text = "\n".join([episode("one", LOOK), "x" * 9000, "", episode("two", LOOK)])
     file = tmp_path / f"episodes.{suffix}"
     file.write_bytes(pack(text.encode()))
     found = list(read_episodes([file]))
     assert [one.id for one in found if isinstance(one, Episode)] == ["one", "two"]
-    [bad] = [one for one in found if isinstance(one, Unreadable)]
+    [bad] = [one for one in found if isinstance(one, EpisodeUnreadable)]
     assert str(bad) == f"{file}:2: got more than 2000 bytes, expected at most 2000"
 
 
@@ -200,7 +200,7 @@ def test_a_broken_archive_is_named(tmp_path: Path, suffix: str, pack: Any) -> No
         file = tmp_path / f"{number}.{suffix}"
         file.write_bytes(data)
         last = list(read_episodes([file]))[-1]
-        assert isinstance(last, Unreadable)
+        assert isinstance(last, EpisodeUnreadable)
         assert "cannot be read on" in str(last)
 
 
@@ -384,5 +384,8 @@ def test_a_process_that_cannot_open_its_gate_is_an_error(folder: Path, monkeypat
     monkeypatch.setattr(many, "MANY", 1)
     some = [each for each in read_episodes([_many(folder, 3)]) if isinstance(each, Episode)]
     clock = Clock()
-    with many.Opening(folder / "w", None, None, many.Choice.lexical).gate(clock) as gate, pytest.raises(AgentGateError, match="ended"):
-        list(many.replays(some, gate, clock, many.Opening(folder / "nowhere", None, None, many.Choice.lexical), deputy=False))
+    with (
+        many.ReplaySettings(folder / "w", None, None, many.Choice.lexical).gate(clock) as gate,
+        pytest.raises(AgentGateError, match="ended"),
+    ):
+        list(many.replays(some, gate, clock, many.ReplaySettings(folder / "nowhere", None, None, many.Choice.lexical), deputy=False))

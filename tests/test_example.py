@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, Deny, User
-from agentgate.catalog import Catalog
 from agentgate.integrations.langchain import definition_of
 from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "payment-agent"
 ORDER = {"order_id": "ORD-10023344"}

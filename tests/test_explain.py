@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentgate.checks import decide
-from agentgate.conditions import Condition, conditions, matching
-from agentgate.decision import Deny, Eligible, Failure, Reason
-from agentgate.definition import load_text
-from agentgate.evidence import MASKED, secret
-from agentgate.explanation import Explanation, Row, as_json, plain
+from agentgate.decision.answer import Deny, Eligible
+from agentgate.decision.checks import decide
+from agentgate.explain.evidence import MASKED, secret
+from agentgate.explain.explanation import Explanation, Row, as_json, plain
+from agentgate.explain.listing import Condition, conditions, matching
+from agentgate.explain.verdicts import Kept, explain, explain_kept
 from agentgate.intents.lexical import derive
-from agentgate.prompt import Prompt
-from agentgate.request import Agent, Call, EarlierCall, Header, RunState, Surroundings, User
-from agentgate.verdicts import Kept, explain, explain_kept
-from agentgate.workflow import Rule, Source, Workflow
+from agentgate.language.prompt import Prompt
+from agentgate.loading.definition import load_text
+from agentgate.values.refusal import Failure, Reason
+from agentgate.values.request import Agent, Call, EarlierCall, Header, RunState, Surroundings, User
+from agentgate.workflow.model import Rule, Source, Workflow
 from tests.generate import Case, Generator
 
 WORKFLOW = r"""

@@ -15,10 +15,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from structlog.testing import capture_logs
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, StepUp, User
-from agentgate.catalog import Catalog
 from agentgate.errors import ConfigError
-from agentgate.evidence import MASKED
+from agentgate.explain.evidence import MASKED
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, guard_tools, use_run
+from agentgate.loading.catalog import Catalog
 from tests.langchain_shop import LEE as SHOPPER
 from tests.langchain_shop import ORDER, PROMPT, Script, Shop, ToolServer, calls, identify, say, tool_messages, tool_server
 from tests.test_explain import LOOKED_UP, NOW, REFUND, WORKFLOW, row, way

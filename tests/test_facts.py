@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.canonical import MAX_BYTES, canonical
-from agentgate.facts import CUT, MAX_LOOKED, MAX_ROWS, MAX_TEXT, MAX_TOTAL, extract
+from agentgate.redemption.facts import (
+    MAX_LOOKED,
+    MAX_ROWS,
+    MAX_TEXT,
+    MAX_TOTAL,
+    extract,
+)
+from agentgate.values.canonical import MAX_BYTES, canonical
+from agentgate.values.paths import CUT
 
 
 def test_declared_fields_are_read_and_others_are_not():

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentgate.checks import decide
-from agentgate.decision import Eligible
-from agentgate.definition import load_text
-from agentgate.facts import CUT
-from agentgate.first_person import of_self
+from agentgate.decision.answer import Eligible
+from agentgate.decision.checks import decide
+from agentgate.decision.labels import own_row
 from agentgate.intents.lexical import derive
-from agentgate.labels import own_row
-from agentgate.prompt import Prompt
-from agentgate.request import User
-from agentgate.review.scene import Scene
-from agentgate.workflow import Fact, Workflow
+from agentgate.language.first_person import of_self
+from agentgate.language.prompt import Prompt
+from agentgate.loading.definition import load_text
+from agentgate.review.scenarios.scene import Scene
+from agentgate.values.paths import CUT
+from agentgate.values.request import User
+from agentgate.workflow.model import Fact, Workflow
 from tests.generate_values import NOW
 from tests.reference_words import of_themself
 

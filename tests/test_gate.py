@@ -12,8 +12,8 @@ import pytest
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
 from agentgate.errors import AuditUnavailable, ConfigError, Refusal, StoreUnavailable
+from agentgate.gate.state import header_bytes, run_state
 from agentgate.intents.lexical import derive
-from agentgate.runs import header_bytes, run_state
 from agentgate.stores.ops import RunRecord
 
 WORKFLOW = """
@@ -536,7 +536,7 @@ def test_keys_that_others_may_read_sign_nothing(folder: Path) -> None:
 
 
 def test_a_run_is_never_written_over_another(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentgate.flow.secrets.token_urlsafe", lambda _: "same")
+    monkeypatch.setattr("agentgate.gate.flow.secrets.token_urlsafe", lambda _: "same")
     run_of(gate)
     with pytest.raises(StoreUnavailable):
         run_of(gate)

@@ -18,11 +18,18 @@ from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, TokenRefused,
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused
 from agentgate.approvals.opening import Opening
 from agentgate.audit import FileAudit, open_audit, read_records
-from agentgate.catalog import Catalog
-from agentgate.errors import AgentGateError, AuditUnavailable, ConfigError, Refusal, RunRefused, StoreUnavailable
+from agentgate.errors import (
+    AgentGateError,
+    AuditUnavailable,
+    ConfigError,
+    Refusal,
+    StoreUnavailable,
+)
 from agentgate.intents.lexical import derive
-from agentgate.keys import KeyRing
+from agentgate.loading.catalog import Catalog
 from agentgate.stores import open_store, ops
+from agentgate.token.keys import KeyRing
+from agentgate.values.refusal import RunRefused
 from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
 from tests.servers import Server
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from agentgate.intents.lexical import derive
 from agentgate.intents.phrases import _compiled, _inflected, places
-from agentgate.prompt import MAX_TURN
-from agentgate.request import Presence
-from agentgate.workflow import PLACES, Intent
+from agentgate.language.prompt import MAX_TURN
+from agentgate.values.request import Presence
+from agentgate.workflow.model import PLACES, Intent
 
 REFUND = Intent(
     "refund",

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
-from agentgate import keys as keys_module
 from agentgate.errors import ConfigError, KeyRefused
-from agentgate.jws import PublicKeys
-from agentgate.keys import KEEP_RETIRED, PUBLISH_AHEAD, KeyRing, SigningKey
+from agentgate.token import keys as keys_module
+from agentgate.token.jws import PublicKeys
+from agentgate.token.keys import KEEP_RETIRED, PUBLISH_AHEAD, KeyRing, SigningKey
 
 NOW = 1_800_000_000.0
 

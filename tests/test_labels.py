@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Gate, StepUp, User
-from agentgate.facts import CUT
-from agentgate.labels import MAX_SETS, meant, stems
-from agentgate.prompt import Prompt
-from agentgate.run import Run
-from agentgate.workflow import Fact
+from agentgate.decision.labels import MAX_SETS, meant, stems
+from agentgate.gate.run import Run
+from agentgate.language.prompt import Prompt
+from agentgate.values.paths import CUT
+from agentgate.workflow.model import Fact
 
 ID = Fact("id", 1, "id", ("id",))
 TITLE, NAME, SENDER = Fact("title", 1, "text", ("t",)), Fact("name", 1, "path", ("n",)), Fact("from", 1, "email", ("f",))

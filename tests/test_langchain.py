@@ -19,10 +19,10 @@ from langgraph.types import Command
 from pydantic import BaseModel, Field, field_validator
 
 from agentgate.errors import CallDenied, ConfigError, StepUpRequired
-from agentgate.gate import AsyncGate
+from agentgate.gate.gate import AsyncGate
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, call_token, guard_tools, use_run
-from agentgate.integrations.langchain_arguments import Arguments
-from agentgate.request import User
+from agentgate.integrations.langchain.arguments import Arguments
+from agentgate.values.request import User
 from tests.langchain_shop import (
     DENIED,
     DESK,

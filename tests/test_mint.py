@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.pretty import pretty_repr
 from rich.traceback import Traceback
 
-from agentgate.canonical import canonical, digest
 from agentgate.errors import CanonicalError, KeyRefused
-from agentgate.keys import KeyRing
-from agentgate.mint import CallToken, binding, call_digest, mint, new_jti, payload
+from agentgate.token.keys import KeyRing
+from agentgate.token.mint import CallToken, binding, call_digest, mint, new_jti, payload
+from agentgate.values.canonical import canonical, digest
 from tests.sample_token import AUDIENCE, ISSUER, NOW, RING, RUN_KEY, SIGNER, URL, minted, sample
 
 

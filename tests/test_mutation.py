@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-import agentgate.workflow
+import agentgate.workflow.model
 from agentgate import Agent, Allow, Deny, Gate, User
-from agentgate.catalog import Catalog
-from agentgate.decision import Eligible
-from agentgate.definition import load_text
+from agentgate.decision.answer import Eligible
 from agentgate.intents.lexical import derive
-from agentgate.review import testfile
-from agentgate.review.mutation import NOT_COVERED, STRUCTURE, Survey, mutants, survey, survivors
-from agentgate.review.scene import Scene
-from agentgate.review.testfile import TestFile, load_tests, read_tests
-from agentgate.workflow import Workflow
+from agentgate.loading.catalog import Catalog
+from agentgate.loading.definition import load_text
+from agentgate.review.mutation.mutation import NOT_COVERED, STRUCTURE, Survey, mutants, survey, survivors
+from agentgate.review.scenarios import testfile
+from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.testfile import TestFile, load_tests, read_tests
+from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +107,7 @@ def fields_of(module: ModuleType) -> set[tuple[str, str]]:
 def test_every_field_of_a_workflow_is_loosened_or_listed_as_not_covered():
     loosened = {m.of for text in (EVERYTHING, CLAIMS, STRUCTURES) for m in mutants(load(text))}
     structure = {(kind, field) for kind, fields in STRUCTURE.items() for field in fields.split()}
-    assert loosened | structure | set(NOT_COVERED) == fields_of(agentgate.workflow)
+    assert loosened | structure | set(NOT_COVERED) == fields_of(agentgate.workflow.model)
     assert not loosened & set(NOT_COVERED)
     assert not structure & set(NOT_COVERED)
 

@@ -11,16 +11,16 @@ import pytest
 
 from agentgate import Agent, Allow, Gate, User
 from agentgate.cli.advice import advise
-from agentgate.definition import load_text
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
+from agentgate.gate.run import Run
 from agentgate.intents.lexical import derive
-from agentgate.prompt import Prompt
-from agentgate.request import EarlierCall
-from agentgate.review.mutation import mutations
-from agentgate.run import Run
-from agentgate.workflow import Fact, Rule, Source, StepUpRule
-from agentgate.yaml_nodes import read_yaml
+from agentgate.language.prompt import Prompt
+from agentgate.loading.definition import load_text
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.mutation.mutation import mutations
+from agentgate.values.request import EarlierCall
+from agentgate.workflow.model import Fact, Rule, Source, StepUpRule
 from tests.generate_values import NOW
 from tests.test_reference import engine, reference, small
 

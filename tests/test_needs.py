@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from agentgate.checks import decide
 from agentgate.cli.advice import advise
-from agentgate.decision import Eligible
-from agentgate.definition import load_text
+from agentgate.decision.answer import Eligible
+from agentgate.decision.checks import decide
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.request import Derived
-from agentgate.review.mutation import mutations
-from agentgate.review.proposal import propose
-from agentgate.review.question import answer as explained
-from agentgate.review.scene import Scene
-from agentgate.review.witness import witnesses
-from agentgate.workflow import Workflow
-from agentgate.yaml_nodes import read_yaml
+from agentgate.loading.definition import load_text
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.mutation.mutation import mutations
+from agentgate.review.mutation.proposal import propose
+from agentgate.review.report.question import answer as explained
+from agentgate.review.report.witness import witnesses
+from agentgate.review.scenarios.scene import Scene
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Workflow
 from tests.test_definition import PAIR, changed, expect_one
 
 ISSUES = """

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.nested import MAX_DEPTH, flat
-from agentgate.workflow import Rule, Tool
+from agentgate.workflow.model import Rule, Tool
+from agentgate.workflow.nested import MAX_DEPTH, flat
 
 RULES = (
     Rule("to", 1),

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
-from agentgate.checks import decide
-from agentgate.decision import Eligible
-from agentgate.definition import load_text
+from agentgate.decision.answer import Eligible
+from agentgate.decision.checks import decide
+from agentgate.decision.earlier import Earlier
 from agentgate.diff import compare
-from agentgate.earlier import Earlier
 from agentgate.errors import WorkflowError
+from agentgate.explain.verdicts import explain
 from agentgate.intents.lexical import derive
-from agentgate.nested import flat
-from agentgate.request import EarlierCall
-from agentgate.review.question import stated
-from agentgate.review.scene import Scene
-from agentgate.review.witness import witnesses
-from agentgate.verdicts import explain
-from agentgate.workflow import Rule, Tool, Workflow
+from agentgate.loading.definition import load_text
+from agentgate.review.report.question import stated
+from agentgate.review.report.witness import witnesses
+from agentgate.review.scenarios.scene import Scene
+from agentgate.values.request import EarlierCall
+from agentgate.workflow.model import Rule, Tool, Workflow
+from agentgate.workflow.nested import flat
 from tests.test_definition import PAIR, expect_one
 from tests.test_reference import engine, reference, small
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.currencies import CURRENCIES
-from agentgate.prompt import MAX_TURN, Prompt
-from agentgate.spans import entities
+from agentgate.language.prompt import MAX_TURN, Prompt
+from agentgate.language.spans import entities
+from agentgate.values.currencies import CURRENCIES
 
 TODAY = date(2024, 5, 15)
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"

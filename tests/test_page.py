@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.review.changes import MOST_ROWS, Change, Changes, as_json, comment, plain, unified
-from agentgate.review.page import page
-from agentgate.review.text import code, markdown, visible
+from agentgate.review.report.changes import MOST_ROWS, Change, Changes, as_json, comment, plain, unified
+from agentgate.review.report.page import page
+from agentgate.values.visible import code, markdown, visible
 
 ATTACKS = [
     "\x1b[2J\x1b[1;1Happroved",

@@ -13,21 +13,22 @@ from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Gate, StepUp, User
 from agentgate.cli.advice import advise
-from agentgate.decision import Eligible
-from agentgate.definition import load_text
+from agentgate.decision.answer import Eligible
+from agentgate.decision.earlier import Earlier
 from agentgate.diff import compare
-from agentgate.earlier import Earlier
 from agentgate.errors import WorkflowError
-from agentgate.facts import CUT, MAX_ROWS, PAGE, extract
 from agentgate.intents.lexical import derive
-from agentgate.pages import counted, paths, short, sized
-from agentgate.prompt import Prompt
-from agentgate.request import EarlierCall
-from agentgate.review.argument import argument
-from agentgate.review.mutation import mutants
-from agentgate.review.scene import Scene
-from agentgate.workflow import Workflow
-from agentgate.yaml_nodes import read_yaml
+from agentgate.language.prompt import Prompt
+from agentgate.loading.definition import load_text
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.redemption.facts import MAX_ROWS, extract
+from agentgate.review.draft.argument import argument
+from agentgate.review.mutation.mutation import mutants
+from agentgate.review.scenarios.scene import Scene
+from agentgate.values.paths import CUT, PAGE
+from agentgate.values.request import EarlierCall
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.page_size import counted, paths, short, sized
 
 BANK = """
 agentgate: workflow/v1

@@ -7,10 +7,10 @@ from typer.testing import CliRunner
 
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
-from agentgate.review.acts import VERBS, act_of, example, speaking, usual
-from agentgate.review.phrasebook import ACTS, groups, phrases
-from agentgate.review.toolset import verb_of, words_of
-from agentgate.workflow import ARTICLES, PLACES, Intent
+from agentgate.review.draft.acts import VERBS, act_of, example, speaking, usual
+from agentgate.review.draft.phrasebook import ACTS, groups, phrases
+from agentgate.review.draft.toolset import verb_of, words_of
+from agentgate.workflow.model import ARTICLES, PLACES, Intent
 
 LOOKS = [
     "Tell me what is in my inbox",

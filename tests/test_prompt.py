@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate import denials
-from agentgate.prompt import MAX_TURN, Prompt, clauses
-from agentgate.spans import embedded, entities, small
+from agentgate.language import denials
+from agentgate.language.prompt import MAX_TURN, Prompt, clauses
+from agentgate.language.spans import embedded, entities, small
 
 TODAY = date(2024, 5, 15)
 

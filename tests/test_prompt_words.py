@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agentgate.entities import normal
-from agentgate.prompt import MAX_TURN, Prompt
-from agentgate.spans import embedded, entities, only
+from agentgate.language.prompt import MAX_TURN, Prompt
+from agentgate.language.spans import embedded, entities, only
+from agentgate.values.entities import normal
 
 TODAY = date(2024, 5, 15)  # a Wednesday
 DAYS = st.dates(date(2000, 1, 1), date(2100, 12, 31))

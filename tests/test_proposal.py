@@ -10,17 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentgate.catalog import Catalog
-from agentgate.definition import load_text
 from agentgate.intents.lexical import derive
-from agentgate.review import testfile
-from agentgate.review.argument import inline
-from agentgate.review.mutation import mutants, notices, survivors
-from agentgate.review.proposal import case_yaml, cases_yaml, head_yaml, propose
-from agentgate.review.scene import Scene
-from agentgate.review.testfile import Case, read_tests, run_tests
-from agentgate.workflow import Workflow
-from agentgate.yaml_nodes import read_yaml
+from agentgate.loading.catalog import Catalog
+from agentgate.loading.definition import load_text
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.draft.argument import inline
+from agentgate.review.mutation.mutation import mutants, notices, survivors
+from agentgate.review.mutation.proposal import case_yaml, cases_yaml, head_yaml, propose
+from agentgate.review.scenarios import testfile
+from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.testfile import NamedCase, read_tests, run_tests
+from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
 
 ROOT = Path(__file__).parent.parent
@@ -136,7 +136,7 @@ def test_words_that_yaml_reads_as_something_else_are_quoted(text):
 
 
 def test_what_is_left_out_stands_under_without():
-    case = Case("no payee", {"args.payee": None, "tenant": "acme"}, "deny", because=("payee",))
+    case = NamedCase("no payee", {"args.payee": None, "tenant": "acme"}, "deny", because=("payee",))
     assert case_yaml(case) == "  - {name: 'no payee', set: {tenant: acme}, without: [args.payee], expect: deny, because: payee}"
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from agentgate.intents.lexical import derive
-from agentgate.prompt import MAX_TURN
-from agentgate.request import Derived
-from agentgate.workflow import Intent
+from agentgate.language.prompt import MAX_TURN
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Intent
 
 ACT = Intent(
     "act",

@@ -56,8 +56,8 @@ COMMANDS: Any = get_command(app)
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every command by its words, groups too."""
     yield path
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from commands(inner, (*path, name))
+    for name in getattr(command, "commands", ()):
+        yield from commands(command.get_command(None, name), (*path, name))
 
 
 @pytest.mark.parametrize("words", list(commands(COMMANDS)), ids=" ".join)
@@ -66,8 +66,18 @@ def test_every_command_explains_itself_with_examples(words: tuple[str, ...]) -> 
     assert done.exit_code == 0
     found = COMMANDS
     for word in words:
-        found = found.commands[word]
+        found = found.get_command(None, word)
     assert hasattr(found, "commands") or "Examples" in done.output
+
+
+@pytest.mark.parametrize("words", [words for words in commands(COMMANDS) if words], ids=" ".join)
+def test_the_line_in_a_list_of_commands_is_the_first_of_the_commands_own_help(words: tuple[str, ...]) -> None:
+    group: Any = COMMANDS
+    for word in words[:-1]:
+        group = group.get_command(None, word)
+    if words[-1] in getattr(group, "table", {}):
+        own = group.get_command(None, words[-1]).help
+        assert own.partition("\n\n")[0].replace("\n", " ") == group.table[words[-1]][1]
 
 
 def test_the_commands_of_the_shell_blocks_exist_with_their_options() -> None:
@@ -76,7 +86,7 @@ def test_the_commands_of_the_shell_blocks_exist_with_their_options() -> None:
     for line in lines:
         command = COMMANDS
         while hasattr(command, "commands") and line[1:]:
-            command = command.commands[line[1]]
+            command = command.get_command(None, line[1])
             del line[1]
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word.partition("=")[0] for word in line if word.startswith("-")} <= options, line

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from agentgate.checks import CHECKS, decide
-from agentgate.decision import Deny, Reason
-from agentgate.prompt import Prompt
-from agentgate.request import Agent, Call, EarlierCall, Header, RunState, Surroundings
-from agentgate.workflow import AgentRule, Conditions, Fact, Rule, Sequence, Source, Tool
+from agentgate.decision.answer import Deny
+from agentgate.decision.checks import CHECKS, decide
+from agentgate.language.prompt import Prompt
+from agentgate.values.refusal import Reason
+from agentgate.values.request import Agent, Call, EarlierCall, Header, RunState, Surroundings
+from agentgate.workflow.model import AgentRule, Conditions, Fact, Rule, Sequence, Source, Tool
 from tests.generate import Case, Generator
 from tests.generate_values import NOW
 from tests.reference import Verdict, evaluate

@@ -13,22 +13,22 @@ from hypothesis import strategies as st
 
 from agentgate import Allow, Deny, Gate, RunRefused, StepUp
 from agentgate.audit import open_audit
-from agentgate.catalog import Catalog
-from agentgate.core import Core
-from agentgate.decision import Eligible
-from agentgate.definition import load_text
-from agentgate.dpop import DPoP
+from agentgate.decision.answer import Eligible
+from agentgate.gate.core import Core
 from agentgate.intents.lexical import derive
-from agentgate.keys import KeyRing
-from agentgate.patterns import Pattern
-from agentgate.request import Surroundings
-from agentgate.review.fields import SceneError, bare
-from agentgate.review.scene import Scene
-from agentgate.review.testfile import load_tests, scenes
-from agentgate.review.testfile import tests_of as beside
-from agentgate.review.values import sample
+from agentgate.loading.catalog import Catalog
+from agentgate.loading.definition import load_text
+from agentgate.review.scenarios.fields import SceneError, bare
+from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.testfile import load_tests, scenes
+from agentgate.review.scenarios.testfile import tests_of as beside
+from agentgate.review.scenarios.values import sample
 from agentgate.stores import ready_store
-from agentgate.workflow import Workflow
+from agentgate.token.dpop import DPoP
+from agentgate.token.keys import KeyRing
+from agentgate.values.patterns import Pattern
+from agentgate.values.request import Surroundings
+from agentgate.workflow.model import Workflow
 from tests.everything import EVERYTHING, ROLES, STRUCTURES
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"

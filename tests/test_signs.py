@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, User
-from agentgate.run import Run
+from agentgate.gate.run import Run
 
 WORKFLOW = """
 agentgate: workflow/v1

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentgate import days, spans
-from agentgate.prompt import MAX_TURN, Prompt, own_words
-from agentgate.spans import embedded, entities, glued, small
+from agentgate.language import days, spans
+from agentgate.language.prompt import MAX_TURN, Prompt, own_words
+from agentgate.language.spans import embedded, entities, glued, small
 
 TODAY = date(2024, 5, 15)
 _WORDS = "the a in one may May march Monday next this last coming today noon the day after ten days week from ago of".split()

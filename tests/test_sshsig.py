@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.approvals import KeygenSigner, KeySigner, PublicKey, open_signer, sshsig
+from agentgate.approvals import KeygenSigner, KeySigner, SshKey, open_signer, sshsig
 from agentgate.approvals._wire import mpint, string
 from agentgate.errors import KeyRefused
 from tests.approvals_team import keygen
@@ -40,9 +40,7 @@ def generated(bits: int | None) -> KeySigner:
     return KeySigner(Ed25519PrivateKey.generate() if bits is None else ec.generate_private_key(curves[bits]))
 
 
-def accepted(
-    folder: Path, key: PublicKey, signature: str, message: bytes = MESSAGE, namespace: str = NS
-) -> subprocess.CompletedProcess[str]:
+def accepted(folder: Path, key: SshKey, signature: str, message: bytes = MESSAGE, namespace: str = NS) -> subprocess.CompletedProcess[str]:
     (folder / "allowed").write_text(f'alice namespaces="{namespace}" {key.line}\n')
     (folder / "m.sig").write_text(signature)
     command = [keygen(), "-Y", "verify", "-f", str(folder / "allowed"), "-I", "alice", "-n", namespace, "-s", str(folder / "m.sig")]
@@ -66,7 +64,7 @@ def test_what_ssh_keygen_signs_is_verified_here(kind, bits, hashed, tmp_path):
     command = [keygen(), "-q", "-Y", "sign", "-f", str(file), "-n", NS, "-O", f"hashalg={hashed}", str(tmp_path / "m")]
     subprocess.run(command, check=True, capture_output=True)
     key = sshsig.verify((tmp_path / "m.sig").read_text(), MESSAGE, NS)
-    assert key == PublicKey.from_line(file.with_name(file.name + ".pub").read_text())
+    assert key == SshKey.from_line(file.with_name(file.name + ".pub").read_text())
     printed = subprocess.run([keygen(), "-l", "-f", f"{file}.pub"], capture_output=True, text=True, check=True).stdout
     assert key.fingerprint in printed
 
@@ -387,15 +385,15 @@ def test_the_touch_cannot_be_claimed_afterwards(kind):
 @pytest.mark.parametrize("kind", SK)
 def test_a_fido_key_without_an_application_is_refused(kind):
     with pytest.raises(KeyRefused, match="application"):
-        PublicKey.parse(Token(kind, "").blob)
+        SshKey.parse(Token(kind, "").blob)
 
 
 def test_one_point_is_one_material_whatever_it_is_wrapped_in():
     token = Token("sk-ssh-ed25519@openssh.com")
     assert isinstance(token.private, Ed25519PrivateKey)
     point = token.private.public_key().public_bytes_raw()
-    plain = PublicKey.parse(string(b"ssh-ed25519") + string(point))
-    wrapped = PublicKey.parse(token.blob)
+    plain = SshKey.parse(string(b"ssh-ed25519") + string(point))
+    wrapped = SshKey.parse(token.blob)
     assert plain.material == wrapped.material
     assert plain.fingerprint != wrapped.fingerprint
 
@@ -414,12 +412,12 @@ def test_one_point_is_one_material_whatever_it_is_wrapped_in():
 )
 def test_what_is_no_public_key_is_refused(line):
     with pytest.raises(KeyRefused):
-        PublicKey.from_line(line)
+        SshKey.from_line(line)
 
 
 def test_a_compressed_or_foreign_point_is_refused():
     for point in (b"\x02" + bytes(32), b"\x04" + bytes(64), b""):
         with pytest.raises(KeyRefused, match="not on nistp256"):
-            PublicKey.parse(string(b"ecdsa-sha2-nistp256") + string(b"nistp256") + string(point))
+            SshKey.parse(string(b"ecdsa-sha2-nistp256") + string(b"nistp256") + string(point))
     with pytest.raises(KeyRefused, match="curve"):
-        PublicKey.parse(string(b"ecdsa-sha2-nistp256") + string(b"nistp384") + string(b"\x04" + bytes(64)))
+        SshKey.parse(string(b"ecdsa-sha2-nistp256") + string(b"nistp384") + string(b"\x04" + bytes(64)))

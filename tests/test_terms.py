@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from agentgate.decision import Reservation
-from agentgate.mint import call_digest, payload
-from agentgate.terms import terms_of
+from agentgate.decision.answer import Reservation
+from agentgate.gate.terms import terms_of
+from agentgate.token.mint import call_digest, payload
 from tests.benchmarks import world
 
 DESK = world.Desk()

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentgate.catalog import Catalog
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.review import testfile
-from agentgate.review.testfile import Result, load_tests, read_tests, run_tests
-from agentgate.workflow import Workflow
+from agentgate.loading.catalog import Catalog
+from agentgate.review.scenarios import testfile
+from agentgate.review.scenarios.testfile import Result, load_tests, read_tests, run_tests
+from agentgate.workflow.model import Workflow
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = (ROOT / "workflows", ROOT / "examples/payment-agent/workflows")

@@ -10,10 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from agentgate.errors import Refusal, TokenRefused
-from agentgate.jws import b64url
-from agentgate.keys import KeyRing
-from agentgate.mint import mint, payload
-from agentgate.verify import MAX_HOPS
+from agentgate.token.claims import MAX_HOPS
+from agentgate.token.jws import b64url
+from agentgate.token.keys import KeyRing
+from agentgate.token.mint import mint, payload
 from tests.sample_token import AUDIENCE, NOW, RUN_KEY, SIGNER, URL, accepted, body, detail, minted, sample, signed
 
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, StepUp, User
 from agentgate.cli.advice import advise
-from agentgate.intents import ask
 from agentgate.intents.combined import Combined
+from agentgate.intents.deriver import ask
 from agentgate.intents.lexical import derive
-from agentgate.intents.unheard import pieces
-from agentgate.prompt import MAX_TURN
-from agentgate.request import Derived
-from agentgate.workflow import Intent
-from agentgate.yaml_nodes import read_yaml
+from agentgate.language.prompt import MAX_TURN
+from agentgate.language.unheard import pieces
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Intent
 from tests.test_definition import load, problems
 
 MAIL = Intent("mail", 1, "Send an e-mail.", ("send", "reply"), "step_up", ("Send the minutes to Ann",), (), "step_up", "step_up")

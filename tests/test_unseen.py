@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agentgate.catalog import Catalog
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
 from tests.benchmarks.heard import heard
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from agentgate.canonical import canonical
 from agentgate.errors import AgentGateError, ConfigError, Refusal, TokenRefused
-from agentgate.jws import PublicKeys
-from agentgate.keys import KeyRing
-from agentgate.mint import binding, mint, payload
-from agentgate.verify import Claims, DPoP, check_authentication, check_call, check_proof
+from agentgate.token.claims import Claims, DPoP, check_authentication, check_call, check_proof
+from agentgate.token.jws import PublicKeys
+from agentgate.token.keys import KeyRing
+from agentgate.token.mint import binding, mint, payload
+from agentgate.values.canonical import canonical
 from tests.sample_token import (
     AUDIENCE,
     DATA,

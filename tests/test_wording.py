@@ -13,12 +13,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
-from agentgate.earlier import Value, from_user
-from agentgate.labels import asked_by_user
-from agentgate.prompt import MAX_TURN, Prompt
-from agentgate.run import Run
-from agentgate.wording import said
-from agentgate.workflow import Rule
+from agentgate.decision.earlier import from_user
+from agentgate.decision.labels import asked_by_user
+from agentgate.decision.value import Value
+from agentgate.gate.run import Run
+from agentgate.language.prompt import MAX_TURN, Prompt
+from agentgate.language.wording import said
+from agentgate.workflow.model import Rule
 from tests.reference_words import stands
 
 TODAY = date(2024, 5, 15)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate.errors import WorkflowError
-from agentgate.yaml_nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_SCALAR, did_you_mean, dotted, read_yaml, shown
+from agentgate.loading.yaml_nodes import MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_SCALAR, did_you_mean, dotted, read_yaml, shown
 
 
 def problems(text):

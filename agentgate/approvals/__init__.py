@@ -8,29 +8,29 @@ from agentgate.approvals.narrowing import Proof, Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused
 from agentgate.approvals.root import Need
 from agentgate.approvals.signer import KeygenSigner, KeySigner, Signer, open_signer
-from agentgate.approvals.sshkey import PublicKey
-from agentgate.approvals.standing import Status, status
+from agentgate.approvals.sshkey import SshKey
+from agentgate.approvals.standing import WorkflowStatus, status
 from agentgate.approvals.statement import Statement
-from agentgate.approvals.trust import Reviewer, Rule, new_root, revoke, root_digest, sign_root, write_index
-from agentgate.approvals.writing import Draft, statement, write_approval
+from agentgate.approvals.trust import Reviewer, ReviewRule, new_root, revoke, root_digest, sign_root, write_index
+from agentgate.approvals.writing import Unsigned, statement, write_approval
 
 __all__ = [
     "ApprovalRefusal",
     "ApprovalRefused",
-    "Draft",
     "KeySigner",
     "KeygenSigner",
     "Loaded",
     "Need",
     "Proof",
     "Prover",
-    "PublicKey",
     "Refused",
+    "ReviewRule",
     "Reviewer",
-    "Rule",
     "Signer",
+    "SshKey",
     "Statement",
-    "Status",
+    "Unsigned",
+    "WorkflowStatus",
     "load_approved",
     "new_root",
     "open_signer",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
-from agentgate.canonical import digest
+from agentgate.values.canonical import digest
 
 APPROVALS = "approvals"
 ROOT, SIGNERS, INDEX, REVOKED = "root.yaml", "allowed_signers", "index.json", "revoked.yaml"

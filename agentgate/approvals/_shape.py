@@ -11,9 +11,9 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
-from agentgate.canonical import canonical
 from agentgate.errors import CanonicalError, WorkflowError
-from agentgate.yaml_nodes import dotted, read_yaml, shown
+from agentgate.loading.yaml_nodes import dotted, read_yaml, shown
+from agentgate.values.canonical import canonical
 
 M = TypeVar("M", bound="Shape")
 
@@ -110,7 +110,7 @@ def from_json(model: type[M], data: bytes, file: str, name: ApprovalRefusal, *, 
         data: the file's bytes.
         file: how messages name it.
         name: the refusal.
-        large: ASCII without fractions, of any size (the index); else as `agentgate.canonical`.
+        large: ASCII without fractions, of any size (the index); else as `agentgate.values.canonical`.
 
     Raises:
         ApprovalRefused: under `name`.

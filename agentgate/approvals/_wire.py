@@ -17,7 +17,7 @@ def mpint(number: int) -> bytes:
     return string(number.to_bytes(number.bit_length() // 8 + 1))
 
 
-class Reader:
+class WireReader:
     """Reads one blob from its start; whatever is short, long or oddly encoded is KeyRefused."""
 
     __slots__ = ("_at", "_data", "_what")

@@ -13,7 +13,7 @@ from math import inf
 
 from agentgate.approvals._shape import _PERSON
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
-from agentgate.approvals.sshkey import PublicKey, from_words
+from agentgate.approvals.sshkey import SshKey, from_words
 from agentgate.errors import KeyRefused
 
 _MAX_LINES = 2000
@@ -37,7 +37,7 @@ class Entry:
 
     line: int
     people: tuple[str, ...]
-    key: PublicKey
+    key: SshKey
     namespaces: frozenset[str] | None
     after: float
     before: float
@@ -77,7 +77,7 @@ class AllowedSigners:
             raise refuse(ApprovalRefusal.ROOT_NOT_TRUSTED, file, "document", "no signer", "at least one line")
         return cls(file, tuple(entries))
 
-    def until(self, person: str, key: PublicKey, namespace: str, now: float) -> float:
+    def until(self, person: str, key: SshKey, namespace: str, now: float) -> float:
         """Until when (POSIX seconds, may be infinite) this key speaks for this person in this namespace.
 
         Raises:

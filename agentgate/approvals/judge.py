@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
-from agentgate._sharing import Sharing
 from agentgate.approvals._files import APPROVALS, DEFINITION, Tree
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import UNKNOWN, Index, Newest, Revoked
@@ -31,11 +30,12 @@ from agentgate.approvals.narrowing import Prover, name_of
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
 from agentgate.approvals.root import RISKS, Need, Root
 from agentgate.approvals.statement import Statement
-from agentgate.approvals.version import Reader, Signed, Version
-from agentgate.definition import Derive, load_document
+from agentgate.approvals.version import Signed, Version, VersionReader
 from agentgate.errors import WorkflowError
-from agentgate.workflow import Workflow
-from agentgate.yaml_nodes import Document, shown
+from agentgate.loading.definition import Derive, load_document
+from agentgate.loading.sharing import Sharing
+from agentgate.loading.yaml_nodes import Document, shown
+from agentgate.workflow.model import Workflow
 
 IN_FORCE = "in force:"
 MAX_NARROWINGS = 40  # in a row; then a quorum looks again
@@ -140,7 +140,7 @@ class Judge:
     def _judge(self, id_: str, version: int) -> Standing:
         found = None
         try:
-            found = Reader(self.tree, self.root, self.allowed, self.now, self.read).version(id_, version)
+            found = VersionReader(self.tree, self.root, self.allowed, self.now, self.read).version(id_, version)
             self._whole(found)
             return self._counted(found)
         except ApprovalRefused as error:

@@ -21,12 +21,12 @@ from agentgate.approvals.judge import Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, printable, refuse
 from agentgate.approvals.root import Root, load_root
-from agentgate.canonical import canonical
-from agentgate.catalog import ROLES, collector_paused, roles_of, text_of, workflow_files
-from agentgate.definition import Derive, Roles
 from agentgate.errors import CanonicalError, ConfigError, WorkflowError
-from agentgate.workflow import Workflow
-from agentgate.yaml_nodes import Document, dotted, read_yaml, shown
+from agentgate.loading.catalog import ROLES, collector_paused, roles_of, text_of, workflow_files
+from agentgate.loading.definition import Derive, Roles
+from agentgate.loading.yaml_nodes import Document, dotted, read_yaml, shown
+from agentgate.values.canonical import canonical
+from agentgate.workflow.model import Workflow
 
 ROOT_MARK, INDEX_MARK, REVOKED_MARK = "root:version", "index:serial", "revoked:serial"
 

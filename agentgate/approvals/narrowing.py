@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import orjson
 
 from agentgate.approvals._files import write_whole
-from agentgate.canonical import canonical, digest
-from agentgate.workflow import Workflow
+from agentgate.values.canonical import canonical, digest
+from agentgate.workflow.model import Workflow
 
 _FILE = "narrowings.json"
 _MAX_KEPT = 100_000

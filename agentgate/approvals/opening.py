@@ -22,15 +22,15 @@ from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
 from agentgate.approvals.watermark import Marks, chunks, higher, stored
 from agentgate.audit import AuditLog
-from agentgate.catalog import Catalog
-from agentgate.definition import Derive
-from agentgate.drive import adrive, drive
 from agentgate.errors import NameRefused
-from agentgate.keys import KeyRing
-from agentgate.steps import Flow, Record
+from agentgate.loading.catalog import Catalog
+from agentgate.loading.definition import Derive
+from agentgate.shell.drive import adrive, drive
+from agentgate.shell.step import Flow, Record
 from agentgate.stores import AsyncStore, Store, ops
+from agentgate.token.keys import KeyRing
 
-_log = structlog.get_logger("agentgate.gate")
+_log = structlog.get_logger("agentgate.gate.gate")
 _MAX_REFUSED, _MAX_WORDS = 100, 600  # named in one audit record
 _SERIALS = (ROOT_MARK, INDEX_MARK, REVOKED_MARK)
 

@@ -20,9 +20,9 @@ from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_dige
 from agentgate.approvals._shape import Day, Digest, Fingerprint, Person, Shape, Team, end_of, from_yaml
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, refuse
-from agentgate.approvals.sshkey import PublicKey
+from agentgate.approvals.sshkey import SshKey
 from agentgate.errors import CanonicalError, KeyRefused
-from agentgate.patterns import Glob
+from agentgate.values.patterns import Glob
 
 Risk = Literal["low", "medium", "high"]
 Role = Literal["root", "index", "revoke"]
@@ -173,11 +173,11 @@ class Root:
             demo=shape.demo,
         )
 
-    def person(self, key: PublicKey) -> str | None:
+    def person(self, key: SshKey) -> str | None:
         """Whose key this is; None when it is nobody's (of several, the first by name)."""
         return next((name for name in sorted(self.keys) if key.fingerprint in self.keys[name]), None)
 
-    def owns(self, person: str, key: PublicKey) -> bool:
+    def owns(self, person: str, key: SshKey) -> bool:
         """True when the root names this key for this person."""
         return key.fingerprint in self.keys.get(person, ())
 

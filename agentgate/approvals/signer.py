@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from agentgate.approvals import sshkey, sshsig
-from agentgate.approvals.sshkey import PublicKey
+from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.sshsig import PrivateKey
 from agentgate.errors import KeyRefused
 
@@ -30,7 +30,7 @@ class Signer(Protocol):
     """Somebody's key, ready to sign."""
 
     @property
-    def public_key(self) -> PublicKey:
+    def public_key(self) -> SshKey:
         """The key that `sign` signs with."""
 
     def sign(self, message: bytes, namespace: str) -> str:
@@ -74,7 +74,7 @@ class KeygenSigner:
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
         public = self._path if self._path.suffix == ".pub" else self._path.with_name(self._path.name + ".pub")
-        self.public_key = PublicKey.from_line(_read(public).decode("utf-8", "replace"))
+        self.public_key = SshKey.from_line(_read(public).decode("utf-8", "replace"))
 
     def sign(self, message: bytes, namespace: str) -> str:
         """See `Signer`. ssh-keygen asks for touch, PIN or passphrase at the terminal."""

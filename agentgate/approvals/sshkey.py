@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agentgate.approvals._wire import Reader, string
+from agentgate.approvals._wire import WireReader, string
 from agentgate.errors import KeyRefused
-from agentgate.jws import PublicKey as JwsKey
-from agentgate.jws import b64url
+from agentgate.token.jws import PublicKey as JwsKey
+from agentgate.token.jws import b64url
 
 _ED, _SK_ED = "ssh-ed25519", "sk-ssh-ed25519@openssh.com"
 _SK_EC = "sk-ecdsa-sha2-nistp256@openssh.com"
@@ -38,8 +38,8 @@ _EXPECTED = "ssh-ed25519, ecdsa-sha2-nistp256/384/521 or their sk- forms (RSA an
 
 
 @dataclass(frozen=True, slots=True)
-class PublicKey:
-    """One public key. Build with `PublicKey.parse` or `PublicKey.from_line`.
+class SshKey:
+    """One public key. Build with `SshKey.parse` or `SshKey.from_line`.
 
     Attributes:
         blob: its SSH encoding.
@@ -57,7 +57,7 @@ class PublicKey:
     _key: Ed25519PublicKey | ec.EllipticCurvePublicKey = field(repr=False, compare=False)
 
     @classmethod
-    def parse(cls, blob: bytes) -> PublicKey:
+    def parse(cls, blob: bytes) -> SshKey:
         """Read an encoded public key.
 
         Raises:
@@ -66,7 +66,7 @@ class PublicKey:
         return _parse(bytes(blob))
 
     @classmethod
-    def from_line(cls, text: str) -> PublicKey:
+    def from_line(cls, text: str) -> SshKey:
         """Read a line of a ``.pub`` file: kind, base64, and perhaps a comment.
 
         Raises:
@@ -88,7 +88,7 @@ class PublicKey:
         Raises:
             KeyRefused: malformed, of another algorithm, without the touch of a FIDO key, or not this key's.
         """
-        reader = Reader(signature, "signature")
+        reader = WireReader(signature, "signature")
         kind = reader.text("algorithm")
         if kind != self.kind:
             raise KeyRefused(f"signature: algorithm: got {kind!r}, expected {self.kind}")
@@ -103,7 +103,7 @@ class PublicKey:
             if isinstance(self._key, Ed25519PublicKey):
                 self._key.verify(body, data)
             else:
-                inner = Reader(body, "signature")
+                inner = WireReader(body, "signature")
                 r, s = inner.mpint("r"), inner.mpint("s")
                 inner.end()
                 self._key.verify(encode_dss_signature(r, s), data, ec.ECDSA(_CURVES[kind][2]))
@@ -111,7 +111,7 @@ class PublicKey:
             raise KeyRefused(f"signature: got one that is not by {self.fingerprint} over this file, expected its own") from None
 
 
-def from_words(kind: str, text: str) -> PublicKey:
+def from_words(kind: str, text: str) -> SshKey:
     """A key from the two words of a line. Raises KeyRefused."""
     try:
         blob = base64.b64decode(text.encode("ascii"), validate=True)
@@ -126,8 +126,8 @@ def from_words(kind: str, text: str) -> PublicKey:
 
 
 @lru_cache(maxsize=4096)
-def _parse(blob: bytes) -> PublicKey:
-    reader = Reader(blob, "public key")
+def _parse(blob: bytes) -> SshKey:
+    reader = WireReader(blob, "public key")
     kind = reader.text("kind")
     application = ""
     if kind in {_ED, _SK_ED}:
@@ -150,7 +150,7 @@ def _parse(blob: bytes) -> PublicKey:
             raise KeyRefused("public key: application: got nothing, expected such as ssh:")
     reader.end()
     fingerprint = "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
-    return PublicKey(blob, kind, fingerprint, material, application, key)
+    return SshKey(blob, kind, fingerprint, material, application, key)
 
 
 def _on_curve(point: bytes, name: str, curve: ec.EllipticCurve) -> ec.EllipticCurvePublicKey:
@@ -170,7 +170,7 @@ def _ed25519(point: bytes) -> Ed25519PublicKey:
     return Ed25519PublicKey.from_public_bytes(point)
 
 
-def encode(key: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> PublicKey:
+def encode(key: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> SshKey:
     """The SSH form of a pyca key. Raises KeyRefused for another curve."""
     if isinstance(key, Ed25519PublicKey):
         return _parse(string(_ED.encode()) + string(key.public_bytes_raw()))

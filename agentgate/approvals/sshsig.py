@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from agentgate.approvals import sshkey
-from agentgate.approvals._wire import Reader, mpint, string
-from agentgate.approvals.sshkey import PublicKey
+from agentgate.approvals._wire import WireReader, mpint, string
+from agentgate.approvals.sshkey import SshKey
 from agentgate.errors import KeyRefused
 
 NAMESPACE = "agentgate-workflow"
@@ -33,7 +33,7 @@ _LINE = re.compile(r"[A-Za-z0-9+/]{1,76}={0,2}", re.ASCII)
 _HASHES = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 
-def verify(armored: str, message: bytes, namespace: str) -> PublicKey:
+def verify(armored: str, message: bytes, namespace: str) -> SshKey:
     """The key that signed `message` in `namespace`. Who that key belongs to is not asked here.
 
     Args:
@@ -44,13 +44,13 @@ def verify(armored: str, message: bytes, namespace: str) -> PublicKey:
     Raises:
         KeyRefused: malformed, another version, hash or namespace, a kind of key that is refused, or not a signature over `message`.
     """
-    reader = Reader(_unarmoured(armored), "signature")
+    reader = WireReader(_unarmoured(armored), "signature")
     if reader.take(len(_MAGIC), "magic") != _MAGIC:
         raise KeyRefused("signature: magic: got other bytes, expected SSHSIG")
     version = reader.uint32("version")
     if version != _VERSION:
         raise KeyRefused(f"signature: version: got {version}, expected {_VERSION}")
-    key = PublicKey.parse(reader.string("public key"))
+    key = SshKey.parse(reader.string("public key"))
     got = reader.text("namespace")
     if got != namespace:
         raise KeyRefused(f"signature: namespace: got {got[:60]!r}, expected '{namespace}'")

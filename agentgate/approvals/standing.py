@@ -14,15 +14,15 @@ from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refuse
 from agentgate.approvals.root import Need
 from agentgate.approvals.trust import reviewing, root_digest
 from agentgate.approvals.writing import needs
-from agentgate.catalog import workflow_files
-from agentgate.definition import Derive
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive as lexical
-from agentgate.workflow import Workflow
+from agentgate.loading.catalog import workflow_files
+from agentgate.loading.definition import Derive
+from agentgate.workflow.model import Workflow
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class WorkflowStatus:
     """One workflow, or (with an empty id) one trust file that is wrong.
 
     Attributes:
@@ -57,7 +57,7 @@ class Status:
 
 def status(
     directory: Path | str, root: str | None = None, *, derive: Derive = lexical, now: float | None = None, prover: Prover | None = None
-) -> tuple[Status, ...]:
+) -> tuple[WorkflowStatus, ...]:
     """Where every workflow file stands, trust files that are wrong first.
 
     Args:
@@ -73,7 +73,7 @@ def status(
     folder, when = Path(directory), time.time() if now is None else now
     asked, wrong = reviewing(folder, root, derive=derive, now=when, prover=prover)
     loaded = _as_a_gate(folder, root, derive, when, prover)
-    found = [Status("", each.file, 0, refused=each) for each in wrong]
+    found = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
     for path in workflow_files(folder):
         name = path.relative_to(folder).as_posix()
         try:
@@ -81,12 +81,12 @@ def status(
         except WorkflowError as error:
             problem = error.problems[0]
             broken = refuse(ApprovalRefusal.UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected).refused
-            found.append(Status(name, name, 0, refused=broken))
+            found.append(WorkflowStatus(name, name, 0, refused=broken))
             continue
         try:
             found.append(_status(asked, file, loaded))
         except ApprovalRefused as error:
-            found.append(Status(str(file.value.get("id")), name, 0, refused=error.refused))
+            found.append(WorkflowStatus(str(file.value.get("id")), name, 0, refused=error.refused))
     return tuple(found)
 
 
@@ -98,7 +98,7 @@ def _as_a_gate(folder: Path, root: str | None, derive: Derive, now: float, prove
         return {}
 
 
-def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> Status:
+def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         raise refuse(ApprovalRefusal.UNAPPROVED, file.path, "id", "no id or version", "an id and a version")
@@ -110,7 +110,7 @@ def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
     proposers = {s.statement.proposer for s in inside.signed} if inside is not None and not asked.root.solo else set()
     can = {person for need in asks if not need.met for person in need.by} - set(signed) - proposers
     refused = _refused(asked, file, running)
-    return Status(
+    return WorkflowStatus(
         id=id_,
         path=file.path,
         version=version,

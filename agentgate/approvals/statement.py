@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from agentgate.approvals._shape import Digest, Moment, Person, Shape, from_json, seconds
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
-from agentgate.canonical import canonical
+from agentgate.values.canonical import canonical
 
 TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:agentgate:workflow-approval:v1"

@@ -25,9 +25,9 @@ from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
 from agentgate.approvals.root import Role, Root, load_root
 from agentgate.approvals.signer import Signer
-from agentgate.approvals.sshkey import PublicKey
-from agentgate.definition import Derive
+from agentgate.approvals.sshkey import SshKey
 from agentgate.intents.lexical import derive as lexical
+from agentgate.loading.definition import Derive
 
 _NAMESPACES = (sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.@/-]*", re.ASCII)
@@ -39,12 +39,12 @@ class Reviewer:
     """A person of a new root."""
 
     name: str
-    keys: tuple[PublicKey, ...]
+    keys: tuple[SshKey, ...]
     teams: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ReviewRule:
     """A rule of a new root: below `path` (a glob), these people or ``team:`` names sign this often per risk."""
 
     path: str
@@ -71,7 +71,7 @@ def new_root(
     people: Iterable[Reviewer],
     *,
     expires: str,
-    rules: Iterable[Rule] = (),
+    rules: Iterable[ReviewRule] = (),
     roles: Mapping[str, tuple[str, ...]] | None = None,
     threshold: int = 1,
     solo: bool = False,
@@ -99,7 +99,7 @@ def new_root(
     """
     tree, everybody = Tree(directory), tuple(people)
     names = tuple(person.name for person in everybody)
-    default = Rule("**", names, {"low": 1} if solo else {"low": 1, "medium": min(2, len(names)), "high": min(2, len(names))})
+    default = ReviewRule("**", names, {"low": 1} if solo else {"low": 1, "medium": min(2, len(names)), "high": min(2, len(names))})
     lines = [f'{p.name} namespaces="{",".join(_NAMESPACES)}" {key.line}\n' for p in everybody for key in p.keys]
     signers = "".join(lines).encode()
     old = _old_root(tree)

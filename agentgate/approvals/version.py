@@ -12,10 +12,10 @@ from agentgate.approvals._shape import json_value
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
 from agentgate.approvals.root import RISKS, Root
-from agentgate.approvals.sshkey import PublicKey
+from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.statement import Statement
 from agentgate.errors import KeyRefused
-from agentgate.yaml_nodes import shown
+from agentgate.loading.yaml_nodes import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Signed:
     """A valid signature: who, with which key, what was stated, and until when it holds (POSIX seconds)."""
 
     person: str
-    key: PublicKey
+    key: SshKey
     statement: Statement
     until: float
 
@@ -49,7 +49,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class VersionReader:
     """Reads versions by the trust files of one moment.
 
     Attributes:

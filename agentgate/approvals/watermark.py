@@ -17,7 +17,7 @@ import orjson
 
 from agentgate.approvals._files import write_whole
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
-from agentgate.steps import Flow
+from agentgate.shell.step import Flow
 from agentgate.stores import ops
 
 FILE = "approvals.json"

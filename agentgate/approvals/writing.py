@@ -25,19 +25,19 @@ from agentgate.approvals.signer import Signer
 from agentgate.approvals.statement import MAX_WIDER, Statement
 from agentgate.approvals.trust import reviewing
 from agentgate.approvals.version import Version
-from agentgate.canonical import canonical
-from agentgate.catalog import TESTS, roles_of, text_of, workflow_files
-from agentgate.definition import Derive, load_document
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
-from agentgate.workflow import Workflow
-from agentgate.yaml_nodes import Document
+from agentgate.loading.catalog import TESTS, roles_of, text_of, workflow_files
+from agentgate.loading.definition import Derive, load_document
+from agentgate.loading.yaml_nodes import Document
+from agentgate.values.canonical import canonical
+from agentgate.workflow.model import Workflow
 
 FIRST = "a first version: everything it permits is new"
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Unsigned:
     """What would be signed, and what there is to know about it first.
 
     Attributes:
@@ -68,7 +68,7 @@ def statement(
     not_after: str | None = None,
     now: float | None = None,
     prover: Prover | None = None,
-) -> Draft:
+) -> Unsigned:
     """What would be signed for a workflow file as it lies there.
 
     Args:
@@ -135,10 +135,10 @@ def statement(
         not_after=end,
     )
     Statement.parse(made.data, "statement")  # what could not be read again is not signed
-    return Draft(made, new, old, proof, canonical(file.value, "definition"), needs(asked, file, new))
+    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(asked, file, new))
 
 
-def write_approval(directory: Path | str, draft: Draft, signer: Signer) -> Path:
+def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Path:
     """Sign a statement and put it beside the definition. Signatures over other content of this version are removed.
 
     Returns:

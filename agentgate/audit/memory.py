@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentgate.audit.record import record_bytes
-from agentgate.canonical import parse
 from agentgate.errors import AuditUnavailable
+from agentgate.values.canonical import parse
 
 KEEP = 10_000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentgate.canonical import MAX_BYTES, canonical
 from agentgate.errors import AuditUnavailable, CanonicalError
+from agentgate.values.canonical import MAX_BYTES, canonical
 
 _PREFIX = len(b'{"record":')
 _ROOM = 512  # for what a segment puts around a record

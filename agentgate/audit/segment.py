@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import orjson
 
-from agentgate.canonical import canonical, digest
 from agentgate.errors import AuditDamaged, CanonicalError
+from agentgate.values.canonical import canonical, digest
 
 _FIRST = "0" * 64
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

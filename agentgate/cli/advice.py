@@ -15,11 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from agentgate.facts import EACH, FIND, NUMBERS
-from agentgate.pages import is_size
-from agentgate.spans import FINDABLE
-from agentgate.workflow import ANY, Rule, Source, Tool, Workflow
-from agentgate.yaml_nodes import Document, Path, dotted
+from agentgate.loading.yaml_nodes import Document, Path, dotted
+from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
+from agentgate.workflow.model import ANY, Rule, Source, Tool, Workflow
+from agentgate.workflow.page_size import is_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ def _searched(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 
 
 def _stands(workflow: Workflow, source: Source) -> bool:
-    """Whether a value from here stands for the user's words: see `agentgate.origins`."""
+    """Whether a value from here stands for the user's words: see `agentgate.decision.origins`."""
     tool = workflow.tools.get(source.tool)
     fact = tool.facts.get(source.field) if tool is not None and source.kind == "fact" and tool.effect == "read" else None
     return fact is not None and (fact.named or bool(fact.named_by))

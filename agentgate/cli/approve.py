@@ -8,20 +8,31 @@ from typing import Annotated
 
 import typer
 
-from agentgate.approvals import ApprovalRefused, Draft, Signer, Status, root_digest, statement, status, write_approval, write_index
+from agentgate.approvals import (
+    ApprovalRefused,
+    Signer,
+    Unsigned,
+    WorkflowStatus,
+    root_digest,
+    statement,
+    status,
+    write_approval,
+    write_index,
+)
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import find_workflow
+from agentgate.cli.commands import examples
 from agentgate.cli.diff import tell
 from agentgate.cli.output import LOOK, YES, complain, fail, refusing, say, say_json
 from agentgate.cli.signing import Directory, Key, Root, confirm, signer
 from agentgate.cli.test import tested
 from agentgate.errors import ConfigError
-from agentgate.review.authors import author_of
-from agentgate.review.changes import Changes, as_json
-from agentgate.review.comparison import base_of, told
-from agentgate.review.draft import undecided
-from agentgate.review.signers import in_words
-from agentgate.review.source import Source, on_disk
+from agentgate.loading.source import WorkflowText, on_disk
+from agentgate.review.draft.draft import undecided
+from agentgate.review.report.authors import author_of
+from agentgate.review.report.changes import Changes, as_json
+from agentgate.review.report.comparison import base_of, told
+from agentgate.review.report.signers import in_words
 
 ROOT_FILE = "approvals/root.yaml"
 
@@ -35,6 +46,7 @@ EXAMPLES = (
 )
 
 
+@examples(EXAMPLES)
 def approve(  # noqa: PLR0917 - a command's options, given by name
     workflow: Annotated[str, typer.Argument(help="The workflow's id, or its file.")],
     directory: Directory = Path("workflows"),
@@ -87,7 +99,7 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
     raise typer.Exit(YES if now.refused is None else LOOK)
 
 
-def _ready(source: Source) -> None:
+def _ready(source: WorkflowText) -> None:
     """Only what loads, is tested and decided is signed."""
     result = tested(source)
     if result.report is None:
@@ -121,7 +133,7 @@ def _proposer(file: Path, directory: Path, hand: Signer) -> str:
     return found
 
 
-def _show(made: Draft, changes: Changes) -> None:
+def _show(made: Unsigned, changes: Changes) -> None:
     said = made.statement
     say(
         f"{said.id} v{said.version}, {made.workflow.title}",
@@ -143,7 +155,7 @@ def phrase(changes: Changes, *, first: bool) -> str:
     return ", ".join(parts)
 
 
-def _status(directory: Path, root: str | None, id_: str) -> Status:
+def _status(directory: Path, root: str | None, id_: str) -> WorkflowStatus:
     return next(each for each in status(directory, root) if each.id == id_)
 
 
@@ -157,7 +169,7 @@ def _index(directory: Path, hand: Signer, root: str | None) -> bool:
     return True
 
 
-def _standing(now: Status, *, renewed: bool) -> list[str]:
+def _standing(now: WorkflowStatus, *, renewed: bool) -> list[str]:
     lines = [f"signatures: {', '.join(now.signed) or 'none'}"]
     if now.missing:
         lines.append(f"still needed: {now.missing} of {', '.join(now.can) or 'nobody'}")

@@ -10,23 +10,24 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import ApprovalRefusal, Status, status
+from agentgate.approvals import ApprovalRefusal, WorkflowStatus, status
 from agentgate.approvals._files import DEFINITION, INDEX, REVOKED
-from agentgate.canonical import digest
-from agentgate.catalog import APPROVALS
+from agentgate.cli.commands import ERROR, examples
 from agentgate.cli.diff import save, tell
 from agentgate.cli.lint import lint_text
-from agentgate.cli.output import ERROR, LOOK, YES, note, refusing, say, say_json
+from agentgate.cli.output import LOOK, YES, note, refusing, say, say_json
 from agentgate.cli.signing import Root
 from agentgate.cli.test import Tested, tested
 from agentgate.errors import ConfigError, WorkflowError
-from agentgate.review.authors import author_of
-from agentgate.review.changes import Changes, as_json, comment
-from agentgate.review.comparison import changes_between
-from agentgate.review.signers import in_words
-from agentgate.review.source import Source, below, blob, commit_of, files_of, in_git, prefix
-from agentgate.review.text import code
-from agentgate.yaml_nodes import read_yaml
+from agentgate.loading.catalog import APPROVALS
+from agentgate.loading.source import WorkflowText, below, blob, commit_of, files_of, in_git, prefix
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.report.authors import author_of
+from agentgate.review.report.changes import Changes, as_json, comment
+from agentgate.review.report.comparison import changes_between
+from agentgate.review.report.signers import in_words
+from agentgate.values.canonical import digest
+from agentgate.values.visible import code
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -57,6 +58,7 @@ class Findings:
         return ERROR if self.errors else LOOK if self.unapproved else YES
 
 
+@examples(EXAMPLES)
 def check(  # noqa: PLR0917 - a command's options, given by name
     directory: Annotated[Path, typer.Argument(help="The workflow directory.", file_okay=False, show_default=True)] = Path("workflows"),
     base: Annotated[str, typer.Option(help="The revision that the change is compared with.")] = "origin/main",
@@ -106,8 +108,8 @@ def _files(found: Findings, directory: Path) -> None:
 def _compare(found: Findings, directory: Path) -> None:
     """Every workflow against the one of its path, or of its id, at the base."""
     inside = _in_repository(directory)
-    old: dict[str, Source] = {}
-    by_id: dict[str, Source] = {}
+    old: dict[str, WorkflowText] = {}
+    by_id: dict[str, WorkflowText] = {}
     for path in files_of(found.commit, inside):
         source = in_git(found.commit, path)
         try:
@@ -132,7 +134,7 @@ def _compare(found: Findings, directory: Path) -> None:
     found.changes.sort(key=lambda c: (not c.wider, not c.read_yourself, c.id))
 
 
-def _named(source: Source | None, base: str) -> Source | None:
+def _named(source: WorkflowText | None, base: str) -> WorkflowText | None:
     return replace(source, name=f"{base}:{source.path}") if source is not None else None
 
 
@@ -195,7 +197,7 @@ def _serial(text: str, name: str) -> int:
     return serial if type(serial) is int else -1
 
 
-def _still(each: Status, directory: Path) -> list[str]:
+def _still(each: WorkflowStatus, directory: Path) -> list[str]:
     """Who must still sign, and who may: not who proposed it, as far as git says who that is."""
     lines = list(in_words(each.needs, author_of(directory / each.path) or ""))
     if each.missing and not each.can:

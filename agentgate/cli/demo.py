@@ -24,7 +24,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from agentgate.cli._demo_scenes import Played, Row, play
+from agentgate.cli.commands import examples
+from agentgate.cli.demo_scenes import Played, TableRow, play
 from agentgate.errors import ConfigError, StoreUnavailable
 
 _WIDEST = 110  # columns: longer lines are hard to read
@@ -39,6 +40,7 @@ EXAMPLES = (
 )
 
 
+@examples(EXAMPLES)
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False,
 ) -> None:
@@ -126,15 +128,15 @@ def _next(played: Played) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _why(row: Row) -> str:
+def _why(row: TableRow) -> str:
     return row.detail if not row.reason or row.detail.startswith(f"{row.reason}:") else f"{row.reason}: {row.detail}"
 
 
-def _seen(row: Row) -> str:
+def _seen(row: TableRow) -> str:
     return row.seen if row.code == "ok" or row.code in row.seen else f"{row.code}: {row.seen}"
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: TableRow) -> str:
     return row.outcome if row.as_expected else f"{row.outcome}, WRONG"
 
 

@@ -15,14 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agentgate.cli.commands import examples
 from agentgate.cli.output import LOOK, YES, fail, refusing, say_json, terminal
 from agentgate.errors import ConfigError
-from agentgate.review.changes import Change, Changes, as_json, comment, consequence, plain
-from agentgate.review.comparison import changes_between
-from agentgate.review.page import page
-from agentgate.review.signers import still_to_sign
-from agentgate.review.source import find, lend_roles
-from agentgate.review.text import visible
+from agentgate.loading.source import find, lend_roles
+from agentgate.review.report.changes import Change, Changes, as_json, comment, consequence, plain
+from agentgate.review.report.comparison import changes_between
+from agentgate.review.report.page import page
+from agentgate.review.report.signers import still_to_sign
+from agentgate.values.visible import visible
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -34,6 +35,7 @@ EXAMPLES = (
 )
 
 
+@examples(EXAMPLES)
 def diff(
     old: Annotated[str, typer.Argument(help="The approved version: a file, or REV:path.")],
     new: Annotated[str, typer.Argument(help="The proposed version: a file, or REV:path.")],

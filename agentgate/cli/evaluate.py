@@ -15,15 +15,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
+from agentgate.cli.commands import examples
 from agentgate.cli.output import rows, say, terminal
-from agentgate.cli.replays import Choice, Opening, replays
+from agentgate.cli.replays import Choice, ReplaySettings, replays
 from agentgate.errors import AgentGateError
-from agentgate.gate import Gate
-from agentgate.review.deputy import TARGETS, Kind, Tally
-from agentgate.review.evaluate import Clock, Episode, Score, Unreadable, read_episodes, wilson
-from agentgate.review.failed import Failed, as_json, lines
-from agentgate.review.failed import failed as failed_of
-from agentgate.review.text import visible
+from agentgate.gate.gate import Gate
+from agentgate.review.replay.deputy import TARGETS, Kind, Tally
+from agentgate.review.replay.evaluate import Clock, Episode, EpisodeUnreadable, Score, read_episodes, wilson
+from agentgate.review.replay.failed import Failed, as_json, lines
+from agentgate.review.replay.failed import failed as failed_of
+from agentgate.values.visible import visible
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -38,6 +39,7 @@ EXAMPLES = (
 Tallies = dict[Kind, Tally]
 
 
+@examples(EXAMPLES)
 def evaluate(  # noqa: PLR0917 - a command's options, given by name
     episodes: Annotated[
         list[Path], typer.Argument(help="JSON-lines files of recorded episodes (format: docs/workflows.md).", exists=True, dir_okay=False)
@@ -87,7 +89,7 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
     listed: list[Failed] = []
     try:
-        opening = Opening(workflows, None if unsafe_unapproved else root, environment, deriver)
+        opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment, deriver)
         with opening.gate(clock) as gate:
             scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies, listed if failed else None, opening)
     except AgentGateError as error:
@@ -117,8 +119,8 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
     errors: Console,
     tallies: Tallies,
     listed: list[Failed] | None,
-    opening: Opening,
-) -> tuple[dict[str, Score], list[Unreadable]]:
+    opening: ReplaySettings,
+) -> tuple[dict[str, Score], list[EpisodeUnreadable]]:
     read = list(read_episodes(files))
     episodes = [line for line in read if isinstance(line, Episode)]
     bad = [line for line in read if not isinstance(line, Episode)]

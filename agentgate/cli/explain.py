@@ -12,18 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgate.audit import read_records
-from agentgate.catalog import APPROVALS, roles_of, workflow_files
+from agentgate.cli.commands import examples
 from agentgate.cli.output import complain, refusing, say, say_json, terminal
-from agentgate.definition import load_text, read_file
 from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
-from agentgate.explanation import Explanation, Row, plain, text_lines
-from agentgate.explanation import as_json as explanation_json
+from agentgate.explain.explanation import Explanation, Row, plain, text_lines
+from agentgate.explain.explanation import as_json as explanation_json
 from agentgate.intents.lexical import derive
-from agentgate.review.explain import Alive, Record, event, explain_record, find, still_alive
-from agentgate.review.question import answer, arguments, case_of, changes, stated
-from agentgate.review.source import find as find_source
+from agentgate.loading.catalog import APPROVALS, roles_of, workflow_files
+from agentgate.loading.definition import load_text, read_file
+from agentgate.loading.source import find as find_source
+from agentgate.review.report.past import Alive, Record, event, explain_record, find, still_alive
+from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
-from agentgate.workflow import Workflow
+from agentgate.workflow.model import Workflow
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -41,6 +42,7 @@ EXAMPLES = (
 _STYLES = {"failed": "bold red", "asks": "bold yellow", "held": "green"}
 
 
+@examples(EXAMPLES)
 def explain(  # noqa: PLR0917 - a command's options, given by name
     id: Annotated[str, typer.Argument(metavar="ID", help="txn, jti, hold id or tool_call_id of a decision.")] = "",  # noqa: A002 - the word of the vocabulary
     audit: Annotated[

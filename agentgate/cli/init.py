@@ -20,16 +20,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from agentgate.approvals import Reviewer, Signer, new_root, statement, write_approval, write_index
+from agentgate.cli.commands import examples
 from agentgate.cli.new import LIFE, person_here
 from agentgate.cli.output import fail, refusing, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, signer
-from agentgate.decision import Allow, Deny, Failure
-from agentgate.errors import ConfigError, RunRefused
-from agentgate.gate import Gate
-from agentgate.request import Agent, User
-from agentgate.review.argument import inline
-from agentgate.review.draft import Draft, draft
-from agentgate.review.toolset import effect_of, from_langchain
+from agentgate.decision.answer import Allow, Deny
+from agentgate.errors import ConfigError
+from agentgate.gate.gate import Gate
+from agentgate.review.draft.argument import inline
+from agentgate.review.draft.draft import Draft, draft
+from agentgate.review.draft.toolset import effect_of, from_langchain
+from agentgate.values.refusal import Failure, RunRefused
+from agentgate.values.request import Agent, User
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -61,13 +63,14 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Tried:
     """What the new gate answered: the example call, and the same call when it may not be."""
 
     allowed: str
     refused: str
 
 
+@examples(EXAMPLES)
 def init(  # noqa: PLR0917 - a command's options, given by name
     langchain: Annotated[str, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
     directory: Annotated[Path, typer.Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = Path(
@@ -192,7 +195,7 @@ def _new_key() -> Path:
     return file
 
 
-def _build(start: Start, hand: Signer) -> tuple[str, Proof]:
+def _build(start: Start, hand: Signer) -> tuple[str, Tried]:
     """Make everything aside, prove it with a gate, and only then put it in its place."""
     directory, file, made, person = start.directory, start.file, start.made, start.person
     with tempfile.TemporaryDirectory() as aside:
@@ -219,7 +222,7 @@ def _build(start: Start, hand: Signer) -> tuple[str, Proof]:
     return digest, proof
 
 
-def _prove(start: Start, digest: str, folder: Path, aside: Path) -> Proof:
+def _prove(start: Start, digest: str, folder: Path, aside: Path) -> Tried:
     """Open a gate on what was signed; the example call must be minted and burned once, and refused when it was not asked for."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
@@ -240,10 +243,10 @@ def _prove(start: Start, digest: str, folder: Path, aside: Path) -> Proof:
             other = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt="Good morning")
             said = other.authorize(tool.name, args, definition=tool.definition)
             if isinstance(said, Deny):
-                return Proof(allowed, f"the same when the user says: Good morning  ({_why(said.failures[0])})")
+                return Tried(allowed, f"the same when the user says: Good morning  ({_why(said.failures[0])})")
             gate.open_run(workflow.id, tenant=f"not-{tenant}", user=user, agent=agent, prompt=made.prompt)
         except RunRefused as refused:
-            return Proof(allowed, f"the same for another tenant  ({_why(refused.failures[0])})")
+            return Tried(allowed, f"the same for another tenant  ({_why(refused.failures[0])})")
     raise ConfigError("proof", "a call for another tenant, allowed", "a refusal")
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from agentgate.errors import AgentGateError
-from agentgate.keys import PUBLISH_AHEAD, KeyRing
+from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
 
 EXAMPLES = (
     "Examples:\n\n"

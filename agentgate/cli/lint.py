@@ -11,16 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentgate.catalog import ROLES, Catalog, roles_of
 from agentgate.cli.advice import Advice, advise, gathered
+from agentgate.cli.commands import examples
 from agentgate.cli.output import complain
-from agentgate.definition import load_text, read_file
 from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.review.draft import undecided
-from agentgate.review.text import visible
-from agentgate.workflow import Workflow
-from agentgate.yaml_nodes import read_yaml
+from agentgate.loading.catalog import ROLES, Catalog, roles_of
+from agentgate.loading.definition import load_text, read_file
+from agentgate.loading.yaml_nodes import read_yaml
+from agentgate.review.draft.draft import undecided
+from agentgate.values.visible import visible
+from agentgate.workflow.model import Workflow
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -32,6 +33,7 @@ EXAMPLES = (
 )
 
 
+@examples(EXAMPLES)
 def lint(
     path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them with its roles.yaml.", show_default=True)] = Path(
         "workflows"

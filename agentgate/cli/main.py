@@ -1,18 +1,64 @@
-"""``agentgate``: the list of commands. Each command stands in a file of its own here and is named in one line below."""
+"""``agentgate``: the list of commands. Each is named in one line of the tables here and stands in a file of its own."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from agentgate.cli import approve, check, demo, diff, evaluate, explain, init, keys, lint, new, root, status, test, words
-from agentgate.cli.output import Commands, say
+from agentgate.cli.commands import LazyCommands, Table
+
+
+class _Workflow(LazyCommands):
+    table: ClassVar[Table] = {
+        "new": ("new:new", "Draft a workflow for tools you have, as narrow as can be said, and a test file beside it."),
+        "words": ("words:words", "Print the usual English words for an act, as the `words` of an intent."),
+        "lint": (
+            "lint:lint",
+            "Check workflow files: every problem with file, line, column, what was expected and what was probably meant.",
+        ),
+        "test": (
+            "test:run_cases",
+            "Run the cases of NAME.test.yaml beside each workflow: the real engine decides, nothing in the files is executed.",
+        ),
+        "diff": ("diff:diff", "Say which calls NEW permits and OLD did not: for every call there can be, each with a value that shows it."),
+        "check": (
+            "check:check",
+            "Check everything a reviewer would ask: does it load, do its tests hold, what does it newly permit, who signed it.",
+        ),
+        "approve": ("approve:approve", "Sign one version of a workflow."),
+        "status": ("status:status", "Say what is in force, who signed what, and how many signatures are missing."),
+        "index": ("status:index", "Sign the list of newest approved versions. Gates refuse one that is older than seven days."),
+        "revoke": (
+            "status:revoke",
+            "End a workflow's versions, for good: one signature is enough, and gates refuse them from their next look on.",
+        ),
+    }
+
+
+class _AgentGate(LazyCommands):
+    table: ClassVar[Table] = {
+        "init": (
+            "init:init",
+            "Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and prove one guarded call.",
+        ),
+        "demo": ("demo:demo", "Run a guarded payment agent: what is minted, refused, held, and why."),
+        "evaluate": (
+            "evaluate:evaluate",
+            "Replay recorded episodes through a real gate (in memory) and count what passes, is held and is refused.",
+        ),
+        "explain": (
+            "explain:explain",
+            "Explain a decision: every condition, what it got and expected, where each value came from, what would pass, and whom to ask.",
+        ),
+        "root": ("root:app", "The root: who reviews what, with which keys, and how many signatures it takes."),
+        "keys": ("keys:app", "Signing keys: publish, rotate."),
+    }
+
 
 app = typer.Typer(
     name="agentgate",
-    cls=Commands,
+    cls=_AgentGate,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals hold tokens and prompts
@@ -22,7 +68,9 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        say(f"agentgate {version('agentgate-mediator')}")
+        from importlib.metadata import version  # noqa: PLC0415 - its e-mail parser is a tenth of what starting takes
+
+        typer.echo(f"agentgate {version('agentgate-mediator')}")
         raise typer.Exit
 
 
@@ -33,22 +81,11 @@ def agentgate(
     """Decides whether a credential should exist at all: one short-lived token per allowed call of an agent."""
 
 
-workflow = typer.Typer(help="Workflow files: draft, check, test, compare and approve them.", cls=Commands, no_args_is_help=True)
-app.add_typer(workflow, name="workflow")
-app.add_typer(root.app, name="root")
-app.add_typer(keys.app, name="keys")
+workflow = typer.Typer(help="Workflow files: draft, check, test, compare and approve them.", cls=_Workflow, no_args_is_help=True)
 
-workflow.command("new", epilog=new.EXAMPLES)(new.new)
-workflow.command("words", epilog=words.EXAMPLES)(words.words)
-workflow.command("lint", epilog=lint.EXAMPLES)(lint.lint)
-workflow.command("test", epilog=test.EXAMPLES)(test.run_cases)
-workflow.command("diff", epilog=diff.EXAMPLES)(diff.diff)
-workflow.command("check", epilog=check.EXAMPLES)(check.check)
-workflow.command("approve", epilog=approve.EXAMPLES)(approve.approve)
-workflow.command("status", epilog=status.STATUS_EXAMPLES)(status.status)
-workflow.command("index", epilog=status.INDEX_EXAMPLES)(status.index)
-workflow.command("revoke", epilog=status.REVOKE_EXAMPLES)(status.revoke)
-app.command("init", epilog=init.EXAMPLES)(init.init)
-app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
-app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
-app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
+
+@workflow.callback()
+def _workflow() -> None: ...
+
+
+app.add_typer(workflow, name="workflow")

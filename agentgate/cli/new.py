@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
+from agentgate.cli.commands import examples
 from agentgate.cli.output import fail, refusing, rows, say, say_json
 from agentgate.errors import ConfigError
-from agentgate.review.draft import Draft, draft, undecided
-from agentgate.review.source import ask
-from agentgate.review.toolset import DeclaredTool, from_langchain, from_mcp
+from agentgate.loading.source import ask
+from agentgate.review.draft.draft import Draft, draft, undecided
+from agentgate.review.draft.toolset import DeclaredTool, from_langchain, from_mcp
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -28,6 +29,7 @@ EXAMPLES = (
 LIFE = timedelta(days=180)
 
 
+@examples(EXAMPLES)
 def new(  # noqa: PLR0917 - a command's options, given by name
     id: Annotated[str, typer.Option("--id", help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
     langchain: Annotated[

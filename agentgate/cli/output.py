@@ -17,38 +17,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
-from typer.exceptions import TyperException
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused
+from agentgate.cli.commands import ERROR
 from agentgate.errors import AgentGateError
-from agentgate.review.text import visible
+from agentgate.values.visible import visible
 
-YES, ERROR, LOOK = 0, 1, 2
+YES, LOOK = 0, 2
 EXIT_CODES = "Exit codes: 0 nothing wrong, 2 a person must look ({look}), 1 an error."
-
-
-class Commands(TyperGroup):
-    """A group of commands whose usage errors exit with 1: 2 is an answer here."""
-
-    def make_context(self, *args: Any, **more: Any) -> Any:
-        """See click."""
-        with _usage():
-            return super().make_context(*args, **more)
-
-    def invoke(self, *args: Any, **more: Any) -> Any:
-        """See click."""
-        with _usage():
-            return super().invoke(*args, **more)
-
-
-@contextmanager
-def _usage() -> Iterator[None]:
-    try:
-        yield
-    except TyperException as error:
-        error.exit_code = ERROR
-        raise
 
 
 @contextmanager

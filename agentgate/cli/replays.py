@@ -23,13 +23,13 @@ from typing import Any
 import structlog
 
 from agentgate.errors import AgentGateError
-from agentgate.gate import Gate
-from agentgate.intents import Deriver
+from agentgate.gate.gate import Gate
 from agentgate.intents.combined import Combined
+from agentgate.intents.deriver import Deriver
 from agentgate.intents.embeddings import EmbeddingsDeriver
 from agentgate.intents.lexical import derive
-from agentgate.review.deputy import TARGETS, Kind, Tally, confused_deputy
-from agentgate.review.evaluate import Clock, Decided, Episode, replay
+from agentgate.review.replay.deputy import TARGETS, Kind, Tally, confused_deputy
+from agentgate.review.replay.evaluate import Clock, Decided, Episode, replay
 
 MANY = 400  # episodes from which starting processes costs less than it saves
 _CHUNK = 25
@@ -52,7 +52,7 @@ class Choice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class ReplaySettings:
     """How to open a gate for a replay; `root` None: over what lies in the folder, without signatures."""
 
     workflows: Path
@@ -73,11 +73,11 @@ class Opening:
             yield stack.enter_context(gate)
 
 
-def replays(episodes: Sequence[Episode], gate: Gate, clock: Clock, opening: Opening, *, deputy: bool) -> Iterator[Replayed]:
+def replays(episodes: Sequence[Episode], gate: Gate, clock: Clock, opening: ReplaySettings, *, deputy: bool) -> Iterator[Replayed]:
     """Replay each episode, and with `deputy` its confused-deputy mutants, in their order.
 
     Raises:
-        AgentGateError: as `agentgate.review.evaluate.replay`; or a process ended before its episodes.
+        AgentGateError: as `agentgate.review.replay.evaluate.replay`; or a process ended before its episodes.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if len(episodes) < MANY or processors < 2 or _remembers(gate, episodes):
@@ -114,7 +114,7 @@ def _remembers(gate: Gate, episodes: Sequence[Episode]) -> bool:
 _own: dict[str, Any] = {}
 
 
-def _open(opening: Opening, deputy: bool) -> None:
+def _open(opening: ReplaySettings, deputy: bool) -> None:
     quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)  # the first gate has said what there is to say of the workflows
     structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     stack, clock = ExitStack(), Clock()

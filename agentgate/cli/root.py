@@ -11,10 +11,11 @@ import typer
 
 from agentgate.approvals import ApprovalRefusal, new_root, sign_root
 from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
-from agentgate.cli.output import LOOK, YES, Commands, complain, fail, note, refusing, rows, say, say_json
+from agentgate.cli.commands import Commands
+from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Directory, Key, Root, confirm, signer
 from agentgate.errors import ConfigError
-from agentgate.review.root_draft import (
+from agentgate.review.root.draft import (
     RootDraft,
     first_draft,
     from_root,
@@ -24,9 +25,9 @@ from agentgate.review.root_draft import (
     signers_of,
     with_people,
 )
-from agentgate.review.root_files import aside, drop_unfinished, put, trust_files
-from agentgate.review.root_handover import allowed_in, hand_over
-from agentgate.review.root_standing import RootStanding, standing, warnings
+from agentgate.review.root.files import aside, drop_unfinished, put, trust_files
+from agentgate.review.root.handover import allowed_in, hand_over
+from agentgate.review.root.standing import RootStanding, standing, warnings
 
 LIFE = timedelta(days=365)
 OUT = Path("root-draft.yaml")

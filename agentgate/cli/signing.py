@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from agentgate.approvals import PublicKey, Signer, open_signer
+from agentgate.approvals import Signer, SshKey, open_signer
 from agentgate.cli.output import fail, say
 from agentgate.errors import ConfigError, KeyRefused
 
@@ -73,7 +73,7 @@ def _in_agent() -> Path | None:
         return None
     for line in done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else ():
         try:
-            key = PublicKey.from_line(line)
+            key = SshKey.from_line(line)
         except KeyRefused:
             continue
         folder = tempfile.mkdtemp()

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import Status, root_digest, write_index
+from agentgate.approvals import WorkflowStatus, root_digest, write_index
 from agentgate.approvals import revoke as write_revocation
 from agentgate.approvals import status as standing
+from agentgate.cli.commands import examples
 from agentgate.cli.output import LOOK, YES, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Directory, Key, Root, confirm, signer
 
@@ -33,6 +34,7 @@ REVOKE_EXAMPLES = (
 )
 
 
+@examples(STATUS_EXAMPLES)
 def status(
     directory: Directory = Path("workflows"),
     root: Root = None,
@@ -50,7 +52,7 @@ def status(
     raise typer.Exit(LOOK if any(each.refused is not None for each in found) else YES)
 
 
-def _tell(found: tuple[Status, ...]) -> None:
+def _tell(found: tuple[WorkflowStatus, ...]) -> None:
     body = []
     absent = [e.refused for e in found if not e.id and e.refused is not None and (e.refused.field, e.refused.got) == ("file", "nothing")]
     for each in found:
@@ -79,7 +81,7 @@ def _tell(found: tuple[Status, ...]) -> None:
             note(f"does not count: {ignored}")
 
 
-def _json(each: Status) -> dict[str, Any]:
+def _json(each: WorkflowStatus) -> dict[str, Any]:
     return {
         "id": each.id,
         "file": each.path,
@@ -94,6 +96,7 @@ def _json(each: Status) -> dict[str, Any]:
     }
 
 
+@examples(INDEX_EXAMPLES)
 def index(
     directory: Directory = Path("workflows"),
     key: Key = None,
@@ -108,6 +111,7 @@ def index(
     say(f"wrote {written}")
 
 
+@examples(REVOKE_EXAMPLES)
 def revoke(  # noqa: PLR0917 - a command's options, given by name
     workflow: Annotated[str, typer.Argument(help="The workflow's id.")],
     reason: Annotated[str, typer.Option(help="Why, for those who read it later.")],

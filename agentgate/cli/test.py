@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.cli.output import ERROR, LOOK, YES, note, refusing, rows, say, say_json
-from agentgate.definition import read_file
+from agentgate.cli.commands import ERROR, examples
+from agentgate.cli.output import LOOK, YES, note, refusing, rows, say, say_json
 from agentgate.errors import WorkflowError
-from agentgate.review.mutation import Survey, survey
-from agentgate.review.proposal import Proposals, cases_yaml, head_yaml, propose
-from agentgate.review.source import Source, below
-from agentgate.review.testfile import Report, TestFile, read_tests, run_tests, tests_of
-from agentgate.workflow import Workflow
+from agentgate.loading.definition import read_file
+from agentgate.loading.source import WorkflowText, below
+from agentgate.review.mutation.mutation import Survey, survey
+from agentgate.review.mutation.proposal import Proposals, cases_yaml, head_yaml, propose
+from agentgate.review.scenarios.testfile import Report, TestFile, read_tests, run_tests, tests_of
+from agentgate.workflow.model import Workflow
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -34,7 +35,7 @@ _READ = "proposed: read each, it says what the workflow does and not what it sho
 class Tested:
     """What became of one workflow's tests. `problems`: why they could not be run."""
 
-    source: Source
+    source: WorkflowText
     workflow: Workflow | None = None
     tests: TestFile | None = None
     report: Report | None = None
@@ -46,7 +47,7 @@ class Tested:
         return self.report is not None and self.report.passed
 
 
-def tested(source: Source) -> Tested:
+def tested(source: WorkflowText) -> Tested:
     """Run the tests beside one workflow; what is wrong with either file is in the answer."""
     try:
         workflow = source.workflow()
@@ -59,6 +60,7 @@ def tested(source: Source) -> Tested:
         return Tested(source, problems=tuple(map(str, error.problems)))
 
 
+@examples(EXAMPLES)
 def run_cases(
     path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them.", show_default=True)] = Path("workflows"),
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every case, and what was filled in for it.")] = False,

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from agentgate.cli.commands import examples
 from agentgate.cli.output import fail, say
-from agentgate.review.acts import act_of
-from agentgate.review.phrasebook import ACTS, groups, listed
+from agentgate.review.draft.acts import act_of
+from agentgate.review.draft.phrasebook import ACTS, groups, listed
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -18,6 +19,7 @@ EXAMPLES = (
 )
 
 
+@examples(EXAMPLES)
 def words(
     acts: Annotated[list[str] | None, typer.Argument(help="What the tool does: delete, share, pay ...", show_default=False)] = None,
     thing: Annotated[str, typer.Option("--thing", help="What it acts on, for phrases that name it: event, file, invoice.")] = "",

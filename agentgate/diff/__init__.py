@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from agentgate.diff import plain, search, surroundings, table, tools
 from agentgate.diff.finding import ABSENT, NULL, Diff, Field, Finding
 from agentgate.diff.language import Budget, TooLarge
-from agentgate.workflow import Tool, Workflow
+from agentgate.workflow.model import Tool, Workflow
 
 ENGINE = "2"  # of the proof: raise it whenever an answer can change, so that kept proofs are made again
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agentgate.canonical import parse
 from agentgate.diff.finding import ABSENT, NULL, Cell, Field, Status
 from agentgate.diff.language import Budget, TooLarge
-from agentgate.diff.origins import Atoms, Origin, bounded, has_origin, status, ways
+from agentgate.diff.origins import Atoms, Explanations, bounded, has_origin, status, ways
 from agentgate.diff.values import plain, representatives
-from agentgate.entities import Key, normal
-from agentgate.workflow import Rule, Source
+from agentgate.values.canonical import parse
+from agentgate.values.entities import Key, normal
+from agentgate.workflow.model import Rule, Source
 
 _MAX_LISTS = 3000
 Fails = frozenset[str]
@@ -38,7 +38,7 @@ class _Element:
     """One class of single values: the value, its origin, what fails in each version, and which conditions it meets (old, new)."""
 
     raw: Any
-    origin: Origin
+    origin: Explanations
     fails: tuple[Fails, Fails]
     meets: tuple[tuple[bool, ...], tuple[bool, ...]]
 
@@ -128,7 +128,7 @@ def raw_of(kind: str, key: Key) -> Any:
     return parse(key.encode()) if isinstance(key, str) and kind == "json" else key
 
 
-def _elements(sides: tuple[Side, Side], raws: list[Any], origins: list[Origin], *, many: bool) -> Iterator[_Element]:
+def _elements(sides: tuple[Side, Side], raws: list[Any], origins: list[Explanations], *, many: bool) -> Iterator[_Element]:
     alike: dict[object, tuple[Any, tuple[Fails, Fails], tuple[Any, Any]]] = {}
     for raw in raws:
         keys = [None if s.rule is None else _key(s.rule, raw) for s in sides]

@@ -1,7 +1,7 @@
 """What a comparison says: findings for a reviewer, and the cells they are made from.
 
 A *cell* is one class of values of one field that neither version tells apart; a *point* says, for each field that matters, which
-value to take (see `agentgate.review.witness`, which makes a call of it). Fields a point does not name are free.
+value to take (see `agentgate.review.report.witness`, which makes a call of it). Fields a point does not name are free.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The normal forms of the text types as expressions, as `agentgate.entities` and `agentgate.patterns` test them.
+"""The normal forms of the text types as expressions, as `agentgate.values.entities` and `agentgate.values.patterns` test them.
 
 Each is exact but for the lengths of a whole value (2,048 characters, which no rule can change) and, for free text, Unicode
 normalisation: there it says a little more than the truth, so that no text is overlooked.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agentgate.diff.characters import PRINTABLE, TEXT, Ranges
 from agentgate.diff.expression import ANYTHING, Both, Expression, Not, Then, parse
-from agentgate.patterns import Glob
+from agentgate.values.patterns import Glob
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DAY_OF_MONTH = "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"

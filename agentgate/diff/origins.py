@@ -13,14 +13,14 @@ from itertools import product
 
 from agentgate.diff.finding import Status
 from agentgate.diff.language import TooLarge
-from agentgate.workflow import Rule, Source
+from agentgate.workflow.model import Rule, Source
 
 Atoms = frozenset[Source]
 _MAX_ATOMS = 8  # that the rules tell apart
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Explanations:
     """One way in which a value can be explained."""
 
     atoms: Atoms
@@ -28,7 +28,7 @@ class Origin:
     split: bool = False
 
 
-def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Origin]:
+def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Explanations]:
     """Every way in which a value can be explained that these rules tell apart.
 
     Args:
@@ -52,7 +52,7 @@ def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Origin]:
     return list(_all(atoms, bounds, splits))
 
 
-def _all(atoms: list[Source], bounds: list[Source], splits: tuple[bool, ...]) -> Iterator[Origin]:
+def _all(atoms: list[Source], bounds: list[Source], splits: tuple[bool, ...]) -> Iterator[Explanations]:
     for split in splits:
         for held in product((False, True), repeat=len(atoms)):
             chosen = frozenset(a for a, yes in zip(atoms, held, strict=True) if yes)
@@ -60,7 +60,7 @@ def _all(atoms: list[Source], bounds: list[Source], splits: tuple[bool, ...]) ->
             for bounded in product((True, False), repeat=len(bounds)):
                 within = frozenset(b for b, yes in zip(bounds, bounded, strict=True) if yes)
                 if all(b in within for b in bounds if b in chosen) and not any(_fact_of(s) in lacking for s in chosen):
-                    yield Origin(chosen, within, split)
+                    yield Explanations(chosen, within, split)
 
 
 def _fact_of(source: Source) -> Source | None:
@@ -86,7 +86,7 @@ def status(rule: Rule, elements: Sequence[Atoms], *, split: bool) -> Status:
     return Status.ASK if rule.unknown_origin == "step_up" else Status.REFUSE
 
 
-def bounded(rule: Rule, origin: Origin) -> bool:
+def bounded(rule: Rule, origin: Explanations) -> bool:
     """Whether `at_most` holds."""
     return rule.at_most is None or (rule.at_most in origin.within and (rule.any_call or not origin.split))
 

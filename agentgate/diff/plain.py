@@ -15,8 +15,8 @@ from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.surroundings import seconds
 from agentgate.diff.table import same
-from agentgate.nested import root
-from agentgate.workflow import ANY, Fact, Limit, Source, StepUpRule, Tool, Upstream, Workflow
+from agentgate.workflow.model import ANY, Fact, Limit, Source, StepUpRule, Tool, Upstream, Workflow
+from agentgate.workflow.nested import root
 
 _RISKS = ("low", "medium", "high")
 _DELEGATED = ("deny", "step_up", "present")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from agentgate.diff.arguments import describe
 from agentgate.diff.finding import Cell, Field, Finding, Status
 from agentgate.diff.language import TooLarge
-from agentgate.workflow import StepUpRule
+from agentgate.workflow.model import StepUpRule
 
 _MAX_STATES = 20_000
 

@@ -1,6 +1,6 @@
 """Who calls, for whom, when and where: the fields that are the same for every tool, each as a finite set of classes.
 
-What is compared is what `agentgate.checks` looks at, one field at a time: whoever is refused by one of them is refused.
+What is compared is what `agentgate.decision.checks` looks at, one field at a time: whoever is refused by one of them is refused.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from datetime import timedelta
 from itertools import chain, combinations, product
 from typing import Any
 
-from agentgate.caller import in_network, within
+from agentgate.decision.caller import in_network, within
 from agentgate.diff.finding import Cell, Field, Status
-from agentgate.workflow import AgentRule, Conditions, Hours, UserRule, ViaRule, Workflow
+from agentgate.workflow.model import AgentRule, Conditions, Hours, UserRule, ViaRule, Workflow
 
 OTHER = "(any other)"
 NOBODY = "(none)"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from agentgate.patterns import Glob, Pattern
+from agentgate.values.patterns import Glob, Pattern
 
 CALLS, LIST, READ, NONE = "calls", "list", "read", "none"
 

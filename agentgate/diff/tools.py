@@ -10,10 +10,10 @@ from agentgate.diff.expression import Unreadable
 from agentgate.diff.finding import Cell, Field, Status
 from agentgate.diff.intents import asked
 from agentgate.diff.language import Budget, TooLarge
-from agentgate.diff.origins import Origin, ways
+from agentgate.diff.origins import Explanations, ways
 from agentgate.diff.surroundings import NOBODY, OTHER, one_of, seconds
 from agentgate.diff.table import same
-from agentgate.workflow import Rule, Sequence, Tool, Workflow
+from agentgate.workflow.model import Rule, Sequence, Tool, Workflow
 
 _MAX_WHENS = 6
 
@@ -125,7 +125,7 @@ def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
     return [Field(name, tuple(cells.values()), {name: (_entities_text(old), _entities_text(new))})]
 
 
-def _inner(rule: Rule, origin: Origin) -> Status:
+def _inner(rule: Rule, origin: Explanations) -> Status:
     if rule.entities is None or any(s.kind == "model" or s in origin.atoms for s in rule.entities):
         return Status.FREE
     return Status.ASK if rule.unknown_origin == "step_up" else Status.REFUSE

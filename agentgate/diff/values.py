@@ -12,9 +12,9 @@ from decimal import Decimal
 from agentgate.diff import forms
 from agentgate.diff.expression import ANYTHING, Either, Expression, Not, Unreadable, literal, parse
 from agentgate.diff.language import Budget, Language, Vector
-from agentgate.entities import MAX_DIGITS, NUMERIC, Key, normal
-from agentgate.patterns import MAX_VALUE
-from agentgate.workflow import Rule
+from agentgate.values.entities import MAX_DIGITS, NUMERIC, Key, normal
+from agentgate.values.patterns import MAX_VALUE
+from agentgate.workflow.model import Rule
 
 _LIMIT = Decimal(10) ** MAX_DIGITS
 _HUGE = "\U0001d54f"  # four bytes each: over a pattern's size in few characters

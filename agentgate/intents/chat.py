@@ -22,13 +22,13 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from agentgate.canonical import canonical
 from agentgate.errors import ConfigError
-from agentgate.intents import CLARITY
+from agentgate.intents.deriver import CLARITY
 from agentgate.intents.lexical import STOP
-from agentgate.prompt import clauses, own_words
-from agentgate.request import Derived
-from agentgate.workflow import Intent
+from agentgate.language.prompt import clauses, own_words
+from agentgate.values.canonical import canonical
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Intent
 
 MAX_ASKED = 32_768  # characters of the user's words that a model is asked about; more is unclear
 MAX_ANSWER = 65_536  # characters of an answer that are read
@@ -88,7 +88,7 @@ def _plain(text: str) -> str:
 
 
 class ChatDeriver:
-    """See `agentgate.intents.Deriver`. Blocking: an answer is waited for at most `timeout` seconds.
+    """See `agentgate.intents.deriver.Deriver`. Blocking: an answer is waited for at most `timeout` seconds.
 
     Args:
         model: the chat model; a model without tool calling is asked for JSON in its text.

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentgate.errors import ConfigError
-from agentgate.intents import CLARITY, Deriver, ask
-from agentgate.request import Derived
-from agentgate.workflow import Intent
+from agentgate.intents.deriver import CLARITY, Deriver, ask
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Intent
 
 
 class Combined:
-    """See `agentgate.intents.Deriver`. Two of the same members in the same order are equal.
+    """See `agentgate.intents.deriver.Deriver`. Two of the same members in the same order are equal.
 
     Attributes:
         members: the derivers, first to last.

@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentgate.errors import ConfigError
-from agentgate.intents import CLARITY
-from agentgate.intents.delegation import Delegation
+from agentgate.intents.deriver import CLARITY
 from agentgate.intents.lexical import COMMON, STOP, delegated, handed_over
 from agentgate.intents.phrases import places, without_places
-from agentgate.intents.quantity import quantities
-from agentgate.prompt import clauses, entities, own_words, unquoted
-from agentgate.request import Derived
-from agentgate.workflow import Intent
+from agentgate.language.delegation import Delegation
+from agentgate.language.prompt import clauses, entities, own_words, unquoted
+from agentgate.language.quantity import quantities
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Intent
 
 # Chosen on the vocabularies of the workflows in this repository and nothing else. Each intent met the examples of the other intents of
 # its workflow (those without a word of it): the closest came to 0.70 by words and 0.51 by clause. *Unclear* begins there and *present* a
@@ -233,7 +233,7 @@ def _turn(intents: tuple[Intent, ...], turn: str) -> tuple[Mapping[str, Derived]
 
 
 class EmbeddingsDeriver:
-    """See `agentgate.intents.Deriver`. Deterministic; equal to every other one.
+    """See `agentgate.intents.deriver.Deriver`. Deterministic; equal to every other one.
 
     Raises:
         ConfigError: the extra is not installed. Said when it is built, not when a prompt comes.

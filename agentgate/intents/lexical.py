@@ -2,12 +2,12 @@
 
 An intent is *present* when one of its words (`agentgate.intents.phrases`) stands in a clause of the user's own affirmed words (not
 quoted, forwarded or denied), *unless* that clause is near a counter-example and less near to any example, or speaks of a quantity
-(`agentgate.intents.quantity`) that no example speaks of: then it is *unclear*, and *absent* when it repeats a counter-example.
+(`agentgate.language.quantity`) that no example speaks of: then it is *unclear*, and *absent* when it repeats a counter-example.
 Without a word it is absent. A counter-example that speaks of a quantity says nothing of a clause that does not.
-The clearest clause decides. A word that is asked about or told of (`agentgate.intents.questions`) says nothing.
+The clearest clause decides. A word that is asked about or told of (`agentgate.language.questions`) says nothing.
 A later turn that denies the word withdraws the intent. Where the user named none of an intent's words but handed the choice of
-actions to a source (`agentgate.intents.delegation`), the intent's `delegated` says what it is. Where the last turn that asks for
-something asks for what no word of any intent explains (`agentgate.intents.unheard`), and the intent's `unheard` is step_up, an intent
+actions to a source (`agentgate.language.delegation`), the intent's `delegated` says what it is. Where the last turn that asks for
+something asks for what no word of any intent explains (`agentgate.language.unheard`), and the intent's `unheard` is step_up, an intent
 of which nothing was said is unclear.
 Closeness is the cosine of stemmed word sets in which typed entities stand as their type. To an example the intent's words are one
 term whatever they are, so "refund ORD-1" and "reimburse ORD-2" are the same request; to a counter-example they are themselves, so
@@ -24,14 +24,14 @@ from functools import lru_cache
 from math import sqrt
 from typing import NamedTuple
 
-from agentgate.intents.delegation import Delegation, delegation
 from agentgate.intents.phrases import keys_of, places
-from agentgate.intents.quantity import WIDE, quantities
-from agentgate.intents.questions import asked_about, told_of
-from agentgate.intents.unheard import pieces
-from agentgate.prompt import clauses, entities, hidden_quotations, own_words, small, unquoted
-from agentgate.request import Derived
-from agentgate.workflow import Intent
+from agentgate.language.delegation import Delegation, delegation
+from agentgate.language.prompt import clauses, entities, hidden_quotations, own_words, small, unquoted
+from agentgate.language.quantity import WIDE, quantities
+from agentgate.language.questions import asked_about, told_of
+from agentgate.language.unheard import pieces
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Intent
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 COMMON = frozenset(
@@ -247,7 +247,7 @@ _CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?
 
 
 def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
-    """See `agentgate.intents.Deriver`. The last turn that says something of an intent decides; a bare "stop" withdraws all."""
+    """See `agentgate.intents.deriver.Deriver`. The last turn that says something of an intent decides; a bare "stop" withdraws all."""
     found = {intent.name: Derived("absent", "no word of it in the prompt", silent=True) for intent in intents}
     spoken: set[str] = set()  # intents the user's own words spoke of: no delegation decides them any more
     quiet = set(found)  # intents of which nothing at all was said

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from agentgate.workflow import ARTICLES, PLACES
+from agentgate.workflow.model import ARTICLES, PLACES
 
 _SUBJECT = r"(?:i|we)(?:['\u2019](?:d|ll|ve))?"
 _POLITE = (

@@ -12,9 +12,6 @@ from __future__ import annotations
 from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import ops
 from agentgate.stores._store import AsyncStore, Store
-from agentgate.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
-from agentgate.stores.redis import RedisStore
-from agentgate.stores.redis_async import AsyncRedisStore
 
 __all__ = ["AsyncStore", "Store", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
 
@@ -30,12 +27,16 @@ def open_store(url: str) -> Store:
         StoreUnavailable: an embedded server does not start.
     """
     if url == "memory://":
-        from agentgate.stores.memory import MemoryStore  # noqa: PLC0415 - a tenth of a second that a server's user does not need
+        from agentgate.stores.memory import MemoryStore  # noqa: PLC0415 - each client is imported by who uses its store
 
         return MemoryStore()
     if url.startswith("embedded:///"):
+        from agentgate.stores.embedded import EmbeddedStore  # noqa: PLC0415 - as above
+
         return EmbeddedStore(url)
     if url.startswith(_NETWORKED):
+        from agentgate.stores.redis import RedisStore  # noqa: PLC0415 - as above
+
         return RedisStore(url)
     raise ConfigError("store", url.rpartition("@")[2], _EXPECTED)
 
@@ -47,8 +48,12 @@ def open_async_store(url: str) -> AsyncStore:
 
         return AsyncMemoryStore()
     if url.startswith("embedded:///"):
+        from agentgate.stores.embedded import AsyncEmbeddedStore  # noqa: PLC0415 - as above
+
         return AsyncEmbeddedStore(url)
     if url.startswith(_NETWORKED):
+        from agentgate.stores.redis_async import AsyncRedisStore  # noqa: PLC0415 - as above
+
         return AsyncRedisStore(url)
     raise ConfigError("store", url.rpartition("@")[2], _EXPECTED)
 

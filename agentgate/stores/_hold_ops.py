@@ -2,7 +2,7 @@
 
 A hold is the hash ``ag:{t}:hold:{id}`` (`state`, `body`, `rev`, `call`); a revocation is one key and never undone.
 
-Which state may follow which is `agentgate.hold`'s transition table; the scripts keep the two ends: `refused` and `consumed` are
+Which state may follow which is `agentgate.decision.hold`'s transition table; the scripts keep the two ends: `refused` and `consumed` are
 final, and only a mint consumes.
 """
 

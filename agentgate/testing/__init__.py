@@ -19,12 +19,12 @@ from __future__ import annotations
 from agentgate.testing._book import Blocking
 from agentgate.testing._calls import Calls
 from agentgate.testing._limits import Limits
-from agentgate.testing._marks import Marks
+from agentgate.testing._marks import RisingMarks
 
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Calls, Limits, Marks):
+class StoreConformance(Calls, Limits, RisingMarks):
     """The suite.
 
     Attributes:

@@ -16,7 +16,7 @@ def _raise(store: Store, gate: str, **marks: int) -> dict[str, int]:
     return ops.parse_raise_marks(op, store.call(op, time.monotonic() + PATIENCE))
 
 
-class Marks:
+class RisingMarks:
     """What was in force once."""
 
     racers: int

@@ -14,8 +14,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from agentgate.approvals import KeySigner, Reviewer, Rule, new_root, root_digest, statement, write_approval, write_index
-from agentgate.catalog import APPROVALS, workflow_files
+from agentgate.approvals import KeySigner, Reviewer, ReviewRule, new_root, root_digest, statement, write_approval, write_index
+from agentgate.loading.catalog import APPROVALS, workflow_files
 
 PHRASE = "agentgate demo key, known to everybody: "
 PEOPLE = ("alice@demo.example", "bob@demo.example", "carol@demo.example")
@@ -44,7 +44,7 @@ def sign(directory: Path | str) -> str:
     folder = Path(directory)
     shutil.rmtree(folder / APPROVALS, ignore_errors=True)
     people = [Reviewer(name, (signer(name).public_key,), ("demo",)) for name in PEOPLE]
-    rule = Rule("**", ("team:demo",), {"low": 1, "medium": 2, "high": 2})
+    rule = ReviewRule("**", ("team:demo",), {"low": 1, "medium": 2, "high": 2})
     root = new_root(folder, people, expires=FOREVER, rules=(rule,), demo=True, signer=signer(PEOPLE[0]))
     for path in workflow_files(folder):
         for person in PEOPLE[:2]:

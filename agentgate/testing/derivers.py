@@ -18,10 +18,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from agentgate.intents import Deriver, ask
-from agentgate.prompt import MAX_TURN
-from agentgate.request import Derived
-from agentgate.workflow import Intent
+from agentgate.intents.deriver import Deriver, ask
+from agentgate.language.prompt import MAX_TURN
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Intent
 
 REFUND = Intent(
     name="refund",

@@ -17,9 +17,9 @@ from socketserver import ThreadingTCPServer
 from types import TracebackType
 from typing import Any, Self
 
-from agentgate.dpop import DPoP
 from agentgate.errors import Refusal, TokenRefused
-from agentgate.verifier import RedeemedCall, Verifier
+from agentgate.redemption.verifier import RedeemedCall, Verifier
+from agentgate.token.dpop import DPoP
 
 ORDERS, PAYMENTS = "https://orders.acme.example", "https://payments.acme.example"  # who this API is: the audience of its tokens
 MAX_BODY = 64 * 1024

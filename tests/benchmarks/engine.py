@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from agentgate.canonical import canonical
+from agentgate.values.canonical import canonical
 from tests.benchmarks import world
 from tests.benchmarks.row import Bare, Measuring, Scale, compared, loop, token_size
 from tests.benchmarks.sidebyside import Work

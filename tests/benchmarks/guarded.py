@@ -8,10 +8,10 @@ from pathlib import Path
 
 from langchain_core.tools import tool
 
-from agentgate.gate import Gate
+from agentgate.gate.gate import Gate
+from agentgate.gate.run import Run
 from agentgate.integrations.langchain import guard_tools, use_run
-from agentgate.request import Agent, User
-from agentgate.run import Run
+from agentgate.values.request import Agent, User
 from tests.benchmarks import world
 from tests.benchmarks.row import Measuring, Scale, compared
 from tests.benchmarks.sidebyside import Pair

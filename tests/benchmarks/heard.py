@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agentgate.catalog import Catalog
 from agentgate.intents.lexical import derive
-from agentgate.request import Derived
-from agentgate.workflow import Workflow
+from agentgate.loading.catalog import Catalog
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Workflow
 
 HERE = Path(__file__).parent
 _WORST = ("present", "unclear", "absent")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # it has no types
 
-from agentgate.catalog import Catalog
-from agentgate.checks import decide
-from agentgate.decision import Eligible
+from agentgate.decision.answer import Eligible
+from agentgate.decision.checks import decide
 from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
 from tests.benchmarks import world
 from tests.benchmarks.row import KB, MS, Measuring, Row, Scale, compared
 from tests.benchmarks.sidebyside import Pair, Work

@@ -7,7 +7,7 @@ from datetime import date
 from itertools import count
 
 from agentgate.intents.lexical import derive
-from agentgate.prompt import Prompt
+from agentgate.language.prompt import Prompt
 from tests.benchmarks import world
 from tests.benchmarks.row import MS, Bare, Measuring, Row, Scale, token_size
 from tests.benchmarks.sidebyside import Pair, compare

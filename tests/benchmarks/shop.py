@@ -11,12 +11,12 @@ from typing import Any
 
 import redis
 
-from agentgate.decision import Allow
-from agentgate.dpop import DPoP
-from agentgate.gate import Gate
-from agentgate.mint import CallToken
-from agentgate.run import Run
-from agentgate.verifier import Verifier
+from agentgate.decision.answer import Allow
+from agentgate.gate.gate import Gate
+from agentgate.gate.run import Run
+from agentgate.redemption.verifier import Verifier
+from agentgate.token.dpop import DPoP
+from agentgate.token.mint import CallToken
 from tests.benchmarks import world
 from tests.benchmarks.row import Bare, Measuring, Scale, compared, token_size
 from tests.benchmarks.sidebyside import Pair, Work

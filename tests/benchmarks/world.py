@@ -12,19 +12,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agentgate.checks import decide
-from agentgate.decision import Eligible
-from agentgate.definition import load_roles, load_text
-from agentgate.identity import proven_agent, proven_user
+from agentgate.decision.answer import Eligible
+from agentgate.decision.checks import decide
+from agentgate.gate.state import derived, read_prompt
+from agentgate.gate.terms import terms_of
+from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
-from agentgate.jws import PublicKeys
-from agentgate.keys import KeyRing, RunKey, SigningKey
-from agentgate.mint import CallToken, mint, new_jti
-from agentgate.request import Agent, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
-from agentgate.runs import derived, read_prompt
-from agentgate.terms import terms_of
-from agentgate.verify import Claims, check_call, check_token
-from agentgate.workflow import Workflow
+from agentgate.loading.definition import load_roles, load_text
+from agentgate.token.claims import Claims, check_call, check_token
+from agentgate.token.jws import PublicKeys
+from agentgate.token.keys import KeyRing, RunKey, SigningKey
+from agentgate.token.mint import CallToken, mint, new_jti
+from agentgate.values.request import Agent, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
+from agentgate.workflow.model import Workflow
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "workflows" / "payments" / "customer-refund.yaml"

@@ -1,0 +1,99 @@
+"""What is answered: `Allow`, `StepUp` or `Deny`; and inside, `Eligible` or `Deny` from the pure decision.
+
+Rules: a refusal is a value with closed reasons; the model sees only a code from `Code`; the operator sees every `Failure`.
+`Allow` is built in one place only (`agentgate.gate.flow`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentgate.decision.hold import Hold
+from agentgate.decision.value import Value
+from agentgate.values.refusal import Code, Failure, Reason, code_of
+from agentgate.workflow.model import Limit, StepUpRule
+
+if TYPE_CHECKING:
+    from agentgate.token.mint import CallToken
+
+
+class Reservation(NamedTuple):
+    """What one limit takes for this call: `amount` is a count, or a sum in units of 10^-4."""
+
+    limit: Limit
+    amount: int
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredHold:
+    """A person must say yes to this call, under `rule`, because of `why` (which conditions fired)."""
+
+    rule: StepUpRule
+    why: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """Policy lets the call through, if the store grants `reservations` and every required hold is released.
+
+    Attributes:
+        reservations: one per limit that covers the tool.
+        holds: step-up rules that fired; empty when nobody needs to be asked.
+        intent: the present intent the mint is for, or ``none`` / ``any``.
+        named: True when every argument came from the prompt (`trust: named`).
+        values: the arguments as they were compared, for the decision's record.
+    """
+
+    reservations: tuple[Reservation, ...]
+    holds: tuple[RequiredHold, ...]
+    intent: str
+    named: bool
+    values: Mapping[str, Value] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Refused, with *all* failing reasons."""
+
+    failures: tuple[Failure, ...]
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The distinct reasons, in the order of the checks."""
+        return tuple(dict.fromkeys(f.reason for f in self.failures))
+
+    @property
+    def code(self) -> Code:
+        """The one code that the model sees."""
+        return code_of(self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class StepUp:
+    """The call waits for a person; nothing was minted. Authorise the same call again after the hold is released."""
+
+    hold: Hold
+    failures: tuple[Failure, ...]
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The distinct reasons why a person is asked."""
+        return tuple(dict.fromkeys(f.reason for f in self.failures))
+
+    @property
+    def code(self) -> Code:
+        """The one code that the model sees."""
+        return Code.NEEDS_APPROVAL
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Minted. `token` is good for exactly this call, once."""
+
+    token: CallToken
+
+
+Decision = Allow | StepUp | Deny

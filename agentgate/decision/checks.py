@@ -1,0 +1,239 @@
+"""The pure decision: every check of a call against its workflow, in order, all failing reasons together.
+
+Rules: no clock, no I/O, no logging; the same values give the same answer. A check is one function and one row of `CHECKS`;
+it appends failures and can do nothing else, so an added check can only refuse. Unknown, empty, missing is a failure.
+Counters and releases are not known here: they are settled by the mint script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from agentgate.decision.answer import (
+    Deny,
+    Eligible,
+    RequiredHold,
+    Reservation,
+)
+from agentgate.decision.arguments import check_arguments, equal, violated_by
+from agentgate.decision.caller import CALLER, passed, remember
+from agentgate.decision.case import Case, Check
+from agentgate.decision.origins import (
+    came_from,
+    in_some_call,
+    sources_of,
+    trace,
+)
+from agentgate.decision.value import Value
+from agentgate.language.spans import embedded
+from agentgate.values.entities import NUMERIC, Key, texts
+from agentgate.values.refusal import Failure, Reason
+from agentgate.values.request import Call, RunState, Surroundings
+from agentgate.workflow.model import ANY, NONE, Rule, StepUpRule, Tool, Workflow
+from agentgate.workflow.nested import emptied
+
+SCALE = 10_000  # sums are kept in units of 10^-4
+_NOTHING = Decimal()
+
+
+def check_tool(case: Case) -> None:
+    """The tool is on the allowlist, is the one that was reviewed (rug pull), and its upstream broker exists."""
+    tool = case.tool
+    if tool is None:
+        case.deny(Reason.TOOL_UNKNOWN, "tool", repr(case.call.tool), "one of " + ", ".join(case.workflow.tools))
+        return
+    if tool.definition and case.call.definition != tool.definition:
+        case.deny(Reason.TOOL_DEFINITION, f"tools.{tool.name}.definition", case.call.definition or "unknown", tool.definition, tool.line)
+    if tool.upstream is not None and tool.upstream.broker not in case.around.brokers:
+        case.deny(
+            Reason.UPSTREAM,
+            f"upstream.{tool.name}.broker",
+            f"{tool.upstream.broker} (not configured)",
+            "a configured broker",
+            tool.upstream.line,
+        )
+
+
+def check_origins(case: Case) -> None:
+    """Origins, bounds and required earlier calls, jointly: one call, one source."""
+    tool = case.tool
+    if tool is None:
+        return
+    case.traced = traced = trace(tool, case.values, case.run.prompt, case.earlier, now=case.around.now.timestamp(), file=case.workflow.file)
+    case.denied.extend(traced.failures)
+    case.forced.extend(traced.unknown.values())
+
+
+def check_entities(case: Case) -> None:
+    """Every address, link and account inside a free text has an allowed origin itself (exfiltration in a memo line).
+
+    Where the argument says ``unknown_origin: step_up`` a person sees the text instead.
+    """
+    if case.tool is None:
+        return
+    for name, value in case.values.items():
+        allowed = value.rule.entities
+        if allowed is None:
+            continue
+        found = texts(value.raw) if value.rule.type == "json" else map(str, value.keys)
+        for text in found:
+            for entity in embedded(text, case.around.now.date()):
+                if not in_some_call(entity.type, entity.key, allowed, case.run.prompt, case.earlier):
+                    shown = "(masked)" if value.rule.sensitive else repr(entity.words)
+                    expected, rule = "found in " + " or ".join(map(str, allowed)), f"{case.workflow.file}:{value.rule.line}"
+                    ask = value.rule.unknown_origin == "step_up"
+                    (case.forced if ask else case.denied).append(Failure(Reason.ENTITY_ORIGIN, f"args.{name}", shown, expected, rule))
+
+
+def check_intent(case: Case) -> None:
+    """One of the intents that the tool needs is present in the user's words, and one of those of each argument that is sent.
+
+    Unclear asks or refuses, as the intent says.
+    """
+    tool = case.tool
+    if tool is None:
+        return
+    if ANY not in tool.needs and (NONE not in tool.needs or case.workflow.intents):
+        _check_needs(case, "intent", tool.needs, tool.line)
+    for name, rule in tool.args.items():
+        if rule.needs and (name in case.values or emptied(name, case.call.args)):
+            _check_needs(case, f"args.{name}", rule.needs, rule.line)
+
+
+def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> None:
+    intents = case.run.intents
+    derived = {name: intents[name].presence for name in needs if name in intents}
+    if "present" in derived.values():
+        return
+    unclear = [name for name, presence in derived.items() if presence == "unclear"]
+    if not unclear:
+        case.deny(Reason.INTENT_ABSENT, field, "absent", " or ".join(needs), line)
+        return
+    failure = Failure(Reason.INTENT_UNCLEAR, field, "unclear: " + ", ".join(unclear), "a clear request", f"{case.workflow.file}:{line}")
+    asks = any(case.workflow.intents[name].unclear == "step_up" for name in unclear)
+    (case.forced if asks else case.denied).append(failure)
+
+
+_OF_CALL: tuple[Check, ...] = (check_tool, check_arguments, check_origins, check_entities, check_intent)
+CHECKS: tuple[Check, ...] = (*CALLER, *_OF_CALL)
+
+
+def _fires(rule: Rule, case: Case) -> Failure | None:
+    """Whether one `step_up.when` condition holds of the call; an absent argument never fires."""
+    value = case.values.get(rule.name)
+    if value is None:
+        return None
+    for key in value.keys:
+        held = []
+        if rule.above is not None:
+            held.append(isinstance(key, Decimal) and key > rule.above)
+        if rule.not_in is not None:
+            held.append(not equal(key, rule.not_in))
+        if rule.origin is not None:
+            held.append(_has_origin(rule, value, key, case))
+        if all(held) and not violated_by(rule, key):
+            return Failure(Reason.STEP_UP, f"args.{rule.name}", value.shown, "a person's yes", f"{case.workflow.file}:{rule.line}")
+    return None
+
+
+def _has_origin(rule: Rule, value: Value, key: Key, case: Case) -> bool:
+    """True when this element has one of the listed origins. `unknown` and `model`: nothing but the model explains it."""
+    run, origins, earlier = case.run, rule.origin or (), case.earlier
+    for origin in origins:
+        if origin == "unknown" or origin.kind == "model":
+            if not came_from(value, key, sources_of(value, run.prompt), run.prompt, earlier):
+                return True
+        elif came_from(value, key, (origin,), run.prompt, earlier):
+            return True
+    return False
+
+
+def required_holds(case: Case) -> tuple[RequiredHold, ...]:
+    """The step-up rules that fire: each whose `when` holds, and all of the tool's when origin or intent is unclear."""
+    tool = case.tool
+    holds: list[RequiredHold] = []
+    for rule in tool.step_ups if tool is not None else ():
+        fired = tuple([found for each in rule.when if (found := _fires(each, case)) is not None])
+        if case.forced:
+            holds.append(RequiredHold(rule, (*case.forced, *fired)))
+        elif len(fired) == len(rule.when):
+            holds.append(RequiredHold(rule, fired or (_always(rule, case),)))
+    return tuple(holds)
+
+
+def _always(rule: StepUpRule, case: Case) -> Failure:
+    return Failure(Reason.STEP_UP, f"step_up.{rule.id}", "every call", "a person's yes", f"{case.workflow.file}:{rule.line}")
+
+
+def reservations(case: Case) -> tuple[Reservation, ...]:
+    """What each limit on this tool takes: one for a count, the amount for a sum (refused by `decide` if it cannot be counted)."""
+    taken = []
+    for limit in case.tool.limits if case.tool is not None else ():
+        if not limit.argument:
+            taken.append(Reservation(limit, 1))
+            continue
+        value = case.values.get(limit.argument)
+        if value is None or value.rule.type not in NUMERIC:
+            case.deny(
+                Reason.LIMIT,
+                f"args.{limit.argument}",
+                "nothing to count",
+                "a number: a limit sums it (an omitted amount must not slip past it)",
+                limit.line,
+            )
+            continue
+        keys = [key for key in value.keys if isinstance(key, Decimal)]
+        total = (keys[0] if len(keys) == 1 else sum(keys, _NOTHING)) * SCALE
+        amount = int(total)
+        if amount != total or amount < 0:
+            case.deny(Reason.LIMIT, f"args.{limit.argument}", value.shown, "not negative, at most 4 decimals: a limit sums it", limit.line)
+            continue
+        taken.append(Reservation(limit, amount, value.currency))
+    return tuple(taken)
+
+
+def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, checks: tuple[Check, ...] = CHECKS) -> Eligible | Deny:
+    """Decide one call, pure: workflow, run, call and surroundings in; `Eligible` or `Deny` with every failing reason out.
+
+    Args:
+        workflow: the workflow in force.
+        run: the run as last read; its revision is compared again by the mint script.
+        call: the proposed call, canonicalised once.
+        around: the decision time and what the gate itself knows.
+        checks: the table of checks; only tests pass another.
+    """
+    case = Case(workflow, run, call, around)
+    if checks is CHECKS:
+        if not passed(case):
+            for check in CALLER:
+                check(case)
+            if not case.denied:
+                remember(case)
+        checks = _OF_CALL
+    for check in checks:
+        check(case)
+    taken = reservations(case)
+    holds = required_holds(case)
+    if case.forced and not holds:
+        case.denied.extend(case.forced)
+    if case.denied or case.tool is None:
+        return Deny(tuple(case.denied)) if case.denied else Deny((Failure(Reason.TOOL_UNKNOWN, "tool", call.tool, "a known tool"),))
+    return Eligible(taken, holds, _intent(case.tool, run), bool(case.values) and case.traced is not None and case.traced.named, case.values)
+
+
+def _intent(tool: Tool, run: RunState) -> str:
+    """The intent the mint is for: the first needed one that is present, else what the tool says (any, none) or the unclear one."""
+    unclear = ""
+    for name in tool.needs:
+        found = run.intents.get(name)
+        if found is not None and found.presence == "present":
+            return name
+        if found is not None and found.presence == "unclear" and not unclear:
+            unclear = name
+    return unclear or tool.needs[0]
+
+
+def describe(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
+    """Failures as JSON for the audit record: reason, field, got, expected, rule."""
+    return [{"reason": f.reason.value, "field": f.field, "got": f.got, "expected": f.expected, "rule": f.rule} for f in failures]

@@ -1,0 +1,248 @@
+"""Labels: which rows of a read the user's words mean, by the words that stand in the rows (`named_by`).
+
+Rules: a row is meant when all content words of one of its labels are among the user's words, and no other thing in the result
+shares these words (and perhaps more); where no label is said in full, only the one thing that shares the most. Ties mean nobody.
+Words are compared without case and common English endings, and without those that say nothing ("the", "re"); what the user wrote
+letter by letter shares one part more. A read whose arguments the model chose means nobody: it could leave out what ties. An e-mail
+address is a label by the part before the @, for words that the user wrote as a name (with a capital, or in an address), and in full
+only where the user wrote all of it; numbers, dates, accounts and ids count only as a whole. What is quoted or denied counts,
+forwarded text does not: this only narrows what may be an origin, so a title in quotes is as good as any other. Whoever can write a
+row chooses its label, and so which words mean it: labels take rows away from such a person, they never make a row trusted that was
+not. Rows that were left out mean nobody. Where the user's words speak of the user ("assign it to me"), the one thing that carries
+their id counts too (`own_row`); it stands for no words. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from agentgate.language.first_person import of_self
+from agentgate.language.prompt import Prompt, clauses, without_quotations
+from agentgate.values.entities import Key, normal
+from agentgate.values.paths import CUT
+from agentgate.workflow.model import Fact, Rule
+
+WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types compared by their words; the others as a whole
+PERSONAL = frozenset({"user", "email", "id"})  # label types that may be the user's own id
+MAX_SETS = 256  # different sets of shared words that are compared; a result with more means nobody
+
+_WORD = re.compile(r"[^\W_]+")
+_ADDRESS = re.compile(r"([\w.+%-]{1,64})@[\w.-]{1,255}")
+_ENDINGS = tuple("ations ation ings ists ions ory ing ies ist ion ers ed es er al ly s y e".split())
+_KEPT = 3  # letters that an ending leaves at least
+_SILENT = frozenset(
+    """
+    an the and or of in on at to for from by with about as is are be was were it its this that these those my your our his her their
+    me you we us they he she re fw fwd aw wg please do not no if so up out off then than all any some into over will can there
+    """.split()
+)
+
+
+class Heard(NamedTuple):
+    """The stems of the user's words, and of those that are written as names."""
+
+    words: frozenset[str]
+    names: frozenset[str]
+
+
+def stems(text: str) -> frozenset[str]:
+    """The content words of a text, without case and endings."""
+    return frozenset(filter(None, (_stem(word) for word in _WORD.findall(unicodedata.normalize("NFKC", text)))))
+
+
+def _stem(word: str) -> str:
+    """A word without its ending; empty for one that says nothing."""
+    low = word.casefold()
+    if low in _SILENT or (len(low) == 1 and not low.isdigit()):
+        return ""
+    ending = next((e for e in _ENDINGS if low.endswith(e) and len(low) - len(e) >= _KEPT), "")
+    return low.removesuffix(ending)
+
+
+@lru_cache(maxsize=32)
+def heard(texts: tuple[str, ...]) -> Heard:
+    """What the user's turns (without forwarded text) name."""
+    words: set[str] = set()
+    names: set[str] = set()
+    for text in texts:
+        plain = unicodedata.normalize("NFKC", text)
+        for address in _ADDRESS.finditer(plain):
+            names |= stems(address[1])
+        for word in _WORD.findall(_ADDRESS.sub(" ", plain)):
+            words.add(_stem(word))
+            if word[0].isupper():
+                names.add(_stem(word))
+    return Heard(frozenset(words | names) - {""}, frozenset(names) - {""})
+
+
+@lru_cache(maxsize=32)
+def affirmed(texts: tuple[str, ...]) -> Heard:
+    """As `heard`, of what the user says: without quotations of somebody, and without words that are denied in that turn or a later one."""
+    words, names = frozenset[str](), frozenset[str]()
+    for own in texts:
+        text = without_quotations(own)
+        parts = {voice: " ".join(text[start:end] for v, start, end in clauses(text) if v == voice) for voice in ("said", "denied")}
+        said, denied = heard((parts["said"],)), heard((parts["denied"],)).words
+        words, names = (words | said.words) - denied, (names | said.names) - denied
+    return Heard(words, names)
+
+
+class _Row(NamedTuple):
+    """A row that shares something with the user's words: what it is about, the words, and whether one label is said in full."""
+
+    key: Key
+    row: Mapping[str, Any]
+    shared: frozenset[str]
+    whole: bool
+
+
+def meant(
+    of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...], prompt: Prompt, words: Heard | None = None
+) -> tuple[Mapping[str, Any], ...]:
+    """The rows of one call that the user's words mean.
+
+    Args:
+        of: the fact that rows are told apart by: two rows with the same value are one thing.
+        labels: the facts that name a row.
+        rows: all rows of the call.
+        prompt: the user's words.
+        words: those that count; None: all that are heard.
+    """
+    if not rows or CUT in rows[-1]:
+        return ()
+    said, known = words or heard(prompt.written), tuple(labels)
+    found = [r for r in (_shares(of, known, row, said, prompt) for row in rows) if r is not None]
+    if not any(r.whole for r in found):
+        most = max((len(r.shared) for r in found), default=0)
+        best = [r for r in found if len(r.shared) == most]
+        return tuple(r.row for r in best) if len({r.key for r in best}) == 1 else ()
+    keys: dict[frozenset[str], set[Key]] = {}
+    for r in found:
+        keys.setdefault(r.shared, set()).add(r.key)
+    if len(keys) > MAX_SETS:
+        return ()
+    bits = {part: 1 << at for at, part in enumerate(frozenset().union(*keys))}
+    masks = {shared: sum(bits[part] for part in shared) for shared in keys}
+    alone = {shared for shared, mask in masks.items() if _one_thing(mask, [(masks[other], keys[other]) for other in keys])}
+    return tuple(r.row for r in found if r.whole and r.shared in alone)
+
+
+def own_row(
+    of: Fact, labels: Iterable[Fact], rows: tuple[Mapping[str, Any], ...], prompt: Prompt, user: str | None
+) -> tuple[Mapping[str, Any], ...]:
+    """The rows of the one thing that carries the user's own id in a label, where the user's words speak of themself.
+
+    In addition to those that the words mean. Two things with this id are nobody's: a stranger may have written one of them.
+
+    Args:
+        of: the fact that rows are told apart by.
+        labels: the facts that name a row.
+        rows: all rows of the call.
+        prompt: the user's words.
+        user: the user's id; None: nobody's.
+    """
+    if user is None or not rows or CUT in rows[-1] or not of_self(prompt.written):
+        return ()
+    known = tuple(labels)
+    found = [(normal(of.type, row.get(of.name)), row) for row in rows if any(_is_own(label, row, user) for label in known)]
+    keys = {key for key, _ in found}
+    return tuple(row for _, row in found) if len(keys) == 1 else ()
+
+
+def _is_own(label: Fact, row: Mapping[str, Any], user: str) -> bool:
+    """A label that tells people apart (never free text, which may hold any word) is this user's id, or as a name its part before the @."""
+    if label.type not in PERSONAL:
+        return False
+    own = {normal(label.type, user)}
+    if label.type == "user" and normal("email", user) is not None:
+        own.add(normal("user", user.partition("@")[0]))
+    return normal(label.type, row.get(label.name)) in own - {None}
+
+
+def _one_thing(mask: int, others: list[tuple[int, set[Key]]]) -> bool:
+    """Whether all that shares these words, or more, is one thing."""
+    things: set[Key] = set()
+    for other, keys in others:
+        if other & mask == mask:
+            things |= keys
+            if len(things) > 1:
+                return False
+    return True
+
+
+def _shares(of: Fact, labels: tuple[Fact, ...], row: Mapping[str, Any], said: Heard, prompt: Prompt) -> _Row | None:
+    key = normal(of.type, row.get(of.name))
+    if key is None:
+        return None
+    shared: set[str] = set()
+    whole = False
+    for label in labels:
+        wanted, found = _parts(label, row, said, prompt)
+        shared |= found
+        whole = whole or (bool(wanted) and found >= wanted)
+    return _Row(key, row, frozenset(shared), whole) if shared else None
+
+
+def _parts(label: Fact, row: Mapping[str, Any], said: Heard, prompt: Prompt) -> tuple[frozenset[str], frozenset[str]]:
+    """What a label consists of, and what of it the user said; the label itself, letter by letter, is one more such part."""
+    key = normal(label.type, row.get(label.name))
+    currency = row.get(label.currency) if label.currency else ""
+    if key is None or type(currency) is not str:
+        return frozenset(), frozenset()
+    itself = frozenset({f"{label.name}={key}"})
+    spelled = itself if prompt.words(label.type, key, currency) is not None else frozenset()
+    if label.type == "email":  # said in full only as an address: anybody's may begin with "mark"
+        wanted = stems(str(key).partition("@")[0])
+        return wanted | itself, (wanted & said.names) | spelled
+    if label.type not in WORDED:
+        return itself, spelled
+    wanted = stems(_basename(str(key)) if label.type == "path" else str(key))
+    return wanted, (wanted & said.words) | spelled
+
+
+def _basename(path: str) -> str:
+    """The last name of a path, without its ending."""
+    name = path.rpartition("/")[2]
+    return name.rpartition(".")[0] or name
+
+
+def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, words: frozenset[str] | None = None) -> bool:
+    """Whether the user alone chose which rows a read returned: each argument is fixed, named in the prompt, or of the user's words.
+
+    Whoever chooses the rows chooses which of them stands apart: a search for one stranger finds no tie.
+
+    Args:
+        asked: the arguments of the read, each with its rule.
+        prompt: the user's words.
+        words: a text counts also where all its content words are among these; None: all that are heard.
+    """
+    said = heard(prompt.written).words if words is None else words
+    for rule, value in asked:
+        key = normal(rule.type, value)
+        if key is None:
+            return False
+        wanted = stems(key) if rule.type == "text" and isinstance(key, str) else frozenset()
+        if rule.equals is None and not (wanted and wanted <= said) and prompt.words(rule.type, key) is None:
+            return False
+    return True
+
+
+def row_is(where: tuple[tuple[str, str], ...], facts: Mapping[str, Fact], row: Mapping[str, Any], args: Mapping[str, Any]) -> bool:
+    """Whether each of these facts of a row is what the call asked for in the argument beside it."""
+    return all(_equal(facts[name], row.get(name), args.get(argument)) for name, argument in where)
+
+
+def _equal(fact: Fact, value: Any, asked: Any) -> bool:
+    one, other = normal(fact.type, value), normal(fact.type, asked)
+    return one is not None and type(one) is type(other) and one == other
+
+
+def described(fact: Fact) -> Iterator[str]:
+    """What a fact asks of its row, for a reader."""
+    if fact.named_by:
+        yield f"the user's words single out its row by {' or '.join(fact.named_by)}"
+    yield from (f"{name} is what that call asked for as {argument}" for name, argument in fact.where)

@@ -1,0 +1,99 @@
+"""Selectors: "the largest file" names one row of what a read returned, without naming its id.
+
+Rules: the user's own affirmed words must carry it: a superlative of the closed list below, directly before a noun that the
+workflow declares, in the singular (or "of the ..."), with nothing that narrows the set: "the second largest file", "Bob's latest
+e-mail" and "the oldest invoice from March" select nothing, because the gate cannot check what narrows them. Denied words take
+it back. The row is then a fact about declared fields: the one extreme value among all rows of one call. A tie, a row without
+the field, and rows that were left out select nothing. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from agentgate.values.entities import normal
+from agentgate.values.paths import CUT
+from agentgate.workflow.model import Fact, Selector
+
+# key of `select` -> (its words, whether it takes the greatest value)
+SELECTORS: Mapping[str, tuple[str, bool]] = {
+    "largest": ("largest|biggest|heaviest|bulkiest", True),
+    "smallest": ("smallest|tiniest|lightest", False),
+    "newest": (r"newest|latest|most\s+recent|last", True),
+    "oldest": ("oldest|earliest|first", False),
+    "highest": (r"highest|most\s+expensive|priciest|dearest|costliest", True),
+    "lowest": (r"lowest|cheapest|least\s+expensive", False),
+    "longest": ("longest", True),
+    "shortest": ("shortest", False),
+}
+IN_TIME = frozenset({"newest", "oldest"})  # over dates and times; the others over numbers
+MAX_CLAUSE = 4000  # characters; a longer clause selects nothing
+_WHOLE = (  # all there is narrows nothing
+    r"(?:\s+(?:in|on|from|of|at)\s+(?:my|the|our)\s+(?:whole\s+|entire\s+)?(?:cloud\s+)?"
+    r"(?:drive|account|inbox|mailbox|calendar|list|storage|workspace|cloud))?"
+)
+_AFTER = (
+    r"(?:\s+(?:please|now|for\s+me|there|(?:that\s+)?(?:i\s+have|there\s+is|you\s+(?:can\s+)?find)))?"
+    r"\s*(?=$|[.,;:!?)]|(?:and|then|to|as)\b)"
+)
+
+
+_NARROWS = re.compile(r"(?i)\s*(?:only|just|if|unless|provided|when|where)\b")
+
+
+@lru_cache(maxsize=1024)
+def _form(key: str, nouns: tuple[str, ...]) -> re.Pattern[str]:
+    words, _ = SELECTORS[key]
+    one = "(?:" + "|".join(r"\s+".join(map(re.escape, noun.split())) for noun in nouns) + ")"
+    among = rf"(?:one\s+)?of\s+(?:(?:all|the|my|our)\s+){{1,3}}{one}(?:e?s)?(?!\w)"
+    before = rf"(?:the|my|our)\s+(?:single\s+|very\s+)?(?:{words})\s+(?:{one}(?!\w)|{among})"
+    behind = rf"(?:the|my|our)\s+{one}\s+(?:that|which)\s+is\s+(?:the\s+)?(?:{words})(?!\w)"
+    return re.compile(rf"(?i)(?<![\w'\u2019-])(?:{before}|{behind}){_WHOLE}{_AFTER}")
+
+
+def chosen(selector: Selector, spoken: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """The keys of a selector that the user's words carry.
+
+    Args:
+        selector: as declared.
+        spoken: the clauses of all turns in order, as (voice, text); a denied one takes back, and narrows what it continues.
+    """
+    found: set[str] = set()
+    for voice, clause, excepted in _with_exceptions(spoken):
+        if len(clause) > MAX_CLAUSE or excepted:
+            continue
+        for key, _ in selector.by:
+            if _form(key, selector.nouns).search(clause) is not None:
+                (found.add if voice == "said" else found.discard)(key)
+    return frozenset(found)
+
+
+def _with_exceptions(spoken: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, bool]]:
+    """Each clause, and whether the sentence goes on to narrow it: "the largest file, but not a.txt", "..., only if it is old"."""
+    said = [(voice, clause) for voice, clause in spoken if clause.strip()]
+    for (voice, clause), (following, after) in pairwise([*said, ("", "")]):
+        goes_on = clause.rstrip()[-1] not in ".!?;"
+        yield voice, clause, voice == "said" and goes_on and (following == "denied" or _NARROWS.match(after) is not None)
+
+
+def picked(key: str, by: Fact, of: Fact, rows: tuple[Mapping[str, Any], ...]) -> Mapping[str, Any] | None:
+    """The one row with the extreme value of `by`; None when it is not the only one, or not all rows are known."""
+    if not rows or CUT in rows[-1]:
+        return None
+    currencies = [row.get(by.currency) for row in rows] if by.currency else [""]
+    values = [(normal(by.type, row.get(by.name)), normal(of.type, row.get(of.name)), row) for row in rows]
+    if any(type(c) is not str or c != currencies[0] for c in currencies) or any(value is None or name is None for value, name, _ in values):
+        return None
+    extreme = (max if SELECTORS[key][1] else min)((value for value, _, _ in values), key=_rank)
+    best = [(name, row) for value, name, row in values if value == extreme]
+    return best[0][1] if len({name for name, _ in best}) == 1 else None
+
+
+def _rank(value: Any) -> Any:
+    """Numbers by size; dates and times, in their normal form, by their text."""
+    return value if isinstance(value, Decimal) else str(value)

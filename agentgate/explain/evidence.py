@@ -1,0 +1,292 @@
+"""Where the values of a call are found: the user's words with their place, an earlier call's fact or argument and its row, or nowhere.
+
+Rules: this shows what `agentgate.decision.origins` goes by and decides nothing. An allowed origin comes first, the one that most of the
+call's other arguments share before others; a value without one is shown where else it stands, so that a reader sees why that
+does not count. What a `sensitive` argument holds, or refers to, is masked. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentgate.decision.earlier import Earlier, from_user
+from agentgate.decision.labels import asked_by_user, described
+from agentgate.decision.origins import sources_of
+from agentgate.decision.value import Value
+from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS
+from agentgate.language.prompt import Entity, Prompt
+from agentgate.language.wording import said
+from agentgate.values.entities import Key, normal
+from agentgate.values.request import EarlierCall, RunState
+from agentgate.workflow.model import Source, Workflow
+from agentgate.workflow.page_size import short
+
+MASKED = "(masked)"
+PROMPT, COMPUTED, MODEL = Source("prompt"), Source("computed"), Source("model")
+_NO_ROWS: tuple[Mapping[str, Any], ...] = ({},)
+_UNNAMED = "counts only where that call is named: each argument in the prompt, or from a fact with named_by or trust: named"
+_SHOWN = 120  # characters of a value or of the user's words
+
+
+_WORDS = {"model": "the model", "user": "the run's own user", "computed": "computed", "unknown": "unknown: no origin that the gate knows"}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one value (or one element of a list) was found.
+
+    Attributes:
+        source: ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write
+            it) or ``unknown``; of a value that only the record knows, its short form (`origin_names`).
+        allowed: the rule names this origin.
+        value: the value, masked if sensitive.
+        words: the user's own words, for the prompt, or the calculation; masked if sensitive.
+        turn, start: which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known.
+        call: `tool_call_id` of the earlier call.
+        row: which row of its result, from 1; 0 for an argument of it.
+        why: why it does not count, where more is to say than that the rule does not name it.
+    """
+
+    source: str
+    allowed: bool
+    value: str
+    words: str = ""
+    turn: int = 0
+    start: int = -1
+    call: str = ""
+    row: int = 0
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.source == "prompt":
+            place = f", turn {self.turn} at character {self.start}" if self.turn else ""
+            where = f"prompt: {self.words!r}{place}" if self.words and self.words != MASKED else f"prompt{place}"
+        elif self.source == "computed" and self.words:
+            where = f"computed: {self.words}"
+        elif self.call:
+            where = f"{self.source} of call {self.call}" + (f", row {self.row}" if self.row else "")
+        else:
+            where = _WORDS.get(self.source) or ", ".join(" of call ".join(part.split(" ", 1)) for part in self.source.split(", "))
+        return where if self.allowed or self.source == "unknown" else f"{where} ({self.why or 'not an allowed origin'})"
+
+
+def secret(workflow: Workflow, source: Source) -> bool:
+    """True when what this names is, or fills, a sensitive argument of any tool."""
+    if source.kind == "arg":
+        rule = workflow.tools[source.tool].args.get(source.field)
+        if rule is not None and rule.sensitive:
+            return True
+    named = (source.tool, source.field)
+    rules = (rule for tool in workflow.tools.values() for rule in tool.args.values() if rule.sensitive)
+    bound = ((s.tool, s.field) for rule in rules for s in (*rule.sources, *((rule.at_most,) if rule.at_most is not None else ())))
+    return named in bound
+
+
+def _same(value: Value, key: Key, found: tuple[Key, str] | None) -> bool:
+    return found is not None and type(found[0]) is type(key) and found == (key, value.currency)
+
+
+class Evidence:
+    """The origins of one call's values, for a run as it was decided on."""
+
+    def __init__(self, workflow: Workflow, run: RunState, values: Mapping[str, Value], earlier: Earlier) -> None:
+        self._workflow, self._run, self._values, self._earlier = workflow, run, values, earlier
+        self._declared = tuple(self._places_of(workflow))
+        labelled = [(tool.name, fact) for tool in workflow.tools.values() for fact in tool.facts.values() if fact.named_by or fact.where]
+        # a sum is over every row, also one that nobody means
+        self._aside = tuple((Source("sum", tool, fact.name), "; ".join(described(fact))) for tool, fact in labelled)
+        self._preferred = {tool: self._shared(tool) for tool in dict.fromkeys(c.tool for c in run.calls)}
+
+    def of(self, name: str) -> tuple[Origin, ...]:
+        """The origin of each element of an argument (one for a single value); empty when the value is not in normal form."""
+        value = self._values.get(name)
+        return () if value is None else tuple(self._of(value, key) for key in value.keys)
+
+    def places(self, source: Source) -> Iterator[tuple[EarlierCall, int, Mapping[str, Any]]]:
+        """The calls and rows of a source's tool (row numbers from 1), the ones the other arguments share first."""
+        best, at = self._preferred.get(source.tool) or (None, 0)
+        found = [(call, number, row) for call in self._earlier.of(source.tool) for number, row in enumerate(call.rows or _NO_ROWS, 1)]
+        return iter(sorted(found, key=lambda place: not (place[0] is best and place[1] == at)))
+
+    def _of(self, value: Value, key: Key) -> Origin:
+        rule = value.rule
+        model = any(s.kind == "model" for s in rule.sources)
+        for source in rule.sources if self._run.prompt is None else sources_of(value, self._run.prompt):
+            found = self._at(value, key, source)
+            if found is not None:
+                return found
+        shown = self._shown(value, key)
+        if model:
+            return Origin("model", True, shown)
+        allowed = not rule.sources  # nothing is asked of it
+        return next(self._elsewhere(value, key, allowed), Origin("unknown", False, shown))
+
+    def _elsewhere(self, value: Value, key: Key, allowed: bool) -> Iterator[Origin]:  # noqa: FBT001 - private
+        for source in (PROMPT, *self._declared):
+            found = self._at(value, key, source, allowed=allowed)
+            if found is not None:
+                yield replace(found, why="the user named another one" if source in value.rule.sources and not allowed else "")
+        for source, asked in self._aside:
+            found = self._at(value, key, source, allowed=allowed)
+            if found is not None:
+                yield replace(
+                    found, source=f"{source.tool}.{source.field}", why=f"counts only where {asked}{self._full(source.tool, found)}"
+                )
+        for source in self._declared:
+            yield from self._unnamed(value, key, source)
+        if COMPUTED in value.rule.sources and self._run.prompt is not None and self._earlier.too_many_numbers(value, value.rule.sources):
+            why = f"of more than {MAX_NUMBERS} numbers, or {MAX_FACTORS} shares, multiples and percentages, nothing is computed"
+            yield Origin("computed", False, self._shown(value, key), why=why)
+
+    def _full(self, tool: str, found: Origin) -> str:
+        """The page that was full, where somebody else than the user chose its size."""
+        rules = {name: rule for name, rule in self._workflow.tools[tool].args.items() if rule.page_size}
+        for call in self._earlier.of(tool):
+            for name, size in call.args.items():
+                chosen = name in rules and not asked_by_user([(rules[name], size)], self._earlier.prompt)
+                if call.id == found.call and chosen and not short(call.rows, size):
+                    return f"; that call may have left rows out: not fewer than its {name}"
+        return ""
+
+    def _unnamed(self, value: Value, key: Key, source: Source) -> Iterator[Origin]:
+        """Where a fact with `trust: named` would be the origin, had its call been named."""
+        fact = self._workflow.tools[source.tool].facts.get(source.field) if source.kind == "fact" else None
+        for call in self._earlier.of(source.tool) if fact is not None and fact.named else ():
+            for number, row in enumerate(call.rows if not call.named else (), 1):
+                if fact is not None and normal(fact.type, row.get(fact.name)) == key:
+                    shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
+                    yield Origin(str(source), False, shown, call=call.id, row=number, why=_UNNAMED)
+
+    @staticmethod
+    def _places_of(workflow: Workflow) -> Iterator[Source]:
+        for tool in workflow.tools.values():
+            yield from (Source("fact", tool.name, name) for name in tool.facts)
+            yield from (Source("arg", tool.name, name) for name in tool.args if name in tool.referenced)
+
+    def _at(self, value: Value, key: Key, source: Source, *, allowed: bool = True) -> Origin | None:
+        if source.kind == "prompt":
+            return self._said(value, key, allowed)
+        if source.kind == "user":
+            return Origin("user", allowed, self._shown(value, key)) if self._earlier.is_user(value.rule.type, key) else None
+        if source.kind == "computed":
+            return self._computed(value, key, allowed)
+        if source.kind == "model":
+            return None
+        shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
+        said = (type(key), key, value.currency)
+        holding = {id(call) for call in self._earlier.of(source.tool) if said in self._earlier.said(call, source)}
+        for call, row, facts in self.places(source) if holding else ():
+            if id(call) in holding and _same(value, key, self._earlier.origin(call, facts, source)):
+                return Origin(str(source), allowed, shown, call=call.id, row=0 if source.kind == "arg" else row)
+        return None
+
+    def _computed(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
+        """The calculation, masked where a number of it is."""
+        if self._run.prompt is None:
+            return None
+        sources = sources_of(value, self._run.prompt)
+        how = self._earlier.calculated(value, key, sources)
+        hidden = value.rule.sensitive or any(secret(self._workflow, s) for s in sources if s.tool)
+        shown, how = (MASKED, how and MASKED) if hidden else (self._shown(value, key), how)
+        return None if how is None else Origin("computed", allowed, shown, how)
+
+    def _said(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
+        prompt: Prompt | None = self._run.prompt
+        words = None if prompt is None else prompt.words(value.rule.said_as, key, value.currency)
+        if prompt is None or words is None:
+            return None if prompt is None else self._in_words(value, key, prompt, allowed)
+        entity = _entity(prompt, value, key, words)
+        words, turn, start = words if entity is None else entity.words, 0, -1
+        if entity is not None:
+            for number, text in reversed(tuple(enumerate(self._run.turns, 1))):
+                if text.startswith(entity.words, entity.start):
+                    turn, start = number, entity.start
+                    break
+        words = MASKED if value.rule.sensitive else words[:_SHOWN]
+        return Origin("prompt", allowed, self._shown(value, key), words, turn, start)
+
+    def _in_words(self, value: Value, key: Key, prompt: Prompt, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
+        """The user's words that a text repeats."""
+        found = said(prompt, str(key)) if value.rule.type == "text" and from_user(value, key, prompt) else None
+        if found is None:
+            return None
+        turn = self._run.turns[found.turn]
+        words = MASKED if value.rule.sensitive else turn[found.start : found.end][:_SHOWN]
+        return Origin("prompt", allowed, self._shown(value, key), words, found.turn + 1, found.start)
+
+    def _shown(self, value: Value, key: Key) -> str:
+        return MASKED if value.rule.sensitive else str(key)[:_SHOWN]
+
+    def _shared(self, tool: str) -> tuple[EarlierCall, int] | None:
+        """The call and row of an earlier tool that most arguments of this call can come from, the newest of equals."""
+        best: tuple[int, EarlierCall, int] | None = None
+        for call in self._earlier.of(tool):
+            for number, row in enumerate(call.rows or _NO_ROWS, 1):
+                score = sum(self._meets(value, tool, call, row) for value in self._values.values())
+                if best is None or score >= best[0]:
+                    best = (score, call, number)
+        return None if best is None else best[1:]
+
+    def _meets(self, value: Value, tool: str, call: EarlierCall, row: Mapping[str, Any]) -> bool:
+        sources = [s for s in value.rule.sources if s.tool == tool]
+        return any(_same(value, key, self._earlier.origin(call, row, s)) for s in sources for key in value.keys)
+
+
+def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None:
+    """The entity of the prompt that names this value; the newest where the user said it twice."""
+    numeric = normal("number", key) if value.rule.type == "id" else key
+    fit = [
+        entity
+        for kind, table in prompt.named.items()
+        for wanted in {key, numeric}
+        if wanted is not None and (entity := table.get(wanted)) is not None
+        if entity.words == words or (value.rule.type == "money" and kind in {"money", "number"} and entity.currency in {"", value.currency})
+    ]
+    return fit[0] if fit else None
+
+
+def origin_names(values: Mapping[str, Value], prompt: Prompt, earlier: Earlier) -> dict[str, str]:
+    """The origin of each argument, short, for a decision's record: ``prompt``, ``model``, ``unknown`` or ``tool.field call``.
+
+    The different origins of a list's elements are joined by a comma. Each is one that the rule allows, or ``unknown``.
+    """
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if not value.rule.sources:
+            continue
+        if len(value.keys) == 1:
+            found[name] = _name(value, value.keys[0], prompt, earlier)
+        elif value.keys:
+            found[name] = ", ".join(dict.fromkeys(_name(value, key, prompt, earlier) for key in value.keys[:_MAX_NAMED]))
+    return found
+
+
+_MAX_NAMED = 20  # elements of a list whose origins are kept
+
+
+def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
+    rule, rest = value.rule, "unknown"
+    for source in sources_of(value, prompt):
+        if source.tool:
+            for call in earlier.of(source.tool):
+                if rule.max_items is not None:
+                    if (type(key), key, value.currency) in earlier.said(call, source):
+                        return f"{source} {call.id}"
+                    continue
+                for row in call.rows or _NO_ROWS:  # row by row, as the engine has just looked
+                    found = earlier.origin(call, row, source)
+                    if found is not None and found[0] == key and found[1] == value.currency and type(found[0]) is type(key):
+                        return f"{source} {call.id}"
+        elif source.kind == "user":
+            if earlier.is_user(rule.type, key):
+                return "user"
+        elif source.kind == "computed":
+            if earlier.calculated(value, key, sources_of(value, prompt)) is not None:
+                return "computed"
+        elif source.kind == "model":
+            rest = "model"
+        elif from_user(value, key, prompt):
+            return "prompt"
+    return rest

@@ -1,0 +1,178 @@
+"""An explanation: every condition of a workflow with its verdict for one call, and the origin of every value; as text and as JSON.
+
+Rules: two texts. `agent` is the closed code that a model may see; all else is for a developer or an operator and must never reach
+a model. No token; sensitive values masked; control characters escaped. `agentgate.explain.verdicts` makes them. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agentgate.explain.evidence import Origin
+from agentgate.explain.listing import Condition
+from agentgate.explain.remedy import Remedy
+from agentgate.values.refusal import Failure
+
+Verdict = Literal["held", "failed", "asks", "not sent", "not reached", "at mint"]
+Outcome = Literal["allow", "step_up", "deny"]
+MEANING: Mapping[Verdict, str] = {
+    "held": "it held",
+    "failed": "it did not hold: the call is refused",
+    "asks": "a person must say yes",
+    "not sent": "an optional argument that the call leaves out",
+    "not reached": "not looked at, because a condition before it did not hold",
+    "at mint": "only the store knows, when it mints",
+}
+
+
+def plain(text: object) -> str:
+    """One line of text that can do nothing to a terminal: what is not printable is escaped."""
+    said = str(text)
+    return said if said.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One condition and what became of it.
+
+    Attributes:
+        got: what was found, masked if sensitive; empty where nothing was looked at. Of intents with the evidence, which no `Failure` has.
+        rule: ``file:line`` of the rule, or empty.
+        origins: of an argument's value, one for each element of a list.
+        would_pass: for what failed or asks: what would make it hold.
+        failures: of `agentgate.decision.checks` (or of the store), that say so.
+    """
+
+    condition: Condition
+    verdict: Verdict
+    got: str
+    rule: str
+    origins: tuple[Origin, ...] = ()
+    would_pass: Remedy | None = None
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        """What holds."""
+        return self.condition.expected
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Every condition that applies to one call.
+
+    Attributes:
+        decision: what the workflow decides; ``allow`` still needs what is known only to the store, at mint.
+        code: the closed code that the agent sees; empty for an allowed call.
+        workflow: id and version; `digest` and `file` are the definition's.
+        owners: whom to ask about the rules.
+        rows: the conditions, in the order of the checks.
+        together: the changes of several rows under which the whole call would be let through, asked of the engine; None: none known.
+        notes: what this explanation could not see.
+    """
+
+    decision: Outcome
+    code: str
+    tool: str
+    tool_call_id: str
+    workflow: str
+    digest: str
+    file: str
+    owners: tuple[str, ...]
+    rows: tuple[Row, ...]
+    together: Remedy | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def agent(self) -> str:
+        """All that the model is told; empty when the call is allowed."""
+        return f"agentgate: {self.code}" if self.code else ""
+
+    @property
+    def failed(self) -> tuple[Row, ...]:
+        """The rows that refuse the call or ask for a person."""
+        return tuple(row for row in self.rows if row.verdict in {"failed", "asks"})
+
+    @property
+    def owner(self) -> str:
+        """Whom to ask."""
+        return ", ".join(self.owners) or "nobody is named"
+
+    def __str__(self) -> str:
+        return "\n".join(text_lines(self))
+
+
+# --- as text and as JSON ---------------------------------------------------------------------------------------------------
+def text_lines(found: Explanation) -> list[str]:
+    """The developer's text: what failed first and in full, then what held; plain, one line each."""
+    lines = [f"{found.decision.upper()}  {found.tool}  {found.workflow}" + (f" ({found.file})" if found.file else "")]
+    if found.agent:
+        lines.append(f"the agent sees: {found.agent}")
+    for row in found.failed:
+        lines += ["", f"{row.verdict.upper()} {row.condition.field} ({row.condition.word})" + (f"  {row.rule}" if row.rule else "")]
+        lines.append(f"  got       {row.got}")
+        lines.append(f"  expected  {row.expected}")
+        lines += [f"  origin    {origin.value}: {origin}" for origin in row.origins]
+        if row.would_pass is not None:
+            lines.append(f"  would pass with {row.would_pass.text}" + ("; then the whole call would" if row.would_pass.enough else ""))
+    if found.together is not None:
+        lines += ["", f"the whole call would pass with {found.together.text}"]
+    rest = [row for row in found.rows if row.verdict not in {"failed", "asks"}]
+    lines += ["", *(_line(row) for row in rest)]
+    lines += [f"note: {note}" for note in found.notes]
+    lines.append(f"ask: {found.owner}")
+    return [plain(line) for line in lines]
+
+
+def _line(row: Row) -> str:
+    origin = "; ".join(map(str, row.origins))
+    said = f"{row.verdict:<11} {row.condition.field} ({row.condition.word}): {row.got or '-'} | {row.expected}"
+    return said + (f" | {origin}" if origin else "") + (f"  {row.rule}" if row.rule else "")
+
+
+def as_json(found: Explanation) -> dict[str, Any]:
+    """The explanation as JSON values."""
+    return {
+        "decision": found.decision,
+        "code": found.code,
+        "tool": found.tool,
+        "tool_call_id": found.tool_call_id,
+        "workflow": found.workflow,
+        "digest": found.digest,
+        "file": found.file,
+        "owners": list(found.owners),
+        "conditions": [_row_json(row) for row in found.rows],
+        "would_pass_with": None if found.together is None else found.together.text,
+        "notes": list(found.notes),
+    }
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    way = row.would_pass
+    return {
+        "field": row.condition.field,
+        "condition": row.condition.word,
+        "about": row.condition.about,
+        "verdict": row.verdict,
+        "got": row.got,
+        "expected": row.expected,
+        "rule": row.rule,
+        "reasons": list(dict.fromkeys(str(f.reason) for f in row.failures)),
+        "origins": [
+            {
+                "source": o.source,
+                "allowed": o.allowed,
+                "value": o.value,
+                "words": o.words,
+                "turn": o.turn,
+                "start": o.start,
+                "call": o.call,
+                "row": o.row,
+                "why": o.why,
+            }
+            for o in row.origins
+        ],
+        "would_pass_with": None if way is None else {"text": way.text, "alone_enough": way.enough},
+    }

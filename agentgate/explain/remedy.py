@@ -1,0 +1,318 @@
+"""What would make a failed condition hold: a concrete change, where there is one.
+
+Rules: a changed argument is proposed only after `agentgate.decision.checks.decide` was asked about the call with that change, and the
+condition held. A proposal takes its values from what the rule allows: its own list or bounds, the user's words, the facts of
+earlier calls. What is sensitive is masked in the text. For a reader, never for a model: it teaches the edge. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any
+
+from agentgate.decision.answer import Eligible
+from agentgate.decision.case import Case
+from agentgate.decision.checks import CHECKS, decide, reservations
+from agentgate.errors import CanonicalError
+from agentgate.explain.evidence import MASKED, Evidence, secret
+from agentgate.explain.listing import Condition, conditions, matching
+from agentgate.language.prompt import Entity
+from agentgate.values.canonical import canonical, parse
+from agentgate.values.entities import normal
+from agentgate.values.refusal import Reason
+from agentgate.values.request import Call, EarlierCall, RunState, Surroundings
+from agentgate.workflow.model import Rule, Source, StepUpRule, Workflow
+from agentgate.workflow.nested import root
+
+_TRIED = 24  # proposals that are asked about, for one condition
+_DROP = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """A change under which one failed condition holds.
+
+    Attributes:
+        text: for a reader: what is needed.
+        change: the arguments to change, by name; empty when no argument is the way (None as a value: leave it out).
+        enough: the whole call would then be let through, as far as the workflow decides: alone, or after a person's yes.
+    """
+
+    text: str
+    change: Mapping[str, Any] = field(default_factory=dict)
+    enough: bool = False
+
+
+def looked_at(workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> Case:
+    """The call with all that the checks found: what asks for a person stands beside what refuses, which a `Deny` alone does not say."""
+    case = Case(workflow, run, call, around)
+    for check in CHECKS:
+        check(case)
+    reservations(case)
+    return case
+
+
+def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence, *, whole: bool = True) -> Remedy:
+    """What would make this condition hold for this call.
+
+    Args:
+        condition: one of `conditions(case.workflow, case.tool)` that did not hold.
+        reason: what its failure is called.
+        case: the call, after all checks have looked at it.
+        evidence: where its values were found.
+        whole: all arguments of the call are known; else nothing is said of the whole call.
+    """
+    for number, (change, text) in enumerate(_proposals(condition, case, evidence)):
+        if number == _TRIED:
+            break
+        held, enough = _asked(condition, case, change)
+        if held:
+            return Remedy(text, {name: None if value is _DROP else value for name, value in change.items()}, enough and whole)
+    return Remedy(_words(condition, reason, case))
+
+
+def all_together(ways: Sequence[Remedy], case: Case) -> Remedy | None:
+    """The changes of several conditions as one, if the engine lets the whole call through with them; the last or the first of two wins."""
+    changing = [way for way in ways if way.change]
+    if len(changing) < 2 or any(way.enough for way in changing):
+        return None
+    for order in (changing, changing[::-1]):
+        change: dict[str, Any] = {}
+        by: dict[str, Remedy] = {}
+        for way in order:
+            change |= way.change
+            by |= dict.fromkeys(way.change, way)
+        args = {name: value for name, value in {**case.call.args, **change}.items() if value is not None or name not in change}
+        try:
+            call = Call.of(case.call.tool, args, case.call.id, case.call.definition)
+        except CanonicalError:
+            continue
+        if isinstance(decide(case.workflow, case.run, call, case.around), Eligible):
+            return Remedy("; ".join(dict.fromkeys(way.text for way in by.values())), change, enough=True)
+    return None
+
+
+def _asked(condition: Condition, case: Case, change: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the condition holds with these arguments changed, and whether the whole call does."""
+    args = {**case.call.args, **change}
+    try:
+        data = canonical({name: value for name, value in args.items() if value is not _DROP})
+    except CanonicalError:
+        return False, False
+    call = Call(case.call.tool, case.call.id, data, parse(data), case.call.definition)
+    changed = looked_at(case.workflow, case.run, call, case.around)
+    found = conditions(case.workflow, case.tool)
+    fit = (c for f in (*changed.denied, *changed.forced) for c in matching(f, found))
+    held = all(c.key != condition.key and c.key not in condition.after for c in fit)
+    return held, held and isinstance(decide(case.workflow, case.run, call, case.around), Eligible)
+
+
+# --- proposals -----------------------------------------------------------------------------------------------------------
+Proposal = tuple[Mapping[str, Any], str]
+
+
+def _proposals(condition: Condition, case: Case, evidence: Evidence) -> Iterator[Proposal]:
+    rule = condition.rule if isinstance(condition.rule, Rule) else None
+    if condition.word == "args":
+        roots = {root(name) for name in (case.tool.args if case.tool is not None else ())}
+        unknown = [name for name in case.call.args if name not in roots]
+        yield dict.fromkeys(unknown, _DROP), "without " + ", ".join(unknown)
+    elif condition.word == "one source":
+        yield from _together(case, evidence)
+    elif rule is None:
+        return
+    elif condition.word == "needs":
+        if rule.optional and rule.name in case.call.args:
+            yield {rule.name: _DROP}, f"without {rule.name}"
+    elif condition.word == "at_most" and rule.at_most is not None:
+        yield from _bounds(rule, rule.at_most, case, evidence)
+    elif condition.word in {"from", "required", "type"}:
+        if rule.optional and case.call.args.get(rule.name, "") is None:
+            yield {rule.name: _DROP}, f"without {rule.name} (null is a value, and is sent)"
+        yield from _allowed(rule)
+        yield from _known(rule, case, evidence)
+    elif condition.about == "argument":
+        yield from _allowed(rule)
+        if rule.max_items is not None and condition.word == "max_items":
+            yield {rule.name: case.values[rule.name].raw[: rule.max_items]}, f"{rule.name}: the first {rule.max_items} elements"
+        yield from _known(rule, case, evidence)
+
+
+def _named(rule: Rule, value: Any, where: str, *, hidden: bool = False) -> Proposal:
+    shown = MASKED if rule.sensitive or hidden else f"{value}"
+    return {rule.name: value if rule.max_items is None else [value]}, f"{rule.name} {shown}{where}"
+
+
+def _allowed(rule: Rule) -> Iterator[Proposal]:
+    """The values that the rule itself lists, and its bounds."""
+    listed = rule.one_of if rule.one_of is not None else rule.equals or ()
+    for value in listed:
+        given = str(value) if isinstance(value, Decimal) else value
+        change, _ = _named(rule, given, "")
+        yield change, f"{rule.name} one of {', '.join(map(str, listed))}" if len(listed) > 1 else f"{rule.name} {value}"
+    for bound, word in ((rule.maximum, "at most"), (rule.minimum, "at least")):
+        if bound is not None:
+            change, _ = _named(rule, int(bound) if rule.type == "integer" else str(bound), "")
+            yield change, f"{rule.name} {word} {bound}"
+
+
+def _bounds(rule: Rule, bound: Source, case: Case, evidence: Evidence) -> Iterator[Proposal]:
+    for call, _, row in evidence.places(bound):
+        value = _held(bound, case, call, row)
+        if bound.kind == "sum":
+            total = case.earlier.total(call, bound, case.values[rule.name].currency) if rule.name in case.values else None
+            value = None if total is None else str(total)
+        if value is not None:
+            change, _ = _named(rule, value, "")
+            shown = MASKED if rule.sensitive or secret(case.workflow, bound) else value
+            yield change, f"{rule.name} at most {shown} ({bound} of call {call.id})"
+            if (currency := _currency(bound, case, call, row)) and rule.currency:
+                yield {**change, rule.currency: currency}, f"{rule.name} at most {shown} in {currency} ({bound} of call {call.id})"
+
+
+def _held(source: Source, case: Case, call: EarlierCall, row: Mapping[str, Any]) -> Any:
+    """What a source says in a call and row, as it was returned or given; None where it is no origin."""
+    if source.kind == "sum" or case.earlier.key(call, row, source) is None:
+        return None
+    return call.args.get(source.field) if source.kind == "arg" else row.get(source.field)
+
+
+def _currency(source: Source, case: Case, call: EarlierCall, row: Mapping[str, Any]) -> str:
+    """The currency beside a money value of an earlier call; empty where it has none."""
+    tool = case.workflow.tools[source.tool]
+    beside = tool.args[source.field].currency if source.kind == "arg" else tool.facts[source.field].currency
+    return str((call.args if source.kind == "arg" else row).get(beside, "")) if beside else ""
+
+
+def _known(rule: Rule, case: Case, evidence: Evidence) -> Iterator[Proposal]:
+    """The values that the allowed origins hold now."""
+    for source in rule.sources:
+        if source.kind == "prompt":
+            yield from _said(rule, case)
+        elif source.kind == "user":
+            if case.earlier.user is not None and normal(rule.type, case.earlier.user) is not None:
+                yield _named(rule, case.earlier.user, ", the run's own user")
+        elif source.tool:
+            for call, _, row in evidence.places(source):
+                value = _held(source, case, call, row)
+                if value is not None:
+                    where = f", as {'given to' if source.kind == 'arg' else 'returned by'} {source.tool} ({source.field}, call {call.id})"
+                    change, text = _named(rule, value, where, hidden=secret(case.workflow, source))
+                    yield change, text
+                    if (currency := _currency(source, case, call, row)) and rule.currency:
+                        yield {**change, rule.currency: currency}, f"{text}, in {currency}"
+
+
+def _said(rule: Rule, case: Case) -> Iterator[Proposal]:
+    tables = {} if case.run.prompt is None else case.run.prompt.named
+    said: list[Entity] = [entity for table in tables.values() for entity in table.values()]
+    if rule.type == "text":  # of which any word of the user's would do
+        said = [entity for entity in said if isinstance(entity.key, str) and case.run.prompt.words("text", entity.key) is not None]
+    for entity in sorted(said, key=lambda e: e.type != rule.type):
+        value = entity.key if isinstance(entity.key, str | bool) else str(entity.key)
+        yield _named(rule, value, f", as the user wrote it ({entity.words!r})" if not rule.sensitive else ", as the user wrote it")
+
+
+def _together(case: Case, evidence: Evidence) -> Iterator[Proposal]:
+    """All arguments that refer to one tool, taken from one call and row."""
+    rules = [v.rule for v in case.values.values() if not v.rule.any_call]
+    for tool in dict.fromkeys(s.tool for rule in rules for s in rule.sources if s.tool):
+        for call, number, row in evidence.places(Source("fact", tool)):
+            change: dict[str, Any] = {}
+            for rule in rules:
+                for source in (s for s in rule.sources if s.tool == tool):
+                    value = _held(source, case, call, row)
+                    if value is not None:
+                        change[rule.name] = value if rule.max_items is None else [value]
+                        break
+            shown = ", ".join(
+                f"{name} {MASKED if case.values[name].rule.sensitive else value}" for name, value in change.items() if name in case.values
+            )
+            if change:
+                yield change, f"{shown}: all of call {call.id} of {tool}" + (f", row {number}" if len(call.rows) > 1 else "")
+
+
+# --- where no argument is the way ------------------------------------------------------------------------------------------
+def _words(condition: Condition, reason: Reason, case: Case) -> str:
+    told = _TOLD.get(reason)
+    if told is not None:
+        return told(condition, case)
+    rule = condition.rule
+    if isinstance(rule, Rule) and condition.about in {"argument", "origin"}:
+        return _argument(condition, rule, case)
+    return f"{condition.field}: {condition.expected}"
+
+
+def _argument(condition: Condition, rule: Rule, case: Case) -> str:
+    if condition.word == "from" and not any(s.kind == "model" for s in rule.sources):
+        said = "in the user's words, in their order" if rule.type == "text" else "named by the user in the prompt"
+        return f"{rule.name} " + " or ".join(said if source.kind == "prompt" else _source(source, case) for source in rule.sources)
+    if condition.word == "at_most" and rule.at_most is not None:
+        if not case.earlier.of(rule.at_most.tool):
+            return f"{rule.at_most.tool} called first: its {rule.at_most.field} is the bound"
+        return f"{rule.name} {condition.expected} (same currency)" if rule.currency else f"{rule.name} {condition.expected}"
+    if condition.word == "entities":
+        allowed = " or ".join(_source(source, case) for source in rule.entities or ())
+        return f"{rule.name} without that address, or with one {allowed}"
+    return f"{rule.name}: {condition.expected}"
+
+
+def _source(source: Source, case: Case) -> str:
+    if source.kind == "prompt":
+        return "named by the user in the prompt"
+    if source.kind == "user":
+        return "the id of the user this run is for"
+    if source.kind == "computed":
+        return "the result of one calculation that the user names (a difference, a sum, a share, ...) over such numbers"
+    if source.kind == "model":
+        return "written by the model"
+    how = "given to" if source.kind == "arg" else "returned by"
+    first = "" if case.earlier.of(source.tool) else " (call it first)"
+    return f"{how} {source.tool} as {source.field}{first}"
+
+
+def _intent(condition: Condition, case: Case) -> str:
+    rule = condition.rule
+    needs = rule.needs if isinstance(rule, Rule) else case.tool.needs if case.tool is not None else ()
+    wanted = [case.workflow.intents[n] for n in needs if n in case.workflow.intents]
+    asked = " or ".join(f"{i.name}: {i.asks_for}" + (f" (such as {i.examples[0]!r})" if i.examples else "") for i in wanted)
+    return f"the user asking for {asked}" if asked else "a workflow that names who asks"
+
+
+def _order(condition: Condition, case: Case) -> str:
+    order = next((o for o in (case.tool.sequence if case.tool is not None else ()) if o.line == condition.line), None)
+    if order is None:
+        return condition.expected
+    return f"{order.require} redeemed first" + ("" if order.within is None else f", at most {order.within} s before")
+
+
+def _unknown_tool(_: Condition, case: Case) -> str:
+    near = get_close_matches(case.call.tool, case.workflow.tools, n=1)
+    return f"one of {', '.join(case.workflow.tools)}" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _person(condition: Condition, _: Case) -> str:
+    rule = condition.rule
+    if not isinstance(rule, StepUpRule):
+        return condition.expected
+    return f"a yes of {rule.count} of {rule.group}" + (", not the requester" if rule.exclude else "") + f", within {rule.timeout} s"
+
+
+_TOLD: Mapping[Reason, Callable[[Condition, Case], str]] = {
+    Reason.TOOL_UNKNOWN: _unknown_tool,
+    Reason.INTENT_ABSENT: _intent,
+    Reason.INTENT_UNCLEAR: _intent,
+    Reason.SEQUENCE: _order,
+    Reason.STEP_UP: _person,
+    Reason.TENANT: lambda c, _: f"a run of tenant {c.expected.removeprefix('one of ')}",
+    Reason.HOURS: lambda c, _: f"a time in {c.expected}",
+    Reason.ENVIRONMENT: lambda c, _: f"a gate whose environment is {c.expected}",
+    Reason.WORKFLOW_EXPIRED: lambda _, k: f"a new version of {k.workflow.id}",
+    Reason.WORKFLOW_CHANGED: lambda _, k: f"a new run, opened under version {k.workflow.version} of {k.workflow.id}",
+    Reason.RUN_CLOSED: lambda _, __: "a new run",
+    Reason.TOOL_DEFINITION: lambda c, _: f"the tool as it was reviewed ({c.expected}), or a review of the tool as it is now",
+    Reason.ONE_SOURCE: lambda c, _: c.expected,
+}

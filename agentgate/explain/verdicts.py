@@ -1,0 +1,295 @@
+"""What became of every condition of a workflow for one call: now, or as a decision's record says.
+
+Rules: verdicts are those of `agentgate.decision.checks` (or of the record of its answer), never of a second evaluator. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from agentgate.decision.answer import Deny, Eligible, RequiredHold
+from agentgate.decision.case import Case
+from agentgate.decision.checks import decide, required_holds
+from agentgate.explain.evidence import MASKED, Evidence, Origin
+from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
+from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
+from agentgate.explain.remedy import Remedy, all_together, looked_at, remedy
+from agentgate.values.refusal import Code, Failure, Reason
+from agentgate.values.request import Call, Derived, RunState, Surroundings
+from agentgate.workflow.model import Rule, StepUpRule, Workflow
+from agentgate.workflow.nested import flat, root
+
+# What the store, a person or the gate itself answers after `decide` let a call through. Of `LIMIT`, only what names the field "limits".
+LATER = frozenset(
+    {
+        Reason.LIMIT,
+        Reason.ALREADY_REDEEMED,
+        Reason.OUTCOME_UNKNOWN,
+        Reason.HOLD_REFUSED,
+        Reason.HOLD_EXPIRED,
+        Reason.REVOKED,
+        Reason.STORE,
+        Reason.AUDIT,
+    }
+)
+NOT_KEPT = "(not kept)"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a decision's record says, for a call that is no longer at hand in full.
+
+    Attributes:
+        decision: what was answered.
+        failures: why, as recorded.
+        asked: ids of the step-up rules that asked.
+        hidden: arguments (by their own names) of which only a digest is known -> how that is shown.
+        origins: argument -> the origin it had, as recorded.
+        alive: the run's record is at hand; without it neither prompt nor results are known.
+        recorded: what it says of `environment` and `definition`, by these names.
+    """
+
+    decision: Outcome
+    failures: tuple[Failure, ...] = ()
+    asked: tuple[str, ...] = ()
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    alive: bool = True
+    recorded: frozenset[str] = frozenset()
+
+
+def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings, later: Sequence[Failure] = ()) -> Explanation:
+    """Explain what `decide` answers to a call.
+
+    Args:
+        workflow: the workflow in force.
+        run: the run as it was, or would be, decided on.
+        call: the call.
+        around: the decision time and what the gate itself knew.
+        later: refusals that came after the decision: of the store, of a person, of the gate.
+    """
+    answer = decide(workflow, run, call, around)
+    case = looked_at(workflow, run, call, around)
+    holds = required_holds(case)
+    denied = answer.failures if isinstance(answer, Deny) else ()
+    forced = tuple(f for f in case.forced if f not in denied)
+    table = _Table(case, None)
+    table.put((*denied, *later), "failed")
+    table.put(forced, "asks")
+    for hold in holds:
+        table.put_hold(hold)
+    outcome: Outcome = "deny" if denied or later else "step_up" if isinstance(answer, Eligible) and answer.holds else "allow"
+    return table.explanation(outcome, (*denied, *later))
+
+
+def explain_kept(workflow: Workflow, run: RunState, call: Call, around: Surroundings, kept: Kept) -> Explanation:
+    """Explain a decision from its record, with as much of the run and of the arguments as is at hand.
+
+    Args:
+        workflow: the version that the record names.
+        run: the run as it was decided on; of a run that is gone, only what the record says of it.
+        call: the arguments that are known.
+        around: the decision time; what else the gate knew was not recorded.
+        kept: what the record says.
+    """
+    table = _Table(looked_at(workflow, run, call, around), kept)
+    table.put(kept.failures, "failed" if kept.decision == "deny" else "asks")
+    for rule in kept.asked:
+        table.put_rule(rule)
+    return table.explanation(kept.decision, kept.failures)
+
+
+def code_of(decision: Outcome, failures: tuple[Failure, ...]) -> str:
+    """The closed code that the agent sees; empty for an allowed call."""
+    if decision == "deny":
+        return str(Deny(failures).code) if failures else str(Code.NOT_PERMITTED)
+    return str(Code.NEEDS_APPROVAL) if decision == "step_up" else ""
+
+
+class _Table:
+    """The rows of an explanation while they are filled."""
+
+    def __init__(self, case: Case, kept: Kept | None) -> None:
+        self._case, self._kept = case, kept
+        self._evidence = Evidence(case.workflow, case.run, case.values, case.earlier)
+        self._found = conditions(case.workflow, case.tool)
+        self._given = case.call.args if case.tool is None else flat(case.tool, case.call.args)
+        self._failures: dict[str, list[Failure]] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._others: list[tuple[Failure, Verdict]] = []
+
+    def put(self, failures: Sequence[Failure], verdict: Verdict) -> None:
+        """Give each failure to its condition; one that no condition of the workflow knows gets a row of its own."""
+        for failure in failures:
+            fit = matching(failure, self._found)
+            if fit:
+                self._failures.setdefault(fit[0].key, []).append(failure)
+                if self._verdicts.get(fit[0].key) != "failed":
+                    self._verdicts[fit[0].key] = verdict
+            else:
+                self._others.append((failure, verdict))
+
+    def put_hold(self, hold: RequiredHold) -> None:
+        """A step-up rule that fires, because of its own conditions or of what was forced."""
+        key = f"step_up.{hold.rule.id} step_up"
+        self._verdicts.setdefault(key, "asks")
+        self._failures.setdefault(key, []).extend(hold.why)
+
+    def put_rule(self, rule: str) -> None:
+        """A step-up rule of which the record says that it asked."""
+        self._verdicts.setdefault(f"step_up.{rule} step_up", "asks")
+
+    def explanation(self, decision: Outcome, failures: tuple[Failure, ...]) -> Explanation:
+        """The rows, in the order of the checks, and what there is to say of all."""
+        workflow, call = self._case.workflow, self._case.call
+        rows = (*map(self._row, self._found), *(_other(f, verdict) for f, verdict in self._others))
+        whole = self._kept is None or (self._kept.alive and not self._kept.hidden)
+        together = all_together([r.would_pass for r in rows if r.would_pass is not None], self._case) if whole else None
+        version = f"{workflow.id} v{workflow.version}"
+        code = code_of(decision, failures)
+        return Explanation(decision, code, call.tool, call.id, version, workflow.digest, workflow.file, workflow.owners, rows, together)
+
+    def _row(self, condition: Condition) -> Row:
+        verdict, failures = self._verdict(condition), tuple(self._failures.get(condition.key, ()))
+        got = self._failed_got(condition, failures) if failures else self._got(condition, verdict)
+        origins = self._origins(condition.argument) if condition.word == "from" and verdict in {"held", "failed", "asks"} else ()
+        way = self._way(condition, failures) if verdict in {"failed", "asks"} else None
+        rule = f"{self._case.workflow.file}:{condition.line}" if condition.line else ""
+        return Row(condition, verdict, got, rule, origins, way, failures)
+
+    def _failed_got(self, condition: Condition, failures: tuple[Failure, ...]) -> str:
+        """What a condition that did not hold got. Of an intent also why; its failure, which is recorded, does not say."""
+        got = "; ".join(dict.fromkeys(f.got for f in failures))
+        words = heard(self._case, condition) if condition.about == "intent" else ""
+        if not words or (self._kept is not None and not self._kept.alive):
+            return got
+        return words if self._kept is None else f"{got}; read again here: {words}"
+
+    def _way(self, condition: Condition, failures: tuple[Failure, ...]) -> Remedy:
+        reason = failures[0].reason if failures and condition.about != "person" else Reason.STEP_UP
+        if self._kept is not None and not self._kept.alive and condition.about in {"origin", "order", "intent"}:
+            return Remedy(f"{condition.field}: {condition.expected}")  # what there was to take it from is gone
+        return remedy(condition, reason, self._case, self._evidence, whole=self._kept is None or not self._kept.hidden)
+
+    def _origins(self, name: str) -> tuple[Origin, ...]:
+        kept = self._kept
+        if kept is None or (kept.alive and root(name) not in kept.hidden):
+            return self._evidence.of(name)
+        said = kept.origins.get(name)
+        value = kept.hidden.get(root(name)) or ", ".join(o.value for o in self._evidence.of(name))
+        return () if said is None else (Origin(said, said != "unknown", value or NOT_KEPT),)
+
+    def _verdict(self, condition: Condition) -> Verdict:
+        known = self._verdicts.get(condition.key)
+        if known is not None:
+            return known
+        if condition.about in AT_MINT:
+            if self._kept is not None and self._kept.decision == "allow":
+                return "held"
+            return "not reached" if "failed" in self._verdicts.values() else "at mint"
+        rule, name = condition.rule, condition.argument
+        if name and not self._sent(name) and isinstance(rule, Rule) and rule.optional:
+            return "not sent"
+        behind = any(self._verdicts.get(key) == "failed" for key in condition.after)
+        return "not reached" if behind else "held"
+
+    def _sent(self, name: str) -> bool:
+        kept = self._kept
+        return name in self._given or (kept is not None and (root(name) in kept.hidden or name in kept.origins))
+
+    def _got(self, condition: Condition, verdict: Verdict) -> str:
+        """What stands where a condition that did not fail looked."""
+        kept = self._kept
+        if verdict in {"not sent", "not reached", "at mint"} or condition.about in AT_MINT:
+            return ""
+        if kept is not None:
+            if condition.field == "args":
+                sent = [*self._case.call.args, *kept.hidden, *map(root, kept.origins)]
+                return ", ".join(dict.fromkeys(sent)) or NOT_KEPT
+            if condition.argument and condition.argument not in self._given:
+                return kept.hidden.get(root(condition.argument), NOT_KEPT)
+            gone = not kept.alive and condition.about in {"who", "intent", "order"} and condition.field not in {"user", "agent"}
+            looked = "definition" if condition.word == "definition" else condition.field
+            if gone or (looked in _AROUND and looked not in kept.recorded):
+                return NOT_KEPT
+        return _got(condition, self._case)
+
+
+_AROUND = frozenset({"environment", "data_class", "network", "definition"})
+
+
+def _other(failure: Failure, verdict: Verdict) -> Row:
+    """What no condition of the workflow says: the store, the log, the keys, an input that is none."""
+    condition = Condition("store", failure.field, "gate", failure.expected, 0, frozenset({failure.reason}))
+    return Row(condition, verdict, failure.got, failure.rule, would_pass=Remedy(failure.expected), failures=(failure,))
+
+
+def _got(condition: Condition, case: Case) -> str:
+    """What a condition that held looked at."""
+    if condition.about == "intent":
+        return heard(case, condition)
+    if condition.argument:
+        value = case.values.get(condition.argument)
+        return value.shown if value is not None else MASKED if isinstance(condition.rule, Rule) and condition.rule.sensitive else ""
+    if isinstance(condition.rule, StepUpRule):
+        return "nothing that it asks for"
+    header, agent, around = case.run.header, case.run.header.agent, case.around
+    hours = case.workflow.conditions.hours
+    local = around.now if hours is None else around.now.astimezone(ZoneInfo(hours.zone))
+    user = header.user
+    found: Mapping[str, object] = {
+        "run": header.id,
+        "workflow": f"{header.workflow} v{header.version}",
+        "expires": f"{around.now:%Y-%m-%d}",
+        "tenant": header.tenant,
+        "user": "none" if user is None else f"{user.id} ({user.identity})",
+        "user.tenant": "" if user is None else user.tenant,
+        "user.groups": "" if user is None else ", ".join(user.groups),
+        "agent": f"{agent.id} ({agent.identity})",
+        "agent.spiffe": agent.spiffe,
+        "agent.oidc.issuer": agent.issuer,
+        "agent.via": ", ".join(agent.via) or "no hop",
+        "environment": around.environment,
+        "data_class": around.data_class,
+        "network": around.network,
+        "hours": f"{local:%a %H:%M %Z}",
+        "tool": case.call.tool,
+        "args": ", ".join(case.call.args) or "none",
+    }
+    if condition.field in found:
+        return str(found[condition.field] if found[condition.field] is not None else "")
+    if condition.about == "order":
+        return _last_before(condition, case)
+    if agent.posture is not None and condition.field.startswith("agent.posture"):
+        return f"signed by {agent.posture.image_signed_by}, attested {agent.posture.attested_at:%Y-%m-%d %H:%M:%S}"
+    if agent.boundary is not None and condition.field.startswith("agent.boundary"):
+        return f"{agent.boundary.cluster}/{agent.boundary.namespace}/{agent.boundary.node_pool}"
+    if condition.field.startswith("agent.oidc.claims."):
+        return str(agent.claims.get(condition.field.removeprefix("agent.oidc.claims."), ""))
+    if condition.word == "definition":
+        return case.call.definition
+    return ""
+
+
+def _last_before(condition: Condition, case: Case) -> str:
+    """The newest earlier call that a sequence rule asks for, and how old it is."""
+    order = next((o for o in (case.tool.sequence if case.tool is not None else ()) if o.line == condition.line), None)
+    calls = tuple(case.earlier.of(order.require)) if order is not None else ()
+    if not calls:
+        return ""
+    return f"{calls[-1].tool} (call {calls[-1].id}), {case.around.now.timestamp() - calls[-1].redeemed_at:.0f} s before"
+
+
+def heard(case: Case, condition: Condition) -> str:
+    """Each intent that the tool, or the argument of a condition, needs, what was derived of it and why (word, clause, counter-example)."""
+    rule = condition.rule
+    needs = rule.needs if isinstance(rule, Rule) else case.tool.needs if case.tool is not None else ()
+    return heard_of(needs, case.run.intents)
+
+
+def heard_of(needs: Iterable[str], intents: Mapping[str, Derived]) -> str:
+    """As `heard`, of these intents."""
+    found = ((name, intents[name]) for name in needs if name in intents)
+    return "; ".join(f"{name} {d.presence}" + (f" ({d.evidence})" if d.evidence else "") for name, d in found)

@@ -1,0 +1,191 @@
+"""Holds in the store: what a held call answers, the release that its mint consumes, and a person's answer.
+
+Rules: `agentgate.decision.hold` says who may answer and what follows what; here it is read, shown, answered and compared, each answer
+on record before it is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from agentgate.decision.answer import RequiredHold, StepUp
+from agentgate.decision.checks import describe
+from agentgate.decision.hold import Approver, Hold, check_approver, covered
+from agentgate.errors import StoreUnavailable
+from agentgate.gate.core import Core, deny, read, stamp
+from agentgate.shell.step import Flow
+from agentgate.stores import ops
+from agentgate.values.canonical import canonical, parse
+from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.request import Call, RunState, User
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.nested import emptied, flat
+
+
+def released(
+    workflow: Workflow, state: RunState, *, call: Call, required: tuple[RequiredHold, ...], made: str, known: Mapping[str, object]
+) -> Flow:
+    """The release to consume, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either."""
+    header, now = state.header, time.time()
+    op = ops.read_hold(header.tenant, made)
+    record = ops.parse_hold(op, (yield op))
+    why = tuple(f for hold in required for f in hold.why)
+    if record is None:
+        op = ops.open_hold(
+            header.tenant,
+            made,
+            _hold_body(_new_hold(workflow, state, call=call, required=required, made=made)),
+            2 * max(h.rule.timeout for h in required) * 1000,
+        )
+        record = ops.parse_hold(op, (yield op))
+        if record is None:
+            raise StoreUnavailable("hold: not kept by the store")
+    hold = hold_of(record)
+    status = hold.state_at(now)
+    if status == "consumed" and now >= hold.expires_at and not any(c.id == call.id and c.tool == call.tool for c in state.calls):
+        status = "expired"  # a release is good before its timeout only, also for the call that took it and did not run
+    if status == "refused":
+        return (
+            yield from deny(header, call, (Failure(Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold"),), known)
+        )
+    if status == "expired":
+        return (yield from deny(header, call, (Failure(Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold"),), known))
+    if status == "waiting":
+        yield stamp(
+            "decision",
+            header,
+            decision="step_up",
+            tool=call.tool,
+            tool_call_id=call.id,
+            arguments_digest=call.arguments_digest,
+            call_digest=made,
+            hold=made,
+            rules=[each.rule.id for each in required],
+            reasons=describe(why),
+            **known,
+        )
+        return StepUp(hold, why)
+    for each in required:
+        if not covered(each.rule, hold, header.user, header.agent):
+            failure = Failure(
+                Reason.STEP_UP,
+                f"step_up.{each.rule.id}",
+                "released by " + ", ".join(a.id for a in hold.approvers),
+                f"{each.rule.count} of {each.rule.group} who saw this rule",
+            )
+            return (yield from deny(header, call, (failure,), known))
+    return ops.HoldTake(made, record.revision)
+
+
+def _new_hold(workflow: Workflow, state: RunState, *, call: Call, required: tuple[RequiredHold, ...], made: str) -> Hold:
+    tool = workflow.tools[call.tool]
+    names = dict.fromkeys(name for hold in required for name in (hold.rule.show or tuple(tool.args)))
+    args = flat(tool, call.args)
+    shown = {name: "(masked)" if tool.args[name].sensitive else args[name] for name in names if name in args}
+    shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
+    expires = time.time() + min(hold.rule.timeout for hold in required)
+    rules = tuple(hold.rule.id for hold in required)
+    why = tuple(str(f) for hold in required for f in hold.why)
+    return Hold(made, state.header.tenant, state.header.id, call.tool, call.id, rules, shown, why, round(expires, 3))
+
+
+def _hold_body(hold: Hold) -> bytes:
+    return canonical(
+        {
+            "v": 1,
+            "id": hold.id,
+            "tenant": hold.tenant,
+            "run": hold.run,
+            "tool": hold.tool,
+            "tool_call_id": hold.tool_call_id,
+            "rules": list(hold.rules),
+            "shown": dict(hold.shown),
+            "why": list(hold.why),
+            "expires_at": hold.expires_at,
+            "approvers": [{"id": a.id, "tenant": a.tenant, "groups": list(a.groups)} for a in hold.approvers],
+        }
+    )
+
+
+def hold_of(record: ops.HoldRecord) -> Hold:
+    """The hold of a stored record.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+    """
+    try:
+        kept = parse(record.body)
+        if kept["v"] != 1:
+            raise StoreUnavailable(f"hold: got version {kept['v']!r}, expected 1")
+        return Hold(
+            kept["id"],
+            kept["tenant"],
+            kept["run"],
+            kept["tool"],
+            kept["tool_call_id"],
+            tuple(kept["rules"]),
+            kept["shown"],
+            tuple(kept["why"]),
+            float(kept["expires_at"]),
+            record.state,
+            tuple(Approver(a["id"], a["tenant"], tuple(a["groups"])) for a in kept["approvers"]),
+            record.revision,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error
+
+
+def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) -> Flow:
+    """A person's answer to a hold; returns the hold as it is then.
+
+    Raises (through the driver):
+        RunRefused: this person may not answer, or the hold is missing, expired or answered.
+    """
+    op = ops.read_hold(tenant, hold_id)
+    record = ops.parse_hold(op, (yield op))
+    if record is None:
+        raise _no_answer("hold", "missing or expired", "a waiting hold")
+    hold = hold_of(record)
+    status = hold.state_at(time.time())
+    if status != "waiting":
+        raise _no_answer("hold", status, "a waiting hold")
+    state: RunState = yield from read(core, tenant, hold.run)
+    workflow = core.workflow(state.header.workflow)
+    rules = tuple(rule for rule in workflow.tools[hold.tool].step_ups if rule.id in hold.rules)
+    if workflow.digest != state.header.digest or len(rules) != len(hold.rules):
+        raise _no_answer("workflow", "changed since the hold was opened", "the version the call was held under")
+    if by.identity != "proven" and not workflow.agent.in_process:
+        raise _no_answer("approver", f"{by.id} (in process)", "a person proven by a token")
+    header = state.header
+    found = ((rule, check_approver(rule, by, header.user, header.agent, tenant)) for rule in rules)
+    failures = tuple(replace(failure, rule=f"{workflow.file}:{rule.line}") for rule, failure in found if failure is not None)
+    if failures:
+        yield stamp("hold_answer_refused", state.header, hold=hold_id, by=by.id, reasons=describe(failures))
+        raise RunRefused(failures)
+    state_after: ops.HoldState = "refused"
+    if release:
+        others = tuple(a for a in hold.approvers if a.id != by.id)
+        hold = replace(hold, approvers=(*others, Approver(by.id, by.tenant, tuple(by.groups))))
+        enough = all(covered(rule, hold, state.header.user, state.header.agent) for rule in rules)
+        state_after = "released" if enough else "waiting"
+    hold = replace(hold, state=state_after)
+    yield stamp(
+        "hold_answer",
+        state.header,
+        hold=hold_id,
+        by=by.id,
+        answer="release" if release else "refuse",
+        state=hold.state,
+        tool=hold.tool,
+        tool_call_id=hold.tool_call_id,
+    )
+    op = ops.answer_hold(tenant, hold_id, record.revision, _hold_body(hold), state_after)
+    if ops.parse_answer_hold(op, (yield op)) != "ok":
+        raise _no_answer("hold", "answered by somebody else meanwhile", "a waiting hold")
+    return hold
+
+
+def _no_answer(field: str, got: str, expected: str) -> RunRefused:
+    return RunRefused((Failure(Reason.STEP_UP, field, got, expected),))

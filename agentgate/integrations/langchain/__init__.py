@@ -1,0 +1,25 @@
+"""LangChain and LangGraph: `guard_tools` for any tool, `AgentGateMiddleware` for agents of `create_agent`.
+
+A guarded tool needs only langchain-core; the middleware needs the extra ``[langchain]``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agentgate.integrations.langchain.arguments import definition_of
+from agentgate.integrations.langchain.calls import CallRefused
+from agentgate.integrations.langchain.tools import call_token, guard_tools, is_guarded, use_run
+
+if TYPE_CHECKING:
+    from agentgate.integrations.langchain.middleware import AgentGateMiddleware
+
+__all__ = ["AgentGateMiddleware", "CallRefused", "call_token", "definition_of", "guard_tools", "is_guarded", "use_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AgentGateMiddleware":
+        from agentgate.integrations.langchain.middleware import AgentGateMiddleware  # noqa: PLC0415 - needs the extra [langchain]
+
+        return AgentGateMiddleware
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

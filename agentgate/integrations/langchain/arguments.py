@@ -1,0 +1,224 @@
+"""What a LangChain tool takes, as canonical bytes and back.
+
+Rules: the model may set only the names that the tool shows it (`names`); values arrive validated by the tool's own schema,
+are dumped to JSON, and the tool runs from a re-parse of those bytes, validated again by the same schema. What that second
+validation gives must dump to the same bytes, else the call is refused: an executed value was then never the decided one.
+Defaults are filled in before deciding; a null that equals the field's own null default is left out (in pydantic models inside
+arguments too), since leaving it out means the same. Injected values never enter the bytes. Nothing here decides or does I/O.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+from langchain_core.tools import BaseTool, Tool
+from langchain_core.utils.pydantic import get_fields
+from pydantic import BaseModel, ValidationError, create_model
+from pydantic.v1 import BaseModel as BaseModelV1
+from pydantic.v1 import ValidationError as ValidationErrorV1
+from pydantic_core import PydanticSerializationError
+
+from agentgate.errors import CanonicalError, ConfigError
+from agentgate.values.canonical import canonical, definition_digest, parse
+
+# pydantic makes fields of these names for *args and **kwargs; LangChain never passes them on unless they were given
+_VARIADIC = frozenset({"args", "kwargs"})
+
+
+class Schema(Protocol):
+    """A tool's argument schema: `names` in declared order are what the model may set."""
+
+    names: tuple[str, ...]
+
+    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON form of validated values."""
+
+    def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
+        """Validated values of a JSON form; `injected` values only complete the schema and are not returned."""
+
+
+class _ModelSchema:
+    """A pydantic model. Field names count, never aliases: two spellings of one argument would be two arguments."""
+
+    def __init__(self, model: type[BaseModel], names: tuple[str, ...]) -> None:
+        self._model = model
+        self._fields = model.model_fields
+        self.names = names
+        self._null = frozenset(n for n in names if self._fields[n].default is None and self._fields[n].default_factory is None)
+        self._defaulted = frozenset(n for n in names if not self._fields[n].is_required()) - _VARIADIC
+
+    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        instance = self._model.model_construct(None, **values)
+        plain = instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
+        return {n: _pruned(values.get(n), v) for n, v in plain.items() if not (v is None and n in self._null)}
+
+    def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
+        known = {n: v for n, v in injected.items() if n in self._fields}
+        instance = self._model.model_validate({**plain, **known}, by_alias=False, by_name=True)
+        return {n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted}
+
+
+def _pruned(value: Any, plain: Any) -> Any:
+    """The JSON form of a value, where models inside it leave out a null that is their field's own null default too."""
+    if isinstance(value, BaseModel) and type(plain) is dict:
+        fields = type(value).model_fields
+        null = {n for n, f in fields.items() if f.default is None and f.default_factory is None and getattr(value, n, 0) is None}
+        return {n: _pruned(getattr(value, n, None), v) for n, v in plain.items() if not (v is None and n in null)}
+    if isinstance(value, list | tuple) and type(plain) is list and len(value) == len(plain):
+        return [_pruned(one, shown) for one, shown in zip(value, plain, strict=True)]
+    if isinstance(value, dict) and type(plain) is dict:
+        return {n: _pruned(value.get(n), v) for n, v in plain.items()}
+    return plain
+
+
+class _ModelV1Schema:
+    """A model of pydantic's v1 interface, which has no validation by name: fields with an alias are refused."""
+
+    def __init__(self, model: type[BaseModelV1], names: tuple[str, ...]) -> None:
+        self._model = model
+        self._fields = model.__fields__
+        self.names = names
+        if aliased := sorted(n for n in names if self._fields[n].alias != n):
+            raise ConfigError("args_schema", f"fields with an alias: {', '.join(aliased)}", "field names only")
+        self._null = frozenset(n for n in names if not self._fields[n].required and self._fields[n].get_default() is None)
+        self._defaulted = frozenset(n for n in names if not self._fields[n].required) - _VARIADIC
+
+    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        plain = orjson.loads(self._model.construct(None, **values).json(include=set(values)))
+        return {n: v for n, v in plain.items() if not (v is None and n in self._null)}
+
+    def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
+        known = {n: v for n, v in injected.items() if n in self._fields}
+        instance = self._model.parse_obj({**plain, **known})
+        return {n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted}
+
+
+class _JsonSchema:
+    """A JSON Schema (every MCP tool has one). LangChain does not check it at all, so it is checked here; nothing remote is fetched."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        try:
+            import jsonschema_rs  # noqa: PLC0415 - only tools with a JSON Schema need it
+        except ImportError as error:
+            raise ConfigError("args_schema", "a JSON Schema", "the package jsonschema-rs (extra [langchain])") from error
+        self._schema = copy.deepcopy(schema)
+        self._invalid: type[Exception] = jsonschema_rs.ValidationError
+        try:
+            self._validator = jsonschema_rs.validator_for(
+                self._schema,
+                retriever=_deny_retrieval,
+                validate_formats=True,
+                pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000),
+            )
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+            raise ConfigError("args_schema", "an unusable JSON Schema", "a valid schema without remote references") from error
+        properties = self._schema.get("properties", {})
+        self.names = tuple(properties)
+        required = frozenset(self._schema.get("required", ()))
+        declared = {n: p["default"] for n, p in properties.items() if isinstance(p, dict) and "default" in p and n not in required}
+        self._null = frozenset(n for n, default in declared.items() if default is None)
+        self._defaults = {n: default for n, default in declared.items() if default is not None}
+
+    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {n: v for n, v in values.items() if not (v is None and n in self._null)}
+        return {**copy.deepcopy(self._defaults), **kept}
+
+    def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - a JSON Schema has none
+        if not self._validator.is_valid(plain):
+            raise CanonicalError("args", "values outside the tool's JSON Schema", "what the schema says")
+        return plain
+
+
+def _deny_retrieval(uri: str) -> Any:
+    raise ValueError(f"remote references are not followed: {uri}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Arguments after canonicalisation: `data` is decided on, `plain` is its parse, `values` is what the tool runs with."""
+
+    data: bytes
+    plain: dict[str, Any]
+    values: dict[str, Any]
+
+
+class Arguments:
+    """The arguments of one tool.
+
+    Attributes:
+        names: what the model may set, in declared order.
+        injected: what only the framework may set (`InjectedToolArg`, `ToolRuntime`, ...).
+        spellings: names as a model may write them.
+        text: the argument that an input of bare text fills, or empty.
+    """
+
+    def __init__(self, tool: BaseTool) -> None:
+        """Read the tool's schema.
+
+        Raises:
+            ConfigError: the schema cannot be used.
+        """
+        self._schema = _schema_of(tool)
+        self.names = self._schema.names
+        fields: tuple[str, ...] = ()
+        if not isinstance(tool.args_schema, dict) and not _is_bare(tool):
+            fields = tuple(get_fields(tool.get_input_schema()))
+        # langchain-core keeps the names it finds only in the function's signature to itself
+        signature: frozenset[str] = getattr(tool, "_injected_args_keys", frozenset())
+        self.injected = (frozenset(fields) | signature) - frozenset(self.names) - _VARIADIC
+        # a tool without a schema is shown to models with the argument `__arg1`
+        self.spellings = frozenset(self.names) | ({"__arg1"} if _is_bare(tool) else frozenset())
+
+        only = isinstance(tool, Tool)  # takes one value and no names
+        first = next(iter(fields or self.names), "")
+        self.text = "" if isinstance(tool.args_schema, dict) or first not in self.names or (only and len(self.names) != 1) else first
+
+    def settle(self, values: Mapping[str, Any], injected: Mapping[str, Any]) -> Settled:
+        """Canonical bytes of validated values, and the values to run with.
+
+        Raises:
+            CanonicalError: no canonical form, or a value that changes between check and use.
+        """
+        try:
+            data = canonical(self._schema.dump(values), "args")
+            plain: dict[str, Any] = parse(data)
+            loaded = self._schema.load(parse(data), injected)
+            again = canonical(self._schema.dump(loaded), "args")
+        except (ValidationError, ValidationErrorV1, PydanticSerializationError, orjson.JSONDecodeError, TypeError, ValueError) as error:
+            raise CanonicalError("args", f"values of {type(error).__name__}", "values of the tool's schema with a JSON form") from error
+        if again != data:
+            raise CanonicalError("args", "values that change when validated again", "the same bytes after validation")
+        return Settled(data, plain, loaded)
+
+
+def definition_of(tool: BaseTool) -> str:
+    """The ``sha256:...`` digest that a workflow pins as `definition`: of the tool's name, description and input schema.
+
+    Raises:
+        CanonicalError: the schema has no canonical form.
+    """
+    if isinstance(tool.args_schema, dict):
+        schema = tool.args_schema
+    else:
+        shown: Any = tool.tool_call_schema
+        schema = shown.model_json_schema() if issubclass(shown, BaseModel) else shown.schema()
+    return definition_digest(tool.name, tool.description, schema)
+
+
+def _is_bare(tool: BaseTool) -> bool:
+    """A single-input `Tool` without a schema: its one argument is text."""
+    return isinstance(tool, Tool) and tool.args_schema is None
+
+
+def _schema_of(tool: BaseTool) -> Schema:
+    if isinstance(tool.args_schema, dict):
+        return _JsonSchema(tool.args_schema)
+    if _is_bare(tool):
+        return _ModelSchema(create_model("Input", tool_input=(str, ...)), ("tool_input",))
+    model: Any = tool.get_input_schema()
+    names = tuple(n for n in get_fields(model) if n in tool.args)
+    return _ModelSchema(model, names) if issubclass(model, BaseModel) else _ModelV1Schema(model, names)

@@ -1,0 +1,338 @@
+"""One call of a guarded LangChain tool, as steps that a blocking and an awaited driver carry out.
+
+Rules: every execution of a tool's body is decided on first, also when code calls `_run` itself; the body runs from a re-parse of
+the canonical bytes that were decided on. No run, an unknown tool, a name the model may not set, any error of the gate:
+refused. A refusal shows the model one fixed code. The token reaches a tool through a ContextVar only, because state, config,
+metadata and arguments are all traced or checkpointed somewhere.
+
+Why a call was refused, for developers: every refusal is logged (structlog, warning ``call_refused``) with the failures, rules as
+``file:line`` and the owners of the workflow; a held call as ``call_held`` with the hold's id. In process,
+``run.explain(tool_call_id=...)`` lists every condition, where each value came from and what would pass; `CallRefused` carries the
+`decision` and its `tool_call_id`. None of it is in what goes back to the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool, ToolException
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from agentgate.decision.answer import Deny, StepUp
+from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
+from agentgate.explain.explanation import plain
+from agentgate.integrations.langchain.arguments import Arguments, definition_of
+from agentgate.token.mint import CallToken
+from agentgate.values.canonical import parse
+from agentgate.values.refusal import Code
+
+_log = structlog.get_logger("agentgate.langchain")
+_LOGGED, _LOGGED_REASONS = 500, 20  # characters of a reason, and reasons of a refusal, that are logged
+FORGED = "arguments that the model may not set: names the tool does not have, or values that LangChain or the host injects"
+NO_RUN = "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with AgentGateMiddleware"
+_JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
+
+
+@dataclass(slots=True)
+class ProposedCall:
+    """What `run` or `arun` saw, before LangChain validated it. Counts for one `_run` or `_arun`.
+
+    Attributes:
+        forged: a name or value that the model may not set was among the arguments.
+    """
+
+    tool: BaseTool
+    tool_call_id: str | None
+    forged: bool
+
+
+@dataclass(slots=True)
+class Cleared:
+    """An `_arun` that was decided on and may fall through to `_run` once, with these very values."""
+
+    tool: BaseTool
+    values: tuple[Any, ...]
+    used: bool = False
+
+
+RUN: ContextVar[Any] = ContextVar("agentgate_run", default=None)
+TOKEN: ContextVar[CallToken | None] = ContextVar("agentgate_call_token", default=None)
+PROPOSAL: ContextVar[ProposedCall | None] = ContextVar("agentgate_proposal", default=None)
+CLEARED: ContextVar[Cleared | None] = ContextVar("agentgate_cleared", default=None)
+# the tool_call_id whose arguments the middleware saw before LangGraph stripped forged values and injected its own
+INJECTED_FOR: ContextVar[str | None] = ContextVar("agentgate_injected_for", default=None)
+
+
+@contextmanager
+def bound(*pairs: tuple[ContextVar[Any], Any]) -> Iterator[None]:
+    """Set context variables, and put back what they were."""
+    resets = [(var, var.set(value)) for var, value in pairs]
+    try:
+        yield
+    finally:
+        for var, reset in reversed(resets):
+            var.reset(reset)
+
+
+class CallRefused(ToolException, CallDenied):
+    """A refused call that has no `tool_call_id` to answer to. Its text is the closed code only; the rest is for the host.
+
+    Attributes:
+        decision: every failure; None where the call never reached the gate (no run, arguments that the model may not set).
+        tool_call_id: the id that was made up for the call, for ``run.explain(tool_call_id=...)``; empty without a decision.
+    """
+
+    def __init__(self, code: str, decision: Deny | None = None, tool_call_id: str = "") -> None:
+        super().__init__(code)
+        self.decision, self.tool_call_id = decision, tool_call_id
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly."""
+
+    method: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Step: the tool's own body, with these arguments."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+Steps = Generator[Ask | Execute, Any, Any]
+
+
+@dataclass(slots=True, repr=False)
+class Guard:
+    """What a guarded tool knows: its arguments, the run it was bound to, if any, and the parameters LangChain itself fills."""
+
+    arguments: Arguments
+    run: Any
+    framework: frozenset[str]
+    _definition: tuple[Any, str] = (None, "")
+
+    def definition(self, tool: BaseTool) -> str:
+        """The tool's digest as it is now: a description or schema exchanged after wrapping changes it (rug pull)."""
+        if isinstance(tool.args_schema, dict):
+            return definition_of(tool)
+        key = (tool.name, tool.description, tool.args_schema)
+        if self._definition[0] != key:
+            self._definition = (key, definition_of(tool))
+        return self._definition[1]
+
+    def positional(self, args: tuple[Any, ...]) -> dict[str, Any]:
+        """A text input, which LangChain hands on by position, under the name of the argument it fills.
+
+        Raises:
+            CanonicalError: more than one value, or no argument that text may fill.
+        """
+        if not args:
+            return {}
+        if len(args) > 1 or not self.arguments.text:
+            raise CanonicalError("args", f"{len(args)} values by position", "one text, for the first argument the model may set")
+        return {self.arguments.text: args[0]}
+
+    def forged(self, given: Mapping[str, Any], *, trusted: bool) -> bool:
+        """True when a name or an injected value may come from the model: what JSON can carry counts unless `trusted`."""
+        for name, value in given.items():
+            if name in self.arguments.spellings:
+                continue
+            if name not in self.arguments.injected or (isinstance(value, _JSON_TYPES) and not trusted):
+                return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a call is refused, for the host: what the gate decided, under which id and workflow, or what kept it from the gate."""
+
+    text: str = ""
+    decision: Deny | None = None
+    tool_call_id: str = ""
+    run: Any = None
+
+    def log(self, code: Code, name: str, tool_call_id: str | None) -> None:
+        """Tell the developer; the model is told nothing but the code."""
+        said: dict[str, Any] = {"tool": name, "tool_call_id": tool_call_id or self.tool_call_id, "code": str(code)}
+        if self.run is not None:
+            header = self.run.header
+            said |= {"run": header.id, "workflow": f"{header.workflow} v{header.version}"}
+            with suppress(AgentGateError):  # no longer loaded: the refusal says so itself
+                said["owners"] = ", ".join(self.run.workflow.owners)
+        failures = self.decision.failures if self.decision is not None else ()
+        reasons = [plain(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [plain(self.text)]
+        _log.warning("call_refused", **said, reasons=reasons)
+
+
+def refusal(code: Code, *, name: str, tool_call_id: str | None, why: Why, response_format: str = "content") -> Any:
+    """What a refused call gives back: an error message for the model, in the form `response_format` asks for. Logs `why`.
+
+    Raises:
+        CallRefused: there is no `tool_call_id` to answer to.
+    """
+    why.log(code, name, tool_call_id)
+    if tool_call_id is None:
+        raise CallRefused(code, why.decision, why.tool_call_id)
+    message = ToolMessage(content=str(CallDenied(code)), status="error", tool_call_id=tool_call_id, name=name)
+    return (message, None) if response_format == "content_and_artifact" else message
+
+
+def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
+    """One call. (1) canonical arguments, (2) decision, (3) execution; returns what the tool or its refusal gives back."""
+    proposal = PROPOSAL.get()
+    if proposal is None or proposal.tool is not tool:  # `_run` called by code, not through `run`
+        given = {n: v for n, v in kwargs.items() if n not in guard.framework}
+        proposal = ProposedCall(tool, None, guard.forged(given, trusted=False))
+
+    def refused(code: Code, why: Why) -> Any:
+        return refusal(code, name=tool.name, tool_call_id=proposal.tool_call_id, why=why, response_format=tool.response_format)
+
+    # (1) what the model may set, as bytes; the tool will run from these
+    if proposal.forged:
+        return refused(Code.INVALID_ARGUMENTS, Why(FORGED))
+    run = guard.run if guard.run is not None else RUN.get()
+    if run is None:
+        return refused(Code.NOT_PERMITTED, Why(NO_RUN))
+    framework = {n: v for n, v in kwargs.items() if n in guard.framework}
+    injected = {n: v for n, v in kwargs.items() if n in guard.arguments.injected}
+    named = {n: v for n, v in kwargs.items() if n not in framework and n not in injected}
+    try:
+        first = guard.positional(args)
+        settled = guard.arguments.settle({**first, **named}, injected)
+        definition = guard.definition(tool)
+    except CanonicalError as error:
+        return refused(Code.INVALID_ARGUMENTS, Why(str(error), run=run))
+
+    # (2) decided anew at every execution: a resume value or an earlier answer counts for nothing
+    call_id = proposal.tool_call_id if proposal.tool_call_id is not None else f"call_{secrets.token_hex(16)}"
+    while True:
+        decision = yield Ask(run.authorize, (tool.name, parse(settled.data)), {"tool_call_id": call_id, "definition": definition})
+        if not isinstance(decision, StepUp):
+            break
+        _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
+        ask_person(decision, tool.name)
+    if isinstance(decision, Deny):
+        return refused(decision.code, Why("", decision, call_id, run))
+
+    # (3) run from the decided bytes; exactly one side redeems
+    declared = run.workflow.tools.get(tool.name)
+    if declared is None:
+        return refused(Code.NOT_PERMITTED, Why("the workflow changed while the call was decided on", run=run))
+    values = dict(settled.values)
+    execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
+    with bound((PROPOSAL, None), (RUN, run), (TOKEN, decision.token if declared.redeem == "server" else None)):
+        if declared.redeem == "server":
+            return (yield execute)
+        try:
+            redeemed = yield Ask(run.redeem, (decision.token,), {"tool": tool.name, "args": parse(settled.data)})
+        except TokenRefused as error:
+            code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
+            return refused(code, Why(f"allowed, but its token was not redeemed: {error}", run=run))
+        return (yield from _redeemed(tool, redeemed, execute, facts=bool(declared.facts)))
+
+
+def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, *, facts: bool) -> Steps:
+    """Run a redeemed call; record the facts of its result and its outcome."""
+    leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
+    try:
+        result = yield execute
+    except BaseException as error:
+        yield Ask(leave, (type(error), error, error.__traceback__))
+        raise
+    if facts:
+        yield Ask(redeemed.record_result, (_facts_in(tool, result),))
+    yield Ask(leave, (None, None, None))
+    return result
+
+
+def _facts_in(tool: BaseTool, result: Any) -> Any:
+    """The part of a tool's result that facts are read from, as JSON values: the artifact where there is one, never parsed text."""
+    if tool.response_format == "content_and_artifact" and isinstance(result, tuple) and len(result) == 2:
+        result = result[1] if result[1] is not None else result[0]
+    elif isinstance(result, ToolMessage):
+        result = result.artifact if result.artifact is not None else result.content
+    try:
+        return to_jsonable_python(result)
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError):
+        return None  # no JSON form, no facts: later calls may use less
+
+
+def ask_person(decision: StepUp, tool: str) -> None:
+    """Interrupt the graph until somebody resumes it; what they resume it with is ignored.
+
+    Raises:
+        GraphInterrupt: inside a LangGraph graph. Its payload is checkpointed and holds no argument and no secret.
+        StepUpRequired: outside a graph.
+    """
+    try:
+        from langgraph.types import interrupt  # noqa: PLC0415 - langgraph is an extra
+    except ImportError:
+        raise StepUpRequired(decision.hold.id) from None
+    try:
+        interrupt({"type": "agentgate.step_up", "hold": decision.hold.id, "code": str(decision.code), "tool": tool})
+    except (KeyError, RuntimeError):  # what langgraph raises outside of a graph
+        raise StepUpRequired(decision.hold.id) from None
+
+
+def drive(call: Steps, execute: Callable[[Execute], Any] | None = None) -> Any:
+    """Carry out steps in this thread.
+
+    Raises:
+        ConfigError: a run or gate that must be awaited.
+    """
+    try:
+        step = next(call)
+        while True:
+            try:
+                answer = _block(step, execute)
+            except BaseException as error:  # noqa: BLE001 - handed to the steps, which raise it again
+                step = call.throw(error)
+            else:
+                step = call.send(answer)
+    except StopIteration as done:
+        return done.value
+
+
+def _block(step: Ask | Execute, execute: Callable[[Execute], Any] | None) -> Any:
+    if isinstance(step, Execute):
+        return None if execute is None else execute(step)
+    if inspect.iscoroutinefunction(step.method):
+        raise ConfigError("run", "an AsyncRun or AsyncGate in a blocking call", "a Run and Gate, or an awaited call of the tool")
+    return step.method(*step.args, **step.kwargs)
+
+
+async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | None = None) -> Any:
+    """Carry out steps in this task."""
+    try:
+        step = next(call)
+        while True:
+            try:
+                answer = await _await(step, execute)
+            except BaseException as error:  # noqa: BLE001 - handed to the steps, which raise it again
+                step = call.throw(error)
+            else:
+                step = call.send(answer)
+    except StopIteration as done:
+        return done.value
+
+
+async def _await(step: Ask | Execute, execute: Callable[[Execute], Awaitable[Any]] | None) -> Any:
+    if isinstance(step, Execute):
+        return None if execute is None else await execute(step)
+    if inspect.iscoroutinefunction(step.method):
+        return await step.method(*step.args, **step.kwargs)
+    return await asyncio.to_thread(step.method, *step.args, **step.kwargs)

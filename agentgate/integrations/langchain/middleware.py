@@ -1,0 +1,276 @@
+"""LangChain agent middleware: opens the run, and puts it where guarded tools find it.
+
+Rules: the caller's newest messages are captured once, before the agent starts, into the run; later changes of the messages in
+graph state (a tool's `Command`, a summary) change nothing. Graph state holds only the run's id, and the run it names counts
+only for the tenant, user and agent that the runtime context proves again at every call. A nested agent's "user" is a model:
+it works in the run of the agent that called it, or in none. List this middleware last, so that nothing edits a call after it;
+the tools enforce again anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NotRequired
+
+import structlog
+from langchain.agents.middleware.types import AgentMiddleware, AgentState, ModelRequest, PrivateStateAttr, TracePolicy, omit_payload
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.types import Command
+
+from agentgate.errors import AgentGateError, ConfigError
+from agentgate.explain.explanation import plain
+from agentgate.integrations.langchain.calls import FORGED, INJECTED_FOR, RUN, Ask, Steps, Why, adrive, bound, drive, refusal
+from agentgate.integrations.langchain.tools import forged_names, guard_tools, is_guarded
+from agentgate.values.refusal import Code
+from agentgate.values.request import Agent, User
+
+_log = structlog.get_logger("agentgate.langchain")
+UNGUARDED = "a tool that nobody registered with the agent, or one that cannot be guarded"
+NO_MIDDLEWARE_RUN = "no run: it was not opened (see run_not_opened or identity_unknown above), or it is not this user's or conversation's"
+MAX_RUNS = 10_000  # runs kept in this process; an older one is read from the store again
+MAX_TOOLS = 1_000  # guarded copies kept of tools that were registered unguarded
+
+Identity = tuple[str, User | None, Agent]
+
+
+class GateState(AgentState[Any]):
+    """Adds the id of the run: no secret, neither input nor output of the graph."""
+
+    agentgate_run: NotRequired[Annotated[str, PrivateStateAttr]]
+
+
+@dataclass(slots=True, repr=False)
+class _Open:
+    """A run of this process: whose it is, the conversation it belongs to, and digests of "user" texts that tools made up."""
+
+    run: Any
+    who: tuple[str, str, str]
+    thread: str | None
+    made_up: set[str] = field(default_factory=set)
+
+
+class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Decides on every tool call of an agent built by `create_agent`.
+
+    Args:
+        gate: a `Gate`, or an `AsyncGate` for agents that are only invoked asynchronously.
+        workflow: id of the workflow the agent's runs are opened under.
+        identify: the runtime context (``invoke(..., context=...)``, to be passed again on resume) -> (tenant, user, agent).
+            Whatever it raises is a refusal.
+        prompt: the runtime context -> the user's text, for hosts that do not want it read from the newest messages.
+    """
+
+    state_schema = GateState
+    trace_policy = TracePolicy(process_inputs=omit_payload)
+
+    def __init__(
+        self, gate: Any, *, workflow: str, identify: Callable[[Any], Identity], prompt: Callable[[Any], str] | None = None
+    ) -> None:
+        super().__init__()
+        if not callable(identify):
+            raise ConfigError("identify", type(identify).__name__, "a callable: runtime context -> (tenant, user, agent)")
+        self.tools: Sequence[BaseTool] = []
+        self._gate, self._workflow, self._identify, self._prompt = gate, workflow, identify, prompt
+        self._runs: OrderedDict[str, _Open] = OrderedDict()
+        self._guarded: dict[int, tuple[BaseTool, BaseTool]] = {}
+
+    # --- the run
+
+    def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        """Open the run, or add the newest messages to the one this conversation has."""
+        update: dict[str, Any] | None = drive(self._begin(state, runtime))
+        return update
+
+    async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        """As `before_agent`."""
+        update: dict[str, Any] | None = await adrive(self._begin(state, runtime))
+        return update
+
+    def _begin(self, state: Any, runtime: Any) -> Steps:
+        if RUN.get() is not None:
+            return None  # the host's run, or that of the agent that called this one
+        identity = self._who(runtime)
+        if identity is None:
+            return {"agentgate_run": ""}
+        kept = yield from self._known(state, runtime, identity)
+        texts = self._texts(state, runtime, kept)
+        if texts is None:
+            return {"agentgate_run": ""}
+        if kept is not None:
+            try:
+                for text in texts:
+                    yield Ask(kept.run.add_turn, (text,))
+            except AgentGateError:
+                kept = None  # closed or expired: what follows is new work
+        if kept is None:
+            tenant, user, agent = identity
+            opening = {"tenant": tenant, "user": user, "agent": agent, "prompt": "\n".join(texts)}
+            try:
+                run = yield Ask(self._gate.open_run, (self._workflow,), opening)
+            except AgentGateError as error:
+                _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[plain(error)[:2000]])
+                return {"agentgate_run": ""}
+            kept = self._keep(_Open(run, _key(identity), runtime.execution_info.thread_id))
+        return {"agentgate_run": kept.run.id}
+
+    def _texts(self, state: Any, runtime: Any, kept: _Open | None) -> list[str] | None:
+        """What the user said since the agent's last answer; None when nobody can tell who said it."""
+        if self._prompt is not None:
+            try:
+                return [self._prompt(runtime.context)]
+            except Exception as error:  # noqa: BLE001 - the host's function failed: no prompt, no run
+                _log.warning("run_not_opened", workflow=self._workflow, reasons=[f"prompt raised {type(error).__name__}"])
+                return None
+        if "|" in runtime.execution_info.checkpoint_ns:  # a subgraph: its messages come from another node, not from a caller
+            return None
+        newest: list[str] = []
+        for message in reversed(state["messages"]):
+            if not isinstance(message, HumanMessage):
+                break
+            if kept is None or _digest(message) not in kept.made_up:
+                newest.append(str(message.text))
+        return newest[::-1]
+
+    def _who(self, runtime: Any) -> Identity | None:
+        tenant: Any
+        user: Any
+        agent: Any
+        try:
+            tenant, user, agent = self._identify(runtime.context)
+        except Exception as error:  # noqa: BLE001 - the host's function failed (no context on resume, say): nobody is proven
+            _log.warning("identity_unknown", reasons=[f"identify raised {type(error).__name__}: nobody is proven, so no tool runs"])
+            return None
+        if type(tenant) is not str or not isinstance(agent, Agent) or not (user is None or isinstance(user, User)):
+            expected = "identify must return (tenant text, User or None, Agent)"
+            _log.warning(
+                "identity_unknown", reasons=[f"got {type(tenant).__name__}, {type(user).__name__}, {type(agent).__name__}; {expected}"]
+            )
+            return None
+        return tenant, user, agent
+
+    def _known(self, state: Any, runtime: Any, identity: Identity) -> Steps:
+        """The run that graph state names, if it is this identity's and this conversation's."""
+        name = state.get("agentgate_run") if isinstance(state, dict) else None
+        if type(name) is not str or not name:
+            return None
+        kept = self._runs.get(name)
+        if kept is None:
+            try:
+                run = yield Ask(self._gate.resume_run, (identity[0], name))
+            except AgentGateError:
+                return None
+            header = run.header
+            whose = _key((header.tenant, header.user, header.agent))
+            kept = self._keep(_Open(run, whose, runtime.execution_info.thread_id))
+        if kept.who != _key(identity) or kept.thread != runtime.execution_info.thread_id:
+            return None
+        return kept
+
+    def _keep(self, opened: _Open) -> _Open:
+        self._runs[opened.run.id] = opened
+        while len(self._runs) > MAX_RUNS:
+            self._runs.popitem(last=False)
+        return opened
+
+    # --- the calls
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
+    ) -> ToolMessage | Command[Any]:
+        """Run the call in its run; the guarded tool decides."""
+        kept = drive(self._call(request))
+        with self._bound(request, kept) as ready:
+            if isinstance(ready, ToolMessage):
+                return ready
+            result = handler(ready)
+        _note(kept, result)
+        return result
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+    ) -> ToolMessage | Command[Any]:
+        """As `wrap_tool_call`."""
+        kept = await adrive(self._call(request))
+        with self._bound(request, kept) as ready:
+            if isinstance(ready, ToolMessage):
+                return ready
+            result = await handler(ready)
+        _note(kept, result)
+        return result
+
+    def _call(self, request: ToolCallRequest) -> Steps:
+        if RUN.get() is not None:
+            return None
+        identity = self._who(request.runtime)
+        return None if identity is None else (yield from self._known(request.state, request.runtime, identity))
+
+    @contextmanager
+    def _bound(self, request: ToolCallRequest, kept: _Open | None) -> Iterator[ToolCallRequest | ToolMessage]:
+        name, call_id = request.tool_call["name"], request.tool_call["id"]
+        run = RUN.get() if kept is None else kept.run
+        tool = self._guard(request.tool)
+        if tool is None or run is None or call_id is None:
+            why = UNGUARDED if tool is None else NO_MIDDLEWARE_RUN if run is None else "a call without an id"
+            yield _refused(Code.NOT_PERMITTED, name, call_id, why)
+        elif forged_names(tool, request.tool_call["args"]):  # LangGraph would strip a forged value in silence
+            yield _refused(Code.INVALID_ARGUMENTS, name, call_id, FORGED)
+        else:
+            with bound((RUN, run), (INJECTED_FOR, call_id)):
+                yield request.override(tool=tool)
+
+    def _guard(self, tool: BaseTool | None) -> BaseTool | None:
+        """The tool itself if it is guarded, else its guarded copy; None for what cannot be guarded."""
+        if tool is None or is_guarded(tool):
+            return tool
+        known = self._guarded.get(id(tool))
+        if known is None:
+            if len(self._guarded) >= MAX_TOOLS:  # tools made per request; guarding again is cheap
+                self._guarded.clear()
+            try:
+                known = self._guarded[id(tool)] = (tool, guard_tools([tool])[0])
+            except AgentGateError:
+                return None
+        return known[1]
+
+    # --- tools that a provider runs on its own servers, where no gate can be
+
+    def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
+        """Drop the provider's own tools from the request."""
+        return handler(_without_provider_tools(request))
+
+    async def awrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]) -> Any:
+        """As `wrap_model_call`."""
+        return await handler(_without_provider_tools(request))
+
+
+def _without_provider_tools(request: ModelRequest[Any]) -> ModelRequest[Any]:
+    return request.override(tools=[tool for tool in request.tools if not isinstance(tool, dict)])
+
+
+def _refused(code: Code, name: str, call_id: str | None, why: str) -> ToolMessage:
+    message: ToolMessage = refusal(code, name=name, tool_call_id=call_id or "", why=Why(why))
+    return message
+
+
+def _key(identity: Identity) -> tuple[str, str, str]:
+    tenant, user, agent = identity
+    return tenant, user.id if user is not None else "", agent.id
+
+
+def _digest(message: BaseMessage) -> str:
+    return hashlib.sha256(str(message.text).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _note(kept: _Open | None, result: Any) -> None:
+    """Remember "user" messages that a tool wrote into graph state, so that they are never captured as the user's."""
+    update = result.update if kept is not None and isinstance(result, Command) else None
+    written = update.get("messages", ()) if isinstance(update, dict) else ()
+    for message in written if isinstance(written, list | tuple) else (written,):
+        if kept is not None and isinstance(message, HumanMessage):
+            kept.made_up.add(_digest(message))

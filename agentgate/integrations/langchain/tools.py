@@ -1,0 +1,187 @@
+"""LangChain tools that enforce the gate's decision inside themselves, on validated arguments.
+
+Rules: a guarded tool is a copy whose class is a subclass of the tool's own, so schema, callbacks, error handling and response
+format stay as they are, and there is no way to its body around the decision except for hosts that call `tool.func`
+themselves: that function was never the gate's. An `_arun` that falls through to `_run` is decided on once; a tool that calls
+itself is decided on again.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool, StructuredTool, Tool
+from pydantic import PrivateAttr
+
+from agentgate.errors import ConfigError
+from agentgate.integrations.langchain.arguments import Arguments
+from agentgate.integrations.langchain.calls import (
+    CLEARED,
+    INJECTED_FOR,
+    PROPOSAL,
+    RUN,
+    TOKEN,
+    Cleared,
+    Execute,
+    Guard,
+    ProposedCall,
+    adrive,
+    bound,
+    drive,
+    steps,
+)
+from agentgate.token.mint import CallToken
+
+_FRAMEWORK = frozenset({"run_manager", "callbacks"})  # LangChain fills these; `FILTERED_ARGS` in langchain-core
+
+
+def guard_tools(tools: Sequence[BaseTool], *, run: Any = None) -> list[BaseTool]:
+    """Copies of the tools that run only calls the gate allowed.
+
+    Args:
+        tools: any `BaseTool`s, sync or async. Their names are the workflow's tool names.
+        run: an open `Run` or `AsyncRun`; without it the run of `use_run` or of `AgentGateMiddleware` counts.
+
+    Raises:
+        ConfigError: something is not a `BaseTool` (a callable, a provider's own tool), is guarded already, or has an unusable schema.
+        CanonicalError: a schema has no canonical form, so its definition has no digest.
+    """
+    return [_guarded(tool, run) for tool in tools]
+
+
+def is_guarded(tool: object) -> bool:
+    """True for what `guard_tools` returned."""
+    return isinstance(tool, BaseTool) and isinstance(getattr(tool, "_agentgate", None), Guard)
+
+
+def forged_names(tool: BaseTool, given: Mapping[str, Any]) -> bool:
+    """True when a guarded tool's raw arguments hold a name that the model may not set."""
+    return not set(given) <= _guard_of(tool).arguments.spellings
+
+
+def call_token() -> CallToken:
+    """The token of the call being executed, inside a tool with ``redeem: server``.
+
+    Raises:
+        LookupError: not inside such a tool.
+    """
+    token = TOKEN.get()
+    if token is None:
+        raise LookupError("no call token here: only a guarded tool whose workflow says 'redeem: server' has one, while it runs")
+    return token
+
+
+@contextmanager
+def use_run(run: Any) -> Iterator[None]:
+    """Bind a `Run` or `AsyncRun` to the current context, for guarded tools that were given none."""
+    with bound((RUN, run)):
+        yield
+
+
+def _guard_of(tool: Any) -> Guard:
+    guard: Guard = tool._agentgate  # noqa: SLF001 - declared in the generated class
+    return guard
+
+
+def _guarded(tool: BaseTool, run: Any) -> BaseTool:
+    if not isinstance(tool, BaseTool):
+        raise ConfigError("tools", type(tool).__name__, "LangChain tools (a provider runs its own tools; no gate can be inside them)")
+    if is_guarded(tool):
+        raise ConfigError("tools", f"'{tool.name}', which is guarded already", "tools that are not guarded yet")
+    guard = Guard(Arguments(tool), run, _FRAMEWORK | _config_names(type(tool)))
+    if taken := sorted(guard.framework & guard.arguments.spellings):
+        raise ConfigError("args_schema", f"'{tool.name}' with {taken}", "names that LangChain does not fill itself")
+    guard.definition(tool)
+    copied: Any = tool.model_copy()
+    object.__setattr__(copied, "__class__", _guarded_class(type(tool)))
+    copied._agentgate = guard  # noqa: SLF001 - declared in the generated class
+    guarded: BaseTool = copied
+    return guarded
+
+
+def _config_names(base: type[BaseTool]) -> frozenset[str]:
+    """Names of the parameters of `_run` and `_arun` that LangChain fills with the `RunnableConfig`."""
+    names: set[str] = set()
+    for method in (base._run, base._arun):  # noqa: SLF001 - the two methods a tool implements
+        try:
+            hints = typing.get_type_hints(method)
+        except (NameError, TypeError, AttributeError):  # LangChain cannot read them either and fills nothing
+            continue
+        names.update(n for n, hint in hints.items() if hint is RunnableConfig)
+    return frozenset(names)
+
+
+@functools.cache
+def _guarded_class(base: Any) -> type[BaseTool]:
+    """A subclass of the tool's own class that decides before every execution."""
+    base_run, base_arun = base._run, base._arun  # noqa: SLF001 - the two methods a tool implements
+    # StructuredTool and Tool run a sync function's whole `invoke` in a thread, where an AsyncRun cannot be awaited;
+    # BaseTool's own way sends only the function there.
+    base_ainvoke = BaseTool.ainvoke if base.ainvoke in (StructuredTool.ainvoke, Tool.ainvoke) else base.ainvoke
+
+    # LangChain reads from the signatures whether to pass config and run_manager, hence functools.wraps
+    @functools.wraps(base_run)
+    def _run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        cleared = CLEARED.get()
+        if cleared is not None and cleared.tool is self and not cleared.used and _same(cleared.values, _values(args, kwargs)):
+            cleared.used = True
+            return base_run(self, *args, **kwargs)
+        return drive(steps(self, _guard_of(self), args, kwargs), lambda step: base_run(self, *step.args, **step.kwargs))
+
+    # BaseTool._arun shows neither parameter and hands both on to _run
+    @functools.wraps(base_run if base_arun is BaseTool._arun else base_arun)  # noqa: SLF001
+    async def _arun(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def execute(step: Execute) -> Any:
+            with bound((CLEARED, Cleared(self, _values(step.args, step.kwargs)))):
+                return await base_arun(self, *step.args, **step.kwargs)
+
+        return await adrive(steps(self, _guard_of(self), args, kwargs), execute)
+
+    @functools.wraps(base.run)
+    def run(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        with _proposed(self, tool_input, kwargs.get("tool_call_id")):
+            return base.run(self, tool_input, *args, **kwargs)
+
+    @functools.wraps(base.arun)
+    async def arun(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        with _proposed(self, tool_input, kwargs.get("tool_call_id")):
+            return await base.arun(self, tool_input, *args, **kwargs)
+
+    @functools.wraps(base_ainvoke)
+    async def ainvoke(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await base_ainvoke(self, *args, **kwargs)
+
+    namespace = {
+        "__module__": base.__module__,
+        "__doc__": base.__doc__,
+        "__annotations__": {"_agentgate": Any},
+        "_agentgate": PrivateAttr(default=None),
+        "_run": _run,
+        "_arun": _arun,
+        "run": run,
+        "arun": arun,
+        "ainvoke": ainvoke,
+    }
+    made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
+    return made
+
+
+@contextmanager
+def _proposed(tool: Any, tool_input: Any, tool_call_id: str | None) -> Iterator[None]:
+    trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
+    forged = isinstance(tool_input, dict) and _guard_of(tool).forged(tool_input, trusted=trusted)
+    with bound((PROPOSAL, ProposedCall(tool, tool_call_id, forged)), (INJECTED_FOR, None), (CLEARED, None)):
+        yield
+
+
+def _values(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (*args, *(kwargs[name] for name in sorted(kwargs) if name not in _FRAMEWORK))
+
+
+def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))

@@ -1,0 +1,144 @@
+"""The user's words in their order: whether a text stands among what the user said, word by word.
+
+Rules: a word is what stands between white space, without quotation marks, brackets and sentence marks at its ends; words are
+compared without case (NFKC). A text is said where all its words stand in one turn in this order without a gap; a gap is a denied
+part, a blanked line or quotation, or an empty line. What the user denied, in this turn or a later one, is not said. A text may
+leave out what stands at the end of a word, but not where a sentence ends inside it, and it adds nothing but a comma, and at its end
+a full stop, an exclamation or a question mark, so no line break and no tab: "@all", "*" and "<b>" are not what "all" and "b" say.
+A text without a letter or digit is never said. Each turn is read once, when a text is first looked for. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left
+from typing import NamedTuple
+from unicodedata import normalize
+
+from agentgate.language.prompt import Prompt, clauses, without_quotations
+
+_MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"  # quotation marks, and those of emphasis
+_BEFORE = _MARKS + "([{<\u00bf\u00a1"
+_BEHIND = _MARKS + ")]}>.,;:!?\u3001\u3002"
+_ENDS = frozenset(".!?;\u3002")
+_WORDS = re.compile(r"\S+")
+_SPLIT = re.compile(r"(\s*)(\S+)")
+_LAID_OUT = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # a line break, a tab: what makes a header or a column of the words behind it
+_GAP = re.compile(r"\n[^\S\n]*\n| {4}")  # what was blanked is at least four spaces, or a line of them
+_TRIES = 32  # places where the words stand that are looked at for what stands at their ends; the rest is not the user's
+_NEXT = "\n"  # between two words; no word holds one
+
+
+class Said(NamedTuple):
+    """Where a text was found: the turn from 0, and the span in it."""
+
+    turn: int
+    start: int
+    end: int
+
+
+class _Word(NamedTuple):
+    core: str
+    before: str
+    behind: str
+
+
+class _Turn(NamedTuple):
+    """One turn's words: those said and those denied, each as one text to search in; a gap is an empty word."""
+
+    said: str
+    denied: str
+    at: array[int]  # where each said word begins in `said`
+    before: list[str]  # what stands at its ends
+    behind: list[str]
+    spans: array[int]  # where it starts and ends in the turn
+
+
+def _plain(text: str) -> str:
+    return normalize("NFKC", normalize("NFKC", text).casefold()).replace("\u2019", "'")
+
+
+def _word(text: str, broken: str = "") -> _Word:
+    """A word and what stands at its ends, `broken` before all of it; one of nothing but marks is a word as it stands."""
+    rest = text.lstrip(_BEFORE)
+    core = rest.rstrip(_BEHIND)
+    if not core:
+        return _Word(text, broken, "")
+    return _Word(core, broken + text[: len(text) - len(rest)], rest[len(core) :])
+
+
+def _wanted(text: str) -> list[_Word]:
+    """The words of a value, with the line break or tab before each but the first."""
+    parts = _SPLIT.findall(_plain(text))
+    return [_word(word, _NEXT if place and _LAID_OUT.search(space) else "") for place, (space, word) in enumerate(parts)]
+
+
+def _read(own: str) -> _Turn:
+    """The words of one turn; `own` is without forwarded and pasted text."""
+    text = without_quotations(own)
+    denied = [(start, end) for voice, start, end in clauses(text) if voice == "denied"]
+    said, no, before, behind = [_NEXT], [_NEXT], list[str](), list[str]()
+    at, spans = array("l"), array("l")
+    place, last, was, length = 0, 0, False, 1
+    for found in _WORDS.finditer(text):
+        start, end = found.span()
+        while place < len(denied) and denied[place][1] <= start:
+            place += 1
+        is_no = place < len(denied) and denied[place][0] < end
+        into = no if is_no else said
+        if is_no != was or _GAP.search(text, last, start):
+            into.append(_NEXT)
+            length += not is_no
+        break_ = _NEXT if _LAID_OUT.search(text, last, start) else ""
+        for each in _plain(found.group()).split():
+            word, break_ = _word(each, break_), ""
+            into.append(word.core + _NEXT)
+            if not is_no:
+                at.append(length - 1)
+                before.append(word.before)
+                behind.append(word.behind)
+                spans.extend((start, end))
+                length += len(word.core) + 1
+        last, was = end, is_no
+    return _Turn("".join(said), "".join(no), at, before, behind, spans)
+
+
+def _kept(wanted: _Word, before: str, behind: str, *, final: bool) -> bool:
+    """Whether what stands at the ends of a word is the user's, or less; a sentence that ends inside the text stays ended."""
+    if wanted.before and not before.endswith(wanted.before):
+        return False
+    if not final and not _ENDS.isdisjoint(behind) and _ENDS.isdisjoint(wanted.behind):
+        return False
+    return behind.startswith(wanted.behind) or wanted.behind in ((".", "!", "?") if final else (",",))
+
+
+def said(prompt: Prompt, text: str) -> Said | None:
+    """Where the user said this text, as a sequence of whole words; None where nowhere, or where it was denied since.
+
+    Args:
+        prompt: the user's words.
+        text: an argument in normal form.
+    """
+    wanted = _wanted(text)
+    if _LAID_OUT.search(text[: len(text) - len(text.lstrip())] + text[len(text.rstrip()) :]) is not None or not any(
+        c.isalnum() for word in wanted for c in word.core
+    ):
+        return None
+    needle = _NEXT + _NEXT.join([word.core for word in wanted]) + _NEXT
+    for number in range(len(prompt.written) - 1, -1, -1):
+        turn: _Turn | None = prompt.memo.get(number)
+        if turn is None:
+            turn = prompt.memo[number] = _read(prompt.written[number])
+        if needle in turn.denied:
+            return None
+        place = -1
+        for _ in range(_TRIES):
+            place = turn.said.find(needle, place + 1)
+            if place < 0:
+                break
+            first = bisect_left(turn.at, place)
+            last = first + len(wanted) - 1
+            if all(_kept(one, turn.before[i], turn.behind[i], final=i == last) for i, one in enumerate(wanted, first)):
+                return Said(number, turn.spans[2 * first], turn.spans[2 * last + 1])
+    return None

@@ -1,0 +1,351 @@
+"""Loading: the text of a workflow file becomes a `Workflow`, or every reason why not, each at its line and column.
+
+Three passes, and all findings of all passes together: the text (`yaml_nodes`), the shape (`_blocks`), the meaning
+(`_compiler`). When the shape is wrong, the meaning is still looked at with the wrong parts repaired or left out, so that a
+misspelt key does not hide the rest; only the first finding of a place counts. Nothing is loaded unless nothing was found.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from agentgate.errors import CanonicalError, Problem, WorkflowError
+from agentgate.intents.deriver import Deriver, ask
+from agentgate.loading.blocks import Block, Definition, RolesFile
+from agentgate.loading.compiler import Compiler
+from agentgate.loading.sharing import Sharing
+from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, read_yaml, shown
+from agentgate.values.canonical import canonical, digest
+from agentgate.workflow.model import Workflow
+
+Derive = Deriver
+Roles = Mapping[str, frozenset[str]]
+B = TypeVar("B", bound=Block)
+
+# What stands in for an unreadable required value while the rest of the file is looked at; chosen so that nothing else follows from it.
+_STAND_INS: Mapping[str, Any] = {
+    "agentgate": "workflow/v1",
+    "id": "unreadable",
+    "version": 1,
+    "title": "unreadable",
+    "owners": ["unreadable"],
+    "risk": "low",
+    "expires": "2000-01-01",
+    "tenants": ["unreadable"],
+    "effect": "read",
+    "needs": "any",
+    "redeem": "wrapper",
+    "timeout": "1m",
+    "per": "run",
+    "max": "1",
+    "approvers": {"group": "unreadable"},
+    "group": "unreadable",
+    "from": "00:00",
+    "to": "24:00",
+    "zone": "UTC",
+}
+_KINDS = {
+    "string_type": "text (in quotes, where YAML would read something else)",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list in brackets",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "string_too_short": "text that is not empty",
+}
+
+
+def load_text(text: str, file: str, roles: Roles, derive: Derive, *, share: Sharing | None = None) -> Workflow:
+    """Load one workflow.
+
+    Args:
+        text: content of the file.
+        file: how messages and rules name it.
+        roles: static roles by name (`load_roles`); empty when no workflow names one.
+        derive: the intent deriver; each example must come out present under it, and no counter-example.
+        share: table of equal values, when many workflows are loaded.
+
+    Returns:
+        The frozen workflow with the digest of its parsed definition.
+
+    Raises:
+        WorkflowError: with every problem, in the order of the file.
+    """
+    return load_document(read_yaml(text, file), roles, derive, share=share)
+
+
+def load_document(document: Document, roles: Roles, derive: Derive, *, share: Sharing | None = None) -> Workflow:
+    """Load one workflow from a document that was read: a YAML file, or the canonical JSON that reviewers signed (which has no lines).
+
+    Arguments, return value and errors as `load_text`.
+    """
+    sharing = Sharing() if share is None else share
+    definition = _shape(document, Definition)
+    if definition is None:
+        repaired = _repaired(document)
+        if repaired is not None:
+            _meaning(document, repaired, roles, derive, sharing)
+        document.refuse()
+        raise AssertionError("a shape that is refused has a finding")
+    workflow = _meaning(document, definition, roles, derive, sharing)
+    document.refuse()
+    return workflow
+
+
+def load_roles(path: FilePath | str) -> Roles:
+    """The static roles of ``roles.yaml``: name -> scopes.
+
+    Raises:
+        WorkflowError: the file cannot be read or is wrong; then no workflow may be loaded.
+    """
+    return parse_roles(read_file(FilePath(path)), str(path))
+
+
+def parse_roles(text: str, file: str) -> Roles:
+    """The static roles of the text of a ``roles.yaml``; `file` is how messages name it. Raises as `load_roles`."""
+    document = read_yaml(text, file)
+    found = _shape(document, RolesFile)
+    document.refuse()
+    if found is None:
+        raise AssertionError("a shape that is refused has a finding")
+    return {name: frozenset(scopes) for name, scopes in found.roles.items()}
+
+
+def _at_once(path: str, flags: int) -> int:
+    handle = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "something else than a file")
+    return handle
+
+
+def read_file(path: FilePath) -> str:
+    """The text of a file.
+
+    Raises:
+        WorkflowError: not readable, no file (a device has no end, a pipe waits), or not UTF-8.
+    """
+    try:
+        with open(path, "rb", opener=_at_once) as file:
+            return file.read().decode("utf-8")
+    except OSError as error:
+        raise WorkflowError((Problem(str(path), 1, 1, "document", error.strerror or "an error", "a readable file"),)) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise WorkflowError((Problem(str(path), line, 1, "document", "bytes that are not UTF-8", "UTF-8 text"),)) from error
+
+
+def _meaning(document: Document, definition: Definition, roles: Roles, derive: Derive, share: Sharing) -> Workflow:
+    try:
+        digested = "sha256:" + digest(canonical(document.value, "definition"))
+    except CanonicalError as error:
+        document.report((), error.got, error.expected)
+        digested = ""
+    workflow = Compiler(document, definition, roles, share).workflow(digested)
+    if workflow.intents and not any(p.field.startswith("intents") for p in document.problems):
+        _examples(document, workflow, derive, share)
+    return workflow
+
+
+def _examples(document: Document, workflow: Workflow, derive: Derive, share: Sharing) -> None:
+    """Words alone are not the answer: the deriver must read every example as its author does (the same intents, once)."""
+    if not share.once((id(derive), id(workflow.intents))):
+        return
+    intents = tuple(workflow.intents.values())
+    found = len(document.problems)
+    for intent in intents:
+        for key, texts, wanted in (("examples", intent.examples, True), ("counter_examples", intent.counter_examples, False)):
+            for index, text in enumerate(texts):
+                derived = ask(derive, intents, (text,))[intent.name]
+                if (derived.presence == "present") is not wanted:
+                    got = f"{derived.presence} ({derived.evidence})" if derived.evidence else derived.presence
+                    expected = (
+                        "present: other words, or another example" if wanted else "unclear or absent: other words, or another intent for it"
+                    )
+                    document.report(("intents", intent.name, key, index), got, expected)
+    if len(document.problems) > found:
+        share.forget((id(derive), id(workflow.intents)))
+
+
+# --- shape ---------------------------------------------------------------------------------------------------------------
+
+
+def _shape(document: Document, block: type[B]) -> B | None:
+    if not isinstance(document.value, dict):
+        document.report(
+            (), shown(document.value), "a mapping that starts with agentgate: " + ("workflow/v1" if block is Definition else "roles/v1")
+        )
+        document.refuse()
+    try:
+        return block.model_validate(document.value)
+    except ValidationError as error:
+        for each in error.errors(include_url=False):
+            _report(document, block, each)
+        return None
+
+
+def _report(document: Document, root: type[Block], error: ErrorDetails) -> None:
+    """One pydantic finding as a place, what stands there, what may stand there and a hint."""
+    kind, context = error["type"], error.get("ctx", {})
+    on_key = "[key]" in error["loc"]
+    path: Path = tuple(part for part in error["loc"] if part != "[key]")
+    if kind == "extra_forbidden":
+        allowed = _keys(_block_at(root, path[:-1]))
+        present = _at(document.value, path[:-1])
+        unused = [key for key in allowed if key not in present]
+        hint = did_you_mean(path[-1], unused)
+        document.report(path, "an unknown key", "one of " + ", ".join(allowed), hint, key=True)
+    elif kind == "missing":
+        if not _misspelt(document, root, path):  # else the unknown key beside it says so
+            document.report(path, "nothing", f"{path[-1]}: (required)", key=True)
+    else:
+        value = path[-1] if on_key else error["input"]
+        expected, hint = _expected(kind, context, error["msg"])
+        if kind == "literal_error":
+            hint = did_you_mean(
+                value, [str(choice).strip("'") for choice in str(context.get("expected", "")).replace(" or ", ", ").split(", ")]
+            )
+        document.report(path, shown(value), expected, hint, key=on_key)
+
+
+def _expected(kind: str, context: Mapping[str, Any], message: str) -> tuple[str, str]:
+    if kind == "form":
+        return str(context["expected"]), str(context["hint"])
+    if kind in _KINDS:
+        return _KINDS[kind], ""
+    if kind == "literal_error":
+        return str(context["expected"]).replace("'", "").replace("True", "true"), ""
+    if kind == "too_short":
+        return "at least one element (an empty one grants nothing: leave it out)", ""
+    if kind == "too_long":
+        return f"at most {context['max_length']} elements", ""
+    if kind == "string_too_long":
+        return f"at most {context['max_length']} characters", ""
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        return f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}", ""
+    return message, ""
+
+
+def _keys(block: type[BaseModel] | None) -> list[str]:
+    return [field.alias or name for name, field in block.model_fields.items()] if block is not None else []
+
+
+def _inside(annotation: Any) -> Any:
+    """The block in ``dict[K, Block]``, ``list[Block]``, ``Annotated[...]`` or ``Block | None``; None where there is none."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return annotation
+    for part in get_args(annotation):
+        found = _inside(part)
+        if found is not None:
+            return found
+    return None
+
+
+def _block_at(root: type[Block], path: Path) -> type[BaseModel] | None:
+    """Which block stands at a path: names of a block's fields lead on; keys and indexes of a collection stay with its block."""
+    block: type[BaseModel] = root
+    collection = False
+    for part in path:
+        if collection:
+            collection = False
+            continue
+        field = next((f for name, f in block.model_fields.items() if (f.alias or name) == part), None)
+        found = _inside(field.annotation) if field is not None else None
+        if field is None or found is None:
+            return None
+        collection = "dict[" in str(field.annotation) or "list[" in str(field.annotation)
+        block = found
+    return block
+
+
+def _at(value: Any, path: Path) -> Any:
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _misspelt(document: Document, root: type[Block], path: Path) -> bool:
+    """True when an unknown key of the same block looks like this missing one."""
+    allowed = _keys(_block_at(root, path[:-1]))
+    present = _at(document.value, path[:-1])
+    unused = [key for key in allowed if key not in present]
+    return any(did_you_mean(key, unused) == f"did you mean '{path[-1]}'?" for key in present if key not in allowed)
+
+
+def _repaired(document: Document) -> Definition | None:
+    """The definition with misspelt keys renamed and unreadable parts left out, to find what else is wrong; None if it makes no sense.
+
+    Nothing is found about a block whose part was left out, and nothing at all when a name is gone that others may refer to.
+    """
+    value, renamed = copy.deepcopy(document.value), set[Path]()
+    for _ in range(8):
+        try:
+            return Definition.model_validate(value)
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+        for each in errors:  # what stood under a misspelt key
+            if any(each["loc"][: len(path)] == path for path in renamed):
+                _report(document, Definition, each)
+        for each in (e for e in errors if e["type"] == "extra_forbidden"):
+            renamed.add(_rename(document, value, each["loc"]))
+        # the last one first: removing an element must not move those before it
+        for each in sorted(
+            (e for e in errors if e["type"] != "extra_forbidden"), key=lambda e: [str(p).zfill(6) for p in e["loc"]], reverse=True
+        ):
+            if "[key]" in each["loc"] or _is_name(each["loc"]):
+                return None
+            if each["type"] != "missing":
+                _pop(value, each["loc"])
+            elif not _stand_in(value, each["loc"]):
+                return None
+        document.hushed |= {e["loc"][:-1] for e in errors if len(e["loc"]) > 1}
+    return None
+
+
+def _is_name(path: Path) -> bool:
+    """True for what others refer to by name: tools, intents, arguments, facts, and the blocks that hold them."""
+    return path[0] in {"tools", "intents"} and (len(path) <= 2 or (path[2] in {"args", "facts"} and len(path) <= 4))
+
+
+def _pop(value: Any, path: Path) -> Any:
+    """What stands at a path, taken out; None when it or an outer part is gone."""
+    try:
+        return _at(value, path[:-1]).pop(path[-1])
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+
+
+def _stand_in(value: Any, path: Path) -> bool:
+    """Put something readable where a required value is missing; False when nothing harmless can stand there."""
+    parent = _at(value, path[:-1])
+    if path[-1] not in parent and path[-1] in _STAND_INS:
+        parent[path[-1]] = _STAND_INS[str(path[-1])]
+    return path[-1] in parent
+
+
+def _rename(document: Document, value: Any, path: Path) -> Path:
+    """Put what stands under an unknown key under the one that was probably meant, if any; the new path."""
+    unused = [key for key in _keys(_block_at(Definition, path[:-1])) if key not in _at(value, path[:-1])]
+    broken, meant = _pop(value, path), did_you_mean(path[-1], unused)
+    if not meant:
+        return path
+    key = meant.split("'")[1]
+    _at(value, path[:-1])[key] = broken
+    _move(document, path, key)
+    return (*path[:-1], key)
+
+
+def _move(document: Document, old: Path, new: str) -> None:
+    """Let the places under a misspelt key be found under the right one."""
+    parent, node = document.node(old[:-1]), document.node(old)
+    if parent is not None and parent.inside is not None and node is not None:
+        parent.inside[new] = node

@@ -1,0 +1,151 @@
+"""Facts: the declared fields of a tool's result, read as rows.
+
+Rules: only declared fields are read, the rest of a result never becomes an origin. One row holds values that belong together,
+so that order A's id is never combined with order B's payee: a list is read element by element, a value outside the list is
+repeated in each of its rows, and values of two different lists never share a row. A value that is missing, null, not a
+scalar, too long or without a canonical form is simply no fact: less is known, and less may be minted. A text is looked into
+only where a fact says so: with `find: one` its one entity of that kind is the fact, and two are none; with `find: any` each number
+in it is one row. Rows that were cut off leave a mark, so that nobody takes the largest of a part for the largest of all. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from agentgate.values.canonical import canonical
+from agentgate.values.paths import CUT, EACH, FIND, MAX_FIND, NUMBERS, PAGE
+
+_NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
+MAX_ROWS = 1000
+MAX_TEXT = 4096  # characters of one value
+MAX_TOTAL = 128 * 1024  # bytes of all rows as canonical JSON: half of what a call record may hold
+MAX_LOOKED = 4 * MAX_FIND  # characters of one result's texts that are looked into; the rows behind are left out
+_MAX_INT = 2**53 - 1
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Level:
+    """What is declared about one element: its own values by path, and the lists inside it by path."""
+
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    lists: dict[tuple[str, ...], _Level] = field(default_factory=dict)
+
+
+def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
+    """Declared paths as a tree in which every list is one level, so facts of the same list meet in the same rows."""
+    top = _Level()
+    for name, path in declared.items():
+        level, rest = top, path
+        while EACH in rest:
+            at = rest.index(EACH)
+            level = level.lists.setdefault(rest[:at], _Level())
+            rest = rest[at + 1 :]
+        level.values[name] = rest
+    return top
+
+
+@dataclass(slots=True)
+class _Looked:
+    """How much of a result's texts was looked into."""
+
+    characters: int = 0
+
+
+def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
+    """The value at a path of keys; None when any step is not an object or lacks the key."""
+    for key in path:
+        if key in FIND or key == NUMBERS:
+            if type(value) is not str or len(value) > MAX_FIND:
+                return None
+            looked.characters += len(value)
+            if looked.characters > MAX_LOOKED:
+                return None
+            return _numbers(value) if key == NUMBERS else _only(value, FIND[key])
+        if type(value) is not dict or key not in value:
+            return None
+        value = value[key]
+    return value
+
+
+def _only(text: str, kind: str) -> Any:
+    from agentgate.language.spans import only  # noqa: PLC0415 - as in `_numbers`
+
+    return only(text, kind, _NO_DAY)
+
+
+def _numbers(text: str) -> list[str]:
+    """Every different number and amount in a text, without its currency, in the order of the text."""
+    from agentgate.language.spans import entities  # noqa: PLC0415 - a tool server reads English only where a fact looks into a text
+
+    found = (e.key for e in entities(text, _NO_DAY) if e.type in {"number", "money"} and isinstance(e.key, Decimal))
+    return list(dict.fromkeys(format(key, "f") for key in found))
+
+
+def _scalar(value: Any) -> Any:
+    """The value as a fact (exact JSON scalar; a Decimal becomes its text), or None when it is none."""
+    kind = type(value)
+    if kind is bool:
+        return value
+    if kind is int:
+        return value if -_MAX_INT <= value <= _MAX_INT else None
+    if kind is float:
+        return value if math.isfinite(value) and abs(value) <= _MAX_INT else None
+    if kind is Decimal:
+        if not value.is_finite() or abs(value.adjusted()) > 15:
+            return None
+        return format(value, "f")
+    if kind is str and len(value) <= MAX_TEXT and not any("\ud800" <= c <= "\udfff" for c in value):
+        return value
+    return None
+
+
+def _rows(level: _Level, element: Any, outer: Row, looked: _Looked) -> Iterator[Row]:
+    known = dict(outer)
+    for name, path in level.values.items():
+        value = _scalar(_at(element, path, looked))
+        if value is not None:
+            known[name] = value
+    empty = True
+    for path, inner in level.lists.items():
+        items = _at(element, path, looked)
+        for item in items if type(items) in {list, tuple} else ():
+            for row in _rows(inner, item, known, looked):
+                empty = False
+                yield row
+    if empty and known:
+        yield known
+
+
+def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, ...]:
+    """The rows of facts in a tool's real result.
+
+    Args:
+        declared: fact name -> path into the result (`agentgate.workflow.model.Fact.path`): keys of objects; ``[]`` walks a list;
+            a last ``[iban]`` (or another kind of `FIND`) is the one entity of that kind in the text there, ``[numbers]`` the list
+            of all numbers in it; an empty path is the result itself. `PAGE` is no fact, but the list that is counted.
+        result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has no facts.
+
+    Returns:
+        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether, from at most `MAX_LOOKED` characters that were looked into; each maps
+        names to str, int, float or bool. Later rows are left out, and the last one kept is marked with `CUT`.
+    """
+    rows: list[Row] = []
+    total, looked = 0, _Looked()
+    listed = _at(result, declared[PAGE], looked) if PAGE in declared else None
+    for row in _rows(_levels({name: path for name, path in declared.items() if name != PAGE}), result, {}, looked):
+        total += len(canonical(row)) + 1
+        if len(rows) == MAX_ROWS or total > MAX_TOTAL or looked.characters > MAX_LOOKED:
+            if rows:
+                rows[-1][CUT] = True
+            break
+        rows.append(row)
+    if rows and isinstance(listed, list | tuple):
+        rows[-1][PAGE] = len(listed)
+    return tuple(rows)

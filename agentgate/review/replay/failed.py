@@ -1,0 +1,120 @@
+"""What a replay did not let through of ordinary work, and which writes of attackers it minted: step by step, with every reason.
+
+Rules: the same steps as `agentgate.review.replay.evaluate.Score` counts (an attacker's reads are none of them). It decides nothing; it
+tells what was answered. Sensitive arguments are masked. For whoever writes the workflow, never for a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentgate.decision.checks import describe
+from agentgate.explain.evidence import MASKED
+from agentgate.review.replay.evaluate import SIDE_EFFECTS, Decided, Episode
+from agentgate.values.refusal import Failure
+from agentgate.values.visible import visible
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.nested import root
+
+_CUT = 300  # characters shown of a prompt, of arguments and of each value of a failure
+_SAID = {"allow": "MINTED", "step_up": "HELD", "deny": "REFUSED"}
+_STYLES: Mapping[str, str] = {"MINTED": "bold red", "HELD": "bold yellow", "REFUSED": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStep:
+    """A step of ordinary work that was held or refused, or a minted write of an attacker.
+
+    Attributes:
+        number: in its episode, from 0 (as in the lines of ``--decisions``).
+        args: with the sensitive ones masked.
+    """
+
+    number: int
+    tool: str
+    args: Mapping[str, Any]
+    decided: Decided
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An episode with its failed steps. `unopened`: why there was no run, so that no step was looked at; `steps` is empty then."""
+
+    episode: Episode
+    steps: tuple[FailedStep, ...]
+    unopened: tuple[Failure, ...] = ()
+
+
+def failed(workflow: Workflow | None, episode: Episode, decided: Sequence[Decided]) -> Failed | None:
+    """What failed of one replayed episode; None: nothing.
+
+    Args:
+        workflow: the one the episode names; None: there is none.
+        episode: as recorded.
+        decided: of each step, in their order.
+    """
+    if episode.attack is None and not decided[0].opened:
+        return Failed(episode, (), decided[0].failures)
+    steps = []
+    for number, (step, one) in enumerate(zip(episode.steps, decided, strict=True)):
+        minted = one.answer == "allow"
+        if not minted if episode.attack is None else minted and step.by == "attacker" and step.effect in SIDE_EFFECTS:
+            steps.append(FailedStep(number, step.tool, _masked(workflow, step.tool, step.args), one))
+    return Failed(episode, tuple(steps)) if steps else None
+
+
+def _masked(workflow: Workflow | None, tool: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = workflow.tools.get(tool) if workflow is not None else None
+    secret = {root(name) for name, rule in known.args.items() if rule.sensitive} if known is not None else set[str]()
+    return {name: MASKED if name in secret else value for name, value in args.items()}
+
+
+def lines(found: Failed) -> Iterator[tuple[str, str]]:
+    """One episode for a person: each line (visible) with its style at a terminal."""
+    episode = found.episode
+    kind = f", attack {episode.attack.id}: {episode.attack.goal}" if episode.attack is not None else ""
+    yield visible(f"{episode.id} ({episode.suite}, {episode.workflow}{kind})", _CUT), "bold"
+    yield f"  prompt: {visible(episode.prompt, _CUT)}", "cyan"
+    if found.unopened:
+        yield "  REFUSED: no run was opened, so no step was looked at", _STYLES["REFUSED"]
+        yield from _why(found.unopened)
+    for step in found.steps:
+        said = _SAID[step.decided.answer]
+        shown = json.dumps(step.args, ensure_ascii=False)
+        yield f"  step {step.number} {said} {visible(step.tool, _CUT)} {visible(shown, _CUT)}", _STYLES[said]
+        yield from _why(step.decided.failures)
+        if step.decided.heard:
+            yield f"    intents: {visible(step.decided.heard)}", "dim"
+
+
+def _why(failures: Sequence[Failure]) -> Iterator[tuple[str, str]]:
+    for f in dict.fromkeys(failures):
+        where = f"  [{visible(f.rule)}]" if f.rule else ""
+        yield f"    {f.reason}: {visible(f.field)}: got {visible(f.got, _CUT)}, expected {visible(f.expected, _CUT)}{where}", ""
+
+
+def as_json(found: Failed) -> dict[str, Any]:
+    """One episode as JSON values, nothing cut."""
+    episode = found.episode
+    return {
+        "episode": episode.id,
+        "suite": episode.suite,
+        "workflow": episode.workflow,
+        "attack": episode.attack.id if episode.attack is not None else None,
+        "prompt": episode.prompt,
+        "unopened": describe(found.unopened),
+        "steps": [
+            {
+                "step": step.number,
+                "tool": step.tool,
+                "args": step.args,
+                "decision": step.decided.answer,
+                "failures": describe(step.decided.failures),
+                "intents": step.decided.heard,
+            }
+            for step in found.steps
+        ],
+    }

@@ -1,0 +1,187 @@
+"""What a reviewer is told about one change: the same facts for the terminal, a pull request's comment, a page and a program.
+
+Rules: what became wider comes first, the worst first; what a program could not compare is named, never left out; every text that
+came from a file is made visible by the one who prints it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentgate.values.visible import code, markdown, visible
+
+MOST_ROWS = 8  # of a comment; the rest is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that differs.
+
+    Attributes:
+        where: tool and field, or the block.
+        old, new: what stood there and what stands there; empty where there is nothing.
+        effect: what follows for a call, in words ("was refused, would be allowed").
+        example: the value that shows it, or empty.
+        call: a call that shows it: (field, before, after) of each field in which it differs from an allowed one.
+        answers: what the engine said of that call under the old and the new version; empty where there is none.
+    """
+
+    where: str
+    old: str
+    new: str
+    effect: str = ""
+    example: str = ""
+    call: tuple[tuple[str, str, str], ...] = ()
+    answers: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """One change, as told.
+
+    Attributes:
+        id: of the workflow.
+        old, new: versions (``v7``), or ``nothing`` for a new workflow.
+        wider, narrower: what more and what less is permitted.
+        read_yourself: what no program compared, or could show by a call.
+        signers: who must still sign, in words, one line each; empty: not known here.
+        lines: the change of the file, as a unified diff.
+        engine: what compared them.
+        digest: ``sha256:...`` of the new definition.
+    """
+
+    id: str
+    old: str
+    new: str
+    wider: tuple[Change, ...]
+    narrower: tuple[Change, ...]
+    read_yourself: tuple[str, ...]
+    signers: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+    engine: str = ""
+    digest: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def looks(self) -> bool:
+        """True when a person must look: something is wider, or was not compared."""
+        return bool(self.wider or self.read_yourself)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        if self.wider:
+            return f"MORE permitted: {len(self.wider)}"
+        if self.read_yourself:
+            return "nothing proved wider, but not everything could be compared"
+        return "nothing more is permitted" if self.narrower else "nothing that decides differs"
+
+
+def unified(old: str, new: str, names: tuple[str, str]) -> tuple[str, ...]:
+    """The lines of a unified diff, at most 2,000."""
+    found = list(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=2))
+    return tuple(found[:2000])
+
+
+def plain(changes: Changes, width: int = 100) -> Iterator[str]:
+    """The change as text, visible, one block per kind."""
+    yield visible(f"{changes.id}  {changes.old} -> {changes.new}     {changes.verdict}")
+    yield from _numbered(changes.wider, width)
+    if changes.narrower:
+        yield f"LESS permitted: {len(changes.narrower)}"
+        yield from _numbered(changes.narrower, width)
+    if changes.read_yourself:
+        yield visible("READ YOURSELF: " + ", ".join(changes.read_yourself))
+    for line in changes.signers:
+        yield visible(f"STILL TO SIGN: {line}")
+    yield from map(visible, changes.notes)
+
+
+def _numbered(changes: Sequence[Change], width: int) -> Iterator[str]:
+    """Each change on one line where it fits, else its parts below each other."""
+    where = max((len(visible(c.where)) for c in changes), default=0)
+    for number, c in enumerate(changes, 1):
+        parts = [part for part in (visible(c.where), visible(arrow(c)), visible(consequence(c))) if part]
+        line = f"{number:>3}. {parts[0]:<{where}}  {'  '.join(parts[1:])}".rstrip()
+        if len(line) <= width:
+            yield line
+        else:
+            yield f"{number:>3}. {parts[0]}"
+            yield from (f"       {part}" for part in parts[1:])
+
+
+def arrow(change: Change) -> str:
+    """``old -> new``."""
+    return f"{change.old or '(nothing)'} -> {change.new or '(nothing)'}" if change.old or change.new else ""
+
+
+def consequence(change: Change) -> str:
+    """The effect, with the value that shows it."""
+    return f"{change.example}: {change.effect}" if change.example else change.effect
+
+
+def as_json(changes: Changes) -> dict[str, Any]:
+    """The change for a program."""
+    return {
+        "workflow": changes.id,
+        "old": changes.old,
+        "new": changes.new,
+        "digest": changes.digest,
+        "verdict": "wider" if changes.wider else "read_yourself" if changes.read_yourself else "narrower" if changes.narrower else "same",
+        "wider": [_row(c) for c in changes.wider],
+        "narrower": [_row(c) for c in changes.narrower],
+        "read_yourself": list(changes.read_yourself),
+        "still_to_sign": list(changes.signers),
+        "engine": changes.engine,
+        "notes": list(changes.notes),
+    }
+
+
+def _row(c: Change) -> dict[str, Any]:
+    return {
+        "where": c.where,
+        "old": c.old,
+        "new": c.new,
+        "effect": c.effect,
+        "example": c.example,
+        "call": [{"field": key, "before": before, "after": after} for key, before, after in c.call],
+        "engine_said": {"old": c.answers[0], "new": c.answers[1]} if c.answers[1] else None,
+    }
+
+
+def comment(changes: Changes) -> Iterator[str]:
+    """The change as a comment of a pull request: at most eight rows, the worst first, and who must still sign."""
+    sign = "⛔" if changes.wider else "⚠️" if changes.read_yourself else "✅"
+    yield f"### {sign} {code(changes.id)} {markdown(changes.old)} → {markdown(changes.new)}"
+    yield ""
+    yield f"**{markdown(changes.verdict)}**" + (f" · less permitted: {len(changes.narrower)}" if changes.narrower else "")
+    yield ""
+    if changes.wider:
+        yield "| | what | approved → proposed | effect |"
+        yield "|--:|---|---|---|"
+        for number, c in enumerate(changes.wider[:MOST_ROWS], 1):
+            yield f"| {number} | {code(c.where, 60)} | {_cell(c)} | {code(consequence(c), 120) if c.effect else ''} |"
+        left = len(changes.wider) - MOST_ROWS
+        if left > 0:
+            yield ""
+            yield f"… and {left} more: `agentgate workflow diff` lists them all."
+        yield ""
+    if changes.read_yourself:
+        shown = ", ".join(code(path, 80) for path in changes.read_yourself[:MOST_ROWS])
+        more = len(changes.read_yourself) - MOST_ROWS
+        yield f"**Read yourself** (not compared by a program): {shown}" + (f" and {more} more" if more > 0 else "")
+        yield ""
+    for line in changes.signers:
+        yield f"**Still to sign:** {code(line, 200)}"
+        yield ""
+    for note in changes.notes:
+        yield code(note, 300)
+        yield ""
+    yield f"<sub>{code(changes.digest)} {code(changes.engine)}</sub>"
+
+
+def _cell(c: Change) -> str:
+    return " → ".join(code(part or "(nothing)", 60) for part in (c.old, c.new)) if c.old or c.new else ""

@@ -1,0 +1,300 @@
+"""A decision of the past, explained: found in the audit log by any of its ids, with as much of its run as still lives.
+
+Rules: verdicts are the record's; nothing is decided again. While the run lives in the store, the user's words, the results and the
+minted arguments are at hand; afterwards the record alone, in which sensitive values and free text are digests. Arguments that
+somebody gives count only if they are the ones that were decided on (their digest is the record's). Nothing is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+from agentgate.errors import AgentGateError, CanonicalError, NameRefused
+from agentgate.explain.evidence import Origin
+from agentgate.explain.explanation import Explanation, Outcome, Row
+from agentgate.explain.listing import Condition
+from agentgate.explain.remedy import Remedy
+from agentgate.explain.verdicts import NOT_KEPT, Kept, code_of, explain_kept
+from agentgate.gate.state import derived, read_prompt, run_state
+from agentgate.identity.proven import agent_json, restore_agent, restore_user
+from agentgate.intents.deriver import Deriver
+from agentgate.language.prompt import Prompt
+from agentgate.stores import Store, ops
+from agentgate.values.canonical import canonical, digest, parse
+from agentgate.values.refusal import Failure, Reason
+from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.nested import root
+
+Record = Mapping[str, Any]
+STORE_SECONDS = 5.0
+_OUTCOMES: Mapping[str, Outcome] = {"allow": "allow", "step_up": "step_up", "deny": "deny"}
+_REASONS = {reason.value: reason for reason in Reason}
+
+
+class NotFound(AgentGateError):
+    """No decision, or more than one call, goes by this id (what it got, what to do next)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallHistory:
+    """What the log holds of one call.
+
+    Attributes:
+        decision: the newest decision's record.
+        records: all that is about this call, oldest first: decisions, answers of people, redemption, outcome.
+    """
+
+    decision: Record
+    records: tuple[Record, ...]
+
+
+def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenant: str = "") -> CallHistory:
+    """The story of the call that goes by this id.
+
+    Args:
+        log: reads the records of an audit log (`agentgate.audit.read_records`), from the start; asked twice, so that a long log
+            need not fit into memory.
+        name: `txn`, `jti`, hold id (the call digest) or `tool_call_id`.
+        run: id of the run, where several have such a call.
+        tenant: its tenant, as `run`.
+
+    Raises:
+        NotFound: none, or several.
+    """
+    calls = {
+        (str(r["tenant"]), str(r["run"]), str(r["tool_call_id"]))
+        for r in log()
+        if r.get("type") == "decision"
+        and (not run or r.get("run") == run)
+        and (not tenant or r.get("tenant") == tenant)
+        and name in _names(r)
+    }
+    if not calls:
+        raise NotFound(f"id: got {name!r}, expected the txn, jti, hold or tool_call_id of a decision in this log")
+    if len(calls) > 1:
+        listed = ", ".join(f"--tenant {t} --run {r}" for t, r, _ in sorted(calls)[:5])
+        raise NotFound(f"id: {name!r} names {len(calls)} calls; say which: {listed}")
+    ((tenant_, run_, call),) = calls
+    mine = [r for r in log() if (r.get("tenant"), r.get("run")) == (tenant_, run_)]
+    about = tuple(sorted(_about(mine, call), key=lambda r: float(r.get("time", 0.0))))
+    return CallHistory([r for r in about if r.get("type") == "decision"][-1], about)
+
+
+def _names(record: Record) -> set[object]:
+    return {record.get(key) for key in ("txn", "jti", "hold", "call_digest", "tool_call_id")} - {None, ""} | set(record.get("releases", ()))
+
+
+def _about(mine: list[Record], call: str) -> Iterator[Record]:
+    decided = [r for r in mine if r.get("type") == "decision" and r.get("tool_call_id") == call]
+    held = {r.get("hold") for r in decided} - {None}
+    minted = {r.get("txn") for r in decided} - {None}
+    for record in mine:
+        if record.get("type") == "decision":
+            if record.get("tool_call_id") == call:
+                yield record
+        elif record.get("hold") in held or (record.get("txn") in minted and record.get("tool_call_id") == call):
+            yield record
+
+
+# --- what still lives of a run ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A run as it was when a call was decided on, and the arguments that its call's record kept."""
+
+    state: RunState
+    args: Mapping[str, Any]
+
+
+def still_alive(store: Store, record: Record, workflow: Workflow, derive: Deriver) -> Alive | None:
+    """The run of a decision as it was then: the turns and redeemed calls it knew. None: the run's record is gone.
+
+    Raises:
+        StoreUnavailable: the store does not answer in time. RunRefused: the record is unreadable.
+    """
+    tenant, run = str(record["tenant"]), str(record["run"])
+    try:
+        op = ops.read_run(tenant, run)
+    except NameRefused:
+        return None
+    found = ops.parse_read_run(op, store.call(op, time.monotonic() + STORE_SECONDS))
+    if found is None:
+        return None
+    state = run_state(tenant, run, record=found, workflow=workflow, derive=derive)
+    turns = state.turns[: _count(record, "turns", len(state.turns))]
+    state = replace(
+        state,
+        turns=turns,
+        intents=derived(derive, workflow, turns),
+        prompt=read_prompt(turns, date.fromisoformat(state.header.day)),
+        calls=state.calls[: _count(record, "calls", len(state.calls))],
+        closed=False,
+    )
+    heads = [parse(call.head) for call in found.calls]
+    args: Mapping[str, Any] = next(
+        (h["args"] for h in heads if h.get("txn") == record.get("txn") and h.get("tool_call_id") == record["tool_call_id"]), {}
+    )
+    return Alive(state, args)
+
+
+def _count(record: Record, name: str, most: int) -> int:
+    value = record.get(name)
+    return value if type(value) is int and 0 <= value <= most else most
+
+
+# --- the explanation ---------------------------------------------------------------------------------------------------------
+def explain_record(record: Record, workflow: Workflow | None, alive: Alive | None, given: Mapping[str, Any] | None = None) -> Explanation:
+    """Explain one decision from its record.
+
+    Args:
+        record: a ``decision`` record.
+        workflow: the version it names; None: not at hand, so only what failed is listed.
+        alive: what still lives of its run.
+        given: the call's arguments, if somebody still has them; they must be the ones that were decided on.
+
+    Raises:
+        NotFound: `given` are other arguments.
+    """
+    if given is not None:
+        _check_given(record, given)
+    if workflow is None:
+        return _bare(record)
+    args = {**record.get("args", {}), **(alive.args if alive is not None else {}), **(given or {})}
+    complete = _digest_of(args) == record.get("arguments_digest")
+    hidden = {} if complete else {n: f"(digest {mac})" for n, mac in record.get("hidden", {}).items() if n not in args}
+    if not complete:  # known to have been there, by its origin
+        hidden |= {n: NOT_KEPT for n in map(root, map(str, record.get("origins", {}))) if n not in args and n not in hidden}
+    kept = Kept(
+        decision_of(record),
+        failures_of(record),
+        tuple(map(str, record.get("rules", ()))),
+        hidden,
+        {str(n): str(o) for n, o in record.get("origins", {}).items()},
+        alive is not None,
+        frozenset(name for name in ("environment", "definition") if type(record.get(name)) is str),
+    )
+    tool = workflow.tools.get(str(record["tool"]))
+    definition = str(record.get("definition", tool.definition if tool is not None else ""))
+    call = Call(str(record["tool"]), str(record["tool_call_id"]), canonical(args), args, definition)
+    state = alive.state if alive is not None else _remains(record, workflow)
+    found = explain_kept(workflow, state, call, _around(record, workflow, kept.failures), kept)
+    return replace(found, notes=tuple(_notes(record, alive, hidden)))
+
+
+def decision_of(record: Record) -> Outcome:
+    """What was answered; anything unknown is a denial."""
+    return _OUTCOMES.get(str(record.get("decision")), "deny")
+
+
+def failures_of(record: Record) -> tuple[Failure, ...]:
+    """The recorded reasons as failures; what stands for the ones that did not fit, and unknown ones, are left out."""
+    found = []
+    for each in record.get("reasons", ()):
+        reason = _REASONS.get(str(each.get("reason")))
+        if reason is not None:
+            found.append(Failure(reason, *(str(each.get(key, "")) for key in ("field", "got", "expected", "rule"))))
+    return tuple(found)
+
+
+def _digest_of(args: Mapping[str, Any]) -> str:
+    return digest(canonical(dict(args)))
+
+
+def _check_given(record: Record, given: Mapping[str, Any]) -> None:
+    try:
+        same = _digest_of(given) == record.get("arguments_digest")
+    except CanonicalError as error:
+        raise NotFound(f"args: {error}") from error
+    if not same:
+        raise NotFound("args: got other arguments, expected the ones this decision was made on (their digest is on record)")
+
+
+def _remains(record: Record, workflow: Workflow) -> RunState:
+    """A run that is gone, with what the record says of whose it was."""
+    identity: Mapping[str, Any] = record.get("identity", {})
+    user = None
+    if record.get("user"):
+        tenant, kind = str(record["tenant"]), identity.get("user", "in_process")
+        user = restore_user({"id": str(record["user"]), "tenant": tenant, "groups": [], "identity": kind})
+    agent = restore_agent({**agent_json(Agent(str(record["agent"]))), "identity": identity.get("agent", "in_process")})
+    run, at = str(record["run"]), float(record.get("time", 0.0))
+    header = Header(run, str(record["tenant"]), user, agent, workflow.id, workflow.version, workflow.digest, at, at)
+    return RunState(header, (), {}, Prompt.of((), date(2000, 1, 1)), (), "")
+
+
+def _around(record: Record, workflow: Workflow, failures: tuple[Failure, ...]) -> Surroundings:
+    """The decision time; what else the gate knew counts as allowed, unless the record says that it was not."""
+    reasons = {failure.reason for failure in failures}
+    rule = workflow.conditions
+    at = record.get("at")
+    now = datetime.fromisoformat(at) if type(at) is str else datetime.fromtimestamp(float(record.get("time", 0.0)), UTC)
+    allowed = rule.environment[0] if rule.environment and Reason.ENVIRONMENT not in reasons else None
+    return Surroundings(
+        now,
+        environment=str(record["environment"]) if "environment" in record else allowed,
+        data_class=rule.data_class[0] if rule.data_class and Reason.DATA_CLASS not in reasons else None,
+        network=rule.network[0].partition("/")[0] if rule.network and Reason.NETWORK not in reasons else None,
+        brokers=frozenset(t.upstream.broker for t in workflow.tools.values() if t.upstream is not None and Reason.UPSTREAM not in reasons),
+    )
+
+
+def _notes(record: Record, alive: Alive | None, hidden: Mapping[str, str]) -> Iterator[str]:
+    if alive is None:
+        yield "the run's record is gone or not at hand: the user's words and the results of earlier calls are not shown"
+    if hidden:
+        yield f"only a digest is known of: {', '.join(hidden)} (give them with --args to see the rest)"
+    more = next((each.get("field") for each in record.get("reasons", ()) if each.get("reason") == "more"), None)
+    if more is not None:
+        yield f"{more} more reasons did not fit the record"
+
+
+def _bare(record: Record) -> Explanation:
+    """What a record says by itself: the reasons, and where the values came from."""
+    decision, failures = decision_of(record), failures_of(record)
+    rows = [
+        Row(
+            Condition("store", f.field, str(f.reason), f.expected, 0, frozenset({f.reason})),
+            "failed" if decision == "deny" else "asks",
+            f.got,
+            f.rule,
+            would_pass=Remedy(f"{f.field}: {f.expected}"),
+            failures=(f,),
+        )
+        for f in failures
+    ]
+    failed = {f.field for f in failures}
+    for name, origin in record.get("origins", {}).items():
+        if f"args.{name}" not in failed:
+            condition = Condition("origin", f"args.{name}", "from", "an allowed origin", 0, frozenset(), str(name))
+            value = str(record.get("args", {}).get(name, NOT_KEPT))
+            rows.append(Row(condition, "held", value, "", (Origin(str(origin), True, value),)))
+    named = record.get("workflow", {})
+    return Explanation(
+        decision,
+        code_of(decision, failures),
+        str(record["tool"]),
+        str(record["tool_call_id"]),
+        f"{named.get('id')} v{named.get('version')}",
+        str(named.get("digest")),
+        "",
+        (),
+        tuple(rows),
+        notes=("this version of the workflow is not at hand (--workflows): only what the record says is listed",),
+    )
+
+
+def event(record: Record) -> str:
+    """One line of a call's story."""
+    kind = str(record.get("type"))
+    said = {
+        "decision": f"decided: {record.get('decision')}",
+        "hold_answer": f"{record.get('by')} answered: {record.get('answer')} (then {record.get('state')})",
+        "hold_answer_refused": f"{record.get('by')} may not answer",
+        "redemption": "its token was redeemed",
+        "outcome": f"ended: {record.get('outcome')}",
+    }.get(kind, kind)
+    return f"{datetime.fromtimestamp(float(record.get('time', 0.0)), UTC):%Y-%m-%d %H:%M:%S} {said}"

@@ -1,0 +1,274 @@
+"""The draft of a root: a file that a person edits, with names, public keys, teams and rules, and nothing that must be computed.
+
+Rules: strict as every other file (unknown keys, doubtful YAML and keys of a refused kind are errors at their place). A key is its own
+line, or a ``.pub`` file beside the draft; no other file is opened. Nothing is taken over silently: what a draft cannot say is
+written into it as a ``# CHECK:``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from math import inf
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Reviewer, ReviewRule, SshKey, sshsig
+from agentgate.approvals._shape import Day, Person, Shape, Team, from_yaml
+from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.root import RISKS, ReviewShape, RolesShape, RootShape
+from agentgate.errors import ConfigError, KeyRefused
+from agentgate.loading.definition import read_file
+from agentgate.review.draft.argument import inline
+
+ROLES = ("root", "index", "revoke")
+_NAMESPACES = frozenset({sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE})
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*@[A-Za-z0-9.-]*[A-Za-z0-9]", re.ASCII)  # means itself in YAML, without quotes
+_GIT = "git"  # the namespace that allowed_signers files are usually written for; it says nothing about approvals
+
+
+class PersonDraft(Shape):
+    """One person: key lines or ``.pub`` files, and teams."""
+
+    keys: Annotated[list[Annotated[str, Field(min_length=1, max_length=4000)]], Field(min_length=1, max_length=20)]
+    teams: Annotated[list[Team], Field(max_length=50)] | None = None
+
+
+class DraftShape(Shape):
+    """The file."""
+
+    agentgate: Literal["root-draft/v1"]
+    expires: Day
+    threshold: Annotated[int, Field(ge=1, le=20)]
+    people: Annotated[dict[Person, PersonDraft], Field(min_length=1, max_length=1000)]
+    roles: RolesShape | None = None
+    reviews: Annotated[list[ReviewShape], Field(min_length=1, max_length=200)]
+    solo: bool = False
+    demo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RootDraft:
+    """Everything that `agentgate.approvals.new_root` is told.
+
+    Attributes:
+        people: with keys and teams.
+        rules: who reviews what.
+        roles: who signs root, index and revocations; one that is absent: everybody.
+        threshold: signatures the root needs.
+        expires: its last day, ISO.
+        notes: what a draft cannot say of what it was made from, in words.
+    """
+
+    people: tuple[Reviewer, ...]
+    rules: tuple[ReviewRule, ...]
+    threshold: int
+    expires: str
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    solo: bool = False
+    demo: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_draft(path: Path) -> RootDraft:
+    """Read a draft that a person edited.
+
+    Raises:
+        ConfigError: it, or a key in it, is wrong; with the place.
+        WorkflowError: it cannot be read.
+    """
+    try:
+        shape = from_yaml(DraftShape, read_file(path), str(path), ApprovalRefusal.ROOT_NOT_TRUSTED)
+    except ApprovalRefused as error:
+        raise ConfigError(f"{error.refused.file}: {error.refused.field}", error.refused.got, error.refused.expected) from None
+    people = []
+    for name, person in shape.people.items():
+        keys = tuple(_key(text, path, f"people.{name}.keys[{at}]") for at, text in enumerate(person.keys))
+        people.append(Reviewer(name, keys, tuple(person.teams or ())))
+    rules = tuple(_rule(review) for review in shape.reviews)
+    roles = {role: tuple(names) for role, names in shape.roles.model_dump().items()} if shape.roles is not None else {}
+    return RootDraft(tuple(people), rules, shape.threshold, shape.expires, roles, shape.solo, shape.demo)
+
+
+def first_draft(people: Sequence[Reviewer], expires: str, notes: tuple[str, ...] = ()) -> RootDraft:
+    """A root for these people as it usually is.
+
+    One person: solo, low risk only. Two: one signature, since whoever proposes a change never counts. More: one for low risk, two above.
+
+    Raises:
+        ConfigError: nobody.
+    """
+    if not people:
+        raise ConfigError("people", "nobody", "--person NAME=KEY.pub for each, or --allowed-signers FILE")
+    people = _merged((), people)
+    names = tuple(person.name for person in people)
+    most = 2 if len(names) > 2 else 1
+    signatures = {"low": 1} if len(names) == 1 else {"low": 1, "medium": most, "high": most}
+    return RootDraft(
+        tuple(people),
+        (ReviewRule("**", names, signatures),),
+        min(2, len(names)),
+        expires,
+        dict.fromkeys(ROLES, names),
+        len(names) == 1,
+        notes=notes,
+    )
+
+
+def with_people(draft: RootDraft, people: Sequence[Reviewer], notes: tuple[str, ...] = ()) -> RootDraft:
+    """The draft with these people added; of somebody who is there already, the keys are added. Roles and rules stay as they are."""
+    found = _merged(draft.people, people)
+    return replace(draft, people=found, solo=draft.solo and len(found) == 1, notes=(*draft.notes, *notes))
+
+
+def from_root(shape: RootShape, signers: str, expires: str, now: float) -> RootDraft:
+    """The next root as the present one is, with another last day.
+
+    Args:
+        shape: the present root.
+        signers: the text of its ``allowed_signers``.
+        expires: the next one's last day, ISO.
+        now: POSIX seconds.
+
+    Raises:
+        ConfigError: a key of the root has no line in ``allowed_signers``.
+        ApprovalRefused: a line that is not understood.
+    """
+    allowed = AllowedSigners.parse(signers, "approvals/allowed_signers")
+    keys = {entry.key.fingerprint: entry.key for entry in allowed.entries}
+    lost = next((key for person in shape.people.values() for key in person.keys if key not in keys), None)
+    if lost is not None:
+        raise ConfigError("approvals/allowed_signers", f"no line with key {lost}", "a line for each key of the root")
+    valid, notes = people_in(allowed, now)
+    usable = {person.name: {key.fingerprint for key in person.keys} for person in valid}
+    people = tuple(
+        Reviewer(name, kept, tuple(person.teams or ()))
+        for name, person in shape.people.items()
+        if (kept := tuple(keys[key] for key in person.keys if key in usable.get(name, ())))
+    )
+    rules = tuple(_rule(review) for review in shape.reviews)
+    roles = {role: tuple(names) for role, names in shape.roles.model_dump().items()}
+    return RootDraft(people, rules, shape.threshold, expires, roles, shape.solo, shape.demo, notes)
+
+
+def _merged(people: Sequence[Reviewer], more: Sequence[Reviewer]) -> tuple[Reviewer, ...]:
+    found = {person.name: person for person in people}
+    for person in more:
+        old = found.get(person.name)
+        found[person.name] = replace(old, keys=tuple(dict.fromkeys((*old.keys, *person.keys)))) if old is not None else person
+    return tuple(found.values())
+
+
+def _rule(review: ReviewShape) -> ReviewRule:
+    return ReviewRule(review.path, tuple(review.by), {risk: n for risk, n in review.signatures.model_dump().items() if n is not None})
+
+
+def person_of(text: str) -> Reviewer:
+    """``NAME=KEY.pub`` of a command line.
+
+    Raises:
+        ConfigError: not of this form, or no usable key.
+    """
+    name, equals, file = text.partition("=")
+    if not equals or not name or not file:
+        raise ConfigError("person", text, "NAME=KEY.pub, such as alice@acme.example=alice.pub")
+    return Reviewer(name, (_file_key(Path(file), f"person {name}"),))
+
+
+def signers_of(path: Path, now: float) -> tuple[tuple[Reviewer, ...], tuple[str, ...]]:
+    """The people of an ``allowed_signers`` file with their keys, and what of it a root cannot say.
+
+    A key whose time is over is left out, one whose time has not begun too.
+
+    Raises:
+        ApprovalRefused: a line that is not understood (patterns, certificate authorities, RSA and DSA are refused).
+    """
+    return people_in(AllowedSigners.parse(read_file(path), str(path)), now)
+
+
+def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...], tuple[str, ...]]:
+    """See `signers_of`."""
+    keys: dict[str, list[SshKey]] = {}
+    notes = []
+    for entry in signers.entries:
+        who, spaces = ", ".join(entry.people), entry.namespaces
+        if not entry.after <= now < entry.before:
+            notes.append(f"{signers.file}:{entry.line}: a key of {who} is left out: it is not valid today")
+            continue
+        if entry.before != inf:
+            day = datetime.fromtimestamp(entry.before, UTC).date().isoformat()
+            notes.append(f"{signers.file}:{entry.line}: a key of {who} ended on {day}; here it speaks until a next root leaves it out")
+        if spaces is not None and not spaces >= _NAMESPACES and spaces != {_GIT}:
+            notes.append(f"{signers.file}:{entry.line}: a key of {who} signed only {', '.join(sorted(spaces))}; here it may sign all")
+        for person in entry.people:
+            keys.setdefault(person, []).append(entry.key)
+    return tuple(Reviewer(name, tuple(dict.fromkeys(found))) for name, found in keys.items()), tuple(notes)
+
+
+def lines_of(draft: RootDraft, file: str) -> Iterator[str]:
+    """The draft's file, with fingerprints beside the keys.
+
+    Args:
+        draft: what it says.
+        file: its name, for the first comment.
+    """
+    yield f"# Who reviews workflows here, and how many of them. Edit it, then: agentgate root new --from {inline(file)}"
+    for note in draft.notes:
+        yield f"# CHECK: {note}"
+    yield "agentgate: root-draft/v1"
+    yield f'expires: "{draft.expires}"  # the last day; a root that is past it loads nothing'
+    yield f"threshold: {draft.threshold}  # how many of roles.root sign this root, and hand over to the next one"
+    if draft.solo:
+        yield "solo: true  # one person approves their own changes, at low risk only; gates warn at every start"
+    if draft.demo:
+        yield "demo: true  # gates warn at every start"
+    yield "people:  # compare each fingerprint with its owner, by voice"
+    for person in draft.people:
+        yield f"  {_word(person.name)}:"
+        yield f"    teams: {inline(person.teams)}"
+        yield "    keys:"
+        for key in person.keys:
+            yield f'      - "{key.line}"  # {key.fingerprint}'
+    yield "roles:  # who signs roots, the weekly index, and revocations"
+    names = tuple(person.name for person in draft.people)
+    for role in ROLES:
+        yield f"  {role}: {_words(draft.roles.get(role, names))}"
+    yield "reviews:  # every rule whose path matches must be met; a risk that is left out cannot be approved"
+    for rule in draft.rules:
+        yield f"  - path: {inline(rule.path)}"
+        yield f"    by: {_words(rule.by)}  # names, or team:NAME; whoever proposed a change never counts"
+        yield f"    signatures: {inline({risk: rule.signatures[risk] for risk in RISKS if risk in rule.signatures})}"
+
+
+def _word(name: str) -> str:
+    return name if _ADDRESS.fullmatch(name) else inline(name)
+
+
+def _words(names: Sequence[str]) -> str:
+    return f"[{', '.join(map(_word, names))}]"
+
+
+def _key(text: str, draft: Path, where: str) -> SshKey:
+    if " " in text.strip() and not text.strip().endswith(".pub"):
+        return _line_key(text, f"{draft}: {where}")
+    return _file_key(draft.parent / text, f"{draft}: {where}")
+
+
+def _file_key(file: Path, where: str) -> SshKey:
+    if file.suffix != ".pub":
+        raise ConfigError(where, str(file), "a line such as 'ssh-ed25519 AAAA...', or a file that ends in .pub")
+    lines = [line for line in read_file(file).splitlines() if line.strip()]
+    if len(lines) != 1:
+        raise ConfigError(where, f"{file}, {len(lines)} lines", "a file with one public key")
+    return _line_key(lines[0], where)
+
+
+def _line_key(text: str, where: str) -> SshKey:
+    try:
+        return SshKey.from_line(text)
+    except KeyRefused as error:
+        raise ConfigError(where, str(error), "a public key: Ed25519, ECDSA or their FIDO forms") from None

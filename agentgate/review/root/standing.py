@@ -1,0 +1,247 @@
+"""How far a root is: who signed it, who still must, whether it can be signed at all, what it changes, and what is risky in it.
+
+Rules: a root that is not the first needs its own threshold and that of the root before it. One person has one signature file, which
+both roots check: who is in both signs with a key that both name, so a key is replaced in two steps (beside the old one, then
+without it). What is counted here is for people; a gate counts for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused, SshKey
+from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_digest, text_of
+from agentgate.approvals._shape import from_yaml
+from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.root import RISKS, Root, RootShape, distinct, load_root, root_signers
+from agentgate.errors import ConfigError
+
+SOON = 30 * 86400.0  # seconds before a root's end from which it is told
+_FILE = f"{APPROVALS}/{ROOT}"
+
+
+@dataclass(frozen=True, slots=True)
+class RootSide:
+    """One threshold that a root must reach.
+
+    Attributes:
+        version: whose threshold: the root's own, or that of the one before.
+        needed: how many signatures.
+        have: how many there are that count.
+        signed: whose.
+        can: who else may sign for it.
+    """
+
+    version: int
+    needed: int
+    have: int
+    signed: tuple[str, ...]
+    can: tuple[str, ...]
+
+    @property
+    def missing(self) -> int:
+        """How many more it takes."""
+        return max(0, self.needed - self.have)
+
+
+@dataclass(frozen=True, slots=True)
+class RootStanding:
+    """A root as it lies there. Build with `standing`.
+
+    Attributes:
+        root: as a gate reads it.
+        shape: as it is written.
+        keys: the keys of ``allowed_signers`` by fingerprint.
+        before: the root it follows, where that is kept.
+        sides: the thresholds it must reach.
+        wrong: what a gate would refuse, signatures that are merely missing aside.
+    """
+
+    root: Root
+    shape: RootShape
+    keys: Mapping[str, SshKey]
+    before: tuple[Root, RootShape] | None
+    sides: tuple[RootSide, ...]
+    wrong: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing is wrong and nobody must sign any more."""
+        return not self.wrong and not any(side.missing for side in self.sides)
+
+    @property
+    def signed(self) -> frozenset[str]:
+        """Who signed, for whichever threshold."""
+        return frozenset(person for side in self.sides for person in side.signed)
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What it says otherwise than the root before it, one line each; empty for a first root."""
+        return tuple(_changes(self.before[1], self.shape)) if self.before is not None else ()
+
+    def signer(self, key: SshKey) -> str:
+        """Whose signature this key makes.
+
+        Raises:
+            ConfigError: nobody's who signs this root, or somebody's whose signature one of both roots would refuse.
+        """
+        roots = [self.root, *([self.before[0]] if self.before is not None else [])]
+        person = next((name for root in roots for name in root.roles["root"] if root.owns(name, key)), None)
+        if person is None:
+            who = ", ".join(dict.fromkeys(name for root in roots for name in root.roles["root"]))
+            raise ConfigError("key", key.fingerprint, f"a key of {who} (another: --key FILE)")
+        for root in roots:
+            if person in root.roles["root"] and not root.owns(person, key):
+                shown = ", ".join(sorted(roots[0].keys[person] & roots[-1].keys[person])) or "none: keep the old key beside the new one"
+                raise ConfigError(
+                    "key",
+                    f"{key.fingerprint}, which root version {root.version} does not name for {person}",
+                    f"a key that both roots name for {person}: {shown}",
+                )
+        return person
+
+    def refuse_unsignable(self) -> None:
+        """Raises ConfigError where the thresholds cannot be reached, whoever signs."""
+        other = self.before[0] if self.before is not None else None
+        for by, beside in ((self.root, other), *([(other, self.root)] if other is not None else [])):
+            usable = [(person, key) for person in by.roles["root"] for key in sorted(_usable(person, by, beside))]
+            most = distinct((person, key.encode()) for person, key in usable)
+            if most < by.threshold:
+                raise ConfigError(
+                    f"threshold of root version {by.version}",
+                    f"at most {most} signatures",
+                    f"{by.threshold}: whoever stands in both roots keeps a key that both name (leave it out in the next root)",
+                )
+
+
+def standing(directory: Path | str, pinned: str | None = None, now: float | None = None) -> RootStanding:
+    """How far the root of a directory is.
+
+    Args:
+        directory: the workflow directory.
+        pinned: the digest a gate pins: then also whether it would follow to this root.
+        now: POSIX seconds, with `pinned`.
+
+    Raises:
+        ApprovalRefused: there is no root, or it cannot be read.
+    """
+    tree = Tree(directory)
+    data = tree.read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED)
+    root, shape = _read(data, _FILE)
+    before = _before(tree, root)
+    wrong: list[str] = []
+    keys: dict[str, SshKey] = {}
+    try:
+        text = tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED)
+        keys = {e.key.fingerprint: e.key for e in AllowedSigners.parse(text_of(text, SIGNERS), f"{APPROVALS}/{SIGNERS}").entries}
+        if file_digest(text) != root.signers_digest:
+            wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.signers_digest}, as the root says")
+    except ApprovalRefused as error:
+        wrong.append(str(error))
+    sides = [_side(tree, root, data, before[0] if before is not None else None, wrong)]
+    if before is not None:
+        sides.append(_side(tree, before[0], data, root, wrong))
+    found = RootStanding(root, shape, keys, before, tuple(sides), tuple(dict.fromkeys(wrong)))
+    if pinned is not None and found.complete:
+        try:
+            load_root(tree, pinned, now if now is not None else 0.0)
+        except ApprovalRefused as error:
+            return RootStanding(root, shape, keys, before, tuple(sides), (str(error),))
+    return found
+
+
+def warnings(found: RootStanding, now: float) -> Iterator[str]:
+    """What in a root deserves a second look, in words."""
+    root, shape = found.root, found.shape
+    if now >= root.until:
+        yield f"it ended after {shape.expires}: gates load nothing; renew it (agentgate root draft, then root new)"
+    elif now >= root.until - SOON:
+        yield f"it ends after {shape.expires}: renew it (agentgate root draft, then root new)"
+    if shape.solo:
+        yield "solo: one person approves their own changes (low risk only)"
+    if shape.demo:
+        yield "demo: for demonstrations"
+    if root.version > 1 and found.before is None:
+        yield f"{APPROVALS}/root/{root.version - 1}.yaml is not kept: gates that pin an earlier root cannot follow"
+    if root.threshold == 1 and not shape.solo:
+        yield f"threshold 1: each of {', '.join(root.roles['root'])} alone can replace this root"
+    for at, review in enumerate(root.reviews):
+        rule = f"the rule for {review.path.source}"
+        if len(review.by) == 1 and not shape.solo:
+            yield f"{rule}: only {next(iter(review.by))} can approve, and never what they proposed"
+            continue
+        alone = [risk for risk in RISKS if risk != "low" and review.signatures.get(risk) == 1]
+        if alone:
+            yield f"{rule}: one signature is enough for {' and '.join(alone)} risk"
+        full = [risk for risk, count in review.signatures.items() if count == len(review.by) and not shape.solo]
+        if full:
+            names = ", ".join(shape.reviews[at].by)
+            yield f"{rule}: {' and '.join(full)} risk needs everybody of {names}, so what one of them proposes cannot be approved"
+    owners: dict[str, list[str]] = {}
+    for person, keys in root.keys.items():
+        for key in keys:
+            owners.setdefault(key, []).append(person)
+    for key, people in owners.items():
+        if len(people) > 1:
+            yield f"{key} is a key of {' and '.join(people)}: together they count once"
+        if found.keys and key not in found.keys:
+            yield f"{key} of {people[0]} has no line in {SIGNERS}: what it signs does not count"
+
+
+def _read(data: bytes, file: str) -> tuple[Root, RootShape]:
+    return Root.parse(data, file), from_yaml(RootShape, text_of(data, file), file, ApprovalRefusal.ROOT_NOT_TRUSTED)
+
+
+def _before(tree: Tree, root: Root) -> tuple[Root, RootShape] | None:
+    name = f"root/{root.version - 1}.yaml"
+    try:
+        return _read(tree.read(name, ApprovalRefusal.UNAPPROVED), f"{APPROVALS}/{name}")
+    except ApprovalRefused as error:
+        if error.refused.name is ApprovalRefusal.UNAPPROVED:
+            return None
+        raise
+
+
+def _side(tree: Tree, by: Root, data: bytes, beside: Root | None, wrong: list[str]) -> RootSide:
+    try:
+        signed = root_signers(tree, by, data, "root.")
+    except ApprovalRefused as error:
+        wrong.append(str(error))
+        signed = ()
+    people = tuple(person for person, _ in signed)
+    can = tuple(person for person in by.roles["root"] if person not in people and _usable(person, by, beside))
+    return RootSide(by.version, by.threshold, distinct(signed), people, can)
+
+
+def _usable(person: str, by: Root, beside: Root | None) -> frozenset[str]:
+    """The keys with which a person can sign for one root, so that the other does not refuse the signature."""
+    keys = by.keys[person]
+    return keys & beside.keys[person] if beside is not None and person in beside.roles["root"] else keys
+
+
+def _changes(old: RootShape, new: RootShape) -> Iterator[str]:
+    before, after = _flat(old), _flat(new)
+    for key in dict.fromkeys((*before, *after)):
+        if before.get(key) != after.get(key):
+            yield f"{key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
+
+
+def _flat(shape: RootShape) -> dict[str, str]:
+    """Every value of a root by its path, but what follows from the rest (the version, the digest of the keys' file)."""
+    found: dict[str, str] = {}
+
+    def walk(path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(f"{path}.{key}" if path else str(key), inner)
+        elif value is not None and value is not False:
+            found[path] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    walk("", shape.model_dump(exclude={"version", "allowed_signers", "reviews"}))
+    for at, rule in enumerate(shape.reviews):
+        label = f"reviews[{at}]"
+        walk(label, rule.model_dump())
+    return found

@@ -1,0 +1,31 @@
+"""Structures from their leaves: ``files[].id`` is one value for each element of the list `files`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentgate.values.paths import EACH, FIND, NUMBERS
+
+
+def steps(name: str) -> tuple[str, ...]:
+    """The path of a leaf: ``("files", "[]", "id")`` for ``files[].id``."""
+    return tuple(step for part in name.split(".") for step in ((part.removesuffix(EACH), EACH) if part.endswith(EACH) else (part,)))
+
+
+def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
+    """A copy of `container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
+    if path and path[0] == NUMBERS:  # beside what else is read out of that text
+        return f"{container}\n{value}" if type(container) is str else str(value)
+    if not path or path[0] in FIND:
+        return value
+    head, rest = path[0], path[1:]
+    if head != EACH:
+        out = dict(container) if type(container) is dict else {}
+        out[head] = put_at(out.get(head), rest, value)
+        return out
+    elements = list(container) if type(container) is list else []
+    for index, one in enumerate(value if type(value) is list else [value]):
+        if index == len(elements):
+            elements.append(None)
+        elements[index] = put_at(elements[index], rest, one)
+    return elements

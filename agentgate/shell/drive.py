@@ -1,0 +1,70 @@
+"""The two shells that carry out a flow's steps: blocking and awaited. One monotonic deadline per call.
+
+Rules: a step that fails or is late is thrown into the flow, which refuses; a reply that comes after the deadline is discarded.
+Store steps end a little before the call's deadline, so that the refusal itself can still be recorded in time.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from agentgate.audit import AuditLog
+from agentgate.errors import AgentGateError, StoreUnavailable
+from agentgate.shell.step import Flow
+from agentgate.stores import AsyncStore, Store
+from agentgate.stores.ops import Op
+
+CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
+_FOR_THE_RECORD = 0.05
+
+
+def _late(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise StoreUnavailable("the step ended after the call's deadline; its reply is discarded")
+
+
+def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
+    """Run a flow to its result, blocking.
+
+    Raises:
+        AgentGateError: what the flow raises.
+    """
+    end = time.monotonic() + CALL_SECONDS
+    try:
+        step = next(flow)
+        while True:
+            try:
+                if isinstance(step, Op):
+                    answer = store.call(step, end - _FOR_THE_RECORD)
+                    _late(end)
+                else:
+                    audit.append(step.body, end)
+                    answer = None
+            except AgentGateError as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(answer)
+    except StopIteration as done:
+        return done.value
+
+
+async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog) -> Any:
+    """`drive`, awaited."""
+    end = time.monotonic() + CALL_SECONDS
+    try:
+        step = next(flow)
+        while True:
+            try:
+                if isinstance(step, Op):
+                    answer = await store.call(step, end - _FOR_THE_RECORD)
+                    _late(end)
+                else:
+                    await audit.aappend(step.body, end)
+                    answer = None
+            except AgentGateError as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(answer)
+    except StopIteration as done:
+        return done.value

@@ -1,0 +1,325 @@
+"""Redeeming, the pure part: is this token, from this presenter, for the call that was really made?
+
+Rules: checks run in the order of their numbers and the first that fails ends it; only `TokenRefused` is raised. Every claim is
+required or named as optional, has its exact type, and no other claim may be there. The payload must be byte for byte what the
+issuer's encoder writes: one comparison refuses duplicate keys, escapes, white space, reordered numbers and other encodings.
+Knows no workflow and no store; burning comes after, in `agentgate.redemption.verifier`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from itertools import combinations
+from typing import Any, Self
+
+import orjson
+
+from agentgate.errors import ConfigError, Refusal, TokenRefused
+from agentgate.token import dpop, jws
+from agentgate.token.dpop import DPoP
+from agentgate.token.jws import PublicKeys
+from agentgate.token.mint import DETAIL_TYPE, MintClaims, WorkflowRef, binding
+from agentgate.values.canonical import digest
+
+__all__ = ["Claims", "DPoP", "PublicKeys", "check_authentication", "check_call", "check_proof", "check_token"]
+
+MAX_LIFETIME = 300  # seconds
+MAX_LEEWAY = 5  # seconds
+MAX_HOPS = 8  # nested `act`
+
+# Names in the one order the issuer writes them; a token is read by position, so another order is another form.
+_FIRST = ("iss", "sub", "aud", "client_id", "iat", "exp", "jti", "txn", "scope", "authorization_details", "act", "tenant", "gen")
+_OPTIONAL = ("cnf", "auth_time", "acr", "amr")
+_SHAPES = frozenset(_FIRST + extra for size in range(5) for extra in combinations(_OPTIONAL, size))
+_DETAIL = (
+    *("type", "locations", "actions", "identifier", "tool_call_id", "workflow", "intent", "run", "call_digest"),
+    *("arguments_digest", "tool_digest", "identity"),
+)
+_DETAIL_SHAPES = frozenset((_DETAIL, (*_DETAIL, "releases")))
+_WORKFLOW = ("id", "version", "digest")
+_ARGUMENTS = ("alg", "c14n", "value")
+_TEXTS = (
+    *("iss", "sub", "aud", "client_id", "jti", "txn", "scope", "tenant", "gen", "identifier", "tool_call_id", "intent", "run"),
+    *("call_digest", "workflow.id", "workflow.digest", "arguments_digest.value"),
+)
+_HEX = "0123456789abcdef"
+_JTI = re.compile(r"[A-Za-z0-9_-]{22,128}").fullmatch  # 22 characters of base64url are 128 bits
+_JKT = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
+_STR = {str}
+
+
+class Claims(MintClaims):
+    """The claims of a token that `check_token` accepted; nothing else builds them. Fields are those of `MintClaims`."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        """Refused; `check_token` builds claims.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("claims are built by check_token only")
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]  # noqa: ARG003 - what `_replace` calls
+        raise TypeError("claims are built by check_token only")
+
+    @property
+    def binding(self) -> str:
+        """What the store must hold beside `jti` (`agentgate.token.mint.binding`)."""
+        return binding(self.call_digest, self.aud, self.cnf_jkt)
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The granted scopes."""
+        return frozenset(self.scope.split(" "))
+
+
+def _claim(field: str, got: object, expected: str) -> TokenRefused:
+    shown = "missing" if got is None else f"{type(got).__name__}" if not isinstance(got, str | int) else repr(got)
+    return TokenRefused(Refusal.CLAIM, field, shown, expected)
+
+
+def _shape(found: object, shapes: Collection[tuple[str, ...]], where: str) -> tuple[Any, ...]:
+    """The values of an object whose names are one of `shapes`, in order."""
+    if type(found) is not dict:
+        raise _claim(where or "payload", found, "an object")
+    names = tuple(found)
+    if names not in shapes:
+        required: set[str] = set.intersection(*map(set, shapes))
+        for wrong, got, expected in (
+            (set(names).difference(*shapes), "an unknown claim", "no such claim"),
+            (required.difference(names), "missing", "a value"),
+        ):
+            if wrong:
+                raise TokenRefused(Refusal.CLAIM, f"{where}.{min(wrong)}".strip(".")[:64], got, expected)
+        raise TokenRefused(Refusal.PAYLOAD, where or "payload", "names in another order", "the issuer's order")
+    return tuple(found.values())
+
+
+def _texts(value: object, field: str) -> tuple[str, ...]:
+    if type(value) is not list or not value or any(type(item) is not str or not item for item in value):
+        raise _claim(field, value, "a list of text")
+    return tuple(value)
+
+
+def _check_seconds(value: object, field: str) -> None:
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise _claim(field, value, "whole seconds as an integer")
+
+
+def _check_act(act: object) -> None:
+    """Agent and brokers (RFC 8693 section 4.1): `sub`, perhaps `iss`, perhaps a nested `act`."""
+    for _ in range(MAX_HOPS):
+        if type(act) is not dict or "sub" not in act:
+            raise _claim("act", act, "an object with sub")
+        further = None
+        for name, value in act.items():
+            if name == "act":
+                further = value
+            elif name not in ("sub", "iss") or type(value) is not str or not value:
+                raise _claim(f"act.{name}"[:64], value, "sub and iss as text, not empty, and act")
+        if "act" not in act:
+            return
+        act = further
+    raise _claim("act", "deeper", f"at most {MAX_HOPS} levels")
+
+
+def _check_identity(identity: object) -> None:
+    if type(identity) is not dict or "agent" not in identity:
+        raise _claim("identity", identity, "an object with agent")
+    for name, how in identity.items():
+        if name not in ("user", "agent", "host") or how not in ("proven", "in_process"):
+            raise _claim(f"identity.{name}"[:64], how, "user, agent, host: proven or in_process")
+
+
+def _read_optional(value: dict[str, Any]) -> tuple[str | None, int | None, str | None, tuple[str, ...]]:
+    """`cnf.jkt`, `auth_time`, `acr`, `amr`; null is not the same as absent."""
+    jkt = None
+    if "cnf" in value:
+        (jkt,) = _shape(value["cnf"], (("jkt",),), "cnf")
+        if type(jkt) is not str or not _JKT(jkt):
+            raise _claim("cnf.jkt", jkt, "a SHA-256 thumbprint, base64url")
+    if "auth_time" in value:
+        _check_seconds(value["auth_time"], "auth_time")
+    if "acr" in value and (type(value["acr"]) is not str or not value["acr"]):
+        raise _claim("acr", value["acr"], "text, not empty")
+    return jkt, value.get("auth_time"), value.get("acr"), _texts(value["amr"], "amr") if "amr" in value else ()
+
+
+def _parse(payload: bytes) -> Any:
+    """The JSON value, in exactly the form the issuer's encoder gives it."""
+    try:
+        value = orjson.loads(payload)
+        exact = orjson.dumps(value) == payload
+    except (ValueError, TypeError):
+        raise TokenRefused(Refusal.PAYLOAD, "payload", "not JSON in UTF-8", "a JSON object") from None
+    if not exact:
+        raise TokenRefused(Refusal.PAYLOAD, "payload", "another form (duplicate keys, escapes, white space)", "exactly the issuer's form")
+    return value
+
+
+def _read_claims(payload: bytes) -> tuple[Claims, object]:
+    """Step 7: the strict payload. Returns the claims and `locations`, which step 11 judges."""
+    value = _parse(payload)
+    values = _shape(value, _SHAPES, "")
+    iss, sub, aud, client_id, iat, exp, jti, txn, scope, details, act, tenant, gen = values[:13]
+    jkt, auth_time, acr, amr = _read_optional(value) if len(values) > 13 else (None, None, None, ())
+    if type(details) is not list or len(details) != 1:
+        raise _claim("authorization_details", details, "a list of one object")
+    detail = _shape(details[0], _DETAIL_SHAPES, "authorization_details")
+    kind, locations, actions, tool, tool_call_id, workflow, intent, run, call_digest, hashed, tool_digest, identity = detail[:12]
+    workflow_id, version, workflow_digest = _shape(workflow, (_WORKFLOW,), "workflow")
+    alg, c14n, arguments_digest = _shape(hashed, (_ARGUMENTS,), "arguments_digest")
+    texts = (
+        *(iss, sub, aud, client_id, jti, txn, scope, tenant, gen, tool, tool_call_id, intent, run),
+        *(call_digest, workflow_id, workflow_digest, arguments_digest),
+    )
+    if set(map(type, texts)) != _STR or not all(texts):
+        name, got = next((name, got) for name, got in zip(_TEXTS, texts, strict=True) if type(got) is not str or not got)
+        raise _claim(name, got, "text, not empty")
+    _check_seconds(iat, "iat")
+    _check_seconds(exp, "exp")
+    if not _JTI(jti):
+        raise _claim("jti", "shorter or other characters", "at least 128 bits, base64url")
+    if len(gen) != 40 or len(call_digest) != 64 or len(arguments_digest) != 64 or (gen + call_digest + arguments_digest).strip(_HEX):
+        raise _claim("gen, call_digest, arguments_digest", "another form", "40, 64 and 64 lower-case hex")
+    if kind != DETAIL_TYPE or actions != ["invoke"]:
+        raise _claim("authorization_details.type", kind, f"{DETAIL_TYPE}, actions invoke")
+    if alg != "sha-256" or c14n != "jcs":
+        raise _claim("arguments_digest.alg", alg, "sha-256 over jcs")
+    if type(version) is not int or type(tool_digest) is not str:
+        raise _claim("workflow.version, tool_digest", version, "an integer, text")
+    _check_act(act)
+    _check_identity(identity)
+    releases = _texts(detail[12], "releases") if len(detail) > 12 else ()
+    reference = WorkflowRef(workflow_id, version, workflow_digest)
+    fields = (
+        *(iss, sub, aud, client_id, iat, exp, jti, txn, scope, tenant, gen, act, tool, tool_call_id, reference, intent, run),
+        *(call_digest, arguments_digest, tool_digest, identity, jkt, releases, auth_time, acr, amr),
+    )
+    return tuple.__new__(Claims, fields), locations
+
+
+def _check_place(claims: Claims, issuer: str, tenants: Collection[str], audience: str) -> None:
+    if claims.iss != issuer:
+        raise TokenRefused(Refusal.ISSUER, "iss", repr(claims.iss), repr(issuer))
+    if claims.aud != audience:
+        raise TokenRefused(Refusal.AUDIENCE, "aud", repr(claims.aud), repr(audience))
+    if claims.tenant not in tenants:
+        raise TokenRefused(Refusal.TENANT, "tenant", repr(claims.tenant), "a tenant of this server")
+
+
+def _check_time(claims: Claims, now: float, max_lifetime: int, leeway: int) -> None:
+    """Written so that a clock which is not a number refuses."""
+    if not now < claims.exp + leeway:
+        raise TokenRefused(Refusal.EXPIRED, "exp", str(claims.exp), f"later than {now}")
+    if not claims.iat <= now + leeway:
+        raise TokenRefused(Refusal.NOT_YET, "iat", str(claims.iat), f"not later than {now}")
+    if not 0 < claims.exp - claims.iat <= max_lifetime:
+        raise TokenRefused(Refusal.LIFETIME, "exp - iat", f"{claims.exp - claims.iat} s", f"at most {max_lifetime} s")
+
+
+def check_token(
+    text: str,
+    keys: PublicKeys,
+    *,
+    issuer: str,
+    tenants: Collection[str],
+    audience: str,
+    now: float,
+    max_lifetime: int = MAX_LIFETIME,
+    leeway: int = MAX_LEEWAY,
+) -> Claims:
+    """Steps 3 to 9: whose token is it, is it for this server, is it of now?
+
+    Args:
+        text: the JWT as received.
+        keys: the issuer's public keys.
+        issuer: exact `iss`.
+        tenants: tenants this server serves; empty: every token is refused.
+        audience: this server's resource, exact `aud`.
+        now: POSIX seconds.
+        max_lifetime: longest `exp` - `iat` in seconds.
+        leeway: clock difference in seconds, at most 5.
+
+    Raises:
+        TokenRefused: with the code of the first check that failed.
+        ConfigError: a setting that would loosen a check.
+    """
+    if type(tenants) is str or not 0 <= leeway <= MAX_LEEWAY or not 0 < max_lifetime <= MAX_LIFETIME:
+        raise ConfigError("tenants, leeway, max_lifetime", (tenants, leeway, max_lifetime), "names, at most 5 s, at most 300 s")
+    try:
+        payload = jws.verify(text, keys)  # (3) form, (4) header, (5) key, (6) signature
+        claims, locations = _read_claims(payload)  # (7)
+        _check_place(claims, issuer, tenants, audience)  # (8)
+        _check_time(claims, now, max_lifetime, leeway)  # (9)
+        if locations != [audience]:  # the part of (11) that needs no call
+            raise TokenRefused(Refusal.LOCATION, "locations", "another place", repr(audience))  # noqa: TRY301 - leaves as the others do
+    except TokenRefused as refused:
+        del text  # a traceback with locals must not show a token that may still be good
+        raise refused.with_traceback(None) from None
+    return claims
+
+
+def check_proof(claims: Claims, token_text: str, proof: DPoP | None, now: float) -> None:
+    """Step 10: the sender holds the key that the token names.
+
+    Args:
+        claims: what `check_token` returned.
+        token_text: the JWT as received.
+        proof: the DPoP proof and its request; None: the token came as a plain bearer token.
+        now: POSIX seconds.
+
+    Raises:
+        TokenRefused: `PROOF_MISSING`, `PROOF_UNBOUND` or `PROOF`.
+    """
+    ath = dpop.token_hash(token_text) if claims.cnf_jkt is not None else ""
+    del token_text  # as above
+    if claims.cnf_jkt is None:
+        if proof is not None:
+            raise TokenRefused(Refusal.PROOF_UNBOUND, "cnf", "none", "a token bound to the key of the proof")
+        return
+    if proof is None:
+        raise TokenRefused(Refusal.PROOF_MISSING, "proof", "none", "a DPoP proof by the key the token names")
+    dpop.check_proof(proof, now, jkt=claims.cnf_jkt, ath=ath)
+
+
+def check_call(claims: Claims, tool: str, data: bytes, *, scopes: Collection[str] = ()) -> None:
+    """Step 11: the token was minted for exactly this call.
+
+    Args:
+        claims: what `check_token` returned.
+        tool: name of the tool really called.
+        data: canonical bytes of the arguments really received; run the tool from these.
+        scopes: scopes that the tool asks for.
+
+    Raises:
+        TokenRefused: `TOOL`, `ARGUMENTS` or `SCOPE`.
+    """
+    if claims.tool != tool:
+        raise TokenRefused(Refusal.TOOL, "identifier", repr(claims.tool), repr(tool))
+    if digest(data) != claims.arguments_digest:
+        raise TokenRefused(Refusal.ARGUMENTS, "arguments_digest", "other arguments", "the arguments that were decided on")
+    if scopes and not claims.scopes.issuperset(scopes):
+        raise TokenRefused(Refusal.SCOPE, "scope", repr(claims.scope), " ".join(sorted(scopes)))
+
+
+def check_authentication(claims: Claims, now: float, *, acr_values: Collection[str] = (), max_age: int | None = None) -> None:
+    """Step 12: how and when the user authenticated (RFC 9470). Unknown is not enough.
+
+    Args:
+        claims: what `check_token` returned.
+        now: POSIX seconds.
+        acr_values: acceptable `acr`; empty: any.
+        max_age: most seconds since `auth_time`; None: any.
+
+    Raises:
+        TokenRefused: `AUTHENTICATION`.
+    """
+    if acr_values and claims.acr not in acr_values:
+        raise TokenRefused(Refusal.AUTHENTICATION, "acr", repr(claims.acr), " or ".join(acr_values))
+    if max_age is not None and (claims.auth_time is None or not now - claims.auth_time <= max_age):
+        raise TokenRefused(Refusal.AUTHENTICATION, "auth_time", str(claims.auth_time), f"at most {max_age} s ago")

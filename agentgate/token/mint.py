@@ -1,0 +1,282 @@
+"""Minting: the call token's exact wire form (RFC 9068 with one RFC 9396 detail), and the object that carries it opaquely.
+
+Rules: the payload is orjson's compact output of keys in one fixed order, so a verifier can demand exactly that form; the
+subject's own token, raw arguments and the prompt are never in it. `CallToken` is built here only and shows its text to
+nobody who does not ask by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, NoReturn
+
+import orjson
+
+from agentgate.errors import CanonicalError, KeyRefused
+from agentgate.token.dpop import token_hash
+from agentgate.token.jws import b64url
+from agentgate.token.keys import RunKey, SigningKey
+
+DETAIL_TYPE = "https://agentgate.dev/rar/tool-call/v1"
+
+
+class WorkflowRef(NamedTuple):
+    """Which reviewed definition: id, version, ``sha256:...`` digest."""
+
+    id: str
+    version: int
+    digest: str
+
+
+class MintClaims(NamedTuple):
+    """What a call token says. A tuple, since building a frozen dataclass of this size costs three times as much.
+
+    Attributes:
+        iss: issuer, https URL.
+        sub: user id; the agent's where it works for nobody.
+        aud: the tool server's resource, one.
+        client_id: the agent runtime.
+        iat, exp: POSIX seconds, integers.
+        jti: at least 128 random bits (`new_jti`); the single-use key.
+        txn: id of the call, stable across a step-up.
+        scope: granted scopes, space-separated.
+        tenant: tenant.
+        gen: lineage of the state store, 40 hex.
+        act: the agent: `sub`, `iss`; nested `act` for each broker (RFC 8693 section 4.1).
+        tool, tool_call_id: the bound call.
+        workflow: what allowed it.
+        intent: the intent it was minted for, ``any`` or ``none``.
+        run: id of the run.
+        call_digest: see `call_digest`.
+        arguments_digest: SHA-256 (hex) of the canonical arguments.
+        tool_digest: the tool's definition digest; empty: not known.
+        identity: ``proven`` or ``in_process`` for `user`, `agent`, `host`.
+        cnf_jkt: thumbprint of the presenter's key; None: a bearer token.
+        releases: ids of the holds whose release it used.
+        auth_time, acr, amr: copied from the user's credential; None or empty: not known.
+    """
+
+    iss: str
+    sub: str
+    aud: str
+    client_id: str
+    iat: int
+    exp: int
+    jti: str
+    txn: str
+    scope: str
+    tenant: str
+    gen: str
+    act: Mapping[str, Any]
+    tool: str
+    tool_call_id: str
+    workflow: WorkflowRef
+    intent: str
+    run: str
+    call_digest: str
+    arguments_digest: str
+    tool_digest: str
+    identity: Mapping[str, str]
+    cnf_jkt: str | None = None
+    releases: tuple[str, ...] = ()
+    auth_time: int | None = None
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+
+
+class CallToken:
+    """A minted token. It has no text form, no pickle, no copy and no attributes with the text; `reveal` gives it."""
+
+    # the text is in a closure: serialisers that walk __slots__ or __dict__ find functions
+    __slots__ = ("_claims", "_open", "_run_key")
+
+    def __init__(self, opener: Callable[[], str], claims: MintClaims, run_key: RunKey | None) -> None:
+        self._open: Final = opener
+        self._claims: Final = claims
+        self._run_key: Final = run_key
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("CallToken is final")
+
+    @property
+    def txn(self) -> str:
+        """Id of the call, stable across a step-up."""
+        return self._claims.txn
+
+    @property
+    def jti(self) -> str:
+        """The single-use key."""
+        return self._claims.jti
+
+    @property
+    def expires_at(self) -> float:
+        """POSIX seconds."""
+        return float(self._claims.exp)
+
+    def reveal(self) -> str:
+        """The JWT, for the request that carries it. Do not log, store or trace it."""
+        return self._open()
+
+    def headers(self, method: str, url: str, now: float | None = None) -> dict[str, str]:
+        """Headers for one request: ``Authorization: DPoP`` and its proof, or ``Authorization: Bearer`` for a token without `cnf`.
+
+        Args:
+            method: HTTP method.
+            url: absolute URL of the request.
+            now: POSIX seconds; None: the system clock.
+
+        Raises:
+            ValueError: `url` is not an absolute http(s) URL.
+            KeyRefused: the token is bound to a key that only its client holds.
+        """
+        if self._run_key is None:
+            if self._claims.cnf_jkt is not None:
+                raise KeyRefused("call token: bound to its client's own key; only the client can prove it")
+            return {"Authorization": f"Bearer {self._open()}"}
+        proof = self._run_key.proof_for(token_hash(self._open()), method=method, url=url, now=time.time() if now is None else now)
+        return {"Authorization": f"DPoP {self._open()}", "DPoP": proof}
+
+    def __repr__(self) -> str:
+        return f"<CallToken txn={self._claims.txn}>"
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __getstate__(self) -> NoReturn:  # what copy, deepcopy and every pickle protocol ask first
+        raise TypeError("a call token is neither copied nor pickled")
+
+
+def _sealed(text: str) -> Callable[[], str]:
+    return lambda: text
+
+
+def new_jti() -> str:
+    """128 random bits, base64url."""
+    return secrets.token_urlsafe(16)
+
+
+def payload(claims: MintClaims) -> bytes:
+    """The JSON a token signs, in the one form a verifier accepts.
+
+    Raises:
+        CanonicalError: a value is not JSON text, integer or object.
+    """
+    workflow_id, version, workflow_digest = claims.workflow
+    detail: dict[str, Any] = {
+        "type": DETAIL_TYPE,
+        "locations": (claims.aud,),
+        "actions": ("invoke",),
+        "identifier": claims.tool,
+        "tool_call_id": claims.tool_call_id,
+        "workflow": {"id": workflow_id, "version": version, "digest": workflow_digest},
+        "intent": claims.intent,
+        "run": claims.run,
+        "call_digest": claims.call_digest,
+        "arguments_digest": {"alg": "sha-256", "c14n": "jcs", "value": claims.arguments_digest},
+        "tool_digest": claims.tool_digest,
+        "identity": claims.identity,
+    }
+    if claims.releases:
+        detail["releases"] = claims.releases
+    body: dict[str, Any] = {
+        "iss": claims.iss,
+        "sub": claims.sub,
+        "aud": claims.aud,
+        "client_id": claims.client_id,
+        "iat": claims.iat,
+        "exp": claims.exp,
+        "jti": claims.jti,
+        "txn": claims.txn,
+        "scope": claims.scope,
+        "authorization_details": (detail,),
+        "act": claims.act,
+        "tenant": claims.tenant,
+        "gen": claims.gen,
+    }
+    if claims.cnf_jkt is not None:
+        body["cnf"] = {"jkt": claims.cnf_jkt}
+    if claims.auth_time is not None:
+        body["auth_time"] = claims.auth_time
+    if claims.acr is not None:
+        body["acr"] = claims.acr
+    if claims.amr:
+        body["amr"] = claims.amr
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise CanonicalError("claims", str(error), "JSON with valid Unicode text") from None
+
+
+def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) -> CallToken:
+    """Sign one call token. The caller has decided, reserved and recorded before.
+
+    Args:
+        signer: the gate's key of the moment.
+        claims: what the token says.
+        run_key: the key in `cnf_jkt`, when it is this process that presents the token.
+
+    Raises:
+        KeyRefused: `run_key` is not the key that the claims name.
+        CanonicalError: a claim is not JSON.
+    """
+    if run_key is not None and run_key.jkt != claims.cnf_jkt:
+        raise KeyRefused(f"run key: got {run_key.jkt}, expected the key {claims.cnf_jkt} of the claims")
+    signed = signer.header + b"." + b64url(payload(claims))
+    return CallToken(_sealed((signed + b"." + b64url(signer.sign(signed))).decode()), claims, run_key)
+
+
+def call_digest(  # noqa: PLR0917 - ten values of one record, in its order; callers name them
+    tenant: str,
+    run: str,
+    tool_call_id: str,
+    agent: str,
+    user: str,
+    tool: str,
+    audience: str,
+    definition: str,
+    workflow_digest: str,
+    data: bytes,
+) -> str:
+    """SHA-256 (hex) of the RFC 8785 form of the call: everything that makes it this one and no other.
+
+    Args:
+        tenant: tenant of the run.
+        run: id of the run.
+        tool_call_id: the runtime's id of the call.
+        agent: client id of the agent.
+        user: id of the user; the agent's where it works for nobody.
+        tool: exact tool name.
+        audience: the tool server's resource.
+        definition: the tool's definition digest; empty: not known.
+        workflow_digest: ``sha256:...``.
+        data: canonical bytes of the arguments (`agentgate.values.canonical`), taken as they are.
+
+    Raises:
+        CanonicalError: a value is not Unicode text.
+    """
+    try:
+        text = orjson.dumps(
+            {  # keys in RFC 8785 order
+                "agent": agent,
+                "arguments": orjson.Fragment(data),
+                "audience": audience,
+                "run": run,
+                "tenant": tenant,
+                "tool": tool,
+                "tool_call_id": tool_call_id,
+                "tool_definition": definition,
+                "user": user,
+                "workflow_digest": workflow_digest,
+            }
+        )
+    except orjson.JSONEncodeError as error:
+        raise CanonicalError("call", str(error), "valid Unicode text") from None
+    return hashlib.sha256(text).hexdigest()
+
+
+def binding(call_digest: str, audience: str, cnf_jkt: str | None) -> str:
+    """SHA-256 (hex) of [call digest, audience, presenter's key or null]: what the store holds beside a token's `jti`."""
+    return hashlib.sha256(orjson.dumps([call_digest, audience, cnf_jkt])).hexdigest()

@@ -1,0 +1,211 @@
+"""Typed values: when a value is in its type's normal form, and the key under which two values are the same.
+
+A value that is not in normal form is refused, never repaired: what was compared is what runs. Keys are text, Decimal or
+bool; numbers compare as exact decimals, so 39.99, "39.99" and 39.990 are one amount and nothing is rounded.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from functools import partial
+from typing import Any
+
+from agentgate.errors import CanonicalError
+from agentgate.values.canonical import canonical
+
+Key = str | Decimal | bool
+
+MAX_DIGITS = 15  # what a JSON number carries exactly
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
+
+_MOMENT = re.compile(r"([1-9][0-9]{3})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2})(?:(?<=T.....):([0-9]{2}))?")
+_CLOCK = re.compile("(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+_COUNTRIES = (  # ISO 3166-1, and XK as banks write it
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI "
+    "CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ "
+    "GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS "
+    "LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG "
+    "PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK "
+    "TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
+)
+_SECOND: dict[str, str] = {}
+for _code in _COUNTRIES.split():
+    _SECOND[_code[0]] = _SECOND.get(_code[0], "") + _code[1]
+# What a link without a scheme ends in. Left out are countries whose letters end files (what people send is a script more often than a site
+# in Moldova) or are words and titles of English, since "done.It works" is a missing space.
+_ALSO_FILES = "cc md mk ml mm mo pm ps py rs sh so tf"
+_ALSO_WORDS = "ad am as at be by do id in is it mr ms my no re so to us"
+_GENERIC = (
+    "com net org info biz app dev onion xyz online site top shop link click page cloud edu gov mil int eu uk su name pro mobi "
+    "email support help live news media blog store tech website space world life group company finance bank cash fund icu cyou "
+    "buzz sbs club vip work zone chat digital network systems solutions services software studio team agency center loans bid "
+    "berlin london paris tokyo nyc example test invalid localhost local"
+)
+_AFTER_FIRST: dict[str, list[str]] = {}
+for _end in sorted({*_COUNTRIES.lower().split(), *_GENERIC.split()} - {*_ALSO_FILES.split(), *_ALSO_WORDS.split()}):
+    _AFTER_FIRST.setdefault(_end[0], []).append(_end[1:])
+COMMON_ENDS = "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in _AFTER_FIRST.items())  # told apart by the first letter
+COUNTRY = f"(?:{'|'.join(f'{first}[{seconds}]' for first, seconds in _SECOND.items())})"  # in capital letters; no IBAN begins otherwise
+_FORMS: Mapping[str, re.Pattern[str]] = {
+    "email": re.compile(r"[a-z0-9](?:[a-z0-9._%+-]{0,62}[a-z0-9_%+-])?@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
+    "iban": re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}"),
+    "url": re.compile(
+        r"(?:https?://|(?=www\.))(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?::[0-9]{1,5})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?"
+    ),
+    "domain": re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
+    "user": re.compile(r"@?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"),
+    "channel": re.compile(r"#?[A-Za-z0-9](?:[A-Za-z0-9_-]{0,79})"),
+    "path": re.compile(r"/?[A-Za-z0-9_+@-][A-Za-z0-9._+@ -]*(?:/[A-Za-z0-9_+@.-][A-Za-z0-9._+@ -]*)*"),
+    "phone": re.compile(r"\+[1-9][0-9]{6,14}"),
+    "id": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:#/-]{0,126}[A-Za-z0-9])?"),
+}
+
+
+def number(value: Any) -> Decimal | None:
+    """The exact decimal of an int, a float (its shortest form) or plain decimal text; None for anything else.
+
+    Booleans are not numbers; exponents, signs other than ``-``, separators, non-ASCII digits, non-finite values and more
+    than `MAX_DIGITS` digits are refused (``"1_000"`` and ``①0`` are numbers to Python).
+    """
+    kind = type(value)
+    if kind is str:
+        if len(value) > MAX_DIGITS + 2 or not _DECIMAL.fullmatch(value):
+            return None
+        out = Decimal(value)
+        if len(value) <= MAX_DIGITS:  # so it has no more digits either
+            return out
+    elif kind is int:
+        out = Decimal(value)
+    elif kind is float:
+        try:
+            out = Decimal(repr(value))
+        except InvalidOperation:  # nan and inf have a repr that Decimal reads; nothing else fails
+            return None
+        if not out.is_finite():
+            return None
+    else:
+        return None
+    return out if len(out.as_tuple().digits) <= MAX_DIGITS and abs(out) < 10**MAX_DIGITS else None
+
+
+def _text(value: Any) -> Key | None:
+    if type(value) is not str:
+        return None
+    if value.isascii():
+        return value if value.replace("\n", "").replace("\t", "").isprintable() else None
+    if unicodedata.normalize("NFC", value) != value:
+        return None
+    for char in value:
+        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} and char not in "\n\t":
+            return None
+    return value
+
+
+def _json(value: Any) -> Key | None:
+    """An object or a list as canonical JSON text; every key and text in it in normal form."""
+    if type(value) not in {dict, list} or any(_text(text) is None for text in texts(value)):
+        return None
+    try:
+        return canonical(value).decode()
+    except CanonicalError:  # a number that is not exact, a key that is no text
+        return None
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value: keys of objects too, in order."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if type(item) is str:
+            yield item
+        elif type(item) is dict:
+            left += [*reversed(item.values())]
+            yield from item
+        elif type(item) is list:
+            left += reversed(item)
+
+
+def _integer(value: Any) -> Key | None:
+    out = number(value)
+    return out if out is not None and out == out.to_integral_value() else None
+
+
+def _id(value: Any) -> Key | None:
+    if type(value) is int:
+        return str(value) if 0 <= value < 10**MAX_DIGITS else None
+    return value if type(value) is str and len(value) <= 2048 and _FORMS["id"].fullmatch(value) else None
+
+
+def _formed(kind: str, value: Any) -> Key | None:
+    return value if type(value) is str and len(value) <= 2048 and _FORMS[kind].fullmatch(value) else None
+
+
+def _named(kind: str, sign: str, value: Any) -> Key | None:
+    """A name, which may be written with its sign; with and without it is one."""
+    found = _formed(kind, value)
+    return None if found is None else str(found).removeprefix(sign)
+
+
+def _path(value: Any) -> Key | None:
+    found = _formed("path", value)
+    return None if found is None or {".", "..", ""} & set(str(found).removeprefix("/").split("/")) else found
+
+
+def _date(value: Any) -> Key | None:
+    if type(value) is not str or len(value) != 10 or not value.isascii():
+        return None
+    try:
+        return value if date.fromisoformat(value).isoformat() == value else None
+    except ValueError:
+        return None
+
+
+def _datetime(value: Any) -> Key | None:
+    found = _MOMENT.fullmatch(value) if type(value) is str else None
+    if found is None:
+        return None
+    try:
+        year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
+        return datetime(year, month, day, hour, minute, second).isoformat()  # noqa: DTZ001 - a wall-clock time as the tool takes it
+    except ValueError:
+        return None
+
+
+def _time(value: Any) -> Key | None:
+    return value if type(value) is str and _CLOCK.fullmatch(value) else None
+
+
+NORMAL: Mapping[str, Callable[[Any], Key | None]] = {
+    "text": _text,
+    "json": _json,
+    "boolean": lambda v: v if type(v) is bool else None,
+    "money": number,
+    "number": number,
+    "integer": _integer,
+    "id": _id,
+    "path": _path,
+    "date": _date,
+    "datetime": _datetime,
+    "time": _time,
+    **{kind: partial(_formed, kind) for kind in ("email", "iban", "url", "domain", "phone")},
+    "user": partial(_named, "user", "@"),
+    "channel": partial(_named, "channel", "#"),
+}
+TYPES = frozenset(NORMAL)
+NUMERIC = frozenset({"money", "number", "integer"})
+CALCULATED = frozenset({"money", "number"})  # that may be `computed`
+TOKENISED = TYPES - {"boolean", "json"}
+
+
+def written(kind: str) -> str:
+    """What a value of a type must be, for a reader."""
+    return f"{kind} in normal form" + (" (2026-06-03T10:00, without a zone)" if kind == "datetime" else "")
+
+
+def normal(kind: str, value: Any) -> Key | None:
+    """The comparison key of `value` under a type of `TYPES`, or None when it is not in the type's normal form."""
+    return NORMAL[kind](value)

@@ -1,0 +1,129 @@
+"""Why a call or a run was refused: closed reasons, the one code that the model sees, and the condition that did not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agentgate.errors import AgentGateError
+
+
+class Code(StrEnum):
+    """All that a model or a caller from outside learns of a refusal (a finer answer would teach it the edge)."""
+
+    NOT_PERMITTED = "not_permitted"
+    INVALID_ARGUMENTS = "invalid_arguments"
+    NEEDS_APPROVAL = "needs_approval"
+    ALREADY_DONE = "already_done"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    UNAVAILABLE = "unavailable"
+
+
+class Reason(StrEnum):
+    """Why a call was refused or held, for operators, logs and tests. Closed: a new check adds its row here."""
+
+    TENANT = "tenant"
+    AGENT = "agent"
+    USER = "user"
+    HOPS = "hops"
+    POSTURE = "posture"
+    BOUNDARY = "boundary"
+    ENVIRONMENT = "environment"
+    HOURS = "hours"
+    DATA_CLASS = "data_class"
+    NETWORK = "network"
+    TOOL_UNKNOWN = "tool_unknown"
+    TOOL_DEFINITION = "tool_definition"
+    ARGUMENT_UNKNOWN = "argument_unknown"
+    ARGUMENT_MISSING = "argument_missing"
+    ARGUMENT_FORM = "argument_form"
+    ARGUMENT_VALUE = "argument_value"
+    ARGUMENT_ORIGIN = "argument_origin"
+    ENTITY_ORIGIN = "entity_origin"
+    AT_MOST = "at_most"
+    ONE_SOURCE = "one_source"
+    ROLE = "role"
+    INTENT_ABSENT = "intent_absent"
+    INTENT_UNCLEAR = "intent_unclear"
+    SEQUENCE = "sequence"
+    STEP_UP = "step_up"
+    UPSTREAM = "upstream"
+    LIMIT = "limit"
+    RUN_MISSING = "run_missing"
+    RUN_CLOSED = "run_closed"
+    RUN_EXPIRED = "run_expired"
+    WORKFLOW_UNKNOWN = "workflow_unknown"
+    WORKFLOW_EXPIRED = "workflow_expired"
+    WORKFLOW_CHANGED = "workflow_changed"
+    ALREADY_REDEEMED = "already_redeemed"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    HOLD_REFUSED = "hold_refused"
+    HOLD_EXPIRED = "hold_expired"
+    REVOKED = "revoked"
+    INPUT = "input"
+    STORE = "store"
+    AUDIT = "audit"
+
+    @property
+    def code(self) -> Code:
+        """The closed code for the model."""
+        return _CODES.get(self, Code.NOT_PERMITTED)
+
+
+_CODES = {
+    Reason.ARGUMENT_UNKNOWN: Code.INVALID_ARGUMENTS,
+    Reason.ARGUMENT_MISSING: Code.INVALID_ARGUMENTS,
+    Reason.ARGUMENT_FORM: Code.INVALID_ARGUMENTS,
+    Reason.INPUT: Code.INVALID_ARGUMENTS,
+    Reason.STEP_UP: Code.NEEDS_APPROVAL,
+    Reason.INTENT_UNCLEAR: Code.NEEDS_APPROVAL,
+    Reason.ALREADY_REDEEMED: Code.ALREADY_DONE,
+    Reason.OUTCOME_UNKNOWN: Code.OUTCOME_UNKNOWN,
+    Reason.STORE: Code.UNAVAILABLE,
+    Reason.AUDIT: Code.UNAVAILABLE,
+}
+# The code of a denial with several reasons: the first of these that occurs. INVALID_ARGUMENTS is last, so that a call
+# refused by policy too never learns that only its form was wrong.
+_ORDER = (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN, Code.ALREADY_DONE, Code.NOT_PERMITTED, Code.NEEDS_APPROVAL, Code.INVALID_ARGUMENTS)
+
+
+def code_of(reasons: Iterable[Reason]) -> Code:
+    """The one code that the model sees of a denial for these reasons."""
+    codes = {reason.code for reason in reasons}
+    return next(code for code in _ORDER if code in codes)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One condition that did not hold.
+
+    Attributes:
+        reason: the closed reason.
+        field: what was looked at, e.g. ``args.payee``.
+        got: what it was, as text for an operator (never given to the model; a `sensitive` value is masked).
+        expected: what would have held.
+        rule: ``file:line`` of the rule, or empty.
+    """
+
+    reason: Reason
+    field: str
+    got: str
+    expected: str
+    rule: str = ""
+
+    def __str__(self) -> str:
+        where = f" [{self.rule}]" if self.rule else ""
+        return f"{self.reason}: {self.field}: got {self.got}, expected {self.expected}{where}"
+
+
+class RunRefused(AgentGateError):
+    """A run may not be opened, or is missing, closed or expired.
+
+    Attributes:
+        failures: every condition that did not hold.
+    """
+
+    def __init__(self, failures: tuple[Failure, ...]) -> None:
+        self.failures = failures
+        super().__init__("; ".join(str(f) for f in failures))

@@ -1,0 +1,213 @@
+"""What is asked: who, in which run, which call. Values only; nothing here is trusted for having the right shape.
+
+Identity is `proven` or `in_process`. A `User` or `Agent` that a host builds is always `in_process`; only
+`agentgate.identity.proven` builds proven ones, from a verified credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from agentgate.errors import CanonicalError
+from agentgate.values.canonical import canonical, digest, parse
+
+Identity = Literal["in_process", "proven"]
+Presence = Literal["present", "unclear", "absent"]
+Status = Literal["minted", "redeemed", "done", "failed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The person for whom the agent works.
+
+    Attributes:
+        id: subject identifier, unique within the tenant.
+        tenant: the tenant the person belongs to.
+        groups: group names.
+        identity: how it is known; never an argument.
+    """
+
+    id: str
+    tenant: str = field(kw_only=True)
+    groups: tuple[str, ...] | list[str] = field(default=(), kw_only=True)
+    identity: Identity = field(default="in_process", init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", tuple(self.groups))
+
+
+@dataclass(frozen=True, slots=True)
+class Posture:
+    """What attestation says of the workload: who signed its image, and when it was last attested."""
+
+    image_signed_by: str
+    attested_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where the workload runs, as its own credential says, and the thumbprint of the key it presented."""
+
+    cluster: str
+    namespace: str
+    node_pool: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The workload that calls.
+
+    Attributes:
+        id: client identifier.
+        spiffe, issuer, claims, posture, boundary: set only by `agentgate.identity.proven`, from a verified credential.
+        via: ids of the brokers between user and agent, nearest last.
+        identity: how it is known; never an argument.
+    """
+
+    id: str
+    spiffe: str = field(default="", init=False)
+    issuer: str = field(default="", init=False)
+    claims: Mapping[str, str] = field(default_factory=dict, init=False)
+    posture: Posture | None = field(default=None, init=False)
+    boundary: Boundary | None = field(default=None, init=False)
+    via: tuple[str, ...] = field(default=(), init=False)
+    identity: Identity = field(default="in_process", init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool name and arguments the model proposes, copied, canonicalised and hashed once.
+
+    Attributes:
+        tool: exact tool name.
+        id: the runtime's `tool_call_id`.
+        data: RFC 8785 bytes of the arguments.
+        args: a re-parse of `data`; what is decided on and what must run.
+        definition: digest of the tool's {name, description, input schema} as the integration read it; empty if unknown.
+    """
+
+    tool: str
+    id: str
+    data: bytes
+    args: Mapping[str, Any]
+    definition: str = ""
+    _hashed: str = field(default="", init=False, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, tool: str, args: Mapping[str, Any], tool_call_id: str, definition: str = "") -> Call:
+        """Build from a model's proposal.
+
+        Raises:
+            CanonicalError: name or id is not plain ASCII text, or the arguments have no canonical form.
+        """
+        for name, text in (("tool", tool), ("tool_call_id", tool_call_id)):
+            if type(text) is not str or not 0 < len(text) <= 256 or not text.isascii() or not text.isprintable():
+                raise CanonicalError(name, repr(text)[:80], "1 to 256 printable ASCII characters")
+        data = canonical(dict(args), "args")
+        return cls(tool, tool_call_id, data, parse(data), definition)
+
+    @property
+    def arguments_digest(self) -> str:
+        """SHA-256 (hex) of the canonical arguments, worked out once."""
+        if not self._hashed:
+            object.__setattr__(self, "_hashed", digest(self.data))
+        return self._hashed
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What the prompt says of one intent, and the words that say so.
+
+    Attributes:
+        presence: present, unclear or absent.
+        evidence: the words, or why.
+        silent: nothing of the intent was found, and the answer says no more than that: an absent that is no denial, or an unclear
+            because something was asked for that nobody understood.
+    """
+
+    presence: Presence
+    evidence: str = ""
+    silent: bool = field(default=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The frozen part of a run."""
+
+    id: str
+    tenant: str
+    user: User | None
+    agent: Agent
+    workflow: str
+    version: int
+    digest: str
+    opened_at: float
+    expires_at: float
+    day: str = ""  # ISO date of the decision clock at opening: what "tomorrow" is counted from
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierCall:
+    """A call of this run that was minted and redeemed.
+
+    Attributes:
+        id: its `tool_call_id`.
+        args: the arguments that later calls may reference (normal form), by name.
+        rows: its facts: one mapping per element of a list result, scalars repeated in each; empty until recorded.
+        named: all its arguments came from the prompt.
+        redeemed_at: POSIX seconds.
+        digest: its call digest; empty where the call was not read from a store.
+    """
+
+    id: str
+    tool: str
+    args: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...]
+    named: bool
+    redeemed_at: float
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run as `decide` sees it: frozen header, the user's turns, what was derived from them, the redeemed calls.
+
+    Attributes:
+        turns: the user's own texts, oldest first.
+        intents: every intent of the workflow's vocabulary -> what was derived.
+        prompt: typed entities of the turns (`agentgate.values.entities.Prompt`).
+        revision: opaque; the mint script refuses when the store's differs.
+        memo: what was worked out from the other fields, which never change; empty in every new state.
+    """
+
+    header: Header
+    turns: tuple[str, ...]
+    intents: Mapping[str, Derived]
+    prompt: Any
+    calls: tuple[EarlierCall, ...]
+    revision: str
+    closed: bool = False
+    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the gate itself knows at the moment of the call, never the caller.
+
+    Attributes:
+        now: decision time, timezone-aware.
+        environment: where this gate runs, from its settings; None: not configured (a workflow that asks is refused).
+        data_class: class of the data the call touches, from the data catalogue; None: not configured or unknown.
+        network: the caller's network zone; None: not configured.
+        brokers: names of the configured upstream brokers.
+    """
+
+    now: datetime
+    environment: str | None = None
+    data_class: str | None = None
+    network: str | None = None
+    brokers: frozenset[str] = frozenset()

@@ -1,0 +1,355 @@
+"""A workflow as the gate enforces it: frozen values, compiled once by `agentgate.review.loader`, shared by every call.
+
+Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value knows the `line` of its rule, so
+a refusal names ``file:line``. These values have no clock and no I/O, and only the loader builds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Literal
+
+from agentgate.values.patterns import Glob, Pattern
+
+Effect = Literal["read", "write", "egress", "destructive"]
+Redeem = Literal["wrapper", "server"]
+Scalar = str | int | bool | Decimal
+
+# In the words of an intent: what stands for somebody and something, as in a dictionary, and what does not count.
+PLACES = frozenset({"someone", "something"})
+ARTICLES = frozenset({"a", "an", "the", "my", "some"})
+ANY = "any"  # `needs: any`, `limits.count: any`
+NONE = "none"  # the reserved intent of a machine workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which row of a read "the largest file" is.
+
+    Attributes:
+        tool: the tool whose argument is selected; after its first call in a run, no later read selects for it again.
+        nouns: what the user may call such an object, in the singular.
+        by: pairs of a key of `agentgate.decision.selectors.SELECTORS` and the fact that it compares.
+    """
+
+    tool: str
+    nouns: tuple[str, ...]
+    by: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One allowed origin. `kind` prompt, user, computed and model stand alone; fact and arg name a `field` of an earlier `tool`.
+
+    `user` is the id of the person the run is for, whatever the prompt says; `computed` is one calculation that the user's words name,
+    over numbers of the other origins beside it (`agentgate.language.calculation`).
+
+    A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
+    """
+
+    kind: Literal["prompt", "user", "computed", "model", "fact", "arg", "select", "sum"]
+    tool: str = ""
+    field: str = ""
+    selector: Selector | None = None
+
+    def __str__(self) -> str:
+        if self.selector is not None:
+            return f"the {' or '.join(key for key, _ in self.selector.by)} of {self.tool}.{self.field}"
+        if self.kind == "sum":
+            return f"the sum of {self.tool}.{self.field}"
+        return f"{self.tool}.{self.field}" if self.tool else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in` and `origin` add a person).
+
+    Attributes:
+        name: argument name.
+        line: line of the rule in the workflow file.
+        type: one of `agentgate.values.entities.TYPES`; how the value is normalised before comparing.
+        equals: `is`, as a one-element tuple, or None.
+        one_of: `in` (a list argument with `each_in`: every element), or None.
+        text: longest free text in characters, or None.
+        minimum, maximum: inclusive range, both or neither.
+        at_most: an earlier call's fact that bounds the value, or the sum of one over all rows of that call.
+        max_items: the value is a list of at most this many elements, each under the other operators; None: a single value.
+        role: name of the static role the list must be a strict subset of; `role_scopes` are its scopes.
+        sources: allowed origins (`from`); empty: not checked (a read's argument nobody references).
+        entities: allowed origins of every email/URL/IBAN/phone inside a free text; None: not checked.
+        currency: name of the sibling that holds a money value's currency.
+        named_first: where the user's words hold any value of this type, they are the only origin.
+        nullable: with `optional`: sent as null it counts as left out.
+        page_size: the most rows a read returns; it chooses none where fewer came (`agentgate.workflow.page_size`).
+        needs: intents of which one must be present where the argument is sent; empty: those of the tool suffice.
+    """
+
+    name: str
+    line: int
+    type: str = "text"
+    equals: tuple[Scalar] | None = None
+    one_of: tuple[Scalar, ...] | None = None
+    pattern: Pattern | None = None
+    glob: Glob | None = None
+    text: int | None = None
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    at_most: Source | None = None
+    max_items: int | None = None
+    role: str = ""
+    role_scopes: frozenset[str] = frozenset()
+    sources: tuple[Source, ...] = ()
+    unknown_origin: Literal["deny", "step_up"] = "deny"
+    entities: tuple[Source, ...] | None = None
+    currency: str = ""
+    any_call: bool = False
+    named_first: bool = False
+    optional: bool = False
+    nullable: bool = False
+    page_size: bool = False
+    needs: tuple[str, ...] = ()
+    sensitive: bool = False
+    above: Decimal | None = None
+    not_in: tuple[Scalar, ...] | None = None
+    origin: tuple[Source | Literal["unknown"], ...] | None = None
+
+    @property
+    def said_as(self) -> str:
+        """The type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed."""
+        return "computed" if self.type == "number" and any(s.kind == "computed" for s in self.sources) else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A field of a tool's result that the gate reads and trusts as an origin.
+
+    Attributes:
+        path: keys into the result; ``[]`` walks a list element by element, e.g. ``("transactions", "[]", "recipient")``.
+            An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one
+            entity of that type in the text there; ``[numbers]``, ``[]`` (`find: any`) each number in it.
+        named: `trust: named`: counts only if that call's own arguments all came from the prompt.
+        pattern: form the value must have, if given.
+        named_by: facts of the same row of which the user's words must name one (see `agentgate.decision.labels`); empty: every row counts.
+        where: pairs of a fact of the same row and the argument of that call which it must equal.
+    """
+
+    name: str
+    line: int
+    type: str
+    path: tuple[str, ...]
+    currency: str = ""
+    named: bool = False
+    pattern: Pattern | None = None
+    named_by: tuple[str, ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """`before` may be minted only after `require` was redeemed in this run, at most `within` seconds ago (None: ever)."""
+
+    line: int
+    before: str
+    require: str
+    within: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much. Exactly one of a count of `tool` calls (``any``: all tools) or the sum of `argument` of `tool`.
+
+    Attributes:
+        maximum: for a count the number of calls; for a sum the amount in units of 10^-4, per currency.
+        per: whose counter it is; `turn`: since the user last spoke in this run.
+        every: sliding window in seconds; None: for ever (per run: the run's life).
+    """
+
+    line: int
+    tool: str
+    argument: str
+    maximum: int
+    per: Literal["turn", "run", "agent", "tenant"]
+    every: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepUpRule:
+    """When a person must look: every rule in `when` holds (empty: always)."""
+
+    id: str
+    line: int
+    tool: str
+    when: tuple[Rule, ...]
+    group: str
+    count: int
+    exclude: tuple[Literal["requester"], ...]
+    timeout: int
+    show: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The real credential's broker and its declared settings (`role`, `narrower_than`, ...)."""
+
+    line: int
+    broker: str
+    settings: Mapping[str, str | int | tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool the workflow may mint for.
+
+    Attributes:
+        needs: intents of which one must be present; ``("any",)`` for reads, ``("none",)`` for machine workflows.
+        audience: the tool server's resource URL; empty where the wrapper redeems and leaves it to the gate.
+        scope: granted scopes; empty: the tool's name.
+        definition: pinned ``sha256:...`` or empty (wrapper only).
+        referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
+    """
+
+    name: str
+    line: int
+    effect: Effect
+    needs: tuple[str, ...]
+    audience: str
+    scope: tuple[str, ...]
+    definition: str
+    redeem: Redeem
+    args: Mapping[str, Rule]
+    facts: Mapping[str, Fact]
+    sequence: tuple[Sequence, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    step_ups: tuple[StepUpRule, ...] = ()
+    upstream: Upstream | None = None
+    referenced: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One label of the closed vocabulary.
+
+    Attributes:
+        unclear: what happens when the prompt leaves it open.
+        delegated: what it is when the user's words hand the choice of actions to a source they name ("do the tasks in Ann's
+            e-mail"): absent, unclear or present.
+        unheard: what it is when the user asks for something that no word of the workflow explains: absent or unclear.
+    """
+
+    name: str
+    line: int
+    asks_for: str
+    words: tuple[str, ...]
+    unclear: Literal["deny", "step_up"]
+    examples: tuple[str, ...]
+    counter_examples: tuple[str, ...]
+    delegated: Literal["deny", "step_up", "present"] = "deny"
+    unheard: Literal["deny", "step_up"] = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRule:
+    """One OIDC claim that must be present and match whole-value one of `one_of`."""
+
+    name: str
+    line: int
+    one_of: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRule:
+    """The workload. `in_process`: the host vouches; else `spiffe` ids or `oidc_issuer` + `claims` must be proven."""
+
+    line: int
+    in_process: bool = False
+    spiffe: tuple[str, ...] = ()
+    oidc_issuer: str = ""
+    claims: tuple[ClaimRule, ...] = ()
+    image_signed_by: tuple[str, ...] = ()
+    attested_within: int | None = None
+    cluster: tuple[str, ...] = ()
+    namespace: tuple[str, ...] = ()
+    node_pool: tuple[str, ...] = ()
+    same_key_as_last_token: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserRule:
+    """For whom. None as `Workflow.for_user`: an autonomous workload, no user."""
+
+    line: int
+    groups: tuple[str, ...] = ()
+    same_tenant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ViaRule:
+    """Delegation: at most `max_hops` brokers between user and agent, each one of `brokers`."""
+
+    line: int
+    max_hops: int
+    brokers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Days (0 = Monday) and minutes of the day [start, end) in `zone`; end < start runs across midnight, the day being the start's."""
+
+    line: int
+    days: frozenset[int]
+    start: int
+    end: int
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Where and when. An empty tuple or None: the workflow says nothing about it."""
+
+    line: int = 0
+    environment: tuple[str, ...] = ()
+    hours: Hours | None = None
+    data_class: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRule:
+    """Lifetime in seconds and binding; `agent_key`: everything but reads carries `cnf`."""
+
+    ttl: int = 60
+    agent_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A reviewed definition: id + version + digest.
+
+    Attributes:
+        digest: ``sha256:...`` of the RFC 8785 bytes of the parsed definition (comments do not count, deciding values do).
+        file: path the rules' lines refer to.
+        observe: `mode: observe` of a signed workflow: refusals are recorded, not enforced. Unsigned, it is ignored with a warning.
+    """
+
+    id: str
+    version: int
+    title: str
+    owners: tuple[str, ...]
+    risk: Literal["low", "medium", "high"]
+    expires: date
+    tenants: tuple[str, ...]
+    agent: AgentRule
+    for_user: UserRule | None
+    via: ViaRule | None
+    intents: Mapping[str, Intent]
+    conditions: Conditions
+    tools: Mapping[str, Tool]
+    token: TokenRule
+    digest: str
+    file: str
+    observe: bool = False
+    tenants_line: int = 0
+    expires_line: int = 0
