@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import time_machine
@@ -159,7 +160,7 @@ def test_the_next_steps_exist(played: Played) -> None:
         program, *words = step.split()
         assert Path(words[-1]).exists() or words[-1] == "MODULE:TOOLS"
         if Path(program).name == "agentgate":
-            found = get_command(app)
+            found: Any = get_command(app)
             while hasattr(found, "commands"):
                 found = found.get_command(None, words.pop(0))
             options = {option for parameter in found.params for option in parameter.opts}
