@@ -22,12 +22,12 @@ from agentgate.review.scenarios.fields import SceneError, bare
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import load_tests, scenes
 from agentgate.review.scenarios.testfile import tests_of as beside
-from agentgate.review.scenarios.values import sample
 from agentgate.stores import ready_store
 from agentgate.token.dpop import DPoP
 from agentgate.token.keys import KeyRing
 from agentgate.values.patterns import Pattern
 from agentgate.values.request import Surroundings
+from agentgate.values.samples import from_pattern
 from agentgate.workflow.model import Workflow
 from tests.everything import EVERYTHING, ROLES, STRUCTURES
 
@@ -285,13 +285,13 @@ def test_any_change_gives_a_decision_or_a_named_refusal(changes):
     ],
 )
 def test_a_made_up_value_matches_its_pattern(source):
-    assert all(Pattern.of(source).matches(made) for i in range(12) if (made := sample(source, i)) is not None)
-    assert sample(source) is not None
+    assert all(Pattern.of(source).matches(made) for i in range(12) if (made := from_pattern(source, i)) is not None)
+    assert from_pattern(source) is not None
 
 
 @pytest.mark.parametrize("source", [r"\pL+", "[[:alpha:]]", "(", "[a", "a{"])
 def test_a_pattern_that_cannot_be_made_up_gives_nothing(source):
-    assert sample(source) is None
+    assert from_pattern(source) is None
 
 
 # --- a real gate ---------------------------------------------------------------------------------------------------------------

@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from agentgate.decision.earlier import stands_for_words
+from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.loading.yaml_nodes import Document, Path, dotted
 from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
-from agentgate.workflow.model import ANY, Rule, Source, Tool, Workflow
+from agentgate.workflow.model import ANY, COMPUTED, MODEL, PROMPT, Rule, Source, Tool, Workflow
 from agentgate.workflow.page_size import is_size
 
 
@@ -136,7 +138,7 @@ def _labelled(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 def _led(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     """A label names what is read next, and so what `trust: named` trusts of it."""
     for tool in workflow.tools.values():
-        origins = [s for rule in tool.args.values() for s in rule.sources if s.kind == "fact"]
+        origins = [s for rule in tool.args.values() for s in rule.sources if kind_of(s).row_fact]
         ways = [(s, workflow.tools[s.tool].facts, workflow.tools[s.tool].facts[s.field].named_by) for s in origins]
         led = next(((source, name) for source, facts, labels in ways for name in labels if facts[name].type == "text"), None)
         for fact in tool.facts.values() if led is not None else ():
@@ -147,7 +149,7 @@ def _led(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 
 def _searched(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool in workflow.tools.values():
-        asked = [rule for rule in tool.args.values() if rule.equals is None and {s.kind for s in rule.sources} != {"prompt"}]
+        asked = [rule for rule in tool.args.values() if rule.equals is None and rule.sources != (PROMPT,)]
         labelled = tool.effect == "read" and any(fact.named_by for fact in tool.facts.values())
         sizes = [rule.name for rule in asked if labelled and is_size(rule) and not rule.page_size]
         for name in sizes:
@@ -155,19 +157,12 @@ def _searched(workflow: Workflow) -> Iterator[tuple[Path, str]]:
             yield ("tools", tool.name, "args", name), text
         steered = [rule for rule in asked if not rule.page_size and rule.name not in sizes]
         free = " and ".join(rule.name for rule in steered)
-        led = [next((s for s in rule.sources if _stands(workflow, s)), None) for rule in steered]
+        led = [next((s for s in rule.sources if stands_for_words(s, workflow.tools)), None) for rule in steered]
         too = "too" if None in led or not led else f"too, or the call is named, by {_and(led)}"
         for fact in tool.facts.values() if free else ():
             if fact.named_by:
                 text = f"rows count only where the user's words hold {free} {too} (a search that the model worded means nobody)"
                 yield ("tools", tool.name, "facts", fact.name, "named_by"), text
-
-
-def _stands(workflow: Workflow, source: Source) -> bool:
-    """Whether a value from here stands for the user's words: see `agentgate.decision.origins`."""
-    tool = workflow.tools.get(source.tool)
-    fact = tool.facts.get(source.field) if tool is not None and source.kind == "fact" and tool.effect == "read" else None
-    return fact is not None and (fact.named or bool(fact.named_by))
 
 
 def _any_row(workflow: Workflow) -> Iterator[tuple[Path, str]]:
@@ -180,7 +175,7 @@ def _any_row(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 
 def _computed(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool, rule in _acting(workflow):
-        if any(s.kind == "computed" for s in rule.sources):
+        if COMPUTED in rule.sources:
             open_ = [s for s in rule.sources if _is_any_row(workflow, s) and not _is_named(workflow, s)]
             if open_:
                 text = f"computed from any rows of {_and(open_)}, also those that the user did not mean (named_by on it says which do)"
@@ -191,19 +186,19 @@ def _computed(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 
 
 def _is_any_row(workflow: Workflow, source: Source) -> bool:
-    fact = workflow.tools[source.tool].facts.get(source.field) if source.kind == "fact" else None
+    fact = workflow.tools[source.tool].facts.get(source.field) if kind_of(source).row_fact else None
     return fact is not None and EACH in fact.path and not (fact.named_by or fact.where)
 
 
 def _unseen(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool, rule in _acting(workflow):
-        if any(s.kind == "model" for s in rule.sources) and not any(rule.name in step.show for step in tool.step_ups):
+        if MODEL in rule.sources and not any(rule.name in step.show for step in tool.step_ups):
             yield ("tools", tool.name, "args", rule.name, "from"), "the model may write it, and no step-up shows it to a person"
 
 
 def _apart(workflow: Workflow) -> Iterator[tuple[Path, str]]:
     for tool, rule in _acting(workflow):
-        if rule.type == "datetime" and rule.unknown_origin == "deny" and {s.kind for s in rule.sources} == {"prompt"}:
+        if rule.type == "datetime" and rule.unknown_origin == "deny" and rule.sources == (PROMPT,):
             text = "refused where the user names the day and the time apart; unknown_origin: step_up would ask a person"
             yield ("tools", tool.name, "args", rule.name, "from"), text
 
@@ -221,7 +216,7 @@ def _steerable(workflow: Workflow) -> Iterator[tuple[Path, str]]:
 
 def _is_named(workflow: Workflow, source: Source) -> bool:
     """Whether it counts only of a call that the user named, whatever the model may have called."""
-    fact = workflow.tools[source.tool].facts.get(source.field) if source.kind != "arg" else None
+    fact = workflow.tools[source.tool].facts.get(source.field) if of_call(source).returned else None
     return fact is not None and fact.named
 
 
@@ -233,12 +228,8 @@ def _steered(workflow: Workflow) -> dict[str, str]:
     while grew:
         grew = False
         for tool in reads:
-            chosen = next((r.name for r in tool.args.values() if any(s.kind == "model" or s.tool in found for s in _sources(r))), "")
+            chosen = next((r.name for r in tool.args.values() if MODEL in r.sources or any(s.tool in found for s in r.references)), "")
             if chosen and tool.name not in found:
                 found[tool.name] = f"{tool.name}.{chosen}"
                 grew = True
     return found
-
-
-def _sources(rule: Rule) -> tuple[Source, ...]:
-    return (*rule.sources, rule.at_most) if rule.at_most is not None else rule.sources

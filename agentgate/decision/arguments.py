@@ -5,7 +5,6 @@ Rules: as in `agentgate.decision.checks`. Every operator is ANDed, on every elem
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from agentgate.decision.case import Case
@@ -14,6 +13,7 @@ from agentgate.values.entities import NORMAL, Key, written
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import Rule
 from agentgate.workflow.nested import flat
+from agentgate.workflow.operators import Operator
 
 _ABSENT = object()
 _TOLD = 100  # unknown arguments that are told one by one
@@ -28,14 +28,14 @@ def check_arguments(case: Case) -> None:
     if not args.keys() <= rules.keys():
         unknown, known = [name for name in args if name not in rules], "one of " + (", ".join(rules) or "none")
         for name in unknown[:_TOLD]:
-            case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", known, tool.line)
+            case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", known, tool.line, "args args")
         if len(unknown) > _TOLD:
-            case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _TOLD} more arguments", known, tool.line)
+            case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _TOLD} more arguments", known, tool.line, "args args")
     for name, rule in rules.items():
         raw = args.get(name, _ABSENT)
         if raw is _ABSENT:
             if not rule.optional:
-                case.deny(Reason.ARGUMENT_MISSING, f"args.{name}", "nothing", "a value", rule.line)
+                case.deny(Reason.ARGUMENT_MISSING, f"args.{name}", "nothing", "a value", rule.line, f"args.{name} required")
             continue
         keys: tuple[Key, ...] | None
         if rule.max_items is None:
@@ -50,17 +50,21 @@ def check_arguments(case: Case) -> None:
                 Value(rule, (), "", raw).shown,
                 written(rule.type) if rule.max_items is None else f"a list of {rule.type}",
                 rule.line,
+                f"args.{name} type",
             )
             continue
         currency = args.get(rule.currency, "") if rule.currency else ""
         fields = (rule, keys, currency if type(currency) is str else "", raw)
         value: Value = tuple.__new__(Value, fields)  # a third of what its own constructor costs
         values[name] = value
-        wrong = violated_by(rule, keys[0]) if rule.max_items is None else _violated(rule, keys, rule.max_items)
-        if wrong:
-            case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", value.shown, wrong, rule.line)
+        if rule.max_items is not None and len(keys) > rule.max_items:
+            expected = f"at most {rule.max_items} elements"
+            case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", value.shown, expected, rule.line, f"args.{name} max_items")
+        elif (wrong := violated(rule, keys)) is not None:
+            case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", value.shown, wrong.expected, rule.line, f"args.{name} {wrong.key}")
         if rule.role and not set(keys) < rule.role_scopes:
-            case.deny(Reason.ROLE, f"args.{name}", value.shown, f"a strict subset of role {rule.role}", rule.line)
+            expected = f"a strict subset of role {rule.role}"
+            case.deny(Reason.ROLE, f"args.{name}", value.shown, expected, rule.line, f"args.{name} narrower_than_role")
 
 
 def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
@@ -76,39 +80,10 @@ def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
     return tuple(keys)
 
 
-def equal(key: Key, allowed: tuple[Any, ...]) -> bool:
-    """True when the key is one of the allowed values; ``true`` is not 1."""
-    for other in allowed:  # noqa: SIM110 - a generator costs as much as the comparisons
-        if key == other and isinstance(key, bool) == isinstance(other, bool):
-            return True
-    return False
-
-
-def _violated(rule: Rule, keys: tuple[Key, ...], max_items: int) -> str:
-    """What an operator expected of a list and did not get; empty when all hold. Every operator is ANDed, on every element."""
-    if len(keys) > max_items:
-        return f"at most {max_items} elements"
+def violated(rule: Rule, keys: tuple[Key, ...]) -> Operator | None:
+    """The first operator that a value, or an element of a list, violates; None when all hold."""
     for key in keys:
-        wrong = violated_by(rule, key)
-        if wrong:
-            return wrong
-    return ""
-
-
-def violated_by(rule: Rule, key: Key) -> str:
-    """What an operator expected of one value and did not get; empty when all hold."""
-    if rule.equals is not None and not equal(key, rule.equals):
-        return f"{rule.equals[0]}"
-    if rule.one_of is not None and not equal(key, rule.one_of):
-        return "one of " + ", ".join(map(str, rule.one_of))
-    if rule.pattern is not None and not (isinstance(key, str) and rule.pattern.matches(key)):
-        return f"all of it to match {rule.pattern.source}"
-    if rule.glob is not None and not (isinstance(key, str) and rule.glob.matches(key)):
-        return f"all of it to match {rule.glob.source}"
-    if rule.text is not None and not (isinstance(key, str) and len(key) <= rule.text):
-        return f"at most {rule.text} characters"
-    if rule.minimum is not None and not (isinstance(key, Decimal) and key >= rule.minimum):
-        return f"at least {rule.minimum}"
-    if rule.maximum is not None and not (isinstance(key, Decimal) and key <= rule.maximum):
-        return f"at most {rule.maximum}"
-    return ""
+        for operator in rule.operators:
+            if not operator.holds(key):
+                return operator
+    return None

@@ -33,9 +33,9 @@ class Case:
             self.earlier_ = Earlier.of_run(self.run, self.workflow.tools)
         return self.earlier_
 
-    def deny(self, reason: Reason, field: str, got: object, expected: str, line: int = 0) -> None:
-        """Record one condition that did not hold."""
-        self.denied.append(Failure(reason, field, str(got), expected, f"{self.workflow.file}:{line}" if line else ""))
+    def deny(self, reason: Reason, field: str, got: object, expected: str, line: int = 0, condition: str = "") -> None:  # noqa: PLR0917 - as `Failure`
+        """Record one condition that did not hold; its key, where the field alone does not say which."""
+        self.denied.append(Failure(reason, field, str(got), expected, f"{self.workflow.file}:{line}" if line else "", condition))
 
 
 Check = Callable[[Case], None]

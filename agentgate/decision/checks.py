@@ -16,9 +16,10 @@ from agentgate.decision.answer import (
     RequiredHold,
     Reservation,
 )
-from agentgate.decision.arguments import check_arguments, equal, violated_by
+from agentgate.decision.arguments import check_arguments, violated
 from agentgate.decision.caller import CALLER, passed, remember
 from agentgate.decision.case import Case, Check
+from agentgate.decision.origin_kinds import kind_of
 from agentgate.decision.origins import (
     came_from,
     in_some_call,
@@ -79,11 +80,12 @@ def check_entities(case: Case) -> None:
         found = texts(value.raw) if value.rule.type == "json" else map(str, value.keys)
         for text in found:
             for entity in embedded(text, case.around.now.date()):
-                if not in_some_call(entity.type, entity.key, allowed, case.run.prompt, case.earlier):
+                if not in_some_call(entity.type, entity.key, allowed, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)
                     expected, rule = "found in " + " or ".join(map(str, allowed)), f"{case.workflow.file}:{value.rule.line}"
                     ask = value.rule.unknown_origin == "step_up"
-                    (case.forced if ask else case.denied).append(Failure(Reason.ENTITY_ORIGIN, f"args.{name}", shown, expected, rule))
+                    failure = Failure(Reason.ENTITY_ORIGIN, f"args.{name}", shown, expected, rule, f"args.{name} entities")
+                    (case.forced if ask else case.denied).append(failure)
 
 
 def check_intent(case: Case) -> None:
@@ -108,9 +110,10 @@ def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> N
         return
     unclear = [name for name, presence in derived.items() if presence == "unclear"]
     if not unclear:
-        case.deny(Reason.INTENT_ABSENT, field, "absent", " or ".join(needs), line)
+        case.deny(Reason.INTENT_ABSENT, field, "absent", " or ".join(needs), line, f"{field} needs")
         return
-    failure = Failure(Reason.INTENT_UNCLEAR, field, "unclear: " + ", ".join(unclear), "a clear request", f"{case.workflow.file}:{line}")
+    got, rule = "unclear: " + ", ".join(unclear), f"{case.workflow.file}:{line}"
+    failure = Failure(Reason.INTENT_UNCLEAR, field, got, "a clear request", rule, f"{field} needs")
     asks = any(case.workflow.intents[name].unclear == "step_up" for name in unclear)
     (case.forced if asks else case.denied).append(failure)
 
@@ -119,32 +122,25 @@ _OF_CALL: tuple[Check, ...] = (check_tool, check_arguments, check_origins, check
 CHECKS: tuple[Check, ...] = (*CALLER, *_OF_CALL)
 
 
-def _fires(rule: Rule, case: Case) -> Failure | None:
+def _fires(rule: Rule, case: Case, step_up: str) -> Failure | None:
     """Whether one `step_up.when` condition holds of the call; an absent argument never fires."""
     value = case.values.get(rule.name)
     if value is None:
         return None
     for key in value.keys:
-        held = []
-        if rule.above is not None:
-            held.append(isinstance(key, Decimal) and key > rule.above)
-        if rule.not_in is not None:
-            held.append(not equal(key, rule.not_in))
-        if rule.origin is not None:
-            held.append(_has_origin(rule, value, key, case))
-        if all(held) and not violated_by(rule, key):
-            return Failure(Reason.STEP_UP, f"args.{rule.name}", value.shown, "a person's yes", f"{case.workflow.file}:{rule.line}")
+        if violated(rule, (key,)) is None and (rule.origin is None or _has_origin(rule, value, key, case)):
+            where = f"{case.workflow.file}:{rule.line}"
+            return Failure(Reason.STEP_UP, f"args.{rule.name}", value.shown, "a person's yes", where, f"step_up.{step_up} step_up")
     return None
 
 
 def _has_origin(rule: Rule, value: Value, key: Key, case: Case) -> bool:
     """True when this element has one of the listed origins. `unknown` and `model`: nothing but the model explains it."""
-    run, origins, earlier = case.run, rule.origin or (), case.earlier
-    for origin in origins:
-        if origin == "unknown" or origin.kind == "model":
-            if not came_from(value, key, sources_of(value, run.prompt), run.prompt, earlier):
+    for origin in rule.origin or ():
+        if origin == "unknown" or kind_of(origin).free:
+            if not came_from(value, key, sources_of(value, case.run.prompt), case.earlier):
                 return True
-        elif came_from(value, key, (origin,), run.prompt, earlier):
+        elif came_from(value, key, (origin,), case.earlier):
             return True
     return False
 
@@ -154,7 +150,7 @@ def required_holds(case: Case) -> tuple[RequiredHold, ...]:
     tool = case.tool
     holds: list[RequiredHold] = []
     for rule in tool.step_ups if tool is not None else ():
-        fired = tuple([found for each in rule.when if (found := _fires(each, case)) is not None])
+        fired = tuple([found for each in rule.when if (found := _fires(each, case, rule.id)) is not None])
         if case.forced:
             holds.append(RequiredHold(rule, (*case.forced, *fired)))
         elif len(fired) == len(rule.when):
@@ -169,7 +165,7 @@ def _always(rule: StepUpRule, case: Case) -> Failure:
 def reservations(case: Case) -> tuple[Reservation, ...]:
     """What each limit on this tool takes: one for a count, the amount for a sum (refused by `decide` if it cannot be counted)."""
     taken = []
-    for limit in case.tool.limits if case.tool is not None else ():
+    for index, limit in enumerate(case.tool.limits if case.tool is not None else ()):
         if not limit.argument:
             taken.append(Reservation(limit, 1))
             continue
@@ -181,13 +177,15 @@ def reservations(case: Case) -> tuple[Reservation, ...]:
                 "nothing to count",
                 "a number: a limit sums it (an omitted amount must not slip past it)",
                 limit.line,
+                f"limits limit {index}",
             )
             continue
         keys = [key for key in value.keys if isinstance(key, Decimal)]
         total = (keys[0] if len(keys) == 1 else sum(keys, _NOTHING)) * SCALE
         amount = int(total)
         if amount != total or amount < 0:
-            case.deny(Reason.LIMIT, f"args.{limit.argument}", value.shown, "not negative, at most 4 decimals: a limit sums it", limit.line)
+            expected = "not negative, at most 4 decimals: a limit sums it"
+            case.deny(Reason.LIMIT, f"args.{limit.argument}", value.shown, expected, limit.line, f"limits limit {index}")
             continue
         taken.append(Reservation(limit, amount, value.currency))
     return tuple(taken)
@@ -235,5 +233,9 @@ def _intent(tool: Tool, run: RunState) -> str:
 
 
 def describe(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
-    """Failures as JSON for the audit record: reason, field, got, expected, rule."""
-    return [{"reason": f.reason.value, "field": f.field, "got": f.got, "expected": f.expected, "rule": f.rule} for f in failures]
+    """Failures as JSON for the audit record: reason, field, got, expected, rule, and the condition where the field does not say it."""
+    return [
+        {"reason": f.reason.value, "field": f.field, "got": f.got, "expected": f.expected, "rule": f.rule}
+        | ({"condition": f.condition} if f.condition else {})
+        for f in failures
+    ]

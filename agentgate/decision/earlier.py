@@ -2,44 +2,29 @@
 
 Rules: only `EarlierCall`s, calls of this run that were minted and redeemed, count. A result of a tool that is not a read is no
 origin, except a new id it created (a refused recipient would launder itself through the refusal's echo). A selected fact counts
-only in the one row that the user's words select.
+only in the one row that the user's words select. What a place says is read once: the calls of a run's state, the tools of a
+workflow and the user's words never change while an `Earlier` lives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Context, Decimal, localcontext
 from math import inf
 from typing import Any
 
-from agentgate.decision.labels import Heard, affirmed, asked_by_user, meant, own_row, row_is
+from agentgate.decision.labels import Heard, affirmed, asked_by_user, meant, own_row
+from agentgate.decision.origin_kinds import Found, Row, kind_of, of_call
 from agentgate.decision.selectors import chosen, picked
 from agentgate.decision.value import Value
 from agentgate.language.calculation import Number, calculation, names_any, spoken, too_many
 from agentgate.language.prompt import Prompt
-from agentgate.language.wording import said
 from agentgate.values.entities import Key, normal
 from agentgate.values.request import EarlierCall, RunState
-from agentgate.workflow.model import Fact, Rule, Selector, Source, Tool
+from agentgate.workflow.model import PROMPT, Fact, Rule, Selector, Source, Tool
 from agentgate.workflow.page_size import short
 
-Row = Mapping[str, Any]
-NO_FACTS: tuple[Row, ...] = ({},)
-
-
-def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
-    """True when one element has the origin `prompt`: one whole entity of the user's own words, or, a text, some of them in their order."""
-    if prompt.words(value.rule.said_as, key, value.currency) is not None:
-        return True
-    if value.rule.type != "text" or said(prompt, str(key)) is None:
-        return False
-    # a secret is the user's letter by letter: another capital or mark locks them out
-    return not value.rule.sensitive or any(str(key) in turn for turn in prompt.written)
-
-
-def in_words(value: Value, prompt: Prompt) -> bool:
-    """True for a text of which each element has the origin `prompt`."""
-    return value.rule.type == "text" and all(from_user(value, key, prompt) for key in value.keys)
+_NO_FACTS: tuple[Row, ...] = ({},)
 
 
 def own_id(run: RunState) -> str | None:
@@ -48,47 +33,188 @@ def own_id(run: RunState) -> str | None:
     return user.id if user is not None and user.tenant == run.header.tenant and user.id else None
 
 
-Found = tuple[Key, str] | None
-_Place = tuple[int, int, int]
-_MAX_MEMO = 8192
+class Answer:
+    """What one redeemed call said, row by row.
 
-
-class Earlier:
-    """The redeemed calls of a run with the types of what they returned, so that values can be compared.
-
-    What a place says is read once and remembered: the calls of a `RunState` and the tools of a workflow never change. An entry
-    holds its source, and this object its calls and rows, so that an identity in a key stays that object's.
+    Attributes:
+        rows: its facts; one empty row where it has none, so that its arguments are still somewhere.
+        returned: how many rows of facts there are.
     """
 
     __slots__ = (
-        "_by_tool",
-        "_keys",
-        "_meant",
-        "_numbers",
-        "_origins",
-        "_rows",
-        "_said",
-        "_standing",
-        "_totals",
-        "calls",
-        "prompt",
-        "tools",
-        "user",
+        *("_keys", "_meant", "_origins", "_said", "_selected", "_standing", "_totals"),
+        *("args", "earlier", "id", "named", "redeemed_at", "returned", "rows", "tool"),
     )
+
+    def __init__(self, call: EarlierCall, earlier: Earlier) -> None:
+        self.id, self.tool, self.args, self.named, self.redeemed_at = call.id, call.tool, call.args, call.named, call.redeemed_at
+        self.rows, self.returned, self.earlier = call.rows or _NO_FACTS, len(call.rows), earlier
+        self._keys: dict[Source, tuple[Found, ...]] = {}
+        self._origins: dict[Source, tuple[Found, ...]] = {}
+        self._said: dict[Source, frozenset[tuple[type, Key, str]]] = {}
+        self._standing: dict[Source, tuple[Found, ...]] = {}
+        self._selected: dict[Source, frozenset[int]] = {}
+        self._meant: dict[tuple[str, bool], frozenset[int]] = {}
+        self._totals: dict[tuple[Source, str], Decimal | None] = {}
+
+    @property
+    def facts(self) -> tuple[Row, ...]:
+        """The rows of facts; none where nothing was returned."""
+        return self.rows[: self.returned]
+
+    def keys(self, source: Source) -> tuple[Found, ...]:
+        """For each row the comparison key and currency of what `source` names; None where it does not count."""
+        known = self._keys.get(source)
+        if known is None:
+            kind, tools = of_call(source), self.earlier.tools
+            known = self._keys[source] = tuple([kind.read(source, self, row, index, tools) for index, row in enumerate(self.rows)])
+        return known
+
+    def origins(self, source: Source) -> tuple[Found, ...]:
+        """As `keys`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
+        known = self._origins.get(source)
+        if known is None:
+            known = self.keys(source)
+            if of_call(source).returned and self.earlier.tools[source.tool].effect != "read":
+                known = tuple([self._created(source, key) for key in known])
+            self._origins[source] = known
+        return known
+
+    def _created(self, source: Source, key: Found) -> Found:
+        if key is None or self.earlier.tools[source.tool].facts[source.field].type != "id":
+            return None
+        return None if any(str(item) == key[0] for item in _scalars(self.args)) else key
+
+    def said(self, source: Source) -> frozenset[tuple[type, Key, str]]:
+        """Every (type, key, currency) that is an origin in any row; many values against many rows is one look each."""
+        known = self._said.get(source)
+        if known is None:
+            known = self._said[source] = frozenset([(type(key[0]), *key) for key in self.origins(source) if key is not None])
+        return known
+
+    def has(self, value: Value, source: Source) -> bool:
+        """Whether every element of a value is an origin in some row."""
+        said = self.said(source)
+        return all((type(key), key, value.currency) in said for key in value.keys)
+
+    def standing(self, source: Source) -> tuple[Found, ...]:
+        """As `origins`, of a source that stands for the user's words, in the rows that the words mean which the user said.
+
+        Quoted and denied words tell rows apart, and so take some away; they make none the user's.
+        """
+        known = self._standing.get(source)
+        if known is None:
+            fact = self.earlier.tools[source.tool].facts[source.field]
+            known = self.origins(source)
+            if not fact.named:
+                said = self._rows_meant(fact, affirmed(self.earlier.prompt.written))
+                known = tuple([key if index in said else None for index, key in enumerate(known)])
+            self._standing[source] = known
+        return known
+
+    def within(self, value: Value, index: int) -> bool:
+        """Whether every element of a value is at most what the bound of its rule names in this row, or over all rows."""
+        bound = value.rule.at_most
+        if bound is None:
+            return False
+        if kind_of(bound).spread:
+            total = self.total(bound, value.currency)
+            return total is not None and all(isinstance(key, Decimal) and key <= total for key in value.keys)
+        most = self.keys(bound)[index]
+        if most is None or most[1] != value.currency or not isinstance(most[0], Decimal):
+            return False
+        return all(isinstance(key, Decimal) and key <= most[0] for key in value.keys)
+
+    def total(self, source: Source, currency: str) -> Decimal | None:
+        """The sum of a fact over all rows that have it in this currency; None when there is none."""
+        place = (source, currency)
+        if place not in self._totals:
+            amounts = [key[0] for key in self.keys(source) if key is not None and isinstance(key[0], Decimal) and key[1] == currency]
+            with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
+                self._totals[place] = sum(amounts, Decimal()) if amounts else None
+        return self._totals[place]
+
+    def recent(self, within: int | None, now: float) -> bool:
+        """Whether it was redeemed within so many seconds (None: ever)."""
+        return within is None or now - self.redeemed_at <= within
+
+    def selected(self, source: Source) -> frozenset[int]:
+        """The rows that the user's words select: of the last read before the first call of the tool that acts on it."""
+        known = self._selected.get(source)
+        if known is None:
+            chosen_rows = self._select(source, source.selector) if source.selector is not None else ()
+            known = self._selected[source] = self._places(chosen_rows)
+        return known
+
+    def _select(self, source: Source, selector: Selector) -> list[Row]:
+        acted = [call.redeemed_at for call in self.earlier.of(selector.tool)]
+        usable = [call for call in self.earlier.of(source.tool) if not acted or call.redeemed_at <= min(acted)]
+        # After the first act all must agree: a read that began before it may have returned what it left.
+        last = [call for call in usable if acted or call.redeemed_at == max(each.redeemed_at for each in usable)]
+        if not any(self is call for call in last):
+            return []
+        facts, by, rows = self.earlier.tools[source.tool].facts, dict(selector.by), []
+        for key in sorted(chosen(selector, self.earlier.prompt.spoken)):
+            picks = [
+                (call, picked(key, facts[by[key]], facts[source.field], call.facts) if call.asked_by_user(frozenset()) else None)
+                for call in last
+            ]
+            names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in picks}
+            if len(names) == 1:  # reads that disagree select nothing
+                rows += [row for call, row in picks if call is self and row is not None]
+        return rows
+
+    def meant(self, fact: Fact) -> frozenset[int]:
+        """The rows that the user's words mean, by the labels of a fact: all words that are heard."""
+        return self._rows_meant(fact, None)
+
+    def _rows_meant(self, fact: Fact, said: Heard | None) -> frozenset[int]:
+        place = (fact.name, said is None)
+        known = self._meant.get(place)
+        if known is None:
+            earlier = self.earlier
+            labels = [earlier.tools[self.tool].facts[name] for name in fact.named_by]
+            rows: tuple[Row, ...] = ()
+            if self.asked_by_user(None if said is None else said.words):
+                rows = meant(fact, labels, self.facts, earlier.prompt, said)
+                if said is None:  # an id is no word of the user's: it leads nowhere
+                    rows += own_row(fact, labels, self.facts, earlier.prompt, earlier.user)
+            known = self._meant[place] = self._places(rows)
+        return known
+
+    def _places(self, rows: tuple[Row, ...] | list[Row]) -> frozenset[int]:
+        wanted = {id(row) for row in rows}
+        return frozenset([index for index, row in enumerate(self.facts) if id(row) in wanted])
+
+    def asked_by_user(self, words: frozenset[str] | None = None) -> bool:
+        """Whether the user alone chose which rows a read returned; False where its record may not hold all arguments.
+
+        Args:
+            words: a text counts also where all its words are among these; None: all that are heard.
+        """
+        rules = self.earlier.tools[self.tool].args
+        if self.named or not rules:
+            return True
+        if any(rule.sensitive or "." in name for name, rule in rules.items()) or not self.args.keys() <= rules.keys():
+            return False
+        sent = ((rules[name], value) for name, value in self.args.items() if value is not None or not rules[name].nullable)
+        chose = ((rule, value) for rule, value in sent if not (rule.page_size and short(self.facts, value)))
+        return asked_by_user(chose, self.earlier.prompt, words)
+
+
+class Earlier:
+    """The redeemed calls of a run, comparable under the tools of a workflow; and the user's words and id."""
+
+    __slots__ = ("_by_tool", "_numbers", "_standing", "answers", "calls", "prompt", "tools", "user")
 
     def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt, user: str | None = None) -> None:
         self.calls, self.tools, self.prompt, self.user = calls, tools, prompt, user
-        self._by_tool: dict[str, list[EarlierCall]] = {}
-        for call in calls:
-            self._by_tool.setdefault(call.tool, []).append(call)
-        self._keys: dict[_Place, tuple[Source, Found]] = {}
-        self._origins: dict[_Place, tuple[Source, Found]] = {}
-        self._said: dict[tuple[int, int], tuple[Source, frozenset[tuple[type, Key, str]]]] = {}
-        self._rows: dict[tuple[int, int], tuple[Source, list[Row]]] = {}
-        self._meant: dict[tuple[int, int, bool], frozenset[int]] = {}
-        self._standing: dict[int, tuple[Source, ...]] = {}
-        self._totals: dict[tuple[int, int, str], tuple[Source, Decimal | None]] = {}
-        self._numbers: dict[tuple[int, str, str], tuple[tuple[Source, ...], frozenset[Number]]] = {}
+        self.answers = tuple([Answer(call, self) for call in calls])
+        self._by_tool: dict[str, list[Answer]] = {}
+        for answer in self.answers:
+            self._by_tool.setdefault(answer.tool, []).append(answer)
+        self._standing: dict[tuple[Source, ...], tuple[Source, ...]] = {}
+        self._numbers: dict[tuple[tuple[Source, ...], str, str], frozenset[Number]] = {}
 
     @classmethod
     def of_run(cls, run: RunState, tools: Mapping[str, Tool]) -> Earlier:
@@ -104,65 +230,16 @@ class Earlier:
         own = None if self.user is None else normal(kind, self.user)
         return own is not None and type(own) is type(key) and own == key
 
-    def of(self, tool: str) -> Collection[EarlierCall]:
+    def of(self, tool: str) -> list[Answer]:
         """The redeemed calls of one tool, oldest first."""
-        return self._by_tool.get(tool, ())
+        return self._by_tool.get(tool, [])
 
     def standing(self, rule: Rule) -> tuple[Source, ...]:
         """The facts among a rule's origins that stand for the user's words where they count: a label of the row, or the read, is named."""
-        known = self._standing.get(id(rule))
+        known = self._standing.get(rule.sources)
         if known is None:
-            known = self._standing[id(rule)] = tuple([s for s in rule.sources if s.kind == "fact" and self._carries(s)])
+            known = self._standing[rule.sources] = tuple([s for s in rule.sources if stands_for_words(s, self.tools)])
         return known
-
-    def _carries(self, source: Source) -> bool:
-        tool = self.tools[source.tool]
-        fact = tool.facts[source.field]
-        return (fact.named or bool(fact.named_by)) and tool.effect == "read"
-
-    def key(self, call: EarlierCall, row: Row, source: Source) -> Found:
-        """The comparison key and currency of what `source` names in this call and row; None if it does not count.
-
-        A money value without its declared currency does not count: 100 of something is no bound for 100 EUR.
-        """
-        place = (id(call), id(row), id(source))
-        known = self._keys.get(place)
-        if known is None:
-            known = _remember(self._keys, place, source, self._read(call, row, source))
-        return known[1]
-
-    def origin(self, call: EarlierCall, row: Row, source: Source) -> Found:
-        """As `key`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
-        place = (id(call), id(row), id(source))
-        known = self._origins.get(place)
-        if known is None:
-            known = _remember(self._origins, place, source, self._origin(call, source, self._read(call, row, source)))
-        return known[1]
-
-    def said(self, call: EarlierCall, source: Source) -> frozenset[tuple[type, Key, str]]:
-        """Every (type, key, currency) that is an origin in any row of a call; many values against many rows is one look each."""
-        place = (id(call), id(source))
-        known = self._said.get(place)
-        if known is None:
-            if len(self._said) >= _MAX_MEMO:
-                self._said.clear()
-            rows = call.rows if source.selector is None else self._selected(call, source, source.selector)
-            found = (self._origin(call, source, self._read(call, row, source)) for row in rows or NO_FACTS)
-            known = self._said[place] = (source, frozenset((type(f[0]), *f) for f in found if f is not None))
-        return known[1]
-
-    def total(self, call: EarlierCall, source: Source, currency: str) -> Decimal | None:
-        """The sum of a fact over all rows of a call that have it in this currency; None when there is none."""
-        place = (id(call), id(source), currency)
-        known = self._totals.get(place)
-        if known is None:
-            if len(self._totals) >= _MAX_MEMO:
-                self._totals.clear()
-            found = [self._read(call, row, source) for row in call.rows]
-            amounts = [f[0] for f in found if f is not None and isinstance(f[0], Decimal) and f[1] == currency]
-            with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
-                known = self._totals[place] = (source, sum(amounts, Decimal()) if amounts else None)
-        return known[1]
 
     def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
         """How a value is computed, as a reader sees it: one calculation that the user's words name; None where it is not, or may not be.
@@ -185,125 +262,30 @@ class Earlier:
 
     def _operands(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
         """The numbers of these origins in the currency of a value, or in none, each once."""
-        place = (id(sources), value.rule.type, value.currency)
+        place = (sources, value.rule.type, value.currency)
         known = self._numbers.get(place)
         if known is None:
-            if len(self._numbers) >= _MAX_MEMO:
-                self._numbers.clear()
-            known = self._numbers[place] = (sources, self._gathered(value, sources))
-        return known[1]
+            known = self._numbers[place] = self._gathered(value, sources)
+        return known
 
     def _gathered(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
         kind, currency = value.rule.type, value.currency
-        own = spoken(self.prompt.written).numbers if any(s.kind == "prompt" for s in sources) else frozenset()
-        said = {n for n in own if self.prompt.words(kind, n[0], currency) is not None}
+        own = spoken(self.prompt.written).numbers if PROMPT in sources else frozenset()
+        said = {number for number in own if self.prompt.words(kind, number[0], currency) is not None}
         # what an act answered, or was read after one, may be a result: it is not calculated with again
         reads = {name for name, tool in self.tools.items() if tool.effect == "read"}
-        first = min((c.redeemed_at for c in self.calls if c.tool not in reads), default=inf)
-        calls = [(s, c) for s in sources if s.tool in reads for c in self.of(s.tool) if c.redeemed_at <= first]
-        found = {(k, c) for source, call in calls for _, k, c in self.said(call, source) if isinstance(k, Decimal)}
-        held = {(k, c) for k, c in found if c == currency}
-        return frozenset({Number(*n, own=True) for n in said} | {Number(*n) for n in held - said})
+        first = min((call.redeemed_at for call in self.calls if call.tool not in reads), default=inf)
+        calls = [(s, call) for s in sources if s.tool in reads for call in self.of(s.tool) if call.redeemed_at <= first]
+        known = {(k, c) for source, call in calls for _, k, c in call.said(source) if isinstance(k, Decimal)}
+        held = {(k, c) for k, c in known if c == currency}
+        return frozenset({Number(*number, own=True) for number in said} | {Number(*number) for number in held - said})
 
-    def _selected(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
-        """The rows of a call that the user's words select: of the last read before the first call of the tool that acts on it."""
-        place = (id(call), id(source))
-        known = self._rows.get(place)
-        if known is None:
-            known = self._rows[place] = (source, self._select(call, source, selector))
-        return known[1]
 
-    def _select(self, call: EarlierCall, source: Source, selector: Selector) -> list[Row]:
-        acted = [c.redeemed_at for c in self.of(selector.tool)]
-        usable = [c for c in self.of(source.tool) if not acted or c.redeemed_at <= min(acted)]
-        # After the first act all must agree: a read that began before it may have returned what it left.
-        last = [c for c in usable if acted or c.redeemed_at == max(c.redeemed_at for c in usable)]
-        if not any(call is c for c in last):
-            return []
-        facts, by, rows = self.tools[source.tool].facts, dict(selector.by), []
-        for key in sorted(chosen(selector, self.prompt.spoken)):
-            found = [
-                (c, picked(key, facts[by[key]], facts[source.field], c.rows) if self._asked_by_user(c, frozenset()) else None) for c in last
-            ]
-            names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in found}
-            if len(names) == 1:  # reads that disagree select nothing
-                rows += [row for c, row in found if c is call and row is not None]
-        return rows
-
-    def _counts(self, call: EarlierCall, row: Row, source: Source, fact: Fact) -> bool:
-        """Whether a row is one that its fact asks for. A sum is over all rows, and a selector says itself which row it means."""
-        if source.kind == "sum":
-            return True
-        facts = self.tools[source.tool].facts
-        if not row_is(fact.where, facts, row, call.args):
-            return False
-        if not fact.named_by or source.kind == "select":
-            return True
-        return id(row) in self._rows_meant(call, fact)
-
-    def _rows_meant(self, call: EarlierCall, fact: Fact, said: Heard | None = None) -> frozenset[int]:
-        """Identities of the rows that the user's words mean: all that are heard, or those `said`."""
-        place = (id(call), id(fact), said is None)
-        known = self._meant.get(place)
-        if known is None:
-            labels = [self.tools[call.tool].facts[name] for name in fact.named_by]
-            rows: tuple[Row, ...] = ()
-            if self._asked_by_user(call, None if said is None else said.words):
-                rows = meant(fact, labels, call.rows, self.prompt, said)
-                if said is None:  # an id is no word of the user's: it leads nowhere
-                    rows += own_row(fact, labels, call.rows, self.prompt, self.user)
-            known = self._meant[place] = frozenset(map(id, rows))
-        return known
-
-    def stands(self, call: EarlierCall, row: Row, source: Source) -> Found:
-        """As `origin`, of a source that stands for the user's words (`standing`), in a row that the words mean which the user said.
-
-        Quoted and denied words tell rows apart, and so take some away; they make none the user's.
-        """
-        found = self.origin(call, row, source)
-        if found is None:
-            return None
-        fact = self.tools[source.tool].facts[source.field]
-        return found if fact.named or id(row) in self._rows_meant(call, fact, affirmed(self.prompt.written)) else None
-
-    def _asked_by_user(self, call: EarlierCall, words: frozenset[str] | None = None) -> bool:
-        """Whether nobody but the user chose which rows a read returned; False where its record may not hold all arguments.
-
-        `words`: a text counts also where all its words are among these; None: all that are heard.
-        """
-        rules = self.tools[call.tool].args
-        if call.named or not rules:
-            return True
-        if any(rule.sensitive or "." in name for name, rule in rules.items()) or not call.args.keys() <= rules.keys():
-            return False
-        sent = ((rules[name], value) for name, value in call.args.items() if value is not None or not rules[name].nullable)
-        chose = ((rule, value) for rule, value in sent if not (rule.page_size and short(call.rows, value)))
-        return asked_by_user(chose, self.prompt, words)
-
-    def _read(self, call: EarlierCall, row: Row, source: Source) -> Found:
-        if source.selector is not None and not any(row is r for r in self._selected(call, source, source.selector)):
-            return None
-        if source.kind == "arg":
-            rule = self.tools[source.tool].args[source.field]
-            raw, kind, currency = call.args.get(source.field), rule.type, call.args.get(rule.currency) if rule.currency else ""
-        else:
-            fact = self.tools[source.tool].facts[source.field]
-            if fact.named and not call.named:
-                return None
-            if (fact.named_by or fact.where) and not self._counts(call, row, source, fact):
-                return None
-            raw, kind, currency = row.get(source.field), fact.type, row.get(fact.currency) if fact.currency else ""
-            if fact.pattern is not None and not (type(raw) is str and fact.pattern.matches(raw)):
-                return None
-        found = normal(kind, raw)
-        return None if found is None or type(currency) is not str else (found, currency)
-
-    def _origin(self, call: EarlierCall, source: Source, found: Found) -> Found:
-        if found is None or source.kind == "arg" or self.tools[source.tool].effect == "read":
-            return found
-        if self.tools[source.tool].facts[source.field].type != "id":
-            return None
-        return None if any(str(item) == found[0] for item in _scalars(call.args)) else found
+def stands_for_words(source: Source, tools: Mapping[str, Tool]) -> bool:
+    """Whether a value from here stands for the user's words: a fact of a read that counts only where its row, or the read, is named."""
+    tool = tools.get(source.tool)
+    fact = tool.facts.get(source.field) if tool is not None and tool.effect == "read" and kind_of(source).row_fact else None
+    return fact is not None and (fact.named or bool(fact.named_by))
 
 
 def _scalars(value: Any) -> Iterator[Any]:
@@ -317,34 +299,3 @@ def _scalars(value: Any) -> Iterator[Any]:
             left += item
         else:
             yield item
-
-
-def _remember(memo: dict[_Place, tuple[Source, Found]], place: _Place, source: Source, found: Found) -> tuple[Source, Found]:
-    if len(memo) >= _MAX_MEMO:
-        memo.clear()
-    entry = memo[place] = (source, found)
-    return entry
-
-
-def same(value: Value, key: Key, found: Found) -> bool:
-    """True when what was found is this element of the value: type, key and currency."""
-    return found is not None and type(found[0]) is type(key) and found[0] == key and found[1] == value.currency
-
-
-def within_bound(value: Value, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
-    """True when every element of the value is at most what the bound of its rule names in this call and row."""
-    bound = value.rule.at_most
-    if bound is not None and bound.kind == "sum":
-        total = earlier.total(call, bound, value.currency)
-        return total is not None and all(isinstance(key, Decimal) and key <= total for key in value.keys)
-    found = earlier.key(call, row, bound) if bound is not None else None
-    if found is None or not isinstance(found[0], Decimal):
-        return False
-    if found[1] != value.currency:
-        return False
-    return all(isinstance(key, Decimal) and key <= found[0] for key in value.keys)
-
-
-def recent(call: EarlierCall, within: int | None, now: float) -> bool:
-    """True when the call was redeemed within so many seconds (None: ever)."""
-    return within is None or now - call.redeemed_at <= within

@@ -17,117 +17,27 @@ read, among the argument's own origins, and all of one call and row.
 It is found once, when the call is minted, and travels with its record: no call looks further back than one step.
 
 How the joint choice is found without trying every combination: what must hold of one tool whatever the others do
-(`at_most`, `require`) filters its candidates; each candidate then covers a set of arguments by `from`; only different,
-maximal sets matter; and one set per tool must together cover every argument that needs an earlier call.
+(`at_most`, `require`) filters its calls; each call and row then covers a set of arguments by `from`; only different, maximal sets
+matter; and one set per tool must together cover every argument that needs an earlier call. Reasons are looked for only when none does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from math import prod
 from typing import NamedTuple
 
-from agentgate.decision.earlier import (
-    NO_FACTS,
-    Earlier,
-    Row,
-    from_user,
-    in_words,
-    recent,
-    same,
-    within_bound,
-)
-from agentgate.decision.plan import holds_plainly
-from agentgate.decision.value import Value
+from agentgate.decision.earlier import Answer, Earlier
+from agentgate.decision.origin_kinds import Found, kind_of
+from agentgate.decision.value import Value, in_prompt
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key
+from agentgate.values.paths import FINDABLE
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.request import EarlierCall
-from agentgate.workflow.model import Source, Tool
+from agentgate.workflow.model import PROMPT, Rule, Source, Tool
 
-_PROMPT: tuple[Source, ...] = (Source("prompt"),)
 _MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
-
-
-def _from_call(value: Value, source: Source, call: EarlierCall, row: Row, earlier: Earlier) -> bool:
-    if value.rule.max_items is None:
-        return same(value, value.keys[0], earlier.origin(call, row, source))
-    said = earlier.said(call, source)
-    return all((type(key), key, value.currency) in said for key in value.keys)
-
-
-def _from_some_row(value: Value, sources: Iterable[Source], call: EarlierCall, earlier: Earlier) -> bool:
-    for source in sources:
-        if source.tool == call.tool:
-            said = earlier.said(call, source)
-            if all((type(key), key, value.currency) in said for key in value.keys):
-                return True
-    return False
-
-
-def _within_some_call(value: Value, bound: Source, earlier: Earlier) -> bool:
-    for call in earlier.of(bound.tool):
-        for row in call.rows[:1] if bound.kind == "sum" else call.rows or NO_FACTS:
-            if within_bound(value, call, row, earlier):
-                return True
-    return False
-
-
-def _from_some_call(value: Value, sources: Iterable[Source], earlier: Earlier) -> bool:
-    for source in sources:
-        for call in earlier.of(source.tool):
-            if all((type(key), key, value.currency) in earlier.said(call, source) for key in value.keys) and value.keys:
-                return True
-    return False
-
-
-def sources_of(value: Value, prompt: Prompt) -> tuple[Source, ...]:
-    """The origins that count for a value: the rule's, or with `named_first` only the prompt where the user named one of the type."""
-    rule = value.rule
-    return _PROMPT if rule.named_first and prompt.holds(rule.said_as) else rule.sources
-
-
-def from_prompt(value: Value, prompt: Prompt) -> bool:
-    """True when every element of the value is one whole entity of the user's own words."""
-    kind = value.rule.said_as
-    for key in value.keys:  # noqa: SIM110 - this runs for every argument of every call, and a generator costs as much as the question
-        if prompt.words(kind, key, value.currency) is None:
-            return False
-    return True
-
-
-def _named(values: Mapping[str, Value], in_prompt: Callable[[str], bool], earlier: Earlier) -> bool:
-    """Whether each argument is in the prompt, or a fact that stands for the user's words; those of one tool in one call and row."""
-    left: list[tuple[Value, tuple[Source, ...]]] = []
-    for name, value in values.items():
-        if not in_prompt(name):
-            sources = earlier.standing(value.rule)
-            if not sources or (value.rule.named_first and earlier.prompt.holds(value.rule.said_as)):
-                return False
-            left.append((value, sources))
-    covers: list[set[frozenset[int]]] = []
-    for name in dict.fromkeys(s.tool for _, sources in left for s in sources):
-        found = {frozenset[int]()}
-        for call in earlier.of(name):
-            able = [i for i, (value, sources) in enumerate(left) if _from_some_row(value, sources, call, earlier)]
-            lists = frozenset(i for i in able if left[i][0].rule.max_items is not None and _stands(*left[i], call, call.rows, earlier))
-            single = [i for i in able if left[i][0].rule.max_items is None]
-            found.add(lists)
-            for row in call.rows if single else ():
-                found.add(lists.union(i for i in single if _stands(*left[i], call, (row,), earlier)))
-        covers.append({c for c in found if not any(c < other for other in found)} if len(found) <= _MAX_CHOICES else found)
-    if prod(map(len, covers)) > _MAX_CHOICES:
-        return False
-    return any(len(frozenset().union(*choice)) == len(left) for choice in product(*covers))
-
-
-def _stands(value: Value, sources: tuple[Source, ...], call: EarlierCall, rows: tuple[Row, ...], earlier: Earlier) -> bool:
-    """Whether a fact of these rows of a call that stands for the user's words is the value, or each element of a list."""
-    for source in sources:
-        if source.tool == call.tool and all(any(same(value, key, earlier.stands(call, r, source)) for r in rows) for key in value.keys):
-            return True
-    return False
 
 
 class Traced(NamedTuple):
@@ -144,6 +54,47 @@ class Traced(NamedTuple):
     named: bool
 
 
+def sources_of(value: Value, prompt: Prompt) -> tuple[Source, ...]:
+    """The origins that count for a value: the rule's, or with `named_first` only the prompt where the user named one of the type."""
+    rule = value.rule
+    return (PROMPT,) if rule.named_first and prompt.holds(rule.said_as) else rule.sources
+
+
+def came_from(value: Value, key: Key, sources: tuple[Source, ...], earlier: Earlier) -> bool:
+    """True when one element of an argument has one of `sources`, in any call and row. The model explains nothing here."""
+    return any(kind_of(source).explains(source, value, key, sources, earlier) for source in sources)
+
+
+_OF_TYPE = {kind: Rule("", 0, kind) for kind in FINDABLE}
+
+
+def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], earlier: Earlier) -> bool:
+    """True when an entity found inside free text has one of the allowed origins, in any call and row."""
+    return any(kind_of(source).free for source in sources) or came_from(Value(_OF_TYPE[kind], (key,), "", key), key, sources, earlier)
+
+
+class _Joint(NamedTuple):
+    """What of one call refers to earlier calls, and must be met by one of each tool.
+
+    Attributes:
+        values: the call's arguments.
+        pending: arguments whose value must come from an earlier call, with the sources that name one.
+        bounded: tool -> arguments whose `at_most` is a fact of it.
+        required: tool -> within how many seconds (None: ever) it must have been called.
+    """
+
+    values: Mapping[str, Value]
+    pending: dict[str, tuple[Source, ...]]
+    bounded: dict[str, list[Value]]
+    required: dict[str, list[int | None]]
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Every tool that is referred to."""
+        sourced = (source.tool for sources in self.pending.values() for source in sources)
+        return tuple(dict.fromkeys([*self.bounded, *self.required, *sourced]))
+
+
 def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earlier, *, now: float, file: str) -> Traced:
     """Find whether the origins, bounds and required calls of one call can all hold together.
 
@@ -155,185 +106,233 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         now: decision time in POSIX seconds.
         file: workflow file, for ``file:line`` in failures.
     """
-    prompted: dict[str, bool] = {}  # asked only where it matters
-
-    def in_prompt(name: str) -> bool:
-        known = prompted.get(name)
-        if known is None:
-            known = prompted[name] = from_prompt(values[name], prompt)
-        return known
-
-    if holds_plainly(tool, values, in_prompt, earlier, now):
-        return Traced((), {}, _named(values, in_prompt, earlier))
     failures: list[Failure] = []
     unknown: dict[str, Failure] = {}
-    pending: dict[str, list[Source]] = {}
-    bounded: dict[str, list[Value]] = {}
+    said: dict[str, bool] = {}  # asked only where it matters
+    joint = _Joint(values, {}, {}, {})
     for name, value in values.items():
         rule = value.rule
         if rule.at_most is not None:
-            if not _within_some_call(value, rule.at_most, earlier):
-                failures.append(
-                    Failure(
-                        Reason.AT_MOST, f"args.{name}", value.shown, f"at most {rule.at_most} of an earlier call", f"{file}:{rule.line}"
-                    )
-                )
-            elif not rule.any_call:
-                bounded.setdefault(rule.at_most.tool, []).append(value)
-        if not rule.sources or any(
-            s.kind == "model" or (s.kind == "prompt" and (in_prompt(name) or in_words(value, prompt))) for s in rule.sources
-        ):
+            if not rule.any_call:
+                joint.bounded.setdefault(rule.at_most.tool, []).append(value)
+            elif not _within_some_call(value, earlier):
+                failures.append(_above(name, value, file))
+        if rule.free:
             continue
+        if PROMPT in rule.sources:
+            said[name] = in_prompt(value, prompt)
+            if said[name]:
+                continue
         sources = sources_of(value, prompt)
-        if any(s.kind == "user" for s in sources) and all(earlier.is_user(rule.type, key) for key in value.keys):
+        if any(_alone(value, source, sources, earlier) for source in sources):
             continue
-        if any(s.kind == "computed" for s in sources) and all(earlier.calculated(value, key, sources) is not None for key in value.keys):
-            continue
-        calls = [s for s in sources if s.tool]
-        if rule.any_call and all(came_from(value, key, sources, prompt, earlier) for key in value.keys):
-            continue
-        if rule.any_call or not _from_some_call(value, calls, earlier):
-            failure = Failure(
-                Reason.ARGUMENT_ORIGIN,
-                f"args.{name}",
-                value.shown,
-                "a value from " + " or ".join(map(str, sources)) + _apart(value, prompt),
-                f"{file}:{rule.line}",
-            )
-            if rule.unknown_origin == "step_up":
-                unknown[name] = failure
-            else:
-                failures.append(failure)
+        calls = tuple([source for source in sources if source.tool])
+        if rule.any_call:
+            calls = ()
+            if all(came_from(value, key, sources, earlier) for key in value.keys):
+                continue
+        if calls:
+            joint.pending[name] = calls
         else:
-            pending[name] = calls
-    required: dict[str, list[int | None]] = {}
+            _note(name, _unexplained(name, value, sources, prompt, file), rule, failures, unknown)
     for order in tool.sequence:
-        if not any(recent(c, order.within, now) for c in earlier.of(order.require)):
-            window = "" if order.within is None else f" in the last {order.within} s"
-            failures.append(
-                Failure(
-                    Reason.SEQUENCE,
-                    tool.name,
-                    f"no redeemed {order.require}{window}",
-                    f"{order.require} before {tool.name}",
-                    f"{file}:{order.line}",
-                )
-            )
+        joint.required.setdefault(order.require, []).append(order.within)
+    if failures or not _joined(joint, earlier, now):
+        _explain(tool, joint, prompt, earlier, now, file, failures, unknown)
+    return Traced(tuple(failures), unknown, _named(values, said, prompt, earlier))
+
+
+def _alone(value: Value, source: Source, sources: tuple[Source, ...], earlier: Earlier) -> bool:
+    """Whether an origin that names no call explains every element of a value."""
+    kind = kind_of(source)
+    return kind.alone and all(kind.explains(source, value, key, sources, earlier) for key in value.keys)
+
+
+def _within_some_call(value: Value, earlier: Earlier) -> bool:
+    bound = value.rule.at_most
+    calls = earlier.of(bound.tool) if bound is not None else ()
+    return any(call.within(value, index) for call in calls for index in range(len(call.rows)))
+
+
+def _note(name: str, failure: Failure, rule: Rule, failures: list[Failure], unknown: dict[str, Failure]) -> None:
+    if rule.unknown_origin == "step_up":
+        unknown[name] = failure
+    else:
+        failures.append(failure)
+
+
+# --- one call, one source ------------------------------------------------------------------------------------------------
+def _joined(joint: _Joint, earlier: Earlier, now: float) -> bool:
+    """Whether one earlier call (and row) of each tool meets everything together."""
+    if len(joint.pending) + len(joint.bounded) + len(joint.required) == 0:
+        return True
+    covers = [_covers(name, joint, earlier, now) for name in joint.tools]
+    if not all(covers) or prod(map(len, covers)) > _MAX_CHOICES:
+        return False
+    wanted = frozenset(joint.pending)
+    return any(wanted <= frozenset().union(*choice) for choice in product(*covers))
+
+
+def _covers(name: str, joint: _Joint, earlier: Earlier, now: float) -> set[frozenset[str]]:
+    """The maximal sets of arguments that one call and row of a tool explains, where it meets all that must hold of that tool.
+
+    Empty: no call meets that. A tool that only explains arguments meets it with any call, also with none.
+    """
+    mine = {arg: [s for s in sources if s.tool == name] for arg, sources in joint.pending.items()}
+    mine = {arg: sources for arg, sources in mine.items() if sources}
+    bounds, windows = joint.bounded.get(name, ()), joint.required.get(name, ())
+    rowed = [value for value in bounds if not _spread(value)]
+    sums = [value for value in bounds if _spread(value)]
+    every, covers = frozenset(mine), set[frozenset[str]]()
+    for call in earlier.of(name):
+        if not all(call.recent(within, now) for within in windows):
+            continue
+        if not all(call.within(value, 0) for value in sums):
+            continue
+        able = frozenset([arg for arg, sources in mine.items() if any(call.has(joint.values[arg], source) for source in sources)])
+        if not rowed and (len(able) <= 1 or len(call.rows) == 1):  # nothing has to share a row, or there is one
+            covers.add(able)
         else:
-            required.setdefault(order.require, []).append(order.within)
-    if not failures and (pending or bounded or required):
-        _join(tool, values, pending, bounded, required, earlier, now, file, failures, unknown)
-    return Traced(tuple(failures), unknown, _named(values, in_prompt, earlier))
+            lists = frozenset([arg for arg in able if joint.values[arg].rule.max_items is not None])
+            for index in range(len(call.rows)):
+                if all(call.within(value, index) for value in rowed):
+                    covers.add(lists.union([a for a in able - lists if _in_row(joint.values[a], mine[a], call, index)]))
+        if every in covers:
+            return {every}
+    if not covers and not bounds and not windows:
+        return {frozenset()}
+    return covers if len(covers) > _MAX_CHOICES else {c for c in covers if not any(c < other for other in covers)}
 
 
-def _apart(value: Value, prompt: Prompt) -> str:
-    """Why a prompt that seems to name a datetime does not: a day and a time belong together only where they stand together."""
-    if value.rule.type != "datetime" or not any(s.kind == "prompt" for s in value.rule.sources):
-        return ""
-    parts = [str(key).partition("T") for key in value.keys]
-    named = all(prompt.words("date", day) and prompt.words("time", time[:5]) for day, _, time in parts)
-    return ' (the prompt names its day and its time apart: "on 2026-06-03 at 10:00" names both together)' if named else ""
+def _spread(value: Value) -> bool:
+    bound = value.rule.at_most
+    return bound is not None and kind_of(bound).spread
 
 
-def _join(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
+def _in_row(value: Value, sources: Iterable[Source], call: Answer, index: int) -> bool:
+    return any(same(value, value.keys[0], call.origins(source)[index]) for source in sources)
+
+
+def same(value: Value, key: Key, known: Found) -> bool:
+    """True when what is known is this element of the value: type, key and currency."""
+    return known is not None and type(known[0]) is type(key) and known[0] == key and known[1] == value.currency
+
+
+def _explain(  # noqa: PLR0917 - one step of `trace`, with what it has found so far
     tool: Tool,
-    values: Mapping[str, Value],
-    pending: Mapping[str, list[Source]],
-    bounded: Mapping[str, list[Value]],
-    required: Mapping[str, list[int | None]],
+    joint: _Joint,
+    prompt: Prompt,
     earlier: Earlier,
     now: float,
     file: str,
     failures: list[Failure],
     unknown: dict[str, Failure],
 ) -> None:
-    """One call, one source: choose one earlier call (and row) per referenced tool so that everything holds together."""
-    tools = dict.fromkeys([*bounded, *required, *(s.tool for sources in pending.values() for s in sources)])
-    covers: list[set[frozenset[str]]] = []
-    sourced = {s.tool for sources in pending.values() for s in sources}
-    for name in tools:
-        found: set[frozenset[str]] = set()
-        sums = [value for value in bounded.get(name, ()) if value.rule.at_most is not None and value.rule.at_most.kind == "sum"]
-        rowed = [value for value in bounded.get(name, ()) if value.rule.at_most is not None and value.rule.at_most.kind != "sum"]
-        for call in earlier.of(name):
-            if not all(recent(call, within, now) for within in required.get(name, ())):
-                continue
-            if not all(within_bound(value, call, {}, earlier) for value in sums):
-                continue
-            able = frozenset(arg for arg, sources in pending.items() if _from_some_row(values[arg], sources, call, earlier))
-            if len(able) <= 1 and not rowed:  # nothing has to share a row
-                found.add(able)
-                continue
-            for row in (call.rows if rowed or name in sourced else ()) or NO_FACTS:
-                if all(within_bound(value, call, row, earlier) for value in rowed):
-                    found.add(
-                        frozenset(
-                            arg
-                            for arg, sources in pending.items()
-                            if any(s.tool == name and _from_call(values[arg], s, call, row, earlier) for s in sources)
-                        )
-                    )
-        if not found and (name in bounded or name in required):
+    """Why it does not hold together: first what no call meets by itself, and only without that, what one call cannot meet at once."""
+    for values in joint.bounded.values():
+        failures += [_above(v.rule.name, v, file) for v in values if not _within_some_call(v, earlier)]
+    for name, calls in list(joint.pending.items()):
+        value = joint.values[name]
+        if not any(call.has(value, source) for source in calls for call in earlier.of(source.tool)):
+            del joint.pending[name]
+            _note(name, _unexplained(name, value, sources_of(value, prompt), prompt, file), value.rule, failures, unknown)
+    for index, order in enumerate(tool.sequence):
+        if not any(call.recent(order.within, now) for call in earlier.of(order.require)):
+            window = "" if order.within is None else f" in the last {order.within} s"
+            got, expected = f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}"
+            place = f"{tool.name} require {index}"
+            failures.append(Failure(Reason.SEQUENCE, tool.name, got, expected, f"{file}:{order.line}", place))
+    if not failures:
+        _explain_joint(tool, joint, earlier, now, file, failures, unknown)
+
+
+def _explain_joint(  # noqa: PLR0917 - as `_explain`
+    tool: Tool, joint: _Joint, earlier: Earlier, now: float, file: str, failures: list[Failure], unknown: dict[str, Failure]
+) -> None:
+    covers = []
+    for name in joint.tools:
+        found = _covers(name, joint, earlier, now)
+        if not found:
             failures.append(_mixed(tool, f"{name} in one earlier call", file))
             return
-        maximal = found if len(found) > _MAX_CHOICES else {c for c in found if not any(c < other for other in found)}
-        covers.append(maximal or {frozenset()})
+        covers.append(found)
     if prod(map(len, covers)) > _MAX_CHOICES:
-        failures.append(_mixed(tool, f"{', '.join(tools)} in few enough different results", file))
+        failures.append(_mixed(tool, f"{', '.join(joint.tools)} in few enough different results", file))
         return
-    wanted = frozenset(pending)
+    wanted = frozenset(joint.pending)
     choices = [frozenset().union(*choice) for choice in product(*covers)]
-    if any(wanted <= covered for covered in choices):
-        return
-    soft = {name for name in wanted if values[name].rule.unknown_origin == "step_up"}
+    soft = {name for name in wanted if joint.values[name].rule.unknown_origin == "step_up"}
     best = max(choices, key=lambda covered: (len((covered & wanted) - soft), len(covered & soft)))
     for name in sorted(wanted - best):
-        failure = Failure(
-            Reason.ONE_SOURCE,
-            f"args.{name}",
-            values[name].shown,
-            "the same earlier call as the other arguments",
-            f"{file}:{values[name].rule.line}",
-        )
+        value, expected = joint.values[name], "the same earlier call as the other arguments"
+        place = f"{file}:{value.rule.line}"
+        failure = Failure(Reason.ONE_SOURCE, f"args.{name}", value.shown, expected, place, f"{tool.name} one source")
         if name in soft and wanted - soft <= best:
             unknown[name] = failure
         else:
             failures.append(failure)
 
 
+def _above(name: str, value: Value, file: str) -> Failure:
+    rule = value.rule
+    expected = f"at most {rule.at_most} of an earlier call"
+    return Failure(Reason.AT_MOST, f"args.{name}", value.shown, expected, f"{file}:{rule.line}", f"args.{name} at_most")
+
+
+def _unexplained(name: str, value: Value, sources: tuple[Source, ...], prompt: Prompt, file: str) -> Failure:
+    expected = "a value from " + " or ".join(map(str, sources)) + _apart(value, prompt)
+    return Failure(Reason.ARGUMENT_ORIGIN, f"args.{name}", value.shown, expected, f"{file}:{value.rule.line}", f"args.{name} from")
+
+
+def _apart(value: Value, prompt: Prompt) -> str:
+    """Why a prompt that seems to name a datetime does not: a day and a time belong together only where they stand together."""
+    if value.rule.type != "datetime" or PROMPT not in value.rule.sources:
+        return ""
+    parts = [str(key).partition("T") for key in value.keys]
+    named = all(prompt.words("date", day) and prompt.words("time", time[:5]) for day, _, time in parts)
+    return ' (the prompt names its day and its time apart: "on 2026-06-03 at 10:00" names both together)' if named else ""
+
+
 def _mixed(tool: Tool, expected: str, file: str) -> Failure:
-    return Failure(
-        Reason.ONE_SOURCE,
-        tool.name,
-        "conditions met only by different earlier calls",
-        f"all references to {expected}",
-        f"{file}:{tool.line}",
-    )
+    got = "conditions met only by different earlier calls"
+    place = f"{tool.name} one source"
+    return Failure(Reason.ONE_SOURCE, tool.name, got, f"all references to {expected}", f"{file}:{tool.line}", place)
 
 
-def came_from(value: Value, key: Key, sources: tuple[Source, ...], prompt: Prompt, earlier: Earlier) -> bool:
-    """True when one element of an argument has one of `sources`, in any call and row. The model explains nothing here."""
+# --- named calls ---------------------------------------------------------------------------------------------------------
+def _named(values: Mapping[str, Value], said: Mapping[str, bool], prompt: Prompt, earlier: Earlier) -> bool:
+    """Whether each argument is in the prompt, or a fact that stands for the user's words; those of one tool in one call and row."""
+    left: list[tuple[Value, tuple[Source, ...]]] = []
+    for name, value in values.items():
+        if not (said[name] if name in said else in_prompt(value, prompt)):
+            sources = earlier.standing(value.rule)
+            if not sources or (value.rule.named_first and prompt.holds(value.rule.said_as)):
+                return False
+            left.append((value, sources))
+    covers: list[set[frozenset[int]]] = []
+    for name in dict.fromkeys(source.tool for _, sources in left for source in sources):
+        found = {frozenset[int]()}
+        for call in earlier.of(name):
+            mine = [(place, value, [s for s in sources if s.tool == name]) for place, (value, sources) in enumerate(left)]
+            able = [each for each in mine if any(call.has(each[1], source) for source in each[2])]
+            lists = frozenset(
+                [place for place, value, sources in able if value.rule.max_items is not None and _stands(value, sources, call)]
+            )
+            single = [each for each in able if each[1].rule.max_items is None]
+            found.add(lists)
+            for index in range(call.returned if single else 0):
+                found.add(lists.union([place for place, value, sources in single if _stands(value, sources, call, index)]))
+        covers.append({c for c in found if not any(c < other for other in found)} if len(found) <= _MAX_CHOICES else found)
+    if prod(map(len, covers)) > _MAX_CHOICES:
+        return False
+    return any(len(frozenset().union(*choice)) == len(left) for choice in product(*covers))
+
+
+def _stands(value: Value, sources: Iterable[Source], call: Answer, index: int | None = None) -> bool:
+    """Whether a fact of a call that stands for the user's words is the value, in this row; without one each element, in any row."""
     for source in sources:
-        if source.kind == "prompt" and from_user(value, key, prompt):
+        known = call.standing(source)[: call.returned]
+        rows = known if index is None else known[index : index + 1]
+        if all(any(same(value, key, each) for each in rows) for key in value.keys):
             return True
-        if source.kind == "user" and earlier.is_user(value.rule.type, key):
-            return True
-        if source.kind == "computed" and earlier.calculated(value, key, sources) is not None:
-            return True
-        for call in earlier.of(source.tool) if source.tool else ():
-            if (type(key), key, value.currency) in earlier.said(call, source):
-                return True
-    return False
-
-
-def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], prompt: Prompt, earlier: Earlier) -> bool:
-    """True when a value found inside free text has one of the allowed origins, in any call and row."""
-    for source in sources:
-        if source.kind == "model" or (source.kind == "prompt" and prompt.words(kind, key) is not None):
-            return True
-        if source.kind == "user" and earlier.is_user(kind, key):
-            return True
-        for call in earlier.of(source.tool) if source.tool else ():
-            if (type(key), key, "") in earlier.said(call, source):
-                return True
     return False

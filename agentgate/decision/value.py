@@ -1,9 +1,11 @@
-"""An argument of a call as it is compared."""
+"""An argument of a call as it is compared, and whether it is in the user's words."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from agentgate.language.prompt import Prompt
+from agentgate.language.wording import said
 from agentgate.values.entities import Key
 from agentgate.workflow.model import Rule
 
@@ -20,3 +22,22 @@ class Value(NamedTuple):
     def shown(self) -> str:
         """The value for an operator; a sensitive one is masked."""
         return "(masked)" if self.rule.sensitive else repr(self.raw)[:200]
+
+
+def in_prompt(value: Value, prompt: Prompt) -> bool:
+    """True when every element of the value is one whole entity of the user's own words."""
+    kind = value.rule.said_as
+    for key in value.keys:  # noqa: SIM110 - runs for every argument of every call, and a generator costs as much as the question
+        if prompt.words(kind, key, value.currency) is None:
+            return False
+    return True
+
+
+def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
+    """True when one element has the origin `prompt`: one whole entity of the user's own words, or, a text, some of them in their order."""
+    if prompt.words(value.rule.said_as, key, value.currency) is not None:
+        return True
+    if value.rule.type != "text" or said(prompt, str(key)) is None:
+        return False
+    # a secret is the user's letter by letter: another capital or mark locks them out
+    return not value.rule.sensitive or any(str(key) in turn for turn in prompt.written)

@@ -19,6 +19,7 @@ from agentgate.diff.values import plain, representatives
 from agentgate.values.canonical import parse
 from agentgate.values.entities import Key, normal
 from agentgate.workflow.model import Rule, Source
+from agentgate.workflow.operators import Operator, key_of
 
 _MAX_LISTS = 3000
 Fails = frozenset[str]
@@ -164,40 +165,19 @@ def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
         return frozenset({"max_items"})
     if key is None:
         return frozenset({"type"})
-    found = set(_operators(rule, key, many=many))
+    found = {key_of(operator, rule) for operator in _violated(rule, key)}
     if rule.role and not (key in rule.role_scopes if many else {key} < rule.role_scopes):
         found.add("narrower_than_role")
     return frozenset(found)
 
 
-def _operators(rule: Rule, key: Key, *, many: bool) -> Iterator[str]:
-    if rule.equals is not None and not _equal(key, rule.equals):
-        yield "is"
-    if rule.one_of is not None and not _equal(key, rule.one_of):
-        yield "each_in" if many else "in"
-    if rule.pattern is not None and not (isinstance(key, str) and rule.pattern.matches(key)):
-        yield "pattern"
-    if rule.glob is not None and not (isinstance(key, str) and rule.glob.matches(key)):
-        yield "glob"
-    if rule.text is not None and not (isinstance(key, str) and len(key) <= rule.text):
-        yield "text"
-    if rule.minimum is not None and not (isinstance(key, Decimal) and key >= rule.minimum):
-        yield "min"
-    if rule.maximum is not None and not (isinstance(key, Decimal) and key <= rule.maximum):
-        yield "max"
-
-
-def _equal(key: Key, allowed: tuple[Any, ...]) -> bool:
-    return any(key == other and isinstance(key, bool) == isinstance(other, bool) for other in allowed)
+def _violated(rule: Rule, key: Key) -> Iterator[Operator]:
+    return (operator for operator in rule.operators if not operator.holds(key))
 
 
 def _meets(when: Rule, key: Key) -> bool:
     """Whether one value meets a step-up condition, its origin apart."""
-    if when.above is not None and not (isinstance(key, Decimal) and key > when.above):
-        return False
-    if when.not_in is not None and _equal(key, when.not_in):
-        return False
-    return next(_operators(when, key, many=False), None) is None
+    return next(_violated(when, key), None) is None
 
 
 # --- lists ---------------------------------------------------------------------------------------------------------------
@@ -304,16 +284,7 @@ def describe(rule: Rule | None, operator: str = "") -> str:
         return ""
     words: dict[str, object] = {
         "type": rule.type,
-        "is": rule.equals and rule.equals[0],
-        "in": _many(rule.one_of),
-        "each_in": _many(rule.one_of),
-        "pattern": rule.pattern and rule.pattern.source,
-        "glob": rule.glob and rule.glob.source,
-        "text": rule.text,
-        "min": rule.minimum,
-        "max": rule.maximum,
-        "above": rule.above,
-        "not_in": _many(rule.not_in),
+        **{key_of(each, rule): each.words for each in rule.operators},
         "origin": _many(rule.origin),
         "at_most": rule.at_most,
         "max_items": rule.max_items,
@@ -329,12 +300,11 @@ def describe(rule: Rule | None, operator: str = "") -> str:
         return "optional" if rule.optional else "required"
     if operator == "nullable":
         return "also null" if rule.nullable else "no null"
-    if operator in words:
-        found = words[operator]
+    if operator:
+        found = words.get(operator)
         unknown = ", else a person" if operator == "from" and rule.unknown_origin == "step_up" else ""
         return "" if found is None else f"{found}{unknown}"
-    shared = "in" if rule.max_items is not None else "each_in"
-    return ", ".join(f"{k}: {v}" for k, v in words.items() if v is not None and k != shared)
+    return ", ".join(f"{k}: {v}" for k, v in words.items() if v is not None)
 
 
 def _many(values: tuple[Any, ...] | None) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from agentgate.diff.characters import PRINTABLE, TEXT, Ranges
 from agentgate.diff.expression import ANYTHING, Both, Expression, Not, Then, parse
-from agentgate.values.patterns import Glob
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DAY_OF_MONTH = "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
@@ -70,10 +69,10 @@ def form(kind: str) -> Expression:
     return found
 
 
-def glob(given: Glob) -> Expression:
-    """What a glob matches: its pattern, without dot segments.
+def language(source: str, without: str) -> Expression:
+    """The texts that one RE2 source matches as a whole and another does not (empty: no other).
 
     Raises:
-        Unreadable: its pattern has no exact reading.
+        Unreadable: a source has no exact reading.
     """
-    return Both((parse(given.pattern.source), Not(_DOTTED)))
+    return Both((parse(source), Not(parse(without)))) if without else parse(source)

@@ -13,7 +13,7 @@ from itertools import product
 
 from agentgate.diff.finding import Status
 from agentgate.diff.language import TooLarge
-from agentgate.workflow.model import Rule, Source
+from agentgate.workflow.model import MODEL, Rule, Source
 
 Atoms = frozenset[Source]
 _MAX_ATOMS = 8  # that the rules tell apart
@@ -42,8 +42,8 @@ def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Explanatio
     bounds = sorted({r.at_most for r in given if r.at_most is not None}, key=str)
     lists = [r.sources for r in given] + [tuple(o for o in w.origin or () if isinstance(o, Source)) for w in whens]
     groups: dict[tuple[object, ...], list[Source]] = {}
-    for source in dict.fromkeys(s for sources in lists for s in sources if s.kind != "model"):
-        alone = source.kind if not source.tool else "", _fact_of(source), *(source == b for b in bounds)
+    for source in dict.fromkeys(s for sources in lists for s in sources if s != MODEL):
+        alone = str(source) if not source.tool else "", _fact_of(source), *(source == b for b in bounds)
         groups.setdefault((alone, *(source in s for s in lists)), []).append(source)
     atoms = [members[0] for members in groups.values()]
     if len(atoms) + len(bounds) > _MAX_ATOMS:
@@ -65,17 +65,12 @@ def _all(atoms: list[Source], bounds: list[Source], splits: tuple[bool, ...]) ->
 
 def _fact_of(source: Source) -> Source | None:
     """The fact that a selected one is, in one row of many."""
-    return Source("fact", source.tool, source.field) if source.kind == "select" else None
-
-
-def free(rule: Rule) -> bool:
-    """True when nobody asks where the value came from."""
-    return not rule.sources or any(s.kind == "model" for s in rule.sources)
+    return Source("fact", source.tool, source.field) if source.selector is not None else None
 
 
 def status(rule: Rule, elements: Sequence[Atoms], *, split: bool) -> Status:
     """What a rule's `from` says of a value (of a list: of all its elements together)."""
-    if free(rule):
+    if rule.free:
         return Status.FREE
     shared = frozenset.intersection(*elements)
     for source in rule.sources:
@@ -94,7 +89,7 @@ def bounded(rule: Rule, origin: Explanations) -> bool:
 def has_origin(when: Rule, rule: Rule, atoms: Atoms) -> bool:
     """Whether a step-up condition's `origin` holds of one element."""
     for origin in when.origin or ():
-        if origin == "unknown" or origin.kind == "model":
+        if origin in ("unknown", MODEL):
             if not any(s in atoms for s in rule.sources):
                 return True
         elif origin in atoms:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from agentgate.decision.origin_kinds import kind_of
 from agentgate.diff.expression import Unreadable, parse
 from agentgate.diff.finding import Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.surroundings import seconds
 from agentgate.diff.table import same
-from agentgate.workflow.model import ANY, Fact, Limit, Source, StepUpRule, Tool, Upstream, Workflow
+from agentgate.workflow.model import ANY, USER, Fact, Limit, Source, StepUpRule, Tool, Upstream, Workflow
 from agentgate.workflow.nested import root
 
 _RISKS = ("low", "medium", "high")
@@ -56,7 +57,7 @@ def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
 def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
     """Who is asked because of where a value came from is asked less often where less counts as having come from there."""
     for rule in old.tools[name].step_ups:
-        for source in (s for when in rule.when for s in when.origin or () if isinstance(s, Source) and s.kind == "fact"):
+        for source in (s for when in rule.when for s in when.origin or () if isinstance(s, Source) and kind_of(s).row_fact):
             before, after = old.tools[source.tool], new.tools.get(source.tool)
             fact = after.facts.get(source.field) if after is not None else None
             acts = before.effect == "read" and after is not None and after.effect != "read"
@@ -135,7 +136,7 @@ def tool(old: Tool, new: Tool) -> Iterator[Finding]:
     yield from _upstream(name, old.upstream, new.upstream)
     for arg, before in old.args.items():
         after = new.args.get(arg)
-        if after is not None and before.named_first and not after.named_first and any(s.tool or s.kind == "user" for s in after.sources):
+        if after is not None and before.named_first and not after.named_first and any(s.tool or s == USER for s in after.sources):
             yield _told(f"args.{arg}.named_first", "true", "", "a value of elsewhere would count although the user named another", name)
     for arg in sorted(_as_null(new) - _as_null(old)):
         if all(old.args[leaf].nullable for leaf in new.args if root(leaf) == arg and leaf in old.args):

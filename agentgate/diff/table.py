@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.operators import OPERATORS
 
 CALLS, LIST, READ, NONE = "calls", "list", "read", "none"
 
@@ -58,33 +59,10 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         "redeem": READ,
     },
     "Rule": {
-        **dict.fromkeys(("name", "line"), NONE),
-        **dict.fromkeys(
-            (
-                "equals",
-                "one_of",
-                "pattern",
-                "glob",
-                "text",
-                "minimum",
-                "maximum",
-                "at_most",
-                "max_items",
-                "role",
-                "role_scopes",
-                "sources",
-                "unknown_origin",
-                "entities",
-                "any_call",
-                "optional",
-                "nullable",
-                "needs",
-                "above",
-                "not_in",
-                "origin",
-            ),
-            CALLS,
-        ),
+        **dict.fromkeys(("name", "line", "operators"), NONE),
+        **dict.fromkeys((operator.field for operator in OPERATORS), CALLS),
+        **dict.fromkeys("at_most max_items role role_scopes sources unknown_origin entities any_call optional nullable".split(), CALLS),
+        **dict.fromkeys(("needs", "origin"), CALLS),
         **dict.fromkeys(("type", "currency", "sensitive"), READ),
         **dict.fromkeys(("named_first", "page_size"), LIST),
     },

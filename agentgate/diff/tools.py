@@ -13,7 +13,7 @@ from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, ways
 from agentgate.diff.surroundings import NOBODY, OTHER, one_of, seconds
 from agentgate.diff.table import same
-from agentgate.workflow.model import Rule, Sequence, Tool, Workflow
+from agentgate.workflow.model import MODEL, Rule, Sequence, Tool, Workflow
 
 _MAX_WHENS = 6
 
@@ -126,7 +126,7 @@ def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
 
 
 def _inner(rule: Rule, origin: Explanations) -> Status:
-    if rule.entities is None or any(s.kind == "model" or s in origin.atoms for s in rule.entities):
+    if rule.entities is None or any(s == MODEL or s in origin.atoms for s in rule.entities):
         return Status.FREE
     return Status.ASK if rule.unknown_origin == "step_up" else Status.REFUSE
 

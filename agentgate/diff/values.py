@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from agentgate.diff import forms
-from agentgate.diff.expression import ANYTHING, Either, Expression, Not, Unreadable, literal, parse
+from agentgate.diff.expression import ANYTHING, Either, Expression, Not, Unreadable, literal
 from agentgate.diff.language import Budget, Language, Vector
 from agentgate.values.entities import MAX_DIGITS, NUMERIC, Key, normal
 from agentgate.values.patterns import MAX_VALUE
@@ -42,15 +42,14 @@ def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = ()
 
 def constants(rule: Rule) -> tuple[object, ...]:
     """Every constant a rule compares with."""
-    return (*(rule.equals or ()), *(rule.one_of or ()), *(rule.not_in or ()), *rule.role_scopes)
+    return (*(key for operator in rule.operators for key in operator.constants), *rule.role_scopes)
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------------
 def _numbers(kind: str, rules: Sequence[Rule]) -> Iterable[Decimal]:
     points = set()
     for rule in rules:
-        found = (*constants(rule), rule.minimum, rule.maximum, rule.above)
-        points |= {v for v in found if isinstance(v, Decimal)}
+        points |= {point for operator in rule.operators for point in operator.points}
     ordered = sorted(points)
     for low, high in zip([-_LIMIT, *ordered], [*ordered, _LIMIT], strict=True):
         inside = between(low, high, whole=kind == "integer", money=kind == "money", lowest=low == -_LIMIT)
@@ -76,15 +75,20 @@ def plain(number: Decimal) -> str:
     return format(number, "f")
 
 
+def _caps(rules: Iterable[Rule]) -> set[int]:
+    """The lengths at which the rules tell texts apart."""
+    return {operator.length for rule in rules for operator in rule.operators if operator.length is not None}
+
+
 def _structures(rules: Sequence[Rule]) -> Iterable[str]:
     """JSON values of each length that the rules tell apart, as canonical text; no other rule looks into one.
 
     Raises:
         Unreadable: one does.
     """
-    if any(r.pattern is not None or r.glob is not None or constants(r) for r in rules):
+    if any(operator.length is None for r in rules for operator in r.operators) or any(r.role_scopes for r in rules):
         raise Unreadable("json")
-    caps = {r.text for r in rules if r.text is not None}
+    caps = _caps(rules)
     for length in dict.fromkeys((4, *sorted({*caps, *(n + 1 for n in caps)}))):
         if length >= len("[]"):
             yield f'["{"x" * (length - 4)}"]' if length >= 4 else "[1]" if length == 3 else "[]"
@@ -94,18 +98,14 @@ def _structures(rules: Sequence[Rule]) -> Iterable[str]:
 def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule], budget: Budget) -> list[Key]:
     every = (*rules, *whens)
     known = dict.fromkeys(str(v) for rule in every for v in constants(rule) if type(v) is str and normal(kind, v) is not None)
-    expressions: dict[str, Expression] = {}
+    expressions: dict[tuple[str, str], Expression] = {}
     groups = []
     for rule in every:
-        names = {}
-        if rule.pattern is not None:
-            names[f"p{rule.pattern.source}"] = parse(rule.pattern.source)
-        if rule.glob is not None:
-            names[f"g{rule.glob.source}"] = forms.glob(rule.glob)
+        names = {operator.language: forms.language(*operator.language) for operator in rule.operators if operator.language is not None}
         expressions.update(names)
-        if rule in rules and rule.equals is None and rule.one_of is None:
+        if rule in rules and not any(operator.closed for operator in rule.operators):
             groups.append(tuple(list(expressions).index(n) for n in names))
-    caps = sorted({rule.text for rule in every if rule.text is not None})
+    caps = sorted(_caps(every))
     if kind == "text":
         known[""] = None  # stands for itself, so that a text with something in it is shown where there is one
     if not groups:  # constants only

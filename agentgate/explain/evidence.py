@@ -9,28 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from agentgate.decision.earlier import Earlier, from_user
+from agentgate.decision.earlier import Answer, Earlier
 from agentgate.decision.labels import asked_by_user, described
-from agentgate.decision.origins import sources_of
-from agentgate.decision.value import Value
+from agentgate.decision.origin_kinds import KINDS, kind_of, of_call
+from agentgate.decision.origins import same, sources_of
+from agentgate.decision.value import Value, from_user
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS
 from agentgate.language.prompt import Entity, Prompt
 from agentgate.language.wording import said
 from agentgate.values.entities import Key, normal
-from agentgate.values.request import EarlierCall, RunState
-from agentgate.workflow.model import Source, Workflow
+from agentgate.values.request import RunState
+from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, Source, Workflow
 from agentgate.workflow.page_size import short
 
 MASKED = "(masked)"
-PROMPT, COMPUTED, MODEL = Source("prompt"), Source("computed"), Source("model")
-_NO_ROWS: tuple[Mapping[str, Any], ...] = ({},)
 _UNNAMED = "counts only where that call is named: each argument in the prompt, or from a fact with named_by or trust: named"
 _SHOWN = 120  # characters of a value or of the user's words
 
 
-_WORDS = {"model": "the model", "user": "the run's own user", "computed": "computed", "unknown": "unknown: no origin that the gate knows"}
+_WORDS = {**{kind.name: kind.short for kind in KINDS.values()}, "unknown": "unknown: no origin that the gate knows"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +72,11 @@ class Origin:
 
 def secret(workflow: Workflow, source: Source) -> bool:
     """True when what this names is, or fills, a sensitive argument of any tool."""
-    if source.kind == "arg":
-        rule = workflow.tools[source.tool].args.get(source.field)
-        if rule is not None and rule.sensitive:
-            return True
-    named = (source.tool, source.field)
+    tool = workflow.tools[source.tool]
+    if not of_call(source).returned and source.field in tool.args and tool.args[source.field].sensitive:
+        return True
     rules = (rule for tool in workflow.tools.values() for rule in tool.args.values() if rule.sensitive)
-    bound = ((s.tool, s.field) for rule in rules for s in (*rule.sources, *((rule.at_most,) if rule.at_most is not None else ())))
-    return named in bound
-
-
-def _same(value: Value, key: Key, found: tuple[Key, str] | None) -> bool:
-    return found is not None and type(found[0]) is type(key) and found == (key, value.currency)
+    return (source.tool, source.field) in ((s.tool, s.field) for rule in rules for s in rule.references)
 
 
 class Evidence:
@@ -104,22 +95,21 @@ class Evidence:
         value = self._values.get(name)
         return () if value is None else tuple(self._of(value, key) for key in value.keys)
 
-    def places(self, source: Source) -> Iterator[tuple[EarlierCall, int, Mapping[str, Any]]]:
-        """The calls and rows of a source's tool (row numbers from 1), the ones the other arguments share first."""
-        best, at = self._preferred.get(source.tool) or (None, 0)
-        found = [(call, number, row) for call in self._earlier.of(source.tool) for number, row in enumerate(call.rows or _NO_ROWS, 1)]
-        return iter(sorted(found, key=lambda place: not (place[0] is best and place[1] == at)))
+    def places(self, tool: str) -> list[tuple[Answer, int]]:
+        """The calls of a tool and their rows (from 0), the ones the other arguments share first."""
+        best, at = self._preferred.get(tool) or (None, 0)
+        every = [(call, index) for call in self._earlier.of(tool) for index in range(len(call.rows))]
+        return sorted(every, key=lambda place: not (place[0] is best and place[1] == at))
 
     def _of(self, value: Value, key: Key) -> Origin:
         rule = value.rule
-        model = any(s.kind == "model" for s in rule.sources)
         for source in rule.sources if self._run.prompt is None else sources_of(value, self._run.prompt):
             found = self._at(value, key, source)
             if found is not None:
                 return found
         shown = self._shown(value, key)
-        if model:
-            return Origin("model", True, shown)
+        if MODEL in rule.sources:
+            return Origin(str(MODEL), True, shown)
         allowed = not rule.sources  # nothing is asked of it
         return next(self._elsewhere(value, key, allowed), Origin("unknown", False, shown))
 
@@ -146,15 +136,15 @@ class Evidence:
         for call in self._earlier.of(tool):
             for name, size in call.args.items():
                 chosen = name in rules and not asked_by_user([(rules[name], size)], self._earlier.prompt)
-                if call.id == found.call and chosen and not short(call.rows, size):
+                if call.id == found.call and chosen and not short(call.facts, size):
                     return f"; that call may have left rows out: not fewer than its {name}"
         return ""
 
     def _unnamed(self, value: Value, key: Key, source: Source) -> Iterator[Origin]:
         """Where a fact with `trust: named` would be the origin, had its call been named."""
-        fact = self._workflow.tools[source.tool].facts.get(source.field) if source.kind == "fact" else None
+        fact = self._workflow.tools[source.tool].facts.get(source.field) if kind_of(source).row_fact else None
         for call in self._earlier.of(source.tool) if fact is not None and fact.named else ():
-            for number, row in enumerate(call.rows if not call.named else (), 1):
+            for number, row in enumerate(call.facts if not call.named else (), 1):
                 if fact is not None and normal(fact.type, row.get(fact.name)) == key:
                     shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
                     yield Origin(str(source), False, shown, call=call.id, row=number, why=_UNNAMED)
@@ -166,20 +156,17 @@ class Evidence:
             yield from (Source("arg", tool.name, name) for name in tool.args if name in tool.referenced)
 
     def _at(self, value: Value, key: Key, source: Source, *, allowed: bool = True) -> Origin | None:
-        if source.kind == "prompt":
-            return self._said(value, key, allowed)
-        if source.kind == "user":
-            return Origin("user", allowed, self._shown(value, key)) if self._earlier.is_user(value.rule.type, key) else None
-        if source.kind == "computed":
-            return self._computed(value, key, allowed)
-        if source.kind == "model":
-            return None
+        special = {PROMPT: self._said, COMPUTED: self._computed}.get(source)  # of which there is more to say than that it holds
+        if special is not None:
+            return special(value, key, allowed)
+        kind = kind_of(source)
+        if kind.alone:
+            explained = kind.explains(source, value, key, value.rule.sources, self._earlier)
+            return Origin(kind.name, allowed, self._shown(value, key)) if explained else None
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
-        said = (type(key), key, value.currency)
-        holding = {id(call) for call in self._earlier.of(source.tool) if said in self._earlier.said(call, source)}
-        for call, row, facts in self.places(source) if holding else ():
-            if id(call) in holding and _same(value, key, self._earlier.origin(call, facts, source)):
-                return Origin(str(source), allowed, shown, call=call.id, row=0 if source.kind == "arg" else row)
+        for call, index in self.places(source.tool):
+            if same(value, key, call.origins(source)[index]):
+                return Origin(str(source), allowed, shown, call=call.id, row=index + 1 if of_call(source).returned else 0)
         return None
 
     def _computed(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
@@ -219,19 +206,19 @@ class Evidence:
     def _shown(self, value: Value, key: Key) -> str:
         return MASKED if value.rule.sensitive else str(key)[:_SHOWN]
 
-    def _shared(self, tool: str) -> tuple[EarlierCall, int] | None:
+    def _shared(self, tool: str) -> tuple[Answer, int] | None:
         """The call and row of an earlier tool that most arguments of this call can come from, the newest of equals."""
-        best: tuple[int, EarlierCall, int] | None = None
+        best: tuple[int, Answer, int] | None = None
         for call in self._earlier.of(tool):
-            for number, row in enumerate(call.rows or _NO_ROWS, 1):
-                score = sum(self._meets(value, tool, call, row) for value in self._values.values())
+            for index in range(len(call.rows)):
+                score = sum(self._meets(value, tool, call, index) for value in self._values.values())
                 if best is None or score >= best[0]:
-                    best = (score, call, number)
+                    best = (score, call, index)
         return None if best is None else best[1:]
 
-    def _meets(self, value: Value, tool: str, call: EarlierCall, row: Mapping[str, Any]) -> bool:
+    def _meets(self, value: Value, tool: str, call: Answer, index: int) -> bool:
         sources = [s for s in value.rule.sources if s.tool == tool]
-        return any(_same(value, key, self._earlier.origin(call, row, s)) for s in sources for key in value.keys)
+        return any(same(value, key, call.origins(s)[index]) for s in sources for key in value.keys)
 
 
 def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None:
@@ -252,41 +239,20 @@ def origin_names(values: Mapping[str, Value], prompt: Prompt, earlier: Earlier) 
 
     The different origins of a list's elements are joined by a comma. Each is one that the rule allows, or ``unknown``.
     """
-    found: dict[str, str] = {}
-    for name, value in values.items():
-        if not value.rule.sources:
-            continue
-        if len(value.keys) == 1:
-            found[name] = _name(value, value.keys[0], prompt, earlier)
-        elif value.keys:
-            found[name] = ", ".join(dict.fromkeys(_name(value, key, prompt, earlier) for key in value.keys[:_MAX_NAMED]))
-    return found
+    return {
+        name: ", ".join(dict.fromkeys([_name(value, key, prompt, earlier) for key in value.keys[:_MAX_NAMED]]))
+        for name, value in values.items()
+        if value.rule.sources and value.keys
+    }
 
 
 _MAX_NAMED = 20  # elements of a list whose origins are kept
 
 
 def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
-    rule, rest = value.rule, "unknown"
-    for source in sources_of(value, prompt):
-        if source.tool:
-            for call in earlier.of(source.tool):
-                if rule.max_items is not None:
-                    if (type(key), key, value.currency) in earlier.said(call, source):
-                        return f"{source} {call.id}"
-                    continue
-                for row in call.rows or _NO_ROWS:  # row by row, as the engine has just looked
-                    found = earlier.origin(call, row, source)
-                    if found is not None and found[0] == key and found[1] == value.currency and type(found[0]) is type(key):
-                        return f"{source} {call.id}"
-        elif source.kind == "user":
-            if earlier.is_user(rule.type, key):
-                return "user"
-        elif source.kind == "computed":
-            if earlier.calculated(value, key, sources_of(value, prompt)) is not None:
-                return "computed"
-        elif source.kind == "model":
-            rest = "model"
-        elif from_user(value, key, prompt):
-            return "prompt"
-    return rest
+    sources = sources_of(value, prompt)
+    for source in sources:
+        name = kind_of(source).recorded(source, value, key, sources, earlier)
+        if name:
+            return name
+    return str(MODEL) if MODEL in sources else "unknown"

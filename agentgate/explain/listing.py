@@ -1,7 +1,7 @@
 """The conditions of a workflow, one by one: everything that must hold before one of its tools is minted for.
 
-Rules: this names conditions, it decides nothing. What held and what did not comes from `agentgate.decision.checks`; a `Failure` finds its
-condition by reason, field, line and what was expected. A condition that lies behind others (`after`) was not looked at when one
+Rules: this names conditions, it decides nothing. What held and what did not comes from `agentgate.decision.checks`; a `Failure` carries
+the key of its condition, or names it by its field. A condition that lies behind others (`after`) was not looked at when one
 of those did not hold. Pure.
 """
 
@@ -19,7 +19,6 @@ About = Literal["run", "who", "where", "tool", "argument", "origin", "intent", "
 
 AT_MINT: frozenset[About] = frozenset({"limit", "store"})  # known to the store alone, when it mints
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_CUT = 300  # characters an audit record keeps of each text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,6 @@ class Condition:
         line: line of its rule; 0 when no line of the file says it.
         reasons: what a failure of it is called.
         argument: the argument it is about, or empty.
-        lines, fields: other lines and fields its failures may name; a field that ends in ``*`` stands for all that begin so.
         after: `key` of the conditions without which this one is not looked at.
         rule: the argument's rule, the step-up rule or the limit behind it.
     """
@@ -46,8 +44,6 @@ class Condition:
     line: int
     reasons: frozenset[Reason]
     argument: str = ""
-    lines: frozenset[int] = frozenset()
-    fields: frozenset[str] = frozenset()
     after: frozenset[str] = frozenset()
     rule: Rule | StepUpRule | Limit | None = None
 
@@ -56,18 +52,10 @@ class Condition:
         """Its name within one tool."""
         return f"{self.field} {self.word}"
 
-    def names(self, field: str) -> bool:
-        """True when a failure of this field may be this condition's."""
-        return field == self.field or field in self.fields or any(f.endswith("*") and field.startswith(f[:-1]) for f in self.fields)
-
 
 def matching(failure: Failure, found: tuple[Condition, ...]) -> tuple[Condition, ...]:
-    """The conditions a failure belongs to: one, unless a workflow says the very same thing twice; none for what no rule of it says."""
-    fit = [c for c in found if failure.reason in c.reasons and c.names(failure.field)]
-    at = failure.rule.rpartition(":")[2]
-    line = int(at) if at.isdecimal() and at.isascii() else 0
-    fit = [c for c in fit if line == c.line or line in c.lines] or fit
-    return tuple([c for c in fit if c.expected[:_CUT] == failure.expected[:_CUT]] or fit)
+    """The condition a failure is of, by the key it carries or else by its field; none for what no rule of the workflow says."""
+    return tuple([c for c in found if failure.reason in c.reasons and (failure.condition or failure.field) in {c.key, c.field}][:1])
 
 
 def conditions(workflow: Workflow, tool: Tool | None) -> tuple[Condition, ...]:
@@ -183,7 +171,7 @@ def _tool(tool: Tool) -> Iterator[Condition]:
         expected = f"broker {tool.upstream.broker}, configured"
         yield _of("tool", f"upstream.{tool.name}.broker", "upstream", expected, tool.upstream.line, Reason.UPSTREAM)
     known = "no argument but " + ", ".join(tool.args) if tool.args else "no argument"
-    yield _of("argument", "args", "args", known, tool.line, Reason.ARGUMENT_UNKNOWN, fields=frozenset({"args.*"}))
+    yield _of("argument", "args", "args", known, tool.line, Reason.ARGUMENT_UNKNOWN)
 
 
 def _arguments(tool: Tool) -> Iterator[Condition]:
@@ -204,8 +192,9 @@ def _argument(name: str, rule: Rule) -> Iterator[Condition]:
     yield one("argument", "type", form, Reason.ARGUMENT_FORM, missing)
     formed = missing | {f"{field} type"}
     before = formed
-    for word, expected in _operators(rule):  # the first that does not hold is the one that is named
-        yield one("argument", word, expected, Reason.ARGUMENT_VALUE, before)
+    stated = [(operator.key, operator.expected) for operator in rule.operators]
+    for word, expected in ([("max_items", f"at most {rule.max_items} elements")] if rule.max_items is not None else []) + stated:
+        yield one("argument", word, expected, Reason.ARGUMENT_VALUE, before)  # the first that does not hold is the one that is named
         before |= {f"{field} {word}"}
     if rule.needs:
         asked = one("intent", "needs", " or ".join(rule.needs), Reason.INTENT_ABSENT, formed)
@@ -221,34 +210,13 @@ def _argument(name: str, rule: Rule) -> Iterator[Condition]:
         yield one("origin", "entities", grounded, Reason.ENTITY_ORIGIN, formed)
 
 
-def _operators(rule: Rule) -> Iterator[tuple[str, str]]:
-    """The operators on an argument's value in the order in which they are looked at, with what each expects."""
-    if rule.max_items is not None:
-        yield "max_items", f"at most {rule.max_items} elements"
-    if rule.equals is not None:
-        yield "is", f"{rule.equals[0]}"
-    if rule.one_of is not None:
-        yield "in", "one of " + ", ".join(map(str, rule.one_of))
-    if rule.pattern is not None:
-        yield "pattern", f"all of it to match {rule.pattern.source}"
-    if rule.glob is not None:
-        yield "glob", f"all of it to match {rule.glob.source}"
-    if rule.text is not None:
-        yield "text", f"at most {rule.text} characters"
-    if rule.minimum is not None:
-        yield "min", f"at least {rule.minimum}"
-    if rule.maximum is not None:
-        yield "max", f"at most {rule.maximum}"
-
-
 def _together(tool: Tool) -> Iterator[Condition]:
     """One call, one source: looked at only when every reference can be met by itself."""
-    joined = [r for r in tool.args.values() if not r.any_call and (r.at_most is not None or any(s.tool for s in r.sources))]
+    joined = [r for r in tool.args.values() if not r.any_call and r.references]
     if not joined and not tool.sequence:
         return
     after = {f"args.{r.name} {word}" for r in tool.args.values() for word in ("from", "at_most")}
     after |= {f"{tool.name} require {n}" for n in range(len(tool.sequence))}
-    fields = frozenset(f"args.{r.name}" for r in tool.args.values()) | {tool.name}
     yield _of(
         "origin",
         tool.name,
@@ -256,8 +224,6 @@ def _together(tool: Tool) -> Iterator[Condition]:
         "all that refers to an earlier call of one tool is met by the same call and row",
         tool.line,
         Reason.ONE_SOURCE,
-        fields=fields,
-        lines=frozenset(r.line for r in tool.args.values()),
         after=frozenset(after),
     )
 
@@ -284,8 +250,6 @@ def _persons(tool: Tool) -> Iterator[Condition]:
             f"{when}: a yes of {rule.count} of {rule.group}" + (", not the requester" if rule.exclude else ""),
             rule.line,
             Reason.STEP_UP,
-            fields=frozenset(f"args.{each.name}" for each in rule.when),
-            lines=frozenset(each.line for each in rule.when),
             rule=rule,
         )
     if tool.step_ups:
@@ -294,11 +258,7 @@ def _persons(tool: Tool) -> Iterator[Condition]:
 
 
 def _when(rule: Rule) -> str:
-    said = [expected for _, expected in _operators(rule)]
-    if rule.above is not None:
-        said.append(f"above {rule.above}")
-    if rule.not_in is not None:
-        said.append("none of " + ", ".join(map(str, rule.not_in)))
+    said = [operator.expected for operator in rule.operators]
     if rule.origin is not None:
         said.append("from " + " or ".join(map(str, rule.origin)))
     return f"{rule.name} {', '.join(said)}"
@@ -316,7 +276,6 @@ def _limits(tool: Tool) -> Iterator[Condition]:
             f"{what}: at most {bound:g} per {limit.per}{window_}",
             limit.line,
             Reason.LIMIT,
-            fields=frozenset({f"args.{limit.argument}"}) if limit.argument else frozenset(),
             rule=limit,
         )
 

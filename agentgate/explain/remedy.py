@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.decision.case import Case
 from agentgate.decision.checks import CHECKS, decide, reservations
+from agentgate.decision.earlier import Answer
+from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.errors import CanonicalError
 from agentgate.explain.evidence import MASKED, Evidence, secret
 from agentgate.explain.listing import Condition, conditions, matching
@@ -23,8 +24,8 @@ from agentgate.language.prompt import Entity
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import normal
 from agentgate.values.refusal import Reason
-from agentgate.values.request import Call, EarlierCall, RunState, Surroundings
-from agentgate.workflow.model import Rule, Source, StepUpRule, Workflow
+from agentgate.values.request import Call, RunState, Surroundings
+from agentgate.workflow.model import PROMPT, USER, Rule, Source, StepUpRule, Workflow
 from agentgate.workflow.nested import root
 
 _TRIED = 24  # proposals that are asked about, for one condition
@@ -147,62 +148,55 @@ def _named(rule: Rule, value: Any, where: str, *, hidden: bool = False) -> Propo
 
 
 def _allowed(rule: Rule) -> Iterator[Proposal]:
-    """The values that the rule itself lists, and its bounds."""
-    listed = rule.one_of if rule.one_of is not None else rule.equals or ()
-    for value in listed:
-        given = str(value) if isinstance(value, Decimal) else value
-        change, _ = _named(rule, given, "")
-        yield change, f"{rule.name} one of {', '.join(map(str, listed))}" if len(listed) > 1 else f"{rule.name} {value}"
-    for bound, word in ((rule.maximum, "at most"), (rule.minimum, "at least")):
-        if bound is not None:
-            change, _ = _named(rule, int(bound) if rule.type == "integer" else str(bound), "")
-            yield change, f"{rule.name} {word} {bound}"
+    """The values that the rule itself lists, and its bounds, the upper first."""
+    for operator in sorted(rule.operators, key=lambda each: not each.closed and -each.outwards):
+        for value, words in operator.proposals(rule.type):
+            change, _ = _named(rule, value, "")
+            yield change, f"{rule.name} {words}"
 
 
 def _bounds(rule: Rule, bound: Source, case: Case, evidence: Evidence) -> Iterator[Proposal]:
-    for call, _, row in evidence.places(bound):
-        value = _held(bound, case, call, row)
-        if bound.kind == "sum":
-            total = case.earlier.total(call, bound, case.values[rule.name].currency) if rule.name in case.values else None
+    for call, index in evidence.places(bound.tool):
+        value = _held(bound, call, index)
+        if kind_of(bound).spread:
+            total = call.total(bound, case.values[rule.name].currency) if rule.name in case.values else None
             value = None if total is None else str(total)
         if value is not None:
             change, _ = _named(rule, value, "")
             shown = MASKED if rule.sensitive or secret(case.workflow, bound) else value
             yield change, f"{rule.name} at most {shown} ({bound} of call {call.id})"
-            if (currency := _currency(bound, case, call, row)) and rule.currency:
+            if (currency := _currency(bound, case, call, index)) and rule.currency:
                 yield {**change, rule.currency: currency}, f"{rule.name} at most {shown} in {currency} ({bound} of call {call.id})"
 
 
-def _held(source: Source, case: Case, call: EarlierCall, row: Mapping[str, Any]) -> Any:
+def _held(source: Source, call: Answer, index: int) -> Any:
     """What a source says in a call and row, as it was returned or given; None where it is no origin."""
-    if source.kind == "sum" or case.earlier.key(call, row, source) is None:
-        return None
-    return call.args.get(source.field) if source.kind == "arg" else row.get(source.field)
+    return None if kind_of(source).spread or call.keys(source)[index] is None else of_call(source).raw(source, call, call.rows[index])
 
 
-def _currency(source: Source, case: Case, call: EarlierCall, row: Mapping[str, Any]) -> str:
+def _currency(source: Source, case: Case, call: Answer, index: int) -> str:
     """The currency beside a money value of an earlier call; empty where it has none."""
-    tool = case.workflow.tools[source.tool]
-    beside = tool.args[source.field].currency if source.kind == "arg" else tool.facts[source.field].currency
-    return str((call.args if source.kind == "arg" else row).get(beside, "")) if beside else ""
+    kind = of_call(source)
+    _, sibling = kind.typed(source, case.workflow.tools)
+    return str(kind.beside(call, call.rows[index]).get(sibling, "")) if sibling else ""
 
 
 def _known(rule: Rule, case: Case, evidence: Evidence) -> Iterator[Proposal]:
     """The values that the allowed origins hold now."""
     for source in rule.sources:
-        if source.kind == "prompt":
+        if source == PROMPT:
             yield from _said(rule, case)
-        elif source.kind == "user":
+        elif source == USER:
             if case.earlier.user is not None and normal(rule.type, case.earlier.user) is not None:
-                yield _named(rule, case.earlier.user, ", the run's own user")
+                yield _named(rule, case.earlier.user, f", {kind_of(source).short}")
         elif source.tool:
-            for call, _, row in evidence.places(source):
-                value = _held(source, case, call, row)
+            for call, index in evidence.places(source.tool):
+                value = _held(source, call, index)
                 if value is not None:
-                    where = f", as {'given to' if source.kind == 'arg' else 'returned by'} {source.tool} ({source.field}, call {call.id})"
+                    where = f", as {kind_of(source).words} {source.tool} ({source.field}, call {call.id})"
                     change, text = _named(rule, value, where, hidden=secret(case.workflow, source))
                     yield change, text
-                    if (currency := _currency(source, case, call, row)) and rule.currency:
+                    if (currency := _currency(source, case, call, index)) and rule.currency:
                         yield {**change, rule.currency: currency}, f"{text}, in {currency}"
 
 
@@ -220,11 +214,11 @@ def _together(case: Case, evidence: Evidence) -> Iterator[Proposal]:
     """All arguments that refer to one tool, taken from one call and row."""
     rules = [v.rule for v in case.values.values() if not v.rule.any_call]
     for tool in dict.fromkeys(s.tool for rule in rules for s in rule.sources if s.tool):
-        for call, number, row in evidence.places(Source("fact", tool)):
+        for call, index in evidence.places(tool):
             change: dict[str, Any] = {}
             for rule in rules:
                 for source in (s for s in rule.sources if s.tool == tool):
-                    value = _held(source, case, call, row)
+                    value = _held(source, call, index)
                     if value is not None:
                         change[rule.name] = value if rule.max_items is None else [value]
                         break
@@ -232,7 +226,7 @@ def _together(case: Case, evidence: Evidence) -> Iterator[Proposal]:
                 f"{name} {MASKED if case.values[name].rule.sensitive else value}" for name, value in change.items() if name in case.values
             )
             if change:
-                yield change, f"{shown}: all of call {call.id} of {tool}" + (f", row {number}" if len(call.rows) > 1 else "")
+                yield change, f"{shown}: all of call {call.id} of {tool}" + (f", row {index + 1}" if call.returned > 1 else "")
 
 
 # --- where no argument is the way ------------------------------------------------------------------------------------------
@@ -247,9 +241,9 @@ def _words(condition: Condition, reason: Reason, case: Case) -> str:
 
 
 def _argument(condition: Condition, rule: Rule, case: Case) -> str:
-    if condition.word == "from" and not any(s.kind == "model" for s in rule.sources):
-        said = "in the user's words, in their order" if rule.type == "text" else "named by the user in the prompt"
-        return f"{rule.name} " + " or ".join(said if source.kind == "prompt" else _source(source, case) for source in rule.sources)
+    if condition.word == "from" and not rule.free:
+        said = "in the user's words, in their order" if rule.type == "text" else kind_of(PROMPT).words
+        return f"{rule.name} " + " or ".join(said if source == PROMPT else _source(source, case) for source in rule.sources)
     if condition.word == "at_most" and rule.at_most is not None:
         if not case.earlier.of(rule.at_most.tool):
             return f"{rule.at_most.tool} called first: its {rule.at_most.field} is the bound"
@@ -261,17 +255,8 @@ def _argument(condition: Condition, rule: Rule, case: Case) -> str:
 
 
 def _source(source: Source, case: Case) -> str:
-    if source.kind == "prompt":
-        return "named by the user in the prompt"
-    if source.kind == "user":
-        return "the id of the user this run is for"
-    if source.kind == "computed":
-        return "the result of one calculation that the user names (a difference, a sum, a share, ...) over such numbers"
-    if source.kind == "model":
-        return "written by the model"
-    how = "given to" if source.kind == "arg" else "returned by"
-    first = "" if case.earlier.of(source.tool) else " (call it first)"
-    return f"{how} {source.tool} as {source.field}{first}"
+    first = "" if kind_of(source).alone or case.earlier.of(source.tool) else " (call it first)"
+    return f"{kind_of(source).told(source)}{first}"
 
 
 def _intent(condition: Condition, case: Case) -> str:

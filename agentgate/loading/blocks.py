@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from agentgate.loading.yaml_nodes import did_you_mean
 from agentgate.values.entities import TYPES, number
+from agentgate.workflow.operators import OPERATORS
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_DURATION = 366 * 86400
@@ -161,6 +162,9 @@ Scalars = Annotated[list[Scalar], Len(1, 1000), AfterValidator(_distinct)]
 References = Annotated[list[Text], Len(1, 50), AfterValidator(_distinct)]
 
 
+_ATTRIBUTES = {"is": "is_", "in": "in_"}  # words of Python
+
+
 def _unknown_type(value: str) -> str:
     raise wrong("one of " + ", ".join(sorted(TYPES)), did_you_mean(value, TYPES))
 
@@ -258,7 +262,12 @@ class ConditionsBlock(Block):
 
 
 class OperatorsBlock(Block):
-    """The operators that `args` and `step_up.when` share."""
+    """The operators that `args` and `step_up.when` share. Their meaning is in `agentgate.workflow.operators`."""
+
+    def operators(self) -> dict[str, Any]:
+        """Those of the table that the file states, by their keys."""
+        stated = ((operator.key, getattr(self, _ATTRIBUTES.get(operator.key, operator.key), None)) for operator in OPERATORS)
+        return {key: value for key, value in stated if value is not None}
 
     is_: Scalar | None = Field(None, alias="is")
     in_: Scalars | None = Field(None, alias="in")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from agentgate.decision.origin_kinds import kind_of
 from agentgate.loading.blocks import AgentBlock, Block, ConditionsBlock, Definition, ToolBlock
 from agentgate.loading.clauses import Clauses
 from agentgate.loading.references import argument_type
@@ -292,7 +293,7 @@ class Compiler:
         """`trust: named` counts only when every argument came from the prompt, or from a fact that stands for the user's words."""
 
         def carries(source: Source) -> bool:
-            fact = facts[source.tool][source.field] if source.kind == "fact" else None
+            fact = facts[source.tool][source.field] if kind_of(source).row_fact else None
             return fact is not None and (fact.named or bool(fact.named_by)) and self.definition.tools[source.tool].effect == "read"
 
         outside = [

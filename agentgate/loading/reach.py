@@ -5,6 +5,7 @@ Rules: the rows belong to a read that nobody but the user steers, each is one ob
 
 from __future__ import annotations
 
+from agentgate.decision.origin_kinds import kind_of
 from agentgate.decision.selectors import IN_TIME, SELECTORS
 from agentgate.loading.blocks import ArgumentBlock, SelectBlock, SumBlock
 from agentgate.loading.fact_rules import FactRules, comparable
@@ -32,7 +33,7 @@ class Reach:
         source = self.references.source(text, here)
         if source is None:
             return None
-        if source.kind != "fact":
+        if not kind_of(source).row_fact:
             self.document.report(here, shown(text), "a fact: tool.fact (what an earlier call returned)")
             return None
         if (self.tools[source.tool].facts or {})[source.field].find == "any":
@@ -59,7 +60,7 @@ class Reach:
             return None
         other, _ = self.references.typed(source)
         read = self.tools[source.tool]
-        if source.kind != "fact" or read.effect != "read":
+        if not kind_of(source).row_fact or read.effect != "read":
             report((*here, "of"), shown(block.of), "a fact of a read: tool.fact")
             return None
         if not comparable(kind, other):
@@ -79,7 +80,7 @@ class Reach:
             compared = self.references.source(text, (*here, key))
             if compared is None:
                 continue
-            if compared.kind != "fact" or compared.tool != source.tool or not self.facts.one_row_each(compared):
+            if not kind_of(compared).row_fact or compared.tool != source.tool or not self.facts.one_row_each(compared):
                 report((*here, key), shown(text), f"a fact of {source.tool}, in the same list as {source.field}")
                 continue
             measure, currency = self.references.typed(compared)

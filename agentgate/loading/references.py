@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agentgate.decision.origin_kinds import of_call
 from agentgate.loading.blocks import ArgumentBlock, ToolBlock
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, shown
-from agentgate.workflow.model import Source
+from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, USER, Source
 
-PROMPT, USER, COMPUTED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "model"))
 ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, MODEL)}  # origins that name no tool
 
 
@@ -55,7 +55,7 @@ class References:
     def noted(self, source: Source) -> Source:
         """The source, after noting that its tool, and an argument it names, are referred to."""
         names = self.used.setdefault(source.tool, set())
-        if source.kind == "arg":
+        if not of_call(source).returned:
             names.add(source.field)
             currency = self.tools[source.tool].args[source.field].currency
             if currency:
@@ -69,7 +69,7 @@ class References:
     def typed(self, source: Source) -> tuple[str, str]:
         """Type and currency sibling of what `source` names."""
         tool = self.tools[source.tool]
-        if source.kind != "arg":
+        if of_call(source).returned:
             fact = (tool.facts or {})[source.field]
             return fact.type, fact.currency or ""
         block = tool.args[source.field]

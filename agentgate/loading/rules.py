@@ -8,28 +8,45 @@ its type's normal form, so it must have one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Literal
 
-from agentgate.errors import CanonicalError
+from agentgate.decision.origin_kinds import kind_of
 from agentgate.loading.blocks import ArgumentBlock, OperatorsBlock, ToolBlock, WhenBlock
-from agentgate.loading.fact_rules import FactRules, comparable, pattern_of
+from agentgate.loading.fact_rules import FactRules, comparable
 from agentgate.loading.reach import Reach
-from agentgate.loading.references import COMPUTED, MODEL, USER, References, argument_type
+from agentgate.loading.references import References, argument_type
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, shown
 from agentgate.values.entities import CALCULATED, NUMERIC, TOKENISED, Key, normal
 from agentgate.values.paths import EACH
-from agentgate.values.patterns import Glob
-from agentgate.workflow.model import Rule, Scalar, Source
-
-_PERSONAL = frozenset({"email", "id", "phone", "text", "user"})  # types of what names a person
-_OPERATORS = {"is_": "is", "in_": "in", "each_in": "each_in", "pattern": "pattern", "glob": "glob", "text": "text", "min": "min"}
+from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, USER, Rule, Source
+from agentgate.workflow.operators import OPERATORS, contradictions, unreachable
 
 
-@lru_cache(maxsize=65536)
-def _glob(source: str) -> Glob:
-    return Glob(source)
+class _Reading:
+    """What compiling an operator needs: the type of the value, and the place to report at (`agentgate.workflow.operators.Reading`)."""
+
+    __slots__ = ("document", "kind", "path")
+
+    def __init__(self, document: Document, kind: str, path: Path) -> None:
+        self.document, self.kind, self.path = document, kind, path
+
+    def report(self, key: str, got: str, expected: str, *, at_key: bool = False) -> None:
+        """Note what is wrong with this operator."""
+        self.document.report((*self.path, key), got, expected, key=at_key)
+
+    def constants(self, key: str, values: list[Any]) -> tuple[Key, ...]:
+        """Constants as comparison keys; one that has no normal form can never equal anything."""
+        keys = []
+        for index, value in enumerate(values):
+            found = normal(self.kind, value)
+            if found is None:
+                here: Path = (*self.path, key)
+                where = (*here, index) if self.document.node((*here, index)) else here
+                self.document.report(where, shown(value), f"{self.kind} in normal form (nothing else can ever equal it)")
+            else:
+                keys.append(found)
+        return tuple(keys)  # not shared: True equals 1
 
 
 class Site:
@@ -43,75 +60,21 @@ class Site:
         self.facts = FactRules(document, tools, self.references, share)
         self.reach = Reach(self.facts)
 
-    # --- operators -------------------------------------------------------------------------------------------------------
-
-    def glob(self, text: str | None, path: Path) -> Glob | None:
-        """The shared compiled glob, or None after reporting."""
-        if text is None:
-            return None
-        here = (*path, "glob")
-        if not {".", "..", ""}.isdisjoint(text.removeprefix("/").split("/")):
-            self.document.report(here, shown(text), "no empty, '.' or '..' segment (such a value never matches)")
-            return None
-        if "***" in text:
-            self.document.report(here, shown(text), "* or **")
-            return None
-        try:
-            return _glob(text)
-        except CanonicalError as error:
-            self.document.report(here, error.got, error.expected)
-            return None
-
-    def constants(self, kind: str, values: list[Scalar], path: Path) -> tuple[Key, ...]:
-        """Constants as comparison keys; one that has no normal form can never equal anything."""
-        keys = []
-        for index, value in enumerate(values):
-            key = normal(kind, value)
-            if key is None:
-                where = (*path, index) if self.document.node((*path, index)) else path
-                self.document.report(where, shown(value), f"{kind} in normal form (nothing else can ever equal it)")
-            else:
-                keys.append(key)
-        return tuple(keys)  # not shared: True equals 1
-
     def operators(self, block: OperatorsBlock, kind: str, path: Path) -> dict[str, Any]:
-        """The fields of a `Rule` that `args` and `step_up.when` share."""
-        report = self.document.report
-        found: dict[str, Any] = {
-            "pattern": pattern_of(self.document, block.pattern, path),
-            "glob": self.glob(block.glob, path),
-            "text": block.text,
-        }
-        if block.is_ is not None and block.in_ is not None:
-            report((*path, "in"), "is and in", "one of them", key=True)
-        if block.is_ is not None:
-            found["equals"] = self.constants(kind, [block.is_], (*path, "is")) or None
-        if block.in_ is not None:
-            found["one_of"] = self.constants(kind, list(block.in_), (*path, "in"))
-        if kind in NUMERIC or kind in {"boolean", "json"}:
-            for name in ("pattern", "glob", "text"):
-                if getattr(block, name) is not None and (name != "text" or kind != "json"):
-                    report((*path, name), f"{name} on a {kind}", "an operator for text only on text", key=True)
-        elif block.text is not None and kind not in {"text", "json"}:
-            report((*path, "text"), f"text beside type {kind}", "one of them (text: N is free text)", key=True)
-        if (block.min is None) != (block.max is None):
-            one, other = ("min", "max") if block.max is None else ("max", "min")
-            report((*path, one), f"{one} without {other}", "min and max, both", key=True)
-        elif block.min is not None and block.max is not None:
-            found["minimum"], found["maximum"] = block.min, block.max
-            if kind not in NUMERIC:
-                report((*path, "min"), f"min and max on a {kind}", "a range only on money, number or integer", key=True)
-            if block.min > block.max:
-                report((*path, "min"), f"{block.min} above max {block.max}", "min at most max (nothing is inside)")
-            if kind == "integer" and (block.min % 1 or block.max % 1):
-                report((*path, "min"), f"{block.min} to {block.max}", "whole numbers for an integer")
-        constants = (*(found.get("equals") or ()), *(found.get("one_of") or ()))
-        if constants and not any(_possible(key, found) for key in constants):
-            report(
-                (*path, "in" if block.in_ is not None else "is"),
-                "constants outside the other operators",
-                "at least one that the other operators allow",
-            )
+        """The fields of a `Rule` that hold its operators."""
+        reading = _Reading(self.document, kind, path)
+        stated = block.operators()
+        found = {}
+        for operator in OPERATORS:
+            if operator.key in stated:
+                value = operator.compiled(stated[operator.key], reading)
+                if value is not None:
+                    found[operator.field] = value
+        for key, got, expected, at_key in contradictions(stated, kind):
+            reading.report(key, got, expected, at_key=at_key)
+        wrong = unreachable([operator(found[operator.field]) for operator in OPERATORS if operator.field in found])
+        if wrong is not None:
+            reading.report(wrong.key, "constants outside the other operators", "at least one that the other operators allow")
         return found
 
     def rule(self, tool: str, name: str, block: ArgumentBlock) -> Rule:
@@ -121,7 +84,7 @@ class Site:
         found = self.operators(block, kind, path)
         self._nested(tool, name, block, path)
         if block.each_in is not None:
-            found["one_of"] = self.constants(kind, list(block.each_in), (*path, "each_in"))
+            found["one_of"] = _Reading(self.document, kind, path).constants("each_in", list(block.each_in))
             if block.in_ is not None or block.is_ is not None:
                 report((*path, "each_in"), "each_in beside is or in", "one of them (each_in: a list; is, in: one value)", key=True)
             if block.max_items is None:
@@ -262,8 +225,8 @@ class Site:
             at = (*here, (block.from_ or []).index(text))
             if text == "prompt" and kind not in TOKENISED:
                 report(at, f"prompt for type {kind}", "a type that is found in a prompt: " + ", ".join(sorted(TOKENISED)))
-            if text == "user" and kind not in _PERSONAL:
-                report(at, f"user for type {kind}", "a type that an id of a person can be: " + ", ".join(sorted(_PERSONAL)))
+            if text == "user" and kind not in kind_of(USER).types:
+                report(at, f"user for type {kind}", "a type that an id of a person can be: " + ", ".join(sorted(kind_of(USER).types)))
             source = next((s for s in sources if s.tool and str(s) == text), None)
             if source is None:
                 continue
@@ -280,7 +243,7 @@ class Site:
             report(path, f"computed for type {kind}", "a type that is calculated: " + ", ".join(sorted(CALCULATED)))
         elif MODEL in sources:
             report(path, "computed beside model", "one of the two (what the model may write needs no calculation)")
-        elif not {s.kind for s in sources} & {"prompt", "fact", "arg", "select"}:
+        elif not any(s.tool or s == PROMPT for s in sources):
             report(path, "computed alone", "prompt or tool.fact beside it (the numbers that it is computed from)")
         elif block.max_items is not None:
             report(path, "computed on a list", "one value (who is owed how much of several, nobody can tell)")
@@ -320,7 +283,7 @@ class Site:
             )
 
     def _narrows(self, block: ArgumentBlock, kind: str, sources: tuple[Source, ...]) -> bool:
-        if kind != "text" or any(getattr(block, name) is not None for name in _OPERATORS) or block.narrower_than_role is not None:
+        if kind != "text" or block.operators() or block.each_in is not None or block.narrower_than_role is not None:
             return True
         return bool(block.from_) and MODEL not in sources
 
@@ -334,16 +297,13 @@ class Site:
         found = self.operators(block, kind, path)
         if not block.model_fields_set:
             self.document.report(path, "a condition without an operator", "above, not_in, origin or another operator", key=True)
-        if block.above is not None:
-            if kind not in NUMERIC:
-                self.document.report((*path, "above"), f"above on a {kind}", "money, number or integer", key=True)
-            elif kind == "money" and not argument.currency:
+        if block.above is not None and kind in NUMERIC:
+            if kind == "money" and not argument.currency:
                 self.document.report((*path, "above"), "money without a currency", f"currency: on the argument {name}", key=True)
             elif argument.max is not None and block.above >= argument.max:
                 self.document.report(
                     (*path, "above"), f"above {block.above}", f"less than the argument's max {argument.max} (it would never ask)"
                 )
-        not_in = self.constants(kind, list(block.not_in), (*path, "not_in")) if block.not_in is not None else None
         origin: list[Source | Literal["unknown"]] = []
         for text in block.origin or ():
             index = (block.origin or []).index(text)
@@ -354,7 +314,9 @@ class Site:
                 if source == COMPUTED:
                     expected = "unknown, or an origin of its own (a number less to compute with would ask less often)"
                     self.document.report(here, "computed", expected)
-                labelled = (self.tools[source.tool].facts or {}).get(source.field) if source is not None and source.kind == "fact" else None
+                labelled = (
+                    (self.tools[source.tool].facts or {}).get(source.field) if source is not None and kind_of(source).row_fact else None
+                )
                 if labelled is not None and (labelled.named_by or labelled.where):
                     expected = "a fact of every row (one that counts in some rows would ask less often: unknown asks for the rest)"
                     self.document.report(here, f"{text}, named_by or where", expected)
@@ -371,16 +333,7 @@ class Site:
                 kind,
                 max_items=argument.max_items,
                 currency=argument.currency or "",
-                above=block.above,
-                not_in=not_in,
                 origin=tuple(origin) if block.origin is not None else None,
                 **found,
             )
         )
-
-
-def _possible(key: Key, found: Mapping[str, Any]) -> bool:
-    pattern, glob, low, high, text = (found.get(n) for n in ("pattern", "glob", "minimum", "maximum", "text"))
-    if isinstance(key, str):
-        return (pattern is None or pattern.matches(key)) and (glob is None or glob.matches(key)) and (text is None or len(key) <= text)
-    return isinstance(key, bool) or ((low is None or key >= low) and (high is None or key <= high))

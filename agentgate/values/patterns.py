@@ -34,6 +34,11 @@ def _shared_pattern(source: str) -> Pattern:
     return Pattern(source)
 
 
+@lru_cache(maxsize=65536)
+def _shared_glob(source: str) -> Glob:
+    return Glob(source)
+
+
 class Pattern:
     """A whole-value RE2 match. Build with `Pattern.of`; equal sources are one object."""
 
@@ -78,6 +83,15 @@ class Glob:
         self.source = source
         parts = re.split(r"(\*\*|\*)", source)
         self.pattern = Pattern.of("".join({"**": "(?s:.*)", "*": "[^/]*"}.get(p, re2.escape(p)) for p in parts))
+
+    @classmethod
+    def of(cls, source: str) -> Glob:
+        """The shared glob of this source.
+
+        Raises:
+            CanonicalError: too long.
+        """
+        return _shared_glob(source)
 
     def matches(self, value: str) -> bool:
         """True when the whole of `value` matches and it has no dot segments."""

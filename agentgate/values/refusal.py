@@ -104,6 +104,7 @@ class Failure:
         got: what it was, as text for an operator (never given to the model; a `sensitive` value is masked).
         expected: what would have held.
         rule: ``file:line`` of the rule, or empty.
+        condition: which condition it is, where `field` alone does not say: the key of an `agentgate.explain.listing.Condition`.
     """
 
     reason: Reason
@@ -111,6 +112,7 @@ class Failure:
     got: str
     expected: str
     rule: str = ""
+    condition: str = ""
 
     def __str__(self) -> str:
         where = f" [{self.rule}]" if self.rule else ""

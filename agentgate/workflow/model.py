@@ -1,4 +1,4 @@
-"""A workflow as the gate enforces it: frozen values, compiled once by `agentgate.review.loader`, shared by every call.
+"""A workflow as the gate enforces it: frozen values, compiled once by `agentgate.loading`, shared by every call.
 
 Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value knows the `line` of its rule, so
 a refusal names ``file:line``. These values have no clock and no I/O, and only the loader builds them.
@@ -7,12 +7,13 @@ a refusal names ``file:line``. These values have no clock and no I/O, and only t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Literal
 
 from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.operators import Operator, compiled
 
 Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
@@ -63,6 +64,9 @@ class Source:
         return f"{self.tool}.{self.field}" if self.tool else self.kind
 
 
+PROMPT, USER, COMPUTED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "model"))  # that name no tool
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in` and `origin` add a person).
@@ -85,6 +89,7 @@ class Rule:
         nullable: with `optional`: sent as null it counts as left out.
         page_size: the most rows a read returns; it chooses none where fewer came (`agentgate.workflow.page_size`).
         needs: intents of which one must be present where the argument is sent; empty: those of the tool suffice.
+        operators: the stated ones of `agentgate.workflow.operators`, compiled from the fields above.
     """
 
     name: str
@@ -115,11 +120,25 @@ class Rule:
     above: Decimal | None = None
     not_in: tuple[Scalar, ...] | None = None
     origin: tuple[Source | Literal["unknown"], ...] | None = None
+    operators: tuple[Operator, ...] = field(default=(), init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operators", compiled(self))
 
     @property
     def said_as(self) -> str:
         """The type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed."""
-        return "computed" if self.type == "number" and any(s.kind == "computed" for s in self.sources) else self.type
+        return "computed" if self.type == "number" and COMPUTED in self.sources else self.type
+
+    @property
+    def free(self) -> bool:
+        """Nothing is asked of where the value came from: no origin is named, or the model's is."""
+        return not self.sources or MODEL in self.sources
+
+    @property
+    def references(self) -> tuple[Source, ...]:
+        """What it says about earlier calls: origins, and the bound."""
+        return tuple([s for s in (*self.sources, *((self.at_most,) if self.at_most is not None else ())) if s.tool])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from typing import Any
 from agentgate.errors import CanonicalError
 from agentgate.review.draft.schema import null_by_default, resolve
 from agentgate.review.draft.toolset import words_of
-from agentgate.review.scenarios.values import VARIANTS, sample
 from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.values.patterns import Pattern
+from agentgate.values.samples import VARIANTS, from_pattern
 from agentgate.workflow.page_size import sized
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
@@ -330,7 +330,7 @@ def _patterned(name: str, pattern: str, kind: str, *, acting: bool) -> Argument:
 def _matching(pattern: str) -> tuple[str, Any] | None:
     """A value that the pattern matches and another one, if found; one with a digit first (people number what they name)."""
     whole = Pattern.of(pattern)
-    made = (sample(pattern, variant) for variant in range(VARIANTS))
+    made = (from_pattern(pattern, variant) for variant in range(VARIANTS))
     found = list(dict.fromkeys(v for v in made if v and whole.matches(v)))
     found.sort(key=lambda v: not any(c.isdigit() for c in v))
     return (found[0], found[1] if len(found) > 1 else None) if found else None

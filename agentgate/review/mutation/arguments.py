@@ -8,25 +8,26 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.review.mutation.mutant import Changes, Mutations
 from agentgate.review.scenarios.filling import in_words, parts
-from agentgate.review.scenarios.values import MALFORMED, candidates, fits, step, written
+from agentgate.review.scenarios.values import MALFORMED, candidates, fits
 from agentgate.values.entities import CALCULATED, TOKENISED, number
-from agentgate.workflow.model import Rule, Source, Tool
+from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, USER, Rule, Source, Tool
+from agentgate.workflow.operators import Operator, as_sent, key_of
 from agentgate.workflow.page_size import counted
 
-PROMPT, COMPUTED = Source("prompt"), Source("computed")
 OTHERS = ("something-else", "USD", "other", "X", "kim@other.example", "https://other.example/", "2")
 
 
 def named(source: Source) -> str:
     """How `origin.x` names a source."""
-    return f"{source.tool}.{source.field}" if source.tool else source.kind
+    return f"{source.tool}.{source.field}" if source.tool else str(source)
 
 
 def place(source: Source, second: str = "") -> str:
     """The key of a scene under which an earlier call says what this source says."""
-    return f"{'earlier' if source.kind == 'arg' else 'facts'}.{source.tool}{second}.{source.field}"
+    return f"{'facts' if of_call(source).returned else 'earlier'}.{source.tool}{second}.{source.field}"
 
 
 def is_list(rule: Rule) -> bool:
@@ -38,7 +39,7 @@ def placed(rule: Rule, values: Iterable[Any]) -> Iterator[Changes]:
     """Each value alone, then where the rule would let it come from."""
     kept = list(islice(values, 12))
     arg, origin = f"args.{rule.name}", f"origin.{rule.name}"
-    places = [named(source) for source in rule.sources if source.kind != "model"]
+    places = [named(source) for source in rule.sources if source != MODEL]
     if not places:
         yield from ({arg: value} for value in kept)
     for value in kept:
@@ -47,12 +48,6 @@ def placed(rule: Rule, values: Iterable[Any]) -> Iterator[Changes]:
     if rule.at_most is not None:
         for value in kept:
             yield {arg: value, place(rule.at_most): value}
-
-
-def _long(rule: Rule) -> Any:
-    """A free text, or JSON, of one character too many."""
-    most = rule.text or 0
-    return {"n": "x" * (most - 7)} if rule.type == "json" and most > 7 else "x" * (most + 1)
 
 
 class ArgumentMutants:
@@ -79,45 +74,15 @@ class ArgumentMutants:
                 type="text",
             )
         implied = self._implied(rule)
-        for key, field, words in (("is", "equals", "dropped"), ("each_in" if is_list(rule) else "in", "one_of", "dropped")):
-            if field in implied:
-                found.skip(f"{path}.{key}", f"implied: {implied[field]} has the same")
-            elif getattr(rule, field) is not None:
-                none: dict[str, Any] = {field: None}
-                others = placed(rule, self._others(tool, rule, **none))
-                add(key, words, f"{rule.name} that is not listed", others, **none)
-        for key in ("pattern", "glob"):
-            if key in implied:
-                found.skip(f"{path}.{key}", f"implied: {implied[key]} has the same")
-            elif getattr(rule, key) is not None:
-                none = {key: None}
-                add(key, "dropped", f"{rule.name} of another form", placed(rule, self._others(tool, rule, **none)), **none)
-        if rule.text is not None:
-            add(
-                "text",
-                f"{rule.text} -> {rule.text + 1}",
-                f"{rule.name} that is too long",
-                [{arg: _long(rule)}],
-                text=rule.text + 1,
-            )
-        if rule.minimum is not None:
-            low = rule.minimum - step(rule.minimum)
-            add(
-                "min",
-                f"{rule.minimum} -> {low}",
-                f"{rule.name} below {rule.minimum}",
-                placed(rule, [written(rule, low)]),
-                minimum=low,
-            )
-        if rule.maximum is not None:
-            high = rule.maximum + step(rule.maximum)
-            add(
-                "max",
-                f"{rule.maximum} -> {high}",
-                f"{rule.name} above {rule.maximum}",
-                placed(rule, [written(rule, high)]),
-                maximum=high,
-            )
+        for operator in rule.operators:
+            key = key_of(operator, rule)
+            if operator.field in implied:
+                found.skip(f"{path}.{key}", f"implied: {implied[operator.field]} has the same")
+                continue
+            words, value, name, tries = operator.loosened(rule.type)
+            values = self._others(tool, rule, operator) if tries is None else tries
+            ways = [{arg: each} for each in values] if operator.length is not None else placed(rule, values)
+            add(key, words, f"{rule.name} {name}", ways, **{operator.field: value})
         if rule.at_most is not None:
             add("at_most", "dropped", f"{rule.name} above {rule.at_most}", self._above(tool, rule), at_most=None)
         if rule.max_items is not None:
@@ -156,9 +121,8 @@ class ArgumentMutants:
 
     def _origins(self, tool: Tool, rule: Rule, add: Any) -> None:
         found, path = self.found, f"tools.{tool.name}.args.{rule.name}"
-        free = not rule.sources or any(source.kind == "model" for source in rule.sources)
         origin = f"origin.{rule.name}"
-        if not free:
+        if not rule.free:
             elsewhere = list(self._nowhere(tool, rule))
             add("from", "dropped", f"{rule.name} that the model made up", [{origin: where} for where in elsewhere], sources=())
             if PROMPT not in rule.sources and rule.type in TOKENISED:
@@ -185,7 +149,7 @@ class ArgumentMutants:
             if rule.unknown_origin == "deny" and tool.step_ups:
                 asked = [{origin: where} for where in elsewhere]
                 add("unknown_origin", "deny -> step_up", f"{rule.name} of unknown origin", asked, unknown_origin="step_up")
-        if not rule.any_call and (any(s.tool for s in rule.sources) or rule.at_most is not None):
+        if not rule.any_call and rule.references:
             money = self._currency_of(tool, rule)
             if self._alone(tool, rule):
                 found.skip(f"{path}.any_call", "implied: nothing else of the call is of an earlier call")
@@ -199,7 +163,7 @@ class ArgumentMutants:
                 {origin: named(source), "prompt": [*turns, in_words(rule.type, value[0] if type(value) is list else value, "")]}
                 | ({} if source.tool else {f"args.{rule.name}": other})
                 for source in rule.sources
-                if source.tool or source.kind == "user"
+                if source.tool or source == USER
                 for value, other in zip(islice(candidates(rule), 1, 4), candidates(rule), strict=False)
             ]
             add("named_first", "dropped", f"{rule.name} of elsewhere although the prompt names one", first, named_first=False)
@@ -214,7 +178,7 @@ class ArgumentMutants:
         add("entities", "dropped", f"an address in {rule.name} that nobody gave", stray, entities=None)
         if rule.unknown_origin == "deny" and tool.step_ups:
             add("unknown_origin", "deny -> step_up", f"an address in {rule.name} that nobody gave", stray, unknown_origin="step_up")
-        if rule.entities is not None and not {"prompt", "model"} & {source.kind for source in rule.entities}:
+        if rule.entities is not None and not {PROMPT, MODEL} & set(rule.entities):
             turns = parts(self.found.base(tool.name).values["prompt"])
             asked: list[Changes] = [{**way, "prompt": [*turns, address]} for way, address in zip(stray, texts, strict=True)]
             name = f"an address in {rule.name} that only the prompt names"
@@ -232,7 +196,7 @@ class ArgumentMutants:
         for other in self.found.workflow.tools.values():
             for taken in other.args.values():
                 for source in taken.sources:
-                    if source.kind == "fact" and source.tool == tool.name and tool.facts[source.field].named_by:
+                    if kind_of(source).row_fact and source.tool == tool.name and tool.facts[source.field].named_by:
                         for size in islice(candidates(rule), 8):
                             place = {f"origin.{taken.name}": named(source), f"earlier.{tool.name}.{rule.name}": size}
                             yield {"call": other.name, **place}
@@ -243,16 +207,17 @@ class ArgumentMutants:
         """Operators that every place the value may come from has too: no value reaches the argument that they would refuse."""
         out: dict[str, str] = {}
         tools = self.found.workflow.tools
-        if not rule.sources or not all(s.kind in {"arg", "fact"} for s in rule.sources):
+        if not rule.sources or not all(s.tool and (kind_of(s).row_fact or not of_call(s).returned) for s in rule.sources):
             return out
-        for key in ("equals", "one_of", "pattern", "glob"):
-            own = getattr(rule, key)
-            others = [
-                getattr(tools[s.tool].args[s.field], key) if s.kind == "arg" else getattr(tools[s.tool].facts[s.field], key, None)
-                for s in rule.sources
+        for operator in rule.operators:
+            if operator.bounds or operator.length is not None:
+                continue
+            own = getattr(rule, operator.field)
+            places = [
+                getattr(tools[s.tool].args.get(s.field) or tools[s.tool].facts.get(s.field), operator.field, None) for s in rule.sources
             ]
-            if own is not None and all(other == own for other in others):
-                out[key] = " and ".join(map(str, rule.sources))
+            if all(other == own for other in places):
+                out[operator.field] = " and ".join(map(str, rule.sources))
         return out
 
     def _currency_of(self, tool: Tool, rule: Rule) -> str:
@@ -260,7 +225,7 @@ class ArgumentMutants:
         tools = self.found.workflow.tools
         for other in tool.args.values():
             bound = other.at_most
-            if other.currency == rule.name and not other.any_call and not other.optional and bound is not None and bound.kind == "fact":
+            if other.currency == rule.name and not other.any_call and not other.optional and bound is not None and kind_of(bound).row_fact:
                 sibling = Source("fact", bound.tool, tools[bound.tool].facts[bound.field].currency)
                 if all(source == sibling for source in rule.sources):
                     return other.name
@@ -270,8 +235,9 @@ class ArgumentMutants:
         for value in MALFORMED.get(rule.type, ()):
             yield [value] if is_list(rule) else value
 
-    def _others(self, tool: Tool, rule: Rule, **loosened: Any) -> Iterator[Any]:
-        """Values that only the loosened rule allows, near ones first."""
+    def _others(self, tool: Tool, rule: Rule, operator: Operator) -> Iterator[Any]:
+        """Values that the rule allows without this operator only, near ones first."""
+        loosened: dict[str, Any] = {operator.field: None}
         loose = replace(rule, **loosened)
         mutated = self.found.with_rule(tool, rule, **loosened)
         near: list[Any] = []
@@ -309,9 +275,9 @@ class ArgumentMutants:
         top = number(values.get(place(bound)))
         if top is None:
             return
-        more = written(rule, top + Decimal("0.01") if rule.type != "integer" else top + 1)
+        more = as_sent(rule.type, top + Decimal("0.01") if rule.type != "integer" else top + 1)
         yield {f"args.{rule.name}": more}
-        for where in dict.fromkeys([*(named(s) for s in rule.sources if s.kind != "model"), "prompt"]):
+        for where in dict.fromkeys([*(named(s) for s in rule.sources if s != MODEL), "prompt"]):
             yield {f"args.{rule.name}": more, f"origin.{rule.name}": where}
 
     def _too_many(self, rule: Rule) -> Iterator[Changes]:
@@ -338,7 +304,7 @@ class ArgumentMutants:
         texts += [text for name in rule.needs for text in intents[name].counter_examples[:2]] + ["Good morning"]
         said = {k: v for k, v in self.found.base(tool.name).values.items() if k.startswith("args.") and type(v) is str}
         words = " and ".join(dict.fromkeys(v for k, v in said.items() if k != f"args.{rule.name}"))
-        places = ["", *(named(source) for source in rule.sources if source.kind != "model")]
+        places = ["", *(named(source) for source in rule.sources if source != MODEL)]
         for value in islice(candidates(rule), 3):
             for text in texts:
                 for where in places:
@@ -362,9 +328,9 @@ class ArgumentMutants:
 
     def _mixed(self, tool: Tool, rule: Rule) -> Iterator[Changes]:
         """One argument from the second call of a tool that says something else about the rest, or is too long ago."""
-        for source in self._references(rule):
+        for source in rule.references:
             second: Changes = {f"origin.{rule.name}": f"{source.tool}#2.{source.field}"}
-            others = [(other, s) for other in tool.args.values() if other is not rule for s in self._references(other)]
+            others = [(other, s) for other in tool.args.values() if other is not rule for s in other.references]
             for other, s in others:
                 for value in islice(candidates(other), 4 if s.tool == source.tool and s != source else 0):
                     yield {**second, place(s, "#2"): value}
@@ -376,14 +342,9 @@ class ArgumentMutants:
                 if len(two) == 2:
                     yield {f"args.{rule.name}": two, place(source): two[0], place(source, "#2"): two[1]}
 
-    @staticmethod
-    def _references(rule: Rule) -> list[Source]:
-        """What an argument says about earlier calls."""
-        return [s for s in (*rule.sources, *((rule.at_most,) if rule.at_most else ())) if s.tool]
-
     def _alone(self, tool: Tool, rule: Rule) -> bool:
         """Whether nothing else of the call refers to the tools that this one value refers to: then it is always of one call."""
-        mine = {s.tool for s in self._references(rule)}
-        once = len(self._references(rule)) == 1 or (rule.at_most is None and not is_list(rule))
-        others = {s.tool for other in tool.args.values() if other is not rule for s in self._references(other)}
+        mine = {s.tool for s in rule.references}
+        once = len(rule.references) == 1 or (rule.at_most is None and not is_list(rule))
+        others = {s.tool for other in tool.args.values() if other is not rule for s in other.references}
         return once and not is_list(rule) and not mine & (others | {order.require for order in tool.sequence if order.within is not None})

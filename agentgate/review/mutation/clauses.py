@@ -13,9 +13,10 @@ from agentgate.review.mutation.conditions import ConditionMutants
 from agentgate.review.mutation.mutant import Changes, Mutations
 from agentgate.review.scenarios.fields import limit_name
 from agentgate.review.scenarios.filling import parts
-from agentgate.review.scenarios.values import candidates, step, written
+from agentgate.review.scenarios.values import candidates
 from agentgate.values.entities import number
 from agentgate.workflow.model import ANY, NONE, Intent, Limit, StepUpRule, Tool, Workflow
+from agentgate.workflow.operators import as_sent, step_of
 
 _NOTHING: Changes = {}
 _OTHER_DEFINITION = "sha256:another"
@@ -302,19 +303,19 @@ class ClauseMutants:
         """What must have been spent so that the smallest step more is too much, and that step in units of 10^-4."""
         rule = tool.args[limit.argument]
         amount = number(self.found.base(tool.name).values.get(f"args.{limit.argument}"))
-        unit = int(step(rule.minimum if rule.minimum is not None else Decimal("0.01")) * SCALE)
+        unit = int(step_of(rule.minimum if rule.minimum is not None else Decimal("0.01")) * SCALE)
         out: list[Changes] = []
         for taken in dict.fromkeys((amount, rule.minimum)):
             if taken is not None and 0 < int(taken * SCALE) <= limit.maximum:
                 spent = self._shown(limit, limit.maximum - int(taken * SCALE) + unit)
                 out.append(
                     {
-                        f"args.{limit.argument}": written(rule, taken),
+                        f"args.{limit.argument}": as_sent(rule.type, taken),
                         f"origin.{limit.argument}": "prompt",
                         f"spent.{limit_name(limit)}": spent,
                     }
                 )
-                out.append({f"args.{limit.argument}": written(rule, taken), f"spent.{limit_name(limit)}": spent})
+                out.append({f"args.{limit.argument}": as_sent(rule.type, taken), f"spent.{limit_name(limit)}": spent})
         return out, unit
 
     @staticmethod

@@ -8,15 +8,12 @@ from dataclasses import replace
 from itertools import islice, product
 from typing import Any
 
-from agentgate.review.mutation.arguments import OTHERS, PROMPT, is_list, named, placed
+from agentgate.decision.origin_kinds import kind_of
+from agentgate.review.mutation.arguments import OTHERS, is_list, named, placed
 from agentgate.review.mutation.mutant import Changes, Mutations
 from agentgate.review.scenarios.filling import parts
-from agentgate.review.scenarios.values import candidates, fits, step, written
-from agentgate.values.entities import number
-from agentgate.workflow.model import Fact, Rule, StepUpRule, Tool
-
-_OPERATORS = {"is": "equals", "in": "one_of", "pattern": "pattern", "glob": "glob", "text": "text", "not_in": "not_in", "origin": "origin"}
-
+from agentgate.review.scenarios.values import candidates, fits
+from agentgate.workflow.model import MODEL, PROMPT, Fact, Rule, StepUpRule, Tool
 
 _UNSAID = {
     "email": "zzyzx@unsaid.example",
@@ -83,7 +80,7 @@ class ConditionMutants:
         if rule.sources == (PROMPT,):
             return rule.type != "text"
         tools, loose = self.found.workflow.tools, rule.any_call or rule.unknown_origin == "step_up"
-        facts = [tools[s.tool].facts[s.field] for s in rule.sources if s.kind == "fact" and tools[s.tool].effect == "read"]
+        facts = [tools[s.tool].facts[s.field] for s in rule.sources if kind_of(s).row_fact and tools[s.tool].effect == "read"]
         told = rule.type != "text" and not loose and all(fact.named or fact.named_by for fact in facts)
         return told and bool(facts) and len(facts) == sum(s != PROMPT for s in rule.sources)
 
@@ -119,16 +116,8 @@ class ConditionMutants:
 
     def _meets(self, tool: Tool, argument: Rule, when: Rule, value: Any) -> bool:
         """Whether a value satisfies what a condition says of values."""
-        plain = replace(
-            when, type=argument.type, above=None, not_in=None, origin=None, max_items=argument.max_items, currency=argument.currency
-        )
-        if not fits(self.found.with_tool(tool, args={**tool.args, argument.name: plain}), tool.name, argument.name, value):
-            return False
-        elements = value if type(value) is list else [value]
-        amounts = [number(one) for one in elements]
-        if when.above is not None and not any(amount is not None and amount > when.above for amount in amounts):
-            return False
-        return when.not_in is None or any(one not in when.not_in for one in elements)
+        plain = replace(when, type=argument.type, origin=None, max_items=argument.max_items, currency=argument.currency)
+        return fits(self.found.with_tool(tool, args={**tool.args, argument.name: plain}), tool.name, argument.name, value)
 
     def _values(self, tool: Tool, when: Rule, *, hold: bool) -> list[Changes]:
         """Changes after which one condition holds, or does not: none if it is so already."""
@@ -136,7 +125,7 @@ class ConditionMutants:
         if argument is None:
             return []
         if when.origin is not None:
-            own = ["model" if o == "unknown" or o.kind == "model" else named(o) for o in when.origin]
+            own = [str(MODEL) if o == "unknown" or kind_of(o).free else named(o) for o in when.origin]
             other = [where for where in ("prompt", *(named(s) for s in argument.sources), "model") if where not in own]
             return [{f"origin.{when.name}": where} for where in (own if hold else other)]
         current = self.found.base(tool.name).values.get(f"args.{when.name}")
@@ -151,15 +140,7 @@ class ConditionMutants:
     @staticmethod
     def _pool(argument: Rule, when: Rule) -> Iterator[Any]:
         """Values near a condition: on both sides of its bounds, what it lists, what it and the argument allow."""
-        near: list[Any] = []
-        if when.above is not None:
-            near += [written(argument, when.above + step(when.above)), written(argument, when.above)]
-        for bound, out in ((when.minimum, -1), (when.maximum, 1)):
-            if bound is not None:
-                near += [written(argument, bound), written(argument, bound + out * step(bound))]
-        if when.text is not None:
-            near += ["x" * when.text, "x" * (when.text + 1)]
-        near += [*(when.equals or ()), *(when.one_of or ()), *(when.not_in or ())]
+        near = [value for operator in when.operators for value in operator.near(argument.type)]
         listed = candidates(replace(when, max_items=None, type=argument.type))
         rest = (v[0] if is_list(argument) else v for v in candidates(argument))
         for value in (*near, *islice(listed, 16), *islice(rest, 24)):
@@ -175,36 +156,18 @@ class ConditionMutants:
             tries, of = self._ways(tool, rule, when, value), ("Rule", next(iter(changes)))
             self.found.add(f"{at}.{key}", words, when.line, mutated, of, tries, tool=tool.name, name=name)
 
-        if when.above is not None:
-            high = when.above + step(when.above)
-            edge = placed(argument, [written(argument, high)])
-            add("above", f"{when.above} -> {high}", f"{when.name} above {when.above} {asks}", edge, above=high)
-        for key, field in _OPERATORS.items():
-            dropped: dict[str, Any] = {field: None}
-            if getattr(when, field) is None:
-                continue
-            if getattr(when, field) == getattr(argument, field, None):
-                self.found.skip(f"{at}.{key}", f"implied: the argument {when.name} has the same")
+        for operator in when.operators:
+            if operator.bounds:
+                continue  # moved, below
+            if getattr(argument, operator.field) == operator.value:
+                self.found.skip(f"{at}.{operator.key}", f"implied: the argument {when.name} has the same")
             else:
-                add(key, "dropped", f"{when.name} that {rule.id} does not ask about", self._values(tool, when, hold=False), **dropped)
-        for value in when.one_of or ():
-            if when.one_of is not None and len(when.one_of) > 1:
-                kept = tuple(v for v in when.one_of if v != value)
-                only = placed(argument, [[value] if is_list(argument) else value])
-                add("in", f"{value} dropped", f"{when.name} {value} {asks}", only, one_of=kept)
-        if when.not_in is not None:
-            other = next((v for v in candidates(replace(argument, max_items=None)) if v not in when.not_in), None)
-            if other is not None:
-                only = placed(argument, [[other] if is_list(argument) else other])
-                add("not_in", f"{other} added", f"{when.name} {other} {asks}", only, not_in=(*when.not_in, other))
-        for key, field, inwards in (("min", "minimum", 1), ("max", "maximum", -1)):
-            bound = getattr(when, field)
-            if bound is not None:
-                moved: dict[str, Any] = {field: bound + inwards * step(bound)}
-                add(
-                    key,
-                    f"{bound} -> {moved[field]}",
-                    f"{when.name} of {bound} {asks}",
-                    placed(argument, [written(argument, bound)]),
-                    **moved,
-                )
+                outside = f"{when.name} that {rule.id} does not ask about"
+                add(operator.key, "dropped", outside, self._values(tool, when, hold=False), **{operator.field: None})
+        if when.origin is not None:
+            add("origin", "dropped", f"{when.name} that {rule.id} does not ask about", self._values(tool, when, hold=False), origin=None)
+        others = list(candidates(replace(argument, max_items=None)))
+        for operator in when.operators:
+            for words, value, name, tries in operator.narrowed(argument.type, others):
+                only = placed(argument, [[v] if is_list(argument) else v for v in tries or ()])
+                add(operator.key, words, f"{when.name} {name} {asks}", only, **{operator.field: value})

@@ -52,7 +52,7 @@ STRUCTURE: Mapping[str, str] = {
     "Conditions": "line hours",
     "Intent": "name line",
     "Tool": "name line args facts sequence limits upstream referenced",
-    "Rule": "name line",
+    "Rule": "name line operators",
     "Fact": "name line",
     "Source": "kind tool field selector",
     "Selector": "tool",

@@ -196,7 +196,7 @@ def failures_of(record: Record) -> tuple[Failure, ...]:
     for each in record.get("reasons", ()):
         reason = _REASONS.get(str(each.get("reason")))
         if reason is not None:
-            found.append(Failure(reason, *(str(each.get(key, "")) for key in ("field", "got", "expected", "rule"))))
+            found.append(Failure(reason, *(str(each.get(key, "")) for key in ("field", "got", "expected", "rule", "condition"))))
     return tuple(found)
 
 

@@ -15,11 +15,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from agentgate.decision.labels import stems
+from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.language.prompt import Prompt
 from agentgate.review.scenarios.fields import bare, moment
 from agentgate.review.scenarios.values import candidates, fits
 from agentgate.values.entities import normal, number
-from agentgate.workflow.model import Fact, Rule, Source, Tool, Workflow
+from agentgate.workflow.model import PROMPT, USER, Fact, Rule, Source, Tool, Workflow
 
 AGO = "1m"  # how long before the call an earlier one was redeemed
 FIRST_DAY = date(2026, 1, 7)  # a Wednesday; a workflow that expires before is met in its last week
@@ -196,7 +197,7 @@ class Filler:
 
     def place(self, source: Source) -> str:
         """Where a scene says what this origin says."""
-        return f"{'earlier' if source.kind == 'arg' else 'facts'}.{source.tool}.{source.field}"
+        return f"{'facts' if of_call(source).returned else 'earlier'}.{source.tool}.{source.field}"
 
     def bound(self, rule: Rule) -> Decimal | None:
         """What an earlier call's fact bounds an argument by, where the scene says it."""
@@ -204,7 +205,7 @@ class Filler:
             return None
         found = self.values.get(self.place(rule.at_most))
         amounts = [amount for one in (found if type(found) is list else [found]) if (amount := number(one)) is not None]
-        return None if not amounts else sum(amounts, Decimal()) if rule.at_most.kind == "sum" else max(amounts)
+        return None if not amounts else sum(amounts, Decimal()) if kind_of(rule.at_most).spread else max(amounts)
 
     def _make(self, tool: Tool, rule: Rule, prefix: str) -> None:
         """A required argument nobody stated: from a place that is stated, else made up and put where it may come from."""
@@ -229,12 +230,12 @@ class Filler:
                     made = [one] if rule.max_items is not None else one
                     if self._fits_all(tool, rule, made, prefix):
                         yield made
-        if any(source.kind == "user" for source in rule.sources) and "who.user.id" not in self.filled:
+        if USER in rule.sources and "who.user.id" not in self.filled:
             own = self.values.get("who.user.id")
             made = [own] if rule.max_items is not None else own
             if own is not None and self._fits_all(tool, rule, made, prefix):
                 yield made
-        if any(source.kind == "prompt" for source in rule.sources) and (not any(s.tool for s in rule.sources) or self.values["prompt"]):
+        if PROMPT in rule.sources and (not any(s.tool for s in rule.sources) or self.values["prompt"]):
             prompt = self._prompt()
             for table in prompt.named.values():
                 for entity in table.values():
@@ -251,10 +252,9 @@ class Filler:
         if bound is not None and amount is not None and amount > bound:
             return False
         for source in rule.sources:
-            if source.kind == "arg" and not fits(self.workflow, source.tool, source.field, value):
+            if source.tool and not of_call(source).returned and not fits(self.workflow, source.tool, source.field, value):
                 return False
-        wordless = any(s.kind == "prompt" for s in rule.sources) and len(rule.sources) == 1
-        return not wordless or self._can_be_said(rule, value, prefix)
+        return rule.sources != (PROMPT,) or self._can_be_said(rule, value, prefix)
 
     def _can_be_said(self, rule: Rule, value: Any, prefix: str) -> bool:
         currency = self._currency(rule, prefix)
@@ -279,10 +279,10 @@ class Filler:
         value = self.values[prefix + rule.name]
         if rule.at_most is not None and self.missing(self.place(rule.at_most)):
             self._say(rule.at_most, value, self._currency(rule, prefix))
-        if not rule.sources or any(s.kind == "model" for s in rule.sources):
+        if rule.free:
             return
         elements = value if type(value) is list else [value]
-        prompt = self._prompt() if any(s.kind == "prompt" for s in rule.sources) else None
+        prompt = self._prompt() if PROMPT in rule.sources else None
         if prompt is not None and all(self._in_prompt(rule, one, prefix, prompt) for one in elements):
             return
         sources = [s for s in rule.sources if s.tool and s.selector is None]
@@ -294,7 +294,7 @@ class Filler:
                 return
         if prompt is not None and prefix + rule.name in self.filled:
             self.name(rule, elements, self._currency(rule, prefix))
-        elif any(s.kind == "user" for s in rule.sources) and "who.user.id" in self.filled:
+        elif USER in rule.sources and "who.user.id" in self.filled:
             self.put("who.user.id", elements[0])
 
     def _say(self, source: Source, value: Any, currency: str) -> None:
@@ -302,7 +302,7 @@ class Filler:
         tool = self.workflow.tools[source.tool]
         self.put(self.place(source), value)
         self._earlier(source.tool)
-        if source.kind != "arg":
+        if of_call(source).returned:
             fact = tool.facts[source.field]
             if fact.currency and currency:
                 self.need(f"facts.{source.tool}.{fact.currency}", [currency] * len(value) if type(value) is list else currency)
@@ -317,7 +317,7 @@ class Filler:
             return
         half = number(format(2 * amount, "f")) is not None
         known = [format(n, "f") for n in ((2 * amount,) if half else (amount - 1, Decimal(1)))]
-        source = next((s for s in rule.sources if s.kind in {"fact", "arg"}), None)
+        source = next((s for s in rule.sources if s.tool and s.selector is None), None)
         said = "" if source is not None else " of " + " and ".join(in_words(rule.type, each, currency) for each in known)
         turns = list(parts(self.values["prompt"]))
         end = "" if not turns[-1] or turns[-1].endswith((".", "!", "?")) else "."

@@ -45,7 +45,7 @@ from agentgate.values.entities import number
 from agentgate.values.paths import EACH
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Boundary, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
-from agentgate.workflow.model import Rule, Tool, Workflow
+from agentgate.workflow.model import PROMPT, Rule, Tool, Workflow
 from agentgate.workflow.page_size import paths
 
 _OPENED = 900.0  # seconds the run is old
@@ -379,7 +379,7 @@ class Scene:
             if not as_argument and field in other.facts and label == other.name:
                 filler.need(f"ago.{label}", AGO)
                 filler.meant(other, other.facts[field])
-            if as_argument and any(source.kind == "prompt" for source in other.args[field].sources):
+            if as_argument and PROMPT in other.args[field].sources:
                 filler.name(other.args[field], value if type(value) is list else [value], said)
 
     def _fresh(self, values: Mapping[str, Any], tool: Tool, rule: Rule, place: str) -> Any:

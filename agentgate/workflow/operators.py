@@ -1,0 +1,496 @@
+"""The operators: what a workflow can ask of one value. Each is one class here, in one table.
+
+An operator knows its key in the file and how that is read, when a value holds, what it expected (for people), what tells values
+apart (for the exact diff), and how it is loosened or narrowed by the smallest step (for the mutants of a workflow). Everything
+else iterates `Rule.operators`; nothing else knows an operator by its name.
+
+All operators of a rule are ANDed; of a list, each element must hold. `when_only` ones stand only in `step_up.when`, where holding
+asks a person: so negation can add a person and grant nothing. Comparisons are between keys (`agentgate.values.entities`), so
+39.99 and "39.990" are one amount and ``true`` is not 1. Pure.
+
+To add one: a class in `OPERATORS`, a field of `Rule`, the key of the block, docs/workflows.md, the reference model of the tests.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from agentgate.errors import CanonicalError
+from agentgate.values.entities import NUMERIC, Key
+from agentgate.values.patterns import Glob, Pattern
+from agentgate.values.samples import VARIANTS, from_glob, from_pattern
+
+_DOT_SEGMENTS = r"(?s:(?:.*/)?\.\.?(?:/.*)?)"  # what no glob matches
+
+
+class Reading(Protocol):
+    """What compiling an operator needs of the file it stands in: the type of the value, and a way to report."""
+
+    kind: str
+
+    def report(self, key: str, got: str, expected: str, *, at_key: bool = False) -> None:
+        """Note what is wrong with this operator."""
+
+    def constants(self, key: str, values: list[Any]) -> tuple[Key, ...]:
+        """Values as comparison keys; one without a normal form is reported."""
+
+
+class Step(NamedTuple):
+    """The smallest change of an operator that lets one more class of calls through, or asks once less.
+
+    Attributes:
+        words: what was done, for a reviewer: ``500 -> 501``, ``dropped``.
+        value: the operator's value afterwards; None: the operator is gone.
+        name: what a case that notices is about, behind the argument's name: ``above 500``.
+        tries: values that only the changed workflow treats otherwise; None: any that the operator alone refuses.
+    """
+
+    words: str
+    value: Any
+    name: str
+    tries: tuple[Any, ...] | None = None
+
+
+class Operator(ABC):
+    """One operator with the value it has in a rule.
+
+    Attributes:
+        key: its key in the file.
+        field: the field of `Rule` that holds its value.
+        value: that value, compiled.
+        when_only: only `step_up.when` may say it.
+        closed: it lists every value there is.
+        bounds: it is a bound on an ordered scale, which a mutant moves; others are dropped.
+        outwards: of a bound, the sign of the direction in which fewer values hold.
+    """
+
+    __slots__ = ("value",)
+    key: ClassVar[str]
+    field: ClassVar[str]
+    when_only: ClassVar[bool] = False
+    closed: ClassVar[bool] = False
+    bounds: ClassVar[bool] = False
+    outwards: ClassVar[int] = 0
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        """The value of the key as the rule holds it; None after reporting why there is none."""
+        return raw
+
+    @abstractmethod
+    def holds(self, key: Key) -> bool:
+        """Whether one value, in normal form, is as asked."""
+
+    @property
+    @abstractmethod
+    def expected(self) -> str:
+        """What would have held, for an operator or reviewer."""
+
+    @property
+    def words(self) -> str:
+        """The value as the file says it."""
+        return str(self.value)
+
+    @property
+    def constants(self) -> tuple[Key, ...]:
+        """Values that it tells apart from all others by naming them."""
+        return ()
+
+    @property
+    def points(self) -> tuple[Decimal, ...]:
+        """Numbers at which its answer changes."""
+        return tuple(key for key in self.constants if isinstance(key, Decimal))
+
+    @property
+    def length(self) -> int | None:
+        """The longest text that holds, if it is about length."""
+        return None
+
+    @property
+    def language(self) -> tuple[str, str] | None:
+        """Two RE2 sources, if it asks for a form: whole texts that match the first and not the second (empty: no second)."""
+        return None
+
+    def near(self, kind: str) -> Iterator[Any]:
+        """Values around it as a caller sends them: some that hold, and for a bound or length some just outside."""
+        yield from self.constants
+
+    def samples(self, variant: int) -> Iterator[Any]:
+        """Values it suggests, as a caller sends them; `variant` counts from 0 and gives others."""
+        if variant == 0:
+            yield from self.constants
+
+    def proposals(self, kind: str) -> Iterator[tuple[Any, str]]:
+        """Values to propose in the place of one that does not hold, each with the words to propose it by."""
+        yield from ()
+
+    def loosened(self, kind: str) -> Step:
+        """The smallest loosening."""
+        return Step("dropped", None, "of another form")
+
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+        """The smallest narrowings, each with a value that no longer holds; `others` are values in the argument's form."""
+        yield from ()
+
+
+def _listed(key: Key, allowed: tuple[Any, ...]) -> bool:
+    for other in allowed:  # noqa: SIM110 - runs in every decision, and a generator costs as much as the comparisons
+        if key == other and isinstance(key, bool) == isinstance(other, bool):
+            return True
+    return False
+
+
+class _Constants(Operator):
+    """Compared with the keys that the file lists."""
+
+    __slots__ = ()
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        return reading.constants(cls.key, list(raw))
+
+    @property
+    def words(self) -> str:
+        return ", ".join(map(str, self.value))
+
+    @property
+    def constants(self) -> tuple[Key, ...]:
+        return tuple(self.value)
+
+    def holds(self, key: Key) -> bool:
+        return _listed(key, self.value)
+
+    def proposals(self, kind: str) -> Iterator[tuple[Any, str]]:
+        text = f"one of {self.words}" if len(self.value) > 1 else self.words
+        for value in self.value:
+            yield (str(value) if isinstance(value, Decimal) else value), text
+
+    def loosened(self, kind: str) -> Step:
+        return Step("dropped", None, "that is not listed")
+
+
+class Is(_Constants):
+    """``is: EUR``: exactly this value."""
+
+    __slots__ = ()
+    key, field, closed = "is", "equals", True
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        return reading.constants(cls.key, [raw]) or None
+
+    @property
+    def expected(self) -> str:
+        return self.words
+
+
+class In(_Constants):
+    """``in: [EUR, GBP]``, on a list argument ``each_in``: one of these."""
+
+    __slots__ = ()
+    key, field, closed = "in", "one_of", True
+
+    @property
+    def expected(self) -> str:
+        return f"one of {self.words}"
+
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+        for value in self.value if len(self.value) > 1 else ():
+            yield Step(f"{value} dropped", tuple(v for v in self.value if v != value), f"{value}", (value,))
+
+
+class _Form(Operator):
+    """A whole text has a form."""
+
+    __slots__ = ()
+    value: Pattern | Glob
+
+    def holds(self, key: Key) -> bool:
+        return isinstance(key, str) and self.value.matches(key)
+
+    @property
+    def expected(self) -> str:
+        return f"all of it to match {self.value.source}"
+
+    @property
+    def words(self) -> str:
+        return self.value.source
+
+
+def _only_text(key: str, reading: Reading) -> None:
+    if reading.kind in NUMERIC or reading.kind in {"boolean", "json"}:
+        reading.report(key, f"{key} on a {reading.kind}", "an operator for text only on text", at_key=True)
+
+
+class Matches(_Form):
+    """``pattern: 'ORD-[0-9]{8}'``: RE2, always the whole value."""
+
+    __slots__ = ()
+    key, field = "pattern", "pattern"
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        _only_text(cls.key, reading)
+        try:
+            return Pattern.of(raw)
+        except CanonicalError as error:
+            reading.report(cls.key, error.got, error.expected)
+            return None
+
+    @property
+    def language(self) -> tuple[str, str]:
+        return self.value.source, ""
+
+    def samples(self, variant: int) -> Iterator[Any]:
+        made = from_pattern(self.value.source, variant) if variant < VARIANTS else None
+        if made is not None:
+            yield made
+
+
+class Globs(_Form):
+    """``glob: northwind/orders/*``: ``*`` stops at ``/``, ``**`` does not; no dot segments."""
+
+    __slots__ = ()
+    key, field = "glob", "glob"
+    value: Glob
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        _only_text(cls.key, reading)
+        if not {".", "..", ""}.isdisjoint(raw.removeprefix("/").split("/")):
+            reading.report(cls.key, repr(raw), "no empty, '.' or '..' segment (such a value never matches)")
+            return None
+        if "***" in raw:
+            reading.report(cls.key, repr(raw), "* or **")
+            return None
+        try:
+            return Glob.of(raw)
+        except CanonicalError as error:
+            reading.report(cls.key, error.got, error.expected)
+            return None
+
+    @property
+    def language(self) -> tuple[str, str]:
+        return self.value.pattern.source, _DOT_SEGMENTS
+
+    def samples(self, variant: int) -> Iterator[Any]:
+        if variant < VARIANTS:
+            yield from_glob(self.value.source, variant)
+
+
+class TextLength(Operator):
+    """``text: 200``: free text of at most so many characters; of a `json` value, so many characters of canonical JSON."""
+
+    __slots__ = ()
+    key, field = "text", "text"
+    value: int
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        if reading.kind not in {"text", "json"}:
+            if reading.kind in NUMERIC or reading.kind == "boolean":
+                _only_text(cls.key, reading)
+            else:
+                expected = "one of them (text: N is free text)"
+                reading.report(cls.key, f"text beside type {reading.kind}", expected, at_key=True)
+        return raw
+
+    def holds(self, key: Key) -> bool:
+        return isinstance(key, str) and len(key) <= self.value
+
+    @property
+    def expected(self) -> str:
+        return f"at most {self.value} characters"
+
+    @property
+    def length(self) -> int:
+        return self.value
+
+    def near(self, kind: str) -> Iterator[Any]:
+        yield "x" * self.value
+        yield "x" * (self.value + 1)
+
+    def loosened(self, kind: str) -> Step:
+        long: Any = {"n": "x" * (self.value - 7)} if kind == "json" and self.value > 7 else "x" * (self.value + 1)
+        return Step(f"{self.value} -> {self.value + 1}", self.value + 1, "that is too long", (long,))
+
+
+def step_of(bound: Decimal) -> Decimal:
+    """The smallest step of a bound as it is written: 0.01 for 500.00, 1 for 20."""
+    exponent = bound.as_tuple().exponent
+    return Decimal(1).scaleb(exponent) if isinstance(exponent, int) and exponent < 0 else Decimal(1)
+
+
+def as_sent(kind: str, number: Decimal) -> Any:
+    """A number as a caller sends it: an integer as a JSON number, everything else as text."""
+    return int(number) if kind == "integer" else format(number, "f")
+
+
+class _Bound(Operator):
+    """A bound on a number."""
+
+    __slots__ = ()
+    bounds = True
+    side: ClassVar[str]  # how a value outside is described
+    value: Decimal
+
+    @property
+    def points(self) -> tuple[Decimal, ...]:
+        return (self.value,)
+
+    def near(self, kind: str) -> Iterator[Any]:
+        step = step_of(self.value)
+        for number in (self.value, self.value + self.outwards * step, self.value - self.outwards * step):
+            yield as_sent(kind, number)
+
+    def loosened(self, kind: str) -> Step:
+        moved = self.value + self.outwards * step_of(self.value)
+        return Step(f"{self.value} -> {moved}", moved, f"{self.side} {self.value}", (as_sent(kind, moved),))
+
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+        moved = self.value - self.outwards * step_of(self.value)
+        yield Step(f"{self.value} -> {moved}", moved, f"of {self.value}", (as_sent(kind, self.value),))
+
+
+class _Range(_Bound):
+    """One end of an inclusive range; a file states both ends."""
+
+    __slots__ = ()
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        if reading.kind not in NUMERIC and cls.key == "min":  # said once for both ends
+            reading.report("min", f"min and max on a {reading.kind}", "a range only on money, number or integer", at_key=True)
+        return raw
+
+    def proposals(self, kind: str) -> Iterator[tuple[Any, str]]:
+        yield (int(self.value) if kind == "integer" else str(self.value)), self.expected
+
+
+class Min(_Range):
+    """``min: "0.01"``."""
+
+    __slots__ = ()
+    key, field, outwards, side = "min", "minimum", -1, "below"
+
+    def holds(self, key: Key) -> bool:
+        return isinstance(key, Decimal) and key >= self.value
+
+    @property
+    def expected(self) -> str:
+        return f"at least {self.value}"
+
+
+class Max(_Range):
+    """``max: "500.00"``."""
+
+    __slots__ = ()
+    key, field, outwards, side = "max", "maximum", 1, "above"
+
+    def holds(self, key: Key) -> bool:
+        return isinstance(key, Decimal) and key <= self.value
+
+    @property
+    def expected(self) -> str:
+        return f"at most {self.value}"
+
+
+class Above(_Bound):
+    """``above: "100.00"``: asks a person about every larger number."""
+
+    __slots__ = ()
+    key, field, when_only, outwards, side = "above", "above", True, -1, "above"
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        if reading.kind not in NUMERIC:
+            reading.report(cls.key, f"above on a {reading.kind}", "money, number or integer", at_key=True)
+        return raw
+
+    def holds(self, key: Key) -> bool:
+        return isinstance(key, Decimal) and key > self.value
+
+    @property
+    def expected(self) -> str:
+        return f"above {self.value}"
+
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+        moved = self.value + step_of(self.value)
+        yield Step(f"{self.value} -> {moved}", moved, f"above {self.value}", (as_sent(kind, moved),))
+
+
+class NotIn(_Constants):
+    """``not_in: [EUR]``: asks a person about every other value."""
+
+    __slots__ = ()
+    key, field, when_only = "not_in", "not_in", True
+
+    def holds(self, key: Key) -> bool:
+        return not _listed(key, self.value)
+
+    @property
+    def expected(self) -> str:
+        return f"none of {self.words}"
+
+    def samples(self, variant: int) -> Iterator[Any]:
+        yield from ()
+
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+        other = next((value for value in others if value not in self.value), None)
+        if other is not None:
+            yield Step(f"{other} added", (*self.value, other), f"{other}", (other,))
+
+
+OPERATORS: tuple[type[Operator], ...] = (Is, In, Matches, Globs, TextLength, Min, Max, Above, NotIn)
+
+
+def compiled(values: Any) -> tuple[Operator, ...]:
+    """The operators that a rule states, in the order of the table, as a flat tuple."""
+    return tuple([operator(value) for operator in OPERATORS if (value := getattr(values, operator.field)) is not None])
+
+
+def key_of(operator: Operator, rule: Any) -> str:
+    """The key of an operator in the file: on a list, `in` is spelled ``each_in``."""
+    return "each_in" if operator.key == In.key and rule.max_items is not None else operator.key
+
+
+def contradictions(stated: Mapping[str, Any], kind: str) -> Iterator[tuple[str, str, str, bool]]:
+    """What is wrong between the operators of one rule.
+
+    Args:
+        stated: what the file says, by the keys of the table.
+        kind: the type of the value.
+
+    Yields:
+        key, what it got, what was expected, and whether the key itself is what is wrong.
+    """
+    if "is" in stated and "in" in stated:
+        yield "in", "is and in", "one of them", True
+    low, high = stated.get("min"), stated.get("max")
+    if (low is None) != (high is None):
+        one, other = ("min", "max") if high is None else ("max", "min")
+        yield one, f"{one} without {other}", "min and max, both", True
+    elif low is not None and high is not None:
+        if low > high:
+            yield "min", f"{low} above max {high}", "min at most max (nothing is inside)", False
+        if kind == "integer" and (low % 1 or high % 1):
+            yield "min", f"{low} to {high}", "whole numbers for an integer", False
+
+
+def unreachable(operators: Sequence[Operator]) -> Operator | None:
+    """The operator that lists constants none of which the others allow; None where some value can hold, as far as constants tell."""
+    for operator in operators:
+        if operator.closed and operator.constants:
+            others = [other for other in operators if not other.closed]
+            if not any(
+                isinstance(key, bool) or all(other.holds(key) for other in others if other.bounds == isinstance(key, Decimal))
+                for key in operator.constants
+            ):
+                return operator
+    return None
