@@ -49,13 +49,13 @@ class Answer:
     def __init__(self, call: EarlierCall, earlier: Earlier) -> None:
         self.id, self.tool, self.args, self.named, self.redeemed_at = call.id, call.tool, call.args, call.named, call.redeemed_at
         self.rows, self.returned, self.earlier = call.rows or _NO_FACTS, len(call.rows), earlier
-        self._keys: dict[Source, tuple[Found, ...]] = {}
-        self._origins: dict[Source, tuple[Found, ...]] = {}
-        self._said: dict[Source, frozenset[tuple[type, Key, str]]] = {}
-        self._standing: dict[Source, tuple[Found, ...]] = {}
-        self._selected: dict[Source, frozenset[int]] = {}
+        self._keys: dict[str, tuple[Found, ...]] = {}
+        self._origins: dict[str, tuple[Found, ...]] = {}
+        self._said: dict[str, frozenset[tuple[type, Key, str]]] = {}
+        self._standing: dict[str, tuple[Found, ...]] = {}
+        self._selected: dict[str, frozenset[int]] = {}
         self._meant: dict[tuple[str, bool], frozenset[int]] = {}
-        self._totals: dict[tuple[Source, str], Decimal | None] = {}
+        self._totals: dict[tuple[str, str], Decimal | None] = {}
 
     @property
     def facts(self) -> tuple[Row, ...]:
@@ -64,20 +64,20 @@ class Answer:
 
     def keys(self, source: Source) -> tuple[Found, ...]:
         """For each row the comparison key and currency of what `source` names; None where it does not count."""
-        known = self._keys.get(source)
+        known = self._keys.get(source.key)
         if known is None:
             kind, tools = of_call(source), self.earlier.tools
-            known = self._keys[source] = tuple([kind.read(source, self, row, index, tools) for index, row in enumerate(self.rows)])
+            known = self._keys[source.key] = tuple([kind.read(source, self, row, index, tools) for index, row in enumerate(self.rows)])
         return known
 
     def origins(self, source: Source) -> tuple[Found, ...]:
         """As `keys`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
-        known = self._origins.get(source)
+        known = self._origins.get(source.key)
         if known is None:
             known = self.keys(source)
             if of_call(source).returned and self.earlier.tools[source.tool].effect != "read":
                 known = tuple([self._created(source, key) for key in known])
-            self._origins[source] = known
+            self._origins[source.key] = known
         return known
 
     def _created(self, source: Source, key: Found) -> Found:
@@ -87,29 +87,32 @@ class Answer:
 
     def said(self, source: Source) -> frozenset[tuple[type, Key, str]]:
         """Every (type, key, currency) that is an origin in any row; many values against many rows is one look each."""
-        known = self._said.get(source)
+        known = self._said.get(source.key)
         if known is None:
-            known = self._said[source] = frozenset([(type(key[0]), *key) for key in self.origins(source) if key is not None])
+            known = self._said[source.key] = frozenset([(type(key[0]), *key) for key in self.origins(source) if key is not None])
         return known
 
     def has(self, value: Value, source: Source) -> bool:
         """Whether every element of a value is an origin in some row."""
         said = self.said(source)
-        return all((type(key), key, value.currency) in said for key in value.keys)
+        for key in value.keys:  # noqa: SIM110 - as in `agentgate.decision.value.in_prompt`
+            if (type(key), key, value.currency) not in said:
+                return False
+        return True
 
     def standing(self, source: Source) -> tuple[Found, ...]:
         """As `origins`, of a source that stands for the user's words, in the rows that the words mean which the user said.
 
         Quoted and denied words tell rows apart, and so take some away; they make none the user's.
         """
-        known = self._standing.get(source)
+        known = self._standing.get(source.key)
         if known is None:
             fact = self.earlier.tools[source.tool].facts[source.field]
             known = self.origins(source)
             if not fact.named:
                 said = self._rows_meant(fact, affirmed(self.earlier.prompt.written))
                 known = tuple([key if index in said else None for index, key in enumerate(known)])
-            self._standing[source] = known
+            self._standing[source.key] = known
         return known
 
     def within(self, value: Value, index: int) -> bool:
@@ -123,11 +126,14 @@ class Answer:
         most = self.keys(bound)[index]
         if most is None or most[1] != value.currency or not isinstance(most[0], Decimal):
             return False
-        return all(isinstance(key, Decimal) and key <= most[0] for key in value.keys)
+        for key in value.keys:  # noqa: SIM110 - as in `has`
+            if not (isinstance(key, Decimal) and key <= most[0]):
+                return False
+        return True
 
     def total(self, source: Source, currency: str) -> Decimal | None:
         """The sum of a fact over all rows that have it in this currency; None when there is none."""
-        place = (source, currency)
+        place = (source.key, currency)
         if place not in self._totals:
             amounts = [key[0] for key in self.keys(source) if key is not None and isinstance(key[0], Decimal) and key[1] == currency]
             with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
@@ -140,10 +146,10 @@ class Answer:
 
     def selected(self, source: Source) -> frozenset[int]:
         """The rows that the user's words select: of the last read before the first call of the tool that acts on it."""
-        known = self._selected.get(source)
+        known = self._selected.get(source.key)
         if known is None:
             chosen_rows = self._select(source, source.selector) if source.selector is not None else ()
-            known = self._selected[source] = self._places(chosen_rows)
+            known = self._selected[source.key] = self._places(chosen_rows)
         return known
 
     def _select(self, source: Source, selector: Selector) -> list[Row]:

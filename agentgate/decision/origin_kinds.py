@@ -23,7 +23,7 @@ Found = tuple[Key, str] | None  # comparison key and currency
 Row = Mapping[str, Any]
 
 
-class Said(Protocol):
+class CallSaid(Protocol):
     """What one redeemed call said."""
 
     id: str
@@ -52,7 +52,7 @@ class Known(Protocol):
     def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
         """The calculation that the user's words name and that gives this value."""
 
-    def of(self, tool: str) -> Iterable[Said]:
+    def of(self, tool: str) -> Iterable[CallSaid]:
         """The redeemed calls of a tool."""
 
 
@@ -144,15 +144,15 @@ class OfCall(OriginKind):
         fact = tools[source.tool].facts[source.field]
         return fact.type, fact.currency
 
-    def raw(self, source: Source, call: Said, row: Row) -> Any:
+    def raw(self, source: Source, call: CallSaid, row: Row) -> Any:
         """What it says in a call and row, as it was returned or sent."""
         return row.get(source.field)
 
-    def beside(self, call: Said, row: Row) -> Mapping[str, Any]:
+    def beside(self, call: CallSaid, row: Row) -> Mapping[str, Any]:
         """Where its siblings are."""
         return row
 
-    def read(self, source: Source, call: Said, row: Row, index: int, tools: Mapping[str, Tool]) -> Found:
+    def read(self, source: Source, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> Found:
         """Comparison key and currency; None where it does not count. Money without its declared currency does not."""
         if not self.counts(source, call, row, index, tools):
             return None
@@ -161,7 +161,7 @@ class OfCall(OriginKind):
         found = normal(kind, self.raw(source, call, row))
         return None if found is None or type(currency) is not str else (found, currency)
 
-    def counts(self, source: Source, call: Said, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:
+    def counts(self, source: Source, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:
         """Whether it counts in this row."""
         fact = tools[source.tool].facts[source.field]
         if fact.named and not call.named:
@@ -172,7 +172,7 @@ class OfCall(OriginKind):
                 return False
         return self.meant(source, fact, call, row, index, tools)
 
-    def meant(self, source: Source, fact: Fact, call: Said, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
+    def meant(self, source: Source, fact: Fact, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
         """Whether this row is one that the fact asks for: what the call asked for (`where`), and what the user means (`named_by`)."""
         return row_is(fact.where, tools[source.tool].facts, row, call.args) and (not fact.named_by or index in call.meant(fact))
 
@@ -204,13 +204,13 @@ class ArgumentOf(OfCall):
         rule = tools[source.tool].args[source.field]
         return rule.type, rule.currency
 
-    def raw(self, source: Source, call: Said, row: Row) -> Any:
+    def raw(self, source: Source, call: CallSaid, row: Row) -> Any:
         return call.args.get(source.field)
 
-    def beside(self, call: Said, row: Row) -> Mapping[str, Any]:
+    def beside(self, call: CallSaid, row: Row) -> Mapping[str, Any]:
         return call.args
 
-    def counts(self, source: Source, call: Said, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:
+    def counts(self, source: Source, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:
         return True
 
 
@@ -219,7 +219,7 @@ class SelectedFact(OfCall):
 
     name = "select"
 
-    def meant(self, source: Source, fact: Fact, call: Said, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
+    def meant(self, source: Source, fact: Fact, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
         """See the base class; the selector says itself which row it means."""
         return index in call.selected(source) and row_is(fact.where, tools[source.tool].facts, row, call.args)
 
@@ -229,7 +229,7 @@ class SumOf(OfCall):
 
     name, spread = "sum", True
 
-    def meant(self, source: Source, fact: Fact, call: Said, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
+    def meant(self, source: Source, fact: Fact, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
         return True
 
 

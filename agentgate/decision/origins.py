@@ -23,7 +23,7 @@ matter; and one set per tool must together cover every argument that needs an ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -73,26 +73,45 @@ def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], earlier: Earl
     return any(kind_of(source).free for source in sources) or came_from(Value(_OF_TYPE[kind], (key,), "", key), key, sources, earlier)
 
 
-class _Joint(NamedTuple):
-    """What of one call refers to earlier calls, and must be met by one of each tool.
+class _OfTool:
+    """What of one call must be met by one earlier call of one tool.
 
     Attributes:
-        values: the call's arguments.
-        pending: arguments whose value must come from an earlier call, with the sources that name one.
-        bounded: tool -> arguments whose `at_most` is a fact of it.
-        required: tool -> within how many seconds (None: ever) it must have been called.
+        mine: arguments whose value may come from it, with the sources that name it.
+        rowed, sums: arguments whose `at_most` is a fact of one row, or of all rows together.
+        windows: within how many seconds (None: ever) it must have been called.
     """
 
-    values: Mapping[str, Value]
-    pending: dict[str, tuple[Source, ...]]
-    bounded: dict[str, list[Value]]
-    required: dict[str, list[int | None]]
+    __slots__ = ("mine", "rowed", "sums", "windows")
 
-    @property
-    def tools(self) -> tuple[str, ...]:
-        """Every tool that is referred to."""
-        sourced = (source.tool for sources in self.pending.values() for source in sources)
-        return tuple(dict.fromkeys([*self.bounded, *self.required, *sourced]))
+    def __init__(self) -> None:
+        self.mine: list[tuple[str, Value, Sequence[Source]]] = []
+        self.rowed: list[Value] = []
+        self.sums: list[Value] = []
+        self.windows: list[int | None] = []
+
+
+class _Joint:
+    """What of one call refers to earlier calls: by tool, and the arguments whose value must come from one."""
+
+    __slots__ = ("pending", "tools")
+
+    def __init__(self) -> None:
+        self.tools: dict[str, _OfTool] = {}
+        self.pending: dict[str, Value] = {}
+
+    def of(self, tool: str) -> _OfTool:
+        """What one tool must meet."""
+        found = self.tools.get(tool)
+        if found is None:
+            found = self.tools[tool] = _OfTool()
+        return found
+
+    def drop(self, name: str) -> None:
+        """An argument that no call explains is no part of it."""
+        del self.pending[name]
+        for each in self.tools.values():
+            each.mine = [entry for entry in each.mine if entry[0] != name]
 
 
 def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earlier, *, now: float, file: str) -> Traced:
@@ -109,43 +128,47 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
     failures: list[Failure] = []
     unknown: dict[str, Failure] = {}
     said: dict[str, bool] = {}  # asked only where it matters
-    joint = _Joint(values, {}, {}, {})
+    joint = _Joint()
     for name, value in values.items():
         rule = value.rule
         if rule.at_most is not None:
             if not rule.any_call:
-                joint.bounded.setdefault(rule.at_most.tool, []).append(value)
+                need = joint.of(rule.at_most.tool)
+                (need.sums if kind_of(rule.at_most).spread else need.rowed).append(value)
             elif not _within_some_call(value, earlier):
                 failures.append(_above(name, value, file))
         if rule.free:
             continue
-        if PROMPT in rule.sources:
+        if rule.prompted:
             said[name] = in_prompt(value, prompt)
             if said[name]:
                 continue
-        sources = sources_of(value, prompt)
-        if any(_alone(value, source, sources, earlier) for source in sources):
+        sources, calls, alone = rule.sources, rule.calls, rule.alone
+        if rule.named_first and prompt.holds(rule.said_as):
+            sources, calls = (PROMPT,), ()
+            alone = tuple([source for source in alone if source == PROMPT])
+        if alone and any(_alone(value, source, sources, earlier) for source in alone):
             continue
-        calls = tuple([source for source in sources if source.tool])
         if rule.any_call:
             calls = ()
             if all(came_from(value, key, sources, earlier) for key in value.keys):
                 continue
+        for other, own in calls:
+            joint.of(other).mine.append((name, value, own))
         if calls:
-            joint.pending[name] = calls
+            joint.pending[name] = value
         else:
             _note(name, _unexplained(name, value, sources, prompt, file), rule, failures, unknown)
     for order in tool.sequence:
-        joint.required.setdefault(order.require, []).append(order.within)
-    if failures or not _joined(joint, earlier, now):
+        joint.of(order.require).windows.append(order.within)
+    if failures or (joint.tools and not _joined(joint, earlier, now)):
         _explain(tool, joint, prompt, earlier, now, file, failures, unknown)
     return Traced(tuple(failures), unknown, _named(values, said, prompt, earlier))
 
 
 def _alone(value: Value, source: Source, sources: tuple[Source, ...], earlier: Earlier) -> bool:
     """Whether an origin that names no call explains every element of a value."""
-    kind = kind_of(source)
-    return kind.alone and all(kind.explains(source, value, key, sources, earlier) for key in value.keys)
+    return all(kind_of(source).explains(source, value, key, sources, earlier) for key in value.keys)
 
 
 def _within_some_call(value: Value, earlier: Earlier) -> bool:
@@ -164,53 +187,85 @@ def _note(name: str, failure: Failure, rule: Rule, failures: list[Failure], unkn
 # --- one call, one source ------------------------------------------------------------------------------------------------
 def _joined(joint: _Joint, earlier: Earlier, now: float) -> bool:
     """Whether one earlier call (and row) of each tool meets everything together."""
-    if len(joint.pending) + len(joint.bounded) + len(joint.required) == 0:
-        return True
-    covers = [_covers(name, joint, earlier, now) for name in joint.tools]
-    if not all(covers) or prod(map(len, covers)) > _MAX_CHOICES:
+    covers = []
+    for name, need in joint.tools.items():
+        found = _covers(need, earlier.of(name), now)
+        if not found:
+            return False
+        covers.append(found)
+    if len(covers) == 1:
+        return any(len(covered) == len(joint.pending) for covered in covers[0])
+    if prod(map(len, covers)) > _MAX_CHOICES:
         return False
-    wanted = frozenset(joint.pending)
-    return any(wanted <= frozenset().union(*choice) for choice in product(*covers))
+    return any(len(frozenset().union(*choice)) == len(joint.pending) for choice in product(*covers))
 
 
-def _covers(name: str, joint: _Joint, earlier: Earlier, now: float) -> set[frozenset[str]]:
+_FEW = 4  # rows that are looked at one by one; of more it is asked first whether any can have what is wanted
+
+
+def _covers(need: _OfTool, calls: Sequence[Answer], now: float) -> set[frozenset[str]]:
     """The maximal sets of arguments that one call and row of a tool explains, where it meets all that must hold of that tool.
 
     Empty: no call meets that. A tool that only explains arguments meets it with any call, also with none.
     """
-    mine = {arg: [s for s in sources if s.tool == name] for arg, sources in joint.pending.items()}
-    mine = {arg: sources for arg, sources in mine.items() if sources}
-    bounds, windows = joint.bounded.get(name, ()), joint.required.get(name, ())
-    rowed = [value for value in bounds if not _spread(value)]
-    sums = [value for value in bounds if _spread(value)]
-    every, covers = frozenset(mine), set[frozenset[str]]()
-    for call in earlier.of(name):
-        if not all(call.recent(within, now) for within in windows):
+    mine, rowed = need.mine, need.rowed
+    if need.windows or need.sums:
+        calls = [c for c in calls if all(c.recent(w, now) for w in need.windows) and all(c.within(value, 0) for value in need.sums)]
+    for call in calls:
+        if _explains_all(call, need):  # nothing can cover more
+            return {frozenset([arg for arg, _, _ in mine])}
+    covers = set[frozenset[str]]()
+    for call in calls:
+        able = [each for each in mine if _in_call(each[1], each[2], call)]
+        if len(able) <= 1 and not rowed:  # nothing has to share a row
+            covers.add(frozenset([arg for arg, _, _ in able]))
             continue
-        if not all(call.within(value, 0) for value in sums):
-            continue
-        able = frozenset([arg for arg, sources in mine.items() if any(call.has(joint.values[arg], source) for source in sources)])
-        if not rowed and (len(able) <= 1 or len(call.rows) == 1):  # nothing has to share a row, or there is one
-            covers.add(able)
-        else:
-            lists = frozenset([arg for arg in able if joint.values[arg].rule.max_items is not None])
-            for index in range(len(call.rows)):
-                if all(call.within(value, index) for value in rowed):
-                    covers.add(lists.union([a for a in able - lists if _in_row(joint.values[a], mine[a], call, index)]))
-        if every in covers:
-            return {every}
-    if not covers and not bounds and not windows:
+        for index in range(len(call.rows)):
+            if all(call.within(value, index) for value in rowed):
+                covers.add(frozenset([arg for arg, value, sources in able if _in_row(value, sources, call, index)]))
+    if not covers and not (rowed or need.sums or need.windows):
         return {frozenset()}
     return covers if len(covers) > _MAX_CHOICES else {c for c in covers if not any(c < other for other in covers)}
 
 
-def _spread(value: Value) -> bool:
-    bound = value.rule.at_most
-    return bound is not None and kind_of(bound).spread
+def _explains_all(call: Answer, need: _OfTool) -> bool:
+    """Whether one row of a call explains all these arguments and is a bound for the others."""
+    mine, rowed, rows = need.mine, need.rowed, len(call.rows)
+    if rows > _FEW:
+        if not all(_in_call(value, sources, call) for _, value, sources in mine):
+            return False
+        if len(mine) <= 1 and not rowed:
+            return True
+    for index in range(rows):
+        for value in rowed:
+            if not call.within(value, index):
+                break
+        else:
+            for _, value, sources in mine:
+                if not _in_row(value, sources, call, index):
+                    break
+            else:
+                return True
+    return False
+
+
+def _in_call(value: Value, sources: Iterable[Source], call: Answer) -> bool:
+    """Whether one source has the value, or each element of a list, in some row of a call."""
+    for source in sources:  # noqa: SIM110 - as in `agentgate.decision.value.in_prompt`
+        if call.has(value, source):
+            return True
+    return False
 
 
 def _in_row(value: Value, sources: Iterable[Source], call: Answer, index: int) -> bool:
-    return any(same(value, value.keys[0], call.origins(source)[index]) for source in sources)
+    """Whether one source has the value in a row; the elements of a list may each take a row of that call."""
+    if value.rule.max_items is not None:
+        return _in_call(value, sources, call)
+    key = value.keys[0]
+    for source in sources:  # noqa: SIM110 - as above
+        if same(value, key, call.origins(source)[index]):
+            return True
+    return False
 
 
 def same(value: Value, key: Key, known: Found) -> bool:
@@ -229,12 +284,11 @@ def _explain(  # noqa: PLR0917 - one step of `trace`, with what it has found so 
     unknown: dict[str, Failure],
 ) -> None:
     """Why it does not hold together: first what no call meets by itself, and only without that, what one call cannot meet at once."""
-    for values in joint.bounded.values():
-        failures += [_above(v.rule.name, v, file) for v in values if not _within_some_call(v, earlier)]
-    for name, calls in list(joint.pending.items()):
-        value = joint.values[name]
-        if not any(call.has(value, source) for source in calls for call in earlier.of(source.tool)):
-            del joint.pending[name]
+    for need in joint.tools.values():
+        failures += [_above(v.rule.name, v, file) for v in (*need.sums, *need.rowed) if not _within_some_call(v, earlier)]
+    for name, value in list(joint.pending.items()):
+        if not any(call.has(value, source) for tool_, own in value.rule.calls for source in own for call in earlier.of(tool_)):
+            joint.drop(name)
             _note(name, _unexplained(name, value, sources_of(value, prompt), prompt, file), value.rule, failures, unknown)
     for index, order in enumerate(tool.sequence):
         if not any(call.recent(order.within, now) for call in earlier.of(order.require)):
@@ -250,8 +304,8 @@ def _explain_joint(  # noqa: PLR0917 - as `_explain`
     tool: Tool, joint: _Joint, earlier: Earlier, now: float, file: str, failures: list[Failure], unknown: dict[str, Failure]
 ) -> None:
     covers = []
-    for name in joint.tools:
-        found = _covers(name, joint, earlier, now)
+    for name, need in joint.tools.items():
+        found = _covers(need, earlier.of(name), now)
         if not found:
             failures.append(_mixed(tool, f"{name} in one earlier call", file))
             return
@@ -261,10 +315,10 @@ def _explain_joint(  # noqa: PLR0917 - as `_explain`
         return
     wanted = frozenset(joint.pending)
     choices = [frozenset().union(*choice) for choice in product(*covers)]
-    soft = {name for name in wanted if joint.values[name].rule.unknown_origin == "step_up"}
+    soft = {name for name, value in joint.pending.items() if value.rule.unknown_origin == "step_up"}
     best = max(choices, key=lambda covered: (len((covered & wanted) - soft), len(covered & soft)))
     for name in sorted(wanted - best):
-        value, expected = joint.values[name], "the same earlier call as the other arguments"
+        value, expected = joint.pending[name], "the same earlier call as the other arguments"
         place = f"{file}:{value.rule.line}"
         failure = Failure(Reason.ONE_SOURCE, f"args.{name}", value.shown, expected, place, f"{tool.name} one source")
         if name in soft and wanted - soft <= best:

@@ -59,14 +59,14 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         "redeem": READ,
     },
     "Rule": {
-        **dict.fromkeys(("name", "line", "operators"), NONE),
+        **dict.fromkeys(("name", "line", "operators", "references", "calls", "alone", "free", "prompted"), NONE),
         **dict.fromkeys((operator.field for operator in OPERATORS), CALLS),
         **dict.fromkeys("at_most max_items role role_scopes sources unknown_origin entities any_call optional nullable".split(), CALLS),
         **dict.fromkeys(("needs", "origin"), CALLS),
         **dict.fromkeys(("type", "currency", "sensitive"), READ),
         **dict.fromkeys(("named_first", "page_size"), LIST),
     },
-    "Source": dict.fromkeys(("kind", "tool", "field", "selector"), CALLS),
+    "Source": {**dict.fromkeys(("kind", "tool", "field", "selector"), CALLS), "key": NONE},
     "Selector": dict.fromkeys(("tool", "nouns", "by"), CALLS),
     "Fact": {
         **dict.fromkeys(("name", "line"), NONE),

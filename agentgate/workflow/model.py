@@ -7,7 +7,8 @@ a refusal names ``file:line``. These values have no clock and no I/O, and only t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as field_
 from datetime import date
 from decimal import Decimal
 from typing import Literal
@@ -49,12 +50,17 @@ class Source:
     over numbers of the other origins beside it (`agentgate.language.calculation`).
 
     A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
+    `key` is the same for equal sources, and quick to look up by.
     """
 
     kind: Literal["prompt", "user", "computed", "model", "fact", "arg", "select", "sum"]
     tool: str = ""
     field: str = ""
     selector: Selector | None = None
+    key: str = field_(default="", init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.kind} {self.tool} {self.field}" + (f" {self.selector}" if self.selector else ""))
 
     def __str__(self) -> str:
         if self.selector is not None:
@@ -90,6 +96,11 @@ class Rule:
         page_size: the most rows a read returns; it chooses none where fewer came (`agentgate.workflow.page_size`).
         needs: intents of which one must be present where the argument is sent; empty: those of the tool suffice.
         operators: the stated ones of `agentgate.workflow.operators`, compiled from the fields above.
+        references: the origins that name an earlier call, and the bound.
+        calls: the origins that name an earlier call, by its tool.
+        alone: those that name none, where more than one whole entity of the prompt has to be looked for.
+        prompted: the prompt is an origin.
+        free: nothing is asked of where the value came from: no origin is named, or the model's is.
     """
 
     name: str
@@ -120,25 +131,28 @@ class Rule:
     above: Decimal | None = None
     not_in: tuple[Scalar, ...] | None = None
     origin: tuple[Source | Literal["unknown"], ...] | None = None
-    operators: tuple[Operator, ...] = field(default=(), init=False, compare=False, repr=False)
+    operators: tuple[Operator, ...] = field_(default=(), init=False, compare=False, repr=False)
+    references: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
+    calls: tuple[tuple[str, tuple[Source, ...]], ...] = field_(default=(), init=False, compare=False, repr=False)
+    alone: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
+    free: bool = field_(default=True, init=False, compare=False, repr=False)
+    prompted: bool = field_(default=False, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operators", compiled(self))
+        calls = tuple([s for s in self.sources if s.tool])
+        tools = dict.fromkeys([s.tool for s in calls])
+        object.__setattr__(self, "calls", tuple([(tool, tuple([s for s in calls if s.tool == tool])) for tool in tools]))
+        others = (MODEL,) if self.type == "text" else (MODEL, PROMPT)
+        object.__setattr__(self, "alone", tuple([s for s in self.sources if not s.tool and s not in others]))
+        object.__setattr__(self, "references", calls if self.at_most is None else (*calls, self.at_most))
+        object.__setattr__(self, "free", not self.sources or MODEL in self.sources)
+        object.__setattr__(self, "prompted", PROMPT in self.sources)
 
     @property
     def said_as(self) -> str:
         """The type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed."""
         return "computed" if self.type == "number" and COMPUTED in self.sources else self.type
-
-    @property
-    def free(self) -> bool:
-        """Nothing is asked of where the value came from: no origin is named, or the model's is."""
-        return not self.sources or MODEL in self.sources
-
-    @property
-    def references(self) -> tuple[Source, ...]:
-        """What it says about earlier calls: origins, and the bound."""
-        return tuple([s for s in (*self.sources, *((self.at_most,) if self.at_most is not None else ())) if s.tool])
 
 
 @dataclass(frozen=True, slots=True)

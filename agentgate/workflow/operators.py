@@ -38,7 +38,7 @@ class Reading(Protocol):
         """Values as comparison keys; one without a normal form is reported."""
 
 
-class Step(NamedTuple):
+class SmallestStep(NamedTuple):
     """The smallest change of an operator that lets one more class of calls through, or asks once less.
 
     Attributes:
@@ -130,11 +130,11 @@ class Operator(ABC):
         """Values to propose in the place of one that does not hold, each with the words to propose it by."""
         yield from ()
 
-    def loosened(self, kind: str) -> Step:
+    def loosened(self, kind: str) -> SmallestStep:
         """The smallest loosening."""
-        return Step("dropped", None, "of another form")
+        return SmallestStep("dropped", None, "of another form")
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
         """The smallest narrowings, each with a value that no longer holds; `others` are values in the argument's form."""
         yield from ()
 
@@ -171,8 +171,8 @@ class _Constants(Operator):
         for value in self.value:
             yield (str(value) if isinstance(value, Decimal) else value), text
 
-    def loosened(self, kind: str) -> Step:
-        return Step("dropped", None, "that is not listed")
+    def loosened(self, kind: str) -> SmallestStep:
+        return SmallestStep("dropped", None, "that is not listed")
 
 
 class Is(_Constants):
@@ -200,9 +200,9 @@ class In(_Constants):
     def expected(self) -> str:
         return f"one of {self.words}"
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
         for value in self.value if len(self.value) > 1 else ():
-            yield Step(f"{value} dropped", tuple(v for v in self.value if v != value), f"{value}", (value,))
+            yield SmallestStep(f"{value} dropped", tuple(v for v in self.value if v != value), f"{value}", (value,))
 
 
 class _Form(Operator):
@@ -316,9 +316,9 @@ class TextLength(Operator):
         yield "x" * self.value
         yield "x" * (self.value + 1)
 
-    def loosened(self, kind: str) -> Step:
+    def loosened(self, kind: str) -> SmallestStep:
         long: Any = {"n": "x" * (self.value - 7)} if kind == "json" and self.value > 7 else "x" * (self.value + 1)
-        return Step(f"{self.value} -> {self.value + 1}", self.value + 1, "that is too long", (long,))
+        return SmallestStep(f"{self.value} -> {self.value + 1}", self.value + 1, "that is too long", (long,))
 
 
 def step_of(bound: Decimal) -> Decimal:
@@ -349,13 +349,13 @@ class _Bound(Operator):
         for number in (self.value, self.value + self.outwards * step, self.value - self.outwards * step):
             yield as_sent(kind, number)
 
-    def loosened(self, kind: str) -> Step:
+    def loosened(self, kind: str) -> SmallestStep:
         moved = self.value + self.outwards * step_of(self.value)
-        return Step(f"{self.value} -> {moved}", moved, f"{self.side} {self.value}", (as_sent(kind, moved),))
+        return SmallestStep(f"{self.value} -> {moved}", moved, f"{self.side} {self.value}", (as_sent(kind, moved),))
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
         moved = self.value - self.outwards * step_of(self.value)
-        yield Step(f"{self.value} -> {moved}", moved, f"of {self.value}", (as_sent(kind, self.value),))
+        yield SmallestStep(f"{self.value} -> {moved}", moved, f"of {self.value}", (as_sent(kind, self.value),))
 
 
 class _Range(_Bound):
@@ -420,9 +420,9 @@ class Above(_Bound):
     def expected(self) -> str:
         return f"above {self.value}"
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
         moved = self.value + step_of(self.value)
-        yield Step(f"{self.value} -> {moved}", moved, f"above {self.value}", (as_sent(kind, moved),))
+        yield SmallestStep(f"{self.value} -> {moved}", moved, f"above {self.value}", (as_sent(kind, moved),))
 
 
 class NotIn(_Constants):
@@ -441,10 +441,10 @@ class NotIn(_Constants):
     def samples(self, variant: int) -> Iterator[Any]:
         yield from ()
 
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[Step]:
+    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
         other = next((value for value in others if value not in self.value), None)
         if other is not None:
-            yield Step(f"{other} added", (*self.value, other), f"{other}", (other,))
+            yield SmallestStep(f"{other} added", (*self.value, other), f"{other}", (other,))
 
 
 OPERATORS: tuple[type[Operator], ...] = (Is, In, Matches, Globs, TextLength, Min, Max, Above, NotIn)
