@@ -228,11 +228,45 @@ def test_a_new_id_of_a_write_is_an_origin():
         ("a[][].b", ("a", "[]", "[]", "b")),
         (".", ()),
         ("a.b c", ("a", "b c")),
+        ("products.*.id", ("products", "[values]", "[]", "id")),
+        ("*", ("[values]", "[]")),
+        ("orders[].lines.*[].sku", ("orders", "[]", "lines", "[values]", "[]", "[]", "sku")),
     ],
 )
 def test_a_fact_says_where_it_stands_in_the_result(path, steps):
     text = changed(PAIR, "mail: {type: email}", f"mail: {{type: email, path: '{path}'}}").replace("X", "text: 9, from: [model]")
     assert load(text).tools["look"].facts["mail"].path == steps
+
+
+@pytest.mark.parametrize("path", ["a.{}", "{}", "a{}.b", "a*", "*a.b", "a.**", "a.*b", "a.[*]"])
+def test_a_path_that_can_match_nothing_is_refused(path):
+    text = changed(PAIR, "mail: {type: email}", f"mail: {{type: email, path: '{path}'}}").replace("X", "text: 9, from: [model]")
+    (problem,) = problems(text)
+    assert (problem.field, problem.got) == ("tools.look.facts.mail.path", f"'{path}'")
+    assert "* alone for each value of an object" in problem.expected
+
+
+def test_the_key_of_an_object_is_a_fact():
+    text = changed(PAIR, "mail: {type: email}", "mail: {type: email, path: 'people.*', key: true}").replace("X", "text: 9, from: [model]")
+    assert load(text).tools["look"].facts["mail"].path == ("people", "[values]", "[]", "[key]")
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "{type: email, key: true}",
+        "{type: email, path: people, key: true}",
+        "{type: email, path: 'people[]', key: true}",
+        "{type: email, path: 'people.*.mail', key: true}",
+        "{type: email, path: 'people.*[]', key: true}",
+        "{type: email, path: 'people.*', key: true, find: one, trust: named}",
+        "{type: number, path: 'people.*', key: true}",
+        "{type: boolean, path: 'people.*', key: true}",
+    ],
+)
+def test_the_key_of_nothing_is_refused(fact):
+    found = problems(changed(PAIR, "mail: {type: email}", f"mail: {fact}").replace("X", "text: 9, from: [model]"))
+    assert {problem.field for problem in found} == {"tools.look.facts.mail.key"}
 
 
 def test_a_range_without_a_type_is_of_numbers_and_constants_are_kept_in_normal_form():

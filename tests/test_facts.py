@@ -241,3 +241,67 @@ def test_the_account_of_a_text_stands_in_the_row_of_each_of_its_numbers() -> Non
 def test_what_is_no_text_has_no_numbers() -> None:
     assert extract({"amount": ("[numbers]", "[]")}, {"amount": 5}) == ()
     assert extract({"amount": ("bill", "[numbers]", "[]")}, {"bill": "5 EUR"}) == ({"amount": "5"},)
+
+
+METHODS = {"credit card 1": {"brand": "visa", "used": 3}, "iban\u00e9": {"brand": "sepa"}, "[key]": {"brand": "x"}, "": {"used": 1}}
+
+
+def test_the_values_of_an_object_are_rows_and_their_keys_a_fact():
+    declared = {"name": ("m", "[values]", "[]", "[key]"), "brand": ("m", "[values]", "[]", "brand"), "who": ("who",)}
+    assert extract(declared, {"m": METHODS, "who": "Lee"}) == (
+        {"who": "Lee", "name": "credit card 1", "brand": "visa"},
+        {"who": "Lee", "name": "iban\u00e9", "brand": "sepa"},
+        {"who": "Lee", "name": "[key]", "brand": "x"},
+        {"who": "Lee", "name": ""},
+    )
+
+
+def test_the_values_themselves_are_facts():
+    assert extract({"price": ("[values]", "[]")}, {"a": 1, "b": {"c": 2}, "d": "x"}) == ({"price": 1}, {"price": "x"})
+
+
+@pytest.mark.parametrize("result", [None, [], [1], "a", 1, {"m": ["a"]}, {"m": "a"}, {"m": {}}, {"m": None}])
+def test_what_is_no_object_has_no_values_and_no_keys(result):
+    declared = {"name": ("m", "[values]", "[]", "[key]"), "value": ("m", "[values]", "[]")}
+    assert extract(declared, result) == ()
+
+
+def test_an_attackers_key_is_read_in_its_own_row_only():
+    """Whoever can add an entry adds a row of its own, and takes none of another."""
+    declared = {"name": ("m", "[values]", "[]", "[key]"), "payee": ("m", "[values]", "[]", "payee")}
+    evil = {"m": {"A": {"payee": "cus_A"}, "A\u200b": {"payee": "cus_EVIL"}}}
+    assert extract(declared, evil) == ({"name": "A", "payee": "cus_A"}, {"name": "A\u200b", "payee": "cus_EVIL"})
+
+
+LEAVES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(LEAVES, st.lists(st.sampled_from("ab*"), min_size=1, max_size=3))
+def test_an_object_gives_the_rows_of_the_list_of_its_values(result, steps):
+    """The model: an object that is walked is the list of its values, in each of which its key is one more entry."""
+
+    def listed(value, path):
+        if not path or type(value) is not dict:
+            return value
+        if path[0] != "*":
+            return {name: listed(inner, path[1:]) if name == path[0] else inner for name, inner in value.items()}
+        return [{"k": key, "v": listed(inner, path[1:])} for key, inner in value.items()]
+
+    walks = steps[-1] == "*"
+    path = tuple(part for step in steps for part in (("[values]", "[]") if step == "*" else (step,)))
+    plain = tuple(part for step in steps for part in (("[]", "v") if step == "*" else (step,)))
+    facts = {"it": path} | ({"key": (*path, "[key]")} if walks else {})
+    same = {"it": plain} | ({"key": (*plain[:-1], "k")} if walks else {})
+    lists = "*" in steps and not any(type(each) is list for each in _inside(result))
+    if lists:  # a list where an object is walked has no model: see the test above
+        assert extract(facts, result) == extract(same, listed(result, steps))
+
+
+def _inside(value):
+    yield value
+    for inner in value.values() if type(value) is dict else value if type(value) is list else ():
+        yield from _inside(inner)

@@ -334,6 +334,7 @@ class FactBlock(Block):
 
     type: Type
     path: Text | None = None
+    key: Yes | None = None
     currency: Name | None = None
     trust: Literal["named"] | None = None
     find: Literal["one", "any"] | None = None

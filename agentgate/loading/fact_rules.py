@@ -14,7 +14,7 @@ from agentgate.loading.references import References, argument_type
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, shown
 from agentgate.values.entities import NUMERIC, TOKENISED
-from agentgate.values.paths import EACH, FINDABLE, NUMBERS
+from agentgate.values.paths import EACH, FINDABLE, KEY, NUMBERS, VALUES
 from agentgate.values.patterns import Pattern
 from agentgate.workflow.model import Fact, Source
 from agentgate.workflow.page_size import counted
@@ -60,6 +60,13 @@ class FactRules:
         if block.type == "json":
             self.document.report((*path, "type"), "json", "the type of one value (a fact is a scalar)")
         steps = self._steps(name if block.path is None else block.path, path)
+        if block.key:
+            if steps[-2:] != (VALUES, EACH) or block.find is not None:
+                expected = "path: ending in .* without find (the fact is the key of each value there)"
+                self.document.report((*path, "key"), "key of no value", expected, key=True)
+            if block.type in {*NUMERIC, "boolean"}:
+                self.document.report((*path, "key"), f"a key as {block.type}", "a type of text (a key of an object is text)", key=True)
+            steps = (*steps, KEY)
         named = block.trust == "named"
         if block.find is not None:
             if block.find == "any" and block.type != "number":
@@ -132,18 +139,20 @@ class FactRules:
         return (*steps, NUMBERS, EACH) if block.find == "any" else _list(steps)
 
     def _steps(self, text: str, path: Path) -> tuple[str, ...]:
-        """``transactions[].recipient`` as keys; ``[]`` walks a list; ``.`` is the result itself."""
+        """``transactions[].recipient`` as keys; ``[]`` walks a list, ``*`` an object's values; ``.`` is the result itself."""
         if text == ".":
             return ()
         steps: list[str] = []
         for index, part in enumerate(text.split(".")):
             key = part.rstrip("[]")
             lists = part[len(key) :]
-            good = (key or (index == 0 and lists)) and key.isascii() and key.isprintable() and not set("[]") & set(key)
+            plain = key == "*" or not set("[]{}*") & set(key)
+            good = (key or (index == 0 and lists)) and key.isascii() and key.isprintable() and plain
             if not good or lists.replace("[]", ""):
-                self.document.report((*path, "path"), shown(text), "keys joined by dots, [] after a list: transactions[].recipient")
+                expected = "keys joined by dots, [] after a list, * alone for each value of an object: orders[].lines.*.sku"
+                self.document.report((*path, "path"), shown(text), expected)
                 return ()
-            steps.extend([key] if key else [])
+            steps.extend([VALUES, EACH] if key == "*" else [key] if key else [])
             steps.extend(["[]"] * (len(lists) // 2))
         return tuple(steps)
 

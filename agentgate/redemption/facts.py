@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentgate.values.canonical import canonical
-from agentgate.values.paths import CUT, EACH, FIND, MAX_FIND, NUMBERS, PAGE
+from agentgate.values.paths import CUT, EACH, FIND, KEY, MAX_FIND, NUMBERS, PAGE, VALUES
 
 _NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
 MAX_ROWS = 1000
@@ -51,6 +51,14 @@ def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
     return top
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One value of an object, with its key."""
+
+    key: Any
+    value: Any
+
+
 @dataclass(slots=True)
 class _Looked:
     """How much of a result's texts was looked into."""
@@ -68,10 +76,16 @@ def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
             if looked.characters > MAX_LOOKED:
                 return None
             return _numbers(value) if key == NUMBERS else _only(value, FIND[key])
-        if type(value) is not dict or key not in value:
+        if key == KEY:
+            return value.key if isinstance(value, _Entry) and type(value.key) is str else None
+        value = value.value if isinstance(value, _Entry) else value
+        if type(value) is dict and key == VALUES:
+            value = [_Entry(name, inner) for name, inner in value.items()]
+        elif type(value) is dict and key in value:
+            value = value[key]
+        else:
             return None
-        value = value[key]
-    return value
+    return value.value if isinstance(value, _Entry) else value
 
 
 def _only(text: str, kind: str) -> Any:
@@ -128,8 +142,9 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
 
     Args:
         declared: fact name -> path into the result (`agentgate.workflow.model.Fact.path`): keys of objects; ``[]`` walks a list;
-            a last ``[iban]`` (or another kind of `FIND`) is the one entity of that kind in the text there, ``[numbers]`` the list
-            of all numbers in it; an empty path is the result itself. `PAGE` is no fact, but the list that is counted.
+            ``[values]`` is the list of an object's values, with a last ``[key]`` the key of each; a last ``[iban]`` (or another
+            kind of `FIND`) is the one entity of that kind in the text there, ``[numbers]`` the list of all numbers in it; an
+            empty path is the result itself. `PAGE` is no fact, but the list that is counted.
         result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has no facts.
 
     Returns:

@@ -160,7 +160,8 @@ class Fact:
     """A field of a tool's result that the gate reads and trusts as an origin.
 
     Attributes:
-        path: keys into the result; ``[]`` walks a list element by element, e.g. ``("transactions", "[]", "recipient")``.
+        path: keys into the result; ``[]`` walks a list element by element, e.g. ``("transactions", "[]", "recipient")``; ``[values]``
+            before it makes an object the list of its values, and a last ``[key]`` (`key: true`) is the key of each.
             An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one
             entity of that type in the text there; ``[numbers]``, ``[]`` (`find: any`) each number in it.
         named: `trust: named`: counts only if that call's own arguments all came from the prompt.

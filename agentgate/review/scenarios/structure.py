@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentgate.values.paths import EACH, FIND, NUMBERS
+from agentgate.values.paths import EACH, FIND, KEY, NUMBERS, VALUES
 
 
 def steps(name: str) -> tuple[str, ...]:
@@ -19,6 +19,8 @@ def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
     if not path or path[0] in FIND:
         return value
     head, rest = path[0], path[1:]
+    if head == VALUES:
+        return _in_object(container, rest[1:], value)
     if head != EACH:
         out = dict(container) if type(container) is dict else {}
         out[head] = put_at(out.get(head), rest, value)
@@ -29,3 +31,14 @@ def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
             elements.append(None)
         elements[index] = put_at(elements[index], rest, one)
     return elements
+
+
+def _in_object(container: Any, rest: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """An object of which each value holds one of the values at the rest of a path, or whose keys they are."""
+    entries = list(container.items()) if type(container) is dict else []
+    for index, one in enumerate(value if type(value) is list else [value]):
+        if index == len(entries):
+            entries.append((f"key {index + 1}", None))
+        key, inner = entries[index]
+        entries[index] = (str(one), inner) if rest == (KEY,) else (key, put_at(inner, rest, one))
+    return dict(entries)
