@@ -10,6 +10,7 @@ from tests.benchmarks.many import flat
 from tests.benchmarks.reading import reading
 from tests.benchmarks.row import Measuring, Scale
 from tests.benchmarks.shop import cycle, cycle_audit, cycle_dpop
+from tests.benchmarks.startup import startup, turns
 
 GROUPS: dict[str, Callable[[Scale], Measuring]] = {
     "engine": engine,
@@ -19,17 +20,19 @@ GROUPS: dict[str, Callable[[Scale], Measuring]] = {
     "cycle_audit": cycle_audit,
     "flat": flat,
     "langchain": langchain,
+    "startup": startup,
 }
 
 
 def rounds(scale: Scale) -> dict[str, int]:
     """How many steps each group of rows takes, for the progress bar."""
     return {
-        "engine": 6 * (scale.rounds * 5 // scale.turn),
+        "engine": 7 * (scale.rounds * 5 // scale.turn),
         "reading": 2 * (scale.rounds // 4),
         "cycle": 2 * scale.trips,
         "cycle_dpop": scale.trips,
         "cycle_audit": scale.trips // 3,
         "flat": scale.rounds + 3,
         "langchain": scale.trips // 3,
+        "startup": turns(scale),
     }
