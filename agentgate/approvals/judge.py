@@ -323,7 +323,7 @@ def _loaded(version: Version, said: Statement, derive: Derive, share: Sharing, d
     if document is None:
         document = Document(f"{APPROVALS}/{version.id}/{version.version}/{DEFINITION}", version.value)
         _check_values(document, document.value)
-    return load_document(document, roles, derive, share=share)
+    return load_document(document, roles, derive, share=share, signed=True)
 
 
 def _met(needs: tuple[Need, ...]) -> bool:

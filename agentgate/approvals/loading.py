@@ -21,10 +21,12 @@ from agentgate.approvals.judge import Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, printable, refuse
 from agentgate.approvals.root import Root, load_root
+from agentgate.approvals.version import first_difference
 from agentgate.errors import CanonicalError, ConfigError, WorkflowError
 from agentgate.loading.catalog import ROLES, collector_paused, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Derive, Roles
-from agentgate.loading.yaml_nodes import Document, dotted, read_yaml, shown
+from agentgate.loading.written_out import written_out
+from agentgate.loading.yaml_nodes import Document, read_yaml, shown
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
@@ -101,10 +103,23 @@ def load_approved(
         WorkflowError: ``roles.yaml`` is wrong, or the directory cannot be read; nothing is loaded.
         ConfigError: `root` is no digest.
     """
-    folder = Path(directory)
-    asked = judge(folder, root, derive=derive, now=now, known=known, prover=prover)
-    roles = roles_of(folder)
-    files, broken = _files(folder)
+    asked = judge(directory, root, derive=derive, now=now, known=known, prover=prover)
+    return load_judged(asked, *read_workflow_files(Path(directory)))
+
+
+def load_judged(asked: Judge, files: Mapping[str, WorkflowFile], broken: Mapping[str, WorkflowError]) -> Loaded:
+    """Load what a judge of a whole directory approves.
+
+    Args:
+        asked: the judge; its trust files are right and current.
+        files: the workflow files of its directory (`read_workflow_files`).
+        broken: those that cannot be read.
+
+    Raises:
+        WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
+    """
+    folder = asked.tree.directory
+    roles, broken = roles_of(folder), dict(broken)
     asked.read = {file.digest: file.value for file in files.values()}
     chosen, refused = _chosen(asked)
     workflows: dict[str, Workflow] = {}
@@ -117,7 +132,7 @@ def load_approved(
             continue
         same = file is not None and file.digest == approved.version.digest
         try:
-            workflows[id_] = approved.load(derive, asked.share, file.document if file is not None and same else None)
+            workflows[id_] = approved.load(asked.derive, asked.share, file.document if file is not None and same else None)
         except WorkflowError as error:
             broken.setdefault(error.problems[0].file, error)
             continue
@@ -135,16 +150,12 @@ def load_approved(
 
 @dataclass(frozen=True, slots=True)
 class WorkflowFile:
-    """A workflow file that can be read: where it lies, what it says, and the digest of that."""
+    """A workflow file that can be read: its path below the directory, the document, its definition written out, and the digest of that."""
 
     path: str
     document: Document
+    value: dict[str, Any]
     digest: str
-
-    @property
-    def value(self) -> dict[str, Any]:
-        """The parsed definition."""
-        return self.document.value if type(self.document.value) is dict else {}
 
 
 def read_workflow_file(path: Path, folder: Path) -> WorkflowFile:
@@ -155,33 +166,18 @@ def read_workflow_file(path: Path, folder: Path) -> WorkflowFile:
     """
     document = read_yaml(text_of(path, folder), str(path))
     document.refuse()
+    value = written_out(document.value)
     try:
-        digest = file_digest(canonical(document.value, "definition"))
+        digest = file_digest(canonical(value, "definition"))
     except CanonicalError as error:
         document.report((), error.got, error.expected)
         document.refuse()
         raise
-    return WorkflowFile(path.relative_to(folder).as_posix(), document, digest)
+    return WorkflowFile(path.relative_to(folder).as_posix(), document, value if type(value) is dict else {}, digest)
 
 
-def first_difference(got: Any, expected: Any, path: tuple[str | int, ...] = ()) -> tuple[str, str, str]:
-    """Dotted path of the first place where two definitions differ, what stands there and what was approved."""
-    if type(got) is dict and type(expected) is dict:
-        for key in dict.fromkeys((*expected, *got)):
-            if key not in got or key not in expected or got[key] != expected[key]:
-                return first_difference(got.get(key), expected.get(key), (*path, key))
-    if type(got) is list and type(expected) is list and len(got) == len(expected):
-        for at, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
-            if mine != theirs:
-                return first_difference(mine, theirs, (*path, at))
-    return dotted(path), _all_of(got), _all_of(expected)
-
-
-def _all_of(value: Any) -> str:
-    return printable(value) if type(value) in {dict, list} else shown(value)
-
-
-def _files(folder: Path) -> tuple[dict[str, WorkflowFile], dict[str, WorkflowError]]:
+def read_workflow_files(folder: Path) -> tuple[dict[str, WorkflowFile], dict[str, WorkflowError]]:
+    """Every workflow file below a folder: those that can be read by their path below it, and why the others cannot, by path."""
     files: dict[str, WorkflowFile] = {}
     broken: dict[str, WorkflowError] = {}
     for path in workflow_files(folder):

@@ -138,11 +138,21 @@ async def aload(opening: Opening, store: AsyncStore) -> Catalog:
 
 
 def report(catalog: Catalog) -> None:
-    """Log which files are not loaded, and which wishes are not fulfilled."""
+    """Log which files are not loaded, which wishes are not fulfilled, and which intents are in doubt."""
     for file, error in catalog.quarantined.items():
         _log.error("workflow_quarantined", file=str(file), problems=[str(p) for p in error.problems])
     for observed in (w for w in catalog if w.observe):
         _log.warning("observe_ignored", workflow=observed.id, message="mode: observe is not available; this workflow is enforced")
+    for workflow in catalog:
+        for doubt in workflow.in_doubt:
+            _log.warning(
+                "intent_in_doubt",
+                workflow=workflow.id,
+                version=workflow.version,
+                intent=doubt.intent,
+                problem=str(doubt),
+                message="this deriver reads an example otherwise than its reviewers did; the intent is unclear at most",
+            )
 
 
 def _catalog(loaded: Loaded) -> Catalog:

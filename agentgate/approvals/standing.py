@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentgate.approvals.judge import Approved, Judge
-from agentgate.approvals.loading import WorkflowFile, first_difference, load_approved, read_workflow_file
+from agentgate.approvals.loading import WorkflowFile, load_judged, read_workflow_files
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
 from agentgate.approvals.root import Need
-from agentgate.approvals.trust import reviewing, root_digest
+from agentgate.approvals.trust import reviewing
+from agentgate.approvals.version import first_difference
 from agentgate.approvals.writing import needs
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import workflow_files
 from agentgate.loading.definition import Derive
-from agentgate.workflow.model import Workflow
+from agentgate.workflow.model import Doubt, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class WorkflowStatus:
         can: who else may sign it.
         refused: why the version in the file is not in force; None: it is.
         ignored: signatures that do not count, and why.
+        in_doubt: why intents of the version in force are unclear at most under this deriver.
     """
 
     id: str
@@ -48,6 +51,7 @@ class WorkflowStatus:
     can: tuple[str, ...] = ()
     refused: Refused | None = None
     ignored: tuple[Refused, ...] = ()
+    in_doubt: tuple[Doubt, ...] = ()
 
     @property
     def missing(self) -> int:
@@ -72,30 +76,24 @@ def status(
     """
     folder, when = Path(directory), time.time() if now is None else now
     asked, wrong = reviewing(folder, root, derive=derive, now=when, prover=prover)
-    loaded = _as_a_gate(folder, root, derive, when, prover)
+    files, broken = read_workflow_files(folder)
+    loaded: Mapping[str, Workflow] = {}
+    if not wrong:  # a gate would load something
+        with suppress(WorkflowError):
+            loaded = load_judged(asked, files, broken).workflows
     found = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
     for path in workflow_files(folder):
         name = path.relative_to(folder).as_posix()
-        try:
-            file = read_workflow_file(path, folder)
-        except WorkflowError as error:
-            problem = error.problems[0]
-            broken = refuse(ApprovalRefusal.UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected).refused
-            found.append(WorkflowStatus(name, name, 0, refused=broken))
+        if name not in files:
+            problem = broken[str(path)].problems[0]
+            unread = refuse(ApprovalRefusal.UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected).refused
+            found.append(WorkflowStatus(name, name, 0, refused=unread))
             continue
         try:
-            found.append(_status(asked, file, loaded))
+            found.append(_status(asked, files[name], loaded))
         except ApprovalRefused as error:
-            found.append(WorkflowStatus(str(file.value.get("id")), name, 0, refused=error.refused))
+            found.append(WorkflowStatus(str(files[name].value.get("id")), name, 0, refused=error.refused))
     return tuple(found)
-
-
-def _as_a_gate(folder: Path, root: str | None, derive: Derive, now: float, prover: Prover | None) -> Mapping[str, Workflow]:
-    """What a gate that never saw this directory would run; nothing where a trust file is wrong."""
-    try:
-        return load_approved(folder, root or root_digest(folder), derive=derive, now=now, prover=prover).workflows
-    except (ApprovalRefused, WorkflowError):
-        return {}
 
 
 def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
@@ -121,6 +119,7 @@ def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
         can=tuple(sorted(can)) if refused is not None else (),
         refused=refused,
         ignored=inside.ignored if inside is not None else (),
+        in_doubt=loaded[id_].in_doubt if id_ in loaded else (),
     )
 
 

@@ -19,7 +19,7 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, SIGNERS, Tree, file_digest, text_of
 from agentgate.approvals._shape import moment
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, index_bytes, load_index, load_revoked
+from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, check_same, index_bytes, load_index, load_revoked
 from agentgate.approvals.judge import Judge
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
@@ -255,6 +255,8 @@ def reviewing(
     try:
         index = load_index(tree, trusted, allowed, now, ended=True)
         load_index(tree, trusted, allowed, now)
+        if revoked is not None:
+            check_same(index, revoked)
     except ApprovalRefused as error:
         wrong.append(error.refused)
     return Judge(tree, trusted, allowed, index, revoked, {}, now, derive, prover or Prover()), tuple(wrong)

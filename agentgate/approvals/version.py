@@ -10,12 +10,13 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, Tree, file_digest, text_of
 from agentgate.approvals._shape import json_value
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
+from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, printable, refuse
 from agentgate.approvals.root import RISKS, Root
 from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.statement import Statement
 from agentgate.errors import KeyRefused
-from agentgate.loading.yaml_nodes import shown
+from agentgate.loading.written_out import written_out
+from agentgate.loading.yaml_nodes import dotted, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,7 @@ class VersionReader:
         digest = file_digest(data)
         value = self.known.get(digest)  # a workflow file has this digest: these bytes are its canonical form
         if value is None:
-            value = json_value(data, file, ApprovalRefusal.TAMPERED)
-        if type(value) is not dict:
-            raise refuse(ApprovalRefusal.TAMPERED, file, "document", shown(value), "a definition")
+            value = _complete(json_value(data, file, ApprovalRefusal.TAMPERED), file)
         if value.get("id") != id_ or value.get("version") != version:
             got = f"{value.get('id')} version {value.get('version')}"
             raise refuse(ApprovalRefusal.WRONG_PLACE, file, "id", got, f"{id_} version {version}, as the folder says")
@@ -126,3 +125,37 @@ class VersionReader:
         if self.now >= statement.until:
             raise refuse(ApprovalRefusal.EXPIRED, file, "predicate.not_after", statement.not_after, "an approval that has not ended")
         return Signed(person, key, statement, until)
+
+
+def _complete(value: Any, file: str) -> dict[str, Any]:
+    """A signed definition, every default of which is written out: what it leaves open, a later release could fill otherwise.
+
+    Raises:
+        ApprovalRefused: TAMPERED, naming the first field that is left open.
+    """
+    if type(value) is not dict:
+        raise refuse(ApprovalRefusal.TAMPERED, file, "document", shown(value), "a definition")
+    complete = written_out(value)
+    if complete != value:
+        field, _, missing = first_difference(value, complete)
+        raise refuse(
+            ApprovalRefusal.TAMPERED, file, field, "nothing", f"{missing} (a signed definition writes every default out: sign again)"
+        )
+    return value
+
+
+def first_difference(got: Any, expected: Any, path: tuple[str | int, ...] = ()) -> tuple[str, str, str]:
+    """Dotted path of the first place where two definitions differ, what stands there and what was approved."""
+    if type(got) is dict and type(expected) is dict:
+        for key in dict.fromkeys((*expected, *got)):
+            if key not in got or key not in expected or got[key] != expected[key]:
+                return first_difference(got.get(key), expected.get(key), (*path, key))
+    if type(got) is list and type(expected) is list and len(got) == len(expected):
+        for at, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
+            if mine != theirs:
+                return first_difference(mine, theirs, (*path, at))
+    return dotted(path), _all_of(got), _all_of(expected)
+
+
+def _all_of(value: Any) -> str:
+    return printable(value) if type(value) in {dict, list} else shown(value)

@@ -260,7 +260,7 @@ def _loaded(asked: Judge, version: Version, static: Mapping[str, frozenset[str]]
     signed = next(iter(version.signed), None)
     roles = {name: frozenset(scopes) for name, scopes in signed.statement.roles.items()} if signed is not None else static
     file = f"{APPROVALS}/{version.id}/{version.version}/{DEFINITION}"
-    return load_document(Document(file, version.value), roles, asked.derive, share=asked.share)
+    return load_document(Document(file, version.value), roles, asked.derive, share=asked.share, signed=True)
 
 
 def _words(proof: Proof | None) -> tuple[str, ...]:

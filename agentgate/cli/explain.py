@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +21,9 @@ from agentgate.explain.explanation import Explanation, Row, plain, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import APPROVALS, roles_of, workflow_files
-from agentgate.loading.definition import load_text, read_file
+from agentgate.loading.definition import load_document, read_file
 from agentgate.loading.source import find as find_source
+from agentgate.loading.yaml_nodes import Document, read_yaml
 from agentgate.review.report.past import Alive, Record, event, explain_record, find, still_alive
 from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
@@ -122,18 +125,18 @@ def version_of(record: Record, folder: Path) -> Workflow | None:
     wanted, id_, version = str(named.get("digest")), str(named.get("id")), named.get("version")
     roles = roles_of(folder)
     known = folder / APPROVALS
-    candidates = workflow_files(folder)
+    candidates = [(file, False) for file in workflow_files(folder)]
     if known.is_dir() and type(version) is int:
         approved = known / id_ / str(version) / "definition.json"
         if approved.resolve().is_relative_to(known.resolve()) and approved.is_file():
-            candidates.append(approved)
-    for file in candidates:
-        try:
-            found = load_text(read_file(file), str(file), roles, derive)
-        except WorkflowError:
-            continue
-        if found.digest == wanted:
-            return found
+            candidates.append((approved, True))
+    for file, signed in candidates:
+        with suppress(WorkflowError, ValueError):
+            text = read_file(file)
+            document = Document(str(file), json.loads(text)) if signed else read_yaml(text, str(file))
+            found = load_document(document, roles, derive, signed=signed)
+            if found.digest == wanted:
+                return found
     return None
 
 

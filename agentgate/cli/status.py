@@ -79,6 +79,8 @@ def _tell(found: tuple[WorkflowStatus, ...]) -> None:
             note(str(each.refused))
         for ignored in each.ignored:
             note(f"does not count: {ignored}")
+        for doubt in each.in_doubt:
+            note(f"in doubt: {each.id} v{each.in_force}: {doubt} (this deriver reads it otherwise; the intent is unclear at most)")
 
 
 def _json(each: WorkflowStatus) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def _json(each: WorkflowStatus) -> dict[str, Any]:
         "can": list(each.can),
         "refused": str(each.refused) if each.refused else None,
         "ignored": [str(i) for i in each.ignored],
+        "in_doubt": [str(doubt) for doubt in each.in_doubt],
     }
 
 
