@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 
-from agentgate.approvals._shape import _PERSON
-from agentgate.approvals.refusal import ApprovalRefusal, refuse
+from agentgate.approvals._shape import PERSON
+from agentgate.approvals.refusal import EXPIRED, ROOT_NOT_TRUSTED, UNAPPROVED, refuse
 from agentgate.approvals.sshkey import SshKey, from_words
 from agentgate.errors import KeyRefused
 
@@ -59,7 +59,7 @@ class AllowedSigners:
         """
         lines = text.split("\n")
         if len(lines) > _MAX_LINES:
-            raise refuse(ApprovalRefusal.ROOT_NOT_TRUSTED, file, "document", f"{len(lines)} lines", f"at most {_MAX_LINES}")
+            raise refuse(ROOT_NOT_TRUSTED, file, "document", f"{len(lines)} lines", f"at most {_MAX_LINES}")
         entries = []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.lstrip().startswith("#"):
@@ -67,14 +67,10 @@ class AllowedSigners:
                     entries.append(_entry(line, number))
                 except KeyRefused as error:
                     raise refuse(
-                        ApprovalRefusal.ROOT_NOT_TRUSTED,
-                        f"{file}:{number}",
-                        "line",
-                        str(error),
-                        "principals, options, kind and key as in ssh-keygen(1)",
+                        ROOT_NOT_TRUSTED, f"{file}:{number}", "line", str(error), "principals, options, kind and key as in ssh-keygen(1)"
                     ) from None
         if not entries:
-            raise refuse(ApprovalRefusal.ROOT_NOT_TRUSTED, file, "document", "no signer", "at least one line")
+            raise refuse(ROOT_NOT_TRUSTED, file, "document", "no signer", "at least one line")
         return cls(file, tuple(entries))
 
     def until(self, person: str, key: SshKey, namespace: str, now: float) -> float:
@@ -85,16 +81,16 @@ class AllowedSigners:
         """
         mine = [e for e in self.entries if person in e.people and e.key.blob == key.blob]
         if not mine:
-            raise refuse(ApprovalRefusal.UNAPPROVED, self.file, person, f"no line with key {key.fingerprint}", "a line for this key")
+            raise refuse(UNAPPROVED, self.file, person, f"no line with key {key.fingerprint}", "a line for this key")
         fit = [e for e in mine if e.namespaces is None or namespace in e.namespaces]
         if not fit:
             got = ", ".join(sorted(mine[0].namespaces or ()))
-            raise refuse(ApprovalRefusal.UNAPPROVED, f"{self.file}:{mine[0].line}", "namespaces", got, f"'{namespace}' among them")
+            raise refuse(UNAPPROVED, f"{self.file}:{mine[0].line}", "namespaces", got, f"'{namespace}' among them")
         current = [e.before for e in fit if e.after <= now < e.before]
         if not current:
             early = fit[0].after > now
             field, end = ("valid-after", fit[0].after) if early else ("valid-before", fit[0].before)
-            raise refuse(ApprovalRefusal.EXPIRED, f"{self.file}:{fit[0].line}", field, _shown(end), f"a key of {person} that is valid now")
+            raise refuse(EXPIRED, f"{self.file}:{fit[0].line}", field, _shown(end), f"a key of {person} that is valid now")
         return max(current)
 
 
@@ -108,7 +104,7 @@ def _entry(line: str, number: int) -> Entry:
     first, _, rest = line.strip().replace("\t", " ").partition(" ")
     people = tuple(first.split(","))
     for person in people:
-        if _PERSON.fullmatch(person) is None:
+        if PERSON.fullmatch(person) is None:
             raise KeyRefused(f"the principal {person[:60]!r}: an exact name is expected (no patterns, no quotes)")
     rest = rest.strip()
     options = ""

@@ -1,9 +1,9 @@
-"""What a gate runs: for every workflow the newest version whose approval holds, at or above what was in force before.
+"""What a gate runs: for every workflow the newest version whose approval holds, never below what was in force before.
 
-Rules: trust files are never quarantined: one that is bad or absent loads nothing. A workflow that is refused is named with its
-reason and stops no other. A refused new version leaves the approved one running, from the canonical bytes that were signed; once
-a version was in force, nothing older is. The workflow file must lie where it was approved, and only says whether it *is* what
-was approved: then its lines are known, else the approved bytes run without it.
+Rules: trust files are never quarantined: one that is bad or absent loads nothing. A refused workflow is named with its reason and
+stops no other. A refused new version leaves the approved one running, from the canonical bytes that were signed; once a version was
+in force, no older one runs. The workflow file must be where it was approved, and only tells whether it *is* what was approved: then
+its lines are known, else the approved bytes run without it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,20 @@ from typing import Any
 
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
 from agentgate.approvals.index import check_same, load_index, load_revoked
-from agentgate.approvals.judge import Approved, Judge, in_force
+from agentgate.approvals.judge import Approved, Judge, Standing, in_force, roles_in
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, printable, refuse
+from agentgate.approvals.refusal import (
+    ROLLBACK,
+    TAMPERED,
+    UNAPPROVED,
+    WRONG_PLACE,
+    ApprovalRefusal,
+    ApprovalRefused,
+    Refused,
+    printable,
+    refuse,
+    refused,
+)
 from agentgate.approvals.root import Root, load_root
 from agentgate.approvals.version import first_difference
 from agentgate.errors import CanonicalError, ConfigError, WorkflowError
@@ -88,13 +99,7 @@ def judge(
 
 @collector_paused()
 def load_approved(
-    directory: Path | str,
-    root: str,
-    *,
-    derive: Derive,
-    now: float,
-    known: Mapping[str, int] | None = None,
-    prover: Prover | None = None,
+    directory: Path | str, root: str, *, derive: Derive, now: float, known: Mapping[str, int] | None = None, prover: Prover | None = None
 ) -> Loaded:
     """Load what reviewers approved. Arguments as `judge`.
 
@@ -121,31 +126,28 @@ def load_judged(asked: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     folder = asked.tree.directory
     roles, broken = roles_of(folder), dict(broken)
     asked.read = {file.digest: file.value for file in files.values()}
-    chosen, refused = _chosen(asked)
+    chosen, refusals = _chosen(asked)
     workflows: dict[str, Workflow] = {}
     until: dict[str, float] = {}
     for id_, approved in chosen.items():
         file = files.get(approved.statement.path)
         wrong = _misplaced(folder, approved, file)
         if wrong is not None:
-            refused.append(wrong)
+            refusals.append(wrong)
             continue
-        same = file is not None and file.digest == approved.version.digest
+        document = file.document if file is not None and file.digest == approved.version.digest else None
         try:
-            workflows[id_] = approved.load(asked.derive, asked.share, file.document if file is not None and same else None)
+            workflows[id_] = asked.load(approved.version, roles_in(approved.statement), document)
         except WorkflowError as error:
             broken.setdefault(error.problems[0].file, error)
             continue
         until[id_] = min(approved.until, asked.index.until if asked.index else math.inf, asked.root.until)
-        refused += _other_roles(approved, roles)
-    seen = {(r.workflow, r.version) for r in refused}
-    refused += [
-        found
-        for file in files.values()
-        if (found := _unapproved(file, chosen, asked)) is not None and (found.workflow, found.version) not in seen
-    ]
+        refusals += _other_roles(approved, roles)
+    seen = {(r.workflow, r.version) for r in refusals}
+    unapproved = (_unapproved(file, chosen, asked) for file in files.values())
+    refusals += [each for each in unapproved if each is not None and (each.workflow, each.version) not in seen]
     asked.prover.save()
-    return Loaded(workflows, until, tuple(refused), broken, _marks(asked, chosen), asked.root, _revoked(asked, refused))
+    return Loaded(workflows, until, tuple(refusals), broken, _marks(asked, chosen), asked.root, _revoked(asked, refusals))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def read_workflow_file(path: Path, folder: Path) -> WorkflowFile:
     """Read one workflow file.
 
     Raises:
-        WorkflowError: it is no YAML that all readers agree on.
+        WorkflowError: it is no YAML that all parsers agree on.
     """
     document = read_yaml(text_of(path, folder), str(path))
     document.refuse()
@@ -182,43 +184,38 @@ def read_workflow_files(folder: Path) -> tuple[dict[str, WorkflowFile], dict[str
     broken: dict[str, WorkflowError] = {}
     for path in workflow_files(folder):
         try:
-            found = read_workflow_file(path, folder)
+            file = read_workflow_file(path, folder)
         except WorkflowError as error:
             broken[str(path)] = error
         else:
-            files[found.path] = found
+            files[file.path] = file
     return files, broken
 
 
 def _chosen(asked: Judge) -> tuple[dict[str, Approved], list[Refused]]:
     """Of each workflow the newest version that is approved and not below what was in force; and every refusal on the way."""
     chosen: dict[str, Approved] = {}
-    refused: list[Refused] = []
-    ids = dict.fromkeys((*asked.tree.ids(), *(asked.index.workflows if asked.index else ())))
-    for id_ in ids:
-        floor = asked.floor(id_)
+    refusals: list[Refused] = []
+
+    def note(standing: Standing) -> None:
+        if standing.refused is not None:
+            refusals.append(standing.refused)
+
+    for id_ in dict.fromkeys((*asked.tree.ids(), *(asked.index.workflows if asked.index else ()))):
         try:
-            versions = asked.tree.versions(id_)
+            versions, approved = asked.tree.versions(id_), asked.running(id_, note)
         except ApprovalRefused as error:
-            refused.append(replace(error.refused, workflow=id_))
+            refusals.append(replace(error.refused, workflow=id_))
             continue
-        for version in versions:
-            if version < floor:
-                break
-            standing = asked.standing(id_, version)
-            if standing.approved is not None:
-                chosen[id_] = standing.approved
-                break
-            if standing.refused is not None:
-                refused.append(standing.refused)
-        named = asked.newest(id_)
-        gone = named is not None and named.removed and not versions
-        if id_ not in chosen and not gone and not any(version >= floor for version in versions):
+        floor, named = asked.floor(id_), asked.newest(id_)
+        if approved is not None:
+            chosen[id_] = approved
+        elif not (named is not None and named.removed and not versions) and not any(version >= floor for version in versions):
             newest = versions[0] if versions else 0
-            name, got = (ApprovalRefusal.ROLLBACK, f"version {newest}") if newest else (ApprovalRefusal.UNAPPROVED, "no version")
+            name, got = (ROLLBACK, f"version {newest}") if newest else (UNAPPROVED, "no version")
             expected = f"version {floor} or later, which was in force before" if newest else f"version {max(floor, 1)} or later"
-            refused.append(refuse(name, f"{APPROVALS}/{id_}", "version", got, expected, workflow=id_, version=newest).refused)
-    return chosen, refused
+            refusals.append(refused(name, f"{APPROVALS}/{id_}", "version", got, expected, workflow=id_, version=newest))
+    return chosen, refusals
 
 
 def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> Refused | None:
@@ -236,22 +233,16 @@ def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> R
         field, got, expected = "id", shown(file.value.get("id")), id_
     else:
         return None
-    return refuse(ApprovalRefusal.WRONG_PLACE, path, field, got, expected, workflow=id_, version=version).refused
+    return refused(WRONG_PLACE, path, field, got, expected, workflow=id_, version=version)
 
 
 def _other_roles(approved: Approved, roles: Roles) -> Iterator[Refused]:
-    """Roles whose scopes are others now than were approved; the approved ones stay in force."""
-    for name, scopes in approved.statement.roles.items():
-        if roles.get(name) != frozenset(scopes):
-            yield refuse(
-                ApprovalRefusal.TAMPERED,
-                ROLES,
-                f"roles.{name}",
-                "other scopes than were approved" if name in roles else "no such role",
-                "the approved scopes, which stay in force",
-                workflow=approved.version.id,
-                version=approved.version.version,
-            ).refused
+    """Roles whose scopes differ from those that were approved, which stay in force."""
+    id_, version, expected = approved.version.id, approved.version.version, "the approved scopes, which stay in force"
+    for name, scopes in roles_in(approved.statement).items():
+        if roles.get(name) != scopes:
+            got = "other scopes than were approved" if name in roles else "no such role"
+            yield refused(TAMPERED, ROLES, f"roles.{name}", got, expected, workflow=id_, version=version)
 
 
 def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], asked: Judge) -> Refused | None:
@@ -259,37 +250,37 @@ def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], asked: Judge
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         got = f"{shown(id_)} version {shown(version)}"
-        return refuse(ApprovalRefusal.UNAPPROVED, file.path, "id", got, "an id and a version", workflow=printable(id_)).refused
+        return refused(UNAPPROVED, file.path, "id", got, "an id and a version", workflow=printable(id_))
     approved, floor = chosen.get(id_), asked.floor(id_)
-    name, field, got = ApprovalRefusal.UNAPPROVED, "version", f"version {version} without approval"
+    name, field, got = UNAPPROVED, "version", f"version {version} without approval"
     expected = f"signatures under {APPROVALS}/{id_}/{version} (agentgate workflow approve)"
     if approved is None:
         if version < floor:
-            name, expected = ApprovalRefusal.ROLLBACK, f"at least {floor}, which was in force before"
+            name, expected = ROLLBACK, f"at least {floor}, which was in force before"
     elif file.path != approved.statement.path:
-        name, field, got = ApprovalRefusal.WRONG_PLACE, "id", id_
+        name, field, got = WRONG_PLACE, "id", id_
         expected = f"only in {approved.statement.path}, where it was approved"
     elif file.digest == approved.version.digest:
         return None
     elif version == approved.version.version:
         field, got, expected = first_difference(file.value, approved.version.value)
-        name, expected = ApprovalRefusal.TAMPERED, f"{expected}, as approved, which stays in force"
+        name, expected = TAMPERED, f"{expected}, as approved, which stays in force"
     elif version < approved.version.version:
-        name, expected = ApprovalRefusal.ROLLBACK, f"at least {approved.version.version}, which stays in force"
+        name, expected = ROLLBACK, f"at least {approved.version.version}, which stays in force"
     else:
         expected = f"{expected}; version {approved.version.version} stays in force"
-    return refuse(name, file.path, field, got, expected, workflow=printable(id_), version=version).refused
+    return refused(name, file.path, field, got, expected, workflow=printable(id_), version=version)
 
 
-def _revoked(asked: Judge, refused: list[Refused]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
-    found = []
-    for each in refused:
+def _revoked(asked: Judge, refusals: list[Refused]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+    revoked = []
+    for each in refusals:
         version = asked.standing(each.workflow, each.version).version if each.name is ApprovalRefusal.REVOKED else None
         if version is not None:
             tenants = version.value.get("tenants")
             names = tuple(tenant for tenant in tenants if type(tenant) is str) if type(tenants) is list else ()
-            found.append((version.id, version.version, names))
-    return tuple(found)
+            revoked.append((version.id, version.version, names))
+    return tuple(revoked)
 
 
 def _marks(asked: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
@@ -303,13 +294,12 @@ def _marks(asked: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
         for id_, revocation in asked.revoked.revoked.items():
             marks[f"revoked:{id_}"] = max(revocation.up_to, marks.get(f"revoked:{id_}", 0))
     for id_, approved in chosen.items():
-        marks[id_] = max(approved.version.version, marks.get(id_, 0))
-        marks |= dict.fromkeys(
-            (in_force(id_, approved.version.version), in_force(id_, approved.version.version, approved.version.digest)), 1
-        )
+        version = approved.version
+        marks[id_] = max(version.version, marks.get(id_, 0))
+        marks |= {in_force(id_, version.version): 1, in_force(id_, version.version, version.digest): 1}
     return marks
 
 
 def _not_below(known: Mapping[str, int], mark: str, got: int, file: str, field: str) -> None:
     if got < known.get(mark, 0):
-        raise refuse(ApprovalRefusal.ROLLBACK, file, field, got, f"at least {known[mark]}, which was in force before")
+        raise refuse(ROLLBACK, file, field, got, f"at least {known[mark]}, which was in force before")

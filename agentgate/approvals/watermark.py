@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from agentgate.approvals._files import write_whole
-from agentgate.approvals.refusal import ApprovalRefusal, refuse
+from agentgate.approvals.refusal import ROLLBACK, refuse
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 
@@ -48,27 +48,17 @@ class Marks:
             with os.fdopen(handle, "rb") as opened:
                 found = os.fstat(handle)
                 if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-                    raise refuse(
-                        ApprovalRefusal.ROLLBACK,
-                        str(file),
-                        "mode",
-                        oct(found.st_mode & 0o777),
-                        "a file of this user that nobody else writes",
-                    )
+                    raise refuse(ROLLBACK, str(file), "mode", oct(found.st_mode & 0o777), "a file of this user that nobody else writes")
                 kept = orjson.loads(opened.read())
         except FileNotFoundError:
             return {}
         except (OSError, orjson.JSONDecodeError) as error:
             raise refuse(
-                ApprovalRefusal.ROLLBACK,
-                str(file),
-                "file",
-                str(error),
-                "the file this gate wrote (what was in force is unknown without it)",
+                ROLLBACK, str(file), "file", str(error), "the file this gate wrote (what was in force is unknown without it)"
             ) from None
         marks = kept.get("marks") if type(kept) is dict and kept.get("agentgate") == _FORMAT else None
         if type(marks) is not dict or not all(type(n) is int and n >= 0 for n in marks.values()):
-            raise refuse(ApprovalRefusal.ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
+            raise refuse(ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
         return marks
 
     def rise(self, marks: Mapping[str, int]) -> None:
@@ -86,7 +76,7 @@ class Marks:
                     write_whole(self._folder / FILE, data, mode=0o600)
         except OSError as error:
             raise refuse(
-                ApprovalRefusal.ROLLBACK, str(self._folder / FILE), "file", error.strerror or "an error", "a directory that can be written"
+                ROLLBACK, str(self._folder / FILE), "file", error.strerror or "an error", "a directory that can be written"
             ) from None
 
     @contextmanager

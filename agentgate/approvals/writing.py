@@ -1,26 +1,25 @@
-"""What a reviewer would sign, computed here from what lies in the directory, and the signing of it.
+"""What a reviewer would sign, computed from the directory, and the signing of it.
 
-Rules: everything is recomputed on the signer's machine; the words of what became wider come from the same comparison that the
-gate makes. A version that is in force is never signed again with other content: its number must rise.
+Rules: everything is recomputed on the signer's machine; the words for what became wider come from the same comparison that the gate
+makes. A version in force is never signed again with other content: its number must rise.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, ROOT, Tree, file_digest
-from agentgate.approvals._shape import end_of, moment
+from agentgate.approvals._shape import RISKS, end_of, moment
 from agentgate.approvals.index import Newest
-from agentgate.approvals.judge import Judge, grown
+from agentgate.approvals.judge import Judge, grown, roles_in
 from agentgate.approvals.loading import WorkflowFile, read_workflow_file
 from agentgate.approvals.narrowing import Proof, Prover
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, printable, refuse
-from agentgate.approvals.root import RISKS, Need
+from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, ApprovalRefused, printable, refuse
+from agentgate.approvals.root import Need
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.statement import MAX_WIDER, Statement
 from agentgate.approvals.trust import reviewing
@@ -28,8 +27,7 @@ from agentgate.approvals.version import Version
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import TESTS, roles_of, text_of, workflow_files
-from agentgate.loading.definition import Derive, load_document
-from agentgate.loading.yaml_nodes import Document
+from agentgate.loading.definition import Derive, Roles, load_document
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
@@ -38,15 +36,15 @@ FIRST = "a first version: everything it permits is new"
 
 @dataclass(frozen=True, slots=True)
 class Unsigned:
-    """What would be signed, and what there is to know about it first.
+    """What would be signed, and what the signer should know first.
 
     Attributes:
         statement: the statement; `statement.data` are the bytes, `statement.wider` the words.
         workflow: the version itself.
         old: the version it is compared with; None: there was none.
         proof: the comparison (`agentgate.diff.Diff`); None: there was none.
-        definition: canonical bytes that will be kept.
-        needs: what the root asks for, counting the signatures that are there.
+        definition: canonical bytes that will be stored.
+        needs: what the root requires, counting the present signatures.
     """
 
     statement: Statement
@@ -69,14 +67,14 @@ def statement(
     now: float | None = None,
     prover: Prover | None = None,
 ) -> Unsigned:
-    """What would be signed for a workflow file as it lies there.
+    """What would be signed for a workflow file as it is now.
 
     Args:
         directory: the workflow directory.
         workflow: the file, or the workflow's id.
-        signer: whose statement it is; the root says who that key belongs to.
+        signer: whose statement it is; the root says whose key this is.
         proposer: who made the change (git's author); never counts, except under a solo root.
-        root: the pinned digest; None: the root as it lies there.
+        root: the pinned digest; None: the present root.
         derive: the intent deriver.
         not_after: last day of the approval, ``2027-05-31``; None: the workflow's own last day.
         now: POSIX seconds; None: now.
@@ -91,18 +89,11 @@ def statement(
     asked, _ = reviewing(folder, root, derive=derive, now=time.time() if now is None else now, prover=proving)
     person = asked.root.person(signer.public_key)
     if person is None:
-        raise refuse(
-            ApprovalRefusal.UNAPPROVED,
-            f"{APPROVALS}/{ROOT}",
-            "people",
-            f"key {signer.public_key.fingerprint}",
-            "a key of somebody in the root",
-        )
+        raise refuse(UNAPPROVED, f"{APPROVALS}/{ROOT}", "people", f"key {signer.public_key.fingerprint}", "a key of somebody in the root")
     asked.allowed.until(person, signer.public_key, sshsig.NAMESPACE, asked.now)
     file = find_workflow(folder, workflow)
     static = roles_of(folder)
     new = load_document(file.document, static, derive)
-    file.document.refuse()
     _not_in_force(asked, new)
     before = _before(asked, new.id, new.version)
     old = _loaded(asked, before, static) if before is not None else None
@@ -112,11 +103,8 @@ def statement(
     except ValueError:
         raise ConfigError("not_after", not_after, "a day such as 2027-05-31") from None
     used = {rule.role for tool in new.tools.values() for rule in tool.args.values() if rule.role}
-    used |= {
-        str(tool.upstream.settings["narrower_than"])
-        for tool in new.tools.values()
-        if tool.upstream and "narrower_than" in tool.upstream.settings
-    }
+    upstreams = [tool.upstream.settings for tool in new.tools.values() if tool.upstream is not None]
+    used |= {str(settings["narrower_than"]) for settings in upstreams if "narrower_than" in settings}
     tests = folder / (file.path.removesuffix(".yaml") + TESTS)
     made = Statement(
         id=new.id,
@@ -142,7 +130,7 @@ def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Pa
     """Sign a statement and put it beside the definition. Signatures over other content of this version are removed.
 
     Returns:
-        The statement's file; the signature lies beside it.
+        The statement's file; the signature is beside it.
 
     Raises:
         ApprovalRefused: a file cannot be written.
@@ -152,13 +140,11 @@ def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Pa
     folder = f"{said.id}/{said.version}"
     signature = signer.sign(said.data, sshsig.NAMESPACE)
     if sshsig.verify(signature, said.data, sshsig.NAMESPACE) != signer.public_key:
-        raise refuse(
-            ApprovalRefusal.UNAPPROVED, f"{APPROVALS}/{folder}/{said.signer}.sig", "key", "another key", signer.public_key.fingerprint
-        )
+        raise refuse(UNAPPROVED, f"{APPROVALS}/{folder}/{said.signer}.sig", "key", "another key", signer.public_key.fingerprint)
     for name, kind in tree.names(folder):
         if kind == "file" and name.endswith(".json") and name != DEFINITION:
             try:
-                stale = Statement.parse(tree.read(f"{folder}/{name}", ApprovalRefusal.UNAPPROVED), name).digest != said.digest
+                stale = Statement.parse(tree.read(f"{folder}/{name}", UNAPPROVED), name).digest != said.digest
             except ApprovalRefused:
                 stale = True
             if stale:
@@ -191,12 +177,12 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
 
 
 def needs(asked: Judge, file: WorkflowFile, new: Workflow | None = None) -> tuple[Need, ...]:
-    """What the root asks for this file's version, counting the signatures that are there for exactly this content.
+    """What the root requires for this file's version, counting the present signatures over exactly this content.
 
     Args:
         asked: the judge of the directory.
         file: the workflow file.
-        new: the workflow it holds, where it is loaded already.
+        new: the workflow it holds, if already loaded.
     """
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
@@ -218,15 +204,15 @@ def _narrower(asked: Judge, before: Newest, file: WorkflowFile, new: Workflow | 
     approved = asked.standing(id_, before.version).approved
     if approved is None or approved.statement.path != file.path or risk not in RISKS:
         return False
+    if RISKS.index(risk) < RISKS.index(approved.version.risk):
+        return False
     try:
         static = roles_of(asked.tree.directory)
         old = _loaded(asked, approved.version, static)
         proof = asked.prover.compare(old, new or load_document(file.document, static, asked.derive, share=asked.share))
     except WorkflowError:
         return False
-    if grown(approved.statement.roles, static):
-        return False
-    return proof.only_narrower is True and RISKS.index(risk) >= RISKS.index(approved.version.risk)
+    return proof.only_narrower is True and not grown(approved.statement.roles, static)
 
 
 def _not_in_force(asked: Judge, new: Workflow) -> None:
@@ -234,33 +220,29 @@ def _not_in_force(asked: Judge, new: Workflow) -> None:
         return
     approved = asked.standing(new.id, new.version).approved
     if approved is not None and approved.version.digest != new.digest:
-        raise refuse(
-            ApprovalRefusal.ROLLBACK, new.file, "version", f"version {new.version}, approved with other content", "a higher version"
-        )
+        raise refuse(ROLLBACK, new.file, "version", f"version {new.version}, approved with other content", "a higher version")
 
 
 def _before(asked: Judge, id_: str, version: int) -> Version | None:
     """The version to compare with: the newest approved before this one.
 
     Raises:
-        ApprovalRefused: the index names it, and what it names is not kept.
+        ApprovalRefused: the index names it, and it is not stored.
     """
     before = asked.before(id_, version)
     if before is None:
         return None
-    kept = asked.standing(id_, before.version)
-    if kept.version is None or kept.version.digest != before.digest:
+    stored = asked.standing(id_, before.version).version
+    if stored is None or stored.digest != before.digest:
         file = f"{APPROVALS}/{id_}/{before.version}/{DEFINITION}"
-        got = "another definition" if kept.version is not None else "none that can be read"
-        raise refuse(ApprovalRefusal.TAMPERED, file, "digest", got, f"{before.digest}, as in the index")
-    return kept.version
+        got = "another definition" if stored is not None else "none that can be read"
+        raise refuse(TAMPERED, file, "digest", got, f"{before.digest}, as in the index")
+    return stored
 
 
-def _loaded(asked: Judge, version: Version, static: Mapping[str, frozenset[str]]) -> Workflow:
+def _loaded(asked: Judge, version: Version, static: Roles) -> Workflow:
     signed = next(iter(version.signed), None)
-    roles = {name: frozenset(scopes) for name, scopes in signed.statement.roles.items()} if signed is not None else static
-    file = f"{APPROVALS}/{version.id}/{version.version}/{DEFINITION}"
-    return load_document(Document(file, version.value), roles, asked.derive, share=asked.share, signed=True)
+    return asked.load(version, roles_in(signed.statement) if signed is not None else static)
 
 
 def _words(proof: Proof | None) -> tuple[str, ...]:

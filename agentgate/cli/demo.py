@@ -41,9 +41,7 @@ EXAMPLES = (
 
 
 @examples(EXAMPLES)
-def demo(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False,
-) -> None:
+def demo(as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False) -> None:
     """Run a guarded payment agent: what is minted, refused, held, and why.
 
     A real LangChain agent with a scripted model, a real gate, a real HTTP API on loopback; state in memory, keys for this process

@@ -18,19 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from agentgate.decision.answer import (
-    Allow,
-    Decision,
-    Deny,
-    StepUp,
-)
+from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
-from agentgate.errors import (
-    AuditUnavailable,
-    ConfigError,
-    StoreUnavailable,
-    TokenRefused,
-)
+from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, TokenRefused
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
 from agentgate.values.refusal import Code, RunRefused

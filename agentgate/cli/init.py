@@ -133,13 +133,7 @@ def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tu
     """
     tools = from_langchain(langchain)
     looking = tuple(tool for tool in tools if effect_of(tool)[0] == "read")
-    more = {
-        "id": id_,
-        "source": langchain,
-        "owner": owner,
-        "expires": (datetime.now(UTC) + LIFE).date(),
-        "tenant": tenant,
-    }
+    more = {"id": id_, "source": langchain, "owner": owner, "expires": (datetime.now(UTC) + LIFE).date(), "tenant": tenant}
     made = draft(looking or tools, **more, settle=not looking)  # type: ignore[arg-type]  # each of its own type
     if looking and not made.example.ready:
         made = draft(looking, **more, settle=True)  # type: ignore[arg-type]  # as above

@@ -15,16 +15,7 @@ from agentgate.cli.commands import Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Directory, Key, Root, confirm, signer
 from agentgate.errors import ConfigError
-from agentgate.review.root.draft import (
-    RootDraft,
-    first_draft,
-    from_root,
-    lines_of,
-    person_of,
-    read_draft,
-    signers_of,
-    with_people,
-)
+from agentgate.review.root.draft import RootDraft, first_draft, from_root, lines_of, person_of, read_draft, signers_of, with_people
 from agentgate.review.root.files import aside, drop_unfinished, put, trust_files
 from agentgate.review.root.handover import allowed_in, hand_over
 from agentgate.review.root.standing import RootStanding, standing, warnings

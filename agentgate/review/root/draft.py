@@ -17,10 +17,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Reviewer, ReviewRule, SshKey, sshsig
-from agentgate.approvals._shape import Day, Person, Shape, Team, from_yaml
+from agentgate.approvals import ApprovalRefused, Reviewer, ReviewRule, SshKey, sshsig
+from agentgate.approvals._shape import RISKS, Day, Person, Shape, Team, from_yaml
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.root import RISKS, ReviewShape, RolesShape, RootShape
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
+from agentgate.approvals.root import ReviewShape, RolesShape, RootShape
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.loading.definition import read_file
 from agentgate.review.draft.argument import inline
@@ -82,7 +83,7 @@ def read_draft(path: Path) -> RootDraft:
         WorkflowError: it cannot be read.
     """
     try:
-        shape = from_yaml(DraftShape, read_file(path), str(path), ApprovalRefusal.ROOT_NOT_TRUSTED)
+        shape = from_yaml(DraftShape, read_file(path), str(path), ROOT_NOT_TRUSTED)
     except ApprovalRefused as error:
         raise ConfigError(f"{error.refused.file}: {error.refused.field}", error.refused.got, error.refused.expected) from None
     people = []

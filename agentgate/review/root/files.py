@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agentgate.approvals import ApprovalRefusal
 from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree
 from agentgate.approvals.index import MAX_INDEX
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
 from agentgate.errors import ConfigError
 from agentgate.review.root.handover import FILES
 from agentgate.review.root.standing import standing
@@ -30,7 +30,7 @@ def aside(directory: Path) -> Iterator[Path]:
         source, copy = Tree(directory), Tree(Path(place) / "w")
         there = {name for name, _ in source.names()}
         for name in [*trust_files(source), *(name for name in FILES if name in there)]:
-            copy.write(name, source.read(name, ApprovalRefusal.ROOT_NOT_TRUSTED, limit=MAX_INDEX))
+            copy.write(name, source.read(name, ROOT_NOT_TRUSTED, limit=MAX_INDEX))
         yield copy.directory
 
 
@@ -48,13 +48,13 @@ def put(folder: Path, directory: Path, more: Iterable[str] = ()) -> None:
     source, there = Tree(folder), Tree(directory)
     made = trust_files(source)
     for name in more:
-        there.write(name, source.read(name, ApprovalRefusal.ROOT_NOT_TRUSTED, limit=MAX_INDEX))
+        there.write(name, source.read(name, ROOT_NOT_TRUSTED, limit=MAX_INDEX))
     for name in sorted(made, key=lambda name: (not name.startswith("root/"), name != SIGNERS, name != ROOT)):
         if name == ROOT:
             for old in trust_files(there):
                 if old not in made:
                     (directory / APPROVALS / old).unlink()
-        there.write(name, source.read(name, ApprovalRefusal.ROOT_NOT_TRUSTED))
+        there.write(name, source.read(name, ROOT_NOT_TRUSTED))
 
 
 def trust_files(tree: Tree) -> list[str]:

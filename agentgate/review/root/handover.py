@@ -13,9 +13,9 @@ from agentgate.approvals._files import INDEX, REVOKED, SIGNERS, Tree, text_of
 from agentgate.approvals._shape import moment
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import index_bytes, load_index, load_revoked
-from agentgate.approvals.refusal import ApprovalRefusal
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
 from agentgate.approvals.root import Role, Root
-from agentgate.approvals.trust import _write_revoked
+from agentgate.approvals.trust import write_revoked, write_signed
 from agentgate.errors import ConfigError
 
 FILES = (INDEX, f"{INDEX}.sig", REVOKED, f"{REVOKED}.sig")
@@ -51,7 +51,7 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, hand: S
         load_revoked(tree, new, allowed, now)
     except ApprovalRefused:
         signer, _ = _in_both("revoke", revoked.signer, REVOKED, (old[0], new), hand)
-        revoked = _write_revoked(tree, old[0], signer, revoked.serial + 1, revoked.revoked)
+        revoked = write_revoked(tree, old[0], signer, revoked.serial + 1, revoked.revoked)
         changed += [f"{REVOKED}.sig", REVOKED]
     if index is None:
         return tuple(changed)
@@ -60,8 +60,7 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, hand: S
     except ApprovalRefused:
         signer, person = _in_both("index", index.signer, INDEX, (old[0], new), hand)
         data = index_bytes(index.serial + 1, moment(index.until), person, index.workflows, revoked)
-        tree.write(f"{INDEX}.sig", signer.sign(data, sshsig.INDEX_NAMESPACE).encode())
-        tree.write(INDEX, data)
+        write_signed(tree, INDEX, data, signer, sshsig.INDEX_NAMESPACE)
         changed += [f"{INDEX}.sig", INDEX]
     return tuple(changed)
 
@@ -72,7 +71,7 @@ def allowed_in(tree: Tree) -> AllowedSigners:
     Raises:
         ApprovalRefused: absent, or not understood.
     """
-    return AllowedSigners.parse(text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), SIGNERS)
+    return AllowedSigners.parse(text_of(tree.read(SIGNERS, ROOT_NOT_TRUSTED), SIGNERS), SIGNERS)
 
 
 def _in_both(role: Role, last: str, file: str, roots: tuple[Root, Root], hand: Signer | None) -> tuple[Signer, str]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused, SshKey
+from agentgate.approvals import ApprovalRefused, SshKey
 from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_digest, text_of
-from agentgate.approvals._shape import from_yaml
+from agentgate.approvals._shape import RISKS, from_yaml
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.root import RISKS, Root, RootShape, distinct, load_root, root_signers
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, UNAPPROVED
+from agentgate.approvals.root import Root, RootShape, distinct, load_root, root_signers
 from agentgate.errors import ConfigError
 
 SOON = 30 * 86400.0  # seconds before a root's end from which it is told
@@ -129,13 +130,13 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
         ApprovalRefused: there is no root, or it cannot be read.
     """
     tree = Tree(directory)
-    data = tree.read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED)
+    data = tree.read(ROOT, ROOT_NOT_TRUSTED)
     root, shape = _read(data, _FILE)
     before = _before(tree, root)
     wrong: list[str] = []
     keys: dict[str, SshKey] = {}
     try:
-        text = tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED)
+        text = tree.read(SIGNERS, ROOT_NOT_TRUSTED)
         keys = {e.key.fingerprint: e.key for e in AllowedSigners.parse(text_of(text, SIGNERS), f"{APPROVALS}/{SIGNERS}").entries}
         if file_digest(text) != root.signers_digest:
             wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.signers_digest}, as the root says")
@@ -192,15 +193,15 @@ def warnings(found: RootStanding, now: float) -> Iterator[str]:
 
 
 def _read(data: bytes, file: str) -> tuple[Root, RootShape]:
-    return Root.parse(data, file), from_yaml(RootShape, text_of(data, file), file, ApprovalRefusal.ROOT_NOT_TRUSTED)
+    return Root.parse(data, file), from_yaml(RootShape, text_of(data, file), file, ROOT_NOT_TRUSTED)
 
 
 def _before(tree: Tree, root: Root) -> tuple[Root, RootShape] | None:
     name = f"root/{root.version - 1}.yaml"
     try:
-        return _read(tree.read(name, ApprovalRefusal.UNAPPROVED), f"{APPROVALS}/{name}")
+        return _read(tree.read(name, UNAPPROVED), f"{APPROVALS}/{name}")
     except ApprovalRefused as error:
-        if error.refused.name is ApprovalRefusal.UNAPPROVED:
+        if error.refused.name is UNAPPROVED:
             return None
         raise
 
