@@ -216,7 +216,7 @@ def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
     found = standing(directory)
     if found.wrong:
         fail(*found.wrong, "Nothing was written.")
-    return from_root(found.shape, text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), expires, now)
+    return from_root(found.root.shape, text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), expires, now)
 
 
 def _version(directory: Path) -> int:
@@ -225,14 +225,14 @@ def _version(directory: Path) -> int:
 
 def _phrase(found: RootStanding) -> str:
     """What the signer types."""
-    shape = found.shape
+    shape = found.root.shape
     many = len(found.changes) if found.before is not None else len(shape.people)
     what = ("change" if many == 1 else "changes") if found.before is not None else ("person" if many == 1 else "people")
     return f"root v{shape.version}, {many} {what}"
 
 
 def _show(found: RootStanding, now: float) -> None:
-    root, shape = found.root, found.shape
+    root, shape = found.root, found.root.shape
     say(f"root v{root.version}, until {shape.expires}, signed by {root.threshold} of {', '.join(root.roles['root'])}", "")
     rows(
         ("person", "teams", "key", "fingerprint", "signs", "signed"),
@@ -311,7 +311,7 @@ def _code(found: RootStanding, now: float) -> int:
 
 
 def _json(found: RootStanding, now: float) -> dict[str, Any]:
-    root, shape = found.root, found.shape
+    root, shape = found.root, found.root.shape
     return {
         "version": root.version,
         "digest": root.digest,

@@ -1,7 +1,7 @@
-"""The files of a root: made and signed in a copy, and brought to their place only when everything about them held.
+"""The files of a root: made and signed in a copy, and moved to their place only after every check passed.
 
-Rules: the root, its signatures, the file of its keys, the roots before it, and (read) the index and the revocations; nothing else of
-the directory is touched. A root that is not completely signed is never built on: no gate could follow from it.
+Rules: this touches the root, its signatures, the file of its keys, the roots before it, and (reading) the index and the revocations,
+and nothing else of the directory. No root follows one that is not completely signed: no gate could follow from it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agentgate.review.root.standing import standing
 
 @contextmanager
 def aside(directory: Path) -> Iterator[Path]:
-    """A directory with a copy of these files. Nothing there lasts.
+    """A temporary directory with a copy of these files.
 
     Raises:
         ApprovalRefused: one is a link or cannot be read.
@@ -35,12 +35,12 @@ def aside(directory: Path) -> Iterator[Path]:
 
 
 def put(folder: Path, directory: Path, more: Iterable[str] = ()) -> None:
-    """Bring the files that were made aside to their place: the roots before first, then the keys, the root, its signatures.
+    """Copy the finished files to their place: the earlier roots first, then the keys, the root, its signatures.
 
     Args:
-        folder: where they were made.
-        directory: where they belong.
-        more: what else was made, below ``approvals``; it comes before everything.
+        folder: the temporary directory.
+        directory: the workflow directory.
+        more: other files to copy, below ``approvals``; they come before everything.
 
     Raises:
         ApprovalRefused: one cannot be written.
@@ -64,14 +64,14 @@ def trust_files(tree: Tree) -> list[str]:
 
 
 def drop_unfinished(folder: Path, *, replace: bool) -> None:
-    """Go back to the root before, where the one that lies there is not complete.
+    """Go back to the root before, where the present one is not complete.
 
     Args:
         folder: a copy (`aside`).
-        replace: the person said so; else it refuses.
+        replace: the person asked for it; else an incomplete root refuses.
 
     Raises:
-        ConfigError: it is not complete and may not be dropped, or there is none to go on from.
+        ConfigError: it is not complete and may not be dropped, or there is no earlier one.
     """
     tree = Tree(folder)
     if ROOT not in trust_files(tree):

@@ -1,7 +1,7 @@
 """The index and the revocations across a change of roots: whoever signed them last may not be in the next one.
 
-Rules: a gate takes neither from somebody whom its root does not name, so before such a root is made they are signed again, word for
-word, by somebody whom both roots name. What does not hold under the present root is not touched.
+Rules: a gate accepts neither from somebody whom its root does not name, so before such a root is made they are signed again, unchanged,
+by somebody whom both roots name. What is not valid under the present root is left alone.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, hand: S
         folder: a copy with the new root, and the index and revocations beside it.
         old: the root that is replaced, and its keys.
         new: the new root.
-        hand: whose key signs; None: nobody is here to.
+        hand: whose key signs; None: there is no signer.
         now: POSIX seconds.
 
     Returns:
         The files, below ``approvals``, that were signed again.
 
     Raises:
-        ConfigError: this key cannot, with who can.
+        ConfigError: this key cannot sign; says who can.
     """
     tree, changed = Tree(folder), []
     allowed = allowed_in(tree)
@@ -66,7 +66,7 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, hand: S
 
 
 def allowed_in(tree: Tree) -> AllowedSigners:
-    """The keys' file that lies there.
+    """The present file of keys.
 
     Raises:
         ApprovalRefused: absent, or not understood.

@@ -1,22 +1,22 @@
-"""How far a root is: who signed it, who still must, whether it can be signed at all, what it changes, and what is risky in it.
+"""The state of a root: who signed it, who still must, whether it can be signed at all, what it changes, and its risks.
 
 Rules: a root that is not the first needs its own threshold and that of the root before it. One person has one signature file, which
-both roots check: who is in both signs with a key that both name, so a key is replaced in two steps (beside the old one, then
-without it). What is counted here is for people; a gate counts for itself.
+both roots check: whoever is in both signs with a key that both name, so a key is replaced in two steps (beside the old one, then
+without it). These counts are for people; a gate counts for itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agentgate.approvals import ApprovalRefused, SshKey
 from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_digest, text_of
-from agentgate.approvals._shape import RISKS, from_yaml
+from agentgate.approvals._shape import RISKS
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, UNAPPROVED
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
 from agentgate.approvals.root import Root, RootShape, distinct, load_root, root_signers
 from agentgate.errors import ConfigError
 
@@ -31,8 +31,8 @@ class RootSide:
     Attributes:
         version: whose threshold: the root's own, or that of the one before.
         needed: how many signatures.
-        have: how many there are that count.
-        signed: whose.
+        have: how many valid ones it has.
+        signed: whose they are.
         can: who else may sign for it.
     """
 
@@ -50,46 +50,44 @@ class RootSide:
 
 @dataclass(frozen=True, slots=True)
 class RootStanding:
-    """A root as it lies there. Build with `standing`.
+    """The present root. Build with `standing`.
 
     Attributes:
-        root: as a gate reads it.
-        shape: as it is written.
+        root: the root.
         keys: the keys of ``allowed_signers`` by fingerprint.
-        before: the root it follows, where that is kept.
+        before: the root it follows, where that is stored.
         sides: the thresholds it must reach.
-        wrong: what a gate would refuse, signatures that are merely missing aside.
+        wrong: what a gate would refuse, apart from missing signatures.
     """
 
     root: Root
-    shape: RootShape
     keys: Mapping[str, SshKey]
-    before: tuple[Root, RootShape] | None
+    before: Root | None
     sides: tuple[RootSide, ...]
     wrong: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
-        """True when nothing is wrong and nobody must sign any more."""
+        """True when nothing is wrong and no signature is missing."""
         return not self.wrong and not any(side.missing for side in self.sides)
 
     @property
     def signed(self) -> frozenset[str]:
-        """Who signed, for whichever threshold."""
+        """Who signed, for either threshold."""
         return frozenset(person for side in self.sides for person in side.signed)
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """What it says otherwise than the root before it, one line each; empty for a first root."""
-        return tuple(_changes(self.before[1], self.shape)) if self.before is not None else ()
+        """The differences from the root before it, one line each; empty for a first root."""
+        return tuple(_changes(self.before.shape, self.root.shape)) if self.before is not None else ()
 
     def signer(self, key: SshKey) -> str:
         """Whose signature this key makes.
 
         Raises:
-            ConfigError: nobody's who signs this root, or somebody's whose signature one of both roots would refuse.
+            ConfigError: it belongs to nobody who signs this root, or one of both roots would refuse the signature.
         """
-        roots = [self.root, *([self.before[0]] if self.before is not None else [])]
+        roots = [root for root in (self.root, self.before) if root is not None]
         person = next((name for root in roots for name in root.roles["root"] if root.owns(name, key)), None)
         if person is None:
             who = ", ".join(dict.fromkeys(name for root in roots for name in root.roles["root"]))
@@ -106,8 +104,9 @@ class RootStanding:
 
     def refuse_unsignable(self) -> None:
         """Raises ConfigError where the thresholds cannot be reached, whoever signs."""
-        other = self.before[0] if self.before is not None else None
-        for by, beside in ((self.root, other), *([(other, self.root)] if other is not None else [])):
+        for by, beside in ((self.root, self.before), (self.before, self.root)):
+            if by is None:
+                continue
             usable = [(person, key) for person in by.roles["root"] for key in sorted(_usable(person, by, beside))]
             most = distinct((person, key.encode()) for person, key in usable)
             if most < by.threshold:
@@ -119,11 +118,11 @@ class RootStanding:
 
 
 def standing(directory: Path | str, pinned: str | None = None, now: float | None = None) -> RootStanding:
-    """How far the root of a directory is.
+    """The state of a directory's root.
 
     Args:
         directory: the workflow directory.
-        pinned: the digest a gate pins: then also whether it would follow to this root.
+        pinned: the digest a gate pins; given, this also checks whether that gate would follow to this root.
         now: POSIX seconds, with `pinned`.
 
     Raises:
@@ -131,8 +130,10 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
     """
     tree = Tree(directory)
     data = tree.read(ROOT, ROOT_NOT_TRUSTED)
-    root, shape = _read(data, _FILE)
-    before = _before(tree, root)
+    root = Root.parse(data, _FILE)
+    name = f"root/{root.version - 1}.yaml"
+    earlier = tree.read_optional(name)
+    before = Root.parse(earlier, f"{APPROVALS}/{name}") if earlier is not None else None
     wrong: list[str] = []
     keys: dict[str, SshKey] = {}
     try:
@@ -142,21 +143,19 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
             wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.signers_digest}, as the root says")
     except ApprovalRefused as error:
         wrong.append(str(error))
-    sides = [_side(tree, root, data, before[0] if before is not None else None, wrong)]
-    if before is not None:
-        sides.append(_side(tree, before[0], data, root, wrong))
-    found = RootStanding(root, shape, keys, before, tuple(sides), tuple(dict.fromkeys(wrong)))
+    sides = tuple(_side(tree, by, data, beside, wrong) for by, beside in ((root, before), (before, root)) if by is not None)
+    found = RootStanding(root, keys, before, sides, tuple(dict.fromkeys(wrong)))
     if pinned is not None and found.complete:
         try:
             load_root(tree, pinned, now if now is not None else 0.0)
         except ApprovalRefused as error:
-            return RootStanding(root, shape, keys, before, tuple(sides), (str(error),))
+            return replace(found, wrong=(str(error),))
     return found
 
 
 def warnings(found: RootStanding, now: float) -> Iterator[str]:
     """What in a root deserves a second look, in words."""
-    root, shape = found.root, found.shape
+    root, shape = found.root, found.root.shape
     if now >= root.until:
         yield f"it ended after {shape.expires}: gates load nothing; renew it (agentgate root draft, then root new)"
     elif now >= root.until - SOON:
@@ -192,20 +191,6 @@ def warnings(found: RootStanding, now: float) -> Iterator[str]:
             yield f"{key} of {people[0]} has no line in {SIGNERS}: what it signs does not count"
 
 
-def _read(data: bytes, file: str) -> tuple[Root, RootShape]:
-    return Root.parse(data, file), from_yaml(RootShape, text_of(data, file), file, ROOT_NOT_TRUSTED)
-
-
-def _before(tree: Tree, root: Root) -> tuple[Root, RootShape] | None:
-    name = f"root/{root.version - 1}.yaml"
-    try:
-        return _read(tree.read(name, UNAPPROVED), f"{APPROVALS}/{name}")
-    except ApprovalRefused as error:
-        if error.refused.name is UNAPPROVED:
-            return None
-        raise
-
-
 def _side(tree: Tree, by: Root, data: bytes, beside: Root | None, wrong: list[str]) -> RootSide:
     try:
         signed = root_signers(tree, by, data, "root.")
@@ -218,7 +203,7 @@ def _side(tree: Tree, by: Root, data: bytes, beside: Root | None, wrong: list[st
 
 
 def _usable(person: str, by: Root, beside: Root | None) -> frozenset[str]:
-    """The keys with which a person can sign for one root, so that the other does not refuse the signature."""
+    """The keys with which a person can sign for one root so that the other does not refuse the signature."""
     keys = by.keys[person]
     return keys & beside.keys[person] if beside is not None and person in beside.roles["root"] else keys
 
@@ -231,7 +216,7 @@ def _changes(old: RootShape, new: RootShape) -> Iterator[str]:
 
 
 def _flat(shape: RootShape) -> dict[str, str]:
-    """Every value of a root by its path, but what follows from the rest (the version, the digest of the keys' file)."""
+    """Every value of a root by its path, except the derived ones (the version, the digest of the keys' file)."""
     found: dict[str, str] = {}
 
     def walk(path: str, value: Any) -> None:
@@ -243,6 +228,5 @@ def _flat(shape: RootShape) -> dict[str, str]:
 
     walk("", shape.model_dump(exclude={"version", "allowed_signers", "reviews"}))
     for at, rule in enumerate(shape.reviews):
-        label = f"reviews[{at}]"
-        walk(label, rule.model_dump())
+        walk(f"reviews[{at}]", rule.model_dump())
     return found
