@@ -1,7 +1,7 @@
 """OpenSSH's ``allowed_signers`` (ssh-keygen(1), ALLOWED SIGNERS): which key speaks for whom, for what, and when.
 
-Rules: fails closed. Only the part of the format is read that means one thing to everybody: exact principals and namespaces (no
-patterns), times in UTC (with ``Z``); ``cert-authority``, unknown options, RSA and DSA refuse the file.
+Rules: fails closed. Only the unambiguous part of the format is accepted: exact principals and namespaces (no patterns), times in UTC
+(with ``Z``); ``cert-authority``, unknown options, RSA and DSA refuse the file.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Entry:
 
     Attributes:
         line: its number.
-        people: principals, exact.
+        people: exact principals.
         namespaces: what the key may sign; None: anything.
-        after, before: POSIX seconds in which it speaks, [after, before).
+        after, before: POSIX seconds in which it is valid, [after, before).
     """
 
     line: int
@@ -66,9 +66,8 @@ class AllowedSigners:
                 try:
                     entries.append(_entry(line, number))
                 except KeyRefused as error:
-                    raise refuse(
-                        ROOT_NOT_TRUSTED, f"{file}:{number}", "line", str(error), "principals, options, kind and key as in ssh-keygen(1)"
-                    ) from None
+                    expected = "principals, options, kind and key as in ssh-keygen(1)"
+                    raise refuse(ROOT_NOT_TRUSTED, f"{file}:{number}", "line", str(error), expected) from None
         if not entries:
             raise refuse(ROOT_NOT_TRUSTED, file, "document", "no signer", "at least one line")
         return cls(file, tuple(entries))
@@ -77,7 +76,7 @@ class AllowedSigners:
         """Until when (POSIX seconds, may be infinite) this key speaks for this person in this namespace.
 
         Raises:
-            ApprovalRefused: UNAPPROVED when no line says so, EXPIRED when one says so for another time.
+            ApprovalRefused: UNAPPROVED when no line permits it, EXPIRED when one permits it at another time.
         """
         mine = [e for e in self.entries if person in e.people and e.key.blob == key.blob]
         if not mine:
@@ -90,12 +89,9 @@ class AllowedSigners:
         if not current:
             early = fit[0].after > now
             field, end = ("valid-after", fit[0].after) if early else ("valid-before", fit[0].before)
-            raise refuse(EXPIRED, f"{self.file}:{fit[0].line}", field, _shown(end), f"a key of {person} that is valid now")
+            got = datetime.fromtimestamp(end, UTC).strftime(_FORMS[15])
+            raise refuse(EXPIRED, f"{self.file}:{fit[0].line}", field, got, f"a key of {person} that is valid now")
         return max(current)
-
-
-def _shown(when: float) -> str:
-    return datetime.fromtimestamp(when, UTC).strftime("%Y%m%d%H%M%SZ")
 
 
 def _entry(line: str, number: int) -> Entry:
@@ -108,7 +104,7 @@ def _entry(line: str, number: int) -> Entry:
             raise KeyRefused(f"the principal {person[:60]!r}: an exact name is expected (no patterns, no quotes)")
     rest = rest.strip()
     options = ""
-    if not rest.startswith(_KINDS):  # kinds that are refused too, so that the message says which
+    if not rest.startswith(_KINDS):  # refused kinds too, so that the message says which
         options, rest = _options_end(rest)
     words = rest.split()
     if len(words) < 2:
@@ -118,7 +114,7 @@ def _entry(line: str, number: int) -> Entry:
 
 
 def _options_end(text: str) -> tuple[str, str]:
-    """Options end at the first space outside quotes."""
+    """Options, and what follows the first space outside quotes."""
     quoted = False
     for at, char in enumerate(text):
         if char == '"':

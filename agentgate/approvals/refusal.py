@@ -13,9 +13,9 @@ _LONGEST = 300
 class ApprovalRefusal(StrEnum):
     """The names. Closed."""
 
-    UNAPPROVED = "UNAPPROVED"  # the signatures that are there do not reach the threshold
+    UNAPPROVED = "UNAPPROVED"  # the signatures do not reach the threshold
     TAMPERED = "TAMPERED"  # something differs from what was signed; the field says what
-    EXPIRED = "EXPIRED"  # an approval, a key or the root is past its end
+    EXPIRED = "EXPIRED"  # an approval, a key or the root has expired
     REVOKED = "REVOKED"  # a reviewer revoked this version
     ROLLBACK = "ROLLBACK"  # older than what was in force before
     STALE_INDEX = "STALE INDEX"  # the list of newest versions is absent, unsigned or too old

@@ -1,8 +1,8 @@
 """Public SSH keys: Ed25519, ECDSA on the NIST curves, and both kinds of FIDO key. Everything else is refused.
 
 Rules: RSA and DSA are refused (a signature's hash would be a choice); small-order and off-curve points are refused; a FIDO
-signature counts only with the bit that says a person touched the key (PROTOCOL.u2f). Two encodings of one point are the same
-`material`, which is what thresholds count.
+signature counts only with the user-present bit (PROTOCOL.u2f). Two encodings of one point are the same `material`, which is what
+thresholds count.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class SshKey:
         blob: its SSH encoding.
         kind: algorithm name, one of `KINDS`.
         fingerprint: ``SHA256:...`` as ssh-keygen prints it.
-        material: the point itself, whatever it is wrapped in; equal for two names of one key.
-        application: what a FIDO key was made for (``ssh:``); empty for others.
+        material: the point itself, without its encoding; equal for two names of one key.
+        application: the application of a FIDO key (``ssh:``); empty for others.
     """
 
     blob: bytes
@@ -67,7 +67,7 @@ class SshKey:
 
     @classmethod
     def from_line(cls, text: str) -> SshKey:
-        """Read a line of a ``.pub`` file: kind, base64, and perhaps a comment.
+        """Read a line of a ``.pub`` file: kind, base64, and an optional comment.
 
         Raises:
             KeyRefused: as `parse`; or the line names another kind than the key is.

@@ -1,7 +1,7 @@
-"""What was in force before: versions and serials that never fall again, on disk beside the gate's keys and in the state store.
+"""What was in force before: versions and serials that never fall, on disk beside the gate's keys and in the state store.
 
-Rules: read before anything is loaded, raised after; of the two places the higher number counts, so one of them may be lost and
-nothing old comes back. A file that is there and cannot be read refuses (an emptied one would be the way back).
+Rules: read before anything is loaded, raised afterwards; the higher number of both places counts, so either may be lost and nothing
+old comes back. A file that exists and cannot be read refuses (else emptying it would be a rollback).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Marks:
         self._folder = folder
 
     def read(self) -> dict[str, int]:
-        """The numbers by name; none when there is no file yet.
+        """The numbers by name; none before the file exists.
 
         Raises:
-            ApprovalRefused: ROLLBACK, when the file is there and is not what `rise` wrote.
+            ApprovalRefused: ROLLBACK, when the file is not what `rise` wrote.
         """
         file = self._folder / FILE
         try:
@@ -62,7 +62,7 @@ class Marks:
         return marks
 
     def rise(self, marks: Mapping[str, int]) -> None:
-        """Raise every number that is lower than given.
+        """Raise every number to at least the given one.
 
         Raises:
             ApprovalRefused: ROLLBACK, when the file cannot be read or written.
@@ -103,7 +103,7 @@ def chunks(marks: Mapping[str, int]) -> Iterator[dict[str, int]]:
 
 
 def stored(gate: str, marks: Mapping[str, int]) -> Flow:
-    """Raise a portion of marks in the store; returns where each stands.
+    """Raise a portion of marks in the store; returns their values there.
 
     Raises (through the driver):
         StoreUnavailable.
