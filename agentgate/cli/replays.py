@@ -1,14 +1,13 @@
 """Replaying many episodes: one after the other, or on all processors where no run can see another.
 
-Rules: the answers come in the order of the episodes and are the same either way. Where a workflow counts or remembers across runs
-(a limit per agent or tenant, the key of the last token), one gate decides all; otherwise each process opens its own.
+Rules: results keep the order of the episodes and are the same either way. Where a workflow keeps state across runs (a limit per agent
+or tenant, the key of the last token), one gate decides all; otherwise each process opens its own.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,8 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import structlog
-
+from agentgate.cli.output import quiet
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
 from agentgate.intents.combined import Combined
@@ -115,8 +113,7 @@ _own: dict[str, Any] = {}
 
 
 def _open(opening: ReplaySettings, deputy: bool) -> None:
-    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)  # the first gate has said what there is to say of the workflows
-    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    quiet(logging.CRITICAL)  # the first gate has logged everything about the workflows
     stack, clock = ExitStack(), Clock()
     _own.update(stack=stack, clock=clock, gate=stack.enter_context(opening.gate(clock)), deputy=deputy)
 
