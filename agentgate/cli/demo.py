@@ -22,7 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgate.cli.commands import examples
-from agentgate.cli.demo_scenes import Played, TableRow, play
+from agentgate.cli.demo_rows import Played, TableRow
+from agentgate.cli.demo_scenes import play
 from agentgate.cli.output import quiet, refusing, say_json
 
 _WIDEST = 110  # columns: longer lines are hard to read
