@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +12,10 @@ import typer
 
 from agentgate.approvals import ApprovalRefusal, new_root, sign_root
 from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
+from agentgate.approvals._shape import RISKS
 from agentgate.cli.commands import Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
-from agentgate.cli.signing import Directory, Key, Root, confirm, signer
+from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, signer
 from agentgate.errors import ConfigError
 from agentgate.review.root.draft import RootDraft, first_draft, from_root, lines_of, person_of, read_draft, signers_of, with_people
 from agentgate.review.root.files import aside, drop_unfinished, put, trust_files
@@ -63,8 +65,6 @@ DIGEST_EXAMPLES = (
     'export AGENTGATE_ROOT="$(agentgate root digest)"\n\n'
     "Exit codes: 0 complete, 2 printed, but a gate would refuse it (standard error says why), 1 an error."
 )
-Accept = Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app = typer.Typer(
     help="The root: who reviews what, with which keys, and how many signatures it takes.",
@@ -102,7 +102,7 @@ def draft(
                 file.write("\n".join(lines_of(made, str(out))) + "\n")
         except OSError as error:
             raise ConfigError("out", f"{out} ({error.strerror})", "a new file in a folder that can be written (--out)") from error
-    what = f"version {_version(directory) + 1}, from the root in {directory}" if old is not None else "a first root"
+    what = f"version {standing(directory).root.version + 1}, from the root in {directory}" if old is not None else "a first root"
     say(f"wrote {out}: {what}, {len(made.people)} people, until {made.expires}")
     for line in made.notes:
         note(f"check: {line}")
@@ -144,9 +144,7 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             made.refuse_unsignable()
             if hand is not None:
                 made.signer(hand.public_key)
-            if not as_json:
-                _show(made, time.time())
-            confirm(_phrase(made), accept, "--accept")
+            _accepted(made, accept, as_json=as_json)
             again = hand_over(folder, old, made.root, hand, time.time()) if old is not None else ()
             if hand is not None:
                 sign_root(folder, hand)
@@ -154,7 +152,7 @@ def new(  # noqa: PLR0917 - a command's options, given by name
         found = standing(directory)
     if again and not as_json:
         say(f"signed again, since who signed it is not in this root any more: {', '.join(n for n in again if not n.endswith('.sig'))}")
-    _told(found, directory, as_json=as_json)
+    _tell(found, directory, as_json=as_json)
 
 
 @app.command(epilog=SIGN_EXAMPLES)
@@ -170,13 +168,11 @@ def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Acce
             if made.wrong:
                 fail(*made.wrong, "Nothing was signed.")
             made.signer(hand.public_key)
-            if not as_json:
-                _show(made, time.time())
-            confirm(_phrase(made), accept, "--accept")
+            _accepted(made, accept, as_json=as_json)
             written = sign_root(folder, hand)
             Tree(directory).write(written.name, written.read_bytes())
         found = standing(directory)
-    _told(found, directory, as_json=as_json)
+    _tell(found, directory, as_json=as_json)
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -209,7 +205,7 @@ def digest(directory: Directory = Path("workflows")) -> None:
 
 
 def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
-    """The root that lies there as a draft of the next one; None where there is none."""
+    """The present root as a draft of the next one; None without one."""
     tree = Tree(directory)
     if ROOT not in trust_files(tree):
         return None
@@ -219,16 +215,12 @@ def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
     return from_root(found.root.shape, text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), expires, now)
 
 
-def _version(directory: Path) -> int:
-    return standing(directory).root.version
-
-
-def _phrase(found: RootStanding) -> str:
-    """What the signer types."""
-    shape = found.root.shape
-    many = len(found.changes) if found.before is not None else len(shape.people)
-    what = ("change" if many == 1 else "changes") if found.before is not None else ("person" if many == 1 else "people")
-    return f"root v{shape.version}, {many} {what}"
+def _accepted(made: RootStanding, accept: str | None, *, as_json: bool) -> None:
+    """Show the root and let the person type that they accept it. Exits with 1 on anything else."""
+    if not as_json:
+        _show(made, time.time())
+    counted, one, more = (made.root.shape.people, "person", "people") if made.before is None else (made.changes, "change", "changes")
+    confirm(f"root v{made.root.version}, {len(counted)} {one if len(counted) == 1 else more}", accept, "--accept")
 
 
 def _show(found: RootStanding, now: float) -> None:
@@ -251,19 +243,16 @@ def _show(found: RootStanding, now: float) -> None:
         styles=("bold", "", "dim", "cyan", "", "green"),
     )
     say("")
-    counts = [(r, r.signatures.model_dump()) for r in shape.reviews]
     rows(
-        ("path", "reviewed by", "low", "medium", "high"),
-        [(r.path, ", ".join(r.by), *(said[risk] or "nobody" for risk in ("low", "medium", "high"))) for r, said in counts],
+        ("path", "reviewed by", *RISKS),
+        [(r.path, ", ".join(r.by), *(r.counts.get(risk, "nobody") for risk in RISKS)) for r in shape.reviews],
         styles=("bold", "", "cyan", "cyan", "cyan"),
     )
     if found.before is not None:
         say("", f"Otherwise than version {root.version - 1}:")
         note(*(f"  {line}" for line in found.changes))
-    for line in found.wrong:
-        note(line, colour="red")
-    for line in warnings(found, now):
-        note(f"look: {line}")
+    note(*found.wrong, colour="red")
+    note(*(f"look: {line}" for line in warnings(found, now)))
 
 
 def _signatures(found: RootStanding, directory: Path) -> list[str]:
@@ -284,7 +273,7 @@ def _directory(directory: Path) -> str:
     return "" if directory == Path("workflows") else f" -d {directory}"
 
 
-def _told(found: RootStanding, directory: Path, *, as_json: bool) -> None:
+def _tell(found: RootStanding, directory: Path, *, as_json: bool) -> None:
     now = time.time()
     if as_json:
         say_json(_json(found, now))
@@ -329,9 +318,7 @@ def _json(found: RootStanding, now: float) -> dict[str, Any]:
             for name, person in shape.people.items()
         ],
         "reviews": [r.model_dump(exclude_none=True) for r in shape.reviews],
-        "signatures": [
-            {"version": s.version, "needed": s.needed, "have": s.have, "signed": list(s.signed), "can": list(s.can)} for s in found.sides
-        ],
+        "signatures": [asdict(side) for side in found.sides],
         "changes": list(found.changes),
         "complete": found.complete,
         "wrong": list(found.wrong),

@@ -13,7 +13,7 @@ from agentgate.approvals import revoke as write_revocation
 from agentgate.approvals import status as standing
 from agentgate.cli.commands import examples
 from agentgate.cli.output import LOOK, YES, fail, note, refusing, rows, say, say_json
-from agentgate.cli.signing import Directory, Key, Root, confirm, signer
+from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, signer
 
 STATUS_EXAMPLES = (
     "Examples:\n\n"
@@ -38,7 +38,7 @@ REVOKE_EXAMPLES = (
 def status(
     directory: Directory = Path("workflows"),
     root: Root = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what is in force, who signed what, and how many signatures are missing."""
     with refusing():
@@ -75,12 +75,10 @@ def _tell(found: tuple[WorkflowStatus, ...]) -> None:
         note("Next: agentgate workflow index, which writes what a new folder lacks; what was there before, restore from git.")
     rows(("workflow", "file", "in force", "until", "signatures", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
     for each in found:
-        if each.id and each.refused is not None:
-            note(str(each.refused))
-        for ignored in each.ignored:
-            note(f"does not count: {ignored}")
-        for doubt in each.in_doubt:
-            note(f"in doubt: {each.id} v{each.in_force}: {doubt} (this deriver reads it otherwise; the intent is unclear at most)")
+        note(*([each.refused] if each.id and each.refused is not None else []))
+        note(*(f"does not count: {ignored}" for ignored in each.ignored))
+        otherwise = "(this deriver reads it otherwise; the intent is unclear at most)"
+        note(*(f"in doubt: {each.id} v{each.in_force}: {doubt} {otherwise}" for doubt in each.in_doubt))
 
 
 def _json(each: WorkflowStatus) -> dict[str, Any]:
@@ -94,8 +92,8 @@ def _json(each: WorkflowStatus) -> dict[str, Any]:
         "missing": each.missing,
         "can": list(each.can),
         "refused": str(each.refused) if each.refused else None,
-        "ignored": [str(i) for i in each.ignored],
-        "in_doubt": [str(doubt) for doubt in each.in_doubt],
+        "ignored": [*map(str, each.ignored)],
+        "in_doubt": [*map(str, each.in_doubt)],
     }
 
 
@@ -122,7 +120,7 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     directory: Directory = Path("workflows"),
     key: Key = None,
     root: Root = None,
-    accept: Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")] = None,
+    accept: Accept = None,
 ) -> None:
     """End a workflow's versions, for good: one signature is enough, and gates refuse them from their next look on."""
     with refusing():
