@@ -18,6 +18,7 @@ from agentgate.errors import KeyRefused
 
 _MAX_LINES = 2000
 _KINDS = ("ssh-", "ecdsa-", "sk-", "rsa-")
+_OPTIONS = re.compile(r'(?:[^" ]+|"[^"]*")*')  # up to the first space outside quotes
 _OPTION = re.compile(r'([a-z-]+)(?:="([^"]*)")?(?:,(?=[a-z])|$)', re.ASCII)
 _NAMESPACE = re.compile(r"[A-Za-z0-9._@-]+(?:,[A-Za-z0-9._@-]+)*", re.ASCII)
 _TIME = re.compile(r"[0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?Z", re.ASCII)
@@ -105,23 +106,15 @@ def _entry(line: str, number: int) -> Entry:
     rest = rest.strip()
     options = ""
     if not rest.startswith(_KINDS):  # refused kinds too, so that the message says which
-        options, rest = _options_end(rest)
+        options = _OPTIONS.match(rest)[0]  # type: ignore[index]  # it matches the empty text too
+        rest = rest.removeprefix(options)
+        if not rest.startswith(" "):
+            raise KeyRefused("no key: a kind and a key are expected")
     words = rest.split()
     if len(words) < 2:
         raise KeyRefused(f"{len(words)} words after the principals: a kind and a key are expected")
     namespaces, after, before = _options(options)
     return Entry(number, people, from_words(words[0], words[1]), namespaces, after, before)
-
-
-def _options_end(text: str) -> tuple[str, str]:
-    """Options, and what follows the first space outside quotes."""
-    quoted = False
-    for at, char in enumerate(text):
-        if char == '"':
-            quoted = not quoted
-        elif char == " " and not quoted:
-            return text[:at], text[at:].strip()
-    raise KeyRefused("no key: a kind and a key are expected")
 
 
 def _options(text: str) -> tuple[frozenset[str] | None, float, float]:

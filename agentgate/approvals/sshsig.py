@@ -76,7 +76,7 @@ def sign(private: PrivateKey, message: bytes, namespace: str) -> str:
     if isinstance(private, Ed25519PrivateKey):
         body = private.sign(data)
     else:
-        r, s = decode_dss_signature(private.sign(data, ec.ECDSA(sshkey.hash_of(key.kind))))
+        r, s = decode_dss_signature(private.sign(data, ec.ECDSA(sshkey.CURVES[key.kind][2])))
         body = mpint(r) + mpint(s)
     inner = string(key.kind.encode()) + string(body)
     parts = (key.blob, namespace.encode(), b"", b"sha512", inner)

@@ -62,14 +62,7 @@ class WorkflowStatus:
 def status(
     directory: Path | str, root: str | None = None, *, derive: Derive = lexical, now: float | None = None, prover: Prover | None = None
 ) -> tuple[WorkflowStatus, ...]:
-    """The status of every workflow file, trust files that are wrong first.
-
-    Args:
-        directory: the workflow directory.
-        root: the pinned digest; None: the present root.
-        derive: the intent deriver.
-        now: POSIX seconds; None: now.
-        prover: proves narrowings.
+    """The status of every workflow file, bad trust files first. Arguments as `agentgate.approvals.write_index`.
 
     Raises:
         ApprovalRefused: the root is not trusted.

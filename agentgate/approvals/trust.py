@@ -122,8 +122,12 @@ def new_root(
     AllowedSigners.parse(text_of(signers, SIGNERS), f"{APPROVALS}/{SIGNERS}")
     signature = signer.sign(data, sshsig.ROOT_NAMESPACE) if signer is not None else None
     person = _person(root, signer, "root") if signer is not None else ""
-    if before is not None and old is not None:
-        _keep(tree, old, before)
+    if before is not None and old is not None:  # a gate that is pinned to it, or to an earlier one, follows from there
+        tree.write(f"root/{old.version}.yaml", before)
+        for name, kind in tree.names():
+            if name.startswith("root.") and name.endswith(".sig") and kind == "file":
+                tree.write(f"root/{old.version}.{name.removeprefix('root.')}", tree.read(name, ROOT_NOT_TRUSTED))
+                (tree.directory / APPROVALS / name).unlink()
     tree.write(SIGNERS, signers)
     tree.write(ROOT, data)
     if signature is not None:
@@ -277,15 +281,6 @@ def write_signed(tree: Tree, name: str, data: bytes, signer: Signer, namespace: 
     """Sign a trust file and write it, its signature first; returns its path."""
     tree.write(f"{name}.sig", signer.sign(data, namespace).encode())
     return tree.write(name, data)
-
-
-def _keep(tree: Tree, root: Root, data: bytes) -> None:
-    """Move a root and its signatures to where a gate that is pinned to it, or to an earlier one, finds them."""
-    tree.write(f"root/{root.version}.yaml", data)
-    for name, kind in tree.names():
-        if name.startswith("root.") and name.endswith(".sig") and kind == "file":
-            tree.write(f"root/{root.version}.{name.removeprefix('root.')}", tree.read(name, ROOT_NOT_TRUSTED))
-            (tree.directory / APPROVALS / name).unlink()
 
 
 def _person(root: Root, signer: Signer, role: Role) -> str:

@@ -94,7 +94,11 @@ def statement(
     file = find_workflow(folder, workflow)
     static = roles_of(folder)
     new = load_document(file.document, static, derive)
-    _not_in_force(asked, new)
+    if new.version in asked.tree.versions(new.id):
+        approved = asked.standing(new.id, new.version).approved
+        if approved is not None and approved.version.digest != new.digest:
+            got = f"version {new.version}, approved with other content"
+            raise refuse(ROLLBACK, new.file, "version", got, "a higher version")
     before = _before(asked, new.id, new.version)
     old = _loaded(asked, before, static) if before is not None else None
     proof = proving.compare(old, new) if old is not None else None
@@ -213,14 +217,6 @@ def _narrower(asked: Judge, before: Newest, file: WorkflowFile, new: Workflow | 
     except WorkflowError:
         return False
     return proof.only_narrower is True and not grown(approved.statement.roles, static)
-
-
-def _not_in_force(asked: Judge, new: Workflow) -> None:
-    if new.version not in asked.tree.versions(new.id):
-        return
-    approved = asked.standing(new.id, new.version).approved
-    if approved is not None and approved.version.digest != new.digest:
-        raise refuse(ROLLBACK, new.file, "version", f"version {new.version}, approved with other content", "a higher version")
 
 
 def _before(asked: Judge, id_: str, version: int) -> Version | None:
