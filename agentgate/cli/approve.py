@@ -15,7 +15,7 @@ from agentgate.cli.commands import examples
 from agentgate.cli.diff import tell
 from agentgate.cli.output import LOOK, YES, complain, fail, refusing, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, signer
-from agentgate.cli.test import tested
+from agentgate.cli.test import failures, tested
 from agentgate.errors import ConfigError
 from agentgate.loading.source import WorkflowText, on_disk
 from agentgate.review.draft.draft import undecided
@@ -102,7 +102,7 @@ def _ready(source: WorkflowText) -> None:
     if result.report is None:
         fail(*result.problems, "Nothing was signed.")
     if not result.ok:
-        complain(*(f"{r.place}: {r.name}: {r.why}" for r in result.report.failed))
+        complain(*failures(result.report))
         fail("Its tests do not hold. Nothing was signed.")
     questions = undecided(source.text)
     if questions:

@@ -16,8 +16,8 @@ from agentgate.cli.commands import ERROR, examples
 from agentgate.cli.diff import save, tell
 from agentgate.cli.lint import lint_text
 from agentgate.cli.output import LOOK, YES, note, refusing, say, say_json
-from agentgate.cli.signing import Root
-from agentgate.cli.test import Tested, tested
+from agentgate.cli.signing import Json, Root
+from agentgate.cli.test import Tested, failures, tested
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.loading.catalog import APPROVALS
 from agentgate.loading.source import WorkflowText, below, blob, commit_of, files_of, in_git, prefix
@@ -41,7 +41,7 @@ EXAMPLES = (
 
 @dataclass(slots=True)
 class Findings:
-    """What a check found. `errors` make it fail, `unapproved` ask for a person. `asked`: signatures were looked at."""
+    """The result of a check. `errors` fail it, `unapproved` need a person. `asked`: signatures were checked."""
 
     base: str
     commit: str
@@ -54,7 +54,7 @@ class Findings:
 
     @property
     def exit_code(self) -> int:
-        """See the module."""
+        """See `EXAMPLES`."""
         return ERROR if self.errors else LOOK if self.unapproved else YES
 
 
@@ -68,7 +68,7 @@ def check(  # noqa: PLR0917 - a command's options, given by name
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a comment for the pull request.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.", dir_okay=False)] = None,
-    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json_: Json = False,
 ) -> None:
     """Check everything a reviewer would ask: does it load, do its tests hold, what does it newly permit, who signed it."""
     with refusing():
@@ -102,7 +102,7 @@ def _files(found: Findings, directory: Path) -> None:
         found.tests.append(result)
         found.errors += result.problems
         if result.report is not None:
-            found.errors += [f"{r.place}: {r.name}: {r.why}" for r in result.report.failed]
+            found.errors += failures(result.report)
 
 
 def _compare(found: Findings, directory: Path) -> None:
@@ -120,15 +120,14 @@ def _compare(found: Findings, directory: Path) -> None:
     for path, source in new:
         after = source.workflow()
         before = by_id.get(after.id) or old.get(path)
-        if before is not None and before.workflow().digest == after.digest and before.roles == source.roles:
+        was = before.workflow() if before is not None else None
+        if before is not None and was is not None and was.digest == after.digest and before.roles == source.roles:
             continue
         found.changes.append(changes_between(_named(before, found.base), source))
-        if before is not None and before.workflow().version >= after.version and before.workflow().id == after.id:
+        if was is not None and was.version >= after.version and was.id == after.id:
             signed = blob(found.commit, f"{inside}/{APPROVALS}/{after.id}/{after.version}/{DEFINITION}".removeprefix("./"))
-            if before.workflow().version > after.version or signed is not None:
-                found.unapproved.append(
-                    f"{path}: version {after.version}, expected above {before.workflow().version}, as {found.base} has it"
-                )
+            if was.version > after.version or signed is not None:
+                found.unapproved.append(f"{path}: version {after.version}, expected above {was.version}, as {found.base} has it")
     kept = {source.workflow().id for _, source in new}
     found.changes += [changes_between(_named(source, found.base), None) for id_, source in by_id.items() if id_ not in kept]
     found.changes.sort(key=lambda c: (not c.wider, not c.read_yourself, c.id))
@@ -147,7 +146,7 @@ def _in_repository(directory: Path) -> str:
 
 
 def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: bool) -> None:
-    """Who signed; the root is the base's unless it is given, so that a change cannot bring its own."""
+    """Who signed. The root is the base's unless given, so that a change cannot bring its own."""
     if unsafe:
         found.unapproved += [f"{c.id} {c.new}: {c.verdict}" for c in found.changes if c.looks]
         return
@@ -176,7 +175,7 @@ def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: boo
 
 
 def _sunk(found: Findings, directory: Path) -> None:
-    """Lists that are older than the base's: what was revoked or replaced since would be in force for a gate that never saw them."""
+    """Lists older than the base's: what was revoked or replaced since would be in force for a gate that never saw those."""
     for name in (INDEX, REVOKED):
         path, there = str(PurePosixPath(_in_repository(directory)) / APPROVALS / name), directory / APPROVALS / name
         before = blob(found.commit, path)
@@ -188,7 +187,7 @@ def _sunk(found: Findings, directory: Path) -> None:
 
 
 def _serial(text: str, name: str) -> int:
-    """The number of a list; below every number where it cannot be read (then it is refused for that)."""
+    """A list's serial; lower than all others where it cannot be read (which is refused elsewhere)."""
     try:
         value = json.loads(text) if name == INDEX else read_yaml(text, name).value
     except (ValueError, WorkflowError, RecursionError):
@@ -198,7 +197,7 @@ def _serial(text: str, name: str) -> int:
 
 
 def _still(each: WorkflowStatus, directory: Path) -> list[str]:
-    """Who must still sign, and who may: not who proposed it, as far as git says who that is."""
+    """Who must still sign, and who may: not the proposer, as far as git names one."""
     lines = list(in_words(each.needs, author_of(directory / each.path) or ""))
     if each.missing and not each.can:
         lines.append("nobody who has not signed yet may sign it")
@@ -217,13 +216,8 @@ def _tell(found: Findings) -> None:
         tell(each)
         say("")
     note(*found.unapproved)
-    say(
-        "a person must look"
-        if found.unapproved
-        else "approved: every workflow file is in force"
-        if found.asked
-        else "nothing more is permitted"
-    )
+    good = "approved: every workflow file is in force" if found.asked else "nothing more is permitted"
+    say("a person must look" if found.unapproved else good)
 
 
 def _comment(found: Findings) -> list[str]:

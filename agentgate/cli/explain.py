@@ -16,6 +16,7 @@ from rich.text import Text
 from agentgate.audit import read_records
 from agentgate.cli.commands import examples
 from agentgate.cli.output import complain, refusing, say, say_json, terminal
+from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
 from agentgate.explain.explanation import Explanation, Row, plain, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
@@ -65,7 +66,7 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Anything else of the case, as in a test file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Explain a decision: every condition, what it got and expected, where each value came from, what would pass, and whom to ask."""
     with refusing():
@@ -100,7 +101,7 @@ def _decided(
         raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
     broken: dict[str, AuditDamaged] = {}
     story = find(lambda: read_records(audit, damaged=lambda error: broken.setdefault(error.file, error)), name, run=run, tenant=tenant)
-    for error in broken.values():  # what stands before the damage, and in other segments, still counts
+    for error in broken.values():  # records before the damage, and in other segments, still count
         complain(f"the log is damaged, and was read up to there: {error}", colour="yellow")
     version = None if workflows is None else version_of(story.decision, workflows)
     alive = _alive(store, story.decision, version)
@@ -120,7 +121,7 @@ def _alive(address: str | None, record: Record, version: Workflow | None) -> Ali
 
 
 def version_of(record: Record, folder: Path) -> Workflow | None:
-    """The workflow version that a decision names, by its digest: as it lies in the folder, or as it was approved. None: neither."""
+    """The workflow version that a decision names, by its digest: a present file, or an approved definition. None: neither."""
     named = record.get("workflow", {})
     wanted, id_, version = str(named.get("digest")), str(named.get("id")), named.get("version")
     roles = roles_of(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -14,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -22,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agentgate.approvals import Reviewer, Signer, new_root, statement, write_approval, write_index
 from agentgate.cli.commands import examples
 from agentgate.cli.new import LIFE, person_here
-from agentgate.cli.output import fail, refusing, rows, say, say_json
+from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, signer
 from agentgate.decision.answer import Allow, Deny
 from agentgate.errors import ConfigError
@@ -46,7 +44,7 @@ ISSUER = "https://gate.example"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is begun: whose tools, where, for which tenant, by whom, the draft, and the tools that are not in it."""
+    """The start: whose tools, which directory, for which tenant, by whom, the draft, and the tools that are not in it."""
 
     langchain: str
     directory: Path
@@ -64,7 +62,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What the new gate answered: the example call, and the same call when it may not be."""
+    """The new gate's answers: the example call, and the same call where it is refused."""
 
     allowed: str
     refused: str
@@ -127,9 +125,9 @@ def _id(langchain: str, given: str | None) -> str:
 
 
 def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tuple[str, ...]]:
-    """Of the tools that only look, what can be decided; where nothing can be, their proposals; where nothing only looks, all of them.
+    """A draft and the names of the tools left out of it.
 
-    And the names of the tools that are not in it.
+    Of the tools that only read, what can be decided; where nothing can be, their proposals; where no tool only reads, all of them.
     """
     tools = from_langchain(langchain)
     looking = tuple(tool for tool in tools if effect_of(tool)[0] == "read")
@@ -163,7 +161,7 @@ def _plan(start: Start, hand: Signer | None) -> None:
 
 
 def _consent(*, yes: bool, make_key: bool, found: bool) -> None:
-    """The one answer."""
+    """Ask for the one answer. Exits with 1 on anything but yes."""
     if yes:
         if not found and not make_key:
             fail(f"no SSH key was found, and --yes alone makes none: --key FILE, or --make-key for ~/.ssh/{MADE}. Nothing was written.")
@@ -190,7 +188,7 @@ def _new_key() -> Path:
 
 
 def _build(start: Start, hand: Signer) -> tuple[str, Tried]:
-    """Make everything aside, prove it with a gate, and only then put it in its place."""
+    """Make everything in a temporary directory, prove it with a gate, and only then copy it to its place."""
     directory, file, made, person = start.directory, start.file, start.made, start.person
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside) / "workflows"
@@ -217,10 +215,8 @@ def _build(start: Start, hand: Signer) -> tuple[str, Tried]:
 
 
 def _prove(start: Start, digest: str, folder: Path, aside: Path) -> Tried:
-    """Open a gate on what was signed; the example call must be minted and burned once, and refused when it was not asked for."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
+    """Open a gate on the signed workflow; the example call must be minted and redeemed once, and refused when nobody asked for it."""
+    quiet()
     made, tenant = start.made, start.tenant
     tool, args = made.example.declared, made.example.call
     shown = f"{tool.name} {json.dumps(args)}"
