@@ -84,6 +84,7 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     with refusing():
         opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment, deriver)
         with opening.gate(clock) as gate:
+            complain(*(f"in doubt: {w.id} v{w.version}: {doubt}" for w in gate.catalog for doubt in w.in_doubt), colour="yellow")
             scores, bad = _replay_all(gate, clock, episodes, decisions, tallies, listed if failed else None, opening)
     complain(*bad)
     if json_:
