@@ -118,7 +118,7 @@ def _entry(line: str, number: int) -> Entry:
 
 
 def _options(text: str) -> tuple[frozenset[str] | None, float, float]:
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     at = 0
     while at < len(text):
         option = _OPTION.match(text, at)
@@ -128,16 +128,16 @@ def _options(text: str) -> tuple[frozenset[str] | None, float, float]:
                 "(RSA and DSA keys are refused)"
             )
         name, value = option[1], option[2]
-        if name in found or name not in {"namespaces", "valid-after", "valid-before"} or value is None:
-            what = "twice" if name in found else "refused" if name == "cert-authority" else "unknown or without a value"
+        if name in options or name not in {"namespaces", "valid-after", "valid-before"} or value is None:
+            what = "twice" if name in options else "refused" if name == "cert-authority" else "unknown or without a value"
             raise KeyRefused(f"the option {name[:60]!r}, {what}: namespaces, valid-after and valid-before are expected, once each")
-        found[name] = value
+        options[name] = value
         at = option.end()
-    namespaces = found.get("namespaces")
+    namespaces = options.get("namespaces")
     if namespaces is not None and _NAMESPACE.fullmatch(namespaces) is None:
         raise KeyRefused(f"namespaces={namespaces[:60]!r}: exact names are expected (no patterns)")
-    after = _time(found["valid-after"]) if "valid-after" in found else -inf
-    before = _time(found["valid-before"]) if "valid-before" in found else inf
+    after = _time(options["valid-after"]) if "valid-after" in options else -inf
+    before = _time(options["valid-before"]) if "valid-before" in options else inf
     if after >= before:
         raise KeyRefused("valid-after not before valid-before: a time in which the key is valid is expected")
     return (frozenset(namespaces.split(",")) if namespaces is not None else None), after, before

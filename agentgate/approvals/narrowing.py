@@ -100,8 +100,8 @@ class Prover:
         try:
             handle = os.open(self._kept / _FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(handle, "rb") as file:
-                found = os.fstat(handle)
-                kept = orjson.loads(file.read()) if found.st_uid == os.geteuid() and not found.st_mode & 0o077 else []
+                status = os.fstat(handle)
+                kept = orjson.loads(file.read()) if status.st_uid == os.geteuid() and not status.st_mode & 0o077 else []
         except (OSError, orjson.JSONDecodeError):
             return set()
         return {name for name in kept if type(name) is str} if type(kept) is list else set()

@@ -74,16 +74,16 @@ def status(
     if not wrong:  # else a gate loads nothing
         with suppress(WorkflowError):
             loaded = load_judged(asked, files, broken).workflows
-    found = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
+    statuses = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
     for path in workflow_files(folder):
         name = path.relative_to(folder).as_posix()
         if name in files:
-            found.append(_status(asked, files[name], loaded))
+            statuses.append(_status(asked, files[name], loaded))
         else:
             problem = broken[str(path)].problems[0]
             unread = refused(UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected)
-            found.append(WorkflowStatus(name, name, 0, refused=unread))
-    return tuple(found)
+            statuses.append(WorkflowStatus(name, name, 0, refused=unread))
+    return tuple(statuses)
 
 
 def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:

@@ -46,9 +46,9 @@ class Marks:
         try:
             handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(handle, "rb") as opened:
-                found = os.fstat(handle)
-                if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-                    raise refuse(ROLLBACK, str(file), "mode", oct(found.st_mode & 0o777), "a file of this user that nobody else writes")
+                status = os.fstat(handle)
+                if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                    raise refuse(ROLLBACK, str(file), "mode", oct(status.st_mode & 0o777), "a file of this user that nobody else writes")
                 kept = orjson.loads(opened.read())
         except FileNotFoundError:
             return {}

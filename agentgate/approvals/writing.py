@@ -173,10 +173,10 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
     for path in files:
         try:
             text = text_of(path, folder)
-        except WorkflowError:  # a link out, or no text: that one is not meant
+        except WorkflowError:  # a link out, or no text: not the one
             continue
-        if marker in text and (found := read_workflow_file(path, folder)).value.get("id") == str(workflow):
-            return found
+        if marker in text and (file := read_workflow_file(path, folder)).value.get("id") == str(workflow):
+            return file
     raise ConfigError("workflow", str(workflow), f"a workflow file below {folder}, or the id of one")
 
 

@@ -121,13 +121,13 @@ def _day(text: str | None) -> str | None:
 
 def _proposer(file: Path, directory: Path, hand: Signer) -> str:
     """Who made the change: git's author; under a solo root, which does not exclude the proposer, the one person in it."""
-    found = author_of(file)
-    if found is None:
+    author = author_of(file)
+    if author is None:
         root = TrustRoot.parse((directory / ROOT_FILE).read_bytes(), ROOT_FILE)
-        found = root.person(hand.public_key) if root.solo else None
-    if found is None:
+        author = root.person(hand.public_key) if root.solo else None
+    if author is None:
         raise ConfigError("proposer", f"{file}, changed since its last commit", "a committed file, or --proposer NAME: who made the change")
-    return found
+    return author
 
 
 def phrase(changes: Changes, *, first: bool) -> str:

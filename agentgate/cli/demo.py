@@ -139,10 +139,10 @@ def table(played: Played) -> Group:
 
 def _marked(text: str, word: str, colour: str) -> Text:
     """A text with one word highlighted: the closed code, the reason or the rule."""
-    found = Text(text, overflow="fold")
+    marked = Text(text, overflow="fold")
     if word and word in text:
-        found.stylize(colour, text.index(word), text.index(word) + len(word))
-    return found
+        marked.stylize(colour, text.index(word), text.index(word) + len(word))
+    return marked
 
 
 def plain(played: Played, width: int) -> Iterator[str]:

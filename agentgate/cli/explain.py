@@ -73,12 +73,12 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
         if bool(id) == (workflow is not None):
             raise ConfigError("explain", "both" if id else "neither", "an ID with --audit, or --workflow with a call (see --help)")
         if id:
-            story, found = _decided(id, audit, workflows, store, tenant=tenant, run=run, args=args)
+            story, explanation = _decided(id, audit, workflows, store, tenant=tenant, run=run, args=args)
         else:
             more = {**({"tenant": tenant} if tenant else {}), **changes(set_ or ())}
             more |= {"prompt": prompt} if prompt and case else {}
-            story, found = (), _asked(str(workflow), (tool, args, prompt or []), case, more)
-    show(found, story, as_json=as_json)
+            story, explanation = (), _asked(str(workflow), (tool, args, prompt or []), case, more)
+    show(explanation, story, as_json=as_json)
 
 
 def _asked(name: str, call: tuple[str, str | None, list[str]], case: str, more: dict[str, Any]) -> Explanation:
@@ -135,47 +135,48 @@ def version_of(record: Record, folder: Path) -> Workflow | None:
         with suppress(WorkflowError, ValueError):
             text = read_file(file)
             document = Document(str(file), json.loads(text)) if signed else read_yaml(text, str(file))
-            found = load_document(document, roles, derive, signed=signed)
-            if found.digest == wanted:
-                return found
+            workflow = load_document(document, roles, derive, signed=signed)
+            if workflow.digest == wanted:
+                return workflow
     return None
 
 
 # --- output ----------------------------------------------------------------------------------------------------------------
-def show(found: Explanation, story: tuple[Record, ...], *, as_json: bool) -> None:
+def show(explanation: Explanation, story: tuple[Record, ...], *, as_json: bool) -> None:
     """A table at a terminal, lines of plain text elsewhere, or JSON."""
     if as_json:
-        say_json(_json(found, story))
+        say_json(_json(explanation, story))
         return
     console = terminal()
     if console is None:
-        say(*text_lines(found), *(f"then: {event(record)}" for record in story))
+        say(*text_lines(explanation), *(f"then: {event(record)}" for record in story))
         return
-    _head(console, found)
-    console.print(_table(found))
-    for line in [*(f"note: {note}" for note in found.notes), *(event(record) for record in story)]:
+    _head(console, explanation)
+    console.print(_table(explanation))
+    for line in [*(f"note: {note}" for note in explanation.notes), *(event(record) for record in story)]:
         console.print(Text(plain(line), style="dim"))
-    console.print(Text(f"ask: {plain(found.owner)}", style="bold"))
+    console.print(Text(f"ask: {plain(explanation.owner)}", style="bold"))
 
 
-def _json(found: Explanation, story: tuple[Record, ...]) -> dict[str, Any]:
-    return {**explanation_json(found), "story": [{"time": record.get("time"), "event": event(record)} for record in story]}
+def _json(explanation: Explanation, story: tuple[Record, ...]) -> dict[str, Any]:
+    return {**explanation_json(explanation), "story": [{"time": record.get("time"), "event": event(record)} for record in story]}
 
 
-def _head(console: Console, found: Explanation) -> None:
-    style = {"allow": "bold green", "step_up": "bold yellow", "deny": "bold red"}[found.decision]
-    console.print(Text.assemble((found.decision.upper(), style), f"  {plain(found.tool)}  {plain(found.workflow)}  {plain(found.file)}"))
-    if found.agent:
-        console.print(Text.assemble("the agent sees: ", (plain(found.agent), "cyan")))
-    if found.together is not None:
-        console.print(Text.assemble("the whole call would pass with ", (plain(found.together.text), "green")))
+def _head(console: Console, explanation: Explanation) -> None:
+    style = {"allow": "bold green", "step_up": "bold yellow", "deny": "bold red"}[explanation.decision]
+    call = f"  {plain(explanation.tool)}  {plain(explanation.workflow)}  {plain(explanation.file)}"
+    console.print(Text.assemble((explanation.decision.upper(), style), call))
+    if explanation.agent:
+        console.print(Text.assemble("the agent sees: ", (plain(explanation.agent), "cyan")))
+    if explanation.together is not None:
+        console.print(Text.assemble("the whole call would pass with ", (plain(explanation.together.text), "green")))
 
 
-def _table(found: Explanation) -> Table:
+def _table(explanation: Explanation) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name, ratio in (("", None), ("condition", 2), ("got", 2), ("expected, origin, would pass with", 5), ("rule", None)):
         table.add_column(name, ratio=ratio, overflow="fold")
-    for row in sorted(found.rows, key=lambda r: r.verdict not in {"failed", "asks"}):
+    for row in sorted(explanation.rows, key=lambda r: r.verdict not in {"failed", "asks"}):
         table.add_row(*_cells(row), style="" if row.verdict in _STYLES else "dim")
     return table
 

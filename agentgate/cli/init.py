@@ -94,8 +94,8 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         person, called = name or person_here(), _id(langchain, id)
         made, left_out = _draft(langchain, called, tenant, person)
         start = Start(langchain, directory, called, tenant, person, made, left_out)
-        found = key or default_key()
-        hand = signer(found) if found is not None else None
+        own = key or default_key()
+        hand = signer(own) if own is not None else None
         if not as_json:
             _plan(start, hand)
         _consent(yes=yes, make_key=make_key, found=hand is not None)

@@ -89,9 +89,9 @@ def _print(problems: Iterable[Problem], advice: Iterable[Advice]) -> None:
         say(*problems, *advice)
         return
     table = Table("where", "what", "found", "expected", show_lines=True, border_style="dim")
-    found: list[tuple[Problem | Advice, Text, str, str]] = [(p, Text(visible(p.got), style="red"), p.expected, p.hint) for p in problems]
-    found += [(a, Text("warning", style="yellow"), a.text, "") for a in advice]
-    for each, got, text, hint in found:
+    lines: list[tuple[Problem | Advice, Text, str, str]] = [(p, Text(visible(p.got), style="red"), p.expected, p.hint) for p in problems]
+    lines += [(a, Text("warning", style="yellow"), a.text, "") for a in advice]
+    for each, got, text, hint in lines:
         expected = Text(visible(text)).append(f"\n{visible(hint)}" if hint else "", style="bold green")
         place = Text(visible(f"{each.file}:{each.line}:{each.column}"), style="cyan")
         table.add_row(place, Text(visible(each.field), style="bold"), got, expected)

@@ -65,8 +65,8 @@ def new(  # noqa: PLR0917 - a command's options, given by name
 
 def person_here() -> str:
     """Git's address, or the account's name."""
-    found = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
-    return found or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
+    address = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
+    return address or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
 
 
 def _declared(langchain: str | None, mcp: Path | None) -> tuple[DeclaredTool, ...]:

@@ -100,7 +100,7 @@ def _replayed(gate: Gate, clock: Clock, episode: Episode, *, deputy: bool) -> Re
 def _remembers(gate: Gate, episodes: Sequence[Episode]) -> bool:
     """Whether a run of these workflows can see what another did."""
     named = {episode.workflow for episode in episodes}
-    workflows = [found for name in named if (found := gate.catalog.get(name)) is not None]
+    workflows = [workflow for name in named if (workflow := gate.catalog.get(name)) is not None]
     return any(
         workflow.agent.same_key_as_last_token
         or any(limit.per not in _RUNS_APART for tool in workflow.tools.values() for limit in tool.limits)

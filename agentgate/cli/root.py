@@ -92,8 +92,8 @@ def draft(
         people = [person_of(text) for text in person or ()]
         notes: tuple[str, ...] = ()
         if allowed_signers is not None:
-            found, notes = signers_of(allowed_signers, now.timestamp())
-            people += found
+            state, notes = signers_of(allowed_signers, now.timestamp())
+            people += state
         expires = (now + LIFE).date().isoformat()
         old = _present(directory, expires, now.timestamp())
         made = with_people(old, people, notes) if old is not None else first_draft(people, expires, notes)
@@ -149,10 +149,10 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             if hand is not None:
                 sign_root(folder, hand)
             put(folder, directory, again)
-        found = standing(directory)
+        state = standing(directory)
     if again and not as_json:
         say(f"signed again, since who signed it is not in this root any more: {', '.join(n for n in again if not n.endswith('.sig'))}")
-    _tell(found, directory, as_json=as_json)
+    _tell(state, directory, as_json=as_json)
 
 
 @app.command(epilog=SIGN_EXAMPLES)
@@ -171,8 +171,8 @@ def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Acce
             _accepted(made, accept, as_json=as_json)
             written = sign_root(folder, hand)
             Tree(directory).write(written.name, written.read_bytes())
-        found = standing(directory)
-    _tell(found, directory, as_json=as_json)
+        state = standing(directory)
+    _tell(state, directory, as_json=as_json)
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -180,13 +180,13 @@ def show(directory: Directory = Path("workflows"), root: Root = None, as_json: J
     """Show people, keys, rules and signatures, who must still sign, and what deserves a second look."""
     with refusing():
         now = time.time()
-        found = standing(directory, root, now)
+        state = standing(directory, root, now)
     if as_json:
-        say_json(_json(found, now))
+        say_json(_json(state, now))
     else:
-        _show(found, now)
-        say("", *_signatures(found, directory), f"root {found.root.digest}")
-    raise typer.Exit(_code(found, now))
+        _show(state, now)
+        say("", *_signatures(state, directory), f"root {state.root.digest}")
+    raise typer.Exit(_code(state, now))
 
 
 @app.command(epilog=DIGEST_EXAMPLES)
@@ -194,10 +194,10 @@ def digest(directory: Directory = Path("workflows")) -> None:
     """Print the digest that gates pin. Put it into their settings, never into the workflow directory."""
     with refusing():
         now = time.time()
-        found = standing(directory)
-    say(found.root.digest)
-    if code := _code(found, now):
-        complain(*found.wrong, *_missing(found, directory), *warnings(found, now), colour="yellow")
+        state = standing(directory)
+    say(state.root.digest)
+    if code := _code(state, now):
+        complain(*state.wrong, *_missing(state, directory), *warnings(state, now), colour="yellow")
         raise typer.Exit(code)
 
 
@@ -209,10 +209,10 @@ def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
     tree = Tree(directory)
     if ROOT not in trust_files(tree):
         return None
-    found = standing(directory)
-    if found.wrong:
-        fail(*found.wrong, "Nothing was written.")
-    return from_root(found.root.shape, text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), expires, now)
+    state = standing(directory)
+    if state.wrong:
+        fail(*state.wrong, "Nothing was written.")
+    return from_root(state.root.shape, text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), expires, now)
 
 
 def _accepted(made: RootStanding, accept: str | None, *, as_json: bool) -> None:
@@ -223,8 +223,8 @@ def _accepted(made: RootStanding, accept: str | None, *, as_json: bool) -> None:
     confirm(f"root v{made.root.version}, {len(counted)} {one if len(counted) == 1 else more}", accept, "--accept")
 
 
-def _show(found: RootStanding, now: float) -> None:
-    root, shape = found.root, found.root.shape
+def _show(state: RootStanding, now: float) -> None:
+    root, shape = state.root, state.root.shape
     say(f"root v{root.version}, until {shape.expires}, signed by {root.threshold} of {', '.join(root.roles['root'])}", "")
     rows(
         ("person", "teams", "key", "fingerprint", "signs", "signed"),
@@ -232,10 +232,10 @@ def _show(found: RootStanding, now: float) -> None:
             (
                 name if at == 0 else "",
                 ", ".join(person.teams or ()) if at == 0 else "",
-                found.keys[key].kind if key in found.keys else "unknown",
+                state.keys[key].kind if key in state.keys else "unknown",
                 key,
                 ", ".join(role for role, people in root.roles.items() if name in people) if at == 0 else "",
-                "yes" if name in found.signed and at == 0 else "",
+                "yes" if name in state.signed and at == 0 else "",
             )
             for name, person in shape.people.items()
             for at, key in enumerate(person.keys)
@@ -248,23 +248,23 @@ def _show(found: RootStanding, now: float) -> None:
         [(r.path, ", ".join(r.by), *(r.counts.get(risk, "nobody") for risk in RISKS)) for r in shape.reviews],
         styles=("bold", "", "cyan", "cyan", "cyan"),
     )
-    if found.before is not None:
+    if state.before is not None:
         say("", f"Otherwise than version {root.version - 1}:")
-        note(*(f"  {line}" for line in found.changes))
-    note(*found.wrong, colour="red")
-    note(*(f"look: {line}" for line in warnings(found, now)))
+        note(*(f"  {line}" for line in state.changes))
+    note(*state.wrong, colour="red")
+    note(*(f"look: {line}" for line in warnings(state, now)))
 
 
-def _signatures(found: RootStanding, directory: Path) -> list[str]:
-    lines = [f"signatures for version {s.version}: {s.have} of {s.needed} ({', '.join(s.signed) or 'none'})" for s in found.sides]
-    return lines + _missing(found, directory)
+def _signatures(state: RootStanding, directory: Path) -> list[str]:
+    lines = [f"signatures for version {s.version}: {s.have} of {s.needed} ({', '.join(s.signed) or 'none'})" for s in state.sides]
+    return lines + _missing(state, directory)
 
 
-def _missing(found: RootStanding, directory: Path) -> list[str]:
+def _missing(state: RootStanding, directory: Path) -> list[str]:
     return [
         f"still needed for version {side.version}: {side.missing} of {', '.join(side.can) or 'nobody'}, with: "
         f"agentgate root sign{_directory(directory)}"
-        for side in found.sides
+        for side in state.sides
         if side.missing
     ]
 
@@ -273,34 +273,34 @@ def _directory(directory: Path) -> str:
     return "" if directory == Path("workflows") else f" -d {directory}"
 
 
-def _tell(found: RootStanding, directory: Path, *, as_json: bool) -> None:
+def _tell(state: RootStanding, directory: Path, *, as_json: bool) -> None:
     now = time.time()
     if as_json:
-        say_json(_json(found, now))
+        say_json(_json(state, now))
     else:
-        complain(*found.wrong)
-        say("", *_signatures(found, directory))
-        if not found.complete:
+        complain(*state.wrong)
+        say("", *_signatures(state, directory))
+        if not state.complete:
             say("Commit approvals/ on a branch and have them sign there; until then gates refuse it.")
-        elif found.before is None:
+        elif state.before is None:
             say(
-                f"complete. Gates pin it, in their settings: {found.root.digest}",
+                f"complete. Gates pin it, in their settings: {state.root.digest}",
                 "Next: agentgate workflow approve, agentgate workflow index",
             )
         else:
             say(
-                f"complete. Gates that pin an earlier root follow; new ones pin {found.root.digest}",
+                f"complete. Gates that pin an earlier root follow; new ones pin {state.root.digest}",
                 "Next: agentgate workflow status (signatures of who left no longer count), agentgate workflow index",
             )
-    raise typer.Exit(YES if found.complete else LOOK)
+    raise typer.Exit(YES if state.complete else LOOK)
 
 
-def _code(found: RootStanding, now: float) -> int:
-    return YES if found.complete and now < found.root.until else LOOK
+def _code(state: RootStanding, now: float) -> int:
+    return YES if state.complete and now < state.root.until else LOOK
 
 
-def _json(found: RootStanding, now: float) -> dict[str, Any]:
-    root, shape = found.root, found.root.shape
+def _json(state: RootStanding, now: float) -> dict[str, Any]:
+    root, shape = state.root, state.root.shape
     return {
         "version": root.version,
         "digest": root.digest,
@@ -312,15 +312,15 @@ def _json(found: RootStanding, now: float) -> dict[str, Any]:
             {
                 "name": name,
                 "teams": person.teams or [],
-                "keys": [{"fingerprint": k, "kind": found.keys[k].kind if k in found.keys else None} for k in person.keys],
+                "keys": [{"fingerprint": k, "kind": state.keys[k].kind if k in state.keys else None} for k in person.keys],
                 "roles": [role for role, people in root.roles.items() if name in people],
             }
             for name, person in shape.people.items()
         ],
         "reviews": [r.model_dump(exclude_none=True) for r in shape.reviews],
-        "signatures": [asdict(side) for side in found.sides],
-        "changes": list(found.changes),
-        "complete": found.complete,
-        "wrong": list(found.wrong),
-        "warnings": list(warnings(found, now)),
+        "signatures": [asdict(side) for side in state.sides],
+        "changes": list(state.changes),
+        "complete": state.complete,
+        "wrong": list(state.wrong),
+        "warnings": list(warnings(state, now)),
     }

@@ -47,12 +47,12 @@ def signer(key: Path | None) -> Signer:
         KeyRefused: unreadable, or of a refused kind.
         ConfigError: there is none.
     """
-    found = key or default_key()
-    if found is None:
+    file = key or default_key()
+    if file is None:
         raise ConfigError(
             "key", "no SSH key in ~/.ssh or ssh-agent", "--key FILE (make one: ssh-keygen -t ed25519; RSA and DSA keys are refused)"
         )
-    return open_signer(found, _passphrase(found) if sys.stdin.isatty() else None)
+    return open_signer(file, _passphrase(file) if sys.stdin.isatty() else None)
 
 
 def default_key() -> Path | None:

@@ -42,20 +42,20 @@ def status(
 ) -> None:
     """Say what is in force, who signed what, and how many signatures are missing."""
     with refusing():
-        found = standing(directory, root)
+        statuses = standing(directory, root)
         digest = root_digest(directory)
     if as_json:
-        say_json({"root": digest, "pinned": root is not None, "workflows": [_json(each) for each in found]})
+        say_json({"root": digest, "pinned": root is not None, "workflows": [_json(each) for each in statuses]})
     else:
-        _tell(found)
+        _tell(statuses)
         say("", f"root {digest}" + ("" if root else " (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)"))
-    raise typer.Exit(LOOK if any(each.refused is not None for each in found) else YES)
+    raise typer.Exit(LOOK if any(each.refused is not None for each in statuses) else YES)
 
 
-def _tell(found: tuple[WorkflowStatus, ...]) -> None:
+def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
     body = []
-    absent = [e.refused for e in found if not e.id and e.refused is not None and (e.refused.field, e.refused.got) == ("file", "nothing")]
-    for each in found:
+    absent = [e.refused for e in statuses if not e.id and e.refused is not None and (e.refused.field, e.refused.got) == ("file", "nothing")]
+    for each in statuses:
         if not each.id:
             note(str(each.refused), colour="red")
             continue
@@ -74,7 +74,7 @@ def _tell(found: tuple[WorkflowStatus, ...]) -> None:
     if absent:
         note("Next: agentgate workflow index, which writes what a new folder lacks; what was there before, restore from git.")
     rows(("workflow", "file", "in force", "until", "signatures", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
-    for each in found:
+    for each in statuses:
         note(*([each.refused] if each.id and each.refused is not None else []))
         note(*(f"does not count: {ignored}" for ignored in each.ignored))
         otherwise = "(this deriver reads it otherwise; the intent is unclear at most)"
@@ -133,8 +133,8 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
 
 
 def _newest(workflow: str, directory: Path, root: str | None) -> int:
-    found = next((each for each in standing(directory, root) if each.id == workflow), None)
-    version = max(found.in_force or 0, found.version) if found is not None else 0
+    statuses = next((each for each in standing(directory, root) if each.id == workflow), None)
+    version = max(statuses.in_force or 0, statuses.version) if statuses is not None else 0
     if not version:
         fail(f"{workflow}: no such workflow in {directory}; say which version with --up-to")
     return version

@@ -110,15 +110,15 @@ def failures(report: Report) -> list[str]:
     return [f"{r.place}: {r.name}: {r.why}" for r in report.failed]
 
 
-def _tell_survey(found: Survey, *, verbose: bool) -> None:
-    covered = len(found.mutants) - len(found.survivors)
-    say(f"  {covered} of {len(found.mutants)} conditions have a case that would miss them")
-    note(*(f"  {mutant}, and every case still holds" for mutant in found.survivors))
-    if found.survivors:
+def _tell_survey(result: Survey, *, verbose: bool) -> None:
+    covered = len(result.mutants) - len(result.survivors)
+    say(f"  {covered} of {len(result.mutants)} conditions have a case that would miss them")
+    note(*(f"  {mutant}, and every case still holds" for mutant in result.survivors))
+    if result.survivors:
         say("  agentgate workflow test --propose writes cases that would")
-    say(f"  {len(found.not_covered)} things no case can show" + (":" if verbose else " (-v lists them)"))
+    say(f"  {len(result.not_covered)} things no case can show" + (":" if verbose else " (-v lists them)"))
     if verbose:
-        say(*(f"    {each.path}: {each.why}" for each in found.not_covered))
+        say(*(f"    {each.path}: {each.why}" for each in result.not_covered))
 
 
 def _proposed(each: Tested) -> Tested:
@@ -148,7 +148,7 @@ def _tell_proposals(made: Proposals, place: Path) -> None:
     note(*(f"  {mutant}: no case was found that would miss it" for mutant in made.left))
 
 
-def _json(each: Tested, found: Survey | None) -> dict[str, Any]:
+def _json(each: Tested, result: Survey | None) -> dict[str, Any]:
     report = each.report
     out: dict[str, Any] = {
         "workflow": each.workflow.id if each.workflow else None,
@@ -160,8 +160,8 @@ def _json(each: Tested, found: Survey | None) -> dict[str, Any]:
             for r in (report.results if report else ())
         ],
     }
-    if found is not None:
-        out["conditions"] = len(found.mutants)
-        out["not_missed"] = [str(m) for m in found.survivors]
-        out["not_covered"] = [{"field": each.path, "why": each.why} for each in found.not_covered]
+    if result is not None:
+        out["conditions"] = len(result.mutants)
+        out["not_missed"] = [str(m) for m in result.survivors]
+        out["not_covered"] = [{"field": each.path, "why": each.why} for each in result.not_covered]
     return out

@@ -120,8 +120,8 @@ def first_draft(people: Sequence[Reviewer], expires: str, notes: tuple[str, ...]
 
 def with_people(draft: RootDraft, people: Sequence[Reviewer], notes: tuple[str, ...] = ()) -> RootDraft:
     """The draft with these people added; a person it names already gets the keys. Roles and rules stay as they are."""
-    found = _merged(draft.people, people)
-    return replace(draft, people=found, solo=draft.solo and len(found) == 1, notes=(*draft.notes, *notes))
+    merged = _merged(draft.people, people)
+    return replace(draft, people=merged, solo=draft.solo and len(merged) == 1, notes=(*draft.notes, *notes))
 
 
 def from_root(shape: RootShape, signers: str, expires: str, now: float) -> RootDraft:
@@ -153,11 +153,11 @@ def from_root(shape: RootShape, signers: str, expires: str, now: float) -> RootD
 
 
 def _merged(people: Sequence[Reviewer], more: Sequence[Reviewer]) -> tuple[Reviewer, ...]:
-    found = {person.name: person for person in people}
+    merged = {person.name: person for person in people}
     for person in more:
-        old = found.get(person.name)
-        found[person.name] = replace(old, keys=tuple(dict.fromkeys((*old.keys, *person.keys)))) if old is not None else person
-    return tuple(found.values())
+        old = merged.get(person.name)
+        merged[person.name] = replace(old, keys=tuple(dict.fromkeys((*old.keys, *person.keys)))) if old is not None else person
+    return tuple(merged.values())
 
 
 def _drafted(shape: DraftShape | RootShape, people: Sequence[Reviewer], expires: str, notes: tuple[str, ...] = ()) -> RootDraft:
@@ -205,7 +205,7 @@ def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...]
             notes.append(f"{signers.file}:{entry.line}: a key of {who} signed only {', '.join(sorted(spaces))}; here it may sign all")
         for person in entry.people:
             keys.setdefault(person, []).append(entry.key)
-    return tuple(Reviewer(name, tuple(dict.fromkeys(found))) for name, found in keys.items()), tuple(notes)
+    return tuple(Reviewer(name, tuple(dict.fromkeys(own))) for name, own in keys.items()), tuple(notes)
 
 
 def lines_of(draft: RootDraft, file: str) -> Iterator[str]:

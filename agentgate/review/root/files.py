@@ -59,8 +59,8 @@ def put(folder: Path, directory: Path, more: Iterable[str] = ()) -> None:
 
 def trust_files(tree: Tree) -> list[str]:
     """Their names, below ``approvals``."""
-    found = [name for name, _ in tree.names() if name in {ROOT, SIGNERS} or (name.startswith("root.") and name.endswith(".sig"))]
-    return found + [f"root/{name}" for name, _ in tree.names("root")]
+    names = [name for name, _ in tree.names() if name in {ROOT, SIGNERS} or (name.startswith("root.") and name.endswith(".sig"))]
+    return names + [f"root/{name}" for name, _ in tree.names("root")]
 
 
 def drop_unfinished(folder: Path, *, replace: bool) -> None:
@@ -76,15 +76,15 @@ def drop_unfinished(folder: Path, *, replace: bool) -> None:
     tree = Tree(folder)
     if ROOT not in trust_files(tree):
         return
-    found = standing(folder)
-    if found.complete:
+    state = standing(folder)
+    if state.complete:
         return
-    missing = [f"{side.missing} signatures for version {side.version} are missing" for side in found.sides if side.missing]
-    why = f"version {found.root.version}, not complete: {'; '.join((*found.wrong, *missing))}"
+    missing = [f"{side.missing} signatures for version {side.version} are missing" for side in state.sides if side.missing]
+    why = f"version {state.root.version}, not complete: {'; '.join((*state.wrong, *missing))}"
     if not replace:
         raise ConfigError("root", why, "a complete one: sign it first (agentgate root sign), or drop it with --replace")
-    version = found.root.version - 1
-    if version and found.before is None:
+    version = state.root.version - 1
+    if version and state.before is None:
         raise ConfigError("root", why, f"approvals/root/{version}.yaml to go on from: restore it from git")
     place = folder / APPROVALS
     for name in trust_files(tree):

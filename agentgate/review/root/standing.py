@@ -144,18 +144,18 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
     except ApprovalRefused as error:
         wrong.append(str(error))
     sides = tuple(_side(tree, by, data, beside, wrong) for by, beside in ((root, before), (before, root)) if by is not None)
-    found = RootStanding(root, keys, before, sides, tuple(dict.fromkeys(wrong)))
-    if pinned is not None and found.complete:
+    state = RootStanding(root, keys, before, sides, tuple(dict.fromkeys(wrong)))
+    if pinned is not None and state.complete:
         try:
             load_root(tree, pinned, now if now is not None else 0.0)
         except ApprovalRefused as error:
-            return replace(found, wrong=(str(error),))
-    return found
+            return replace(state, wrong=(str(error),))
+    return state
 
 
-def warnings(found: RootStanding, now: float) -> Iterator[str]:
+def warnings(state: RootStanding, now: float) -> Iterator[str]:
     """What in a root deserves a second look, in words."""
-    root, shape = found.root, found.root.shape
+    root, shape = state.root, state.root.shape
     if now >= root.until:
         yield f"it ended after {shape.expires}: gates load nothing; renew it (agentgate root draft, then root new)"
     elif now >= root.until - SOON:
@@ -164,7 +164,7 @@ def warnings(found: RootStanding, now: float) -> Iterator[str]:
         yield "solo: one person approves their own changes (low risk only)"
     if shape.demo:
         yield "demo: for demonstrations"
-    if root.version > 1 and found.before is None:
+    if root.version > 1 and state.before is None:
         yield f"{APPROVALS}/root/{root.version - 1}.yaml is not kept: gates that pin an earlier root cannot follow"
     if root.threshold == 1 and not shape.solo:
         yield f"threshold 1: each of {', '.join(root.roles['root'])} alone can replace this root"
@@ -187,7 +187,7 @@ def warnings(found: RootStanding, now: float) -> Iterator[str]:
     for key, people in owners.items():
         if len(people) > 1:
             yield f"{key} is a key of {' and '.join(people)}: together they count once"
-        if found.keys and key not in found.keys:
+        if state.keys and key not in state.keys:
             yield f"{key} of {people[0]} has no line in {SIGNERS}: what it signs does not count"
 
 
@@ -217,16 +217,16 @@ def _changes(old: RootShape, new: RootShape) -> Iterator[str]:
 
 def _flat(shape: RootShape) -> dict[str, str]:
     """Every value of a root by its path, except the derived ones (the version, the digest of the keys' file)."""
-    found: dict[str, str] = {}
+    state: dict[str, str] = {}
 
     def walk(path: str, value: Any) -> None:
         if isinstance(value, Mapping):
             for key, inner in value.items():
                 walk(f"{path}.{key}" if path else str(key), inner)
         elif value is not None and value is not False:
-            found[path] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            state[path] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
     walk("", shape.model_dump(exclude={"version", "allowed_signers", "reviews"}))
     for at, rule in enumerate(shape.reviews):
         walk(f"reviews[{at}]", rule.model_dump())
-    return found
+    return state
