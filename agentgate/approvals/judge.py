@@ -261,7 +261,9 @@ class Judge:
         memory = self.known.get(stored.id, 0)
         least = memory if memory < stored.version else 0
         if pinned:
-            expected = f"version {least} or later" if least and not self._stored(stored, said, least) else ""
+            between = (self.standing(stored.id, v).version for v in self.tree.versions(stored.id) if least <= v < stored.version)
+            named = any(version is not None and version.digest == said for version in between)
+            expected = f"version {least} or later" if least and not named else ""
         elif before is not None and before.version >= least:
             expected = f"{before.digest}, version {before.version}" if said != before.digest else ""
         else:
@@ -270,11 +272,6 @@ class Judge:
             return None
         file, expected = f"{stored.folder}/{signed.person}.json", f"{expected} (sign again)"
         return refused(UNAPPROVED, file, "predicate.previous", said or "none", expected, workflow=stored.id, version=stored.version)
-
-    def _stored(self, stored: Version, digest: str | None, least: int) -> bool:
-        """True when a version from `least` on and before this one is stored with this digest."""
-        versions = (v for v in self.tree.versions(stored.id) if least <= v < stored.version)
-        return any((other := self.standing(stored.id, v).version) is not None and other.digest == digest for v in versions)
 
     def _narrows(self, stored: Version, said: Statement) -> Approved | None:
         """The approved version that this one is proved to only narrow: the newest one stored before it."""

@@ -168,7 +168,7 @@ def write_index(
 
     Args:
         directory: the workflow directory.
-        signer: of somebody in the root's roles.index.
+        signer: a key of somebody in the root's roles.index.
         root: the pinned digest; None: the present root.
         derive: the intent deriver.
         now: POSIX seconds; None: now.
@@ -219,8 +219,8 @@ def revoke(
     Args:
         directory: the workflow directory.
         workflow: its id.
-        signer: of somebody in the root's roles.revoke.
-        version: the highest version that is revoked.
+        signer: a key of somebody in the root's roles.revoke.
+        version: the highest version to revoke.
         reason: why, for later readers.
         root: the pinned digest; None: the present root.
         now: POSIX seconds; None: now.
