@@ -858,6 +858,21 @@ def test_a_revoked_version_does_not_make_room_for_an_older_one(approved):
     assert approved.running() == 3
 
 
+def test_status_names_revocations_that_are_older_than_the_index(approved):
+    """A gate loads nothing then, so it must not look as if all were well."""
+    old = {name: approved.approvals(name).read_bytes() for name in ("revoked.yaml", "revoked.yaml.sig")}
+    approved.revoke(1, workflow="shop.other")
+    approved.index()
+    for name, data in old.items():
+        approved.approvals(name).write_bytes(data)
+    with pytest.raises(ApprovalRefused, match="at least 2, as in the index"):
+        approved.load()
+    wrong, found = status(approved.directory, now=approved.now)
+    assert wrong.refused is not None
+    assert (wrong.id, wrong.refused.name, wrong.refused.field) == ("", R.ROLLBACK, "serial")
+    assert found.in_force is None
+
+
 def test_a_revocation_is_never_undone(approved):
     """Not by the revocations of before, not by newer ones that leave it out, for a gate that saw it."""
     old = {name: approved.approvals(name).read_bytes() for name in ("revoked.yaml", "revoked.yaml.sig")}
