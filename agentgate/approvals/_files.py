@@ -69,8 +69,7 @@ class Tree:
     def names(self, folder: str = "") -> list[tuple[str, Kind]]:
         """The entries of a folder, sorted; none when it does not exist.
 
-        Raises:
-            ApprovalRefused: the folder is a link, or unreadable (TAMPERED).
+        Raises ApprovalRefused: the folder is a link, or unreadable (TAMPERED).
         """
         where = f"{self._base}/{folder}" if folder else self._base
         shown = f"{APPROVALS}/{folder}" if folder else APPROVALS
@@ -91,8 +90,7 @@ class Tree:
     def versions(self, id_: str) -> list[int]:
         """The stored versions of a workflow, newest first.
 
-        Raises:
-            ApprovalRefused: a link or a file is in the place of a folder (TAMPERED).
+        Raises ApprovalRefused: a link or a file is in the place of a folder (TAMPERED).
         """
         versions = []
         for name, kind in self.names(id_):
@@ -105,8 +103,7 @@ class Tree:
     def write(self, name: str, data: bytes) -> Path:
         """Write a file whole or not at all, with the folders it needs.
 
-        Raises:
-            ApprovalRefused: not writable, or a link is in the way (TAMPERED).
+        Raises ApprovalRefused: not writable, or a link is in the way (TAMPERED).
         """
         path = Path(self._base) / name
         try:
@@ -153,11 +150,7 @@ def file_digest(data: bytes) -> str:
 
 
 def text_of(data: bytes, file: str) -> str:
-    """A trust file as text.
-
-    Raises:
-        ApprovalRefused: not UTF-8 (TAMPERED).
-    """
+    """A trust file as text. Raises ApprovalRefused: not UTF-8 (TAMPERED)."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -86,11 +86,7 @@ def moment(when: float) -> str:
 
 
 def from_yaml(model: type[M], text: str, file: str, name: ApprovalRefusal) -> M:
-    """A trust file in YAML.
-
-    Raises:
-        ApprovalRefused: under `name`, with the place of the first problem.
-    """
+    """A trust file in YAML. Raises ApprovalRefused: under `name`, with the place of the first problem."""
     try:
         document = read_yaml(text, file)
         document.refuse()

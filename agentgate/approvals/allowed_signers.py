@@ -53,11 +53,7 @@ class AllowedSigners:
 
     @classmethod
     def parse(cls, text: str, file: str) -> AllowedSigners:
-        """Read the file.
-
-        Raises:
-            ApprovalRefused: ROOT NOT TRUSTED, at the line that is not understood.
-        """
+        """Read the file. Raises ApprovalRefused: ROOT NOT TRUSTED, at the line that is not understood."""
         lines = text.split("\n")
         if len(lines) > _MAX_LINES:
             raise refuse(ROOT_NOT_TRUSTED, file, "document", f"{len(lines)} lines", f"at most {_MAX_LINES}")
@@ -76,8 +72,7 @@ class AllowedSigners:
     def until(self, person: str, key: SshKey, namespace: str, now: float) -> float:
         """Until when (POSIX seconds, may be infinite) this key speaks for this person in this namespace.
 
-        Raises:
-            ApprovalRefused: UNAPPROVED when no line permits it, EXPIRED when one permits it at another time.
+        Raises ApprovalRefused: UNAPPROVED when no line permits it, EXPIRED when one permits it at another time.
         """
         mine = [e for e in self.entries if person in e.people and e.key.blob == key.blob]
         if not mine:

@@ -157,8 +157,7 @@ def index_bytes(serial: int, expires: str, signer: str, workflows: Mapping[str, 
 def load_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float, *, ended: bool = False) -> Index:
     """The index, signed and not expired (`ended`: or expired, for those who sign the next one).
 
-    Raises:
-        ApprovalRefused: STALE INDEX (absent, past its end, or valid for longer than an index may be), TAMPERED, UNAPPROVED, EXPIRED.
+    Raises ApprovalRefused: STALE INDEX (absent, past its end, or valid for longer than an index may be), TAMPERED, UNAPPROVED, EXPIRED.
     """
     file = f"{APPROVALS}/{INDEX}"
     data = tree.read(INDEX, STALE_INDEX, limit=MAX_INDEX)
@@ -179,11 +178,7 @@ def _newest(shape: _ApprovedShape, narrows: tuple[Newest, ...] = (), *, removed:
 
 
 def load_revoked(tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> Revoked:
-    """The revocations, signed.
-
-    Raises:
-        ApprovalRefused: TAMPERED (absent, malformed or changed), UNAPPROVED, EXPIRED.
-    """
+    """The revocations, signed. Raises ApprovalRefused: TAMPERED (absent, malformed or changed), UNAPPROVED, EXPIRED."""
     file = f"{APPROVALS}/{REVOKED}"
     data = tree.read(REVOKED, TAMPERED)
     shape = from_yaml(_RevokedShape, text_of(data, file), file, TAMPERED)
@@ -194,8 +189,7 @@ def load_revoked(tree: Tree, root: Root, allowed: AllowedSigners, now: float) ->
 def check_same(index: Index, revoked: Revoked) -> None:
     """The revocations are those the index was made with, or newer ones.
 
-    Raises:
-        ApprovalRefused: ROLLBACK when older, TAMPERED when they differ.
+    Raises ApprovalRefused: ROLLBACK when older, TAMPERED when they differ.
     """
     file = f"{APPROVALS}/{REVOKED}"
     if revoked.serial < index.revoked_serial:
@@ -210,8 +204,7 @@ _NAMESPACES: Mapping[Role, str] = {"root": sshsig.ROOT_NAMESPACE, "index": sshsi
 def signed_by(tree: Tree, name: str, data: bytes, *, root: Root, allowed: AllowedSigners, role: Role, person: str, now: float) -> None:
     """A trust file's one signature is by a person of this role.
 
-    Raises:
-        ApprovalRefused: TAMPERED when it is not a signature over these bytes, UNAPPROVED when it is by somebody else, EXPIRED.
+    Raises ApprovalRefused: TAMPERED when it is not a signature over these bytes, UNAPPROVED when it is by somebody else, EXPIRED.
     """
     file = f"{APPROVALS}/{name}.sig"
     text = tree.read(f"{name}.sig", TAMPERED)

@@ -136,8 +136,7 @@ class Judge:
     def running(self, id_: str, above: Callable[[Standing], None] = lambda _: None) -> Approved | None:
         """The newest approved version at or above the floor; `above` sees the standing of each one newer than that.
 
-        Raises:
-            ApprovalRefused: the folder of the versions cannot be read.
+        Raises ApprovalRefused: the folder of the versions cannot be read.
         """
         floor = self.floor(id_)
         for version in self.tree.versions(id_):

@@ -161,11 +161,7 @@ class WorkflowFile:
 
 
 def read_workflow_file(path: Path, folder: Path) -> WorkflowFile:
-    """Read one workflow file.
-
-    Raises:
-        WorkflowError: it is no YAML that all parsers agree on.
-    """
+    """Read one workflow file. Raises WorkflowError: it is no YAML that all parsers agree on."""
     document = read_yaml(text_of(path, folder), str(path))
     document.refuse()
     value = written_out(document.value)

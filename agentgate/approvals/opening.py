@@ -59,8 +59,7 @@ class Opening:
     def questions(self) -> Iterator[Flow]:
         """Store operations that return the marks the store knows; their answers go to `load`.
 
-        Raises:
-            ApprovalRefused: the approvals folder cannot be read.
+        Raises ApprovalRefused: the approvals folder cannot be read.
         """
         names = dict.fromkeys(_SERIALS, 0)
         for id_ in Tree(self._directory).ids():
@@ -80,8 +79,7 @@ class Opening:
     def settle(self, loaded: Loaded, now_stored: Mapping[str, int]) -> Loaded:
         """Leave out each workflow of which another gate put a newer version in force meanwhile.
 
-        Raises:
-            ApprovalRefused: ROLLBACK, when another gate saw a newer root, index or revocations.
+        Raises ApprovalRefused: ROLLBACK, when another gate saw a newer root, index or revocations.
         """
         behind = {name: value for name, value in now_stored.items() if value > loaded.marks[name]}
         for name in _SERIALS:
@@ -107,8 +105,7 @@ class Opening:
 def load(opening: Opening, store: Store) -> Catalog:
     """What is in force now. Each store operation has its own deadline: how many there are depends on the directory.
 
-    Raises:
-        ApprovalRefused, ConfigError, WorkflowError, StoreUnavailable, AuditUnavailable: nothing is loaded.
+    Raises ApprovalRefused, ConfigError, WorkflowError, StoreUnavailable, AuditUnavailable: nothing is loaded.
     """
     steps, answer = _steps(opening), None
     try:

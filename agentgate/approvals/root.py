@@ -140,11 +140,7 @@ class Root:
 
     @classmethod
     def parse(cls, data: bytes, file: str) -> Root:
-        """Read a root's bytes.
-
-        Raises:
-            ApprovalRefused: ROOT NOT TRUSTED, with the line.
-        """
+        """Read a root's bytes. Raises ApprovalRefused: ROOT NOT TRUSTED, with the line."""
         shape = from_yaml(RootShape, text_of(data, file), file, ROOT_NOT_TRUSTED)
         people = {name: frozenset(p.keys) for name, p in shape.people.items()}
         teams: dict[str, set[str]] = {}

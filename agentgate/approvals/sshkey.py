@@ -58,19 +58,14 @@ class SshKey:
 
     @classmethod
     def parse(cls, blob: bytes) -> SshKey:
-        """Read an encoded public key.
-
-        Raises:
-            KeyRefused: another kind, malformed, off the curve, or of small order.
-        """
+        """Read an encoded public key. Raises KeyRefused: another kind, malformed, off the curve, or of small order."""
         return _parse(bytes(blob))
 
     @classmethod
     def from_line(cls, text: str) -> SshKey:
         """Read a line of a ``.pub`` file: kind, base64, and an optional comment.
 
-        Raises:
-            KeyRefused: as `parse`; or the line names another kind than the key is.
+        Raises KeyRefused: as `parse`; or the line names another kind than the key is.
         """
         parts = text.split(None, 2)
         if len(parts) < 2:
@@ -85,8 +80,7 @@ class SshKey:
     def verify(self, signature: bytes, data: bytes) -> None:
         """Check an encoded SSH signature over `data`.
 
-        Raises:
-            KeyRefused: malformed, of another algorithm, without the touch of a FIDO key, or not this key's.
+        Raises KeyRefused: malformed, of another algorithm, without the touch of a FIDO key, or not this key's.
         """
         reader = WireReader(signature, "signature")
         kind = reader.text("algorithm")

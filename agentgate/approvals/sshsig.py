@@ -66,11 +66,7 @@ def verify(armored: str, message: bytes, namespace: str) -> SshKey:
 
 
 def sign(private: PrivateKey, message: bytes, namespace: str) -> str:
-    """An armoured signature by a key of this process (sha512, as ssh-keygen makes them).
-
-    Raises:
-        KeyRefused: a curve without an SSH name.
-    """
+    """An armoured signature by a key of this process (sha512, as ssh-keygen makes them). Raises KeyRefused: a curve without an SSH name."""
     key = sshkey.encode(private.public_key())
     data = _signed(message, namespace, "sha512")
     if isinstance(private, Ed25519PrivateKey):

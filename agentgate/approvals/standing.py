@@ -64,8 +64,7 @@ def status(
 ) -> tuple[WorkflowStatus, ...]:
     """The status of every workflow file, bad trust files first. Arguments as `agentgate.approvals.write_index`.
 
-    Raises:
-        ApprovalRefused: the root is not trusted.
+    Raises ApprovalRefused: the root is not trusted.
     """
     folder, when = Path(directory), time.time() if now is None else now
     asked, wrong = reviewing(folder, root, derive=derive, now=when, prover=prover)

@@ -107,11 +107,7 @@ class Statement:
 
     @classmethod
     def parse(cls, data: bytes, file: str) -> Statement:
-        """Read a statement's bytes.
-
-        Raises:
-            ApprovalRefused: TAMPERED, with the field.
-        """
+        """Read a statement's bytes. Raises ApprovalRefused: TAMPERED, with the field."""
         shape = from_json(_StatementShape, data, file, TAMPERED)
         [subject] = shape.subject
         if subject.name != shape.predicate.id:

@@ -138,8 +138,7 @@ def new_root(
 def sign_root(directory: Path | str, signer: Signer) -> Path:
     """Sign the present root: as one of its own signers, or as one of the root before it.
 
-    Raises:
-        ApprovalRefused: UNAPPROVED, when this key may not.
+    Raises ApprovalRefused: UNAPPROVED, when this key may not.
     """
     tree = Tree(directory)
     data = tree.read(ROOT, ROOT_NOT_TRUSTED)
@@ -244,8 +243,7 @@ def reviewing(
 ) -> tuple[Judge, tuple[Refused, ...]]:
     """A judge for people: the root must be right; a bad index or bad revocations are returned as refusals, and left out.
 
-    Raises:
-        ApprovalRefused: the root is not trusted.
+    Raises ApprovalRefused: the root is not trusted.
     """
     tree, wrong = Tree(directory), []
     trusted, allowed = load_root(tree, root or root_digest(directory), now)
@@ -265,11 +263,7 @@ def reviewing(
 
 
 def write_revoked(tree: Tree, root: Root, signer: Signer, serial: int, entries: Mapping[str, Revocation]) -> Revoked:
-    """Sign revocations, as somebody in the root's roles.revoke.
-
-    Raises:
-        ApprovalRefused: UNAPPROVED, when this key may not.
-    """
+    """Sign revocations, as somebody in the root's roles.revoke. Raises ApprovalRefused: UNAPPROVED, when this key may not."""
     person = _person(root, signer, "revoke")
     said = {id_: revocation.model_dump() for id_, revocation in sorted(entries.items())}
     data = _yaml({"agentgate": "revoked/v1", "serial": serial, "signer": person, "revoked": said})

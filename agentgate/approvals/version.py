@@ -58,11 +58,7 @@ class Version:
         return f"{self.folder}/{DEFINITION}"
 
     def document(self) -> Document:
-        """The definition as a document (without lines).
-
-        Raises:
-            WorkflowError: it holds what no workflow file can say.
-        """
+        """The definition as a document (without lines). Raises WorkflowError: it holds what no workflow file can say."""
         document = Document(self.file, self.value)
         _check_values(document, document.value)
         return document
@@ -86,8 +82,7 @@ class VersionReader:
     def version(self, id_: str, version: int) -> Version:
         """A version with its signatures, checks 1 and 4 to 6 of `agentgate.approvals.judge`.
 
-        Raises:
-            ApprovalRefused: the definition is absent, malformed, incomplete, or of another id or version.
+        Raises ApprovalRefused: the definition is absent, malformed, incomplete, or of another id or version.
         """
         folder = f"{id_}/{version}"
         file = f"{APPROVALS}/{folder}/{DEFINITION}"
@@ -147,8 +142,7 @@ class VersionReader:
 def _complete(value: Any, file: str) -> dict[str, Any]:
     """A signed definition with every default written out: a default that it left open, a later release could change.
 
-    Raises:
-        ApprovalRefused: TAMPERED, naming the first default that is left open.
+    Raises ApprovalRefused: TAMPERED, naming the first default that is left open.
     """
     if type(value) is not dict:
         raise refuse(TAMPERED, file, "document", shown(value), "a definition")
@@ -179,8 +173,7 @@ def _all_of(value: Any) -> str:
 def _check_values(document: Document, value: Any, path: tuple[str | int, ...] = ()) -> None:
     """Only what a workflow file can say: printable text, whole numbers, true and false, in lists and mappings.
 
-    Raises:
-        WorkflowError: at the first other value.
+    Raises WorkflowError: at the first other value.
     """
     kind = type(value)
     if kind is dict:

@@ -37,11 +37,7 @@ class Marks:
         self._folder = folder
 
     def read(self) -> dict[str, int]:
-        """The numbers by name; none before the file exists.
-
-        Raises:
-            ApprovalRefused: ROLLBACK, when the file is not what `rise` wrote.
-        """
+        """The numbers by name; none before the file exists. Raises ApprovalRefused: ROLLBACK, when the file is not what `rise` wrote."""
         file = self._folder / FILE
         try:
             handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -62,11 +58,7 @@ class Marks:
         return marks
 
     def rise(self, marks: Mapping[str, int]) -> None:
-        """Raise every number to at least the given one.
-
-        Raises:
-            ApprovalRefused: ROLLBACK, when the file cannot be read or written.
-        """
+        """Raise every number to at least the given one. Raises ApprovalRefused: ROLLBACK, when the file cannot be read or written."""
         try:
             with self._locked():
                 kept = self.read()

@@ -160,11 +160,7 @@ def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Pa
 
 
 def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
-    """The workflow file of this path or id.
-
-    Raises:
-        ConfigError: there is none. WorkflowError: it cannot be read.
-    """
+    """The workflow file of this path or id. Raises ConfigError: there is none. WorkflowError: it cannot be read."""
     files = workflow_files(folder)
     named = [p for p in files if os.path.realpath(p) == os.path.realpath(workflow) or p.relative_to(folder).as_posix() == str(workflow)]
     if named:
@@ -222,8 +218,7 @@ def _narrower(asked: Judge, before: Newest, file: WorkflowFile, new: Workflow | 
 def _before(asked: Judge, id_: str, version: int) -> Version | None:
     """The version to compare with: the newest approved before this one.
 
-    Raises:
-        ApprovalRefused: the index names it, and it is not stored.
+    Raises ApprovalRefused: the index names it, and it is not stored.
     """
     before = asked.before(id_, version)
     if before is None:

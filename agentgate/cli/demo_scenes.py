@@ -36,8 +36,7 @@ _MODULES = ("payment_api", "refund_tools", "agent")
 def example() -> Path:
     """The directory of the payment agent: inside the package in a wheel, in `examples` in a checkout.
 
-    Raises:
-        ConfigError: in neither place.
+    Raises ConfigError: in neither place.
     """
     package = Path(__file__).parents[1]
     places = (package / "_examples" / "payment-agent", package.parent / "examples" / "payment-agent")

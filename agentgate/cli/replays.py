@@ -74,8 +74,7 @@ class ReplaySettings:
 def replays(episodes: Sequence[Episode], gate: Gate, clock: Clock, opening: ReplaySettings, *, deputy: bool) -> Iterator[Replayed]:
     """Replay each episode, and with `deputy` its confused-deputy mutants, in their order.
 
-    Raises:
-        AgentGateError: as `agentgate.review.replay.evaluate.replay`; or a process ended before its episodes.
+    Raises AgentGateError: as `agentgate.review.replay.evaluate.replay`; or a process ended before its episodes.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if len(episodes) < MANY or processors < 2 or _remembers(gate, episodes):

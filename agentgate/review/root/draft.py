@@ -78,9 +78,7 @@ class RootDraft:
 def read_draft(path: Path) -> RootDraft:
     """Read a draft that a person edited.
 
-    Raises:
-        ConfigError: it, or a key in it, is wrong; with the place.
-        WorkflowError: it cannot be read.
+    Raises ConfigError: it, or a key in it, is wrong; with the place. WorkflowError: it cannot be read.
     """
     try:
         shape = from_yaml(DraftShape, read_file(path), str(path), ROOT_NOT_TRUSTED)
@@ -98,8 +96,7 @@ def first_draft(people: Sequence[Reviewer], expires: str, notes: tuple[str, ...]
 
     One person: solo, low risk only. Two: one signature, since whoever proposes a change never counts. More: one for low risk, two above.
 
-    Raises:
-        ConfigError: there are none.
+    Raises ConfigError: there are none.
     """
     if not people:
         raise ConfigError("people", "nobody", "--person NAME=KEY.pub for each, or --allowed-signers FILE")
@@ -167,11 +164,7 @@ def _drafted(shape: DraftShape | RootShape, people: Sequence[Reviewer], expires:
 
 
 def person_of(text: str) -> Reviewer:
-    """``NAME=KEY.pub`` of a command line.
-
-    Raises:
-        ConfigError: not of this form, or no usable key.
-    """
+    """``NAME=KEY.pub`` of a command line. Raises ConfigError: not of this form, or no usable key."""
     name, equals, file = text.partition("=")
     if not equals or not name or not file:
         raise ConfigError("person", text, "NAME=KEY.pub, such as alice@acme.example=alice.pub")
@@ -183,8 +176,7 @@ def signers_of(path: Path, now: float) -> tuple[tuple[Reviewer, ...], tuple[str,
 
     A key that has expired or is not valid yet is left out.
 
-    Raises:
-        ApprovalRefused: a line that is not understood (patterns, certificate authorities, RSA and DSA are refused).
+    Raises ApprovalRefused: a line that is not understood (patterns, certificate authorities, RSA and DSA are refused).
     """
     return people_in(AllowedSigners.parse(read_file(path), str(path)), now)
 

@@ -21,11 +21,7 @@ from agentgate.review.root.standing import standing
 
 @contextmanager
 def aside(directory: Path) -> Iterator[Path]:
-    """A temporary directory with a copy of these files.
-
-    Raises:
-        ApprovalRefused: one is a link or cannot be read.
-    """
+    """A temporary directory with a copy of these files. Raises ApprovalRefused: one is a link or cannot be read."""
     with tempfile.TemporaryDirectory() as place:
         source, copy = Tree(directory), Tree(Path(place) / "w")
         there = {name for name, _ in source.names()}

@@ -66,11 +66,7 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, hand: S
 
 
 def allowed_in(tree: Tree) -> AllowedSigners:
-    """The present file of keys.
-
-    Raises:
-        ApprovalRefused: absent, or not understood.
-    """
+    """The present file of keys. Raises ApprovalRefused: absent, or not understood."""
     return AllowedSigners.parse(text_of(tree.read(SIGNERS, ROOT_NOT_TRUSTED), SIGNERS), SIGNERS)
 
 

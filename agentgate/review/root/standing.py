@@ -84,8 +84,7 @@ class RootStanding:
     def signer(self, key: SshKey) -> str:
         """Whose signature this key makes.
 
-        Raises:
-            ConfigError: it belongs to nobody who signs this root, or one of both roots would refuse the signature.
+        Raises ConfigError: it belongs to nobody who signs this root, or one of both roots would refuse the signature.
         """
         roots = [root for root in (self.root, self.before) if root is not None]
         person = next((name for root in roots for name in root.roles["root"] if root.owns(name, key)), None)
