@@ -162,7 +162,7 @@ def report(catalog: Catalog) -> None:
 def _catalog(loaded: Loaded) -> Catalog:
     for marked, word, meaning in (
         (loaded.root.solo, "solo", "one person approves their own changes"),
-        (loaded.root.demo, "demo", "anybody has its keys"),
+        (loaded.root.shape.demo, "demo", "anybody has its keys"),
     ):
         if marked:
             _log.warning(f"root_{word}", message=f"the root of these approvals is marked {word}: {meaning}", root=loaded.root.digest)

@@ -123,20 +123,16 @@ class Root:
         until: POSIX seconds of its end.
         keys: person -> fingerprints.
         roles: who signs root, index and revocations.
-        signers_digest: what ``allowed_signers`` must be.
     """
 
     digest: str
     shape: RootShape
     version: int
     until: float
-    threshold: int
     keys: Mapping[str, frozenset[str]]
     roles: Mapping[Role, tuple[str, ...]]
     reviews: tuple[Review, ...]
-    signers_digest: str
     solo: bool
-    demo: bool
 
     @classmethod
     def parse(cls, data: bytes, file: str) -> Root:
@@ -158,19 +154,7 @@ class Root:
         if shape.solo and len(people) != 1:
             raise _wrong(file, "solo", f"true with {len(people)} people", "exactly one person, or solo: false")
         reviews = tuple(_review(each, at, people, teams, file) for at, each in enumerate(shape.reviews))
-        return cls(
-            digest=file_digest(data),
-            shape=shape,
-            version=shape.version,
-            until=end_of(shape.expires),
-            threshold=shape.threshold,
-            keys=people,
-            roles=roles,
-            reviews=reviews,
-            signers_digest=shape.allowed_signers,
-            solo=shape.solo,
-            demo=shape.demo,
-        )
+        return cls(file_digest(data), shape, shape.version, end_of(shape.expires), people, roles, reviews, shape.solo)
 
     def person(self, key: SshKey) -> str | None:
         """Whose key this is; None when it belongs to no person (of several, the first by name)."""
@@ -247,8 +231,8 @@ def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners
     # (4) the keys it names
     text = tree.read(SIGNERS, ROOT_NOT_TRUSTED)
     file, got = f"{APPROVALS}/{SIGNERS}", file_digest(text)
-    if got != root.signers_digest:
-        raise refuse(TAMPERED, file, "digest", got, f"{root.signers_digest}, as the root says")
+    if got != root.shape.allowed_signers:
+        raise refuse(TAMPERED, file, "digest", got, f"{root.shape.allowed_signers}, as the root says")
     return root, AllowedSigners.parse(text_of(text, file), file)
 
 
@@ -279,9 +263,9 @@ def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tupl
 
 def _signed(tree: Tree, by: Root, data: bytes, prefix: str, what: Root) -> None:
     have = distinct(root_signers(tree, by, data, prefix))
-    if have < by.threshold:
+    if have < by.shape.threshold:
         got = f"{have} by signers of root version {by.version} over version {what.version}"
-        raise _wrong(f"{APPROVALS}/{prefix}*.sig", "signatures", got, f"{by.threshold} ({', '.join(sorted(by.roles['root']))})")
+        raise _wrong(f"{APPROVALS}/{prefix}*.sig", "signatures", got, f"{by.shape.threshold} ({', '.join(sorted(by.roles['root']))})")
 
 
 def _chain(tree: Tree, pinned: str, newest: Root, newest_data: bytes) -> None:

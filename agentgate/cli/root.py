@@ -225,7 +225,7 @@ def _accepted(made: RootStanding, accept: str | None, *, as_json: bool) -> None:
 
 def _show(state: RootStanding, now: float) -> None:
     root, shape = state.root, state.root.shape
-    say(f"root v{root.version}, until {shape.expires}, signed by {root.threshold} of {', '.join(root.roles['root'])}", "")
+    say(f"root v{root.version}, until {shape.expires}, signed by {shape.threshold} of {', '.join(root.roles['root'])}", "")
     rows(
         ("person", "teams", "key", "fingerprint", "signs", "signed"),
         [
@@ -305,9 +305,9 @@ def _json(state: RootStanding, now: float) -> dict[str, Any]:
         "version": root.version,
         "digest": root.digest,
         "expires": shape.expires,
-        "threshold": root.threshold,
-        "solo": root.solo,
-        "demo": root.demo,
+        "threshold": shape.threshold,
+        "solo": shape.solo,
+        "demo": shape.demo,
         "people": [
             {
                 "name": name,

@@ -108,11 +108,11 @@ class RootStanding:
                 continue
             usable = [(person, key) for person in by.roles["root"] for key in sorted(_usable(person, by, beside))]
             most = distinct((person, key.encode()) for person, key in usable)
-            if most < by.threshold:
+            if most < by.shape.threshold:
                 raise ConfigError(
                     f"threshold of root version {by.version}",
                     f"at most {most} signatures",
-                    f"{by.threshold}: whoever stands in both roots keeps a key that both name (leave it out in the next root)",
+                    f"{by.shape.threshold}: whoever stands in both roots keeps a key that both name (leave it out in the next root)",
                 )
 
 
@@ -138,8 +138,8 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
     try:
         text = tree.read(SIGNERS, ROOT_NOT_TRUSTED)
         keys = {e.key.fingerprint: e.key for e in AllowedSigners.parse(text_of(text, SIGNERS), f"{APPROVALS}/{SIGNERS}").entries}
-        if file_digest(text) != root.signers_digest:
-            wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.signers_digest}, as the root says")
+        if file_digest(text) != root.shape.allowed_signers:
+            wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.shape.allowed_signers}, as the root says")
     except ApprovalRefused as error:
         wrong.append(str(error))
     sides = tuple(_side(tree, by, data, beside, wrong) for by, beside in ((root, before), (before, root)) if by is not None)
@@ -165,7 +165,7 @@ def warnings(state: RootStanding, now: float) -> Iterator[str]:
         yield "demo: for demonstrations"
     if root.version > 1 and state.before is None:
         yield f"{APPROVALS}/root/{root.version - 1}.yaml is not kept: gates that pin an earlier root cannot follow"
-    if root.threshold == 1 and not shape.solo:
+    if root.shape.threshold == 1 and not shape.solo:
         yield f"threshold 1: each of {', '.join(root.roles['root'])} alone can replace this root"
     for at, review in enumerate(root.reviews):
         rule = f"the rule for {review.path.source}"
@@ -198,7 +198,7 @@ def _side(tree: Tree, by: Root, data: bytes, beside: Root | None, wrong: list[st
         signed = ()
     people = tuple(person for person, _ in signed)
     can = tuple(person for person in by.roles["root"] if person not in people and _usable(person, by, beside))
-    return RootSide(by.version, by.threshold, distinct(signed), people, can)
+    return RootSide(by.version, by.shape.threshold, distinct(signed), people, can)
 
 
 def _usable(person: str, by: Root, beside: Root | None) -> frozenset[str]:
