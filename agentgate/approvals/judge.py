@@ -74,7 +74,7 @@ class Approved:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a version is: what is needed, who signed, and why it is not in force."""
+    """The state of one version: what is needed, who signed, and why it is not in force."""
 
     version: Version | None
     needs: tuple[Need, ...]
@@ -84,7 +84,7 @@ class Standing:
 
 @dataclass(slots=True)
 class Judge:
-    """Answers for one directory at one moment.
+    """Decides about the versions of one directory at one moment.
 
     Attributes:
         known: versions that were in force before (id -> version), as the gate remembers them.
@@ -172,7 +172,7 @@ class Judge:
             return Standing(stored, (), replace(error.refused, workflow=id_, version=version), None)
 
     def _whole(self, stored: Version) -> None:
-        """What refuses the version whoever signed it."""
+        """Checks that do not depend on the signers. Raises ApprovalRefused."""
         # (2) the very definition that the index names
         pin, file = self._pin(stored), stored.file
         if pin is not None and pin.digest != stored.digest:
@@ -200,12 +200,13 @@ class Judge:
         # (7) those who say the same
         groups: dict[Any, list[Signed]] = {}
         for signed in stored.signed:
-            said = signed.statement
+            statement = signed.statement
             wrong = self._previous(stored, signed, before, pinned=pin is not None)
             if wrong is not None:
                 ignored.append(wrong)
                 continue
-            groups.setdefault((said.path, said.proposer, said.previous, tuple(sorted(said.roles.items()))), []).append(signed)
+            same = (statement.path, statement.proposer, statement.previous, tuple(sorted(statement.roles.items())))
+            groups.setdefault(same, []).append(signed)
         best: tuple[Need, ...] | None = None
         for group in sorted(groups.values(), key=len, reverse=True):
             needs, approved = self._group(stored, group, _counting(stored, group[0].statement, pin, before))
@@ -232,9 +233,9 @@ class Judge:
         return self.root.needs(None if UNKNOWN in paths else paths, risks, [(s.person, s.key.material) for s in signed], narrower=narrower)
 
     def _group(self, stored: Version, group: list[Signed], counting: Newest) -> tuple[tuple[Need, ...], Approved | None]:
-        said = group[0].statement
+        statement = group[0].statement
         # (8) the proposer never counts
-        mine = said.proposer.casefold()
+        mine = statement.proposer.casefold()
         theirs = {key for person, keys in self.root.keys.items() if person.casefold() == mine for key in keys}
         counted = [s for s in group if self.root.solo or not (s.person.casefold() == mine or s.key.fingerprint in theirs)]
         who = tuple(s.person for s in counted)
@@ -244,48 +245,48 @@ class Judge:
 
         full = needs(counted)
         if _met(full):
-            return full, Approved(stored, said, _end(counted, lambda some: _met(needs(some))), who, counting)
+            return full, Approved(stored, statement, _end(counted, lambda some: _met(needs(some))), who, counting)
         # (9) one signature is enough for what only narrows
         one = needs(counted, narrower=True)
-        base = self._narrows(stored, said) if _met(one) else None
+        base = self._narrows(stored, statement) if _met(one) else None
         if base is None:
             return full, None
         until = min(base.until, _end(counted, lambda some: _met(needs(some, narrower=True))))
         chain = (replace(base.entry, narrows=()), *base.entry.narrows)
-        return one, Approved(stored, said, until, who, replace(counting, narrows=chain))
+        return one, Approved(stored, statement, until, who, replace(counting, narrows=chain))
 
     def _previous(self, stored: Version, signed: Signed, before: Newest | None, *, pinned: bool) -> Refused | None:
         """The refusal of a signature that was given against another version than the newest approved before this one."""
-        said = signed.statement.previous
+        previous = signed.statement.previous
         memory = self.known.get(stored.id, 0)
         least = memory if memory < stored.version else 0
         if pinned:
             between = (self.standing(stored.id, v).version for v in self.tree.versions(stored.id) if least <= v < stored.version)
-            named = any(version is not None and version.digest == said for version in between)
+            named = any(version is not None and version.digest == previous for version in between)
             expected = f"version {least} or later" if least and not named else ""
         elif before is not None and before.version >= least:
-            expected = f"{before.digest}, version {before.version}" if said != before.digest else ""
+            expected = f"{before.digest}, version {before.version}" if previous != before.digest else ""
         else:
             expected = f"the digest of version {least}" if least else ""
         if not expected:
             return None
         file, expected = f"{stored.folder}/{signed.person}.json", f"{expected} (sign again)"
-        return refused(UNAPPROVED, file, "predicate.previous", said or "none", expected, workflow=stored.id, version=stored.version)
+        return refused(UNAPPROVED, file, "predicate.previous", previous or "none", expected, workflow=stored.id, version=stored.version)
 
-    def _narrows(self, stored: Version, said: Statement) -> Approved | None:
+    def _narrows(self, stored: Version, statement: Statement) -> Approved | None:
         """The approved version that this one is proved to only narrow: the newest one stored before it."""
         below = [v for v in self.tree.versions(stored.id) if v < stored.version]
         before = next((approved for v in below if (approved := self.standing(stored.id, v).approved) is not None), None)
         if before is None or len(before.entry.narrows) >= MAX_NARROWINGS:
             return None
-        if before.statement.path != said.path or RISKS.index(stored.risk) < RISKS.index(before.version.risk):
+        if before.statement.path != statement.path or RISKS.index(stored.risk) < RISKS.index(before.version.risk):
             return None  # a move changes who reviews it, and so does a lower risk: that is for the quorum
-        if grown(before.statement.roles, said.roles):
+        if grown(before.statement.roles, statement.roles):
             return None  # no comparison of workflows sees what bounds an upstream credential
-        old = before.version
-        names = name_of(old.digest, before.statement.roles), name_of(stored.digest, said.roles)
+        old, roles = before.version, (roles_in(before.statement), roles_in(statement))
+        names = name_of(old.digest, before.statement.roles), name_of(stored.digest, statement.roles)
         try:
-            proved = self.prover.narrows(*names, lambda: (self.load(old, roles_in(before.statement)), self.load(stored, roles_in(said))))
+            proved = self.prover.narrows(*names, lambda: (self.load(old, roles[0]), self.load(stored, roles[1])))
         except WorkflowError:
             return None
         return before if proved else None
@@ -309,7 +310,7 @@ class Judge:
 
 
 def grown(old: Mapping[str, Iterable[str]], new: Mapping[str, Iterable[str]]) -> bool:
-    """Whether a role that a version stays narrower than holds a scope that it did not hold before."""
+    """Whether a role that bounds a version has gained a scope."""
     return any(not set(new.get(name, ())) <= set(scopes) for name, scopes in old.items())
 
 
@@ -323,15 +324,15 @@ def roles_in(statement: Statement) -> Roles:
     return {name: frozenset(scopes) for name, scopes in statement.roles.items()}
 
 
-def _counting(stored: Version, said: Statement, pin: Newest | None, before: Newest | None) -> Newest:
+def _counting(stored: Version, statement: Statement, pin: Newest | None, before: Newest | None) -> Newest:
     """The paths and risks that count for a version: its own first, then those in the index, or those of the version before."""
-    paths: tuple[str, ...] = (said.path,)
+    paths: tuple[str, ...] = (statement.path,)
     risks: tuple[str, ...] = (stored.risk,)
     if pin is not None:
         paths, risks = (*paths, *pin.paths), (*risks, *pin.risks)
     elif before is not None:
         paths, risks = (*paths, *before.paths[:1]), (*risks, *before.risks[:1])
-    elif said.previous is not None:  # nothing vouches for where it comes from
+    elif statement.previous is not None:  # nothing vouches for where it comes from
         paths = (*paths, UNKNOWN)
     return Newest(stored.version, stored.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)))
 

@@ -67,10 +67,10 @@ class Loaded:
     revoked: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
 
 
-def judge(
+def strict_judge(
     directory: Path | str, root: str, *, derive: Derive, now: float, known: Mapping[str, int] | None = None, prover: Prover | None = None
 ) -> Judge:
-    """Check the trust files, and make what answers about versions.
+    """The judge that a gate asks: every trust file must be right and current.
 
     Args:
         directory: the workflow directory.
@@ -101,32 +101,32 @@ def judge(
 def load_approved(
     directory: Path | str, root: str, *, derive: Derive, now: float, known: Mapping[str, int] | None = None, prover: Prover | None = None
 ) -> Loaded:
-    """Load what reviewers approved. Arguments as `judge`.
+    """Load what reviewers approved. Arguments as `strict_judge`.
 
     Raises:
         ApprovalRefused: a trust file is bad, absent or old; nothing is loaded.
         WorkflowError: ``roles.yaml`` is wrong, or the directory cannot be read; nothing is loaded.
         ConfigError: `root` is no digest.
     """
-    asked = judge(directory, root, derive=derive, now=now, known=known, prover=prover)
-    return load_judged(asked, *read_workflow_files(Path(directory)))
+    judge = strict_judge(directory, root, derive=derive, now=now, known=known, prover=prover)
+    return load_judged(judge, *read_workflow_files(Path(directory)))
 
 
-def load_judged(asked: Judge, files: Mapping[str, WorkflowFile], broken: Mapping[str, WorkflowError]) -> Loaded:
-    """Load what a judge of a whole directory approves.
+def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping[str, WorkflowError]) -> Loaded:
+    """Load everything that a judge approves.
 
     Args:
-        asked: the judge; its trust files are right and current.
+        judge: the judge; its trust files are right and current.
         files: the workflow files of its directory (`read_workflow_files`).
         broken: those that cannot be read.
 
     Raises:
         WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
     """
-    folder = asked.tree.directory
+    folder = judge.tree.directory
     roles, broken = roles_of(folder), dict(broken)
-    asked.read = {file.digest: file.value for file in files.values()}
-    chosen, refusals = _chosen(asked)
+    judge.read = {file.digest: file.value for file in files.values()}
+    chosen, refusals = _chosen(judge)
     workflows: dict[str, Workflow] = {}
     until: dict[str, float] = {}
     for id_, approved in chosen.items():
@@ -137,17 +137,17 @@ def load_judged(asked: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
             continue
         document = file.document if file is not None and file.digest == approved.version.digest else None
         try:
-            workflows[id_] = asked.load(approved.version, roles_in(approved.statement), document)
+            workflows[id_] = judge.load(approved.version, roles_in(approved.statement), document)
         except WorkflowError as error:
             broken.setdefault(error.problems[0].file, error)
             continue
-        until[id_] = min(approved.until, asked.index.until if asked.index else math.inf, asked.root.until)
+        until[id_] = min(approved.until, judge.index.until if judge.index else math.inf, judge.root.until)
         refusals += _other_roles(approved, roles)
     seen = {(r.workflow, r.version) for r in refusals}
-    unapproved = (_unapproved(file, chosen, asked) for file in files.values())
+    unapproved = (_unapproved(file, chosen, judge) for file in files.values())
     refusals += [each for each in unapproved if each is not None and (each.workflow, each.version) not in seen]
-    asked.prover.save()
-    return Loaded(workflows, until, tuple(refusals), broken, _marks(asked, chosen), asked.root, _revoked(asked, refusals))
+    judge.prover.save()
+    return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, _revoked(judge, refusals))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def read_workflow_files(folder: Path) -> tuple[dict[str, WorkflowFile], dict[str
     return files, broken
 
 
-def _chosen(asked: Judge) -> tuple[dict[str, Approved], list[Refused]]:
+def _chosen(judge: Judge) -> tuple[dict[str, Approved], list[Refused]]:
     """Of each workflow the newest version that is approved and not below what was in force; and every refusal on the way."""
     chosen: dict[str, Approved] = {}
     refusals: list[Refused] = []
@@ -197,13 +197,13 @@ def _chosen(asked: Judge) -> tuple[dict[str, Approved], list[Refused]]:
         if standing.refused is not None:
             refusals.append(standing.refused)
 
-    for id_ in dict.fromkeys((*asked.tree.ids(), *(asked.index.workflows if asked.index else ()))):
+    for id_ in dict.fromkeys((*judge.tree.ids(), *(judge.index.workflows if judge.index else ()))):
         try:
-            versions, approved = asked.tree.versions(id_), asked.running(id_, note)
+            versions, approved = judge.tree.versions(id_), judge.running(id_, note)
         except ApprovalRefused as error:
             refusals.append(replace(error.refused, workflow=id_))
             continue
-        floor, named = asked.floor(id_), asked.newest(id_)
+        floor, named = judge.floor(id_), judge.newest(id_)
         if approved is not None:
             chosen[id_] = approved
         elif not (named is not None and named.removed and not versions) and not any(version >= floor for version in versions):
@@ -241,13 +241,13 @@ def _other_roles(approved: Approved, roles: Roles) -> Iterator[Refused]:
             yield refused(TAMPERED, ROLES, f"roles.{name}", got, expected, workflow=id_, version=version)
 
 
-def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], asked: Judge) -> Refused | None:
+def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], judge: Judge) -> Refused | None:
     """The refusal of a workflow file that is not what runs."""
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         got = f"{shown(id_)} version {shown(version)}"
         return refused(UNAPPROVED, file.path, "id", got, "an id and a version", workflow=printable(id_))
-    approved, floor = chosen.get(id_), asked.floor(id_)
+    approved, floor = chosen.get(id_), judge.floor(id_)
     name, field, got = UNAPPROVED, "version", f"version {version} without approval"
     expected = f"signatures under {APPROVALS}/{id_}/{version} (agentgate workflow approve)"
     if approved is None:
@@ -268,10 +268,10 @@ def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], asked: Judge
     return refused(name, file.path, field, got, expected, workflow=printable(id_), version=version)
 
 
-def _revoked(asked: Judge, refusals: list[Refused]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+def _revoked(judge: Judge, refusals: list[Refused]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
     revoked = []
     for each in refusals:
-        version = asked.standing(each.workflow, each.version).version if each.name is ApprovalRefusal.REVOKED else None
+        version = judge.standing(each.workflow, each.version).version if each.name is ApprovalRefusal.REVOKED else None
         if version is not None:
             tenants = version.value.get("tenants")
             names = tuple(tenant for tenant in tenants if type(tenant) is str) if type(tenants) is list else ()
@@ -279,15 +279,15 @@ def _revoked(asked: Judge, refusals: list[Refused]) -> tuple[tuple[str, int, tup
     return tuple(revoked)
 
 
-def _marks(asked: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
-    marks = {ROOT_MARK: asked.root.version}
-    if asked.index is not None:
-        marks[INDEX_MARK] = asked.index.serial
-        marks |= {id_: newest.version for id_, newest in asked.index.workflows.items()}
-        marks |= {f"revoked:{id_}": version for id_, version in asked.index.revoked.items()}
-    if asked.revoked is not None:
-        marks[REVOKED_MARK] = asked.revoked.serial
-        for id_, revocation in asked.revoked.revoked.items():
+def _marks(judge: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
+    marks = {ROOT_MARK: judge.root.version}
+    if judge.index is not None:
+        marks[INDEX_MARK] = judge.index.serial
+        marks |= {id_: newest.version for id_, newest in judge.index.workflows.items()}
+        marks |= {f"revoked:{id_}": version for id_, version in judge.index.revoked.items()}
+    if judge.revoked is not None:
+        marks[REVOKED_MARK] = judge.revoked.serial
+        for id_, revocation in judge.revoked.revoked.items():
             marks[f"revoked:{id_}"] = max(revocation.up_to, marks.get(f"revoked:{id_}", 0))
     for id_, approved in chosen.items():
         version = approved.version

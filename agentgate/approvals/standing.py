@@ -13,7 +13,7 @@ from agentgate.approvals.loading import WorkflowFile, load_judged, read_workflow
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, refused
 from agentgate.approvals.root import Need
-from agentgate.approvals.trust import reviewing
+from agentgate.approvals.trust import lenient_judge
 from agentgate.approvals.version import first_difference
 from agentgate.approvals.writing import needs
 from agentgate.errors import WorkflowError
@@ -67,17 +67,17 @@ def status(
     Raises ApprovalRefused: the root is not trusted.
     """
     folder, when = Path(directory), time.time() if now is None else now
-    asked, wrong = reviewing(folder, root, derive=derive, now=when, prover=prover)
+    judge, wrong = lenient_judge(folder, root, derive=derive, now=when, prover=prover)
     files, broken = read_workflow_files(folder)
     loaded: Mapping[str, Workflow] = {}
     if not wrong:  # else a gate loads nothing
         with suppress(WorkflowError):
-            loaded = load_judged(asked, files, broken).workflows
+            loaded = load_judged(judge, files, broken).workflows
     statuses = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
     for path in workflow_files(folder):
         name = path.relative_to(folder).as_posix()
         if name in files:
-            statuses.append(_status(asked, files[name], loaded))
+            statuses.append(_status(judge, files[name], loaded))
         else:
             problem = broken[str(path)].problems[0]
             unread = refused(UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected)
@@ -85,21 +85,21 @@ def status(
     return tuple(statuses)
 
 
-def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
+def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         why = refused(UNAPPROVED, file.path, "id", "no id or version", "an id and a version")
         return WorkflowStatus(str(id_), file.path, 0, refused=why)
     try:
-        running = asked.running(id_)
-        standing = asked.standing(id_, version) if version in asked.tree.versions(id_) else None
-        asks, why_not = needs(asked, file), _refused(asked, file, running, standing)
+        running = judge.running(id_)
+        standing = judge.standing(id_, version) if version in judge.tree.versions(id_) else None
+        asks, why_not = needs(judge, file), _refused(judge, file, running, standing)
     except ApprovalRefused as error:
         return WorkflowStatus(id_, file.path, 0, refused=error.refused)
     stored = standing.version if standing is not None else None
     same = stored if stored is not None and stored.digest == file.digest else None
     signed = tuple(s.person for s in same.signed) if same is not None else ()
-    proposers = {s.statement.proposer for s in same.signed} if same is not None and not asked.root.solo else set()
+    proposers = {s.statement.proposer for s in same.signed} if same is not None and not judge.root.solo else set()
     can = {person for need in asks if not need.met for person in need.by} - set(signed) - proposers
     workflow = loaded.get(id_)
     return WorkflowStatus(
@@ -117,7 +117,7 @@ def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
     )
 
 
-def _refused(asked: Judge, file: WorkflowFile, running: Approved | None, standing: Standing | None) -> Refused | None:
+def _refused(judge: Judge, file: WorkflowFile, running: Approved | None, standing: Standing | None) -> Refused | None:
     """Why the version in the file is not what runs."""
     id_, version = str(file.value["id"]), int(file.value["version"])
     name, field, got = UNAPPROVED, "version", f"version {version}, no signatures"
@@ -136,6 +136,6 @@ def _refused(asked: Judge, file: WorkflowFile, running: Approved | None, standin
             expected = f"{expected}, as signed before (sign again)"
     elif standing is not None and standing.refused is not None:
         return standing.refused
-    elif version < asked.floor(id_):
-        name, got, expected = ROLLBACK, f"version {version}", f"at least {asked.floor(id_)}"
+    elif version < judge.floor(id_):
+        name, got, expected = ROLLBACK, f"version {version}", f"at least {judge.floor(id_)}"
     return refused(name, file.path, field, got, expected, workflow=id_, version=version)

@@ -179,34 +179,34 @@ def write_index(
         ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are bad.
     """
     at = time.time() if now is None else now
-    asked, _ = reviewing(directory, root, derive=derive, now=at, prover=prover)
-    tree, person = asked.tree, _person(asked.root, signer, "index")
+    judge, _ = lenient_judge(directory, root, derive=derive, now=at, prover=prover)
+    tree, person = judge.tree, _person(judge.root, signer, "index")
     there = {name for name, _ in tree.names()}
-    if asked.index is None and not anew and there & {REVOKED, INDEX}:
+    if judge.index is None and not anew and there & {REVOKED, INDEX}:
         try:
-            load_index(tree, asked.root, asked.allowed, at, ended=True)
+            load_index(tree, judge.root, judge.allowed, at, ended=True)
         except ApprovalRefused as error:  # only for a missing index there is another way
             if error.refused.name is not STALE_INDEX:
                 raise
             expected = "the index that was signed last (restore it, or say --anew if nothing was in force)"
             raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected) from None
-    if asked.revoked is None:
+    if judge.revoked is None:
         if REVOKED in there:
-            load_revoked(tree, asked.root, asked.allowed, at)  # raises what is wrong with them
-        asked.revoked = write_revoked(tree, asked.root, signer, 1, {})
+            load_revoked(tree, judge.root, judge.allowed, at)  # raises what is wrong with them
+        judge.revoked = write_revoked(tree, judge.root, signer, 1, {})
     newest: dict[str, Newest] = {}
     for id_ in tree.ids():
-        standings = (asked.standing(id_, version).approved for version in tree.versions(id_))
+        standings = (judge.standing(id_, version).approved for version in tree.versions(id_))
         approved = next(filter(None, standings), None)
         if approved is not None:
             newest[id_] = approved.entry
-    old = asked.index
+    old = judge.index
     for id_, was in (old.workflows if old else {}).items():
         if id_ not in newest or newest[id_].version < was.version:
             newest[id_] = replace(was, removed=not tree.versions(id_))  # a floor never sinks: a removed version could be put back
     # higher than any earlier index may have had: serials are times, so two checkouts do not make the same one
     serial = max((old.serial if old else 0) + 1, int(at))
-    data = index_bytes(serial, moment(at + INDEX_LIFE), person, newest, asked.revoked)
+    data = index_bytes(serial, moment(at + INDEX_LIFE), person, newest, judge.revoked)
     return write_signed(tree, INDEX, data, signer, sshsig.INDEX_NAMESPACE)
 
 
@@ -238,7 +238,7 @@ def revoke(
     return Path(directory) / APPROVALS / REVOKED
 
 
-def reviewing(
+def lenient_judge(
     directory: Path | str, root: str | None, *, derive: Derive, now: float, prover: Prover | None = None
 ) -> tuple[Judge, tuple[Refused, ...]]:
     """A judge for people: the root must be right; a bad index or bad revocations are returned as refusals, and left out.

@@ -22,7 +22,7 @@ from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, Approval
 from agentgate.approvals.root import Need
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.statement import MAX_WIDER, Statement
-from agentgate.approvals.trust import reviewing
+from agentgate.approvals.trust import lenient_judge
 from agentgate.approvals.version import Version
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
@@ -86,21 +86,21 @@ def statement(
         ConfigError: there is no such workflow, or `not_after` is no day.
     """
     folder, proving = Path(directory), prover or Prover()
-    asked, _ = reviewing(folder, root, derive=derive, now=time.time() if now is None else now, prover=proving)
-    person = asked.root.person(signer.public_key)
+    judge, _ = lenient_judge(folder, root, derive=derive, now=time.time() if now is None else now, prover=proving)
+    person = judge.root.person(signer.public_key)
     if person is None:
         raise refuse(UNAPPROVED, f"{APPROVALS}/{ROOT}", "people", f"key {signer.public_key.fingerprint}", "a key of somebody in the root")
-    asked.allowed.until(person, signer.public_key, sshsig.NAMESPACE, asked.now)
+    judge.allowed.until(person, signer.public_key, sshsig.NAMESPACE, judge.now)
     file = find_workflow(folder, workflow)
     static = roles_of(folder)
     new = load_document(file.document, static, derive)
-    if new.version in asked.tree.versions(new.id):
-        approved = asked.standing(new.id, new.version).approved
+    if new.version in judge.tree.versions(new.id):
+        approved = judge.standing(new.id, new.version).approved
         if approved is not None and approved.version.digest != new.digest:
             got = f"version {new.version}, approved with other content"
             raise refuse(ROLLBACK, new.file, "version", got, "a higher version")
-    before = _before(asked, new.id, new.version)
-    old = _loaded(asked, before, static) if before is not None else None
+    before = _before(judge, new.id, new.version)
+    old = _loaded(judge, before, static) if before is not None else None
     proof = proving.compare(old, new) if old is not None else None
     try:
         end = moment(end_of(not_after if not_after is not None else new.expires.isoformat()) - 1)
@@ -118,7 +118,7 @@ def statement(
         tenants=tuple(file.value["tenants"]),
         risk=new.risk,
         previous=before.digest if before is not None else None,
-        root=asked.root.digest,
+        root=judge.root.digest,
         tests=file_digest(tests.read_bytes()) if tests.is_file() and not tests.is_symlink() else None,
         roles={name: tuple(sorted(static[name])) for name in sorted(used)},
         wider=_words(proof),
@@ -127,7 +127,7 @@ def statement(
         not_after=end,
     )
     Statement.parse(made.data, "statement")  # what could not be read again is not signed
-    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(asked, file, new))
+    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(judge, file, new))
 
 
 def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Path:
@@ -176,54 +176,54 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
     raise ConfigError("workflow", str(workflow), f"a workflow file below {folder}, or the id of one")
 
 
-def needs(asked: Judge, file: WorkflowFile, new: Workflow | None = None) -> tuple[Need, ...]:
+def needs(judge: Judge, file: WorkflowFile, new: Workflow | None = None) -> tuple[Need, ...]:
     """What the root requires for this file's version, counting the present signatures over exactly this content.
 
     Args:
-        asked: the judge of the directory.
+        judge: the judge of the directory.
         file: the workflow file.
         new: the workflow it holds, if already loaded.
     """
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         return ()
-    if version in asked.tree.versions(id_):
-        standing = asked.standing(id_, version)
+    if version in judge.tree.versions(id_):
+        standing = judge.standing(id_, version)
         if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:
             return standing.needs
-    before, risk = asked.before(id_, version), str(file.value.get("risk"))
+    before, risk = judge.before(id_, version), str(file.value.get("risk"))
     if before is None:
-        return asked.needs((), (file.path,), (risk,))
-    narrower = _narrower(asked, before, file, new)
-    return asked.needs((), (file.path, *before.paths[:1]), (risk, *before.risks[:1]), narrower=narrower)
+        return judge.needs((), (file.path,), (risk,))
+    narrower = _narrower(judge, before, file, new)
+    return judge.needs((), (file.path, *before.paths[:1]), (risk, *before.risks[:1]), narrower=narrower)
 
 
-def _narrower(asked: Judge, before: Newest, file: WorkflowFile, new: Workflow | None) -> bool:
+def _narrower(judge: Judge, before: Newest, file: WorkflowFile, new: Workflow | None) -> bool:
     """True when one signature would be enough, as `Judge` counts."""
     id_, risk = str(file.value.get("id")), file.value.get("risk")
-    approved = asked.standing(id_, before.version).approved
+    approved = judge.standing(id_, before.version).approved
     if approved is None or approved.statement.path != file.path or risk not in RISKS:
         return False
     if RISKS.index(risk) < RISKS.index(approved.version.risk):
         return False
     try:
-        static = roles_of(asked.tree.directory)
-        old = _loaded(asked, approved.version, static)
-        proof = asked.prover.compare(old, new or load_document(file.document, static, asked.derive, share=asked.share))
+        static = roles_of(judge.tree.directory)
+        old = _loaded(judge, approved.version, static)
+        proof = judge.prover.compare(old, new or load_document(file.document, static, judge.derive, share=judge.share))
     except WorkflowError:
         return False
     return proof.only_narrower is True and not grown(approved.statement.roles, static)
 
 
-def _before(asked: Judge, id_: str, version: int) -> Version | None:
+def _before(judge: Judge, id_: str, version: int) -> Version | None:
     """The version to compare with: the newest approved before this one.
 
     Raises ApprovalRefused: the index names it, and it is not stored.
     """
-    before = asked.before(id_, version)
+    before = judge.before(id_, version)
     if before is None:
         return None
-    stored = asked.standing(id_, before.version).version
+    stored = judge.standing(id_, before.version).version
     if stored is None or stored.digest != before.digest:
         file = f"{APPROVALS}/{id_}/{before.version}/{DEFINITION}"
         got = "another definition" if stored is not None else "none that can be read"
@@ -231,9 +231,9 @@ def _before(asked: Judge, id_: str, version: int) -> Version | None:
     return stored
 
 
-def _loaded(asked: Judge, version: Version, static: Roles) -> Workflow:
+def _loaded(judge: Judge, version: Version, static: Roles) -> Workflow:
     signed = next(iter(version.signed), None)
-    return asked.load(version, roles_in(signed.statement) if signed is not None else static)
+    return judge.load(version, roles_in(signed.statement) if signed is not None else static)
 
 
 def _words(proof: Proof | None) -> tuple[str, ...]:

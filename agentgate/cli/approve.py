@@ -14,7 +14,7 @@ from agentgate.approvals.writing import find_workflow
 from agentgate.cli.commands import examples
 from agentgate.cli.diff import tell
 from agentgate.cli.output import LOOK, YES, complain, fail, refusing, say, say_json
-from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, signer
+from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.cli.test import failures, tested
 from agentgate.errors import ConfigError
 from agentgate.loading.source import WorkflowText, on_disk
@@ -60,14 +60,14 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
     """
     with refusing():
         root_digest(directory)  # before anything is asked: without a root nobody signs
-        hand = signer(key)
+        signer = own_signer(key)
         source = on_disk(directory / find_workflow(directory, workflow).path)
         _ready(source)
         made = statement(
             directory,
             source.path,
-            signer=hand,
-            proposer=proposer or _proposer(Path(source.path), directory, hand),
+            signer=signer,
+            proposer=proposer or _proposer(Path(source.path), directory, signer),
             root=root,
             not_after=_day(until),
         )
@@ -81,9 +81,9 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
             )
             tell(changes)
         confirm(phrase(changes, first=made.old is None), accept, "--accept")
-        written = write_approval(directory, made, hand)
+        written = write_approval(directory, made, signer)
         now = _status(directory, root, said.id)
-        renewed = index and now.missing == 0 and _index(directory, hand, root)
+        renewed = index and now.missing == 0 and _index(directory, signer, root)
         if renewed:
             now = _status(directory, root, said.id)
     if as_json_:
@@ -119,12 +119,12 @@ def _day(text: str | None) -> str | None:
         raise ConfigError("until", text, "a day such as 2031-05-31") from error
 
 
-def _proposer(file: Path, directory: Path, hand: Signer) -> str:
+def _proposer(file: Path, directory: Path, signer: Signer) -> str:
     """Who made the change: git's author; under a solo root, which does not exclude the proposer, the one person in it."""
     author = author_of(file)
     if author is None:
         root = TrustRoot.parse((directory / ROOT_FILE).read_bytes(), ROOT_FILE)
-        author = root.person(hand.public_key) if root.solo else None
+        author = root.person(signer.public_key) if root.solo else None
     if author is None:
         raise ConfigError("proposer", f"{file}, changed since its last commit", "a committed file, or --proposer NAME: who made the change")
     return author
@@ -146,10 +146,10 @@ def _status(directory: Path, root: str | None, id_: str) -> WorkflowStatus:
     return next(each for each in status(directory, root) if each.id == id_)
 
 
-def _index(directory: Path, hand: Signer, root: str | None) -> bool:
+def _index(directory: Path, signer: Signer, root: str | None) -> bool:
     """Renew the index, where this person may."""
     try:
-        write_index(directory, hand, root=root)
+        write_index(directory, signer, root=root)
     except ApprovalRefused as error:
         complain(f"the index was not renewed: {error}", colour="yellow")
         return False

@@ -150,7 +150,7 @@ def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: 
     if unsafe:
         findings.unapproved += [f"{c.id} {c.new}: {c.verdict}" for c in findings.changes if c.looks]
         return
-    _sunk(findings, directory)
+    _older_lists(findings, directory)
     if not (directory / APPROVALS).is_dir():
         findings.unapproved.append(
             f"{directory / APPROVALS}: nobody signs here yet (agentgate init makes a root; --unsafe-unapproved asks for none)"
@@ -170,11 +170,11 @@ def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: 
         elif each.refused is not None:
             findings.unapproved.append(str(each.refused))
     findings.asked = True
-    signers = {each.id: tuple(_still(each, directory)) for each in standing if each.refused is not None}
+    signers = {each.id: tuple(_still_needed(each, directory)) for each in standing if each.refused is not None}
     findings.changes = [replace(c, signers=signers.get(c.id, ())) for c in findings.changes]
 
 
-def _sunk(findings: Findings, directory: Path) -> None:
+def _older_lists(findings: Findings, directory: Path) -> None:
     """Lists older than the base's: what was revoked or replaced since would be in force for a gate that never saw those."""
     for name in (INDEX, REVOKED):
         path, there = str(PurePosixPath(_in_repository(directory)) / APPROVALS / name), directory / APPROVALS / name
@@ -198,7 +198,7 @@ def _serial(text: str, name: str) -> int:
     return serial if type(serial) is int else -1
 
 
-def _still(each: WorkflowStatus, directory: Path) -> list[str]:
+def _still_needed(each: WorkflowStatus, directory: Path) -> list[str]:
     """Who must still sign, and who may: not the proposer, as far as git names one."""
     lines = list(in_words(each.needs, author_of(directory / each.path) or ""))
     if each.missing and not each.can:

@@ -21,7 +21,7 @@ from agentgate.approvals import Reviewer, Signer, new_root, statement, write_app
 from agentgate.cli.commands import examples
 from agentgate.cli.new import LIFE, person_here
 from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
-from agentgate.cli.signing import MADE, Key, default_key, signer
+from agentgate.cli.signing import MADE, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny
 from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
@@ -95,13 +95,13 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         made, left_out = _draft(langchain, called, tenant, person)
         start = Start(langchain, directory, called, tenant, person, made, left_out)
         own = key or default_key()
-        hand = signer(own) if own is not None else None
+        signer = own_signer(own) if own is not None else None
         if not as_json:
-            _plan(start, hand)
-        _consent(yes=yes, make_key=make_key, found=hand is not None)
-        if hand is None:
-            hand = signer(_new_key())
-        digest, proof = _build(start, hand)
+            _plan(start, signer)
+        _consent(yes=yes, make_key=make_key, found=signer is not None)
+        if signer is None:
+            signer = own_signer(_new_key())
+        digest, proof = _build(start, signer)
     lines, file = paste(start, digest), directory / start.file
     if as_json:
         say_json({"root": digest, "workflow": str(file), "allowed": proof.allowed, "refused": proof.refused, "paste": lines})
@@ -139,7 +139,7 @@ def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tu
     return made, tuple(t.name for t in tools if t.name not in drafted)
 
 
-def _plan(start: Start, hand: Signer | None) -> None:
+def _plan(start: Start, signer: Signer | None) -> None:
     body = [
         (
             t.declared.name,
@@ -154,8 +154,8 @@ def _plan(start: Start, hand: Signer | None) -> None:
     if start.left_out:
         say("", f"left out   {', '.join(start.left_out)} (not only looking; agentgate workflow new drafts them)")
     say("", f"signed by  {start.person}, as the only reviewer (solo: low risk only)")
-    if hand is not None:
-        say(f"with       {hand.public_key.kind} {hand.public_key.fingerprint}")
+    if signer is not None:
+        say(f"with       {signer.public_key.kind} {signer.public_key.fingerprint}")
     else:
         say(f"with       a new key: ~/.ssh/{MADE} would be made (no usable SSH key in ~/.ssh or ssh-agent; --key names another)")
 
@@ -187,7 +187,7 @@ def _new_key() -> Path:
     return file
 
 
-def _build(start: Start, hand: Signer) -> tuple[str, Tried]:
+def _build(start: Start, signer: Signer) -> tuple[str, Tried]:
     """Make everything in a temporary directory, prove it with a gate, and only then copy it to its place."""
     directory, file, made, person = start.directory, start.file, start.made, start.person
     with tempfile.TemporaryDirectory() as aside:
@@ -199,13 +199,13 @@ def _build(start: Start, hand: Signer) -> tuple[str, Tried]:
             (folder / name).write_text(text, "utf-8")
         digest = new_root(
             folder,
-            [Reviewer(person, (hand.public_key,))],
+            [Reviewer(person, (signer.public_key,))],
             expires=(datetime.now(UTC) + ROOT_LIFE).date().isoformat(),
             solo=True,
-            signer=hand,
+            signer=signer,
         )
-        write_approval(folder, statement(folder, file.as_posix(), signer=hand, proposer=person, root=digest), hand)
-        write_index(folder, hand, root=digest)
+        write_approval(folder, statement(folder, file.as_posix(), signer=signer, proposer=person, root=digest), signer)
+        write_index(folder, signer, root=digest)
         proof = _prove(start, digest, folder, Path(aside))
         try:
             shutil.copytree(folder, directory, dirs_exist_ok=True)

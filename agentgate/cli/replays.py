@@ -51,7 +51,7 @@ class Choice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """How to open a gate for a replay; `root` None: over what lies in the folder, without signatures."""
+    """How to open a gate for a replay; `root` None: the present files, without signatures."""
 
     workflows: Path
     root: str | None

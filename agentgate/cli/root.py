@@ -15,10 +15,10 @@ from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
 from agentgate.approvals._shape import RISKS
 from agentgate.cli.commands import Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
-from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, signer
+from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.review.root.draft import RootDraft, first_draft, from_root, lines_of, person_of, read_draft, signers_of, with_people
-from agentgate.review.root.files import aside, drop_unfinished, put, trust_files
+from agentgate.review.root.files import drop_unfinished, publish, scratch_copy, trust_files
 from agentgate.review.root.handover import allowed_in, hand_over
 from agentgate.review.root.standing import RootStanding, standing, warnings
 
@@ -126,8 +126,8 @@ def new(  # noqa: PLR0917 - a command's options, given by name
     """
     with refusing():
         said = read_draft(from_)
-        hand = signer(key) if sign_it else None
-        with aside(directory) as folder:
+        signer = own_signer(key) if sign_it else None
+        with scratch_copy(directory) as folder:
             drop_unfinished(folder, replace=replace)
             old = (standing(folder).root, allowed_in(Tree(folder))) if ROOT in trust_files(Tree(folder)) else None
             new_root(
@@ -142,13 +142,13 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             )
             made = standing(folder)
             made.refuse_unsignable()
-            if hand is not None:
-                made.signer(hand.public_key)
+            if signer is not None:
+                made.signer(signer.public_key)
             _accepted(made, accept, as_json=as_json)
-            again = hand_over(folder, old, made.root, hand, time.time()) if old is not None else ()
-            if hand is not None:
-                sign_root(folder, hand)
-            put(folder, directory, again)
+            again = hand_over(folder, old, made.root, signer, time.time()) if old is not None else ()
+            if signer is not None:
+                sign_root(folder, signer)
+            publish(folder, directory, again)
         state = standing(directory)
     if again and not as_json:
         say(f"signed again, since who signed it is not in this root any more: {', '.join(n for n in again if not n.endswith('.sig'))}")
@@ -162,14 +162,14 @@ def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Acce
     You see who and what it names, and what it changes, and type that you accept it.
     """
     with refusing():
-        hand = signer(key)
-        with aside(directory) as folder:
+        signer = own_signer(key)
+        with scratch_copy(directory) as folder:
             made = standing(folder)
             if made.wrong:
                 fail(*made.wrong, "Nothing was signed.")
-            made.signer(hand.public_key)
+            made.signer(signer.public_key)
             _accepted(made, accept, as_json=as_json)
-            written = sign_root(folder, hand)
+            written = sign_root(folder, signer)
             Tree(directory).write(written.name, written.read_bytes())
         state = standing(directory)
     _tell(state, directory, as_json=as_json)

@@ -37,8 +37,8 @@ Key = Annotated[
 ]
 
 
-def signer(key: Path | None) -> Signer:
-    """The signer to use.
+def own_signer(key: Path | None) -> Signer:
+    """The signer for the person's own key.
 
     Args:
         key: the file the person named; None: the first usable key of ~/.ssh, else of ssh-agent.

@@ -13,7 +13,7 @@ from agentgate.approvals import revoke as write_revocation
 from agentgate.approvals import status as standing
 from agentgate.cli.commands import examples
 from agentgate.cli.output import LOOK, YES, fail, note, refusing, rows, say, say_json
-from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, signer
+from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 
 STATUS_EXAMPLES = (
     "Examples:\n\n"
@@ -108,7 +108,7 @@ def index(
 ) -> None:
     """Sign the list of newest approved versions. Gates refuse one that is older than seven days."""
     with refusing():
-        written = write_index(directory, signer(key), root=root, anew=anew)
+        written = write_index(directory, own_signer(key), root=root, anew=anew)
     say(f"wrote {written}")
 
 
@@ -124,11 +124,11 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
 ) -> None:
     """End a workflow's versions, for good: one signature is enough, and gates refuse them from their next look on."""
     with refusing():
-        hand = signer(key)
+        signer = own_signer(key)
         version = up_to if up_to is not None else _newest(workflow, directory, root)
         say(f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)")
         confirm(f"revoke {workflow} up to v{version}", accept, "--accept")
-        written = write_revocation(directory, workflow, hand, version=version, reason=reason, root=root)
+        written = write_revocation(directory, workflow, signer, version=version, reason=reason, root=root)
     say(f"wrote {written}: commit it, or copy it to where your gates read it")
 
 

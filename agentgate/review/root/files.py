@@ -20,7 +20,7 @@ from agentgate.review.root.standing import standing
 
 
 @contextmanager
-def aside(directory: Path) -> Iterator[Path]:
+def scratch_copy(directory: Path) -> Iterator[Path]:
     """A temporary directory with a copy of these files. Raises ApprovalRefused: one is a link or cannot be read."""
     with tempfile.TemporaryDirectory() as place:
         source, copy = Tree(directory), Tree(Path(place) / "w")
@@ -30,7 +30,7 @@ def aside(directory: Path) -> Iterator[Path]:
         yield copy.directory
 
 
-def put(folder: Path, directory: Path, more: Iterable[str] = ()) -> None:
+def publish(folder: Path, directory: Path, more: Iterable[str] = ()) -> None:
     """Copy the finished files to their place: the earlier roots first, then the keys, the root, its signatures.
 
     Args:
@@ -63,7 +63,7 @@ def drop_unfinished(folder: Path, *, replace: bool) -> None:
     """Go back to the root before, where the present one is not complete.
 
     Args:
-        folder: a copy (`aside`).
+        folder: a copy (`scratch_copy`).
         replace: the person asked for it; else an incomplete root refuses.
 
     Raises:

@@ -21,14 +21,14 @@ from agentgate.errors import ConfigError
 FILES = (INDEX, f"{INDEX}.sig", REVOKED, f"{REVOKED}.sig")
 
 
-def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, hand: Signer | None, now: float) -> tuple[str, ...]:
+def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, own: Signer | None, now: float) -> tuple[str, ...]:
     """Sign the revocations and the index again, where the new root would refuse who signed them.
 
     Args:
         folder: a copy with the new root, and the index and revocations beside it.
         old: the root that is replaced, and its keys.
         new: the new root.
-        hand: whose key signs; None: there is no signer.
+        own: whose key signs; None: there is no signer.
         now: POSIX seconds.
 
     Returns:
@@ -50,7 +50,7 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, hand: S
     try:
         load_revoked(tree, new, allowed, now)
     except ApprovalRefused:
-        signer, _ = _in_both("revoke", revoked.signer, REVOKED, (old[0], new), hand)
+        signer, _ = _in_both("revoke", revoked.signer, REVOKED, (old[0], new), own)
         revoked = write_revoked(tree, old[0], signer, revoked.serial + 1, revoked.revoked)
         changed += [f"{REVOKED}.sig", REVOKED]
     if index is None:
@@ -58,7 +58,7 @@ def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, hand: S
     try:
         load_index(tree, new, allowed, now, ended=True)
     except ApprovalRefused:
-        signer, person = _in_both("index", index.signer, INDEX, (old[0], new), hand)
+        signer, person = _in_both("index", index.signer, INDEX, (old[0], new), own)
         data = index_bytes(index.serial + 1, moment(index.until), person, index.workflows, revoked)
         write_signed(tree, INDEX, data, signer, sshsig.INDEX_NAMESPACE)
         changed += [f"{INDEX}.sig", INDEX]
@@ -70,12 +70,12 @@ def allowed_in(tree: Tree) -> AllowedSigners:
     return AllowedSigners.parse(text_of(tree.read(SIGNERS, ROOT_NOT_TRUSTED), SIGNERS), SIGNERS)
 
 
-def _in_both(role: Role, last: str, file: str, roots: tuple[Root, Root], hand: Signer | None) -> tuple[Signer, str]:
+def _in_both(role: Role, last: str, file: str, roots: tuple[Root, Root], own: Signer | None) -> tuple[Signer, str]:
     old, new = roots
     able = [name for name in new.roles[role] if name in old.roles[role] and old.keys[name] & new.keys[name]]
-    if hand is not None:
+    if own is not None:
         for name in able:
-            if all(root.owns(name, hand.public_key) for root in roots):
-                return hand, name
+            if all(root.owns(name, own.public_key) for root in roots):
+                return own, name
     who = f"agentgate root new by {' or '.join(able)}, who signs it again" if able else f"somebody in roles.{role} of both roots"
     raise ConfigError(f"approvals/{file}", f"signed by {last}, whose key the new root does not name there", who)
