@@ -75,14 +75,11 @@ def as_document(played: Played) -> dict[str, Any]:
     return {"ok": played.ok, "decision_clock": clock, "rows": rows, "paid": list(played.paid), "seconds": seconds}
 
 
-def _clock(played: Played) -> str:
-    return f"{played.clock.astimezone(ZoneInfo('Europe/Berlin')):%a %-d %b %Y, %H:%M} in Berlin"
-
-
 def _intro(played: Played) -> str:
+    clock = f"{played.clock.astimezone(ZoneInfo('Europe/Berlin')):%a %-d %b %Y, %H:%M} in Berlin"
     return (
         "A support agent refunds orders. Its model may propose any call; agentgate decides on each against a reviewed workflow, and only "
-        f"for a call that fits does a token come to exist: for that call, once. The decision clock stands at {_clock(played)}, so that "
+        f"for a call that fits does a token come to exist: for that call, once. The decision clock stands at {clock}, so that "
         "the workflow's office hours hold whenever you run this; the workflow's two signatures are by demo keys that anybody can make."
     )
 

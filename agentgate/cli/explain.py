@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -145,24 +144,13 @@ def version_of(record: Record, folder: Path) -> Workflow | None:
 def show(explanation: Explanation, story: tuple[Record, ...], *, as_json: bool) -> None:
     """A table at a terminal, lines of plain text elsewhere, or JSON."""
     if as_json:
-        say_json(_json(explanation, story))
+        events = [{"time": record.get("time"), "event": event(record)} for record in story]
+        say_json({**explanation_json(explanation), "story": events})
         return
     console = terminal()
     if console is None:
         say(*text_lines(explanation), *(f"then: {event(record)}" for record in story))
         return
-    _head(console, explanation)
-    console.print(_table(explanation))
-    for line in [*(f"note: {note}" for note in explanation.notes), *(event(record) for record in story)]:
-        console.print(Text(plain(line), style="dim"))
-    console.print(Text(f"ask: {plain(explanation.owner)}", style="bold"))
-
-
-def _json(explanation: Explanation, story: tuple[Record, ...]) -> dict[str, Any]:
-    return {**explanation_json(explanation), "story": [{"time": record.get("time"), "event": event(record)} for record in story]}
-
-
-def _head(console: Console, explanation: Explanation) -> None:
     style = {"allow": "bold green", "step_up": "bold yellow", "deny": "bold red"}[explanation.decision]
     call = f"  {plain(explanation.tool)}  {plain(explanation.workflow)}  {plain(explanation.file)}"
     console.print(Text.assemble((explanation.decision.upper(), style), call))
@@ -170,6 +158,10 @@ def _head(console: Console, explanation: Explanation) -> None:
         console.print(Text.assemble("the agent sees: ", (plain(explanation.agent), "cyan")))
     if explanation.together is not None:
         console.print(Text.assemble("the whole call would pass with ", (plain(explanation.together.text), "green")))
+    console.print(_table(explanation))
+    for line in [*(f"note: {note}" for note in explanation.notes), *(event(record) for record in story)]:
+        console.print(Text(plain(line), style="dim"))
+    console.print(Text(f"ask: {plain(explanation.owner)}", style="bold"))
 
 
 def _table(explanation: Explanation) -> Table:

@@ -60,14 +60,6 @@ class Start:
         return Path(*self.id.split(".")).with_suffix(".yaml")
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """The new gate's answers: the example call, and the same call where it is refused."""
-
-    allowed: str
-    refused: str
-
-
 @examples(EXAMPLES)
 def init(  # noqa: PLR0917 - a command's options, given by name
     langchain: Annotated[str, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
@@ -101,12 +93,12 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         _consent(yes=yes, make_key=make_key, found=signer is not None)
         if signer is None:
             signer = own_signer(_new_key())
-        digest, proof = _build(start, signer)
+        digest, (allowed, refused) = _build(start, signer)
     lines, file = paste(start, digest), directory / start.file
     if as_json:
-        say_json({"root": digest, "workflow": str(file), "allowed": proof.allowed, "refused": proof.refused, "paste": lines})
+        say_json({"root": digest, "workflow": str(file), "allowed": allowed, "refused": refused, "paste": lines})
         return
-    say("", f"allowed  {proof.allowed}", f"refused  {proof.refused}", "")
+    say("", f"allowed  {allowed}", f"refused  {refused}", "")
     say(f"root     {digest}", f"         pin it in your settings, not in {directory}: it is what a gate trusts", "")
     say("Paste this, with something that your tool knows in both places of the example:", "")
     say(*lines)
@@ -187,7 +179,7 @@ def _new_key() -> Path:
     return file
 
 
-def _build(start: Start, signer: Signer) -> tuple[str, Tried]:
+def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str]]:
     """Make everything in a temporary directory, prove it with a gate, and only then copy it to its place."""
     directory, file, made, person = start.directory, start.file, start.made, start.person
     with tempfile.TemporaryDirectory() as aside:
@@ -214,8 +206,12 @@ def _build(start: Start, signer: Signer) -> tuple[str, Tried]:
     return digest, proof
 
 
-def _prove(start: Start, digest: str, folder: Path, aside: Path) -> Tried:
-    """Open a gate on the signed workflow; the example call must be minted and redeemed once, and refused when nobody asked for it."""
+def _prove(start: Start, digest: str, folder: Path, aside: Path) -> tuple[str, str]:
+    """Open a gate on the signed workflow; the example call must be minted and redeemed once, and refused when nobody asked for it.
+
+    Returns:
+        The call that was allowed and the one that was refused, in words.
+    """
     quiet()
     made, tenant = start.made, start.tenant
     tool, args = made.example.declared, made.example.call
@@ -233,10 +229,10 @@ def _prove(start: Start, digest: str, folder: Path, aside: Path) -> Tried:
             other = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt="Good morning")
             said = other.authorize(tool.name, args, definition=tool.definition)
             if isinstance(said, Deny):
-                return Tried(allowed, f"the same when the user says: Good morning  ({_why(said.failures[0])})")
+                return allowed, f"the same when the user says: Good morning  ({_why(said.failures[0])})"
             gate.open_run(workflow.id, tenant=f"not-{tenant}", user=user, agent=agent, prompt=made.prompt)
         except RunRefused as refused:
-            return Tried(allowed, f"the same for another tenant  ({_why(refused.failures[0])})")
+            return allowed, f"the same for another tenant  ({_why(refused.failures[0])})"
     raise ConfigError("proof", "a call for another tenant, allowed", "a refusal")
 
 

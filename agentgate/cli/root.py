@@ -13,11 +13,13 @@ import typer
 from agentgate.approvals import ApprovalRefusal, new_root, sign_root
 from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
 from agentgate.approvals._shape import RISKS
+from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.cli.commands import Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
-from agentgate.review.root.draft import RootDraft, first_draft, from_root, lines_of, person_of, read_draft, signers_of, with_people
+from agentgate.loading.definition import read_file
+from agentgate.review.root.draft import RootDraft, first_draft, from_root, lines_of, people_in, person_of, read_draft, with_people
 from agentgate.review.root.files import drop_unfinished, publish, scratch_copy, trust_files
 from agentgate.review.root.handover import allowed_in, hand_over
 from agentgate.review.root.standing import RootStanding, standing, warnings
@@ -92,8 +94,8 @@ def draft(
         people = [person_of(text) for text in person or ()]
         notes: tuple[str, ...] = ()
         if allowed_signers is not None:
-            state, notes = signers_of(allowed_signers, now.timestamp())
-            people += state
+            listed, notes = people_in(AllowedSigners.parse(read_file(allowed_signers), str(allowed_signers)), now.timestamp())
+            people += listed
         expires = (now + LIFE).date().isoformat()
         old = _present(directory, expires, now.timestamp())
         made = with_people(old, people, notes) if old is not None else first_draft(people, expires, notes)

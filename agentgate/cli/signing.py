@@ -7,8 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +52,8 @@ def own_signer(key: Path | None) -> Signer:
         raise ConfigError(
             "key", "no SSH key in ~/.ssh or ssh-agent", "--key FILE (make one: ssh-keygen -t ed25519; RSA and DSA keys are refused)"
         )
-    return open_signer(file, _passphrase(file) if sys.stdin.isatty() else None)
+    ask = partial(typer.prompt, f"Passphrase of {file}", hide_input=True, err=True)
+    return open_signer(file, (lambda: str(ask()).encode()) if sys.stdin.isatty() else None)
 
 
 def default_key() -> Path | None:
@@ -83,14 +84,6 @@ def _in_agent() -> Path | None:
             file.write_text(key.line + "\n", "ascii")
             return file
     return None
-
-
-def _passphrase(file: Path) -> Callable[[], bytes]:
-    def ask() -> bytes:
-        text: str = typer.prompt(f"Passphrase of {file}", hide_input=True, err=True)
-        return text.encode()
-
-    return ask
 
 
 def confirm(phrase: str, given: str | None, what: str) -> None:

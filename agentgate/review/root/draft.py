@@ -171,18 +171,11 @@ def person_of(text: str) -> Reviewer:
     return Reviewer(name, (_file_key(Path(file), f"person {name}"),))
 
 
-def signers_of(path: Path, now: float) -> tuple[tuple[Reviewer, ...], tuple[str, ...]]:
+def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...], tuple[str, ...]]:
     """The people of an ``allowed_signers`` file with their keys, and notes on what a root cannot say.
 
     A key that has expired or is not valid yet is left out.
-
-    Raises ApprovalRefused: a line that is not understood (patterns, certificate authorities, RSA and DSA are refused).
     """
-    return people_in(AllowedSigners.parse(read_file(path), str(path)), now)
-
-
-def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...], tuple[str, ...]]:
-    """See `signers_of`."""
     keys: dict[str, list[SshKey]] = {}
     notes = []
     for entry in signers.entries:
