@@ -133,20 +133,17 @@ class Judge:
         judged = [self.standing(id_, v).approved for v in reversed(stored)]  # oldest first: each builds on those before it
         return next((approved.entry for approved in reversed(judged) if approved is not None), named)
 
-    def running(self, id_: str, above: Callable[[Standing], None] = lambda _: None) -> Approved | None:
-        """The newest approved version at or above the floor; `above` sees the standing of each one newer than that.
-
-        Raises ApprovalRefused: the folder of the versions cannot be read.
-        """
-        floor = self.floor(id_)
+    def running(self, id_: str) -> tuple[Approved | None, list[Refused]]:
+        """The newest approved version at or above the floor, and why the newer ones are not. Raises ApprovalRefused: unreadable folder."""
+        floor, refusals = self.floor(id_), list[Refused]()
         for version in self.tree.versions(id_):
             if version < floor:
                 break
             standing = self.standing(id_, version)
             if standing.approved is not None:
-                return standing.approved
-            above(standing)
-        return None
+                return standing.approved, refusals
+            refusals += [standing.refused] if standing.refused is not None else []
+        return None, refusals
 
     def load(self, version: Version, roles: Roles, document: Document | None = None) -> Workflow:
         """A stored version as the gate enforces it.

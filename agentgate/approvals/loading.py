@@ -17,7 +17,7 @@ from typing import Any
 
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
 from agentgate.approvals.index import check_same, load_index, load_revoked
-from agentgate.approvals.judge import Approved, Judge, Standing, in_force, roles_in
+from agentgate.approvals.judge import Approved, Judge, in_force, roles_in
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import (
     ROLLBACK,
@@ -193,16 +193,13 @@ def _chosen(judge: Judge) -> tuple[dict[str, Approved], list[Refused]]:
     chosen: dict[str, Approved] = {}
     refusals: list[Refused] = []
 
-    def note(standing: Standing) -> None:
-        if standing.refused is not None:
-            refusals.append(standing.refused)
-
     for id_ in dict.fromkeys((*judge.tree.ids(), *(judge.index.workflows if judge.index else ()))):
         try:
-            versions, approved = judge.tree.versions(id_), judge.running(id_, note)
+            versions, (approved, newer) = judge.tree.versions(id_), judge.running(id_)
         except ApprovalRefused as error:
             refusals.append(replace(error.refused, workflow=id_))
             continue
+        refusals += newer
         floor, named = judge.floor(id_), judge.newest(id_)
         if approved is not None:
             chosen[id_] = approved

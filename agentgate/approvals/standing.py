@@ -91,7 +91,7 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
         why = refused(UNAPPROVED, file.path, "id", "no id or version", "an id and a version")
         return WorkflowStatus(str(id_), file.path, 0, refused=why)
     try:
-        running = judge.running(id_)
+        running, _ = judge.running(id_)
         standing = judge.standing(id_, version) if version in judge.tree.versions(id_) else None
         asks, why_not = needs(judge, file), _refused(judge, file, running, standing)
     except ApprovalRefused as error:
