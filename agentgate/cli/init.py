@@ -182,8 +182,8 @@ def _new_key() -> Path:
 def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str]]:
     """Make everything in a temporary directory, prove it with a gate, and only then copy it to its place."""
     directory, file, made, person = start.directory, start.file, start.made, start.person
-    with tempfile.TemporaryDirectory() as aside:
-        folder = Path(aside) / "workflows"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "workflows"
         for name, text in ((file, made.text), (file.with_suffix(".test.yaml"), made.tests)):
             if (directory / name).exists():
                 fail(f"{directory / name}: there already. Nothing was written; --id names another workflow.")
@@ -198,7 +198,7 @@ def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str]]:
         )
         write_approval(folder, statement(folder, file.as_posix(), signer=signer, proposer=person, root=digest), signer)
         write_index(folder, signer, root=digest)
-        proof = _prove(start, digest, folder, Path(aside))
+        proof = _prove(start, digest, folder, Path(scratch))
         try:
             shutil.copytree(folder, directory, dirs_exist_ok=True)
         except OSError as error:
@@ -206,7 +206,7 @@ def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str]]:
     return digest, proof
 
 
-def _prove(start: Start, digest: str, folder: Path, aside: Path) -> tuple[str, str]:
+def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str, str]:
     """Open a gate on the signed workflow; the example call must be minted and redeemed once, and refused when nobody asked for it.
 
     Returns:
@@ -216,7 +216,7 @@ def _prove(start: Start, digest: str, folder: Path, aside: Path) -> tuple[str, s
     made, tenant = start.made, start.tenant
     tool, args = made.example.declared, made.example.call
     shown = f"{tool.name} {json.dumps(args)}"
-    with Gate.open(folder, root=digest, issuer=ISSUER, keys=aside / "keys", audit=str(aside / "audit")) as gate:
+    with Gate.open(folder, root=digest, issuer=ISSUER, keys=scratch / "keys", audit=str(scratch / "audit")) as gate:
         [workflow] = gate.catalog
         user, agent = User("you", tenant=tenant), Agent("assistant")
         run = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt=made.prompt)
