@@ -49,9 +49,8 @@ class Marks:
         except FileNotFoundError:
             return {}
         except (OSError, orjson.JSONDecodeError) as error:
-            raise refuse(
-                ROLLBACK, str(file), "file", str(error), "the file this gate wrote (what was in force is unknown without it)"
-            ) from None
+            expected = "the file this gate wrote (what was in force is unknown without it)"
+            raise refuse(ROLLBACK, str(file), "file", str(error), expected) from None
         marks = kept.get("marks") if type(kept) is dict and kept.get("agentgate") == _FORMAT else None
         if type(marks) is not dict or not all(type(n) is int and n >= 0 for n in marks.values()):
             raise refuse(ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
@@ -59,17 +58,16 @@ class Marks:
 
     def rise(self, marks: Mapping[str, int]) -> None:
         """Raise every number to at least the given one. Raises ApprovalRefused: ROLLBACK, when the file cannot be read or written."""
+        file = self._folder / FILE
         try:
             with self._locked():
                 kept = self.read()
-                risen = {name: max(kept.get(name, 0), marks.get(name, 0)) for name in {**kept, **marks}}
+                risen = higher(kept, marks)
                 if risen != kept:
                     data = orjson.dumps({"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS)
-                    write_whole(self._folder / FILE, data, mode=0o600)
+                    write_whole(file, data, mode=0o600)
         except OSError as error:
-            raise refuse(
-                ROLLBACK, str(self._folder / FILE), "file", error.strerror or "an error", "a directory that can be written"
-            ) from None
+            raise refuse(ROLLBACK, str(file), "file", error.strerror or "an error", "a directory that can be written") from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
