@@ -12,7 +12,7 @@ import pytest
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Prover, ReviewRule, sshsig, status, write_approval, write_index
 from agentgate.approvals.root import distinct
-from agentgate.approvals.trust import reviewing
+from agentgate.approvals.trust import lenient_judge
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from tests.approvals_team import ALICE, BOB, CAROL, DAVE, ID, PATH, PEOPLE, WORKFLOW, Team, key
@@ -611,7 +611,7 @@ def test_what_no_workflow_file_can_say_does_not_load_even_when_signed(team, valu
 
 def approved_refusal(team: Team):
     """Why version 1 does not count, as the judge of the directory says."""
-    asked, _ = reviewing(team.directory, None, derive=derive, now=team.now)
+    asked, _ = lenient_judge(team.directory, None, derive=derive, now=team.now)
     return asked.standing(ID, 1).refused
 
 
@@ -730,7 +730,7 @@ def test_until_is_when_too_few_signatures_are_left(team):
     team.approve(ALICE, not_after="2031-01-01", index=False)
     team.approve(BOB, not_after="2030-01-01", index=False)
     team.approve(CAROL, not_after="2029-01-01")
-    asked, _ = reviewing(team.directory, None, derive=derive, now=team.now)
+    asked, _ = lenient_judge(team.directory, None, derive=derive, now=team.now)
     found = asked.standing(ID, 1).approved
     assert found is not None
     assert found.until == found.version.signed[1].until == 1893542399  # Bob's: from then on only Alice's is left
@@ -856,6 +856,21 @@ def test_a_revoked_version_does_not_make_room_for_an_older_one(approved):
     approved.edit("version: 2", "version: 3")
     approved.approve(ALICE, BOB)
     assert approved.running() == 3
+
+
+def test_status_names_revocations_that_are_older_than_the_index(approved):
+    """A gate loads nothing then, so it must not look as if all were well."""
+    old = {name: approved.approvals(name).read_bytes() for name in ("revoked.yaml", "revoked.yaml.sig")}
+    approved.revoke(1, workflow="shop.other")
+    approved.index()
+    for name, data in old.items():
+        approved.approvals(name).write_bytes(data)
+    with pytest.raises(ApprovalRefused, match="at least 2, as in the index"):
+        approved.load()
+    wrong, found = status(approved.directory, now=approved.now)
+    assert wrong.refused is not None
+    assert (wrong.id, wrong.refused.name, wrong.refused.field) == ("", R.ROLLBACK, "serial")
+    assert found.in_force is None
 
 
 def test_a_revocation_is_never_undone(approved):

@@ -23,9 +23,9 @@ from agentgate.approvals import (
     write_index,
 )
 from agentgate.approvals._files import Tree
-from agentgate.approvals.loading import judge
+from agentgate.approvals.loading import strict_judge
 from agentgate.approvals.root import Root, load_root
-from agentgate.approvals.trust import reviewing
+from agentgate.approvals.trust import lenient_judge
 from agentgate.approvals.watermark import chunks
 from agentgate.errors import ConfigError, NameRefused, StoreUnavailable
 from agentgate.intents.lexical import derive
@@ -56,7 +56,7 @@ def test_the_pinned_root_is_trusted(team):
 @pytest.mark.parametrize("pin", ["", "sha256:", "sha256:" + "A" * 64, "0" * 64, "sha1:00" + "0" * 64, "sha256:" + "0" * 65, None, 7])
 def test_a_pin_that_is_no_digest_is_a_config_error(team, pin):
     with pytest.raises(ConfigError, match="root"):
-        judge(team.directory, pin, derive=derive, now=team.now)
+        strict_judge(team.directory, pin, derive=derive, now=team.now)
 
 
 def test_another_root_than_the_pinned_one_is_not_trusted(team):
@@ -459,7 +459,7 @@ def test_somebody_without_the_role_cannot_revoke(tmp_path):
 def test_revocations_add_up(team):
     team.revoke(2)
     team.revoke(1)
-    asked, _ = reviewing(team.directory, None, derive=derive, now=team.now)
+    asked, _ = lenient_judge(team.directory, None, derive=derive, now=team.now)
     assert asked.revoked_up_to(ID) == 2
 
 

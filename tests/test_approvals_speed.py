@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentgate.approvals import Prover, write_approval
-from agentgate.approvals.loading import judge
+from agentgate.approvals.loading import strict_judge
 from agentgate.intents.lexical import derive
 from tests.approvals_team import ALICE, BOB, CAROL, WORKFLOW, Team, key
 
@@ -43,7 +43,7 @@ def test_verifying_costs_little_beyond_the_signatures(tmp_path: Path):
             public.verify(signature, b"x" * 150)
 
     def verified() -> None:
-        asked = judge(team.directory, team.root, derive=derive, now=team.now, prover=Prover())
+        asked = strict_judge(team.directory, team.root, derive=derive, now=team.now, prover=Prover())
         found = [asked.standing(id_, 1).approved for id_ in asked.tree.ids()]
         assert len(found) == WORKFLOWS
         assert all(approved is not None and len(approved.signers) == 3 for approved in found)

@@ -17,9 +17,10 @@ from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.audit import read_records
 from agentgate.cli.explain import EXAMPLES
 from agentgate.cli.main import app
+from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.report.past import NotFound, find
-from agentgate.values.canonical import canonical
+from agentgate.values.canonical import canonical, digest
 from tests.servers import Server
 from tests.test_explain import LOOKED_UP, NOW, REFUND, WORKFLOW
 from tests.test_explain import PROMPT as ASKED
@@ -255,6 +256,21 @@ def test_an_id_of_several_calls_asks_which(world: World) -> None:
     assert "names 2 calls" in done.output
     assert runs[0].id in done.output
     assert world.json("pay", "--run", runs[1].id)["decision"] == "deny"
+
+
+def test_an_approved_version_is_found_whatever_this_engine_reads_in_its_examples(world: World) -> None:
+    from agentgate.cli.explain import version_of
+
+    value = written_out(read_yaml(WORKFLOW, "x").value)
+    (name,) = value["intents"]
+    value["intents"][name]["examples"].append("Hand it back to them")
+    approved = world.root / "w" / "approvals" / "shop.refund" / "3" / "definition.json"
+    approved.parent.mkdir(parents=True)
+    approved.write_bytes(canonical(value))
+    record = {"workflow": {"id": "shop.refund", "version": 3, "digest": "sha256:" + digest(canonical(value))}}
+    found = version_of(record, world.root / "w")
+    assert found is not None
+    assert [doubt.index for doubt in found.in_doubt] == [len(value["intents"][name]["examples"]) - 1]
 
 
 def test_an_older_version_is_found_where_it_was_approved(world: World) -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agentgate.approvals import Reviewer, ReviewRule, new_root, open_signer, root_digest, write_index
+from agentgate.approvals import Reviewer, ReviewRule, new_root, open_signer, root_digest, statement, write_approval, write_index
 from agentgate.cli.main import app
 from agentgate.gate.gate import Gate
+from agentgate.intents.lexical import derive
 from agentgate.loading.source import find
+from agentgate.values.request import Derived
 
 WORKFLOW = """\
 agentgate: workflow/v1
@@ -590,6 +592,26 @@ def test_status_for_a_program_names_the_root(approved):
     assert said["workflows"][0]["signed"] == list(PEOPLE[:2])
     run("status", "--root", "sha256:" + "0" * 64, code=1)
     run("status", code=1, AGENTGATE_ROOT="sha256:" + "0" * 64)
+
+
+def test_status_names_the_intents_that_this_engine_reads_otherwise(approved, tmp_path):
+    """Reviewers with another engine signed an example that the installed one does not understand."""
+    write(Path(FILE).read_text().replace("version: 1", "version: 2").replace("    examples: [", '    examples: ["Hand it back to them", '))
+    for name in PEOPLE[:2]:
+        hand = open_signer(key(tmp_path, name))
+        write_approval("workflows", statement("workflows", FILE, signer=hand, proposer=PEOPLE[2], derive=generous), hand)
+    run("index", "--key", key(tmp_path, PEOPLE[0]))
+    doubt = "intents.refund.examples[0]: got absent"
+    assert f"in doubt: shop.refund v2: {doubt}" in run("status").stdout
+    said = json.loads(run("status", "--json").stdout)["workflows"][0]
+    assert said["in_force"] == 2
+    assert [each.startswith(doubt) for each in said["in_doubt"]] == [True]
+    assert doubt in run("lint", "workflows", code=1).stdout
+
+
+def generous(intents, turns):
+    answers = derive(intents, turns)
+    return {**answers, "refund": Derived("present")} if turns == ("Hand it back to them",) else answers
 
 
 # --- what files say to a terminal --------------------------------------------------------------------------------------------------

@@ -400,7 +400,7 @@ def test_a_key_whose_time_is_over_does_not_come_back_with_the_next_root(team):
         line.replace(' namespaces="', ' valid-before="20200101Z",namespaces="') if carol in line else line
         for line in signers.read_text().splitlines()
     ]
-    made = from_root(standing("workflows").shape, "\n".join(lines), "2031-01-01", 1.8e9)
+    made = from_root(standing("workflows").root.shape, "\n".join(lines), "2031-01-01", 1.8e9)
     assert [person.name for person in made.people] == [ALICE, BOB]
     assert any("left out" in note for note in made.notes)
 

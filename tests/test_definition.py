@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_roles, load_text
+from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.values.canonical import canonical, definition_digest, digest, parse
 from agentgate.values.patterns import Pattern
@@ -187,7 +188,7 @@ def test_a_workflow_cannot_be_changed_after_loading():
 
 def test_the_digest_is_of_the_deciding_values_not_of_comments_or_layout():
     text = "# another comment\n" + PAYMENT.replace("owners: [team:payments]", "owners:\n  - team:payments")
-    assert load(text).digest == load(PAYMENT).digest == "sha256:" + digest(canonical(read_yaml(PAYMENT, "w").value))
+    assert load(text).digest == load(PAYMENT).digest == "sha256:" + digest(canonical(written_out(read_yaml(PAYMENT, "w").value)))
     assert load(changed(PAYMENT, '"500.00"', '"500.01"')).digest != load(PAYMENT).digest
 
 

@@ -23,6 +23,7 @@ from agentgate.gate.gate import Gate
 from agentgate.review.replay.evaluate import Clock, Decided, Episode, EpisodeUnreadable, read_episodes, replay, wilson
 from agentgate.shell.drive import CALL_SECONDS
 from agentgate.testing.demo_approvals import prepare, sign
+from agentgate.values.request import Derived
 from tests.test_gate import WORKFLOW
 
 LOOK = {
@@ -162,6 +163,16 @@ def test_what_is_approved_and_in_force_is_replayed(folder: Path) -> None:
     assert json.loads(again.stdout) == json.loads(done.stdout)  # version 2 is nobody's yet: version 1 decides
     unsafe = CliRunner().invoke(app, [*args, "--unsafe-unapproved"])
     assert json.loads(unsafe.stdout) != json.loads(done.stdout)
+
+
+def test_an_intent_that_the_deriver_puts_in_doubt_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign(folder / "w")
+    root = prepare(folder / "w")
+    monkeypatch.setattr("agentgate.cli.replays.derive", lambda intents, _: {i.name: Derived("absent") for i in intents})
+    args = ["evaluate", str(folder / "episodes.jsonl"), "--workflows", str(folder / "w"), "--json", "--root", root]
+    done = CliRunner().invoke(app, args)
+    assert json.loads(done.stdout)["overall"]["tasks fully automatic"]["k"] == 0
+    assert "examples[0]: got absent, expected present" in done.stderr
 
 
 def test_another_root_opens_nothing(folder: Path) -> None:

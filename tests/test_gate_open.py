@@ -14,8 +14,8 @@ import pytest
 import time_machine
 from structlog.testing import capture_logs
 
-from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, TokenRefused, User
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused
+from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, StepUp, TokenRefused, User
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused, status
 from agentgate.approvals.opening import Opening
 from agentgate.audit import FileAudit, open_audit, read_records
 from agentgate.errors import (
@@ -24,12 +24,16 @@ from agentgate.errors import (
     ConfigError,
     Refusal,
     StoreUnavailable,
+    WorkflowError,
 )
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
+from agentgate.loading.definition import load_text
 from agentgate.stores import open_store, ops
 from agentgate.token.keys import KeyRing
 from agentgate.values.refusal import RunRefused
+from agentgate.values.request import Derived
+from agentgate.workflow.model import Intent
 from tests.approvals_team import ALICE, BOB, CAROL, ID, Team
 from tests.servers import Server
 
@@ -74,6 +78,99 @@ def test_an_approved_workflow_mints(team):
         run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
         assert isinstance(run.authorize("payments.refund", REFUND), Allow)
         assert isinstance(run.authorize("payments.refund", {**REFUND, "amount": "20.50"}), Deny)
+
+
+# --- another engine than the one that reviewers had --------------------------------------------------------------------------
+def later(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> dict[str, Derived]:
+    """A later deriver, which reads every sentence as the lexical one does but the signed example."""
+    found = dict(derive(intents, turns))
+    return found | {"refund": Derived("absent", "it arrived broken is a complaint")} if "broken" in turns[-1] else found
+
+
+def everything(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> dict[str, Derived]:
+    """A later deriver that has become too generous."""
+    return {intent.name: Derived("present", "sounds like it") for intent in intents}
+
+
+DOUBT = "intents.refund.examples[0]: got absent (it arrived broken is a complaint), expected present"
+
+
+def test_a_deriver_that_reads_a_signed_example_otherwise_takes_no_workflow_out_of_force(team):
+    with pytest.raises(WorkflowError, match=r"examples\[0\]: got absent"):
+        load_text(team.file.read_text(), "w", {}, later)  # unsigned, it is an error
+    with capture_logs() as logs, opened(team, deriver=later) as gate:
+        [workflow] = gate.catalog
+        assert [str(doubt) for doubt in workflow.in_doubt] == [DOUBT]
+        warned = [each for each in logs if each["event"] == "intent_in_doubt"]
+        assert [(w["log_level"], w["workflow"], w["version"], w["intent"], w["problem"]) for w in warned] == [
+            ("warning", ID, 1, "refund", DOUBT)
+        ]
+        gate.reload()
+        assert [w.version for w in gate.catalog] == [1]
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        assert later((*workflow.intents.values(),), (PROMPT,))["refund"].presence == "present"
+        assert run.intents["refund"].presence == "unclear"
+        denied = run.authorize("payments.refund", REFUND)
+        assert isinstance(denied, Deny)
+        assert [failure.reason for failure in denied.failures] == [Reason.INTENT_UNCLEAR]
+    with opened(team) as gate:  # the engine that reviewers had
+        assert [workflow.in_doubt for workflow in gate.catalog] == [()]
+
+
+def test_without_the_workflow_file_too(team):
+    """The definition that was signed runs by itself."""
+    team.file.write_text("what: [")
+    with opened(team, deriver=later) as gate:
+        assert [str(doubt) for workflow in gate.catalog for doubt in workflow.in_doubt] == [DOUBT]
+
+
+def test_a_counter_example_that_comes_out_present_is_a_doubt_too(team):
+    team.edit("version: 1", "version: 2")
+    team.edit('arrived broken"]', 'arrived broken"]\n    counter_examples: ["What is the weather?"]')
+    team.approve(ALICE, BOB)
+    with opened(team, deriver=everything) as gate:
+        [workflow] = gate.catalog
+        assert [(doubt.key, doubt.index, doubt.expected) for doubt in workflow.in_doubt] == [("counter_examples", 0, "unclear or absent")]
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        assert run.intents["refund"].presence == "unclear"
+
+
+def test_a_doubt_asks_the_person_whom_the_signed_workflow_asks_when_it_is_unclear(team):
+    team.edit("version: 1", "version: 2")
+    team.edit("    words: [refund", "    unclear: step_up\n    words: [refund")
+    team.file.write_text(
+        team.file.read_text() + "step_up:\n  - {id: ask, for: payments.refund, when: {amount: {in: ['20.00']}}, "
+        "approvers: {group: leads}, timeout: 10m}\n"
+    )
+    team.approve(ALICE, BOB)
+    with opened(team, deriver=later) as gate:
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        assert isinstance(run.authorize("payments.refund", REFUND), StepUp)
+    with opened(team) as gate:
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+        assert isinstance(run.authorize("payments.refund", REFUND), Allow)
+
+
+def test_a_narrowing_that_one_person_signed_stays_in_force_under_a_later_deriver(team):
+    team.edit("version: 1", "version: 2")
+    team.edit('"10.00", "20.00"', '"10.00"')
+    team.approve(CAROL)
+    assert running(team) == 2
+    shutil.rmtree(team.directory.parent / "keys")  # so that it is proved again
+    assert running(team, deriver=later, store="memory://") == 2
+
+
+def test_nobody_signs_what_the_installed_deriver_reads_otherwise(team):
+    team.edit("version: 1", "version: 2")
+    with pytest.raises(WorkflowError, match=r"examples\[0\]: got absent"):
+        team.draft(CAROL, derive=later)
+
+
+def test_the_status_of_a_workflow_names_its_doubts(team):
+    [found] = status(team.directory, team.root, derive=later, now=team.now)
+    assert (found.in_force, found.refused, [str(doubt) for doubt in found.in_doubt]) == (1, None, [DOUBT])
+    [found] = status(team.directory, team.root, now=team.now)
+    assert found.in_doubt == ()
 
 
 async def test_the_awaited_gate_does_the_same(team):

@@ -1,6 +1,6 @@
-"""Approvals: which workflow versions reviewers signed, verified in this process, and the making of those signatures.
+"""Approvals: verifying which workflow versions reviewers signed, and making those signatures.
 
-Verifying never starts a program and executes nothing that lies in a reviewed directory.
+Verifying never starts a program and executes nothing from a reviewed directory.
 """
 
 from agentgate.approvals.loading import Loaded, load_approved

@@ -1,4 +1,4 @@
-"""Reading and writing what lies under ``approvals/``: links are refused, sizes are capped, a file is written whole or not at all."""
+"""Reading and writing below ``approvals/``: links are refused, sizes are capped, a file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from agentgate.approvals.refusal import ApprovalRefusal, refuse
+from agentgate.approvals.refusal import TAMPERED, ApprovalRefusal, ApprovalRefused, refuse
 from agentgate.values.canonical import digest
 
 APPROVALS = "approvals"
@@ -38,86 +38,91 @@ class Tree:
         Args:
             name: path below ``approvals``.
             missing: the refusal when there is no such file.
-            limit: most bytes.
+            limit: maximum size in bytes.
 
         Raises:
             ApprovalRefused: absent (`missing`); a link, not a file, too large or unreadable (TAMPERED).
         """
+        data = self.read_optional(name, limit=limit)
+        if data is None:
+            raise refuse(missing, f"{APPROVALS}/{name}", "file", "nothing", "this file")
+        return data
+
+    def read_optional(self, name: str, *, limit: int = MAX_BYTES) -> bytes | None:
+        """The bytes of a file, or None when it does not exist. Raises TAMPERED as `read`."""
         try:
             handle = os.open(f"{self._base}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise refuse(missing, f"{APPROVALS}/{name}", "file", "nothing", "this file") from None
+            return None
         except OSError as error:
             got = "a link" if error.errno == errno.ELOOP else error.strerror or type(error).__name__
-            raise refuse(ApprovalRefusal.TAMPERED, f"{APPROVALS}/{name}", "file", got, "a readable file (links are refused)") from None
+            raise refuse(TAMPERED, f"{APPROVALS}/{name}", "file", got, "a readable file (links are refused)") from None
         try:
-            kind = os.fstat(handle)
-            if not stat.S_ISREG(kind.st_mode) or kind.st_size > limit:
-                got = f"{kind.st_size} bytes" if stat.S_ISREG(kind.st_mode) else "something else than a file"
-                raise refuse(ApprovalRefusal.TAMPERED, f"{APPROVALS}/{name}", "file", got, f"a file of at most {limit} bytes")
-            return os.read(handle, kind.st_size + 1)
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+                got = f"{status.st_size} bytes" if stat.S_ISREG(status.st_mode) else "something else than a file"
+                raise refuse(TAMPERED, f"{APPROVALS}/{name}", "file", got, f"a file of at most {limit} bytes")
+            return os.read(handle, status.st_size + 1)
         finally:
             os.close(handle)
 
     def names(self, folder: str = "") -> list[tuple[str, Kind]]:
-        """What lies in a folder, sorted; nothing when there is no such folder.
+        """The entries of a folder, sorted; none when it does not exist.
 
-        Raises:
-            ApprovalRefused: the folder is a link, or unreadable (TAMPERED).
+        Raises ApprovalRefused: the folder is a link, or unreadable (TAMPERED).
         """
         where = f"{self._base}/{folder}" if folder else self._base
         shown = f"{APPROVALS}/{folder}" if folder else APPROVALS
         try:
             if os.path.islink(where):  # noqa: PTH114 - as above
-                raise refuse(ApprovalRefusal.TAMPERED, shown, "folder", "a link", "a folder (links are refused)")
+                raise _not_a_folder(shown, "a link")
             with os.scandir(where) as entries:
                 return sorted((e.name, "link" if e.is_symlink() else "folder" if e.is_dir() else "file") for e in entries)
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise refuse(ApprovalRefusal.TAMPERED, shown, "folder", error.strerror or "an error", "a readable folder") from None
+            raise refuse(TAMPERED, shown, "folder", error.strerror or "an error", "a readable folder") from None
 
     def ids(self) -> list[str]:
         """The workflow ids that have a folder (or a link in its place)."""
         return [name for name, kind in self.names() if kind != "file" and name != "root" and _ID.fullmatch(name)]
 
     def versions(self, id_: str) -> list[int]:
-        """The versions kept of a workflow, newest first.
+        """The stored versions of a workflow, newest first.
 
-        Raises:
-            ApprovalRefused: a link is in the place of a folder (TAMPERED).
+        Raises ApprovalRefused: a link or a file is in the place of a folder (TAMPERED).
         """
-        found = []
+        versions = []
         for name, kind in self.names(id_):
             if _VERSION.fullmatch(name):
                 if kind != "folder":
-                    got = "a link" if kind == "link" else "a file"
-                    raise refuse(ApprovalRefusal.TAMPERED, f"{APPROVALS}/{id_}/{name}", "folder", got, "a folder (links are refused)")
-                found.append(int(name))
-        return sorted(found, reverse=True)
+                    raise _not_a_folder(f"{APPROVALS}/{id_}/{name}", f"a {kind}")
+                versions.append(int(name))
+        return sorted(versions, reverse=True)
 
     def write(self, name: str, data: bytes) -> Path:
         """Write a file whole or not at all, with the folders it needs.
 
-        Raises:
-            ApprovalRefused: not writable, or a link is in the way (TAMPERED).
+        Raises ApprovalRefused: not writable, or a link is in the way (TAMPERED).
         """
         path = Path(self._base) / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for folder in (Path(self._base), path.parent):
                 if folder.is_symlink():
-                    raise refuse(ApprovalRefusal.TAMPERED, str(folder), "folder", "a link", "a folder (links are refused)")
+                    raise _not_a_folder(str(folder), "a link")
             write_whole(path, data, mode=0o644, durable=False)
         except OSError as error:
-            raise refuse(
-                ApprovalRefusal.TAMPERED, f"{APPROVALS}/{name}", "file", error.strerror or "an error", "a writable folder"
-            ) from None
+            raise refuse(TAMPERED, f"{APPROVALS}/{name}", "file", error.strerror or "an error", "a writable folder") from None
         return path
 
 
+def _not_a_folder(shown: str, got: str) -> ApprovalRefused:
+    return refuse(TAMPERED, shown, "folder", got, "a folder (links are refused)")
+
+
 def write_whole(path: Path, data: bytes, *, mode: int, durable: bool = True) -> None:
-    """Replace a file so that a reader sees the old one or the new one; `durable`: also after a crash of the host. Raises OSError."""
+    """Replace a file so that readers see the old or the new one; `durable`: also after a crash of the host. Raises OSError."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
@@ -145,12 +150,8 @@ def file_digest(data: bytes) -> str:
 
 
 def text_of(data: bytes, file: str) -> str:
-    """A trust file as text.
-
-    Raises:
-        ApprovalRefused: not UTF-8 (TAMPERED).
-    """
+    """A trust file as text. Raises ApprovalRefused: not UTF-8 (TAMPERED)."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        raise refuse(ApprovalRefusal.TAMPERED, file, "document", "bytes that are not UTF-8", "UTF-8 text") from None
+        raise refuse(TAMPERED, file, "document", "bytes that are not UTF-8", "UTF-8 text") from None

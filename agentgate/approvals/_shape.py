@@ -1,14 +1,14 @@
-"""Trust files and statements as strict models: from YAML that all readers agree on, or from canonical JSON and nothing else."""
+"""Trust files and statements as strict models: from YAML that all parsers agree on, or from canonical JSON and nothing else."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
 from agentgate.errors import CanonicalError, WorkflowError
@@ -17,11 +17,7 @@ from agentgate.values.canonical import canonical
 
 M = TypeVar("M", bound="Shape")
 
-_PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(?:@[A-Za-z0-9][A-Za-z0-9.-]{0,63})?", re.ASCII)
-_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
-_TEAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(?:@[A-Za-z0-9][A-Za-z0-9.-]{0,63})?", re.ASCII)
 _RESERVED = frozenset({"definition"})  # the file beside the signatures
 
 
@@ -31,23 +27,18 @@ class Shape(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-def _whole(pattern: re.Pattern[str], expected: str, refused: frozenset[str] = frozenset()) -> AfterValidator:
+def _whole(pattern: str, expected: str, reserved: frozenset[str] = frozenset()) -> AfterValidator:
+    whole = re.compile(pattern, re.ASCII)
+
     def check(value: str) -> str:
-        if not pattern.fullmatch(value) or value in refused:
+        if not whole.fullmatch(value) or value in reserved:
             raise ValueError(expected)
         return value
 
     return AfterValidator(check)
 
 
-def _moment(value: str) -> str:
-    seconds(value)
-    return value
-
-
-def _day(value: str) -> str:
-    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value, re.ASCII) is None:
-        raise ValueError('a date in quotes, such as "2031-12-31"')
+def _existing_day(value: str) -> str:
     try:
         date.fromisoformat(value)
     except ValueError:
@@ -55,12 +46,23 @@ def _day(value: str) -> str:
     return value
 
 
-Person = Annotated[str, _whole(_PERSON, "a name such as alice@acme.example (letters, digits, . _ + -)", _RESERVED)]
-Fingerprint = Annotated[str, _whole(_FINGERPRINT, "SHA256:... as ssh-keygen -l prints it")]
-Digest = Annotated[str, _whole(_DIGEST, "sha256: and 64 lower-case hex characters")]
-Team = Annotated[str, _whole(_TEAM, "a team name of letters, digits, '.', '_' or '-'")]
-Day = Annotated[str, AfterValidator(_day)]
+def _moment(value: str) -> str:
+    seconds(value)
+    return value
+
+
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
+Person = Annotated[str, _whole(PERSON.pattern, "a name such as alice@acme.example (letters, digits, . _ + -)", _RESERVED)]
+Fingerprint = Annotated[str, _whole(r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:... as ssh-keygen -l prints it")]
+Digest = Annotated[str, _whole(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
+Team = Annotated[str, _whole(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a team name of letters, digits, '.', '_' or '-'")]
+Day = Annotated[str, _whole(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", 'a date in quotes, such as "2031-12-31"'), AfterValidator(_existing_day)]
 Moment = Annotated[str, AfterValidator(_moment)]
+Id = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z")]
+Text = Annotated[str, Field(min_length=1, max_length=2000)]
+VersionNumber = Annotated[int, Field(ge=1, le=10**9)]
+Risk = Literal["low", "medium", "high"]
+RISKS: tuple[Risk, ...] = ("low", "medium", "high")
 
 
 def end_of(day: str) -> float:
@@ -84,11 +86,7 @@ def moment(when: float) -> str:
 
 
 def from_yaml(model: type[M], text: str, file: str, name: ApprovalRefusal) -> M:
-    """A trust file in YAML.
-
-    Raises:
-        ApprovalRefused: under `name`, with the place of the first thing that is wrong.
-    """
+    """A trust file in YAML. Raises ApprovalRefused: under `name`, with the place of the first problem."""
     try:
         document = read_yaml(text, file)
         document.refuse()
@@ -98,33 +96,33 @@ def from_yaml(model: type[M], text: str, file: str, name: ApprovalRefusal) -> M:
     try:
         return model.model_validate(document.value)
     except ValidationError as error:
-        field, path, got, expected = _first(error)
-        raise refuse(name, f"{file}:{document.line(path)}", field, got, expected) from None
+        path, got, expected = _first(error)
+        raise refuse(name, f"{file}:{document.line(path)}", dotted(path), got, expected) from None
 
 
-def from_json(model: type[M], data: bytes, file: str, name: ApprovalRefusal, *, large: bool = False) -> M:
-    """A document in canonical JSON: the bytes are exactly what RFC 8785 makes of its value, so there is one reading of them.
+def from_json(model: type[M], data: bytes, file: str, name: ApprovalRefusal, form: Callable[[Any], bytes] = canonical) -> M:
+    """A document in canonical JSON: exactly the bytes that `form` makes of its value, so there is one reading of them.
 
     Args:
         model: its shape.
         data: the file's bytes.
         file: how messages name it.
         name: the refusal.
-        large: ASCII without fractions, of any size (the index); else as `agentgate.values.canonical`.
+        form: `canonical`, or `ascii_json` for a document of any size.
 
     Raises:
         ApprovalRefused: under `name`.
     """
-    value = json_value(data, file, name, form=ascii_json if large else canonical)
+    json_value(data, file, name, form)
     try:
-        return model.model_validate(value)
+        return model.model_validate_json(data)
     except ValidationError as error:
-        field, _, got, expected = _first(error)
-        raise refuse(name, file, field, got, expected) from None
+        path, got, expected = _first(error)
+        raise refuse(name, file, dotted(path), got, expected) from None
 
 
 def ascii_json(value: Any) -> bytes:
-    """RFC 8785 for what is ASCII and has no fractions; other values come out as something else, which no signer writes."""
+    """RFC 8785 for ASCII values without fractions; other values come out as something else, which no signer writes."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
@@ -140,11 +138,11 @@ def json_value(data: bytes, file: str, name: ApprovalRefusal, form: Callable[[An
     return value
 
 
-def _first(error: ValidationError) -> tuple[str, tuple[str | int, ...], str, str]:
-    found = error.errors(include_url=False)[0]
-    path = tuple(part for part in found["loc"] if part != "[key]")
-    if found["type"] == "missing":
-        return dotted(path), path, "nothing", f"{path[-1]}: (required)"
-    if found["type"] == "extra_forbidden":
-        return dotted(path), path, "an unknown key", "a key of this format"
-    return dotted(path), path, shown(found["input"]), found["msg"].removeprefix("Value error, ")
+def _first(error: ValidationError) -> tuple[tuple[str | int, ...], str, str]:
+    first = error.errors(include_url=False)[0]
+    path = tuple(part for part in first["loc"] if part != "[key]")
+    if first["type"] == "missing":
+        return path, "nothing", f"{path[-1]}: (required)"
+    if first["type"] == "extra_forbidden":
+        return path, "an unknown key", "a key of this format"
+    return path, shown(first["input"]), first["msg"].removeprefix("Value error, ")

@@ -18,7 +18,7 @@ def mpint(number: int) -> bytes:
 
 
 class WireReader:
-    """Reads one blob from its start; whatever is short, long or oddly encoded is KeyRefused."""
+    """Reads one blob from its start; a short, long or non-canonical encoding is KeyRefused."""
 
     __slots__ = ("_at", "_data", "_what")
 
@@ -57,6 +57,6 @@ class WireReader:
         return number
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """Check that nothing follows."""
         if self._at != len(self._data):
             raise KeyRefused(f"{self._what}: got {len(self._data) - self._at} bytes after its end, expected none")

@@ -1,7 +1,7 @@
 """OpenSSH's ``allowed_signers`` (ssh-keygen(1), ALLOWED SIGNERS): which key speaks for whom, for what, and when.
 
-Rules: fails closed. Only the part of the format is read that means one thing to everybody: exact principals and namespaces (no
-patterns), times in UTC (with ``Z``); ``cert-authority``, unknown options, RSA and DSA refuse the file.
+Rules: fails closed. Only the unambiguous part of the format is accepted: exact principals and namespaces (no patterns), times in UTC
+(with ``Z``); ``cert-authority``, unknown options, RSA and DSA refuse the file.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 
-from agentgate.approvals._shape import _PERSON
-from agentgate.approvals.refusal import ApprovalRefusal, refuse
+from agentgate.approvals._shape import PERSON
+from agentgate.approvals.refusal import EXPIRED, ROOT_NOT_TRUSTED, UNAPPROVED, refuse
 from agentgate.approvals.sshkey import SshKey, from_words
 from agentgate.errors import KeyRefused
 
 _MAX_LINES = 2000
 _KINDS = ("ssh-", "ecdsa-", "sk-", "rsa-")
+_OPTIONS = re.compile(r'(?:[^" ]+|"[^"]*")*')  # up to the first space outside quotes
 _OPTION = re.compile(r'([a-z-]+)(?:="([^"]*)")?(?:,(?=[a-z])|$)', re.ASCII)
 _NAMESPACE = re.compile(r"[A-Za-z0-9._@-]+(?:,[A-Za-z0-9._@-]+)*", re.ASCII)
 _TIME = re.compile(r"[0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?Z", re.ASCII)
@@ -30,9 +31,9 @@ class Entry:
 
     Attributes:
         line: its number.
-        people: principals, exact.
+        people: exact principals.
         namespaces: what the key may sign; None: anything.
-        after, before: POSIX seconds in which it speaks, [after, before).
+        after, before: POSIX seconds in which it is valid, [after, before).
     """
 
     line: int
@@ -52,54 +53,41 @@ class AllowedSigners:
 
     @classmethod
     def parse(cls, text: str, file: str) -> AllowedSigners:
-        """Read the file.
-
-        Raises:
-            ApprovalRefused: ROOT NOT TRUSTED, at the line that is not understood.
-        """
+        """Read the file. Raises ApprovalRefused: ROOT NOT TRUSTED, at the line that is not understood."""
         lines = text.split("\n")
         if len(lines) > _MAX_LINES:
-            raise refuse(ApprovalRefusal.ROOT_NOT_TRUSTED, file, "document", f"{len(lines)} lines", f"at most {_MAX_LINES}")
+            raise refuse(ROOT_NOT_TRUSTED, file, "document", f"{len(lines)} lines", f"at most {_MAX_LINES}")
         entries = []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.lstrip().startswith("#"):
                 try:
                     entries.append(_entry(line, number))
                 except KeyRefused as error:
-                    raise refuse(
-                        ApprovalRefusal.ROOT_NOT_TRUSTED,
-                        f"{file}:{number}",
-                        "line",
-                        str(error),
-                        "principals, options, kind and key as in ssh-keygen(1)",
-                    ) from None
+                    expected = "principals, options, kind and key as in ssh-keygen(1)"
+                    raise refuse(ROOT_NOT_TRUSTED, f"{file}:{number}", "line", str(error), expected) from None
         if not entries:
-            raise refuse(ApprovalRefusal.ROOT_NOT_TRUSTED, file, "document", "no signer", "at least one line")
+            raise refuse(ROOT_NOT_TRUSTED, file, "document", "no signer", "at least one line")
         return cls(file, tuple(entries))
 
     def until(self, person: str, key: SshKey, namespace: str, now: float) -> float:
         """Until when (POSIX seconds, may be infinite) this key speaks for this person in this namespace.
 
-        Raises:
-            ApprovalRefused: UNAPPROVED when no line says so, EXPIRED when one says so for another time.
+        Raises ApprovalRefused: UNAPPROVED when no line permits it, EXPIRED when one permits it at another time.
         """
         mine = [e for e in self.entries if person in e.people and e.key.blob == key.blob]
         if not mine:
-            raise refuse(ApprovalRefusal.UNAPPROVED, self.file, person, f"no line with key {key.fingerprint}", "a line for this key")
+            raise refuse(UNAPPROVED, self.file, person, f"no line with key {key.fingerprint}", "a line for this key")
         fit = [e for e in mine if e.namespaces is None or namespace in e.namespaces]
         if not fit:
             got = ", ".join(sorted(mine[0].namespaces or ()))
-            raise refuse(ApprovalRefusal.UNAPPROVED, f"{self.file}:{mine[0].line}", "namespaces", got, f"'{namespace}' among them")
+            raise refuse(UNAPPROVED, f"{self.file}:{mine[0].line}", "namespaces", got, f"'{namespace}' among them")
         current = [e.before for e in fit if e.after <= now < e.before]
         if not current:
             early = fit[0].after > now
             field, end = ("valid-after", fit[0].after) if early else ("valid-before", fit[0].before)
-            raise refuse(ApprovalRefusal.EXPIRED, f"{self.file}:{fit[0].line}", field, _shown(end), f"a key of {person} that is valid now")
+            got = datetime.fromtimestamp(end, UTC).strftime(_FORMS[15])
+            raise refuse(EXPIRED, f"{self.file}:{fit[0].line}", field, got, f"a key of {person} that is valid now")
         return max(current)
-
-
-def _shown(when: float) -> str:
-    return datetime.fromtimestamp(when, UTC).strftime("%Y%m%d%H%M%SZ")
 
 
 def _entry(line: str, number: int) -> Entry:
@@ -108,12 +96,15 @@ def _entry(line: str, number: int) -> Entry:
     first, _, rest = line.strip().replace("\t", " ").partition(" ")
     people = tuple(first.split(","))
     for person in people:
-        if _PERSON.fullmatch(person) is None:
+        if PERSON.fullmatch(person) is None:
             raise KeyRefused(f"the principal {person[:60]!r}: an exact name is expected (no patterns, no quotes)")
     rest = rest.strip()
     options = ""
-    if not rest.startswith(_KINDS):  # kinds that are refused too, so that the message says which
-        options, rest = _options_end(rest)
+    if not rest.startswith(_KINDS):  # refused kinds too, so that the message says which
+        options = _OPTIONS.match(rest)[0]  # type: ignore[index]  # it matches the empty text too
+        rest = rest.removeprefix(options)
+        if not rest.startswith(" "):
+            raise KeyRefused("no key: a kind and a key are expected")
     words = rest.split()
     if len(words) < 2:
         raise KeyRefused(f"{len(words)} words after the principals: a kind and a key are expected")
@@ -121,19 +112,8 @@ def _entry(line: str, number: int) -> Entry:
     return Entry(number, people, from_words(words[0], words[1]), namespaces, after, before)
 
 
-def _options_end(text: str) -> tuple[str, str]:
-    """Options end at the first space outside quotes."""
-    quoted = False
-    for at, char in enumerate(text):
-        if char == '"':
-            quoted = not quoted
-        elif char == " " and not quoted:
-            return text[:at], text[at:].strip()
-    raise KeyRefused("no key: a kind and a key are expected")
-
-
 def _options(text: str) -> tuple[frozenset[str] | None, float, float]:
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     at = 0
     while at < len(text):
         option = _OPTION.match(text, at)
@@ -143,16 +123,16 @@ def _options(text: str) -> tuple[frozenset[str] | None, float, float]:
                 "(RSA and DSA keys are refused)"
             )
         name, value = option[1], option[2]
-        if name in found or name not in {"namespaces", "valid-after", "valid-before"} or value is None:
-            what = "twice" if name in found else "refused" if name == "cert-authority" else "unknown or without a value"
+        if name in options or name not in {"namespaces", "valid-after", "valid-before"} or value is None:
+            what = "twice" if name in options else "refused" if name == "cert-authority" else "unknown or without a value"
             raise KeyRefused(f"the option {name[:60]!r}, {what}: namespaces, valid-after and valid-before are expected, once each")
-        found[name] = value
+        options[name] = value
         at = option.end()
-    namespaces = found.get("namespaces")
+    namespaces = options.get("namespaces")
     if namespaces is not None and _NAMESPACE.fullmatch(namespaces) is None:
         raise KeyRefused(f"namespaces={namespaces[:60]!r}: exact names are expected (no patterns)")
-    after = _time(found["valid-after"]) if "valid-after" in found else -inf
-    before = _time(found["valid-before"]) if "valid-before" in found else inf
+    after = _time(options["valid-after"]) if "valid-after" in options else -inf
+    before = _time(options["valid-before"]) if "valid-before" in options else inf
     if after >= before:
         raise KeyRefused("valid-after not before valid-before: a time in which the key is valid is expected")
     return (frozenset(namespaces.split(",")) if namespaces is not None else None), after, before

@@ -1,8 +1,8 @@
-"""Is this version approved? One pass over what lies in its folder; the answer carries everything the gate needs to run it.
+"""Is this version approved? One pass over its folder; the answer carries everything the gate needs to run it.
 
 The checks of one version, in order (the same numbers stand in the code; 1 and 4 to 6 in `agentgate.approvals.version`):
 
-1. The canonical definition is there, and is of this id and version. WRONG PLACE, TAMPERED.
+1. The canonical definition is there, is complete, and is of this id and version. WRONG PLACE, TAMPERED.
 2. Where the index names this version, or this gate had it in force, it is this very definition. TAMPERED.
 3. It is not revoked. REVOKED.
 4. Each statement is about this definition and repeats its version, tenants and risk. TAMPERED, naming the field.
@@ -23,24 +23,35 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
-from agentgate.approvals._files import APPROVALS, DEFINITION, Tree
+from agentgate.approvals._files import Tree
+from agentgate.approvals._shape import RISKS
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import UNKNOWN, Index, Newest, Revoked
 from agentgate.approvals.narrowing import Prover, name_of
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
-from agentgate.approvals.root import RISKS, Need, Root
+from agentgate.approvals.refusal import (
+    EXPIRED,
+    TAMPERED,
+    UNAPPROVED,
+    WRONG_PLACE,
+    ApprovalRefusal,
+    ApprovalRefused,
+    Refused,
+    refuse,
+    refused,
+)
+from agentgate.approvals.root import Need, Root
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.version import Signed, Version, VersionReader
 from agentgate.errors import WorkflowError
-from agentgate.loading.definition import Derive, load_document
+from agentgate.loading.definition import Derive, Roles, load_document
 from agentgate.loading.sharing import Sharing
-from agentgate.loading.yaml_nodes import Document, shown
+from agentgate.loading.yaml_nodes import Document
 from agentgate.workflow.model import Workflow
 
 IN_FORCE = "in force:"
 MAX_NARROWINGS = 40  # in a row; then a quorum looks again
 
-_WEIGHT = (ApprovalRefusal.TAMPERED, ApprovalRefusal.WRONG_PLACE, ApprovalRefusal.EXPIRED, ApprovalRefusal.UNAPPROVED)
+_WEIGHT = (TAMPERED, WRONG_PLACE, EXPIRED, UNAPPROVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,7 @@ class Approved:
         statement: what the counted signers agree on.
         until: POSIX seconds at which the approval ends.
         signers: whose signatures count.
-        entry: how an index names it: with the paths and risks that counted, and what it narrows.
+        entry: its entry in an index: the paths and risks that counted, and what it narrows.
     """
 
     version: Version
@@ -60,23 +71,10 @@ class Approved:
     signers: tuple[str, ...]
     entry: Newest
 
-    def load(self, derive: Derive, share: Sharing, document: Document | None = None) -> Workflow:
-        """The workflow as the gate enforces it, with the roles that were approved.
-
-        Args:
-            derive: the intent deriver.
-            share: table of equal values.
-            document: the workflow file, when its value is the approved one (it has lines).
-
-        Raises:
-            WorkflowError: it does not load (a deriver that reads an example otherwise).
-        """
-        return _loaded(self.version, self.statement, derive, share, document)
-
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a version is: what is needed, who signed, and why it is not in force."""
+    """The state of one version: what is needed, who signed, and why it is not in force."""
 
     version: Version | None
     needs: tuple[Need, ...]
@@ -86,7 +84,7 @@ class Standing:
 
 @dataclass(slots=True)
 class Judge:
-    """Answers for one directory at one moment.
+    """Decides about the versions of one directory at one moment.
 
     Attributes:
         known: versions that were in force before (id -> version), as the gate remembers them.
@@ -113,85 +111,108 @@ class Judge:
         return max(inside.up_to if inside else 0, self.index.revoked.get(id_, 0) if self.index else 0, self.known.get(f"revoked:{id_}", 0))
 
     def newest(self, id_: str) -> Newest | None:
-        """What the index says of a workflow."""
+        """The index's entry for a workflow."""
         return self.index.workflows.get(id_) if self.index else None
 
     def floor(self, id_: str) -> int:
-        """Below this version nothing of this workflow may run."""
+        """The lowest version of a workflow that may run."""
         newest = self.newest(id_)
         return max(newest.version if newest else 0, self.known.get(id_, 0))
 
     def standing(self, id_: str, version: int) -> Standing:
         """Everything about one version; never raises a refusal."""
-        found = self._judged.get((id_, version))
-        if found is None:
-            found = self._judged[(id_, version)] = self._judge(id_, version)
-        return found
+        if (id_, version) not in self._judged:
+            self._judged[(id_, version)] = self._judge(id_, version)
+        return self._judged[(id_, version)]
 
     def before(self, id_: str, version: int) -> Newest | None:
         """The newest version known to have been approved before this one: proved here, or named by the index."""
         newest = self.newest(id_)
         named = newest if newest is not None and newest.version < version else None
-        kept = [v for v in self.tree.versions(id_) if (named.version if named else 0) < v < version]
-        judged = [self.standing(id_, v).approved for v in reversed(kept)]  # oldest first: each stands on those before it
+        stored = [v for v in self.tree.versions(id_) if (named.version if named else 0) < v < version]
+        judged = [self.standing(id_, v).approved for v in reversed(stored)]  # oldest first: each builds on those before it
         return next((approved.entry for approved in reversed(judged) if approved is not None), named)
+
+    def running(self, id_: str) -> tuple[Approved | None, list[Refused]]:
+        """The newest approved version at or above the floor, and why the newer ones are not. Raises ApprovalRefused: unreadable folder."""
+        floor, refusals = self.floor(id_), list[Refused]()
+        for version in self.tree.versions(id_):
+            if version < floor:
+                break
+            standing = self.standing(id_, version)
+            if standing.approved is not None:
+                return standing.approved, refusals
+            refusals += [standing.refused] if standing.refused is not None else []
+        return None, refusals
+
+    def load(self, version: Version, roles: Roles, document: Document | None = None) -> Workflow:
+        """A stored version as the gate enforces it.
+
+        Args:
+            version: the version.
+            roles: the static roles that were approved with it.
+            document: the workflow file, when its value is the approved one (it has lines).
+
+        Raises:
+            WorkflowError: the definition does not load.
+        """
+        return load_document(document or version.document(), roles, self.derive, share=self.share, signed=True)
 
     # --- one version -----------------------------------------------------------------------------------------------------
     def _judge(self, id_: str, version: int) -> Standing:
-        found = None
+        stored = None
         try:
-            found = VersionReader(self.tree, self.root, self.allowed, self.now, self.read).version(id_, version)
-            self._whole(found)
-            return self._counted(found)
+            stored = VersionReader(self.tree, self.root, self.allowed, self.now, self.read).version(id_, version)
+            self._whole(stored)
+            return self._counted(stored)
         except ApprovalRefused as error:
-            return Standing(found, (), replace(error.refused, workflow=id_, version=version), None)
+            return Standing(stored, (), replace(error.refused, workflow=id_, version=version), None)
 
-    def _whole(self, found: Version) -> None:
-        """What refuses the version whoever signed it."""
-        file = f"{APPROVALS}/{found.id}/{found.version}/{DEFINITION}"
+    def _whole(self, stored: Version) -> None:
+        """Checks that do not depend on the signers. Raises ApprovalRefused."""
         # (2) the very definition that the index names
-        pin = self._pin(found)
-        if pin is not None and pin.digest != found.digest:
-            raise refuse(ApprovalRefusal.TAMPERED, file, "digest", found.digest, f"{pin.digest}, as in the index")
-        was = self.known.get(in_force(found.id, found.version)), self.known.get(in_force(found.id, found.version, found.digest))
-        if was == (1, None):
-            raise refuse(
-                ApprovalRefusal.TAMPERED, file, "digest", found.digest, "the definition that was in force (a change needs a higher version)"
-            )
+        pin, file = self._pin(stored), stored.file
+        if pin is not None and pin.digest != stored.digest:
+            raise refuse(TAMPERED, file, "digest", stored.digest, f"{pin.digest}, as in the index")
+        if in_force(stored.id, stored.version) in self.known and in_force(stored.id, stored.version, stored.digest) not in self.known:
+            expected = "the definition that was in force (a change needs a higher version)"
+            raise refuse(TAMPERED, file, "digest", stored.digest, expected)
         # (3) not revoked
-        if found.version <= self.revoked_up_to(found.id):
-            got = f"version {found.version}, revoked up to {self.revoked_up_to(found.id)}"
+        up_to = self.revoked_up_to(stored.id)
+        if stored.version <= up_to:
+            got = f"version {stored.version}, revoked up to {up_to}"
             raise refuse(ApprovalRefusal.REVOKED, file, "version", got, "a later version with approvals of its own")
 
-    def _pin(self, found: Version) -> Newest | None:
-        """What the index says of this version: as the newest, or as one that the newest stands on."""
-        newest = self.newest(found.id)
+    def _pin(self, stored: Version) -> Newest | None:
+        """The index's entry for this version: as the newest, or as one that the newest builds on."""
+        newest = self.newest(stored.id)
         named = (newest, *newest.narrows) if newest is not None else ()
-        return next((each for each in named if each.version == found.version), None)
+        return next((each for each in named if each.version == stored.version), None)
 
     # --- counting --------------------------------------------------------------------------------------------------------
-    def _counted(self, found: Version) -> Standing:
-        ignored = list(found.ignored)
-        pin = self._pin(found)
-        before = self.before(found.id, found.version) if pin is None else None
+    def _counted(self, stored: Version) -> Standing:
+        ignored = list(stored.ignored)
+        pin = self._pin(stored)
+        before = self.before(stored.id, stored.version) if pin is None else None
         # (7) those who say the same
         groups: dict[Any, list[Signed]] = {}
-        for signed in found.signed:
-            said = signed.statement
-            wrong = self._previous(found, signed, before, pinned=pin is not None)
+        for signed in stored.signed:
+            statement = signed.statement
+            wrong = self._previous(stored, signed, before, pinned=pin is not None)
             if wrong is not None:
                 ignored.append(wrong)
                 continue
-            groups.setdefault((said.path, said.proposer, said.previous, tuple(sorted(said.roles.items()))), []).append(signed)
+            same = (statement.path, statement.proposer, statement.previous, tuple(sorted(statement.roles.items())))
+            groups.setdefault(same, []).append(signed)
         best: tuple[Need, ...] | None = None
         for group in sorted(groups.values(), key=len, reverse=True):
-            needs, approved = self._group(found, group, _counting(found, group[0].statement, pin, before))
+            needs, approved = self._group(stored, group, _counting(stored, group[0].statement, pin, before))
             if approved is not None:
-                return Standing(found, needs, None, approved)
+                return Standing(stored, needs, None, approved)
             best = needs if best is None else best
         if best is None:
-            best = self.needs((), (UNKNOWN,), (found.risk, *(before.risks[:1] if before is not None else ())))
-        return Standing(found, best, self._short(found, best, ignored), None)
+            best = self.needs((), (UNKNOWN,), (stored.risk, *(before.risks[:1] if before is not None else ())))
+        return Standing(stored, best, self._short(stored, best, ignored), None)
 
     def needs(
         self, signed: Iterable[Signed], paths: tuple[str, ...], risks: tuple[str, ...], *, narrower: bool = False
@@ -200,7 +221,7 @@ class Judge:
 
         Args:
             signed: the signatures that count.
-            paths: where the workflow lies and lay; with `UNKNOWN` among them every rule applies.
+            paths: the workflow's paths, now and before; with `UNKNOWN` among them every rule applies.
             risks: its risks, now and before.
             narrower: proved to only narrow.
         """
@@ -208,95 +229,85 @@ class Judge:
             return (Need("**", frozenset(self.root.keys), 0, 0),)
         return self.root.needs(None if UNKNOWN in paths else paths, risks, [(s.person, s.key.material) for s in signed], narrower=narrower)
 
-    def _group(self, found: Version, group: list[Signed], counting: Newest) -> tuple[tuple[Need, ...], Approved | None]:
-        said = group[0].statement
+    def _group(self, stored: Version, group: list[Signed], counting: Newest) -> tuple[tuple[Need, ...], Approved | None]:
+        statement = group[0].statement
         # (8) the proposer never counts
-        mine = said.proposer.casefold()
+        mine = statement.proposer.casefold()
         theirs = {key for person, keys in self.root.keys.items() if person.casefold() == mine for key in keys}
         counted = [s for s in group if self.root.solo or not (s.person.casefold() == mine or s.key.fingerprint in theirs)]
         who = tuple(s.person for s in counted)
-        full = self.needs(counted, counting.paths, counting.risks)
+
+        def needs(signed: list[Signed], *, narrower: bool = False) -> tuple[Need, ...]:
+            return self.needs(signed, counting.paths, counting.risks, narrower=narrower)
+
+        full = needs(counted)
         if _met(full):
-            until = _end(counted, lambda some: _met(self.needs(some, counting.paths, counting.risks)))
-            return full, Approved(found, said, until, who, counting)
+            return full, Approved(stored, statement, _end(counted, lambda some: _met(needs(some))), who, counting)
         # (9) one signature is enough for what only narrows
-        one = self.needs(counted, counting.paths, counting.risks, narrower=True)
-        base = self._narrows(found, said) if _met(one) else None
+        one = needs(counted, narrower=True)
+        base = self._narrows(stored, statement) if _met(one) else None
         if base is None:
             return full, None
-        until = _end(counted, lambda some: _met(self.needs(some, counting.paths, counting.risks, narrower=True)))
+        until = min(base.until, _end(counted, lambda some: _met(needs(some, narrower=True))))
         chain = (replace(base.entry, narrows=()), *base.entry.narrows)
-        return one, Approved(found, said, min(until, base.until), who, replace(counting, narrows=chain))
+        return one, Approved(stored, statement, until, who, replace(counting, narrows=chain))
 
-    def _previous(self, found: Version, signed: Signed, before: Newest | None, *, pinned: bool) -> Refused | None:
+    def _previous(self, stored: Version, signed: Signed, before: Newest | None, *, pinned: bool) -> Refused | None:
         """The refusal of a signature that was given against another version than the newest approved before this one."""
-        said = signed.statement.previous
-        memory = self.known.get(found.id, 0)
-        least = memory if memory < found.version else 0
+        previous = signed.statement.previous
+        memory = self.known.get(stored.id, 0)
+        least = memory if memory < stored.version else 0
         if pinned:
-            expected = f"version {least} or later" if least and not self._kept(found, said, least) else ""
+            between = (self.standing(stored.id, v).version for v in self.tree.versions(stored.id) if least <= v < stored.version)
+            named = any(version is not None and version.digest == previous for version in between)
+            expected = f"version {least} or later" if least and not named else ""
         elif before is not None and before.version >= least:
-            expected = f"{before.digest}, version {before.version}" if said != before.digest else ""
+            expected = f"{before.digest}, version {before.version}" if previous != before.digest else ""
         else:
             expected = f"the digest of version {least}" if least else ""
         if not expected:
             return None
-        file = f"{APPROVALS}/{found.id}/{found.version}/{signed.person}.json"
-        return refuse(
-            ApprovalRefusal.UNAPPROVED,
-            file,
-            "predicate.previous",
-            said or "none",
-            f"{expected} (sign again)",
-            workflow=found.id,
-            version=found.version,
-        ).refused
+        file, expected = f"{stored.folder}/{signed.person}.json", f"{expected} (sign again)"
+        return refused(UNAPPROVED, file, "predicate.previous", previous or "none", expected, workflow=stored.id, version=stored.version)
 
-    def _kept(self, found: Version, digest: str | None, least: int) -> bool:
-        """True when a version from `least` on and before this one is kept with this digest."""
-        versions = (v for v in self.tree.versions(found.id) if least <= v < found.version)
-        return any((standing := self.standing(found.id, v)).version is not None and standing.version.digest == digest for v in versions)
-
-    def _narrows(self, found: Version, said: Statement) -> Approved | None:
-        """The approved version that this one is proved to only narrow: the newest one kept before it."""
-        below = [v for v in self.tree.versions(found.id) if v < found.version]
-        before = next((approved for v in below if (approved := self.standing(found.id, v).approved) is not None), None)
+    def _narrows(self, stored: Version, statement: Statement) -> Approved | None:
+        """The approved version that this one is proved to only narrow: the newest one stored before it."""
+        below = [v for v in self.tree.versions(stored.id) if v < stored.version]
+        before = next((approved for v in below if (approved := self.standing(stored.id, v).approved) is not None), None)
         if before is None or len(before.entry.narrows) >= MAX_NARROWINGS:
             return None
-        if before.statement.path != said.path or RISKS.index(found.risk) < RISKS.index(before.version.risk):
+        if before.statement.path != statement.path or RISKS.index(stored.risk) < RISKS.index(before.version.risk):
             return None  # a move changes who reviews it, and so does a lower risk: that is for the quorum
-        if grown(before.statement.roles, said.roles):
+        if grown(before.statement.roles, statement.roles):
             return None  # no comparison of workflows sees what bounds an upstream credential
-        names = (name_of(before.version.digest, before.statement.roles), name_of(found.digest, said.roles))
+        old, roles = before.version, (roles_in(before.statement), roles_in(statement))
+        names = name_of(old.digest, before.statement.roles), name_of(stored.digest, statement.roles)
         try:
-            proved = self.prover.narrows(
-                *names, lambda: (before.load(self.derive, self.share), _loaded(found, said, self.derive, self.share, None))
-            )
+            proved = self.prover.narrows(*names, lambda: (self.load(old, roles[0]), self.load(stored, roles[1])))
         except WorkflowError:
             return None
         return before if proved else None
 
-    def _short(self, found: Version, needs: tuple[Need, ...], ignored: list[Refused]) -> Refused:
+    def _short(self, stored: Version, needs: tuple[Need, ...], ignored: list[Refused]) -> Refused:
         """The refusal of a version that did not reach its threshold: what is wrong with a signature, else how many are missing."""
         for name in _WEIGHT:
             for each in ignored:
                 if each.name is name:
                     return each
         missing = next((n for n in needs if not n.met), None)
-        file = f"{APPROVALS}/{found.id}/{found.version}"
         if missing is None:
             got, expected = "no rule of the root for its path", "a rule under reviews"
         elif missing.needed == 0:
             solo = "under a solo root" if self.root.solo else f"under the rule for {missing.path}"
-            got, expected = f"risk {found.risk}", f"a risk that can be approved {solo}"
+            got, expected = f"risk {stored.risk}", f"a risk that can be approved {solo}"
         else:
             got = f"{missing.have} of {missing.needed} signatures for {missing.path}"
             expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; the proposer never counts"
-        return refuse(ApprovalRefusal.UNAPPROVED, file, "signatures", got, expected, workflow=found.id, version=found.version).refused
+        return refused(UNAPPROVED, stored.folder, "signatures", got, expected, workflow=stored.id, version=stored.version)
 
 
 def grown(old: Mapping[str, Iterable[str]], new: Mapping[str, Iterable[str]]) -> bool:
-    """Whether a role that a version stays narrower than holds a scope that it did not hold before."""
+    """Whether a role that bounds a version has gained a scope."""
     return any(not set(new.get(name, ())) <= set(scopes) for name, scopes in old.items())
 
 
@@ -305,25 +316,22 @@ def in_force(id_: str, version: int, digest: str = "") -> str:
     return f"{IN_FORCE}{id_}:{version}" + (f":{digest}" if digest else "")
 
 
-def _counting(found: Version, said: Statement, pin: Newest | None, before: Newest | None) -> Newest:
-    """Paths and risks that count for a version, its own first: as the index says of it, or its own and those of the version before."""
-    paths: tuple[str, ...] = (said.path,)
-    risks: tuple[str, ...] = (found.risk,)
+def roles_in(statement: Statement) -> Roles:
+    """The static roles that were approved with a version."""
+    return {name: frozenset(scopes) for name, scopes in statement.roles.items()}
+
+
+def _counting(stored: Version, statement: Statement, pin: Newest | None, before: Newest | None) -> Newest:
+    """The paths and risks that count for a version: its own first, then those in the index, or those of the version before."""
+    paths: tuple[str, ...] = (statement.path,)
+    risks: tuple[str, ...] = (stored.risk,)
     if pin is not None:
         paths, risks = (*paths, *pin.paths), (*risks, *pin.risks)
     elif before is not None:
         paths, risks = (*paths, *before.paths[:1]), (*risks, *before.risks[:1])
-    elif said.previous is not None:  # nobody vouches for where it comes from
+    elif statement.previous is not None:  # nothing vouches for where it comes from
         paths = (*paths, UNKNOWN)
-    return Newest(found.version, found.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)))
-
-
-def _loaded(version: Version, said: Statement, derive: Derive, share: Sharing, document: Document | None) -> Workflow:
-    roles = {name: frozenset(scopes) for name, scopes in said.roles.items()}
-    if document is None:
-        document = Document(f"{APPROVALS}/{version.id}/{version.version}/{DEFINITION}", version.value)
-        _check_values(document, document.value)
-    return load_document(document, roles, derive, share=share)
+    return Newest(stored.version, stored.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)))
 
 
 def _met(needs: tuple[Need, ...]) -> bool:
@@ -336,22 +344,3 @@ def _end(counted: list[Signed], enough: Callable[[list[Signed]], bool]) -> float
         if not enough([s for s in counted if s.until > end]):
             return end
     return inf
-
-
-def _check_values(document: Document, value: Any, path: tuple[str | int, ...] = ()) -> None:
-    """Only what a workflow file can say: text, whole numbers, true and false, in lists and mappings; nothing that cannot be seen.
-
-    Raises:
-        WorkflowError: at the first other value.
-    """
-    kind = type(value)
-    if kind is dict:
-        for key, item in value.items():
-            _check_values(document, key, path)
-            _check_values(document, item, (*path, key))
-    elif kind is list:
-        for at, item in enumerate(value):
-            _check_values(document, item, (*path, at))
-    elif not (kind is int or kind is bool or (kind is str and value.replace("\n", "").isprintable())):
-        document.report(path, shown(value), "what a workflow file can say")
-        document.refuse()

@@ -1,9 +1,9 @@
-"""What a gate runs: for every workflow the newest version whose approval holds, at or above what was in force before.
+"""What a gate runs: for every workflow the newest version whose approval holds, never below what was in force before.
 
-Rules: trust files are never quarantined: one that is bad or absent loads nothing. A workflow that is refused is named with its
-reason and stops no other. A refused new version leaves the approved one running, from the canonical bytes that were signed; once
-a version was in force, nothing older is. The workflow file must lie where it was approved, and only says whether it *is* what
-was approved: then its lines are known, else the approved bytes run without it.
+Rules: trust files are never quarantined: one that is bad or absent loads nothing. A refused workflow is named with its reason and
+stops no other. A refused new version leaves the approved one running, from the canonical bytes that were signed; once a version was
+in force, no older one runs. The workflow file must be where it was approved, and only tells whether it *is* what was approved: then
+its lines are known, else the approved bytes run without it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,27 @@ from typing import Any
 
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
 from agentgate.approvals.index import check_same, load_index, load_revoked
-from agentgate.approvals.judge import Approved, Judge, in_force
+from agentgate.approvals.judge import Approved, Judge, in_force, roles_in
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, printable, refuse
+from agentgate.approvals.refusal import (
+    ROLLBACK,
+    TAMPERED,
+    UNAPPROVED,
+    WRONG_PLACE,
+    ApprovalRefusal,
+    ApprovalRefused,
+    Refused,
+    printable,
+    refuse,
+    refused,
+)
 from agentgate.approvals.root import Root, load_root
+from agentgate.approvals.version import first_difference
 from agentgate.errors import CanonicalError, ConfigError, WorkflowError
 from agentgate.loading.catalog import ROLES, collector_paused, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Derive, Roles
-from agentgate.loading.yaml_nodes import Document, dotted, read_yaml, shown
+from agentgate.loading.written_out import written_out
+from agentgate.loading.yaml_nodes import Document, read_yaml, shown
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
@@ -54,10 +67,10 @@ class Loaded:
     revoked: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
 
 
-def judge(
+def strict_judge(
     directory: Path | str, root: str, *, derive: Derive, now: float, known: Mapping[str, int] | None = None, prover: Prover | None = None
 ) -> Judge:
-    """Check the trust files, and make what answers about versions.
+    """The judge that a gate asks: every trust file must be right and current.
 
     Args:
         directory: the workflow directory.
@@ -86,143 +99,116 @@ def judge(
 
 @collector_paused()
 def load_approved(
-    directory: Path | str,
-    root: str,
-    *,
-    derive: Derive,
-    now: float,
-    known: Mapping[str, int] | None = None,
-    prover: Prover | None = None,
+    directory: Path | str, root: str, *, derive: Derive, now: float, known: Mapping[str, int] | None = None, prover: Prover | None = None
 ) -> Loaded:
-    """Load what reviewers approved. Arguments as `judge`.
+    """Load what reviewers approved. Arguments as `strict_judge`.
 
     Raises:
         ApprovalRefused: a trust file is bad, absent or old; nothing is loaded.
         WorkflowError: ``roles.yaml`` is wrong, or the directory cannot be read; nothing is loaded.
         ConfigError: `root` is no digest.
     """
-    folder = Path(directory)
-    asked = judge(folder, root, derive=derive, now=now, known=known, prover=prover)
-    roles = roles_of(folder)
-    files, broken = _files(folder)
-    asked.read = {file.digest: file.value for file in files.values()}
-    chosen, refused = _chosen(asked)
+    judge = strict_judge(directory, root, derive=derive, now=now, known=known, prover=prover)
+    return load_judged(judge, *read_workflow_files(Path(directory)))
+
+
+def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping[str, WorkflowError]) -> Loaded:
+    """Load everything that a judge approves.
+
+    Args:
+        judge: the judge; its trust files are right and current.
+        files: the workflow files of its directory (`read_workflow_files`).
+        broken: those that cannot be read.
+
+    Raises:
+        WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
+    """
+    folder = judge.tree.directory
+    roles, broken = roles_of(folder), dict(broken)
+    judge.read = {file.digest: file.value for file in files.values()}
+    chosen, refusals = _chosen(judge)
     workflows: dict[str, Workflow] = {}
     until: dict[str, float] = {}
     for id_, approved in chosen.items():
         file = files.get(approved.statement.path)
         wrong = _misplaced(folder, approved, file)
         if wrong is not None:
-            refused.append(wrong)
+            refusals.append(wrong)
             continue
-        same = file is not None and file.digest == approved.version.digest
+        document = file.document if file is not None and file.digest == approved.version.digest else None
         try:
-            workflows[id_] = approved.load(derive, asked.share, file.document if file is not None and same else None)
+            workflows[id_] = judge.load(approved.version, roles_in(approved.statement), document)
         except WorkflowError as error:
             broken.setdefault(error.problems[0].file, error)
             continue
-        until[id_] = min(approved.until, asked.index.until if asked.index else math.inf, asked.root.until)
-        refused += _other_roles(approved, roles)
-    seen = {(r.workflow, r.version) for r in refused}
-    refused += [
-        found
-        for file in files.values()
-        if (found := _unapproved(file, chosen, asked)) is not None and (found.workflow, found.version) not in seen
-    ]
-    asked.prover.save()
-    return Loaded(workflows, until, tuple(refused), broken, _marks(asked, chosen), asked.root, _revoked(asked, refused))
+        until[id_] = min(approved.until, judge.index.until if judge.index else math.inf, judge.root.until)
+        refusals += _other_roles(approved, roles)
+    seen = {(r.workflow, r.version) for r in refusals}
+    unapproved = (_unapproved(file, chosen, judge) for file in files.values())
+    refusals += [each for each in unapproved if each is not None and (each.workflow, each.version) not in seen]
+    judge.prover.save()
+    return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, _revoked(judge, refusals))
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowFile:
-    """A workflow file that can be read: where it lies, what it says, and the digest of that."""
+    """A workflow file that can be read: its path below the directory, the document, its definition written out, and the digest of that."""
 
     path: str
     document: Document
+    value: dict[str, Any]
     digest: str
-
-    @property
-    def value(self) -> dict[str, Any]:
-        """The parsed definition."""
-        return self.document.value if type(self.document.value) is dict else {}
 
 
 def read_workflow_file(path: Path, folder: Path) -> WorkflowFile:
-    """Read one workflow file.
-
-    Raises:
-        WorkflowError: it is no YAML that all readers agree on.
-    """
+    """Read one workflow file. Raises WorkflowError: it is no YAML that all parsers agree on."""
     document = read_yaml(text_of(path, folder), str(path))
     document.refuse()
+    value = written_out(document.value)
     try:
-        digest = file_digest(canonical(document.value, "definition"))
+        digest = file_digest(canonical(value, "definition"))
     except CanonicalError as error:
         document.report((), error.got, error.expected)
         document.refuse()
         raise
-    return WorkflowFile(path.relative_to(folder).as_posix(), document, digest)
+    return WorkflowFile(path.relative_to(folder).as_posix(), document, value if type(value) is dict else {}, digest)
 
 
-def first_difference(got: Any, expected: Any, path: tuple[str | int, ...] = ()) -> tuple[str, str, str]:
-    """Dotted path of the first place where two definitions differ, what stands there and what was approved."""
-    if type(got) is dict and type(expected) is dict:
-        for key in dict.fromkeys((*expected, *got)):
-            if key not in got or key not in expected or got[key] != expected[key]:
-                return first_difference(got.get(key), expected.get(key), (*path, key))
-    if type(got) is list and type(expected) is list and len(got) == len(expected):
-        for at, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
-            if mine != theirs:
-                return first_difference(mine, theirs, (*path, at))
-    return dotted(path), _all_of(got), _all_of(expected)
-
-
-def _all_of(value: Any) -> str:
-    return printable(value) if type(value) in {dict, list} else shown(value)
-
-
-def _files(folder: Path) -> tuple[dict[str, WorkflowFile], dict[str, WorkflowError]]:
+def read_workflow_files(folder: Path) -> tuple[dict[str, WorkflowFile], dict[str, WorkflowError]]:
+    """Every workflow file below a folder: those that can be read by their path below it, and why the others cannot, by path."""
     files: dict[str, WorkflowFile] = {}
     broken: dict[str, WorkflowError] = {}
     for path in workflow_files(folder):
         try:
-            found = read_workflow_file(path, folder)
+            file = read_workflow_file(path, folder)
         except WorkflowError as error:
             broken[str(path)] = error
         else:
-            files[found.path] = found
+            files[file.path] = file
     return files, broken
 
 
-def _chosen(asked: Judge) -> tuple[dict[str, Approved], list[Refused]]:
+def _chosen(judge: Judge) -> tuple[dict[str, Approved], list[Refused]]:
     """Of each workflow the newest version that is approved and not below what was in force; and every refusal on the way."""
     chosen: dict[str, Approved] = {}
-    refused: list[Refused] = []
-    ids = dict.fromkeys((*asked.tree.ids(), *(asked.index.workflows if asked.index else ())))
-    for id_ in ids:
-        floor = asked.floor(id_)
+    refusals: list[Refused] = []
+
+    for id_ in dict.fromkeys((*judge.tree.ids(), *(judge.index.workflows if judge.index else ()))):
         try:
-            versions = asked.tree.versions(id_)
+            versions, (approved, newer) = judge.tree.versions(id_), judge.running(id_)
         except ApprovalRefused as error:
-            refused.append(replace(error.refused, workflow=id_))
+            refusals.append(replace(error.refused, workflow=id_))
             continue
-        for version in versions:
-            if version < floor:
-                break
-            standing = asked.standing(id_, version)
-            if standing.approved is not None:
-                chosen[id_] = standing.approved
-                break
-            if standing.refused is not None:
-                refused.append(standing.refused)
-        named = asked.newest(id_)
-        gone = named is not None and named.removed and not versions
-        if id_ not in chosen and not gone and not any(version >= floor for version in versions):
+        refusals += newer
+        floor, named = judge.floor(id_), judge.newest(id_)
+        if approved is not None:
+            chosen[id_] = approved
+        elif not (named is not None and named.removed and not versions) and not any(version >= floor for version in versions):
             newest = versions[0] if versions else 0
-            name, got = (ApprovalRefusal.ROLLBACK, f"version {newest}") if newest else (ApprovalRefusal.UNAPPROVED, "no version")
+            name, got = (ROLLBACK, f"version {newest}") if newest else (UNAPPROVED, "no version")
             expected = f"version {floor} or later, which was in force before" if newest else f"version {max(floor, 1)} or later"
-            refused.append(refuse(name, f"{APPROVALS}/{id_}", "version", got, expected, workflow=id_, version=newest).refused)
-    return chosen, refused
+            refusals.append(refused(name, f"{APPROVALS}/{id_}", "version", got, expected, workflow=id_, version=newest))
+    return chosen, refusals
 
 
 def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> Refused | None:
@@ -240,80 +226,73 @@ def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> R
         field, got, expected = "id", shown(file.value.get("id")), id_
     else:
         return None
-    return refuse(ApprovalRefusal.WRONG_PLACE, path, field, got, expected, workflow=id_, version=version).refused
+    return refused(WRONG_PLACE, path, field, got, expected, workflow=id_, version=version)
 
 
 def _other_roles(approved: Approved, roles: Roles) -> Iterator[Refused]:
-    """Roles whose scopes are others now than were approved; the approved ones stay in force."""
-    for name, scopes in approved.statement.roles.items():
-        if roles.get(name) != frozenset(scopes):
-            yield refuse(
-                ApprovalRefusal.TAMPERED,
-                ROLES,
-                f"roles.{name}",
-                "other scopes than were approved" if name in roles else "no such role",
-                "the approved scopes, which stay in force",
-                workflow=approved.version.id,
-                version=approved.version.version,
-            ).refused
+    """Roles whose scopes differ from those that were approved, which stay in force."""
+    id_, version, expected = approved.version.id, approved.version.version, "the approved scopes, which stay in force"
+    for name, scopes in roles_in(approved.statement).items():
+        if roles.get(name) != scopes:
+            got = "other scopes than were approved" if name in roles else "no such role"
+            yield refused(TAMPERED, ROLES, f"roles.{name}", got, expected, workflow=id_, version=version)
 
 
-def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], asked: Judge) -> Refused | None:
+def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], judge: Judge) -> Refused | None:
     """The refusal of a workflow file that is not what runs."""
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         got = f"{shown(id_)} version {shown(version)}"
-        return refuse(ApprovalRefusal.UNAPPROVED, file.path, "id", got, "an id and a version", workflow=printable(id_)).refused
-    approved, floor = chosen.get(id_), asked.floor(id_)
-    name, field, got = ApprovalRefusal.UNAPPROVED, "version", f"version {version} without approval"
+        return refused(UNAPPROVED, file.path, "id", got, "an id and a version", workflow=printable(id_))
+    approved, floor = chosen.get(id_), judge.floor(id_)
+    name, field, got = UNAPPROVED, "version", f"version {version} without approval"
     expected = f"signatures under {APPROVALS}/{id_}/{version} (agentgate workflow approve)"
     if approved is None:
         if version < floor:
-            name, expected = ApprovalRefusal.ROLLBACK, f"at least {floor}, which was in force before"
+            name, expected = ROLLBACK, f"at least {floor}, which was in force before"
     elif file.path != approved.statement.path:
-        name, field, got = ApprovalRefusal.WRONG_PLACE, "id", id_
+        name, field, got = WRONG_PLACE, "id", id_
         expected = f"only in {approved.statement.path}, where it was approved"
     elif file.digest == approved.version.digest:
         return None
     elif version == approved.version.version:
         field, got, expected = first_difference(file.value, approved.version.value)
-        name, expected = ApprovalRefusal.TAMPERED, f"{expected}, as approved, which stays in force"
+        name, expected = TAMPERED, f"{expected}, as approved, which stays in force"
     elif version < approved.version.version:
-        name, expected = ApprovalRefusal.ROLLBACK, f"at least {approved.version.version}, which stays in force"
+        name, expected = ROLLBACK, f"at least {approved.version.version}, which stays in force"
     else:
         expected = f"{expected}; version {approved.version.version} stays in force"
-    return refuse(name, file.path, field, got, expected, workflow=printable(id_), version=version).refused
+    return refused(name, file.path, field, got, expected, workflow=printable(id_), version=version)
 
 
-def _revoked(asked: Judge, refused: list[Refused]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
-    found = []
-    for each in refused:
-        version = asked.standing(each.workflow, each.version).version if each.name is ApprovalRefusal.REVOKED else None
+def _revoked(judge: Judge, refusals: list[Refused]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+    revoked = []
+    for each in refusals:
+        version = judge.standing(each.workflow, each.version).version if each.name is ApprovalRefusal.REVOKED else None
         if version is not None:
             tenants = version.value.get("tenants")
             names = tuple(tenant for tenant in tenants if type(tenant) is str) if type(tenants) is list else ()
-            found.append((version.id, version.version, names))
-    return tuple(found)
+            revoked.append((version.id, version.version, names))
+    return tuple(revoked)
 
 
-def _marks(asked: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
-    marks = {ROOT_MARK: asked.root.version}
-    if asked.index is not None:
-        marks[INDEX_MARK] = asked.index.serial
-        marks |= {id_: newest.version for id_, newest in asked.index.workflows.items()}
-        marks |= {f"revoked:{id_}": version for id_, version in asked.index.revoked.items()}
-    if asked.revoked is not None:
-        marks[REVOKED_MARK] = asked.revoked.serial
-        for id_, revocation in asked.revoked.revoked.items():
+def _marks(judge: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
+    marks = {ROOT_MARK: judge.root.version}
+    if judge.index is not None:
+        marks[INDEX_MARK] = judge.index.serial
+        marks |= {id_: newest.version for id_, newest in judge.index.workflows.items()}
+        marks |= {f"revoked:{id_}": version for id_, version in judge.index.revoked.items()}
+    if judge.revoked is not None:
+        marks[REVOKED_MARK] = judge.revoked.serial
+        for id_, revocation in judge.revoked.revoked.items():
             marks[f"revoked:{id_}"] = max(revocation.up_to, marks.get(f"revoked:{id_}", 0))
     for id_, approved in chosen.items():
-        marks[id_] = max(approved.version.version, marks.get(id_, 0))
-        marks |= dict.fromkeys(
-            (in_force(id_, approved.version.version), in_force(id_, approved.version.version, approved.version.digest)), 1
-        )
+        version = approved.version
+        marks[id_] = max(version.version, marks.get(id_, 0))
+        marks |= {in_force(id_, version.version): 1, in_force(id_, version.version, version.digest): 1}
     return marks
 
 
 def _not_below(known: Mapping[str, int], mark: str, got: int, file: str, field: str) -> None:
     if got < known.get(mark, 0):
-        raise refuse(ApprovalRefusal.ROLLBACK, file, field, got, f"at least {known[mark]}, which was in force before")
+        raise refuse(ROLLBACK, file, field, got, f"at least {known[mark]}, which was in force before")

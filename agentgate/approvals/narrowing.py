@@ -1,7 +1,7 @@
-"""The proof that a version only narrows another: asked of `agentgate.diff`, kept beside the gate's keys.
+"""The proof that a version only narrows another: made by `agentgate.diff`, cached beside the gate's keys.
 
-Rules: proved here, never believed; a proof is kept under both digests (roles included) and the version of the prover, in the
-gate's own directory, where no pull request reaches. No kept proof, or an unreadable file of them: it is proved again.
+Rules: proved here, never taken on trust; a proof is cached under both digests (roles included) and the version of the prover, in the
+gate's own directory, which no pull request can change. Without a cached proof, or with an unreadable cache, it is proved again.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import orjson
 
-from agentgate.approvals._files import write_whole
-from agentgate.values.canonical import canonical, digest
+from agentgate.approvals._files import file_digest, write_whole
+from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
 _FILE = "narrowings.json"
@@ -23,7 +24,7 @@ _MAX_KEPT = 100_000
 
 
 class Proof(Protocol):
-    """What a comparison of two versions says (`agentgate.diff.Diff`)."""
+    """The result of comparing two versions (`agentgate.diff.Diff`)."""
 
     @property
     def only_narrower(self) -> bool:
@@ -47,7 +48,7 @@ class Prover:
     Args:
         compare: the comparison; None: `agentgate.diff.compare`.
         engine: its version; None: `agentgate.diff.ENGINE`.
-        kept: the directory in which proofs are kept; None: nowhere.
+        kept: the directory of the cache; None: no cache.
     """
 
     __slots__ = ("_compare", "_engine", "_kept", "_new", "_proved")
@@ -60,27 +61,19 @@ class Prover:
     @property
     def engine(self) -> str:
         """Version of the comparison."""
-        if self._engine is None:
-            from agentgate import diff  # noqa: PLC0415 - only a directory with a one-signature change pays for loading it
-
-            self._engine = diff.ENGINE
-        return self._engine
+        return self._engine or _diff().ENGINE
 
     def compare(self, old: Workflow, new: Workflow) -> Proof:
         """The comparison itself."""
-        if self._compare is None:
-            from agentgate import diff  # noqa: PLC0415 - as above
-
-            self._compare = diff.compare
-        return self._compare(old, new)
+        return (self._compare or _diff().compare)(old, new)
 
     def narrows(self, old: str, new: str, load: Callable[[], tuple[Workflow, Workflow]]) -> bool:
         """True when the new version is proved to only narrow the old one.
 
         Args:
-            old: name of the one (see `name_of`).
-            new: name of the other.
-            load: makes both workflows; called only when no proof is kept.
+            old: its name (`name_of`).
+            new: the other's name.
+            load: makes both workflows; called only without a cached proof.
         """
         if self._proved is None:
             self._proved = self._read()
@@ -95,7 +88,7 @@ class Prover:
         return True
 
     def save(self) -> None:
-        """Keep what was proved. Failing to is no error: it will be proved again."""
+        """Write the cache. Failing is no error: it will be proved again."""
         if self._new and self._kept is not None and self._proved is not None:
             with suppress(OSError):
                 write_whole(self._kept / _FILE, orjson.dumps(sorted(self._proved)[-_MAX_KEPT:]), mode=0o600)
@@ -107,8 +100,8 @@ class Prover:
         try:
             handle = os.open(self._kept / _FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(handle, "rb") as file:
-                found = os.fstat(handle)
-                kept = orjson.loads(file.read()) if found.st_uid == os.geteuid() and not found.st_mode & 0o077 else []
+                status = os.fstat(handle)
+                kept = orjson.loads(file.read()) if status.st_uid == os.geteuid() and not status.st_mode & 0o077 else []
         except (OSError, orjson.JSONDecodeError):
             return set()
         return {name for name in kept if type(name) is str} if type(kept) is list else set()
@@ -116,8 +109,10 @@ class Prover:
 
 def name_of(definition: str, roles: Mapping[str, tuple[str, ...]]) -> str:
     """A version's name in a proof: the digest of its definition with the scopes of the roles it stays narrower than."""
-    return (
-        definition
-        if not roles
-        else "sha256:" + digest(canonical({"definition": definition, "roles": {n: list(s) for n, s in roles.items()}}))
-    )
+    return file_digest(canonical({"definition": definition, "roles": dict(roles)})) if roles else definition
+
+
+def _diff() -> ModuleType:
+    from agentgate import diff  # noqa: PLC0415 - only a directory with a one-signature change pays for loading it
+
+    return diff

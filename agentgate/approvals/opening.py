@@ -1,17 +1,18 @@
-"""How a gate comes to know what is in force: marks of before, trust files, versions; then it is made known and put on record.
+"""How a gate learns what is in force: earlier marks, trust files, versions; then it publishes the result and records it.
 
-Made known: the marks rise, on disk and in the store, and what is out under a revoked version ends in the store. The same order
-opens a gate and loads again while it runs. Every refusal is logged by its name, and all of them go into one audit record; a root
-that is marked solo or demo is warned of every time.
+Publishing raises the marks, on disk and in the store, and ends in the store what was issued under a revoked version. The same order
+opens a gate and reloads while it runs. Every refusal is logged by its name, and all of them go into one audit record; a root that is
+marked solo or demo, and an intent in doubt, are warned of every time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -19,7 +20,7 @@ from agentgate.approvals._files import Tree
 from agentgate.approvals.judge import IN_FORCE
 from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, load_approved
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
+from agentgate.approvals.refusal import ROLLBACK, ApprovalRefused, Refused, refused
 from agentgate.approvals.watermark import Marks, chunks, higher, stored
 from agentgate.audit import AuditLog
 from agentgate.errors import NameRefused
@@ -43,7 +44,7 @@ class Opening:
         root: the pinned digest.
         gate: the gate's URL, under which the store keeps its marks.
         ring: the gate's keys.
-        kept: their directory, which also keeps the marks and the proofs.
+        kept: their directory, which also stores the marks and the proofs.
         log: the gate's audit log.
         derive: the intent deriver.
     """
@@ -56,10 +57,9 @@ class Opening:
         self._marks, self._prover = Marks(kept), Prover(kept=kept)
 
     def questions(self) -> Iterator[Flow]:
-        """Store operations that answer which marks the store knows; their answers go to `load`.
+        """Store operations that return the marks the store knows; their answers go to `load`.
 
-        Raises:
-            ApprovalRefused: the approvals folder cannot be read.
+        Raises ApprovalRefused: the approvals folder cannot be read.
         """
         names = dict.fromkeys(_SERIALS, 0)
         for id_ in Tree(self._directory).ids():
@@ -77,25 +77,22 @@ class Opening:
         return self._flows({name: mark for name, mark in loaded.marks.items() if not name.startswith(IN_FORCE)})
 
     def settle(self, loaded: Loaded, now_stored: Mapping[str, int]) -> Loaded:
-        """Leave out what another gate put a newer version in force of meanwhile.
+        """Leave out each workflow of which another gate put a newer version in force meanwhile.
 
-        Raises:
-            ApprovalRefused: ROLLBACK, when another gate saw a newer root, index or revocations.
+        Raises ApprovalRefused: ROLLBACK, when another gate saw a newer root, index or revocations.
         """
         behind = {name: value for name, value in now_stored.items() if value > loaded.marks[name]}
         for name in _SERIALS:
             if name in behind:
                 raise ApprovalRefused(_rolled(name, loaded.marks[name], behind[name]))
         gone = {name.removeprefix("revoked:") for name in behind}
-        refused = tuple(replace(_rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)), workflow=id_) for id_ in sorted(gone))
+        more = tuple(replace(_rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)), workflow=id_) for id_ in sorted(gone))
         return replace(
-            loaded,
-            workflows={id_: w for id_, w in loaded.workflows.items() if id_ not in gone},
-            refused=(*loaded.refused, *refused),
+            loaded, workflows={id_: w for id_, w in loaded.workflows.items() if id_ not in gone}, refused=(*loaded.refused, *more)
         )
 
     def revocations(self, loaded: Loaded) -> Iterator[Flow]:
-        """Store operations that end what is out under a revoked version: tokens, runs, and gates that did not load again yet."""
+        """Store operations that end what was issued under a revoked version: tokens, runs, and gates that did not reload yet."""
         for id_, version, tenants in loaded.revoked:
             for tenant in tenants:
                 with suppress(NameRefused):  # no tenant of this name can exist
@@ -108,59 +105,76 @@ class Opening:
 def load(opening: Opening, store: Store) -> Catalog:
     """What is in force now. Each store operation has its own deadline: how many there are depends on the directory.
 
-    Raises:
-        ApprovalRefused, ConfigError, WorkflowError, StoreUnavailable, AuditUnavailable: nothing is loaded.
+    Raises ApprovalRefused, ConfigError, WorkflowError, StoreUnavailable, AuditUnavailable: nothing is loaded.
     """
-
-    def ask(flows: Iterator[Flow]) -> dict[str, int]:
-        return {name: number for each in flows for name, number in drive(each, store, opening.log).items()}
-
-    loaded = opening.load(ask(opening.questions()))
-    loaded = opening.settle(loaded, ask(opening.rise(loaded)))
-    for revocation in opening.revocations(loaded):
-        drive(revocation, store, opening.log)
-    drive(_on_record(loaded), store, opening.log)
-    return _catalog(loaded)
+    steps, answer = _steps(opening), None
+    try:
+        while True:
+            answer = drive(steps.send(answer), store, opening.log)
+    except StopIteration as done:
+        return _catalog(done.value)
 
 
 async def aload(opening: Opening, store: AsyncStore) -> Catalog:
     """`load`, awaited."""
+    steps, answer = _steps(opening), None
+    while True:
+        try:
+            flow = steps.send(answer)
+        except StopIteration as done:
+            return _catalog(done.value)
+        answer = await adrive(flow, store, opening.log)
 
-    async def ask(flows: Iterator[Flow]) -> dict[str, int]:
-        return {name: number for each in flows for name, number in (await adrive(each, store, opening.log)).items()}
 
-    loaded = opening.load(await ask(opening.questions()))
-    loaded = opening.settle(loaded, await ask(opening.rise(loaded)))
-    for revocation in opening.revocations(loaded):
-        await adrive(revocation, store, opening.log)
-    await adrive(_on_record(loaded), store, opening.log)
-    return _catalog(loaded)
+def _steps(opening: Opening) -> Generator[Flow, Any, Loaded]:
+    """Both shells carry out each flow and send back what it returns."""
+    known: dict[str, int] = {}
+    for question in opening.questions():
+        known |= yield question
+    loaded = opening.load(known)
+    risen: dict[str, int] = {}
+    for rise in opening.rise(loaded):
+        risen |= yield rise
+    loaded = opening.settle(loaded, risen)
+    yield from opening.revocations(loaded)
+    yield _on_record(loaded)
+    return loaded
 
 
 def report(catalog: Catalog) -> None:
-    """Log which files are not loaded, and which wishes are not fulfilled."""
+    """Log the files that are not loaded, the modes that are ignored, and the intents in doubt."""
     for file, error in catalog.quarantined.items():
         _log.error("workflow_quarantined", file=str(file), problems=[str(p) for p in error.problems])
     for observed in (w for w in catalog if w.observe):
         _log.warning("observe_ignored", workflow=observed.id, message="mode: observe is not available; this workflow is enforced")
+    for workflow in catalog:
+        for doubt in workflow.in_doubt:
+            _log.warning(
+                "intent_in_doubt",
+                workflow=workflow.id,
+                version=workflow.version,
+                intent=doubt.intent,
+                problem=str(doubt),
+                message="this deriver reads an example otherwise than its reviewers did; the intent is unclear at most",
+            )
 
 
 def _catalog(loaded: Loaded) -> Catalog:
     for marked, word, meaning in (
         (loaded.root.solo, "solo", "one person approves their own changes"),
-        (loaded.root.demo, "demo", "anybody has its keys"),
+        (loaded.root.shape.demo, "demo", "anybody has its keys"),
     ):
         if marked:
             _log.warning(f"root_{word}", message=f"the root of these approvals is marked {word}: {meaning}", root=loaded.root.digest)
-    for refused in loaded.refused:
-        running = loaded.workflows.get(refused.workflow)
+    for each in loaded.refused:
+        running = loaded.workflows.get(each.workflow)
         _log.error(
             "workflow_refused",
-            refusal=str(refused.name),
-            workflow=refused.workflow,
-            version=refused.version,
+            refusal=str(each.name),
+            workflow=each.workflow,
+            version=each.version,
             in_force=running.version if running is not None else None,
-            problem=str(refused),
+            problem=str(each),
         )
     catalog = Catalog(loaded.workflows, loaded.broken, loaded.until)
     report(catalog)
@@ -175,7 +189,7 @@ def _on_record(loaded: Loaded) -> Flow:
             "root": loaded.root.digest,
             "marks": {name: loaded.marks[name] for name in _SERIALS},
             "workflows": len(loaded.workflows),
-            "refused": [str(refused)[:_MAX_WORDS] for refused in loaded.refused[:_MAX_REFUSED]],
+            "refused": [str(each)[:_MAX_WORDS] for each in loaded.refused[:_MAX_REFUSED]],
             "more": max(0, len(loaded.refused) - _MAX_REFUSED),
         }
     )
@@ -187,4 +201,4 @@ def _revoke(op: ops.Op) -> Flow:
 
 def _rolled(name: str, got: int, known: int) -> Refused:
     expected = f"at least {known}, which another gate has in force (load again)"
-    return refuse(ApprovalRefusal.ROLLBACK, "the state store", name, got, expected).refused
+    return refused(ROLLBACK, "the state store", name, got, expected)

@@ -13,14 +13,17 @@ _LONGEST = 300
 class ApprovalRefusal(StrEnum):
     """The names. Closed."""
 
-    UNAPPROVED = "UNAPPROVED"  # the signatures that are there do not reach the threshold
+    UNAPPROVED = "UNAPPROVED"  # the signatures do not reach the threshold
     TAMPERED = "TAMPERED"  # something differs from what was signed; the field says what
-    EXPIRED = "EXPIRED"  # an approval, a key or the root is past its end
+    EXPIRED = "EXPIRED"  # an approval, a key or the root has expired
     REVOKED = "REVOKED"  # a reviewer revoked this version
     ROLLBACK = "ROLLBACK"  # older than what was in force before
     STALE_INDEX = "STALE INDEX"  # the list of newest versions is absent, unsigned or too old
     WRONG_PLACE = "WRONG PLACE"  # not in the file it was approved for
     ROOT_NOT_TRUSTED = "ROOT NOT TRUSTED"  # not the pinned root, nor one its signers handed over to
+
+
+UNAPPROVED, TAMPERED, EXPIRED, REVOKED, ROLLBACK, STALE_INDEX, WRONG_PLACE, ROOT_NOT_TRUSTED = ApprovalRefusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Refused:
         name: from the closed list.
         file: the file it is about, as seen from the workflow directory.
         field: dotted path or name of what was looked at.
-        got: what stands there, shortened.
+        got: what the file says, shortened.
         expected: what would be accepted, and where it helps what to do next.
         workflow: id of the workflow that is refused; empty for a trust file (then nothing loads).
         version: version that is refused; 0 when it has none.
@@ -57,11 +60,14 @@ class ApprovalRefused(AgentGateError):
         super().__init__(str(refused))
 
 
-def refuse(
-    name: ApprovalRefusal, file: str, field: str, got: object, expected: str, *, workflow: str = "", version: int = 0
-) -> ApprovalRefused:
-    """The exception for one refusal; what came from a file (its name too) is made printable and short."""
-    return ApprovalRefused(Refused(name, printable(file), printable(field), printable(got), printable(expected), workflow, version))
+def refused(name: ApprovalRefusal, file: str, field: str, got: object, expected: str, *, workflow: str = "", version: int = 0) -> Refused:
+    """One refusal; what came from a file (its name too) is made printable and short."""
+    return Refused(name, printable(file), printable(field), printable(got), printable(expected), workflow, version)
+
+
+def refuse(name: ApprovalRefusal, file: str, field: str, got: object, expected: str) -> ApprovalRefused:
+    """The exception for one refusal."""
+    return ApprovalRefused(refused(name, file, field, got, expected))
 
 
 def printable(value: object) -> str:

@@ -1,8 +1,8 @@
 """The root: who reviews what, with which keys, and how many signatures it takes. Pinned by its digest in the gate's settings.
 
-Rules: a root is signed by its own threshold; another than the pinned one is trusted only at the end of a chain from it in which
-each root is signed by its own threshold and by that of the one before, versions rising by one. A signature of a root is by a key
-that the root itself names, so nothing but the chain is needed to check it. A root that is past its end loads nothing.
+Rules: a root is signed by its own threshold. One that is not the pinned root is trusted only at the end of a chain from it in which
+each root is signed by its own threshold and by that of the one before, versions rising by one. A root is signed by keys that a root
+names, so the chain is all that is needed to check it. An expired root loads nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_digest, text_of
 from agentgate.approvals._shape import Day, Digest, Fingerprint, Person, Shape, Team, end_of, from_yaml
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, refuse
+from agentgate.approvals.refusal import EXPIRED, ROOT_NOT_TRUSTED, TAMPERED, ApprovalRefused, refuse
 from agentgate.approvals.sshkey import SshKey
 from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.values.patterns import Glob
 
-Risk = Literal["low", "medium", "high"]
 Role = Literal["root", "index", "revoke"]
-RISKS: tuple[Risk, ...] = ("low", "medium", "high")
 MAX_ROTATIONS = 200
 
 _Count = Annotated[int, Field(ge=1, le=20)]
@@ -63,6 +61,11 @@ class ReviewShape(Shape):
     by: Annotated[list[Annotated[str, Field(min_length=1, max_length=140)]], Len(1, 200)]
     signatures: SignaturesShape
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Risk -> how many signatures."""
+        return self.signatures.model_dump(exclude_none=True)
+
 
 class RootShape(Shape):
     """``root.yaml``."""
@@ -90,12 +93,12 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one rule asks of a change, and what is there.
+    """How many signatures one rule requires of a change, and how many it has.
 
     Attributes:
         path: the rule's glob.
         by: whose signatures count.
-        needed: how many; 0: nobody can approve this risk under this rule.
+        needed: how many; 0: this risk cannot be approved under this rule.
         have: how many there are.
     """
 
@@ -106,7 +109,7 @@ class Need:
 
     @property
     def met(self) -> bool:
-        """True when the rule asks for no more."""
+        """True when the rule requires no more."""
         return self.needed > 0 and self.have >= self.needed
 
 
@@ -116,65 +119,45 @@ class Root:
 
     Attributes:
         digest: ``sha256:...`` of the file's bytes.
+        shape: the file as written.
         until: POSIX seconds of its end.
         keys: person -> fingerprints.
         roles: who signs root, index and revocations.
-        signers_digest: what ``allowed_signers`` must be.
     """
 
     digest: str
+    shape: RootShape
     version: int
     until: float
-    threshold: int
     keys: Mapping[str, frozenset[str]]
     roles: Mapping[Role, tuple[str, ...]]
     reviews: tuple[Review, ...]
-    signers_digest: str
     solo: bool
-    demo: bool
 
     @classmethod
     def parse(cls, data: bytes, file: str) -> Root:
-        """Read a root's bytes.
-
-        Raises:
-            ApprovalRefused: ROOT NOT TRUSTED, with the line.
-        """
-        shape = from_yaml(RootShape, text_of(data, file), file, ApprovalRefusal.ROOT_NOT_TRUSTED)
+        """Read a root's bytes. Raises ApprovalRefused: ROOT NOT TRUSTED, with the line."""
+        shape = from_yaml(RootShape, text_of(data, file), file, ROOT_NOT_TRUSTED)
         people = {name: frozenset(p.keys) for name, p in shape.people.items()}
         teams: dict[str, set[str]] = {}
         for name, person in shape.people.items():
             for team in person.teams or ():
                 teams.setdefault(f"team:{team}", set()).add(name)
-        roles: dict[Role, tuple[str, ...]] = {
-            "root": tuple(shape.roles.root),
-            "index": tuple(shape.roles.index),
-            "revoke": tuple(shape.roles.revoke),
-        }
+        roles: dict[Role, tuple[str, ...]] = {role: tuple(names) for role, names in shape.roles}  # type: ignore[misc]  # its fields are the roles
         for role, names in roles.items():
             for name in names:
                 if name not in people:
                     raise _wrong(file, f"roles.{role}", name, "a name under people")
-        if shape.threshold > len(set(roles["root"])):
-            raise _wrong(file, "threshold", shape.threshold, f"at most the {len(set(roles['root']))} people of roles.root")
+        most = len(set(roles["root"]))
+        if shape.threshold > most:
+            raise _wrong(file, "threshold", shape.threshold, f"at most the {most} people of roles.root")
         if shape.solo and len(people) != 1:
             raise _wrong(file, "solo", f"true with {len(people)} people", "exactly one person, or solo: false")
         reviews = tuple(_review(each, at, people, teams, file) for at, each in enumerate(shape.reviews))
-        return cls(
-            digest=file_digest(data),
-            version=shape.version,
-            until=end_of(shape.expires),
-            threshold=shape.threshold,
-            keys=people,
-            roles=roles,
-            reviews=reviews,
-            signers_digest=shape.allowed_signers,
-            solo=shape.solo,
-            demo=shape.demo,
-        )
+        return cls(file_digest(data), shape, shape.version, end_of(shape.expires), people, roles, reviews, shape.solo)
 
     def person(self, key: SshKey) -> str | None:
-        """Whose key this is; None when it is nobody's (of several, the first by name)."""
+        """Whose key this is; None when it belongs to no person (of several, the first by name)."""
         return next((name for name in sorted(self.keys) if key.fingerprint in self.keys[name]), None)
 
     def owns(self, person: str, key: SshKey) -> bool:
@@ -184,26 +167,26 @@ class Root:
     def needs(
         self, paths: Iterable[str] | None, risks: Iterable[str], signed: Iterable[tuple[str, bytes]], *, narrower: bool = False
     ) -> tuple[Need, ...]:
-        """What every rule that applies asks for; no rule, no approval.
+        """What every rule that applies requires; no rule, no approval.
 
         Args:
-            paths: where the workflow lies now and lay before; None: unknown, so every rule applies, with the most it ever asks for.
-            risks: its risk, then that of the version before; the most that any of them asks for counts.
-            signed: whose valid signatures are there, each with the key's material.
+            paths: the workflow's paths, now and before; None: unknown, so every rule applies, with its highest count.
+            risks: its risks, now and before; the highest count for any of them applies.
+            signed: who gave valid signatures, each with the key's material.
             narrower: proved to only narrow: one signature under each rule.
         """
         known, asked, signed = (None if paths is None else tuple(paths)), tuple(risks), tuple(signed)
-        found = []
+        needs = []
         for rule in self.reviews:
             if known is None or any(rule.path.matches(path) for path in known):
                 counts = [rule.signatures.get(risk, 0) for risk in asked] + ([*rule.signatures.values()] if known is None else [])
                 needed = 0 if 0 in counts else 1 if narrower else max(counts)
-                found.append(Need(rule.path.source, rule.by, needed, distinct((p, m) for p, m in signed if p in rule.by)))
-        return tuple(found)
+                needs.append(Need(rule.path.source, rule.by, needed, distinct((p, m) for p, m in signed if p in rule.by)))
+        return tuple(needs)
 
 
 def distinct(signed: Iterable[tuple[str, bytes]]) -> int:
-    """How many signatures count: the most pairs of a person and a key in which nobody and no key occurs twice.
+    """How many signatures count: the most pairs of a person and a key in which no person and no key occurs twice.
 
     Never more than the number of distinct people, nor of distinct keys.
     """
@@ -235,7 +218,7 @@ def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners
     Raises:
         ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED (``allowed_signers``).
     """
-    data = tree.read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED)
+    data = tree.read(ROOT, ROOT_NOT_TRUSTED)
     root = Root.parse(data, f"{APPROVALS}/{ROOT}")
     # (1) signed by its own threshold
     _signed(tree, root, data, "root.", root)
@@ -244,14 +227,13 @@ def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners
         _chain(tree, pinned, root, data)
     # (3) in its time
     if now >= root.until:
-        raise refuse(ApprovalRefusal.EXPIRED, f"{APPROVALS}/{ROOT}", "expires", "a day that is over", "a root that its signers renewed")
+        raise refuse(EXPIRED, f"{APPROVALS}/{ROOT}", "expires", "a day that is over", "a root that its signers renewed")
     # (4) the keys it names
-    text = tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED)
-    if file_digest(text) != root.signers_digest:
-        raise refuse(
-            ApprovalRefusal.TAMPERED, f"{APPROVALS}/{SIGNERS}", "digest", file_digest(text), f"{root.signers_digest}, as the root says"
-        )
-    return root, AllowedSigners.parse(text_of(text, f"{APPROVALS}/{SIGNERS}"), f"{APPROVALS}/{SIGNERS}")
+    text = tree.read(SIGNERS, ROOT_NOT_TRUSTED)
+    file, got = f"{APPROVALS}/{SIGNERS}", file_digest(text)
+    if got != root.shape.allowed_signers:
+        raise refuse(TAMPERED, file, "digest", got, f"{root.shape.allowed_signers}, as the root says")
+    return root, AllowedSigners.parse(text_of(text, file), file)
 
 
 def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tuple[str, bytes], ...]:
@@ -263,72 +245,46 @@ def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tupl
         data: the signed root's bytes (this root's or the next one's).
         prefix: how the signature files' names begin, below ``approvals``.
     """
-    found = []
+    signers = []
     for person in root.roles["root"]:
         name = f"{prefix}{person}.sig"
-        try:
-            text = tree.read(name, ApprovalRefusal.UNAPPROVED)
-        except ApprovalRefused as error:
-            if error.refused.name is ApprovalRefusal.UNAPPROVED:
-                continue
-            raise
+        text = tree.read_optional(name)
+        if text is None:
+            continue
         try:
             key = sshsig.verify(text_of(text, name), data, sshsig.ROOT_NAMESPACE)
         except KeyRefused as error:
-            raise refuse(
-                ApprovalRefusal.ROOT_NOT_TRUSTED, f"{APPROVALS}/{name}", "signature", str(error), f"{person}'s over the root"
-            ) from None
+            raise _wrong(f"{APPROVALS}/{name}", "signature", str(error), f"{person}'s over the root") from None
         if not root.owns(person, key):
-            raise refuse(
-                ApprovalRefusal.ROOT_NOT_TRUSTED,
-                f"{APPROVALS}/{name}",
-                "key",
-                key.fingerprint,
-                f"a key of {person} in root version {root.version}",
-            )
-        found.append((person, key.material))
-    return tuple(found)
+            raise _wrong(f"{APPROVALS}/{name}", "key", key.fingerprint, f"a key of {person} in root version {root.version}")
+        signers.append((person, key.material))
+    return tuple(signers)
 
 
 def _signed(tree: Tree, by: Root, data: bytes, prefix: str, what: Root) -> None:
     have = distinct(root_signers(tree, by, data, prefix))
-    if have < by.threshold:
-        raise refuse(
-            ApprovalRefusal.ROOT_NOT_TRUSTED,
-            f"{APPROVALS}/{prefix}*.sig",
-            "signatures",
-            f"{have} by signers of root version {by.version} over version {what.version}",
-            f"{by.threshold} ({', '.join(sorted(by.roles['root']))})",
-        )
+    if have < by.shape.threshold:
+        got = f"{have} by signers of root version {by.version} over version {what.version}"
+        raise _wrong(f"{APPROVALS}/{prefix}*.sig", "signatures", got, f"{by.shape.threshold} ({', '.join(sorted(by.roles['root']))})")
 
 
 def _chain(tree: Tree, pinned: str, newest: Root, newest_data: bytes) -> None:
     """From the pinned root to the newest, each step signed by both thresholds."""
-    file = f"{APPROVALS}/{ROOT}"
     older: list[tuple[Root, bytes]] = []
     for version in range(newest.version - 1, max(0, newest.version - MAX_ROTATIONS), -1):
-        try:
-            data = tree.read(f"root/{version}.yaml", ApprovalRefusal.UNAPPROVED)
-        except ApprovalRefused as error:
-            if error.refused.name is ApprovalRefusal.UNAPPROVED:
-                break
-            raise
-        old = Root.parse(data, f"{APPROVALS}/root/{version}.yaml")
+        data, file = tree.read_optional(f"root/{version}.yaml"), f"{APPROVALS}/root/{version}.yaml"
+        if data is None:
+            break
+        old = Root.parse(data, file)
         if old.version != version:
-            raise refuse(ApprovalRefusal.ROOT_NOT_TRUSTED, f"{APPROVALS}/root/{version}.yaml", "version", old.version, str(version))
+            raise _wrong(file, "version", old.version, str(version))
         older.append((old, data))
         if old.digest == pinned:
             break
     if not older or older[-1][0].digest != pinned:
-        raise refuse(
-            ApprovalRefusal.ROOT_NOT_TRUSTED,
-            file,
-            "digest",
-            newest.digest,
-            f"{pinned} (pinned in the settings), or a root its signers handed over to",
-        )
-    steps = [*reversed(older), (newest, newest_data)]
-    for (old, _), (new, data) in pairwise(steps):
+        expected = f"{pinned} (pinned in the settings), or a root its signers handed over to"
+        raise _wrong(f"{APPROVALS}/{ROOT}", "digest", newest.digest, expected)
+    for (old, _), (new, data) in pairwise([*reversed(older), (newest, newest_data)]):
         prefix = "root." if new is newest else f"root/{new.version}."
         _signed(tree, old, data, prefix, new)
         if new is not newest:
@@ -341,17 +297,16 @@ def _review(shape: ReviewShape, at: int, people: Mapping[str, object], teams: Ma
         if name not in people and name not in teams:
             raise _wrong(file, f"reviews[{at}].by", name, "a name under people, or team: and a team that somebody is in")
         by |= {name} if name in people else teams[name]
-    counts = {risk: count for risk, count in shape.signatures.model_dump().items() if count is not None}
-    if not counts:
+    if not shape.counts:
         raise _wrong(file, f"reviews[{at}].signatures", "nothing", "a number for low, medium or high")
-    for risk, count in counts.items():
+    for risk, count in shape.counts.items():
         if count > len(by):
             raise _wrong(file, f"reviews[{at}].signatures.{risk}", count, f"at most the {len(by)} people of by")
     try:
-        return Review(Glob(shape.path), frozenset(by), counts)
+        return Review(Glob(shape.path), frozenset(by), shape.counts)
     except CanonicalError as error:
         raise _wrong(file, f"reviews[{at}].path", error.got, error.expected) from None
 
 
 def _wrong(file: str, field: str, got: object, expected: str) -> ApprovalRefused:
-    return refuse(ApprovalRefusal.ROOT_NOT_TRUSTED, file, field, got, expected)
+    return refuse(ROOT_NOT_TRUSTED, file, field, got, expected)

@@ -1,6 +1,6 @@
-"""Who signs: an OpenSSH private key file read in this process, or a key that ssh-agent or a FIDO token holds, through ssh-keygen.
+"""Signers: an OpenSSH private key file read in this process, or, through ssh-keygen, a key that ssh-agent or a FIDO token holds.
 
-Rules: only signing may start a program, and only ``ssh-keygen -Y sign``; what it returns is verified here before it is used.
+Rules: only signing may start a program, and only ``ssh-keygen -Y sign``; its output is verified here before it is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PATIENCE = 120.0  # seconds in which a person touches a token or types a passph
 
 
 class Signer(Protocol):
-    """Somebody's key, ready to sign."""
+    """A person's key, ready to sign."""
 
     @property
     def public_key(self) -> SshKey:
@@ -63,7 +63,7 @@ class KeySigner:
 
 
 class KeygenSigner:
-    """A key that only ssh-keygen can reach: in ssh-agent, on a FIDO token, or in a file in a format of its own.
+    """A key that only ssh-keygen can use: in ssh-agent, on a FIDO token, or in a file format of its own.
 
     Args:
         path: the private key file, or the ``.pub`` file of a key in ssh-agent.
@@ -110,7 +110,7 @@ def open_signer(path: Path | str, passphrase: Callable[[], bytes] | None = None)
 
     Args:
         path: private key file, or the public half of a key in ssh-agent.
-        passphrase: asked once, only when the file is encrypted; None: such a file is left to ssh-keygen, which asks itself.
+        passphrase: called once, only for an encrypted file; None: ssh-keygen signs with such a file and asks itself.
 
     Raises:
         KeyRefused: unreadable, wrong passphrase, or a kind of key that is refused.
@@ -120,14 +120,14 @@ def open_signer(path: Path | str, passphrase: Callable[[], bytes] | None = None)
         return KeygenSigner(file)
     data = _read(file)
     try:
-        private = _load(data, None)
+        private = load_ssh_private_key(data, password=None)
     except (TypeError, ValueError) as error:
-        if not _encrypted(error):
+        if not (isinstance(error, TypeError) or "encrypted" in str(error)):
             raise KeyRefused(f"{file}: got {ascii(str(error))[1:-1][:120]}, expected an OpenSSH private key") from None
         if passphrase is None:
             return KeygenSigner(file)
         try:
-            private = _load(data, passphrase())
+            private = load_ssh_private_key(data, password=passphrase())
         except (TypeError, ValueError):
             raise KeyRefused(f"{file}: got a passphrase that does not open it, expected its own") from None
     except UnsupportedAlgorithm:  # a FIDO key's file holds only a handle
@@ -137,14 +137,6 @@ def open_signer(path: Path | str, passphrase: Callable[[], bytes] | None = None)
             f"{file}: got a {type(private).__name__.removesuffix('PrivateKey')} key, expected Ed25519 or ECDSA (RSA and DSA are refused)"
         )
     return KeySigner(private)
-
-
-def _load(data: bytes, password: bytes | None) -> object:
-    return load_ssh_private_key(data, password=password)
-
-
-def _encrypted(error: Exception) -> bool:
-    return isinstance(error, TypeError) or "encrypted" in str(error)
 
 
 def _read(path: Path) -> bytes:

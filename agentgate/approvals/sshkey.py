@@ -1,8 +1,8 @@
 """Public SSH keys: Ed25519, ECDSA on the NIST curves, and both kinds of FIDO key. Everything else is refused.
 
 Rules: RSA and DSA are refused (a signature's hash would be a choice); small-order and off-curve points are refused; a FIDO
-signature counts only with the bit that says a person touched the key (PROTOCOL.u2f). Two encodings of one point are the same
-`material`, which is what thresholds count.
+signature counts only with the user-present bit (PROTOCOL.u2f). Two encodings of one point are the same `material`, which is what
+thresholds count.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from agentgate.token.jws import b64url
 
 _ED, _SK_ED = "ssh-ed25519", "sk-ssh-ed25519@openssh.com"
 _SK_EC = "sk-ecdsa-sha2-nistp256@openssh.com"
-_CURVES: dict[str, tuple[str, ec.EllipticCurve, HashAlgorithm]] = {
+CURVES: dict[str, tuple[str, ec.EllipticCurve, HashAlgorithm]] = {
     "ecdsa-sha2-nistp256": ("nistp256", ec.SECP256R1(), SHA256()),
     "ecdsa-sha2-nistp384": ("nistp384", ec.SECP384R1(), SHA384()),
     "ecdsa-sha2-nistp521": ("nistp521", ec.SECP521R1(), SHA512()),
     _SK_EC: ("nistp256", ec.SECP256R1(), SHA256()),
 }
-KINDS = (_ED, *_CURVES, _SK_ED)
+KINDS = (_ED, *CURVES, _SK_ED)
 _TOUCHED = 0x01  # flag "user present", PROTOCOL.u2f
 _EXPECTED = "ssh-ed25519, ecdsa-sha2-nistp256/384/521 or their sk- forms (RSA and DSA are refused)"
 
@@ -45,8 +45,8 @@ class SshKey:
         blob: its SSH encoding.
         kind: algorithm name, one of `KINDS`.
         fingerprint: ``SHA256:...`` as ssh-keygen prints it.
-        material: the point itself, whatever it is wrapped in; equal for two names of one key.
-        application: what a FIDO key was made for (``ssh:``); empty for others.
+        material: the point itself, without its encoding; equal for two names of one key.
+        application: the application of a FIDO key (``ssh:``); empty for others.
     """
 
     blob: bytes
@@ -58,19 +58,14 @@ class SshKey:
 
     @classmethod
     def parse(cls, blob: bytes) -> SshKey:
-        """Read an encoded public key.
-
-        Raises:
-            KeyRefused: another kind, malformed, off the curve, or of small order.
-        """
+        """Read an encoded public key. Raises KeyRefused: another kind, malformed, off the curve, or of small order."""
         return _parse(bytes(blob))
 
     @classmethod
     def from_line(cls, text: str) -> SshKey:
-        """Read a line of a ``.pub`` file: kind, base64, and perhaps a comment.
+        """Read a line of a ``.pub`` file: kind, base64, and an optional comment.
 
-        Raises:
-            KeyRefused: as `parse`; or the line names another kind than the key is.
+        Raises KeyRefused: as `parse`; or the line names another kind than the key is.
         """
         parts = text.split(None, 2)
         if len(parts) < 2:
@@ -85,8 +80,7 @@ class SshKey:
     def verify(self, signature: bytes, data: bytes) -> None:
         """Check an encoded SSH signature over `data`.
 
-        Raises:
-            KeyRefused: malformed, of another algorithm, without the touch of a FIDO key, or not this key's.
+        Raises KeyRefused: malformed, of another algorithm, without the touch of a FIDO key, or not this key's.
         """
         reader = WireReader(signature, "signature")
         kind = reader.text("algorithm")
@@ -106,7 +100,7 @@ class SshKey:
                 inner = WireReader(body, "signature")
                 r, s = inner.mpint("r"), inner.mpint("s")
                 inner.end()
-                self._key.verify(encode_dss_signature(r, s), data, ec.ECDSA(_CURVES[kind][2]))
+                self._key.verify(encode_dss_signature(r, s), data, ec.ECDSA(CURVES[kind][2]))
         except InvalidSignature:
             raise KeyRefused(f"signature: got one that is not by {self.fingerprint} over this file, expected its own") from None
 
@@ -130,18 +124,28 @@ def _parse(blob: bytes) -> SshKey:
     reader = WireReader(blob, "public key")
     kind = reader.text("kind")
     application = ""
+    key: Ed25519PublicKey | ec.EllipticCurvePublicKey
     if kind in {_ED, _SK_ED}:
         point = reader.string("point")
-        key: Ed25519PublicKey | ec.EllipticCurvePublicKey = _ed25519(point)
         material = b"ed25519" + point
-    elif kind in _CURVES:
-        name, curve, _ = _CURVES[kind]
+        if len(point) != 32:
+            raise KeyRefused(f"public key: point: got {len(point)} bytes, expected 32")
+        JwsKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": b64url(point).decode()})  # refuses small order (pyca does not)
+        key = Ed25519PublicKey.from_public_bytes(point)
+    elif kind in CURVES:
+        name, curve, _ = CURVES[kind]
         got = reader.text("curve")
         if got != name:
             raise KeyRefused(f"public key: curve: got {got!r}, expected {name}")
         point = reader.string("point")
-        key = _on_curve(point, name, curve)
         material = name.encode() + point
+        wrong = KeyRefused(f"public key: point: got one that is not on {name} or not uncompressed, expected an uncompressed point")
+        if point[:1] != b"\x04":
+            raise wrong
+        try:
+            key = ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+        except ValueError:
+            raise wrong from None
     else:
         raise KeyRefused(f"public key: got kind {kind[:60]!r}, expected {_EXPECTED}")
     if kind in {_SK_ED, _SK_EC}:
@@ -153,34 +157,12 @@ def _parse(blob: bytes) -> SshKey:
     return SshKey(blob, kind, fingerprint, material, application, key)
 
 
-def _on_curve(point: bytes, name: str, curve: ec.EllipticCurve) -> ec.EllipticCurvePublicKey:
-    wrong = KeyRefused(f"public key: point: got one that is not on {name} or not uncompressed, expected an uncompressed point")
-    if point[:1] != b"\x04":
-        raise wrong
-    try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
-    except ValueError:
-        raise wrong from None
-
-
-def _ed25519(point: bytes) -> Ed25519PublicKey:
-    if len(point) != 32:
-        raise KeyRefused(f"public key: point: got {len(point)} bytes, expected 32")
-    JwsKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": b64url(point).decode()})  # refuses small order (pyca does not)
-    return Ed25519PublicKey.from_public_bytes(point)
-
-
 def encode(key: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> SshKey:
     """The SSH form of a pyca key. Raises KeyRefused for another curve."""
     if isinstance(key, Ed25519PublicKey):
         return _parse(string(_ED.encode()) + string(key.public_bytes_raw()))
-    for kind, (name, curve, _) in _CURVES.items():
+    for kind, (name, curve, _) in CURVES.items():
         if isinstance(key.curve, type(curve)):
             point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
             return _parse(string(kind.encode()) + string(name.encode()) + string(point))
     raise KeyRefused(f"public key: curve: got {key.curve.name}, expected nistp256, nistp384 or nistp521")
-
-
-def hash_of(kind: str) -> HashAlgorithm:
-    """The hash that an ECDSA kind signs with (RFC 5656 section 6.2.1)."""
-    return _CURVES[kind][2]

@@ -1,7 +1,7 @@
 """SSH signatures of files (OpenSSH PROTOCOL.sshsig): verified in this process, made here or by ``ssh-keygen -Y sign``.
 
-Rules: one namespace per kind of document, so that a signature over one thing is never one over another; version 1, sha256 or
-sha512, nothing reserved; one armour, no text around it, base64 in its shortest form. Verification never starts a program.
+Rules: one namespace per kind of document, so that no signature is valid for another kind; version 1, sha256 or sha512, nothing
+reserved; one armoured block with nothing around it, canonical base64. Verification never starts a program.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _HASHES = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 
 def verify(armored: str, message: bytes, namespace: str) -> SshKey:
-    """The key that signed `message` in `namespace`. Who that key belongs to is not asked here.
+    """The key that signed `message` in `namespace`; the caller decides whose key that is.
 
     Args:
         armored: content of a ``.sig`` file.
         message: the signed bytes.
-        namespace: what the signature must be for, exactly.
+        namespace: the exact namespace of the signature.
 
     Raises:
         KeyRefused: malformed, another version, hash or namespace, a kind of key that is refused, or not a signature over `message`.
@@ -66,17 +66,13 @@ def verify(armored: str, message: bytes, namespace: str) -> SshKey:
 
 
 def sign(private: PrivateKey, message: bytes, namespace: str) -> str:
-    """An armoured signature by a key of this process (sha512, as ssh-keygen makes them).
-
-    Raises:
-        KeyRefused: a curve SSH has no name for.
-    """
+    """An armoured signature by a key of this process (sha512, as ssh-keygen makes them). Raises KeyRefused: a curve without an SSH name."""
     key = sshkey.encode(private.public_key())
     data = _signed(message, namespace, "sha512")
     if isinstance(private, Ed25519PrivateKey):
         body = private.sign(data)
     else:
-        r, s = decode_dss_signature(private.sign(data, ec.ECDSA(sshkey.hash_of(key.kind))))
+        r, s = decode_dss_signature(private.sign(data, ec.ECDSA(sshkey.CURVES[key.kind][2])))
         body = mpint(r) + mpint(s)
     inner = string(key.kind.encode()) + string(body)
     parts = (key.blob, namespace.encode(), b"", b"sha512", inner)
@@ -91,7 +87,7 @@ def armour(blob: bytes) -> str:
 
 
 def _signed(message: bytes, namespace: str, hashed: str) -> bytes:
-    """What the key really signs."""
+    """The bytes that the key signs."""
     return _MAGIC + string(namespace.encode()) + string(b"") + string(hashed.encode()) + string(_HASHES[hashed](message).digest())
 
 

@@ -1,24 +1,26 @@
-"""Where every workflow stands: what runs, who signed what is in the file, how many are missing and who still can."""
+"""The status of every workflow: what runs, who signed what is in the file, how many are missing and who still can."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentgate.approvals.judge import Approved, Judge
-from agentgate.approvals.loading import WorkflowFile, first_difference, load_approved, read_workflow_file
+from agentgate.approvals.judge import Approved, Judge, Standing
+from agentgate.approvals.loading import WorkflowFile, load_judged, read_workflow_files
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
+from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, refused
 from agentgate.approvals.root import Need
-from agentgate.approvals.trust import reviewing, root_digest
+from agentgate.approvals.trust import lenient_judge
+from agentgate.approvals.version import first_difference
 from agentgate.approvals.writing import needs
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import workflow_files
 from agentgate.loading.definition import Derive
-from agentgate.workflow.model import Workflow
+from agentgate.workflow.model import Doubt, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class WorkflowStatus:
         can: who else may sign it.
         refused: why the version in the file is not in force; None: it is.
         ignored: signatures that do not count, and why.
+        in_doubt: why intents of the version in force are unclear at most under this deriver.
     """
 
     id: str
@@ -48,6 +51,7 @@ class WorkflowStatus:
     can: tuple[str, ...] = ()
     refused: Refused | None = None
     ignored: tuple[Refused, ...] = ()
+    in_doubt: tuple[Doubt, ...] = ()
 
     @property
     def missing(self) -> int:
@@ -58,99 +62,80 @@ class WorkflowStatus:
 def status(
     directory: Path | str, root: str | None = None, *, derive: Derive = lexical, now: float | None = None, prover: Prover | None = None
 ) -> tuple[WorkflowStatus, ...]:
-    """Where every workflow file stands, trust files that are wrong first.
+    """The status of every workflow file, bad trust files first. Arguments as `agentgate.approvals.write_index`.
 
-    Args:
-        directory: the workflow directory.
-        root: the pinned digest; None: the root as it lies there.
-        derive: the intent deriver.
-        now: POSIX seconds; None: now.
-        prover: proves narrowings.
-
-    Raises:
-        ApprovalRefused: the root is not trusted.
+    Raises ApprovalRefused: the root is not trusted.
     """
     folder, when = Path(directory), time.time() if now is None else now
-    asked, wrong = reviewing(folder, root, derive=derive, now=when, prover=prover)
-    loaded = _as_a_gate(folder, root, derive, when, prover)
-    found = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
+    judge, wrong = lenient_judge(folder, root, derive=derive, now=when, prover=prover)
+    files, broken = read_workflow_files(folder)
+    loaded: Mapping[str, Workflow] = {}
+    if not wrong:  # else a gate loads nothing
+        with suppress(WorkflowError):
+            loaded = load_judged(judge, files, broken).workflows
+    statuses = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
     for path in workflow_files(folder):
         name = path.relative_to(folder).as_posix()
-        try:
-            file = read_workflow_file(path, folder)
-        except WorkflowError as error:
-            problem = error.problems[0]
-            broken = refuse(ApprovalRefusal.UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected).refused
-            found.append(WorkflowStatus(name, name, 0, refused=broken))
-            continue
-        try:
-            found.append(_status(asked, file, loaded))
-        except ApprovalRefused as error:
-            found.append(WorkflowStatus(str(file.value.get("id")), name, 0, refused=error.refused))
-    return tuple(found)
+        if name in files:
+            statuses.append(_status(judge, files[name], loaded))
+        else:
+            problem = broken[str(path)].problems[0]
+            unread = refused(UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected)
+            statuses.append(WorkflowStatus(name, name, 0, refused=unread))
+    return tuple(statuses)
 
 
-def _as_a_gate(folder: Path, root: str | None, derive: Derive, now: float, prover: Prover | None) -> Mapping[str, Workflow]:
-    """What a gate that never saw this directory would run; nothing where a trust file is wrong."""
-    try:
-        return load_approved(folder, root or root_digest(folder), derive=derive, now=now, prover=prover).workflows
-    except (ApprovalRefused, WorkflowError):
-        return {}
-
-
-def _status(asked: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
+def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
-        raise refuse(ApprovalRefusal.UNAPPROVED, file.path, "id", "no id or version", "an id and a version")
-    running = _running(asked, id_)
-    standing = asked.standing(id_, version) if version in asked.tree.versions(id_) else None
-    asks = needs(asked, file)
-    inside = standing.version if standing is not None and standing.version is not None and standing.version.digest == file.digest else None
-    signed = tuple(s.person for s in inside.signed) if inside is not None else ()
-    proposers = {s.statement.proposer for s in inside.signed} if inside is not None and not asked.root.solo else set()
+        why = refused(UNAPPROVED, file.path, "id", "no id or version", "an id and a version")
+        return WorkflowStatus(str(id_), file.path, 0, refused=why)
+    try:
+        running, _ = judge.running(id_)
+        standing = judge.standing(id_, version) if version in judge.tree.versions(id_) else None
+        asks, why_not = needs(judge, file), _refused(judge, file, running, standing)
+    except ApprovalRefused as error:
+        return WorkflowStatus(id_, file.path, 0, refused=error.refused)
+    stored = standing.version if standing is not None else None
+    same = stored if stored is not None and stored.digest == file.digest else None
+    signed = tuple(s.person for s in same.signed) if same is not None else ()
+    proposers = {s.statement.proposer for s in same.signed} if same is not None and not judge.root.solo else set()
     can = {person for need in asks if not need.met for person in need.by} - set(signed) - proposers
-    refused = _refused(asked, file, running)
+    workflow = loaded.get(id_)
     return WorkflowStatus(
         id=id_,
         path=file.path,
         version=version,
-        in_force=loaded[id_].version if id_ in loaded else None,
-        until=running.until if running is not None and id_ in loaded else 0.0,
+        in_force=workflow.version if workflow is not None else None,
+        until=running.until if running is not None and workflow is not None else 0.0,
         needs=asks,
         signed=signed,
-        can=tuple(sorted(can)) if refused is not None else (),
-        refused=refused,
-        ignored=inside.ignored if inside is not None else (),
+        can=tuple(sorted(can)) if why_not is not None else (),
+        refused=why_not,
+        ignored=same.ignored if same is not None else (),
+        in_doubt=workflow.in_doubt if workflow is not None else (),
     )
 
 
-def _running(asked: Judge, id_: str) -> Approved | None:
-    floor = asked.floor(id_)
-    return next((a for v in asked.tree.versions(id_) if v >= floor and (a := asked.standing(id_, v).approved) is not None), None)
-
-
-def _refused(asked: Judge, file: WorkflowFile, running: Approved | None) -> Refused | None:
+def _refused(judge: Judge, file: WorkflowFile, running: Approved | None, standing: Standing | None) -> Refused | None:
     """Why the version in the file is not what runs."""
     id_, version = str(file.value["id"]), int(file.value["version"])
-    floor = asked.floor(id_)
-    standing = asked.standing(id_, version) if version in asked.tree.versions(id_) else None
-    kept = standing.version if standing is not None else None
-    name, field, got = ApprovalRefusal.UNAPPROVED, "version", f"version {version}, no signatures"
+    name, field, got = UNAPPROVED, "version", f"version {version}, no signatures"
     expected = "signatures (agentgate workflow approve)"
     if running is not None and running.version.digest == file.digest:
         if running.statement.path == file.path:
             return None
-        name, field, got, expected = ApprovalRefusal.WRONG_PLACE, "file", file.path, f"{running.statement.path}, where it was approved"
-    elif standing is not None and kept is not None and kept.digest != file.digest:
-        field, got, expected = first_difference(file.value, kept.value)
+        name, field, got, expected = WRONG_PLACE, "file", file.path, f"{running.statement.path}, where it was approved"
+    elif standing is not None and standing.version is not None and standing.version.digest != file.digest:
+        field, got, expected = first_difference(file.value, standing.version.value)
         if standing.approved is not None:
-            name, expected = ApprovalRefusal.TAMPERED, f"{expected}, as approved (a change needs a higher version)"
-        elif standing.refused is not None and standing.refused.name is ApprovalRefusal.TAMPERED:
+            name, expected = TAMPERED, f"{expected}, as approved (a change needs a higher version)"
+        elif standing.refused is not None and standing.refused.name is TAMPERED:
             return standing.refused  # it is the record that changed
         else:
             expected = f"{expected}, as signed before (sign again)"
     elif standing is not None and standing.refused is not None:
         return standing.refused
-    elif version < floor:
-        name, got, expected = ApprovalRefusal.ROLLBACK, f"version {version}", f"at least {floor}"
-    return refuse(name, file.path, field, got, expected, workflow=id_, version=version).refused
+    elif version < judge.floor(id_):
+        name, got, expected = ROLLBACK, f"version {version}", f"at least {judge.floor(id_)}"
+    return refused(name, file.path, field, got, expected, workflow=id_, version=version)

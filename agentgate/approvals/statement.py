@@ -1,28 +1,25 @@
-"""What a reviewer signs: an in-toto Statement v1 in RFC 8785 JSON over the digest of the parsed definition.
+"""What a reviewer signs: an in-toto Statement v1 in RFC 8785 JSON over the digest of the definition with every default written out.
 
-Rules: comments may change, deciding values may not. Everything the gate needs is in the statement and checked against the
-definition itself; `root`, `tests` and `wider` say what the signer saw and decide nothing.
+Rules: the gate checks everything it needs from the statement against the definition itself; `root`, `tests` and `wider` record what
+the signer saw and decide nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from agentgate.approvals._shape import Digest, Moment, Person, Shape, from_json, seconds
-from agentgate.approvals.refusal import ApprovalRefusal, refuse
+from agentgate.approvals._shape import Digest, Id, Moment, Person, Risk, Shape, Text, VersionNumber, from_json, seconds
+from agentgate.approvals.refusal import TAMPERED, refuse
 from agentgate.values.canonical import canonical
 
 TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:agentgate:workflow-approval:v1"
 MAX_WIDER = 500
-
-_Text = Annotated[str, Field(min_length=1, max_length=2000)]
-_Id = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z")]
 
 
 class _DigestShape(Shape):
@@ -30,21 +27,21 @@ class _DigestShape(Shape):
 
 
 class _SubjectShape(Shape):
-    name: _Id
+    name: Id
     digest: _DigestShape
 
 
 class _PredicateShape(Shape):
-    id: _Id
-    path: _Text
-    version: Annotated[int, Field(ge=1, le=10**9)]
-    tenants: Annotated[list[_Text], Len(1, 1000)]
-    risk: Literal["low", "medium", "high"]
+    id: Id
+    path: Text
+    version: VersionNumber
+    tenants: Annotated[tuple[Text, ...], Len(1, 1000)]
+    risk: Risk
     previous: Digest | None
     root: Digest
     tests: Digest | None
-    roles: Annotated[dict[_Id, list[_Text]], Len(0, 1000)]
-    wider: Annotated[list[_Text], Len(0, MAX_WIDER)]
+    roles: Annotated[dict[Id, tuple[Text, ...]], Len(0, 1000)]
+    wider: Annotated[tuple[Text, ...], Len(0, MAX_WIDER)]
     proposer: Person
     signer: Person
     role: Literal["reviewer"]
@@ -53,7 +50,7 @@ class _PredicateShape(Shape):
 
 class _StatementShape(Shape):
     type: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
-    subject: Annotated[list[_SubjectShape], Len(1, 1)]
+    subject: Annotated[tuple[_SubjectShape, ...], Len(1, 1)]
     predicate_type: Annotated[Literal["urn:agentgate:workflow-approval:v1"], Field(alias="predicateType")]
     predicate: _PredicateShape
 
@@ -63,7 +60,7 @@ class Statement:
     """One reviewer's statement about one version.
 
     Attributes:
-        id, version, tenants, risk: as the definition says.
+        id, version, tenants, risk: as in the definition.
         digest: ``sha256:...`` of the definition's canonical bytes.
         path: the workflow file, below the workflow directory.
         previous: digest of the version it was compared with; None: there was none.
@@ -91,33 +88,17 @@ class Statement:
 
     @property
     def data(self) -> bytes:
-        """The bytes that are signed."""
-        return canonical(self.value, "statement")
-
-    @property
-    def value(self) -> dict[str, Any]:
-        """The in-toto Statement."""
-        return {
-            "_type": TYPE,
-            "subject": [{"name": self.id, "digest": {"sha256": self.digest.removeprefix("sha256:")}}],
-            "predicateType": PREDICATE,
-            "predicate": {
-                "id": self.id,
-                "path": self.path,
-                "version": self.version,
-                "tenants": list(self.tenants),
-                "risk": self.risk,
-                "previous": self.previous,
-                "root": self.root,
-                "tests": self.tests,
-                "roles": {name: list(scopes) for name, scopes in self.roles.items()},
-                "wider": list(self.wider),
-                "proposer": self.proposer,
-                "signer": self.signer,
-                "role": "reviewer",
-                "not_after": self.not_after,
+        """The bytes that are signed: the in-toto Statement."""
+        predicate: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "digest"}
+        return canonical(
+            {
+                "_type": TYPE,
+                "subject": [{"name": self.id, "digest": {"sha256": self.digest.removeprefix("sha256:")}}],
+                "predicateType": PREDICATE,
+                "predicate": predicate | {"roles": dict(self.roles), "role": "reviewer"},
             },
-        }
+            "statement",
+        )
 
     @property
     def until(self) -> float:
@@ -126,34 +107,10 @@ class Statement:
 
     @classmethod
     def parse(cls, data: bytes, file: str) -> Statement:
-        """Read a statement's bytes.
-
-        Raises:
-            ApprovalRefused: TAMPERED, with the field.
-        """
-        try:
-            shape = _StatementShape.model_validate_json(data)
-        except ValidationError:  # the slow way says what is wrong
-            shape = from_json(_StatementShape, data, file, ApprovalRefusal.TAMPERED)
-        said, subject = shape.predicate, shape.subject[0]
-        if subject.name != said.id:
-            raise refuse(ApprovalRefusal.TAMPERED, file, "subject[0].name", subject.name, said.id)
-        found = cls(
-            id=said.id,
-            version=said.version,
-            digest="sha256:" + subject.digest.sha256,
-            path=said.path,
-            tenants=tuple(said.tenants),
-            risk=said.risk,
-            previous=said.previous,
-            root=said.root,
-            tests=said.tests,
-            roles={name: tuple(scopes) for name, scopes in said.roles.items()},
-            wider=tuple(said.wider),
-            proposer=said.proposer,
-            signer=said.signer,
-            not_after=said.not_after,
-        )
-        if found.data != data:  # duplicate keys, another order, escapes, white space
-            raise refuse(ApprovalRefusal.TAMPERED, file, "document", "JSON in another form", "RFC 8785 JSON (the one form that is signed)")
-        return found
+        """Read a statement's bytes. Raises ApprovalRefused: TAMPERED, with the field."""
+        shape = from_json(_StatementShape, data, file, TAMPERED)
+        [subject] = shape.subject
+        if subject.name != shape.predicate.id:
+            raise refuse(TAMPERED, file, "subject[0].name", subject.name, shape.predicate.id)
+        predicate = {name: value for name, value in shape.predicate if name != "role"}
+        return cls(digest="sha256:" + subject.digest.sha256, **predicate)

@@ -1,6 +1,6 @@
 """Making trust files: a root (for one person or a team), its signatures, the index, a revocation.
 
-Rules: what is written is read back by the gate's own reader before the old is replaced; a root that is replaced is kept with its
+Rules: the gate's own reader reads back what will be written before the old file is replaced; a replaced root stays stored with its
 signatures, so that gates pinned to it can follow; serials rise.
 """
 
@@ -19,17 +19,17 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, SIGNERS, Tree, file_digest, text_of
 from agentgate.approvals._shape import moment
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, index_bytes, load_index, load_revoked
+from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, check_same, index_bytes, load_index, load_revoked
 from agentgate.approvals.judge import Judge
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, STALE_INDEX, UNAPPROVED, ApprovalRefused, Refused, refuse
 from agentgate.approvals.root import Role, Root, load_root
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.sshkey import SshKey
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.definition import Derive
 
-_NAMESPACES = (sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE)
+NAMESPACES = (sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.@/-]*", re.ASCII)
 _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
 
@@ -53,7 +53,7 @@ class ReviewRule:
 
 
 def root_digest(path: Path | str) -> str:
-    """What a gate's settings pin: the digest of a root.
+    """The digest of a root, which a gate's settings pin.
 
     Args:
         path: ``root.yaml``, or the workflow directory it belongs to.
@@ -63,7 +63,7 @@ def root_digest(path: Path | str) -> str:
     """
     place = Path(path)
     directory = place.parent.parent if place.name == ROOT else place
-    return file_digest(Tree(directory).read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED))
+    return file_digest(Tree(directory).read(ROOT, ROOT_NOT_TRUSTED))
 
 
 def new_root(
@@ -78,14 +78,14 @@ def new_root(
     demo: bool = False,
     signer: Signer | None = None,
 ) -> str:
-    """Write ``root.yaml`` and ``allowed_signers``; an earlier root is kept under ``approvals/root/`` with its signatures.
+    """Write ``root.yaml`` and ``allowed_signers``; an earlier root is moved to ``approvals/root/`` with its signatures.
 
     Args:
         directory: the workflow directory.
         people: who may sign, with their keys.
         expires: last day of the root, ``2027-05-31``.
         rules: who reviews what; none: everybody everything, one signature for low risk and two for others (solo: low only).
-        roles: who signs `root`, `index` and `revoke`; one that is left out: everybody.
+        roles: who signs `root`, `index` and `revoke`; everybody signs one that is left out.
         threshold: signatures a root needs.
         solo: one person approves their own changes, low risk only; gates warn at every start.
         demo: for demonstrations; gates warn at every start.
@@ -95,17 +95,18 @@ def new_root(
         The new root's digest.
 
     Raises:
-        ApprovalRefused: ROOT NOT TRUSTED, when it would not be one; nothing is written.
+        ApprovalRefused: ROOT NOT TRUSTED, when a gate would not accept it; nothing is written.
     """
     tree, everybody = Tree(directory), tuple(people)
     names = tuple(person.name for person in everybody)
     default = ReviewRule("**", names, {"low": 1} if solo else {"low": 1, "medium": min(2, len(names)), "high": min(2, len(names))})
-    lines = [f'{p.name} namespaces="{",".join(_NAMESPACES)}" {key.line}\n' for p in everybody for key in p.keys]
+    lines = [f'{p.name} namespaces="{",".join(NAMESPACES)}" {key.line}\n' for p in everybody for key in p.keys]
     signers = "".join(lines).encode()
-    old = _old_root(tree)
+    before = tree.read_optional(ROOT)
+    old = Root.parse(before, f"{APPROVALS}/{ROOT}") if before is not None else None
     value: dict[str, Any] = {
         "agentgate": "root/v1",
-        "version": old[0].version + 1 if old else 1,
+        "version": old.version + 1 if old else 1,
         "expires": expires,
         "threshold": threshold,
         "allowed_signers": file_digest(signers),
@@ -121,8 +122,12 @@ def new_root(
     AllowedSigners.parse(text_of(signers, SIGNERS), f"{APPROVALS}/{SIGNERS}")
     signature = signer.sign(data, sshsig.ROOT_NAMESPACE) if signer is not None else None
     person = _person(root, signer, "root") if signer is not None else ""
-    if old is not None:
-        _keep(tree, *old)
+    if before is not None and old is not None:  # a gate that is pinned to it, or to an earlier one, follows from there
+        tree.write(f"root/{old.version}.yaml", before)
+        for name, kind in tree.names():
+            if name.startswith("root.") and name.endswith(".sig") and kind == "file":
+                tree.write(f"root/{old.version}.{name.removeprefix('root.')}", tree.read(name, ROOT_NOT_TRUSTED))
+                (tree.directory / APPROVALS / name).unlink()
     tree.write(SIGNERS, signers)
     tree.write(ROOT, data)
     if signature is not None:
@@ -131,20 +136,19 @@ def new_root(
 
 
 def sign_root(directory: Path | str, signer: Signer) -> Path:
-    """Sign the root that lies there: as one of its own signers, or as one of the root before it.
+    """Sign the present root: as one of its own signers, or as one of the root before it.
 
-    Raises:
-        ApprovalRefused: UNAPPROVED, when this key may not.
+    Raises ApprovalRefused: UNAPPROVED, when this key may not.
     """
     tree = Tree(directory)
-    data = tree.read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED)
+    data = tree.read(ROOT, ROOT_NOT_TRUSTED)
     root = Root.parse(data, f"{APPROVALS}/{ROOT}")
     try:
         person = _person(root, signer, "root")
     except ApprovalRefused:
         if root.version == 1:
             raise
-        before = tree.read(f"root/{root.version - 1}.yaml", ApprovalRefusal.UNAPPROVED)
+        before = tree.read(f"root/{root.version - 1}.yaml", UNAPPROVED)
         person = _person(Root.parse(before, f"{APPROVALS}/root/{root.version - 1}.yaml"), signer, "root")
     return tree.write(f"root.{person}.sig", signer.sign(data, sshsig.ROOT_NAMESPACE).encode())
 
@@ -159,68 +163,65 @@ def write_index(
     prover: Prover | None = None,
     anew: bool = False,
 ) -> Path:
-    """Sign the list of newest approved versions; it holds for seven days. Makes an empty ``revoked.yaml`` where there is none.
+    """Sign the list of newest approved versions, valid for seven days. Makes an empty ``revoked.yaml`` where there is none.
 
     Args:
         directory: the workflow directory.
-        signer: of somebody in the root's roles.index.
-        root: the pinned digest; None: the root as it lies there.
+        signer: a key of somebody in the root's roles.index.
+        root: the pinned digest; None: the present root.
         derive: the intent deriver.
         now: POSIX seconds; None: now.
         prover: proves narrowings.
-        anew: there is no index to go on from, on purpose. Else one that is missing or bad refuses, unless nothing was ever signed here:
-            without it, nobody could tell which versions were in force.
+        anew: start without the last index, on purpose. Else a missing or bad one refuses, unless nothing was ever signed here: only
+            the last index says which versions were in force.
 
     Raises:
-        ApprovalRefused: the root is not trusted, this key may not, or the index or the revocations that lie there are bad.
+        ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are bad.
     """
     at = time.time() if now is None else now
-    asked, _ = reviewing(directory, root, derive=derive, now=at, prover=prover)
-    tree, person = asked.tree, _person(asked.root, signer, "index")
+    judge, _ = lenient_judge(directory, root, derive=derive, now=at, prover=prover)
+    tree, person = judge.tree, _person(judge.root, signer, "index")
     there = {name for name, _ in tree.names()}
-    if asked.index is None and not anew and there & {REVOKED, INDEX}:
+    if judge.index is None and not anew and there & {REVOKED, INDEX}:
         try:
-            load_index(tree, asked.root, asked.allowed, at, ended=True)
-        except ApprovalRefused as error:  # only what is missing is told another way on
-            if error.refused.name is not ApprovalRefusal.STALE_INDEX:
+            load_index(tree, judge.root, judge.allowed, at, ended=True)
+        except ApprovalRefused as error:  # only for a missing index there is another way
+            if error.refused.name is not STALE_INDEX:
                 raise
             expected = "the index that was signed last (restore it, or say --anew if nothing was in force)"
-            raise refuse(ApprovalRefusal.STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected) from None
-    if asked.revoked is None:
+            raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected) from None
+    if judge.revoked is None:
         if REVOKED in there:
-            load_revoked(tree, asked.root, asked.allowed, at)  # raises what is wrong with them
-        asked.revoked = _write_revoked(tree, asked.root, signer, 1, {})
+            load_revoked(tree, judge.root, judge.allowed, at)  # raises what is wrong with them
+        judge.revoked = write_revoked(tree, judge.root, signer, 1, {})
     newest: dict[str, Newest] = {}
     for id_ in tree.ids():
-        for version in tree.versions(id_):
-            approved = asked.standing(id_, version).approved
-            if approved is not None:
-                newest[id_] = approved.entry
-                break
-    old = asked.index
+        standings = (judge.standing(id_, version).approved for version in tree.versions(id_))
+        approved = next(filter(None, standings), None)
+        if approved is not None:
+            newest[id_] = approved.entry
+    old = judge.index
     for id_, was in (old.workflows if old else {}).items():
         if id_ not in newest or newest[id_].version < was.version:
-            newest[id_] = replace(was, removed=not tree.versions(id_))  # a floor never sinks: what was removed could be put back
-    # the largest of what any earlier index may have had: serials are times, so two checkouts do not make the same one
+            newest[id_] = replace(was, removed=not tree.versions(id_))  # a floor never sinks: a removed version could be put back
+    # higher than any earlier index may have had: serials are times, so two checkouts do not make the same one
     serial = max((old.serial if old else 0) + 1, int(at))
-    data = index_bytes(serial, moment(at + INDEX_LIFE), person, newest, asked.revoked)
-    signature = signer.sign(data, sshsig.INDEX_NAMESPACE)
-    tree.write(f"{INDEX}.sig", signature.encode())
-    return tree.write(INDEX, data)
+    data = index_bytes(serial, moment(at + INDEX_LIFE), person, newest, judge.revoked)
+    return write_signed(tree, INDEX, data, signer, sshsig.INDEX_NAMESPACE)
 
 
 def revoke(
     directory: Path | str, workflow: str, signer: Signer, *, version: int, reason: str, root: str | None = None, now: float | None = None
 ) -> Path:
-    """Revoke a workflow's versions up to and including one; never undone. One signature is enough, and no new index is needed.
+    """Revoke a workflow's versions up to and including one, for good. One signature is enough, and no new index is needed.
 
     Args:
         directory: the workflow directory.
         workflow: its id.
-        signer: of somebody in the root's roles.revoke.
-        version: the highest version that is revoked.
-        reason: why, for those who read it later.
-        root: the pinned digest; None: the root as it lies there.
+        signer: a key of somebody in the root's roles.revoke.
+        version: the highest version to revoke.
+        reason: why, for later readers.
+        root: the pinned digest; None: the present root.
         now: POSIX seconds; None: now.
 
     Raises:
@@ -229,21 +230,20 @@ def revoke(
     tree, at = Tree(directory), time.time() if now is None else now
     trusted, allowed = load_root(tree, root or root_digest(directory), at)
     person = _person(trusted, signer, "revoke")
-    there = any(name == REVOKED for name, _ in tree.names())
+    there = tree.read_optional(REVOKED) is not None
     old = load_revoked(tree, trusted, allowed, at) if there else Revoked(0, "", person, {})
     before = old.revoked.get(workflow)
-    entry = Revocation(max(version, before.up_to if before else 0), reason, person)
-    _write_revoked(tree, trusted, signer, old.serial + 1, {**old.revoked, workflow: entry})
+    entry = Revocation(up_to=max(version, before.up_to if before else 0), reason=reason, by=person)
+    write_revoked(tree, trusted, signer, old.serial + 1, {**old.revoked, workflow: entry})
     return Path(directory) / APPROVALS / REVOKED
 
 
-def reviewing(
+def lenient_judge(
     directory: Path | str, root: str | None, *, derive: Derive, now: float, prover: Prover | None = None
 ) -> tuple[Judge, tuple[Refused, ...]]:
-    """A judge for people: the root must be right; an index or revocations that are not are named, and left out.
+    """A judge for people: the root must be right; a bad index or bad revocations are returned as refusals, and left out.
 
-    Raises:
-        ApprovalRefused: the root is not trusted.
+    Raises ApprovalRefused: the root is not trusted.
     """
     tree, wrong = Tree(directory), []
     trusted, allowed = load_root(tree, root or root_digest(directory), now)
@@ -255,35 +255,26 @@ def reviewing(
     try:
         index = load_index(tree, trusted, allowed, now, ended=True)
         load_index(tree, trusted, allowed, now)
+        if revoked is not None:
+            check_same(index, revoked)
     except ApprovalRefused as error:
         wrong.append(error.refused)
     return Judge(tree, trusted, allowed, index, revoked, {}, now, derive, prover or Prover()), tuple(wrong)
 
 
-def _write_revoked(tree: Tree, root: Root, signer: Signer, serial: int, entries: Mapping[str, Revocation]) -> Revoked:
+def write_revoked(tree: Tree, root: Root, signer: Signer, serial: int, entries: Mapping[str, Revocation]) -> Revoked:
+    """Sign revocations, as somebody in the root's roles.revoke. Raises ApprovalRefused: UNAPPROVED, when this key may not."""
     person = _person(root, signer, "revoke")
-    said = {id_: {"up_to": r.up_to, "reason": r.reason, "by": r.by} for id_, r in sorted(entries.items())}
+    said = {id_: revocation.model_dump() for id_, revocation in sorted(entries.items())}
     data = _yaml({"agentgate": "revoked/v1", "serial": serial, "signer": person, "revoked": said})
-    signature = signer.sign(data, sshsig.REVOKED_NAMESPACE)
-    tree.write(f"{REVOKED}.sig", signature.encode())
-    tree.write(REVOKED, data)
+    write_signed(tree, REVOKED, data, signer, sshsig.REVOKED_NAMESPACE)
     return Revoked(serial, file_digest(data), person, dict(entries))
 
 
-def _old_root(tree: Tree) -> tuple[Root, bytes] | None:
-    if not any(name == ROOT for name, _ in tree.names()):
-        return None
-    data = tree.read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED)
-    return Root.parse(data, f"{APPROVALS}/{ROOT}"), data
-
-
-def _keep(tree: Tree, root: Root, data: bytes) -> None:
-    """Put a root and its signatures where a gate that is pinned to it, or to an earlier one, finds them."""
-    tree.write(f"root/{root.version}.yaml", data)
-    for name, kind in tree.names():
-        if name.startswith("root.") and name.endswith(".sig") and kind == "file":
-            tree.write(f"root/{root.version}.{name.removeprefix('root.')}", tree.read(name, ApprovalRefusal.ROOT_NOT_TRUSTED))
-            (tree.directory / APPROVALS / name).unlink()
+def write_signed(tree: Tree, name: str, data: bytes, signer: Signer, namespace: str) -> Path:
+    """Sign a trust file and write it, its signature first; returns its path."""
+    tree.write(f"{name}.sig", signer.sign(data, namespace).encode())
+    return tree.write(name, data)
 
 
 def _person(root: Root, signer: Signer, role: Role) -> str:
@@ -292,13 +283,7 @@ def _person(root: Root, signer: Signer, role: Role) -> str:
     for person in root.roles[role]:
         if root.owns(person, key):
             return person
-    raise refuse(
-        ApprovalRefusal.UNAPPROVED,
-        f"{APPROVALS}/{ROOT}",
-        f"roles.{role}",
-        f"key {key.fingerprint}",
-        f"a key of {', '.join(root.roles[role])}",
-    )
+    raise refuse(UNAPPROVED, f"{APPROVALS}/{ROOT}", f"roles.{role}", f"key {key.fingerprint}", f"a key of {', '.join(root.roles[role])}")
 
 
 def _yaml(value: Mapping[str, Any]) -> bytes:

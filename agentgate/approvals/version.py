@@ -1,4 +1,4 @@
-"""One version of a workflow as it lies in its folder: the definition that was signed, and every signature checked by itself."""
+"""One stored version of a workflow: the definition that was signed, and every signature checked by itself."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, Tree, file_digest, text_of
-from agentgate.approvals._shape import json_value
+from agentgate.approvals._shape import RISKS, json_value
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refused, refuse
-from agentgate.approvals.root import RISKS, Root
+from agentgate.approvals.refusal import EXPIRED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, printable, refuse
+from agentgate.approvals.root import Root
 from agentgate.approvals.sshkey import SshKey
 from agentgate.approvals.statement import Statement
 from agentgate.errors import KeyRefused
-from agentgate.loading.yaml_nodes import shown
+from agentgate.loading.written_out import written_out
+from agentgate.loading.yaml_nodes import Document, dotted, shown
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A valid signature: who, with which key, what was stated, and until when it holds (POSIX seconds)."""
+    """A valid signature: by whom, with which key, over which statement, and until when it holds (POSIX seconds)."""
 
     person: str
     key: SshKey
@@ -30,11 +31,10 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version as it lies in its folder.
+    """One stored version.
 
     Attributes:
         value: the parsed definition.
-        risk: its risk.
         signed: the valid signatures.
         ignored: why others do not count.
     """
@@ -46,6 +46,22 @@ class Version:
     risk: str
     signed: tuple[Signed, ...]
     ignored: tuple[Refused, ...]
+
+    @property
+    def folder(self) -> str:
+        """Where it is stored, as messages name it."""
+        return f"{APPROVALS}/{self.id}/{self.version}"
+
+    @property
+    def file(self) -> str:
+        """Its definition, as messages name it."""
+        return f"{self.folder}/{DEFINITION}"
+
+    def document(self) -> Document:
+        """The definition as a document (without lines). Raises WorkflowError: it holds what no workflow file can say."""
+        document = Document(self.file, self.value)
+        _check_values(document, document.value)
+        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +82,21 @@ class VersionReader:
     def version(self, id_: str, version: int) -> Version:
         """A version with its signatures, checks 1 and 4 to 6 of `agentgate.approvals.judge`.
 
-        Raises:
-            ApprovalRefused: the definition is absent, malformed or of another id or version.
+        Raises ApprovalRefused: the definition is absent, malformed, incomplete, or of another id or version.
         """
         folder = f"{id_}/{version}"
         file = f"{APPROVALS}/{folder}/{DEFINITION}"
         # (1) the definition, in its place
-        data = self.tree.read(f"{folder}/{DEFINITION}", ApprovalRefusal.UNAPPROVED)
+        data = self.tree.read(f"{folder}/{DEFINITION}", UNAPPROVED)
         digest = file_digest(data)
         value = self.known.get(digest)  # a workflow file has this digest: these bytes are its canonical form
         if value is None:
-            value = json_value(data, file, ApprovalRefusal.TAMPERED)
-        if type(value) is not dict:
-            raise refuse(ApprovalRefusal.TAMPERED, file, "document", shown(value), "a definition")
+            value = _complete(json_value(data, file, TAMPERED), file)
         if value.get("id") != id_ or value.get("version") != version:
             got = f"{value.get('id')} version {value.get('version')}"
-            raise refuse(ApprovalRefusal.WRONG_PLACE, file, "id", got, f"{id_} version {version}, as the folder says")
+            raise refuse(WRONG_PLACE, file, "id", got, f"{id_} version {version}, as the folder says")
         if value.get("risk") not in RISKS:
-            raise refuse(ApprovalRefusal.TAMPERED, file, "risk", shown(value.get("risk")), " or ".join(RISKS))
+            raise refuse(TAMPERED, file, "risk", shown(value.get("risk")), " or ".join(RISKS))
         signed, ignored = [], []
         for name, _ in self.tree.names(folder):
             if name.endswith(".json") and name != DEFINITION:
@@ -94,35 +107,82 @@ class VersionReader:
         return Version(id_, version, digest, value, value["risk"], tuple(signed), tuple(ignored))
 
     def _signature(self, folder: str, person: str, value: Mapping[str, Any], digest: str) -> Signed:
-        file = f"{APPROVALS}/{folder}/{person}.json"
+        file, sig = f"{APPROVALS}/{folder}/{person}.json", f"{APPROVALS}/{folder}/{person}.sig"
         if person not in self.root.keys:  # before anything is read: a flood of strangers costs nothing
-            raise refuse(ApprovalRefusal.UNAPPROVED, file, "signer", person, "somebody in the root")
-        data = self.tree.read(f"{folder}/{person}.json", ApprovalRefusal.UNAPPROVED)
-        armored = text_of(self.tree.read(f"{folder}/{person}.sig", ApprovalRefusal.UNAPPROVED), file)
+            raise refuse(UNAPPROVED, file, "signer", person, "somebody in the root")
+        data = self.tree.read(f"{folder}/{person}.json", UNAPPROVED)
+        armored = text_of(self.tree.read(f"{folder}/{person}.sig", UNAPPROVED), file)
         # (5) first, since nothing unsigned is worth a second look
         try:
             key = sshsig.verify(armored, data, sshsig.NAMESPACE)
         except KeyRefused as error:
-            sig = file.removesuffix(".json") + ".sig"
-            raise refuse(ApprovalRefusal.TAMPERED, sig, "signature", str(error), f"{person}'s over {person}.json") from None
+            raise refuse(TAMPERED, sig, "signature", str(error), f"{person}'s over {person}.json") from None
         statement = Statement.parse(data, file)
         if statement.signer != person:
-            raise refuse(ApprovalRefusal.WRONG_PLACE, file, "predicate.signer", statement.signer, f"{person}, as the file is named")
+            raise refuse(WRONG_PLACE, file, "predicate.signer", statement.signer, f"{person}, as the file is named")
         if not self.root.owns(person, key):
-            raise refuse(ApprovalRefusal.UNAPPROVED, file, "key", key.fingerprint, f"a key of {person} in the root")
+            raise refuse(UNAPPROVED, file, "key", key.fingerprint, f"a key of {person} in the root")
         until = min(statement.until, self.allowed.until(person, key, sshsig.NAMESPACE, self.now))
         # (4) about this definition
-        for name, got, expected in (
-            ("predicate.id", statement.id, value.get("id")),
-            ("predicate.version", statement.version, value.get("version")),
-            ("predicate.tenants", list(statement.tenants), value.get("tenants")),
-            ("predicate.risk", statement.risk, value.get("risk")),
-            ("subject[0].digest", statement.digest, digest),
+        for name, wrong, got, expected in (
+            ("predicate.id", WRONG_PLACE, statement.id, value.get("id")),
+            ("predicate.version", WRONG_PLACE, statement.version, value.get("version")),
+            ("predicate.tenants", TAMPERED, list(statement.tenants), value.get("tenants")),
+            ("predicate.risk", TAMPERED, statement.risk, value.get("risk")),
+            ("subject[0].digest", TAMPERED, statement.digest, digest),
         ):
             if got != expected:
-                wrong = ApprovalRefusal.WRONG_PLACE if name in {"predicate.id", "predicate.version"} else ApprovalRefusal.TAMPERED
                 raise refuse(wrong, file, name, shown(got), f"{shown(expected)}, as in {DEFINITION}")
         # (6) in its time
         if self.now >= statement.until:
-            raise refuse(ApprovalRefusal.EXPIRED, file, "predicate.not_after", statement.not_after, "an approval that has not ended")
+            raise refuse(EXPIRED, file, "predicate.not_after", statement.not_after, "an approval that has not ended")
         return Signed(person, key, statement, until)
+
+
+def _complete(value: Any, file: str) -> dict[str, Any]:
+    """A signed definition with every default written out: a default that it left open, a later release could change.
+
+    Raises ApprovalRefused: TAMPERED, naming the first default that is left open.
+    """
+    if type(value) is not dict:
+        raise refuse(TAMPERED, file, "document", shown(value), "a definition")
+    complete = written_out(value)
+    if complete != value:
+        field, _, missing = first_difference(value, complete)
+        raise refuse(TAMPERED, file, field, "nothing", f"{missing} (a signed definition writes every default out: sign again)")
+    return value
+
+
+def first_difference(got: Any, expected: Any, path: tuple[str | int, ...] = ()) -> tuple[str, str, str]:
+    """Dotted path of the first place where two definitions differ, what the first has there and what was approved."""
+    if type(got) is dict and type(expected) is dict:
+        for key in dict.fromkeys((*expected, *got)):
+            if key not in got or key not in expected or got[key] != expected[key]:
+                return first_difference(got.get(key), expected.get(key), (*path, key))
+    if type(got) is list and type(expected) is list and len(got) == len(expected):
+        for at, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
+            if mine != theirs:
+                return first_difference(mine, theirs, (*path, at))
+    return dotted(path), _all_of(got), _all_of(expected)
+
+
+def _all_of(value: Any) -> str:
+    return printable(value) if type(value) in {dict, list} else shown(value)
+
+
+def _check_values(document: Document, value: Any, path: tuple[str | int, ...] = ()) -> None:
+    """Only what a workflow file can say: printable text, whole numbers, true and false, in lists and mappings.
+
+    Raises WorkflowError: at the first other value.
+    """
+    kind = type(value)
+    if kind is dict:
+        for key, item in value.items():
+            _check_values(document, key, path)
+            _check_values(document, item, (*path, key))
+    elif kind is list:
+        for at, item in enumerate(value):
+            _check_values(document, item, (*path, at))
+    elif not (kind is int or kind is bool or (kind is str and value.replace("\n", "").isprintable())):
+        document.report(path, shown(value), "what a workflow file can say")
+        document.refuse()

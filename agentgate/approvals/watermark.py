@@ -1,7 +1,7 @@
-"""What was in force before: versions and serials that never fall again, on disk beside the gate's keys and in the state store.
+"""What was in force before: versions and serials that never fall, on disk beside the gate's keys and in the state store.
 
-Rules: read before anything is loaded, raised after; of the two places the higher number counts, so one of them may be lost and
-nothing old comes back. A file that is there and cannot be read refuses (an emptied one would be the way back).
+Rules: read before anything is loaded, raised afterwards; the higher number of both places counts, so either may be lost and nothing
+old comes back. A file that exists and cannot be read refuses (else emptying it would be a rollback).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from agentgate.approvals._files import write_whole
-from agentgate.approvals.refusal import ApprovalRefusal, refuse
+from agentgate.approvals.refusal import ROLLBACK, refuse
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 
@@ -37,57 +37,37 @@ class Marks:
         self._folder = folder
 
     def read(self) -> dict[str, int]:
-        """The numbers by name; none when there is no file yet.
-
-        Raises:
-            ApprovalRefused: ROLLBACK, when the file is there and is not what `rise` wrote.
-        """
+        """The numbers by name; none before the file exists. Raises ApprovalRefused: ROLLBACK, when the file is not what `rise` wrote."""
         file = self._folder / FILE
         try:
             handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(handle, "rb") as opened:
-                found = os.fstat(handle)
-                if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-                    raise refuse(
-                        ApprovalRefusal.ROLLBACK,
-                        str(file),
-                        "mode",
-                        oct(found.st_mode & 0o777),
-                        "a file of this user that nobody else writes",
-                    )
+                status = os.fstat(handle)
+                if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                    raise refuse(ROLLBACK, str(file), "mode", oct(status.st_mode & 0o777), "a file of this user that nobody else writes")
                 kept = orjson.loads(opened.read())
         except FileNotFoundError:
             return {}
         except (OSError, orjson.JSONDecodeError) as error:
-            raise refuse(
-                ApprovalRefusal.ROLLBACK,
-                str(file),
-                "file",
-                str(error),
-                "the file this gate wrote (what was in force is unknown without it)",
-            ) from None
+            expected = "the file this gate wrote (what was in force is unknown without it)"
+            raise refuse(ROLLBACK, str(file), "file", str(error), expected) from None
         marks = kept.get("marks") if type(kept) is dict and kept.get("agentgate") == _FORMAT else None
         if type(marks) is not dict or not all(type(n) is int and n >= 0 for n in marks.values()):
-            raise refuse(ApprovalRefusal.ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
+            raise refuse(ROLLBACK, str(file), "document", "something else", "the file this gate wrote")
         return marks
 
     def rise(self, marks: Mapping[str, int]) -> None:
-        """Raise every number that is lower than given.
-
-        Raises:
-            ApprovalRefused: ROLLBACK, when the file cannot be read or written.
-        """
+        """Raise every number to at least the given one. Raises ApprovalRefused: ROLLBACK, when the file cannot be read or written."""
+        file = self._folder / FILE
         try:
             with self._locked():
                 kept = self.read()
-                risen = {name: max(kept.get(name, 0), marks.get(name, 0)) for name in {**kept, **marks}}
+                risen = higher(kept, marks)
                 if risen != kept:
                     data = orjson.dumps({"agentgate": _FORMAT, "marks": risen}, option=orjson.OPT_SORT_KEYS)
-                    write_whole(self._folder / FILE, data, mode=0o600)
+                    write_whole(file, data, mode=0o600)
         except OSError as error:
-            raise refuse(
-                ApprovalRefusal.ROLLBACK, str(self._folder / FILE), "file", error.strerror or "an error", "a directory that can be written"
-            ) from None
+            raise refuse(ROLLBACK, str(file), "file", error.strerror or "an error", "a directory that can be written") from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -113,7 +93,7 @@ def chunks(marks: Mapping[str, int]) -> Iterator[dict[str, int]]:
 
 
 def stored(gate: str, marks: Mapping[str, int]) -> Flow:
-    """Raise a portion of marks in the store; returns where each stands.
+    """Raise a portion of marks in the store; returns their values there.
 
     Raises (through the driver):
         StoreUnavailable.

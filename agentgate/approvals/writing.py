@@ -1,35 +1,33 @@
-"""What a reviewer would sign, computed here from what lies in the directory, and the signing of it.
+"""What a reviewer would sign, computed from the directory, and the signing of it.
 
-Rules: everything is recomputed on the signer's machine; the words of what became wider come from the same comparison that the
-gate makes. A version that is in force is never signed again with other content: its number must rise.
+Rules: everything is recomputed on the signer's machine; the words for what became wider come from the same comparison that the gate
+makes. A version in force is never signed again with other content: its number must rise.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, ROOT, Tree, file_digest
-from agentgate.approvals._shape import end_of, moment
+from agentgate.approvals._shape import RISKS, end_of, moment
 from agentgate.approvals.index import Newest
-from agentgate.approvals.judge import Judge, grown
+from agentgate.approvals.judge import Judge, grown, roles_in
 from agentgate.approvals.loading import WorkflowFile, read_workflow_file
 from agentgate.approvals.narrowing import Proof, Prover
-from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, printable, refuse
-from agentgate.approvals.root import RISKS, Need
+from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, ApprovalRefused, printable, refuse
+from agentgate.approvals.root import Need
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.statement import MAX_WIDER, Statement
-from agentgate.approvals.trust import reviewing
+from agentgate.approvals.trust import lenient_judge
 from agentgate.approvals.version import Version
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import TESTS, roles_of, text_of, workflow_files
-from agentgate.loading.definition import Derive, load_document
-from agentgate.loading.yaml_nodes import Document
+from agentgate.loading.definition import Derive, Roles, load_document
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
@@ -38,15 +36,15 @@ FIRST = "a first version: everything it permits is new"
 
 @dataclass(frozen=True, slots=True)
 class Unsigned:
-    """What would be signed, and what there is to know about it first.
+    """What would be signed, and what the signer should know first.
 
     Attributes:
         statement: the statement; `statement.data` are the bytes, `statement.wider` the words.
         workflow: the version itself.
         old: the version it is compared with; None: there was none.
         proof: the comparison (`agentgate.diff.Diff`); None: there was none.
-        definition: canonical bytes that will be kept.
-        needs: what the root asks for, counting the signatures that are there.
+        definition: canonical bytes that will be stored.
+        needs: what the root requires, counting the present signatures.
     """
 
     statement: Statement
@@ -69,14 +67,14 @@ def statement(
     now: float | None = None,
     prover: Prover | None = None,
 ) -> Unsigned:
-    """What would be signed for a workflow file as it lies there.
+    """What would be signed for a workflow file as it is now.
 
     Args:
         directory: the workflow directory.
         workflow: the file, or the workflow's id.
-        signer: whose statement it is; the root says who that key belongs to.
+        signer: whose statement it is; the root says whose key this is.
         proposer: who made the change (git's author); never counts, except under a solo root.
-        root: the pinned digest; None: the root as it lies there.
+        root: the pinned digest; None: the present root.
         derive: the intent deriver.
         not_after: last day of the approval, ``2027-05-31``; None: the workflow's own last day.
         now: POSIX seconds; None: now.
@@ -88,35 +86,29 @@ def statement(
         ConfigError: there is no such workflow, or `not_after` is no day.
     """
     folder, proving = Path(directory), prover or Prover()
-    asked, _ = reviewing(folder, root, derive=derive, now=time.time() if now is None else now, prover=proving)
-    person = asked.root.person(signer.public_key)
+    judge, _ = lenient_judge(folder, root, derive=derive, now=time.time() if now is None else now, prover=proving)
+    person = judge.root.person(signer.public_key)
     if person is None:
-        raise refuse(
-            ApprovalRefusal.UNAPPROVED,
-            f"{APPROVALS}/{ROOT}",
-            "people",
-            f"key {signer.public_key.fingerprint}",
-            "a key of somebody in the root",
-        )
-    asked.allowed.until(person, signer.public_key, sshsig.NAMESPACE, asked.now)
+        raise refuse(UNAPPROVED, f"{APPROVALS}/{ROOT}", "people", f"key {signer.public_key.fingerprint}", "a key of somebody in the root")
+    judge.allowed.until(person, signer.public_key, sshsig.NAMESPACE, judge.now)
     file = find_workflow(folder, workflow)
     static = roles_of(folder)
     new = load_document(file.document, static, derive)
-    file.document.refuse()
-    _not_in_force(asked, new)
-    before = _before(asked, new.id, new.version)
-    old = _loaded(asked, before, static) if before is not None else None
+    if new.version in judge.tree.versions(new.id):
+        approved = judge.standing(new.id, new.version).approved
+        if approved is not None and approved.version.digest != new.digest:
+            got = f"version {new.version}, approved with other content"
+            raise refuse(ROLLBACK, new.file, "version", got, "a higher version")
+    before = _before(judge, new.id, new.version)
+    old = _loaded(judge, before, static) if before is not None else None
     proof = proving.compare(old, new) if old is not None else None
     try:
         end = moment(end_of(not_after if not_after is not None else new.expires.isoformat()) - 1)
     except ValueError:
         raise ConfigError("not_after", not_after, "a day such as 2027-05-31") from None
     used = {rule.role for tool in new.tools.values() for rule in tool.args.values() if rule.role}
-    used |= {
-        str(tool.upstream.settings["narrower_than"])
-        for tool in new.tools.values()
-        if tool.upstream and "narrower_than" in tool.upstream.settings
-    }
+    upstreams = [tool.upstream.settings for tool in new.tools.values() if tool.upstream is not None]
+    used |= {str(settings["narrower_than"]) for settings in upstreams if "narrower_than" in settings}
     tests = folder / (file.path.removesuffix(".yaml") + TESTS)
     made = Statement(
         id=new.id,
@@ -126,7 +118,7 @@ def statement(
         tenants=tuple(file.value["tenants"]),
         risk=new.risk,
         previous=before.digest if before is not None else None,
-        root=asked.root.digest,
+        root=judge.root.digest,
         tests=file_digest(tests.read_bytes()) if tests.is_file() and not tests.is_symlink() else None,
         roles={name: tuple(sorted(static[name])) for name in sorted(used)},
         wider=_words(proof),
@@ -135,14 +127,14 @@ def statement(
         not_after=end,
     )
     Statement.parse(made.data, "statement")  # what could not be read again is not signed
-    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(asked, file, new))
+    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(judge, file, new))
 
 
 def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Path:
     """Sign a statement and put it beside the definition. Signatures over other content of this version are removed.
 
     Returns:
-        The statement's file; the signature lies beside it.
+        The statement's file; the signature is beside it.
 
     Raises:
         ApprovalRefused: a file cannot be written.
@@ -152,13 +144,11 @@ def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Pa
     folder = f"{said.id}/{said.version}"
     signature = signer.sign(said.data, sshsig.NAMESPACE)
     if sshsig.verify(signature, said.data, sshsig.NAMESPACE) != signer.public_key:
-        raise refuse(
-            ApprovalRefusal.UNAPPROVED, f"{APPROVALS}/{folder}/{said.signer}.sig", "key", "another key", signer.public_key.fingerprint
-        )
+        raise refuse(UNAPPROVED, f"{APPROVALS}/{folder}/{said.signer}.sig", "key", "another key", signer.public_key.fingerprint)
     for name, kind in tree.names(folder):
         if kind == "file" and name.endswith(".json") and name != DEFINITION:
             try:
-                stale = Statement.parse(tree.read(f"{folder}/{name}", ApprovalRefusal.UNAPPROVED), name).digest != said.digest
+                stale = Statement.parse(tree.read(f"{folder}/{name}", UNAPPROVED), name).digest != said.digest
             except ApprovalRefused:
                 stale = True
             if stale:
@@ -170,11 +160,7 @@ def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Pa
 
 
 def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
-    """The workflow file of this path or id.
-
-    Raises:
-        ConfigError: there is none. WorkflowError: it cannot be read.
-    """
+    """The workflow file of this path or id. Raises ConfigError: there is none. WorkflowError: it cannot be read."""
     files = workflow_files(folder)
     named = [p for p in files if os.path.realpath(p) == os.path.realpath(workflow) or p.relative_to(folder).as_posix() == str(workflow)]
     if named:
@@ -183,84 +169,71 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
     for path in files:
         try:
             text = text_of(path, folder)
-        except WorkflowError:  # a link out, or no text: that one is not meant
+        except WorkflowError:  # a link out, or no text: not the one
             continue
-        if marker in text and (found := read_workflow_file(path, folder)).value.get("id") == str(workflow):
-            return found
+        if marker in text and (file := read_workflow_file(path, folder)).value.get("id") == str(workflow):
+            return file
     raise ConfigError("workflow", str(workflow), f"a workflow file below {folder}, or the id of one")
 
 
-def needs(asked: Judge, file: WorkflowFile, new: Workflow | None = None) -> tuple[Need, ...]:
-    """What the root asks for this file's version, counting the signatures that are there for exactly this content.
+def needs(judge: Judge, file: WorkflowFile, new: Workflow | None = None) -> tuple[Need, ...]:
+    """What the root requires for this file's version, counting the present signatures over exactly this content.
 
     Args:
-        asked: the judge of the directory.
+        judge: the judge of the directory.
         file: the workflow file.
-        new: the workflow it holds, where it is loaded already.
+        new: the workflow it holds, if already loaded.
     """
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         return ()
-    if version in asked.tree.versions(id_):
-        standing = asked.standing(id_, version)
+    if version in judge.tree.versions(id_):
+        standing = judge.standing(id_, version)
         if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:
             return standing.needs
-    before, risk = asked.before(id_, version), str(file.value.get("risk"))
+    before, risk = judge.before(id_, version), str(file.value.get("risk"))
     if before is None:
-        return asked.needs((), (file.path,), (risk,))
-    narrower = _narrower(asked, before, file, new)
-    return asked.needs((), (file.path, *before.paths[:1]), (risk, *before.risks[:1]), narrower=narrower)
+        return judge.needs((), (file.path,), (risk,))
+    narrower = _narrower(judge, before, file, new)
+    return judge.needs((), (file.path, *before.paths[:1]), (risk, *before.risks[:1]), narrower=narrower)
 
 
-def _narrower(asked: Judge, before: Newest, file: WorkflowFile, new: Workflow | None) -> bool:
+def _narrower(judge: Judge, before: Newest, file: WorkflowFile, new: Workflow | None) -> bool:
     """True when one signature would be enough, as `Judge` counts."""
     id_, risk = str(file.value.get("id")), file.value.get("risk")
-    approved = asked.standing(id_, before.version).approved
+    approved = judge.standing(id_, before.version).approved
     if approved is None or approved.statement.path != file.path or risk not in RISKS:
         return False
+    if RISKS.index(risk) < RISKS.index(approved.version.risk):
+        return False
     try:
-        static = roles_of(asked.tree.directory)
-        old = _loaded(asked, approved.version, static)
-        proof = asked.prover.compare(old, new or load_document(file.document, static, asked.derive, share=asked.share))
+        static = roles_of(judge.tree.directory)
+        old = _loaded(judge, approved.version, static)
+        proof = judge.prover.compare(old, new or load_document(file.document, static, judge.derive, share=judge.share))
     except WorkflowError:
         return False
-    if grown(approved.statement.roles, static):
-        return False
-    return proof.only_narrower is True and RISKS.index(risk) >= RISKS.index(approved.version.risk)
+    return proof.only_narrower is True and not grown(approved.statement.roles, static)
 
 
-def _not_in_force(asked: Judge, new: Workflow) -> None:
-    if new.version not in asked.tree.versions(new.id):
-        return
-    approved = asked.standing(new.id, new.version).approved
-    if approved is not None and approved.version.digest != new.digest:
-        raise refuse(
-            ApprovalRefusal.ROLLBACK, new.file, "version", f"version {new.version}, approved with other content", "a higher version"
-        )
-
-
-def _before(asked: Judge, id_: str, version: int) -> Version | None:
+def _before(judge: Judge, id_: str, version: int) -> Version | None:
     """The version to compare with: the newest approved before this one.
 
-    Raises:
-        ApprovalRefused: the index names it, and what it names is not kept.
+    Raises ApprovalRefused: the index names it, and it is not stored.
     """
-    before = asked.before(id_, version)
+    before = judge.before(id_, version)
     if before is None:
         return None
-    kept = asked.standing(id_, before.version)
-    if kept.version is None or kept.version.digest != before.digest:
+    stored = judge.standing(id_, before.version).version
+    if stored is None or stored.digest != before.digest:
         file = f"{APPROVALS}/{id_}/{before.version}/{DEFINITION}"
-        got = "another definition" if kept.version is not None else "none that can be read"
-        raise refuse(ApprovalRefusal.TAMPERED, file, "digest", got, f"{before.digest}, as in the index")
-    return kept.version
+        got = "another definition" if stored is not None else "none that can be read"
+        raise refuse(TAMPERED, file, "digest", got, f"{before.digest}, as in the index")
+    return stored
 
 
-def _loaded(asked: Judge, version: Version, static: Mapping[str, frozenset[str]]) -> Workflow:
+def _loaded(judge: Judge, version: Version, static: Roles) -> Workflow:
     signed = next(iter(version.signed), None)
-    roles = {name: frozenset(scopes) for name, scopes in signed.statement.roles.items()} if signed is not None else static
-    file = f"{APPROVALS}/{version.id}/{version.version}/{DEFINITION}"
-    return load_document(Document(file, version.value), roles, asked.derive, share=asked.share)
+    return judge.load(version, roles_in(signed.statement) if signed is not None else static)
 
 
 def _words(proof: Proof | None) -> tuple[str, ...]:

@@ -8,24 +8,14 @@ from typing import Annotated
 
 import typer
 
-from agentgate.approvals import (
-    ApprovalRefused,
-    Signer,
-    Unsigned,
-    WorkflowStatus,
-    root_digest,
-    statement,
-    status,
-    write_approval,
-    write_index,
-)
+from agentgate.approvals import ApprovalRefused, Signer, WorkflowStatus, root_digest, statement, status, write_approval, write_index
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import find_workflow
 from agentgate.cli.commands import examples
 from agentgate.cli.diff import tell
 from agentgate.cli.output import LOOK, YES, complain, fail, refusing, say, say_json
-from agentgate.cli.signing import Directory, Key, Root, confirm, signer
-from agentgate.cli.test import tested
+from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
+from agentgate.cli.test import failures, tested
 from agentgate.errors import ConfigError
 from agentgate.loading.source import WorkflowText, on_disk
 from agentgate.review.draft.draft import undecided
@@ -57,9 +47,9 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
         typer.Option(help="Who made the change (it never counts as a reviewer); left out: the author of the file's last commit."),
     ] = None,
     until: Annotated[str | None, typer.Option(help="Last day of this approval, 2031-05-31; left out: the workflow's own last day.")] = None,
-    accept: Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")] = None,
+    accept: Accept = None,
     index: Annotated[bool, typer.Option("--index/--no-index", help="Renew the index once the approval is complete, if you may.")] = True,
-    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json_: Json = False,
 ) -> None:
     """Sign one version of a workflow.
 
@@ -70,42 +60,49 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
     """
     with refusing():
         root_digest(directory)  # before anything is asked: without a root nobody signs
-        hand = signer(key)
+        signer = own_signer(key)
         source = on_disk(directory / find_workflow(directory, workflow).path)
         _ready(source)
         made = statement(
             directory,
             source.path,
-            signer=hand,
-            proposer=proposer or _proposer(Path(source.path), directory, hand),
+            signer=signer,
+            proposer=proposer or _proposer(Path(source.path), directory, signer),
             root=root,
             not_after=_day(until),
         )
         changes = told(made.old, made.workflow, tuple(in_words(made.needs, made.statement.proposer)), base=base_of(source))
+        said = made.statement
         if not as_json_:
-            _show(made, changes)
+            say(
+                f"{said.id} v{said.version}, {made.workflow.title}",
+                f"risk {said.risk}, tenants {', '.join(said.tenants)}, proposed by {said.proposer}",
+                "",
+            )
+            tell(changes)
         confirm(phrase(changes, first=made.old is None), accept, "--accept")
-        written = write_approval(directory, made, hand)
-        now = _status(directory, root, made.statement.id)
-        renewed = index and now.missing == 0 and _index(directory, hand, root)
-        now = _status(directory, root, made.statement.id)
+        written = write_approval(directory, made, signer)
+        now = _status(directory, root, said.id)
+        renewed = index and now.missing == 0 and _index(directory, signer, root)
+        if renewed:
+            now = _status(directory, root, said.id)
     if as_json_:
         done = {"written": str(written), "signed": list(now.signed), "missing": now.missing, "can": list(now.can), "index": renewed}
         say_json({**as_json(changes), **done})
     else:
-        say("", f"signed as {made.statement.signer}: {written}", *_standing(now, renewed=renewed))
-        if made.statement.signer == made.statement.proposer and now.missing:
+        say("", f"signed as {said.signer}: {written}", *_standing(now, renewed=renewed))
+        if said.signer == said.proposer and now.missing:
             say("your own signature does not count: you proposed it")
     raise typer.Exit(YES if now.refused is None else LOOK)
 
 
 def _ready(source: WorkflowText) -> None:
-    """Only what loads, is tested and decided is signed."""
+    """Exits with 1 unless it loads, its tests hold and nothing is undecided."""
     result = tested(source)
     if result.report is None:
         fail(*result.problems, "Nothing was signed.")
     if not result.ok:
-        complain(*(f"{r.place}: {r.name}: {r.why}" for r in result.report.failed))
+        complain(*failures(result.report))
         fail("Its tests do not hold. Nothing was signed.")
     questions = undecided(source.text)
     if questions:
@@ -122,29 +119,19 @@ def _day(text: str | None) -> str | None:
         raise ConfigError("until", text, "a day such as 2031-05-31") from error
 
 
-def _proposer(file: Path, directory: Path, hand: Signer) -> str:
-    """Who made the change: git's author; under a solo root, where nothing is counted against them, the one person there is."""
-    found = author_of(file)
-    if found is None:
+def _proposer(file: Path, directory: Path, signer: Signer) -> str:
+    """Who made the change: git's author; under a solo root, which does not exclude the proposer, the one person in it."""
+    author = author_of(file)
+    if author is None:
         root = TrustRoot.parse((directory / ROOT_FILE).read_bytes(), ROOT_FILE)
-        found = root.person(hand.public_key) if root.solo else None
-    if found is None:
+        author = root.person(signer.public_key) if root.solo else None
+    if author is None:
         raise ConfigError("proposer", f"{file}, changed since its last commit", "a committed file, or --proposer NAME: who made the change")
-    return found
-
-
-def _show(made: Unsigned, changes: Changes) -> None:
-    said = made.statement
-    say(
-        f"{said.id} v{said.version}, {made.workflow.title}",
-        f"risk {said.risk}, tenants {', '.join(said.tenants)}, proposed by {said.proposer}",
-        "",
-    )
-    tell(changes)
+    return author
 
 
 def phrase(changes: Changes, *, first: bool) -> str:
-    """What the signer types: which version, and how much of it is new."""
+    """The sentence to type: which version, and how much of it is new."""
     parts = [f"{changes.id} {changes.new}"]
     if first:
         parts.append("all of it")
@@ -159,10 +146,10 @@ def _status(directory: Path, root: str | None, id_: str) -> WorkflowStatus:
     return next(each for each in status(directory, root) if each.id == id_)
 
 
-def _index(directory: Path, hand: Signer, root: str | None) -> bool:
+def _index(directory: Path, signer: Signer, root: str | None) -> bool:
     """Renew the index, where this person may."""
     try:
-        write_index(directory, hand, root=root)
+        write_index(directory, signer, root=root)
     except ApprovalRefused as error:
         complain(f"the index was not renewed: {error}", colour="yellow")
         return False

@@ -16,8 +16,8 @@ from agentgate.cli.commands import ERROR, examples
 from agentgate.cli.diff import save, tell
 from agentgate.cli.lint import lint_text
 from agentgate.cli.output import LOOK, YES, note, refusing, say, say_json
-from agentgate.cli.signing import Root
-from agentgate.cli.test import Tested, tested
+from agentgate.cli.signing import Json, Root
+from agentgate.cli.test import Tested, failures, tested
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.loading.catalog import APPROVALS
 from agentgate.loading.source import WorkflowText, below, blob, commit_of, files_of, in_git, prefix
@@ -41,7 +41,7 @@ EXAMPLES = (
 
 @dataclass(slots=True)
 class Findings:
-    """What a check found. `errors` make it fail, `unapproved` ask for a person. `asked`: signatures were looked at."""
+    """The result of a check. `errors` fail it, `unapproved` need a person. `asked`: signatures were checked."""
 
     base: str
     commit: str
@@ -54,7 +54,7 @@ class Findings:
 
     @property
     def exit_code(self) -> int:
-        """See the module."""
+        """See `EXAMPLES`."""
         return ERROR if self.errors else LOOK if self.unapproved else YES
 
 
@@ -68,70 +68,69 @@ def check(  # noqa: PLR0917 - a command's options, given by name
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a comment for the pull request.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.", dir_okay=False)] = None,
-    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json_: Json = False,
 ) -> None:
     """Check everything a reviewer would ask: does it load, do its tests hold, what does it newly permit, who signed it."""
     with refusing():
         if as_json_ and markdown:
             raise ConfigError("output", "--json and --markdown", "one of them")
-        found = Findings(base, commit_of(base))
-        _files(found, directory)
-        if not found.errors:
-            _compare(found, directory)
-            _approved(found, directory, root, unsafe=unsafe_unapproved)
+        findings = Findings(base, commit_of(base))
+        _files(findings, directory)
+        if not findings.errors:
+            _compare(findings, directory)
+            _approved(findings, directory, root, unsafe=unsafe_unapproved)
         if html is not None:
-            save(html, found.changes, f"{base} → {directory}")
+            save(html, findings.changes, f"{base} → {directory}")
     if as_json_:
-        say_json(_json(found))
+        say_json(_json(findings))
     elif markdown:
-        print("\n".join(_comment(found)))
+        print("\n".join(_comment(findings)))
     else:
-        _tell(found)
-    raise typer.Exit(found.exit_code)
+        _tell(findings)
+    raise typer.Exit(findings.exit_code)
 
 
-def _files(found: Findings, directory: Path) -> None:
+def _files(findings: Findings, directory: Path) -> None:
     """Lint, and the tests."""
     problems, warnings = lint_text(directory)
-    found.errors += problems
-    found.warnings += warnings
+    findings.errors += problems
+    findings.warnings += warnings
     if problems:
         return
     for source in below(directory):
         result = tested(source)
-        found.tests.append(result)
-        found.errors += result.problems
+        findings.tests.append(result)
+        findings.errors += result.problems
         if result.report is not None:
-            found.errors += [f"{r.place}: {r.name}: {r.why}" for r in result.report.failed]
+            findings.errors += failures(result.report)
 
 
-def _compare(found: Findings, directory: Path) -> None:
+def _compare(findings: Findings, directory: Path) -> None:
     """Every workflow against the one of its path, or of its id, at the base."""
     inside = _in_repository(directory)
     old: dict[str, WorkflowText] = {}
     by_id: dict[str, WorkflowText] = {}
-    for path in files_of(found.commit, inside):
-        source = in_git(found.commit, path)
+    for path in files_of(findings.commit, inside):
+        source = in_git(findings.commit, path)
         try:
             by_id[source.workflow().id] = old[path] = source
         except WorkflowError as error:
-            found.warnings.append(f"{found.base}:{path} does not load there, so all of it is new ({error.problems[0].field})")
+            findings.warnings.append(f"{findings.base}:{path} does not load there, so all of it is new ({error.problems[0].field})")
     new = [(f"{inside}/{Path(s.path).relative_to(directory).as_posix()}".removeprefix("./"), s) for s in below(directory)]
     for path, source in new:
         after = source.workflow()
         before = by_id.get(after.id) or old.get(path)
-        if before is not None and before.workflow().digest == after.digest and before.roles == source.roles:
+        was = before.workflow() if before is not None else None
+        if before is not None and was is not None and was.digest == after.digest and before.roles == source.roles:
             continue
-        found.changes.append(changes_between(_named(before, found.base), source))
-        if before is not None and before.workflow().version >= after.version and before.workflow().id == after.id:
-            signed = blob(found.commit, f"{inside}/{APPROVALS}/{after.id}/{after.version}/{DEFINITION}".removeprefix("./"))
-            if before.workflow().version > after.version or signed is not None:
-                found.unapproved.append(
-                    f"{path}: version {after.version}, expected above {before.workflow().version}, as {found.base} has it"
-                )
+        findings.changes.append(changes_between(_named(before, findings.base), source))
+        if was is not None and was.version >= after.version and was.id == after.id:
+            signed = blob(findings.commit, f"{inside}/{APPROVALS}/{after.id}/{after.version}/{DEFINITION}".removeprefix("./"))
+            if was.version > after.version or signed is not None:
+                findings.unapproved.append(f"{path}: version {after.version}, expected above {was.version}, as {findings.base} has it")
     kept = {source.workflow().id for _, source in new}
-    found.changes += [changes_between(_named(source, found.base), None) for id_, source in by_id.items() if id_ not in kept]
-    found.changes.sort(key=lambda c: (not c.wider, not c.read_yourself, c.id))
+    findings.changes += [changes_between(_named(source, findings.base), None) for id_, source in by_id.items() if id_ not in kept]
+    findings.changes.sort(key=lambda c: (not c.wider, not c.read_yourself, c.id))
 
 
 def _named(source: WorkflowText | None, base: str) -> WorkflowText | None:
@@ -146,49 +145,51 @@ def _in_repository(directory: Path) -> str:
     return str(inside)
 
 
-def _approved(found: Findings, directory: Path, root: str | None, *, unsafe: bool) -> None:
-    """Who signed; the root is the base's unless it is given, so that a change cannot bring its own."""
+def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: bool) -> None:
+    """Who signed. The root is the base's unless given, so that a change cannot bring its own."""
     if unsafe:
-        found.unapproved += [f"{c.id} {c.new}: {c.verdict}" for c in found.changes if c.looks]
+        findings.unapproved += [f"{c.id} {c.new}: {c.verdict}" for c in findings.changes if c.looks]
         return
-    _sunk(found, directory)
+    _older_lists(findings, directory)
     if not (directory / APPROVALS).is_dir():
-        found.unapproved.append(
+        findings.unapproved.append(
             f"{directory / APPROVALS}: nobody signs here yet (agentgate init makes a root; --unsafe-unapproved asks for none)"
         )
         return
     inside = _in_repository(directory)
-    trusted = blob(found.commit, str(PurePosixPath(inside) / APPROVALS / "root.yaml"))
+    trusted = blob(findings.commit, str(PurePosixPath(inside) / APPROVALS / "root.yaml"))
     pinned = root or ("sha256:" + digest(trusted.encode()) if trusted is not None else None)
     standing = status(directory, pinned)
     if pinned is None:
-        found.unapproved.append(
-            f"{found.base} has no {APPROVALS}/root.yaml: the root is new, and a gate trusts it only once its digest is pinned"
+        findings.unapproved.append(
+            f"{findings.base} has no {APPROVALS}/root.yaml: the root is new, and a gate trusts it only once its digest is pinned"
         )
     for each in standing:
         if each.refused is not None and (each.refused.name, each.refused.field, each.id) == (ApprovalRefusal.STALE_INDEX, "expires", ""):
-            found.warnings.append(str(each.refused))  # a matter of the calendar, not of this change; gates do refuse it
+            findings.warnings.append(str(each.refused))  # a matter of the calendar, not of this change; gates do refuse it
         elif each.refused is not None:
-            found.unapproved.append(str(each.refused))
-    found.asked = True
-    signers = {each.id: tuple(_still(each, directory)) for each in standing if each.refused is not None}
-    found.changes = [replace(c, signers=signers.get(c.id, ())) for c in found.changes]
+            findings.unapproved.append(str(each.refused))
+    findings.asked = True
+    signers = {each.id: tuple(_still_needed(each, directory)) for each in standing if each.refused is not None}
+    findings.changes = [replace(c, signers=signers.get(c.id, ())) for c in findings.changes]
 
 
-def _sunk(found: Findings, directory: Path) -> None:
-    """Lists that are older than the base's: what was revoked or replaced since would be in force for a gate that never saw them."""
+def _older_lists(findings: Findings, directory: Path) -> None:
+    """Lists older than the base's: what was revoked or replaced since would be in force for a gate that never saw those."""
     for name in (INDEX, REVOKED):
         path, there = str(PurePosixPath(_in_repository(directory)) / APPROVALS / name), directory / APPROVALS / name
-        before = blob(found.commit, path)
+        before = blob(findings.commit, path)
         if before is None or not there.is_file():
             continue
         serials = [_serial(text, name) for text in (before, there.read_text("utf-8", "replace"))]
         if serials[1] < serials[0]:
-            found.unapproved.append(f"{APPROVALS}/{name}: serial {serials[1]}, expected at least {serials[0]}, as {found.base} has it")
+            findings.unapproved.append(
+                f"{APPROVALS}/{name}: serial {serials[1]}, expected at least {serials[0]}, as {findings.base} has it"
+            )
 
 
 def _serial(text: str, name: str) -> int:
-    """The number of a list; below every number where it cannot be read (then it is refused for that)."""
+    """A list's serial; lower than all others where it cannot be read (which is refused elsewhere)."""
     try:
         value = json.loads(text) if name == INDEX else read_yaml(text, name).value
     except (ValueError, WorkflowError, RecursionError):
@@ -197,60 +198,55 @@ def _serial(text: str, name: str) -> int:
     return serial if type(serial) is int else -1
 
 
-def _still(each: WorkflowStatus, directory: Path) -> list[str]:
-    """Who must still sign, and who may: not who proposed it, as far as git says who that is."""
+def _still_needed(each: WorkflowStatus, directory: Path) -> list[str]:
+    """Who must still sign, and who may: not the proposer, as far as git names one."""
     lines = list(in_words(each.needs, author_of(directory / each.path) or ""))
     if each.missing and not each.can:
         lines.append("nobody who has not signed yet may sign it")
     return lines
 
 
-def _tell(found: Findings) -> None:
-    cases = sum(len(t.report.results) for t in found.tests if t.report is not None)
-    note(*found.warnings)
-    note(*found.errors, colour="red")
-    say(f"lint and tests: {len(found.tests)} workflows, {cases} cases, {len(found.errors)} errors, {len(found.warnings)} warnings")
-    if found.errors:
+def _tell(findings: Findings) -> None:
+    cases = sum(len(t.report.results) for t in findings.tests if t.report is not None)
+    note(*findings.warnings)
+    note(*findings.errors, colour="red")
+    say(f"lint and tests: {len(findings.tests)} workflows, {cases} cases, {len(findings.errors)} errors, {len(findings.warnings)} warnings")
+    if findings.errors:
         return
-    say(f"changes since {found.base} ({found.commit[:12]}): {len(found.changes) or 'none'}", "")
-    for each in found.changes:
+    say(f"changes since {findings.base} ({findings.commit[:12]}): {len(findings.changes) or 'none'}", "")
+    for each in findings.changes:
         tell(each)
         say("")
-    note(*found.unapproved)
-    say(
-        "a person must look"
-        if found.unapproved
-        else "approved: every workflow file is in force"
-        if found.asked
-        else "nothing more is permitted"
-    )
+    note(*findings.unapproved)
+    good = "approved: every workflow file is in force" if findings.asked else "nothing more is permitted"
+    say("a person must look" if findings.unapproved else good)
 
 
-def _comment(found: Findings) -> list[str]:
+def _comment(findings: Findings) -> list[str]:
     lines = ["## agentgate", ""]
-    if found.errors:
-        lines += [f"**{len(found.errors)} errors**; nothing was compared.", ""]
-        lines += [f"- {code(error, 240)}" for error in found.errors[:8]]
+    if findings.errors:
+        lines += [f"**{len(findings.errors)} errors**; nothing was compared.", ""]
+        lines += [f"- {code(error, 240)}" for error in findings.errors[:8]]
         return lines
-    if not found.changes:
+    if not findings.changes:
         lines += ["No workflow changed in what it decides.", ""]
-    for each in found.changes:
+    for each in findings.changes:
         lines += [*comment(each), ""]
-    if found.unapproved:
-        lines += ["**Not approved yet**", "", *(f"- {code(line, 240)}" for line in found.unapproved[:8])]
-    elif found.asked:
+    if findings.unapproved:
+        lines += ["**Not approved yet**", "", *(f"- {code(line, 240)}" for line in findings.unapproved[:8])]
+    elif findings.asked:
         lines += ["Every workflow file is approved."]
     return lines
 
 
-def _json(found: Findings) -> dict[str, Any]:
+def _json(findings: Findings) -> dict[str, Any]:
     return {
-        "base": found.base,
-        "commit": found.commit,
-        "exit_code": found.exit_code,
-        "errors": found.errors,
-        "warnings": found.warnings,
-        "workflows": [t.workflow.id for t in found.tests if t.workflow is not None],
-        "changes": [as_json(c) for c in found.changes],
-        "unapproved": found.unapproved,
+        "base": findings.base,
+        "commit": findings.commit,
+        "exit_code": findings.exit_code,
+        "errors": findings.errors,
+        "warnings": findings.warnings,
+        "workflows": [t.workflow.id for t in findings.tests if t.workflow is not None],
+        "changes": [as_json(c) for c in findings.changes],
+        "unapproved": findings.unapproved,
     }

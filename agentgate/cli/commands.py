@@ -55,11 +55,11 @@ class LazyCommands(Commands):
             self.commands.setdefault(name, _Named(name, help=line))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command; while help is formatted, its line only."""
-        found = super().get_command(ctx, cmd_name)
-        if isinstance(found, _Named) and not self._listing:
-            found = self.commands[cmd_name] = _loaded(cmd_name, *self.table[cmd_name])
-        return found
+        """The command; while help is formatted, only its help line."""
+        command = super().get_command(ctx, cmd_name)
+        if isinstance(command, _Named) and not self._listing:
+            command = self.commands[cmd_name] = _loaded(cmd_name, *self.table[cmd_name])
+        return command
 
     def format_help(self, *args: Any) -> None:
         """See typer."""
@@ -71,19 +71,19 @@ class LazyCommands(Commands):
 
 
 class _Named(TyperCommand):
-    """A command of which only name and help line are known."""
+    """A command with only its name and help line."""
 
 
 def _loaded(name: str, target: str, line: str) -> Any:
     module, _, attribute = target.partition(":")
-    found = getattr(import_module(f"agentgate.cli.{module}"), attribute)
-    if isinstance(found, typer.Typer):
-        found.info.help = line
-        command = get_command(found)
+    loaded = getattr(import_module(f"agentgate.cli.{module}"), attribute)
+    if isinstance(loaded, typer.Typer):
+        loaded.info.help = line
+        app = loaded
     else:
-        alone = typer.Typer(add_completion=False)
-        alone.command(name, epilog=found.examples)(found)
-        command = get_command(alone)
+        app = typer.Typer(add_completion=False)
+        app.command(name, epilog=loaded.examples)(loaded)
+    command = get_command(app)
     command.name = name
     return command
 

@@ -1,13 +1,11 @@
 """``agentgate demo``: the payment agent of the examples, tried eight ways in one process; no service, key or network.
 
-Rules: what is shown is what happened. Every row is compared with what it had to be, and one wrong row, or a payment that
-should not exist, ends the command with exit code 1.
+Rules: every row shows what happened, and is compared with the expected outcome; one wrong row, or a payment that should not exist,
+exits with 1.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import shutil
 import sys
 import textwrap
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-import structlog
 import typer
 from rich import box
 from rich.console import Console, Group
@@ -25,8 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgate.cli.commands import examples
-from agentgate.cli.demo_scenes import Played, TableRow, play
-from agentgate.errors import ConfigError, StoreUnavailable
+from agentgate.cli.demo_rows import Played, TableRow
+from agentgate.cli.demo_scenes import play
+from agentgate.cli.output import quiet, refusing, say_json
 
 _WIDEST = 110  # columns: longer lines are hard to read
 _COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
@@ -41,23 +39,15 @@ EXAMPLES = (
 
 
 @examples(EXAMPLES)
-def demo(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False,
-) -> None:
+def demo(as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False) -> None:
     """Run a guarded payment agent: what is minted, refused, held, and why.
 
     A real LangChain agent with a scripted model, a real gate, a real HTTP API on loopback; state in memory, keys for this process
     only. Every outcome is checked: what happened, and for which reason.
     """
-    # what an operator's log would say stands in the rows, in their order; the table, or the JSON, has standard output to itself
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
-    try:
+    quiet()  # the rows show what an operator's log would say
+    with refusing():
         played = play()
-    except (ConfigError, StoreUnavailable) as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(1) from error
     raise typer.Exit(show(played, as_json=as_json))
 
 
@@ -68,7 +58,7 @@ def show(played: Played, *, as_json: bool) -> int:
         The exit code: 0, or 1 when a row or a payment is not the expected one.
     """
     if as_json:
-        print(json.dumps(as_document(played), indent=2))
+        say_json(as_document(played))
     elif sys.stdout.isatty():
         console = Console(highlight=False)
         console.print(table(played), width=min(console.width, _WIDEST))
@@ -79,33 +69,17 @@ def show(played: Played, *, as_json: bool) -> int:
 
 def as_document(played: Played) -> dict[str, Any]:
     """The demo as JSON: `ok`, the decision clock, the rows with what was expected of each, and the payments."""
-    rows = [
-        {
-            "tried": row.tried,
-            "outcome": row.outcome,
-            "code": row.code,
-            "seen_by": row.caller,
-            "seen": row.seen,
-            "reason": row.reason,
-            "field": row.field,
-            "detail": row.detail,
-            "rule": row.rule,
-            "as_expected": row.as_expected,
-        }
-        for row in played.rows
-    ]
+    names = ("tried", "outcome", "code", "seen_by", "seen", "reason", "field", "detail", "rule", "as_expected")
+    rows = [{name: getattr(row, "caller" if name == "seen_by" else name) for name in names} for row in played.rows]
     clock, seconds = played.clock.isoformat(), round(played.seconds, 2)
     return {"ok": played.ok, "decision_clock": clock, "rows": rows, "paid": list(played.paid), "seconds": seconds}
 
 
-def _clock(played: Played) -> str:
-    return f"{played.clock.astimezone(ZoneInfo('Europe/Berlin')):%a %-d %b %Y, %H:%M} in Berlin"
-
-
 def _intro(played: Played) -> str:
+    clock = f"{played.clock.astimezone(ZoneInfo('Europe/Berlin')):%a %-d %b %Y, %H:%M} in Berlin"
     return (
         "A support agent refunds orders. Its model may propose any call; agentgate decides on each against a reviewed workflow, and only "
-        f"for a call that fits does a token come to exist: for that call, once. The decision clock stands at {_clock(played)}, so that "
+        f"for a call that fits does a token come to exist: for that call, once. The decision clock stands at {clock}, so that "
         "the workflow's office hours hold whenever you run this; the workflow's two signatures are by demo keys that anybody can make."
     )
 
@@ -128,12 +102,12 @@ def _next(played: Played) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _why(row: TableRow) -> str:
-    return row.detail if not row.reason or row.detail.startswith(f"{row.reason}:") else f"{row.reason}: {row.detail}"
-
-
-def _seen(row: TableRow) -> str:
-    return row.seen if row.code == "ok" or row.code in row.seen else f"{row.code}: {row.seen}"
+def _entries(row: TableRow) -> list[tuple[str, str, str]]:
+    """Who sees which text, and the word in it that stands out."""
+    seen = row.seen if row.code == "ok" or row.code in row.seen else f"{row.code}: {row.seen}"
+    why = row.detail if not row.reason or row.detail.startswith(f"{row.reason}:") else f"{row.reason}: {row.detail}"
+    entries = [(_CALLER[row.caller], seen, row.code), ("the operator sees", why, row.reason)]
+    return [*entries, ("because of", row.rule, row.rule)] if row.rule else entries
 
 
 def _verdict(row: TableRow) -> str:
@@ -150,10 +124,8 @@ def table(played: Played) -> Group:
         told = Table.grid(padding=(0, 2))
         told.add_column(style="dim", no_wrap=True, min_width=17)
         told.add_column()
-        told.add_row(_CALLER[row.caller], _marked(_seen(row), row.code, colour))
-        told.add_row("the operator sees", _marked(_why(row), row.reason, colour))
-        if row.rule:
-            told.add_row("because of", Text(row.rule, style="cyan", overflow="fold"))
+        for name, text, word in _entries(row):
+            told.add_row(name, _marked(text, word, "cyan" if name == "because of" else colour))
         grid.add_row(Text.assemble((f"{number} ", "dim"), (_verdict(row), f"bold {colour}")), Group(Text(row.tried, style="bold"), told))
     steps = Text("\nWhat to do next\n", style="bold")
     for what, command in _next(played):
@@ -163,11 +135,11 @@ def table(played: Played) -> Group:
 
 
 def _marked(text: str, word: str, colour: str) -> Text:
-    """A text in which the closed code or reason stands out."""
-    found = Text(text, overflow="fold")
+    """A text with one word highlighted: the closed code, the reason or the rule."""
+    marked = Text(text, overflow="fold")
     if word and word in text:
-        found.stylize(colour, text.index(word), text.index(word) + len(word))
-    return found
+        marked.stylize(colour, text.index(word), text.index(word) + len(word))
+    return marked
 
 
 def plain(played: Played, width: int) -> Iterator[str]:
@@ -176,10 +148,11 @@ def plain(played: Played, width: int) -> Iterator[str]:
     for number, row in enumerate(played.rows, 1):
         yield ""
         yield from textwrap.wrap(f"{number}. {_verdict(row).upper():8} {row.tried}", width, subsequent_indent=" " * 12)
-        yield from _entry(_CALLER[row.caller], _seen(row), width)
-        yield from _entry("the operator sees", _why(row), width)
-        if row.rule:
-            yield from _entry("because of", row.rule, width)
+        for name, text, _ in _entries(row):
+            first = f"    {name:>18}  "
+            yield from textwrap.wrap(
+                text, width, initial_indent=first, subsequent_indent=" " * 24, break_long_words=False, break_on_hyphens=False
+            )
     yield ""
     yield from textwrap.wrap(_money(played), width)
     yield ""
@@ -187,8 +160,3 @@ def plain(played: Played, width: int) -> Iterator[str]:
     for what, command in _next(played):
         yield f"  {what}"
         yield f"    {command}"
-
-
-def _entry(name: str, text: str, width: int) -> list[str]:
-    first, rest = f"    {name:>18}  ", " " * 24
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)

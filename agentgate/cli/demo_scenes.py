@@ -1,7 +1,7 @@
 """The scenes of `agentgate demo`: the payment agent of `examples/payment-agent`, tried eight ways, each outcome checked.
 
-Rules: nothing is acted. The agent, the gate, the HTTP API and the tokens are real; a scripted model stands where a chat model
-goes. What a scene expects is written beside it, and a scene that ends otherwise, for the right or the wrong reason, fails the demo.
+Rules: the agent, the gate, the HTTP API and the tokens are real; only the chat model is scripted. Each scene states what it expects,
+and one that ends otherwise, or for another reason, fails the demo.
 """
 
 from __future__ import annotations
@@ -11,121 +11,44 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
-from agentgate.decision.answer import (
-    Allow,
-    Decision,
-    Deny,
-    StepUp,
-)
+from agentgate.cli.demo_rows import Caller, Expected, Outcome, Played, TableRow
+from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
-from agentgate.errors import (
-    AuditUnavailable,
-    ConfigError,
-    StoreUnavailable,
-    TokenRefused,
-)
+from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, TokenRefused
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
 from agentgate.values.refusal import Code, RunRefused
 from agentgate.values.request import Agent, User
 
-Outcome = Literal["allowed", "denied", "held"]
-Caller = Literal["model", "host", "client", "approver"]
 SMALL, BIG = "ORD-10023344", "ORD-10023377"  # 49.90 and 180.00 EUR
+ASKED = f"Please refund order {SMALL}, it arrived broken"
 _TRIES = 3
 _MODULES = ("payment_api", "refund_tools", "agent")
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What a scene must end with: outcome, closed code, and for a refusal its reason and the field that was looked at."""
-
-    outcome: Outcome
-    code: str
-    reason: str = ""
-    field: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """What was tried and what came of it.
-
-    Attributes:
-        tried: what was tried, in words.
-        outcome: allowed, denied or held.
-        code: the closed code: ``ok``, a `Code`, or the HTTP status and error of the API.
-        caller: who learns the code: the model, the host that opened the run, or the client of the API.
-        seen: the very text this caller got.
-        reason, field, detail, rule: what the operator sees; `rule` is ``file:line`` below the example, or empty.
-        expected: what the scene had to end with.
-    """
-
-    tried: str
-    outcome: Outcome
-    code: str
-    caller: Caller
-    seen: str
-    reason: str
-    field: str
-    detail: str
-    rule: str
-    expected: Expected
-
-    @property
-    def as_expected(self) -> bool:
-        """True when the scene ended as it had to, for the reason it had to."""
-        return Expected(self.outcome, self.code, self.reason, self.field) == self.expected
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """All rows, and the money that really moved.
-
-    Attributes:
-        example: directory of the example.
-        clock: the fixed decision time.
-        paid: the API's ledger.
-        honest: every payment was expected and went to the customer on file.
-        seconds: how long it took.
-    """
-
-    example: Path
-    clock: datetime
-    rows: tuple[TableRow, ...]
-    paid: tuple[dict[str, str], ...]
-    honest: bool
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        """True when every row and every payment is as expected."""
-        return self.honest and all(row.as_expected for row in self.rows)
-
-
 def example() -> Path:
-    """Where the payment agent lies: beside the package in a wheel, in `examples` in a checkout.
+    """The directory of the payment agent: inside the package in a wheel, in `examples` in a checkout.
 
-    Raises:
-        ConfigError: in neither place.
+    Raises ConfigError: in neither place.
     """
     package = Path(__file__).parents[1]
     places = (package / "_examples" / "payment-agent", package.parent / "examples" / "payment-agent")
-    for place in places:
-        if (place / "agent.py").is_file():
-            return place
-    raise ConfigError("example", [str(p) for p in places], "an installation with its example")
+    place = next((place for place in places if (place / "agent.py").is_file()), None)
+    if place is None:
+        raise ConfigError("example", [str(p) for p in places], "an installation with its example")
+    return place
 
 
 @contextmanager
 def _modules(place: Path) -> Iterator[dict[str, ModuleType]]:
-    """The example's modules, imported as its own scripts import them, and forgotten afterwards."""
+    """The example's modules, imported as its own scripts import them, and unloaded afterwards."""
     kept = {name: sys.modules.pop(name, None) for name in _MODULES}
     sys.path.insert(0, str(place))
     try:
@@ -143,7 +66,7 @@ def _modules(place: Path) -> Iterator[dict[str, ModuleType]]:
 
 
 class _Watched:
-    """A run that keeps its decisions, so that the demo can show beside the model's view what the audit log says."""
+    """A run that records its decisions, so that the demo can show the operator's view beside the model's."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -164,36 +87,35 @@ class _Conversation:
 
     agent: Any
     run: _Watched
-    config: dict[str, Any]
-    messages: list[Any]
-    paused: dict[str, Any] | None
+    messages: list[Any] = field(default_factory=list)
+    paused: dict[str, Any] | None = None
 
     @property
     def last(self) -> str:
-        """What the model saw last of a tool."""
+        """The last tool answer that the model saw."""
         return str(next(m.text for m in reversed(self.messages) if m.type == "tool"))
 
     @property
     def decision(self) -> Decision:
-        """What was decided on the call before."""
+        """The decision on the last call."""
         return self.run.decisions[-1]
 
 
 class _Stage:
     """The gate, the API and the example's modules, for the scenes."""
 
-    def __init__(self, place: Path, modules: dict[str, ModuleType], gate: Gate, api: Any) -> None:
-        self.place, self.gate, self.api = place, gate, api
+    def __init__(self, modules: dict[str, ModuleType], gate: Gate, api: Any) -> None:
+        self.gate, self.api = gate, api
         self.agent, self.tools = modules["agent"], modules["refund_tools"]
         self.runs: list[_Watched] = []
 
     def converse(self, prompt: str, *steps: Any, tenant: str = "acme-eu") -> _Conversation:
-        """Open a run for Lee of this tenant and let the agent work in it."""
+        """Open a run for Lee of this tenant and start the agent in it."""
         user = User("lee", tenant=tenant, groups=["support-l1"])
         run = _Watched(self.gate.open_run(self.agent.WORKFLOW, tenant=tenant, user=user, agent=Agent("support-agent"), prompt=prompt))
         self.runs.append(run)
         agent = self.agent.build_agent(self.agent.ScriptedModel(steps=list(steps)), self.tools.refund_tools(self.api.url))
-        talk = _Conversation(agent, run, {"configurable": {"thread_id": run.id}}, [], None)
+        talk = _Conversation(agent, run)
         self.go_on(talk, {"messages": [("user", prompt)]})
         return talk
 
@@ -206,53 +128,51 @@ class _Stage:
     def go_on(self, talk: _Conversation, given: Any) -> None:
         """Start the agent, or resume it after a person answered."""
         with self.agent.use_run(talk.run):
-            result = talk.agent.invoke(given, talk.config)
+            result = talk.agent.invoke(given, {"configurable": {"thread_id": talk.run.id}})
         talk.messages = result["messages"]
         talk.paused = next((each.value for each in result.get("__interrupt__", ())), None)
 
     def row(self, tried: str, talk: _Conversation, expected: Expected) -> TableRow:
-        """What came of the conversation's last call."""
+        """The outcome of the conversation's last call."""
         decision = talk.decision
         if isinstance(decision, Allow):
             intent = talk.run.intents["refund"]
             detail = f"intent refund is {intent.presence} ({intent.evidence}); every argument has an allowed origin; one token, used once"
-            rule = self.relative(f"{talk.run.workflow.file}:{talk.run.workflow.tools['payments.refund'].line}")
-            return TableRow(
-                tried, "allowed", "ok" if '"paid"' in talk.last else "failed", "model", talk.last, "", "", detail, rule, expected
-            )
+            rule = _relative(f"{talk.run.workflow.file}:{talk.run.workflow.tools['payments.refund'].line}")
+            code = "ok" if '"paid"' in talk.last else "failed"
+            return TableRow(tried, expected, "allowed", code, "model", talk.last, detail=detail, rule=rule)
         if isinstance(decision, StepUp) and talk.paused is not None:
             seen = f"the agent pauses; hold {talk.paused['hold'][:12]}... waits for a person"
-            return self.refused(tried, expected, decision.failures, outcome="held", code=str(talk.paused["code"]), caller="host", seen=seen)
+            return self.refused(tried, expected, decision.failures, "host", str(talk.paused["code"]), seen, outcome="held")
         code = talk.last.removeprefix("agentgate: ")  # all that a refused call tells the model
-        return self.refused(tried, expected, decision.failures, code=code, caller="model", seen=talk.last)
+        return self.refused(tried, expected, decision.failures, "model", code, talk.last)
 
-    def refused(
+    def refused(  # noqa: PLR0917 - the columns of a row
         self,
         tried: str,
         expected: Expected,
         failures: tuple[Any, ...],
-        *,
-        code: str,
         caller: Caller,
+        code: str,
         seen: str,
+        *,
         outcome: Outcome = "denied",
     ) -> TableRow:
-        """A row of a refusal; with several failures the reasons are joined, so that an extra one is seen."""
+        """A row of a refusal; with several failures the reasons are joined, so that an extra one shows."""
         reason = ", ".join(dict.fromkeys(str(f.reason) for f in failures))
-        field = ", ".join(dict.fromkeys(f.field for f in failures))
+        fields = ", ".join(dict.fromkeys(f.field for f in failures))
         detail = "; ".join(f"{f.field}: got {f.got}, expected {f.expected}" for f in failures)
-        rule = self.relative(failures[0].rule)
-        return TableRow(tried, outcome, code, caller, seen, reason, field, detail, rule, expected)
+        return TableRow(tried, expected, outcome, code, caller, seen, reason, fields, detail, _relative(failures[0].rule))
 
-    def relative(self, rule: str) -> str:
-        """A rule's ``file:line`` as seen from the example."""
-        return rule[rule.rindex("workflows/") :] if "workflows/" in rule else rule  # the gate runs from a copy
+
+def _relative(rule: str) -> str:
+    """A rule's ``file:line`` relative to the example (the gate runs from a copy)."""
+    return rule[rule.rindex("workflows/") :] if "workflows/" in rule else rule
 
 
 # --- the scenes, in the order of the table ---------------------------------------------------------------------------------
 def _pays(stage: _Stage) -> tuple[TableRow, _Conversation]:
-    prompt = f"Please refund order {SMALL}, it arrived broken"
-    talk = stage.converse(prompt, stage.agent.look_up(SMALL), stage.agent.refund(SMALL, reason="arrived broken"))
+    talk = stage.converse(ASKED, stage.agent.look_up(SMALL), stage.agent.refund(SMALL, reason="arrived broken"))
     return stage.row("A refund of 49.90 EUR that the user asked for, to the customer on file", talk, Expected("allowed", "ok")), talk
 
 
@@ -260,11 +180,10 @@ def _other_tenant(stage: _Stage) -> TableRow:
     tried = "The same request for tenant acme-us, which the workflow does not name"
     expected = Expected("denied", "not_permitted", "tenant", "tenant")
     try:
-        talk = stage.converse(f"Please refund order {SMALL}, it arrived broken", stage.agent.look_up(SMALL), tenant="acme-us")
+        talk = stage.converse(ASKED, stage.agent.look_up(SMALL), tenant="acme-us")
     except RunRefused as refused:
-        failures: tuple[Any, ...] = refused.failures
         seen = "no run is opened, the model is never asked"
-        return stage.refused(tried, expected, failures, code=str(Deny(failures).code), caller="host", seen=seen)
+        return stage.refused(tried, expected, refused.failures, "host", str(Deny(refused.failures).code), seen)
     return stage.row(tried, talk, expected)
 
 
@@ -300,45 +219,44 @@ def _own_yes(stage: _Stage, hold: Hold) -> TableRow:
     try:
         stage.gate.release(hold, by=User("lee", tenant="acme-eu", groups=["support-l1", "support-leads"]))
     except RunRefused as refused:
-        seen = "the hold keeps waiting"
-        return stage.refused(tried, expected, refused.failures, code="not_released", caller="approver", seen=seen)
-    return TableRow(tried, "allowed", "ok", "approver", "released", "", "", "", "", expected)
+        return stage.refused(tried, expected, refused.failures, "approver", "not_released", "the hold keeps waiting")
+    return TableRow(tried, expected, "allowed", "ok", "approver", "released")
 
 
 def _replayed(stage: _Stage, talk: _Conversation) -> TableRow:
-    """The paid call's own token again, with a fresh proof by the right key: all that is wrong is that it was used."""
+    """The paid call's own token again, with a fresh proof by the right key: its only fault is that it was used."""
     headers = talk.decision.token.headers("POST", f"{stage.api.url}/refunds") if isinstance(talk.decision, Allow) else {}
-    tried, expected = "The spent token of the first refund, sent to the API again", Expected("denied", "401 invalid_token", "used", "jti")
-    return _sent(stage, tried, expected, talk, headers)
+    expected = Expected("denied", "401 invalid_token", "used", "jti")
+    return _sent(stage, "The spent token of the first refund, sent to the API again", expected, talk, headers)
 
 
 def _no_token(stage: _Stage, talk: _Conversation) -> TableRow:
-    tried = "The agent's process calls the API by itself, without a token"
-    return _sent(stage, tried, Expected("denied", "401", "no_credential", "Authorization"), talk, {})
+    expected = Expected("denied", "401", "no_credential", "Authorization")
+    return _sent(stage, "The agent's process calls the API by itself, without a token", expected, talk, {})
 
 
 def _sent(stage: _Stage, tried: str, expected: Expected, talk: _Conversation, headers: dict[str, str]) -> TableRow:
-    """What the API answers to the first refund's own arguments with these headers."""
+    """The API's answer to the first refund's own arguments with these headers."""
     _, args = stage.agent.refund(SMALL, reason="arrived broken")
     before = len(stage.api.ledger.refused)
     status, body, answer = stage.tools.post(f"{stage.api.url}/refunds", args(talk.messages), headers)
     code = f"{status} {body.get('error', '')}".strip()
     refused: list[TokenRefused] = stage.api.ledger.refused[before:]
     if status == HTTPStatus.OK or not refused:
-        return TableRow(tried, "allowed", code, "client", str(body), "", "", "", "", expected)
+        return TableRow(tried, expected, "allowed", code, "client", str(body))
     why = refused[0]
     detail, seen = f"{why.field}: got {why.got}, expected {why.expected}", f"WWW-Authenticate: {answer.get('WWW-Authenticate', '')}"
-    return TableRow(tried, "denied", code, "client", seen, str(why.code), why.field, detail, "", expected)
+    return TableRow(tried, expected, "denied", code, "client", seen, str(why.code), why.field, detail)
 
 
 def play(clock: Callable[[], datetime] | None = None) -> Played:
     """Play every scene.
 
-    A gate refuses what the store did not answer within 300 ms; on a machine that busy the demo would show only that, so it
-    starts again, twice at most.
+    A gate refuses when the store does not answer within 300 ms; on a machine that busy the demo would show only that, so it restarts,
+    twice at most.
 
     Args:
-        clock: the decision clock; None: office hours of a Tuesday, for ever.
+        clock: the decision clock; None: fixed, in the office hours of a Tuesday.
 
     Raises:
         ConfigError: the example or LangChain is not installed.
@@ -356,10 +274,10 @@ def play(clock: Callable[[], datetime] | None = None) -> Played:
 
 
 def _once(place: Path, modules: dict[str, ModuleType], clock: Callable[[], datetime], started: float) -> Played | None:
-    """All scenes in a gate of their own; None when something was refused for being late only."""
+    """All scenes in a gate of their own; None when a refusal was only for lateness."""
     agent = modules["agent"]
     with agent.open_gate(clock) as gate, agent.serve(gate) as api:
-        stage = _Stage(place, modules, gate, api)
+        stage = _Stage(modules, gate, api)
         try:
             first, talk = _pays(stage)
             rows = (first, _other_tenant(stage), _injected(stage), *_held(stage), _replayed(stage, talk), _no_token(stage, talk))

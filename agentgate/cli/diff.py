@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from agentgate.cli.commands import examples
-from agentgate.cli.output import LOOK, YES, fail, refusing, say_json, terminal
+from agentgate.cli.output import LOOK, YES, fail, refusing, rows, say_json, terminal
+from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import find, lend_roles
 from agentgate.review.report.changes import Change, Changes, as_json, comment, consequence, plain
@@ -39,7 +37,7 @@ EXAMPLES = (
 def diff(
     old: Annotated[str, typer.Argument(help="The approved version: a file, or REV:path.")],
     new: Annotated[str, typer.Argument(help="The proposed version: a file, or REV:path.")],
-    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json_: Json = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print a comment for a pull request: at most 8 rows, the worst first.")
     ] = False,
@@ -68,20 +66,18 @@ def diff(
 
 
 def tell(changes: Changes) -> None:
-    """The change as text; as tables at a terminal."""
+    """Print a change as text; as tables at a terminal."""
     console = terminal()
     if console is None:
         print("\n".join(plain(changes, max(80, shutil.get_terminal_size().columns))))
         return
     colour = "red" if changes.wider else "yellow" if changes.read_yourself else "green"
-    title = Text.assemble(
-        (visible(changes.id), "bold"), f"  {visible(changes.old)} -> {visible(changes.new)}     ", (changes.verdict, f"bold {colour}")
-    )
-    console.print(title)
-    _table(console, changes.wider, "red")
+    versions = f"  {visible(changes.old)} -> {visible(changes.new)}     "
+    console.print(Text.assemble((visible(changes.id), "bold"), versions, (changes.verdict, f"bold {colour}")))
+    _table(changes.wider, "red")
     if changes.narrower:
         console.print(Text(f"LESS permitted: {len(changes.narrower)}", style="green"))
-        _table(console, changes.narrower, "green")
+        _table(changes.narrower, "green")
     for what, lines in (("READ YOURSELF", changes.read_yourself), ("STILL TO SIGN", changes.signers)):
         for line in lines:
             console.print(Text.assemble((f"{what}: ", "bold yellow"), visible(line)))
@@ -89,15 +85,9 @@ def tell(changes: Changes) -> None:
         console.print(Text(visible(line), style="dim"))
 
 
-def _table(console: Console, changes: Sequence[Change], colour: str) -> None:
-    if not changes:
-        return
-    table = Table("", "what", "approved", "proposed", "for a call", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
-    for number, c in enumerate(changes, 1):
-        cells = (visible(c.where), visible(c.old), visible(c.new), visible(consequence(c)))
-        styled = zip(cells, ("bold", "", colour, ""), strict=True)
-        table.add_row(str(number), *(Text(cell, style=style, overflow="fold") for cell, style in styled))
-    console.print(table)
+def _table(changes: Sequence[Change], colour: str) -> None:
+    body = [(number, c.where, c.old, c.new, consequence(c)) for number, c in enumerate(changes, 1)]
+    rows(("", "what", "approved", "proposed", "for a call"), body, styles=("", "bold", "", colour))
 
 
 def save(file: Path, changes: Sequence[Changes], subtitle: str) -> None:

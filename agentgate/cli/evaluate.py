@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
 from agentgate.cli.commands import examples
-from agentgate.cli.output import rows, say, terminal
+from agentgate.cli.output import complain, fail, quiet, refusing, rows, say, say_json, terminal
 from agentgate.cli.replays import Choice, ReplaySettings, replays
-from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
 from agentgate.review.replay.deputy import TARGETS, Kind, Tally
 from agentgate.review.replay.evaluate import Clock, Episode, EpisodeUnreadable, Score, read_episodes, wilson
 from agentgate.review.replay.failed import Failed, as_json, lines
 from agentgate.review.replay.failed import failed as failed_of
-from agentgate.values.visible import visible
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -75,33 +72,26 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
 
     Clean episodes show what people would notice; attack episodes show what an obedient, tricked agent would get.
     """
-    errors = Console(stderr=True, highlight=False)
     if not unsafe_unapproved and root is None:
-        errors.print(
-            "[red]Say what to evaluate: --root sha256:... for the versions in force (agentgate root digest prints it), or "
-            "--unsafe-unapproved for workflows as they lie there.[/]"
+        fail(
+            "Say what to evaluate: --root sha256:... for the versions in force (agentgate root digest prints it), or "
+            "--unsafe-unapproved for workflows as they lie there."
         )
-        raise typer.Exit(1)
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
+    quiet()
     clock = Clock()
     tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
     listed: list[Failed] = []
-    try:
+    with refusing():
         opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment, deriver)
         with opening.gate(clock) as gate:
-            scores, bad = _replay_all(gate, clock, episodes, decisions, errors, tallies, listed if failed else None, opening)
-    except AgentGateError as error:
-        errors.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    for line in bad:
-        errors.print(visible(str(line)), style="red", markup=False, soft_wrap=True)
+            complain(*(f"in doubt: {w.id} v{w.version}: {doubt}" for w in gate.catalog for doubt in w.in_doubt), colour="yellow")
+            scores, bad = _replay_all(gate, clock, episodes, decisions, tallies, listed if failed else None, opening)
+    complain(*bad)
     if json_:
-        found: dict[str, Any] = {name: _json(score) for name, score in scores.items()}
-        found |= {"confused deputy": _deputy_json(tallies)} if deputy else {}
-        found |= {"failed": [as_json(each) for each in listed]} if failed else {}
-        typer.echo(json.dumps(found, indent=2))
+        counts: dict[str, Any] = {name: _json(score) for name, score in scores.items()}
+        counts |= {"confused deputy": _deputy_json(tallies)} if deputy else {}
+        counts |= {"failed": [as_json(each) for each in listed]} if failed else {}
+        say_json(counts)
     elif scores:
         _table(scores)
         if failed:
@@ -116,7 +106,6 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
     clock: Clock,
     files: list[Path],
     decisions: Path | None,
-    errors: Console,
     tallies: Tallies,
     listed: list[Failed] | None,
     opening: ReplaySettings,
@@ -125,8 +114,8 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
     episodes = [line for line in read if isinstance(line, Episode)]
     bad = [line for line in read if not isinstance(line, Episode)]
     scores: dict[str, Score] = {}
-    out = decisions.open("w", encoding="utf-8") if decisions else None
-    try:
+    errors = Console(stderr=True, highlight=False)
+    with decisions.open("w", encoding="utf-8") if decisions else nullcontext() as out:
         replayed = replays(episodes, gate, clock, opening, deputy=bool(tallies))
         shown = track(replayed, "replaying", total=len(episodes), console=errors, transient=True, disable=not errors.is_terminal)
         for line, (decided, made) in zip(episodes, shown, strict=True):
@@ -136,11 +125,9 @@ def _replay_all(  # noqa: PLR0917 - one step of the command, with what it was gi
                 listed.append(one_failed)
             for kind, tally in made.items():
                 tallies[kind].join(tally)
-            for number, one in enumerate(decided) if out else ():
-                out.write(json.dumps({"episode": line.id, "step": number, "decision": one.answer, "reasons": list(one.reasons)}) + "\n")  # type: ignore[union-attr]  # only iterated with a file
-    finally:
-        if out:
-            out.close()
+            for number, one in enumerate(decided) if out is not None else ():
+                step = {"episode": line.id, "step": number, "decision": one.answer, "reasons": list(one.reasons)}
+                print(json.dumps(step), file=out)
     return {name: scores[name] for name in sorted(scores, key=lambda n: (n == "overall", n))}, bad
 
 
@@ -190,23 +177,13 @@ def _deputy_json(tallies: Tallies) -> dict[str, Any]:
 
 def _deputy_table(tallies: Tallies) -> None:
     say("", "Confused deputy: ordinary writes", "")
-    rows(
-        ("its destination or object exchanged for", "minted", "at most", "held", "refused"),
-        [
-            (kind, _share(tally.minted, tally.total), f"{100 * TARGETS[kind]:.0f}%", tally.held, tally.refused)
-            for kind, tally in tallies.items()
-        ],
-        styles=("bold",),
-    )
+    body = [(k, _share(t.minted, t.total), f"{100 * TARGETS[k]:.0f}%", t.held, t.refused) for k, t in tallies.items()]
+    rows(("its destination or object exchanged for", "minted", "at most", "held", "refused"), body, styles=("bold",))
     why = [(f"{t}.{a}", place, origin, n) for tally in tallies.values() for (t, a, place, origin), n in tally.ranked()[:10]]
-    if why:
-        say("")
-    rows(("minted", "where the value stood", "the origin it was taken to have", "count"), why, styles=("bold",))
+    _more(("minted", "where the value stood", "the origin it was taken to have", "count"), why)
     stopped = sum((tally.stopped for tally in tallies.values()), Counter[tuple[str, str, str, str]]())
-    if stopped:
-        say("")
-    body = [(f"{answer} {t}.{a}", reason, n) for (answer, t, a, reason), n in stopped.most_common(10)]
-    rows(("held or refused (one with several reasons counts under each)", "reason", "count"), body, styles=("bold",))
+    held = [(f"{answer} {t}.{a}", reason, n) for (answer, t, a, reason), n in stopped.most_common(10)]
+    _more(("held or refused (one with several reasons counts under each)", "reason", "count"), held)
 
 
 def _table(scores: dict[str, Score]) -> None:
@@ -215,6 +192,11 @@ def _table(scores: dict[str, Score]) -> None:
     body.append(("step-ups per task", *(f"{s.step_ups / s.clean:.2f}" if s.clean else "-" for s in scores.values())))
     rows(("", *scores), body, styles=("bold",))
     reasons = list(scores.values())[-1].reasons.most_common(10) if scores else []
-    if reasons:
+    _more(("steps of ordinary work that were held or refused", "count"), reasons)
+
+
+def _more(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:
+    """One more table, set off from the one before, where it has a row."""
+    if body:
         say("")
-    rows(("steps of ordinary work that were held or refused", "count"), reasons, styles=("bold",))
+        rows(head, body, styles=("bold",))

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from agentgate.audit import read_records
 from agentgate.cli.commands import examples
 from agentgate.cli.output import complain, refusing, say, say_json, terminal
+from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
 from agentgate.explain.explanation import Explanation, Row, plain, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import APPROVALS, roles_of, workflow_files
-from agentgate.loading.definition import load_text, read_file
+from agentgate.loading.definition import load_document, read_file
 from agentgate.loading.source import find as find_source
+from agentgate.loading.yaml_nodes import Document, read_yaml
 from agentgate.review.report.past import Alive, Record, event, explain_record, find, still_alive
 from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
@@ -62,19 +65,19 @@ def explain(  # noqa: PLR0917 - a command's options, given by name
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Anything else of the case, as in a test file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Explain a decision: every condition, what it got and expected, where each value came from, what would pass, and whom to ask."""
     with refusing():
         if bool(id) == (workflow is not None):
             raise ConfigError("explain", "both" if id else "neither", "an ID with --audit, or --workflow with a call (see --help)")
         if id:
-            story, found = _decided(id, audit, workflows, store, tenant=tenant, run=run, args=args)
+            story, explanation = _decided(id, audit, workflows, store, tenant=tenant, run=run, args=args)
         else:
             more = {**({"tenant": tenant} if tenant else {}), **changes(set_ or ())}
             more |= {"prompt": prompt} if prompt and case else {}
-            story, found = (), _asked(str(workflow), (tool, args, prompt or []), case, more)
-    show(found, story, as_json=as_json)
+            story, explanation = (), _asked(str(workflow), (tool, args, prompt or []), case, more)
+    show(explanation, story, as_json=as_json)
 
 
 def _asked(name: str, call: tuple[str, str | None, list[str]], case: str, more: dict[str, Any]) -> Explanation:
@@ -97,7 +100,7 @@ def _decided(
         raise ConfigError("audit", "none", "--audit with the directory of the gate's audit log")
     broken: dict[str, AuditDamaged] = {}
     story = find(lambda: read_records(audit, damaged=lambda error: broken.setdefault(error.file, error)), name, run=run, tenant=tenant)
-    for error in broken.values():  # what stands before the damage, and in other segments, still counts
+    for error in broken.values():  # records before the damage, and in other segments, still count
         complain(f"the log is damaged, and was read up to there: {error}", colour="yellow")
     version = None if workflows is None else version_of(story.decision, workflows)
     alive = _alive(store, story.decision, version)
@@ -117,61 +120,55 @@ def _alive(address: str | None, record: Record, version: Workflow | None) -> Ali
 
 
 def version_of(record: Record, folder: Path) -> Workflow | None:
-    """The workflow version that a decision names, by its digest: as it lies in the folder, or as it was approved. None: neither."""
+    """The workflow version that a decision names, by its digest: a present file, or an approved definition. None: neither."""
     named = record.get("workflow", {})
     wanted, id_, version = str(named.get("digest")), str(named.get("id")), named.get("version")
     roles = roles_of(folder)
     known = folder / APPROVALS
-    candidates = workflow_files(folder)
+    candidates = [(file, False) for file in workflow_files(folder)]
     if known.is_dir() and type(version) is int:
         approved = known / id_ / str(version) / "definition.json"
         if approved.resolve().is_relative_to(known.resolve()) and approved.is_file():
-            candidates.append(approved)
-    for file in candidates:
-        try:
-            found = load_text(read_file(file), str(file), roles, derive)
-        except WorkflowError:
-            continue
-        if found.digest == wanted:
-            return found
+            candidates.append((approved, True))
+    for file, signed in candidates:
+        with suppress(WorkflowError, ValueError):
+            text = read_file(file)
+            document = Document(str(file), json.loads(text)) if signed else read_yaml(text, str(file))
+            workflow = load_document(document, roles, derive, signed=signed)
+            if workflow.digest == wanted:
+                return workflow
     return None
 
 
 # --- output ----------------------------------------------------------------------------------------------------------------
-def show(found: Explanation, story: tuple[Record, ...], *, as_json: bool) -> None:
+def show(explanation: Explanation, story: tuple[Record, ...], *, as_json: bool) -> None:
     """A table at a terminal, lines of plain text elsewhere, or JSON."""
     if as_json:
-        say_json(_json(found, story))
+        events = [{"time": record.get("time"), "event": event(record)} for record in story]
+        say_json({**explanation_json(explanation), "story": events})
         return
     console = terminal()
     if console is None:
-        say(*text_lines(found), *(f"then: {event(record)}" for record in story))
+        say(*text_lines(explanation), *(f"then: {event(record)}" for record in story))
         return
-    _head(console, found)
-    console.print(_table(found))
-    for line in [*(f"note: {note}" for note in found.notes), *(event(record) for record in story)]:
+    style = {"allow": "bold green", "step_up": "bold yellow", "deny": "bold red"}[explanation.decision]
+    call = f"  {plain(explanation.tool)}  {plain(explanation.workflow)}  {plain(explanation.file)}"
+    console.print(Text.assemble((explanation.decision.upper(), style), call))
+    if explanation.agent:
+        console.print(Text.assemble("the agent sees: ", (plain(explanation.agent), "cyan")))
+    if explanation.together is not None:
+        console.print(Text.assemble("the whole call would pass with ", (plain(explanation.together.text), "green")))
+    console.print(_table(explanation))
+    for line in [*(f"note: {note}" for note in explanation.notes), *(event(record) for record in story)]:
         console.print(Text(plain(line), style="dim"))
-    console.print(Text(f"ask: {plain(found.owner)}", style="bold"))
+    console.print(Text(f"ask: {plain(explanation.owner)}", style="bold"))
 
 
-def _json(found: Explanation, story: tuple[Record, ...]) -> dict[str, Any]:
-    return {**explanation_json(found), "story": [{"time": record.get("time"), "event": event(record)} for record in story]}
-
-
-def _head(console: Console, found: Explanation) -> None:
-    style = {"allow": "bold green", "step_up": "bold yellow", "deny": "bold red"}[found.decision]
-    console.print(Text.assemble((found.decision.upper(), style), f"  {plain(found.tool)}  {plain(found.workflow)}  {plain(found.file)}"))
-    if found.agent:
-        console.print(Text.assemble("the agent sees: ", (plain(found.agent), "cyan")))
-    if found.together is not None:
-        console.print(Text.assemble("the whole call would pass with ", (plain(found.together.text), "green")))
-
-
-def _table(found: Explanation) -> Table:
+def _table(explanation: Explanation) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name, ratio in (("", None), ("condition", 2), ("got", 2), ("expected, origin, would pass with", 5), ("rule", None)):
         table.add_column(name, ratio=ratio, overflow="fold")
-    for row in sorted(found.rows, key=lambda r: r.verdict not in {"failed", "asks"}):
+    for row in sorted(explanation.rows, key=lambda r: r.verdict not in {"failed", "asks"}):
         table.add_row(*_cells(row), style="" if row.verdict in _STYLES else "dim")
     return table
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -14,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -22,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agentgate.approvals import Reviewer, Signer, new_root, statement, write_approval, write_index
 from agentgate.cli.commands import examples
 from agentgate.cli.new import LIFE, person_here
-from agentgate.cli.output import fail, refusing, rows, say, say_json
-from agentgate.cli.signing import MADE, Key, default_key, signer
+from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
+from agentgate.cli.signing import MADE, Key, default_key, own_signer
 from agentgate.decision.answer import Allow, Deny
 from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
@@ -46,7 +44,7 @@ ISSUER = "https://gate.example"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is begun: whose tools, where, for which tenant, by whom, the draft, and the tools that are not in it."""
+    """The start: whose tools, which directory, for which tenant, by whom, the draft, and the tools that are not in it."""
 
     langchain: str
     directory: Path
@@ -60,14 +58,6 @@ class Start:
     def file(self) -> Path:
         """The workflow's file, below the directory."""
         return Path(*self.id.split(".")).with_suffix(".yaml")
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What the new gate answered: the example call, and the same call when it may not be."""
-
-    allowed: str
-    refused: str
 
 
 @examples(EXAMPLES)
@@ -96,19 +86,19 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         person, called = name or person_here(), _id(langchain, id)
         made, left_out = _draft(langchain, called, tenant, person)
         start = Start(langchain, directory, called, tenant, person, made, left_out)
-        found = key or default_key()
-        hand = signer(found) if found is not None else None
+        own = key or default_key()
+        signer = own_signer(own) if own is not None else None
         if not as_json:
-            _plan(start, hand)
-        _consent(yes=yes, make_key=make_key, found=hand is not None)
-        if hand is None:
-            hand = signer(_new_key())
-        digest, proof = _build(start, hand)
+            _plan(start, signer)
+        _consent(yes=yes, make_key=make_key, found=signer is not None)
+        if signer is None:
+            signer = own_signer(_new_key())
+        digest, (allowed, refused) = _build(start, signer)
     lines, file = paste(start, digest), directory / start.file
     if as_json:
-        say_json({"root": digest, "workflow": str(file), "allowed": proof.allowed, "refused": proof.refused, "paste": lines})
+        say_json({"root": digest, "workflow": str(file), "allowed": allowed, "refused": refused, "paste": lines})
         return
-    say("", f"allowed  {proof.allowed}", f"refused  {proof.refused}", "")
+    say("", f"allowed  {allowed}", f"refused  {refused}", "")
     say(f"root     {digest}", f"         pin it in your settings, not in {directory}: it is what a gate trusts", "")
     say("Paste this, with something that your tool knows in both places of the example:", "")
     say(*lines)
@@ -127,19 +117,13 @@ def _id(langchain: str, given: str | None) -> str:
 
 
 def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tuple[str, ...]]:
-    """Of the tools that only look, what can be decided; where nothing can be, their proposals; where nothing only looks, all of them.
+    """A draft and the names of the tools left out of it.
 
-    And the names of the tools that are not in it.
+    Of the tools that only read, what can be decided; where nothing can be, their proposals; where no tool only reads, all of them.
     """
     tools = from_langchain(langchain)
     looking = tuple(tool for tool in tools if effect_of(tool)[0] == "read")
-    more = {
-        "id": id_,
-        "source": langchain,
-        "owner": owner,
-        "expires": (datetime.now(UTC) + LIFE).date(),
-        "tenant": tenant,
-    }
+    more = {"id": id_, "source": langchain, "owner": owner, "expires": (datetime.now(UTC) + LIFE).date(), "tenant": tenant}
     made = draft(looking or tools, **more, settle=not looking)  # type: ignore[arg-type]  # each of its own type
     if looking and not made.example.ready:
         made = draft(looking, **more, settle=True)  # type: ignore[arg-type]  # as above
@@ -147,7 +131,7 @@ def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tu
     return made, tuple(t.name for t in tools if t.name not in drafted)
 
 
-def _plan(start: Start, hand: Signer | None) -> None:
+def _plan(start: Start, signer: Signer | None) -> None:
     body = [
         (
             t.declared.name,
@@ -162,14 +146,14 @@ def _plan(start: Start, hand: Signer | None) -> None:
     if start.left_out:
         say("", f"left out   {', '.join(start.left_out)} (not only looking; agentgate workflow new drafts them)")
     say("", f"signed by  {start.person}, as the only reviewer (solo: low risk only)")
-    if hand is not None:
-        say(f"with       {hand.public_key.kind} {hand.public_key.fingerprint}")
+    if signer is not None:
+        say(f"with       {signer.public_key.kind} {signer.public_key.fingerprint}")
     else:
         say(f"with       a new key: ~/.ssh/{MADE} would be made (no usable SSH key in ~/.ssh or ssh-agent; --key names another)")
 
 
 def _consent(*, yes: bool, make_key: bool, found: bool) -> None:
-    """The one answer."""
+    """Ask for the one answer. Exits with 1 on anything but yes."""
     if yes:
         if not found and not make_key:
             fail(f"no SSH key was found, and --yes alone makes none: --key FILE, or --make-key for ~/.ssh/{MADE}. Nothing was written.")
@@ -195,11 +179,11 @@ def _new_key() -> Path:
     return file
 
 
-def _build(start: Start, hand: Signer) -> tuple[str, Tried]:
-    """Make everything aside, prove it with a gate, and only then put it in its place."""
+def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str]]:
+    """Make everything in a temporary directory, prove it with a gate, and only then copy it to its place."""
     directory, file, made, person = start.directory, start.file, start.made, start.person
-    with tempfile.TemporaryDirectory() as aside:
-        folder = Path(aside) / "workflows"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "workflows"
         for name, text in ((file, made.text), (file.with_suffix(".test.yaml"), made.tests)):
             if (directory / name).exists():
                 fail(f"{directory / name}: there already. Nothing was written; --id names another workflow.")
@@ -207,14 +191,14 @@ def _build(start: Start, hand: Signer) -> tuple[str, Tried]:
             (folder / name).write_text(text, "utf-8")
         digest = new_root(
             folder,
-            [Reviewer(person, (hand.public_key,))],
+            [Reviewer(person, (signer.public_key,))],
             expires=(datetime.now(UTC) + ROOT_LIFE).date().isoformat(),
             solo=True,
-            signer=hand,
+            signer=signer,
         )
-        write_approval(folder, statement(folder, file.as_posix(), signer=hand, proposer=person, root=digest), hand)
-        write_index(folder, hand, root=digest)
-        proof = _prove(start, digest, folder, Path(aside))
+        write_approval(folder, statement(folder, file.as_posix(), signer=signer, proposer=person, root=digest), signer)
+        write_index(folder, signer, root=digest)
+        proof = _prove(start, digest, folder, Path(scratch))
         try:
             shutil.copytree(folder, directory, dirs_exist_ok=True)
         except OSError as error:
@@ -222,15 +206,17 @@ def _build(start: Start, hand: Signer) -> tuple[str, Tried]:
     return digest, proof
 
 
-def _prove(start: Start, digest: str, folder: Path, aside: Path) -> Tried:
-    """Open a gate on what was signed; the example call must be minted and burned once, and refused when it was not asked for."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
+def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str, str]:
+    """Open a gate on the signed workflow; the example call must be minted and redeemed once, and refused when nobody asked for it.
+
+    Returns:
+        The call that was allowed and the one that was refused, in words.
+    """
+    quiet()
     made, tenant = start.made, start.tenant
     tool, args = made.example.declared, made.example.call
     shown = f"{tool.name} {json.dumps(args)}"
-    with Gate.open(folder, root=digest, issuer=ISSUER, keys=aside / "keys", audit=str(aside / "audit")) as gate:
+    with Gate.open(folder, root=digest, issuer=ISSUER, keys=scratch / "keys", audit=str(scratch / "audit")) as gate:
         [workflow] = gate.catalog
         user, agent = User("you", tenant=tenant), Agent("assistant")
         run = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt=made.prompt)
@@ -243,10 +229,10 @@ def _prove(start: Start, digest: str, folder: Path, aside: Path) -> Tried:
             other = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt="Good morning")
             said = other.authorize(tool.name, args, definition=tool.definition)
             if isinstance(said, Deny):
-                return Tried(allowed, f"the same when the user says: Good morning  ({_why(said.failures[0])})")
+                return allowed, f"the same when the user says: Good morning  ({_why(said.failures[0])})"
             gate.open_run(workflow.id, tenant=f"not-{tenant}", user=user, agent=agent, prompt=made.prompt)
         except RunRefused as refused:
-            return Tried(allowed, f"the same for another tenant  ({_why(refused.failures[0])})")
+            return allowed, f"the same for another tenant  ({_why(refused.failures[0])})"
     raise ConfigError("proof", "a call for another tenant, allowed", "a refusal")
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from agentgate.cli.advice import Advice, advise, gathered
 from agentgate.cli.commands import examples
-from agentgate.cli.output import complain
+from agentgate.cli.output import complain, say, terminal
 from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import ROLES, Catalog, roles_of
@@ -45,66 +44,57 @@ def lint(
     Warnings name what loads and deserves a second look: arguments that the model writes and no step-up shows, arguments
     steered by reads that the model chooses, what is not pinned, and what a draft left to decide (# DECIDE:).
     """
-    workflows, problems = _folder(path) if path.is_dir() else _file(path)
-    advice = [a for w in workflows for a in _advice(w)]
+    workflows, problems, advice = _linted(path)
     if not workflows and not problems:
         problems = (Problem(str(path), 1, 1, "workflows", "no workflow file", "at least one *.yaml below the folder"),)
     _print(problems, advice)
-    summary = f"{_count(len(workflows), 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}"
+    summary = f"{_count(workflows, 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}"
     complain(summary, colour="red" if problems else "yellow" if advice else "green")
     raise typer.Exit(1 if problems or (strict and advice) else 0)
 
 
 def lint_text(path: Path) -> tuple[list[str], list[str]]:
     """Problems and warnings of a file or folder, each as one line."""
-    workflows, problems = _folder(path) if path.is_dir() else _file(path)
-    return [str(p) for p in problems], [str(a) for w in workflows for a in _advice(w)]
+    _, problems, advice = _linted(path)
+    return [*map(str, problems)], [*map(str, advice)]
 
 
 def _advice(workflow: Workflow) -> tuple[Advice, ...]:
-    """What a draft left to decide, each by itself, and what deserves a second look, each sentence once."""
+    """The undecided marks of a draft, one each, and what deserves a second look, each sentence once."""
     text = read_file(Path(workflow.file))
     open_ = tuple(Advice(workflow.file, line, column, "undecided", question) for line, column, question in undecided(text))
     return (*open_, *gathered(advise(workflow, read_yaml(text, workflow.file))))
 
 
-def _folder(path: Path) -> tuple[tuple[Workflow, ...], tuple[Problem, ...]]:
+def _linted(path: Path) -> tuple[int, tuple[Problem, ...], list[Advice]]:
+    """How many workflows load, why the others do not, and what to say of those that do."""
+    workflows: tuple[Workflow, ...] = ()
+    problems: tuple[Problem, ...] = ()
     try:
-        catalog = Catalog.load(path, derive)
+        if path.is_dir():
+            catalog = Catalog.load(path, derive)
+            workflows, problems = tuple(catalog), tuple(p for error in catalog.quarantined.values() for p in error.problems)
+        else:
+            root = next((parent for parent in path.absolute().parents if (parent / ROLES).exists()), path.parent)
+            workflows = (load_text(read_file(path), str(path), roles_of(root), derive),)
     except WorkflowError as error:
-        return (), error.problems
-    return tuple(catalog), tuple(p for error in catalog.quarantined.values() for p in error.problems)
-
-
-def _file(path: Path) -> tuple[tuple[Workflow, ...], tuple[Problem, ...]]:
-    root = next((parent for parent in path.absolute().parents if (parent / ROLES).exists()), path.parent)
-    try:
-        return (load_text(read_file(path), str(path), roles_of(root), derive),), ()
-    except WorkflowError as error:
-        return (), error.problems
+        problems = error.problems
+    return len(workflows), problems, [a for w in workflows for a in _advice(w)]
 
 
 def _print(problems: Iterable[Problem], advice: Iterable[Advice]) -> None:
     """A table for a person at a terminal, one line each for everything else."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        for line in (*problems, *advice):
-            print(visible(line))
+    console = terminal()
+    if console is None:
+        say(*problems, *advice)
         return
     table = Table("where", "what", "found", "expected", show_lines=True, border_style="dim")
-    for p in problems:
-        expected = Text(visible(p.expected))
-        if p.hint:
-            expected.append(f"\n{visible(p.hint)}", style="bold green")
-        place = Text(visible(f"{p.file}:{p.line}:{p.column}"), style="cyan")
-        table.add_row(place, Text(visible(p.field), style="bold"), Text(visible(p.got), style="red"), expected)
-    for a in advice:
-        table.add_row(
-            Text(visible(f"{a.file}:{a.line}:{a.column}"), style="cyan"),
-            Text(visible(a.field), style="bold"),
-            Text("warning", style="yellow"),
-            Text(visible(a.text)),
-        )
+    lines: list[tuple[Problem | Advice, Text, str, str]] = [(p, Text(visible(p.got), style="red"), p.expected, p.hint) for p in problems]
+    lines += [(a, Text("warning", style="yellow"), a.text, "") for a in advice]
+    for each, got, text, hint in lines:
+        expected = Text(visible(text)).append(f"\n{visible(hint)}" if hint else "", style="bold green")
+        place = Text(visible(f"{each.file}:{each.line}:{each.column}"), style="cyan")
+        table.add_row(place, Text(visible(each.field), style="bold"), got, expected)
     if table.row_count:
         console.print(table)
 

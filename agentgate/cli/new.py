@@ -13,6 +13,7 @@ import typer
 
 from agentgate.cli.commands import examples
 from agentgate.cli.output import fail, refusing, rows, say, say_json
+from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
@@ -39,7 +40,7 @@ def new(  # noqa: PLR0917 - a command's options, given by name
     out: Annotated[Path | None, typer.Option(help="Where to write it; left out: workflows/ and the id's words as folders.")] = None,
     tenant: Annotated[str, typer.Option(help="Whose data, by exact name; left out: undecided, so nobody's.")] = "",
     owner: Annotated[str | None, typer.Option(help="Who answers for it; left out: you (git's user.email).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Draft a workflow for tools you have, as narrow as can be said, and a test file beside it.
 
@@ -64,8 +65,8 @@ def new(  # noqa: PLR0917 - a command's options, given by name
 
 def person_here() -> str:
     """Git's address, or the account's name."""
-    found = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
-    return found or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
+    address = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
+    return address or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
 
 
 def _declared(langchain: str | None, mcp: Path | None) -> tuple[DeclaredTool, ...]:
@@ -75,7 +76,7 @@ def _declared(langchain: str | None, mcp: Path | None) -> tuple[DeclaredTool, ..
 
 
 def write(made: Draft, path: Path) -> Path:
-    """Write both files, or neither; returns where the tests are. Exits with 1 where one is there already."""
+    """Write both files, or neither; returns the tests' path. Exits with 1 where one exists already."""
     tests = path.with_name(path.stem + ".test.yaml")
     if path.suffix != ".yaml" or path.name.endswith(".test.yaml"):
         raise ConfigError("out", str(path), "a file name that ends in .yaml (and not in .test.yaml)")
@@ -112,11 +113,8 @@ def _json(made: Draft, path: Path, tests: Path) -> dict[str, object]:
 
 
 def _tell(made: Draft, path: Path, tests: Path) -> None:
-    body = []
-    for t in made.tools:
-        left = [a.name for a in t.args if a.rule is None]
-        words = ["its words"] if t.intent else []
-        body.append((t.declared.name, t.effect, t.why, ", ".join(words + left) or "nothing"))
+    left = [["its words"] * bool(t.intent) + [a.name for a in t.args if a.rule is None] for t in made.tools]
+    body = [(t.declared.name, t.effect, t.why, ", ".join(names) or "nothing") for t, names in zip(made.tools, left, strict=True)]
     rows(("tool", "effect", "because", "to decide"), body, styles=("bold", "cyan", "dim", "yellow"))
     for name in made.left_out:
         say(f"left out: {name} (no workflow can hold its name)")

@@ -1,17 +1,19 @@
-"""What the reviewers' commands share: how they print, how they fail, and what their exit codes mean.
+"""Printing, failing and exit codes, shared by all commands.
 
-Rules: 0 is yes, 2 is "a person must look" (something became wider, or is not approved), 1 is everything that went wrong, wrong
-options included, so that a script never takes a typing error for an answer. Text that came out of a file is printed `visible`.
+Rules: 0 is yes, 2 is "a person must look" (something became wider, or is not approved), 1 is every error, wrong options included, so
+that a script never takes a typing error for an answer. Text that came out of a file is printed `visible`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import structlog
 import typer
 from rich import box
 from rich.console import Console
@@ -24,7 +26,6 @@ from agentgate.errors import AgentGateError
 from agentgate.values.visible import visible
 
 YES, LOOK = 0, 2
-EXIT_CODES = "Exit codes: 0 nothing wrong, 2 a person must look ({look}), 1 an error."
 
 
 @contextmanager
@@ -40,21 +41,21 @@ def refusing() -> Iterator[None]:
 
 
 def fail(*lines: object) -> NoReturn:
-    """Say what is wrong, and stop with 1."""
+    """Print what is wrong, and exit with 1."""
     complain(*lines)
     raise typer.Exit(ERROR)
 
 
 def complain(*lines: object, colour: str = "red") -> None:
-    """Lines on standard error, visible, in a colour where there is a terminal; after all that was said on standard output."""
-    sys.stdout.flush()  # buffered in a pipe: what is said here would stand in the middle of one of its lines
+    """Lines on standard error, visible, in colour at a terminal; after everything printed to standard output."""
+    sys.stdout.flush()  # buffered in a pipe: these lines would appear in the middle of one of its lines
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in lines:
         console.print(Text(visible(line), style=colour))
 
 
 def note(*lines: object, colour: str = "yellow") -> None:
-    """Findings on standard output, visible, in a colour where there is a terminal."""
+    """Findings on standard output, visible, in colour at a terminal."""
     console = terminal()
     for line in lines:
         if console is None:
@@ -81,7 +82,7 @@ def say_json(value: Any) -> None:
 
 
 def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Sequence[str] = ()) -> None:
-    """A table: with lines at a terminal, aligned text elsewhere. Heads and cells are made visible; an empty body prints nothing."""
+    """A table: ruled at a terminal, aligned text elsewhere. Heads and cells are made visible; an empty body prints nothing."""
     head, shown = [visible(cell) for cell in head], [[visible(cell) for cell in row] for row in body]
     if not shown:
         return
@@ -91,9 +92,15 @@ def rows(head: Sequence[str], body: Sequence[Sequence[object]], *, styles: Seque
         for cell in head:
             table.add_column(Text(cell))
         for row in shown:
-            table.add_row(*(Text(cell, style=style) for cell, style in zip(row, (*styles, *[""] * len(row)), strict=False)))
+            styled = zip(row, (*styles, *[""] * len(row)), strict=False)
+            table.add_row(*(Text(cell, style=style, overflow="fold") for cell, style in styled))
         console.print(table)
         return
     widths = [max(len(row[i]) for row in [head, *shown]) for i in range(len(head))]
     for row in [head, *shown]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=sys.stdout)
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def quiet(level: int = logging.ERROR) -> None:
+    """Log from this level on, to standard error: standard output belongs to the command's answer."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level), logger_factory=structlog.PrintLoggerFactory(sys.stderr))

@@ -1,14 +1,13 @@
 """Replaying many episodes: one after the other, or on all processors where no run can see another.
 
-Rules: the answers come in the order of the episodes and are the same either way. Where a workflow counts or remembers across runs
-(a limit per agent or tenant, the key of the last token), one gate decides all; otherwise each process opens its own.
+Rules: results keep the order of the episodes and are the same either way. Where a workflow keeps state across runs (a limit per agent
+or tenant, the key of the last token), one gate decides all; otherwise each process opens its own.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,8 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import structlog
-
+from agentgate.cli.output import quiet
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
 from agentgate.intents.combined import Combined
@@ -53,7 +51,7 @@ class Choice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """How to open a gate for a replay; `root` None: over what lies in the folder, without signatures."""
+    """How to open a gate for a replay; `root` None: the present files, without signatures."""
 
     workflows: Path
     root: str | None
@@ -76,8 +74,7 @@ class ReplaySettings:
 def replays(episodes: Sequence[Episode], gate: Gate, clock: Clock, opening: ReplaySettings, *, deputy: bool) -> Iterator[Replayed]:
     """Replay each episode, and with `deputy` its confused-deputy mutants, in their order.
 
-    Raises:
-        AgentGateError: as `agentgate.review.replay.evaluate.replay`; or a process ended before its episodes.
+    Raises AgentGateError: as `agentgate.review.replay.evaluate.replay`; or a process ended before its episodes.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if len(episodes) < MANY or processors < 2 or _remembers(gate, episodes):
@@ -102,7 +99,7 @@ def _replayed(gate: Gate, clock: Clock, episode: Episode, *, deputy: bool) -> Re
 def _remembers(gate: Gate, episodes: Sequence[Episode]) -> bool:
     """Whether a run of these workflows can see what another did."""
     named = {episode.workflow for episode in episodes}
-    workflows = [found for name in named if (found := gate.catalog.get(name)) is not None]
+    workflows = [workflow for name in named if (workflow := gate.catalog.get(name)) is not None]
     return any(
         workflow.agent.same_key_as_last_token
         or any(limit.per not in _RUNS_APART for tool in workflow.tools.values() for limit in tool.limits)
@@ -115,8 +112,7 @@ _own: dict[str, Any] = {}
 
 
 def _open(opening: ReplaySettings, deputy: bool) -> None:
-    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)  # the first gate has said what there is to say of the workflows
-    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    quiet(logging.CRITICAL)  # the first gate has logged everything about the workflows
     stack, clock = ExitStack(), Clock()
     _own.update(stack=stack, clock=clock, gate=stack.enter_context(opening.gate(clock)), deputy=deputy)
 

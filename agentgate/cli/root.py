@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,21 +12,15 @@ import typer
 
 from agentgate.approvals import ApprovalRefusal, new_root, sign_root
 from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
+from agentgate.approvals._shape import RISKS
+from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.cli.commands import Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
-from agentgate.cli.signing import Directory, Key, Root, confirm, signer
+from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
-from agentgate.review.root.draft import (
-    RootDraft,
-    first_draft,
-    from_root,
-    lines_of,
-    person_of,
-    read_draft,
-    signers_of,
-    with_people,
-)
-from agentgate.review.root.files import aside, drop_unfinished, put, trust_files
+from agentgate.loading.definition import read_file
+from agentgate.review.root.draft import RootDraft, first_draft, from_root, lines_of, people_in, person_of, read_draft, with_people
+from agentgate.review.root.files import drop_unfinished, publish, scratch_copy, trust_files
 from agentgate.review.root.handover import allowed_in, hand_over
 from agentgate.review.root.standing import RootStanding, standing, warnings
 
@@ -72,8 +67,6 @@ DIGEST_EXAMPLES = (
     'export AGENTGATE_ROOT="$(agentgate root digest)"\n\n'
     "Exit codes: 0 complete, 2 printed, but a gate would refuse it (standard error says why), 1 an error."
 )
-Accept = Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app = typer.Typer(
     help="The root: who reviews what, with which keys, and how many signatures it takes.",
@@ -101,8 +94,8 @@ def draft(
         people = [person_of(text) for text in person or ()]
         notes: tuple[str, ...] = ()
         if allowed_signers is not None:
-            found, notes = signers_of(allowed_signers, now.timestamp())
-            people += found
+            listed, notes = people_in(AllowedSigners.parse(read_file(allowed_signers), str(allowed_signers)), now.timestamp())
+            people += listed
         expires = (now + LIFE).date().isoformat()
         old = _present(directory, expires, now.timestamp())
         made = with_people(old, people, notes) if old is not None else first_draft(people, expires, notes)
@@ -111,7 +104,7 @@ def draft(
                 file.write("\n".join(lines_of(made, str(out))) + "\n")
         except OSError as error:
             raise ConfigError("out", f"{out} ({error.strerror})", "a new file in a folder that can be written (--out)") from error
-    what = f"version {_version(directory) + 1}, from the root in {directory}" if old is not None else "a first root"
+    what = f"version {standing(directory).root.version + 1}, from the root in {directory}" if old is not None else "a first root"
     say(f"wrote {out}: {what}, {len(made.people)} people, until {made.expires}")
     for line in made.notes:
         note(f"check: {line}")
@@ -135,8 +128,8 @@ def new(  # noqa: PLR0917 - a command's options, given by name
     """
     with refusing():
         said = read_draft(from_)
-        hand = signer(key) if sign_it else None
-        with aside(directory) as folder:
+        signer = own_signer(key) if sign_it else None
+        with scratch_copy(directory) as folder:
             drop_unfinished(folder, replace=replace)
             old = (standing(folder).root, allowed_in(Tree(folder))) if ROOT in trust_files(Tree(folder)) else None
             new_root(
@@ -151,19 +144,17 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             )
             made = standing(folder)
             made.refuse_unsignable()
-            if hand is not None:
-                made.signer(hand.public_key)
-            if not as_json:
-                _show(made, time.time())
-            confirm(_phrase(made), accept, "--accept")
-            again = hand_over(folder, old, made.root, hand, time.time()) if old is not None else ()
-            if hand is not None:
-                sign_root(folder, hand)
-            put(folder, directory, again)
-        found = standing(directory)
+            if signer is not None:
+                made.signer(signer.public_key)
+            _accepted(made, accept, as_json=as_json)
+            again = hand_over(folder, old, made.root, signer, time.time()) if old is not None else ()
+            if signer is not None:
+                sign_root(folder, signer)
+            publish(folder, directory, again)
+        state = standing(directory)
     if again and not as_json:
         say(f"signed again, since who signed it is not in this root any more: {', '.join(n for n in again if not n.endswith('.sig'))}")
-    _told(found, directory, as_json=as_json)
+    _tell(state, directory, as_json=as_json)
 
 
 @app.command(epilog=SIGN_EXAMPLES)
@@ -173,19 +164,17 @@ def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Acce
     You see who and what it names, and what it changes, and type that you accept it.
     """
     with refusing():
-        hand = signer(key)
-        with aside(directory) as folder:
+        signer = own_signer(key)
+        with scratch_copy(directory) as folder:
             made = standing(folder)
             if made.wrong:
                 fail(*made.wrong, "Nothing was signed.")
-            made.signer(hand.public_key)
-            if not as_json:
-                _show(made, time.time())
-            confirm(_phrase(made), accept, "--accept")
-            written = sign_root(folder, hand)
+            made.signer(signer.public_key)
+            _accepted(made, accept, as_json=as_json)
+            written = sign_root(folder, signer)
             Tree(directory).write(written.name, written.read_bytes())
-        found = standing(directory)
-    _told(found, directory, as_json=as_json)
+        state = standing(directory)
+    _tell(state, directory, as_json=as_json)
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -193,13 +182,13 @@ def show(directory: Directory = Path("workflows"), root: Root = None, as_json: J
     """Show people, keys, rules and signatures, who must still sign, and what deserves a second look."""
     with refusing():
         now = time.time()
-        found = standing(directory, root, now)
+        state = standing(directory, root, now)
     if as_json:
-        say_json(_json(found, now))
+        say_json(_json(state, now))
     else:
-        _show(found, now)
-        say("", *_signatures(found, directory), f"root {found.root.digest}")
-    raise typer.Exit(_code(found, now))
+        _show(state, now)
+        say("", *_signatures(state, directory), f"root {state.root.digest}")
+    raise typer.Exit(_code(state, now))
 
 
 @app.command(epilog=DIGEST_EXAMPLES)
@@ -207,10 +196,10 @@ def digest(directory: Directory = Path("workflows")) -> None:
     """Print the digest that gates pin. Put it into their settings, never into the workflow directory."""
     with refusing():
         now = time.time()
-        found = standing(directory)
-    say(found.root.digest)
-    if code := _code(found, now):
-        complain(*found.wrong, *_missing(found, directory), *warnings(found, now), colour="yellow")
+        state = standing(directory)
+    say(state.root.digest)
+    if code := _code(state, now):
+        complain(*state.wrong, *_missing(state, directory), *warnings(state, now), colour="yellow")
         raise typer.Exit(code)
 
 
@@ -218,41 +207,37 @@ def digest(directory: Directory = Path("workflows")) -> None:
 
 
 def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
-    """The root that lies there as a draft of the next one; None where there is none."""
+    """The present root as a draft of the next one; None without one."""
     tree = Tree(directory)
     if ROOT not in trust_files(tree):
         return None
-    found = standing(directory)
-    if found.wrong:
-        fail(*found.wrong, "Nothing was written.")
-    return from_root(found.shape, text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), expires, now)
+    state = standing(directory)
+    if state.wrong:
+        fail(*state.wrong, "Nothing was written.")
+    return from_root(state.root.shape, text_of(tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED), SIGNERS), expires, now)
 
 
-def _version(directory: Path) -> int:
-    return standing(directory).root.version
+def _accepted(made: RootStanding, accept: str | None, *, as_json: bool) -> None:
+    """Show the root and let the person type that they accept it. Exits with 1 on anything else."""
+    if not as_json:
+        _show(made, time.time())
+    counted, one, more = (made.root.shape.people, "person", "people") if made.before is None else (made.changes, "change", "changes")
+    confirm(f"root v{made.root.version}, {len(counted)} {one if len(counted) == 1 else more}", accept, "--accept")
 
 
-def _phrase(found: RootStanding) -> str:
-    """What the signer types."""
-    shape = found.shape
-    many = len(found.changes) if found.before is not None else len(shape.people)
-    what = ("change" if many == 1 else "changes") if found.before is not None else ("person" if many == 1 else "people")
-    return f"root v{shape.version}, {many} {what}"
-
-
-def _show(found: RootStanding, now: float) -> None:
-    root, shape = found.root, found.shape
-    say(f"root v{root.version}, until {shape.expires}, signed by {root.threshold} of {', '.join(root.roles['root'])}", "")
+def _show(state: RootStanding, now: float) -> None:
+    root, shape = state.root, state.root.shape
+    say(f"root v{root.version}, until {shape.expires}, signed by {shape.threshold} of {', '.join(root.roles['root'])}", "")
     rows(
         ("person", "teams", "key", "fingerprint", "signs", "signed"),
         [
             (
                 name if at == 0 else "",
                 ", ".join(person.teams or ()) if at == 0 else "",
-                found.keys[key].kind if key in found.keys else "unknown",
+                state.keys[key].kind if key in state.keys else "unknown",
                 key,
                 ", ".join(role for role, people in root.roles.items() if name in people) if at == 0 else "",
-                "yes" if name in found.signed and at == 0 else "",
+                "yes" if name in state.signed and at == 0 else "",
             )
             for name, person in shape.people.items()
             for at, key in enumerate(person.keys)
@@ -260,31 +245,28 @@ def _show(found: RootStanding, now: float) -> None:
         styles=("bold", "", "dim", "cyan", "", "green"),
     )
     say("")
-    counts = [(r, r.signatures.model_dump()) for r in shape.reviews]
     rows(
-        ("path", "reviewed by", "low", "medium", "high"),
-        [(r.path, ", ".join(r.by), *(said[risk] or "nobody" for risk in ("low", "medium", "high"))) for r, said in counts],
+        ("path", "reviewed by", *RISKS),
+        [(r.path, ", ".join(r.by), *(r.counts.get(risk, "nobody") for risk in RISKS)) for r in shape.reviews],
         styles=("bold", "", "cyan", "cyan", "cyan"),
     )
-    if found.before is not None:
+    if state.before is not None:
         say("", f"Otherwise than version {root.version - 1}:")
-        note(*(f"  {line}" for line in found.changes))
-    for line in found.wrong:
-        note(line, colour="red")
-    for line in warnings(found, now):
-        note(f"look: {line}")
+        note(*(f"  {line}" for line in state.changes))
+    note(*state.wrong, colour="red")
+    note(*(f"look: {line}" for line in warnings(state, now)))
 
 
-def _signatures(found: RootStanding, directory: Path) -> list[str]:
-    lines = [f"signatures for version {s.version}: {s.have} of {s.needed} ({', '.join(s.signed) or 'none'})" for s in found.sides]
-    return lines + _missing(found, directory)
+def _signatures(state: RootStanding, directory: Path) -> list[str]:
+    lines = [f"signatures for version {s.version}: {s.have} of {s.needed} ({', '.join(s.signed) or 'none'})" for s in state.sides]
+    return lines + _missing(state, directory)
 
 
-def _missing(found: RootStanding, directory: Path) -> list[str]:
+def _missing(state: RootStanding, directory: Path) -> list[str]:
     return [
         f"still needed for version {side.version}: {side.missing} of {', '.join(side.can) or 'nobody'}, with: "
         f"agentgate root sign{_directory(directory)}"
-        for side in found.sides
+        for side in state.sides
         if side.missing
     ]
 
@@ -293,56 +275,54 @@ def _directory(directory: Path) -> str:
     return "" if directory == Path("workflows") else f" -d {directory}"
 
 
-def _told(found: RootStanding, directory: Path, *, as_json: bool) -> None:
+def _tell(state: RootStanding, directory: Path, *, as_json: bool) -> None:
     now = time.time()
     if as_json:
-        say_json(_json(found, now))
+        say_json(_json(state, now))
     else:
-        complain(*found.wrong)
-        say("", *_signatures(found, directory))
-        if not found.complete:
+        complain(*state.wrong)
+        say("", *_signatures(state, directory))
+        if not state.complete:
             say("Commit approvals/ on a branch and have them sign there; until then gates refuse it.")
-        elif found.before is None:
+        elif state.before is None:
             say(
-                f"complete. Gates pin it, in their settings: {found.root.digest}",
+                f"complete. Gates pin it, in their settings: {state.root.digest}",
                 "Next: agentgate workflow approve, agentgate workflow index",
             )
         else:
             say(
-                f"complete. Gates that pin an earlier root follow; new ones pin {found.root.digest}",
+                f"complete. Gates that pin an earlier root follow; new ones pin {state.root.digest}",
                 "Next: agentgate workflow status (signatures of who left no longer count), agentgate workflow index",
             )
-    raise typer.Exit(YES if found.complete else LOOK)
+    raise typer.Exit(YES if state.complete else LOOK)
 
 
-def _code(found: RootStanding, now: float) -> int:
-    return YES if found.complete and now < found.root.until else LOOK
+def _code(state: RootStanding, now: float) -> int:
+    return YES if state.complete and now < state.root.until else LOOK
 
 
-def _json(found: RootStanding, now: float) -> dict[str, Any]:
-    root, shape = found.root, found.shape
+def _json(state: RootStanding, now: float) -> dict[str, Any]:
+    root, shape = state.root, state.root.shape
     return {
         "version": root.version,
         "digest": root.digest,
         "expires": shape.expires,
-        "threshold": root.threshold,
-        "solo": root.solo,
-        "demo": root.demo,
+        "threshold": shape.threshold,
+        "solo": shape.solo,
+        "demo": shape.demo,
         "people": [
             {
                 "name": name,
                 "teams": person.teams or [],
-                "keys": [{"fingerprint": k, "kind": found.keys[k].kind if k in found.keys else None} for k in person.keys],
+                "keys": [{"fingerprint": k, "kind": state.keys[k].kind if k in state.keys else None} for k in person.keys],
                 "roles": [role for role, people in root.roles.items() if name in people],
             }
             for name, person in shape.people.items()
         ],
         "reviews": [r.model_dump(exclude_none=True) for r in shape.reviews],
-        "signatures": [
-            {"version": s.version, "needed": s.needed, "have": s.have, "signed": list(s.signed), "can": list(s.can)} for s in found.sides
-        ],
-        "changes": list(found.changes),
-        "complete": found.complete,
-        "wrong": list(found.wrong),
-        "warnings": list(warnings(found, now)),
+        "signatures": [asdict(side) for side in state.sides],
+        "changes": list(state.changes),
+        "complete": state.complete,
+        "wrong": list(state.wrong),
+        "warnings": list(warnings(state, now)),
     }

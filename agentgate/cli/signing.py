@@ -1,4 +1,4 @@
-"""The reviewer's own SSH key, and what the signing commands share."""
+"""The reviewer's own SSH key, and the options that the signing commands share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,32 +29,35 @@ Root = Annotated[
         "--root", envvar="AGENTGATE_ROOT", metavar="DIGEST", help="The pinned root, sha256:...; left out: the root as it lies there."
     ),
 ]
+Accept = Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Key = Annotated[
     Path | None,
     typer.Option("--key", help="Your SSH key: a private key file, or the .pub of one in ssh-agent; left out: ~/.ssh, then ssh-agent."),
 ]
 
 
-def signer(key: Path | None) -> Signer:
-    """The signer to use.
+def own_signer(key: Path | None) -> Signer:
+    """The signer for the person's own key.
 
     Args:
-        key: what the person named; None: the first usable of ~/.ssh, else of ssh-agent.
+        key: the file the person named; None: the first usable key of ~/.ssh, else of ssh-agent.
 
     Raises:
         KeyRefused: unreadable, or of a refused kind.
         ConfigError: there is none.
     """
-    found = key or default_key()
-    if found is None:
+    file = key or default_key()
+    if file is None:
         raise ConfigError(
             "key", "no SSH key in ~/.ssh or ssh-agent", "--key FILE (make one: ssh-keygen -t ed25519; RSA and DSA keys are refused)"
         )
-    return open_signer(found, _passphrase(found) if sys.stdin.isatty() else None)
+    ask = partial(typer.prompt, f"Passphrase of {file}", hide_input=True, err=True)
+    return open_signer(file, (lambda: str(ask()).encode()) if sys.stdin.isatty() else None)
 
 
 def default_key() -> Path | None:
-    """The person's own key file, or the public half of a key in ssh-agent; None where there is neither."""
+    """The person's own key file, or the public half of a key in ssh-agent; None without either."""
     folder = Path.home() / ".ssh"
     for name in NAMES:
         for file in (folder / name, folder / f"{name}.pub"):
@@ -72,24 +76,14 @@ def _in_agent() -> Path | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     for line in done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else ():
-        try:
+        with suppress(KeyRefused):
             key = SshKey.from_line(line)
-        except KeyRefused:
-            continue
-        folder = tempfile.mkdtemp()
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        file = Path(folder) / "agent.pub"
-        file.write_text(key.line + "\n", "ascii")
-        return file
+            folder = tempfile.mkdtemp()
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            file = Path(folder) / "agent.pub"
+            file.write_text(key.line + "\n", "ascii")
+            return file
     return None
-
-
-def _passphrase(file: Path) -> Callable[[], bytes]:
-    def ask() -> bytes:
-        text: str = typer.prompt(f"Passphrase of {file}", hide_input=True, err=True)
-        return text.encode()
-
-    return ask
 
 
 def confirm(phrase: str, given: str | None, what: str) -> None:
@@ -97,8 +91,8 @@ def confirm(phrase: str, given: str | None, what: str) -> None:
 
     Args:
         phrase: what must be typed, exactly.
-        given: what a script gave with ``--accept``; None: ask at the terminal.
-        what: the option that gives it.
+        given: the value of ``--accept``; None: ask at the terminal.
+        what: the option's name.
     """
     say("", f"To sign, type: {phrase}")
     if given is None:

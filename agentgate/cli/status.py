@@ -13,7 +13,7 @@ from agentgate.approvals import revoke as write_revocation
 from agentgate.approvals import status as standing
 from agentgate.cli.commands import examples
 from agentgate.cli.output import LOOK, YES, fail, note, refusing, rows, say, say_json
-from agentgate.cli.signing import Directory, Key, Root, confirm, signer
+from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 
 STATUS_EXAMPLES = (
     "Examples:\n\n"
@@ -38,24 +38,24 @@ REVOKE_EXAMPLES = (
 def status(
     directory: Directory = Path("workflows"),
     root: Root = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what is in force, who signed what, and how many signatures are missing."""
     with refusing():
-        found = standing(directory, root)
+        statuses = standing(directory, root)
         digest = root_digest(directory)
     if as_json:
-        say_json({"root": digest, "pinned": root is not None, "workflows": [_json(each) for each in found]})
+        say_json({"root": digest, "pinned": root is not None, "workflows": [_json(each) for each in statuses]})
     else:
-        _tell(found)
+        _tell(statuses)
         say("", f"root {digest}" + ("" if root else " (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)"))
-    raise typer.Exit(LOOK if any(each.refused is not None for each in found) else YES)
+    raise typer.Exit(LOOK if any(each.refused is not None for each in statuses) else YES)
 
 
-def _tell(found: tuple[WorkflowStatus, ...]) -> None:
+def _tell(statuses: tuple[WorkflowStatus, ...]) -> None:
     body = []
-    absent = [e.refused for e in found if not e.id and e.refused is not None and (e.refused.field, e.refused.got) == ("file", "nothing")]
-    for each in found:
+    absent = [e.refused for e in statuses if not e.id and e.refused is not None and (e.refused.field, e.refused.got) == ("file", "nothing")]
+    for each in statuses:
         if not each.id:
             note(str(each.refused), colour="red")
             continue
@@ -74,11 +74,11 @@ def _tell(found: tuple[WorkflowStatus, ...]) -> None:
     if absent:
         note("Next: agentgate workflow index, which writes what a new folder lacks; what was there before, restore from git.")
     rows(("workflow", "file", "in force", "until", "signatures", "by", "can sign"), body, styles=("bold", "", "green", "dim"))
-    for each in found:
-        if each.id and each.refused is not None:
-            note(str(each.refused))
-        for ignored in each.ignored:
-            note(f"does not count: {ignored}")
+    for each in statuses:
+        note(*([each.refused] if each.id and each.refused is not None else []))
+        note(*(f"does not count: {ignored}" for ignored in each.ignored))
+        otherwise = "(this deriver reads it otherwise; the intent is unclear at most)"
+        note(*(f"in doubt: {each.id} v{each.in_force}: {doubt} {otherwise}" for doubt in each.in_doubt))
 
 
 def _json(each: WorkflowStatus) -> dict[str, Any]:
@@ -92,7 +92,8 @@ def _json(each: WorkflowStatus) -> dict[str, Any]:
         "missing": each.missing,
         "can": list(each.can),
         "refused": str(each.refused) if each.refused else None,
-        "ignored": [str(i) for i in each.ignored],
+        "ignored": [*map(str, each.ignored)],
+        "in_doubt": [*map(str, each.in_doubt)],
     }
 
 
@@ -107,7 +108,7 @@ def index(
 ) -> None:
     """Sign the list of newest approved versions. Gates refuse one that is older than seven days."""
     with refusing():
-        written = write_index(directory, signer(key), root=root, anew=anew)
+        written = write_index(directory, own_signer(key), root=root, anew=anew)
     say(f"wrote {written}")
 
 
@@ -119,21 +120,21 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     directory: Directory = Path("workflows"),
     key: Key = None,
     root: Root = None,
-    accept: Annotated[str | None, typer.Option(help="For scripts: the sentence that is otherwise typed.")] = None,
+    accept: Accept = None,
 ) -> None:
     """End a workflow's versions, for good: one signature is enough, and gates refuse them from their next look on."""
     with refusing():
-        hand = signer(key)
+        signer = own_signer(key)
         version = up_to if up_to is not None else _newest(workflow, directory, root)
         say(f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)")
         confirm(f"revoke {workflow} up to v{version}", accept, "--accept")
-        written = write_revocation(directory, workflow, hand, version=version, reason=reason, root=root)
+        written = write_revocation(directory, workflow, signer, version=version, reason=reason, root=root)
     say(f"wrote {written}: commit it, or copy it to where your gates read it")
 
 
 def _newest(workflow: str, directory: Path, root: str | None) -> int:
-    found = next((each for each in standing(directory, root) if each.id == workflow), None)
-    version = max(found.in_force or 0, found.version) if found is not None else 0
+    statuses = next((each for each in standing(directory, root) if each.id == workflow), None)
+    version = max(statuses.in_force or 0, statuses.version) if statuses is not None else 0
     if not version:
         fail(f"{workflow}: no such workflow in {directory}; say which version with --up-to")
     return version

@@ -1,4 +1,4 @@
-"""``agentgate workflow test``: the cases beside workflows, decided by the real engine; and the conditions that no case would miss."""
+"""``agentgate workflow test``: the cases beside workflows, decided by the real engine, and the conditions that no case would miss."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from agentgate.cli.commands import ERROR, examples
 from agentgate.cli.output import LOOK, YES, note, refusing, rows, say, say_json
+from agentgate.cli.signing import Json
 from agentgate.errors import WorkflowError
 from agentgate.loading.definition import read_file
 from agentgate.loading.source import WorkflowText, below
@@ -33,7 +34,7 @@ _READ = "proposed: read each, it says what the workflow does and not what it sho
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What became of one workflow's tests. `problems`: why they could not be run."""
+    """The result of one workflow's tests. `problems`: why they could not be run."""
 
     source: WorkflowText
     workflow: Workflow | None = None
@@ -48,7 +49,7 @@ class Tested:
 
 
 def tested(source: WorkflowText) -> Tested:
-    """Run the tests beside one workflow; what is wrong with either file is in the answer."""
+    """Run the tests beside one workflow; problems with either file are in the result."""
     try:
         workflow = source.workflow()
         if source.tests is None:
@@ -66,7 +67,7 @@ def run_cases(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every case, and what was filled in for it.")] = False,
     mutate: Annotated[bool, typer.Option("--mutate", help="Drop or loosen each condition; list those that no case would miss.")] = False,
     proposing: Annotated[bool, typer.Option("--propose", help="Write the missing cases into the test file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run the cases of NAME.test.yaml beside each workflow: the real engine decides, nothing in the files is executed."""
     with refusing():
@@ -101,20 +102,23 @@ def tell(each: Tested, *, verbose: bool = False) -> None:
             styles=("green", "bold", "dim"),
         )
         say("filled in for the base:", *(f"  {key}: {value}" for key, value in report.filled.items()), "")
-    for r in report.failed:
-        note(f"{r.place}: {r.name}: {r.why}", colour="red")
+    note(*failures(report), colour="red")
 
 
-def _tell_survey(found: Survey, *, verbose: bool) -> None:
-    covered = len(found.mutants) - len(found.survivors)
-    say(f"  {covered} of {len(found.mutants)} conditions have a case that would miss them")
-    for mutant in found.survivors:
-        note(f"  {mutant}, and every case still holds")
-    if found.survivors:
+def failures(report: Report) -> list[str]:
+    """The cases that do not hold, one line each."""
+    return [f"{r.place}: {r.name}: {r.why}" for r in report.failed]
+
+
+def _tell_survey(result: Survey, *, verbose: bool) -> None:
+    covered = len(result.mutants) - len(result.survivors)
+    say(f"  {covered} of {len(result.mutants)} conditions have a case that would miss them")
+    note(*(f"  {mutant}, and every case still holds" for mutant in result.survivors))
+    if result.survivors:
         say("  agentgate workflow test --propose writes cases that would")
-    say(f"  {len(found.not_covered)} things no case can show" + (":" if verbose else " (-v lists them)"))
+    say(f"  {len(result.not_covered)} things no case can show" + (":" if verbose else " (-v lists them)"))
     if verbose:
-        say(*(f"    {each.path}: {each.why}" for each in found.not_covered))
+        say(*(f"    {each.path}: {each.why}" for each in result.not_covered))
 
 
 def _proposed(each: Tested) -> Tested:
@@ -139,15 +143,12 @@ def _proposed(each: Tested) -> Tested:
 
 
 def _tell_proposals(made: Proposals, place: Path) -> None:
-    say(
-        f"{place}: {len(made.found)} cases written"
-        + ("; read each: it says what the workflow does, not what it should do" if made.found else "")
-    )
-    for mutant in made.left:
-        note(f"  {mutant}: no case was found that would miss it")
+    read = "; read each: it says what the workflow does, not what it should do" if made.found else ""
+    say(f"{place}: {len(made.found)} cases written{read}")
+    note(*(f"  {mutant}: no case was found that would miss it" for mutant in made.left))
 
 
-def _json(each: Tested, found: Survey | None) -> dict[str, Any]:
+def _json(each: Tested, result: Survey | None) -> dict[str, Any]:
     report = each.report
     out: dict[str, Any] = {
         "workflow": each.workflow.id if each.workflow else None,
@@ -159,8 +160,8 @@ def _json(each: Tested, found: Survey | None) -> dict[str, Any]:
             for r in (report.results if report else ())
         ],
     }
-    if found is not None:
-        out["conditions"] = len(found.mutants)
-        out["not_missed"] = [str(m) for m in found.survivors]
-        out["not_covered"] = [{"field": each.path, "why": each.why} for each in found.not_covered]
+    if result is not None:
+        out["conditions"] = len(result.mutants)
+        out["not_missed"] = [str(m) for m in result.survivors]
+        out["not_covered"] = [{"field": each.path, "why": each.why} for each in result.not_covered]
     return out

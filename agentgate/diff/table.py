@@ -21,8 +21,9 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("expires", "tenants", "agent", "for_user", "via", "conditions", "tools"), CALLS),
         **dict.fromkeys(("version", "risk", "token", "observe"), LIST),
         "intents": READ,
-        **dict.fromkeys(("digest", "file", "tenants_line", "expires_line"), NONE),
+        **dict.fromkeys(("digest", "file", "tenants_line", "expires_line", "in_doubt"), NONE),
     },
+    "Doubt": dict.fromkeys(("intent", "key", "index", "got"), NONE),
     "AgentRule": {
         "line": NONE,
         **dict.fromkeys(

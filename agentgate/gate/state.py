@@ -17,7 +17,7 @@ from agentgate.stores.ops import RunRecord
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Derived, EarlierCall, Header, RunState
-from agentgate.workflow.model import Intent, Workflow
+from agentgate.workflow.model import Doubt, Intent, Workflow
 
 
 def header_bytes(header: Header) -> bytes:
@@ -66,13 +66,22 @@ def read_prompt(turns: tuple[str, ...], today: date) -> Prompt:
 
 
 @lru_cache(maxsize=1024)
-def _derived(derive: Deriver, _digest: str, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
-    return ask(derive, intents, turns)
+def _derived(
+    derive: Deriver, _digest: str, intents: tuple[Intent, ...], in_doubt: tuple[Doubt, ...], turns: tuple[str, ...]
+) -> Mapping[str, Derived]:
+    answers = ask(derive, intents, turns)
+    for doubt in in_doubt:
+        if answers[doubt.intent].presence == "present":
+            answers[doubt.intent] = Derived("unclear", f"this deriver reads an example of it otherwise: {doubt}")
+    return answers
 
 
 def derived(derive: Deriver, workflow: Workflow, turns: tuple[str, ...]) -> Mapping[str, Derived]:
-    """What the turns say of every intent of the workflow: what a deriver leaves out is absent, a failing one is unclear."""
-    return _derived(derive, workflow.digest, tuple(workflow.intents.values()), turns)
+    """What the turns say of every intent of the workflow: what a deriver leaves out is absent, a failing one is unclear.
+
+    An intent in doubt (`Workflow.in_doubt`) is unclear at most.
+    """
+    return _derived(derive, workflow.digest, tuple(workflow.intents.values()), workflow.in_doubt, turns)
 
 
 def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:

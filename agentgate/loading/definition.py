@@ -1,8 +1,9 @@
 """Loading: the text of a workflow file becomes a `Workflow`, or every reason why not, each at its line and column.
 
-Three passes, and all findings of all passes together: the text (`yaml_nodes`), the shape (`_blocks`), the meaning
-(`_compiler`). When the shape is wrong, the meaning is still looked at with the wrong parts repaired or left out, so that a
-misspelt key does not hide the rest; only the first finding of a place counts. Nothing is loaded unless nothing was found.
+Three passes report all their findings together: the text (`yaml_nodes`), the shape (`blocks`), the meaning (`compiler`). When the
+shape is wrong, the meaning is still checked with the wrong parts repaired or left out, so that a misspelt key does not hide the rest;
+only the first finding of a place counts. A file with a finding does not load. One exception: an example that the installed deriver
+reads otherwise puts its intent of a signed definition in doubt, so that an engine upgrade takes no signed workflow out of force.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path as FilePath
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -23,9 +25,10 @@ from agentgate.intents.deriver import Deriver, ask
 from agentgate.loading.blocks import Block, Definition, RolesFile
 from agentgate.loading.compiler import Compiler
 from agentgate.loading.sharing import Sharing
+from agentgate.loading.written_out import block_in, is_collection, written_out
 from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, read_yaml, shown
 from agentgate.values.canonical import canonical, digest
-from agentgate.workflow.model import Workflow
+from agentgate.workflow.model import Doubt, Workflow
 
 Derive = Deriver
 Roles = Mapping[str, frozenset[str]]
@@ -75,7 +78,7 @@ def load_text(text: str, file: str, roles: Roles, derive: Derive, *, share: Shar
         share: table of equal values, when many workflows are loaded.
 
     Returns:
-        The frozen workflow with the digest of its parsed definition.
+        The frozen workflow with the digest of its definition, defaults written out.
 
     Raises:
         WorkflowError: with every problem, in the order of the file.
@@ -83,20 +86,25 @@ def load_text(text: str, file: str, roles: Roles, derive: Derive, *, share: Shar
     return load_document(read_yaml(text, file), roles, derive, share=share)
 
 
-def load_document(document: Document, roles: Roles, derive: Derive, *, share: Sharing | None = None) -> Workflow:
+def load_document(document: Document, roles: Roles, derive: Derive, *, share: Sharing | None = None, signed: bool = False) -> Workflow:
     """Load one workflow from a document that was read: a YAML file, or the canonical JSON that reviewers signed (which has no lines).
 
-    Arguments, return value and errors as `load_text`.
+    Arguments, return value and errors as `load_text`. With `signed`, reviewers signed this definition: an example that `derive` reads
+    otherwise is then no error but a doubt (`Workflow.in_doubt`).
     """
     sharing = Sharing() if share is None else share
     definition = _shape(document, Definition)
     if definition is None:
         repaired = _repaired(document)
         if repaired is not None:
-            _meaning(document, repaired, roles, derive, sharing)
+            _report_doubts(document, _meaning(document, repaired, roles, derive, sharing)[1])
         document.refuse()
         raise AssertionError("a shape that is refused has a finding")
-    workflow = _meaning(document, definition, roles, derive, sharing)
+    workflow, doubts = _meaning(document, definition, roles, derive, sharing)
+    if signed:
+        workflow = replace(workflow, in_doubt=doubts)
+    else:
+        _report_doubts(document, doubts)
     document.refuse()
     return workflow
 
@@ -144,36 +152,38 @@ def read_file(path: FilePath) -> str:
         raise WorkflowError((Problem(str(path), line, 1, "document", "bytes that are not UTF-8", "UTF-8 text"),)) from error
 
 
-def _meaning(document: Document, definition: Definition, roles: Roles, derive: Derive, share: Sharing) -> Workflow:
+def _meaning(
+    document: Document, definition: Definition, roles: Roles, derive: Derive, share: Sharing
+) -> tuple[Workflow, tuple[Doubt, ...]]:
     try:
-        digested = "sha256:" + digest(canonical(document.value, "definition"))
+        digested = "sha256:" + digest(canonical(written_out(document.value), "definition"))
     except CanonicalError as error:
         document.report((), error.got, error.expected)
         digested = ""
     workflow = Compiler(document, definition, roles, share).workflow(digested)
-    if workflow.intents and not any(p.field.startswith("intents") for p in document.problems):
-        _examples(document, workflow, derive, share)
-    return workflow
+    if any(p.field.startswith("intents") for p in document.problems):
+        return workflow, ()
+    return workflow, share.memo(("doubts", id(derive), id(workflow.intents)), lambda: _doubts(workflow, derive))
 
 
-def _examples(document: Document, workflow: Workflow, derive: Derive, share: Sharing) -> None:
-    """Words alone are not the answer: the deriver must read every example as its author does (the same intents, once)."""
-    if not share.once((id(derive), id(workflow.intents))):
-        return
-    intents = tuple(workflow.intents.values())
-    found = len(document.problems)
+def _doubts(workflow: Workflow, derive: Derive) -> tuple[Doubt, ...]:
+    """The examples that the deriver reads otherwise than their author: words alone are not the answer."""
+    intents, doubts = tuple(workflow.intents.values()), []
+    keys: tuple[Literal["examples", "counter_examples"], ...] = ("examples", "counter_examples")
     for intent in intents:
-        for key, texts, wanted in (("examples", intent.examples, True), ("counter_examples", intent.counter_examples, False)):
-            for index, text in enumerate(texts):
+        for key in keys:
+            for index, text in enumerate(getattr(intent, key)):
                 derived = ask(derive, intents, (text,))[intent.name]
-                if (derived.presence == "present") is not wanted:
+                if (derived.presence == "present") is not (key == "examples"):
                     got = f"{derived.presence} ({derived.evidence})" if derived.evidence else derived.presence
-                    expected = (
-                        "present: other words, or another example" if wanted else "unclear or absent: other words, or another intent for it"
-                    )
-                    document.report(("intents", intent.name, key, index), got, expected)
-    if len(document.problems) > found:
-        share.forget((id(derive), id(workflow.intents)))
+                    doubts.append(Doubt(intent.name, key, index, got))
+    return tuple(doubts)
+
+
+def _report_doubts(document: Document, doubts: tuple[Doubt, ...]) -> None:
+    for doubt in doubts:
+        remedy = "another example" if doubt.key == "examples" else "another intent for it"
+        document.report(("intents", doubt.intent, doubt.key, doubt.index), doubt.got, f"{doubt.expected}: other words, or {remedy}")
 
 
 # --- shape ---------------------------------------------------------------------------------------------------------------
@@ -239,17 +249,6 @@ def _keys(block: type[BaseModel] | None) -> list[str]:
     return [field.alias or name for name, field in block.model_fields.items()] if block is not None else []
 
 
-def _inside(annotation: Any) -> Any:
-    """The block in ``dict[K, Block]``, ``list[Block]``, ``Annotated[...]`` or ``Block | None``; None where there is none."""
-    if isinstance(annotation, type) and issubclass(annotation, Block):
-        return annotation
-    for part in get_args(annotation):
-        found = _inside(part)
-        if found is not None:
-            return found
-    return None
-
-
 def _block_at(root: type[Block], path: Path) -> type[BaseModel] | None:
     """Which block stands at a path: names of a block's fields lead on; keys and indexes of a collection stay with its block."""
     block: type[BaseModel] = root
@@ -259,10 +258,10 @@ def _block_at(root: type[Block], path: Path) -> type[BaseModel] | None:
             collection = False
             continue
         field = next((f for name, f in block.model_fields.items() if (f.alias or name) == part), None)
-        found = _inside(field.annotation) if field is not None else None
+        found = block_in(field.annotation) if field is not None else None
         if field is None or found is None:
             return None
-        collection = "dict[" in str(field.annotation) or "list[" in str(field.annotation)
+        collection = is_collection(field.annotation)
         block = found
     return block
 

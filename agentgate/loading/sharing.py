@@ -6,7 +6,7 @@ mapping, which was shared before. The table lives as long as the loading, not as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -48,15 +48,11 @@ class Sharing:
         """A read-only mapping of tools that were shared before."""
         return self._seen.setdefault(("tools", *map(id, items.values())), MappingProxyType(items))  # type: ignore[no-any-return]  # as above
 
-    def once(self, key: object) -> bool:
-        """True the first time this key is asked about (a check whose answer cannot change)."""
-        size = len(self._seen)
-        self._seen.setdefault(("once", key), None)
-        return len(self._seen) > size
-
-    def forget(self, key: object) -> None:
-        """Let `once` ask about this key again (its check failed)."""
-        self._seen.pop(("once", key), None)
+    def memo(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` returned the first time it was called for this key."""
+        if (name := ("memo", key)) not in self._seen:
+            self._seen[name] = make()
+        return self._seen[name]  # type: ignore[no-any-return]  # as above
 
 
 _TOOL_FIELDS = tuple(f.name for f in fields(Tool))

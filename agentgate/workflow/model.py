@@ -285,6 +285,30 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """An example of a signed intent that the installed deriver reads otherwise than its reviewers did.
+
+    Attributes:
+        key: ``examples`` or ``counter_examples``.
+        index: which of them.
+        got: what the deriver answered, with its evidence.
+    """
+
+    intent: str
+    key: Literal["examples", "counter_examples"]
+    index: int
+    got: str
+
+    @property
+    def expected(self) -> str:
+        """What the deriver has to answer."""
+        return "present" if self.key == "examples" else "unclear or absent"
+
+    def __str__(self) -> str:
+        return f"intents.{self.intent}.{self.key}[{self.index}]: got {self.got}, expected {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimRule:
     """One OIDC claim that must be present and match whole-value one of `one_of`."""
 
@@ -363,9 +387,10 @@ class Workflow:
     """A reviewed definition: id + version + digest.
 
     Attributes:
-        digest: ``sha256:...`` of the RFC 8785 bytes of the parsed definition (comments do not count, deciding values do).
+        digest: ``sha256:...`` of the RFC 8785 bytes of the definition with every default written out (comments do not count).
         file: path the rules' lines refer to.
         observe: `mode: observe` of a signed workflow: refusals are recorded, not enforced. Unsigned, it is ignored with a warning.
+        in_doubt: why intents of a signed workflow are unclear at most under the deriver it was loaded with.
     """
 
     id: str
@@ -387,3 +412,4 @@ class Workflow:
     observe: bool = False
     tenants_line: int = 0
     expires_line: int = 0
+    in_doubt: tuple[Doubt, ...] = ()

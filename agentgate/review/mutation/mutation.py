@@ -43,7 +43,8 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
 }
 # What a rule is about rather than a condition, and what is made of the parts that are loosened one by one.
 STRUCTURE: Mapping[str, str] = {
-    "Workflow": "agent for_user via intents conditions tools token digest file tenants_line expires_line",
+    "Workflow": "agent for_user via intents conditions tools token digest file tenants_line expires_line in_doubt",
+    "Doubt": "intent key index got",
     "AgentRule": "line claims",
     "ClaimRule": "name line",
     "UserRule": "line",

@@ -1,8 +1,8 @@
 """The draft of a root: a file that a person edits, with names, public keys, teams and rules, and nothing that must be computed.
 
-Rules: strict as every other file (unknown keys, doubtful YAML and keys of a refused kind are errors at their place). A key is its own
-line, or a ``.pub`` file beside the draft; no other file is opened. Nothing is taken over silently: what a draft cannot say is
-written into it as a ``# CHECK:``.
+Rules: strict as every other file (unknown keys, ambiguous YAML and keys of a refused kind are errors at their place). A key is its own
+line, or a ``.pub`` file beside the draft; no other file is opened. Nothing is dropped silently: what a draft cannot say is written
+into it as a ``# CHECK:``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Reviewer, ReviewRule, SshKey, sshsig
-from agentgate.approvals._shape import Day, Person, Shape, Team, from_yaml
+from agentgate.approvals import ApprovalRefused, Reviewer, ReviewRule, SshKey
+from agentgate.approvals._shape import RISKS, Day, Person, Shape, Team, from_yaml
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.root import RISKS, ReviewShape, RolesShape, RootShape
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
+from agentgate.approvals.root import ReviewShape, RolesShape, RootShape
+from agentgate.approvals.trust import NAMESPACES
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.loading.definition import read_file
 from agentgate.review.draft.argument import inline
 
 ROLES = ("root", "index", "revoke")
-_NAMESPACES = frozenset({sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE})
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*@[A-Za-z0-9.-]*[A-Za-z0-9]", re.ASCII)  # means itself in YAML, without quotes
 _GIT = "git"  # the namespace that allowed_signers files are usually written for; it says nothing about approvals
 
@@ -53,15 +54,15 @@ class DraftShape(Shape):
 
 @dataclass(frozen=True, slots=True)
 class RootDraft:
-    """Everything that `agentgate.approvals.new_root` is told.
+    """The arguments of `agentgate.approvals.new_root`.
 
     Attributes:
         people: with keys and teams.
         rules: who reviews what.
-        roles: who signs root, index and revocations; one that is absent: everybody.
+        roles: who signs root, index and revocations; everybody signs one that is absent.
         threshold: signatures the root needs.
         expires: its last day, ISO.
-        notes: what a draft cannot say of what it was made from, in words.
+        notes: what its source says and a draft cannot, in words.
     """
 
     people: tuple[Reviewer, ...]
@@ -77,30 +78,25 @@ class RootDraft:
 def read_draft(path: Path) -> RootDraft:
     """Read a draft that a person edited.
 
-    Raises:
-        ConfigError: it, or a key in it, is wrong; with the place.
-        WorkflowError: it cannot be read.
+    Raises ConfigError: it, or a key in it, is wrong; with the place. WorkflowError: it cannot be read.
     """
     try:
-        shape = from_yaml(DraftShape, read_file(path), str(path), ApprovalRefusal.ROOT_NOT_TRUSTED)
+        shape = from_yaml(DraftShape, read_file(path), str(path), ROOT_NOT_TRUSTED)
     except ApprovalRefused as error:
         raise ConfigError(f"{error.refused.file}: {error.refused.field}", error.refused.got, error.refused.expected) from None
     people = []
     for name, person in shape.people.items():
         keys = tuple(_key(text, path, f"people.{name}.keys[{at}]") for at, text in enumerate(person.keys))
         people.append(Reviewer(name, keys, tuple(person.teams or ())))
-    rules = tuple(_rule(review) for review in shape.reviews)
-    roles = {role: tuple(names) for role, names in shape.roles.model_dump().items()} if shape.roles is not None else {}
-    return RootDraft(tuple(people), rules, shape.threshold, shape.expires, roles, shape.solo, shape.demo)
+    return _drafted(shape, people, shape.expires)
 
 
 def first_draft(people: Sequence[Reviewer], expires: str, notes: tuple[str, ...] = ()) -> RootDraft:
-    """A root for these people as it usually is.
+    """The usual root for these people.
 
     One person: solo, low risk only. Two: one signature, since whoever proposes a change never counts. More: one for low risk, two above.
 
-    Raises:
-        ConfigError: nobody.
+    Raises ConfigError: there are none.
     """
     if not people:
         raise ConfigError("people", "nobody", "--person NAME=KEY.pub for each, or --allowed-signers FILE")
@@ -120,13 +116,13 @@ def first_draft(people: Sequence[Reviewer], expires: str, notes: tuple[str, ...]
 
 
 def with_people(draft: RootDraft, people: Sequence[Reviewer], notes: tuple[str, ...] = ()) -> RootDraft:
-    """The draft with these people added; of somebody who is there already, the keys are added. Roles and rules stay as they are."""
-    found = _merged(draft.people, people)
-    return replace(draft, people=found, solo=draft.solo and len(found) == 1, notes=(*draft.notes, *notes))
+    """The draft with these people added; a person it names already gets the keys. Roles and rules stay as they are."""
+    merged = _merged(draft.people, people)
+    return replace(draft, people=merged, solo=draft.solo and len(merged) == 1, notes=(*draft.notes, *notes))
 
 
 def from_root(shape: RootShape, signers: str, expires: str, now: float) -> RootDraft:
-    """The next root as the present one is, with another last day.
+    """The next root: the present one with another last day.
 
     Args:
         shape: the present root.
@@ -150,48 +146,36 @@ def from_root(shape: RootShape, signers: str, expires: str, now: float) -> RootD
         for name, person in shape.people.items()
         if (kept := tuple(keys[key] for key in person.keys if key in usable.get(name, ())))
     )
-    rules = tuple(_rule(review) for review in shape.reviews)
-    roles = {role: tuple(names) for role, names in shape.roles.model_dump().items()}
-    return RootDraft(people, rules, shape.threshold, expires, roles, shape.solo, shape.demo, notes)
+    return _drafted(shape, people, expires, notes)
 
 
 def _merged(people: Sequence[Reviewer], more: Sequence[Reviewer]) -> tuple[Reviewer, ...]:
-    found = {person.name: person for person in people}
+    merged = {person.name: person for person in people}
     for person in more:
-        old = found.get(person.name)
-        found[person.name] = replace(old, keys=tuple(dict.fromkeys((*old.keys, *person.keys)))) if old is not None else person
-    return tuple(found.values())
+        old = merged.get(person.name)
+        merged[person.name] = replace(old, keys=tuple(dict.fromkeys((*old.keys, *person.keys)))) if old is not None else person
+    return tuple(merged.values())
 
 
-def _rule(review: ReviewShape) -> ReviewRule:
-    return ReviewRule(review.path, tuple(review.by), {risk: n for risk, n in review.signatures.model_dump().items() if n is not None})
+def _drafted(shape: DraftShape | RootShape, people: Sequence[Reviewer], expires: str, notes: tuple[str, ...] = ()) -> RootDraft:
+    rules = tuple(ReviewRule(review.path, tuple(review.by), review.counts) for review in shape.reviews)
+    roles = {role: tuple(names) for role, names in shape.roles or ()}
+    return RootDraft(tuple(people), rules, shape.threshold, expires, roles, shape.solo, shape.demo, notes)
 
 
 def person_of(text: str) -> Reviewer:
-    """``NAME=KEY.pub`` of a command line.
-
-    Raises:
-        ConfigError: not of this form, or no usable key.
-    """
+    """``NAME=KEY.pub`` of a command line. Raises ConfigError: not of this form, or no usable key."""
     name, equals, file = text.partition("=")
     if not equals or not name or not file:
         raise ConfigError("person", text, "NAME=KEY.pub, such as alice@acme.example=alice.pub")
     return Reviewer(name, (_file_key(Path(file), f"person {name}"),))
 
 
-def signers_of(path: Path, now: float) -> tuple[tuple[Reviewer, ...], tuple[str, ...]]:
-    """The people of an ``allowed_signers`` file with their keys, and what of it a root cannot say.
-
-    A key whose time is over is left out, one whose time has not begun too.
-
-    Raises:
-        ApprovalRefused: a line that is not understood (patterns, certificate authorities, RSA and DSA are refused).
-    """
-    return people_in(AllowedSigners.parse(read_file(path), str(path)), now)
-
-
 def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...], tuple[str, ...]]:
-    """See `signers_of`."""
+    """The people of an ``allowed_signers`` file with their keys, and notes on what a root cannot say.
+
+    A key that has expired or is not valid yet is left out.
+    """
     keys: dict[str, list[SshKey]] = {}
     notes = []
     for entry in signers.entries:
@@ -202,11 +186,11 @@ def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...]
         if entry.before != inf:
             day = datetime.fromtimestamp(entry.before, UTC).date().isoformat()
             notes.append(f"{signers.file}:{entry.line}: a key of {who} ended on {day}; here it speaks until a next root leaves it out")
-        if spaces is not None and not spaces >= _NAMESPACES and spaces != {_GIT}:
+        if spaces is not None and not spaces >= frozenset(NAMESPACES) and spaces != {_GIT}:
             notes.append(f"{signers.file}:{entry.line}: a key of {who} signed only {', '.join(sorted(spaces))}; here it may sign all")
         for person in entry.people:
             keys.setdefault(person, []).append(entry.key)
-    return tuple(Reviewer(name, tuple(dict.fromkeys(found))) for name, found in keys.items()), tuple(notes)
+    return tuple(Reviewer(name, tuple(dict.fromkeys(own))) for name, own in keys.items()), tuple(notes)
 
 
 def lines_of(draft: RootDraft, file: str) -> Iterator[str]:

@@ -1,22 +1,23 @@
-"""How far a root is: who signed it, who still must, whether it can be signed at all, what it changes, and what is risky in it.
+"""The state of a root: who signed it, who still must, whether it can be signed at all, what it changes, and its risks.
 
 Rules: a root that is not the first needs its own threshold and that of the root before it. One person has one signature file, which
-both roots check: who is in both signs with a key that both name, so a key is replaced in two steps (beside the old one, then
-without it). What is counted here is for people; a gate counts for itself.
+both roots check: whoever is in both signs with a key that both name, so a key is replaced in two steps (beside the old one, then
+without it). These counts are for people; a gate counts for itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentgate.approvals import ApprovalRefusal, ApprovalRefused, SshKey
+from agentgate.approvals import ApprovalRefused, SshKey
 from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree, file_digest, text_of
-from agentgate.approvals._shape import from_yaml
+from agentgate.approvals._shape import RISKS
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.root import RISKS, Root, RootShape, distinct, load_root, root_signers
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
+from agentgate.approvals.root import Root, RootShape, distinct, load_root, root_signers
 from agentgate.errors import ConfigError
 
 SOON = 30 * 86400.0  # seconds before a root's end from which it is told
@@ -30,8 +31,8 @@ class RootSide:
     Attributes:
         version: whose threshold: the root's own, or that of the one before.
         needed: how many signatures.
-        have: how many there are that count.
-        signed: whose.
+        have: how many valid ones it has.
+        signed: whose they are.
         can: who else may sign for it.
     """
 
@@ -49,46 +50,43 @@ class RootSide:
 
 @dataclass(frozen=True, slots=True)
 class RootStanding:
-    """A root as it lies there. Build with `standing`.
+    """The present root. Build with `standing`.
 
     Attributes:
-        root: as a gate reads it.
-        shape: as it is written.
+        root: the root.
         keys: the keys of ``allowed_signers`` by fingerprint.
-        before: the root it follows, where that is kept.
+        before: the root it follows, where that is stored.
         sides: the thresholds it must reach.
-        wrong: what a gate would refuse, signatures that are merely missing aside.
+        wrong: what a gate would refuse, apart from missing signatures.
     """
 
     root: Root
-    shape: RootShape
     keys: Mapping[str, SshKey]
-    before: tuple[Root, RootShape] | None
+    before: Root | None
     sides: tuple[RootSide, ...]
     wrong: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
-        """True when nothing is wrong and nobody must sign any more."""
+        """True when nothing is wrong and no signature is missing."""
         return not self.wrong and not any(side.missing for side in self.sides)
 
     @property
     def signed(self) -> frozenset[str]:
-        """Who signed, for whichever threshold."""
+        """Who signed, for either threshold."""
         return frozenset(person for side in self.sides for person in side.signed)
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """What it says otherwise than the root before it, one line each; empty for a first root."""
-        return tuple(_changes(self.before[1], self.shape)) if self.before is not None else ()
+        """The differences from the root before it, one line each; empty for a first root."""
+        return tuple(_changes(self.before.shape, self.root.shape)) if self.before is not None else ()
 
     def signer(self, key: SshKey) -> str:
         """Whose signature this key makes.
 
-        Raises:
-            ConfigError: nobody's who signs this root, or somebody's whose signature one of both roots would refuse.
+        Raises ConfigError: it belongs to nobody who signs this root, or one of both roots would refuse the signature.
         """
-        roots = [self.root, *([self.before[0]] if self.before is not None else [])]
+        roots = [root for root in (self.root, self.before) if root is not None]
         person = next((name for root in roots for name in root.roles["root"] if root.owns(name, key)), None)
         if person is None:
             who = ", ".join(dict.fromkeys(name for root in roots for name in root.roles["root"]))
@@ -105,57 +103,58 @@ class RootStanding:
 
     def refuse_unsignable(self) -> None:
         """Raises ConfigError where the thresholds cannot be reached, whoever signs."""
-        other = self.before[0] if self.before is not None else None
-        for by, beside in ((self.root, other), *([(other, self.root)] if other is not None else [])):
+        for by, beside in ((self.root, self.before), (self.before, self.root)):
+            if by is None:
+                continue
             usable = [(person, key) for person in by.roles["root"] for key in sorted(_usable(person, by, beside))]
             most = distinct((person, key.encode()) for person, key in usable)
-            if most < by.threshold:
+            if most < by.shape.threshold:
                 raise ConfigError(
                     f"threshold of root version {by.version}",
                     f"at most {most} signatures",
-                    f"{by.threshold}: whoever stands in both roots keeps a key that both name (leave it out in the next root)",
+                    f"{by.shape.threshold}: whoever stands in both roots keeps a key that both name (leave it out in the next root)",
                 )
 
 
 def standing(directory: Path | str, pinned: str | None = None, now: float | None = None) -> RootStanding:
-    """How far the root of a directory is.
+    """The state of a directory's root.
 
     Args:
         directory: the workflow directory.
-        pinned: the digest a gate pins: then also whether it would follow to this root.
+        pinned: the digest a gate pins; given, this also checks whether that gate would follow to this root.
         now: POSIX seconds, with `pinned`.
 
     Raises:
         ApprovalRefused: there is no root, or it cannot be read.
     """
     tree = Tree(directory)
-    data = tree.read(ROOT, ApprovalRefusal.ROOT_NOT_TRUSTED)
-    root, shape = _read(data, _FILE)
-    before = _before(tree, root)
+    data = tree.read(ROOT, ROOT_NOT_TRUSTED)
+    root = Root.parse(data, _FILE)
+    name = f"root/{root.version - 1}.yaml"
+    earlier = tree.read_optional(name)
+    before = Root.parse(earlier, f"{APPROVALS}/{name}") if earlier is not None else None
     wrong: list[str] = []
     keys: dict[str, SshKey] = {}
     try:
-        text = tree.read(SIGNERS, ApprovalRefusal.ROOT_NOT_TRUSTED)
+        text = tree.read(SIGNERS, ROOT_NOT_TRUSTED)
         keys = {e.key.fingerprint: e.key for e in AllowedSigners.parse(text_of(text, SIGNERS), f"{APPROVALS}/{SIGNERS}").entries}
-        if file_digest(text) != root.signers_digest:
-            wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.signers_digest}, as the root says")
+        if file_digest(text) != root.shape.allowed_signers:
+            wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.shape.allowed_signers}, as the root says")
     except ApprovalRefused as error:
         wrong.append(str(error))
-    sides = [_side(tree, root, data, before[0] if before is not None else None, wrong)]
-    if before is not None:
-        sides.append(_side(tree, before[0], data, root, wrong))
-    found = RootStanding(root, shape, keys, before, tuple(sides), tuple(dict.fromkeys(wrong)))
-    if pinned is not None and found.complete:
+    sides = tuple(_side(tree, by, data, beside, wrong) for by, beside in ((root, before), (before, root)) if by is not None)
+    state = RootStanding(root, keys, before, sides, tuple(dict.fromkeys(wrong)))
+    if pinned is not None and state.complete:
         try:
             load_root(tree, pinned, now if now is not None else 0.0)
         except ApprovalRefused as error:
-            return RootStanding(root, shape, keys, before, tuple(sides), (str(error),))
-    return found
+            return replace(state, wrong=(str(error),))
+    return state
 
 
-def warnings(found: RootStanding, now: float) -> Iterator[str]:
+def warnings(state: RootStanding, now: float) -> Iterator[str]:
     """What in a root deserves a second look, in words."""
-    root, shape = found.root, found.shape
+    root, shape = state.root, state.root.shape
     if now >= root.until:
         yield f"it ended after {shape.expires}: gates load nothing; renew it (agentgate root draft, then root new)"
     elif now >= root.until - SOON:
@@ -164,9 +163,9 @@ def warnings(found: RootStanding, now: float) -> Iterator[str]:
         yield "solo: one person approves their own changes (low risk only)"
     if shape.demo:
         yield "demo: for demonstrations"
-    if root.version > 1 and found.before is None:
+    if root.version > 1 and state.before is None:
         yield f"{APPROVALS}/root/{root.version - 1}.yaml is not kept: gates that pin an earlier root cannot follow"
-    if root.threshold == 1 and not shape.solo:
+    if root.shape.threshold == 1 and not shape.solo:
         yield f"threshold 1: each of {', '.join(root.roles['root'])} alone can replace this root"
     for at, review in enumerate(root.reviews):
         rule = f"the rule for {review.path.source}"
@@ -187,22 +186,8 @@ def warnings(found: RootStanding, now: float) -> Iterator[str]:
     for key, people in owners.items():
         if len(people) > 1:
             yield f"{key} is a key of {' and '.join(people)}: together they count once"
-        if found.keys and key not in found.keys:
+        if state.keys and key not in state.keys:
             yield f"{key} of {people[0]} has no line in {SIGNERS}: what it signs does not count"
-
-
-def _read(data: bytes, file: str) -> tuple[Root, RootShape]:
-    return Root.parse(data, file), from_yaml(RootShape, text_of(data, file), file, ApprovalRefusal.ROOT_NOT_TRUSTED)
-
-
-def _before(tree: Tree, root: Root) -> tuple[Root, RootShape] | None:
-    name = f"root/{root.version - 1}.yaml"
-    try:
-        return _read(tree.read(name, ApprovalRefusal.UNAPPROVED), f"{APPROVALS}/{name}")
-    except ApprovalRefused as error:
-        if error.refused.name is ApprovalRefusal.UNAPPROVED:
-            return None
-        raise
 
 
 def _side(tree: Tree, by: Root, data: bytes, beside: Root | None, wrong: list[str]) -> RootSide:
@@ -213,11 +198,11 @@ def _side(tree: Tree, by: Root, data: bytes, beside: Root | None, wrong: list[st
         signed = ()
     people = tuple(person for person, _ in signed)
     can = tuple(person for person in by.roles["root"] if person not in people and _usable(person, by, beside))
-    return RootSide(by.version, by.threshold, distinct(signed), people, can)
+    return RootSide(by.version, by.shape.threshold, distinct(signed), people, can)
 
 
 def _usable(person: str, by: Root, beside: Root | None) -> frozenset[str]:
-    """The keys with which a person can sign for one root, so that the other does not refuse the signature."""
+    """The keys with which a person can sign for one root so that the other does not refuse the signature."""
     keys = by.keys[person]
     return keys & beside.keys[person] if beside is not None and person in beside.roles["root"] else keys
 
@@ -230,18 +215,17 @@ def _changes(old: RootShape, new: RootShape) -> Iterator[str]:
 
 
 def _flat(shape: RootShape) -> dict[str, str]:
-    """Every value of a root by its path, but what follows from the rest (the version, the digest of the keys' file)."""
-    found: dict[str, str] = {}
+    """Every value of a root by its path, except the derived ones (the version, the digest of the keys' file)."""
+    state: dict[str, str] = {}
 
     def walk(path: str, value: Any) -> None:
         if isinstance(value, Mapping):
             for key, inner in value.items():
                 walk(f"{path}.{key}" if path else str(key), inner)
         elif value is not None and value is not False:
-            found[path] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            state[path] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
     walk("", shape.model_dump(exclude={"version", "allowed_signers", "reviews"}))
     for at, rule in enumerate(shape.reviews):
-        label = f"reviews[{at}]"
-        walk(label, rule.model_dump())
-    return found
+        walk(f"reviews[{at}]", rule.model_dump())
+    return state
