@@ -78,6 +78,12 @@ class Operator(ABC):
     def __init__(self, value: Any) -> None:
         self.value = value
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.value == getattr(other, "value", None)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.value))
+
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
         """The value of the key as the rule holds it; None after reporting why there is none."""
