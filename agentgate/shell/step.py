@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
-from agentgate.stores.ops import Op
+from agentgate.stores import Op
 
 
 class Record(NamedTuple):
