@@ -8,9 +8,9 @@ first key, and a reply that does not start with that key belongs to another oper
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from agentgate.errors import NameRefused, StoreUnavailable
 
@@ -104,27 +104,21 @@ def reply(op: Op, raw: Any, length: int) -> list[Any]:
     return raw[1:]
 
 
-@cache
-def words(closed: object) -> Mapping[bytes, Any]:
-    """The members of a Literal type by the bytes a store sends for them."""
-    return {member.encode(): member for member in get_args(closed)}
-
-
-def word(op: Op, raw: Any, closed: object) -> Any:
-    """The member of the Literal type `closed` that the store sent; StoreUnavailable for anything else."""
-    known = words(closed)
-    if type(raw) is not bytes or raw not in known:
-        raise StoreUnavailable(f"script {op.script}: got reply {_shown(raw)!r:.60}, expected one of {', '.join(sorted(known.values()))}")
-    return known[raw]
+def word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
+    """The word of a closed set that the store sent; StoreUnavailable for anything else."""
+    text = _ascii(raw)
+    if text not in known:
+        raise StoreUnavailable(f"script {op.script}: got reply {text[:40]!r}, expected one of {', '.join(sorted(known))}")
+    return text
 
 
 def lineage_of(op: Op, raw: Any) -> str:
     """The lineage in a reply: 40 hex characters, or StoreUnavailable."""
     try:
-        return checked_lineage("lineage", _shown(raw))
+        return checked_lineage("lineage", _ascii(raw))
     except NameRefused as error:
         raise StoreUnavailable(f"script {op.script}: {error}") from error
 
 
-def _shown(raw: Any) -> str:
+def _ascii(raw: Any) -> str:
     return raw.decode("ascii", "replace") if type(raw) is bytes else ""

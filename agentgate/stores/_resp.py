@@ -12,6 +12,7 @@ from typing import Any
 from agentgate.errors import StoreUnavailable
 
 MAX_REPLY = 64 * 1024 * 1024
+_BULK, _ARRAY, _INTEGER, _STRING, _ERROR = b"$*:+-"
 
 
 class ServerError(str):
@@ -40,11 +41,11 @@ def pack(*args: str | bytes | int) -> bytes:
 class Reply:
     """The one reply to one request, fed chunk by chunk; every byte is looked at once."""
 
-    __slots__ = ("_buffer", "_open")
+    __slots__ = ("_buffer", "_unfilled")
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._open: list[tuple[list[Any], int]] = []  # arrays that are not full yet, outermost first
+        self._unfilled: list[tuple[list[Any], int]] = []  # arrays that are not full yet, outermost first
 
     def feed(self, chunk: bytes) -> Any:
         """Take what was read; the value (int, bytes, None, `ServerError` or a list of these), or `MORE`.
@@ -67,11 +68,11 @@ class Reply:
 
     def _read(self, buffer: bytes) -> tuple[Any, int]:
         """The complete value, or `MORE`; and up to where the buffer was used."""
-        start = 0
+        start, unfilled = 0, self._unfilled
         while (end := buffer.find(b"\r\n", start)) >= 0:
-            kind, line, after = buffer[start : start + 1], buffer[start + 1 : end], end + 2
+            kind, line, after = buffer[start], buffer[start + 1 : end], end + 2
             value: Any
-            if kind == b"$":
+            if kind == _BULK:
                 value, size = None, int(line)
                 if size >= 0:
                     after += size + 2
@@ -80,28 +81,28 @@ class Reply:
                     if buffer[after - 2 : after] != b"\r\n":
                         raise ValueError("a bulk string without its end")
                     value = buffer[end + 2 : after - 2]
-            elif kind == b"*":
+            elif kind == _ARRAY:
                 count = int(line)
                 if count > 0:
-                    self._open.append(([], count))
+                    unfilled.append(([], count))
                     start = after
                     continue
                 value = [] if count == 0 else None
-            elif kind == b":":
+            elif kind == _INTEGER:
                 value = int(line)
-            elif kind == b"+":
+            elif kind == _STRING:
                 value = line
-            elif kind == b"-":
+            elif kind == _ERROR:
                 value = ServerError(line.decode("utf-8", "replace"))
             else:
-                raise ValueError(f"unknown type {kind!r}")
+                raise ValueError(f"unknown type {chr(kind)!r}")
             start = after
-            while self._open:
-                items, count = self._open[-1]
+            while unfilled:
+                items, count = unfilled[-1]
                 items.append(value)
                 if len(items) < count:
                     break
-                value = self._open.pop()[0]
+                value = unfilled.pop()[0]
             else:
                 return value, start
         return MORE, start

@@ -1,4 +1,4 @@
-"""What a state store is: it runs one script at a time, whole or not at all, before a deadline."""
+"""A state store runs one script at a time, completely or not at all, before a deadline."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Store(Protocol):
         """Run one operation."""
 
     def check(self) -> None:
-        """Refuse a store that cannot keep the promises (StoreUnavailable names what is wrong); done once at start-up."""
+        """Once at start-up: refuse a store that cannot keep the promises (StoreUnavailable names what is wrong)."""
 
     def close(self) -> None:
-        """Give up connections and what this store started."""
+        """Close connections and stop what this store started."""
 
 
 class AsyncStore(Protocol):
@@ -31,7 +31,7 @@ class AsyncStore(Protocol):
         """Run one operation."""
 
     async def check(self) -> None:
-        """Refuse a store that cannot keep the promises (StoreUnavailable names what is wrong); done once at start-up."""
+        """Once at start-up: refuse a store that cannot keep the promises (StoreUnavailable names what is wrong)."""
 
     async def close(self) -> None:
-        """Give up connections and what this store started."""
+        """Close connections and stop what this store started."""

@@ -29,7 +29,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused, StoreUnavailable
 from agentgate.stores import _op, _records
@@ -66,6 +66,9 @@ HoldState = _records.HoldState
 RevokedKind = _records.RevokedKind
 workflow_subject = _records.workflow_subject
 
+_MINT_KINDS, _BURN_KINDS = get_args(_records.MintKind), get_args(_records.BurnKind)
+_HOLD_STATES, _REVOKED_KINDS = get_args(HoldState), get_args(RevokedKind)
+_CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
 MAX_MARKS = 500  # in one operation
 
@@ -82,8 +85,8 @@ def _hold_key(tenant: str, hold_id: str) -> str:
     return f"{prefix(tenant)}hold:{checked_id('hold', hold_id)}"
 
 
-def _one_word(op: Op, raw: Any, closed: object) -> Any:
-    return word(op, reply(op, raw, 1)[0], closed)
+def _one_word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
+    return word(op, reply(op, raw, 1)[0], known)
 
 
 # Runs. A missing run is None and a refusal, never an empty run.
@@ -97,7 +100,7 @@ def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int) -> Op
 
 def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists"]:
     """`ok`, or `exists`: the id is taken and nothing was written."""
-    return _one_word(op, raw, Literal["ok", "exists"])  # type: ignore[no-any-return]  # a member of that type
+    return _one_word(op, raw, ("ok", "exists"))  # type: ignore[no-any-return]  # a member of that type
 
 
 def add_turn(tenant: str, run: str, text: str) -> Op:
@@ -112,7 +115,7 @@ def close_run(tenant: str, run: str) -> Op:
 
 def parse_run_change(op: Op, raw: Any) -> Literal["ok", "missing", "closed"]:
     """Reply of `add_turn` and `close_run`."""
-    return _one_word(op, raw, Literal["ok", "missing", "closed"])  # type: ignore[no-any-return]  # as above
+    return _one_word(op, raw, ("ok", "missing", "closed"))  # type: ignore[no-any-return]  # as above
 
 
 def read_run(tenant: str, run: str, known: str = "") -> Op:
@@ -129,7 +132,7 @@ def read_run(tenant: str, run: str, known: str = "") -> Op:
 def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
     """The run, or None when there is none."""
     gen, run_flat, calls_flat, extent = reply(op, raw, 4)
-    lineage, since = lineage_of(op, gen), word(op, extent, Literal["all", "since"]) == "since"
+    lineage, since = lineage_of(op, gen), word(op, extent, ("all", "since")) == "since"
     fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
     if not fields:
         return None
@@ -144,7 +147,7 @@ def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
 
 
 def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
-    status = _op.words(_records.CallStatus)[kept[digest + b":status"]]
+    status = _CALL_STATUS[kept[digest + b":status"]]
     at = int(kept[digest + b":at"]) / 1000 if status == "redeemed" else None
     outcome = kept.get(digest + b":outcome", b"").decode()
     gen = kept[digest + b":mint"].decode().split(" ")[0]
@@ -190,7 +193,7 @@ def mint(request: MintRequest) -> Op:
         "" if request.same_key is None else checked_subject("key thumbprint", request.same_key[1]),
     ]
     if request.hold is not None:
-        keys.append(_hold_key(request.tenant, request.hold.hold_id))
+        keys.append(f"{start}hold:{checked_id('hold', request.hold.hold_id)}")
     if request.same_key is not None:
         keys.append(f"{start}lastkey:{checked_subject('account', request.same_key[0])}")
     for take in request.limits:
@@ -210,7 +213,7 @@ def mint(request: MintRequest) -> Op:
 def parse_mint(op: Op, raw: Any) -> MintReply:
     """The mint script's answer."""
     kind, lineage, detail = reply(op, raw, 3)
-    return MintReply(word(op, kind, _records.MintKind), lineage_of(op, lineage), detail.decode())
+    return MintReply(word(op, kind, _MINT_KINDS), lineage_of(op, lineage), detail.decode())
 
 
 def burn(request: BurnRequest) -> Op:
@@ -230,7 +233,7 @@ def burn(request: BurnRequest) -> Op:
 def parse_burn(op: Op, raw: Any) -> BurnReply:
     """The burn script's answer; a reply without this token's key is StoreUnavailable."""
     kind, head = reply(op, raw, 2)
-    return BurnReply(word(op, kind, _records.BurnKind), head)
+    return BurnReply(word(op, kind, _BURN_KINDS), head)
 
 
 def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op:
@@ -247,7 +250,7 @@ def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome) ->
 
 def parse_record(op: Op, raw: Any) -> Literal["ok", "not_redeemed", "already_recorded"]:
     """Reply of `record_result` and `record_outcome`. Facts of a call that failed are `already_recorded`: its record is closed."""
-    return _one_word(op, raw, Literal["ok", "not_redeemed", "already_recorded"])  # type: ignore[no-any-return]  # as above
+    return _one_word(op, raw, ("ok", "not_redeemed", "already_recorded"))  # type: ignore[no-any-return]  # as above
 
 
 # Holds. `agentgate.decision.hold` says which state may follow which; the scripts enforce the two ends: `refused` and `consumed` are final,
@@ -271,7 +274,7 @@ def parse_hold(op: Op, raw: Any) -> HoldRecord | None:
     if state == b"missing":
         return None
     try:
-        return HoldRecord(word(op, state, HoldState), body, str(int(revision)), call.decode())
+        return HoldRecord(word(op, state, _HOLD_STATES), body, str(int(revision)), call.decode())
     except (ValueError, AttributeError) as error:
         raise StoreUnavailable(f"hold {op.keys[0]} is unreadable: {error!r}") from error
 
@@ -286,7 +289,7 @@ def answer_hold(tenant: str, hold_id: str, expected_revision: str, body: bytes, 
 
 def parse_answer_hold(op: Op, raw: Any) -> Literal["ok", "missing", "stale", "final"]:
     """`ok`; `stale`: another answer came first; `final`: refused or consumed already."""
-    return _one_word(op, raw, Literal["ok", "missing", "stale", "final"])  # type: ignore[no-any-return]  # as above
+    return _one_word(op, raw, ("ok", "missing", "stale", "final"))  # type: ignore[no-any-return]  # as above
 
 
 def list_holds(tenant: str) -> Op:
@@ -308,9 +311,8 @@ def revoke(tenant: str, kind: RevokedKind, subject: str, *, before_ms: int = 0) 
         subject: jti, run id, agent, user, tool, `workflow_subject`, or ``*`` for the tenant.
         before_ms: 0: everything, for good. Else POSIX milliseconds: only tokens minted up to then.
     """
-    kinds = sorted(_op.words(RevokedKind).values())
-    if kind not in kinds:
-        raise NameRefused("revocation kind", kind, ", ".join(kinds))
+    if kind not in _REVOKED_KINDS:
+        raise NameRefused("revocation kind", kind, ", ".join(sorted(_REVOKED_KINDS)))
     if kind == "tenant" and subject not in ("*", tenant):
         raise NameRefused("subject", subject, "'*' or the tenant itself")
     name = "*" if kind == "tenant" else checked_subject("subject", subject)
@@ -320,7 +322,7 @@ def revoke(tenant: str, kind: RevokedKind, subject: str, *, before_ms: int = 0) 
 
 def parse_revoke(op: Op, raw: Any) -> Literal["ok"]:
     """Always `ok`: the revocation is in force."""
-    return _one_word(op, raw, Literal["ok"])  # type: ignore[no-any-return]  # as above
+    return _one_word(op, raw, ("ok",))  # type: ignore[no-any-return]  # as above
 
 
 # Marks: numbers that only ever rise (versions of workflows, serials). A gate reads them before it loads workflows and raises them
