@@ -13,7 +13,8 @@ import pytest
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.token import keys as keys_module
 from agentgate.token.jws import PublicKeys
-from agentgate.token.keys import KEEP_RETIRED, PUBLISH_AHEAD, KeyRing, SigningKey
+from agentgate.token.keys import KEEP_RETIRED, PUBLISH_AHEAD, KeyRing
+from agentgate.token.signing import SigningKey
 
 NOW = 1_800_000_000.0
 

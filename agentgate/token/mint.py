@@ -18,7 +18,7 @@ import orjson
 from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.token.dpop import token_hash
 from agentgate.token.jws import b64url
-from agentgate.token.keys import RunKey, SigningKey
+from agentgate.token.signing import RunKey, SigningKey
 
 DETAIL_TYPE = "https://agentgate.dev/rar/tool-call/v1"
 
