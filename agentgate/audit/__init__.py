@@ -1,4 +1,4 @@
-"""The audit log: records that are durable before a token leaves."""
+"""The audit log: a record is durable before its token is issued."""
 
 from agentgate.audit.file import FileAudit
 from agentgate.audit.log import AuditLog, open_audit

@@ -1,4 +1,4 @@
-"""What an audit log promises, and how one is opened by address."""
+"""The contract of an audit log, and how to open one by its address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentgate.errors import ConfigError
 
 
 class AuditLog(Protocol):
-    """Records are appended, never changed. A record that returned from `append` survives a crash of this process and of the host."""
+    """Records are appended, never changed. Once `append` has returned, its record survives a crash of this process and of the host."""
 
     @property
     def durable(self) -> bool:
@@ -23,15 +23,15 @@ class AuditLog(Protocol):
         """Make one record durable.
 
         Args:
-            record: JSON values only; keys ``writer`` and ``seq`` are the log's own.
-            deadline: `time.monotonic()` seconds after which nobody waits.
+            record: JSON values only; the keys ``writer`` and ``seq`` are reserved for the log.
+            deadline: when the caller stops waiting, in seconds of `time.monotonic()`.
 
         Raises:
-            AuditUnavailable: it is not durable, or was not in time. Nothing may be minted.
+            AuditUnavailable: the record was not durable in time. Nothing may be minted.
         """
 
     async def aappend(self, record: Mapping[str, Any], deadline: float) -> None:
-        """As `append`, without blocking the event loop."""
+        """`append`, without blocking the event loop."""
 
     def close(self) -> None:
         """Write what was accepted and end. Every later `append` raises AuditUnavailable."""

@@ -1,4 +1,4 @@
-"""The bytes of one audit record: the same checks for every log."""
+"""The bytes of one audit record, with the same checks for every log."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from agentgate.errors import AuditUnavailable, CanonicalError
 from agentgate.values.canonical import MAX_BYTES, canonical
 
 _PREFIX = len(b'{"record":')
-_ROOM = 512  # for what a segment puts around a record
-_OWN = ("seq", "writer")
+_MAX = MAX_BYTES - 512  # leaves room for what a segment puts around a record
+_RESERVED = ("seq", "writer")
 
 
 def record_bytes(record: Mapping[str, Any]) -> bytes:
-    """The RFC 8785 bytes of a record, such that the line around it is canonical too.
+    """The RFC 8785 bytes of a record, fit to be part of a canonical line.
 
     Raises:
-        AuditUnavailable: no canonical form, too large, or a key that is the log's own. A call that cannot be recorded is refused.
+        AuditUnavailable: no canonical form, too large, or a reserved key. A call that cannot be recorded is refused.
     """
-    for key in _OWN:
+    for key in _RESERVED:
         if key in record:
             raise AuditUnavailable(f"record: got key '{key}', expected none of the log's own keys")
     try:
         data = canonical({"record": dict(record)})[_PREFIX:-1]
     except CanonicalError as error:
         raise AuditUnavailable(f"the record has no canonical form: {error}") from error
-    if len(data) > MAX_BYTES - _ROOM:
-        raise AuditUnavailable(f"record: got {len(data)} bytes, expected at most {MAX_BYTES - _ROOM}")
+    if len(data) > _MAX:
+        raise AuditUnavailable(f"record: got {len(data)} bytes, expected at most {_MAX}")
     return data

@@ -1,9 +1,9 @@
-"""One audit segment: a file with one writer, and how it is read back.
+"""One audit segment: a file with one writer, and its reader.
 
 Each line is RFC 8785 JSON: ``{"prev", "record", "seq", "writer"}``. `seq` rises from 1 without gaps, `prev` is the SHA-256 of the
-line before (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
-line, whatever its values hold. The chain shows damage and edits by accident; it has no key, so someone who can write the file can
-also write a consistent chain. Files are created owner-only, never reopened, never written again after an error.
+previous line (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
+line. The chain shows damage and accidental edits; it has no key, so whoever can write the file can also write a consistent chain.
+Files are created owner-only, never reopened, and never written again after an error.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _KEYS = {"prev", "record", "seq", "writer"}
 
 
 class Segment:
-    """The file one writer appends to. Build with `Segment.create`; used by one thread only.
+    """The file of one writer, used by one thread only. Build with `Segment.create`.
 
     Attributes:
-        writer: the segment's name, unique.
+        writer: the segment's unique name.
         seq: number of the last durable record.
     """
 
@@ -62,11 +62,12 @@ class Segment:
             Their sequence numbers.
 
         Raises:
-            OSError: any of it failed. The segment must be abandoned: after a failed sync the kernel may have dropped the data,
-                and a second sync would say nothing of it.
+            OSError: the segment must be abandoned: after a failed sync the kernel may have dropped the data, and a second sync would
+                not report it.
         """
         prev, lines = self._prev, []
-        for seq, record in enumerate(records, self.seq + 1):
+        seqs = range(self.seq + 1, self.seq + len(records) + 1)
+        for seq, record in zip(seqs, records, strict=True):
             line = b'{"prev":"%b","record":%b,"seq":%d,"writer":"%b"}' % (prev.encode(), record, seq, self.writer.encode())
             lines.append(line + b"\n")
             prev = digest(line)
@@ -75,9 +76,8 @@ class Segment:
         while data:
             data = data[os.write(self._descriptor, data) :]
         sync(self._descriptor)
-        first, self.seq = self.seq + 1, self.seq + len(records)
-        self._prev, self._size = prev, self._size + size
-        return list(range(first, self.seq + 1))
+        self.seq, self._prev, self._size = seqs[-1], prev, self._size + size
+        return list(seqs)
 
     def close(self) -> None:
         """Close the file; everything in it is durable already."""
@@ -85,7 +85,7 @@ class Segment:
             os.close(self._descriptor)
 
     def abandon(self) -> None:
-        """After an error: cut off what was never acknowledged, as far as the disk still allows; drop a file without records."""
+        """After an error: cut off what was never acknowledged, if the disk still allows it; remove a file without records."""
         with suppress(OSError):
             os.ftruncate(self._descriptor, self._size)
         self.close()
@@ -113,11 +113,11 @@ def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditD
     A torn last line was never acknowledged and is left out.
 
     Args:
-        directory: where the segments are.
-        damaged: told of damage; reading then goes on with the next segment. None: damage is raised.
+        directory: the directory of the segments.
+        damaged: called with each damage, after which reading goes on with the next segment. None: damage is raised.
 
     Raises:
-        AuditDamaged: any other line is not what a writer wrote there; the records before it were yielded.
+        AuditDamaged: any other line is not what a writer wrote there; the records before it have been yielded.
         OSError: a file cannot be read.
     """
     for path in sorted(Path(directory).glob("*.jsonl")):
