@@ -20,8 +20,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from agentgate.audit.record import record_bytes
-from agentgate.audit.segment import Segment, sync_directory
+from agentgate.audit.segment import Segment, record_bytes, sync_directory
 from agentgate.errors import AuditUnavailable, ConfigError
 
 MAX_GROUP = 512

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from agentgate.audit.record import record_bytes
+from agentgate.audit.segment import record_bytes
 from agentgate.errors import AuditUnavailable
 from agentgate.values.canonical import parse
 

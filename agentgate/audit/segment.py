@@ -1,4 +1,4 @@
-"""One audit segment: a file with one writer, and its reader.
+"""One audit segment: a file with one writer, its records as bytes, and its reader.
 
 Each line is RFC 8785 JSON: ``{"prev", "record", "seq", "writer"}``. `seq` rises from 1 without gaps, `prev` is the SHA-256 of the
 previous line (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +18,32 @@ from typing import Any, Self
 
 import orjson
 
-from agentgate.errors import AuditDamaged, CanonicalError
-from agentgate.values.canonical import canonical, digest
+from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError
+from agentgate.values.canonical import MAX_BYTES, canonical, digest
 
 _FIRST = "0" * 64
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _KEYS = {"prev", "record", "seq", "writer"}
+_PREFIX = len(b'{"record":')
+_MAX = MAX_BYTES - 512  # leaves room for what surrounds a record in its line
+
+
+def record_bytes(record: Mapping[str, Any]) -> bytes:
+    """The RFC 8785 bytes of a record, fit to be part of a canonical line.
+
+    Raises:
+        AuditUnavailable: no canonical form, too large, or a reserved key. A call that cannot be recorded is refused.
+    """
+    for key in ("seq", "writer"):
+        if key in record:
+            raise AuditUnavailable(f"record: got key '{key}', expected none of the log's own keys")
+    try:
+        data = canonical({"record": dict(record)})[_PREFIX:-1]
+    except CanonicalError as error:
+        raise AuditUnavailable(f"the record has no canonical form: {error}") from error
+    if len(data) > _MAX:
+        raise AuditUnavailable(f"record: got {len(data)} bytes, expected at most {_MAX}")
+    return data
 
 
 class Segment:

@@ -6,22 +6,64 @@
 | ``embedded:///path`` | a Valkey server of our own on a Unix socket, durable, one machine |
 | ``redis://``, ``rediss://``, ``unix://`` | an existing Redis (7.2 or later) or Valkey (8 or later) |
 """
-# ruff: noqa: PLC0415 - each client is imported by who uses its store
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import ops
 from agentgate.stores._op import Op
-from agentgate.stores._store import AsyncStore, Store
 
 __all__ = ["AsyncStore", "Op", "Store", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
 
-_SERVER = ("redis://", "rediss://", "unix://")
+
+class Store(Protocol):
+    """A state store.
+
+    `call` runs one operation's script atomically and returns its raw reply (bytes, ints, lists). It returns before `deadline`
+    (seconds of `time.monotonic`), connecting included, and raises only `StoreUnavailable`.
+    """
+
+    def call(self, op: Op, deadline: float) -> Any:
+        """Run one operation."""
+
+    def check(self) -> None:
+        """Once at start-up: refuse a store that cannot keep the promises (StoreUnavailable names what is wrong)."""
+
+    def close(self) -> None:
+        """Close connections and stop what this store started."""
 
 
-def _unknown(url: str) -> ConfigError:
-    return ConfigError("store", url.rpartition("@")[2], "memory://, embedded:///path, redis://, rediss:// or unix://")
+class AsyncStore(Protocol):
+    """`Store`, awaited."""
+
+    async def call(self, op: Op, deadline: float) -> Any:
+        """Run one operation."""
+
+    async def check(self) -> None:
+        """Once at start-up: refuse a store that cannot keep the promises."""
+
+    async def close(self) -> None:
+        """Close connections and stop what this store started."""
+
+
+def _classes(url: str) -> tuple[Callable[[str], Store], Callable[[str], AsyncStore]]:
+    """The store of a URL, blocking and awaited; its client is imported only now."""
+    if url == "memory://":
+        from agentgate.stores import memory  # noqa: PLC0415 - see above
+
+        return memory.MemoryStore, memory.AsyncMemoryStore
+    if url.startswith("embedded:///"):
+        from agentgate.stores import embedded  # noqa: PLC0415 - see above
+
+        return embedded.EmbeddedStore, embedded.AsyncEmbeddedStore
+    if url.startswith(("redis://", "rediss://", "unix://")):
+        from agentgate.stores import redis  # noqa: PLC0415 - see above
+
+        return redis.RedisStore, redis.AsyncRedisStore
+    raise ConfigError("store", url.rpartition("@")[2], "memory://, embedded:///path, redis://, rediss:// or unix://")
 
 
 def open_store(url: str) -> Store:
@@ -31,36 +73,12 @@ def open_store(url: str) -> Store:
         ConfigError: the URL is none of the known ones.
         StoreUnavailable: an embedded server does not start.
     """
-    if url == "memory://":
-        from agentgate.stores.memory import MemoryStore
-
-        return MemoryStore()
-    if url.startswith("embedded:///"):
-        from agentgate.stores.embedded import EmbeddedStore
-
-        return EmbeddedStore(url)
-    if url.startswith(_SERVER):
-        from agentgate.stores.redis import RedisStore
-
-        return RedisStore(url)
-    raise _unknown(url)
+    return _classes(url)[0](url)
 
 
 def open_async_store(url: str) -> AsyncStore:
     """`open_store` for asyncio."""
-    if url == "memory://":
-        from agentgate.stores.memory import AsyncMemoryStore
-
-        return AsyncMemoryStore()
-    if url.startswith("embedded:///"):
-        from agentgate.stores.embedded import AsyncEmbeddedStore
-
-        return AsyncEmbeddedStore(url)
-    if url.startswith(_SERVER):
-        from agentgate.stores.redis_async import AsyncRedisStore
-
-        return AsyncRedisStore(url)
-    raise _unknown(url)
+    return _classes(url)[1](url)
 
 
 def ready_store(url: str) -> Store:
@@ -79,7 +97,7 @@ def ready_store(url: str) -> Store:
 
 
 async def async_ready_store(url: str) -> AsyncStore:
-    """`ready_store`, awaited."""
+    """`ready_store` for asyncio."""
     store = open_async_store(url)
     try:
         await store.check()

@@ -1,10 +1,10 @@
-"""What `agentgate.stores.redis` and `agentgate.stores.redis_async` share, without I/O: one script, one round trip, one deadline.
+"""What both stores of `agentgate.stores.redis` do, without I/O: one script, one round trip, one deadline.
 
 Rules: nothing is sent twice (a resent burn whose first reply was lost looks like a replay; after NOSCRIPT nothing ran, so the
 script is loaded and sent again); a connection that failed, timed out, returned an error or is out of step is closed, never reused;
 connecting counts against the same deadline, and a reply after it is discarded. The system's resolver knows no deadline: give an address.
 
-A `Dialogue` yields the bytes to send (empty: only read on) and is sent what was received (empty: the server closed the connection).
+A `Dialogue` yields one request after another, and is sent the reply to each.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint
 from agentgate.stores._health import PROBE, judge
 from agentgate.stores._op import Op
-from agentgate.stores._resp import MORE, Reply, ServerError, pack
+from agentgate.stores._resp import ServerError, pack
 from agentgate.stores._scripts import script
 
-Dialogue = Generator[bytes, bytes, Any]
+Dialogue = Generator[bytes, Any, Any]
 
 CHECK_SECONDS = 2.0
 _WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
@@ -36,22 +36,10 @@ def time_left(deadline: float) -> float:
     return left
 
 
-def _exchange(request: bytes) -> Dialogue:
-    """Send one request; its one reply."""
-    reply = Reply()
-    chunk = yield request
-    while chunk:
-        value = reply.feed(chunk)
-        if value is not MORE:
-            return value
-        chunk = yield b""
-    raise StoreUnavailable("the store closed the connection")
-
-
 def greet(endpoint: Endpoint, then: Dialogue) -> Dialogue:
     """On a new connection: AUTH and SELECT, before `then`."""
     for command in endpoint.greeting:
-        answer = yield from _exchange(pack(*command))
+        answer = yield pack(*command)
         if answer != b"OK":
             raise StoreUnavailable(f"store {endpoint.name}: {command[0]} was answered {str(answer)[:200]}")
     return (yield from then)
@@ -65,21 +53,21 @@ def _refuse_error(endpoint: Endpoint, answer: Any) -> Any:
 
 def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
     """One plain command, packed; only for looking at the server itself."""
-    return _refuse_error(endpoint, (yield from _exchange(request)))
+    return _refuse_error(endpoint, (yield request))
 
 
 def run_op(endpoint: Endpoint, op: Op, deadline: float) -> Dialogue:
     """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way)."""
     code = script(op.script)
     request = pack("EVALSHA", code.sha, len(op.keys), *op.keys, *op.args)
-    answer = yield from _exchange(request)
+    answer = yield request
     if type(answer) is ServerError and answer.startswith("NOSCRIPT"):
         yield from run_command(endpoint, pack("SCRIPT", "LOAD", code.text))
-        answer = yield from _exchange(request)
+        answer = yield request
     _refuse_error(endpoint, answer)
     if op.confirm and endpoint.replicas:
         patience = max(1, int((time_left(deadline) - _WAIT_LATE) * 1000))
-        confirmed = yield from _exchange(pack("WAIT", endpoint.replicas, patience))
+        confirmed = yield pack("WAIT", endpoint.replicas, patience)
         if type(confirmed) is not int or confirmed < endpoint.replicas:
             raise StoreUnavailable(f"store {endpoint.name}: applied, not confirmed: {confirmed} of {endpoint.replicas} replicas have it")
     return answer
@@ -114,9 +102,9 @@ class Pool:
                 return connection
             connection.discard()
 
-    def give_back(self, connection: Any, *, intact: bool) -> None:
-        """Keep a connection whose dialogue ended with an answer; close any other."""
-        if intact and len(self._idle) < _IDLE and not self._closed:
+    def give_back(self, connection: Any) -> None:
+        """Keep a connection whose dialogue ended with an answer. One that raised must be discarded instead."""
+        if len(self._idle) < _IDLE and not self._closed:
             self._idle.append(connection)
         else:
             connection.discard()

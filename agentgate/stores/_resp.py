@@ -51,8 +51,11 @@ class Reply:
         """Take what was read; the value (int, bytes, None, `ServerError` or a list of these), or `MORE`.
 
         Raises:
-            StoreUnavailable: not RESP2, or bytes follow the reply: they belong to another request, the connection is out of step.
+            StoreUnavailable: nothing was read (the connection was closed); not RESP2; or bytes follow the reply, which belong to another
+                request: the connection is out of step.
         """
+        if not chunk:
+            raise StoreUnavailable("the store closed the connection")
         buffer = self._buffer + chunk if self._buffer else chunk
         try:
             value, start = self._read(buffer)

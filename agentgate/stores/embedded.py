@@ -21,8 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores._resp import pack
-from agentgate.stores.redis import RedisStore
-from agentgate.stores.redis_async import AsyncRedisStore
+from agentgate.stores.redis import AsyncRedisStore, RedisStore
 
 START_SECONDS = 10.0
 _MAX_PATH = 90  # bytes; a Unix socket's address holds 107

@@ -21,7 +21,7 @@ from agentgate.stores._scripts import Script, assemble
 class MemoryStore:
     """A state store for one process. Safe to share between threads; one script runs at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, _url: str = "memory://") -> None:
         self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
         self._lineage = f"local function lineage() return '{secrets.token_hex(20)}' end"
         self._scripts: dict[str, Script] = {}
@@ -64,7 +64,7 @@ class MemoryStore:
 class AsyncMemoryStore:
     """`MemoryStore`, awaited. It runs on the event loop, since it waits only for its own lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, _url: str = "memory://") -> None:
         self._store = MemoryStore()
 
     async def call(self, op: Op, deadline: float) -> Any:

@@ -18,7 +18,7 @@ unknown word, or cannot be read.
 | `revoke` | `parse_revoke` |
 | `raise_marks` | `parse_raise_marks` |
 
-Keys, below ``ag:{tenant}:``. A run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...); the records of its
+Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...); the records of its
 calls are the hash ``calls:{run}``, so that a tool server's store user can write those without being able to write the run. A hold is the
 hash ``hold:{id}`` (`state`, `body`, `rev`, `call`), a revocation one key, never removed. The marks of a gate belong to no tenant:
 one hash for each gate's URL, under a hash tag of its own.
@@ -66,8 +66,7 @@ HoldState = _records.HoldState
 RevokedKind = _records.RevokedKind
 workflow_subject = _records.workflow_subject
 
-_MINT_KINDS, _BURN_KINDS = get_args(_records.MintKind), get_args(_records.BurnKind)
-_HOLD_STATES, _REVOKED_KINDS = get_args(HoldState), get_args(RevokedKind)
+_MINT_KINDS, _BURN_KINDS, _HOLD_STATES, _REVOKED_KINDS = map(get_args, (_records.MintKind, _records.BurnKind, HoldState, RevokedKind))
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
 MAX_MARKS = 500  # in one operation
@@ -93,7 +92,7 @@ def _one_word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
 
 
 def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int) -> Op:
-    """Write a new run that lives `ttl_ms` milliseconds. An existing id is never overwritten."""
+    """Write a new run that expires after `ttl_ms` milliseconds. An existing id is never overwritten."""
     args = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
     return Op("open_run", (_run_key(tenant, run),), args, confirm=True)
 
@@ -104,7 +103,7 @@ def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists"]:
 
 
 def add_turn(tenant: str, run: str, text: str) -> Op:
-    """Append a user's turn; the run does not live longer for it."""
+    """Append a user's turn; the run does not expire later for it."""
     return Op("add_turn", (_run_key(tenant, run),), (checked_text("turn", text),), confirm=True)
 
 
@@ -231,7 +230,7 @@ def burn(request: BurnRequest) -> Op:
 
 
 def parse_burn(op: Op, raw: Any) -> BurnReply:
-    """The burn script's answer; a reply without this token's key is StoreUnavailable."""
+    """The burn script's answer."""
     kind, head = reply(op, raw, 2)
     return BurnReply(word(op, kind, _BURN_KINDS), head)
 
@@ -258,7 +257,7 @@ def parse_record(op: Op, raw: Any) -> Literal["ok", "not_redeemed", "already_rec
 
 
 def open_hold(tenant: str, hold_id: str, body: bytes, ttl_ms: int) -> Op:
-    """Write a new hold in state `waiting` that lives `ttl_ms` milliseconds; an existing one is left as it is and returned."""
+    """Write a new hold in state `waiting` that expires after `ttl_ms` milliseconds; an existing one is left as it is and returned."""
     args = (checked_bytes("hold body", body), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), hold_id)
     return Op("open_hold", (_hold_key(tenant, hold_id), f"{prefix(tenant)}holds:all"), args, confirm=True)
 
@@ -316,8 +315,8 @@ def revoke(tenant: str, kind: RevokedKind, subject: str, *, before_ms: int = 0) 
     if kind == "tenant" and subject not in ("*", tenant):
         raise NameRefused("subject", subject, "'*' or the tenant itself")
     name = "*" if kind == "tenant" else checked_subject("subject", subject)
-    key = f"{prefix(tenant)}revoked:{kind}:{name}"
-    return Op("revoke", (key,), (checked_number("before_ms", before_ms, 0, MAX_AMOUNT),), confirm=True)
+    args = (checked_number("before_ms", before_ms, 0, MAX_AMOUNT),)
+    return Op("revoke", (f"{prefix(tenant)}revoked:{kind}:{name}",), args, confirm=True)
 
 
 def parse_revoke(op: Op, raw: Any) -> Literal["ok"]:
