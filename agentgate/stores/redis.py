@@ -53,7 +53,6 @@ class _Connection:
         self._pid = os.getpid()
 
     def usable(self) -> bool:
-        """See `agentgate.stores._exchange.Pool`."""
         return self._pid == os.getpid() and not self._poll.poll(0)
 
     def converse(self, dialogue: Dialogue, deadline: float) -> Any:
@@ -76,7 +75,6 @@ class _Connection:
             raise StoreUnavailable(f"the store did not answer: {error!r}") from error
 
     def discard(self) -> None:
-        """Close it for good."""
         try:
             self._socket.close()
         finally:
@@ -146,7 +144,6 @@ class _AsyncConnection:
         return cls(opened)
 
     def usable(self) -> bool:
-        """See `agentgate.stores._exchange.Pool`."""
         reader, writer = self._reader, self._writer
         return self._loop is asyncio.get_running_loop() and not reader.at_eof() and not writer.is_closing() and reader.exception() is None
 
@@ -166,7 +163,6 @@ class _AsyncConnection:
             raise StoreUnavailable(f"the store did not answer: {error!r}") from error
 
     def discard(self) -> None:
-        """Close it for good, at once."""
         if not self._loop.is_closed():
             self._writer.transport.abort()
 
