@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -19,7 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from agentgate.errors import KeyRefused, Refusal, TokenRefused
-from agentgate.token.jws import PublicKey, b64url, encode, split, thumbprint, unb64url
+from agentgate.token.jws import PublicKey, b64url, split, thumbprint, unb64url
 
 MAX_PROOF = 4096  # characters
 MAX_AGE = 60  # seconds a proof may be old
@@ -72,37 +70,6 @@ def target(url: str) -> str:
         raise ValueError("expected an absolute http(s) URL without user information")
     port = "" if parts.port in (None, _DEFAULT_PORTS[scheme]) else f":{parts.port}"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}{_ESCAPE.sub(_escape, parts.path or '/')}"
-
-
-def make_proof(
-    sign: Callable[[bytes], bytes], header: bytes, *, method: str, url: str, now: float, ath: str | None = None, nonce: str | None = None
-) -> str:
-    """A proof for one request (RFC 9449 section 4.2).
-
-    Args:
-        sign: signs with the key in `header`.
-        header: encoded header segment from `proof_header`.
-        method: HTTP method, exact.
-        url: absolute URL of the request.
-        now: POSIX seconds.
-        ath: `token_hash` of the token sent with it.
-        nonce: the server's nonce.
-
-    Raises:
-        ValueError: `url` is not an absolute http(s) URL.
-    """
-    claims: dict[str, Any] = {"jti": secrets.token_urlsafe(16), "htm": method, "htu": target(url), "iat": int(now)}
-    if ath is not None:
-        claims["ath"] = ath
-    if nonce is not None:
-        claims["nonce"] = nonce
-    signed = encode(header, orjson.dumps(claims))
-    return (signed + b"." + b64url(sign(signed))).decode()
-
-
-def proof_header(jwk: dict[str, str]) -> bytes:
-    """Encoded header segment of a proof by the ES256 key whose public JWK (kty, crv, x, y) this is."""
-    return b64url(orjson.dumps({"typ": PROOF_TYPE, "alg": "ES256", "jwk": jwk}))
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -97,6 +97,12 @@ def encode(header: bytes, payload: bytes) -> bytes:
     return header + b"." + b64url(payload)
 
 
+def compact(header: bytes, payload: bytes, sign: Callable[[bytes], bytes]) -> str:
+    """The compact JWS of an encoded `header` segment and a payload."""
+    signed = encode(header, payload)
+    return (signed + b"." + b64url(sign(signed))).decode()
+
+
 def raw_signature(der: bytes) -> bytes:
     """The 64 bytes r || s of ES256 (RFC 7518 section 3.4) from pyca's DER; P-256 lengths fit one byte."""
     size = der[3]

@@ -16,7 +16,7 @@ import orjson
 
 from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.token.dpop import token_hash
-from agentgate.token.jws import b64url, encode
+from agentgate.token.jws import compact
 from agentgate.token.signing import RunKey, SigningKey
 
 DETAIL_TYPE = "https://agentgate.dev/rar/tool-call/v1"
@@ -217,8 +217,7 @@ def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) 
     """
     if run_key is not None and run_key.jkt != claims.cnf_jkt:
         raise KeyRefused(f"run key: got {run_key.jkt}, expected the key {claims.cnf_jkt} of the claims")
-    signed = encode(signer.header, payload(claims))
-    return CallToken(_sealed((signed + b"." + b64url(signer.sign(signed))).decode()), claims, run_key)
+    return CallToken(_sealed(compact(signer.header, payload(claims), signer.sign)), claims, run_key)
 
 
 def call_digest(  # noqa: PLR0917 - ten values of one record, in its order; callers name them

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import NoReturn
 
+import orjson
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_der_private_key
 
 from agentgate.errors import ConfigError, KeyRefused
-from agentgate.token.dpop import make_proof, proof_header, token_hash
-from agentgate.token.jws import ALGS, Alg, b64url, header_segment, raw_signature, thumbprint
+from agentgate.token.dpop import PROOF_TYPE, target, token_hash
+from agentgate.token.jws import ALGS, Alg, b64url, compact, header_segment, raw_signature, thumbprint
 
 _ES256 = ec.ECDSA(SHA256())
 _Private = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -101,11 +103,7 @@ class RunKey:
         jwk = _jwk(private)
         self._private = private
         self.jkt = thumbprint(jwk)
-        self._header = proof_header(jwk)
-
-    def sign(self, data: bytes) -> bytes:
-        """64 bytes r || s."""
-        return raw_signature(self._private.sign(data, _ES256))
+        self._header = b64url(orjson.dumps({"typ": PROOF_TYPE, "alg": "ES256", "jwk": jwk}))
 
     def proof_for(self, ath: str, *, method: str, url: str, now: float) -> str:
         """A DPoP proof (RFC 9449 section 4.2) for the token whose hash is `ath`, sent with `method` to `url` at `now` (POSIX seconds).
@@ -113,7 +111,8 @@ class RunKey:
         Raises:
             ValueError: `url` is not an absolute http(s) URL.
         """
-        return make_proof(self.sign, self._header, method=method, url=url, now=now, ath=ath)
+        claims = {"jti": secrets.token_urlsafe(16), "htm": method, "htu": target(url), "iat": int(now), "ath": ath}
+        return compact(self._header, orjson.dumps(claims), lambda data: raw_signature(self._private.sign(data, _ES256)))
 
     def proof(self, method: str, url: str, token: str, now: float) -> str:
         """`proof_for` the text of a token."""
