@@ -300,6 +300,20 @@ def test_a_connection_serves_only_the_event_loop_that_opened_it(server):
         one.run(store.close())
 
 
+def test_a_store_closed_during_a_call_keeps_no_connection(server):
+    store = open_store(server.url)
+    op = ops.read_hold("acme", "h")
+    store.call(op, time.monotonic() + 1)
+    server.pause()
+    caller = threading.Thread(target=store.call, args=(op, time.monotonic() + 10))
+    caller.start()
+    time.sleep(0.1)
+    store.close()
+    server.resume()
+    caller.join()
+    assert server.command("INFO", "clients").split("connected_clients:")[1].split()[0] == "1"  # the one that asks
+
+
 def test_a_closed_store_refuses(server):
     store = open_store(server.url)
     store.close()

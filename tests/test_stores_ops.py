@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agentgate.errors import NameRefused, StoreUnavailable
 from agentgate.stores import ops
 from agentgate.stores._health import PROBE, judge
-from agentgate.stores._resp import MORE, Reply, ServerError, pack
+from agentgate.stores._resp import MAX_REPLY, MORE, Reply, ServerError, pack
 from agentgate.testing._book import WHO
 
 DIGEST = "a" * 64
@@ -227,6 +227,11 @@ def test_a_reply_reads_the_same_however_it_is_cut(value, sizes):
         got = reply.feed(data[at : at + size])
         at += size
     assert got == value
+
+
+def test_a_reply_that_never_ends_is_refused():
+    with pytest.raises(StoreUnavailable, match="64 MiB"):
+        Reply().feed(b"$99999999\r\n" + bytes(MAX_REPLY))
 
 
 def test_an_error_reply_is_not_text():

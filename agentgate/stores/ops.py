@@ -1,8 +1,7 @@
 """Every operation on the state store, as pure pairs: a builder makes an `Op`, a parser reads the reply.
 
-``parse_x(op, store.call(op, deadline))`` is the whole protocol. Nothing here has a clock or I/O. A builder raises NameRefused if
-an argument is malformed, before anything is sent; a parser raises StoreUnavailable if the reply is not this operation's, holds an
-unknown word, or cannot be read.
+``parse_x(op, store.call(op, deadline))`` is the whole protocol, without a clock or I/O. A builder raises NameRefused if an argument is
+malformed; a parser raises StoreUnavailable if the reply is not this operation's, holds an unknown word, or cannot be read.
 
 | builder | parser |
 |---|---|
@@ -153,8 +152,7 @@ def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
     return CallRecord(digest.decode(), kept[digest + b":head"], status, at, kept.get(digest + b":facts"), outcome, gen)
 
 
-# Calls. Each script first checks everything, then writes everything. `mint` returns the store's lineage and `burn` compares it: a token
-# is good only in the lineage it was minted in.
+# Calls. Each script first checks everything, then writes everything. A token is valid only in the lineage it was minted in.
 
 
 @lru_cache(maxsize=4096)
@@ -252,8 +250,8 @@ def parse_record(op: Op, raw: Any) -> Literal["ok", "not_redeemed", "already_rec
     return _one_word(op, raw, ("ok", "not_redeemed", "already_recorded"))  # type: ignore[no-any-return]  # as above
 
 
-# Holds. `agentgate.decision.hold` says which state may follow which; the scripts enforce the two ends: `refused` and `consumed` are final,
-# and only a mint consumes.
+# Holds. Their transitions are in `agentgate.decision.hold`; the scripts enforce that `refused` and `consumed` are final, and that only a
+# mint consumes.
 
 
 def open_hold(tenant: str, hold_id: str, body: bytes, ttl_ms: int) -> Op:
