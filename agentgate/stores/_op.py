@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
 
 from agentgate.errors import NameRefused, StoreUnavailable
 
 Arg = str | bytes | int
+R = TypeVar("R")
 
 MAX_VALUE = 1024 * 1024  # bytes of one header, turn, head, hold or facts
 MAX_SUBJECT = 512  # characters of a user, agent, workflow or limit name
@@ -102,6 +103,19 @@ def reply(op: Op, raw: Any, length: int) -> list[Any]:
     if type(raw) is not list or len(raw) != length + 1 or raw[0] != op.keys[0].encode():
         raise StoreUnavailable(f"script {op.script}: the store answered something else than this operation's reply")
     return raw[1:]
+
+
+def parser(parse: Callable[[Op, Any], R]) -> Callable[[Op, Any], R]:
+    """Makes a parser raise StoreUnavailable for values of another type or form than it expects."""
+
+    @wraps(parse)
+    def checked(op: Op, raw: Any) -> R:
+        try:
+            return parse(op, raw)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise StoreUnavailable(f"script {op.script}: the reply for {op.keys[0]} is unreadable: {error!r}") from error
+
+    return checked
 
 
 def word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:

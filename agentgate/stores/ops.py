@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from agentgate.errors import NameRefused, StoreUnavailable
+from agentgate.errors import NameRefused
 from agentgate.stores import _op, _records
 from agentgate.stores._op import (
     MAX_AMOUNT,
@@ -44,6 +44,7 @@ from agentgate.stores._op import (
     checked_subject,
     checked_text,
     lineage_of,
+    parser,
     prefix,
     reply,
     word,
@@ -127,6 +128,7 @@ def read_run(tenant: str, run: str, known: str = "") -> Op:
     return Op("read_run", (_run_key(tenant, run), _calls_key(tenant, run)), (checked_id("revision", known) if known else "",))
 
 
+@parser
 def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
     """The run, or None when there is none."""
     gen, run_flat, calls_flat, extent = reply(op, raw, 4)
@@ -135,13 +137,10 @@ def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
     if not fields:
         return None
     kept = dict(zip(calls_flat[::2], calls_flat[1::2], strict=True))
-    try:
-        turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
-        revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}.{lineage}"
-        calls = tuple(_call(kept, name[:-5]) for name in kept if name.endswith(b":head"))
-        return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since)
-    except (KeyError, ValueError) as error:
-        raise StoreUnavailable(f"run {op.keys[0]} is unreadable: {error!r}") from error
+    turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
+    revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}.{lineage}"
+    calls = tuple(_call(kept, name[:-5]) for name in kept if name.endswith(b":head"))
+    return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since)
 
 
 def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
@@ -207,6 +206,7 @@ def mint(request: MintRequest) -> Op:
     return Op("mint", tuple(keys), tuple(args), confirm=True)
 
 
+@parser
 def parse_mint(op: Op, raw: Any) -> MintReply:
     """The mint script's answer."""
     kind, lineage, detail = reply(op, raw, 3)
@@ -265,15 +265,13 @@ def read_hold(tenant: str, hold_id: str) -> Op:
     return Op("read_hold", (_hold_key(tenant, hold_id),))
 
 
+@parser
 def parse_hold(op: Op, raw: Any) -> HoldRecord | None:
     """Reply of `open_hold` (never None) and `read_hold` (None: missing or expired)."""
     state, body, revision, call = reply(op, raw, 4)
     if state == b"missing":
         return None
-    try:
-        return HoldRecord(word(op, state, _HOLD_STATES), body, str(int(revision)), call.decode())
-    except (ValueError, AttributeError) as error:
-        raise StoreUnavailable(f"hold {op.keys[0]} is unreadable: {error!r}") from error
+    return HoldRecord(word(op, state, _HOLD_STATES), body, str(int(revision)), call.decode())
 
 
 def answer_hold(tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState) -> Op:
@@ -294,6 +292,7 @@ def list_holds(tenant: str) -> Op:
     return Op("list_holds", (f"{prefix(tenant)}holds:all",))
 
 
+@parser
 def parse_list_holds(op: Op, raw: Any) -> tuple[str, ...]:
     """Reply of `list_holds`."""
     return tuple(item.decode() for item in reply(op, raw, 1)[0])
@@ -340,10 +339,8 @@ def raise_marks(gate: str, marks: Mapping[str, int]) -> Op:
     return Op("raise_marks", (key,), tuple(args), confirm=any(marks.values()))
 
 
+@parser
 def parse_raise_marks(op: Op, raw: Any) -> dict[str, int]:
     """The marks after this operation, by name; 0: none yet."""
     values = reply(op, raw, 1)[0]
-    try:
-        return {str(name): int(value) for name, value in zip(op.args[1::2], values, strict=True)}
-    except (TypeError, ValueError) as error:
-        raise StoreUnavailable(f"marks {op.keys[0]} are unreadable: {error!r}") from error
+    return {str(name): int(value) for name, value in zip(op.args[1::2], values, strict=True)}
