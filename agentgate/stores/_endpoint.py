@@ -21,6 +21,10 @@ _KINDS = {UnixDomainSocketConnection: "unix", SSLConnection: "tls"}
 _OPTIONS = frozenset(f"db replicas socket_keepalive {_TLS_OPTIONS}".split())
 
 
+def _no_handshake(_connection: Any) -> None:
+    """Replaces redis-py's greeting: ours is sent under the exact deadline."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A parsed store URL.
@@ -69,5 +73,5 @@ class Endpoint:
         if db:
             greeting.append(("SELECT", str(db)))
         name = options["path"] if kind == "unix" else f"{options.setdefault('host', 'localhost')}:{options.setdefault('port', 6379)}"
-        options |= {"protocol": 2, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
+        options |= {"protocol": 2, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0, "redis_connect_func": _no_handshake}
         return cls(name, kind, options, tuple(greeting), int(replicas))

@@ -25,14 +25,6 @@ _BLOCKING = {"tcp": blocking.Connection, "tls": blocking.SSLConnection, "unix": 
 _AWAITED = {"tcp": awaited.Connection, "tls": awaited.SSLConnection, "unix": awaited.UnixDomainSocketConnection}
 
 
-def _no_handshake(_connection: Any) -> None:
-    """Replaces redis-py's greeting: ours is sent under the exact deadline."""
-
-
-async def _no_awaited_handshake(_connection: Any) -> None:
-    """As above."""
-
-
 class _Connection:
     """A connection of one process; redis-py opens and encrypts it."""
 
@@ -40,9 +32,7 @@ class _Connection:
 
     def __init__(self, endpoint: Endpoint, deadline: float) -> None:
         left = time_left(deadline)
-        self._opened: Any = _BLOCKING[endpoint.kind](
-            **endpoint.options, socket_timeout=left, socket_connect_timeout=left, redis_connect_func=_no_handshake
-        )
+        self._opened: Any = _BLOCKING[endpoint.kind](**endpoint.options, socket_timeout=left, socket_connect_timeout=left)
         try:
             self._opened.connect()
         except (RedisError, OSError) as error:
@@ -135,7 +125,7 @@ class _AsyncConnection:
     @classmethod
     async def open(cls, endpoint: Endpoint) -> _AsyncConnection:
         """Connect; the caller bounds the time."""
-        options = endpoint.options | {"retry": Retry(NoBackoff(), 0), "driver_info": None, "redis_connect_func": _no_awaited_handshake}
+        options = endpoint.options | {"retry": Retry(NoBackoff(), 0)}
         opened: Any = _AWAITED[endpoint.kind](**options, socket_timeout=None, socket_connect_timeout=None)
         try:
             await opened.connect()
