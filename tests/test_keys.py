@@ -1,3 +1,4 @@
+import base64
 import copy
 import json
 import multiprocessing
@@ -9,11 +10,14 @@ from typing import Any
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.token import keys as keys_module
 from agentgate.token.jws import PublicKeys
-from agentgate.token.keys import KEEP_RETIRED, PUBLISH_AHEAD, KeyRing, SigningKey
+from agentgate.token.keys import KEEP_RETIRED, PUBLISH_AHEAD, KeyRing
+from agentgate.token.signing import SigningKey
 
 NOW = 1_800_000_000.0
 
@@ -163,6 +167,32 @@ def test_a_key_file_that_becomes_readable_to_others_stops_the_signer(folder, mon
     (folder / "ring.json").unlink()
     with pytest.raises(KeyRefused):
         ring.signer(NOW)
+
+
+def test_a_directory_that_others_can_enter_later_stops_the_signer(folder, monkeypatch):
+    monkeypatch.setattr(keys_module, "REFRESH", 0.0)
+    ring = KeyRing.open(folder)
+    folder.chmod(0o750)
+    with pytest.raises(KeyRefused, match="mode 0700"):
+        ring.signer(NOW)
+
+
+def test_a_rotation_keeps_the_key_that_another_process_added(folder):
+    ring = KeyRing.open(folder)
+    other = KeyRing.open(folder).rotate(NOW)
+    ring.rotate(NOW)
+    assert other.kid in {key["kid"] for key in KeyRing.open(folder).jwks(NOW)["keys"]}
+
+
+def test_a_key_on_another_curve_is_refused(folder):
+    KeyRing.open(folder)
+    file = folder / "ring.json"
+    value = json.loads(file.read_bytes())
+    other = ec.generate_private_key(ec.SECP384R1()).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    value["keys"][0]["pkcs8"] = base64.b64encode(other).decode()
+    file.write_bytes(orjson.dumps(value))
+    with pytest.raises(KeyRefused, match="expected P-256 or Ed25519"):
+        KeyRing.open(folder)
 
 
 def test_opening_with_another_algorithm_adds_a_key_of_it_by_rotation(folder):

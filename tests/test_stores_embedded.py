@@ -120,11 +120,15 @@ def test_a_server_whose_owner_was_killed_is_taken_over(tmp_path):
 FORKED = """
 import os, sys, time
 from agentgate.stores import open_store
+from agentgate.stores._resp import pack
 from agentgate.testing._book import Book
 store = open_store(sys.argv[1])
 book = Book(store)
+connection = store.command(pack("CLIENT", "ID"), time.monotonic() + 5)
 child = os.fork()
 if child == 0:
+    if store.command(pack("CLIENT", "ID"), time.monotonic() + 5) == connection:
+        os._exit(1)
     Book(store)
     store.close()
     os._exit(0)

@@ -274,6 +274,46 @@ def test_a_write_that_the_replica_confirmed_is_answered(server, tmp_path):
         replica.stop()
 
 
+def test_a_database_the_server_does_not_have_is_refused(server):
+    for store in (open_store(f"{server.url}/99"), Blocking(lambda: open_async_store(f"{server.url}/99"))):
+        with pytest.raises(StoreUnavailable, match="SELECT was answered"):
+            store.call(ops.read_hold("acme", "h"), time.monotonic() + 1)
+        store.close()
+
+
+def test_an_idle_connection_that_the_server_closed_is_not_used(book, server):
+    server.command("CLIENT", "KILL", "TYPE", "normal")
+    time.sleep(0.05)
+    assert book.read().calls == ()
+
+
+def test_a_connection_serves_only_the_event_loop_that_opened_it(server):
+    store = open_async_store(server.url)
+
+    async def read() -> None:
+        op = ops.read_hold("acme", "h")
+        assert ops.parse_hold(op, await store.call(op, time.monotonic() + 1)) is None
+
+    with asyncio.Runner() as one, asyncio.Runner() as another:
+        for runner in (one, another, one):
+            runner.run(read())
+        one.run(store.close())
+
+
+def test_a_store_closed_during_a_call_keeps_no_connection(server):
+    store = open_store(server.url)
+    op = ops.read_hold("acme", "h")
+    store.call(op, time.monotonic() + 1)
+    server.pause()
+    caller = threading.Thread(target=store.call, args=(op, time.monotonic() + 10))
+    caller.start()
+    time.sleep(0.1)
+    store.close()
+    server.resume()
+    caller.join()
+    assert server.command("INFO", "clients").split("connected_clients:")[1].split()[0] == "1"  # the one that asks
+
+
 def test_a_closed_store_refuses(server):
     store = open_store(server.url)
     store.close()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agentgate.errors import NameRefused, StoreUnavailable
 from agentgate.stores import ops
 from agentgate.stores._health import PROBE, judge
-from agentgate.stores._resp import MORE, Reply, ServerError, pack
+from agentgate.stores._resp import MAX_REPLY, MORE, Reply, ServerError, pack
 from agentgate.testing._book import WHO
 
 DIGEST = "a" * 64
@@ -141,6 +141,30 @@ def test_a_run_with_a_lost_field_is_unreadable_not_empty(lost):
         ops.parse_read_run(op, [op.keys[0].encode(), b"0" * 40, flat, [], b"all"])
 
 
+_RUN = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
+
+
+@pytest.mark.parametrize(
+    ("op", "parse", "rest"),
+    [
+        (ops.mint(MINT), ops.parse_mint, [b"ok", b"0" * 40, None]),
+        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, 1, [], b"all"]),
+        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [b"header"], [], b"all"]),
+        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, _RUN, [b"x:head"], b"all"]),
+        (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [*_RUN[:3], b"one", *_RUN[4:]], [], b"all"]),
+        (ops.read_hold("acme", "h"), ops.parse_hold, [b"waiting", b"{}", b"x", b""]),
+        (ops.read_hold("acme", "h"), ops.parse_hold, [b"waiting", b"{}", b"1", None]),
+        (ops.list_holds("acme"), ops.parse_list_holds, [None]),
+        (ops.list_holds("acme"), ops.parse_list_holds, [[1]]),
+        (ops.raise_marks("https://g", {"a": 1}), ops.parse_raise_marks, [[b"x"]]),
+        (ops.raise_marks("https://g", {"a": 1}), ops.parse_raise_marks, [[]]),
+    ],
+)
+def test_a_reply_with_values_of_another_form_is_unreadable(op, parse, rest):
+    with pytest.raises(StoreUnavailable, match="unreadable"):
+        parse(op, [op.keys[0].encode(), *rest])
+
+
 @pytest.mark.parametrize("extent", [b"", b"some", None, 1])
 def test_a_run_of_unknown_extent_is_refused(extent):
     op = ops.read_run("acme", "run_1", "1.0")
@@ -227,6 +251,11 @@ def test_a_reply_reads_the_same_however_it_is_cut(value, sizes):
         got = reply.feed(data[at : at + size])
         at += size
     assert got == value
+
+
+def test_a_reply_that_never_ends_is_refused():
+    with pytest.raises(StoreUnavailable, match="64 MiB"):
+        Reply().feed(b"$99999999\r\n" + bytes(MAX_REPLY))
 
 
 def test_an_error_reply_is_not_text():

@@ -1,8 +1,55 @@
-"""The audit log: records that are durable before a token leaves."""
+"""The audit log: a record is durable before its token is issued."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 from agentgate.audit.file import FileAudit
-from agentgate.audit.log import AuditLog, open_audit
 from agentgate.audit.memory import MemoryAudit
 from agentgate.audit.segment import read_records
+from agentgate.errors import ConfigError
 
 __all__ = ["AuditLog", "FileAudit", "MemoryAudit", "open_audit", "read_records"]
+
+
+class AuditLog(Protocol):
+    """Records are appended, never changed. Once `append` has returned, its record survives a crash of this process and of the host."""
+
+    @property
+    def durable(self) -> bool:
+        """False only for ``memory://``."""
+
+    def append(self, record: Mapping[str, Any], deadline: float) -> None:
+        """Make one record durable.
+
+        Args:
+            record: JSON values only; the keys ``writer`` and ``seq`` are reserved for the log.
+            deadline: when the caller stops waiting, in seconds of `time.monotonic()`.
+
+        Raises:
+            AuditUnavailable: the record was not durable in time. Nothing may be minted.
+        """
+
+    async def aappend(self, record: Mapping[str, Any], deadline: float) -> None:
+        """`append`, without blocking the event loop."""
+
+    def close(self) -> None:
+        """Write what was accepted and end. Every later `append` raises AuditUnavailable."""
+
+
+def open_audit(address: str | os.PathLike[str]) -> AuditLog:
+    """Open the log at ``memory://`` (this process, not durable) or in a directory (created owner-only if absent).
+
+    Raises:
+        ConfigError: another scheme, or a directory others may write to.
+        AuditUnavailable: the directory cannot be written now.
+    """
+    if address == "memory://":
+        return MemoryAudit()
+    text = os.fspath(address)
+    if not text or "://" in text:
+        raise ConfigError("audit", text, "a directory, or memory://")
+    return FileAudit(Path(text))

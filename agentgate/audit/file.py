@@ -1,10 +1,10 @@
-"""The durable audit log: one thread writes and syncs, callers wait for it no longer than their deadline.
+"""The durable audit log: one thread writes and syncs, and a caller waits for it no longer than its deadline.
 
-Rules: `append` returns only after the sync of its record (no token leaves before its audit record is durable). Whatever waits when the
-thread comes round is one group and costs one sync. An error refuses its whole group and ends the segment; the next group
-starts a new segment, so a full disk that is freed heals without a restart. A sync that hangs holds nobody beyond its
-deadline: the caller is refused, and when the record becomes durable after all, a ``discarded`` record names it, so that an
-auditor knows no token left for it. After a fork the child is refused, since a segment has one writer.
+Rules: `append` returns only after its record is synced (no token is issued before its audit record is durable). All records that wait
+when the thread takes them form one group and cost one sync. An error refuses the whole group and ends the segment; the next group
+starts a new segment, so the log recovers without a restart when a full disk is freed. If a sync hangs, each caller is refused at its
+deadline; when such a record becomes durable after all, a ``discarded`` record names it, so that an auditor knows that no token was issued
+for it. A forked child is refused, since a segment has one writer.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from agentgate.audit.record import record_bytes
-from agentgate.audit.segment import Segment, sync_directory
+from agentgate.audit.segment import Segment, record_bytes, sync_directory
 from agentgate.errors import AuditUnavailable, ConfigError
 
 MAX_GROUP = 512
@@ -32,14 +31,21 @@ _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has o
 
 
 class _Entry:
-    """One record on its way. `state` changes only under the writer's lock."""
+    """One record on its way to the disk. `state` changes once, under the writer's lock."""
 
     __slots__ = ("data", "error", "state", "wake")
 
-    def __init__(self, data: bytes, wake: Callable[[], object]) -> None:
-        self.data, self.wake = data, wake
+    def __init__(self, record: Mapping[str, Any], wake: Callable[[], object]) -> None:
+        self.data, self.wake = record_bytes(record), wake
         self.state: Literal["waiting", "durable", "failed", "given up"] = "waiting"
         self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Once it no longer waits: return if the record is durable, else raise AuditUnavailable."""
+        if self.state == "failed":
+            raise AuditUnavailable(f"the audit record could not be written: {self.error}") from self.error
+        if self.state != "durable":
+            raise AuditUnavailable("the audit record was not durable before the deadline")
 
 
 class _Writer:
@@ -55,12 +61,15 @@ class _Writer:
         self.thread = threading.Thread(target=self._run, name="agentgate-audit", daemon=True)
         self.thread.start()
 
-    def put(self, entry: _Entry) -> None:
-        """Queue an entry.
+    def put(self, entry: _Entry, deadline: float) -> float:
+        """Queue an entry; the seconds to wait for it.
 
         Raises:
-            AuditUnavailable: closed, another process, or too many are waiting.
+            AuditUnavailable: the deadline has passed, the log is closed or another process's, or too many records wait.
         """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise AuditUnavailable("the audit record was not written: the deadline had passed")
         if os.getpid() != self._pid:
             raise AuditUnavailable("the audit log was opened before a fork; open one in each process")
         with self._lock:
@@ -69,28 +78,17 @@ class _Writer:
             if self._queue.qsize() >= MAX_WAITING:
                 raise AuditUnavailable(f"{MAX_WAITING} audit records wait already")
             self._queue.put(entry)
+        return min(left, threading.TIMEOUT_MAX)
 
     def give_up(self, entry: _Entry) -> None:
-        """Wait no longer. An entry that is durable or failed by now stays so."""
+        """Stop waiting: unless the entry is settled already, its record is discarded should it become durable later."""
         with self._lock:
             if entry.state == "waiting":
                 entry.state = "given up"
 
-    def settle(self, entry: _Entry) -> None:
-        """The end of waiting, by wake-up or deadline: returns if the record is durable.
-
-        Raises:
-            AuditUnavailable: it is not, or not yet; a record that becomes durable later is named as discarded.
-        """
-        self.give_up(entry)
-        if entry.state == "failed":
-            raise AuditUnavailable(f"the audit record could not be written: {entry.error}") from entry.error
-        if entry.state == "given up":
-            raise AuditUnavailable("the audit record was not durable before the deadline")
-
     def stop(self) -> None:
-        """Let the thread finish what waits, and end."""
-        if os.getpid() != self._pid:  # a forked child: the lock may be held for ever there, and the thread does not exist
+        """Let the thread write what waits, and end."""
+        if os.getpid() != self._pid:  # a forked child has no such thread, and the lock may stay held for ever
             return
         with self._lock:
             if not self._closed:
@@ -107,6 +105,7 @@ class _Writer:
             self._segment.close()
 
     def _group(self) -> tuple[list[_Entry], bool]:
+        """The entries that wait, at least one; and False if none will follow."""
         entry = self._queue.get()
         group: list[_Entry] = []
         with suppress(Empty):
@@ -121,13 +120,13 @@ class _Writer:
     def _write(self, group: list[_Entry]) -> None:
         try:
             seqs = self._durable([entry.data for entry in group])
-        except Exception as error:  # noqa: BLE001 - whatever it was, nobody is told that a record is durable
+        except Exception as error:  # noqa: BLE001 - whatever it was, no record of the group is reported as durable
             for entry in group:
                 self._finish(entry, "failed", error)
             return
         late = [seq for seq, entry in zip(seqs, group, strict=True) if not self._finish(entry, "durable", None)]
         if late:
-            with suppress(Exception):  # the log then only fails to say that these records had no effect
+            with suppress(Exception):  # the log then only lacks the note that these records had no effect
                 self._durable([record_bytes({"event": "discarded", "records": late})])
 
     def _durable(self, records: list[bytes]) -> list[int]:
@@ -142,13 +141,13 @@ class _Writer:
             raise
 
     def _finish(self, entry: _Entry, state: Literal["durable", "failed"], error: BaseException | None) -> bool:
-        """True when somebody still waited."""
+        """True if its caller still waited."""
         with self._lock:
             waited = entry.state == "waiting"
             if waited:
                 entry.state, entry.error = state, error
         if waited:
-            with suppress(RuntimeError):  # an event loop that was closed meanwhile
+            with suppress(RuntimeError):  # the caller's event loop was closed meanwhile
                 entry.wake()
         return waited
 
@@ -162,7 +161,7 @@ class FileAudit:
         """Open a new segment.
 
         Args:
-            directory: where segments live; created with mode 0700 if absent.
+            directory: the directory of the segments; created with mode 0700 if absent.
             sync: makes what was written to a file descriptor durable, or raises.
 
         Raises:
@@ -177,55 +176,34 @@ class FileAudit:
         self._finalizer = weakref.finalize(self, self._writer.stop)
 
     def append(self, record: Mapping[str, Any], deadline: float) -> None:
-        """See `agentgate.audit.AuditLog`.
-
-        Raises:
-            AuditUnavailable: not durable before the deadline.
-        """
+        """See `agentgate.audit.AuditLog`."""
         ready = threading.Lock()
         ready.acquire()
-        entry = _Entry(record_bytes(record), ready.release)
-        left = _left(deadline)
-        self._writer.put(entry)
+        entry = _Entry(record, ready.release)
+        left = self._writer.put(entry, deadline)
         try:
             ready.acquire(timeout=left)
-        except BaseException:
+        finally:
             self._writer.give_up(entry)
-            raise
-        self._writer.settle(entry)
+        entry.settle()
 
     async def aappend(self, record: Mapping[str, Any], deadline: float) -> None:
-        """As `append`, without blocking the event loop. Cancelled while waiting, its record counts as discarded.
-
-        Raises:
-            AuditUnavailable: not durable before the deadline.
-        """
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        entry = _Entry(record_bytes(record), lambda: loop.call_soon_threadsafe(ready.set))
-        left = _left(deadline)
-        self._writer.put(entry)
+        """`append`, without blocking the event loop. If it is cancelled while waiting, its record counts as discarded."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        entry = _Entry(record, lambda: loop.call_soon_threadsafe(ready.set))
+        left = self._writer.put(entry, deadline)
         try:
-            async with asyncio.timeout(left):
-                await ready.wait()
-        except TimeoutError:
-            pass
-        except BaseException:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await ready.wait()
+        finally:
             self._writer.give_up(entry)
-            raise
-        self._writer.settle(entry)
+        entry.settle()
 
     def close(self) -> None:
         """Write what was accepted and end; waits a few seconds at most."""
         self._writer.stop()
         self._writer.thread.join(_CLOSE_WAIT)
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise AuditUnavailable("the audit record was not written: the deadline had passed")
-    return min(left, threading.TIMEOUT_MAX)
 
 
 def _prepare(directory: Path) -> None:

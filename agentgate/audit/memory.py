@@ -1,4 +1,4 @@
-"""An audit log that is not durable: for tests, benchmarks and demos. Only ``memory://`` reaches it."""
+"""An audit log that is not durable, for tests, benchmarks and demos. Only ``memory://`` opens it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from agentgate.audit.record import record_bytes
+from agentgate.audit.segment import record_bytes
 from agentgate.errors import AuditUnavailable
 from agentgate.values.canonical import parse
 
@@ -16,7 +16,7 @@ KEEP = 10_000
 
 
 class MemoryAudit:
-    """Keeps the newest `KEEP` records, as the same bytes a file would hold."""
+    """Keeps the newest `KEEP` records, as the bytes that a file would hold."""
 
     durable = False
 
@@ -31,11 +31,7 @@ class MemoryAudit:
         return [{**parse(data), "writer": "memory", "seq": seq} for seq, data in tuple(self._kept)]
 
     def append(self, record: Mapping[str, Any], deadline: float) -> None:
-        """See `agentgate.audit.AuditLog`.
-
-        Raises:
-            AuditUnavailable: closed, too late, or a record that cannot be written.
-        """
+        """See `agentgate.audit.AuditLog`."""
         if self._closed:
             raise AuditUnavailable("the audit log is closed")
         data = record_bytes(record)
@@ -44,9 +40,9 @@ class MemoryAudit:
         self._kept.append((next(self._seq), data))
 
     async def aappend(self, record: Mapping[str, Any], deadline: float) -> None:
-        """As `append`; it never waits."""
+        """`append`, which never waits."""
         self.append(record, deadline)
 
     def close(self) -> None:
-        """End; what was kept stays readable."""
+        """End; the kept records stay readable."""
         self._closed = True

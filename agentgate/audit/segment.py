@@ -1,16 +1,16 @@
-"""One audit segment: a file with one writer, and how it is read back.
+"""One audit segment: a file with one writer, its records as bytes, and its reader.
 
 Each line is RFC 8785 JSON: ``{"prev", "record", "seq", "writer"}``. `seq` rises from 1 without gaps, `prev` is the SHA-256 of the
-line before (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
-line, whatever its values hold. The chain shows damage and edits by accident; it has no key, so someone who can write the file can
-also write a consistent chain. Files are created owner-only, never reopened, never written again after an error.
+previous line (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
+line. The chain shows damage and accidental edits; it has no key, so whoever can write the file can also write a consistent chain.
+Files are created owner-only, never reopened, and never written again after an error.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,19 +18,39 @@ from typing import Any, Self
 
 import orjson
 
-from agentgate.errors import AuditDamaged, CanonicalError
-from agentgate.values.canonical import canonical, digest
+from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError
+from agentgate.values.canonical import MAX_BYTES, canonical, digest
 
 _FIRST = "0" * 64
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _KEYS = {"prev", "record", "seq", "writer"}
+_PREFIX = len(b'{"record":')
+_MAX = MAX_BYTES - 512  # leaves room for what surrounds a record in its line
+
+
+def record_bytes(record: Mapping[str, Any]) -> bytes:
+    """The RFC 8785 bytes of a record, fit to be part of a canonical line.
+
+    Raises:
+        AuditUnavailable: no canonical form, too large, or a reserved key. A call that cannot be recorded is refused.
+    """
+    for key in ("seq", "writer"):
+        if key in record:
+            raise AuditUnavailable(f"record: got key '{key}', expected none of the log's own keys")
+    try:
+        data = canonical({"record": dict(record)})[_PREFIX:-1]
+    except CanonicalError as error:
+        raise AuditUnavailable(f"the record has no canonical form: {error}") from error
+    if len(data) > _MAX:
+        raise AuditUnavailable(f"record: got {len(data)} bytes, expected at most {_MAX}")
+    return data
 
 
 class Segment:
-    """The file one writer appends to. Build with `Segment.create`; used by one thread only.
+    """The file of one writer, used by one thread only. Build with `Segment.create`.
 
     Attributes:
-        writer: the segment's name, unique.
+        writer: the segment's unique name.
         seq: number of the last durable record.
     """
 
@@ -62,11 +82,12 @@ class Segment:
             Their sequence numbers.
 
         Raises:
-            OSError: any of it failed. The segment must be abandoned: after a failed sync the kernel may have dropped the data,
-                and a second sync would say nothing of it.
+            OSError: the segment must be abandoned: after a failed sync the kernel may have dropped the data, and a second sync would
+                not report it.
         """
         prev, lines = self._prev, []
-        for seq, record in enumerate(records, self.seq + 1):
+        seqs = range(self.seq + 1, self.seq + len(records) + 1)
+        for seq, record in zip(seqs, records, strict=True):
             line = b'{"prev":"%b","record":%b,"seq":%d,"writer":"%b"}' % (prev.encode(), record, seq, self.writer.encode())
             lines.append(line + b"\n")
             prev = digest(line)
@@ -75,9 +96,8 @@ class Segment:
         while data:
             data = data[os.write(self._descriptor, data) :]
         sync(self._descriptor)
-        first, self.seq = self.seq + 1, self.seq + len(records)
-        self._prev, self._size = prev, self._size + size
-        return list(range(first, self.seq + 1))
+        self.seq, self._prev, self._size = seqs[-1], prev, self._size + size
+        return list(seqs)
 
     def close(self) -> None:
         """Close the file; everything in it is durable already."""
@@ -85,7 +105,7 @@ class Segment:
             os.close(self._descriptor)
 
     def abandon(self) -> None:
-        """After an error: cut off what was never acknowledged, as far as the disk still allows; drop a file without records."""
+        """After an error: cut off what was never acknowledged, if the disk still allows it; remove a file without records."""
         with suppress(OSError):
             os.ftruncate(self._descriptor, self._size)
         self.close()
@@ -113,11 +133,11 @@ def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditD
     A torn last line was never acknowledged and is left out.
 
     Args:
-        directory: where the segments are.
-        damaged: told of damage; reading then goes on with the next segment. None: damage is raised.
+        directory: the directory of the segments.
+        damaged: called with each damage, after which reading goes on with the next segment. None: damage is raised.
 
     Raises:
-        AuditDamaged: any other line is not what a writer wrote there; the records before it were yielded.
+        AuditDamaged: any other line is not what a writer wrote there; the records before it have been yielded.
         OSError: a file cannot be read.
     """
     for path in sorted(Path(directory).glob("*.jsonl")):

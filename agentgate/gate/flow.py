@@ -36,8 +36,8 @@ from agentgate.gate.terms import terms_of, txn
 from agentgate.language.prompt import MAX_TURN
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
-from agentgate.token.keys import RunKey
 from agentgate.token.mint import binding, mint, new_jti
+from agentgate.token.signing import RunKey
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, Call, Header, RunState, User

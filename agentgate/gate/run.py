@@ -29,8 +29,8 @@ from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall, Trust
 from agentgate.shell.drive import adrive, drive
 from agentgate.shell.step import Flow
 from agentgate.token.dpop import DPoP
-from agentgate.token.keys import RunKey
 from agentgate.token.mint import CallToken
+from agentgate.token.signing import RunKey
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, Derived, Header, RunState
 from agentgate.workflow.model import Tool, Workflow

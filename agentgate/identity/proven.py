@@ -1,7 +1,7 @@
 """Proven identity: the only place where a `User` or `Agent` becomes `proven`.
 
-Rules: nothing here is reachable from a host's constructor arguments. `restore` rebuilds what a gate wrote into its own run
-header; what verifies a credential (OIDC token, JWT-SVID) builds on `proven_agent` and `proven_user` after the signature held.
+Rules: no constructor argument of a host leads here. `proven_agent` and `proven_user` are for code that has verified a credential (OIDC
+token, JWT-SVID); `restore_agent` and `restore_user` rebuild what a gate wrote into its own run header.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def proven_agent(
     boundary: Boundary | None = None,
     via: tuple[str, ...] = (),
 ) -> Agent:
-    """An agent whose credential was verified by the caller. Everything given must come from that credential."""
+    """An agent whose credential the caller has verified. Every argument must come from that credential."""
     out = Agent(agent)
     _set(out, spiffe=spiffe, issuer=issuer, claims=dict(claims or {}), posture=posture, boundary=boundary, via=via, identity="proven")
     return out
 
 
 def proven_user(user: str, *, tenant: str, groups: tuple[str, ...] = ()) -> User:
-    """A user whose token was verified by the caller."""
+    """A user whose token the caller has verified."""
     out = User(user, tenant=tenant, groups=groups)
     _set(out, identity="proven")
     return out
@@ -51,7 +51,7 @@ def user_json(user: User | None) -> dict[str, Any] | None:
 
 
 def restore_user(kept: Mapping[str, Any] | None) -> User | None:
-    """The user of a header that a gate wrote."""
+    """The user of a run header that a gate wrote."""
     if kept is None:
         return None
     user = User(kept["id"], tenant=kept["tenant"], groups=tuple(kept["groups"]))
@@ -75,7 +75,7 @@ def agent_json(agent: Agent) -> dict[str, Any]:
 
 
 def restore_agent(kept: Mapping[str, Any]) -> Agent:
-    """The agent of a header that a gate wrote."""
+    """The agent of a run header that a gate wrote."""
     posture, boundary = kept["posture"], kept["boundary"]
     out = Agent(kept["id"])
     _set(

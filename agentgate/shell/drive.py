@@ -1,7 +1,7 @@
 """The two shells that carry out a flow's steps: blocking and awaited. One monotonic deadline per call.
 
-Rules: a step that fails or is late is thrown into the flow, which refuses; a reply that comes after the deadline is discarded.
-Store steps end a little before the call's deadline, so that the refusal itself can still be recorded in time.
+Rules: a step that fails or is late is thrown into the flow, which refuses; a reply after the deadline is discarded. Store steps end a
+little before the call's deadline, which leaves time to record the refusal itself.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
 from agentgate.shell.step import Flow
-from agentgate.stores import AsyncStore, Store
-from agentgate.stores.ops import Op
+from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
 _FOR_THE_RECORD = 0.05
 
 
-def _late(deadline: float) -> None:
+def _in_time(answer: Any, deadline: float) -> Any:
     if time.monotonic() > deadline:
         raise StoreUnavailable("the step ended after the call's deadline; its reply is discarded")
+    return answer
 
 
 def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
@@ -36,8 +36,7 @@ def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
         while True:
             try:
                 if isinstance(step, Op):
-                    answer = store.call(step, end - _FOR_THE_RECORD)
-                    _late(end)
+                    answer = _in_time(store.call(step, end - _FOR_THE_RECORD), end)
                 else:
                     audit.append(step.body, end)
                     answer = None
@@ -57,8 +56,7 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog) -> Any:
         while True:
             try:
                 if isinstance(step, Op):
-                    answer = await store.call(step, end - _FOR_THE_RECORD)
-                    _late(end)
+                    answer = _in_time(await store.call(step, end - _FOR_THE_RECORD), end)
                 else:
                     await audit.aappend(step.body, end)
                     answer = None

@@ -1,14 +1,11 @@
-"""What a flow asks of the outside: a store operation, or an audit record that must be durable before it goes on.
-
-Knows no policy, so that a tool server can verify without any.
-"""
+"""The steps a flow yields: a store operation, or an audit record. Knows no policy, so that a tool server can verify without any."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
-from agentgate.stores.ops import Op
+from agentgate.stores import Op
 
 
 class Record(NamedTuple):

@@ -1,4 +1,4 @@
-"""Where a run's state lives: one script per operation, on a server of its own or in this process.
+"""Where a run's state is kept: one script per operation, on a server of its own or in this process.
 
 | URL | store |
 |---|---|
@@ -9,57 +9,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
 from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import ops
-from agentgate.stores._store import AsyncStore, Store
+from agentgate.stores._op import Op
 
-__all__ = ["AsyncStore", "Store", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
+__all__ = ["AsyncStore", "Op", "Store", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
 
-_NETWORKED = ("redis://", "rediss://", "unix://")
-_EXPECTED = "memory://, embedded:///path, redis://, rediss:// or unix://"
+
+class Store(Protocol):
+    """A state store.
+
+    `call` runs one operation's script atomically and returns its raw reply (bytes, ints, lists). It returns before `deadline`
+    (seconds of `time.monotonic`), connecting included, and raises only `StoreUnavailable`.
+    """
+
+    def call(self, op: Op, deadline: float) -> Any:
+        """Run one operation."""
+
+    def check(self) -> None:
+        """Once at start-up: refuse a store that cannot keep the promises (StoreUnavailable names what is wrong)."""
+
+    def close(self) -> None:
+        """Close connections and stop what this store started."""
+
+
+class AsyncStore(Protocol):
+    """`Store`, awaited."""
+
+    async def call(self, op: Op, deadline: float) -> Any:
+        """Run one operation."""
+
+    async def check(self) -> None:
+        """Once at start-up: refuse a store that cannot keep the promises."""
+
+    async def close(self) -> None:
+        """Close connections and stop what this store started."""
+
+
+def _classes(url: str) -> tuple[Callable[[str], Store], Callable[[str], AsyncStore]]:
+    """The store of a URL, blocking and awaited; its client is imported only now."""
+    if url == "memory://":
+        from agentgate.stores import memory  # noqa: PLC0415 - see above
+
+        return memory.MemoryStore, memory.AsyncMemoryStore
+    if url.startswith("embedded:///"):
+        from agentgate.stores import embedded  # noqa: PLC0415 - see above
+
+        return embedded.EmbeddedStore, embedded.AsyncEmbeddedStore
+    if url.startswith(("redis://", "rediss://", "unix://")):
+        from agentgate.stores import redis  # noqa: PLC0415 - see above
+
+        return redis.RedisStore, redis.AsyncRedisStore
+    raise ConfigError("store", url.rpartition("@")[2], "memory://, embedded:///path, redis://, rediss:// or unix://")
 
 
 def open_store(url: str) -> Store:
-    """Open the state store at `url`. Connects at the first call; `check` it at start-up.
+    """Open the state store at `url`. It connects at the first call; `check` it at start-up.
 
     Raises:
         ConfigError: the URL is none of the known ones.
         StoreUnavailable: an embedded server does not start.
     """
-    if url == "memory://":
-        from agentgate.stores.memory import MemoryStore  # noqa: PLC0415 - each client is imported by who uses its store
-
-        return MemoryStore()
-    if url.startswith("embedded:///"):
-        from agentgate.stores.embedded import EmbeddedStore  # noqa: PLC0415 - as above
-
-        return EmbeddedStore(url)
-    if url.startswith(_NETWORKED):
-        from agentgate.stores.redis import RedisStore  # noqa: PLC0415 - as above
-
-        return RedisStore(url)
-    raise ConfigError("store", url.rpartition("@")[2], _EXPECTED)
+    return _classes(url)[0](url)
 
 
 def open_async_store(url: str) -> AsyncStore:
-    """As `open_store`, for asyncio."""
-    if url == "memory://":
-        from agentgate.stores.memory import AsyncMemoryStore  # noqa: PLC0415 - as above
-
-        return AsyncMemoryStore()
-    if url.startswith("embedded:///"):
-        from agentgate.stores.embedded import AsyncEmbeddedStore  # noqa: PLC0415 - as above
-
-        return AsyncEmbeddedStore(url)
-    if url.startswith(_NETWORKED):
-        from agentgate.stores.redis_async import AsyncRedisStore  # noqa: PLC0415 - as above
-
-        return AsyncRedisStore(url)
-    raise ConfigError("store", url.rpartition("@")[2], _EXPECTED)
+    """`open_store` for asyncio."""
+    return _classes(url)[1](url)
 
 
 def ready_store(url: str) -> Store:
-    """A store that was opened and passed its start-up check; one that fails is closed again.
+    """An open store that passed its start-up check; one that fails is closed again.
 
     Raises:
         ConfigError, StoreUnavailable: see `open_store` and `Store.check`.
@@ -74,7 +97,7 @@ def ready_store(url: str) -> Store:
 
 
 async def async_ready_store(url: str) -> AsyncStore:
-    """As `ready_store`, for asyncio."""
+    """`ready_store` for asyncio."""
     store = open_async_store(url)
     try:
         await store.check()

@@ -1,6 +1,6 @@
-"""Where a store is: a redis://, rediss:// or unix:// URL, and what is asked of the server there.
+"""The address of a server: a redis://, rediss:// or unix:// URL with its options.
 
-Beside redis-py's own URL options (TLS files, `db`, ...) one is ours: ``replicas=N``, how many replicas must confirm what has to
+Besides redis-py's own URL options (TLS files, `db`, ...) there is ``replicas=N``: how many replicas must confirm a write that has to
 survive a failover. Options that would change timeouts, retries or decoding are refused: one deadline governs a call.
 """
 
@@ -16,20 +16,13 @@ from redis.retry import Retry
 
 from agentgate.errors import ConfigError
 
-_OPTIONS = frozenset(
-    {
-        "db",
-        "replicas",
-        "socket_keepalive",
-        "ssl_ca_certs",
-        "ssl_ca_data",
-        "ssl_ca_path",
-        "ssl_certfile",
-        "ssl_check_hostname",
-        "ssl_keyfile",
-        "ssl_min_version",
-    }
-)
+_TLS_OPTIONS = "ssl_ca_certs ssl_ca_data ssl_ca_path ssl_certfile ssl_check_hostname ssl_keyfile ssl_min_version"
+_KINDS = {UnixDomainSocketConnection: "unix", SSLConnection: "tls"}
+_OPTIONS = frozenset(f"db replicas socket_keepalive {_TLS_OPTIONS}".split())
+
+
+def _no_handshake(_connection: Any) -> None:
+    """Replaces redis-py's greeting: ours is sent under the exact deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +32,7 @@ class Endpoint:
     Attributes:
         name: host:port or path, for messages; never the password.
         kind: `tcp`, `tls` or `unix`.
-        options: what redis-py's connection class is built with.
+        options: arguments of redis-py's connection class.
         greeting: commands to send on a new connection (AUTH, SELECT).
         replicas: how many replicas must confirm a write that has to survive a failover.
     """
@@ -63,9 +56,8 @@ class Endpoint:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-        unknown = sorted(set(query) - _OPTIONS)
-        if unknown:
-            raise ConfigError("store", f"{shown} with option {unknown[0]}", "only the options " + ", ".join(sorted(_OPTIONS)))
+        for option in sorted(query.keys() - _OPTIONS):
+            raise ConfigError("store", f"{shown} with option {option}", "only the options " + ", ".join(sorted(_OPTIONS)))
         replicas = query.pop("replicas", "0")
         if not (replicas.isascii() and replicas.isdigit() and len(replicas) <= 2):
             raise ConfigError("store", f"{shown} with replicas={replicas}", "replicas as a number from 0 to 99")
@@ -73,8 +65,7 @@ class Endpoint:
             options = parse_url(f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(query)}")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         except ValueError as error:
             raise ConfigError("store", shown, "redis://, rediss:// or unix:// with valid options") from error
-        found = options.pop("connection_class", None)
-        kind = "unix" if found is UnixDomainSocketConnection else "tls" if found is SSLConnection else "tcp"
+        kind = _KINDS.get(options.pop("connection_class", None), "tcp")
         username, password, db = options.pop("username", None), options.pop("password", None), options.pop("db", 0)
         greeting: list[tuple[str, ...]] = []
         if password:
@@ -82,5 +73,5 @@ class Endpoint:
         if db:
             greeting.append(("SELECT", str(db)))
         name = options["path"] if kind == "unix" else f"{options.setdefault('host', 'localhost')}:{options.setdefault('port', 6379)}"
-        options |= {"protocol": 2, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
+        options |= {"protocol": 2, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0, "redis_connect_func": _no_handshake}
         return cls(name, kind, options, tuple(greeting), int(replicas))

@@ -1,7 +1,7 @@
-"""What a server must be before agentgate relies on it. Pure: judges what a start-up check read.
+"""The start-up check of a server. Pure: judges what the check read.
 
 Refused: a replica, an eviction policy other than `noeviction` (an evicted key is a lost burn or limit), Redis Cluster without a
-cluster client, servers older than Redis 7.2 / Valkey 8, a clock more than a second off, a lineage that is not 40 hex.
+cluster client, servers older than Redis 7.2 / Valkey 8, a clock more than a second off, a lineage that is not 40 hex characters.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ _OLDEST = (7, 2)
 
 
 def judge(info: Any, probe: Any, before: float, after: float) -> None:
-    """Raise StoreUnavailable, naming what is wrong, unless the server can keep the promises.
+    """Refuse a server on which a token could be accepted twice, or a limit forgotten.
 
     Args:
         info: reply of INFO.
         probe: reply of `PROBE`.
-        before: POSIX seconds read before the probe was sent.
+        before: POSIX seconds, read before the probe was sent.
         after: the same, after its reply.
+
+    Raises:
+        StoreUnavailable: naming what is wrong.
     """
     if type(info) is not bytes:
         raise StoreUnavailable(f"INFO answered {str(info)[:200]}")

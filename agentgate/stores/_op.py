@@ -1,29 +1,26 @@
-"""One store operation as a value: which script, which keys, which arguments; and the check of what came back.
+"""One store operation as a value: script, keys and arguments; and the checks of its reply.
 
-Rules: keys are ``ag:{<tenant>}:kind:id``, so everything of one tenant lies in one slot; a tenant name, an id or a digest that
-does not fit its form is refused before anything is sent (braces in a tenant name would move the slot); every script answers
-with its first key, and a reply that does not start with that key is not this operation's reply.
+Rules: every key is ``ag:{<tenant>}:kind:id``, so that one cluster slot holds all keys of a tenant; a tenant name, id or digest
+of the wrong form is refused before anything is sent (braces in a tenant name would move the slot); every script returns its
+first key, and a reply that does not start with that key belongs to another operation.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
 
 from agentgate.errors import NameRefused, StoreUnavailable
 
 Arg = str | bytes | int
+R = TypeVar("R")
 
 MAX_VALUE = 1024 * 1024  # bytes of one header, turn, head, hold or facts
 MAX_SUBJECT = 512  # characters of a user, agent, workflow or limit name
 MAX_AMOUNT = 2**53 - 1  # Lua numbers are doubles
 MAX_TTL_MS = 366 * 24 * 3600 * 1000
-
-_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
-_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
-_DIGEST = re.compile(r"[0-9a-f]{64}").fullmatch
-_LINEAGE = re.compile(r"[0-9a-f]{40}").fullmatch
 
 
 class Op(NamedTuple):
@@ -31,9 +28,9 @@ class Op(NamedTuple):
 
     Attributes:
         script: name of the file in ``stores/scripts``.
-        keys: store keys, all under one tenant's hash tag; the first comes back in the reply.
+        keys: store keys, all under one tenant's hash tag; the reply repeats the first.
         args: the script's arguments.
-        confirm: the write must survive a failover: with replicas configured, all of them must confirm it (WAIT) or the call fails.
+        confirm: the write must survive a failover: every configured replica must confirm it (WAIT), or the call fails.
     """
 
     script: str
@@ -42,37 +39,28 @@ class Op(NamedTuple):
     confirm: bool = False
 
 
+def _text_of(pattern: str, expected: str) -> Callable[[str, str], str]:
+    """A check of (field, value): returns a text of this form, and raises NameRefused on anything else."""
+    matches = re.compile(pattern).fullmatch
+
+    def checked(field: str, value: str) -> str:
+        if type(value) is not str or matches(value) is None:
+            raise NameRefused(field, value, expected)
+        return value
+
+    return checked
+
+
+_checked_tenant = _text_of(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -")
+checked_id = _text_of(r"[A-Za-z0-9._-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ -")  # made by a gate: run, hold, jti, revision
+checked_digest = _text_of(r"[0-9a-f]{64}", "64 lower-case hex characters")  # SHA-256
+checked_lineage = _text_of(r"[0-9a-f]{40}", "40 lower-case hex characters")
+
+
 @lru_cache(maxsize=4096)
 def prefix(tenant: str) -> str:
-    """``ag:{tenant}:``, the part all keys of a tenant share.
-
-    Raises:
-        NameRefused: not 1 to 64 of ``A-Z a-z 0-9 . _ -``.
-    """
-    if type(tenant) is not str or _TENANT(tenant) is None:
-        raise NameRefused("tenant", tenant, "1 to 64 of A-Z a-z 0-9 . _ -")
-    return f"ag:{{{tenant}}}:"
-
-
-def checked_id(field: str, value: str) -> str:
-    """An id made by a gate (run, hold, jti): 1 to 128 of ``A-Z a-z 0-9 . _ -``, or NameRefused."""
-    if type(value) is not str or _ID(value) is None:
-        raise NameRefused(field, value, "1 to 128 of A-Z a-z 0-9 . _ -")
-    return value
-
-
-def checked_digest(field: str, value: str) -> str:
-    """A SHA-256 in lower-case hex, or NameRefused."""
-    if type(value) is not str or _DIGEST(value) is None:
-        raise NameRefused(field, value, "64 lower-case hex characters")
-    return value
-
-
-def checked_lineage(field: str, value: str) -> str:
-    """A lineage (40 lower-case hex), or NameRefused."""
-    if type(value) is not str or _LINEAGE(value) is None:
-        raise NameRefused(field, value, "40 lower-case hex characters")
-    return value
+    """``ag:{tenant}:``, with which every key of a tenant begins; NameRefused if the name does not fit."""
+    return f"ag:{{{_checked_tenant('tenant', tenant)}}}:"
 
 
 def checked_subject(field: str, value: str) -> str:
@@ -85,7 +73,7 @@ def checked_subject(field: str, value: str) -> str:
 
 
 def checked_text(field: str, value: str) -> bytes:
-    """The UTF-8 bytes of a text of at most `MAX_VALUE` bytes, or NameRefused (a lone surrogate has none)."""
+    """The UTF-8 bytes of a text of at most `MAX_VALUE` bytes, or NameRefused (an unpaired surrogate has none)."""
     try:
         return checked_bytes(field, value.encode())
     except (UnicodeEncodeError, AttributeError) as error:
@@ -100,31 +88,39 @@ def checked_bytes(field: str, value: bytes) -> bytes:
 
 
 def checked_number(field: str, value: int, low: int, high: int) -> int:
-    """An exact integer in [low, high] (a bool is none), or NameRefused."""
+    """An exact integer in [low, high], never a bool, or NameRefused."""
     if type(value) is not int or not low <= value <= high:
         raise NameRefused(field, value, f"an integer from {low} to {high}")
     return value
 
 
 def reply(op: Op, raw: Any, length: int) -> list[Any]:
-    """What follows the echoed key in a script's reply.
-
-    Args:
-        op: the operation that was sent.
-        raw: what the store returned.
-        length: how many elements must follow the key.
+    """The `length` elements that follow the key in a script's reply.
 
     Raises:
-        StoreUnavailable: the reply is not this operation's, or has another shape.
+        StoreUnavailable: `raw` is not the reply of `op`, or has another shape.
     """
     if type(raw) is not list or len(raw) != length + 1 or raw[0] != op.keys[0].encode():
         raise StoreUnavailable(f"script {op.script}: the store answered something else than this operation's reply")
     return raw[1:]
 
 
-def word(op: Op, raw: Any, known: frozenset[str]) -> str:
-    """A reply's kind, one of `known`; any other is StoreUnavailable (unknown is refusal)."""
-    text = raw.decode("ascii", "replace") if type(raw) is bytes else ""
+def parser(parse: Callable[[Op, Any], R]) -> Callable[[Op, Any], R]:
+    """Makes a parser raise StoreUnavailable for values of another type or form than it expects."""
+
+    @wraps(parse)
+    def checked(op: Op, raw: Any) -> R:
+        try:
+            return parse(op, raw)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise StoreUnavailable(f"script {op.script}: the reply for {op.keys[0]} is unreadable: {error!r}") from error
+
+    return checked
+
+
+def word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
+    """The word of a closed set that the store sent; StoreUnavailable for anything else."""
+    text = _ascii(raw)
     if text not in known:
         raise StoreUnavailable(f"script {op.script}: got reply {text[:40]!r}, expected one of {', '.join(sorted(known))}")
     return text
@@ -132,7 +128,11 @@ def word(op: Op, raw: Any, known: frozenset[str]) -> str:
 
 def lineage_of(op: Op, raw: Any) -> str:
     """The lineage in a reply: 40 hex characters, or StoreUnavailable."""
-    text = raw.decode("ascii", "replace") if type(raw) is bytes else ""
-    if _LINEAGE(text) is None:
-        raise StoreUnavailable(f"script {op.script}: got lineage {text[:60]!r}, expected 40 hex characters")
-    return text
+    try:
+        return checked_lineage("lineage", _ascii(raw))
+    except NameRefused as error:
+        raise StoreUnavailable(f"script {op.script}: {error}") from error
+
+
+def _ascii(raw: Any) -> str:
+    return raw.decode("ascii", "replace") if type(raw) is bytes else ""

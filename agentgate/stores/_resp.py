@@ -1,8 +1,7 @@
 """RESP2, the protocol of Redis and Valkey: one request to bytes, one reply from bytes. Pure.
 
-redis-py opens, authenticates and encrypts connections; requests and replies pass through this module instead, because
-a reply must be complete before an exact deadline and nothing may follow it (bytes left over belong to another request: that
-connection is out of step and is discarded). The synchronous and the asynchronous store share them.
+redis-py opens and encrypts connections. Its reader (8.1) would restart the timeout with each read, drop a bulk string's last two bytes
+unseen and keep what follows a reply; under our deadline it burns as fast (131 to 130 us), but reads a run slower (1.6 to 1.3 ms).
 Source: the RESP specification, https://redis.io/docs/latest/develop/reference/protocol-spec/.
 """
 
@@ -13,6 +12,7 @@ from typing import Any
 from agentgate.errors import StoreUnavailable
 
 MAX_REPLY = 64 * 1024 * 1024
+_BULK, _ARRAY, _INTEGER, _STRING, _ERROR = b"$*:+-"
 
 
 class ServerError(str):
@@ -21,11 +21,7 @@ class ServerError(str):
     __slots__ = ()
 
 
-class _More:
-    """Type of `MORE`."""
-
-
-MORE = _More()  # the reply is not complete yet: read on
+MORE = object()  # the reply is not complete yet: read on
 
 
 def pack(*args: str | bytes | int) -> bytes:
@@ -45,18 +41,21 @@ def pack(*args: str | bytes | int) -> bytes:
 class Reply:
     """The one reply to one request, fed chunk by chunk; every byte is looked at once."""
 
-    __slots__ = ("_buffer", "_open")
+    __slots__ = ("_buffer", "_unfilled")
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._open: list[tuple[list[Any], int]] = []  # arrays that are not full yet, outermost first
+        self._unfilled: list[tuple[list[Any], int]] = []  # arrays that are not full yet, outermost first
 
     def feed(self, chunk: bytes) -> Any:
         """Take what was read; the value (int, bytes, None, `ServerError` or a list of these), or `MORE`.
 
         Raises:
-            StoreUnavailable: not RESP2, or bytes follow the reply.
+            StoreUnavailable: nothing was read (the connection was closed); not RESP2; or bytes follow the reply, which belong to another
+                request: the connection is out of step.
         """
+        if not chunk:
+            raise StoreUnavailable("the store closed the connection")
         buffer = self._buffer + chunk if self._buffer else chunk
         try:
             value, start = self._read(buffer)
@@ -72,46 +71,41 @@ class Reply:
 
     def _read(self, buffer: bytes) -> tuple[Any, int]:
         """The complete value, or `MORE`; and up to where the buffer was used."""
-        start = 0
-        while True:
-            end = buffer.find(b"\r\n", start)
-            if end < 0:
-                return MORE, start
-            kind, line, after = buffer[start : start + 1], buffer[start + 1 : end], end + 2
+        start, unfilled = 0, self._unfilled
+        while (end := buffer.find(b"\r\n", start)) >= 0:
+            kind, line, after = buffer[start], buffer[start + 1 : end], end + 2
             value: Any
-            if kind == b"$":
-                size = int(line)
-                if size < 0:
-                    value = None
-                else:
-                    stop = after + size
-                    if len(buffer) < stop + 2:
-                        return MORE, start
-                    if buffer[stop : stop + 2] != b"\r\n":
+            if kind == _BULK:
+                value, size = None, int(line)
+                if size >= 0:
+                    after += size + 2
+                    if len(buffer) < after:
+                        break
+                    if buffer[after - 2 : after] != b"\r\n":
                         raise ValueError("a bulk string without its end")
-                    value, after = buffer[after:stop], stop + 2
-            elif kind == b"*":
+                    value = buffer[end + 2 : after - 2]
+            elif kind == _ARRAY:
                 count = int(line)
                 if count > 0:
-                    self._open.append(([], count))
+                    unfilled.append(([], count))
                     start = after
                     continue
                 value = [] if count == 0 else None
-            elif kind == b":":
+            elif kind == _INTEGER:
                 value = int(line)
-            elif kind == b"+":
+            elif kind == _STRING:
                 value = line
-            elif kind == b"-":
+            elif kind == _ERROR:
                 value = ServerError(line.decode("utf-8", "replace"))
             else:
-                raise ValueError(f"unknown type {kind!r}")
+                raise ValueError(f"unknown type {chr(kind)!r}")
             start = after
-            while self._open:
-                items, count = self._open[-1]
+            while unfilled:
+                items, count = unfilled[-1]
                 items.append(value)
                 if len(items) < count:
                     break
-                self._open.pop()
-                value = items
+                value = unfilled.pop()[0]
             else:
                 return value, start
+        return MORE, start

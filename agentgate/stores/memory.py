@@ -1,7 +1,6 @@
-"""The store of one process: the same scripts on fakeredis, gone with the process.
+"""The store of one process: the same scripts on fakeredis, lost when the process ends.
 
-fakeredis has no INFO, so the lineage is a constant made at random when the store is: a history ends with its store. Only the
-exact URL ``memory://`` reaches this; no networked one can.
+fakeredis has no INFO, so each store draws a random lineage: a lineage ends with its store. Only the exact URL ``memory://`` opens this.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from agentgate.stores._scripts import Script, assemble
 class MemoryStore:
     """A state store for one process. Safe to share between threads; one script runs at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, _url: str = "memory://") -> None:
         self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
         self._lineage = f"local function lineage() return '{secrets.token_hex(20)}' end"
         self._scripts: dict[str, Script] = {}
@@ -47,7 +46,7 @@ class MemoryStore:
             self._lock.release()
 
     def check(self) -> None:
-        """Nothing to refuse: role, policy and clock are this process's own."""
+        """Nothing to refuse: role, policy and clock are those of this process."""
 
     def close(self) -> None:
         """Forget everything; every later call is refused."""
@@ -63,9 +62,9 @@ class MemoryStore:
 
 
 class AsyncMemoryStore:
-    """`MemoryStore`, awaited. It waits for nothing but its own lock, so it runs on the event loop."""
+    """`MemoryStore`, awaited. It runs on the event loop, since it waits only for its own lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, _url: str = "memory://") -> None:
         self._store = MemoryStore()
 
     async def call(self, op: Op, deadline: float) -> Any:
@@ -73,7 +72,7 @@ class AsyncMemoryStore:
         return self._store.call(op, deadline)
 
     async def check(self) -> None:
-        """Nothing to refuse: role, policy and clock are this process's own."""
+        """Nothing to refuse: role, policy and clock are those of this process."""
 
     async def close(self) -> None:
         """Forget everything; every later call is refused."""

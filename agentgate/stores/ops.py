@@ -1,6 +1,7 @@
 """Every operation on the state store, as pure pairs: a builder makes an `Op`, a parser reads the reply.
 
-``parse_x(op, store.call(op, deadline))`` is the whole protocol. Nothing here has a clock or I/O.
+``parse_x(op, store.call(op, deadline))`` is the whole protocol, without a clock or I/O. A builder raises NameRefused if an argument is
+malformed; a parser raises StoreUnavailable if the reply is not this operation's, holds an unknown word, or cannot be read.
 
 | builder | parser |
 |---|---|
@@ -15,94 +16,331 @@
 | `list_holds` | `parse_list_holds` |
 | `revoke` | `parse_revoke` |
 | `raise_marks` | `parse_raise_marks` |
+
+Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...); the records of its
+calls are the hash ``calls:{run}``, so that a tool server's store user can write those without being able to write the run. A hold is the
+hash ``hold:{id}`` (`state`, `body`, `rev`, `call`), a revocation one key, never removed. The marks of a gate belong to no tenant:
+one hash for each gate's URL, under a hash tag of its own.
 """
 
-from agentgate.stores._approval_ops import MAX_MARKS, parse_raise_marks, raise_marks
-from agentgate.stores._call_ops import (
-    BurnReply,
-    BurnRequest,
-    HoldTake,
-    LimitTake,
-    MintReply,
-    MintRequest,
-    Outcome,
-    Subjects,
-    burn,
-    mint,
-    parse_burn,
-    parse_mint,
-    parse_record,
-    record_outcome,
-    record_result,
-    workflow_subject,
-)
-from agentgate.stores._hold_ops import (
-    HoldRecord,
-    HoldState,
-    RevokedKind,
-    answer_hold,
-    list_holds,
-    open_hold,
-    parse_answer_hold,
-    parse_hold,
-    parse_list_holds,
-    parse_revoke,
-    read_hold,
-    revoke,
-)
-from agentgate.stores._op import Op
-from agentgate.stores._run_ops import (
-    CallRecord,
-    RunRecord,
-    add_turn,
-    close_run,
-    open_run,
-    parse_open_run,
-    parse_read_run,
-    parse_run_change,
-    read_run,
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+from agentgate.errors import NameRefused
+from agentgate.stores import _op, _records
+from agentgate.stores._op import (
+    MAX_AMOUNT,
+    MAX_TTL_MS,
+    Arg,
+    checked_bytes,
+    checked_digest,
+    checked_id,
+    checked_lineage,
+    checked_number,
+    checked_subject,
+    checked_text,
+    lineage_of,
+    parser,
+    prefix,
+    reply,
+    word,
 )
 
-__all__ = [
-    "MAX_MARKS",
-    "BurnReply",
-    "BurnRequest",
-    "CallRecord",
-    "HoldRecord",
-    "HoldState",
-    "HoldTake",
-    "LimitTake",
-    "MintReply",
-    "MintRequest",
-    "Op",
-    "Outcome",
-    "RevokedKind",
-    "RunRecord",
-    "Subjects",
-    "add_turn",
-    "answer_hold",
-    "burn",
-    "close_run",
-    "list_holds",
-    "mint",
-    "open_hold",
-    "open_run",
-    "parse_answer_hold",
-    "parse_burn",
-    "parse_hold",
-    "parse_list_holds",
-    "parse_mint",
-    "parse_open_run",
-    "parse_raise_marks",
-    "parse_read_run",
-    "parse_record",
-    "parse_revoke",
-    "parse_run_change",
-    "raise_marks",
-    "read_hold",
-    "read_run",
-    "record_outcome",
-    "record_result",
-    "revoke",
-    "workflow_subject",
-]
+Op = _op.Op
+Subjects = _records.Subjects
+LimitTake = _records.LimitTake
+HoldTake = _records.HoldTake
+MintRequest = _records.MintRequest
+MintReply = _records.MintReply
+BurnRequest = _records.BurnRequest
+BurnReply = _records.BurnReply
+CallRecord = _records.CallRecord
+RunRecord = _records.RunRecord
+HoldRecord = _records.HoldRecord
+Outcome = _records.Outcome
+HoldState = _records.HoldState
+RevokedKind = _records.RevokedKind
+workflow_subject = _records.workflow_subject
+
+_MINT_KINDS, _BURN_KINDS, _HOLD_STATES, _REVOKED_KINDS = map(get_args, (_records.MintKind, _records.BurnKind, HoldState, RevokedKind))
+_CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
+MAX_LIMITS = 64  # in one mint
+MAX_MARKS = 500  # in one operation
+
+
+def _run_key(tenant: str, run: str) -> str:
+    return f"{prefix(tenant)}run:{checked_id('run', run)}"
+
+
+def _calls_key(tenant: str, run: str) -> str:
+    return f"{prefix(tenant)}calls:{checked_id('run', run)}"
+
+
+def _hold_key(tenant: str, hold_id: str) -> str:
+    return f"{prefix(tenant)}hold:{checked_id('hold', hold_id)}"
+
+
+def _one_word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
+    return word(op, reply(op, raw, 1)[0], known)
+
+
+# Runs. A missing run is None and a refusal, never an empty run.
+
+
+def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int) -> Op:
+    """Write a new run that expires after `ttl_ms` milliseconds. An existing id is never overwritten."""
+    args = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
+    return Op("open_run", (_run_key(tenant, run),), args, confirm=True)
+
+
+def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists"]:
+    """`ok`, or `exists`: the id is taken and nothing was written."""
+    return _one_word(op, raw, ("ok", "exists"))  # type: ignore[no-any-return]  # a member of that type
+
+
+def add_turn(tenant: str, run: str, text: str) -> Op:
+    """Append a user's turn; the run does not expire later for it."""
+    return Op("add_turn", (_run_key(tenant, run),), (checked_text("turn", text),), confirm=True)
+
+
+def close_run(tenant: str, run: str) -> Op:
+    """End a run; closing a closed one changes nothing and returns `closed`."""
+    return Op("close_run", (_run_key(tenant, run),), confirm=True)
+
+
+def parse_run_change(op: Op, raw: Any) -> Literal["ok", "missing", "closed"]:
+    """Reply of `add_turn` and `close_run`."""
+    return _one_word(op, raw, ("ok", "missing", "closed"))  # type: ignore[no-any-return]  # as above
+
+
+def read_run(tenant: str, run: str, known: str = "") -> Op:
+    """Read a run and its call records as one snapshot.
+
+    Args:
+        tenant: tenant of the run.
+        run: id of the run.
+        known: the revision up to which the reader has the calls; the store then returns only calls that changed since, if it can tell.
+    """
+    return Op("read_run", (_run_key(tenant, run), _calls_key(tenant, run)), (checked_id("revision", known) if known else "",))
+
+
+@parser
+def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
+    """The run, or None when there is none."""
+    gen, run_flat, calls_flat, extent = reply(op, raw, 4)
+    lineage, since = lineage_of(op, gen), word(op, extent, ("all", "since")) == "since"
+    fields = dict(zip(run_flat[::2], run_flat[1::2], strict=True))
+    if not fields:
+        return None
+    kept = dict(zip(calls_flat[::2], calls_flat[1::2], strict=True))
+    turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
+    revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}.{lineage}"
+    calls = tuple(_call(kept, name[:-5]) for name in kept if name.endswith(b":head"))
+    return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since)
+
+
+def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
+    status = _CALL_STATUS[kept[digest + b":status"]]
+    at = int(kept[digest + b":at"]) / 1000 if status == "redeemed" else None
+    outcome = kept.get(digest + b":outcome", b"").decode()
+    gen = kept[digest + b":mint"].decode().split(" ")[0]
+    return CallRecord(digest.decode(), kept[digest + b":head"], status, at, kept.get(digest + b":facts"), outcome, gen)
+
+
+# Calls. Each script first checks everything, then writes everything. A token is valid only in the lineage it was minted in.
+
+
+@lru_cache(maxsize=4096)
+def _shared_revocations(start: str, who: Subjects) -> tuple[str, ...]:
+    """The keys of revocations that may stop more than one run: the same for call after call."""
+    named = {"tenant": "*"} | who._asdict()
+    return tuple(f"{start}revoked:{kind}:{checked_subject(kind, name)}" for kind, name in named.items() if name or kind != "user")
+
+
+def _revocations(start: str, run: str, jti: str, who: Subjects) -> tuple[str, ...]:
+    return (f"{start}revoked:token:{jti}", f"{start}revoked:run:{run}", *_shared_revocations(start, who))
+
+
+def mint(request: MintRequest) -> Op:
+    """Reserve limits, consume a release, record the call and write its token's single-use key: all of it or nothing."""
+    start = prefix(request.tenant)
+    run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
+    revoked = _revocations(start, run, jti, request.subjects)
+    if len(request.limits) > MAX_LIMITS or len({take.key for take in request.limits}) != len(request.limits):
+        raise NameRefused("limits", f"{len(request.limits)} limits", f"at most {MAX_LIMITS}, each key once")
+    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", *revoked]
+    args: list[Arg] = [
+        checked_digest("call_digest", request.call_digest),
+        checked_bytes("head", request.head),
+        checked_digest("binding", request.binding),
+        checked_number("ttl_ms", request.ttl_ms, 1, MAX_TTL_MS),
+        checked_id("revision", request.revision),
+        jti,
+        run,
+        1 if request.read is True else 0,
+        start,
+        len(revoked),
+        len(request.limits),
+        "" if request.hold is None else checked_id("hold revision", request.hold.revision),
+        "" if request.same_key is None else checked_subject("key thumbprint", request.same_key[1]),
+    ]
+    if request.hold is not None:
+        keys.append(f"{start}hold:{checked_id('hold', request.hold.hold_id)}")
+    if request.same_key is not None:
+        keys.append(f"{start}lastkey:{checked_subject('account', request.same_key[0])}")
+    for take in request.limits:
+        name = checked_subject("limit", take.key)
+        in_run = take.for_run is True and take.every_ms == 0
+        if not in_run:
+            keys += (f"{start}limit:{name}", f"{start}times:{name}")
+        args += (
+            checked_number("limit amount", take.amount, 0, MAX_AMOUNT // 2),
+            checked_number("limit maximum", take.maximum, 0, MAX_AMOUNT // 2),
+            checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS),
+            name if in_run else "",
+        )
+    return Op("mint", tuple(keys), tuple(args), confirm=True)
+
+
+@parser
+def parse_mint(op: Op, raw: Any) -> MintReply:
+    """The mint script's answer."""
+    kind, lineage, detail = reply(op, raw, 3)
+    return MintReply(word(op, kind, _MINT_KINDS), lineage_of(op, lineage), detail.decode())
+
+
+def burn(request: BurnRequest) -> Op:
+    """Spend a token once: check revocations, lineage, single-use key and binding, then mark the call redeemed."""
+    start = prefix(request.tenant)
+    run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
+    args = (
+        checked_digest("call_digest", request.call_digest),
+        checked_lineage("gen", request.gen),
+        checked_digest("binding", request.binding),
+        jti,
+        *_revocations(start, run, jti, request.subjects),
+    )
+    return Op("burn", (f"{start}jti:{jti}", f"{start}calls:{run}"), args)
+
+
+def parse_burn(op: Op, raw: Any) -> BurnReply:
+    """The burn script's answer."""
+    kind, head = reply(op, raw, 2)
+    return BurnReply(word(op, kind, _BURN_KINDS), head)
+
+
+def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op:
+    """Record the declared facts of a redeemed call, once."""
+    return Op("record_result", (_calls_key(tenant, run),), (checked_digest("call_digest", call_digest), checked_bytes("facts", facts)))
+
+
+def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome) -> Op:
+    """Record how a redeemed call ended, once; only `unknown` may later become done or failed."""
+    if outcome not in ("done", "failed", "unknown"):
+        raise NameRefused("outcome", outcome, "done, failed or unknown")
+    return Op("record_outcome", (_calls_key(tenant, run),), (checked_digest("call_digest", call_digest), outcome))
+
+
+def parse_record(op: Op, raw: Any) -> Literal["ok", "not_redeemed", "already_recorded"]:
+    """Reply of `record_result` and `record_outcome`. Facts of a call that failed are `already_recorded`: its record is closed."""
+    return _one_word(op, raw, ("ok", "not_redeemed", "already_recorded"))  # type: ignore[no-any-return]  # as above
+
+
+# Holds. Their transitions are in `agentgate.decision.hold`; the scripts enforce that `refused` and `consumed` are final, and that only a
+# mint consumes.
+
+
+def open_hold(tenant: str, hold_id: str, body: bytes, ttl_ms: int) -> Op:
+    """Write a new hold in state `waiting` that expires after `ttl_ms` milliseconds; an existing one is left as it is and returned."""
+    args = (checked_bytes("hold body", body), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), hold_id)
+    return Op("open_hold", (_hold_key(tenant, hold_id), f"{prefix(tenant)}holds:all"), args, confirm=True)
+
+
+def read_hold(tenant: str, hold_id: str) -> Op:
+    """Read one hold."""
+    return Op("read_hold", (_hold_key(tenant, hold_id),))
+
+
+@parser
+def parse_hold(op: Op, raw: Any) -> HoldRecord | None:
+    """Reply of `open_hold` (never None) and `read_hold` (None: missing or expired)."""
+    state, body, revision, call = reply(op, raw, 4)
+    if state == b"missing":
+        return None
+    return HoldRecord(word(op, state, _HOLD_STATES), body, str(int(revision)), call.decode())
+
+
+def answer_hold(tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState) -> Op:
+    """Replace body and state if the revision is still the expected one (`waiting`: more approvers are needed)."""
+    if state not in ("waiting", "released", "refused"):
+        raise NameRefused("hold state", state, "waiting, released or refused")
+    args = (checked_id("hold revision", expected_revision), checked_bytes("hold body", body), state)
+    return Op("answer_hold", (_hold_key(tenant, hold_id),), args, confirm=True)
+
+
+def parse_answer_hold(op: Op, raw: Any) -> Literal["ok", "missing", "stale", "final"]:
+    """`ok`; `stale`: another answer came first; `final`: refused or consumed already."""
+    return _one_word(op, raw, ("ok", "missing", "stale", "final"))  # type: ignore[no-any-return]  # as above
+
+
+def list_holds(tenant: str) -> Op:
+    """The ids of a tenant's holds that have not expired, in any state, oldest expiry first (at most 1,000)."""
+    return Op("list_holds", (f"{prefix(tenant)}holds:all",))
+
+
+@parser
+def parse_list_holds(op: Op, raw: Any) -> tuple[str, ...]:
+    """Reply of `list_holds`."""
+    return tuple(item.decode() for item in reply(op, raw, 1)[0])
+
+
+def revoke(tenant: str, kind: RevokedKind, subject: str, *, before_ms: int = 0) -> Op:
+    """Refuse a subject's mints and burns from now on. A revocation only ever grows.
+
+    Args:
+        tenant: in whose slot; a revocation that spans tenants is written to each.
+        kind: what `subject` is.
+        subject: jti, run id, agent, user, tool, `workflow_subject`, or ``*`` for the tenant.
+        before_ms: 0: everything, for good. Else POSIX milliseconds: only tokens minted up to then.
+    """
+    if kind not in _REVOKED_KINDS:
+        raise NameRefused("revocation kind", kind, ", ".join(sorted(_REVOKED_KINDS)))
+    if kind == "tenant" and subject not in ("*", tenant):
+        raise NameRefused("subject", subject, "'*' or the tenant itself")
+    name = "*" if kind == "tenant" else checked_subject("subject", subject)
+    args = (checked_number("before_ms", before_ms, 0, MAX_AMOUNT),)
+    return Op("revoke", (f"{prefix(tenant)}revoked:{kind}:{name}",), args, confirm=True)
+
+
+def parse_revoke(op: Op, raw: Any) -> Literal["ok"]:
+    """Always `ok`: the revocation is in force."""
+    return _one_word(op, raw, ("ok",))  # type: ignore[no-any-return]  # as above
+
+
+# Marks: numbers that only ever rise (versions of workflows, serials). A gate reads them before it loads workflows and raises them
+# afterwards, so that no gate of this URL on this store goes back behind what was once in force.
+
+
+def raise_marks(gate: str, marks: Mapping[str, int]) -> Op:
+    """Raise every mark that is lower than given; 0 only reads it.
+
+    Args:
+        gate: the gate's URL.
+        marks: name -> number, at most `MAX_MARKS`.
+    """
+    args: list[Arg] = [checked_number("marks", len(marks), 1, MAX_MARKS)]
+    for name, value in marks.items():
+        args += [checked_subject("mark", name), checked_number(f"mark {name}", value, 0, MAX_AMOUNT)]
+    key = f"{prefix('_approvals')}marks:{hashlib.sha256(gate.encode()).hexdigest()}"
+    return Op("raise_marks", (key,), tuple(args), confirm=any(marks.values()))
+
+
+@parser
+def parse_raise_marks(op: Op, raw: Any) -> dict[str, int]:
+    """The marks after this operation, by name; 0: none yet."""
+    values = reply(op, raw, 1)[0]
+    return {str(name): int(value) for name, value in zip(op.args[1::2], values, strict=True)}

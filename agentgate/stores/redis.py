@@ -1,177 +1,198 @@
-"""The synchronous store on one Redis or Valkey server: one script, one round trip, one deadline.
-
-Rules: nothing is ever sent twice (a resent burn whose reply was lost looks like a replay; after NOSCRIPT nothing ran, so that
-one is loaded and sent again); a connection that failed, timed out, got an error reply or is out of step is discarded, never
-reused; connecting counts against the same deadline. Host names are resolved by the system's resolver, which knows no deadline: give an
-address.
-"""
+"""The two stores on one Redis or Valkey server, blocking and awaited: the I/O of the dialogues in `agentgate.stores._exchange`."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import socket
 import time
-from collections import deque
 from typing import Any
 
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis import asyncio as awaited
+from redis import connection as blocking
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint
-from agentgate.stores._health import PROBE, judge
+from agentgate.stores._exchange import CHECK_SECONDS, Dialogue, Pool, check_server, greet, run_command, run_op, time_left
 from agentgate.stores._op import Op
-from agentgate.stores._resp import MORE, Reply, ServerError, pack
-from agentgate.stores._scripts import script
+from agentgate.stores._resp import MORE, Reply
 
-CHECK_SECONDS = 2.0
-_WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
-_IDLE = 64  # connections kept for reuse
-_CLASSES = {"tcp": Connection, "tls": SSLConnection, "unix": UnixDomainSocketConnection}
+_BLOCKING = {"tcp": blocking.Connection, "tls": blocking.SSLConnection, "unix": blocking.UnixDomainSocketConnection}
+_AWAITED = {"tcp": awaited.Connection, "tls": awaited.SSLConnection, "unix": awaited.UnixDomainSocketConnection}
 
 
-def _no_handshake(_connection: Any) -> None:
-    """Replaces redis-py's greeting: ours is sent under the exact deadline."""
+class _Connection:
+    """A connection of one process; redis-py opens and encrypts it."""
 
-
-class _Line:
-    """One connection: send a request, read its one reply before the deadline."""
-
-    __slots__ = ("_connection", "_poll", "_socket", "pid")
+    __slots__ = ("_opened", "_pid", "_poll", "_socket")
 
     def __init__(self, endpoint: Endpoint, deadline: float) -> None:
-        left = _left(deadline)
-        connection: Any = _CLASSES[endpoint.kind](
-            **endpoint.options, socket_timeout=left, socket_connect_timeout=left, redis_connect_func=_no_handshake
-        )
+        left = time_left(deadline)
+        self._opened: Any = _BLOCKING[endpoint.kind](**endpoint.options, socket_timeout=left, socket_connect_timeout=left)
         try:
-            connection.connect()
-            self._socket: socket.socket = connection._sock  # noqa: SLF001 - redis-py opens and encrypts it, `exchange` reads under a deadline
+            self._opened.connect()
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"store {endpoint.name}: {error}") from error
-        self._connection = connection
+        self._socket: socket.socket = self._opened._sock  # noqa: SLF001 - to read under an exact deadline
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        self.pid = os.getpid()
-        for command in endpoint.greeting:
-            answer = self.exchange(pack(*command), deadline)
-            if answer != b"OK":
-                self.discard()
-                raise StoreUnavailable(f"store {endpoint.name}: {command[0]} was answered {str(answer)[:200]}")
+        self._pid = os.getpid()
 
-    def quiet(self) -> bool:
-        """False when the idle connection was closed by the server, or holds bytes nobody asked for."""
-        return not self._poll.poll(0)
+    def usable(self) -> bool:
+        return self._pid == os.getpid() and not self._poll.poll(0)
 
-    def exchange(self, request: bytes, deadline: float) -> Any:
-        """Send one request and return its reply.
-
-        Raises:
-            StoreUnavailable: no complete reply before the deadline. The connection must be discarded.
-        """
+    def converse(self, dialogue: Dialogue, deadline: float) -> Any:
+        """Carry out a dialogue. Each read and write gets only the time that is left, so that a trickle of bytes gains none."""
         line = self._socket
         try:
-            line.settimeout(_left(deadline))
-            line.sendall(request)
-            reply = Reply()
+            request = next(dialogue)
             while True:
-                line.settimeout(_left(deadline))
-                chunk = line.recv(65536)
-                if not chunk:
-                    raise StoreUnavailable("the store closed the connection")
-                value = reply.feed(chunk)
-                if value is not MORE:
-                    _left(deadline)
-                    return value
+                line.settimeout(time_left(deadline))
+                line.sendall(request)
+                reply, value = Reply(), MORE
+                while value is MORE:
+                    line.settimeout(time_left(deadline))
+                    value = reply.feed(line.recv(65536))
+                request = dialogue.send(value)
+        except StopIteration as done:
+            time_left(deadline)
+            return done.value
         except OSError as error:
             raise StoreUnavailable(f"the store did not answer: {error!r}") from error
 
     def discard(self) -> None:
-        """Close the connection for good."""
         try:
             self._socket.close()
         finally:
-            self._connection.disconnect()
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise StoreUnavailable("the deadline has passed")
-    return left
+            self._opened.disconnect()
 
 
 class RedisStore:
     """A store on a single Redis or Valkey server. Safe to share between threads."""
 
     def __init__(self, url: str) -> None:
-        self._endpoint = Endpoint.of(url)
-        self._idle: deque[_Line] = deque()
-        self._closed = False
+        self._pool = Pool(url)
+        self._endpoint = self._pool.endpoint
 
     def __repr__(self) -> str:
-        return f"RedisStore({self._endpoint.name})"
+        return f"{type(self).__name__}({self._endpoint.name})"
 
     def call(self, op: Op, deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
-        code = script(op.script)
-        request = pack("EVALSHA", code.sha, len(op.keys), *op.keys, *op.args)
-        return self._use(request, code.text, deadline, self._endpoint.replicas if op.confirm else 0)
+        return self._converse(run_op(self._endpoint, op, deadline), deadline)
 
     def command(self, request: bytes, deadline: float) -> Any:
         """Send one plain command (see `agentgate.stores._resp.pack`); only for looking at the server itself."""
-        return self._use(request, b"", deadline, 0)
+        return self._converse(run_command(self._endpoint, request), deadline)
 
     def check(self) -> None:
         """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
         deadline = time.monotonic() + CHECK_SECONDS
-        info = self.command(pack("INFO"), deadline)
-        before = time.time()
-        probe = self.call(PROBE, deadline)
-        judge(info, probe, before, time.time())
+        self._converse(check_server(self._endpoint, deadline), deadline)
 
     def close(self) -> None:
         """Close all idle connections; every later call is refused."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().discard()
+        self._pool.close()
 
-    def _use(self, request: bytes, text: bytes, deadline: float, replicas: int) -> Any:
-        line = self._take(deadline)
-        kept = False
+    def _converse(self, dialogue: Dialogue, deadline: float) -> Any:
+        connection: _Connection | None = self._pool.take()
+        if connection is None:
+            connection, dialogue = _Connection(self._endpoint, deadline), greet(self._endpoint, dialogue)
         try:
-            answer = line.exchange(request, deadline)
-            if type(answer) is ServerError and answer.startswith("NOSCRIPT"):
-                loaded = line.exchange(pack("SCRIPT", "LOAD", text), deadline)
-                answer = loaded if type(loaded) is ServerError else line.exchange(request, deadline)
-            if type(answer) is ServerError:
-                raise StoreUnavailable(f"store {self._endpoint.name}: {answer[:200]}")
-            if replicas:
-                self._confirm(line, replicas, deadline)
-            kept = len(self._idle) < _IDLE and not self._closed
-            return answer
-        finally:
-            if kept:
-                self._idle.append(line)
-            else:
-                line.discard()
+            answer = connection.converse(dialogue, deadline)
+        except BaseException:
+            connection.discard()
+            raise
+        self._pool.give_back(connection)
+        return answer
 
-    def _confirm(self, line: _Line, replicas: int, deadline: float) -> None:
-        """WAIT on the same connection until all configured replicas have the write; it is applied either way."""
-        patience = max(1, int((_left(deadline) - _WAIT_LATE) * 1000))
-        confirmed = line.exchange(pack("WAIT", replicas, patience), deadline)
-        if type(confirmed) is not int or confirmed < replicas:
-            raise StoreUnavailable(f"store {self._endpoint.name}: applied, not confirmed: {confirmed} of {replicas} replicas have it")
 
-    def _take(self, deadline: float) -> _Line:
-        if self._closed:
-            raise StoreUnavailable(f"store {self._endpoint.name}: closed")
-        while True:
-            try:
-                line = self._idle.pop()
-            except IndexError:
-                return _Line(self._endpoint, deadline)
-            if line.pid == os.getpid() and line.quiet():
-                return line
-            line.discard()
+class _AsyncConnection:
+    """A connection of one event loop; redis-py opens and encrypts it."""
+
+    __slots__ = ("_loop", "_reader", "_writer")
+
+    def __init__(self, opened: Any) -> None:
+        self._reader: asyncio.StreamReader = opened._reader  # noqa: SLF001 - to read and write here
+        self._writer: asyncio.StreamWriter = opened._writer  # noqa: SLF001 - as above
+        opened._reader = opened._writer = None  # noqa: SLF001 - redis-py would close the streams when its object is collected
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    async def open(cls, endpoint: Endpoint) -> _AsyncConnection:
+        """Connect; the caller bounds the time."""
+        options = endpoint.options | {"retry": Retry(NoBackoff(), 0)}
+        opened: Any = _AWAITED[endpoint.kind](**options, socket_timeout=None, socket_connect_timeout=None)
+        try:
+            await opened.connect()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"store {endpoint.name}: {error}") from error
+        return cls(opened)
+
+    def usable(self) -> bool:
+        reader, writer = self._reader, self._writer
+        return self._loop is asyncio.get_running_loop() and not reader.at_eof() and not writer.is_closing() and reader.exception() is None
+
+    async def converse(self, dialogue: Dialogue) -> Any:
+        """Carry out a dialogue; the caller bounds the time."""
+        try:
+            request = next(dialogue)
+            while True:
+                self._writer.write(request)
+                reply, value = Reply(), MORE
+                while value is MORE:
+                    value = reply.feed(await self._reader.read(65536))
+                request = dialogue.send(value)
+        except StopIteration as done:
+            return done.value
+        except OSError as error:
+            raise StoreUnavailable(f"the store did not answer: {error!r}") from error
+
+    def discard(self) -> None:
+        if not self._loop.is_closed():
+            self._writer.transport.abort()
+
+
+class AsyncRedisStore:
+    """`RedisStore`, awaited, for one event loop at a time."""
+
+    def __init__(self, url: str) -> None:
+        self._pool = Pool(url)
+        self._endpoint = self._pool.endpoint
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._endpoint.name})"
+
+    async def call(self, op: Op, deadline: float) -> Any:
+        """Run one operation's script; see `agentgate.stores.AsyncStore`."""
+        return await self._converse(run_op(self._endpoint, op, deadline), deadline)
+
+    async def check(self) -> None:
+        """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
+        deadline = time.monotonic() + CHECK_SECONDS
+        await self._converse(check_server(self._endpoint, deadline), deadline)
+
+    async def close(self) -> None:
+        """Close all idle connections; every later call is refused."""
+        self._pool.close()
+
+    async def _converse(self, dialogue: Dialogue, deadline: float) -> Any:
+        try:
+            async with asyncio.timeout(time_left(deadline)):
+                connection: _AsyncConnection | None = self._pool.take()
+                if connection is None:
+                    connection, dialogue = await _AsyncConnection.open(self._endpoint), greet(self._endpoint, dialogue)
+                try:
+                    answer = await connection.converse(dialogue)
+                except BaseException:
+                    connection.discard()
+                    raise
+                self._pool.give_back(connection)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"store {self._endpoint.name}: no answer before the deadline") from error
+        time_left(deadline)
+        return answer

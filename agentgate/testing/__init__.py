@@ -1,7 +1,7 @@
-"""What a state store must do, as tests that a store's author runs against it.
+"""The contract of a state store, as tests that a store's author runs against it.
 
-Subclass `StoreConformance` in a test file and give it a pytest fixture `store`; every test makes a tenant of its own, so one store
-serves all of them::
+Subclass `StoreConformance` in a test file and give it a pytest fixture `store`. Every test uses a tenant of its own, so one store can
+serve all of them::
 
     class TestMyStore(StoreConformance):
         @pytest.fixture
@@ -10,8 +10,8 @@ serves all of them::
             yield store
             store.close()
 
-An asynchronous store is tested through `Blocking`. What a suite cannot do from outside (kill the server, cut its network) stays
-with the store's own tests: after a lost history, burns must answer `lineage`.
+An asynchronous store is tested through `Blocking`. What a suite cannot do from outside (kill the server, cut its network) belongs to
+the store's own tests: after lost data, burns must return `lineage`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The conformance suite's part on runs, mints, burns and revocations."""
+"""The conformance suite: runs, mints, burns and revocations."""
 # ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Store, ops
-from agentgate.testing._book import PATIENCE, WHO, Book
+from agentgate.testing._book import PATIENCE, WHO, Book, ask
 
 
 class Calls:
@@ -27,19 +27,16 @@ class Calls:
         assert len(record.lineage) == 40
 
     def test_a_missing_run_is_none(self, store: Store) -> None:
-        op = ops.read_run("nobody", "run_1")
-        assert ops.parse_read_run(op, store.call(op, time.monotonic() + PATIENCE)) is None
+        assert ask(store, ops.read_run("nobody", "run_1"), ops.parse_read_run) is None
 
     def test_a_run_is_never_written_over(self, store: Store) -> None:
         book = Book(store)
-        op = ops.open_run(book.tenant, book.run, b"other", "other", 1000)
-        assert ops.parse_open_run(op, book.send(op)) == "exists"
+        assert book.ask(ops.open_run(book.tenant, book.run, b"other", "other", 1000), ops.parse_open_run) == "exists"
         assert book.read().header == b'{"id":"run_1"}'
 
     def test_a_run_ends_with_its_life(self, store: Store) -> None:
         book = Book(store)
-        op = ops.open_run(book.tenant, "short", b"{}", "hi", 30)
-        book.send(op)
+        book.send(ops.open_run(book.tenant, "short", b"{}", "hi", 30))
         time.sleep(0.1)
         assert book.mint(book.request()._replace(run="short")).kind == "missing"
 
@@ -47,18 +44,15 @@ class Calls:
         book = Book(store)
         old = book.read().revision
         for text in ("no, wait", "yes\r\n$5\r\ndo ✓"):
-            op = ops.add_turn(book.tenant, book.run, text)
-            assert ops.parse_run_change(op, book.send(op)) == "ok"
+            assert book.ask(ops.add_turn(book.tenant, book.run, text), ops.parse_run_change) == "ok"
         assert book.read().turns[1:] == ("no, wait", "yes\r\n$5\r\ndo ✓")
         assert book.mint(book.request(revision=old)).kind == "stale"
 
     def test_a_closed_run_takes_no_turn_and_no_mint(self, store: Store) -> None:
         book = Book(store)
         for expected in ("ok", "closed"):
-            op = ops.close_run(book.tenant, book.run)
-            assert ops.parse_run_change(op, book.send(op)) == expected
-        op = ops.add_turn(book.tenant, book.run, "more")
-        assert ops.parse_run_change(op, book.send(op)) == "closed"
+            assert book.ask(ops.close_run(book.tenant, book.run), ops.parse_run_change) == expected
+        assert book.ask(ops.add_turn(book.tenant, book.run, "more"), ops.parse_run_change) == "closed"
         assert book.read().closed
         assert book.mint(book.request()).kind == "closed"
 
@@ -72,18 +66,16 @@ class Calls:
 
     def test_the_revision_rises_with_redemption_and_result_but_not_with_a_mint_or_outcome(self, store: Store) -> None:
         book = Book(store)
-        seen = [book.read().revision]
+        opened = book.read().revision
         _, burning = book.minted()
-        seen.append(book.read().revision)
+        minted = book.read().revision
         book.burn(burning)
-        seen.append(book.read().revision)
+        redeemed = book.read().revision
         book.result(1)
-        seen.append(book.read().revision)
+        recorded = book.read().revision
         book.outcome(1, "done")
-        seen.append(book.read().revision)
-        assert seen[0] == seen[1]
-        assert seen[3] == seen[4]
-        assert len({seen[1], seen[2], seen[3]}) == 3
+        assert (opened, recorded) == (minted, book.read().revision)
+        assert len({minted, redeemed, recorded}) == 3
 
     def test_a_reader_that_knows_a_revision_gets_what_changed_since(self, store: Store) -> None:
         book = Book(store)
@@ -209,8 +201,7 @@ class Calls:
         for kind in ("token", "run", "tenant", "agent", "user", "tool", "workflow"):
             book = Book(store)
             request, burning = book.minted()
-            names = {"token": request.jti, "run": book.run, "tenant": "*"}
-            book.revoke(kind, names.get(kind) or getattr(WHO, kind))
+            book.revoke(kind, {"token": request.jti, "run": book.run, "tenant": "*"}.get(kind) or getattr(WHO, kind))
             assert book.burn(burning).kind == "revoked", kind
             assert book.mint(book.request(jti=request.jti)).kind == "revoked", kind
 

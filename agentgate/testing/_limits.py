@@ -1,4 +1,4 @@
-"""The conformance suite's part on limits, releases, holds and what is recorded after a burn."""
+"""The conformance suite: limits, releases, holds, and what is recorded after a burn."""
 # ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Store, ops
@@ -32,8 +31,7 @@ class Limits:
             book = Book(store)
             for call in (1, 2):
                 book.minted(call, limits=_count(2, every, for_run=for_run))
-            reply = book.mint(book.request(3, limits=_count(2, every, for_run=for_run)))
-            assert (reply.kind, reply.detail) == ("limit", "0")
+            assert book.refused(3, limits=_count(2, every, for_run=for_run)) == ("limit", "0")
 
     def test_a_sum_is_exact(self, store: Store) -> None:
         book = Book(store)
@@ -52,8 +50,7 @@ class Limits:
     def test_a_mint_over_one_limit_takes_nothing_from_the_others(self, store: Store) -> None:
         book = Book(store)
         book.minted(1, limits=_count(1, key="narrow"))
-        reply = book.mint(book.request(2, limits=_count(1, key="wide") + _count(1, key="narrow")))
-        assert (reply.kind, reply.detail) == ("limit", "1")
+        assert book.refused(2, limits=_count(1, key="wide") + _count(1, key="narrow")) == ("limit", "1")
         book.minted(3, limits=_count(1, key="wide"))
 
     def test_a_refused_mint_leaves_the_earlier_token_alone(self, store: Store) -> None:
@@ -127,8 +124,7 @@ class Limits:
             limits = [ops.LimitTake(f"{index}-{n}", 1, 2, every, for_run) for n, (every, for_run) in enumerate(KINDS)]
             limits[index] = ops.LimitTake(f"narrow-{index}", 1, 1, *KINDS[index])
             book.minted(10 * index + 1, limits=tuple(limits))
-            reply = book.mint(book.request(10 * index + 2, limits=tuple(limits)))
-            assert (reply.kind, reply.detail) == ("limit", str(index))
+            assert book.refused(10 * index + 2, limits=tuple(limits)) == ("limit", str(index))
             limits[index] = ops.LimitTake(f"wide-{index}", 1, 9, *KINDS[index])
             book.minted(10 * index + 3, limits=tuple(limits))
             assert book.mint(book.request(10 * index + 4, limits=tuple(limits))).kind == "limit"
@@ -160,8 +156,7 @@ class Limits:
         revision = book.hold().revision
         assert book.mint(book.request(hold=take)).detail == "waiting"
         book.answer(revision, "refused")
-        reply = book.mint(book.request(hold=take))
-        assert (reply.kind, reply.detail) == ("hold", "refused")
+        assert book.refused(hold=take) == ("hold", "refused")
 
     def test_a_release_is_consumed_by_one_call_which_may_come_again(self, store: Store) -> None:
         book = Book(store)
@@ -227,10 +222,8 @@ class Limits:
         book.hold("long")
         book.send(ops.open_hold(book.tenant, "short", b"{}", 30))
         time.sleep(0.1)
-        listing = ops.list_holds(book.tenant)
-        assert ops.parse_list_holds(listing, book.send(listing)) == ("long",)
-        reading = ops.read_hold(book.tenant, "short")
-        assert ops.parse_hold(reading, book.send(reading)) is None
+        assert book.ask(ops.list_holds(book.tenant), ops.parse_list_holds) == ("long",)
+        assert book.ask(ops.read_hold(book.tenant, "short"), ops.parse_hold) is None
 
     # after the burn
 
@@ -253,8 +246,8 @@ class Limits:
         _, burning = book.minted()
         assert book.outcome(1, "done") == "not_redeemed"
         book.burn(burning)
-        told: tuple[Literal["unknown", "done", "failed"], ...] = ("unknown", "unknown", "done", "failed")
-        assert [book.outcome(1, outcome) for outcome in told] == ["ok", "already_recorded", "ok", "already_recorded"]
+        reported: tuple[ops.Outcome, ...] = ("unknown", "unknown", "done", "failed")
+        assert [book.outcome(1, outcome) for outcome in reported] == ["ok", "already_recorded", "ok", "already_recorded"]
         assert book.read().calls[0].outcome == "done"
 
     # the protocol itself

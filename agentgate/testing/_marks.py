@@ -1,23 +1,21 @@
-"""The conformance suite's part on marks: numbers that never fall, by which a gate knows what was in force before."""
+"""The conformance suite: marks, the numbers that never fall, by which a gate knows what was in force before."""
 # ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
 
 import secrets
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from agentgate.stores import Store, ops
-from agentgate.testing._book import PATIENCE
+from agentgate.testing._book import ask
 
 
 def _raise(store: Store, gate: str, **marks: int) -> dict[str, int]:
-    op = ops.raise_marks(gate, marks)
-    return ops.parse_raise_marks(op, store.call(op, time.monotonic() + PATIENCE))
+    return ask(store, ops.raise_marks(gate, marks), ops.parse_raise_marks)
 
 
 class RisingMarks:
-    """What was in force once."""
+    """Marks never fall."""
 
     racers: int
 

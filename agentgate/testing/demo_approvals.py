@@ -1,8 +1,8 @@
-"""Approvals for demonstrations and tests, by people whose keys everybody can derive.
+"""Approvals for demonstrations and tests, by people whose keys anyone can derive.
 
-Rules: nothing here protects anything. The keys come from a phrase that stands below, the root says `demo: true`, and a gate warns
-of it at every start. What does not end (root, signatures, revocations) is committed beside the workflows; what does (the index,
-seven days) is made by `prepare`, in a copy, so that a clone works in any year.
+Rules: nothing here protects anything. The keys are derived from a published phrase, the root says `demo: true`, and a gate warns of it at
+every start. What does not expire (root, signatures, revocations) is committed with the workflows; what does (the index, after seven
+days) is made in a copy by `prepare`, so that a clone works in any year.
 
 ``python -m agentgate.testing.demo_approvals [DIRECTORY ...]`` signs directories again after their workflows changed.
 """
@@ -25,15 +25,12 @@ COMMAND = "python -m agentgate.testing.demo_approvals"
 
 
 def signer(person: str) -> KeySigner:
-    """The demo key of this name; anybody can make it."""
+    """The demo key of this name, which anyone can derive."""
     return KeySigner.from_seed(hashlib.sha256((PHRASE + person).encode()).digest())
 
 
 def sign(directory: Path | str) -> str:
-    """Approve every workflow of a directory anew: two people sign each, whatever was there before is removed. Always the same bytes.
-
-    Args:
-        directory: workflows of the demonstration; its ``approvals`` are replaced.
+    """Approve every workflow of a directory anew: two people sign each, and its ``approvals`` are replaced. Always the same bytes.
 
     Returns:
         The digest of the demo root.
@@ -50,18 +47,14 @@ def sign(directory: Path | str) -> str:
         for person in PEOPLE[:2]:
             key = signer(person)
             write_approval(folder, statement(folder, path, signer=key, proposer=PROPOSER, not_after=FOREVER), key)
-    write_index(folder, signer(PEOPLE[0]))  # makes the revocations too, which do not end
+    write_index(folder, signer(PEOPLE[0]))  # which also makes the revocations
     for ending in ("index.json", "index.json.sig"):
         (folder / APPROVALS / ending).unlink()
     return root
 
 
 def prepare(directory: Path | str, now: float | None = None) -> str:
-    """Make what ends: a fresh index over the approvals of a directory (a copy, outside the repository).
-
-    Args:
-        directory: the copy.
-        now: POSIX seconds; None: now.
+    """Make a fresh index of the approvals in a copy of such a directory, as of `now` (POSIX seconds; None: the system clock).
 
     Returns:
         The digest of its root, for `Gate.open`.

@@ -1,4 +1,4 @@
-"""What an intent deriver must do, as tests that a deriver's author runs against it.
+"""The contract of an intent deriver, as tests that a deriver's author runs against it.
 
 Subclass `DeriverConformance` in a test file and give it a pytest fixture `deriver`::
 
@@ -7,9 +7,8 @@ Subclass `DeriverConformance` in a test file and give it a pytest fixture `deriv
         def deriver(self):
             return MyDeriver(...)
 
-The suite brings a vocabulary of its own, and asks only what every careful reader of the prompts would answer alike. What it
-demands everywhere: a closed vocabulary, the user's own voice, and nothing present that was not asked for. Give `failing` what your
-deriver is when the thing behind it is away.
+The suite has its own vocabulary, and asks only what every careful reader of the prompts would answer alike. It requires a closed
+vocabulary, the user's own voice, and nothing present that was not asked for. Let `failing` return your deriver with its backend away.
 """
 # ruff: noqa: D102, S101 - the name of a test is its sentence, and assert is what it does
 
@@ -49,15 +48,15 @@ class DeriverConformance:
     """The suite.
 
     Attributes:
-        deterministic: the same question always gets the same answer; False for a model that is sampled.
-        seconds: for one prompt of the largest size, after one question to warm up.
+        deterministic: the same question always gets the same answer; False for a sampled model.
+        seconds: limit for one prompt of the largest size, after one question to warm up.
     """
 
     deterministic = True
     seconds = 5.0
 
     def failing(self) -> Iterable[Deriver]:
-        """Your deriver with the thing behind it away, slow or talking nonsense; none where nothing can fail."""
+        """Your deriver with its backend away, slow or talking nonsense; none if nothing can fail."""
         return ()
 
     # what a workflow's author may rely on
@@ -73,8 +72,8 @@ class DeriverConformance:
 
     def test_a_request_for_one_is_no_request_for_the_other(self, deriver: Deriver) -> None:
         for intent, example in _ALL:
-            found = _presence(deriver, example)
-            assert [name for name, presence in found.items() if presence == "present"] == [intent.name]
+            answers = _presence(deriver, example)
+            assert [name for name, presence in answers.items() if presence == "present"] == [intent.name]
 
     def test_one_prompt_may_ask_for_several(self, deriver: Deriver) -> None:
         prompt = f"{REFUND.examples[0]}.\n{ADDRESS.examples[0]}."
@@ -138,8 +137,8 @@ class DeriverConformance:
             assert _presence(deriver, REFUND.examples[0], later)["refund"] == "absent", later
 
     def test_a_withdrawal_is_of_what_it_names(self, deriver: Deriver) -> None:
-        found = _presence(deriver, REFUND.examples[0], ADDRESS.examples[0], "do not refund ORD-10023344")
-        assert found == {"refund": "absent", "change_address": "present"}
+        answers = _presence(deriver, REFUND.examples[0], ADDRESS.examples[0], "do not refund ORD-10023344")
+        assert answers == {"refund": "absent", "change_address": "present"}
 
     def test_a_withdrawn_intent_can_be_asked_for_again(self, deriver: Deriver) -> None:
         assert _presence(deriver, REFUND.examples[0], "stop", REFUND.examples[1])["refund"] == "present"

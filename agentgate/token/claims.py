@@ -1,9 +1,9 @@
-"""Redeeming, the pure part: is this token, from this presenter, for the call that was really made?
+"""The pure part of redeeming: is this token from its sender, for this server, and for the call really received?
 
-Rules: checks run in the order of their numbers and the first that fails ends it; only `TokenRefused` is raised. Every claim is
-required or named as optional, has its exact type, and no other claim may be there. The payload must be byte for byte what the
-issuer's encoder writes: one comparison refuses duplicate keys, escapes, white space, reordered numbers and other encodings.
-Knows no workflow and no store; burning comes after, in `agentgate.redemption.verifier`.
+Rules: checks run in the order of their numbers and end with the first that fails; only `TokenRefused` is raised. Every claim is
+required or named as optional, and has its exact type; any other claim is refused. The payload must be, byte for byte, what the issuer's
+encoder writes: one comparison refuses duplicate keys, escapes, white space, other orders of members and other encodings. Knows no
+workflow and no store; the burn follows, in `agentgate.redemption.verifier`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_LIFETIME = 300  # seconds
 MAX_LEEWAY = 5  # seconds
 MAX_HOPS = 8  # nested `act`
 
-# Names in the one order the issuer writes them; a token is read by position, so another order is another form.
+# Names in the one order in which the issuer writes them; values are read by position.
 _FIRST = ("iss", "sub", "aud", "client_id", "iat", "exp", "jti", "txn", "scope", "authorization_details", "act", "tenant", "gen")
 _OPTIONAL = ("cnf", "auth_time", "acr", "amr")
 _SHAPES = frozenset(_FIRST + extra for size in range(5) for extra in combinations(_OPTIONAL, size))
@@ -55,11 +55,7 @@ class Claims(MintClaims):
     __slots__ = ()
 
     def __new__(cls, *_: object, **__: object) -> Self:
-        """Refused; `check_token` builds claims.
-
-        Raises:
-            TypeError: always.
-        """
+        """Refused (TypeError): only `check_token` builds claims."""
         raise TypeError("claims are built by check_token only")
 
     @classmethod
@@ -68,7 +64,7 @@ class Claims(MintClaims):
 
     @property
     def binding(self) -> str:
-        """What the store must hold beside `jti` (`agentgate.token.mint.binding`)."""
+        """What the store must hold with the `jti` (`agentgate.token.mint.binding`)."""
         return binding(self.call_digest, self.aud, self.cnf_jkt)
 
     @property
@@ -78,15 +74,15 @@ class Claims(MintClaims):
 
 
 def _claim(field: str, got: object, expected: str) -> TokenRefused:
-    shown = "missing" if got is None else f"{type(got).__name__}" if not isinstance(got, str | int) else repr(got)
-    return TokenRefused(Refusal.CLAIM, field, shown, expected)
+    shown = "missing" if got is None else repr(got) if isinstance(got, str | int) else type(got).__name__
+    return TokenRefused(Refusal.CLAIM, field[:64], shown, expected)
 
 
-def _shape(found: object, shapes: Collection[tuple[str, ...]], where: str) -> tuple[Any, ...]:
+def _shape(value: object, shapes: Collection[tuple[str, ...]], where: str) -> tuple[Any, ...]:
     """The values of an object whose names are one of `shapes`, in order."""
-    if type(found) is not dict:
-        raise _claim(where or "payload", found, "an object")
-    names = tuple(found)
+    if type(value) is not dict:
+        raise _claim(where or "payload", value, "an object")
+    names = tuple(value)
     if names not in shapes:
         required: set[str] = set.intersection(*map(set, shapes))
         for wrong, got, expected in (
@@ -96,7 +92,7 @@ def _shape(found: object, shapes: Collection[tuple[str, ...]], where: str) -> tu
             if wrong:
                 raise TokenRefused(Refusal.CLAIM, f"{where}.{min(wrong)}".strip(".")[:64], got, expected)
         raise TokenRefused(Refusal.PAYLOAD, where or "payload", "names in another order", "the issuer's order")
-    return tuple(found.values())
+    return tuple(value.values())
 
 
 def _texts(value: object, field: str) -> tuple[str, ...]:
@@ -115,15 +111,12 @@ def _check_act(act: object) -> None:
     for _ in range(MAX_HOPS):
         if type(act) is not dict or "sub" not in act:
             raise _claim("act", act, "an object with sub")
-        further = None
         for name, value in act.items():
-            if name == "act":
-                further = value
-            elif name not in ("sub", "iss") or type(value) is not str or not value:
-                raise _claim(f"act.{name}"[:64], value, "sub and iss as text, not empty, and act")
+            if name != "act" and (name not in ("sub", "iss") or type(value) is not str or not value):
+                raise _claim(f"act.{name}", value, "sub and iss as text, not empty, and act")
         if "act" not in act:
             return
-        act = further
+        act = act["act"]
     raise _claim("act", "deeper", f"at most {MAX_HOPS} levels")
 
 
@@ -132,7 +125,7 @@ def _check_identity(identity: object) -> None:
         raise _claim("identity", identity, "an object with agent")
     for name, how in identity.items():
         if name not in ("user", "agent", "host") or how not in ("proven", "in_process"):
-            raise _claim(f"identity.{name}"[:64], how, "user, agent, host: proven or in_process")
+            raise _claim(f"identity.{name}", how, "user, agent, host: proven or in_process")
 
 
 def _read_optional(value: dict[str, Any]) -> tuple[str | None, int | None, str | None, tuple[str, ...]]:
@@ -162,7 +155,7 @@ def _parse(payload: bytes) -> Any:
 
 
 def _read_claims(payload: bytes) -> tuple[Claims, object]:
-    """Step 7: the strict payload. Returns the claims and `locations`, which step 11 judges."""
+    """Step 7: the strict payload. Returns the claims, and `locations` for step 11."""
     value = _parse(payload)
     values = _shape(value, _SHAPES, "")
     iss, sub, aud, client_id, iat, exp, jti, txn, scope, details, act, tenant, gen = values[:13]
@@ -213,7 +206,7 @@ def _check_place(claims: Claims, issuer: str, tenants: Collection[str], audience
 
 
 def _check_time(claims: Claims, now: float, max_lifetime: int, leeway: int) -> None:
-    """Written so that a clock which is not a number refuses."""
+    """Each comparison is written so that a clock that is not a number refuses."""
     if not now < claims.exp + leeway:
         raise TokenRefused(Refusal.EXPIRED, "exp", str(claims.exp), f"later than {now}")
     if not claims.iat <= now + leeway:
@@ -233,7 +226,7 @@ def check_token(
     max_lifetime: int = MAX_LIFETIME,
     leeway: int = MAX_LEEWAY,
 ) -> Claims:
-    """Steps 3 to 9: whose token is it, is it for this server, is it of now?
+    """Steps 3 to 9: who issued the token, is it for this server, is it valid now?
 
     Args:
         text: the JWT as received.
@@ -259,19 +252,13 @@ def check_token(
         if locations != [audience]:  # the part of (11) that needs no call
             raise TokenRefused(Refusal.LOCATION, "locations", "another place", repr(audience))  # noqa: TRY301 - leaves as the others do
     except TokenRefused as refused:
-        del text  # a traceback with locals must not show a token that may still be good
+        del text  # a traceback with locals must not show a token that may still be valid
         raise refused.with_traceback(None) from None
     return claims
 
 
 def check_proof(claims: Claims, token_text: str, proof: DPoP | None, now: float) -> None:
-    """Step 10: the sender holds the key that the token names.
-
-    Args:
-        claims: what `check_token` returned.
-        token_text: the JWT as received.
-        proof: the DPoP proof and its request; None: the token came as a plain bearer token.
-        now: POSIX seconds.
+    """Step 10, of the JWT as received: its sender holds the key it names. Without `proof` it is a plain bearer token. `now`: POSIX seconds.
 
     Raises:
         TokenRefused: `PROOF_MISSING`, `PROOF_UNBOUND` or `PROOF`.
@@ -294,7 +281,7 @@ def check_call(claims: Claims, tool: str, data: bytes, *, scopes: Collection[str
         claims: what `check_token` returned.
         tool: name of the tool really called.
         data: canonical bytes of the arguments really received; run the tool from these.
-        scopes: scopes that the tool asks for.
+        scopes: scopes that the tool requires.
 
     Raises:
         TokenRefused: `TOOL`, `ARGUMENTS` or `SCOPE`.
@@ -308,13 +295,9 @@ def check_call(claims: Claims, tool: str, data: bytes, *, scopes: Collection[str
 
 
 def check_authentication(claims: Claims, now: float, *, acr_values: Collection[str] = (), max_age: int | None = None) -> None:
-    """Step 12: how and when the user authenticated (RFC 9470). Unknown is not enough.
+    """Step 12: how and when the user authenticated (RFC 9470); a token that does not tell is refused.
 
-    Args:
-        claims: what `check_token` returned.
-        now: POSIX seconds.
-        acr_values: acceptable `acr`; empty: any.
-        max_age: most seconds since `auth_time`; None: any.
+    `acr_values` are the acceptable `acr` (empty: any), `max_age` the most seconds since `auth_time` (None: any), `now` POSIX seconds.
 
     Raises:
         TokenRefused: `AUTHENTICATION`.

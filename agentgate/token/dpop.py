@@ -1,7 +1,7 @@
-"""DPoP proofs (RFC 9449): who presents a token holds the key the token names in `cnf.jkt`.
+"""DPoP proofs (RFC 9449): the sender of a token holds the key that the token names in `cnf.jkt`.
 
-Rules: `check_proof` runs the checks of section 4.3 in its order; ES256 and Ed25519 only; the token is always named by `ath`
-where there is one. A proof's own `jti` is not remembered: at a tool the token is single-use, and `ath` ties the proof to it.
+Rules: `check_proof` runs the checks of section 4.3 in its order; ES256 and Ed25519 only; a proof sent with a token names it by `ath`.
+A proof's own `jti` is not remembered: at a tool the token is single-use, and `ath` binds the proof to it.
 """
 
 from __future__ import annotations
@@ -9,23 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
 
 from agentgate.errors import KeyRefused, Refusal, TokenRefused
-from agentgate.token.jws import PublicKey, b64url, encode, split, thumbprint, unb64url
+from agentgate.token.jws import PublicKey, b64url, split, thumbprint, unb64url
 
 MAX_PROOF = 4096  # characters
 MAX_AGE = 60  # seconds a proof may be old
 LEEWAY = 5  # seconds of clock difference
 PROOF_TYPE = "dpop+jwt"
 _HEADER = {"typ", "alg", "jwk"}
+_KINDS = {"ES256": ("EC", "P-256", ("x", "y")), "EdDSA": ("OKP", "Ed25519", ("x",))}  # alg -> kty, crv, coordinates
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -33,12 +32,12 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 @dataclass(frozen=True, slots=True)
 class DPoP:
-    """A proof as it arrived, and the request it arrived with.
+    """A proof as received, and the request it came with.
 
     Attributes:
-        header: value of the one ``DPoP`` header.
+        header: value of the only ``DPoP`` header.
         method: HTTP method of the request, as received.
-        url: the request's absolute URL as this server knows itself, never from the proof; query and fragment do not count.
+        url: the request's absolute URL by this server's own configuration, never from the proof; query and fragment do not count.
     """
 
     header: str = field(repr=False)
@@ -58,50 +57,19 @@ def _escape(match: re.Match[str]) -> str:
 
 @lru_cache(maxsize=1024)
 def target(url: str) -> str:
-    """The `htu` of a URL: no query or fragment, scheme and host in lower case, no default port, escapes in normal form.
+    """The `htu` of a URL: no query or fragment, scheme and host in lower case, no default port, escapes normalised.
 
-    RFC 9449 section 4.3 asks for RFC 3986 section 6.2.2 and 6.2.3. Dot segments are not resolved: such a URL only equals itself.
+    RFC 9449 section 4.3 requires RFC 3986 section 6.2.2 and 6.2.3. Dot segments are not resolved: such a URL only equals itself.
 
     Raises:
         ValueError: not an absolute http(s) URL, or one with user information.
     """
-    parts: SplitResult = urlsplit(url)
+    parts = urlsplit(url)
     scheme, host = parts.scheme.lower(), parts.hostname
     if scheme not in _DEFAULT_PORTS or not host or "@" in parts.netloc or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("expected an absolute http(s) URL without user information")
     port = "" if parts.port in (None, _DEFAULT_PORTS[scheme]) else f":{parts.port}"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}{_ESCAPE.sub(_escape, parts.path or '/')}"
-
-
-def make_proof(
-    sign: Callable[[bytes], bytes], header: bytes, *, method: str, url: str, now: float, ath: str | None = None, nonce: str | None = None
-) -> str:
-    """A proof for one request (RFC 9449 section 4.2).
-
-    Args:
-        sign: signs with the key that `header` shows.
-        header: encoded header segment from `proof_header`.
-        method: HTTP method, exact.
-        url: absolute URL of the request.
-        now: POSIX seconds.
-        ath: `token_hash` of the token that goes along.
-        nonce: what the server asked for.
-
-    Raises:
-        ValueError: `url` is not an absolute http(s) URL.
-    """
-    claims: dict[str, Any] = {"jti": secrets.token_urlsafe(16), "htm": method, "htu": target(url), "iat": int(now)}
-    if ath is not None:
-        claims["ath"] = ath
-    if nonce is not None:
-        claims["nonce"] = nonce
-    signed = encode(header, orjson.dumps(claims))
-    return (signed + b"." + b64url(sign(signed))).decode()
-
-
-def proof_header(jwk: dict[str, str]) -> bytes:
-    """Encoded header segment of a proof by the ES256 key whose public JWK (kty, crv, x, y) this is."""
-    return b64url(orjson.dumps({"typ": PROOF_TYPE, "alg": "ES256", "jwk": jwk}))
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,7 +80,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _object(data: bytes, name: str) -> dict[str, Any]:
-    """The JSON object of a part; clients write JSON as they like, but never a key twice."""
+    """The JSON object of a part. Clients may format it as they like, but no key may occur twice."""
     try:
         value = orjson.loads(data)
         if orjson.dumps(value) != data:
@@ -140,10 +108,9 @@ def _header_jwk(segment: bytes) -> tuple[dict[str, Any], str]:
     if header["typ"] != PROOF_TYPE:
         raise _refused("typ", "another type", PROOF_TYPE)
     jwk = header["jwk"]
-    kinds = {"ES256": ("EC", "P-256", ("x", "y")), "EdDSA": ("OKP", "Ed25519", ("x",))}
-    if type(jwk) is not dict or type(header["alg"]) is not str or header["alg"] not in kinds:
+    if type(jwk) is not dict or type(header["alg"]) is not str or header["alg"] not in _KINDS:
         raise _refused("alg", "another algorithm or no key", "ES256 or EdDSA, with its jwk")
-    kty, crv, coordinates = kinds[header["alg"]]
+    kty, crv, coordinates = _KINDS[header["alg"]]
     if jwk.get("kty") != kty or jwk.get("crv") != crv or any(type(jwk.get(name)) is not str for name in coordinates):
         raise _refused("jwk", "another key", f"a public {crv} key")
     try:
@@ -163,19 +130,16 @@ def _header_key(segment: bytes) -> PublicKey:
 def check_proof(
     proof: DPoP, now: float, *, jkt: str | None, ath: str | None, nonce: str | None = None, max_age: int = MAX_AGE, leeway: int = LEEWAY
 ) -> str:
-    """Check a proof as RFC 9449 section 4.3 says, in its order (the number in each comment).
+    """Check a proof by RFC 9449 section 4.3, in its order (numbers in the comments). Returns the RFC 7638 thumbprint of the proof's key.
 
     Args:
         proof: the proof and the request.
         now: POSIX seconds.
-        jkt: thumbprint the key must have (a token's `cnf.jkt`); None: any key (a token is asked for).
-        ath: hash of the token that came along (`token_hash`); None: there is none, and the proof must not name one.
-        nonce: the nonce this server gave out; None: it gives none.
+        jkt: thumbprint the key must have (a token's `cnf.jkt`); None: any key (a token is being requested).
+        ath: hash of the token sent with the proof (`token_hash`); None: there is none, and the proof must not name one.
+        nonce: the nonce this server issued; None: it issues none.
         max_age: seconds.
         leeway: seconds.
-
-    Returns:
-        The RFC 7638 thumbprint of the proof's key.
 
     Raises:
         TokenRefused: `PROOF`.
@@ -184,8 +148,8 @@ def check_proof(
         parts = split(proof.header, MAX_PROOF)  # (1) one header, (2) one well-formed JWT
     except TokenRefused as error:
         raise _refused("header", error.got, error.expected) from None
-    _, found = _header_jwk(parts.header)  # (4) typ, (5) alg, (7) a public key
-    if jkt is not None and found != jkt:  # (12b) before any cost of loading a stranger's key
+    _, shown = _header_jwk(parts.header)  # (4) typ, (5) alg, (7) a public key
+    if jkt is not None and shown != jkt:  # (12b) before the cost of loading a stranger's key
         raise _refused("jwk", "another key than the token's", f"the key {jkt}")
     if not _header_key(parts.header).verify(parts.signature, parts.signed):  # (6), (7) no private member
         raise _refused("signature", "no match", "a signature by the key it shows")
@@ -208,4 +172,4 @@ def check_proof(
         raise _refused("iat", str(iat)[:24] if type(iat) is int else "missing or not an integer", f"at most {max_age} s old")
     if claims.get("ath") != ath:  # (12a)
         raise _refused("ath", "another token or none", "the token that came along" if ath else "none")
-    return found
+    return shown

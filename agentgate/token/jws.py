@@ -1,16 +1,16 @@
 """A strict codec for compact JWS (RFC 7515), two algorithms wide: ES256 and EdDSA with Ed25519.
 
 Rules: three ASCII parts in canonical base64url (no padding, no stray bits, no other alphabet); one key has one algorithm; the
-header picks the key and is never trusted beyond that; keys that are private, off the curve, of small order or meant for
-something else are refused when they are loaded. No `none`, no HMAC, no RSA, no `jku`, `x5u`, `jwk`, `crit`, `b64`, `zip`:
-a verifier compares the whole encoded header with those of the keys it knows, so there is nothing to parse.
+header selects the key and is trusted for nothing else; a key that is private, off the curve, of small order or for another use is
+refused when it is loaded. No `none`, no HMAC, no RSA, no `jku`, `x5u`, `jwk`, `crit`, `b64`, `zip`: a verifier compares the whole
+encoded header with those of the keys it knows, so there is nothing to parse.
 """
 
 from __future__ import annotations
 
 import binascii
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -40,7 +40,7 @@ _D = -121665 * pow(121666, -1, _P) % _P
 def b64url(data: bytes) -> bytes:
     """Base64url without padding (RFC 7515 section 2)."""
     out = binascii.b2a_base64(data, newline=False)
-    if b"+" in out or b"/" in out:  # JSON rarely has them, and looking is cheaper than translating
+    if b"+" in out or b"/" in out:  # rare in JSON, and cheaper to look for than to translate
         out = out.translate(_TO_URL)
     return out.rstrip(b"=")
 
@@ -61,7 +61,7 @@ def unb64url(segment: bytes) -> bytes:
 
 
 class Split(NamedTuple):
-    """The parts of a compact JWS: header still encoded, the rest decoded; `unverified_payload` proves nothing yet."""
+    """The parts of a compact JWS: the header still encoded, the rest decoded; `unverified_payload` proves nothing."""
 
     header: bytes
     unverified_payload: bytes
@@ -97,8 +97,14 @@ def encode(header: bytes, payload: bytes) -> bytes:
     return header + b"." + b64url(payload)
 
 
+def compact(header: bytes, payload: bytes, sign: Callable[[bytes], bytes]) -> str:
+    """The compact JWS of an encoded `header` segment and a payload."""
+    signed = encode(header, payload)
+    return (signed + b"." + b64url(sign(signed))).decode()
+
+
 def raw_signature(der: bytes) -> bytes:
-    """ES256's 64 bytes r || s (RFC 7518 section 3.4) of the DER that pyca returns; P-256 lengths fit one byte."""
+    """The 64 bytes r || s of ES256 (RFC 7518 section 3.4) from pyca's DER; P-256 lengths fit one byte."""
     size = der[3]
     return der[4 : 4 + size][-32:].rjust(32, b"\0") + der[6 + size :][-32:].rjust(32, b"\0")
 
@@ -116,12 +122,12 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
 
 
 def _small_order(encoded: bytes) -> bool:
-    """True when the Ed25519 point is not a canonical point of the curve, or eight times it is the identity (RFC 8032 5.1.3).
+    """True if the Ed25519 point is not a canonical point of the curve, or eight times it is the identity (RFC 8032 5.1.3).
 
-    pyca loads such keys, and one signature then verifies for every message.
+    pyca loads such a key, and one signature then verifies for every message.
     """
     number = int.from_bytes(encoded, "little")
-    y = number & (2**255 - 1)  # the sign of x decides nothing here
+    y = number & (2**255 - 1)  # without the sign of x, which does not matter here
     if y >= _P:
         return True
     square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
@@ -157,12 +163,15 @@ class PublicKey:
         kid: RFC 7638 thumbprint (what `cnf.jkt` holds, too).
     """
 
-    __slots__ = ("_ec", "_ed", "alg", "kid")
+    __slots__ = ("_verify", "alg", "kid")
 
     def __init__(self, key: EllipticCurvePublicKey | Ed25519PublicKey, kid: str) -> None:
-        self._ec = key if isinstance(key, EllipticCurvePublicKey) else None
-        self._ed = key if isinstance(key, Ed25519PublicKey) else None
-        self.alg: Alg = "ES256" if self._ec else "EdDSA"
+        self._verify: Callable[[bytes, bytes], None]
+        self.alg: Alg
+        if isinstance(key, Ed25519PublicKey):
+            self.alg, self._verify = "EdDSA", key.verify
+        else:
+            self.alg, self._verify = "ES256", lambda signature, data: key.verify(_der_signature(signature), data, _ES256)
         self.kid = kid
 
     @classmethod
@@ -192,16 +201,11 @@ class PublicKey:
             raise KeyRefused("key: got a point off the curve P-256") from None
 
     def verify(self, signature: bytes, data: bytes) -> bool:
-        """True when `signature` (64 bytes, r || s or Ed25519) is this key's over `data`."""
+        """True if `signature` (64 bytes, r || s or Ed25519) is this key's over `data`."""
         if len(signature) != 64:
             return False
         try:
-            if self._ec is not None:
-                self._ec.verify(_der_signature(signature), data, _ES256)
-            elif self._ed is not None:
-                self._ed.verify(signature, data)
-            else:
-                return False
+            self._verify(signature, data)
         except InvalidSignature:
             return False
         return True
@@ -228,7 +232,7 @@ class PublicKeys(Mapping[bytes, PublicKey]):
         """Load a JWK set (RFC 7517 section 5) in which every key has an `alg` and its thumbprint as `kid`.
 
         Raises:
-            KeyRefused: not a JWK set; any of its keys is unusable, or its `kid` is absent, wrong or twice there.
+            KeyRefused: not a JWK set; one of its keys is unusable; a `kid` is missing, wrong or not unique.
         """
         listed = jwks.get("keys") if isinstance(jwks, Mapping) else None
         if not isinstance(listed, list | tuple):
@@ -244,10 +248,6 @@ class PublicKeys(Mapping[bytes, PublicKey]):
             keys[segment] = key
         return cls(keys)
 
-    def get_key(self, segment: bytes) -> PublicKey | None:
-        """The key whose tokens have exactly this header, or None."""
-        return self._keys.get(segment)
-
     def __getitem__(self, segment: bytes) -> PublicKey:
         return self._keys[segment]
 
@@ -259,13 +259,13 @@ class PublicKeys(Mapping[bytes, PublicKey]):
 
 
 def verify(text: str, keys: PublicKeys, maximum: int = MAX_TOKEN) -> bytes:
-    """Steps 3 to 6: form, known header, key, signature. Returns the payload's bytes, now signed for but not yet judged.
+    """Steps 3 to 6: form, known header, key, signature. Returns the payload's bytes: authentic, but not yet judged.
 
     Raises:
         TokenRefused: `SIZE`, `FORM`, `NO_KEYS`, `HEADER` or `SIGNATURE`.
     """
     header, unverified_payload, signed, signature = split(text, maximum)  # (3)
-    key = keys.get_key(header)  # (4) and (5)
+    key = keys.get(header)  # (4) and (5)
     if key is None:
         if not keys:
             raise TokenRefused(Refusal.NO_KEYS, "keys", "none", "at least one public key")

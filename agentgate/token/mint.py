@@ -1,8 +1,7 @@
-"""Minting: the call token's exact wire form (RFC 9068 with one RFC 9396 detail), and the object that carries it opaquely.
+"""Minting: the exact wire form of a call token (RFC 9068 with one RFC 9396 detail), and the opaque object that carries it.
 
-Rules: the payload is orjson's compact output of keys in one fixed order, so a verifier can demand exactly that form; the
-subject's own token, raw arguments and the prompt are never in it. `CallToken` is built here only and shows its text to
-nobody who does not ask by name.
+Rules: the payload is orjson's compact output of names in one fixed order, so that a verifier can demand exactly that form; it never
+holds the subject's own token, raw arguments or the prompt. `CallToken` is built only here; only `reveal` and `headers` show its text.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ import orjson
 
 from agentgate.errors import CanonicalError, KeyRefused
 from agentgate.token.dpop import token_hash
-from agentgate.token.jws import b64url
-from agentgate.token.keys import RunKey, SigningKey
+from agentgate.token.jws import compact
+from agentgate.token.signing import RunKey, SigningKey
 
 DETAIL_TYPE = "https://agentgate.dev/rar/tool-call/v1"
 
 
 class WorkflowRef(NamedTuple):
-    """Which reviewed definition: id, version, ``sha256:...`` digest."""
+    """A reviewed workflow definition: id, version, ``sha256:...`` digest."""
 
     id: str
     version: int
@@ -32,12 +31,12 @@ class WorkflowRef(NamedTuple):
 
 
 class MintClaims(NamedTuple):
-    """What a call token says. A tuple, since building a frozen dataclass of this size costs three times as much.
+    """What a call token says. A tuple, because building a frozen dataclass of this size costs three times as much.
 
     Attributes:
         iss: issuer, https URL.
-        sub: user id; the agent's where it works for nobody.
-        aud: the tool server's resource, one.
+        sub: user id; the agent's if it acts for no user.
+        aud: the one resource: the tool server's.
         client_id: the agent runtime.
         iat, exp: POSIX seconds, integers.
         jti: at least 128 random bits (`new_jti`); the single-use key.
@@ -47,16 +46,16 @@ class MintClaims(NamedTuple):
         gen: lineage of the state store, 40 hex.
         act: the agent: `sub`, `iss`; nested `act` for each broker (RFC 8693 section 4.1).
         tool, tool_call_id: the bound call.
-        workflow: what allowed it.
+        workflow: the definition that allowed it.
         intent: the intent it was minted for, ``any`` or ``none``.
         run: id of the run.
         call_digest: see `call_digest`.
         arguments_digest: SHA-256 (hex) of the canonical arguments.
-        tool_digest: the tool's definition digest; empty: not known.
+        tool_digest: the tool's definition digest; empty: unknown.
         identity: ``proven`` or ``in_process`` for `user`, `agent`, `host`.
-        cnf_jkt: thumbprint of the presenter's key; None: a bearer token.
-        releases: ids of the holds whose release it used.
-        auth_time, acr, amr: copied from the user's credential; None or empty: not known.
+        cnf_jkt: thumbprint of the sender's key; None: a bearer token.
+        releases: ids of the holds whose release it consumed.
+        auth_time, acr, amr: copied from the user's credential; None or empty: unknown.
     """
 
     iss: str
@@ -88,9 +87,9 @@ class MintClaims(NamedTuple):
 
 
 class CallToken:
-    """A minted token. It has no text form, no pickle, no copy and no attributes with the text; `reveal` gives it."""
+    """A minted token: no text form, no pickle, no copy, no attribute with the text; `reveal` returns it."""
 
-    # the text is in a closure: serialisers that walk __slots__ or __dict__ find functions
+    # the text is in a closure: a serialiser that walks __slots__ or __dict__ finds a function
     __slots__ = ("_claims", "_open", "_run_key")
 
     def __init__(self, opener: Callable[[], str], claims: MintClaims, run_key: RunKey | None) -> None:
@@ -123,10 +122,7 @@ class CallToken:
     def headers(self, method: str, url: str, now: float | None = None) -> dict[str, str]:
         """Headers for one request: ``Authorization: DPoP`` and its proof, or ``Authorization: Bearer`` for a token without `cnf`.
 
-        Args:
-            method: HTTP method.
-            url: absolute URL of the request.
-            now: POSIX seconds; None: the system clock.
+        `method` and the absolute `url` are the request's; `now` is POSIX seconds (None: the system clock).
 
         Raises:
             ValueError: `url` is not an absolute http(s) URL.
@@ -145,7 +141,7 @@ class CallToken:
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
 
-    def __getstate__(self) -> NoReturn:  # what copy, deepcopy and every pickle protocol ask first
+    def __getstate__(self) -> NoReturn:  # copy, deepcopy and every pickle protocol call it first
         raise TypeError("a call token is neither copied nor pickled")
 
 
@@ -211,12 +207,9 @@ def payload(claims: MintClaims) -> bytes:
 
 
 def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) -> CallToken:
-    """Sign one call token. The caller has decided, reserved and recorded before.
+    """Sign one call token with the gate's current key. The caller has decided, reserved and recorded the call before.
 
-    Args:
-        signer: the gate's key of the moment.
-        claims: what the token says.
-        run_key: the key in `cnf_jkt`, when it is this process that presents the token.
+    `run_key` is the key in `cnf_jkt`, if this process presents the token.
 
     Raises:
         KeyRefused: `run_key` is not the key that the claims name.
@@ -224,8 +217,7 @@ def mint(signer: SigningKey, claims: MintClaims, run_key: RunKey | None = None) 
     """
     if run_key is not None and run_key.jkt != claims.cnf_jkt:
         raise KeyRefused(f"run key: got {run_key.jkt}, expected the key {claims.cnf_jkt} of the claims")
-    signed = signer.header + b"." + b64url(payload(claims))
-    return CallToken(_sealed((signed + b"." + b64url(signer.sign(signed))).decode()), claims, run_key)
+    return CallToken(_sealed(compact(signer.header, payload(claims), signer.sign)), claims, run_key)
 
 
 def call_digest(  # noqa: PLR0917 - ten values of one record, in its order; callers name them
@@ -240,19 +232,10 @@ def call_digest(  # noqa: PLR0917 - ten values of one record, in its order; call
     workflow_digest: str,
     data: bytes,
 ) -> str:
-    """SHA-256 (hex) of the RFC 8785 form of the call: everything that makes it this one and no other.
+    """SHA-256 (hex) of the RFC 8785 form of the call: everything that distinguishes it from any other.
 
-    Args:
-        tenant: tenant of the run.
-        run: id of the run.
-        tool_call_id: the runtime's id of the call.
-        agent: client id of the agent.
-        user: id of the user; the agent's where it works for nobody.
-        tool: exact tool name.
-        audience: the tool server's resource.
-        definition: the tool's definition digest; empty: not known.
-        workflow_digest: ``sha256:...``.
-        data: canonical bytes of the arguments (`agentgate.values.canonical`), taken as they are.
+    `tool_call_id` is the runtime's, `agent` a client id, `user` the agent's id if it acts for no user, `definition` the tool's definition
+    digest (empty: unknown), `workflow_digest` ``sha256:...``, `data` the canonical bytes of the arguments (`agentgate.values.canonical`).
 
     Raises:
         CanonicalError: a value is not Unicode text.
@@ -278,5 +261,5 @@ def call_digest(  # noqa: PLR0917 - ten values of one record, in its order; call
 
 
 def binding(call_digest: str, audience: str, cnf_jkt: str | None) -> str:
-    """SHA-256 (hex) of [call digest, audience, presenter's key or null]: what the store holds beside a token's `jti`."""
+    """SHA-256 (hex) of [call digest, audience, sender's key or null]: what the store holds with a token's `jti`."""
     return hashlib.sha256(orjson.dumps([call_digest, audience, cnf_jkt])).hexdigest()

@@ -21,8 +21,9 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_roles, load_text
 from agentgate.token.claims import Claims, check_call, check_token
 from agentgate.token.jws import PublicKeys
-from agentgate.token.keys import KeyRing, RunKey, SigningKey
+from agentgate.token.keys import KeyRing
 from agentgate.token.mint import CallToken, mint, new_jti
+from agentgate.token.signing import RunKey, SigningKey
 from agentgate.values.request import Agent, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
 from agentgate.workflow.model import Workflow
 

@@ -1,6 +1,6 @@
--- Shared by all scripts. Integers leave Lua as plain digits (exact below 2^53), never in exponent form.
+-- Shared by all scripts. Integers leave Lua as plain digits (exact below 2^53), never with an exponent.
 local function digits(number)
-  return number == 0 and '0' or string.format('%.0f', number) -- a double's -0 would become '-0', which is no integer
+  return number == 0 and '0' or string.format('%.0f', number) -- a double's -0 would become '-0', which is not an integer
 end
 
 local function now_ms()
@@ -8,12 +8,12 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- What a call's record says of its last mint: lineage, jti and time (ms).
+-- The last mint in a call's record: lineage, jti and time (ms).
 local function minting(text)
   return string.match(text or '', '^(%x+) (%S+) (%d+)$')
 end
 
--- Is a token minted at `minted` (ms) revoked by any of these keys? A number revokes what was minted up to then, anything else
+-- True if any of these keys revokes a token minted at `minted` (ms). A number revokes what was minted up to that time, any other value
 -- ('*') everything.
 local function revoked(keys, minted)
   for _, value in ipairs(redis.call('MGET', unpack(keys))) do

@@ -1,5 +1,5 @@
--- The identity of this server's history: new after every restart, promotion and demotion. INFO is called plainly: a user
--- without the right must get an error, not a weaker fence. A lineage kept as a key would be replicated and prove nothing.
+-- The identity of this server's data history: new after every restart, promotion and demotion. INFO is called unprotected: a user who
+-- may not call it must get an error, not a weaker fence. A lineage stored as a key would be replicated and prove nothing.
 local function lineage()
   local text = redis.call('INFO', 'replication')
   local _, before = string.find(text, '\nmaster_replid:', 1, true)

@@ -1,5 +1,5 @@
 -- KEYS jti calls | ARGV digest gen binding jti revoked...
--- The revocations are keys too, of the same slot; as KEYS they would need the right to write them, which a tool server has not.
+-- The revocations are keys too, in the same slot; passed as KEYS they would require the right to write them, which a tool server lacks.
 local digest = ARGV[1]
 local record = redis.call('HMGET', KEYS[2], digest .. ':status', digest .. ':mint', digest .. ':head', 'rev')
 local _, minted_jti, minted_at = minting(record[2])
@@ -13,12 +13,12 @@ if revoked(revocations, tonumber(minted_at or '0')) then
   return {KEYS[1], 'revoked', ''}
 end
 
--- (2) minted in another history of this store
+-- (2) minted in another lineage of this store
 if lineage() ~= ARGV[2] then
   return {KEYS[1], 'lineage', ''}
 end
 
--- (3) the single-use key: whoever takes it is the one
+-- (3) the single-use key: only one burn can take it
 local binding = redis.call('GETDEL', KEYS[1])
 if not binding then
   return {KEYS[1], 'used', ''}
@@ -29,7 +29,7 @@ if binding ~= ARGV[3] then
   return {KEYS[1], 'binding', ''}
 end
 
--- (5) the call's record is of this token and not redeemed yet
+-- (5) the call's record names this token and is not redeemed yet
 if record[1] ~= 'minted' or minted_jti ~= ARGV[4] then
   return {KEYS[1], 'used', ''}
 end

@@ -1,2 +1,2 @@
--- KEYS probe | what a start-up check reads inside a script: lineage and the server's clock
+-- KEYS probe | for the start-up check: lineage and the server's clock, as a script sees them
 return {KEYS[1], lineage(), digits(now_ms())}

@@ -1,7 +1,7 @@
 -- KEYS jti run calls revoked... [hold] [lastkey] (limit times)...
 -- ARGV digest head binding ttl_ms revision jti run read prefix #revoked #limits hold_rev thumbprint (amount maximum every_ms name)...
--- A limit with a name counts this run only and is kept in its hash; one without has two keys of its own.
--- Everything is checked first, then everything is written. (Before the writes, limits only drop what no longer counts.)
+-- A limit with a name counts this run only and is kept in the run's hash; one without has two keys of its own.
+-- Everything is checked first, then everything is written. (Before that, limits only drop what no longer counts.)
 local call, digest, ttl, prefix = redis.call, ARGV[1], tonumber(ARGV[4]), ARGV[9]
 local now, gen = now_ms(), lineage()
 
@@ -32,7 +32,7 @@ if revoked({unpack(KEYS, 4, position)}, now) then
   return refuse('revoked')
 end
 
--- (3) the same call again: redeemed once is done; from another history only a read may be minted again
+-- (3) the same call again: never after its redemption; after a mint in another lineage only a read
 local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint')
 local old_gen, old_jti = nil, nil
 if record[2] then
@@ -45,7 +45,7 @@ if record[2] then
   end
 end
 
--- (4) decided on this state of the run in this history of the store, and no other
+-- (4) decided on exactly this state of the run, in this lineage of the store
 if run[1] .. '.' .. (record[1] or '0') .. '.' .. gen ~= ARGV[5] then
   return refuse('stale')
 end
@@ -68,7 +68,7 @@ if ARGV[12] ~= '' then
   end
 end
 
--- (6) the account's last token was for the same key
+-- (6) the same key as for the account's last token
 local lastkey = nil
 if ARGV[13] ~= '' then
   position = position + 1
@@ -79,13 +79,13 @@ if ARGV[13] ~= '' then
   end
 end
 
--- (7) limits. Each keeps a total, and of each call what it took, until it is known whether its token was burned.
--- Given back only is what is provably unburned in this history: the token has expired, the call's record says minted, in this
--- lineage, and its single-use key is gone. What was burned or cannot be proven counts for good. True, false, or nil: not known yet.
+-- (7) limits. Each keeps a total, and the share of each call until it is known whether its token was burned. A share is given back only
+-- if the token is provably unburned: it has expired, the call's record says minted, in this lineage, and its single-use key is gone.
+-- A share that was burned, or cannot be proven unburned, counts for ever. Returns true, false, or nil: not known yet.
 local function burned(owner, member)
-  local found = call('HMGET', prefix .. 'calls:' .. owner, member .. ':status', member .. ':mint')
-  local minted_in, jti = minting(found[2])
-  if found[1] ~= 'minted' or minted_in ~= gen then
+  local entry = call('HMGET', prefix .. 'calls:' .. owner, member .. ':status', member .. ':mint')
+  local minted_in, jti = minting(entry[2])
+  if entry[1] ~= 'minted' or minted_in ~= gen then
     return true
   end
   if call('EXISTS', prefix .. 'jti:' .. jti) == 0 then
@@ -93,13 +93,13 @@ local function burned(owner, member)
   end
 end
 
--- What the others took, when a counter says `total` and this call's own share in it `own` ("amount ...").
+-- The shares of other calls in a counter's `total`, of which `own` ("amount ...") is this call's.
 local function others(total, own)
   total = tonumber(total or '0')
   return own and total - tonumber(string.match(own, '^%d+')) or total
 end
 
--- A limit of this run is two fields of its hash: its total, and per call "amount expiry".
+-- A limit of this run is two fields of the run's hash: its total, and per call "amount expiry".
 local function settle_run(name)
   for _, field in ipairs(call('HKEYS', KEYS[2])) do
     local member = string.match(field, '^(%x+):')
@@ -119,8 +119,8 @@ local function settle_run(name)
   return others(unpack(call('HMGET', KEYS[2], 'total:' .. name, digest .. ':' .. name)))
 end
 
--- A limit beyond this run is a hash (`total`, and per call "amount:run") and a sorted set of times: each call under its digest by
--- the time of its mint (windows only), and under '-' and its digest by minus the time its token expires.
+-- A limit beyond this run is a hash (`total`, and per call "amount:run") and a sorted set of times: each call's digest at the time of its
+-- mint (windows only), and its digest after a '-' at minus the time its token expires.
 local function forget(counter, times, member, amount)
   call('HINCRBY', counter, 'total', digits(-amount))
   call('HDEL', counter, member)
@@ -144,7 +144,7 @@ local function settle(counter, times, every)
   return others(unpack(call('HMGET', counter, 'total', digest)))
 end
 
--- Drop what left the window. `oldest` is no later than the oldest call in it, so that mostly there is nothing to look for.
+-- Drop what left the window. `oldest` is never later than the oldest call in it, so a mint rarely has to look.
 local function slide(counter, times, left)
   for _, member in ipairs(call('ZRANGEBYSCORE', times, '(0', digits(left), 'LIMIT', 0, 10000)) do
     forget(counter, times, member, tonumber(string.match(call('HGET', counter, member) or '', '^(%d+):') or '0'))
@@ -154,7 +154,7 @@ local function slide(counter, times, left)
   return call('HMGET', counter, 'total', digest, 'fresh', 'oldest')
 end
 
-local totals, found, beyond, place = {}, {}, position, 3
+local totals, counters, beyond, place = {}, {}, position, 3
 for i = 1, count do
   local argument = 9 + 4 * i
   local amount, maximum, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]), ARGV[argument + 4]
@@ -177,7 +177,7 @@ for i = 1, count do
     if total > maximum then
       total = settle(counter, times, every) + amount
     end
-    found[i] = kept
+    counters[i] = kept
   end
   if total > maximum then
     return refuse('limit', digits(i - 1))
@@ -185,7 +185,7 @@ for i = 1, count do
   totals[i] = digits(total)
 end
 
--- the calls' records outlive both the run and this token; `kept` is until when
+-- the calls' records outlive both the run and this token; `kept` says until when
 local life = math.max(tonumber(run[3]), now + ttl) + 60000
 
 -- (8) write; first the single-use key: a jti is never used twice
@@ -219,15 +219,15 @@ for i = 1, count do
     fields[last + 1], fields[last + 2], fields[last + 3], fields[last + 4] =
       'total:' .. name, totals[i], digest .. ':' .. name, amount .. ' ' .. expires
   else
-    local counter, times, kept = KEYS[position + 1], KEYS[position + 2], found[i]
+    local counter, times, kept = KEYS[position + 1], KEYS[position + 2], counters[i]
     position = position + 2
     call('HSET', counter, 'total', totals[i], digest, amount .. ':' .. ARGV[7])
     if every == 0 then
       call('ZADD', times, digits(-expiry), '-' .. digest)
     else
       call('ZADD', times, digits(-expiry), '-' .. digest, digits(now), digest)
-      -- The keys' lives are set longer than needed, and seldom. A member that never leaves keeps the set, and so its life, when
-      -- all others have left.
+      -- The keys' expiry is set later than needed, and rarely. A member that never leaves ('+') keeps the set, and with it its
+      -- expiry, when all others have left.
       local keep = every + ttl + 60000
       if tonumber(kept[3] or '0') < now + keep then
         call('HSET', counter, 'fresh', digits(now + 2 * keep), 'oldest', kept[4] or digits(now))

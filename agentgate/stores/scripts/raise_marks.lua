@@ -1,4 +1,4 @@
--- KEYS marks | ARGV count, then name and number for each: a mark only ever rises; answers where each stands
+-- KEYS marks | ARGV count, then name and number for each: a mark only ever rises; returns each
 local out = {}
 for i = 1, tonumber(ARGV[1]) do
   local name, given = ARGV[2 * i], tonumber(ARGV[2 * i + 1])

@@ -1,5 +1,5 @@
--- KEYS run calls | ARGV revision: one snapshot of both; of the run what a decision needs, not what its limits have counted;
--- of the calls those that changed after `revision` if that is known here (one of this history, or ''), else all.
+-- KEYS run calls | ARGV revision: one snapshot of both: of the run what a decision needs, without the counts of its limits; of the calls
+-- those that changed after `revision`, if it is of this lineage, else all.
 local names = {'header', 'rev', 'closed', 'turns', 'turn:1'}
 local values, flat = redis.call('HMGET', KEYS[1], unpack(names)), {}
 local turns = math.min(tonumber(values[4]) or 1, 1000)
@@ -15,7 +15,7 @@ for i, name in ipairs(names) do
   end
 end
 
--- What changed after revision `known` of the calls, or nil where that cannot be told.
+-- The calls that changed after revision `known`, or nil if that is not on record.
 local parts = {':head', ':status', ':at', ':mint', ':facts', ':outcome'}
 local function since(known)
   local last, seen, out = tonumber(redis.call('HGET', KEYS[2], 'rev') or '0'), {}, {}
@@ -42,6 +42,6 @@ local function since(known)
 end
 
 local gen = lineage()
-local known, history = string.match(ARGV[1], '^%d+%.(%d+)%.(%x+)$')
-local changed = history == gen and since(tonumber(known)) or nil
+local known, read_in = string.match(ARGV[1], '^%d+%.(%d+)%.(%x+)$')
+local changed = read_in == gen and since(tonumber(known)) or nil
 return {KEYS[1], gen, flat, changed or redis.call('HGETALL', KEYS[2]), changed and 'since' or 'all'}

@@ -1,0 +1,116 @@
+"""What both stores of `agentgate.stores.redis` do, without I/O: one script, one round trip, one deadline.
+
+Rules: nothing is sent twice (a resent burn whose first reply was lost looks like a replay; after NOSCRIPT nothing ran, so the
+script is loaded and sent again); a connection that failed, timed out, returned an error or is out of step is closed, never reused;
+connecting counts against the same deadline, and a reply after it is discarded. The system's resolver knows no deadline: give an address.
+
+A `Dialogue` yields one request after another, and is sent the reply to each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator
+from typing import Any
+
+from agentgate.errors import StoreUnavailable
+from agentgate.stores._endpoint import Endpoint
+from agentgate.stores._health import PROBE, judge
+from agentgate.stores._op import Op
+from agentgate.stores._resp import ServerError, pack
+from agentgate.stores._scripts import script
+
+Dialogue = Generator[bytes, Any, Any]
+
+CHECK_SECONDS = 2.0
+_WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
+_IDLE = 64  # connections kept for reuse
+
+
+def time_left(deadline: float) -> float:
+    """Seconds until `deadline` (of `time.monotonic`); StoreUnavailable if none are left."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise StoreUnavailable("the deadline has passed")
+    return left
+
+
+def greet(endpoint: Endpoint, then: Dialogue) -> Dialogue:
+    """On a new connection: AUTH and SELECT, before `then`."""
+    for command in endpoint.greeting:
+        answer = yield pack(*command)
+        if answer != b"OK":
+            raise StoreUnavailable(f"store {endpoint.name}: {command[0]} was answered {str(answer)[:200]}")
+    return (yield from then)
+
+
+def _refuse_error(endpoint: Endpoint, answer: Any) -> Any:
+    if type(answer) is ServerError:
+        raise StoreUnavailable(f"store {endpoint.name}: {answer[:200]}")
+    return answer
+
+
+def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
+    """One plain command, packed; only for looking at the server itself."""
+    return _refuse_error(endpoint, (yield request))
+
+
+def run_op(endpoint: Endpoint, op: Op, deadline: float) -> Dialogue:
+    """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way)."""
+    code = script(op.script)
+    request = pack("EVALSHA", code.sha, len(op.keys), *op.keys, *op.args)
+    answer = yield request
+    if type(answer) is ServerError and answer.startswith("NOSCRIPT"):
+        yield from run_command(endpoint, pack("SCRIPT", "LOAD", code.text))
+        answer = yield request
+    _refuse_error(endpoint, answer)
+    if op.confirm and endpoint.replicas:
+        patience = max(1, int((time_left(deadline) - _WAIT_LATE) * 1000))
+        confirmed = yield pack("WAIT", endpoint.replicas, patience)
+        if type(confirmed) is not int or confirmed < endpoint.replicas:
+            raise StoreUnavailable(f"store {endpoint.name}: applied, not confirmed: {confirmed} of {endpoint.replicas} replicas have it")
+    return answer
+
+
+def check_server(endpoint: Endpoint, deadline: float) -> Dialogue:
+    """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
+    info = yield from run_command(endpoint, pack("INFO"))
+    before = time.time()
+    probe = yield from run_op(endpoint, PROBE, deadline)
+    judge(info, probe, before, time.time())
+
+
+class Pool:
+    """The idle connections to one server: objects with `usable()` (of this process or event loop, open, nothing unread) and `discard()`."""
+
+    def __init__(self, url: str) -> None:
+        self.endpoint = Endpoint.of(url)
+        self._idle: deque[Any] = deque()
+        self._closed = False
+
+    def take(self) -> Any | None:
+        """An idle connection that is usable; None: open one."""
+        if self._closed:
+            raise StoreUnavailable(f"store {self.endpoint.name}: closed")
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if connection.usable():
+                return connection
+            connection.discard()
+
+    def give_back(self, connection: Any) -> None:
+        """Keep a connection whose dialogue ended with an answer. One that raised must be discarded instead."""
+        if len(self._idle) < _IDLE and not self._closed:
+            self._idle.append(connection)
+        else:
+            connection.discard()
+
+    def close(self) -> None:
+        """Close all idle connections; every later `take` is refused."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().discard()

@@ -1,0 +1,183 @@
+"""What store operations take and return, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+MintKind = Literal["ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "outcome_unknown", "hold", "key_changed"]
+BurnKind = Literal["ok", "revoked", "lineage", "used", "binding"]
+CallStatus = Literal["minted", "redeemed"]
+Outcome = Literal["done", "failed", "unknown"]
+HoldState = Literal["waiting", "released", "refused", "consumed"]
+RevokedKind = Literal["token", "run", "agent", "user", "tool", "workflow", "tenant"]
+
+
+class Subjects(NamedTuple):
+    """What a revocation may name, besides the run, the tenant and the token itself. Mint and burn must be given the same.
+
+    Attributes:
+        user: empty for an autonomous workload.
+        workflow: `id@version` (see `workflow_subject`).
+    """
+
+    agent: str
+    user: str
+    tool: str
+    workflow: str
+
+
+def workflow_subject(workflow_id: str, version: int) -> str:
+    """How a workflow version is named in a revocation: ``id@version``."""
+    return f"{workflow_id}@{version}"
+
+
+class LimitTake(NamedTuple):
+    """What a call takes from one limit.
+
+    Attributes:
+        key: the counter's name, unique per rule, owner and currency; at most once in a mint.
+        amount: integer; 1 for a count, units of 10^-4 for a sum.
+        maximum: the total must not exceed it.
+        every_ms: exact sliding window in milliseconds; 0: no window.
+        for_run: it counts this run only and ends with it (`per: run`); without a window it is kept beside the run.
+    """
+
+    key: str
+    amount: int
+    maximum: int
+    every_ms: int = 0
+    for_run: bool = False
+
+
+class HoldTake(NamedTuple):
+    """The release this call consumes: the hold, and the revision at which the gate read it released."""
+
+    hold_id: str
+    revision: str
+
+
+class MintRequest(NamedTuple):
+    """All the mint script needs.
+
+    Attributes:
+        revision: the `RunRecord.revision` on which the gate decided.
+        head: JSON for the call's record, returned by the burn.
+        jti: fresh id of the token (at least 128 random bits).
+        binding: SHA-256 hex of call digest, audience and sender key.
+        ttl_ms: how long the single-use key lives: token lifetime + leeway + 5 s.
+        read: the tool only reads, so it may be minted again after the lineage changed.
+        limits: every limit that covers the call.
+        hold: the release to consume, or None.
+        same_key: (account, key thumbprint): the account's last token must have been for the same key; None: no such condition.
+    """
+
+    tenant: str
+    run: str
+    revision: str
+    call_digest: str
+    head: bytes
+    jti: str
+    binding: str
+    ttl_ms: int
+    read: bool
+    subjects: Subjects
+    limits: tuple[LimitTake, ...] = ()
+    hold: HoldTake | None = None
+    same_key: tuple[str, str] | None = None
+
+
+class MintReply(NamedTuple):
+    """The mint script's answer.
+
+    Attributes:
+        kind: `ok`, or why nothing was reserved, consumed or released.
+        lineage: the store's lineage; the token's `gen`.
+        detail: index of the limit that refused, state of the hold (`missing`, `stale`, `waiting`, `refused`, `consumed`), else empty.
+    """
+
+    kind: MintKind
+    lineage: str
+    detail: str = ""
+
+
+class BurnRequest(NamedTuple):
+    """All the burn script needs, from the token's verified claims. `gen` is the lineage the token was minted in."""
+
+    tenant: str
+    jti: str
+    gen: str
+    binding: str
+    run: str
+    call_digest: str
+    subjects: Subjects
+
+
+class BurnReply(NamedTuple):
+    """`ok` with the record's head, or why the token is refused (`used`: spent, expired, deleted or never minted)."""
+
+    kind: BurnKind
+    head: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What the store knows of one call of a run.
+
+    Attributes:
+        digest: call digest (64 hex).
+        head: the JSON the gate wrote at mint.
+        status: minted, or redeemed (its token was burned).
+        redeemed_at: POSIX seconds of the store's clock; None until redeemed.
+        facts: canonical JSON of the recorded facts; None until recorded.
+        outcome: done, failed, unknown, or empty until reported.
+        gen: lineage of its last mint.
+    """
+
+    digest: str
+    head: bytes
+    status: CallStatus
+    redeemed_at: float | None
+    facts: bytes | None
+    outcome: str
+    gen: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as stored.
+
+    Attributes:
+        header: the bytes `open_run` was given.
+        turns: the user's texts, oldest first.
+        revision: opaque; the mint script refuses another. A turn, a closing, a redemption and a result each raise it; it
+            differs between lineages of the store.
+        calls: in no particular order; all of them, or those `since`.
+        lineage: the store's lineage when it was read.
+        since: `calls` are only those that were redeemed, or whose facts were recorded, after the revision the reader knew.
+    """
+
+    header: bytes
+    turns: tuple[str, ...]
+    revision: str
+    closed: bool
+    calls: tuple[CallRecord, ...]
+    lineage: str
+    since: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRecord:
+    """A hold as stored.
+
+    Attributes:
+        state: waiting, released, refused or consumed; an expired hold is missing.
+        body: the gate's JSON, with every answer so far.
+        revision: opaque; each answer and the consumption change it; `answer_hold` and `HoldTake` name the one they read.
+        call: digest of the call that consumed the release, or empty.
+    """
+
+    state: HoldState
+    body: bytes
+    revision: str
+    call: str
