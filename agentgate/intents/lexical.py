@@ -34,7 +34,7 @@ from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-COMMON = frozenset(
+_COMMON = frozenset(
     """
     a an the to of for in on at by with from and or i me my we us our you your he she it its they them their this
     that these those is are was were be been am do does did can could would will shall should may might must please
@@ -67,7 +67,7 @@ def _terms(text: str) -> frozenset[str]:
         kept.append(text[end : entity.start])
         end = entity.start + len(entity.words)
     words = {w.lower() for w in _WORD.findall(" ".join([*kept, text[end:]]))}
-    return frozenset(found | {w if w in WIDE else _stem(w) for w in words - COMMON})
+    return frozenset(found | {w if w in WIDE else _stem(w) for w in words - _COMMON})
 
 
 @lru_cache(maxsize=8192)
@@ -265,7 +265,7 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
         bare = unquoted(words)
         said = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "said"]
         denied = [(words[a:b], bare[a:b]) for voice, a, b in spans if voice == "denied"]
-        handed = handed_over(said, denied) if asking or any(i.delegated != "deny" for i in intents) else None
+        handed = _handed_over(said, denied) if asking or any(i.delegated != "deny" for i in intents) else None
         asked, lower = small(hidden_quotations(words)), small(words)
         back = frozenset(found.end() for found in _CANCELLED.finditer(asked)) if index else frozenset[int]()
         asides: dict[int, str] = {}
@@ -281,7 +281,7 @@ def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, 
             elif looked and found[intent.name].presence == "absent":
                 found[intent.name] = Derived("absent", f"asked about or told of, not asked for: {looked}")
             if answer is None and handed is not None and intent.delegated != "deny" and intent.name not in spoken:
-                found[intent.name] = delegated(intent, handed)
+                found[intent.name] = _delegated(intent, handed)
             elif answer is None and not looked:
                 continue
             quiet.discard(intent.name)
@@ -328,7 +328,7 @@ def _not_understood(intents: tuple[Intent, ...], said: list[_Clause], handed: De
     return shaped if shapes else ""
 
 
-def handed_over(said: list[tuple[str, str]], denied: list[tuple[str, str]]) -> Delegation | str | None:
+def _handed_over(said: list[tuple[str, str]], denied: list[tuple[str, str]]) -> Delegation | str | None:
     """What this turn hands over, or as text the words with which it takes that back."""
     given = delegation(said)
     if given is not None:
@@ -341,7 +341,7 @@ def _blank(found: re.Match[str]) -> str:
     return " " * len(found.group())
 
 
-def delegated(intent: Intent, handed: Delegation | str) -> Derived:
+def _delegated(intent: Intent, handed: Delegation | str) -> Derived:
     """An intent that the user named no word of, where the choice of actions was handed to a source."""
     if isinstance(handed, str):
         return Derived("absent", f"denied: {handed}")

@@ -171,8 +171,3 @@ def keys_of(text: str) -> frozenset[str]:
     """How the words of a text in small letters start; with the empty text, for a phrase without a word of its own."""
     three = set(_STARTS.findall(text))
     return frozenset({"", *three, *[start[:2] for start in three]})
-
-
-def without_places(words: str) -> str:
-    """A phrase without its places and its ``^``: only the words that mean something by themselves."""
-    return " ".join(part for part in _parts(words) if part not in _PLACES)
