@@ -1,6 +1,6 @@
-"""What kind of act a tool's name speaks of: which list of usual words is proposed for it.
+"""The kind of act that a tool's name suggests, and so the list of usual words that a draft proposes for it.
 
-Rules: a name is read as words, and only a proposal comes of it. What is made says more than the verb (``send_money``, ``add_comment``).
+Rules: a name is split into words and leads to a proposal only. What is made says more than the verb (``send_money``, ``add_comment``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from agentgate.intents.lexical import derive
 from agentgate.review.draft.phrasebook import ACTS, groups
 from agentgate.workflow.model import PLACES, Intent
 
-VERBS = {  # act: the words of tools' names that mean it, beside its own
+VERBS = {  # act: further words of tools' names that mean it
     "add": "append attach insert include extend",
     "approve": "accept confirm authorize authorise",
     "assign": "reassign delegate allocate route",
@@ -78,11 +78,11 @@ _BOTH = {("send", "quote"): "mail", ("send", "offer"): "mail", ("write", "note")
 
 
 def act_of(verb: str, things: Sequence[str] = ()) -> str | None:
-    """The kind of act a tool's verb belongs to; None where there is no list for it.
+    """The kind of act that a tool's verb belongs to; None where there is no list for it.
 
     Args:
-        verb: the word of its name that says what it does.
-        things: the others, where what is made or taken away says more: "send", "money".
+        verb: the verb of its name.
+        things: the name's other words: what is made or taken away may say more ("send", "money").
     """
     for thing in reversed(things):
         if (verb, thing) in _BOTH:
@@ -98,18 +98,17 @@ def act_of(verb: str, things: Sequence[str] = ()) -> str | None:
 
 
 def speaking(words: Sequence[str], verb: str) -> str:
-    """The verb of a tool's name; where there is no list for the one that was found, the first or last word for which there is one.
+    """The verb of a tool's name, or its first or last word: the first of these for which there is a list; else the verb.
 
     Args:
-        words: the name's words: restart, service.
-        verb: the one of them that says what it does, as far as that is known.
+        words: the words of the name: restart, service.
+        verb: its verb, as far as `agentgate.review.draft.toolset.verb_of` can tell.
     """
-    known = (verb, *words[:1], *words[-1:])
-    return next((word for word in known if act_of(word) is not None), verb)
+    return next((word for word in (verb, *words[:1], *words[-1:]) if act_of(word) is not None), verb)
 
 
 def usual(words: Sequence[str], verb: str) -> tuple[tuple[str, ...], ...]:
-    """The usual words for what a tool's name says, in groups; only its verb where there is no list for it."""
+    """The usual words for what a tool's name suggests, in groups; only its verb where there is no list for it."""
     act = act_of(verb, words)
     if act is None:
         return ((verb,),)
@@ -118,7 +117,7 @@ def usual(words: Sequence[str], verb: str) -> tuple[tuple[str, ...], ...]:
 
 
 def example(found: Sequence[Sequence[str]], words: Sequence[str], verb: str) -> str:
-    """A request that these words hear: the verb alone, with its thing, or one of them that holds no place ("stop" alone denies)."""
+    """A request in which these words are found: the verb, the verb with its object, or a phrase without a place ("stop" alone denies)."""
     listed = tuple(phrase for group in found for phrase in group)
     plain = [phrase.removeprefix("^") for phrase in listed if PLACES.isdisjoint(phrase.split())]
     asked = (verb, f"{verb} {words[-1]}" if words else verb, *plain)
