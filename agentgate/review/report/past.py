@@ -87,12 +87,8 @@ def _about(mine: list[Record], call: str) -> Iterator[Record]:
     decided = [r for r in mine if r.get("type") == "decision" and r.get("tool_call_id") == call]
     held, minted = ({r.get(key) for r in decided} - {None} for key in ("hold", "txn"))
     for record in mine:
-        same_call = record.get("tool_call_id") == call
-        if record.get("type") == "decision":
-            about = same_call
-        else:
-            about = record.get("hold") in held or (same_call and record.get("txn") in minted)
-        if about:
+        same = record.get("tool_call_id") == call
+        if same if record.get("type") == "decision" else record.get("hold") in held or (same and record.get("txn") in minted):
             yield record
 
 
