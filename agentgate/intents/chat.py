@@ -25,7 +25,8 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from agentgate.errors import ConfigError
 from agentgate.intents.deriver import CLARITY
 from agentgate.intents.lexical import STOP
-from agentgate.language.prompt import clauses, own_words
+from agentgate.language.denials import clauses
+from agentgate.language.quotations import own_words
 from agentgate.values.canonical import canonical
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent

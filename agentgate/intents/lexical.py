@@ -26,9 +26,11 @@ from typing import NamedTuple
 
 from agentgate.intents.phrases import keys_of, places
 from agentgate.language.delegation import Delegation, delegation
-from agentgate.language.prompt import clauses, entities, hidden_quotations, own_words, small, unquoted
+from agentgate.language.denials import clauses
 from agentgate.language.quantity import WIDE, quantities
 from agentgate.language.questions import asked_about, told_of
+from agentgate.language.quotations import hidden_quotations, own_words, unquoted
+from agentgate.language.spans import entities, small
 from agentgate.language.unheard import pieces
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent

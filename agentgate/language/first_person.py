@@ -14,7 +14,8 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from functools import lru_cache
 
-from agentgate.language.prompt import clauses, hidden_quotations
+from agentgate.language.denials import clauses
+from agentgate.language.quotations import hidden_quotations
 
 _BEFORE = (
     "to by from with of between including and or just only assign reassign unassign add invite remove include email e-mail mail"

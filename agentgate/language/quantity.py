@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from agentgate.language.prompt import small
+from agentgate.language.spans import small
 
 WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
 _WIDE = f"(?:{'|'.join(sorted(WIDE))})"

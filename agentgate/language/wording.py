@@ -16,7 +16,9 @@ from bisect import bisect_left
 from typing import NamedTuple
 from unicodedata import normalize
 
-from agentgate.language.prompt import Prompt, clauses, without_quotations
+from agentgate.language.denials import clauses
+from agentgate.language.prompt import Prompt
+from agentgate.language.quotations import without_quotations
 
 _MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"  # quotation marks, and those of emphasis
 _BEFORE = _MARKS + "([{<\u00bf\u00a1"

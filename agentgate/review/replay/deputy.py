@@ -19,7 +19,8 @@ from typing import Any, Literal
 from agentgate.decision.answer import Allow, StepUp
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
-from agentgate.language.prompt import entities, own_words
+from agentgate.language.quotations import own_words
+from agentgate.language.spans import entities
 from agentgate.review.replay.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, answer_of, in_time, opened, pinned, taken
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import EACH
