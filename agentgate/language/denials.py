@@ -67,12 +67,11 @@ _EXCEPTION = re.compile(
 _AND = re.compile(r"\s{1,8}and\s{1,8}(?=(?:(?:then|also|please|just|now)\s{1,8}){0,2}(?P<verb>[a-z]{2,20})\s{1,8}(?P<object>\S+))")
 _OBJECT = re.compile(r"(?:the|an?|my|our|his|her|their|its|this|that|these|those|it|them|him|me|us|everyone|everybody|[A-Z])\b|[A-Z]")
 _LISTED = re.compile(r"\b(?:or|nor|either|neither)\b")
-_BIDDING = (
-    re.compile(  # a statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it")
-        r"\byou\b|(?<!\bable )\bto (?!(?:the|an?|my|our|his|her|their|this|these|me|us|him|them|work)\b)|\bthat (?!(?:is|was)\b)\w"
-        r"|\b(?:let|ok|okay|fine|right|sa(?:y|ys|id|ying)|ask(?:s|ed|ing)?|t(?:ell|ells|old)|allow(?:s|ed|ing)?|permit(?:s|ted)?|meant?|"
-        r"authori[sz]ed?|approved?|agreed?|tolerate|accept(?:ed)?|request(?:s|ed)?|instruct(?:s|ed)?|supposed|should|must|may)\b"
-    )
+# A statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it").
+_BIDDING = re.compile(
+    r"\byou\b|(?<!\bable )\bto (?!(?:the|an?|my|our|his|her|their|this|these|me|us|him|them|work)\b)|\bthat (?!(?:is|was)\b)\w"
+    r"|\b(?:let|ok|okay|fine|right|sa(?:y|ys|id|ying)|ask(?:s|ed|ing)?|t(?:ell|ells|old)|allow(?:s|ed|ing)?|permit(?:s|ted)?|meant?|"
+    r"authori[sz]ed?|approved?|agreed?|tolerate|accept(?:ed)?|request(?:s|ed)?|instruct(?:s|ed)?|supposed|should|must|may)\b"
 )
 # After a comma: a request, not the next item of a denied list ("not from ann@x.example, bob@x.example").
 _REQUEST = re.compile(r"(?!\w+(?:ing|ed)\b)[a-z](?:[a-z'\u2019-]*[a-z])?\s+(?!and\b)\S")

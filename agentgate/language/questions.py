@@ -1,19 +1,19 @@
-"""Words that are asked about or told of, not asked for: "how much did I pay", "check whether Ann was invited", "the mail I sent".
+"""Words in questions and reports, which request nothing: "how much did I pay", "check whether Ann was invited", "the mail I sent".
 
-Rules: a word is asked about where its part of the sentence begins as a question ("what", "did I", "is the"), or as a request to look
-at something and "whether", "who" or "how" ("tell me which", "see if"), or at a thing of which it says more ("show me the mails that").
-It is told of where it stands in the past behind who did it ("they sent", "we have paid"), unless the workflow lists that very form. A
-new part of the sentence (a comma, "and", "please", "can you") is read for itself, so "check what they sent and send it back" asks to
-send. Questions that are requests ("can you", "do you mind", "is there any chance you", "why don't we", "what about") ask for what they
-say. In small letters; a bounded look at what stands before.
+Rules: a word is asked about where its part of the sentence begins as a question ("what", "did I", "is the"), as a request to look and
+"whether", "who" or "how" ("tell me which", "see if"), or as a request to look at a thing that the rest describes ("show me the mails
+that"). It is reported where it is in the past tense after its subject ("they sent", "we have paid"), unless the workflow lists that very
+form. Each part of a sentence (after a comma, "and", "please", "can you") is read on its own, so "check what they sent and send it back"
+requests to send. Questions that are requests ("can you", "do you mind", "is there any chance you", "why don't we", "what about") request
+what they say. For lower case; only a bounded text before the word is read.
 """
 
 from __future__ import annotations
 
 import re
 
-_BEFORE = 160  # characters in which the question begins
-_SHORT = 60  # characters in which who did it stands
+_BEFORE = 160  # characters before a word in which its question may begin
+_SHORT = 60  # characters before a word that may hold its subject
 _END = r"(?:[,.:](?![0-9])|[;!?\n\u2013\u2014]|\s-\s)"  # of a part of a sentence
 _JOINS = r"\b(?:and|then|so|but|please|kindly|otherwise|or else|if (?:so|not|yes|no)|(?:can|could|would|will) (?:you|we))\b"
 _PART = rf"(?:(?!{_END}|{_JOINS}).){{0,140}}"  # the rest of it
@@ -41,11 +41,11 @@ _LOOK = (
     r"sure|idea|figure out|work out|wants? to know|let me know)"
 )
 _AT = r"(?:list|find|read|review|count|summari[sz]e|(?:sum|add) up|describe|look at)\s(?:what|which|who|how|whether)\b"
-_SEEN = (  # what is looked at: "show me the orders that go out", not "list them in a new file"
+_SEEN = (  # the thing to look at: "show me the orders that go out", not "list them in a new file"
     r"(?:(?:show|tell|give) (?:me|us)(?: about)?|(?<!\bthe )list|find|look up|read|sum up|let (?:me|us) know) (?:the|my|our|all|any)\b"
 )
 _WHETHER = r"(?:whether|if|what|which|who|whom|whose|when|where|why|how)\b(?! (?:you|not|so)\b)"
-_AIM = r"(?:in|into|onto|on|as|to|for|with|so|now)\b"  # what is done with it then
+_AIM = r"(?:in|into|onto|on|as|to|for|with|so|now)\b"  # what is then done with it
 _ASKED = re.compile(
     rf"(?s:(?:{_START}(?:{_WH}|{_INVERTED})|\b{_LOOK}\b(?:(?!{_END}|{_JOINS}).){{0,40}}?\b{_WHETHER}|\b{_AT}"
     rf"|\b{_SEEN}(?!{_PART}\b{_AIM}))"
@@ -58,36 +58,36 @@ _DOER = re.compile(  # not "have it cancelled"
     r"(?:that|which) (?:was|were)|(?<!\bhave )(?<!\bget )(?<!\bwant )(?<!\bneed )(?<!\bsee )(?<!\bmake )(?<!\blike )(?:it|that))"
     r"(?:['\u2019](?:ve|d|s))?\s+(?:(?:have|had|has|already|just|ever|once|only|usually|always|both|recently|then) ){0,2}\Z"
 )
-_OWN = re.compile(  # what the user will or may do: "I'll pay it myself", "before I cancel it", "I'm thinking of changing it"
+_OWN = re.compile(  # the user's own plans: "I'll pay it myself", "before I cancel it", "I'm thinking of changing it"
     r"\b(?:(?:i|we)(?:(?:['\u2019]ll| will)(?! need\b)| may| might|(?:['\u2019]m|['\u2019]re| am| are) going to"
     r"|(?:['\u2019]m| am| was| were|['\u2019]re) (?:thinking (?:of|about)|considering))"
     r"|(?:can|could) (?:i|we) afford to)\s+(?:(?!not\b)\w+\s+){0,2}\Z"
     r"|\b(?:before|after|until|unless|in case) (?:i|we)\s+(?:(?:\w+ly|ever|even|can|could|also|have to|need to|want to|go and) ){0,2}\Z"
 )
-_PAST = re.compile(r"(?!(?:need|feed|proceed)\b)\w+ed\b")  # irregular forms are none of a phrase's inflections
+_PAST = re.compile(r"(?!(?:need|feed|proceed)\b)\w+ed\b")  # phrases have no irregular inflections
 
 
 def asked_about(turn: str, start: int, at: int) -> bool:
     """Whether a word of a turn is asked about.
 
     Args:
-        turn: the user's own words in small letters, quotations hidden.
+        turn: the user's own words in lower case, without quotations.
         start: where the clause starts.
         at: where the word starts.
     """
-    before = turn[start:at] if start >= at - _BEFORE else "x" + turn[at - _BEFORE : at]  # a word: no question begins where we begin to look
+    before = turn[start:at] if start >= at - _BEFORE else "x" + turn[at - _BEFORE : at]  # "x": no question begins at the cut
     return _ASKED.search(before) is not None
 
 
 def told_of(turn: str, start: int, at: int, words: str, listed: tuple[str, ...]) -> bool:
-    """Whether the words found there (in the turn from `at`) tell of something that was done, or that the user will do.
+    """Whether the words in the turn at `at` report something that was done, or that the user will do.
 
     Args:
         turn: as in `asked_about`.
         start: where the clause starts.
         at: where the words start.
-        words: the words as they stand.
-        listed: the words of the intent; a past form among these asks ("moved" for an address).
+        words: the words as written.
+        listed: the words of the intent; a past form among these requests ("moved" for an address).
     """
     behind = max(start, at - _SHORT)
     if _OWN.search(turn, behind, at) is not None and not words.startswith("need "):

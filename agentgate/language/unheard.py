@@ -1,18 +1,17 @@
-"""What of a clause asks the assistant to act, whatever it asks for: grammar alone, no vocabulary of intents.
+"""Which parts of a clause request an action, whatever the action: by grammar alone, without a vocabulary of intents.
 
-Rules: a clause is looked at piece by piece ("..., and ..."). A piece asks to act when it is
+Rules: a clause is read piece by piece ("..., and ..."). A piece requests an action when it is
 
-- a command: a verb where an imperative stands, with an object ("block Friday for me", "double what she gets");
+- a command: an imperative with an object ("block Friday for me", "double what she gets");
 - a polite request ("could you ...", "make sure ...", "..., please"), also without a verb ("12.50 back to each of them, please");
 - a statement of need ("she should be in that meeting too", "I need a table for two", "Ann gets the postage back").
 
-Whoever asks to be told something asks for no action: a question, and a request with a verb of looking ("show", "find", "tell me").
-Nor do greetings, thanks, and statements that say how things are ("the bill is in bill.txt", "I have to leave at five").
-A piece that only shapes a request or an answer ("keep the second one", "call it 'rent'", "use bullet points") counts where the turn
-holds no other and asks to be told nothing.
+A question requests no action; neither does a request for information ("show", "find", "tell me"), a greeting, thanks, or a statement of
+facts ("the bill is in bill.txt", "I have to leave at five"). A piece that only shapes a request or an answer ("keep the second one", "call
+it 'rent'", "use bullet points") counts where the turn has no other request and asks for no information.
 
-Wrong either way, it decides little: see `unheard` of a workflow's intent. Every pattern is for words in small letters and for one
-piece of bounded length; linear in the text.
+An error either way has little effect: see `unheard` of a workflow's intent. Every pattern is for lower case and for one piece of bounded
+length; linear in the text.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from typing import NamedTuple
 
 from agentgate.language.verbs import VERBS
 
-MAX_PIECE = 400  # characters; a longer piece asks for nothing
+MAX_PIECE = 400  # characters; a longer piece requests nothing
 
 
 class Piece(NamedTuple):
-    """Where a piece starts and ends, and what it is: it "asks" for an action, "shapes" one or an answer, or wants to "look"."""
+    """Where a piece starts and ends, and what it does: it "asks" for an action, "shapes" one or an answer, or wants to "look"."""
 
     start: int
     end: int
@@ -38,7 +37,7 @@ _BREAK = re.compile(  # between two pieces; each begins with one of a few letter
     r"[,;:()\s](?:(?<=[,;:])\s|(?<=[()\n])|(?<=\s)(?:and|then|but|[-\u2013\u2014]{1,3})(?=\s))"
 )
 _PLEASE = ("please", "pls", "plz", "kindly")
-_TAIL = 60  # characters at the end of a clause that are looked at for a tag
+_TAIL = 60  # characters at the end of a clause that may hold a tag
 _TAG = re.compile(r"[,\s]\s{0,4}(?:can|could|would|will|won['\u2019]t) (?:you|ya)(?: please)?\W{0,4}\Z")
 
 # --- how a piece begins --------------------------------------------------------------------------------------------------
@@ -53,19 +52,19 @@ _ASKING = (
     r"(?:can|could|may) (?:i|we)(?= (?:get|have)\b)|get rid of|do (?:it|that|this|them|so))\b\W{0,4}"
 )
 _HEAD = re.compile(rf"\W{{0,8}}(?:{_SOFT})*(?P<asking>{_ASKING}(?:{_SOFT})*)?")
-_AGREED = re.compile(r"\b(?:go ahead|do (?:it|that|this|them|so))\b")  # asks with nothing behind it
+_AGREED = re.compile(r"\b(?:go ahead|do (?:it|that|this|them|so))\b")  # a request without an object
 _IDLE = re.compile(
     r"take (?:care(?! of (?!your))|your time|it easy)|let me\b|have (?:a|fun)|be (?:well|safe|careful|patient)|bear with|hang on|hold on|"
     r"give .{1,40} my (?:best|love)"
 )
 
-# --- asking to be told ---------------------------------------------------------------------------------------------------
+# --- requests for information ---------------------------------------------------------------------------------------------------
 _ASKS_WHAT = r"(?:what|which|who|whom|whose|when|where|why|how|whether|if)"
-_TOLD = (  # what is asked for by who asks to be told something
+_TOLD = (  # the information requested
     r"(?:summary|overview|list|number|address|dates?|time|names?|details?|info|information|figures?|numbers|total|sum|answer|idea|link|status|"
     r"balance|iban|rundown|breakdown|explanation|look|comparison|table of)"
 )
-_GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit|role)\b)"  # "give me edit access" asks to act
+_GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit|role)\b)"  # "give me edit access" requests an action
 _LOOK = re.compile(
     r"(?:show|list|find|search|check(?! (?:in|out)\b)|double[ -]check|read|open|look(?! after\b)|see|view|summari[sz]e|explain|describe|"
     r"compare|count|calculate|compute|estimate|analy[sz]e|verify|translate|fetch|browse|recap|outline|review|recommend|suggest|advise|"
@@ -139,10 +138,10 @@ _NO_VERB = frozenset(
 
 
 def pieces(text: str, start: int, end: int) -> Iterator[Piece]:
-    """The pieces of a clause that ask for an action, shape one, or want to be told something.
+    """The pieces of a clause that request an action, shape one, or request information.
 
     Args:
-        text: the turn in small letters, quotations hidden.
+        text: the turn in lower case, without quotations.
         start: where the clause starts in it.
         end: where it ends.
     """
@@ -152,16 +151,16 @@ def pieces(text: str, start: int, end: int) -> Iterator[Piece]:
         clause = clause[: tag.start()]
     question = tag is None and clause.rstrip().endswith("?")
     polite = tag is not None or any(map(clause.__contains__, _PLEASE))
-    rest: Piece | None = None  # what a "please" belongs to where no piece asks by itself
-    found = False
+    rest: Piece | None = None  # "please" makes this a request where no piece is one by itself
+    done = False
     for at, to in _places(clause):
         place = Piece(start + at, start + to, _kind(clause[at:to].strip(), question=question))
         if place.what in {"asks", "shapes", "look"}:
-            found = True
+            done = True
             yield place
         elif place.what == "open" and rest is None:
             rest = place
-    if polite and rest is not None and not found and not question:
+    if polite and rest is not None and not done and not question:
         yield rest._replace(what="asks")
 
 
@@ -176,7 +175,7 @@ def _places(clause: str) -> Iterator[tuple[int, int]]:
 
 
 def _kind(piece: str, *, question: bool) -> str:
-    """What one piece is: it asks, shapes, looks, says how things are, or leaves that open (then a "please" decides)."""
+    """What one piece does: it asks, shapes, looks, says how things are, or leaves that open (then a "please" decides)."""
     head = _HEAD.match(piece)
     at = head.end() if head is not None else 0
     asking = head is not None and head["asking"] is not None
