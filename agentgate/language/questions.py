@@ -65,6 +65,38 @@ _OWN = re.compile(  # the user's own plans: "I'll pay it myself", "before I canc
     r"|\b(?:before|after|until|unless|in case) (?:i|we)\s+(?:(?:\w+ly|ever|even|can|could|also|have to|need to|want to|go and) ){0,2}\Z"
 )
 _PAST = re.compile(r"(?!(?:need|feed|proceed)\b)\w+ed\b")  # phrases have no irregular inflections
+# Before a word that requests nothing of the assistant: "should I pay", "she asked me to pay", "tell Ann to pay", "it says pay",
+# "title: pay", "he thinks you should pay", "a mail asking to pay", "could Ann pay"; or nothing yet: "ask me before you pay", "I'll have to pay".
+_NOT_I = r"(?<!\bi )(?<!\bwe )"
+_MODAL = r"(?:can|could|should|must|may|might|will|would|shall|(?:ha(?:ve|s|d)|need|ought) to|be)"
+_AT_FIRST = r"(?:(?:really|just|also|now|then|still|please) )?"
+_ASIDE = re.compile(
+    r"\b(?:(?:should|shall) (?:i|we)|(?:he|she|they) (?:should|must|can|could|may|will|would|ha[sd] to|have to|needs? to)"
+    r"|whether (?:\S+ )?to|(?<!\bi['\u2019]d )say(?:s|ing)?(?: that| to)?|said(?: that| to)?"
+    r"|(?:wanted|like|urged|begged) (?:me|us)(?: both)? to|want (?:me|us) to|wants you to"
+    r"|(?:ask(?:s|ed)?|t(?:ell|ells|old)|remind(?:s|ed)?|wants|instruct(?:s|ed)?|advised?|invited?)"
+    r" (?:(?!and\b)\S{1,40} ){0,3}(?<!\byou )to"
+    rf"|{_NOT_I}(?:says|said|thinks|thought|claims|wrote|writes|texted|suggest(?:s|ed)?|recommend(?:s|ed)?|advises|requests|requested|asks|asked|"
+    rf"demands|insists)(?: (?:me|us))?(?: (?:that|if|whether))? (?:i|we|you|it|he|she|they)(?: {_MODAL}){{0,2}}"
+    rf"|{_NOT_I}(?:suggests|suggested|recommends|recommended|advises|requests)(?: to)?|reads|asked for (?:\S+ ){{1,4}}to be"
+    r"|(?<!['\u2019]m )(?<!\bam )(?<!['\u2019]re )(?<!\bare )(?:asking|telling|instructing|ordering|urging|advising|reminding)"
+    r" (?:(?!and\b)\S{1,40} ){0,3}to|(?:supposed|meant|required|obliged) to"
+    rf"|according to [^,.;!?\n]{{1,60}},? (?:i|we|you) {_MODAL}"
+    r"|(?<!\bmy )(?:advice|instructions?|steps?|suggestions?|recommendations?) (?:is|are|was|were)(?: to|:)|(?:called|titled|entitled)"
+    r"|(?<!\bhow )(?<!\bwhat )about|(?:ask|tell|check with|let|show|warn) (?:me|us)\b[^.;!?\n]{0,60}\bbefore(?: you)?"
+    r"|(?:i|we)(?:['\u2019]ll| will|['\u2019](?:m|re) going to) (?:have|need) to)"
+    rf"\s{{1,4}}{_AT_FIRST}\Z"
+    r"|(?:^|(?<=[.!?\n]\s))(?:can|could|will|would|may|might) "
+    rf"(?!(?:you|u|ya|we|i|it|this|that|these|those|one|some\w+|any\w+|please|the|my|our)\b)[\w'\u2019-]{{1,40}} {_AT_FIRST}\Z"
+    r"|\b(?:say(?:s|ing)?|writes?|wrote|title|subject|reply|called|named|remind|(?:goes|reads)(?: like this)?|"
+    r"(?:an?|the|this|my|her|his|their|[\w.-]{1,40}['\u2019]s) "
+    r"(?:[\w-]{1,40} )?(?:message|e-?mail|text|comment|post|draft|note|to-?do|reminder|task))\b[^.!?\n:]{0,60}:\s[^.!?\n]{0,60}\Z"
+    r"|\bhere(?:['\u2019]s| is) what [^.!?\n]{1,40}\s(?:[-\u2013\u2014]|(?<=:\s))\s?[^.!?\n]{0,60}\Z"
+)
+_SAYS = re.compile(  # before a clause: "it says, please pay"
+    r"\b(?:says|said|writes|wrote|reads|t(?:ells|old) (?:me|us|him|her|them|everyone|everybody))\s?,\s{1,8}\Z"
+)
+_SAID = 40  # characters before a clause that may hold these
 
 
 def asked_about(turn: str, start: int, at: int) -> bool:
@@ -93,3 +125,10 @@ def told_of(turn: str, start: int, at: int, words: str, listed: tuple[str, ...])
     if _OWN.search(turn, behind, at) is not None and not words.startswith("need "):
         return True
     return words not in listed and _PAST.match(words) is not None and _DOER.search(turn, behind, at) is not None
+
+
+def aside(turn: str, start: int, at: int) -> bool:
+    """Whether a word is reported, dictated or for somebody else, so that it requests nothing of the assistant; see `asked_about`."""
+    if _ASIDE.search(turn, max(start, at - _BEFORE), at) is not None:
+        return True
+    return at - start < _BEFORE and _SAYS.search(turn, max(0, start - _SAID), start) is not None
