@@ -32,7 +32,7 @@ _BACK = 120  # characters before a verb in which its request may begin
 _GAP = rf"\s+(?:(?:{'|'.join(sorted(ARTICLES))})\s+)?(?:\S+\s+){{0,3}}?"
 _NOT_OTHERS = "to|i|we|me|us|myself|ourselves|you|it|what|which|who|whom|whose|when|where|why|how|if|whether|that|about"
 _PLACES = {
-    "something": r"(?!(?:up|to (?:know|see|check|find|hear|ask|understand))\b)(?:\S+\s+){0,7}?\S+",  # "set something up" is not "set something"
+    "something": r"(?!(?:up|to (?:know|see|check|find|hear|ask|understand))\b)(?:\S+\s+){0,7}?\S+",  # not "set up"
     "someone": rf"(?!(?:{_NOT_OTHERS})\b)(?:\S+\s+){{0,4}}?\S+",
 }
 _ENDINGS = ("ings", "ing", "ed", "es", "s", "d")

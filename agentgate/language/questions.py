@@ -66,7 +66,7 @@ _OWN = re.compile(  # the user's own plans: "I'll pay it myself", "before I canc
 )
 _PAST = re.compile(r"(?!(?:need|feed|proceed)\b)\w+ed\b")  # phrases have no irregular inflections
 # Before a word that requests nothing of the assistant: "should I pay", "she asked me to pay", "tell Ann to pay", "it says pay",
-# "title: pay", "he thinks you should pay", "a mail asking to pay", "could Ann pay"; or nothing yet: "ask me before you pay", "I'll have to pay".
+# "title: pay", "he thinks you should pay", "a mail asking to pay", "could Ann pay"; or nothing yet: "ask me before you pay".
 _NOT_I = r"(?<!\bi )(?<!\bwe )"
 _MODAL = r"(?:can|could|should|must|may|might|will|would|shall|(?:ha(?:ve|s|d)|need|ought) to|be)"
 _AT_FIRST = r"(?:(?:really|just|also|now|then|still|please) )?"
