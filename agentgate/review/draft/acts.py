@@ -5,73 +5,18 @@ Rules: a name is split into words and leads to a proposal only. What is made say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agentgate.intents.lexical import derive
-from agentgate.review.draft.phrasebook import ACTS, groups
+from agentgate.review.draft.phrasebook import ACTS, BOOK, groups
 from agentgate.workflow.model import PLACES, Intent
 
-VERBS = {  # act: further words of tools' names that mean it
-    "add": "append attach insert include extend",
-    "approve": "accept confirm authorize authorise",
-    "assign": "reassign delegate allocate route",
-    "block": "ban lock freeze quarantine blacklist",
-    "book": "reserve",
-    "cancel": "abort terminate void",
-    "change": "update edit modify set rename replace patch adjust configure",
-    "close": "resolve complete finish",
-    "comment": "annotate",
-    "create": "make open submit generate draft register upsert new prepare",
-    "delete": "remove drop purge erase wipe destroy trash clear uninstall",
-    "deploy": "promote install rollout",
-    "disable": "deactivate suspend mute",
-    "download": "export",
-    "enable": "activate reactivate unblock unlock unmute resume",
-    "hire": "recruit onboard",
-    "label": "tag flag categorize classify mark star pin",
-    "log": "record track",
-    "mail": "email",
-    "move": "reschedule postpone relocate",
-    "order": "buy purchase reorder",
-    "pay": "transfer wire donate",
-    "plan": "schedule",
-    "post": "message notify reply dm sms tweet announce",
-    "publish": "release",
-    "quote": "offer",
-    "refund": "reimburse",
-    "reject": "decline deny dismiss",
-    "restart": "reboot reset reload",
-    "restore": "recover revert rollback unarchive undelete",
-    "run": "execute start trigger invoke launch",
-    "scale": "resize",
-    "send": "forward dispatch",
-    "share": "grant",
-    "stop": "kill halt pause shutdown",
-    "subscribe": "follow watch enroll enrol",
-    "unsubscribe": "unfollow",
-    "upload": "import push",
-    "write": "save put store",
-}
-_SAME = {verb: act for act, verbs in VERBS.items() for verb in verbs.split()}
+VERBS: Mapping[str, tuple[str, ...]] = {name: act.verbs for name, act in BOOK.items() if act.verbs}
+_SAME = {verb: act for act, verbs in VERBS.items() for verb in verbs}
 _MAKES = frozenset(
     "add apply assign book create issue leave log make open place plan post prepare put schedule send set submit write".split()
 )
-_MADE = {  # what is made says more than the verb: send_money, create_reminder, add_comment
-    "book": "event meeting appointment call booking reservation",
-    "comment": "comment remark reply",
-    "invite": "participant participants attendee attendees guest guests invitation",
-    "label": "label labels tag tags category",
-    "log": "note activity entry",
-    "mail": "mail email letter newsletter",
-    "order": "order purchase",
-    "pay": "money payment funds transfer transaction",
-    "post": "message dm sms text",
-    "quote": "quote offer proposal",
-    "refund": "refund",
-    "remind": "reminder alarm",
-    "share": "access permission permissions collaborator collaborators",
-}
-_THINGS = {thing: act for act, things in _MADE.items() for thing in things.split()}
+_THINGS = {thing: name for name, act in BOOK.items() for thing in act.things}
 _TAKEN = frozenset("access permission permissions share sharing collaborator collaborators token session".split())
 _KEPT = frozenset("note file document doc page article".split())
 _BOTH = {("send", "quote"): "mail", ("send", "offer"): "mail", ("write", "note"): "write"}

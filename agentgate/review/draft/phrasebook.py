@@ -8,30 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from typing import NamedTuple
 
 from agentgate.review.draft.argument import inline
 
 _WIDTH = 120
 
 
-def _read(book: str) -> Mapping[str, tuple[tuple[str, ...], ...]]:
+class Act(NamedTuple):
+    """A kind of act: further verbs of tools' names that mean it, things whose making means it, and the groups of phrases for it."""
+
+    verbs: tuple[str, ...]
+    things: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+
+
+def _read(book: str) -> Mapping[str, Act]:
     acts: dict[str, list[str]] = {}
-    act = ""
-    for line in book.splitlines():
+    name = ""
+    for line in (line for line in book.splitlines() if not line.startswith("#")):
         if line.startswith("    "):
-            acts[act][-1] += line
+            acts[name][-1] += line
         elif line.startswith(" "):
-            acts[act].append(line)
-        elif not line.startswith("#"):
-            act = line
-            acts[act] = []
-    return {
-        name: tuple(tuple(phrase.strip() for phrase in group.rstrip(",").split(",")) for group in groups) for name, groups in acts.items()
-    }
+            acts[name].append(line)
+        else:
+            name = line
+            acts[name] = []
+    return dict(_act(line, groups) for line, groups in acts.items())
 
 
-_LISTS = _read(files("agentgate.review.draft").joinpath("phrasebook.txt").read_text("utf-8"))
-ACTS: tuple[str, ...] = tuple(sorted(_LISTS))
+def _act(line: str, groups: Sequence[str]) -> tuple[str, Act]:
+    name, _, words = line.partition(":")
+    verbs, _, things = words.partition("|")
+    phrases = (tuple(phrase.strip() for phrase in group.rstrip(",").split(",")) for group in groups)
+    return name, Act(tuple(verbs.split()), tuple(things.split()), tuple(phrases))
+
+
+BOOK = _read(files("agentgate.review.draft").joinpath("phrasebook.txt").read_text("utf-8"))
+ACTS: tuple[str, ...] = tuple(sorted(BOOK))
 _ALIKE = frozenset("create make add new need want should update delete remove".split())  # phrases repeated for each name of the thing
 _ALSO = {  # what users call a thing
     "event": ("meeting", "appointment"),
@@ -54,7 +68,7 @@ def groups(act: str, thing: str = "") -> tuple[tuple[str, ...], ...]:
         KeyError: no such list.
     """
     names, seen, made = (thing, *_ALSO.get(thing, ())) if thing else (), set[str](), []
-    for group in _LISTS[act]:
+    for group in BOOK[act].groups:
         phrases = dict.fromkeys(each for phrase in group for each in _named(phrase, names) if each not in seen)
         seen |= phrases.keys()
         made.append(tuple(phrases))
