@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from unicodedata import normalize
 
+from agentgate.language.days import MONTHS, WEEKDAYS
 from agentgate.language.denials import clauses
 from agentgate.language.numerals import SMALL, numeral_value
 from agentgate.language.quotations import hidden_quotations
@@ -122,10 +123,9 @@ _ELSE = re.compile(  # other meanings of the words of a calculation; the first g
     r"|\bminus the (?:drama|fuss|hassle|jokes?)\b|\bshort of (?:time|breath|ideas|people|staff)\b"
     r"|\btoo (?:much|little) (?:time|work|trouble|effort)\b"
     r"|\btakes off\b|\boff (?:my|the|your|our) (?:list|calendar|desk|mind|agenda|table)\b"
-    r"|\b(?:days?|weeks?|month|year|(?:mon|tues|wednes|thurs|fri|satur|sun)day|some time) off\b"
+    rf"|\b(?:days?|weeks?|month|year|{'|'.join(WEEKDAYS)}|some time) off\b"
     r"|\bdiscount (?:store|shop|market|code|card)s?\b"
-    r"|\b(?:first|second|latter) half of (?:the )?(?:year|month|week|day|(?:jan|febr)uary|march|april|may|june|july|august"
-    r"|(?:sept|nov|dec)ember|october)\b|\bbetter half\b"
+    rf"|\b(?:first|second|latter) half of (?:the )?(?:year|month|week|day|{'|'.join(MONTHS)})\b|\bbetter half\b"
     r"|\bhalf (?:of )?(?:(?:the|my|our|his|her) )?(?:marathon|pension|family|class|team|house|night|mails?|day)\b"
     r"|\bsplit up\b(?! (?:the|it|this|that|between|among|by|in|my)\b)|\bsplit (?:air|screen|ends|second)\b|\b(?:banana|from) split\b"
     r"|\b(?:twice|times|equally|evenly) (?:as (?!(?:much|many|high|big|large)\b)|important|spaced|good)"

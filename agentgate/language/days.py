@@ -12,39 +12,21 @@ from calendar import monthrange
 from collections.abc import Iterable, Mapping
 from datetime import MAXYEAR, MINYEAR, date, timedelta
 
-from agentgate.language.numerals import NUMERAL_BEGINS, ORDINAL, ORDINALS, read_ordinal
+from agentgate.language.numerals import NUMERAL_BEGINS, ORDINAL, ORDINALS, VALUES, read_ordinal
 from agentgate.values.entities import normal
 
-_MONTHS = {
-    m: i
-    for i, names in enumerate(
-        (
-            "jan january",
-            "feb february",
-            "mar march",
-            "apr april",
-            "may",
-            "jun june",
-            "jul july",
-            "aug august",
-            "sep sept september",
-            "oct october",
-            "nov november",
-            "dec december",
-        ),
-        1,
-    )
-    for m in names.split()
-}
+MONTHS = "january february march april may june july august september october november december".split()
+WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_MONTHS = {form: number for number, name in enumerate(MONTHS, 1) for form in (name, name[:3])} | {"sept": 9}
 _LONGEST_FIRST = sorted(_MONTHS, key=len, reverse=True)
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_FEW = {w: n for n, w in enumerate("a one two three four five six seven eight nine ten".split(), 0)} | {"a": 1, "one": 1, "an": 1}
+_HOURS = {word: value for word, value in VALUES.items() if 1 <= value <= 12}
+_FEW = {"a": 1, "an": 1} | {word: value for word, value in _HOURS.items() if value <= 10}
 _OLD = {"i": "\u0130\u0131", "s": "\u017f", "k": "\u212a"}  # further characters that `re.IGNORECASE` matches with these
 _LETTERS_TOLD = 3
 _NEAR = {"today": 0, "tomorrow": 1, "yesterday": -1, "the day after tomorrow": 2, "the day before yesterday": -2}
 
 _MONTH = f"(?:{'|'.join(_LONGEST_FIRST)})" + r"\.?"
-_WEEKDAY = f"(?:{'|'.join(_WEEKDAYS)})"
+_WEEKDAY = f"(?:{'|'.join(WEEKDAYS)})"
 _OF_MONTH = "[0-9]{1,2}(?:st|nd|rd|th)?"
 _YEAR = "(?:,? [0-9]{4})?"
 _SPAN = f"(?:[0-9]{{1,3}}|{'|'.join(_FEW)}) (?:day|week)s?"
@@ -78,7 +60,7 @@ def _by_letters(beginnings: Iterable[str], letters: int = 0) -> str:
 BEGINS = _by_letters(
     [
         *(rf"{month}\.? (?:the )?(?:[0-9]|{ORDINAL}\b)" for month in _LONGEST_FIRST),
-        *(*_WEEKDAYS, "today", "tomorrow", "yesterday", "noon", "the day ", f"in {_SPAN}"),
+        *(*WEEKDAYS, "today", "tomorrow", "yesterday", "noon", "the day ", f"in {_SPAN}"),
         *(f"{how} {_WEEKDAY}" for how in ("this", "next", "last", "coming")),
         *(f"{few} (?:day|week)" for few in _FEW),
         *(rf"{word}(?:[\s-][a-z]{{5,7}})? of " for word in (*ORDINALS, "twenty", "thirty")),
@@ -93,7 +75,6 @@ DAY = (
     rf"(?:{_WEEKDAY},? (?:the )?)?(?:{_MONTH} (?:the )?(?:{_OF_MONTH}|{ORDINAL}\b){_YEAR}"
     rf"|(?:{_OF_MONTH}(?: of)?|(?<!\ba\s)(?<!\bone\s){ORDINAL} of) {_MONTH}{_YEAR})|{_RELATIVE}))"
 )
-_HOURS = {w: n for n, w in enumerate("one two three four five six seven eight nine ten eleven twelve".split(), 1)}
 _MINUTES = {"quarter": 15, "half": 30, "five": 5, "ten": 10, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50}
 _MINUTES |= {f"{tens}{sign}five": _MINUTES[tens] + 5 for tens in ("twenty", "thirty", "forty", "fifty") for sign in " -"}
 _PARTS: Mapping[str, Mapping[int, int]] = {  # part of the day -> hour as people say it -> hour
@@ -126,7 +107,7 @@ _TIME = re.compile(
     rf"(?:((?:a )?quarter|half|twenty[ -]five|[a-z]{{3,6}}|[0-9]{{1,2}})(?: minutes)? (past|to) )?([0-9]{{1,2}}|{'|'.join(_HOURS)})"
     rf"(?::([0-9]{{2}})| ({_BY}))?(?:{_CLOCK})?(?:\s?([ap])\.?m|\s(?:in\sthe|at)\s(morning|afternoon|evening|night))?"
 )
-_BESIDE_MONTH = frozenset({*_WEEKDAYS, "the", "of", "st", "nd", "rd", "th"})
+_BESIDE_MONTH = frozenset({*WEEKDAYS, "the", "of", "st", "nd", "rd", "th"})
 
 
 def read_day(text: str, today: date) -> str | None:
@@ -214,10 +195,10 @@ def _away(text: str, today: date) -> str | None:
 def _weekday(text: str, today: date) -> str | None:
     """A weekday's next date; with "next" or "last" only where the nearest such day and the one in the adjacent week are the same."""
     how, _, name = text.rpartition(" ")
-    if name not in _WEEKDAYS:
+    if name not in WEEKDAYS:
         return None
-    ahead = (_WEEKDAYS.index(name) - today.weekday()) % 7
-    other = _WEEKDAYS.index(name) < today.weekday()  # its next date is in the next week
+    ahead = (WEEKDAYS.index(name) - today.weekday()) % 7
+    other = WEEKDAYS.index(name) < today.weekday()  # its next date is in the next week
     if ahead == 0:
         return {"this": today.isoformat(), "next": _iso(today, 7), "last": _iso(today, -7)}.get(how)
     if how == "next":

@@ -17,7 +17,7 @@ from agentgate.values.entities import number
 _UNITS = "one two three four five six seven eight nine".split()
 _TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_SMALL = {"zero": 0} | {word: value for value, word in enumerate((*_UNITS, *_TEENS), 1)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
+VALUES = {"zero": 0} | {word: value for value, word in enumerate((*_UNITS, *_TEENS), 1)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
 _LARGER = "hundred thousand million billion trillion dozen lakh crore grand".split()  # no number with one from the third on is read
 LARGE = f"(?:{'|'.join(_LARGER)})s?"
 ORDINALS = {
@@ -32,12 +32,17 @@ ORDINALS = {
 } | {"thirtieth": 30}
 ORDINAL = rf"(?:(?:twenty|thirty)[\s-])?(?:{'|'.join(sorted(ORDINALS, key=len, reverse=True))})"
 
-SMALL = rf"(?:{'|'.join(sorted(_SMALL, key=len, reverse=True))})\b"
-_WORD = rf"(?:{'|'.join(sorted(_SMALL, key=len, reverse=True))}|{LARGE})\b"
+SMALL = rf"(?:{'|'.join(sorted(VALUES, key=len, reverse=True))})\b"
+_WORD = rf"(?:{'|'.join(sorted(VALUES, key=len, reverse=True))}|{LARGE})\b"
 _AND = r"(?:(?:(?<=hundred)|(?<=thousand)|(?<=million)|(?<=billion))(?:,?\s{1,3}|-)(?:and[\s-])?|\s{1,3}|-)"
 # A run never matches in part, so that "twenty five-year bonds" names nothing.
 NUMERAL = rf"(?>(?:(?:an?|[0-9]{{1,3}})\s{{1,3}}(?={LARGE}\b))?{_WORD}(?:{_AND}{_WORD})*)"
-NUMERAL_BEGINS = (*(rf"{word}\b" for word in _SMALL), "hundred\\b", "thousand\\b", *(rf"{an}\s{{1,3}}{LARGE}\b" for an in ("a", "an")))
+NUMERAL_BEGINS = (
+    *(rf"{word}\b" for word in VALUES),
+    "hundred\\b",
+    "thousand\\b",
+    *(rf"{an}\s{{1,3}}{LARGE}\b" for an in ("a", "an")),
+)
 
 SCALE = r"(?:[kKmM]|\s[mM]illion)"  # after the digits of an amount with a currency
 _SIZES = {"k": 1000, "m": 1_000_000}
@@ -167,7 +172,7 @@ def read_ordinal(words: str) -> int | None:
     value = ORDINALS.get(last)
     if value is None or not tens:
         return value
-    return value + _SMALL.get(tens.strip(), 100) if value < 10 else None
+    return value + VALUES.get(tens.strip(), 100) if value < 10 else None
 
 
 def _words(text: str) -> list[str]:
@@ -193,7 +198,7 @@ def _hundreds(words: list[str]) -> int | None:
 
 
 def _tens(words: list[str]) -> int | None:
-    values = [1 if word in {"a", "an"} else int(word) if word.isdecimal() else _SMALL.get(word) for word in words]
+    values = [1 if word in {"a", "an"} else int(word) if word.isdecimal() else VALUES.get(word) for word in words]
     if len(values) == 1:
         return values[0]
     if len(values) == 2 and None not in values:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from agentgate.language.days import WEEKDAYS
 from agentgate.language.spans import small
 
 WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
 _WIDE = f"(?:{'|'.join(sorted(WIDE))})"
 _TIME = (
-    r"(?:day|night|morning|afternoon|evening|week|weekend|month|quarter|year|hour|minute|time|"
-    r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|mon|tue|wed|thu|fri|sat|sun)"
+    "(?:day|night|morning|afternoon|evening|week|weekend|month|quarter|year|hour|minute|time|"
+    f"{'|'.join((*WEEKDAYS, *(day[:3] for day in WEEKDAYS)))})"
 )
 _FEW = r"(?:two|three|four|five|six|seven|eight|nine|ten|[2-9]|10)"
 _NTH = rf"(?:{_FEW}|second|third|other|few|single|[0-9]{{1,2}}(?:st|nd|rd|th)?)"

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from agentgate.language.days import MONTHS, WEEKDAYS
 from agentgate.language.verbs import VERBS
 
 MAX_PIECE = 400  # characters; a longer piece requests nothing
@@ -123,15 +124,15 @@ _QUESTION = re.compile(
 _REQUESTED = re.compile(r"(?:can|could|would|will)\b.*(?:\bbe [a-z]+(?:ed|en|t|ne|ng)\b|\bplease\b)")
 _SHAPING = frozenset("use keep leave call title name mention include note say choose pick sign write address mind be wait".split())
 _OWN = re.compile(r"(?:my|our|the|this|these|those|[a-z]{2,20}['\u2019]s)\s")  # "my balance, please" asks to be told
-_NO_VERB = frozenset(
+_NO_VERB = frozenset((*MONTHS, *WEEKDAYS)) | frozenset(
     """
     a all also am an and any are as at be because been both but by can could dear did do does each every for from good great had has have
     he hello her here hers him his hope how i if in into is it its last let like many may maybe me might mine more most much must my need
     never next nice no none not of on once one only or our out over perhaps please same shall she should since so some sorry still such
     thank thanks that the their them then there these they this those though thus to today tomorrow tonight too two under until up us
     very was we well were what when where which while who whom whose why will with would yes yesterday yet you your cheers enjoy whether
-    about after again against before during than through between above below off monday tuesday wednesday thursday friday saturday sunday
-    january february march april june july august september october november december want wants needs wonder curious know think
+    about after again against before during than through between above below off want wants needs wonder
+    curious know think
     half three four five six seven eight nine ten fun both except plus minus per via
     """.split()
 )
