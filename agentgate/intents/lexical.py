@@ -30,7 +30,7 @@ from agentgate.language.delegation import Delegation, delegation
 from agentgate.language.denials import clauses
 from agentgate.language.quantity import WIDE, quantities
 from agentgate.language.questions import aside, asked_about, told_of
-from agentgate.language.quotations import hidden_quotations, own_words, unquoted
+from agentgate.language.quotations import blank, hidden_quotations, own_words, unquoted
 from agentgate.language.spans import entities, small
 from agentgate.language.unheard import pieces
 from agentgate.values.request import Derived
@@ -265,11 +265,7 @@ def _taken(intents: tuple[Intent, ...], said: list[_Clause]) -> str:
 def _not_understood(intents: tuple[Intent, ...], said: list[_Clause], handed: Delegation | str | None, *, shapes: bool) -> str:
     """The first request of a turn that no intent's word and no delegation explains; empty where there is none.
 
-    Args:
-        intents: the vocabulary.
-        said: the turn's affirmed clauses.
-        handed: what the turn delegates.
-        shapes: whether a piece counts that only shapes another request.
+    `shapes`: a piece counts that only shapes another request.
     """
     given = handed.words if isinstance(handed, Delegation) else None
     shaped = ""
@@ -292,12 +288,8 @@ def _handed_over(said: list[tuple[str, str]], denied: list[tuple[str, str]]) -> 
     given = delegation(said)
     if given is not None:
         return given
-    refused = delegation((_AFTER.sub(_blank, clause), _AFTER.sub(_blank, bare)) for clause, bare in denied)
+    refused = delegation((_AFTER.sub(blank, clause), _AFTER.sub(blank, bare)) for clause, bare in denied)
     return refused.words if refused is not None else None
-
-
-def _blank(match: re.Match[str]) -> str:
-    return " " * len(match.group())
 
 
 def _delegated(intent: Intent, handed: Delegation | str) -> Derived:

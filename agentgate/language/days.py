@@ -43,17 +43,17 @@ def _by_letters(beginnings: Iterable[str], letters: int = 0) -> str:
     after: dict[str, list[str]] = {}
     for beginning in sorted(beginnings):
         after.setdefault(beginning[0] if letters < _LETTERS_TOLD and beginning[0].isalpha() else "", []).append(beginning)
-    found = [
+    branches = [
         (f"[{first}{first.upper()}{_OLD.get(first, '') if letters else ''}]", _by_letters([each[1:] for each in rest], letters + 1))
         if first
         else ("", "|".join(rest))
         for first, rest in after.items()
     ]
-    ways = [f"{first}(?:{rest})" if first else f"(?i:{rest})" for first, rest in found]
+    ways = [f"{first}(?:{rest})" if first else f"(?i:{rest})" for first, rest in branches]
     if letters:
         return "|".join(ways)
     parts = [slice(at, at + _LETTERS_TOLD) for at in range(0, len(ways), _LETTERS_TOLD)]
-    return "|".join(f"(?=[{''.join(first[1:-1] for first, _ in found[part])}])(?:{'|'.join(ways[part])})" for part in parts)
+    return "|".join(f"(?=[{''.join(first[1:-1] for first, _ in branches[part])}])(?:{'|'.join(ways[part])})" for part in parts)
 
 
 # How a day, a time or a number in words begins, where it begins with a letter.
@@ -185,10 +185,10 @@ def _last_of(year: int, month: int) -> str | None:
 
 def _away(text: str, today: date) -> str | None:
     """``in 3 days``, ``two weeks ago``, ``a week from today``."""
-    found = _AWAY.search(text)
-    if found is None:  # "six" with a long s
+    away = _AWAY.search(text)
+    if away is None:  # "six" with a long s
         return None
-    days = (int(found[1]) if found[1].isdigit() else _FEW[found[1]]) * (7 if found[2] == "week" else 1)
+    days = (int(away[1]) if away[1].isdigit() else _FEW[away[1]]) * (7 if away[2] == "week" else 1)
     return _iso(today, -days if text.endswith("ago") else days)
 
 
@@ -213,10 +213,10 @@ def _weekday(text: str, today: date) -> str | None:
 def read_clock(text: str) -> str | None:
     """The time of day that a match of `CLOCK` names, as ``hh:mm``, also with an hour over 23; None where it is ambiguous."""
     low = text.lower()
-    found = _TIME.fullmatch(low)
-    if found is None:
+    time = _TIME.fullmatch(low)
+    if time is None:
         return "12:00" if low == "noon" else None
-    by, side, said, minutes, in_words, half, part = found.groups()
+    by, side, said, minutes, in_words, half, part = time.groups()
     hour = int(said) if said.isdecimal() else _HOURS[said]
     if not (half or part) and minutes is None:  # "half past two"
         return None

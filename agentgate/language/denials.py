@@ -123,14 +123,9 @@ def _whole(parted: re.Match[str]) -> str:
 
 
 def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:
-    """Where a negated statement ends in its clause; None for an instruction, and where the denial may go on ("pay, send, move it").
+    """Where a negated statement ends between `start` and `end`, the unread part of its clause; `text` is the turn in lower case.
 
-    Args:
-        turn: the turn.
-        text: the turn in lower case.
-        negation: the clause's next negation.
-        start: where the unread part of the clause starts.
-        end: where the clause ends.
+    None for an instruction, and where the denial may go on ("pay, send, move it").
     """
     if _STATED.search(text, max(start, negation.start() - _SUBJECT), negation.end()) is None:
         return None
@@ -141,14 +136,7 @@ def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, en
 
 
 def _exception_end(turn: str, text: str, start: int, end: int) -> re.Match[str] | None:
-    """Where an exception ends before the next request: "move it to 10 instead of 9 and tell Ann"; None where it does not.
-
-    Args:
-        turn: the turn.
-        text: the turn in lower case.
-        start: where the words of denial start.
-        end: where their clause ends.
-    """
+    """Where an exception, whose words start at `start`, ends before the next request: "move it to 10 instead of 9 and tell Ann"."""
     words = _EXCEPTION.match(text, start, end)
     if words is None or words["next"] in VERBS:  # "rather than call and tell Ann" denies both
         return None

@@ -1,4 +1,4 @@
-"""The user's own text of a turn: without forwarded, pasted, fenced and quoted text, which belongs to somebody else.
+"""The user's own text of a turn: without forwarded, pasted, fenced and quoted text, which is not the user's.
 
 Rules: other people's text is blanked out, so that spans stay valid. A short quotation within the user's sentence is a name and stays.
 """
@@ -59,13 +59,14 @@ QUOTE = re.compile(  # each alternative begins with its mark, so that a text wit
 )
 
 
-def _blank(found: re.Match[str]) -> str:
-    return " " * len(found.group())
+def blank(match: re.Match[str]) -> str:
+    """Spaces, of the same length."""
+    return " " * len(match.group())
 
 
-def hidden(found: re.Match[str]) -> str:
+def hidden(match: re.Match[str]) -> str:
     """A word without meaning, of the same length."""
-    return "_" * len(found.group())
+    return "_" * len(match.group())
 
 
 _SENTENCE = re.compile(r"[!?;:]\s|\.\s(?![0-9])")
@@ -75,14 +76,14 @@ _TITLE = re.compile(  # a dot that ends no sentence: "Dr. Meyer", "J. R. Smith",
 )
 
 
-def quoted(found: re.Match[str]) -> str:
+def quoted(match: re.Match[str]) -> str:
     """The text inside the quotation marks of a match of `QUOTE`."""
-    return next(group for group in found.groups() if group is not None)
+    return next(group for group in match.groups() if group is not None)
 
 
-def _blank_quotation(found: re.Match[str]) -> str:
-    inner = quoted(found)
-    return _blank(found) if len(inner.split()) > 6 or _SENTENCE.search(_TITLE.sub("", inner)) else found.group()
+def _blank_quotation(match: re.Match[str]) -> str:
+    inner = quoted(match)
+    return blank(match) if len(inner.split()) > 6 or _SENTENCE.search(_TITLE.sub("", inner)) else match.group()
 
 
 def _shown(text: str) -> str:
@@ -90,7 +91,7 @@ def _shown(text: str) -> str:
     if text.isascii():
         return text
     text = _SPACE.sub(" ", text)
-    return _ACCENT.sub(lambda found: normalize("NFC", found.group()).ljust(2, "\u0301"), text) if _MARK.search(text) else text
+    return _ACCENT.sub(lambda letter: normalize("NFC", letter.group()).ljust(2, "\u0301"), text) if _MARK.search(text) else text
 
 
 @lru_cache(maxsize=32)
@@ -105,8 +106,8 @@ def own_text(turn: str) -> str:
     if pasted:
         text = text[: pasted.end()].ljust(len(text))
     if "```" in text or "~~~" in text:
-        text = _FENCE.sub(_blank, text)
-    return _QUOTED_LINE.sub(_blank, text) if ">" in text else text
+        text = _FENCE.sub(blank, text)
+    return _QUOTED_LINE.sub(blank, text) if ">" in text else text
 
 
 @lru_cache(maxsize=32)
@@ -125,7 +126,7 @@ def without_quotations(own: str) -> str:
 
 def unquoted(words: str) -> str:
     """The result of `own_words` with short quotations blanked out too: a name may be given in quotes, a request may not."""
-    return QUOTE.sub(_blank, words)
+    return QUOTE.sub(blank, words)
 
 
 def hidden_quotations(words: str) -> str:

@@ -120,24 +120,24 @@ def entities(text: str, today: date) -> Iterator[Entity]:
     day: Entity | None = None  # the day to which the next time may belong
     times: list[Entity] = []  # the times to which the next day may belong
     end = 0  # of the day or the times
-    for found in _entities(text, today):
-        yield found
-        if found.type not in _WHEN:
+    for entity in _entities(text, today):
+        yield entity
+        if entity.type not in _WHEN:
             day, times = None, []
             continue
-        between, end = text[end : found.start], found.start + len(found.words)
-        if found.type == "date":
+        between, end = text[end : entity.start], entity.start + len(entity.words)
+        if entity.type == "date":
             if times and _ON.fullmatch(between):
-                yield from (_moment(found, time, time.start, text[time.start : end]) for time in times if time.type == "time")
-            day, times = found, []
-        elif found.type == "time":
+                yield from (_moment(entity, time, time.start, text[time.start : end]) for time in times if time.type == "time")
+            day, times = entity, []
+        elif entity.type == "time":
             if day is not None and (_TO if times else _AT).fullmatch(between):
-                yield _moment(day, found, day.start, text[day.start : end])
+                yield _moment(day, entity, day.start, text[day.start : end])
             else:
                 day = None
-            times = [*times, found] if times and _TO.fullmatch(between) else [found]
+            times = [*times, entity] if times and _TO.fullmatch(between) else [entity]
         else:
-            day, times = Entity("date", str(found.key)[:10], found.words, found.start), [found]
+            day, times = Entity("date", str(entity.key)[:10], entity.words, entity.start), [entity]
 
 
 def _moment(day: Entity, time: Entity, start: int, words: str) -> Entity:
@@ -145,11 +145,11 @@ def _moment(day: Entity, time: Entity, start: int, words: str) -> Entity:
 
 
 def _entities(text: str, today: date) -> Iterator[Entity]:
-    for found in _TOKEN.finditer(text):
-        kind = found.lastgroup
+    for token in _TOKEN.finditer(text):
+        kind = token.lastgroup
         if kind is None:
             continue
-        words, start, currency = found[kind], found.start(kind), ""
+        words, start, currency = token[kind], token.start(kind), ""
         if kind == "groups":
             yield from (Entity("id", group.group(), group.group(), start + group.start()) for group in _GROUP.finditer(words))
             continue
@@ -163,10 +163,10 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
                 yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
             if words[-1] in "kK" and (thousands := read_thousands(text, start, start + len(words))) is not None:
                 yield Entity("count", thousands, words, start)
-            elif text.startswith("%", found.end()) and (sign := digits_percent(text, start, found.end())) is not None:
+            elif text.startswith("%", token.end()) and (sign := digits_percent(text, start, token.end())) is not None:
                 kind, key, words = "percent", normal("number", words), text[start : sign.end()]
         elif kind == "money":
-            amount = scaled(text, *found.span(kind))
+            amount = scaled(text, *token.span(kind))
             currency = CURRENCIES.get(_NUMERIC.sub("", amount[0]).lower(), "") if amount is not None else ""
             # "50 US kronor" is no amount
             key = enlarged(_UNNUMERIC.sub("", amount[0]), amount[1]) if amount is not None and currency else None
@@ -174,7 +174,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             words = words.rstrip(_TRAILING)
             key = normal(kind, _with_small_host(words))
         elif kind == "numeral":
-            number = read_numeral(text, *found.span(kind))
+            number = read_numeral(text, *token.span(kind))
             if number is None:
                 continue
             key, beside = number
@@ -183,10 +183,10 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
                 kind = "percent"
             elif beside:
                 kind, key = "money", key if currency else None
-        elif (sign := percents(text, *found.span(kind))) is not None:
+        elif (sign := percents(text, *token.span(kind))) is not None:
             kind, key, words = "percent", normal("number", words.replace(",", "")), text[start : sign.end()]
         else:  # alone, or a number
-            kind, key = "number", None if marks_an_item(text, *found.span(kind)) else normal("number", words.replace(",", ""))
+            kind, key = "number", None if marks_an_item(text, *token.span(kind)) else normal("number", words.replace(",", ""))
         if key is not None:
             yield Entity(kind, key, words, start, currency)
 
@@ -279,7 +279,7 @@ def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
         return
     covered = [(e.start, e.start + len(e.words)) for e in whole if e.type in FINDABLE]
     low = small(text)
-    ahead = [found for way in range(len(_LOOSE)) if (found := _loose(way, low, 0))]
+    ahead = [match for way in range(len(_LOOSE)) if (match := _loose(way, low, 0))]
     at = 0
     while ahead:
         start, way, end = min(ahead)
@@ -296,21 +296,21 @@ def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
             if not over or _outside(text, covered[at][1], position):
                 words = text[start:position]
                 yield Entity(_LOOSE[way][0], words, words, start)
-        ahead = [found for one in ahead if (found := one if one[0] >= position else _loose(one[1], low, position))]
+        ahead = [match for one in ahead if (match := one if one[0] >= position else _loose(one[1], low, position))]
 
 
 def _loose(way: int, text: str, position: int) -> tuple[int, int, int] | None:
     """The next match of a pattern of `_LOOSE`: its start, the pattern's index, its end."""
     kind, pattern = _LOOSE[way]
     if kind != "email":
-        found = pattern.search(text, position)
-        return (found.start(), way, found.end()) if found is not None else None
-    found = _FROM_AT.search(text, position)  # searched from its middle, since any text may begin an address
-    if found is None:
+        match = pattern.search(text, position)
+        return (match.start(), way, match.end()) if match is not None else None
+    match = _FROM_AT.search(text, position)  # searched from its middle, since any text may begin an address
+    if match is None:
         return None
-    near = text[max(position, found.start() - _MAX_NAME) : found.start()]
+    near = text[max(position, match.start() - _MAX_NAME) : match.start()]
     before = _BEFORE_NAME.match(near)
-    return found.start() - len(near) + (before.end() if before is not None else 0), way, found.end()
+    return match.start() - len(near) + (before.end() if before is not None else 0), way, match.end()
 
 
 def _account(words: str) -> int | None:
@@ -320,9 +320,9 @@ def _account(words: str) -> int | None:
     return len(words) if words[-1].isdigit() else len(_WORDS_AFTER.sub("", words))
 
 
-def _outside(text: str, end: int, found: int) -> bool:
+def _outside(text: str, end: int, stop: int) -> bool:
     """Whether a loose match exceeds the whole entity that it begins in, by more than closing punctuation."""
-    return found > end and bool(text[end:found].strip(_TRAILING))
+    return stop > end and bool(text[end:stop].strip(_TRAILING))
 
 
 def only(text: str, kind: str, today: date) -> Key | None:
@@ -333,10 +333,10 @@ def only(text: str, kind: str, today: date) -> Key | None:
     if len(text) > MAX_FIND:
         return None
     text = as_read(text)
-    found = {e.key for e in embedded(text, today) if e.type == kind}
-    if len(found) != 1:
+    keys = {e.key for e in embedded(text, today) if e.type == kind}
+    if len(keys) != 1:
         return None
-    key = normal(kind, next(iter(found)))
+    key = normal(kind, next(iter(keys)))
     if key is None:
         return None
     rest = text

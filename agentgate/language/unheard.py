@@ -34,7 +34,7 @@ class Piece(NamedTuple):
     what: str
 
 
-_BREAK = re.compile(  # between two pieces; each begins with one of a few letters
+_BREAK = re.compile(  # between two pieces; each alternative begins with one of few characters
     r"[,;:()\s](?:(?<=[,;:])\s|(?<=[()\n])|(?<=\s)(?:and|then|but|[-\u2013\u2014]{1,3})(?=\s))"
 )
 _PLEASE = ("please", "pls", "plz", "kindly")
@@ -82,15 +82,15 @@ _LOOK = re.compile(
 
 # --- needs and wishes ----------------------------------------------------------------------------------------------------
 _NOW = "(?:also |still |really |just |only |now |then )?"
-_NOBODY = rf"(?:i|we|you|it|this|that|there|because|as|since|while|maybe|perhaps|{_ASKS_WHAT})"  # with whom no such statement begins
+_NOBODY = rf"(?:i|we|you|it|this|that|there|because|as|since|while|maybe|perhaps|{_ASKS_WHAT})"  # no such statement begins with these
 _WORDS = rf"(?:(?!(?:i|we|you|that|because|says?|said|thinks?|thought|hopes?|{_ASKS_WHAT})\b)[\w@.'\u2019#/-]{{1,40}} )"
-_NEED = re.compile(  # somebody or something, and what is to become of it; who is to get what
+_NEED = re.compile(  # what is to happen to somebody or something; who is to get what
     rf"(?!{_NOBODY}\b)(?!they\b.* be\b){_WORDS}{{1,8}}?{_NOW}"
     r"(?:(?:(?:ha(?:s|ve)|needs?|ought) to|should|must|(?:is|are) to) "
     r"(?!(?:have|know|be (?:somewhere|there|here|fine|ok|enough|around))\b)\w"
     r"|(?:gets|needs) (?:the|an?|my|his|her|their|our|its|access|full|back|[0-9\u20ac$\u00a3]))"
 )
-_OUGHT = (" to ", " should ", " must ", " gets ", " needs ")  # one of them stands in each
+_OUGHT = (" to ", " should ", " must ", " gets ", " needs ")  # every match contains one of these
 _WISH = re.compile(
     rf"(?:i|we)(?:['\u2019]d| would)? {_NOW}(?:need|want|(?<=d )(?:like|love)) (?:to (?P<verb>[a-z-]+)|(?P<object>(?!to\b)\w.*))"
     r"|(?:it|that)(?: would|['\u2019]d) be (?:\w+ )?(?:great|good|nice|lovely|helpful|fantastic|better|kind) if"
@@ -123,7 +123,7 @@ _QUESTION = re.compile(
 )
 _REQUESTED = re.compile(r"(?:can|could|would|will)\b.*(?:\bbe [a-z]+(?:ed|en|t|ne|ng)\b|\bplease\b)")
 _SHAPING = frozenset("use keep leave call title name mention include note say choose pick sign write address mind be wait".split())
-_OWN = re.compile(r"(?:my|our|the|this|these|those|[a-z]{2,20}['\u2019]s)\s")  # "my balance, please" asks to be told
+_OWN = re.compile(r"(?:my|our|the|this|these|those|[a-z]{2,20}['\u2019]s)\s")  # "my balance, please" requests information
 _NO_VERB = frozenset((*MONTHS, *WEEKDAYS)) | frozenset(
     """
     a all also am an and any are as at be because been both but by can could dear did do does each every for from good great had has have
@@ -131,8 +131,7 @@ _NO_VERB = frozenset((*MONTHS, *WEEKDAYS)) | frozenset(
     never next nice no none not of on once one only or our out over perhaps please same shall she should since so some sorry still such
     thank thanks that the their them then there these they this those though thus to today tomorrow tonight too two under until up us
     very was we well were what when where which while who whom whose why will with would yes yesterday yet you your cheers enjoy whether
-    about after again against before during than through between above below off want wants needs wonder
-    curious know think
+    about after again against before during than through between above below off want wants needs wonder curious know think
     half three four five six seven eight nine ten fun both except plus minus per via
     """.split()
 )
@@ -167,10 +166,10 @@ def pieces(text: str, start: int, end: int) -> Iterator[Piece]:
 
 def _places(clause: str) -> Iterator[tuple[int, int]]:
     at = 0
-    for found in _BREAK.finditer(clause):
-        if 1 < found.start() - at <= MAX_PIECE:
-            yield at, found.start()
-        at = found.end()
+    for gap in _BREAK.finditer(clause):
+        if 1 < gap.start() - at <= MAX_PIECE:
+            yield at, gap.start()
+        at = gap.end()
     if 1 < len(clause) - at <= MAX_PIECE:
         yield at, len(clause)
 

@@ -83,8 +83,8 @@ def _read(own: str) -> _Turn:
     said, no, before, behind = [_NEXT], [_NEXT], list[str](), list[str]()
     at, spans = array("l"), array("l")
     place, last, was, length = 0, 0, False, 1
-    for found in _WORDS.finditer(text):
-        start, end = found.span()
+    for chunk in _WORDS.finditer(text):
+        start, end = chunk.span()
         while place < len(denied) and denied[place][1] <= start:
             place += 1
         is_no = place < len(denied) and denied[place][0] < end
@@ -93,7 +93,7 @@ def _read(own: str) -> _Turn:
             into.append(_NEXT)
             length += not is_no
         break_ = _NEXT if _LAID_OUT.search(text, last, start) else ""
-        for each in _plain(found.group()).split():
+        for each in _plain(chunk.group()).split():
             word, break_ = _word(each, break_), ""
             into.append(word.core + _NEXT)
             if not is_no:

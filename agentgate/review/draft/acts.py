@@ -61,9 +61,9 @@ def usual(words: Sequence[str], verb: str) -> tuple[tuple[str, ...], ...]:
     return groups(act, things[-1] if things else "")
 
 
-def example(found: Sequence[Sequence[str]], words: Sequence[str], verb: str) -> str:
+def example(phrases: Sequence[Sequence[str]], words: Sequence[str], verb: str) -> str:
     """A request in which these words are found: the verb, the verb with its object, or a phrase without a place ("stop" alone denies)."""
-    listed = tuple(phrase for group in found for phrase in group)
+    listed = tuple(phrase for group in phrases for phrase in group)
     plain = [phrase.removeprefix("^") for phrase in listed if PLACES.isdisjoint(phrase.split())]
     asked = (verb, f"{verb} {words[-1]}" if words else verb, *plain)
     intent = Intent("asked", 1, "Do it.", listed, "deny", (), ())

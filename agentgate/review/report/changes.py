@@ -155,33 +155,28 @@ def _row(c: Change) -> dict[str, Any]:
 
 def comment(changes: Changes) -> Iterator[str]:
     """The change as a pull request's comment: at most eight rows, the worst first, and who must still sign."""
+    for paragraph in _paragraphs(changes):
+        yield from (*paragraph, "")
+    yield f"<sub>{code(changes.digest)} {code(changes.engine)}</sub>"
+
+
+def _paragraphs(changes: Changes) -> Iterator[Sequence[str]]:
     sign = "⛔" if changes.wider else "⚠️" if changes.read_yourself else "✅"
-    yield f"### {sign} {code(changes.id)} {markdown(changes.old)} → {markdown(changes.new)}"
-    yield ""
-    yield f"**{markdown(changes.verdict)}**" + (f" · less permitted: {len(changes.narrower)}" if changes.narrower else "")
-    yield ""
+    yield [f"### {sign} {code(changes.id)} {markdown(changes.old)} → {markdown(changes.new)}"]
+    yield [f"**{markdown(changes.verdict)}**" + (f" · less permitted: {len(changes.narrower)}" if changes.narrower else "")]
     if changes.wider:
-        yield "| | what | approved → proposed | effect |"
-        yield "|--:|---|---|---|"
-        for number, c in enumerate(changes.wider[:MOST_ROWS], 1):
-            yield f"| {number} | {code(c.where, 60)} | {_cell(c)} | {code(consequence(c), 120) if c.effect else ''} |"
-        left = len(changes.wider) - MOST_ROWS
-        if left > 0:
-            yield ""
-            yield f"… and {left} more: `agentgate workflow diff` lists them all."
-        yield ""
+        rows = enumerate(changes.wider[:MOST_ROWS], 1)
+        table = [f"| {n} | {code(c.where, 60)} | {_cell(c)} | {code(consequence(c), 120) if c.effect else ''} |" for n, c in rows]
+        yield ["| | what | approved → proposed | effect |", "|--:|---|---|---|", *table]
+    more = len(changes.wider) - MOST_ROWS
+    if more > 0:
+        yield [f"… and {more} more: `agentgate workflow diff` lists them all."]
     if changes.read_yourself:
         shown = ", ".join(code(path, 80) for path in changes.read_yourself[:MOST_ROWS])
         more = len(changes.read_yourself) - MOST_ROWS
-        yield f"**Read yourself** (not compared by a program): {shown}" + (f" and {more} more" if more > 0 else "")
-        yield ""
-    for line in changes.signers:
-        yield f"**Still to sign:** {code(line, 200)}"
-        yield ""
-    for note in changes.notes:
-        yield code(note, 300)
-        yield ""
-    yield f"<sub>{code(changes.digest)} {code(changes.engine)}</sub>"
+        yield [f"**Read yourself** (not compared by a program): {shown}" + (f" and {more} more" if more > 0 else "")]
+    yield from ([f"**Still to sign:** {code(line, 200)}"] for line in changes.signers)
+    yield from ([code(note, 300)] for note in changes.notes)
 
 
 def _cell(c: Change) -> str:
