@@ -83,11 +83,6 @@ def _forms(word: str) -> str:
     return re.escape(word[:same]) + (f"(?:{'|'.join(endings)})" if len(forms) > 1 else "")
 
 
-def _same(word: str, *, literal: bool) -> str:
-    """The beginning that all forms of a word share."""
-    return word if literal else _shared(_all_forms(word))
-
-
 def _parts(words: str) -> list[str]:
     return words.removeprefix("^").lower().split()
 
@@ -107,9 +102,9 @@ def _pattern(words: str) -> list[str]:
     return pieces
 
 
-def _key(form: str) -> str:
-    """The first three characters of a word, or fewer where its inflections differ."""
-    start = _START.match(form)
+def _key(word: str, *, literal: bool) -> str:
+    """The first three characters of a word, or fewer where its inflections differ or other characters follow."""
+    start = _START.match(word if literal else _shared(_all_forms(word)))
     return "" if start is None else start[0]
 
 
@@ -133,7 +128,7 @@ def _index(words: tuple[str, ...]) -> Mapping[str, tuple[_Phrase, ...]]:
     """The phrases of an intent, each under the longest of its keys, so that few are searched for in a text."""
     index: dict[str, list[_Phrase]] = {}
     for phrase in words:
-        keys = {_key(_same(part, literal=phrase.startswith("^"))) for part in _parts(phrase) if part not in PLACES and part not in ARTICLES}
+        keys = {_key(part, literal=phrase.startswith("^")) for part in _parts(phrase) if part not in PLACES and part not in ARTICLES}
         longest = max(keys, key=lambda key: (len(key), key), default="")
         index.setdefault(longest, []).append(_Phrase(phrase, phrase.startswith("^"), frozenset(keys)))
     return {key: tuple(listed) for key, listed in index.items()}

@@ -128,7 +128,8 @@ def read_day(text: str, today: date) -> str | None:
         lower = lower.replace(ordinal.group(), str(of_month), 1)
     numbers = _NUMBERS.findall(lower)
     if lower.endswith(" month"):
-        return _of_month(lower, int(numbers[0]), today)
+        ahead = {"this": 0, "next": 1, "last": -1}[lower.split()[-2]]  # "the first of next month"
+        return _day(*_month(ahead, today), int(numbers[0]))
     if not numbers:
         return _weekday(lower, today)
     month = next((word for word in _LETTERS.findall(lower) if word not in _BESIDE_MONTH), "")
@@ -161,11 +162,6 @@ def _month(ahead: int, today: date) -> tuple[int, int]:
     """Year and month, this many months after a day."""
     years, month = divmod(today.month - 1 + ahead, 12)
     return today.year + years, month + 1
-
-
-def _of_month(text: str, day: int, today: date) -> str | None:
-    """``the first of next month``."""
-    return _day(*_month({"this": 0, "next": 1, "last": -1}[text.split()[-2]], today), day)
 
 
 def _last(text: str, today: date) -> str | None:
