@@ -21,7 +21,6 @@ from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.values.patterns import Pattern
 from agentgate.workflow.page_size import sized
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*", re.ASCII)
 _TYPED_BY_YAML = frozenset("y n yes no on off true false null".split())
 
@@ -112,11 +111,6 @@ def inline(value: Any) -> str:
     if not text.isprintable():  # a line break, in a prompt
         return json.dumps(text, ensure_ascii=False)
     return "'" + text.replace("'", "''") + "'"
-
-
-def plain_name(name: str) -> bool:
-    """True for a name that a workflow can declare."""
-    return _NAME.fullmatch(name) is not None
 
 
 def argument(
