@@ -17,19 +17,8 @@ from html import unescape
 from operator import itemgetter
 from typing import NamedTuple
 
+from agentgate.language import numerals
 from agentgate.language.days import BEGINS, CLOCK, DAY, read_clock, read_day
-from agentgate.language.numerals import (
-    LARGE,
-    NUMERAL,
-    SCALE,
-    digits_percent,
-    enlarged,
-    marks_an_item,
-    percents,
-    read_numeral,
-    read_thousands,
-    scaled,
-)
 from agentgate.values.currencies import CLEAR, CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.values.entities import COMMON_ENDS, COUNTRY, Key, normal
 from agentgate.values.paths import FINDABLE, MAX_FIND
@@ -77,9 +66,9 @@ _TOKEN = re.compile(
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
     rf"|(?P<date>{DAY}){_END}"
     rf"|(?P<time>{CLOCK}){_END}"
-    rf"|(?P<money>{_SIGN_AND_AMOUNT}(?:{SIGN}|{CODE})\s?{_MONEY}{SCALE}?"
+    rf"|(?P<money>{_SIGN_AND_AMOUNT}(?:{SIGN}|{CODE})\s?{_MONEY}{numerals.SCALE}?"
     rf"|(?<![0-9],){_AMOUNT_AND_SIGN}{_MONEY}(?:\s?{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{IN_WORDS})"
-    rf"|{SCALE}(?:\s{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{CLEAR})|(?=[{_SIGNS}]){SIGN}))){_END}"
+    rf"|{numerals.SCALE}(?:\s{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{CLEAR})|(?=[{_SIGNS}]){SIGN}))){_END}"
     rf"|{_IDS_IN_GROUPS}"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
     rf"|\#(?P<numbered>{_REFERENCE}){_END}"
@@ -87,8 +76,8 @@ _TOKEN = re.compile(
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
     rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
     rf"|(?P<domain>{_HOST}){_END}"
-    rf"|(?<![0-9],)(?P<numeral>(?i:{NUMERAL})(?:\s(?:{CODE}|{CLEAR}|{SIGN}))?){_END}"
-    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED}|\s(?i:{LARGE})\b)"
+    rf"|(?<![0-9],)(?P<numeral>(?i:{numerals.NUMERAL})(?:\s(?:{CODE}|{CLEAR}|{SIGN}))?){_END}"
+    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED}|\s(?i:{numerals.LARGE})\b)"
     rf"|(?P<id>[A-Za-z0-9]+(?:[._:#/-]+[A-Za-z0-9]+)*)(?![\w@])"
     r"|\w[^\s]*"  # consume anything else whole, so that no entity starts inside it
     r")|[#@/+-]\w[^\s]*"
@@ -161,20 +150,20 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             kind, key = "id", normal("id", words) if _DIGIT.search(words) else None
             if "#" in words and (reference := _REFERRED.search(words)) is not None:  # not in "ORD-7#42"
                 yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
-            if words[-1] in "kK" and (thousands := read_thousands(text, start, start + len(words))) is not None:
+            if words[-1] in "kK" and (thousands := numerals.read_thousands(text, start, start + len(words))) is not None:
                 yield Entity("count", thousands, words, start)
-            elif text.startswith("%", token.end()) and (sign := digits_percent(text, start, token.end())) is not None:
+            elif text.startswith("%", token.end()) and (sign := numerals.digits_percent(text, start, token.end())) is not None:
                 kind, key, words = "percent", normal("number", words), text[start : sign.end()]
         elif kind == "money":
-            amount = scaled(text, *token.span(kind))
+            amount = numerals.scaled(text, *token.span(kind))
             currency = CURRENCIES.get(_NUMERIC.sub("", amount[0]).lower(), "") if amount is not None else ""
             # "50 US kronor" is no amount
-            key = enlarged(_UNNUMERIC.sub("", amount[0]), amount[1]) if amount is not None and currency else None
+            key = numerals.enlarged(_UNNUMERIC.sub("", amount[0]), amount[1]) if amount is not None and currency else None
         elif kind == "url":
             words = words.rstrip(_TRAILING)
             key = normal(kind, _with_small_host(words))
         elif kind == "numeral":
-            number = read_numeral(text, *token.span(kind))
+            number = numerals.read_numeral(text, *token.span(kind))
             if number is None:
                 continue
             key, beside = number
@@ -183,10 +172,10 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
                 kind = "percent"
             elif beside:
                 kind, key = "money", key if currency else None
-        elif (sign := percents(text, *token.span(kind))) is not None:
+        elif (sign := numerals.percents(text, *token.span(kind))) is not None:
             kind, key, words = "percent", normal("number", words.replace(",", "")), text[start : sign.end()]
         else:  # alone, or a number
-            kind, key = "number", None if marks_an_item(text, *token.span(kind)) else normal("number", words.replace(",", ""))
+            kind, key = "number", None if numerals.marks_an_item(text, *token.span(kind)) else normal("number", words.replace(",", ""))
         if key is not None:
             yield Entity(kind, key, words, start, currency)
 
