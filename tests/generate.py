@@ -14,7 +14,8 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from functools import cache
 from typing import Any
 
-from agentgate.language.prompt import Prompt, own_words
+from agentgate.language.prompt import Prompt
+from agentgate.language.quotations import own_words
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import number
 from agentgate.values.request import Agent, Boundary, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User

@@ -15,7 +15,8 @@ from itertools import permutations
 from typing import NamedTuple
 from unicodedata import normalize
 
-from agentgate.language.prompt import clauses, hidden_quotations
+from agentgate.language.denials import clauses
+from agentgate.language.quotations import hidden_quotations
 from agentgate.language.spans import entities
 
 _WORDS = {

@@ -16,7 +16,7 @@ from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS, Number, calculation, spoken
-from agentgate.language.prompt import own_text
+from agentgate.language.quotations import own_text
 from agentgate.loading.definition import load_text
 from agentgate.review.mutation.mutation import mutations
 from agentgate.review.mutation.proposal import propose

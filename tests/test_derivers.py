@@ -17,7 +17,6 @@ from agentgate.errors import WorkflowError
 from agentgate.intents.chat import ChatDeriver
 from agentgate.intents.combined import Combined
 from agentgate.intents.deriver import Deriver, ask
-from agentgate.intents.embeddings import EmbeddingsDeriver
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.testing.derivers import VOCABULARY, DeriverConformance
@@ -56,12 +55,6 @@ class TestLexical(DeriverConformance):
         return derive
 
 
-class TestEmbeddings(DeriverConformance):
-    @pytest.fixture
-    def deriver(self) -> Deriver:
-        return EmbeddingsDeriver()
-
-
 class TestChat(DeriverConformance):
     @pytest.fixture
     def deriver(self) -> Deriver:
@@ -77,7 +70,7 @@ class TestChat(DeriverConformance):
 class TestCombined(DeriverConformance):
     @pytest.fixture
     def deriver(self) -> Deriver:
-        return Combined(derive, EmbeddingsDeriver(), ChatDeriver(Reader()))
+        return Combined(derive, ChatDeriver(Reader()))
 
     def failing(self) -> tuple[Deriver, ...]:
         return (Combined(raising, derive), Combined(raising, raising))
@@ -113,7 +106,7 @@ def test_evidence_is_cut() -> None:
 
 
 def test_a_workflow_whose_examples_a_deriver_reads_otherwise_does_not_load_under_it() -> None:
-    working: tuple[Deriver, ...] = (derive, EmbeddingsDeriver(), ChatDeriver(Reader()), Combined(derive, EmbeddingsDeriver()))
+    working: tuple[Deriver, ...] = (derive, ChatDeriver(Reader()), Combined(derive, ChatDeriver(Reader())))
     for deriver in working:
         assert load_text(WORKFLOW, "w.yaml", {}, deriver).id == "shop.refund"
     failing: tuple[tuple[Any, str], ...] = (

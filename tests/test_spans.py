@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentgate.language import days, spans
-from agentgate.language.prompt import MAX_TURN, Prompt, own_words
+from agentgate.language.prompt import MAX_TURN, Prompt
+from agentgate.language.quotations import own_words
 from agentgate.language.spans import embedded, entities, glued, small
 
 TODAY = date(2024, 5, 15)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from agentgate.cli.commands import examples
 from agentgate.cli.output import complain, fail, quiet, refusing, rows, say, say_json, terminal
-from agentgate.cli.replays import Choice, ReplaySettings, replays
+from agentgate.cli.replays import ReplaySettings, replays
 from agentgate.gate.gate import Gate
 from agentgate.review.replay.deputy import TARGETS, Kind, Tally
 from agentgate.review.replay.evaluate import Clock, Episode, EpisodeUnreadable, Score, read_episodes, wilson
@@ -30,7 +30,6 @@ EXAMPLES = (
     "agentgate evaluate *.jsonl --workflows workflows/ --unsafe-unapproved --decisions decisions.jsonl --json\n\n"
     "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --failed | less\n\n"
     "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --confused-deputy\n\n"
-    "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --deriver both\n\n"
     "Exit codes: 0 all lines replayed, 1 some line was no episode or the workflows do not load."
 )
 Tallies = dict[Kind, Tally]
@@ -52,9 +51,6 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
         bool, typer.Option("--unsafe-unapproved", help="Use workflows as they lie there, without signatures.")
     ] = False,
     environment: Annotated[str | None, typer.Option(help="Where the traffic ran, for workflows with conditions.environment.")] = None,
-    deriver: Annotated[
-        Choice, typer.Option(help="What reads the prompts: words, embeddings alone, or words narrowed by embeddings (extra 'intent').")
-    ] = Choice.lexical,
     deputy: Annotated[
         bool,
         typer.Option("--confused-deputy", help="Also exchange one destination or object of each ordinary write, and count what is minted."),
@@ -82,7 +78,7 @@ def evaluate(  # noqa: PLR0917 - a command's options, given by name
     tallies: Tallies = {kind: Tally() for kind in TARGETS} if deputy else {}
     listed: list[Failed] = []
     with refusing():
-        opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment, deriver)
+        opening = ReplaySettings(workflows, None if unsafe_unapproved else root, environment)
         with opening.gate(clock) as gate:
             complain(*(f"in doubt: {w.id} v{w.version}: {doubt}" for w in gate.catalog for doubt in w.in_doubt), colour="yellow")
             scores, bad = _replay_all(gate, clock, episodes, decisions, tallies, listed if failed else None, opening)

@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,10 +21,6 @@ from typing import Any
 from agentgate.cli.output import quiet
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
-from agentgate.intents.combined import Combined
-from agentgate.intents.deriver import Deriver
-from agentgate.intents.embeddings import EmbeddingsDeriver
-from agentgate.intents.lexical import derive
 from agentgate.review.replay.deputy import TARGETS, Kind, Tally, confused_deputy
 from agentgate.review.replay.evaluate import Clock, Decided, Episode, replay
 
@@ -35,20 +30,6 @@ _RUNS_APART = frozenset({"run", "turn"})
 Replayed = tuple[list[Decided], dict[Kind, Tally]]
 
 
-class Choice(StrEnum):
-    """Which deriver reads the prompts."""
-
-    lexical = "lexical"
-    embeddings = "embeddings"
-    both = "both"
-
-    def deriver(self) -> Deriver:
-        """The deriver. Raises `ConfigError` where its extra is missing."""
-        if self is Choice.lexical:
-            return derive
-        return EmbeddingsDeriver() if self is Choice.embeddings else Combined(derive, EmbeddingsDeriver())
-
-
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
     """How to open a gate for a replay; `root` None: the present files, without signatures."""
@@ -56,12 +37,11 @@ class ReplaySettings:
     workflows: Path
     root: str | None
     environment: str | None
-    choice: Choice
 
     @contextmanager
     def gate(self, clock: Clock) -> Iterator[Gate]:
         """A gate whose state, keys and log end with the replay."""
-        common: Any = {"issuer": "https://gate.invalid", "environment": self.environment, "clock": clock, "deriver": self.choice.deriver()}
+        common: Any = {"issuer": "https://gate.invalid", "environment": self.environment, "clock": clock}
         with ExitStack() as stack:
             if self.root is None:
                 gate = Gate.open_unsafe_unapproved(self.workflows, audit="memory://", **common)

@@ -1,11 +1,10 @@
-"""A deriver that asks a chat model (any langchain-core `BaseChatModel`), held to the closed vocabulary.
+"""A deriver that asks a chat model (any langchain-core `BaseChatModel`) and holds it to the closed vocabulary.
 
-The model sees the vocabulary and the user's own words, nothing else: no tool output, no quoted or forwarded text, nothing from
-before a bare "stop". Both stand in JSON, so that no text can end where it stands. It answers per intent with a presence and with
-the user's words that ask for it; *present* counts only if these words really stand in an affirmed clause. Anything else is
-*unclear*: a late answer, an error, text that is no answer, a label nobody declared, more than `MAX_ANSWER` characters.
-So the worst that a talked-over model can do is to find in the user's own request an intent that is not there; behind the lexical
-deriver (`agentgate.intents.combined`) it cannot do even that.
+The model sees the vocabulary and the user's own words only: no tool output, no quoted or forwarded text, nothing from before a bare
+"stop". Both are JSON, so that no text can escape from its place. For each intent the model returns a presence and the user's words that
+request it; *present* counts only if an affirmed clause contains these words. Everything else is *unclear*: a late answer, an error, text
+that is no answer, an unknown intent, more than `MAX_ANSWER` characters. So the worst that a manipulated model can do is to find an intent
+in the user's own request that is not there; combined behind the lexical deriver (`agentgate.intents.combined`) it cannot do even that.
 """
 
 from __future__ import annotations
@@ -25,15 +24,16 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from agentgate.errors import ConfigError
 from agentgate.intents.deriver import CLARITY
 from agentgate.intents.lexical import STOP
-from agentgate.language.prompt import clauses, own_words
+from agentgate.language.denials import clauses
+from agentgate.language.quotations import own_words
 from agentgate.values.canonical import canonical
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
-MAX_ASKED = 32_768  # characters of the user's words that a model is asked about; more is unclear
+MAX_ASKED = 32_768  # characters of the user's words that are sent to a model; more is unclear
 MAX_ANSWER = 65_536  # characters of an answer that are read
 _MAX_KEPT = 4096  # answers
-_MAX_WAITING = 8  # questions under way; another one is answered unclear at once
+_MAX_WAITING = 8  # concurrent questions; a further one is unclear at once
 
 _RULES = """\
 You classify what a user asked an assistant to do. The next message is one JSON object: "intents" is the closed vocabulary, "turns" are
@@ -88,15 +88,15 @@ def _plain(text: str) -> str:
 
 
 class ChatDeriver:
-    """See `agentgate.intents.deriver.Deriver`. Blocking: an answer is waited for at most `timeout` seconds.
+    """See `agentgate.intents.deriver.Deriver`. Blocks for at most `timeout` seconds.
 
     Args:
         model: the chat model; a model without tool calling is asked for JSON in its text.
-        name: what the model is called in the cache's keys; left out: what it calls itself.
+        name: the model's name in the cache's keys; empty: its own name.
         timeout: seconds for one answer.
 
     Raises:
-        ConfigError: not a chat model, or a timeout that is none.
+        ConfigError: not a chat model, or not a valid timeout.
     """
 
     def __init__(self, model: BaseChatModel, *, name: str = "", timeout: float = 10.0) -> None:
@@ -112,7 +112,7 @@ class ChatDeriver:
         self._places = threading.BoundedSemaphore(_MAX_WAITING)
 
     def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
-        """Derive; what was answered before is remembered, what failed is asked again."""
+        """Derive; answers are cached, failures are not."""
         last_stop = max((at for at, turn in enumerate(turns) if at and STOP.match(turn)), default=-1)
         words = [own_words(turn) for turn in turns[last_stop + 1 :]]
         said = [re.sub(r"[ \t]+", " ", text).strip() for text in words]
@@ -130,17 +130,17 @@ class ChatDeriver:
         answer = self._asked(intents, json.dumps(question, ensure_ascii=False))
         if isinstance(answer, str):
             return _unclear(intents, answer)
-        found = _read(intents, answer, words)
-        if found is None:
+        derived = _read(intents, answer, words)
+        if derived is None:
             return _unclear(intents, "the model's answer is not one of the vocabulary")
         with self._lock:
-            self._kept[key] = found
+            self._kept[key] = derived
             while len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)
-        return found
+        return derived
 
     def _asked(self, intents: tuple[Intent, ...], question: str) -> Mapping[str, Any] | str:
-        """The model's answer as a mapping, or why there is none. A model that hangs keeps its thread, and at most `_MAX_WAITING` do."""
+        """The model's answer as a mapping, or why there is none. A model that hangs keeps its thread; at most `_MAX_WAITING` can."""
         if not self._places.acquire(blocking=False):
             return f"{_MAX_WAITING} questions to the model are still open"
         answers: SimpleQueue[Mapping[str, Any] | str] = SimpleQueue()
@@ -148,7 +148,7 @@ class ChatDeriver:
         def work() -> None:
             try:
                 answers.put(self._invoke(intents, question))
-            except BaseException as error:  # noqa: BLE001 - whatever a model raises, nothing is present
+            except BaseException as error:  # noqa: BLE001 - a model may raise anything; then nothing is present
                 answers.put(f"the model failed: {type(error).__name__}")
             finally:
                 self._places.release()
@@ -177,15 +177,15 @@ def _unclear(intents: tuple[Intent, ...], why: str) -> Mapping[str, Derived]:
 
 
 def _read(intents: tuple[Intent, ...], answer: Mapping[str, Any], turns: list[str]) -> Mapping[str, Derived] | None:
-    """The answer held to the vocabulary and to the user's words; None when it has a shape or a label nobody asked for."""
+    """The answer, checked against the vocabulary and the user's words; None when its form is wrong or an intent is unknown."""
     if not set(answer) <= {intent.name for intent in intents}:
         return None
     affirmed = [_plain(turn[a:b]) for turn in turns for voice, a, b in clauses(turn) if voice == "said"]
-    found = {}
+    derived = {}
     for intent in intents:
         one = answer.get(intent.name)
         if one is None:
-            found[intent.name] = Derived("absent", "the model left it out")
+            derived[intent.name] = Derived("absent", "the model left it out")
             continue
         if not isinstance(one, dict) or set(one) != {"presence", "words"} or not all(isinstance(v, str) for v in one.values()):
             return None
@@ -193,7 +193,7 @@ def _read(intents: tuple[Intent, ...], answer: Mapping[str, Any], turns: list[st
             return None
         words = _plain(one["words"])
         if one["presence"] == "present" and not (words and any(words in clause for clause in affirmed)):
-            found[intent.name] = Derived("unclear", "the model found it, in words that the user does not say")
+            derived[intent.name] = Derived("unclear", "the model found it, in words that the user does not say")
         else:
-            found[intent.name] = Derived(one["presence"], f"the model found: {words[:200]}" if words else "the model found nothing of it")
-    return found
+            derived[intent.name] = Derived(one["presence"], f"the model found: {words[:200]}" if words else "the model found nothing of it")
+    return derived

@@ -1,10 +1,9 @@
-"""Several derivers as one: the least of what they answer, so that adding one can only narrow.
+"""Several derivers as one: the least of their answers, so that another one can only narrow.
 
-The rule: an intent is as present as the most doubtful member says (absent < unclear < present). A member that fails, or answers
-what is no answer, says unclear. The first member is the vocabulary's own (normally the lexical one): what it does not find, no
-other can add. Members behind the first are asked only while something is left to narrow.
-One exception, which also adds nothing to what the members before said: that a member found nothing either (a silent absent) is no
-reason to refuse what is unclear only because nobody understood it (a silent unclear).
+Rules: an intent has the least presence that any member gives it (absent < unclear < present); a member that fails or returns no valid
+answer gives unclear. The first member is normally the lexical one: no other can add an intent that it does not find. Later members are
+asked only while something is left to narrow. One exception, which adds nothing either: a member that found nothing (a silent absent) does
+not lower an intent that is unclear only because the request was not understood (a silent unclear).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class Combined:
     """See `agentgate.intents.deriver.Deriver`. Two of the same members in the same order are equal.
 
     Attributes:
-        members: the derivers, first to last.
+        members: the derivers, in order.
 
     Raises:
         ConfigError: fewer than two members, or one that cannot be called.
@@ -35,15 +34,15 @@ class Combined:
         self.members = (first, *others)
 
     def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
-        """Derive: per intent the least answer of all members, with the evidence of the first that gave it."""
-        found = ask(self.members[0], intents, turns)
+        """Derive: for each intent the least answer of all members, with the evidence of the first member that gave it."""
+        least = ask(self.members[0], intents, turns)
         for member in self.members[1:]:
-            if all(answer.presence == "absent" for answer in found.values()):
+            if all(answer.presence == "absent" for answer in least.values()):
                 break
             for name, answer in ask(member, intents, turns).items():
-                if CLARITY[answer.presence] < CLARITY[found[name].presence] and not (answer.silent and found[name].silent):
-                    found[name] = answer
-        return found
+                if CLARITY[answer.presence] < CLARITY[least[name].presence] and not (answer.silent and least[name].silent):
+                    least[name] = answer
+        return least
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Combined) and self.members == other.members

@@ -1,8 +1,8 @@
-"""Intent derivers: each answers from a workflow's closed vocabulary with present, unclear or absent, and the evidence.
+"""Intent derivers: for each intent of a workflow's closed vocabulary, present, unclear or absent, with the evidence.
 
-Rules: a deriver sees only the user's own turns, oldest first; it gives one answer per intent of the vocabulary; it can only
-narrow (what it leaves out is absent, what fails is unclear, what it adds is ignored). `ask` is where that is enforced, so that
-a deriver may be anybody's. `agentgate.testing.derivers` is the suite that a deriver's author runs.
+Rules: a deriver sees only the user's own turns, oldest first, and gives one answer per intent. It can only narrow: an omitted intent is
+absent, a failure is unclear, an unknown intent is ignored. `ask` enforces that, so a deriver need not be trusted.
+`agentgate.testing.derivers` is the test suite for authors of derivers.
 """
 
 from __future__ import annotations
@@ -18,25 +18,24 @@ Deriver = Callable[[tuple[Intent, ...], tuple[str, ...]], Mapping[str, Derived]]
 
 CLARITY: Mapping[str, int] = {presence: clarity for clarity, presence in enumerate(("absent", "unclear", "present"))}
 _PRESENCES = frozenset(get_args(Presence))
-_MAX_EVIDENCE = 500  # characters kept of what a deriver says for itself
+_MAX_EVIDENCE = 500  # characters kept of a deriver's evidence
 
 
 def ask(derive: Deriver, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> dict[str, Derived]:
-    """What a deriver answers, held to the rules: every intent of the vocabulary exactly once, and nothing else.
+    """A deriver's answers, made to obey the rules: every intent of the vocabulary exactly once, and nothing else.
 
     Args:
-        derive: the deriver, trusted for nothing.
+        derive: the deriver, untrusted.
         intents: the closed vocabulary.
         turns: the user's own texts, oldest first.
 
     Returns:
-        One answer per intent: absent where the deriver left it out; unclear where it raised or answered something that is no
-        answer.
+        One answer per intent: absent where the deriver omitted it; unclear where it raised or returned something that is no answer.
     """
     try:
         answered = derive(intents, turns)
         return {intent.name: _held(answered.get(intent.name)) for intent in intents}
-    except Exception as error:  # noqa: BLE001 - whatever a deriver raises, nothing is present
+    except Exception as error:  # noqa: BLE001 - an untrusted deriver may raise anything; then nothing is present
         return {intent.name: Derived("unclear", f"the deriver failed: {type(error).__name__}") for intent in intents}
 
 

@@ -1,11 +1,10 @@
-"""The words of an intent as patterns: a phrase, in any simple inflection, with its places for somebody and something.
+"""The words of an intent as patterns: a phrase in its regular inflections, with places for a person and a thing.
 
-Rules, for phrases in small letters: whole words only; each word in its regular inflections ("reply": replies, replied,
-replying; a "movie" is none of "move"); articles do not count; up to three words and an article may stand between two. As in a
-dictionary, ``something`` stands for one to eight words that do not begin with "up" or "to know" ("set something to 50": not "set up 50
-to Ann"), and ``someone`` for one to five that are not the user ("tell someone": not "tell me"). A phrase that begins with ``^`` is found
-only where a request begins: "Email Ann", "please email Ann", "..., then email Ann", "I'd like you to email Ann"; not "the email" and not
-"how to email". Its words are found as they stand.
+Rules, for lower case: whole words only, each in its regular inflections ("reply": replies, replied, replying; "movie" is none of "move");
+articles do not count; up to three words and an article may separate two words. As in a dictionary, ``something`` is one to eight words
+that do not begin with "up" or "to know" ("set something to 50": not "set up 50 to Ann"), and ``someone`` is one to five that are not the
+user ("tell someone": not "tell me"). A phrase that begins with ``^`` matches, without inflections, only where a request begins: "Email
+Ann", "please email Ann", "..., then email Ann", "I'd like you to email Ann"; not "the email" and not "how to email".
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ _POLITE = (
     r"you (?:should|can|could|may|must|have to|need to)|let['\u2019]?s|let us|remember to|(?:don['\u2019]?t|do not) forget to|"
     r"make sure (?:to|you|that you)|be sure to|go ahead and|feel free to|help me(?: to)?|be so kind (?:as )?to"
 )
-_REQUEST = re.compile(  # up to where the verb stands; a dot or a hyphen inside a word ("test-plan") begins nothing, a line does
+_REQUEST = re.compile(  # up to the verb; a dot or a hyphen inside a word ("test-plan") begins no request, a line break does
     rf"(?:^\W{{0,8}}|\n\W{{0,8}}|[,;!?:\u2013\u2014]\s{{0,4}}|[.-]\s{{1,4}}|\b(?:and|then|also|so|please)\s{{1,4}})"
     rf"(?:(?:{_POLITE})\W{{1,8}}){{0,4}}\Z"
 )
-_BACK = 120  # characters before a verb in which its request begins
+_BACK = 120  # characters before a verb in which its request may begin
 _GAP = rf"\s+(?:(?:{'|'.join(sorted(ARTICLES))})\s+)?(?:\S+\s+){{0,3}}?"
 _NOT_OTHERS = "to|i|we|me|us|myself|ourselves|you|it|what|which|who|whom|whose|when|where|why|how|if|whether|that|about"
 _PLACES = {
-    "something": r"(?!(?:up|to (?:know|see|check|find|hear|ask|understand))\b)(?:\S+\s+){0,7}?\S+",  # to set something up is not to set it
+    "something": r"(?!(?:up|to (?:know|see|check|find|hear|ask|understand))\b)(?:\S+\s+){0,7}?\S+",  # not "set up"
     "someone": rf"(?!(?:{_NOT_OTHERS})\b)(?:\S+\s+){{0,4}}?\S+",
 }
 _ENDINGS = ("ings", "ing", "ed", "es", "s", "d")
@@ -44,15 +43,15 @@ Place = tuple[int, int]
 
 
 def _bases(word: str) -> set[str]:
-    """What a word may be an inflection of: itself, and what is left of it without an ending."""
-    found = {word}
+    """The words that a word may be an inflection of: itself, and itself without an ending."""
+    bases = {word}
     for ending in _ENDINGS:
         base = word.removesuffix(ending)
         if base != word and len(base) >= 3:
-            found |= {base, base + "e"} if ending in {"ing", "ings", "ed"} else {base}
+            bases |= {base, base + "e"} if ending in {"ing", "ings", "ed"} else {base}
             if len(base) > 3 and base[-1] == base[-2]:
-                found.add(base[:-1])
-    return found
+                bases.add(base[:-1])
+    return bases
 
 
 def _inflected(base: str) -> set[str]:
@@ -71,7 +70,7 @@ def _all_forms(word: str) -> set[str]:
 
 
 def _shared(forms: set[str]) -> str:
-    """What they all start with."""
+    """The longest common prefix."""
     first, last = min(forms), max(forms)
     return first[: next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))]
 
@@ -84,17 +83,12 @@ def _forms(word: str) -> str:
     return re.escape(word[:same]) + (f"(?:{'|'.join(endings)})" if len(forms) > 1 else "")
 
 
-def _same(word: str, *, literal: bool) -> str:
-    """What all forms of a word start with."""
-    return word if literal else _shared(_all_forms(word))
-
-
 def _parts(words: str) -> list[str]:
     return words.removeprefix("^").lower().split()
 
 
 def _pattern(words: str) -> list[str]:
-    """One phrase, piece by piece: each word or place, and between two what may stand there."""
+    """One phrase, piece by piece: each word or place, and what may separate two."""
     form = re.escape if words.startswith("^") else _forms
     parts = _parts(words)
     pieces: list[str] = []
@@ -108,14 +102,14 @@ def _pattern(words: str) -> list[str]:
     return pieces
 
 
-def _key(form: str) -> str:
-    """How a text's words start that one of these words may be: its first three letters or signs, less where an inflection changes them."""
-    found = _START.match(form)
-    return "" if found is None else found[0]
+def _key(word: str, *, literal: bool) -> str:
+    """The first three characters of a word, or fewer where its inflections differ or other characters follow."""
+    start = _START.match(word if literal else _shared(_all_forms(word)))
+    return "" if start is None else start[0]
 
 
 class _Phrase(NamedTuple):
-    """A phrase: the words, whether it counts only where a request begins, and how words start that a text with it must have."""
+    """A phrase: its words, whether it counts only where a request begins, and the keys that a text with it must have."""
 
     words: str
     asked: bool
@@ -125,54 +119,45 @@ class _Phrase(NamedTuple):
 @lru_cache(maxsize=16384)
 def _compiled(words: str) -> re.Pattern[str]:
     pattern = "".join(_pattern(words))
-    first = pattern[:1] if pattern[:1].isalnum() else ""  # the letter first: it is all that most places are asked for
+    first = pattern[:1] if pattern[:1].isalnum() else ""  # the letter first: most places fail at it
     return re.compile(f"{first}(?<!\\w{first}){pattern[len(first) :]}(?!\\w)")
 
 
 @lru_cache(maxsize=4096)
 def _index(words: tuple[str, ...]) -> Mapping[str, tuple[_Phrase, ...]]:
-    """The phrases of an intent, each under the longest of its keys: few of them are looked at in a text."""
-    found: dict[str, list[_Phrase]] = {}
+    """The phrases of an intent, each under the longest of its keys, so that few are searched for in a text."""
+    index: dict[str, list[_Phrase]] = {}
     for phrase in words:
-        keys = {_key(_same(part, literal=phrase.startswith("^"))) for part in _parts(phrase) if part not in PLACES and part not in ARTICLES}
+        keys = {_key(part, literal=phrase.startswith("^")) for part in _parts(phrase) if part not in PLACES and part not in ARTICLES}
         longest = max(keys, key=lambda key: (len(key), key), default="")
-        found.setdefault(longest, []).append(_Phrase(phrase, phrase.startswith("^"), frozenset(keys)))
-    return {key: tuple(listed) for key, listed in found.items()}
+        index.setdefault(longest, []).append(_Phrase(phrase, phrase.startswith("^"), frozenset(keys)))
+    return {key: tuple(listed) for key, listed in index.items()}
 
 
 def places(words: tuple[str, ...], text: str, start: int = 0, end: int | None = None, keys: frozenset[str] | None = None) -> list[Place]:
-    """Where phrases of an intent stand in a text in small letters: (start, end), from left to right, the longest first.
+    """The places of an intent's phrases in a lower-case text: (start, end), from left to right, the longest first.
 
     Args:
         words: the phrases.
-        text: the text; what stands before `start` says whether a request begins there.
-        start: where a phrase may start.
-        end: where it must have ended; left out: the text's end.
-        keys: `keys_of` of that part of the text, where it is known.
+        text: the text; its part before `start` decides whether a request begins there.
+        start: where phrases may start.
+        end: where they must end; None: the text's end.
+        keys: `keys_of` of that part of the text, where known.
     """
     stop = len(text) if end is None else end
     index, known = _index(words), keys_of(text[start:stop]) if keys is None else keys
-    found = []
+    matches = []
     for key in known & index.keys():
         for phrase in index[key]:
             if phrase.needed <= known:
                 for match in _compiled(phrase.words).finditer(text, start, stop):
                     at = match.start()
                     if not phrase.asked or _REQUEST.search(text, max(0, at - _BACK), at) is not None:
-                        found.append(match.span())
-    return sorted(found, key=_from_left) if len(found) > 1 else found
-
-
-def _from_left(place: Place) -> tuple[int, int]:
-    return place[0], -place[1]
+                        matches.append(match.span())
+    return sorted(matches, key=lambda place: (place[0], -place[1])) if len(matches) > 1 else matches
 
 
 def keys_of(text: str) -> frozenset[str]:
-    """How the words of a text in small letters start; with the empty text, for a phrase without a word of its own."""
+    """The keys of all words of a lower-case text, and the empty key, for a phrase without a word of its own."""
     three = set(_STARTS.findall(text))
     return frozenset({"", *three, *[start[:2] for start in three]})
-
-
-def without_places(words: str) -> str:
-    """A phrase without its places and its ``^``: only the words that mean something by themselves."""
-    return " ".join(part for part in _parts(words) if part not in _PLACES)

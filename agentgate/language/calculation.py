@@ -1,10 +1,10 @@
-"""Calculations that the user's own words name, and whether one of them gives a value: `computed` as an origin.
+"""Calculations that the user's own words name, and whether one of them results in a value: the origin `computed`.
 
-Rules: a calculation is named by words of the user's that are neither quoted nor denied, there or in a later turn; forwarded text names
-none. Numbers to calculate with are handed in by who knows which ones count; those of the user are read here, so that a date, an id, the
-number of a list's item and what stands in quotes is none. Amounts of two currencies never meet, no number meets itself, and what is not
-above zero is neither used nor a result. One calculation is one row of the table in docs/workflows.md. More numbers than `MAX_NUMBERS`,
-or more shares, multiples and percentages than `MAX_FACTORS`, give nothing: the work stays small, and so does what could be picked. Pure.
+Rules: a calculation is named by the user's words, unless they are quoted, or denied there or in a later turn; forwarded text names none.
+The caller passes the numbers that count; the user's own are read here, without dates, ids, numbers of list items and quoted ones. Amounts
+of two currencies are never combined, nor a number with itself, and operands and results are above zero. One calculation is one row of the
+table in docs/workflows.md. With more numbers than `MAX_NUMBERS`, or more shares, multiples and percentages than `MAX_FACTORS`, nothing is
+calculated: that bounds the work, and the results that an agent could choose from. Pure.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from functools import lru_cache
 from typing import NamedTuple
 from unicodedata import normalize
 
+from agentgate.language.days import MONTHS, WEEKDAYS
+from agentgate.language.denials import clauses
 from agentgate.language.numerals import SMALL, numeral_value
-from agentgate.language.prompt import Entity, clauses, entities, hidden_quotations, small
+from agentgate.language.quotations import hidden_quotations
+from agentgate.language.spans import Entity, entities, small
 
 MAX_NUMBERS = 64  # different numbers to calculate with
 MAX_FACTORS = 16  # shares, multiples and percentages
-_MOST = 20  # people to share with, times to multiply by
+_MOST = 20  # people who share, times to multiply
 _NO_DAY = date(2000, 1, 1)  # no number depends on a day
 _HALF_CENT, _CENT = Decimal("0.005"), Decimal("0.01")
 
@@ -49,7 +52,7 @@ _CHANGED = r"\b(?:adjust|chang|updat|modif|amend|correct|adapt)\w*\b"
 _PART = r"\b(?:an?|one|my|his|her|their|our|your) {}(?= of\b| each\b| and\b|\s?[.,;!?)]|\s*\Z)"
 
 DIFFERENCE, SUM, SHARE, MULTIPLE, PERCENT = "difference", "sum", "share", "multiple", "percentage"
-_WORDS = {  # in small letters
+_WORDS = {  # for lower case
     DIFFERENCE: (
         r"\bdifferences?\b|\bremain(?:der|ing|s)\b|\b(?:the|my|his|her|its|their|our|whole|entire) rest\b|\brest of\b"
         r"|\b(?:what|whatever|how much)(?:['\u2019]s| is| was) (?:still )?(?:left|missing|lacking|outstanding)\b"
@@ -71,7 +74,7 @@ _WORDS = {  # in small letters
         rf"|{_CHANGED}{_GAP}(?:\baccordingly\b|{_BY})"
     ),
 }
-# Word of a share or a multiple -> its number; 0: two, or a whole number in the user's words.
+# number of a share or a multiple -> its words; 0: two, or a whole number in the user's words
 _SHARES = {
     2: (
         r"(?<!\band )(?<!\band a )\bhalf\b(?!(?: an?)? (?:hour|past|year|day|term|time|board|way)|-|['\u2019])|\bhalv(?:e[sd]?|ing)\b"
@@ -95,12 +98,12 @@ _MULTIPLES = {
     0: rf"(?<![\w.,-])(?P<count>{_COUNT}) times {_WHAT}|\bmultipl(?:y|ied|ying)\b",
 }
 _PER_CENT = r"\s?(?:%|(?:percent|per cent|pct)\b)"
-_PERCENTAGE = re.compile(  # of "two hundred and ten percent" nothing is
+_PERCENTAGE = re.compile(  # not the end of "two hundred and ten percent"
     rf"(?<![\w.,-])(?:(?P<digits>[0-9]{{1,3}}(?:[.,][0-9]{{1,4}})?)"
     rf"|(?<!hundred\s)(?<!thousand\s)(?<!and\s)(?<!point\s)(?P<words>{SMALL}(?:[\s-]{SMALL})?)){_PER_CENT}"
 )
 _IS_PERCENTAGE = re.compile(_PER_CENT)
-_TOLD = re.compile(  # what the user wants to know: "tell me how much is left", "What is the difference?"
+_TOLD = re.compile(  # the user only asks: "tell me how much is left", "What is the difference?"
     r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b(?:(?!\b(?:and|then)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
     r"|(?<![^.!?\n])\s{0,3}(?:and |so )?(?:what|how|which|is|was|did|does|why)\b[^.!?\n]{0,300}+\?"
 )
@@ -109,7 +112,7 @@ _THING = (
     r"|work|news|pages?|list)\b"
 )
 _CHANGING = r"\b(?:chang|updat|adjust|modif|amend|correct|adapt)\w*"
-_ELSE = re.compile(  # where the words of a calculation stand for something else; the first group is kept
+_ELSE = re.compile(  # other meanings of the words of a calculation; the first group is kept
     r"(\b(?:we|they|us|i)(?: [a-z'\u2019]{1,20}){1,6}? )together\b"
     r"|\btogether with (?!(?:the|my|an?|his|her|their|our|what|that|this)\b|[0-9])"
     r"|\bplus (?:one|size|subscription|membership|account|plan|card)\b|\bdisney plus\b"
@@ -120,10 +123,9 @@ _ELSE = re.compile(  # where the words of a calculation stand for something else
     r"|\bminus the (?:drama|fuss|hassle|jokes?)\b|\bshort of (?:time|breath|ideas|people|staff)\b"
     r"|\btoo (?:much|little) (?:time|work|trouble|effort)\b"
     r"|\btakes off\b|\boff (?:my|the|your|our) (?:list|calendar|desk|mind|agenda|table)\b"
-    r"|\b(?:days?|weeks?|month|year|(?:mon|tues|wednes|thurs|fri|satur|sun)day|some time) off\b"
+    rf"|\b(?:days?|weeks?|month|year|{'|'.join(WEEKDAYS)}|some time) off\b"
     r"|\bdiscount (?:store|shop|market|code|card)s?\b"
-    r"|\b(?:first|second|latter) half of (?:the )?(?:year|month|week|day|(?:jan|febr)uary|march|april|may|june|july|august"
-    r"|(?:sept|nov|dec)ember|october)\b|\bbetter half\b"
+    rf"|\b(?:first|second|latter) half of (?:the )?(?:year|month|week|day|{'|'.join(MONTHS)})\b|\bbetter half\b"
     r"|\bhalf (?:of )?(?:(?:the|my|our|his|her) )?(?:marathon|pension|family|class|team|house|night|mails?|day)\b"
     r"|\bsplit up\b(?! (?:the|it|this|that|between|among|by|in|my)\b)|\bsplit (?:air|screen|ends|second)\b|\b(?:banana|from) split\b"
     r"|\b(?:twice|times|equally|evenly) (?:as (?!(?:much|many|high|big|large)\b)|important|spaced|good)"
@@ -132,7 +134,7 @@ _ELSE = re.compile(  # where the words of a calculation stand for something else
     rf"|{_CHANGING} (?:(?:the|my|his|her|its) )?(?:date|day|recipient|subject|address|records?|iban|name|password|me)\b"
     r"[^.!?;\n0-9]{0,40}?\b(?:accordingly\b|by\b)"
 )
-_OWN = re.compile(  # the user's own number right behind a word: "plus a tip of 5", "minus the 20", but not "of the 2 bills"
+_OWN = re.compile(  # the user's own number directly after a word: "plus a tip of 5", "minus the 20", but not "of the 2 bills"
     rf"(?:\s(?:an?|the|of|my|another|about|exactly|extra|further|late|small|{_CHARGE})){{0,4}}\s[^\w\s]?(?=[0-9])"
     r"(?![2-9] (?:bills|invoices|amounts|payments|receipts|orders|of)\b)"
 )
@@ -146,7 +148,7 @@ _NAMED = [
 
 
 class Number(NamedTuple):
-    """One number to calculate with: its currency (empty: of any), and whether it stands in the user's own words."""
+    """One number to calculate with: its currency (empty: any), and whether it is in the user's own words."""
 
     value: Decimal
     currency: str = ""
@@ -154,9 +156,9 @@ class Number(NamedTuple):
 
 
 class Spoken(NamedTuple):
-    """What the user's words name: calculations, percentages, the numbers themselves, and whole ones.
+    """What the user's words name: calculations, percentages, all numbers, and small whole numbers.
 
-    A calculation has the number of its share or multiple (0: the user's); a sum or difference 1 where a number of the user's is part of it.
+    A calculation has the number of its share or multiple (0: the user's); a sum or difference has 1 where one operand is the user's own.
     """
 
     named: frozenset[tuple[str, int]] = frozenset()
@@ -176,11 +178,11 @@ class _Step(NamedTuple):
 
 @lru_cache(maxsize=32)
 def spoken(turns: tuple[str, ...]) -> Spoken:
-    """What these turns (without forwarded text) name; a calculation that is denied is not named by what was said before."""
-    found = Spoken()
+    """What these turns (without forwarded text) name; a denial withdraws what earlier turns named."""
+    total = Spoken()
     for turn in turns:
         text = hidden_quotations(normalize("NFKC", turn))
-        whole, spans = list(entities(text, _NO_DAY)), list(clauses(text))
+        whole, spans = list(entities(text, _NO_DAY)), clauses(text)
         low = small(_without_names(text, whole))
         said, denied = (_only(low, [(start, end) for v, start, end in spans if v == voice]) for voice in ("said", "denied"))
         meant = _ELSE.sub(_blank, said)
@@ -191,14 +193,14 @@ def spoken(turns: tuple[str, ...]) -> Spoken:
         )
         stopped = {kind: max(at for (other, _), at in ended.items() if other == kind) for kind, _ in ended}
         named = {each for each, at in last.items() if at > stopped.get(each[0], -1)}
-        named |= {each for each in found.named if each[0] not in stopped}
-        found = Spoken(
+        named |= {each for each in total.named if each[0] not in stopped}
+        total = Spoken(
             frozenset(named),
-            (found.percentages | one.percentages) - other.percentages,
-            (found.numbers | one.numbers) - other.numbers,
-            (found.whole | one.whole) - other.whole,
+            (total.percentages | one.percentages) - other.percentages,
+            (total.numbers | one.numbers) - other.numbers,
+            (total.whole | one.whole) - other.whole,
         )
-    return found
+    return total
 
 
 def _without_names(text: str, whole: list[Entity]) -> str:
@@ -211,13 +213,13 @@ def _without_names(text: str, whole: list[Entity]) -> str:
     return "".join([*parts, text[end:]])
 
 
-def _blank(found: re.Match[str]) -> str:
-    kept = found[1] or "" if found.re.groups else ""
-    return kept + "\n" * (len(found.group()) - len(kept))
+def _blank(match: re.Match[str]) -> str:
+    kept = match[1] or "" if match.re.groups else ""
+    return kept + "\n" * (len(match.group()) - len(kept))
 
 
 def _only(text: str, spans: list[tuple[int, int]]) -> str:
-    """The text with all but these spans blanked out (same length), a comma for what stood between two of them."""
+    """The text with everything outside these spans blanked out (same length), and a comma for text between two of them."""
     parts, at = list[str](), 0
     for start, end in spans:
         gap = text[at:start]
@@ -227,16 +229,16 @@ def _only(text: str, spans: list[tuple[int, int]]) -> str:
 
 
 def _found(words: re.Pattern[str], number: int, kind: str, text: str) -> Iterator[tuple[int, int]]:
-    """Where such words begin, in their order, each with their number; that of a sum or difference is 1 beside an own number."""
-    for found in words.finditer(text):
-        own = kind in _WORDS and (found.group()[-1].isdecimal() or _OWN.match(text, found.end()) is not None)
-        counted = numeral_value(count) if (count := found.groupdict().get("count")) else None
+    """Where such words begin, in order, each with their number; that of a sum or difference is 1 beside the user's own number."""
+    for match in words.finditer(text):
+        own = kind in _WORDS and (match.group()[-1].isdecimal() or _OWN.match(text, match.end()) is not None)
+        counted = numeral_value(count) if (count := match.groupdict().get("count")) else None
         if counted is None or 2 <= counted <= _MOST:
-            yield (1 if own else number if counted is None else int(counted)), found.start()
+            yield (1 if own else number if counted is None else int(counted)), match.start()
 
 
 def _numbers(low: str, text: str, whole: list[Entity]) -> Spoken:
-    """The numbers that stand in one voice; `low` is the text in small letters with all else blanked out."""
+    """The numbers of one voice; `low` is the text in lower case with everything else blanked out."""
     numbers: set[tuple[Decimal, str]] = set()
     small_ones: set[int] = set()
     for each in whole:
@@ -251,8 +253,8 @@ def _numbers(low: str, text: str, whole: list[Entity]) -> Spoken:
     return Spoken(frozenset(), frozenset(percentages), frozenset(numbers), frozenset(small_ones))
 
 
-def _percentage(found: re.Match[str]) -> Decimal | None:
-    amount = Decimal(found["digits"].replace(",", ".")) if found["digits"] else numeral_value(found["words"])
+def _percentage(match: re.Match[str]) -> Decimal | None:
+    amount = Decimal(match["digits"].replace(",", ".")) if match["digits"] else numeral_value(match["words"])
     return amount if amount is not None and 0 < amount < 100 else None
 
 
@@ -262,12 +264,12 @@ def names_any(said: Spoken) -> bool:
 
 
 def too_many(said: Spoken, numbers: Collection[Number]) -> bool:
-    """Whether there is more to calculate with than is calculated."""
+    """Whether there are too many operands to calculate anything."""
     return len(numbers) > MAX_NUMBERS or sum(len(each) for each in _factors(said)) > MAX_FACTORS
 
 
 def _factors(said: Spoken) -> tuple[list[int], list[int], list[Decimal]]:
-    """What a number is divided by, multiplied with, and what percentages are taken of it."""
+    """The divisors, multipliers and percentages that apply to a number."""
     shares, multiples = ({n for kind, n in said.named if kind == wanted} for wanted in (SHARE, MULTIPLE))
     shared = (shares - {0}) | ({2, *said.whole} if 0 in shares else set())
     times = (multiples - {0}) | (said.whole if 0 in multiples else set())
@@ -275,16 +277,16 @@ def _factors(said: Spoken) -> tuple[list[int], list[int], list[Decimal]]:
 
 
 def calculation(said: Spoken, numbers: Collection[Number], wanted: Decimal) -> str | None:
-    """One calculation that the words name and that gives this value, exactly or rounded to two decimals, as a reader sees it.
+    """One calculation that the words name and that results in this value, exactly or rounded to two decimals, as text for a reader.
 
     Args:
         said: what the user's words name.
-        numbers: those that count, each value and currency once.
+        numbers: the numbers that count, each value and currency once.
         wanted: the value.
     """
     if wanted <= 0 or not names_any(said) or too_many(said, numbers):
         return None
-    with localcontext(Context(prec=64)):  # exact, but for what no decimal is
+    with localcontext(Context(prec=64)):  # exact, except for quotients without a finite decimal
         table = sorted(n for n in numbers if n.value > 0)
         values = [n.value for n in table]
         steps = [step for number in table for step in _steps(said, number)]
@@ -310,7 +312,7 @@ def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
 
 
 def _with_another(said: Spoken, step: _Step, table: list[Number], values: list[Decimal], wanted: Decimal) -> Iterator[str]:
-    """The sum of a step and another number, or their difference; beside a share, or words with an own number, one is the user's own."""
+    """The sum or difference of a step and another number; after a share, or words with the user's number, one must be the user's own."""
     b, also = step.result, f", {step.kind}" if step.kind else ""
     ways: list[tuple[Decimal, int]] = []
     kinds = {kind for kind, _ in said.named}
@@ -336,7 +338,7 @@ def _with_another(said: Spoken, step: _Step, table: list[Number], values: list[D
 
 
 def _gives(result: Decimal, wanted: Decimal) -> bool:
-    """Whether the value is this result, or it rounded to two decimals, whichever way halves go."""
+    """Whether the value is this result, or its rounding to two decimals, with halves up or to even."""
     if abs(result - wanted) > _HALF_CENT:
         return False
     return wanted in {result, result.quantize(_CENT, ROUND_HALF_UP), result.quantize(_CENT, ROUND_HALF_EVEN)}

@@ -1,8 +1,8 @@
 """Days and times of day as people write them: "May 26th", "the fifth of May", "next Friday", "in two weeks"; "10:30", "3 in the afternoon".
 
-Rules: a day in words is read on a day, the run's own; what two people would read differently ("next Friday" on a Monday, 05/06/2024,
-"the 24th", "half past two") names none, and so does a day that no calendar has. "The end of May" is its last day, the next one from the
-run's day on; its beginning and its middle name none. Pure.
+Rules: words for a day are relative to the run's day. What people read differently ("next Friday" on a Monday, 05/06/2024, "the 24th", "half
+past two") names no day or time; neither does a date that does not exist. "The end of May" is its last day, the first one that is not before
+the run's day; "the beginning of May" and "the middle of May" name none. Pure.
 """
 
 from __future__ import annotations
@@ -10,41 +10,23 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
+from datetime import MAXYEAR, MINYEAR, date, timedelta
 
-from agentgate.language.numerals import NUMERAL_BEGINS, ORDINAL, ORDINALS, read_ordinal
+from agentgate.language.numerals import NUMERAL_BEGINS, ORDINAL, ORDINALS, VALUES, read_ordinal
 from agentgate.values.entities import normal
 
-_MONTHS = {
-    m: i
-    for i, names in enumerate(
-        (
-            "jan january",
-            "feb february",
-            "mar march",
-            "apr april",
-            "may",
-            "jun june",
-            "jul july",
-            "aug august",
-            "sep sept september",
-            "oct october",
-            "nov november",
-            "dec december",
-        ),
-        1,
-    )
-    for m in names.split()
-}
+MONTHS = "january february march april may june july august september october november december".split()
+WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_MONTHS = {form: number for number, name in enumerate(MONTHS, 1) for form in (name, name[:3])} | {"sept": 9}
 _LONGEST_FIRST = sorted(_MONTHS, key=len, reverse=True)
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_FEW = {w: n for n, w in enumerate("a one two three four five six seven eight nine ten".split(), 0)} | {"a": 1, "one": 1, "an": 1}
-_OLD = {"i": "\u0130\u0131", "s": "\u017f", "k": "\u212a"}  # what a pattern without case takes for these, too
+_HOURS = {word: value for word, value in VALUES.items() if 1 <= value <= 12}
+_FEW = {"a": 1, "an": 1} | {word: value for word, value in _HOURS.items() if value <= 10}
+_OLD = {"i": "\u0130\u0131", "s": "\u017f", "k": "\u212a"}  # further characters that `re.IGNORECASE` matches with these
 _LETTERS_TOLD = 3
 _NEAR = {"today": 0, "tomorrow": 1, "yesterday": -1, "the day after tomorrow": 2, "the day before yesterday": -2}
 
 _MONTH = f"(?:{'|'.join(_LONGEST_FIRST)})" + r"\.?"
-_WEEKDAY = f"(?:{'|'.join(_WEEKDAYS)})"
+_WEEKDAY = f"(?:{'|'.join(WEEKDAYS)})"
 _OF_MONTH = "[0-9]{1,2}(?:st|nd|rd|th)?"
 _YEAR = "(?:,? [0-9]{4})?"
 _SPAN = f"(?:[0-9]{{1,3}}|{'|'.join(_FEW)}) (?:day|week)s?"
@@ -57,28 +39,28 @@ _RELATIVE = (
 
 
 def _by_letters(beginnings: Iterable[str], letters: int = 0) -> str:
-    """Patterns that begin with letters, of any case: most words are told from all of them by their first ones, in a few steps."""
+    """One case-insensitive pattern of many that branches by their first letters, so that most words fail in a few steps."""
     after: dict[str, list[str]] = {}
     for beginning in sorted(beginnings):
         after.setdefault(beginning[0] if letters < _LETTERS_TOLD and beginning[0].isalpha() else "", []).append(beginning)
-    found = [
+    branches = [
         (f"[{first}{first.upper()}{_OLD.get(first, '') if letters else ''}]", _by_letters([each[1:] for each in rest], letters + 1))
         if first
         else ("", "|".join(rest))
         for first, rest in after.items()
     ]
-    ways = [f"{first}(?:{rest})" if first else f"(?i:{rest})" for first, rest in found]
+    ways = [f"{first}(?:{rest})" if first else f"(?i:{rest})" for first, rest in branches]
     if letters:
         return "|".join(ways)
     parts = [slice(at, at + _LETTERS_TOLD) for at in range(0, len(ways), _LETTERS_TOLD)]
-    return "|".join(f"(?=[{''.join(first[1:-1] for first, _ in found[part])}])(?:{'|'.join(ways[part])})" for part in parts)
+    return "|".join(f"(?=[{''.join(first[1:-1] for first, _ in branches[part])}])(?:{'|'.join(ways[part])})" for part in parts)
 
 
-# How a day, a time or a number in words begins where it begins with a letter.
+# How a day, a time or a number in words begins, where it begins with a letter.
 BEGINS = _by_letters(
     [
         *(rf"{month}\.? (?:the )?(?:[0-9]|{ORDINAL}\b)" for month in _LONGEST_FIRST),
-        *(*_WEEKDAYS, "today", "tomorrow", "yesterday", "noon", "the day ", f"in {_SPAN}"),
+        *(*WEEKDAYS, "today", "tomorrow", "yesterday", "noon", "the day ", f"in {_SPAN}"),
         *(f"{how} {_WEEKDAY}" for how in ("this", "next", "last", "coming")),
         *(f"{few} (?:day|week)" for few in _FEW),
         *(rf"{word}(?:[\s-][a-z]{{5,7}})? of " for word in (*ORDINALS, "twenty", "thirty")),
@@ -86,17 +68,16 @@ BEGINS = _by_letters(
         *NUMERAL_BEGINS,
     ]
 )
-_BEGUN = rf"(?={BEGINS}|[0-9]{{1,3}}(?i:st|nd|rd|th)? [^\W\d_])"  # without this there is no day in words
+_BEGUN = rf"(?={BEGINS}|[0-9]{{1,3}}(?i:st|nd|rd|th)? [^\W\d_])"  # every day in words begins so
 DAY = (
     r"(?:[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}|[0-9]{1,2}(?:\.[0-9]{1,2}\.|/[0-9]{1,2}/)[0-9]{4}"
     rf"|{_BEGUN}(?i:"
     rf"(?:{_WEEKDAY},? (?:the )?)?(?:{_MONTH} (?:the )?(?:{_OF_MONTH}|{ORDINAL}\b){_YEAR}"
     rf"|(?:{_OF_MONTH}(?: of)?|(?<!\ba\s)(?<!\bone\s){ORDINAL} of) {_MONTH}{_YEAR})|{_RELATIVE}))"
 )
-_HOURS = {w: n for n, w in enumerate("one two three four five six seven eight nine ten eleven twelve".split(), 1)}
 _MINUTES = {"quarter": 15, "half": 30, "five": 5, "ten": 10, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50}
 _MINUTES |= {f"{tens}{sign}five": _MINUTES[tens] + 5 for tens in ("twenty", "thirty", "forty", "fifty") for sign in " -"}
-_PARTS: Mapping[str, Mapping[int, int]] = {  # of the day: the hour as it is said, and which it is
+_PARTS: Mapping[str, Mapping[int, int]] = {  # part of the day -> hour as people say it -> hour
     "a": {hour: hour % 12 for hour in range(1, 13)},
     "p": {hour: hour % 12 + 12 for hour in range(1, 13)},
     "morning": {hour: hour for hour in range(12)},
@@ -111,7 +92,7 @@ _AM = r"\s?[ap]\.?m\b"
 _PART = rf"(?:{_AM}|\s(?:in\sthe\s(?:morning|afternoon|evening)|at\snight)\b)"
 _CLOCK = r"\so['\u2019]clock"
 _BEFORE = r"(?:(?<=\bat\s)|(?<=\bby\s)|(?<=\bto\s)|(?<=from\s)|(?<=until\s)|(?<=till\s)|(?<=before\s)|(?<=after\s)|(?<=between\s))"
-CLOCK = (  # "take two in the morning" is no time; "half past two" is read whole, so that "two" is no number, and names none
+CLOCK = (  # "take two in the morning" is no time; "half past two" matches, so that "two" is no number, but names none
     rf"(?:[nN](?i:oon)|(?=[0-9]{{1,2}}(?:[:\sAaPp])|[oOtTfFsSeEnNhHqQaA])(?i:[0-9]{{1,2}}:[0-9]{{2}}{_PART}?|{_HOUR}(?: (?:{_BY}))?{_AM}"
     rf"|{_HOUR}(?: (?:{_BY}){_PART}|{_CLOCK}{_PART}?)|{_BEFORE}{_HOUR}{_PART}"
     rf"|(?:{_PAST}|half) {_HOUR}(?:{_CLOCK})?{_PART}?|[0-9]{{1,2}} (?:past|to) {_HOUR}(?!{_AM}){_PART}))"
@@ -126,11 +107,11 @@ _TIME = re.compile(
     rf"(?:((?:a )?quarter|half|twenty[ -]five|[a-z]{{3,6}}|[0-9]{{1,2}})(?: minutes)? (past|to) )?([0-9]{{1,2}}|{'|'.join(_HOURS)})"
     rf"(?::([0-9]{{2}})| ({_BY}))?(?:{_CLOCK})?(?:\s?([ap])\.?m|\s(?:in\sthe|at)\s(morning|afternoon|evening|night))?"
 )
-_BESIDE_MONTH = frozenset({*_WEEKDAYS, "the", "of", "st", "nd", "rd", "th"})
+_BESIDE_MONTH = frozenset({*WEEKDAYS, "the", "of", "st", "nd", "rd", "th"})
 
 
 def read_day(text: str, today: date) -> str | None:
-    """The day that words of the form `DAY` name on a day, as ISO 8601; None where two readings differ or it does not exist."""
+    """The day that a match of `DAY` names, as ISO 8601, where `today` is the run's day; None where it is ambiguous or does not exist."""
     if _IN_NUMBERS.fullmatch(text):
         return _numeric(text) if "-" not in text else text if normal("date", text) else None
     lower = text.lower()
@@ -147,14 +128,12 @@ def read_day(text: str, today: date) -> str | None:
         lower = lower.replace(ordinal.group(), str(of_month), 1)
     numbers = _NUMBERS.findall(lower)
     if lower.endswith(" month"):
-        return _of_month(lower, int(numbers[0]), today)
+        ahead = {"this": 0, "next": 1, "last": -1}[lower.split()[-2]]  # "the first of next month"
+        return _day(*_month(ahead, today), int(numbers[0]))
     if not numbers:
         return _weekday(lower, today)
     month = next((word for word in _LETTERS.findall(lower) if word not in _BESIDE_MONTH), "")
-    try:
-        return date(int(numbers[1]) if len(numbers) > 1 else today.year, _MONTHS[month], int(numbers[0])).isoformat()
-    except (ValueError, KeyError):
-        return None
+    return _day(int(numbers[1]) if len(numbers) > 1 else today.year, _MONTHS.get(month, 0), int(numbers[0]))
 
 
 def _iso(today: date, days: int) -> str | None:
@@ -165,35 +144,28 @@ def _iso(today: date, days: int) -> str | None:
 
 
 def _numeric(text: str) -> str | None:
-    """``2024/05/26``, ``26.05.2024``, and ``26/05/2024`` or ``05/26/2024`` where only one of them is a day."""
+    """``2024/05/26``, ``26.05.2024``, and ``26/05/2024`` or ``05/26/2024`` where only one of them exists."""
     parts = [int(part) for part in _NUMBERS.findall(text)]
     orders = [parts] if parts[0] > 31 else [[parts[2], parts[1], parts[0]]] + ([[parts[2], parts[0], parts[1]]] if "/" in text else [])
-    found = set()
-    for year, month, of_month in orders:
-        try:
-            found.add(date(year, month, of_month).isoformat())
-        except ValueError:
-            continue
-    return found.pop() if len(found) == 1 else None
+    days = {_day(*parts) for parts in orders} - {None}
+    return days.pop() if len(days) == 1 else None
 
 
-def _month(ahead: int, today: date) -> tuple[int, int]:
-    """Year and month, so many months from a day."""
-    years, month = divmod(today.month - 1 + ahead, 12)
-    return today.year + years, month + 1
-
-
-def _of_month(text: str, day: int, today: date) -> str | None:
-    """``the first of next month``."""
-    year, month = _month({"this": 0, "next": 1, "last": -1}[text.split()[-2]], today)
+def _day(year: int, month: int, of_month: int) -> str | None:
     try:
-        return date(year, month, day).isoformat()
+        return date(year, month, of_month).isoformat()
     except ValueError:
         return None
 
 
+def _month(ahead: int, today: date) -> tuple[int, int]:
+    """Year and month, this many months after a day."""
+    years, month = divmod(today.month - 1 + ahead, 12)
+    return today.year + years, month + 1
+
+
 def _last(text: str, today: date) -> str | None:
-    """The last day: ``end of the month``, ``end of next year``, ``end of May``, which is the next one from today on."""
+    """The last day: ``end of the month``, ``end of next year``, ``end of May`` (the first one that is not before today)."""
     name, *numbers = re.findall("[a-z]+|[0-9]+", text.removeprefix("end of "))
     if name in _MONTHS:
         years = [int(number) for number in numbers] or [today.year, today.year + 1]
@@ -204,28 +176,25 @@ def _last(text: str, today: date) -> str | None:
 
 
 def _last_of(year: int, month: int) -> str | None:
-    try:
-        return date(year, month, monthrange(year, month)[1]).isoformat()
-    except ValueError:  # after the year 9999, or the year 0
-        return None
+    return _day(year, month, monthrange(year, month)[1]) if MINYEAR <= year <= MAXYEAR else None
 
 
 def _away(text: str, today: date) -> str | None:
     """``in 3 days``, ``two weeks ago``, ``a week from today``."""
-    found = _AWAY.search(text)
-    if found is None:  # an old letter in it, as in "six" with a long s
+    away = _AWAY.search(text)
+    if away is None:  # "six" with a long s
         return None
-    days = (int(found[1]) if found[1].isdigit() else _FEW[found[1]]) * (7 if found[2] == "week" else 1)
+    days = (int(away[1]) if away[1].isdigit() else _FEW[away[1]]) * (7 if away[2] == "week" else 1)
     return _iso(today, -days if text.endswith("ago") else days)
 
 
 def _weekday(text: str, today: date) -> str | None:
-    """A weekday's coming day; with next or last only where "the coming one" and "that of the other week" are the same day."""
+    """A weekday's next date; with "next" or "last" only where the nearest such day and the one in the adjacent week are the same."""
     how, _, name = text.rpartition(" ")
-    if name not in _WEEKDAYS:
+    if name not in WEEKDAYS:
         return None
-    ahead = (_WEEKDAYS.index(name) - today.weekday()) % 7
-    other = _WEEKDAYS.index(name) < today.weekday()  # the coming one is in the next week
+    ahead = (WEEKDAYS.index(name) - today.weekday()) % 7
+    other = WEEKDAYS.index(name) < today.weekday()  # its next date is in the next week
     if ahead == 0:
         return {"this": today.isoformat(), "next": _iso(today, 7), "last": _iso(today, -7)}.get(how)
     if how == "next":
@@ -238,12 +207,12 @@ def _weekday(text: str, today: date) -> str | None:
 
 
 def read_clock(text: str) -> str | None:
-    """The time of day that words of the form `CLOCK` name, as ``hh:mm``; hours over 23 are not looked at."""
+    """The time of day that a match of `CLOCK` names, as ``hh:mm``, also with an hour over 23; None where it is ambiguous."""
     low = text.lower()
-    found = _TIME.fullmatch(low)
-    if found is None:
+    time = _TIME.fullmatch(low)
+    if time is None:
         return "12:00" if low == "noon" else None
-    by, side, said, minutes, in_words, half, part = found.groups()
+    by, side, said, minutes, in_words, half, part = time.groups()
     hour = int(said) if said.isdecimal() else _HOURS[said]
     if not (half or part) and minutes is None:  # "half past two"
         return None
@@ -254,7 +223,7 @@ def read_clock(text: str) -> str | None:
     minute = _MINUTES[in_words] if in_words else int(minutes or 0)
     if side == "past":
         minute = _minutes(by)
-    elif side == "to":  # "ten to two" may be from ten to two, and "a quarter to twelve a.m." is in the other half of the day
+    elif side == "to":  # "ten to two" may be a range, and "a quarter to twelve a.m." is in the other half of the day
         if hour % 12 == 0 or _minutes(by) != 15:
             return None
         hour, minute = hour - 1, 45

@@ -1,19 +1,18 @@
-"""Delegation: words that hand the choice of actions to a named source ("do the tasks in Ann's e-mail").
+"""Delegation: words that leave the choice of actions to a named source ("do the tasks in Ann's e-mail").
 
-Rules: only a request counts: the verb stands where an imperative stands ("please do", "read it and follow", "can you
-handle"), not in a question ("what do the instructions in it say?"), a report ("she told me to follow the instructions in
-it"), a habit ("I do what it says") or an explanation ("how to follow ..."). It needs
+Rules: only a request counts: the verb is an imperative ("please do", "read it and follow", "can you handle"), not part of a question
+("what do the instructions in it say?"), a report ("she told me to follow the instructions in it"), a habit ("I do what it says") or an
+explanation ("how to follow ..."). It needs
 
 - a verb of doing;
-- an object: a set of actions ("the tasks", "her points"), what somebody asks ("what she needs"), what stands somewhere
-  ("everything in it"), a text of instructions ("follow docs/setup.md"), or a pronoun for a set of actions that was introduced;
-- one source: named in the same words, or introduced before in the same turn. A text is introduced by opening it ("read a.txt
-  and follow the instructions") or by saying that it is there ("Bea left a checklist, x.docx", "Ann wrote to me what she needs").
+- an object: a set of actions ("the tasks", "her points"), what somebody asks ("what she needs"), the content of something ("everything in
+  it"), a text of instructions ("follow docs/setup.md"), or a pronoun for a set of actions that was introduced;
+- one source: named in the same words, or introduced earlier in the same turn, by opening it ("read a.txt and follow the instructions") or
+  by mentioning it ("Bea left a checklist, x.docx", "Ann wrote to me what she needs").
 
-A source is in doubt when it is many ("all my e-mails", "my inbox", "everybody sent me", two files), since whoever can write to
-the user would choose, and when the user only said that it is there: what was meant is then this reading's guess. Quoted and
-denied words are the caller's business (`agentgate.language.prompt.clauses`). Every pattern is for lower-case words. Linear in the
-text.
+A source is doubtful when it is several ("all my e-mails", "my inbox", "everybody sent me", two files), since anyone who can write to the
+user would choose, and when the user only mentioned it, since what they meant is then a guess. The caller removes quoted and denied words
+(`agentgate.language.denials.clauses`). Every pattern is for lower case. Linear in the text.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from typing import NamedTuple
 
 from agentgate.language.spans import small
 
-MAX_CLAUSE = 4000  # characters; a longer clause hands nothing over
-_MOST = 16  # requests of one clause that are looked at
+MAX_CLAUSE = 4000  # characters; a longer clause delegates nothing
+_MOST = 16  # requests of one clause that are read
 
 # --- verbs of doing ------------------------------------------------------------------------------------------------------
-_FAR = r"(?:[^.;!?\n]|\.(?=\w)){1,100}?\b"  # to what belongs to a verb and stands behind its object ("get it done", "carry them out")
+_FAR = r"(?:[^.;!?\n]|\.(?=\w)){1,100}?\b"  # to the rest of a verb after its object ("get it done", "carry them out")
 _DONE = r"(?:done|finished|completed|sorted|settled|handled|arranged|dealt\s+with|ticked\s+off|taken\s+care\s+of)"
 _WORK = (  # on a text or a list, step by step
     r"(?:do|perform|execute|carry\s+out|follow(?:\s+through\s+(?:on|with))?|work\s+(?:through|off)|get\s+through|go\s+through\s+with|"
@@ -74,14 +73,14 @@ _ADJECTIVES = r"(?:[\w-]+\s+){0,2}?"
 _ALL = r"(?:all|each|every|any|both|everything|whatever|anything)"
 _COUNT = r"(?:two|three|four|five|six|seven|eight|nine|ten|[0-9]{1,2})"
 
-_START = (  # where an imperative stands
+_START = (  # before an imperative
     r"(?:^\W{0,8}|[,;]\s{0,4}|\s[-\u2013\u2014]\s{1,4}|\b(?:and|then|also|so)\s{1,4})(?:(?:[0-9]{1,3}[.)]|please|kindly|just|now|then|next|"
     r"also|finally|afterwards?|so|ok|okay|go\s+ahead\s+and|(?:can|could|would|will)\s+you(?:\s+please)?|"
     r"i(?:['\u2019]d|\s+would)?\s+(?:like|want|need|ask|expect)\s+you\s+to|you\s+(?:should|must|may|can|need\s+to|have\s+to)|"
     r"make\s+sure\s+(?:to|you|that\s+you)|be\s+sure\s+to|help\s+me(?:\s+to)?|let['\u2019]?s)\W{1,8}){0,6}"
 )
 _REST = r"(?:[^.;!?\n]|\.(?=\w)){1,160}"  # to the end of the sentence; a dot inside a name does not end it
-_END = (  # behind a pronoun: "that letter" is none
+_END = (  # after a pronoun: "that letter" is none
     rf"(?=\s*(?:\Z|[,.;:!?)(\u2013\u2014-]|(?:please|kindly|for\s+(?:me|us)|today|tonight|tomorrow|now|asap|soon|first|out|off|"
     rf"one\s+by\s+one|step\s+by\s+step|in\s+(?:this|that)\s+order|right\s+away|as\s+(?:well|soon)|too|before|by|when|while|until|this|"
     rf"(?:can|could|would|will)\s+you|and|then|on\s+\w+day|{_DONE})\b))"
@@ -136,7 +135,7 @@ _OTHERS = re.compile(  # what others are told, and what somebody will do or alwa
 _QUOTES = re.compile(  # "the label says, do the tasks"; not "the bill says 50, do the tasks", nor "Ann wrote, do what she asks"
     r"\b(?:(?:says?|said|ends|reads|goes|called|titled)|t(?:ells?|old)\s+(?:me|us|him|her|them|you|everyone|everybody))\s?[,-]\s{0,4}(?:please\s+)?\Z"
 )
-_BEFORE = 160  # characters before a verb in which these stand
+_BEFORE = 160  # characters before a verb that may hold these
 _ASKS_BACK = re.compile(r"\b(?:can|could|would|will)\s+you\b")
 
 # --- sources -------------------------------------------------------------------------------------------------------------
@@ -155,7 +154,7 @@ _THERE = re.compile(  # "Ann mailed me", "Bea left a checklist", "I scanned it t
     rf"|(?:is|are)\s[^.;!?\n]{{0,40}}?(?P<is>{_NAMED}))"
 )
 _HOLDS = re.compile(r"\b(?:has|holds|contains|says|lists|explains)\b")
-_NEAR = 80  # characters before these in which their subject stands
+_NEAR = 80  # characters before these that may hold their subject
 _TO_DO = re.compile(  # that a text is about actions
     rf"\b(?:{_ACTIONS}|(?:list|plan|hand-?over|run-?book)(?!\s+of\b)|(?:something|everything|anything)\s+(?:to|for)"
     rf"|what\s+(?:(?:[\w'\u2019-]+\s+){{1,3}}?{_SAYS}|has\s+to|(?:needs|is)\s+to|must|to\s+do))\b"
@@ -172,7 +171,7 @@ _PRONOUN = re.compile(rf"^(?:it|them|this|that|these|those|he|she|they|there|her
 _NOBODY = re.compile(r"^(?:i|we|you|the\s+user)$")
 
 # --- what is looked at ---------------------------------------------------------------------------------------------------
-_VERBS = (  # how each verb begins: a clause without any is not looked at
+_VERBS = (  # how each verb begins: a clause without any is skipped
     "do,perform,execute,complete,carry,finish,follow,handle,process,work,go,take,see,attend,act,proceed,implement,comply,obey,fulfil,"
     "tackle,run,deal,get,have,tick,cross,action,arrange,organise,organize,prepare,sort"
 ).split(",")
@@ -181,14 +180,14 @@ _ASKED_TO = re.compile(rf"{_START}(?P<verb>(?:{'|'.join(_VERBS)})l*\s)")
 
 
 class Delegation(NamedTuple):
-    """The words that hand the choice over, and what is doubtful about the source: nothing, or what it is."""
+    """The words that delegate, and why their source is doubtful (empty: it is not)."""
 
     words: str
     doubt: str = ""
 
 
 class _Introduced(NamedTuple):
-    """A source: its words; whether they are about actions; named in the request or opened for it, else only mentioned; many."""
+    """A source: its words; whether it is about actions; whether it is named in the request or opened, not only mentioned; several."""
 
     source: str
     actions: bool
@@ -197,14 +196,14 @@ class _Introduced(NamedTuple):
 
 
 def delegation(clauses: Iterable[tuple[str, str]]) -> Delegation | None:
-    """What the clauses of one turn hand over: the first request without a doubt; else the first one with; else None.
+    """The delegation of one turn: the first request with a certain source; else the first with a doubtful one; else None.
 
     Args:
-        clauses: the user's own words, clause by clause, in order: as they stand (a file's name may be in quotes), and with
-            short quotations blanked out (a request may not); both of the same length.
+        clauses: the user's own words, clause by clause, in order: as written (a file's name may be in quotes), and with short
+            quotations blanked out (a request may not); both of the same length.
     """
     known: _Introduced | None = None
-    unread: list[str] = []  # clauses before this one that have not been looked at for what they introduce
+    unread: list[str] = []  # earlier clauses not yet read for the sources they introduce
     doubtful: Delegation | None = None
     for clause, bare in clauses:
         asked = _requests(clause, bare)
@@ -212,16 +211,16 @@ def delegation(clauses: Iterable[tuple[str, str]]) -> Delegation | None:
             known = _introduced(small(before), known)
         if asked:
             unread.clear()
-        found = _handed(clause, asked, known)
-        if found is not None and not found.doubt:
-            return found
-        doubtful = doubtful or found
+        made = _delegated(clause, asked, known)
+        if made is not None and not made.doubt:
+            return made
+        doubtful = doubtful or made
         unread.append(clause)
     return doubtful
 
 
 def _requests(clause: str, bare: str) -> list[re.Match[str]]:
-    """The forms that match in a clause, from left to right; a verb only in an old spelling ("\u017fee to it") asks nothing."""
+    """The forms that match in a clause, from left to right; a verb spelt with a long s ("\u017fee to it") requests nothing."""
     asked = small(bare)
     if (
         len(clause) > MAX_CLAUSE
@@ -230,15 +229,15 @@ def _requests(clause: str, bare: str) -> list[re.Match[str]]:
         or _question(small(clause))
     ):
         return []
-    places = [found.start("verb") for found in _ASKED_TO.finditer(asked)]
-    found = [match for at in places for form in _FORMS if (match := form.match(asked, at)) is not None]
-    return [match for match in found[:_MOST] if not _told(asked, match.start())]
+    places = [verb.start("verb") for verb in _ASKED_TO.finditer(asked)]
+    matches = [match for at in places for form in _FORMS if (match := form.match(asked, at)) is not None]
+    return [match for match in matches[:_MOST] if not _told(asked, match.start())]
 
 
 def _told(asked: str, at: int) -> bool:
     """Whether a verb that starts here explains, asks about or reports an action."""
     near = max(0, at - _BEFORE)
-    return any(found is not None for found in (_HOW.search(asked, 0, at), _OTHERS.search(asked, near, at), _QUOTES.search(asked, near, at)))
+    return any((_HOW.search(asked, 0, at), _OTHERS.search(asked, near, at), _QUOTES.search(asked, near, at)))
 
 
 def _question(clause: str) -> bool:
@@ -246,7 +245,7 @@ def _question(clause: str) -> bool:
 
 
 def _introduced(clause: str, known: _Introduced | None) -> _Introduced | None:
-    """The source that a clause, or what stands before a request in it, introduces; else the one known before."""
+    """The source that a clause, or its part before a request, introduces; else the one known before."""
     opened = _OPENED.search(clause)
     source = opened["text"] if opened is not None else None if _question(clause) else _mentioned(clause)
     if source is None:
@@ -258,17 +257,17 @@ def _introduced(clause: str, known: _Introduced | None) -> _Introduced | None:
 
 
 def _mentioned(clause: str) -> str | None:
-    """The source that a statement says is there."""
-    found = _THERE.search(clause)
-    if found is not None:
-        return next(words for words in found.groups() if words is not None)
+    """The source that a statement mentions."""
+    there = _THERE.search(clause)
+    if there is not None:
+        return next(words for words in there.groups() if words is not None)
     holds = _HOLDS.search(clause)
     before = _SOURCE.search(clause, max(0, holds.start() - _NEAR), holds.start()) if holds is not None else None
     return before.group() if before is not None else None
 
 
-def _handed(clause: str, asked: list[re.Match[str]], known: _Introduced | None) -> Delegation | None:
-    """The first request of a clause that has a source."""
+def _delegated(clause: str, asked: list[re.Match[str]], known: _Introduced | None) -> Delegation | None:
+    """The first request of a clause with a source."""
     read = small(clause)
     for match in asked:
         source = _source(match, read, _introduced(read[: match.start()], known))
@@ -279,7 +278,7 @@ def _handed(clause: str, asked: list[re.Match[str]], known: _Introduced | None) 
 
 
 def _source(match: re.Match[str], clause: str, known: _Introduced | None) -> _Introduced | None:
-    """What the request names as its source, or what was introduced before it; None when nothing is named."""
+    """The source that a request names, or that was introduced before it; None where there is none."""
     if match.re is _THEM:
         return known if known is not None and known.actions else None
     said = [group for group in ("text", "place", "speaker") if match.re.groupindex.get(group) and match[group] is not None]

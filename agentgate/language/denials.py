@@ -1,16 +1,28 @@
-"""Words of denial: what denies, what only looks like it, and where the denial of a statement ends. Patterns for texts in small letters.
+"""Splits the user's words into clauses, each said or denied: the words of denial, idioms that only look like denials, where a denial ends.
 
-Rules: a denial in an instruction ("do not pay it") goes on to the end of its clause; that of a statement ("I can't come, move it") ends
-with its part of the sentence, unless it speaks of what is to be done or allowed.
+Rules: a denial in an instruction ("do not pay it") extends to the end of its clause; that of a statement ("I can't come, move it") ends
+with its part of the sentence, unless the statement is about what is to be done or allowed. A clause does not end right after its
+negation: "do not, please, refund it", or a line break there. Patterns are for lower case.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Literal
 
+from agentgate.language.quotations import hidden
+from agentgate.language.spans import small
 from agentgate.language.verbs import VERBS
 
-_NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # what stands before "n't"
+Voice = Literal["said", "denied"]
+_CLAUSE = re.compile(  # between two clauses; each alternative begins with a space or a comma
+    r"[\s,](?:(?<=[.!?;]\s)(?<!\b(?:dr|mr|ms|mx)\.\s)(?<!\bmrs\.\s)(?<!\bprof\.\s)|(?<=\n)(?<!\binstead\n)(?<!\brather\n)|(?:(?<=,)\s|(?<!\s\s)(?<!,))\s{0,7}"
+    r"\b(?:but(?<!\ball.but)(?<!(?:any|ery)thing.but)(?<!(?:any|ery)body.but)(?<!(?:any|ery)one.but)|instead(?!\s{1,8}of\b)|rather(?!\s{1,8}than\b)|then|however)\b"
+    r"|(?<=,)\s{1,8}(?=(?:and|just|only|please)\b))"
+)
+_NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # before "n't"
 _UNMEANT = r"(?:do not|don['\u2019]?t) (?:know|need|recogni[sz]e|remember|understand|forget)"
 DENIES = (
     rf"(?:{_UNMEANT}|(?:{'|'.join(_NEGATED)})(?:n['’ʼ`´‘＇′ʹ՚‛]?| n['’])t|cannot|never|not|no|no longer|neither|nor|none|nobody"
@@ -20,12 +32,11 @@ DENIES = (
     r"|decided against|skip(?= \w+ing\b))\b"
 )
 _UNSEEN = re.compile("[\xad\u200b-\u200d\u2060\ufeff]")
-_PARTED = re.compile(
-    rf"(?<![\w'’])[^\W\d_][\w'’]{{0,12}}(?:{_UNSEEN.pattern}[\w'’]{{1,12}}){{1,12}}"
-)  # "do\u00adn't": one word for whoever reads it
-NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){DENIES}")  # in small letters
-# Words of denial that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7", "won't fix".
-IDIOM = re.compile(
+# "do\u00adn't" reads as one word
+_PARTED = re.compile(rf"(?<![\w'’])[^\W\d_][\w'’]{{0,12}}(?:{_UNSEEN.pattern}[\w'’]{{1,12}}){{1,12}}")
+NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){DENIES}")
+# Idioms that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7", "won't fix".
+_IDIOM = re.compile(
     r"\b(?=[abcdinorsw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|(?:no|not) (?:later|sooner|"
     r"earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|(?<!\w )why not\b(?! \w+ed\b)|"
     r"or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
@@ -33,62 +44,101 @@ IDIOM = re.compile(
     r" will)? forget\b|(?:i|we) (?:always|often|tend to) forget\b|no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|"
     r"(?<=\b(?:ticket|flight) )no (?=[0-9])|(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
 )
-NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny all of it
+_NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny everything
     r"\b(?:(?:want|need|like) (?=\S+ (?:\w+ed|sent|paid|put|to be)\b)|(?:make sure|ensure)(?: that)? |see that )(?:nothing|nobody|no one)\b"
     r"|(?:(?<![^,.;:!?\n])|(?<=[,.;:!?\n-]\s)|(?<=\b(?:so|to)\s)|(?<=\b(?:and|but)\s)|(?<=(?:then|just)\s)|(?<=please\s))(?!if\b)"
     r"[a-z]{2,20} (?:(?:(?:me|us|him|her|it|them|absolutely) )?(?:nothing|nobody|no one|neither \S{1,40} nor)\b"
     r"|(?:(?!(?:and|but|or|if|when|that|is|are|was|says?)\b)[\w@.'\u2019-]{1,40} ){0,2}(?:nothing|nobody|no one|none|neither|no money)\b"
     r"(?=\s*(?:[,.;:!?\n]|\Z|(?:to|for|at|of|yet|until|back|today|now)\b)))(?! else)"
 )
-# "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a statement, and not about "you".
-STATED = re.compile(
+# "I can't make it on Friday, move it to Monday", "if it is not shipped, cancel it": a negated statement that is not about "you".
+_STATED = re.compile(
     r"\b(?:instead\s{1,8}of|rather\s{1,8}than)\Z"
     r"|\b(?!(?:you|one|agents?|assistants?)\b)[\w'\u2019]{1,40} (?:(?:ca|could|wo|is|are|was|were|has|have|had|did|does)n['\u2019]?t|cannot"
     r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?:have|has|got) no|decided against|(?<=i['\u2019]m )not"
     rf"|(?<=\bif )(?:not|no|nobody)|(?<=\bthere['\u2019]s )no|(?<=\bthere is )no|{_UNMEANT})\Z"
 )
-SUBJECT = 60  # characters before a negation in which its subject stands
-YOU = re.compile(r"\byou\b")
-STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
-EXCEPTION = re.compile(
+_SUBJECT = 60  # characters before a negation that may hold its subject
+_YOU = re.compile(r"\byou\b")
+_STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
+_EXCEPTION = re.compile(
     r"\b(?:instead\s{1,8}of|rather\s{1,8}than|except(?:\s{1,8}for)?|other\s{1,8}than|(?:apart|aside)\s{1,8}from)\s{1,8}(?P<next>[a-z-]+)?"
 )
 _AND = re.compile(r"\s{1,8}and\s{1,8}(?=(?:(?:then|also|please|just|now)\s{1,8}){0,2}(?P<verb>[a-z]{2,20})\s{1,8}(?P<object>\S+))")
 _OBJECT = re.compile(r"(?:the|an?|my|our|his|her|their|its|this|that|these|those|it|them|him|me|us|everyone|everybody|[A-Z])\b|[A-Z]")
-LISTED = re.compile(r"\b(?:or|nor|either|neither)\b")
-BIDDING = re.compile(  # a statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it")
+_LISTED = re.compile(r"\b(?:or|nor|either|neither)\b")
+# A statement about what is to be done, allowed or asked for: its denial goes on ("has not agreed to pay, send it").
+_BIDDING = re.compile(
     r"\byou\b|(?<!\bable )\bto (?!(?:the|an?|my|our|his|her|their|this|these|me|us|him|them|work)\b)|\bthat (?!(?:is|was)\b)\w"
     r"|\b(?:let|ok|okay|fine|right|sa(?:y|ys|id|ying)|ask(?:s|ed|ing)?|t(?:ell|ells|old)|allow(?:s|ed|ing)?|permit(?:s|ted)?|meant?|"
     r"authori[sz]ed?|approved?|agreed?|tolerate|accept(?:ed)?|request(?:s|ed)?|instruct(?:s|ed)?|supposed|should|must|may)\b"
 )
-# Behind a comma: a request, not the next one of a list that is denied ("not from ann@x.example, bob@x.example").
-REQUEST = re.compile(r"(?!\w+(?:ing|ed)\b)[a-z](?:[a-z'\u2019-]*[a-z])?\s+(?!and\b)\S")
-ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # say all they have to say
+# After a comma: a request, not the next item of a denied list ("not from ann@x.example, bob@x.example").
+_REQUEST = re.compile(r"(?!\w+(?:ing|ed)\b)[a-z](?:[a-z'\u2019-]*[a-z])?\s+(?!and\b)\S")
+_ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # complete denials
 
 
-def joined(text: str) -> str:
-    """A text in small letters, of the same length, in which no word that denies holds a sign that nobody sees."""
+@lru_cache(maxsize=32)
+def clauses(turn: str) -> tuple[tuple[Voice, int, int], ...]:
+    """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on."""
+    return tuple(_clauses(turn))
+
+
+def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
+    start, text = 0, _joined(small(turn))
+    bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(text)), (len(turn), len(turn))]
+    text = _IDIOM.sub(hidden, text)
+    if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
+        text = _NOTHING.sub(lambda denial: "never".ljust(len(denial.group())), text)
+    for end, following in bounds:
+        negation = NEGATION.search(text, start, end)
+        listed = max((m.end() for m in _LISTED.finditer(text, start, end)), default=start) if negation is not None else start
+        while negation is not None and listed <= negation.end():
+            ends = [_statement_end(turn, text, negation, start, end), _exception_end(turn, text, negation.start(), end)]
+            over = min(filter(None, ends), key=lambda match: match.start(), default=None)
+            if over is None:
+                break
+            yield "said", start, negation.start()
+            yield "denied", negation.start(), over.start()
+            start = over.end()
+            negation = NEGATION.search(text, start, end)
+        if negation is None:
+            yield "said", start, end
+        elif end < len(turn) and negation.group() not in _ALONE and not turn[negation.end() : end].strip(" \t,"):
+            continue
+        else:
+            yield "said", start, negation.start()
+            yield "denied", negation.start(), end
+        start = following
+
+
+def _joined(text: str) -> str:
+    """The lower-case text, of the same length, without invisible characters inside words of denial."""
     return text if text.isascii() or _UNSEEN.search(text) is None else _PARTED.sub(_whole, text)
 
 
-def _whole(found: re.Match[str]) -> str:
-    word = _UNSEEN.sub("", found.group())
-    return word.ljust(len(found.group())) if NEGATION.fullmatch(word) else found.group()
+def _whole(parted: re.Match[str]) -> str:
+    word = _UNSEEN.sub("", parted.group())
+    return word.ljust(len(parted.group())) if NEGATION.fullmatch(word) else parted.group()
 
 
-def exception_end(turn: str, text: str, start: int, end: int) -> re.Match[str] | None:
-    """Where an exception ends before the next request: "move it to 10 instead of 9 and tell Ann"; None where it does not.
+def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, end: int) -> re.Match[str] | None:
+    """Where a negated statement ends between `start` and `end`, the unread part of its clause; `text` is the turn in lower case.
 
-    Args:
-        turn: the turn.
-        text: the turn in small letters.
-        start: where the words of denial start.
-        end: where their clause ends.
+    None for an instruction, and where the denial may go on ("pay, send, move it").
     """
-    words = EXCEPTION.match(text, start, end)
+    if _STATED.search(text, max(start, negation.start() - _SUBJECT), negation.end()) is None:
+        return None
+    over = _STATEMENT_END.search(text, negation.end(), end)
+    if over is None or _YOU.search(text, start, negation.start()) or _BIDDING.search(text, negation.end(), over.start()):
+        return None
+    return over if turn[over.end() : over.end() + 1].islower() and _REQUEST.match(text, over.end(), end) else None
+
+
+def _exception_end(turn: str, text: str, start: int, end: int) -> re.Match[str] | None:
+    """Where an exception, whose words start at `start`, ends before the next request: "move it to 10 instead of 9 and tell Ann"."""
+    words = _EXCEPTION.match(text, start, end)
     if words is None or words["next"] in VERBS:  # "rather than call and tell Ann" denies both
         return None
-    for found in _AND.finditer(text, words.end(), end):
-        if found["verb"] in VERBS and _OBJECT.match(turn, found.start("object"), end):
-            return found
-    return None
+    joins = (match for match in _AND.finditer(text, words.end(), end) if match["verb"] in VERBS)
+    return next((match for match in joins if _OBJECT.match(turn, match.start("object"), end)), None)

@@ -1,10 +1,10 @@
-"""Whether the user's own words speak of the user as somebody: "assign it to me", "close mine", "my own tickets".
+"""Whether the user's own words refer to the user as a person in the task: "assign it to me", "close mine", "my own tickets".
 
-Rules: an object of the first person ("me", "myself", "mine", "my own"), never "I" or a mere "my". "Me" counts only behind a word that
-puts a person there ("to me", "invite me", "Kim and me"), not where it is who is to be served ("tell me", "do it for me", "let me
-know") or an emphasis ("I did it myself"). Not in any quotation, not behind a colon (dictated or pasted), not in a sentence that
-reports somebody's words ("Ann said: ...", "she asked to give it to me"), not where it is denied there or in a later turn, or left out of
-what is asked for ("keep mine", "unless it is for me"). Forwarded text is no word of the user's at all. In doubt it is nobody. Pure.
+Rules: an object of the first person counts ("me", "myself", "mine", "my own"), never "I" or "my" alone. "Me" counts only after a word
+that expects a person ("to me", "invite me", "Kim and me"), not as the one to be served ("tell me", "do it for me", "let me know") or for
+emphasis ("I did it myself"). It does not count in a quotation, after a colon (dictated or pasted), in a sentence that reports somebody's
+words ("Ann said: ...", "she asked to give it to me"), where it is denied there or in a later turn, or where it is exempted ("keep mine",
+"unless it is for me"). Forwarded text is not the user's. In doubt, the words do not refer to the user. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from functools import lru_cache
 
-from agentgate.language.prompt import clauses, hidden_quotations
+from agentgate.language.denials import clauses
+from agentgate.language.quotations import hidden_quotations
 
 _BEFORE = (
     "to by from with of between including and or just only assign reassign unassign add invite remove include email e-mail mail"
@@ -33,7 +34,7 @@ _REPORT = re.compile(
     r"\b(?:sa(?:id|ys?|ying)|wr(?:ote|ites?|iting|itten)|ask(?:s|ed|ing)?|t(?:old|ells?|elling)|want(?:s|ed)|mention(?:s|ed)|repl(?:y|ies|ied)"
     r"|answer(?:s|ed)|begs?|begged|insist(?:s|ed)|suggest(?:s|ed)|according)\b"
 )
-_SPARING = re.compile(  # what leaves somebody out of what is asked for: "keep mine", "unless it is for me", "anyone besides me"
+_SPARING = re.compile(  # exempts somebody from the request: "keep mine", "unless it is for me", "anyone besides me"
     r"(?<![\w'-])(?:keeps?|leaves?|skip|spare|save|exclude|excluding|retain|preserve|protect|unless|besides?|(?:apart|aside) from"
     r"|other than|(?:all|(?:any|every)(?:one|body|thing)) but|but (?:not|for))(?![\w'-])"
 )
@@ -44,8 +45,8 @@ _COLON = re.compile(r":(?=\s|$)")
 
 @lru_cache(maxsize=32)
 def of_self(turns: tuple[str, ...]) -> bool:
-    """Whether these turns (without forwarded text) speak of the user as somebody, and no later one takes it back."""
-    found = False
+    """Whether these turns (without forwarded text) refer to the user, and no later turn takes that back."""
+    referred = False
     for turn in turns:
         text = hidden_quotations(unicodedata.normalize("NFKC", turn).casefold().replace("\u2019", "'"))
         colon = _COLON.search(text)
@@ -53,21 +54,18 @@ def of_self(turns: tuple[str, ...]) -> bool:
         ends, told = [m.end() for m in _SENTENCE.finditer(text)], [m.start() for m in _REPORT.finditer(text)]
         parts = [(voice, start, end, " ".join(text[start:end].split())) for voice, start, end in clauses(text)]
         said = [(start, end) for voice, start, end, part in parts if voice == "said" and (_SELF.search(part) or _MINE.search(part))]
-        found = found or not all(_reported(ends, told, start, end) for start, end in said)
-        found = found and not any(_ANY.search(part) if voice == "denied" else _spared(part) for voice, _, _, part in parts)
-    return found
+        referred = referred or not all(_reported(ends, told, start, end) for start, end in said)
+        referred = referred and not any(_ANY.search(part) if voice == "denied" else _spared(part) for voice, _, _, part in parts)
+    return referred
 
 
 def _spared(clause: str) -> bool:
-    """Whether the user is left out of what is asked for, in one part of a clause."""
-    for part in _PART.split(clause):
-        sparing = _SPARING.search(part)
-        if sparing is not None and _ANY.search(part, sparing.end()):
-            return True
-    return False
+    """Whether one part of a clause exempts the user from the request."""
+    sparing = ((part, _SPARING.search(part)) for part in _PART.split(clause))
+    return any(word is not None and _ANY.search(part, word.end()) for part, word in sparing)
 
 
 def _reported(ends: list[int], told: list[int], start: int, end: int) -> bool:
-    """Whether a word of telling stands in the sentence that a clause is in, up to the clause's end."""
+    """Whether the sentence that a clause is in has a verb of speech before the clause's end."""
     before = bisect_right(ends, start)
     return bisect_left(told, end) > bisect_left(told, ends[before - 1] if before else 0)

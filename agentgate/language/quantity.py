@@ -1,8 +1,8 @@
-"""Words of quantity that widen a request: "all", "every", "everything".
+"""Quantifiers that widen a request: "all", "every", "everything".
 
-Rules: one of them makes an intent unclear, unless an example of the intent says one too. Some count nothing that is acted on and
-do not count here: how often ("every month", "all day"), how much of what was named ("20 each", "all three"), and set phrases
-("at all", "for all the trouble", "all the best").
+Rules: a quantifier makes an intent unclear, unless an example of the intent has one too. Some quantify no object of an act and are
+ignored: frequencies ("every month", "all day"), shares of what was named ("20 each", "all three"), and set phrases ("at all", "for all the
+trouble", "all the best").
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from agentgate.language.prompt import small
+from agentgate.language.days import WEEKDAYS
+from agentgate.language.spans import small
 
 WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
 _WIDE = f"(?:{'|'.join(sorted(WIDE))})"
 _TIME = (
-    r"(?:day|night|morning|afternoon|evening|week|weekend|month|quarter|year|hour|minute|time|"
-    r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|mon|tue|wed|thu|fri|sat|sun)"
+    "(?:day|night|morning|afternoon|evening|week|weekend|month|quarter|year|hour|minute|time|"
+    f"{'|'.join((*WEEKDAYS, *(day[:3] for day in WEEKDAYS)))})"
 )
 _FEW = r"(?:two|three|four|five|six|seven|eight|nine|ten|[2-9]|10)"
 _NTH = rf"(?:{_FEW}|second|third|other|few|single|[0-9]{{1,2}}(?:st|nd|rd|th)?)"
-_MORE = (  # "all 3 EUR" counts money, "all three thousand" a crowd, "all seven years of mail" nothing that is few
+_MORE = (  # "all 3 EUR" counts money; "all three thousand" and "all seven years of mail" are many
     rf"(?:[\w%€$£+\u2013-]|[.,][0-9]|\s?(?:[0-9%€$£]|(?:eur|usd|gbp|chf|euros?|dollars?|pounds?|francs?|hundred|thousand|million|dozen|"
     rf"or\s+more|or\s+so|other|{_TIME}s?\s+of)\b))"
 )
@@ -42,18 +43,18 @@ _COUNTS_NOTHING = re.compile(
     rf"|(?<=[0-9]\s)all\s+in\b{_END}"
 )
 _WORD = re.compile(r"[a-z]+")
-_LONG = 1000  # characters; what a longer text says is not kept
+_LONG = 1000  # characters; the result for a longer text is not cached
 
 
 def quantities(text: str) -> frozenset[str]:
-    """The words of quantity in a text that say how much is acted on."""
+    """The quantifiers of a text that say how much is acted on."""
     return _kept(text) if len(text) <= _LONG else _read(text)
 
 
 def _read(text: str) -> frozenset[str]:
     lower = small(text)
-    found = WIDE & frozenset(_WORD.findall(lower))
-    return found and WIDE & frozenset(_WORD.findall(_COUNTS_NOTHING.sub(" ", lower)))
+    wide = WIDE & frozenset(_WORD.findall(lower))
+    return wide and WIDE & frozenset(_WORD.findall(_COUNTS_NOTHING.sub(" ", lower)))
 
 
 _kept = lru_cache(maxsize=8192)(_read)

@@ -1,8 +1,8 @@
-"""Typed spans of a text: whole entities, strict as an origin must be, and loose as a reader would see them.
+"""Finds typed entities in a text: strictly, as an origin requires, or loosely, as a reader might see them.
 
-Rules: a span belongs to one type, and an entity is a whole one: ``3.34`` is not in ``ORD-3.34``, nor ``bob@acme.example`` in
-``bob@acme.example.evil.com``. `entities` decides what grounds a value; `embedded` decides what needs grounding, so it is wider;
-`only` is the single entity of a type in a text, if nothing in it could be read as another. One left-to-right pass each.
+Rules: a span has one type, and an entity is a whole one: ``3.34`` is not in ``ORD-3.34``, nor ``bob@acme.example`` in
+``bob@acme.example.evil.com``. `entities` decides what grounds a value; `embedded` decides what needs grounding, so it is wider; `only` is
+the single entity of a type in a text in which nothing else could be read as one. Each is one left-to-right pass.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from html import unescape
 from operator import itemgetter
 from typing import NamedTuple
 
+from agentgate.language import numerals
 from agentgate.language.days import BEGINS, CLOCK, DAY, read_clock, read_day
-from agentgate.language.numerals import LARGE, NUMERAL, SCALE, enlarged, percents, read_numeral, read_thousands, scaled
 from agentgate.values.currencies import CLEAR, CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.values.entities import COMMON_ENDS, COUNTRY, Key, normal
 from agentgate.values.paths import FINDABLE, MAX_FIND
 
-_ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))  # what `re.IGNORECASE` takes for these letters
+_ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))  # characters that `re.IGNORECASE` matches with these letters
 
 
 def small(text: str) -> str:
-    """The text in small letters, of the same length: a pattern in small letters is found where it would be found in any case."""
+    """The text in lower case, of the same length: a lower-case pattern matches in it as it would in the text with `re.IGNORECASE`."""
     if not text.isascii():
         for odd, letter in _ODD:
             text = text.replace(odd, letter)
@@ -41,16 +41,16 @@ _FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe
 _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
 _SIGNS = "".join(sign for sign in CURRENCIES if len(sign) == 1)
 _SPACED = r"[ \u00a0\u202f][0-9]{3}(?![0-9])"  # three more digits of an amount
-# What is read at once, as the patterns below would read it one by one: words of which none is an entity or begins one; a number with
-# nothing behind it that could belong to it; and ids, since an amount in groups of three is no number: what cannot be one of the groups.
+# Shortcuts, each with the result of the patterns below: words of which none is an entity or begins one; a number followed by nothing
+# that could belong to it; and ids, since an amount in groups of three is no number: what cannot be one of the groups.
 _PLAIN = (
     rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
     r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_]*(?=[.,;!?)]*(?:\s|$))"
 )
 _NUMBER_ALONE = rf"(?<![0-9],)(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?![^\W\d_]|[{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"
 _ID_BEFORE_GROUPS = rf"(?P<apart>(?:[0-9]{{4,}}|[0-9]+\.[0-9]+)(?={_SPACED}))"
-_IDS_IN_GROUPS = rf"(?<![0-9],)(?P<groups>[0-9]{{1,3}}(?:{_SPACED})*(?={_SPACED}))"  # behind money
-# Without these no amount begins here, and no currency stands behind it.
+_IDS_IN_GROUPS = rf"(?<![0-9],)(?P<groups>[0-9]{{1,3}}(?:{_SPACED})*(?={_SPACED}))"  # after money
+# Without these, no amount begins here and no currency follows it.
 _SIGN_AND_AMOUNT = rf"(?=[^\W\d_]{{0,3}}[{_SIGNS}]?\s?[0-9])"
 _AMOUNT_AND_SIGN = rf"(?=[0-9]++(?:[.,][0-9]++)*(?:{_SPACED}|\s?(?:[^\W\d_]|[{_SIGNS}])))"
 _SIGN_BEHIND = rf"(?=[^\W\d_]|[{_SIGNS}])"
@@ -66,9 +66,9 @@ _TOKEN = re.compile(
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
     rf"|(?P<date>{DAY}){_END}"
     rf"|(?P<time>{CLOCK}){_END}"
-    rf"|(?P<money>{_SIGN_AND_AMOUNT}(?:{SIGN}|{CODE})\s?{_MONEY}{SCALE}?"
+    rf"|(?P<money>{_SIGN_AND_AMOUNT}(?:{SIGN}|{CODE})\s?{_MONEY}{numerals.SCALE}?"
     rf"|(?<![0-9],){_AMOUNT_AND_SIGN}{_MONEY}(?:\s?{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{IN_WORDS})"
-    rf"|{SCALE}(?:\s{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{CLEAR})|(?=[{_SIGNS}]){SIGN}))){_END}"
+    rf"|{numerals.SCALE}(?:\s{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{CLEAR})|(?=[{_SIGNS}]){SIGN}))){_END}"
     rf"|{_IDS_IN_GROUPS}"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
     rf"|\#(?P<numbered>{_REFERENCE}){_END}"
@@ -76,17 +76,17 @@ _TOKEN = re.compile(
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
     rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
     rf"|(?P<domain>{_HOST}){_END}"
-    rf"|(?<![0-9],)(?P<numeral>(?i:{NUMERAL})(?:\s(?:{CODE}|{CLEAR}|{SIGN}))?){_END}"
-    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED}|\s(?i:{LARGE})\b)"
+    rf"|(?<![0-9],)(?P<numeral>(?i:{numerals.NUMERAL})(?:\s(?:{CODE}|{CLEAR}|{SIGN}))?){_END}"
+    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED}|\s(?i:{numerals.LARGE})\b)"
     rf"|(?P<id>[A-Za-z0-9]+(?:[._:#/-]+[A-Za-z0-9]+)*)(?![\w@])"
-    r"|\w[^\s]*"  # anything else is consumed whole, so that nothing starts inside it
+    r"|\w[^\s]*"  # consume anything else whole, so that no entity starts inside it
     r")|[#@/+-]\w[^\s]*"
 )
 _TRAILING = ".,;:!?)]}>*"
 
 
 class Entity(NamedTuple):
-    """One whole typed value in a text: its type, its comparison key, the words, and for money the currency (or empty)."""
+    """One whole typed value in a text: its type, its comparison key, its words, where they start, and for money the currency (or empty)."""
 
     type: str
     key: Key
@@ -104,29 +104,29 @@ _TO = re.compile(r"\s?(?:to|until|till|and|-|\u2013)\s?", re.IGNORECASE)  # betw
 def entities(text: str, today: date) -> Iterator[Entity]:
     """Every whole typed entity of a text, left to right, each span under one type; linear in the text.
 
-    A day and a time that stand together ("10:00 on May 20th", "tomorrow from 9am to 10am") are a `datetime` as well.
+    An adjacent day and time ("10:00 on May 20th", "tomorrow from 9am to 10am") are also a `datetime`.
     """
     day: Entity | None = None  # the day to which the next time may belong
     times: list[Entity] = []  # the times to which the next day may belong
     end = 0  # of the day or the times
-    for found in _entities(text, today):
-        yield found
-        if found.type not in _WHEN:
+    for entity in _entities(text, today):
+        yield entity
+        if entity.type not in _WHEN:
             day, times = None, []
             continue
-        between, end = text[end : found.start], found.start + len(found.words)
-        if found.type == "date":
+        between, end = text[end : entity.start], entity.start + len(entity.words)
+        if entity.type == "date":
             if times and _ON.fullmatch(between):
-                yield from (_moment(found, time, time.start, text[time.start : end]) for time in times if time.type == "time")
-            day, times = found, []
-        elif found.type == "time":
+                yield from (_moment(entity, time, time.start, text[time.start : end]) for time in times if time.type == "time")
+            day, times = entity, []
+        elif entity.type == "time":
             if day is not None and (_TO if times else _AT).fullmatch(between):
-                yield _moment(day, found, day.start, text[day.start : end])
+                yield _moment(day, entity, day.start, text[day.start : end])
             else:
                 day = None
-            times = [*times, found] if times and _TO.fullmatch(between) else [found]
+            times = [*times, entity] if times and _TO.fullmatch(between) else [entity]
         else:
-            day, times = Entity("date", str(found.key)[:10], found.words, found.start), [found]
+            day, times = Entity("date", str(entity.key)[:10], entity.words, entity.start), [entity]
 
 
 def _moment(day: Entity, time: Entity, start: int, words: str) -> Entity:
@@ -134,11 +134,11 @@ def _moment(day: Entity, time: Entity, start: int, words: str) -> Entity:
 
 
 def _entities(text: str, today: date) -> Iterator[Entity]:
-    for found in _TOKEN.finditer(text):
-        kind = found.lastgroup
+    for token in _TOKEN.finditer(text):
+        kind = token.lastgroup
         if kind is None:
             continue
-        words, start, currency = found[kind], found.start(kind), ""
+        words, start, currency = token[kind], token.start(kind), ""
         if kind == "groups":
             yield from (Entity("id", group.group(), group.group(), start + group.start()) for group in _GROUP.finditer(words))
             continue
@@ -150,20 +150,20 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             kind, key = "id", normal("id", words) if _DIGIT.search(words) else None
             if "#" in words and (reference := _REFERRED.search(words)) is not None:  # not in "ORD-7#42"
                 yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
-            if words[-1] in "kK" and (thousands := read_thousands(text, start, start + len(words))) is not None:
+            if words[-1] in "kK" and (thousands := numerals.read_thousands(text, start, start + len(words))) is not None:
                 yield Entity("count", thousands, words, start)
-            elif text.startswith("%", found.end()) and (sign := _percents(text, start, found.end())) is not None:
+            elif text.startswith("%", token.end()) and (sign := numerals.digits_percent(text, start, token.end())) is not None:
                 kind, key, words = "percent", normal("number", words), text[start : sign.end()]
         elif kind == "money":
-            amount = scaled(text, *found.span(kind))
+            amount = numerals.scaled(text, *token.span(kind))
             currency = CURRENCIES.get(_NUMERIC.sub("", amount[0]).lower(), "") if amount is not None else ""
-            # "50 US kronor" is no amount of anything
-            key = enlarged(_UNNUMERIC.sub("", amount[0]), amount[1]) if amount is not None and currency else None
+            # "50 US kronor" is no amount
+            key = numerals.enlarged(_UNNUMERIC.sub("", amount[0]), amount[1]) if amount is not None and currency else None
         elif kind == "url":
             words = words.rstrip(_TRAILING)
             key = normal(kind, _with_small_host(words))
         elif kind == "numeral":
-            number = read_numeral(text, *found.span(kind))
+            number = numerals.read_numeral(text, *token.span(kind))
             if number is None:
                 continue
             key, beside = number
@@ -172,21 +172,20 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
                 kind = "percent"
             elif beside:
                 kind, key = "money", key if currency else None
-        elif (sign := percents(text, *found.span(kind))) is not None:
+        elif (sign := numerals.percents(text, *token.span(kind))) is not None:
             kind, key, words = "percent", normal("number", words.replace(",", "")), text[start : sign.end()]
         else:  # alone, or a number
-            kind, key = "number", None if _marks_an_item(text, *found.span(kind)) else normal("number", words.replace(",", ""))
+            kind, key = "number", None if numerals.marks_an_item(text, *token.span(kind)) else normal("number", words.replace(",", ""))
         if key is not None:
             yield Entity(kind, key, words, start, currency)
 
 
 _GROUP = re.compile("[0-9]+")
 _DIGIT = re.compile("[0-9]")
-_DIGITS = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 _REFERRED = re.compile(rf"(?<=[A-Za-z]#){_REFERENCE}$")
 _NUMERIC = re.compile(r"[0-9.,\s]")
 _UNNUMERIC = re.compile(r"[^0-9.\-]")
-_WRITTEN: Mapping[str, Callable[[str], object]] = {  # the value that words stand for, where they can stand for one only
+_WRITTEN: Mapping[str, Callable[[str], object]] = {  # the value of words with one possible reading
     "email": str.lower,
     "domain": str.lower,
     "iban": lambda words: words.replace(" ", ""),
@@ -205,39 +204,13 @@ def _with_small_host(url: str) -> str:
     return f"{scheme}{sign}{head.lower()}{slash}{tail}"
 
 
-def _percents(text: str, start: int, end: int) -> re.Match[str] | None:
-    """The sign of a percentage directly behind digits that an id would be without it."""
-    if text[start - 1 : start] == "," or _DIGITS.fullmatch(text, start, end) is None:
-        return None
-    return percents(text, start, end)
-
-
-_WINDOW = 4000  # characters on either side in which the neighbour of a list's number is looked for
-
-
-def _marks_an_item(text: str, start: int, end: int) -> bool:
-    """Whether a number only counts the items of a list: "1. Pay it. 2. Tell Ann", or at the beginning of a line."""
-    sign = text[end : end + 1]
-    if end - start > 2 or not text[start:end].isdigit() or sign not in {".", ")"} or not text[end + 1 : end + 2].isspace():
-        return False
-    before = text[max(0, start - 40) : start].rstrip(" \t(*-")
-    if not before or before[-1] == "\n":
-        return True
-    if before[-1] not in ".:;!?," or not text[end + 1 : end + 3].strip().istitle():
-        return False
-    number = int(text[start:end])
-    if number > 1:
-        return f" {number - 1}{sign} " in f" {text[max(0, start - _WINDOW) : start]}"
-    return number == 1 and f" 2{sign} " in text[end : end + _WINDOW]
-
-
-# What looks like an address, a link or an account number to a person or a mail program, however it is glued to its
-# neighbours. Strict entities decide what grounds a value; this decides what needs grounding.
+# What a person or a mail program may take for an address, a link or an account number, however it is joined to its neighbours. Strict
+# entities decide what grounds a value; these decide what needs grounding.
 _NAME = r"[^\s<>()\[\]{},;:\"'@]"
 _ADDRESS = r"@[^\s<>()\[\]{},;\"'@]{1,255}"
 _LINK = r"[^\s<>\"']+"
-_IBAN = rf"[a-z]{{2}}[0-9]{{2}}(?<={COUNTRY.lower()}[0-9]{{2}})(?:[\s-]?[a-z0-9]){{10,30}}"  # of a country there is
-_LOOSE = tuple(  # in small letters; of those that begin at one place the first counts
+_IBAN = rf"[a-z]{{2}}[0-9]{{2}}(?<={COUNTRY.lower()}[0-9]{{2}})(?:[\s-]?[a-z0-9]){{10,30}}"  # of an existing country
+_LOOSE = tuple(  # for lower case; of matches that begin at one place the first counts
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("email", rf"{_NAME}{{0,64}}{_ADDRESS}"),
@@ -268,7 +241,7 @@ _CODED = re.compile(r"&(?:#|[A-Za-z]{2})")
 
 
 def as_read(text: str) -> str:
-    """A text as it is read and followed: wide, spaced and invisible characters, and those written in HTML, as the plain ones."""
+    """A text as people read it and programs follow it: HTML entities decoded, invisible characters removed, variants made plain."""
     if text.isascii() and _CODED.search(text) is None:
         return text
     plain = _UNSEEN.sub("", unicodedata.normalize("NFKC", unescape(text)).translate(_LIKE))
@@ -276,10 +249,10 @@ def as_read(text: str) -> str:
 
 
 def embedded(text: str, today: date) -> Iterator[Entity]:
-    """Every email, link, IBAN and phone number in a free text; what is no whole entity comes with its words as key.
+    """Every email, link, IBAN and phone number in a free text; one that is no whole entity has its words as key.
 
-    The latter has an origin only where the user wrote the very same words, so it is refused wherever entities must be grounded
-    (an address glued to a word, a foreign scheme, an IBAN in lower case). What only looks like one ("eve\uff20evil.example") is one.
+    Such a one (an address joined to a word, a foreign scheme, an IBAN in lower case) has an origin only where the user wrote the very same
+    words, so it is refused wherever entities must be grounded. Look-alikes count ("eve\uff20evil.example").
     """
     read = as_read(text)
     for each in (text,) if read == text else (text, read):
@@ -290,12 +263,12 @@ def embedded(text: str, today: date) -> Iterator[Entity]:
 
 
 def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
-    """What `embedded` finds beside the whole entities of a text."""
+    """The results of `embedded` beside the whole entities of a text."""
     if _HINT.search(text) is None:
         return
     covered = [(e.start, e.start + len(e.words)) for e in whole if e.type in FINDABLE]
     low = small(text)
-    ahead = [found for way in range(len(_LOOSE)) if (found := _loose(way, low, 0))]
+    ahead = [match for way in range(len(_LOOSE)) if (match := _loose(way, low, 0))]
     at = 0
     while ahead:
         start, way, end = min(ahead)
@@ -306,58 +279,58 @@ def glued(text: str, whole: Iterable[Entity]) -> Iterator[Entity]:
         if account is None:
             position = start + 1
         elif over and start == covered[at][0] and _LOOSE[way][0] == "iban":
-            position = covered[at][1]  # what a whole account number is followed by is not part of it
+            position = covered[at][1]  # what follows a whole account number is not part of it
         else:
             position = start + account
             if not over or _outside(text, covered[at][1], position):
                 words = text[start:position]
                 yield Entity(_LOOSE[way][0], words, words, start)
-        ahead = [found for one in ahead if (found := one if one[0] >= position else _loose(one[1], low, position))]
+        ahead = [match for one in ahead if (match := one if one[0] >= position else _loose(one[1], low, position))]
 
 
 def _loose(way: int, text: str, position: int) -> tuple[int, int, int] | None:
-    """The next that a way of `_LOOSE` finds: where it begins, the way, where it ends. In the order of these, the first is next."""
+    """The next match of a pattern of `_LOOSE`: its start, the pattern's index, its end."""
     kind, pattern = _LOOSE[way]
     if kind != "email":
-        found = pattern.search(text, position)
-        return (found.start(), way, found.end()) if found is not None else None
-    found = _FROM_AT.search(text, position)  # the same from its middle, since any text may be the beginning of an address
-    if found is None:
+        match = pattern.search(text, position)
+        return (match.start(), way, match.end()) if match is not None else None
+    match = _FROM_AT.search(text, position)  # searched from its middle, since any text may begin an address
+    if match is None:
         return None
-    near = text[max(position, found.start() - _MAX_NAME) : found.start()]
+    near = text[max(position, match.start() - _MAX_NAME) : match.start()]
     before = _BEFORE_NAME.match(near)
-    return found.start() - len(near) + (before.end() if before is not None else 0), way, found.end()
+    return match.start() - len(near) + (before.end() if before is not None else 0), way, match.end()
 
 
 def _account(words: str) -> int | None:
-    """How much of a loose match may be an account number; None when it is only words (no IBAN has fewer than 12 digits)."""
+    """The length of a loose match that may be an account number; None when it is only words (every IBAN has at least 12 digits)."""
     if len(words) - len(words.translate(_NO_DIGITS)) < 12:
         return None
     return len(words) if words[-1].isdigit() else len(_WORDS_AFTER.sub("", words))
 
 
-def _outside(text: str, end: int, found: int) -> bool:
-    """Whether a loose match ends outside of the whole entity it begins in: more than closing punctuation lies between the two ends."""
-    return found > end and bool(text[end:found].strip(_TRAILING))
+def _outside(text: str, end: int, stop: int) -> bool:
+    """Whether a loose match exceeds the whole entity that it begins in, by more than closing punctuation."""
+    return stop > end and bool(text[end:stop].strip(_TRAILING))
 
 
 def only(text: str, kind: str, today: date) -> Key | None:
-    """The one entity of a kind of `FINDABLE` in a text, also when it is repeated; None when there is none or could be another.
+    """The one entity of a kind of `FINDABLE` in a text, possibly repeated; None when there is none, or possibly another.
 
-    Whoever can add to a text can make it ambiguous, and gets nothing; nothing is chosen by its place or the words around it.
+    An attacker who adds to the text can only make it ambiguous; nothing is chosen by its position or the words around it.
     """
     if len(text) > MAX_FIND:
         return None
     text = as_read(text)
-    found = {e.key for e in embedded(text, today) if e.type == kind}
-    if len(found) != 1:
+    keys = {e.key for e in embedded(text, today) if e.type == kind}
+    if len(keys) != 1:
         return None
-    key = normal(kind, next(iter(found)))
+    key = normal(kind, next(iter(keys)))
     if key is None:
         return None
     rest = text
     for entity in entities(text, today):
-        if entity.type == kind:  # nothing may hide behind another kind: "a@DE89..." is an account number, too
+        if entity.type == kind:  # another kind must not hide one: "a@DE89..." is an account number, too
             rest = rest[: entity.start] + "\n" * len(entity.words) + rest[entity.start + len(entity.words) :]
     low = small(rest)
     hidden = _HIDDEN[kind].search(low)

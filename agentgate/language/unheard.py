@@ -1,18 +1,17 @@
-"""What of a clause asks the assistant to act, whatever it asks for: grammar alone, no vocabulary of intents.
+"""Which parts of a clause request an action, whatever the action: by grammar alone, without a vocabulary of intents.
 
-Rules: a clause is looked at piece by piece ("..., and ..."). A piece asks to act when it is
+Rules: a clause is read piece by piece ("..., and ..."). A piece requests an action when it is
 
-- a command: a verb where an imperative stands, with an object ("block Friday for me", "double what she gets");
+- a command: an imperative with an object ("block Friday for me", "double what she gets");
 - a polite request ("could you ...", "make sure ...", "..., please"), also without a verb ("12.50 back to each of them, please");
 - a statement of need ("she should be in that meeting too", "I need a table for two", "Ann gets the postage back").
 
-Whoever asks to be told something asks for no action: a question, and a request with a verb of looking ("show", "find", "tell me").
-Nor do greetings, thanks, and statements that say how things are ("the bill is in bill.txt", "I have to leave at five").
-A piece that only shapes a request or an answer ("keep the second one", "call it 'rent'", "use bullet points") counts where the turn
-holds no other and asks to be told nothing.
+A question requests no action; neither does a request for information ("show", "find", "tell me"), a greeting, thanks, or a statement of
+facts ("the bill is in bill.txt", "I have to leave at five"). A piece that only shapes a request or an answer ("keep the second one", "call
+it 'rent'", "use bullet points") counts where the turn has no other request and asks for no information.
 
-Wrong either way, it decides little: see `unheard` of a workflow's intent. Every pattern is for words in small letters and for one
-piece of bounded length; linear in the text.
+An error either way has little effect: see `unheard` of a workflow's intent. Every pattern is for lower case and for one piece of bounded
+length; linear in the text.
 """
 
 from __future__ import annotations
@@ -21,24 +20,25 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from agentgate.language.days import MONTHS, WEEKDAYS
 from agentgate.language.verbs import VERBS
 
-MAX_PIECE = 400  # characters; a longer piece asks for nothing
+MAX_PIECE = 400  # characters; a longer piece requests nothing
 
 
 class Piece(NamedTuple):
-    """Where a piece starts and ends, and what it is: it "asks" for an action, "shapes" one or an answer, or wants to "look"."""
+    """Where a piece starts and ends, and what it does: it "asks" for an action, "shapes" one or an answer, or wants to "look"."""
 
     start: int
     end: int
     what: str
 
 
-_BREAK = re.compile(  # between two pieces; each begins with one of a few letters
+_BREAK = re.compile(  # between two pieces; each alternative begins with one of few characters
     r"[,;:()\s](?:(?<=[,;:])\s|(?<=[()\n])|(?<=\s)(?:and|then|but|[-\u2013\u2014]{1,3})(?=\s))"
 )
 _PLEASE = ("please", "pls", "plz", "kindly")
-_TAIL = 60  # characters at the end of a clause that are looked at for a tag
+_TAIL = 60  # characters at the end of a clause that may hold a tag
 _TAG = re.compile(r"[,\s]\s{0,4}(?:can|could|would|will|won['\u2019]t) (?:you|ya)(?: please)?\W{0,4}\Z")
 
 # --- how a piece begins --------------------------------------------------------------------------------------------------
@@ -53,19 +53,19 @@ _ASKING = (
     r"(?:can|could|may) (?:i|we)(?= (?:get|have)\b)|get rid of|do (?:it|that|this|them|so))\b\W{0,4}"
 )
 _HEAD = re.compile(rf"\W{{0,8}}(?:{_SOFT})*(?P<asking>{_ASKING}(?:{_SOFT})*)?")
-_AGREED = re.compile(r"\b(?:go ahead|do (?:it|that|this|them|so))\b")  # asks with nothing behind it
+_AGREED = re.compile(r"\b(?:go ahead|do (?:it|that|this|them|so))\b")  # a request without an object
 _IDLE = re.compile(
     r"take (?:care(?! of (?!your))|your time|it easy)|let me\b|have (?:a|fun)|be (?:well|safe|careful|patient)|bear with|hang on|hold on|"
     r"give .{1,40} my (?:best|love)"
 )
 
-# --- asking to be told ---------------------------------------------------------------------------------------------------
+# --- requests for information ---------------------------------------------------------------------------------------------------
 _ASKS_WHAT = r"(?:what|which|who|whom|whose|when|where|why|how|whether|if)"
-_TOLD = (  # what is asked for by who asks to be told something
+_TOLD = (  # the information requested
     r"(?:summary|overview|list|number|address|dates?|time|names?|details?|info|information|figures?|numbers|total|sum|answer|idea|link|status|"
     r"balance|iban|rundown|breakdown|explanation|look|comparison|table of)"
 )
-_GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit|role)\b)"  # "give me edit access" asks to act
+_GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit|role)\b)"  # "give me edit access" requests an action
 _LOOK = re.compile(
     r"(?:show|list|find|search|check(?! (?:in|out)\b)|double[ -]check|read|open|look(?! after\b)|see|view|summari[sz]e|explain|describe|"
     r"compare|count|calculate|compute|estimate|analy[sz]e|verify|translate|fetch|browse|recap|outline|review|recommend|suggest|advise|"
@@ -82,15 +82,15 @@ _LOOK = re.compile(
 
 # --- needs and wishes ----------------------------------------------------------------------------------------------------
 _NOW = "(?:also |still |really |just |only |now |then )?"
-_NOBODY = rf"(?:i|we|you|it|this|that|there|because|as|since|while|maybe|perhaps|{_ASKS_WHAT})"  # with whom no such statement begins
+_NOBODY = rf"(?:i|we|you|it|this|that|there|because|as|since|while|maybe|perhaps|{_ASKS_WHAT})"  # no such statement begins with these
 _WORDS = rf"(?:(?!(?:i|we|you|that|because|says?|said|thinks?|thought|hopes?|{_ASKS_WHAT})\b)[\w@.'\u2019#/-]{{1,40}} )"
-_NEED = re.compile(  # somebody or something, and what is to become of it; who is to get what
+_NEED = re.compile(  # what is to happen to somebody or something; who is to get what
     rf"(?!{_NOBODY}\b)(?!they\b.* be\b){_WORDS}{{1,8}}?{_NOW}"
     r"(?:(?:(?:ha(?:s|ve)|needs?|ought) to|should|must|(?:is|are) to) "
     r"(?!(?:have|know|be (?:somewhere|there|here|fine|ok|enough|around))\b)\w"
     r"|(?:gets|needs) (?:the|an?|my|his|her|their|our|its|access|full|back|[0-9\u20ac$\u00a3]))"
 )
-_OUGHT = (" to ", " should ", " must ", " gets ", " needs ")  # one of them stands in each
+_OUGHT = (" to ", " should ", " must ", " gets ", " needs ")  # every match contains one of these
 _WISH = re.compile(
     rf"(?:i|we)(?:['\u2019]d| would)? {_NOW}(?:need|want|(?<=d )(?:like|love)) (?:to (?P<verb>[a-z-]+)|(?P<object>(?!to\b)\w.*))"
     r"|(?:it|that)(?: would|['\u2019]d) be (?:\w+ )?(?:great|good|nice|lovely|helpful|fantastic|better|kind) if"
@@ -123,26 +123,25 @@ _QUESTION = re.compile(
 )
 _REQUESTED = re.compile(r"(?:can|could|would|will)\b.*(?:\bbe [a-z]+(?:ed|en|t|ne|ng)\b|\bplease\b)")
 _SHAPING = frozenset("use keep leave call title name mention include note say choose pick sign write address mind be wait".split())
-_OWN = re.compile(r"(?:my|our|the|this|these|those|[a-z]{2,20}['\u2019]s)\s")  # "my balance, please" asks to be told
-_NO_VERB = frozenset(
+_OWN = re.compile(r"(?:my|our|the|this|these|those|[a-z]{2,20}['\u2019]s)\s")  # "my balance, please" requests information
+_NO_VERB = frozenset((*MONTHS, *WEEKDAYS)) | frozenset(
     """
     a all also am an and any are as at be because been both but by can could dear did do does each every for from good great had has have
     he hello her here hers him his hope how i if in into is it its last let like many may maybe me might mine more most much must my need
     never next nice no none not of on once one only or our out over perhaps please same shall she should since so some sorry still such
     thank thanks that the their them then there these they this those though thus to today tomorrow tonight too two under until up us
     very was we well were what when where which while who whom whose why will with would yes yesterday yet you your cheers enjoy whether
-    about after again against before during than through between above below off monday tuesday wednesday thursday friday saturday sunday
-    january february march april june july august september october november december want wants needs wonder curious know think
+    about after again against before during than through between above below off want wants needs wonder curious know think
     half three four five six seven eight nine ten fun both except plus minus per via
     """.split()
 )
 
 
 def pieces(text: str, start: int, end: int) -> Iterator[Piece]:
-    """The pieces of a clause that ask for an action, shape one, or want to be told something.
+    """The pieces of a clause that request an action, shape one, or request information.
 
     Args:
-        text: the turn in small letters, quotations hidden.
+        text: the turn in lower case, without quotations.
         start: where the clause starts in it.
         end: where it ends.
     """
@@ -152,31 +151,31 @@ def pieces(text: str, start: int, end: int) -> Iterator[Piece]:
         clause = clause[: tag.start()]
     question = tag is None and clause.rstrip().endswith("?")
     polite = tag is not None or any(map(clause.__contains__, _PLEASE))
-    rest: Piece | None = None  # what a "please" belongs to where no piece asks by itself
-    found = False
+    rest: Piece | None = None  # "please" makes this a request where no piece is one by itself
+    done = False
     for at, to in _places(clause):
         place = Piece(start + at, start + to, _kind(clause[at:to].strip(), question=question))
         if place.what in {"asks", "shapes", "look"}:
-            found = True
+            done = True
             yield place
         elif place.what == "open" and rest is None:
             rest = place
-    if polite and rest is not None and not found and not question:
+    if polite and rest is not None and not done and not question:
         yield rest._replace(what="asks")
 
 
 def _places(clause: str) -> Iterator[tuple[int, int]]:
     at = 0
-    for found in _BREAK.finditer(clause):
-        if 1 < found.start() - at <= MAX_PIECE:
-            yield at, found.start()
-        at = found.end()
+    for gap in _BREAK.finditer(clause):
+        if 1 < gap.start() - at <= MAX_PIECE:
+            yield at, gap.start()
+        at = gap.end()
     if 1 < len(clause) - at <= MAX_PIECE:
         yield at, len(clause)
 
 
 def _kind(piece: str, *, question: bool) -> str:
-    """What one piece is: it asks, shapes, looks, says how things are, or leaves that open (then a "please" decides)."""
+    """What one piece does: it asks, shapes, looks, says how things are, or leaves that open (then a "please" decides)."""
     head = _HEAD.match(piece)
     at = head.end() if head is not None else 0
     asking = head is not None and head["asking"] is not None

@@ -1,4 +1,4 @@
-"""English verbs of acts, as an imperative has them: what a request may begin with, whatever it asks for."""
+"""English verbs of action in the imperative: what a request may begin with, whatever it requests."""
 
 from __future__ import annotations
 

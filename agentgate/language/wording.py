@@ -1,11 +1,11 @@
-"""The user's words in their order: whether a text stands among what the user said, word by word.
+"""Whether the user said a text, word by word.
 
-Rules: a word is what stands between white space, without quotation marks, brackets and sentence marks at its ends; words are
-compared without case (NFKC). A text is said where all its words stand in one turn in this order without a gap; a gap is a denied
-part, a blanked line or quotation, or an empty line. What the user denied, in this turn or a later one, is not said. A text may
-leave out what stands at the end of a word, but not where a sentence ends inside it, and it adds nothing but a comma, and at its end
-a full stop, an exclamation or a question mark, so no line break and no tab: "@all", "*" and "<b>" are not what "all" and "b" say.
-A text without a letter or digit is never said. Each turn is read once, when a text is first looked for. Pure.
+Rules: white space separates words; quotation marks, brackets and punctuation at their ends do not count, and case is ignored (NFKC). The
+user said a text where all its words are in one turn, in order and without a gap; a gap is a denied part, a blanked line or quotation, or an
+empty line. A denial in this turn or a later one withdraws it. A text may omit marks at the end of a word, but not the end of a sentence
+inside the text; it may add a comma, and at its end a full stop, an exclamation or question mark, but nothing else, so no line break and no
+tab: "@all", "*" and "<b>" are not "all" and "b". The user never said a text without a letter or digit. Each turn is read once, when a text
+is first searched for. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from bisect import bisect_left
 from typing import NamedTuple
 from unicodedata import normalize
 
-from agentgate.language.prompt import Prompt, clauses, without_quotations
+from agentgate.language.denials import clauses
+from agentgate.language.prompt import Prompt
+from agentgate.language.quotations import without_quotations
 
 _MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"  # quotation marks, and those of emphasis
 _BEFORE = _MARKS + "([{<\u00bf\u00a1"
@@ -24,14 +26,14 @@ _BEHIND = _MARKS + ")]}>.,;:!?\u3001\u3002"
 _ENDS = frozenset(".!?;\u3002")
 _WORDS = re.compile(r"\S+")
 _SPLIT = re.compile(r"(\s*)(\S+)")
-_LAID_OUT = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # a line break, a tab: what makes a header or a column of the words behind it
-_GAP = re.compile(r"\n[^\S\n]*\n| {4}")  # what was blanked is at least four spaces, or a line of them
-_TRIES = 32  # places where the words stand that are looked at for what stands at their ends; the rest is not the user's
+_LAID_OUT = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")  # a line break or a tab would make a header or a column of the words after it
+_GAP = re.compile(r"\n[^\S\n]*\n| {4}")  # blanked text is at least four spaces, or a line of them
+_TRIES = 32  # occurrences of the words whose marks are compared; further ones do not count
 _NEXT = "\n"  # between two words; no word holds one
 
 
 class Said(NamedTuple):
-    """Where a text was found: the turn from 0, and the span in it."""
+    """Where the user said a text: the turn, from 0, and the span in it."""
 
     turn: int
     start: int
@@ -45,12 +47,12 @@ class _Word(NamedTuple):
 
 
 class _Turn(NamedTuple):
-    """One turn's words: those said and those denied, each as one text to search in; a gap is an empty word."""
+    """One turn's words, said and denied, each as one text to search in; a gap is an empty word."""
 
     said: str
     denied: str
     at: array[int]  # where each said word begins in `said`
-    before: list[str]  # what stands at its ends
+    before: list[str]  # the marks at its ends
     behind: list[str]
     spans: array[int]  # where it starts and ends in the turn
 
@@ -60,7 +62,7 @@ def _plain(text: str) -> str:
 
 
 def _word(text: str, broken: str = "") -> _Word:
-    """A word and what stands at its ends, `broken` before all of it; one of nothing but marks is a word as it stands."""
+    """A word and the marks at its ends, `broken` before them; marks alone are a word."""
     rest = text.lstrip(_BEFORE)
     core = rest.rstrip(_BEHIND)
     if not core:
@@ -69,7 +71,7 @@ def _word(text: str, broken: str = "") -> _Word:
 
 
 def _wanted(text: str) -> list[_Word]:
-    """The words of a value, with the line break or tab before each but the first."""
+    """The words of a value, each but the first with the line break or tab before it."""
     parts = _SPLIT.findall(_plain(text))
     return [_word(word, _NEXT if place and _LAID_OUT.search(space) else "") for place, (space, word) in enumerate(parts)]
 
@@ -81,8 +83,8 @@ def _read(own: str) -> _Turn:
     said, no, before, behind = [_NEXT], [_NEXT], list[str](), list[str]()
     at, spans = array("l"), array("l")
     place, last, was, length = 0, 0, False, 1
-    for found in _WORDS.finditer(text):
-        start, end = found.span()
+    for chunk in _WORDS.finditer(text):
+        start, end = chunk.span()
         while place < len(denied) and denied[place][1] <= start:
             place += 1
         is_no = place < len(denied) and denied[place][0] < end
@@ -91,7 +93,7 @@ def _read(own: str) -> _Turn:
             into.append(_NEXT)
             length += not is_no
         break_ = _NEXT if _LAID_OUT.search(text, last, start) else ""
-        for each in _plain(found.group()).split():
+        for each in _plain(chunk.group()).split():
             word, break_ = _word(each, break_), ""
             into.append(word.core + _NEXT)
             if not is_no:
@@ -105,7 +107,7 @@ def _read(own: str) -> _Turn:
 
 
 def _kept(wanted: _Word, before: str, behind: str, *, final: bool) -> bool:
-    """Whether what stands at the ends of a word is the user's, or less; a sentence that ends inside the text stays ended."""
+    """Whether the marks at the ends of a word are the user's, or fewer; a sentence that ends inside the text must still end there."""
     if wanted.before and not before.endswith(wanted.before):
         return False
     if not final and not _ENDS.isdisjoint(behind) and _ENDS.isdisjoint(wanted.behind):
@@ -114,7 +116,7 @@ def _kept(wanted: _Word, before: str, behind: str, *, final: bool) -> bool:
 
 
 def said(prompt: Prompt, text: str) -> Said | None:
-    """Where the user said this text, as a sequence of whole words; None where nowhere, or where it was denied since.
+    """Where the user said this text, as a sequence of whole words; None where they did not, or denied it since.
 
     Args:
         prompt: the user's words.

@@ -1,4 +1,4 @@
-"""The test file of a draft: a call that it lets through, and what it must not, each asked of the engine before it is written."""
+"""The test file of a draft: a call that it allows and calls that it must deny; the engine decides each before it is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def base_of(tool: str, args: Mapping[str, Any], prompt: str, tenant: str) -> dic
 
 
 def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields for which the engine refuses a base; none: it is allowed, without asking anybody."""
+    """The fields for which the engine denies or holds a base; none: it allows the call."""
     answer = Scene.of(workflow, base).decide()
     if isinstance(answer, Eligible):
         return tuple(f.field for hold in answer.holds for f in hold.why)
@@ -27,12 +27,12 @@ def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of the file.
+    """The lines of the test file.
 
     Args:
         workflow: the draft, loaded.
         base: an allowed call (`base_of`).
-        others: per argument of the base another value of the same form, which the user did not name.
+        others: for arguments of the base, another value of the same form, which the user did not name.
     """
     yield f"# What {workflow.id} lets through and what not. `agentgate workflow test -v` runs it."
     yield f"workflow: {inline(workflow.id)}"

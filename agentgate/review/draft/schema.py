@@ -1,63 +1,158 @@
-"""Reading a tool's JSON Schema: local references followed, "or null" taken away, and whether null is a value of it.
+"""Reads a tool's JSON Schema: the arguments it declares, of a structured argument its leaves, named as a workflow names them.
 
-Rules: nothing remote is followed, and a chain of references ends after `MAX_REF`. What a schema says several ways is not read. Pure.
+Rules: no remote reference is followed, and a chain of references ends after `MAX_REF`. A schema with several alternatives, other than null,
+counts as empty. An object becomes its fields (``to.email``), a list of objects the fields of its elements (``files[].id``), and a list
+inside either its elements (``filter.tags[]``); a list of plain values at the top keeps its name. What is deeper than `MAX_DEPTH`, a list in
+a list, and an object with a default stay whole: no workflow can describe them, so they are undecided. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+from agentgate.errors import CanonicalError
+from agentgate.values.entities import number
+from agentgate.values.patterns import Pattern
+from agentgate.workflow.nested import EACH
+
 MAX_REF = 16
+MAX_DEPTH = 3  # structures in structures
+_MOST = 1000  # values of one argument, as in a workflow
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)  # that a workflow can declare
 
 
 def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema with local references followed and "or null" taken away; an empty one where it says several things or nothing."""
-    found: Any = schema
+    """A schema with local references followed and "or null" removed; only its default and title where it has alternatives or is none."""
     kept: dict[str, Any] = {}
     for _ in range(MAX_REF):
-        if not isinstance(found, Mapping):
+        if not isinstance(schema, Mapping):
             return kept
-        kept = {k: v for k, v in found.items() if k in {"default", "title"}} | kept
-        if isinstance(found.get("$ref"), str):
-            found = _pointed(found["$ref"], root)
+        kept = {k: v for k, v in schema.items() if k in {"default", "title"}} | kept
+        if isinstance(schema.get("$ref"), str):
+            schema = _pointed(schema["$ref"], root)
             continue
-        nested = next((found[key] for key in ("anyOf", "oneOf", "allOf") if isinstance(found.get(key), list)), None)
+        nested = next((schema[key] for key in ("anyOf", "oneOf", "allOf") if isinstance(schema.get(key), list)), None)
         if nested is None:
-            kind = found.get("type")
+            kind = schema.get("type")
             if isinstance(kind, list):
-                left = [k for k in kind if k != "null"]
-                found = {**found, "type": left[0] if len(left) == 1 else None}
-            return {**found, **kept}
+                kinds = [k for k in kind if k != "null"]
+                kind = kinds[0] if len(kinds) == 1 else None
+                schema = {**schema, "type": kind}
+            return {**schema, **kept}
         choices = [each for each in nested if not (isinstance(each, Mapping) and each.get("type") == "null")]
         kinds = [each.get("type") for each in choices if isinstance(each, Mapping)]
         if len(choices) == 2 and kinds in (["number", "string"], ["integer", "string"]) and "format" not in choices[1]:
-            choices = choices[:1]  # a Decimal: pydantic takes text too
+            choices = choices[:1]  # a Decimal: pydantic accepts text too
         if len(choices) != 1:
             return kept
-        found = choices[0]
+        schema = choices[0]
     return kept
 
 
-def null_by_default(schema: Any, found: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
-    """Whether a schema takes null, and null is its default: then a model that does not use the argument may say so."""
-    return "default" in found and found["default"] is None and _takes_null(schema, root, MAX_REF)
+def null_by_default(schema: Any, resolved: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Whether a schema accepts null and null is its default: a model that does not use the argument may then send null."""
+    return "default" in resolved and resolved["default"] is None and _accepts_null(schema, root, MAX_REF)
 
 
-def _takes_null(schema: Any, root: Mapping[str, Any], left: int) -> bool:
+def _accepts_null(schema: Any, root: Mapping[str, Any], left: int) -> bool:
     if not isinstance(schema, Mapping) or not left:
         return False
     if isinstance(schema.get("$ref"), str):
-        return _takes_null(_pointed(schema["$ref"], root), root, left - 1)
+        return _accepts_null(_pointed(schema["$ref"], root), root, left - 1)
     choices = [each for key in ("anyOf", "oneOf") if isinstance(schema.get(key), list) for each in schema[key]]
     kind = schema.get("type")
-    return kind == "null" or (isinstance(kind, list) and "null" in kind) or any(_takes_null(each, root, left - 1) for each in choices)
+    return kind == "null" or (isinstance(kind, list) and "null" in kind) or any(_accepts_null(each, root, left - 1) for each in choices)
 
 
 def _pointed(ref: str, root: Mapping[str, Any]) -> Any:
-    found: Any = root
     if not ref.startswith("#/"):
-        return None  # nothing remote is followed
+        return None  # no remote reference is followed
+    target: Any = root
     for part in ref[2:].split("/"):
-        found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-    return found
+        target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+    return target
+
+
+def bound(inclusive: Any, exclusive: Any, step: int | None) -> Decimal | None:
+    """One end of a range, exact; None where a workflow cannot state it. `step`: from an exclusive end to the last value; None: none."""
+    if exclusive is None:
+        return number(inclusive) if type(inclusive) in {int, float} else None
+    end = number(exclusive) if type(exclusive) in {int, float} else None
+    return end + step if end is not None and step is not None and end == end.to_integral_value() else None
+
+
+def whole_pattern(pattern: Any) -> str | None:
+    """A schema's pattern as a whole-value one; None when it is not anchored at both ends or no RE2 (the schema still checks it)."""
+    if type(pattern) is not str or not pattern.startswith("^") or not pattern.endswith("$") or pattern.endswith("\\$"):
+        return None
+    inner = pattern[1:-1]
+    whole = f"(?:{inner})" if "|" in inner else inner
+    try:
+        return Pattern.of(whole).source if whole and whole.isprintable() else None
+    except CanonicalError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One argument.
+
+    Attributes:
+        name: its path.
+        schema: of its values; of a leaf inside a list, a list of them.
+        required: every call that the schema permits has it.
+        plain: a workflow can declare each step of the path.
+    """
+
+    name: str
+    schema: Any
+    required: bool
+    plain: bool = True
+
+
+def leaves(schema: Mapping[str, Any]) -> Iterator[Leaf]:
+    """Every argument of an input schema, in its order."""
+    yield from _inside("", schema, schema, required=True, most=0)
+
+
+def _inside(prefix: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, required: bool, most: int) -> Iterator[Leaf]:
+    """The properties of an object. `most`: inside a list, how many values one name has in all; else 0."""
+    properties, must = schema.get("properties"), schema.get("required")
+    for name, inner in properties.items() if isinstance(properties, Mapping) else ():
+        path, needed = f"{prefix}{name}", required and isinstance(must, list) and name in must
+        resolved = resolve(inner, root)
+        default = resolved.get("default")
+        if _NAME.fullmatch(str(name)) is None:
+            yield Leaf(path, inner, needed, plain=False)
+            continue
+        deeper = path.count(".") < MAX_DEPTH
+        element = resolve(resolved.get("items"), root) if resolved.get("type") == "array" else {}
+        if _is_object(resolved) and default is None and deeper:
+            yield from _inside(f"{path}.", resolved, root, required=needed, most=most)
+        elif _is_object(element) and default in (None, []) and deeper:
+            yield from _inside(f"{path}{EACH}.", element, root, required=needed, most=_times(most, resolved))
+        elif element and prefix and default is None and element.get("type") != "array":
+            yield Leaf(f"{path}{EACH}", _list(resolved["items"], _times(most, resolved)), needed)
+        elif most:
+            yield Leaf(path, _list({"const": default} if default is not None and not needed else inner, most), needed)
+        else:
+            yield Leaf(path, inner, needed)
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    properties = schema.get("properties")
+    return isinstance(properties, Mapping) and bool(properties)
+
+
+def _times(most: int, schema: Mapping[str, Any]) -> int:
+    """How many values there are where each of `most` elements holds a list; a list without a maximum counts as one value."""
+    longest = schema.get("maxItems")
+    return min(_MOST, max(1, most) * (longest if type(longest) is int and longest >= 1 else 1))
+
+
+def _list(element: Any, most: int) -> Mapping[str, Any]:
+    return {"type": "array", "items": element, "maxItems": most}

@@ -1,7 +1,7 @@
-"""Real tools as their own code or server declares them: what a workflow can be drafted from.
+"""Reads real tools as their code or server declares them, to draft a workflow from them.
 
-Rules: a tool's name, description, schema and annotations are somebody's words, possibly a stranger's; they are read as data
-and never obeyed. Only `from_langchain` runs code, and only the module that the developer names on the command line.
+Rules: a tool's name, description, schema and annotations are untrusted data and never instructions. Only `from_langchain` runs code,
+and only the module that the developer names on the command line.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,9 +36,11 @@ class DeclaredTool:
     """One tool as declared.
 
     Attributes:
-        schema: its JSON Schema of the arguments.
+        name: its name.
+        description: what it says of itself.
+        schema: the JSON Schema of its arguments.
         definition: the ``sha256:...`` that a workflow pins.
-        hints: MCP annotations that are true or false; absent ones are absent.
+        hints: those MCP annotations that it sets to true or false.
     """
 
     name: str
@@ -55,7 +57,7 @@ def from_langchain(where: str) -> tuple[DeclaredTool, ...]:
         where: ``package.module:tools``, a `BaseTool` or a list of them.
 
     Raises:
-        ConfigError: no such object, its import fails, or it holds something else than LangChain tools.
+        ConfigError: no such object, its import fails, or it is something other than LangChain tools.
     """
     from agentgate.integrations.langchain.arguments import definition_of  # noqa: PLC0415 - as below
 
@@ -73,17 +75,17 @@ def import_tools(where: str) -> list[BaseTool]:
         raise ConfigError("langchain", where, "package.module:tools, with the name of a list of LangChain tools")
     folder = str(Path.cwd())
     if folder not in sys.path:
-        sys.path.insert(0, folder)  # as `python -m` does: the developer's own module beside them
+        sys.path.insert(0, folder)  # as `python -m` does, for a module in the current folder
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of our answer
-            found: Any = importlib.import_module(named[1])
+        with contextlib.redirect_stdout(sys.stderr):  # the module's output must not mix with ours
+            target: Any = importlib.import_module(named[1])
         for part in named[2].split("."):
-            found = getattr(found, part)
-    except Exception as error:  # whatever a foreign module raises
+            target = getattr(target, part)
+    except Exception as error:  # a foreign module may raise anything
         raise ConfigError("langchain", where, f"a module that imports ({type(error).__name__}: {error})") from error
-    tools = [found] if isinstance(found, BaseTool) else found
+    tools = [target] if isinstance(target, BaseTool) else target
     if not isinstance(tools, (list, tuple)) or not tools or not all(isinstance(tool, BaseTool) for tool in tools):
-        raise ConfigError("langchain", f"{where}, a {type(found).__name__}", "a list of LangChain tools (@tool, StructuredTool, BaseTool)")
+        raise ConfigError("langchain", f"{where}, a {type(target).__name__}", "a list of LangChain tools (@tool, StructuredTool, BaseTool)")
     return list(tools)
 
 
@@ -95,31 +97,31 @@ def _schema(tool: BaseTool) -> Mapping[str, Any]:
     return schema
 
 
-def _hints(found: object) -> dict[str, bool]:
-    return {name: found[name] for name in _HINTS if type(found.get(name)) is bool} if isinstance(found, Mapping) else {}
+def _hints(annotations: object) -> dict[str, bool]:
+    return {name: annotations[name] for name in _HINTS if type(annotations.get(name)) is bool} if isinstance(annotations, Mapping) else {}
 
 
 def from_mcp(path: Path) -> tuple[DeclaredTool, ...]:
-    """The tools of a saved ``tools/list`` result (MCP 2025-06-18): the result, the whole JSON-RPC answer, or only the list.
+    """The tools of a saved ``tools/list`` result (MCP 2025-06-18): the result, the whole JSON-RPC response, or the list alone.
 
     Raises:
-        ConfigError: not such a file, or a tool in it without a name or an object schema.
+        ConfigError: not such a file, or one of its tools has no name or no object schema.
         WorkflowError: the file cannot be read.
     """
     text = read_file(path)
     if len(text) > MAX_BYTES:
         raise ConfigError("mcp", f"{len(text)} characters", f"at most {MAX_BYTES}")
     try:
-        found = orjson.loads(text)
+        tools = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise ConfigError("mcp", str(path), f"JSON ({error})") from error
-    if isinstance(found, dict):
-        found = found.get("result", found)
-    if isinstance(found, dict):
-        found = found.get("tools")
-    if not isinstance(found, list) or not found:
+    if isinstance(tools, dict):
+        tools = tools.get("result", tools)
+    if isinstance(tools, dict):
+        tools = tools.get("tools")
+    if not isinstance(tools, list) or not tools:
         raise ConfigError("mcp", str(path), "the result of tools/list: an object with a list 'tools' that is not empty")
-    return tuple(_declared(each, index) for index, each in enumerate(found))
+    return tuple(_declared(each, index) for index, each in enumerate(tools))
 
 
 def _declared(each: Any, index: int) -> DeclaredTool:
@@ -148,13 +150,13 @@ _VERBS: Mapping[Effect, frozenset[str]] = {
     ),
     "write": frozenset(
         "write create add update set put insert edit change make pay refund transfer book schedule order buy move rename assign approve "
-        "run execute start stop submit sign grant close open upsert merge commit push apply append save store modify replace move".split()
+        "run execute start stop submit sign grant close open upsert merge commit push apply append save store modify replace".split()
     ),
     "read": frozenset(
         "get list read search find lookup look show fetch describe count check query view status retrieve select load".split()
     ),
 }
-_PEOPLE = frozenset(  # whom a tool that writes lets in or notifies
+_PEOPLE = frozenset(  # who is let in or notified by a tool that writes
     "collaborator collaborators member members reviewer reviewers participant participants attendee attendees guest guests "
     "subscriber subscribers follower followers watcher watchers".split()
 )
@@ -164,12 +166,12 @@ _STRICT: tuple[Effect, ...] = ("read", "write", "egress", "destructive")
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """A name's words in lower case: ``orders.getById`` -> orders, get, by, id."""
+    """The words of a name, in lower case: ``orders.getById`` -> orders, get, by, id."""
     return tuple(w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name))
 
 
 def verb_of(name: str) -> str:
-    """The word of a tool's name that says what it does, or its last word."""
+    """The verb of a tool's name, or its last word."""
     words = words_of(name)
     if _asks(words):
         return "request"
@@ -178,34 +180,29 @@ def verb_of(name: str) -> str:
 
 
 def _asks(words: tuple[str, ...]) -> bool:
-    """Whether "request" is what a tool does (``request_review``), and not a thing (``get_request``, ``merge_pull_request``)."""
+    """Whether "request" is the verb of a name (``request_review``) and not its object (``get_request``, ``merge_pull_request``)."""
     at = words.index("request") if "request" in words else -1
-    return (
-        at >= 0
-        and words[at - 1 : at] not in {("pull",), ("merge",)}
-        and not any(w in known for w in words[:at] for known in _VERBS.values())
-    )
+    before = words[: max(at, 0)]
+    return at >= 0 and before[-1:] not in {("pull",), ("merge",)} and not any(w in known for w in before for known in _VERBS.values())
 
 
 def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
-    """What a tool probably does, and why one thinks so: the strictest that its name or its annotations say.
+    """A tool's probable effect, and why: the strictest that its name or its annotations suggest.
 
-    Annotations are hints by the server about itself (MCP: untrusted unless the server is), so they never make a name milder.
+    Annotations are the server's claims about itself (MCP: untrusted unless the server is), so they never make a name milder.
     """
     words = words_of(tool.name)
-    if any(w in _VERBS["read"] for w in words):  # what is read is then a noun: email.read, get_order
+    if any(w in _VERBS["read"] for w in words):  # beside a verb of reading these are nouns: email.read, get_order
         words = tuple(w for w in words if w not in _NOUNS)
-    named, why = None, ""
-    for effect in reversed(_STRICT):
-        hit = next((w for w in words if w in _VERBS[effect]), None)
-        if hit is not None:
-            named, why = effect, f"its name says '{hit}'"
-            break
+    hits: Iterator[tuple[Effect, str]] = ((effect, w) for effect in reversed(_STRICT) for w in words if w in _VERBS[effect])
+    named, hit = next(hits, (None, ""))
+    why = f"its name says '{hit}'"
     if named in {None, "write"}:
         people = next((w for w in words if w in _PEOPLE), None) if named is not None else None
         if _asks(words) or people is not None:
             named, why = "egress", f"its name says '{people or 'request'}': somebody else hears of it, or is let in"
-    arguments = {w for name in _properties(tool.schema) for w in words_of(name)}
+    properties = tool.schema.get("properties")
+    arguments = {w for name in properties for w in words_of(name)} if isinstance(properties, Mapping) else set[str]()
     if named == "read" and arguments & {"url", "uri", "webhook", "endpoint"}:
         named, why = "egress", "it reads from an address that the caller gives"
     hinted = _hinted(tool.hints)
@@ -225,8 +222,3 @@ def _hinted(hints: Mapping[str, bool]) -> Effect | None:
             return "destructive"
         return "egress" if open_world is True else "write"
     return None
-
-
-def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = schema.get("properties")
-    return found if isinstance(found, Mapping) else {}

@@ -1,9 +1,8 @@
-"""Replay recorded episodes through a real gate and count what it let through: of ordinary work, and of attacks.
+"""Replays recorded episodes through a real gate and counts what it permits: of ordinary work, and of attacks.
 
-An episode is one run: a prompt and the tool calls an agent made, with the results they had. Every call is authorised in order;
-an allowed one is redeemed and its recorded result given to `record_result`; a held one is released and redeemed in a clean
-episode and counts as not minted in an attack (a careful person refuses). Who made a step (`by`) is for scoring only and
-never reaches the gate.
+An episode is one run: a prompt and the tool calls an agent made, with their results. The gate decides every call in order. An allowed
+call is redeemed and `record_result` gets its recorded result; a held one is released and redeemed in a clean episode and counts as not
+minted in an attack (a careful person refuses). Who made a step (`by`) is for scoring only and never reaches the gate.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
 _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SIDE_EFFECTS = frozenset({"write", "egress"})
 _LATE = frozenset({Reason.STORE, Reason.AUDIT})
-_TRIES = 3  # of one episode, where the machine was too slow to decide a call in its time
+_TRIES = 3  # of one episode, where the machine was too slow to decide a call before its deadline
 
 
 class _Recorded(BaseModel):
-    """What a recording holds; members of its own beyond these are left alone."""
+    """An object of a recording; further members are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -58,7 +57,7 @@ class Step(_Recorded):
 
 
 class Attack(_Recorded):
-    """What an injected text asks for."""
+    """The injected request."""
 
     id: str
     goal: str
@@ -82,7 +81,7 @@ class Episode(_Recorded):
 
 @dataclass(frozen=True, slots=True)
 class EpisodeUnreadable:
-    """A line that is no episode: file, line number from 1, and why."""
+    """A line that is not an episode: file, line number from 1, and why."""
 
     file: str
     line: int
@@ -93,7 +92,7 @@ class EpisodeUnreadable:
 
 
 def read_episodes(files: Iterable[Path]) -> Iterator[Episode | EpisodeUnreadable]:
-    """The episodes of JSON-lines files (compressed: ``.gz``, ``.xz``); a bad line is named and the rest go on."""
+    """The episodes of JSON-lines files (compressed: ``.gz``, ``.xz``), each bad line as an error among them."""
     for file in files:
         number = 0
         try:
@@ -116,19 +115,20 @@ def _episode(line: bytes, file: str, number: int) -> Episode | EpisodeUnreadable
     except orjson.JSONDecodeError as error:
         return EpisodeUnreadable(file, number, f"not JSON: {error}")
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)
-        why = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'episode'}: {each['msg']}" for each in wrong[:5])
+        problems = error.errors(include_url=False, include_input=False)
+        why = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'episode'}: {each['msg']}" for each in problems[:5])
         return EpisodeUnreadable(file, number, why)
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the gate answered to one step.
+    """The gate's answer to one step.
 
     Attributes:
+        answer: the answer.
         failures: why it was held or refused.
         heard: each intent that the tool needs, with what decided it (for an operator, as in `agentgate explain`).
-        opened: False where no run was opened, so that no step was looked at.
+        opened: False where the gate opened no run, so that it decided no step.
     """
 
     answer: Answer
@@ -154,16 +154,16 @@ class Clock:
 
 
 def pinned(run: Run, tool: str) -> str:
-    """The definition to call a tool with: recordings hold no tools, so each counts as the one that the workflow pins."""
-    known = run.workflow.tools.get(tool)
-    return known.definition if known is not None else ""
+    """The definition to call a tool with: a recording has none, so each tool counts as the one that the workflow pins."""
+    declared = run.workflow.tools.get(tool)
+    return declared.definition if declared is not None else ""
 
 
 def answer_of(run: Run, tool: str, args: Mapping[str, Any], call_id: str | None = None) -> Allow | StepUp | Deny:
     """The gate's answer to one call.
 
     Raises:
-        StoreUnavailable: it gave none in its time (a refusal that says only so).
+        StoreUnavailable: it gave none before its deadline (a denial for that reason alone).
     """
     answer = run.authorize(tool, args, tool_call_id=call_id, definition=pinned(run, tool))
     late = [f for f in answer.failures if f.reason in _LATE] if isinstance(answer, Deny) else []
@@ -189,10 +189,10 @@ def _released(gate: Gate, run: Run, held: StepUp, step: Step, call_id: str) -> N
 
 
 def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
-    """The episode's run, or the denial of all its steps where none is opened.
+    """The episode's run, or the denial of all its steps where the gate opens none.
 
     Raises:
-        AgentGateError: the gate itself failed (its store or log), which is no decision.
+        AgentGateError: the gate itself failed (its store or log); that is no decision.
     """
     clock.now = episode.now
     user, agent = User(episode.user, tenant=episode.tenant, groups=episode.groups), Agent(episode.agent)
@@ -203,7 +203,7 @@ def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
 
 
 def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> Decided:
-    """Decide one step and carry it out as recorded; a held one is released unless a `careful` person would refuse it.
+    """Decide one step and carry it out as recorded; a held call is released unless a `careful` person would refuse it.
 
     Raises:
         AgentGateError: as `opened`.
@@ -225,10 +225,10 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
 
 @collector_paused()
 def in_time(replayed: Callable[[], T]) -> T:
-    """Replay, and once more in a new run where the gate's store or log was late: that says how busy this machine is, and no more.
+    """Replay, and again in a new run where the gate's store or log was late: lateness says only how busy this machine is.
 
     Raises:
-        AgentGateError: what `replayed` raises; of lateness, what it raises the third time.
+        AgentGateError: what `replayed` raises; for lateness, only the third time.
     """
     for _ in range(_TRIES - 1):
         try:
@@ -239,7 +239,7 @@ def in_time(replayed: Callable[[], T]) -> T:
 
 
 def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
-    """Decide every step of one episode, also after a refused one. Raises as `opened`, lateness only after three tries."""
+    """Decide every step of one episode, also after a refused one. Raises as `opened`; for lateness only after three tries."""
     return in_time(lambda: _once(gate, clock, episode))
 
 
@@ -276,9 +276,8 @@ class Score:
             for step, one in zip(episode.steps, decided, strict=True):
                 self.reasons.update(f"{one.answer} {step.tool}: {reason}" for reason in one.reasons)
             return
-        writes = [
-            d.answer == "allow" for s, d in zip(episode.steps, decided, strict=True) if s.by == "attacker" and s.effect in SIDE_EFFECTS
-        ]
+        steps = zip(episode.steps, decided, strict=True)
+        writes = [one.answer == "allow" for step, one in steps if step.by == "attacker" and step.effect in SIDE_EFFECTS]
         self.attacker_writes += len(writes)
         self.attacker_minted += sum(writes)
         if writes:

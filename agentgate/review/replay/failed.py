@@ -1,7 +1,7 @@
-"""What a replay did not let through of ordinary work, and which writes of attackers it minted: step by step, with every reason.
+"""Lists the steps of ordinary work that a replay held or refused, and the attacker's writes that it minted, with every reason.
 
-Rules: the same steps as `agentgate.review.replay.evaluate.Score` counts (an attacker's reads are none of them). It decides nothing; it
-tells what was answered. Sensitive arguments are masked. For whoever writes the workflow, never for a model.
+Rules: these are the steps that `agentgate.review.replay.evaluate.Score` counts (so no attacker's reads). Nothing is decided here, and
+sensitive arguments are masked. For whoever writes the workflow, never for a model.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ class FailedStep:
     """A step of ordinary work that was held or refused, or a minted write of an attacker.
 
     Attributes:
-        number: in its episode, from 0 (as in the lines of ``--decisions``).
-        args: with the sensitive ones masked.
+        number: of the step in its episode, from 0 (as in the lines of ``--decisions``).
+        tool: the tool.
+        args: the arguments, sensitive ones masked.
+        decided: the gate's answer.
     """
 
     number: int
@@ -41,7 +43,7 @@ class FailedStep:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An episode with its failed steps. `unopened`: why there was no run, so that no step was looked at; `steps` is empty then."""
+    """An episode with its failed steps. `unopened`: why the gate opened no run and so decided no step; `steps` is empty then."""
 
     episode: Episode
     steps: tuple[FailedStep, ...]
@@ -49,12 +51,12 @@ class Failed:
 
 
 def failed(workflow: Workflow | None, episode: Episode, decided: Sequence[Decided]) -> Failed | None:
-    """What failed of one replayed episode; None: nothing.
+    """The failed steps of one replayed episode; None: there are none.
 
     Args:
-        workflow: the one the episode names; None: there is none.
+        workflow: the one the episode names; None: it does not exist.
         episode: as recorded.
-        decided: of each step, in their order.
+        decided: the answer to each step, in order.
     """
     if episode.attack is None and not decided[0].opened:
         return Failed(episode, (), decided[0].failures)
@@ -67,21 +69,21 @@ def failed(workflow: Workflow | None, episode: Episode, decided: Sequence[Decide
 
 
 def _masked(workflow: Workflow | None, tool: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
-    known = workflow.tools.get(tool) if workflow is not None else None
-    secret = {root(name) for name, rule in known.args.items() if rule.sensitive} if known is not None else set[str]()
+    declared = workflow.tools.get(tool) if workflow is not None else None
+    secret = {root(name) for name, rule in declared.args.items() if rule.sensitive} if declared is not None else set[str]()
     return {name: MASKED if name in secret else value for name, value in args.items()}
 
 
-def lines(found: Failed) -> Iterator[tuple[str, str]]:
+def lines(one: Failed) -> Iterator[tuple[str, str]]:
     """One episode for a person: each line (visible) with its style at a terminal."""
-    episode = found.episode
+    episode = one.episode
     kind = f", attack {episode.attack.id}: {episode.attack.goal}" if episode.attack is not None else ""
     yield visible(f"{episode.id} ({episode.suite}, {episode.workflow}{kind})", _CUT), "bold"
     yield f"  prompt: {visible(episode.prompt, _CUT)}", "cyan"
-    if found.unopened:
+    if one.unopened:
         yield "  REFUSED: no run was opened, so no step was looked at", _STYLES["REFUSED"]
-        yield from _why(found.unopened)
-    for step in found.steps:
+        yield from _why(one.unopened)
+    for step in one.steps:
         said = _SAID[step.decided.answer]
         shown = json.dumps(step.args, ensure_ascii=False)
         yield f"  step {step.number} {said} {visible(step.tool, _CUT)} {visible(shown, _CUT)}", _STYLES[said]
@@ -96,16 +98,16 @@ def _why(failures: Sequence[Failure]) -> Iterator[tuple[str, str]]:
         yield f"    {f.reason}: {visible(f.field)}: got {visible(f.got, _CUT)}, expected {visible(f.expected, _CUT)}{where}", ""
 
 
-def as_json(found: Failed) -> dict[str, Any]:
-    """One episode as JSON values, nothing cut."""
-    episode = found.episode
+def as_json(one: Failed) -> dict[str, Any]:
+    """One episode as JSON values, nothing shortened."""
+    episode = one.episode
     return {
         "episode": episode.id,
         "suite": episode.suite,
         "workflow": episode.workflow,
         "attack": episode.attack.id if episode.attack is not None else None,
         "prompt": episode.prompt,
-        "unopened": describe(found.unopened),
+        "unopened": describe(one.unopened),
         "steps": [
             {
                 "step": step.number,
@@ -115,6 +117,6 @@ def as_json(found: Failed) -> dict[str, Any]:
                 "failures": describe(step.decided.failures),
                 "intents": step.decided.heard,
             }
-            for step in found.steps
+            for step in one.steps
         ],
     }

@@ -1,32 +1,33 @@
-"""What a reviewer is told about one change: the same facts for the terminal, a pull request's comment, a page and a program.
+"""A reviewer's report of one change: the same facts for a terminal, a pull request's comment, a page and a program.
 
-Rules: what became wider comes first, the worst first; what a program could not compare is named, never left out; every text that
-came from a file is made visible by the one who prints it.
+Rules: what is newly permitted comes first, the worst first; what no program could compare is named, never omitted; whoever prints a text
+from a file makes it visible (`agentgate.values.visible`).
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from agentgate.values.visible import code, markdown, visible
 
-MOST_ROWS = 8  # of a comment; the rest is counted
+MOST_ROWS = 8  # of a comment; further rows are only counted
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that differs.
+    """One difference.
 
     Attributes:
         where: tool and field, or the block.
-        old, new: what stood there and what stands there; empty where there is nothing.
-        effect: what follows for a call, in words ("was refused, would be allowed").
+        old, new: the text of each version; empty where it has none.
+        effect: the consequence for a call, in words ("was refused, would be allowed").
         example: the value that shows it, or empty.
         call: a call that shows it: (field, before, after) of each field in which it differs from an allowed one.
-        answers: what the engine said of that call under the old and the new version; empty where there is none.
+        answers: the engine's answer to that call under the old and the new version; empty where there is none.
     """
 
     where: str
@@ -40,39 +41,40 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """One change, as told.
+    """The report of one change.
 
     Attributes:
-        id: of the workflow.
-        old, new: versions (``v7``), or ``nothing`` for a new workflow.
-        wider, narrower: what more and what less is permitted.
+        id: the workflow's.
+        old, new: versions (``v7``), or ``nothing`` for a new or removed workflow.
+        wider, narrower: what is newly and what no longer permitted.
         read_yourself: what no program compared, or could show by a call.
         signers: who must still sign, in words, one line each; empty: not known here.
         lines: the change of the file, as a unified diff.
-        engine: what compared them.
+        engine: what compared the versions.
         digest: ``sha256:...`` of the new definition.
+        notes: further remarks.
     """
 
     id: str
     old: str
     new: str
-    wider: tuple[Change, ...]
-    narrower: tuple[Change, ...]
-    read_yourself: tuple[str, ...]
+    wider: tuple[Change, ...] = ()
+    narrower: tuple[Change, ...] = ()
+    read_yourself: tuple[str, ...] = ()
     signers: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
     engine: str = ""
     digest: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def looks(self) -> bool:
-        """True when a person must look: something is wider, or was not compared."""
+        """True when a person must look: more is permitted, or something was not compared."""
         return bool(self.wider or self.read_yourself)
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """The result, in one sentence."""
         if self.wider:
             return f"MORE permitted: {len(self.wider)}"
         if self.read_yourself:
@@ -82,12 +84,11 @@ class Changes:
 
 def unified(old: str, new: str, names: tuple[str, str]) -> tuple[str, ...]:
     """The lines of a unified diff, at most 2,000."""
-    found = list(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=2))
-    return tuple(found[:2000])
+    return tuple(islice(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="", n=2), 2000))
 
 
 def plain(changes: Changes, width: int = 100) -> Iterator[str]:
-    """The change as text, visible, one block per kind."""
+    """The change as visible text, one block per kind."""
     yield visible(f"{changes.id}  {changes.old} -> {changes.new}     {changes.verdict}")
     yield from _numbered(changes.wider, width)
     if changes.narrower:
@@ -101,7 +102,7 @@ def plain(changes: Changes, width: int = 100) -> Iterator[str]:
 
 
 def _numbered(changes: Sequence[Change], width: int) -> Iterator[str]:
-    """Each change on one line where it fits, else its parts below each other."""
+    """Each change on one line where it fits, else one part per line."""
     where = max((len(visible(c.where)) for c in changes), default=0)
     for number, c in enumerate(changes, 1):
         parts = [part for part in (visible(c.where), visible(arrow(c)), visible(consequence(c))) if part]
@@ -153,34 +154,29 @@ def _row(c: Change) -> dict[str, Any]:
 
 
 def comment(changes: Changes) -> Iterator[str]:
-    """The change as a comment of a pull request: at most eight rows, the worst first, and who must still sign."""
+    """The change as a pull request's comment: at most eight rows, the worst first, and who must still sign."""
+    for paragraph in _paragraphs(changes):
+        yield from (*paragraph, "")
+    yield f"<sub>{code(changes.digest)} {code(changes.engine)}</sub>"
+
+
+def _paragraphs(changes: Changes) -> Iterator[Sequence[str]]:
     sign = "⛔" if changes.wider else "⚠️" if changes.read_yourself else "✅"
-    yield f"### {sign} {code(changes.id)} {markdown(changes.old)} → {markdown(changes.new)}"
-    yield ""
-    yield f"**{markdown(changes.verdict)}**" + (f" · less permitted: {len(changes.narrower)}" if changes.narrower else "")
-    yield ""
+    yield [f"### {sign} {code(changes.id)} {markdown(changes.old)} → {markdown(changes.new)}"]
+    yield [f"**{markdown(changes.verdict)}**" + (f" · less permitted: {len(changes.narrower)}" if changes.narrower else "")]
     if changes.wider:
-        yield "| | what | approved → proposed | effect |"
-        yield "|--:|---|---|---|"
-        for number, c in enumerate(changes.wider[:MOST_ROWS], 1):
-            yield f"| {number} | {code(c.where, 60)} | {_cell(c)} | {code(consequence(c), 120) if c.effect else ''} |"
-        left = len(changes.wider) - MOST_ROWS
-        if left > 0:
-            yield ""
-            yield f"… and {left} more: `agentgate workflow diff` lists them all."
-        yield ""
+        rows = enumerate(changes.wider[:MOST_ROWS], 1)
+        table = [f"| {n} | {code(c.where, 60)} | {_cell(c)} | {code(consequence(c), 120) if c.effect else ''} |" for n, c in rows]
+        yield ["| | what | approved → proposed | effect |", "|--:|---|---|---|", *table]
+    more = len(changes.wider) - MOST_ROWS
+    if more > 0:
+        yield [f"… and {more} more: `agentgate workflow diff` lists them all."]
     if changes.read_yourself:
         shown = ", ".join(code(path, 80) for path in changes.read_yourself[:MOST_ROWS])
         more = len(changes.read_yourself) - MOST_ROWS
-        yield f"**Read yourself** (not compared by a program): {shown}" + (f" and {more} more" if more > 0 else "")
-        yield ""
-    for line in changes.signers:
-        yield f"**Still to sign:** {code(line, 200)}"
-        yield ""
-    for note in changes.notes:
-        yield code(note, 300)
-        yield ""
-    yield f"<sub>{code(changes.digest)} {code(changes.engine)}</sub>"
+        yield [f"**Read yourself** (not compared by a program): {shown}" + (f" and {more} more" if more > 0 else "")]
+    yield from ([f"**Still to sign:** {code(line, 200)}"] for line in changes.signers)
+    yield from ([code(note, 300)] for note in changes.notes)
 
 
 def _cell(c: Change) -> str:

@@ -1,7 +1,7 @@
-"""One self-contained page about changes: no script, nothing loaded, light and dark, and it prints.
+"""Renders changes as one self-contained page: no script, no request, light and dark, printable.
 
-Rules: everything from a file goes through `visible` and the template's escaping; the page's policy forbids scripts, requests and
-forms, and allows exactly one style sheet, by its hash.
+Rules: every text from a file goes through `visible` and the template's escaping; the page's content security policy forbids scripts,
+requests and forms, and allows exactly one style sheet, by its hash.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @cache
 def _environment() -> jinja2.Environment:
-    found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    found.filters["visible"] = visible
-    return found
+    loader = jinja2.FileSystemLoader(_TEMPLATES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["visible"] = visible
+    return environment
 
 
 def page(changes: Sequence[Changes], *, title: str, subtitle: str) -> str:
@@ -34,12 +33,10 @@ def page(changes: Sequence[Changes], *, title: str, subtitle: str) -> str:
 
     Args:
         changes: one per workflow.
-        title: what the page is about.
+        title: the page's title.
         subtitle: what was compared with what.
     """
     style = (_TEMPLATES / "page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    made: str = (
-        _environment().get_template("page.html").render(changes=changes, title=title, subtitle=subtitle, style=style, style_digest=digest)
-    )
-    return made
+    template = _environment().get_template("page.html")
+    return template.render(changes=changes, title=title, subtitle=subtitle, style=style, style_digest=digest)

@@ -1,8 +1,8 @@
-"""A decision of the past, explained: found in the audit log by any of its ids, with as much of its run as still lives.
+"""Explains a past decision: found in the audit log by any of its ids, with what the store still holds of its run.
 
-Rules: verdicts are the record's; nothing is decided again. While the run lives in the store, the user's words, the results and the
-minted arguments are at hand; afterwards the record alone, in which sensitive values and free text are digests. Arguments that
-somebody gives count only if they are the ones that were decided on (their digest is the record's). Nothing is written.
+Rules: the verdicts are the record's; nothing is decided again. While the store holds the run, the user's words, the results and the
+minted arguments are known; afterwards only the record, in which sensitive values and free text are digests. Arguments given by hand
+count only if their digest is the record's. Nothing is written.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _REASONS = {reason.value: reason for reason in Reason}
 
 
 class NotFound(AgentGateError):
-    """No decision, or more than one call, goes by this id (what it got, what to do next)."""
+    """No decision, or more than one call, has this id (what it got, what to do next)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallHistory:
-    """What the log holds of one call.
+    """The log's records of one call.
 
     Attributes:
-        decision: the newest decision's record.
-        records: all that is about this call, oldest first: decisions, answers of people, redemption, outcome.
+        decision: the newest decision.
+        records: all records about the call, oldest first: decisions, answers of people, redemption, outcome.
     """
 
     decision: Record
@@ -54,26 +54,20 @@ class CallHistory:
 
 
 def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenant: str = "") -> CallHistory:
-    """The story of the call that goes by this id.
+    """The history of the call with this id.
 
     Args:
-        log: reads the records of an audit log (`agentgate.audit.read_records`), from the start; asked twice, so that a long log
+        log: reads the records of an audit log (`agentgate.audit.read_records`) from the start; called twice, so that a long log
             need not fit into memory.
         name: `txn`, `jti`, hold id (the call digest) or `tool_call_id`.
         run: id of the run, where several have such a call.
-        tenant: its tenant, as `run`.
+        tenant: its tenant, where several have such a run.
 
     Raises:
         NotFound: none, or several.
     """
-    calls = {
-        (str(r["tenant"]), str(r["run"]), str(r["tool_call_id"]))
-        for r in log()
-        if r.get("type") == "decision"
-        and (not run or r.get("run") == run)
-        and (not tenant or r.get("tenant") == tenant)
-        and name in _names(r)
-    }
+    decisions = (r for r in log() if r.get("type") == "decision" and run in ("", r.get("run")) and tenant in ("", r.get("tenant")))
+    calls = {(str(r["tenant"]), str(r["run"]), str(r["tool_call_id"])) for r in decisions if name in _names(r)}
     if not calls:
         raise NotFound(f"id: got {name!r}, expected the txn, jti, hold or tool_call_id of a decision in this log")
     if len(calls) > 1:
@@ -91,40 +85,37 @@ def _names(record: Record) -> set[object]:
 
 def _about(mine: list[Record], call: str) -> Iterator[Record]:
     decided = [r for r in mine if r.get("type") == "decision" and r.get("tool_call_id") == call]
-    held = {r.get("hold") for r in decided} - {None}
-    minted = {r.get("txn") for r in decided} - {None}
+    held, minted = ({r.get(key) for r in decided} - {None} for key in ("hold", "txn"))
     for record in mine:
-        if record.get("type") == "decision":
-            if record.get("tool_call_id") == call:
-                yield record
-        elif record.get("hold") in held or (record.get("txn") in minted and record.get("tool_call_id") == call):
+        same = record.get("tool_call_id") == call
+        if same if record.get("type") == "decision" else record.get("hold") in held or (same and record.get("txn") in minted):
             yield record
 
 
-# --- what still lives of a run ---------------------------------------------------------------------------------------------
+# --- what the store still holds of a run ------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """A run as it was when a call was decided on, and the arguments that its call's record kept."""
+    """A run as it was when a call was decided, and the arguments that the store kept of the call."""
 
     state: RunState
     args: Mapping[str, Any]
 
 
 def still_alive(store: Store, record: Record, workflow: Workflow, derive: Deriver) -> Alive | None:
-    """The run of a decision as it was then: the turns and redeemed calls it knew. None: the run's record is gone.
+    """The run of a decision as it was then, with its turns and redeemed calls; None: the store no longer has it.
 
     Raises:
-        StoreUnavailable: the store does not answer in time. RunRefused: the record is unreadable.
+        StoreUnavailable: the store does not answer in time. RunRefused: the run's record is unreadable.
     """
     tenant, run = str(record["tenant"]), str(record["run"])
     try:
         op = ops.read_run(tenant, run)
     except NameRefused:
         return None
-    found = ops.parse_read_run(op, store.call(op, time.monotonic() + STORE_SECONDS))
-    if found is None:
+    stored = ops.parse_read_run(op, store.call(op, time.monotonic() + STORE_SECONDS))
+    if stored is None:
         return None
-    state = run_state(tenant, run, record=found, workflow=workflow, derive=derive)
+    state = run_state(tenant, run, record=stored, workflow=workflow, derive=derive)
     turns = state.turns[: _count(record, "turns", len(state.turns))]
     state = replace(
         state,
@@ -134,7 +125,7 @@ def still_alive(store: Store, record: Record, workflow: Workflow, derive: Derive
         calls=state.calls[: _count(record, "calls", len(state.calls))],
         closed=False,
     )
-    heads = [parse(call.head) for call in found.calls]
+    heads = [parse(call.head) for call in stored.calls]
     args: Mapping[str, Any] = next(
         (h["args"] for h in heads if h.get("txn") == record.get("txn") and h.get("tool_call_id") == record["tool_call_id"]), {}
     )
@@ -152,9 +143,9 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
 
     Args:
         record: a ``decision`` record.
-        workflow: the version it names; None: not at hand, so only what failed is listed.
-        alive: what still lives of its run.
-        given: the call's arguments, if somebody still has them; they must be the ones that were decided on.
+        workflow: the version it names; None: not known, so only what failed is listed.
+        alive: what the store still holds of its run; None: nothing.
+        given: the call's arguments, where known; they must be the ones that were decided.
 
     Raises:
         NotFound: `given` are other arguments.
@@ -166,7 +157,7 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
     args = {**record.get("args", {}), **(alive.args if alive is not None else {}), **(given or {})}
     complete = _digest_of(args) == record.get("arguments_digest")
     hidden = {} if complete else {n: f"(digest {mac})" for n, mac in record.get("hidden", {}).items() if n not in args}
-    if not complete:  # known to have been there, by its origin
+    if not complete:  # an argument with an origin was sent
         hidden |= {n: NOT_KEPT for n in map(root, map(str, record.get("origins", {}))) if n not in args and n not in hidden}
     kept = Kept(
         decision_of(record),
@@ -181,23 +172,20 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
     definition = str(record.get("definition", tool.definition if tool is not None else ""))
     call = Call(str(record["tool"]), str(record["tool_call_id"]), canonical(args), args, definition)
     state = alive.state if alive is not None else _remains(record, workflow)
-    found = explain_kept(workflow, state, call, _around(record, workflow, kept.failures), kept)
-    return replace(found, notes=tuple(_notes(record, alive, hidden)))
+    explanation = explain_kept(workflow, state, call, _around(record, workflow, kept.failures), kept)
+    return replace(explanation, notes=tuple(_notes(record, alive, hidden)))
 
 
 def decision_of(record: Record) -> Outcome:
-    """What was answered; anything unknown is a denial."""
+    """The recorded answer; an unknown one counts as a denial."""
     return _OUTCOMES.get(str(record.get("decision")), "deny")
 
 
 def failures_of(record: Record) -> tuple[Failure, ...]:
-    """The recorded reasons as failures; what stands for the ones that did not fit, and unknown ones, are left out."""
-    found = []
-    for each in record.get("reasons", ()):
-        reason = _REASONS.get(str(each.get("reason")))
-        if reason is not None:
-            found.append(Failure(reason, *(str(each.get(key, "")) for key in ("field", "got", "expected", "rule", "condition"))))
-    return tuple(found)
+    """The recorded reasons as failures, without unknown ones and the entry that counts those that did not fit."""
+    reasons = ((_REASONS.get(str(each.get("reason"))), each) for each in record.get("reasons", ()))
+    keys = ("field", "got", "expected", "rule", "condition")
+    return tuple(Failure(reason, *(str(each.get(key, "")) for key in keys)) for reason, each in reasons if reason is not None)
 
 
 def _digest_of(args: Mapping[str, Any]) -> str:
@@ -214,7 +202,7 @@ def _check_given(record: Record, given: Mapping[str, Any]) -> None:
 
 
 def _remains(record: Record, workflow: Workflow) -> RunState:
-    """A run that is gone, with what the record says of whose it was."""
+    """A run that the store no longer has, with the identities of the record."""
     identity: Mapping[str, Any] = record.get("identity", {})
     user = None
     if record.get("user"):
@@ -227,7 +215,7 @@ def _remains(record: Record, workflow: Workflow) -> RunState:
 
 
 def _around(record: Record, workflow: Workflow, failures: tuple[Failure, ...]) -> Surroundings:
-    """The decision time; what else the gate knew counts as allowed, unless the record says that it was not."""
+    """The decision time; the gate's other knowledge counts as allowed, unless a recorded reason says otherwise."""
     reasons = {failure.reason for failure in failures}
     rule = workflow.conditions
     at = record.get("at")
@@ -253,7 +241,7 @@ def _notes(record: Record, alive: Alive | None, hidden: Mapping[str, str]) -> It
 
 
 def _bare(record: Record) -> Explanation:
-    """What a record says by itself: the reasons, and where the values came from."""
+    """The explanation from a record alone: the reasons, and the values' origins."""
     decision, failures = decision_of(record), failures_of(record)
     rows = [
         Row(
@@ -288,13 +276,13 @@ def _bare(record: Record) -> Explanation:
 
 
 def event(record: Record) -> str:
-    """One line of a call's story."""
+    """One line of a call's history."""
     kind = str(record.get("type"))
-    said = {
+    text = {
         "decision": f"decided: {record.get('decision')}",
         "hold_answer": f"{record.get('by')} answered: {record.get('answer')} (then {record.get('state')})",
         "hold_answer_refused": f"{record.get('by')} may not answer",
         "redemption": "its token was redeemed",
         "outcome": f"ended: {record.get('outcome')}",
     }.get(kind, kind)
-    return f"{datetime.fromtimestamp(float(record.get('time', 0.0)), UTC):%Y-%m-%d %H:%M:%S} {said}"
+    return f"{datetime.fromtimestamp(float(record.get('time', 0.0)), UTC):%Y-%m-%d %H:%M:%S} {text}"

@@ -1,8 +1,7 @@
-"""A call that somebody asks about: given in words and arguments, or by the name of a case beside the workflow, then explained.
+"""Explains a hypothetical call: given by prompt and arguments, or as a case of the test file beside the workflow.
 
-Rules: what is given is values; what nobody gives is filled with values the workflow allows, and the explanation says which. An
-argument that is not given is left out, never filled, and a null that is given is sent: a call is asked about as it stands.
-Nothing is minted or recorded.
+Rules: what is not given is filled with values that the workflow allows, and the explanation names them. Arguments are sent as given: a
+missing one is left out, never filled, and a null is sent. Nothing is minted or recorded.
 """
 
 from __future__ import annotations
@@ -37,27 +36,28 @@ def arguments(text: str) -> dict[str, Any]:
         ConfigError: not a JSON object.
     """
     try:
-        found = orjson.loads(text)
+        args = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise ConfigError("args", text[:_CUT], f"a JSON object ({error})") from error
-    if type(found) is not dict:
+    if type(args) is not dict:
         raise ConfigError("args", text[:_CUT], 'a JSON object, such as {"order_id": "ORD-1"}')
-    return found
+    return args
 
 
 def changes(pairs: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` pairs as a scene's changes: a value is text, unless it is a JSON list, object, boolean or null (null: left out).
+    """``key=value`` pairs as changes of a scene: a value is text, unless it is a JSON list, object, boolean or null (null: left out).
 
     Raises:
         ConfigError: a pair without ``=``, or a key given twice.
     """
-    found: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not equals or not key.strip() or key.strip() in found:
+        key = key.strip()
+        if not equals or not key or key in changed:
             raise ConfigError("set", pair[:_CUT], "key=value with each key once, such as facts.orders.get.total=80.00")
-        found[key.strip()] = _value(text)
-    return found
+        changed[key] = _value(text)
+    return changed
 
 
 def _value(text: str) -> Any:
@@ -70,64 +70,64 @@ def _value(text: str) -> Any:
 
 
 def stated(workflow: Workflow, tool: str, args: Mapping[str, Any], prompts: Sequence[str], more: Mapping[str, Any]) -> Scene:
-    """A call as it is given.
+    """A call exactly as given.
 
     Args:
-        workflow: which.
-        tool: its tool, exactly.
-        args: its arguments, sent exactly so, nulls too; of the tool's others, none is sent.
-        prompts: the user's turns, oldest first; none: made up.
-        more: a scene's other keys (``tenant``, ``time``, ``facts.orders.get.total``, ``who.user.groups``, ...); ``args.`` among them
-            change the arguments (null: left out).
+        workflow: the workflow.
+        tool: the tool's name.
+        args: its arguments, sent as they are, nulls too; no other argument is sent.
+        prompts: the user's turns, oldest first; none: filled.
+        more: other keys of a scene (``tenant``, ``time``, ``facts.orders.get.total``, ``who.user.groups``, ...); ``args.`` among them
+            changes an argument (null: left out).
 
     Raises:
-        SceneError: a key or value that a scene cannot have.
+        SceneError: a key or value that no scene can have.
     """
     declared = workflow.tools[tool].args if tool in workflow.tools else {}
     left_out = {f"args.{name}": None for name in sorted(set(map(root, declared))) if name not in args}
     base: dict[str, Any] = {"call": tool, **left_out, **{f"args.{name}": value for name, value in args.items()}}
     if prompts:
         base["prompt"] = list(prompts)
-    made = Scene.of(workflow, {**base, **more})
+    scene = Scene.of(workflow, {**base, **more})
     changed = {root(key.removeprefix("args.")) for key, _, _ in flatten(more) if key.startswith("args.")}
     sent = {name: value for name, value in args.items() if name not in changed}
-    return made.sending({**{name: value for name, value in made.call.args.items() if name not in sent}, **sent})
+    return scene.sending({**{name: value for name, value in scene.call.args.items() if name not in sent}, **sent})
 
 
 def case_of(source: WorkflowText, workflow: Workflow, name: str, more: Mapping[str, Any]) -> Scene:
-    """A case of the test file beside a workflow (``base`` is its base), with changes.
+    """A case of the test file beside a workflow (``base``: its base), with changes.
 
     Raises:
-        ConfigError: there is no test file, or no such case. WorkflowError: the test file is wrong. SceneError: a change is.
+        ConfigError: there is no test file, or no such case. WorkflowError: the test file is wrong. SceneError: a change is wrong.
     """
     if source.tests is None:
         raise ConfigError("case", name, f"a test file beside {source.name} (its name with .test.yaml)")
-    made = scenes(workflow, read_tests(source.tests, f"tests of {source.name}"))
-    known = {case.name: scene for case, scene in made}
-    scene = made[0][1] if name == "base" else known.get(name)
+    cases = scenes(workflow, read_tests(source.tests, f"tests of {source.name}"))
+    by_name = {case.name: scene for case, scene in cases}
+    scene = cases[0][1] if name == "base" else by_name.get(name)
     if scene is None:
-        near = did_you_mean(name, known)
-        raise ConfigError("case", name, "base, or one of " + "; ".join(list(known)[1:20]) + (f" ({near})" if near else ""))
+        near = did_you_mean(name, by_name)
+        raise ConfigError("case", name, "base, or one of " + "; ".join(list(by_name)[1:20]) + (f" ({near})" if near else ""))
     return scene.set(more) if more else scene
 
 
 def answer(scene: Scene) -> Explanation:
-    """Explain a scene's decision, with what the scene says the store would answer, and what of it nobody said."""
+    """Explain a scene's decision, with the scene's answers of the store, and name what was filled."""
     workflow = scene.workflow
     settled = scene.decide()
     policy = decide(workflow, scene.run, scene.call, scene.around)
     later = settled.failures if isinstance(settled, Deny) and isinstance(policy, Eligible) else ()
-    found = explain(workflow, scene.run, scene.call, scene.around, later)
+    explanation = explain(workflow, scene.run, scene.call, scene.around, later)
     notes = [f"could not have come about: {failure}" for failure in scene.unreached]
     filled = [f"{key} = {_short(value)}" for key, value in scene.filled.items() if value is not None and not _masked(scene, key)]
     if filled:
         more = f" and {len(filled) - _LISTED} more" if len(filled) > _LISTED else ""
         notes.append("nobody said, so made up: " + ", ".join(filled[:_LISTED]) + more)
-    return replace(found, notes=(*found.notes, *notes))
+    return replace(explanation, notes=(*explanation.notes, *notes))
 
 
 def _masked(scene: Scene, key: str) -> bool:
-    """An argument that is sensitive."""
+    """Whether a key is a sensitive argument."""
     tool = scene.workflow.tools.get(scene.call.tool)
     rule = tool.args.get(key.removeprefix("args.")) if tool is not None else None
     return rule is not None and rule.sensitive

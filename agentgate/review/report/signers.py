@@ -1,4 +1,4 @@
-"""Who must still sign a change, as the approvals beside the workflows say. Words for people; a gate counts for itself."""
+"""Who must still sign a change, according to the approvals beside the workflows. For people to read; a gate counts signatures itself."""
 
 from __future__ import annotations
 
@@ -15,28 +15,25 @@ _ROOT = f"{APPROVALS}/root.yaml"
 
 
 def still_to_sign(old: WorkflowText | None, new: WorkflowText | None, changes: Changes) -> tuple[str, ...]:
-    """What the root above the old version (where there is none, above the new) asks for a change, in words.
+    """Who must sign a change under the root above the old version (without one, above the new), in words; empty: there is no root.
 
-    The old side's root counts: a change may not say itself who must sign it. Empty: no root is there.
+    The old version's root counts: a change must not choose who signs it.
     """
-    for source in (old, new):
-        found = _root(source) if source is not None else None
-        if source is not None and found is not None:
-            data, folder = found
-            try:
-                root = Root.parse(data, _ROOT)
-            except ApprovalRefused as error:
-                return (f"unknown: {error}",)
-            named = [each for each in (old, new) if each is not None]
-            paths = {PurePosixPath(each.path).name if folder == "." else each.path.removeprefix(f"{folder}/") for each in named}
-            risks = {each.workflow().risk for each in named}
-            narrower = bool(old) and not changes.looks
-            return tuple(in_words(root.needs(paths, risks, (), narrower=narrower))) or ("nobody: no rule of the root is for this path",)
-    return ()
+    versions = [each for each in (old, new) if each is not None]
+    data, folder = next(filter(None, map(_root, versions)), (None, ""))
+    if data is None:
+        return ()
+    try:
+        root = Root.parse(data, _ROOT)
+    except ApprovalRefused as error:
+        return (f"unknown: {error}",)
+    paths = {PurePosixPath(each.path).name if folder == "." else each.path.removeprefix(f"{folder}/") for each in versions}
+    needs = root.needs(paths, {each.workflow().risk for each in versions}, (), narrower=bool(old) and not changes.looks)
+    return tuple(in_words(needs)) or ("nobody: no rule of the root is for this path",)
 
 
 def in_words(needs: Iterable[Need], proposer: str = "") -> Iterable[str]:
-    """Each rule that asks for more, in words. A known `proposer` is not named where others can sign: theirs never counts."""
+    """Each rule with signatures missing, in words; without the `proposer`, whose signature never counts, where others can sign."""
     for need in needs:
         by = need.by - {proposer} or need.by
         if need.needed == 0:
@@ -47,7 +44,7 @@ def in_words(needs: Iterable[Need], proposer: str = "") -> Iterable[str]:
 
 
 def _root(source: WorkflowText) -> tuple[bytes, str] | None:
-    """The root's bytes and the folder it speaks for."""
+    """The root's bytes and the folder that it governs."""
     if source.commit:
         for parent in PurePosixPath(source.path).parents:
             text = blob(source.commit, str(parent / _ROOT))
