@@ -12,7 +12,7 @@ import pytest
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
 from agentgate.errors import AuditUnavailable, ConfigError, Refusal, StoreUnavailable
-from agentgate.gate.state import header_bytes, run_state
+from agentgate.gate.state import Readings, header_bytes, run_state
 from agentgate.intents.lexical import derive
 from agentgate.stores.ops import RunRecord
 
@@ -140,7 +140,7 @@ def test_a_part_of_a_run_is_no_run(gate: Gate) -> None:
     run = run_of(gate)
     record = RunRecord(header_bytes(run.header), (PROMPT,), "1.1." + "0" * 40, False, (), "0" * 40, since=True)
     with pytest.raises(RunRefused, match="only a part"):
-        run_state(run.tenant, run.id, record=record, workflow=run.workflow, derive=derive)
+        run_state(run.tenant, run.id, record=record, workflow=run.workflow, readings=Readings(derive))
 
 
 def test_the_same_call_again_takes_no_second_reservation_and_kills_the_first_token(gate: Gate) -> None:

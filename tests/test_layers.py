@@ -302,7 +302,7 @@ def builders(name: str, sources: dict[str, str]) -> dict[str, int]:
         ("Allow", "gate.flow"),
         ("CallToken", "token.mint"),
         ("Eligible", "decision.checks"),
-        ("_Redeemed", "redemption.verifier"),
+        ("Redemption", "redemption.verifier"),
     ],
 )
 def test_a_permission_is_built_in_one_place_only(name, module):

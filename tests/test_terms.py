@@ -4,17 +4,18 @@ from typing import Any
 import pytest
 
 from agentgate.decision.answer import Reservation
-from agentgate.gate.terms import terms_of
+from agentgate.gate.terms import Terms, terms_of
 from agentgate.token.mint import call_digest, payload
 from tests.benchmarks import world
 
 DESK = world.Desk()
 HEADER = DESK.state.header
+KEPT: dict[str, Terms] = {}
 REFUND, LOOK = (DESK.workflow.tools[name] for name in ("payments.refund", "orders.get"))
 
 
 def terms(header=HEADER, tool=REFUND, issuer=world.ISSUER):
-    return terms_of(issuer, header, DESK.workflow, tool)
+    return terms_of(KEPT, issuer, header, DESK.workflow, tool)
 
 
 def claims(**changes: Any):

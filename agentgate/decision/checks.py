@@ -203,7 +203,12 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
         around: the decision time and what the gate itself knows.
         checks: the table of checks; only tests pass another.
     """
-    case = Case(workflow, run, call, around)
+    return judge(Case(workflow, run, call, around), checks)
+
+
+def judge(case: Case, checks: tuple[Check, ...] = CHECKS) -> Eligible | Deny:
+    """As `decide`, of a case; what the checks derived stays in it, for the decision's record."""
+    run, call = case.run, case.call
     if checks is CHECKS:
         if not passed(case):
             for check in CALLER:

@@ -7,12 +7,13 @@ a refusal names ``file:line``. These values have no clock and no I/O, and only t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Literal
 
 from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.nested import Structures, structures
 
 Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
@@ -209,6 +210,7 @@ class Tool:
         scope: granted scopes; empty: the tool's name.
         definition: pinned ``sha256:...`` or empty (wrapper only).
         referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
+        structures: which arguments are structures, derived from `args`.
     """
 
     name: str
@@ -226,6 +228,10 @@ class Tool:
     step_ups: tuple[StepUpRule, ...] = ()
     upstream: Upstream | None = None
     referenced: frozenset[str] = frozenset()
+    structures: Structures = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "structures", structures(self.args))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,12 @@ from agentgate.diff import ABSENT, NULL, Diff, Finding
 from agentgate.diff.forms import SAMPLES
 from agentgate.diff.search import missing
 from agentgate.diff.surroundings import NOBODY, OTHER
-from agentgate.gate.state import derived
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
 from agentgate.language.prompt import Prompt
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.filling import in_words, parts
-from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.values import candidates, fits
 from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.workflow.model import Rule, Workflow
@@ -347,7 +346,7 @@ def _prompts(new: Workflow, start: Scene, wanted: Mapping[str, str], derive: Der
             offers.append([*intent.counter_examples, *wide])
 
     def says(text: Any) -> bool:
-        found = derived(derive, new, parts(text))
+        found = readings(derive).intents(new, parts(text))
         return all(n not in new.intents or found[n].presence == p for n, p in wanted.items())
 
     own = start.values["prompt"]
