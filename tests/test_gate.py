@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
-from agentgate.errors import AuditUnavailable, ConfigError, Refusal, StoreUnavailable
+from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refusal, StoreUnavailable
 from agentgate.gate.state import Readings, header_bytes, run_state
 from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
 from agentgate.stores.ops import RunRecord
+from agentgate.values.request import CanonicalArguments
 
 WORKFLOW = """
 agentgate: workflow/v1
@@ -290,6 +293,43 @@ def test_a_view_that_missed_the_facts_asks_nobody(folder: Path) -> None:
         assert isinstance(second.authorize("payments.refund", REFUND), Allow)
 
 
+def test_canonical_arguments_are_the_same_call_and_redeem_only_themselves(gate: Gate) -> None:
+    run = run_of(gate)
+    first = run.authorize("orders.get", CanonicalArguments(ORDER), tool_call_id="call_1")
+    again = run.authorize("orders.get", ORDER, tool_call_id="call_1")
+    assert isinstance(first, Allow)
+    assert isinstance(again, Allow)
+    assert first.token.txn == again.token.txn
+    with pytest.raises(TokenRefused) as refused:
+        run.redeem(again.token, tool="orders.get", args=CanonicalArguments({"order_id": "ORD-99999999"}))
+    assert refused.value.code is Refusal.ARGUMENTS
+    with run.redeem(again.token, tool="orders.get", args=CanonicalArguments(ORDER)) as call:
+        assert call.args == ORDER
+
+
+@pytest.mark.parametrize("wrong", [b'{"order_id":"ORD-10023344"}', [("order_id", 1.5, 2)], None, {"order_id": {1}}])
+def test_nothing_but_arguments_becomes_canonical_arguments(wrong: Any) -> None:
+    with pytest.raises((CanonicalError, TypeError, ValueError)):
+        CanonicalArguments(wrong)
+
+
+def test_a_token_is_not_redeemed_under_a_workflow_that_is_gone(gate: Gate) -> None:
+    run = run_of(gate)
+    answer = run.authorize("orders.get", ORDER)
+    assert isinstance(answer, Allow)
+    gate.catalog.become(Catalog({}, {}))
+    with pytest.raises(TokenRefused) as refused:
+        run.redeem(answer.token, tool="orders.get", args=ORDER)
+    assert refused.value.code is Refusal.TOOL
+
+
+def test_what_two_gates_of_one_process_read_is_kept_apart(folder: Path) -> None:
+    """Each gate has its own deriver and its own memory of what it said."""
+    with opened(folder) as one, opened(folder, deriver=lambda *asked: {} if asked[1] == (PROMPT,) else derive(*asked)) as other:
+        assert run_of(one).intents["refund"].presence == "present"
+        assert run_of(other).intents["refund"].presence == "absent"
+
+
 def test_a_missing_run_is_refused(gate: Gate) -> None:
     for tenant, run in (("acme", "run_nobody"), ("a}b", "run_x"), ("acme", "run x")):
         with pytest.raises(RunRefused) as refused:
@@ -440,6 +480,38 @@ def test_a_bad_setting_is_named(folder: Path, change: dict[str, Any], setting: s
     with pytest.raises(ConfigError) as refused:
         Gate.open_unsafe_unapproved(folder / "w", **{"issuer": "https://gate.example", "audit": "memory://", **change})
     assert refused.value.setting == setting
+
+
+@pytest.mark.parametrize(
+    ("setting", "got"),
+    [
+        ("workflows", ""),
+        ("audit", 7),
+        ("store", None),
+        ("keys", ""),
+        ("environment", 1),
+        ("clock", datetime(2026, 3, 4)),
+        ("alg", "RS256"),
+        ("brokers", "vault"),
+        ("deriver", "lexical"),
+    ],
+)
+def test_a_setting_of_another_kind_is_named_with_what_it_got_and_what_it_takes(folder: Path, setting: str, got: Any) -> None:
+    given = {"workflows": folder / "w", "issuer": "https://gate.example", "audit": "memory://", setting: got}
+    with pytest.raises(ConfigError) as refused:
+        Gate.open_unsafe_unapproved(**given)
+    assert (refused.value.setting, refused.value.got) == (setting, got)
+    assert len(refused.value.expected) > 5
+
+
+def test_both_gates_take_the_same_settings_and_their_help_names_them() -> None:
+    for name in ("open", "open_unsafe_unapproved"):
+        one, other = getattr(Gate, name), getattr(AsyncGate, name)
+        assert signature(one).parameters == signature(other).parameters
+        assert {p.name for p in signature(one).parameters.values() if p.kind is not p.KEYWORD_ONLY} == {"workflows"}
+        assert all(f"{setting}:" in one.__doc__ for setting in signature(one).parameters)
+    assert "root" in signature(Gate.open).parameters
+    assert "root" not in signature(Gate.open_unsafe_unapproved).parameters
 
 
 def test_no_workflow_no_gate(tmp_path: Path) -> None:

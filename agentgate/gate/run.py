@@ -170,7 +170,8 @@ def _redeem(self: _RunBase, token: CallToken, *, tool: str, args: Args) -> Gener
 def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
     if type(token) is not CallToken:
         raise TokenRefused(Refusal.NO_CREDENTIAL, "token", type(token).__name__, "the token of an Allow")
-    rule = view.workflow.tools.get(tool) if type(tool) is str else None
+    workflow = view.core.catalog.get(view.state.header.workflow)
+    rule = workflow.tools.get(tool) if workflow is not None and type(tool) is str else None
     if rule is None or rule.redeem != "wrapper":  # else the agent's process could report what a server's tool returned
         got = tool[:120] if type(tool) is str else "no text"
         raise TokenRefused(Refusal.TOOL, "tool", got, "a tool whose workflow says redeem: wrapper")

@@ -1,10 +1,10 @@
 """What a LangChain tool takes, as canonical bytes and back.
 
-Rules: the model may set only the names that the tool shows it (`names`); values arrive validated by the tool's own schema,
-are dumped to JSON, and the tool runs from a re-parse of those bytes, validated again by the same schema. What that second
-validation gives must dump to the same bytes, else the call is refused: an executed value was then never the decided one.
-Defaults are filled in before deciding; a null that equals the field's own null default is left out (in pydantic models inside
-arguments too), since leaving it out means the same. Injected values never enter the bytes. Nothing here decides or does I/O.
+Rules: the model may set only the names that the tool shows it (`names`). Values arrive validated by the tool's own schema and are dumped to
+canonical JSON; the tool runs from a parse of those bytes, validated again by the same schema. What that second validation returns must dump
+to the same bytes, else the call is refused: the executed value would not be the decided one. Defaults are filled in before deciding; a null
+that equals the field's own null default is left out (in pydantic models inside arguments too), since leaving it out means the same.
+Injected values never enter the bytes. Nothing here decides or does I/O.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from pydantic.v1 import ValidationError as ValidationErrorV1
 from pydantic_core import PydanticSerializationError
 
 from agentgate.errors import CanonicalError, ConfigError
-from agentgate.values.canonical import canonical, definition_digest, parse
+from agentgate.values.canonical import definition_digest, parse
+from agentgate.values.request import CanonicalArguments
 
 # pydantic makes fields of these names for *args and **kwargs; LangChain never passes them on unless they were given
 _VARIADIC = frozenset({"args", "kwargs"})
 
 
 class Schema(Protocol):
-    """A tool's argument schema: `names` in declared order are what the model may set."""
+    """A tool's argument schema; `names`, in declared order, are what the model may set."""
 
     names: tuple[str, ...]
 
@@ -41,25 +42,59 @@ class Schema(Protocol):
         """Validated values of a JSON form; `injected` values only complete the schema and are not returned."""
 
 
-class _ModelSchema:
-    """A pydantic model. Field names count, never aliases: two spellings of one argument would be two arguments."""
+class _FieldSchema:
+    """A model of either pydantic. Field names count, never aliases: two spellings of one argument would be two arguments."""
 
-    def __init__(self, model: type[BaseModel], names: tuple[str, ...]) -> None:
-        self._model = model
-        self._fields = model.model_fields
-        self.names = names
-        self._null = frozenset(n for n in names if self._fields[n].default is None and self._fields[n].default_factory is None)
-        self._defaulted = frozenset(n for n in names if not self._fields[n].is_required()) - _VARIADIC
+    def __init__(self, model: Any, names: tuple[str, ...], fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        """`defaults` are those of the names that are not required."""
+        self.names, self._model, self._fields = names, model, fields
+        self._null = frozenset(n for n, default in defaults.items() if default is None)
+        self._defaulted = frozenset(defaults) - _VARIADIC
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        instance = self._model.model_construct(None, **values)
-        plain = instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
-        return {n: _pruned(values.get(n), v) for n, v in plain.items() if not (v is None and n in self._null)}
+        return {n: _pruned(values.get(n), v) for n, v in self._plain(values).items() if not (v is None and n in self._null)}
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
-        known = {n: v for n, v in injected.items() if n in self._fields}
-        instance = self._model.model_validate({**plain, **known}, by_alias=False, by_name=True)
+        instance = self._validated({**plain, **{n: v for n, v in injected.items() if n in self._fields}})
         return {n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted}
+
+    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _validated(self, values: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+
+class _ModelSchema(_FieldSchema):
+    """A pydantic model."""
+
+    def __init__(self, model: type[BaseModel], names: tuple[str, ...]) -> None:
+        fields = model.model_fields
+        super().__init__(model, names, fields, {n: fields[n].default for n in names if not fields[n].is_required()})
+
+    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        instance: BaseModel = self._model.model_construct(None, **values)
+        return instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
+
+    def _validated(self, values: dict[str, Any]) -> Any:
+        return self._model.model_validate(values, by_alias=False, by_name=True)
+
+
+class _ModelV1Schema(_FieldSchema):
+    """A model of pydantic's v1 interface, which has no validation by name: fields with an alias are refused."""
+
+    def __init__(self, model: type[BaseModelV1], names: tuple[str, ...]) -> None:
+        fields = model.__fields__
+        if aliased := sorted(n for n in names if fields[n].alias != n):
+            raise ConfigError("args_schema", f"fields with an alias: {', '.join(aliased)}", "field names only")
+        super().__init__(model, names, fields, {n: fields[n].get_default() for n in names if not fields[n].required})
+
+    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        plain: dict[str, Any] = orjson.loads(self._model.construct(None, **values).json(include=set(values)))
+        return plain
+
+    def _validated(self, values: dict[str, Any]) -> Any:
+        return self._model.parse_obj(values)
 
 
 def _pruned(value: Any, plain: Any) -> Any:
@@ -75,30 +110,8 @@ def _pruned(value: Any, plain: Any) -> Any:
     return plain
 
 
-class _ModelV1Schema:
-    """A model of pydantic's v1 interface, which has no validation by name: fields with an alias are refused."""
-
-    def __init__(self, model: type[BaseModelV1], names: tuple[str, ...]) -> None:
-        self._model = model
-        self._fields = model.__fields__
-        self.names = names
-        if aliased := sorted(n for n in names if self._fields[n].alias != n):
-            raise ConfigError("args_schema", f"fields with an alias: {', '.join(aliased)}", "field names only")
-        self._null = frozenset(n for n in names if not self._fields[n].required and self._fields[n].get_default() is None)
-        self._defaulted = frozenset(n for n in names if not self._fields[n].required) - _VARIADIC
-
-    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        plain = orjson.loads(self._model.construct(None, **values).json(include=set(values)))
-        return {n: v for n, v in plain.items() if not (v is None and n in self._null)}
-
-    def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
-        known = {n: v for n, v in injected.items() if n in self._fields}
-        instance = self._model.parse_obj({**plain, **known})
-        return {n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted}
-
-
 class _JsonSchema:
-    """A JSON Schema (every MCP tool has one). LangChain does not check it at all, so it is checked here; nothing remote is fetched."""
+    """A JSON Schema (every MCP tool has one). LangChain does not check it at all, so it is checked here; no reference is fetched."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         try:
@@ -139,11 +152,22 @@ def _deny_retrieval(uri: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Arguments after canonicalisation: `data` is decided on, `plain` is its parse, `values` is what the tool runs with."""
+    """Arguments in canonical form, twice.
 
-    data: bytes
-    plain: dict[str, Any]
+    Attributes:
+        decided: what the gate decides on.
+        executed: of `values`, for the token's digest; the same bytes.
+        values: a validated parse of those bytes; what the tool runs with.
+    """
+
+    decided: CanonicalArguments
+    executed: CanonicalArguments
     values: dict[str, Any]
+
+    @property
+    def data(self) -> bytes:
+        """The bytes."""
+        return self.decided.data
 
 
 class Arguments:
@@ -167,7 +191,7 @@ class Arguments:
         fields: tuple[str, ...] = ()
         if not isinstance(tool.args_schema, dict) and not _is_bare(tool):
             fields = tuple(get_fields(tool.get_input_schema()))
-        # langchain-core keeps the names it finds only in the function's signature to itself
+        # langchain-core shows nowhere else the names that it finds only in the function's signature
         signature: frozenset[str] = getattr(tool, "_injected_args_keys", frozenset())
         self.injected = (frozenset(fields) | signature) - frozenset(self.names) - _VARIADIC
         # a tool without a schema is shown to models with the argument `__arg1`
@@ -175,7 +199,8 @@ class Arguments:
 
         only = isinstance(tool, Tool)  # takes one value and no names
         first = next(iter(fields or self.names), "")
-        self.text = "" if isinstance(tool.args_schema, dict) or first not in self.names or (only and len(self.names) != 1) else first
+        takes_text = not isinstance(tool.args_schema, dict) and first in self.names and (not only or len(self.names) == 1)
+        self.text = first if takes_text else ""
 
     def settle(self, values: Mapping[str, Any], injected: Mapping[str, Any]) -> Settled:
         """Canonical bytes of validated values, and the values to run with.
@@ -184,15 +209,14 @@ class Arguments:
             CanonicalError: no canonical form, or a value that changes between check and use.
         """
         try:
-            data = canonical(self._schema.dump(values), "args")
-            plain: dict[str, Any] = parse(data)
-            loaded = self._schema.load(parse(data), injected)
-            again = canonical(self._schema.dump(loaded), "args")
+            decided = CanonicalArguments(self._schema.dump(values))
+            loaded = self._schema.load(parse(decided.data), injected)
+            executed = CanonicalArguments(self._schema.dump(loaded))
         except (ValidationError, ValidationErrorV1, PydanticSerializationError, orjson.JSONDecodeError, TypeError, ValueError) as error:
             raise CanonicalError("args", f"values of {type(error).__name__}", "values of the tool's schema with a JSON form") from error
-        if again != data:
+        if executed.data != decided.data:
             raise CanonicalError("args", "values that change when validated again", "the same bytes after validation")
-        return Settled(data, plain, loaded)
+        return Settled(decided, executed, loaded)
 
 
 def definition_of(tool: BaseTool) -> str:
