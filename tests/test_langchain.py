@@ -542,7 +542,7 @@ def test_arguments_are_written_by_field_name_however_they_were_spelled() -> None
         return str(lines)
 
     settled = Arguments(order).settle({"lines": [Line(SKU="a")]}, {})
-    assert settled.data == b'{"lines":[{"sku":"a"}]}'
+    assert settled.decided.data == b'{"lines":[{"sku":"a"}]}'
     assert settled.values == {"lines": [Line(SKU="a")]}
 
 

@@ -34,7 +34,7 @@ def send(files: list[File], one: File | None = None, note: str | None = None) ->
 def settled(**values: Any) -> dict[str, Any]:
     found = Arguments(send).settle(values, {})
     assert {name: found.values[name] for name in values} == values
-    plain: dict[str, Any] = orjson.loads(found.data)
+    plain: dict[str, Any] = orjson.loads(found.decided.data)
     return plain
 
 
@@ -97,6 +97,6 @@ def take(file: Narrow) -> str:
 
 
 def test_a_null_that_only_a_subclass_may_leave_out_is_refused():
-    assert Arguments(take).settle({"file": Narrow(kind=None)}, {}).data == b'{"file":{"kind":null}}'
+    assert Arguments(take).settle({"file": Narrow(kind=None)}, {}).decided.data == b'{"file":{"kind":null}}'
     with pytest.raises(CanonicalError):
         Arguments(take).settle({"file": Wide(kind=None)}, {})

@@ -84,6 +84,12 @@ def stamp(kind: str, header: Header, **more: object) -> Record:
     return Record(body)
 
 
+def decided(answer: str, call: Call, header: Header, **more: object) -> Record:
+    """The audit record of a decision."""
+    of_call = {"tool": call.tool, "tool_call_id": call.id, "arguments_digest": call.arguments_digest}
+    return stamp("decision", header, decision=answer, **of_call, **more)
+
+
 def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Flow:
     """The run's state, from the store; where an earlier state is `known`, the store sends only what changed since.
 
@@ -170,16 +176,7 @@ def _withheld(rule: Rule) -> bool:
 def deny(header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:
     """Record a refusal, with what was `seen`. If the record cannot be written, the refusal has one more reason."""
     try:
-        yield stamp(
-            "decision",
-            header,
-            decision="deny",
-            tool=call.tool,
-            tool_call_id=call.id,
-            arguments_digest=call.arguments_digest,
-            reasons=_brief(failures),
-            **known,
-        )
+        yield decided("deny", call, header, reasons=_brief(failures), **known)
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))
     return Deny(failures)

@@ -17,7 +17,7 @@ from agentgate.decision.answer import Allow, Decision, Deny, Eligible
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe, judge
 from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, StoreUnavailable
-from agentgate.gate.core import Core, deny, read, seen, stamp
+from agentgate.gate.core import Core, decided, deny, read, seen, stamp
 from agentgate.gate.release import released
 from agentgate.gate.state import header_bytes, missing
 from agentgate.gate.terms import txn
@@ -238,22 +238,8 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
         releases=releases,
     )
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
-    yield stamp(
-        "decision",
-        header,
-        decision="allow",
-        tool=tool.name,
-        tool_call_id=call.id,
-        arguments_digest=arguments_digest,
-        call_digest=made,
-        intent=answer.intent,
-        jti=jti,
-        txn=claims.txn,
-        lineage=settled.lineage,
-        releases=releases,
-        reasons=(),
-        **known,
-    )
+    minted = {"call_digest": made, "intent": answer.intent, "jti": jti, "txn": claims.txn, "lineage": settled.lineage}
+    yield decided("allow", call, header, **minted, releases=releases, reasons=(), **known)
     return Allow(mint(core.keys.signer(now), claims, key))
 
 

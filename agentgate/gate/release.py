@@ -15,7 +15,7 @@ from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
 from agentgate.decision.hold import Approver, Hold, check_approver, covered
 from agentgate.errors import StoreUnavailable
-from agentgate.gate.core import Core, deny, read, stamp
+from agentgate.gate.core import Core, decided, deny, read, stamp
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, parse
@@ -48,19 +48,8 @@ def released(case: Case, required: tuple[RequiredHold, ...], *, made: str, known
         failure = Failure(Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold")
     elif status == "waiting":
         why = tuple(f for each in required for f in each.why)
-        yield stamp(
-            "decision",
-            header,
-            decision="step_up",
-            tool=call.tool,
-            tool_call_id=call.id,
-            arguments_digest=call.arguments_digest,
-            call_digest=made,
-            hold=made,
-            rules=[each.rule.id for each in required],
-            reasons=describe(why),
-            **known,
-        )
+        rules = [each.rule.id for each in required]
+        yield decided("step_up", call, header, call_digest=made, hold=made, rules=rules, reasons=describe(why), **known)
         return StepUp(hold, why)
     else:
         short = next((each.rule for each in required if not covered(each.rule, hold, header.user, header.agent)), None)
@@ -157,16 +146,9 @@ def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) ->
         enough = all(covered(rule, hold, header.user, header.agent) for rule in rules)
         state_after = "released" if enough else "waiting"
     hold = replace(hold, state=state_after)
-    yield stamp(
-        "hold_answer",
-        header,
-        hold=hold_id,
-        by=by.id,
-        answer="release" if release else "refuse",
-        state=hold.state,
-        tool=hold.tool,
-        tool_call_id=hold.tool_call_id,
-    )
+    said = "release" if release else "refuse"
+    of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id}
+    yield stamp("hold_answer", header, by=by.id, answer=said, state=hold.state, **of_hold)
     op = ops.answer_hold(tenant, hold_id, record.revision, _hold_body(hold), state_after)
     if ops.parse_answer_hold(op, (yield op)) != "ok":
         raise _no_answer("hold", "answered by somebody else meanwhile", "a waiting hold")

@@ -170,25 +170,9 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
 
 
 def _record(claims: Claims, kind: str, **more: object) -> Record:
-    workflow, version, digest = claims.workflow
-    who = {
-        "tenant": claims.tenant,
-        "run": claims.run,
-        "workflow": {"id": workflow, "version": version, "digest": digest},
-        "user": claims.sub,
-        "agent": claims.client_id,
-    }
-    return Record(
-        {
-            "type": kind,
-            "time": round(time.time(), 6),
-            **who,
-            "txn": claims.txn,
-            "jti": claims.jti,
-            "tool_call_id": claims.tool_call_id,
-            **more,
-        }
-    )
+    who = {"tenant": claims.tenant, "run": claims.run, "workflow": claims.workflow._asdict(), "user": claims.sub, "agent": claims.client_id}
+    call = {"txn": claims.txn, "jti": claims.jti, "tool_call_id": claims.tool_call_id}
+    return Record({"type": kind, "time": round(time.time(), 6), **who, **call, **more})
 
 
 def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:

@@ -10,7 +10,7 @@ Injected values never enter the bytes. Nothing here decides or does I/O.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,56 +45,44 @@ class Schema(Protocol):
 class _FieldSchema:
     """A model of either pydantic. Field names count, never aliases: two spellings of one argument would be two arguments."""
 
-    def __init__(self, model: Any, names: tuple[str, ...], fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        names: tuple[str, ...],
+        defaults: Mapping[str, Any],
+        dump: Callable[[Mapping[str, Any]], dict[str, Any]],
+        validate: Callable[[dict[str, Any]], Any],
+    ) -> None:
         """`defaults` are those of the names that are not required."""
-        self.names, self._model, self._fields = names, model, fields
+        self._fields, self.names, self._dump, self._validate = fields, names, dump, validate
         self._null = frozenset(n for n, default in defaults.items() if default is None)
         self._defaulted = frozenset(defaults) - _VARIADIC
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {n: _pruned(values.get(n), v) for n, v in self._plain(values).items() if not (v is None and n in self._null)}
+        return {n: _pruned(values.get(n), v) for n, v in self._dump(values).items() if not (v is None and n in self._null)}
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
-        instance = self._validated({**plain, **{n: v for n, v in injected.items() if n in self._fields}})
+        instance = self._validate({**plain, **{n: v for n, v in injected.items() if n in self._fields}})
         return {n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted}
 
-    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
 
-    def _validated(self, values: dict[str, Any]) -> Any:
-        raise NotImplementedError
-
-
-class _ModelSchema(_FieldSchema):
-    """A pydantic model."""
-
-    def __init__(self, model: type[BaseModel], names: tuple[str, ...]) -> None:
-        fields = model.model_fields
-        super().__init__(model, names, fields, {n: fields[n].default for n in names if not fields[n].is_required()})
-
-    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        instance: BaseModel = self._model.model_construct(None, **values)
+def _of_model(model: type[BaseModel], names: tuple[str, ...]) -> Schema:
+    def dump(values: Mapping[str, Any]) -> dict[str, Any]:
+        instance = model.model_construct(None, **values)
         return instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
 
-    def _validated(self, values: dict[str, Any]) -> Any:
-        return self._model.model_validate(values, by_alias=False, by_name=True)
+    fields = model.model_fields
+    defaults = {n: fields[n].default for n in names if not fields[n].is_required()}
+    return _FieldSchema(fields, names, defaults, dump, lambda values: model.model_validate(values, by_alias=False, by_name=True))
 
 
-class _ModelV1Schema(_FieldSchema):
-    """A model of pydantic's v1 interface, which has no validation by name: fields with an alias are refused."""
-
-    def __init__(self, model: type[BaseModelV1], names: tuple[str, ...]) -> None:
-        fields = model.__fields__
-        if aliased := sorted(n for n in names if fields[n].alias != n):
-            raise ConfigError("args_schema", f"fields with an alias: {', '.join(aliased)}", "field names only")
-        super().__init__(model, names, fields, {n: fields[n].get_default() for n in names if not fields[n].required})
-
-    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        plain: dict[str, Any] = orjson.loads(self._model.construct(None, **values).json(include=set(values)))
-        return plain
-
-    def _validated(self, values: dict[str, Any]) -> Any:
-        return self._model.parse_obj(values)
+def _of_v1_model(model: type[BaseModelV1], names: tuple[str, ...]) -> Schema:
+    """Pydantic's v1 interface has no validation by name: fields with an alias are refused."""
+    fields = model.__fields__
+    if aliased := sorted(n for n in names if fields[n].alias != n):
+        raise ConfigError("args_schema", f"fields with an alias: {', '.join(aliased)}", "field names only")
+    defaults = {n: fields[n].get_default() for n in names if not fields[n].required}
+    return _FieldSchema(fields, names, defaults, lambda v: orjson.loads(model.construct(None, **v).json(include=set(v))), model.parse_obj)
 
 
 def _pruned(value: Any, plain: Any) -> Any:
@@ -119,7 +107,6 @@ class _JsonSchema:
         except ImportError as error:
             raise ConfigError("args_schema", "a JSON Schema", "the package jsonschema-rs (extra [langchain])") from error
         self._schema = copy.deepcopy(schema)
-        self._invalid: type[Exception] = jsonschema_rs.ValidationError
         try:
             self._validator = jsonschema_rs.validator_for(
                 self._schema,
@@ -163,11 +150,6 @@ class Settled:
     decided: CanonicalArguments
     executed: CanonicalArguments
     values: dict[str, Any]
-
-    @property
-    def data(self) -> bytes:
-        """The bytes."""
-        return self.decided.data
 
 
 class Arguments:
@@ -242,7 +224,7 @@ def _schema_of(tool: BaseTool) -> Schema:
     if isinstance(tool.args_schema, dict):
         return _JsonSchema(tool.args_schema)
     if _is_bare(tool):
-        return _ModelSchema(create_model("Input", tool_input=(str, ...)), ("tool_input",))
+        return _of_model(create_model("Input", tool_input=(str, ...)), ("tool_input",))
     model: Any = tool.get_input_schema()
     names = tuple(n for n in get_fields(model) if n in tool.args)
-    return _ModelSchema(model, names) if issubclass(model, BaseModel) else _ModelV1Schema(model, names)
+    return _of_model(model, names) if issubclass(model, BaseModel) else _of_v1_model(model, names)

@@ -151,10 +151,6 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         with _proposed(self, tool_input, kwargs.get("tool_call_id")):
             return await base.arun(self, tool_input, *args, **kwargs)
 
-    @functools.wraps(base_ainvoke)
-    async def ainvoke(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return await base_ainvoke(self, *args, **kwargs)
-
     namespace = {
         "__module__": base.__module__,
         "__doc__": base.__doc__,
@@ -164,7 +160,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         "_arun": _arun,
         "run": run,
         "arun": arun,
-        "ainvoke": ainvoke,
+        "ainvoke": base_ainvoke,
     }
     made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
     return made
