@@ -43,12 +43,15 @@ def _now() -> datetime:
 
 
 def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing) -> Core:
-    """A gate's core over a catalog that holds something."""
+    s = settings
+    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, s.environment, s.brokers)
+
+
+def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
     if not catalog:
         expected = "a directory with at least one workflow that loads (agentgate workflow lint and status say what is wrong)"
         raise ConfigError("workflows", str(settings.workflows), expected)
-    s = settings
-    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, s.environment, s.brokers)
+    return catalog
 
 
 def _opening(settings: ApprovedSettings) -> Opening:
@@ -66,10 +69,11 @@ def _unapproved(settings: UnapprovedSettings) -> Core:
 
     catalog = Catalog.load(Path(settings.workflows), settings.deriver)
     report(catalog)
-    core = _core(settings, catalog, KeyRing.ephemeral(settings.alg) if settings.keys is None else KeyRing.open(settings.keys, settings.alg))
+    _not_empty(settings, catalog)
+    ring = KeyRing.ephemeral(settings.alg) if settings.keys is None else KeyRing.open(settings.keys, settings.alg)
     message = "workflows are enforced as they lie in the directory; nobody's signature was checked"
     _log.warning("unsafe_unapproved", message=message, workflows=str(settings.workflows))
-    return core
+    return _core(settings, catalog, ring)
 
 
 class _GateBase(Generic[OneStore]):
@@ -171,7 +175,8 @@ class Gate(_GateBase[Store]):
             undo.callback(opening.log.close)
             store = ready_store(settings.store)
             undo.callback(store.close)
-            gate = cls(_core(settings, load(opening, store), opening.ring), store, opening.log, opening)
+            catalog = _not_empty(settings, load(opening, store))
+            gate = cls(_core(settings, catalog, opening.ring), store, opening.log, opening)
             undo.pop_all()
         return gate
 
@@ -231,7 +236,8 @@ class AsyncGate(_GateBase[AsyncStore]):
             undo.callback(opening.log.close)
             store = await async_ready_store(settings.store)
             undo.push_async_callback(store.close)
-            gate = cls(_core(settings, await aload(opening, store), opening.ring), store, opening.log, opening)
+            catalog = _not_empty(settings, await aload(opening, store))
+            gate = cls(_core(settings, catalog, opening.ring), store, opening.log, opening)
             undo.pop_all()
         return gate
 
