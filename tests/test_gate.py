@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from inspect import signature
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
+from agentgate import Agent, Allow, AsyncGate, AsyncVerifier, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User, Verifier
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refusal, StoreUnavailable
+from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.state import Readings, header_bytes, run_state
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
@@ -511,6 +512,13 @@ def test_both_gates_take_the_same_settings_and_their_help_names_them() -> None:
         assert {p.name for p in signature(one).parameters.values() if p.kind is not p.KEYWORD_ONLY} == {"workflows"}
         assert all(f"{setting}:" in one.__doc__ for setting in signature(one).parameters)
     assert "root" in signature(Gate.open).parameters
+    for one, other in ((Gate, AsyncGate), (Run, AsyncRun), (Verifier, AsyncVerifier)):
+        for name in {"open_run", "resume_run", "release", "refuse", "authorize", "explain", "add_turn", "redeem"} & set(vars(one)):
+            blocking, awaited = getattr(one, name), getattr(other, name)
+            assert (blocking.__name__, blocking.__doc__) == (name, awaited.__doc__)
+            assert signature(blocking).parameters == signature(awaited).parameters
+            assert iscoroutinefunction(awaited)
+            assert not iscoroutinefunction(blocking)
     assert "root" not in signature(Gate.open_unsafe_unapproved).parameters
 
 

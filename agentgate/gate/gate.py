@@ -1,6 +1,6 @@
 """The gate: opens runs, authorises calls, lets people answer holds. Thin shells over `agentgate.gate.flow`.
 
-Rules: no setting turns a check off. What is unsafe has a name that says so, and warns at every start.
+Rules: no setting turns a check off. An unsafe way to open a gate has `unsafe` in its name, and warns at every start.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Gate(_GateBase[Store]):
     @classmethod
     @taking(UnapprovedSettings)
     def open_unsafe_unapproved(cls, settings: UnapprovedSettings) -> Gate:
-        """Open a gate over workflows whose signatures nobody checked; warns at every start.
+        """Open a gate over workflows whose signatures were not checked; warns at every start.
 
         Raises:
             ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.

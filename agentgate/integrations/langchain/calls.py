@@ -18,7 +18,8 @@ import secrets
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -94,15 +95,6 @@ class CallRefused(ToolException, CallDenied):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly."""
-
-    method: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Execute:
     """Step: the tool's own body, with these arguments."""
 
@@ -110,6 +102,7 @@ class Execute:
     kwargs: dict[str, Any]
 
 
+Ask = partial[Any]  # step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly
 Steps = Generator[Ask | Execute, Any, Any]
 
 
@@ -153,39 +146,44 @@ class Guard:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
-    """Why a call is refused, for the host: what the gate decided, under which id and workflow, or why it was not asked."""
+def refusal(
+    code: Code,
+    *,
+    name: str,
+    tool_call_id: str | None,
+    response_format: str = "content",
+    why: str = "",
+    decision: Deny | None = None,
+    given_id: str = "",
+    run: Any = None,
+) -> Any:
+    """The result of a refused call: an error message for the model. The developer's log says why; the model is told nothing but the code.
 
-    text: str = ""
-    decision: Deny | None = None
-    tool_call_id: str = ""
-    run: Any = None
-
-    def log(self, code: Code, name: str, tool_call_id: str | None) -> None:
-        """Tell the developer; the model is told nothing but the code."""
-        from agentgate.explain.explanation import plain  # noqa: PLC0415 - only a refusal needs it
-
-        entry: dict[str, Any] = {"tool": name, "tool_call_id": tool_call_id or self.tool_call_id, "code": str(code)}
-        if self.run is not None:
-            header = self.run.header
-            entry |= {"run": header.id, "workflow": f"{header.workflow} v{header.version}"}
-            with suppress(AgentGateError):  # no longer loaded, which is the refusal's own reason
-                entry["owners"] = ", ".join(self.run.workflow.owners)
-        failures = self.decision.failures if self.decision is not None else ()
-        reasons = [plain(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [plain(self.text)]
-        _log.warning("call_refused", **entry, reasons=reasons)
-
-
-def refusal(code: Code, *, name: str, tool_call_id: str | None, why: Why, response_format: str = "content") -> Any:
-    """The result of a refused call: an error message for the model, in the form that `response_format` requires. Logs `why`.
+    Args:
+        code: the closed code.
+        name: the tool's name.
+        tool_call_id: the model's id of the call.
+        response_format: the form of the result, as the tool declares it.
+        why: what kept the call from the gate, where there is no `decision`.
+        decision: what the gate decided.
+        given_id: the id under which it decided.
+        run: its run.
 
     Raises:
         CallRefused: there is no `tool_call_id` to answer to.
     """
-    why.log(code, name, tool_call_id)
+    from agentgate.explain.explanation import plain  # noqa: PLC0415 - only a refusal needs it
+
+    entry: dict[str, Any] = {"tool": name, "tool_call_id": tool_call_id or given_id, "code": str(code)}
+    if run is not None:
+        entry |= {"run": run.id, "workflow": f"{run.header.workflow} v{run.header.version}"}
+        with suppress(AgentGateError):  # no longer loaded, which is the refusal's own reason
+            entry["owners"] = ", ".join(run.workflow.owners)
+    failures = decision.failures if decision is not None else ()
+    reasons = [plain(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [plain(why)]
+    _log.warning("call_refused", **entry, reasons=reasons)
     if tool_call_id is None:
-        raise CallRefused(code, why.decision, why.tool_call_id)
+        raise CallRefused(code, decision, given_id)
     message = ToolMessage(content=str(CallDenied(code)), status="error", tool_call_id=tool_call_id, name=name)
     return (message, None) if response_format == "content_and_artifact" else message
 
@@ -197,15 +195,14 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         given = {n: v for n, v in kwargs.items() if n not in guard.framework}
         proposal = ProposedCall(tool, None, guard.forged(given, trusted=False))
 
-    def refused(code: Code, why: Why) -> Any:
-        return refusal(code, name=tool.name, tool_call_id=proposal.tool_call_id, why=why, response_format=tool.response_format)
+    refused = partial(refusal, name=tool.name, tool_call_id=proposal.tool_call_id, response_format=tool.response_format)
 
     # (1) what the model may set, as canonical bytes; the tool will run from these
     if proposal.forged:
-        return refused(Code.INVALID_ARGUMENTS, Why(FORGED))
+        return refused(Code.INVALID_ARGUMENTS, why=FORGED)
     run = guard.run if guard.run is not None else RUN.get()
     if run is None:
-        return refused(Code.NOT_PERMITTED, Why(NO_RUN))
+        return refused(Code.NOT_PERMITTED, why=NO_RUN)
     framework = {n: v for n, v in kwargs.items() if n in guard.framework}
     injected = {n: v for n, v in kwargs.items() if n in guard.arguments.injected}
     named = {n: v for n, v in kwargs.items() if n not in framework and n not in injected}
@@ -214,33 +211,33 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         settled = guard.arguments.settle({**first, **named}, injected)
         definition = guard.definition(tool)
     except CanonicalError as error:
-        return refused(Code.INVALID_ARGUMENTS, Why(str(error), run=run))
+        return refused(Code.INVALID_ARGUMENTS, why=str(error), run=run)
 
     # (2) decided anew at every execution: a resume value or an earlier answer has no effect
     call_id = proposal.tool_call_id if proposal.tool_call_id is not None else f"call_{secrets.token_hex(16)}"
     while True:
-        decision = yield Ask(run.authorize, (tool.name, settled.decided), {"tool_call_id": call_id, "definition": definition})
+        decision = yield Ask(run.authorize, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
         if not isinstance(decision, StepUp):
             break
         _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
         ask_person(decision, tool.name)
     if isinstance(decision, Deny):
-        return refused(decision.code, Why("", decision, call_id, run))
+        return refused(decision.code, decision=decision, given_id=call_id, run=run)
 
     # (3) run from the decided bytes, whose digest the redemption compares; exactly one side redeems
     declared = run.workflow.tools.get(tool.name)
     if declared is None:
-        return refused(Code.NOT_PERMITTED, Why("the workflow changed while the call was decided on", run=run))
+        return refused(Code.NOT_PERMITTED, why="the workflow changed while the call was decided on", run=run)
     values = dict(settled.values)
     execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
     with bound((PROPOSAL, None), (RUN, run), (TOKEN, decision.token if declared.redeem == "server" else None)):
         if declared.redeem == "server":
             return (yield execute)
         try:
-            redeemed = yield Ask(run.redeem, (decision.token,), {"tool": tool.name, "args": settled.executed})
+            redeemed = yield Ask(run.redeem, decision.token, tool=tool.name, args=settled.executed)
         except TokenRefused as error:
             code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
-            return refused(code, Why(f"allowed, but its token was not redeemed: {error}", run=run))
+            return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)
         return (yield from _redeemed(tool, redeemed, execute, facts=bool(declared.facts)))
 
 
@@ -250,11 +247,11 @@ def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, *, facts: bool) -
     try:
         result = yield execute
     except BaseException as error:
-        yield Ask(leave, (type(error), error, error.__traceback__))
+        yield Ask(leave, type(error), error, error.__traceback__)
         raise
     if facts:
-        yield Ask(redeemed.record_result, (_facts_in(tool, result),))
-    yield Ask(leave, (None, None, None))
+        yield Ask(redeemed.record_result, _facts_in(tool, result))
+    yield Ask(leave, None, None, None)
     return result
 
 
@@ -309,9 +306,9 @@ def drive(call: Steps, execute: Callable[[Execute], Any] | None = None) -> Any:
 def _block(step: Ask | Execute, execute: Callable[[Execute], Any] | None) -> Any:
     if isinstance(step, Execute):
         return None if execute is None else execute(step)
-    if inspect.iscoroutinefunction(step.method):
+    if inspect.iscoroutinefunction(step):
         raise ConfigError("run", "an AsyncRun or AsyncGate in a blocking call", "a Run and Gate, or an awaited call of the tool")
-    return step.method(*step.args, **step.kwargs)
+    return step()
 
 
 async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | None = None) -> Any:
@@ -332,6 +329,4 @@ async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | Non
 async def _await(step: Ask | Execute, execute: Callable[[Execute], Awaitable[Any]] | None) -> Any:
     if isinstance(step, Execute):
         return None if execute is None else await execute(step)
-    if inspect.iscoroutinefunction(step.method):
-        return await step.method(*step.args, **step.kwargs)
-    return await asyncio.to_thread(step.method, *step.args, **step.kwargs)
+    return await (step() if inspect.iscoroutinefunction(step) else asyncio.to_thread(step))

@@ -24,7 +24,7 @@ from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.explain.explanation import plain
-from agentgate.integrations.langchain.calls import FORGED, INJECTED_FOR, RUN, Ask, Steps, Why, adrive, bound, drive, refusal
+from agentgate.integrations.langchain.calls import FORGED, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
 from agentgate.integrations.langchain.tools import forged_names, guard_tools, is_guarded
 from agentgate.values.refusal import Code
 from agentgate.values.request import Agent, User
@@ -104,14 +104,14 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         if kept is not None:
             try:
                 for text in texts:
-                    yield Ask(kept.run.add_turn, (text,))
+                    yield Ask(kept.run.add_turn, text)
             except AgentGateError:
                 kept = None  # closed or expired: what follows is new work
         if kept is None:
             tenant, user, agent = identity
-            opening = {"tenant": tenant, "user": user, "agent": agent, "prompt": "\n".join(texts)}
+            prompt = "\n".join(texts)
             try:
-                run = yield Ask(self._gate.open_run, (self._workflow,), opening)
+                run = yield Ask(self._gate.open_run, self._workflow, tenant=tenant, user=user, agent=agent, prompt=prompt)
             except AgentGateError as error:
                 _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[plain(error)[:2000]])
                 return {"agentgate_run": ""}
@@ -137,11 +137,9 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         return newest[::-1]
 
     def _who(self, runtime: Any) -> Identity | None:
-        tenant: Any
-        user: Any
-        agent: Any
+        identify: Callable[[Any], tuple[Any, Any, Any]] = self._identify
         try:
-            tenant, user, agent = self._identify(runtime.context)
+            tenant, user, agent = identify(runtime.context)
         except Exception as error:  # noqa: BLE001 - the host's function failed (no context on resume, say): no identity is proven
             _log.warning("identity_unknown", reasons=[f"identify raised {type(error).__name__}: nobody is proven, so no tool runs"])
             return None
@@ -161,7 +159,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         kept = self._runs.get(name)
         if kept is None:
             try:
-                run = yield Ask(self._gate.resume_run, (identity[0], name))
+                run = yield Ask(self._gate.resume_run, identity[0], name)
             except AgentGateError:
                 return None
             header = run.header
@@ -253,7 +251,7 @@ def _without_provider_tools(request: ModelRequest[Any]) -> ModelRequest[Any]:
 
 
 def _refused(code: Code, name: str, call_id: str | None, why: str) -> ToolMessage:
-    message: ToolMessage = refusal(code, name=name, tool_call_id=call_id or "", why=Why(why))
+    message: ToolMessage = refusal(code, name=name, tool_call_id=call_id or "", why=why)
     return message
 
 
