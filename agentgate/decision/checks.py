@@ -224,7 +224,7 @@ def judge(case: Case, checks: tuple[Check, ...] = CHECKS) -> Eligible | Deny:
         case.denied.extend(case.forced)
     if case.denied or case.tool is None:
         return Deny(tuple(case.denied)) if case.denied else Deny((Failure(Reason.TOOL_UNKNOWN, "tool", call.tool, "a known tool"),))
-    return Eligible(taken, holds, _intent(case.tool, run), bool(case.values) and case.traced is not None and case.traced.named, case.values)
+    return Eligible(taken, holds, _intent(case.tool, run), bool(case.values) and case.traced is not None and case.traced.named)
 
 
 def _intent(tool: Tool, run: RunState) -> str:
