@@ -185,14 +185,8 @@ def test_an_earlier_null_is_no_origin_and_steers_nothing() -> None:
         call = EarlierCall("c1", "find", given, ({"id": "A-1"},), named=False, redeemed_at=0.0)
         earlier = Earlier((call,), {"find": tool}, scene.run.prompt)
         assert earlier._asked_by_user(call) is asked
-    plain = Earlier(
-        (call,), {"find": Tool(**{**_fields(tool), "args": {"query": Rule("query", 1, text=40, optional=True)}})}, scene.run.prompt
-    )
+    plain = Earlier((call,), {"find": replace(tool, args={"query": Rule("query", 1, text=40, optional=True)})}, scene.run.prompt)
     assert not plain._asked_by_user(EarlierCall("c1", "find", {"query": None}, ({"id": "A-1"},), named=False, redeemed_at=0.0))
-
-
-def _fields(tool: Tool) -> dict[str, Any]:
-    return {name: getattr(tool, name) for name in Tool.__slots__}
 
 
 # --- at a gate ---------------------------------------------------------------------------------------------------------------
