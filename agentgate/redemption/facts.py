@@ -3,8 +3,8 @@
 Rules: only declared fields are read; the rest of a result never becomes an origin. One row holds values that belong together, so that
 order A's id is never combined with order B's payee: a list is read element by element, a value outside the list is repeated in each of its
 rows, and values of two different lists never share a row. A value that is missing, null, not a scalar, too long or without a canonical
-form is no fact: less is known, and less may be minted. A text is searched only where a fact declares it: with `find: one` its one entity of
-that kind is the fact, and two are none; with `find: any` each number in it is one row. Rows that were left out leave a mark, so that the
+form is no fact: less is known, and less may be minted. A text is searched only where a fact declares it: with `find: one` its one entity
+of that kind is the fact, and two are none; with `find: any` each number in it is one row. Rows that were left out leave a mark, so that the
 largest of a part does not pass for the largest of all. Pure.
 """
 
@@ -24,7 +24,7 @@ _NO_DAY = date(2000, 1, 1)  # no kind in `FINDABLE` depends on a day
 MAX_ROWS = 1000
 MAX_TEXT = 4096  # characters of one value
 MAX_TOTAL = 128 * 1024  # bytes of all rows as canonical JSON: half of what a call record may hold
-MAX_LOOKED = 4 * MAX_FIND  # characters of one result's texts that are searched; later rows are left out
+MAX_LOOKED = 4 * MAX_FIND  # characters of one result's texts that are looked into; the rows behind are left out
 _MAX_INT = 2**53 - 1
 
 Row = dict[str, Any]
@@ -52,36 +52,40 @@ def _levels(declared: Mapping[str, tuple[str, ...]]) -> _Level:
 
 
 @dataclass(slots=True)
-class _Searched:
-    """How much of a result's texts was searched."""
+class _Looked:
+    """How much of a result's texts was looked into."""
 
     characters: int = 0
 
 
-def _at(value: Any, path: tuple[str, ...], searched: _Searched) -> Any:
+def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
     """The value at a path of keys; None when any step is not an object or lacks the key."""
     for key in path:
         if key in FIND or key == NUMBERS:
             if type(value) is not str or len(value) > MAX_FIND:
                 return None
-            searched.characters += len(value)
-            if searched.characters > MAX_LOOKED:
+            looked.characters += len(value)
+            if looked.characters > MAX_LOOKED:
                 return None
-            return _find(value, key)
+            return _numbers(value) if key == NUMBERS else _only(value, FIND[key])
         if type(value) is not dict or key not in value:
             return None
         value = value[key]
     return value
 
 
-def _find(text: str, segment: str) -> Any:
-    """The one entity that the segment asks for, or every different number and amount, without its currency, in the order of the text."""
-    from agentgate.language.spans import entities, only  # noqa: PLC0415 - a tool server reads English only where a fact searches a text
+def _only(text: str, kind: str) -> Any:
+    from agentgate.language.spans import only  # noqa: PLC0415 - as in `_numbers`
 
-    if segment != NUMBERS:
-        return only(text, FIND[segment], _NO_DAY)
-    numbers = (e.key for e in entities(text, _NO_DAY) if e.type in {"number", "money"} and isinstance(e.key, Decimal))
-    return list(dict.fromkeys(format(key, "f") for key in numbers))
+    return only(text, kind, _NO_DAY)
+
+
+def _numbers(text: str) -> list[str]:
+    """Every different number and amount in a text, without its currency, in the order of the text."""
+    from agentgate.language.spans import entities  # noqa: PLC0415 - a tool server reads English only where a fact looks into a text
+
+    found = (e.key for e in entities(text, _NO_DAY) if e.type in {"number", "money"} and isinstance(e.key, Decimal))
+    return list(dict.fromkeys(format(key, "f") for key in found))
 
 
 def _scalar(value: Any) -> Any:
@@ -102,17 +106,17 @@ def _scalar(value: Any) -> Any:
     return None
 
 
-def _rows(level: _Level, element: Any, outer: Row, searched: _Searched) -> Iterator[Row]:
+def _rows(level: _Level, element: Any, outer: Row, looked: _Looked) -> Iterator[Row]:
     known = dict(outer)
     for name, path in level.values.items():
-        value = _scalar(_at(element, path, searched))
+        value = _scalar(_at(element, path, looked))
         if value is not None:
             known[name] = value
     empty = True
     for path, inner in level.lists.items():
-        items = _at(element, path, searched)
+        items = _at(element, path, looked)
         for item in items if type(items) in {list, tuple} else ():
-            for row in _rows(inner, item, known, searched):
+            for row in _rows(inner, item, known, looked):
                 empty = False
                 yield row
     if empty and known:
@@ -124,20 +128,20 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
 
     Args:
         declared: fact name -> path into the result (`agentgate.workflow.model.Fact.path`): keys of objects; ``[]`` walks a list;
-            a last ``[iban]`` (or another kind of `FIND`) is the one entity of that kind in the text at that place, ``[numbers]`` the
-            list of all numbers in it; an empty path is the result itself. `PAGE` is no fact, but the list that is counted.
+            a last ``[iban]`` (or another kind of `FIND`) is the one entity of that kind in the text there, ``[numbers]`` the list
+            of all numbers in it; an empty path is the result itself. `PAGE` is no fact, but the list that is counted.
         result: what the tool returned: dicts, lists or tuples, and scalars. Anything else has no facts.
 
     Returns:
-        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether, from at most `MAX_LOOKED` searched characters; each maps names to str, int,
-        float or bool. Later rows are left out, and the last one kept is marked with `CUT`.
+        At most `MAX_ROWS` rows, `MAX_TOTAL` bytes altogether, from at most `MAX_LOOKED` characters that were looked into; each maps
+        names to str, int, float or bool. Later rows are left out, and the last one kept is marked with `CUT`.
     """
     rows: list[Row] = []
-    total, searched = 0, _Searched()
-    listed = _at(result, declared[PAGE], searched) if PAGE in declared else None
-    for row in _rows(_levels({name: path for name, path in declared.items() if name != PAGE}), result, {}, searched):
+    total, looked = 0, _Looked()
+    listed = _at(result, declared[PAGE], looked) if PAGE in declared else None
+    for row in _rows(_levels({name: path for name, path in declared.items() if name != PAGE}), result, {}, looked):
         total += len(canonical(row)) + 1
-        if len(rows) == MAX_ROWS or total > MAX_TOTAL or searched.characters > MAX_LOOKED:
+        if len(rows) == MAX_ROWS or total > MAX_TOTAL or looked.characters > MAX_LOOKED:
             if rows:
                 rows[-1][CUT] = True
             break
