@@ -7,7 +7,8 @@ a refusal names ``file:line``. These values have no clock and no I/O, and only t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as field_
 from datetime import date
 from decimal import Decimal
 from typing import Literal
@@ -228,7 +229,7 @@ class Tool:
     step_ups: tuple[StepUpRule, ...] = ()
     upstream: Upstream | None = None
     referenced: frozenset[str] = frozenset()
-    structures: Structures = field(init=False, compare=False, repr=False)
+    structures: Structures = field_(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "structures", structures(self.args))
