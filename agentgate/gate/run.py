@@ -114,13 +114,17 @@ def _explain(
     Raises:
         ConfigError: no such call is known here. RunRefused: the run is gone. StoreUnavailable.
     """
-    from agentgate.explain.verdicts import LATER, explain  # noqa: PLC0415 - no call that is authorised or redeemed needs it
+    from agentgate.explain import verdicts  # noqa: PLC0415 - no call that is authorised or redeemed needs it
 
-    view, header = self._view, self._view.state.header
+    made = None if args is None else _call(tool, args, tool_call_id or "explained", definition)
+    return _explained(self._view, tool, made, tool_call_id, verdicts)  # so that the import is over before the deadline runs
+
+
+def _explained(view: View, tool: str, made: Call | Deny | None, tool_call_id: str | None, verdicts: Any) -> Flow:
+    header = view.state.header
     known = view.refused.get(tool_call_id) if tool_call_id is not None else None
     later: tuple[Failure, ...] = ()  # what the store, a person or the gate said of the call when it was refused here
-    if args is not None:
-        made = _call(tool, args, tool_call_id or "explained", definition)
+    if made is not None:
         call = Call("(unreadable)", "(unreadable)", b"{}", {}) if isinstance(made, Deny) else made
         later = made.failures if isinstance(made, Deny) else ()
     elif known is None or tool not in {"", known[0].tool}:
@@ -128,9 +132,9 @@ def _explain(
     else:
         call = known[0]
     if known is not None and known[0] == call:
-        later = tuple(f for f in known[1].failures if f.reason in LATER and (f.reason is not Reason.LIMIT or f.field == "limits"))
+        later = tuple(f for f in known[1].failures if f.reason in verdicts.LATER and (f.reason is not Reason.LIMIT or f.field == "limits"))
     state: RunState = yield from read(view.core, header.tenant, header.id, view.state)
-    explanation = explain(view.workflow, state, call, view.core.around(), later)
+    explanation: Explanation = verdicts.explain(view.workflow, state, call, view.core.around(), later)
     latest = view.refused.get(call.id)
     if latest is not None and latest[0] == call and isinstance(latest[1], StepUp):
         hold = latest[1].hold
@@ -191,7 +195,7 @@ def _record_result(self: _RunBase, tool_call_id: str, result: Any) -> Generator[
     if done is None:
         raise ConfigError("tool_call_id", type(tool_call_id).__name__, "the id of exactly one call that this run redeemed")
     del self._redeemed[tool_call_id]
-    yield from record_result(done, result)
+    return record_result(done, result)
 
 
 class Run(_RunBase):

@@ -176,12 +176,21 @@ def _record(claims: Claims, kind: str, **more: object) -> Record:
 
 
 def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
-    """Record the declared facts of a redeemed call's real result."""
+    """Record the declared facts of a redeemed call's real result. They are read at once: no deadline runs while a long text is searched."""
+    facts: bytes | None = None
     try:
         declared = {name: tuple(path) for name, path in done.head["facts"].items()}
-        rows = extract(declared, result) if declared else ()
-        op = ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, canonical([dict(r) for r in rows]))
-        ops.parse_record(op, (yield op))
+        facts = canonical([dict(row) for row in extract(declared, result)] if declared else [])
+    except AgentGateError as error:
+        _lost(done, "result", error)
+    return _record_facts(done, facts)
+
+
+def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any, None]:
+    try:
+        if facts is not None:
+            op = ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, facts)
+            ops.parse_record(op, (yield op))
     except AgentGateError as error:
         _lost(done, "result", error)
 
