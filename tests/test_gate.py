@@ -14,9 +14,11 @@ import pytest
 from agentgate import Agent, Allow, AsyncGate, AsyncVerifier, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User, Verifier
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refusal, StoreUnavailable
 from agentgate.gate.run import AsyncRun, Run
+from agentgate.gate.settings import UnapprovedSettings
 from agentgate.gate.state import Readings, header_bytes, run_state
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
+from agentgate.redemption.verifier import VerifierSettings
 from agentgate.stores.ops import RunRecord
 from agentgate.values.request import CanonicalArguments
 
@@ -488,7 +490,7 @@ def test_a_bad_setting_is_named(folder: Path, change: dict[str, Any], setting: s
     [
         ("workflows", ""),
         ("audit", 7),
-        ("store", None),
+        ("store", b"redis://:canary@127.0.0.1"),
         ("keys", ""),
         ("environment", 1),
         ("clock", datetime(2026, 3, 4)),
@@ -501,8 +503,23 @@ def test_a_setting_of_another_kind_is_named_with_what_it_got_and_what_it_takes(f
     given = {"workflows": folder / "w", "issuer": "https://gate.example", "audit": "memory://", setting: got}
     with pytest.raises(ConfigError) as refused:
         Gate.open_unsafe_unapproved(**given)
-    assert (refused.value.setting, refused.value.got) == (setting, got)
+    assert (refused.value.setting, refused.value.got) == (setting, "bytes" if setting == "store" else got)
     assert len(refused.value.expected) > 5
+
+
+def test_settings_do_not_show_the_stores_password() -> None:
+    settings = UnapprovedSettings("w", issuer="https://gate.example", audit="memory://", store="redis://:canary@127.0.0.1")
+    assert "canary" not in repr(settings)
+    assert "canary" not in repr(
+        VerifierSettings(
+            {},
+            issuer="https://gate.example",
+            tenants=["acme"],
+            audience="https://orders.example",
+            store="redis://:canary@127.0.0.1",
+            audit="audit",
+        )
+    )
 
 
 def test_both_gates_take_the_same_settings_and_their_help_names_them() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ class GateSettings:
     _: KW_ONLY
     issuer: str
     audit: str
-    store: str = "memory://"
+    store: str = field(default="memory://", repr=False)  # its URL may hold a password
     environment: str | None = None
     clock: Callable[[], datetime] | None = None
     alg: Alg = "ES256"
@@ -80,7 +80,7 @@ class GateSettings:
         for name, (fits, expected) in _RULES.items():
             value = getattr(self, name)
             if not fits(value):
-                raise ConfigError(name, value, expected)
+                raise ConfigError(name, type(value).__name__ if name == "store" else value, expected)
         self._check_kept()
 
     def _check_kept(self) -> None:

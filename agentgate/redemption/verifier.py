@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -92,7 +92,7 @@ class VerifierSettings:
     issuer: str
     tenants: Sequence[str]
     audience: str
-    store: str
+    store: str = field(repr=False)  # its URL may hold a password
     audit: str
 
     def __post_init__(self) -> None:
@@ -103,7 +103,11 @@ class VerifierSettings:
             raise ConfigError("tenants", self.tenants, "a list of exact tenant names")
         for name, value in (("audit", self.audit), ("store", self.store)):
             if type(value) is not str or value.startswith("memory:"):
-                raise ConfigError(name, value, "what another process can share; in one process use gate.verifier(audience)")
+                raise ConfigError(
+                    name,
+                    value if type(value) is str else type(value).__name__,
+                    "what another process can share; in one process use gate.verifier(audience)",
+                )
 
     def trust(self) -> Trust:
         """Whom the verifier trusts.
