@@ -570,7 +570,8 @@ async def test_the_async_gate_is_the_same(folder: Path) -> None:
         assert reasons(await run.authorize("orders.get", ORDER)) == {Reason.RUN_CLOSED}
 
 
-def test_an_id_that_a_write_only_echoes_is_no_new_id(folder: Path) -> None:
+@pytest.mark.parametrize("more", ["", ", sensitive: true"])
+def test_an_id_that_a_write_only_echoes_is_no_new_id(folder: Path, more: str) -> None:
     """Else a refused recipient launders itself: send it somewhere harmless, and take it from the result."""
     writes = """
   notes.create:
@@ -585,6 +586,7 @@ def test_an_id_that_a_write_only_echoes_is_no_new_id(folder: Path) -> None:
     redeem: wrapper
     args: {note: {type: id, from: [notes.create.note]}}
 """
+    writes = writes.replace("from: [model]", f"from: [model]{more}")
     source = WORKFLOW.replace("\nsequence:", writes + "sequence:").replace("unclear: step_up", "unclear: deny")
     (folder / "w" / "refund.yaml").write_text(source)
     with opened(folder) as gate:
