@@ -149,6 +149,55 @@ def test_a_part_of_a_run_is_no_run(gate: Gate) -> None:
         run_state(run.tenant, run.id, record=record, workflow=run.workflow, readings=Readings(derive))
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda body: body.replace(b'"v":1', b'"v":2'), "ValueError"),
+        (lambda body: body.replace(b'"tenant":"acme","user"', b'"tenant":"other","user"'), "another run"),
+        (lambda body: body.replace(b'"id":"run_', b'"id":"run_x'), "another run"),
+        (lambda body: body.replace(b'"digest"', b'"digests"'), "KeyError"),
+    ],
+    ids=["of another form", "of another tenant", "of another run", "without its digest"],
+)
+def test_a_header_is_refused(gate: Gate, change: Any, why: str) -> None:
+    run = run_of(gate)
+    body = header_bytes(run.header)
+    assert change(body) != body
+    record = RunRecord(change(body), (PROMPT,), "1.1." + "0" * 40, False, (), "0" * 40, since=False)
+    with pytest.raises(RunRefused, match=why):
+        run_state(run.tenant, run.id, record=record, workflow=run.workflow, readings=Readings(derive))
+
+
+def test_a_handle_explains_what_it_refused_and_nothing_that_it_allowed(gate: Gate) -> None:
+    run = run_of(gate)
+    assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="early"), Deny)
+    assert isinstance(run.authorize("orders.get", ORDER, tool_call_id="look"), Allow)
+    assert run.refusal("look") is None
+    assert isinstance(run.refusal("early"), Deny)
+
+
+def test_a_result_is_recorded_once_and_an_id_is_free_again_when_its_call_ended(gate: Gate) -> None:
+    run = run_of(gate)
+    looked_up(run, call="one")
+    answer = run.authorize("payments.refund", REFUND, tool_call_id="one")
+    assert isinstance(answer, Allow)
+    with run.redeem(answer.token, tool="payments.refund", args=REFUND):
+        run.record_result("one", {})
+        with pytest.raises(ConfigError):
+            run.record_result("one", {})
+
+
+def test_a_release_that_a_call_took_is_its_own_until_its_timeout(gate: Gate) -> None:
+    run = run_of(gate, prompt=PROMPT.replace("39.99", "120.00"))
+    looked_up(run)
+    big = {**REFUND, "amount": "120.00"}
+    held = run.authorize("payments.refund", big, tool_call_id="pay")
+    assert isinstance(held, StepUp)
+    gate.release(held.hold, by=BOSS)
+    for _ in range(2):  # minted, not redeemed, asked again
+        assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), Allow)
+
+
 def test_the_same_call_again_takes_no_second_reservation_and_kills_the_first_token(gate: Gate) -> None:
     run = run_of(gate)
     looked_up(run)

@@ -25,9 +25,12 @@ def claims(**changes: Any):
 
 
 def test_terms_are_put_together_once_for_a_run_and_a_tool():
-    assert terms() is terms()
-    others = [terms(tool=LOOK), terms(issuer="https://other.example"), terms(header=replace(HEADER))]
-    assert all(each is not terms() for each in others)
+    for other in ({"tool": LOOK}, {"tool": replace(REFUND)}, {"issuer": "https://other.example"}, {"header": replace(HEADER)}):
+        first = terms()
+        assert terms() is first
+        made = terms(**other)
+        assert made is not first
+        assert made is terms(**other)
 
 
 def test_the_digest_is_that_of_the_call_in_its_run():
