@@ -5,16 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
-from agentgate.errors import AuditUnavailable, ConfigError, Refusal, StoreUnavailable
-from agentgate.gate.state import header_bytes, run_state
+from agentgate import Agent, Allow, AsyncGate, AsyncVerifier, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User, Verifier
+from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refusal, StoreUnavailable
+from agentgate.gate.run import AsyncRun, Run
+from agentgate.gate.settings import UnapprovedSettings
+from agentgate.gate.state import Readings, header_bytes, run_state
 from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
+from agentgate.redemption.verifier import VerifierSettings
 from agentgate.stores.ops import RunRecord
+from agentgate.values.request import CanonicalArguments
 
 WORKFLOW = """
 agentgate: workflow/v1
@@ -140,7 +146,56 @@ def test_a_part_of_a_run_is_no_run(gate: Gate) -> None:
     run = run_of(gate)
     record = RunRecord(header_bytes(run.header), (PROMPT,), "1.1." + "0" * 40, False, (), "0" * 40, since=True)
     with pytest.raises(RunRefused, match="only a part"):
-        run_state(run.tenant, run.id, record=record, workflow=run.workflow, derive=derive)
+        run_state(run.tenant, run.id, record=record, workflow=run.workflow, readings=Readings(derive))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda body: body.replace(b'"v":1', b'"v":2'), "ValueError"),
+        (lambda body: body.replace(b'"tenant":"acme","user"', b'"tenant":"other","user"'), "another run"),
+        (lambda body: body.replace(b'"id":"run_', b'"id":"run_x'), "another run"),
+        (lambda body: body.replace(b'"digest"', b'"digests"'), "KeyError"),
+    ],
+    ids=["of another form", "of another tenant", "of another run", "without its digest"],
+)
+def test_a_header_is_refused(gate: Gate, change: Any, why: str) -> None:
+    run = run_of(gate)
+    body = header_bytes(run.header)
+    assert change(body) != body
+    record = RunRecord(change(body), (PROMPT,), "1.1." + "0" * 40, False, (), "0" * 40, since=False)
+    with pytest.raises(RunRefused, match=why):
+        run_state(run.tenant, run.id, record=record, workflow=run.workflow, readings=Readings(derive))
+
+
+def test_a_handle_explains_what_it_refused_and_nothing_that_it_allowed(gate: Gate) -> None:
+    run = run_of(gate)
+    assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="early"), Deny)
+    assert isinstance(run.authorize("orders.get", ORDER, tool_call_id="look"), Allow)
+    assert run.refusal("look") is None
+    assert isinstance(run.refusal("early"), Deny)
+
+
+def test_a_result_is_recorded_once_and_an_id_is_free_again_when_its_call_ended(gate: Gate) -> None:
+    run = run_of(gate)
+    looked_up(run, call="one")
+    answer = run.authorize("payments.refund", REFUND, tool_call_id="one")
+    assert isinstance(answer, Allow)
+    with run.redeem(answer.token, tool="payments.refund", args=REFUND):
+        run.record_result("one", {})
+        with pytest.raises(ConfigError):
+            run.record_result("one", {})
+
+
+def test_a_release_that_a_call_took_is_its_own_until_its_timeout(gate: Gate) -> None:
+    run = run_of(gate, prompt=PROMPT.replace("39.99", "120.00"))
+    looked_up(run)
+    big = {**REFUND, "amount": "120.00"}
+    held = run.authorize("payments.refund", big, tool_call_id="pay")
+    assert isinstance(held, StepUp)
+    gate.release(held.hold, by=BOSS)
+    for _ in range(2):  # minted, not redeemed, asked again
+        assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), Allow)
 
 
 def test_the_same_call_again_takes_no_second_reservation_and_kills_the_first_token(gate: Gate) -> None:
@@ -288,6 +343,43 @@ def test_a_view_that_missed_the_facts_asks_nobody(folder: Path) -> None:
         second = gate.resume_run("acme", first.id)
         looked_up(first)
         assert isinstance(second.authorize("payments.refund", REFUND), Allow)
+
+
+def test_canonical_arguments_are_the_same_call_and_redeem_only_themselves(gate: Gate) -> None:
+    run = run_of(gate)
+    first = run.authorize("orders.get", CanonicalArguments(ORDER), tool_call_id="call_1")
+    again = run.authorize("orders.get", ORDER, tool_call_id="call_1")
+    assert isinstance(first, Allow)
+    assert isinstance(again, Allow)
+    assert first.token.txn == again.token.txn
+    with pytest.raises(TokenRefused) as refused:
+        run.redeem(again.token, tool="orders.get", args=CanonicalArguments({"order_id": "ORD-99999999"}))
+    assert refused.value.code is Refusal.ARGUMENTS
+    with run.redeem(again.token, tool="orders.get", args=CanonicalArguments(ORDER)) as call:
+        assert call.args == ORDER
+
+
+@pytest.mark.parametrize("wrong", [b'{"order_id":"ORD-10023344"}', [("order_id", 1.5, 2)], None, {"order_id": {1}}])
+def test_nothing_but_arguments_becomes_canonical_arguments(wrong: Any) -> None:
+    with pytest.raises((CanonicalError, TypeError, ValueError)):
+        CanonicalArguments(wrong)
+
+
+def test_a_token_is_not_redeemed_under_a_workflow_that_is_gone(gate: Gate) -> None:
+    run = run_of(gate)
+    answer = run.authorize("orders.get", ORDER)
+    assert isinstance(answer, Allow)
+    gate.catalog.become(Catalog({}, {}))
+    with pytest.raises(TokenRefused) as refused:
+        run.redeem(answer.token, tool="orders.get", args=ORDER)
+    assert refused.value.code is Refusal.TOOL
+
+
+def test_what_two_gates_of_one_process_read_is_kept_apart(folder: Path) -> None:
+    """Each gate has its own deriver and its own memory of what it said."""
+    with opened(folder) as one, opened(folder, deriver=lambda *asked: {} if asked[1] == (PROMPT,) else derive(*asked)) as other:
+        assert run_of(one).intents["refund"].presence == "present"
+        assert run_of(other).intents["refund"].presence == "absent"
 
 
 def test_a_missing_run_is_refused(gate: Gate) -> None:
@@ -442,6 +534,60 @@ def test_a_bad_setting_is_named(folder: Path, change: dict[str, Any], setting: s
     assert refused.value.setting == setting
 
 
+@pytest.mark.parametrize(
+    ("setting", "got"),
+    [
+        ("workflows", ""),
+        ("audit", 7),
+        ("store", b"redis://:canary@127.0.0.1"),
+        ("keys", ""),
+        ("environment", 1),
+        ("clock", datetime(2026, 3, 4)),
+        ("alg", "RS256"),
+        ("brokers", "vault"),
+        ("deriver", "lexical"),
+    ],
+)
+def test_a_setting_of_another_kind_is_named_with_what_it_got_and_what_it_takes(folder: Path, setting: str, got: Any) -> None:
+    given = {"workflows": folder / "w", "issuer": "https://gate.example", "audit": "memory://", setting: got}
+    with pytest.raises(ConfigError) as refused:
+        Gate.open_unsafe_unapproved(**given)
+    assert (refused.value.setting, refused.value.got) == (setting, "bytes" if setting == "store" else got)
+    assert len(refused.value.expected) > 5
+
+
+def test_settings_do_not_show_the_stores_password() -> None:
+    settings = UnapprovedSettings("w", issuer="https://gate.example", audit="memory://", store="redis://:canary@127.0.0.1")
+    assert "canary" not in repr(settings)
+    assert "canary" not in repr(
+        VerifierSettings(
+            {},
+            issuer="https://gate.example",
+            tenants=["acme"],
+            audience="https://orders.example",
+            store="redis://:canary@127.0.0.1",
+            audit="audit",
+        )
+    )
+
+
+def test_both_gates_take_the_same_settings_and_their_help_names_them() -> None:
+    for name in ("open", "open_unsafe_unapproved"):
+        one, other = getattr(Gate, name), getattr(AsyncGate, name)
+        assert signature(one).parameters == signature(other).parameters
+        assert {p.name for p in signature(one).parameters.values() if p.kind is not p.KEYWORD_ONLY} == {"workflows"}
+        assert all(f"{setting}:" in one.__doc__ for setting in signature(one).parameters)
+    assert "root" in signature(Gate.open).parameters
+    for one, other in ((Gate, AsyncGate), (Run, AsyncRun), (Verifier, AsyncVerifier)):
+        for name in {"open_run", "resume_run", "release", "refuse", "authorize", "explain", "add_turn", "redeem"} & set(vars(one)):
+            blocking, awaited = getattr(one, name), getattr(other, name)
+            assert (blocking.__name__, blocking.__doc__) == (name, awaited.__doc__)
+            assert signature(blocking).parameters == signature(awaited).parameters
+            assert iscoroutinefunction(awaited)
+            assert not iscoroutinefunction(blocking)
+    assert "root" not in signature(Gate.open_unsafe_unapproved).parameters
+
+
 def test_no_workflow_no_gate(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://")
@@ -473,7 +619,8 @@ async def test_the_async_gate_is_the_same(folder: Path) -> None:
         assert reasons(await run.authorize("orders.get", ORDER)) == {Reason.RUN_CLOSED}
 
 
-def test_an_id_that_a_write_only_echoes_is_no_new_id(folder: Path) -> None:
+@pytest.mark.parametrize("more", ["", ", sensitive: true"])
+def test_an_id_that_a_write_only_echoes_is_no_new_id(folder: Path, more: str) -> None:
     """Else a refused recipient launders itself: send it somewhere harmless, and take it from the result."""
     writes = """
   notes.create:
@@ -488,6 +635,7 @@ def test_an_id_that_a_write_only_echoes_is_no_new_id(folder: Path) -> None:
     redeem: wrapper
     args: {note: {type: id, from: [notes.create.note]}}
 """
+    writes = writes.replace("from: [model]", f"from: [model]{more}")
     source = WORKFLOW.replace("\nsequence:", writes + "sequence:").replace("unclear: step_up", "unclear: deny")
     (folder / "w" / "refund.yaml").write_text(source)
     with opened(folder) as gate:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import pytest
@@ -22,6 +25,7 @@ from agentgate.errors import CallDenied, ConfigError, StepUpRequired
 from agentgate.gate.gate import AsyncGate
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, call_token, guard_tools, use_run
 from agentgate.integrations.langchain.arguments import Arguments
+from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.request import User
 from tests.langchain_shop import (
     DENIED,
@@ -538,8 +542,31 @@ def test_arguments_are_written_by_field_name_however_they_were_spelled() -> None
         return str(lines)
 
     settled = Arguments(order).settle({"lines": [Line(SKU="a")]}, {})
-    assert settled.data == b'{"lines":[{"sku":"a"}]}'
+    assert settled.decided.data == b'{"lines":[{"sku":"a"}]}'
     assert settled.values == {"lines": [Line(SKU="a")]}
+
+
+def test_the_arguments_of_a_call_are_canonicalised_once_and_parsed_once_on_each_side(shop: Shop) -> None:
+    """The gate's side decides on a parse of the bytes; the tool's side runs from another, whose bytes are hashed again."""
+    (get,) = guard_tools([shop.tool("orders.get")], run=shop.run())
+    args, worked = {"order_id": ORDER}, Counter[str]()
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is canonical.__code__ and frame.f_locals["value"] == args:
+            worked["canonical"] += 1
+        if event == "call" and frame.f_code is parse.__code__ and frame.f_locals["data"] == canonical_bytes:
+            worked["parse"] += 1
+        if event == "call" and frame.f_code is digest.__code__ and frame.f_locals["data"] == canonical_bytes:
+            worked["digest"] += 1
+
+    canonical_bytes = canonical(args)
+    sys.setprofile(count)
+    try:
+        get.invoke(args)
+    finally:
+        sys.setprofile(None)
+    assert shop.ran_names() == ["orders.get"]
+    assert worked == {"canonical": 2, "parse": 2, "digest": 2}
 
 
 def test_values_by_position_are_refused_unless_they_are_the_one_text(shop: Shop) -> None:

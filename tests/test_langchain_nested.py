@@ -33,9 +33,9 @@ def send(files: list[File], one: File | None = None, note: str | None = None) ->
 
 def settled(**values: Any) -> dict[str, Any]:
     found = Arguments(send).settle(values, {})
-    assert found.plain == orjson.loads(found.data)
     assert {name: found.values[name] for name in values} == values
-    return found.plain
+    plain: dict[str, Any] = orjson.loads(found.decided.data)
+    return plain
 
 
 FILE = File(file_id="a", size=None)
@@ -97,6 +97,6 @@ def take(file: Narrow) -> str:
 
 
 def test_a_null_that_only_a_subclass_may_leave_out_is_refused():
-    assert Arguments(take).settle({"file": Narrow(kind=None)}, {}).plain == {"file": {"kind": None}}
+    assert Arguments(take).settle({"file": Narrow(kind=None)}, {}).decided.data == b'{"file":{"kind":null}}'
     with pytest.raises(CanonicalError):
         Arguments(take).settle({"file": Wide(kind=None)}, {})

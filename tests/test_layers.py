@@ -231,6 +231,38 @@ def test_values_and_checks_have_no_clock_io_or_logging(module):
     assert impurities(module, MODULES[module].read_text()) == []
 
 
+def kept(source: str) -> list[str]:
+    """What a module keeps from call to call: caches of functions, empty mappings to be filled, and memos by identity."""
+    tree, found = ast.parse(source), []
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict) and not node.value.keys:
+            found += (
+                [] if isinstance(node, ast.AnnAssign) and "Mapping" in ast.unparse(node.annotation) else [f"{node.lineno}: an empty dict"]
+            )
+        for part in ast.walk(node) if isinstance(node, ast.Assign) else getattr(node, "decorator_list", []):
+            found += [f"{node.lineno}: {name}" for name in ("lru_cache", "cache") if name in re.split(r"\W+", ast.unparse(part))]
+    return found + [f"{n.lineno}: id()" for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "id"]
+
+
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if room(m) in {"workflow", "gate", "redemption"}))
+def test_what_is_kept_belongs_to_a_workflow_a_gate_or_a_run(module):
+    assert kept(MODULES[module].read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "_roots: dict[int, str] = {}",
+        "@lru_cache(maxsize=9)\ndef f(): ...",
+        "f = lru_cache(g)",
+        "@functools.cache\ndef f(): ...",
+        "x = d[id(y)]",
+    ],
+)
+def test_what_a_module_keeps_is_found(source):
+    assert kept(source)
+
+
 def test_modules_import_each_other_without_cycles():
     edges = {
         module: {name for item in imports(path.read_text()) if (name := item.name.removeprefix("agentgate.")) in MODULES and name != module}
@@ -300,7 +332,7 @@ def builders(name: str, sources: dict[str, str]) -> dict[str, int]:
         ("Allow", "gate.flow"),
         ("CallToken", "token.mint"),
         ("Eligible", "decision.checks"),
-        ("_Redeemed", "redemption.verifier"),
+        ("Redemption", "redemption.verifier"),
     ],
 )
 def test_a_permission_is_built_in_one_place_only(name, module):

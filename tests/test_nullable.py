@@ -186,14 +186,8 @@ def test_an_earlier_null_is_no_origin_and_steers_nothing() -> None:
         earlier = Earlier((call,), {"find": tool}, scene.run.prompt)
         assert earlier.answers[0].asked_by_user() is asked
     null = EarlierCall("c1", "find", {"query": None}, ({"id": "A-1"},), named=False, redeemed_at=0.0)
-    plain = Earlier(
-        (null,), {"find": Tool(**{**_fields(tool), "args": {"query": Rule("query", 1, text=40, optional=True)}})}, scene.run.prompt
-    )
+    plain = Earlier((null,), {"find": replace(tool, args={"query": Rule("query", 1, text=40, optional=True)})}, scene.run.prompt)
     assert not plain.answers[0].asked_by_user()
-
-
-def _fields(tool: Tool) -> dict[str, Any]:
-    return {name: getattr(tool, name) for name in Tool.__slots__}
 
 
 # --- at a gate ---------------------------------------------------------------------------------------------------------------

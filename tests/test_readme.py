@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
@@ -93,5 +94,38 @@ def test_the_commands_of_the_shell_blocks_exist_with_their_options() -> None:
 
 
 def test_every_linked_file_exists() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for name in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8")):
+            assert (ROOT / target).exists(), target
+
+
+# --- docs/a-calls-way.md -------------------------------------------------------------------------------------------------
+WAY = (ROOT / "docs" / "a-calls-way.md").read_text(encoding="utf-8")
+READ = re.findall(r"`([\w/]+\.(?:py|lua))`(?:: ((?:`[\w.]+`(?:, )?)+))?", WAY)
+
+
+def names(path: Path) -> set[str]:
+    """What a module defines or imports, and the methods of its classes."""
+    named = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            named.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            named |= {alias.asname or alias.name for alias in node.names}
+    return named
+
+
+@pytest.mark.parametrize(("file", "functions"), READ)
+def test_a_file_on_a_calls_way_exists_and_has_the_functions_to_read(file: str, functions: str) -> None:
+    path = ROOT / "agentgate" / file
+    assert path.exists()
+    if path.suffix == ".py":
+        assert {part for name in re.findall(r"[\w.]+", functions) for part in name.split(".")} <= names(path)
+
+
+def test_a_calls_way_goes_through_ten_rooms_and_comes_back_to_none() -> None:
+    rows = re.findall(r"^\| \d+ \| (\w+) \| (.*?) \|", WAY, re.MULTILINE)
+    assert len(rows) == len({room for room, _ in rows}) == 10
+    assert len(READ) > 30
+    for room, files in rows:
+        assert all(file.startswith(f"{room}/") for file, _ in re.findall(r"`([\w/]+\.(py|lua))`", files))

@@ -4,17 +4,18 @@ from typing import Any
 import pytest
 
 from agentgate.decision.answer import Reservation
-from agentgate.gate.terms import terms_of
+from agentgate.gate.terms import Terms, terms_of
 from agentgate.token.mint import call_digest, payload
 from tests.benchmarks import world
 
 DESK = world.Desk()
 HEADER = DESK.state.header
+KEPT: dict[str, Terms] = {}
 REFUND, LOOK = (DESK.workflow.tools[name] for name in ("payments.refund", "orders.get"))
 
 
 def terms(header=HEADER, tool=REFUND, issuer=world.ISSUER):
-    return terms_of(issuer, header, DESK.workflow, tool)
+    return terms_of(KEPT, issuer, header, DESK.workflow, tool)
 
 
 def claims(**changes: Any):
@@ -24,9 +25,12 @@ def claims(**changes: Any):
 
 
 def test_terms_are_put_together_once_for_a_run_and_a_tool():
-    assert terms() is terms()
-    others = [terms(tool=LOOK), terms(issuer="https://other.example"), terms(header=replace(HEADER))]
-    assert all(each is not terms() for each in others)
+    for other in ({"tool": LOOK}, {"tool": replace(REFUND)}, {"issuer": "https://other.example"}, {"header": replace(HEADER)}):
+        first = terms()
+        assert terms() is first
+        made = terms(**other)
+        assert made is not first
+        assert made is terms(**other)
 
 
 def test_the_digest_is_that_of_the_call_in_its_run():

@@ -11,6 +11,8 @@ import pytest
 import agentgate
 from agentgate import Agent, Allow, AsyncGate, TokenRefused, Verifier
 from agentgate.errors import ConfigError, Refusal, StoreUnavailable
+from agentgate.redemption.verifier import record_result
+from agentgate.shell.drive import drive
 from tests.servers import Server, redis_binary
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, WORKFLOW, opened, run_of
 
@@ -54,6 +56,18 @@ async def test_an_awaited_refusals_traceback_holds_no_token(folder: Path) -> Non
             await gate.verifier("https://other.example", tenants=["acme"]).redeem(answer.token.reveal(), tool="orders.get", args=ORDER)
         assert refused.value.code is Refusal.AUDIENCE
         assert answer.token.reveal()[-40:] not in shown(refused.value)
+
+
+def test_facts_are_read_before_the_deadline_of_their_record_runs(folder: Path) -> None:
+    with opened(folder) as gate:
+        run = run_of(gate)
+        answer = run.authorize("orders.get", ORDER)
+        assert isinstance(answer, Allow)
+        result = {"total": "39.99", "currency": "EUR", "customer": "cus_1"}
+        steps = record_result(run.redeem(answer.token, tool="orders.get", args=ORDER)._done, result)
+        result.clear()
+        drive(steps, gate._store, gate._audit)
+        assert gate.resume_run("acme", run.id)._view.state.calls[0].rows == ({"total": "39.99", "currency": "EUR", "customer": "cus_1"},)
 
 
 @pytest.mark.parametrize(

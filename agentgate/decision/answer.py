@@ -6,12 +6,10 @@ Rules: a refusal is a value with closed reasons; the model sees only a code from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentgate.decision.hold import Hold
-from agentgate.decision.value import Value
 from agentgate.values.refusal import Code, Failure, Reason, code_of
 from agentgate.workflow.model import Limit, StepUpRule
 
@@ -44,14 +42,12 @@ class Eligible:
         holds: step-up rules that fired; empty when nobody needs to be asked.
         intent: the present intent the mint is for, or ``none`` / ``any``.
         named: True when every argument came from the prompt (`trust: named`).
-        values: the arguments as they were compared, for the decision's record.
     """
 
     reservations: tuple[Reservation, ...]
     holds: tuple[RequiredHold, ...]
     intent: str
     named: bool
-    values: Mapping[str, Value] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

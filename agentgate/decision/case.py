@@ -13,7 +13,7 @@ from agentgate.workflow.model import Tool, Workflow
 
 
 class Case:
-    """One call under decision, and what the checks found so far. Built by `decide`, seen by the checks, kept by nobody."""
+    """One call under decision, and what the checks found so far; the decision's record is made from it."""
 
     __slots__ = ("around", "call", "denied", "earlier_", "forced", "run", "tool", "traced", "values", "workflow")
 

@@ -201,7 +201,12 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
         around: the decision time and what the gate itself knows.
         checks: the table of checks; only tests pass another.
     """
-    case = Case(workflow, run, call, around)
+    return judge(Case(workflow, run, call, around), checks)
+
+
+def judge(case: Case, checks: tuple[Check, ...] = CHECKS) -> Eligible | Deny:
+    """As `decide`, of a case; what the checks derived stays in it, for the decision's record."""
+    run, call = case.run, case.call
     if checks is CHECKS:
         if not passed(case):
             for check in CALLER:
@@ -217,7 +222,7 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
         case.denied.extend(case.forced)
     if case.denied or case.tool is None:
         return Deny(tuple(case.denied)) if case.denied else Deny((Failure(Reason.TOOL_UNKNOWN, "tool", call.tool, "a known tool"),))
-    return Eligible(taken, holds, _intent(case.tool, run), bool(case.values) and case.traced is not None and case.traced.named, case.values)
+    return Eligible(taken, holds, _intent(case.tool, run), bool(case.values) and case.traced is not None and case.traced.named)
 
 
 def _intent(tool: Tool, run: RunState) -> str:

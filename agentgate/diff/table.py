@@ -54,7 +54,7 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("delegated", "unheard"), LIST),
     },
     "Tool": {
-        **dict.fromkeys(("name", "line", "referenced"), NONE),
+        **dict.fromkeys(("name", "line", "referenced", "structures"), NONE),
         **dict.fromkeys(("needs", "definition", "args", "sequence", "step_ups"), CALLS),
         **dict.fromkeys(("effect", "audience", "scope", "limits", "upstream", "facts"), LIST),
         "redeem": READ,

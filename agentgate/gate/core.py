@@ -1,40 +1,41 @@
-"""What a gate is made of, and the two things all its flows do: read a run, and put a refusal on record."""
+"""What a gate consists of, and what all its flows do: read a run, and put a refusal on record."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from agentgate.decision.answer import Deny
-from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
-from agentgate.decision.earlier import Earlier
-from agentgate.decision.value import Value
 from agentgate.errors import AuditUnavailable, NameRefused
 from agentgate.explain.evidence import origin_names
-from agentgate.gate.state import missing, run_state
+from agentgate.gate.state import Readings, missing, run_state
 from agentgate.intents.deriver import Deriver
-from agentgate.loading.catalog import Catalog
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
 from agentgate.token.keys import KeyRing
-from agentgate.values.canonical import canonical, parse
+from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Call, Header, RunState, Surroundings
 from agentgate.workflow.model import Rule, Tool, Workflow
 from agentgate.workflow.nested import root
 
+if TYPE_CHECKING:
+    from agentgate.loading.catalog import Catalog
+
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What a gate is made of, all of it shared by its flows and none of it changed by them.
+    """What a gate consists of; its flows share it and change none of it.
 
     Attributes:
         clock: the decision clock; moves conditions, workflow expiry and relative dates, never token times.
         issuer: the gate's URL; audience of wrapper-redeemed tools that name none.
+        readings: headers and turns that this gate read lately.
     """
 
     catalog: Catalog
@@ -44,50 +45,53 @@ class Core:
     clock: Callable[[], datetime]
     environment: str | None
     brokers: frozenset[str]
+    readings: Readings = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "readings", Readings(self.derive))
 
     def workflow(self, name: str) -> Workflow:
-        """The workflow in force under this id, or RunRefused."""
-        found = self.catalog.get(name) if type(name) is str else None
-        if found is None:
-            raise RunRefused(
-                (
-                    Failure(
-                        Reason.WORKFLOW_UNKNOWN,
-                        "workflow",
-                        repr(name) if type(name) is str else type(name).__name__,
-                        "the id of a loaded workflow",
-                    ),
-                )
-            )
-        return found
+        """The workflow in force under this id.
+
+        Raises:
+            RunRefused: there is none.
+        """
+        workflow = self.catalog.get(name) if type(name) is str else None
+        if workflow is None:
+            got = repr(name) if type(name) is str else type(name).__name__
+            raise RunRefused((Failure(Reason.WORKFLOW_UNKNOWN, "workflow", got, "the id of a loaded workflow"),))
+        return workflow
 
     def around(self) -> Surroundings:
         """The decision time and what this gate knows of its surroundings; read once per call."""
         return Surroundings(self.clock(), environment=self.environment, brokers=self.brokers)
 
-    def audience(self, tool: Tool) -> str:
-        """The tool server's resource, or this gate's own where the wrapper redeems."""
-        return tool.audience or self.issuer
-
 
 def stamp(kind: str, header: Header, **more: object) -> Record:
     """An audit record with who, where and which workflow; never a prompt, a token or a raw argument."""
+    user, agent = header.user, header.agent
     body = {
         "type": kind,
         "time": round(time.time(), 6),
         "tenant": header.tenant,
         "run": header.id,
         "workflow": {"id": header.workflow, "version": header.version, "digest": header.digest},
-        "user": header.user.id if header.user else None,
-        "agent": header.agent.id,
-        "identity": {"user": header.user.identity if header.user else None, "agent": header.agent.identity},
+        "user": user.id if user else None,
+        "agent": agent.id,
+        "identity": {"user": user.identity if user else None, "agent": agent.identity},
         **more,
     }
     return Record(body)
 
 
+def decided(answer: str, call: Call, header: Header, **more: object) -> Record:
+    """The audit record of a decision."""
+    of_call = {"tool": call.tool, "tool_call_id": call.id, "arguments_digest": call.arguments_digest}
+    return stamp("decision", header, decision=answer, **of_call, **more)
+
+
 def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Flow:
-    """The run's state, from the store; where it is `known` as of an earlier moment, of its calls only what changed since.
+    """The run's state, from the store; where an earlier state is `known`, the store sends only what changed since.
 
     Raises (through the driver):
         RunRefused: missing, unreadable, or its workflow is no longer loaded.
@@ -102,10 +106,10 @@ def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Fl
     if record is None:
         raise missing(tenant, run)
     try:
-        workflow = core.workflow(parse(record.header)["workflow"])
+        workflow = core.workflow(core.readings.header(record.header).workflow)
     except (KeyError, TypeError, ValueError) as error:
         raise missing(tenant, run, "unreadable header") from error
-    return run_state(tenant, run, record=record, workflow=workflow, derive=core.derive, known=known)
+    return run_state(tenant, run, record=record, workflow=workflow, readings=core.readings, known=known)
 
 
 _MAX_REASONS, _MAX_WORDS = 50, 300
@@ -113,7 +117,7 @@ _NOTHING: Mapping[str, object] = {}
 
 
 def _brief(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
-    """The reasons at a length that always fits a record: a call made large must not keep its refusal off the record."""
+    """The reasons, cut to what always fits a record: a call must not keep its refusal off the record by its size."""
     kept: list[Mapping[str, str]] = [
         {name: words[:_MAX_WORDS] for name, words in each.items()} for each in describe(failures[:_MAX_REASONS])
     ]
@@ -124,37 +128,24 @@ def _brief(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
 _SHOWN = 500  # bytes of an argument that a record holds as it is
 
 
-def seen(
-    core: Core,
-    workflow: Workflow,
-    state: RunState,
-    call: Call,
-    around: Surroundings | None,
-    *,
-    values: Mapping[str, Value] | None = None,
-) -> Mapping[str, object]:
-    """What a decision's record holds so that it can be explained later: on how much of the run, from where, when and with which values.
+def seen(core: Core, case: Case, *, whole: bool) -> Mapping[str, object]:
+    """What the record of a decision holds so that it can be explained later: how much of the run was known, when, and which values.
 
-    `turns` and `calls` are how many turns and redeemed calls were known; `origins` names the allowed origin of each argument;
-    `environment` is the gate's and `definition` what the integration read from the tool, where there is one. With
-    `around`, for what is not minted and leaves no other record: the decision time `at` and the declared arguments, in `args` as
-    they are, in `hidden` as HMAC where one is sensitive, free text or long. A minted call's are in its own record, while the run lives.
-    `values` are the arguments as `decide` compared them, where it says.
+    `turns` and `calls` count the turns and redeemed calls that were known; `origins` names the allowed origin of each argument;
+    `environment` is the gate's and `definition` what the integration read from the tool, where there is one. A `whole` record also
+    has the decision time `at` and the declared arguments: in `args` as they are, in `hidden` as HMAC where one is sensitive, free text or
+    long. It is for a call that is not minted; a minted call has a record of its own, for as long as the run lives.
     """
-    known: dict[str, object] = {"turns": len(state.turns), "calls": len(state.calls)}
-    tool = workflow.tools.get(call.tool)
-    if values is None:
-        case = Case(workflow, state, call, around or core.around())
-        check_arguments(case)
-        values = case.values
-    known["origins"] = origin_names(values, state.prompt, Earlier.of_run(state, workflow.tools))
+    run, call = case.run, case.call
+    known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls)}
+    known["origins"] = origin_names(case.values, run.prompt, case.earlier)
     if core.environment:
         known["environment"] = core.environment
     if call.definition:
         known["definition"] = call.definition
-    if around is not None:
-        known["at"] = around.now.isoformat()
-        known["args"], known["hidden"] = _shown(core, state.header.tenant, tool, call.args)
+    if whole:
+        known["at"] = case.around.now.isoformat()
+        known["args"], known["hidden"] = _shown(core, run.header.tenant, case.tool, call.args)
     return known
 
 
@@ -170,31 +161,22 @@ def _shown(core: Core, tenant: str, tool: Tool | None, given: Mapping[str, objec
             data = canonical(given[name])
             if given[name] is None and all(rule.nullable for rule in inside):
                 args[name] = None  # as left out
-            elif len(data) > _SHOWN or b"{" in data or any(map(_kept_back, inside)):  # a structure may hold what no rule names
+            elif len(data) > _SHOWN or b"{" in data or any(map(_withheld, inside)):  # a structure may hold what no rule names
                 hidden[name] = core.keys.masked(tenant, data)
             else:
                 args[name] = given[name]
     return args, hidden
 
 
-def _kept_back(rule: Rule) -> bool:
+def _withheld(rule: Rule) -> bool:
     """A value that no record holds as it is: a sensitive one, or free text that nothing narrows."""
     return rule.sensitive or (rule.type in {"text", "json"} and not (rule.one_of or rule.equals or rule.pattern or rule.glob))
 
 
 def deny(header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:
-    """Record a refusal, with what was `seen`. It stands even when the record cannot be written: then that is one more reason."""
+    """Record a refusal, with what was `seen`. If the record cannot be written, the refusal has one more reason."""
     try:
-        yield stamp(
-            "decision",
-            header,
-            decision="deny",
-            tool=call.tool,
-            tool_call_id=call.id,
-            arguments_digest=call.arguments_digest,
-            reasons=_brief(failures),
-            **known,
-        )
+        yield decided("deny", call, header, reasons=_brief(failures), **known)
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))
     return Deny(failures)

@@ -1,70 +1,60 @@
 """The steps of a gate, as generators that yield what they need from outside: a store operation or an audit record.
 
-Rules: one flow, two shells. `Gate` and `AsyncGate` drive the same generators, so that there is one order of steps: decide,
-settle in one script, record durably, only then sign. The driver holds the call's one deadline. Anything that fails on the
-way is a `Deny` with a closed reason; a token is built at the very end, and `Allow` nowhere else.
+Rules: one flow, two shells. `Gate` and `AsyncGate` drive the same generators, so that there is one order of steps: decide, settle in one
+script, record durably, only then sign. The driver holds the call's one deadline. Whatever fails on the way is a `Deny` with a closed
+reason; a token is built last, and `Allow` nowhere else.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from agentgate.decision import caller
-from agentgate.decision.answer import (
-    Allow,
-    Decision,
-    Deny,
-    Eligible,
-)
+from agentgate.decision.answer import Allow, Decision, Deny, Eligible
 from agentgate.decision.case import Case
-from agentgate.decision.checks import decide, describe
-from agentgate.errors import (
-    AuditUnavailable,
-    CanonicalError,
-    KeyRefused,
-    NameRefused,
-    StoreUnavailable,
-)
-from agentgate.gate.core import Core, deny, read, seen, stamp
+from agentgate.decision.checks import describe, judge
+from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, StoreUnavailable
+from agentgate.gate.core import Core, decided, deny, read, seen, stamp
 from agentgate.gate.release import released
 from agentgate.gate.state import header_bytes, missing
-from agentgate.gate.terms import terms_of, txn
+from agentgate.gate.terms import txn
+from agentgate.gate.view import View
 from agentgate.language.prompt import MAX_TURN
-from agentgate.shell.step import Flow
+from agentgate.shell.step import Flow, Step
 from agentgate.stores import ops
 from agentgate.token.mint import binding, mint, new_jti
-from agentgate.token.signing import RunKey
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
-from agentgate.values.request import Agent, Call, Header, RunState, User
-from agentgate.workflow.model import Workflow
+from agentgate.values.request import Agent, Args, Call, Header, RunState, User
+from agentgate.workflow.model import Tool, Workflow
 
 LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
 MAX_TTL = 24 * 3600
 MAX_TURNS = 200  # every turn is read again for each decision on a changed run
-_REREADS = 16  # parallel calls of one run redeem beside each other; the deadline of a call ends it before
+_REREADS = 16  # parallel calls of one run change it; the deadline of a call ends before that many
 _MAX_DEFINITION = 256
 _KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
+
+
+def _refused_input(field: str, got: str, expected: str) -> RunRefused:
+    return RunRefused((Failure(Reason.INPUT, field, got, expected),))
 
 
 def _check_turn(text: object) -> None:
     fits = type(text) is str and len(text) <= MAX_TURN and "\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
     if not fits:
         got = f"{type(text).__name__} of length {len(text)}" if isinstance(text, str) else type(text).__name__
-        raise RunRefused((Failure(Reason.INPUT, "prompt", got, f"Unicode text of at most {MAX_TURN} characters"),))
+        raise _refused_input("prompt", got, f"Unicode text of at most {MAX_TURN} characters")
 
 
 def _check_who(tenant: object, user: object, agent: object) -> None:
     known = type(user) is User and all(type(group) is str for group in user.groups)
     if type(tenant) is not str or type(agent) is not Agent or not (user is None or known):
-        raise RunRefused(
-            (Failure(Reason.INPUT, "tenant, user or agent", "another type", "text, a User with groups that are text, an Agent"),)
-        )
+        raise _refused_input("tenant, user or agent", "another type", "text, a User with groups that are text, an Agent")
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------------
@@ -78,7 +68,7 @@ def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Ag
     _check_turn(prompt)
     _check_who(tenant, user, agent)
     if type(ttl) is not int or not 0 < ttl <= MAX_TTL:
-        raise RunRefused((Failure(Reason.INPUT, "ttl", type(ttl).__name__, f"an int from 1 to {MAX_TTL} seconds"),))
+        raise _refused_input("ttl", type(ttl).__name__, f"an int from 1 to {MAX_TTL} seconds")
     now = time.time()
     header = Header(
         "run_" + secrets.token_urlsafe(18),
@@ -122,7 +112,7 @@ def change(core: Core, state: RunState, turn: str, *, closing: bool = False) -> 
     if not closing:
         _check_turn(turn)
         if len(state.turns) >= MAX_TURNS:
-            raise RunRefused((Failure(Reason.INPUT, "turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run"),))
+            raise _refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
     op = ops.close_run(header.tenant, header.id) if closing else ops.add_turn(header.tenant, header.id, turn)
     answer = ops.parse_run_change(op, (yield op))
     if answer == "missing":
@@ -134,103 +124,79 @@ def change(core: Core, state: RunState, turn: str, *, closing: bool = False) -> 
 
 
 # --- one call ------------------------------------------------------------------------------------------------------------
-@dataclass(slots=True)
-class Attempt:
-    """What `authorize` leaves for its shell: the decision and the freshest state of the run."""
-
-    decision: Decision | None
-    state: RunState
-
-
-def authorize(core: Core, state: RunState, call: Call, key: Callable[[], RunKey], *, behind: bool = False) -> Flow:
-    """Decide one call and, only if everything holds, mint its token. Returns an `Attempt`; never raises a refusal.
+def authorize(view: View, call: Call) -> Generator[Step, Any, tuple[Decision, RunState]]:
+    """Decide one call and, only if everything holds, mint its token; a refusal is a value. Also returns the freshest state of the run.
 
     A cached state is good enough to allow (the mint script compares its revision), never to deny or to ask a person. Where it is
-    probably `behind` (a token of this run is out, and will have been redeemed), it is read first, which saves a mint in vain.
+    probably behind (a token of this run was issued, and will have been redeemed), it is read first, which saves a mint in vain.
     """
-    attempt = Attempt(None, state)
+    core, state, fresh = view.core, view.state, view.behind
+    header = state.header
     try:
-        if behind:
-            attempt.state = yield from read(core, state.header.tenant, state.header.id, state)
-        yield from _try(core, attempt, call, key, fresh=behind)
+        if view.behind:
+            state = yield from read(core, header.tenant, header.id, state)
+        for _ in range(_REREADS):
+            case = Case(_in_force(core, header), state, call, core.around())
+            answer = judge(case)
+            decision: Decision | None = None
+            if isinstance(answer, Eligible) and (fresh or not answer.holds):
+                decision = yield from _settle(view, case, answer)
+            elif isinstance(answer, Deny) and fresh:
+                decision = yield from deny(header, call, answer.failures, seen(core, case, whole=True))
+            if decision is not None:
+                return decision, state
+            state, fresh = (yield from read(core, header.tenant, header.id, state)), True
         failures: tuple[Failure, ...] = (Failure(Reason.STORE, "run", "changed during every try", "a run at rest"),)
     except RunRefused as error:
         failures = error.failures
     except (StoreUnavailable, NameRefused) as error:
         failures = (Failure(Reason.STORE, "store", str(error), "a state store that answers in time"),)
-    except CanonicalError as error:  # what is kept of a call is larger than the call itself
+    except CanonicalError as error:  # the record of a call is larger than the call itself
         failures = (Failure(Reason.INPUT, "call", "no canonical form", error.expected),)
     except KeyRefused as error:
         failures = (Failure(Reason.STORE, "keys", str(error), "a signing key"),)
     except AuditUnavailable as error:
-        attempt.decision = Deny((Failure(Reason.AUDIT, "audit", str(error), "a durable audit record before any token"),))
-    if attempt.decision is None:
-        attempt.decision = yield from deny(state.header, call, failures)
-    return attempt
+        return Deny((Failure(Reason.AUDIT, "audit", str(error), "a durable audit record before any token"),)), state
+    return (yield from deny(header, call, failures)), state
 
 
-def _try(core: Core, attempt: Attempt, call: Call, key: Callable[[], RunKey], *, fresh: bool) -> Flow:
-    """Fill the attempt's decision; leave it None when the run changed under every try."""
-    header = attempt.state.header
-    for _ in range(_REREADS):
-        workflow = core.catalog.get(header.workflow)
-        if workflow is None or workflow.digest != header.digest:
-            got = f"{header.workflow} {header.digest}"
-            raise RunRefused((Failure(Reason.WORKFLOW_CHANGED, "workflow", got, "the version the run was opened with, in force now"),))
-        if time.time() >= header.expires_at:
-            raise RunRefused((Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime"),))
-        around = core.around()
-        answer = decide(workflow, attempt.state, call, around)
-        if isinstance(answer, Eligible) and (fresh or not answer.holds):
-            known = seen(core, workflow, attempt.state, call, around if answer.holds else None, values=answer.values)
-            attempt.decision = yield from _settle(core, workflow, state=attempt.state, call=call, answer=answer, run_key=key, known=known)
-        elif isinstance(answer, Deny) and fresh:
-            attempt.decision = yield from deny(header, call, answer.failures, seen(core, workflow, attempt.state, call, around))
-        if attempt.decision is not None:
-            return
-        attempt.state, fresh = (yield from read(core, header.tenant, header.id, attempt.state)), True
+def _in_force(core: Core, header: Header) -> Workflow:
+    """The workflow of a run that may still mint: in force as it was when the run was opened."""
+    workflow = core.catalog.get(header.workflow)
+    if workflow is None or workflow.digest != header.digest:
+        got = f"{header.workflow} {header.digest}"
+        raise RunRefused((Failure(Reason.WORKFLOW_CHANGED, "workflow", got, "the version the run was opened with, in force now"),))
+    if time.time() >= header.expires_at:
+        raise RunRefused((Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime"),))
+    return workflow
 
 
-def unreadable(state: RunState, refused: Deny) -> Flow:
-    """Record the refusal of a call that has no canonical form. Returns an `Attempt`."""
-    return Attempt((yield from deny(state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), state)
+def unreadable(view: View, refused: Deny) -> Flow:
+    """Record the refusal of a call that has no canonical form. Returns what `authorize` does."""
+    return (yield from deny(view.state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), view.state
 
 
-def _settle(
-    core: Core,
-    workflow: Workflow,
-    *,
-    state: RunState,
-    call: Call,
-    answer: Eligible,
-    run_key: Callable[[], RunKey],
-    known: Mapping[str, object],
-) -> Flow:
+def _settle(view: View, case: Case, answer: Eligible) -> Flow:
     """Holds, then the mint script, then the durable record, then the token. None: the run changed, decide again."""
+    core, workflow, state, call = view.core, case.workflow, case.run, case.call
     header, tool = state.header, workflow.tools[call.tool]
-    terms = terms_of(core.issuer, header, workflow, tool)
+    known = seen(core, case, whole=bool(answer.holds))
+    terms = view.terms(state, workflow, tool)
     made = terms.digest(call)
     take = None
     if answer.holds:
-        found = yield from released(workflow, state, call=call, required=answer.holds, made=made, known=known)
-        if not isinstance(found, ops.HoldTake):
-            return found
-        take = found
-    key = run_key() if workflow.token.agent_key and tool.effect != "read" else None
+        release = yield from released(case, answer.holds, made=made, known=known)
+        if not isinstance(release, ops.HoldTake):
+            return release
+        take = release
+    key = view.key if workflow.token.agent_key and tool.effect != "read" else None
     jkt = key.jkt if key is not None else None
     jti, now, arguments_digest = new_jti(), int(time.time()), call.arguments_digest
     ttl = min(workflow.token.ttl, max(1, int(header.expires_at - now)))
-    # A write's result counts as a new id only if the call itself did not bring it, so all its arguments are kept.
-    # Of other calls, what later ones may refer to, and for `explain` what is neither sensitive nor long.
-    every = tool.effect != "read" and tool.facts
-    short = len(call.data) <= _KEPT
-    args = {
-        n: v for n, v in call.args.items() if every or n in tool.referenced or (short and n in tool.args and not tool.args[n].sensitive)
-    }
     head = {
         "tool": tool.name,
         "tool_call_id": call.id,
-        "args": args,
+        "args": _kept(tool, call),
         "named": answer.named,
         "facts": terms.facts,
         "txn": txn(made),
@@ -272,23 +238,21 @@ def _settle(
         releases=releases,
     )
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
-    yield stamp(
-        "decision",
-        header,
-        decision="allow",
-        tool=tool.name,
-        tool_call_id=call.id,
-        arguments_digest=arguments_digest,
-        call_digest=made,
-        intent=answer.intent,
-        jti=jti,
-        txn=claims.txn,
-        lineage=settled.lineage,
-        releases=releases,
-        reasons=(),
-        **known,
-    )
+    minted = {"call_digest": made, "intent": answer.intent, "jti": jti, "txn": claims.txn, "lineage": settled.lineage}
+    yield decided("allow", call, header, **minted, releases=releases, reasons=(), **known)
     return Allow(mint(core.keys.signer(now), claims, key))
+
+
+def _kept(tool: Tool, call: Call) -> Mapping[str, Any]:
+    """The arguments that a call's record keeps.
+
+    All of an act with facts: its result counts as a new id only if the call itself did not contain it. Of other calls, what later ones may
+    refer to, and for `explain` what is neither sensitive nor long.
+    """
+    if tool.effect != "read" and tool.facts:
+        return call.args
+    short = len(call.data) <= _KEPT
+    return {n: v for n, v in call.args.items() if n in tool.referenced or (short and n in tool.args and not tool.args[n].sensitive)}
 
 
 _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
@@ -315,8 +279,8 @@ def _refused(settled: ops.MintReply, answer: Eligible, workflow: Workflow) -> Fa
     return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected)
 
 
-def checked_call(tool: str, args: Mapping[str, Any], tool_call_id: str, definition: str) -> Call | Deny:
-    """A canonical call, or the refusal of one that has no canonical form; what the refusal says holds no value of an argument."""
+def checked_call(tool: str, args: Args, tool_call_id: str, definition: str) -> Call | Deny:
+    """A canonical call, or the refusal of one that has no canonical form; the refusal shows no value of an argument."""
     if type(definition) is not str or len(definition) > _MAX_DEFINITION or not definition.isascii():
         return Deny((Failure(Reason.INPUT, "definition", type(definition).__name__, "sha256:... or empty"),))
     try:

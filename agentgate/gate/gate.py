@@ -1,107 +1,85 @@
 """The gate: opens runs, authorises calls, lets people answer holds. Thin shells over `agentgate.gate.flow`.
 
-Rules: no setting turns a check off. What is unsafe says so in its name and warns at every start.
+Rules: no setting turns a check off. An unsafe way to open a gate has `unsafe` in its name, and warns at every start.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import contextlib
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import structlog
 
-from agentgate.approvals.opening import Opening, aload, load, report
 from agentgate.audit import AuditLog, open_audit
 from agentgate.decision.hold import Hold
-from agentgate.errors import AgentGateError, ConfigError
+from agentgate.errors import ConfigError
 from agentgate.gate import flow
 from agentgate.gate import release as holding
 from agentgate.gate.core import Core
 from agentgate.gate.core import read as read_run
-from agentgate.gate.run import AsyncRun, Run, View
-from agentgate.intents.deriver import Deriver
-from agentgate.intents.lexical import derive
-from agentgate.loading.catalog import Catalog
+from agentgate.gate.run import AsyncRun, Run
+from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
+from agentgate.gate.view import View
 from agentgate.redemption.verifier import AsyncVerifier, Trust, Verifier
-from agentgate.shell.drive import adrive, drive
+from agentgate.shell.step import Step
+from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
-from agentgate.token.jws import Alg
 from agentgate.token.keys import KeyRing
 from agentgate.values.request import Agent, User
 
+if TYPE_CHECKING:
+    from agentgate.approvals.opening import Opening
+    from agentgate.loading.catalog import Catalog
+
 _log = structlog.get_logger("agentgate.gate.gate")
-Directory = str | os.PathLike[str]
+OneStore = TypeVar("OneStore", bound=Store | AsyncStore)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _check_issuer(issuer: str) -> None:
-    url = urlsplit(issuer) if type(issuer) is str else urlsplit("")
-    safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in {"127.0.0.1", "localhost", "::1"})
-    if not safe or not url.hostname or url.query or url.fragment or url.username is not None:
-        raise ConfigError("issuer", issuer, "an https URL without query or fragment (RFC 8414 section 2; http only on loopback)")
+def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing) -> Core:
+    s = settings
+    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, s.environment, s.brokers)
 
 
-def _unapproved(
-    workflows: Directory,
-    log: AuditLog,
-    *,
-    issuer: str,
-    keys: Directory | None,
-    environment: str | None,
-    clock: Callable[[], datetime] | None,
-    alg: Alg,
-    brokers: frozenset[str],
-    deriver: Deriver,
-) -> Core:
-    """A core over workflows as they lie there."""
-    _check_issuer(issuer)
-    if keys is None and log.durable:
-        raise ConfigError("keys", keys, "a directory for the signing keys (left out only with audit='memory://')")
-    catalog = Catalog.load(Path(workflows), deriver)
-    report(catalog)
-    _not_empty(catalog, workflows)
-    ring = KeyRing.ephemeral(alg) if keys is None else KeyRing.open(keys, alg)
-    _log.warning(
-        "unsafe_unapproved",
-        message="workflows are enforced as they lie in the directory; nobody's signature was checked",
-        workflows=str(workflows),
-    )
-    return Core(catalog, ring, issuer, deriver, clock or _now, environment, brokers)
-
-
-def _not_empty(catalog: Catalog, workflows: Directory) -> Catalog:
+def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
     if not catalog:
         expected = "a directory with at least one workflow that loads (agentgate workflow lint and status say what is wrong)"
-        raise ConfigError("workflows", str(workflows), expected)
+        raise ConfigError("workflows", str(settings.workflows), expected)
     return catalog
 
 
-def _opening(workflows: Directory, root: str, *, issuer: str, keys: Directory, audit: str, alg: Alg, deriver: Deriver) -> Opening:
-    _check_issuer(issuer)
-    unkept = {"keys": keys, "audit": None if audit == "memory://" else audit}
-    for name, got in unkept.items():
-        if got is None:
-            raise ConfigError(name, audit if name == "audit" else got, "a directory (only Gate.open_unsafe_unapproved keeps it in memory)")
-    return Opening(Path(workflows), root, gate=issuer, ring=KeyRing.open(keys, alg), kept=Path(keys), log=open_audit(audit), derive=deriver)
+def _opening(settings: ApprovedSettings) -> Opening:
+    from agentgate.approvals.opening import Opening  # noqa: PLC0415 - YAML, diff and approvals are for opening and reloading only
+
+    ring, kept = KeyRing.open(settings.keys, settings.alg), Path(settings.keys)
+    workflows, log = Path(settings.workflows), open_audit(settings.audit)
+    return Opening(workflows, settings.root, gate=settings.issuer, ring=ring, kept=kept, log=log, derive=settings.deriver)
 
 
-def _with_approvals(opening: Opening | None) -> Opening:
-    if opening is None:
-        raise ConfigError("root", None, "a gate opened with Gate.open (one without approvals is closed and opened again)")
-    return opening
+def _unapproved(settings: UnapprovedSettings) -> Core:
+    """A core over whatever workflows the directory holds."""
+    from agentgate.approvals.opening import report  # noqa: PLC0415 - as in `_opening`
+    from agentgate.loading.catalog import Catalog  # noqa: PLC0415 - as in `_opening`
+
+    catalog = Catalog.load(Path(settings.workflows), settings.deriver)
+    report(catalog)
+    _not_empty(settings, catalog)
+    ring = KeyRing.ephemeral(settings.alg) if settings.keys is None else KeyRing.open(settings.keys, settings.alg)
+    message = "workflows are enforced as they lie in the directory; nobody's signature was checked"
+    _log.warning("unsafe_unapproved", message=message, workflows=str(settings.workflows))
+    return _core(settings, catalog, ring)
 
 
-class _GateBase:
-    """What both gates are made of."""
+class _GateBase(Generic[OneStore]):
+    """What both gates consist of."""
 
-    def __init__(self, core: Core, store: Any, audit: AuditLog, opening: Opening | None = None) -> None:
+    def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None) -> None:
         self._core, self._store, self._audit, self._opening = core, store, audit, opening
 
     @property
@@ -123,63 +101,95 @@ class _GateBase:
             raise ConfigError("audience" if not audience else "tenants", audience or tenants, "exact names")
         return Trust(self.jwks, self._core.issuer, tuple(tenants), audience)
 
+    def _with_approvals(self) -> Opening:
+        if self._opening is None:
+            raise ConfigError("root", None, "a gate opened with Gate.open (one without approvals is closed and opened again)")
+        return self._opening
 
-class Gate(_GateBase):
+
+def _open_run(
+    self: _GateBase[Any], workflow: str, *, tenant: str, user: User | None, agent: Agent, prompt: str, ttl: int = 3600
+) -> Generator[Step, Any, View]:
+    """Open a run and freeze tenant, user, agent and workflow version.
+
+    Args:
+        self: the gate.
+        workflow: id of a loaded workflow.
+        tenant: exact tenant.
+        user: the person worked for; None where the workflow is for an autonomous workload.
+        agent: the workload.
+        prompt: the user's own words.
+        ttl: the run's life in seconds.
+
+    Raises:
+        RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
+    """
+    core = self._core
+    return View(core, (yield from flow.open_run(core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl)))
+
+
+def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, Any, View]:
+    """Resume a run that this or another gate opened.
+
+    Raises:
+        RunRefused: missing or unreadable. StoreUnavailable.
+    """
+    return View(self._core, (yield from read_run(self._core, tenant, run)))
+
+
+def _release(self: _GateBase[Any], hold: Hold, *, by: User) -> Generator[Step, Any, Hold]:
+    """A person's yes to one held call; usable once, by that call only.
+
+    Raises:
+        RunRefused: this person may not, or the hold is missing, expired or answered. StoreUnavailable, AuditUnavailable.
+    """
+    answered: Hold = yield from holding.answer(self._core, hold.tenant, hold.id, by, release=True)
+    return answered
+
+
+def _refuse(self: _GateBase[Any], hold: Hold, *, by: User) -> Generator[Step, Any, Hold]:
+    """A person's no to one held call. Raises as `release`."""
+    answered: Hold = yield from holding.answer(self._core, hold.tenant, hold.id, by, release=False)
+    return answered
+
+
+class Gate(_GateBase[Store]):
     """A gate for blocking code; see `AsyncGate` for its awaited twin."""
 
-    _store: Store
-
     @classmethod
-    def open(
-        cls,
-        workflows: Directory,
-        *,
-        root: str,
-        issuer: str,
-        keys: Directory,
-        audit: str,
-        store: str = "memory://",
-        environment: str | None = None,
-        clock: Callable[[], datetime] | None = None,
-        alg: Alg = "ES256",
-        brokers: frozenset[str] = frozenset(),
-        deriver: Deriver = derive,
-    ) -> Gate:
+    @taking(ApprovedSettings)
+    def open(cls, settings: ApprovedSettings) -> Gate:
         """Open a gate over what reviewers approved: every workflow's newest version whose signatures reach the root's threshold.
 
         A workflow that is refused is logged by the name of its refusal and stops no other; an approved older version of it
         that may still run does. Opened again (or `reload`), nothing older than before comes back.
 
-        Args:
-            workflows: directory of workflow files, with ``approvals/``.
-            root: digest of the root of approvals, from your settings and not from that directory.
-            issuer: this gate's URL, the `iss` of its tokens.
-            keys: directory of the signing keys, created if absent; also keeps which versions were in force.
-            audit: directory of the audit log.
-            store: memory:// (one process), embedded:///path, redis://, rediss://, unix://.
-            environment: where this gate runs, for `conditions.environment`.
-            clock: the decision clock, as in `open_unsafe_unapproved`; approvals end by the real one.
-            alg: ES256 or EdDSA.
-            brokers: names of the upstream brokers that are configured.
-            deriver: derives intents from the user's turns.
-
         Raises:
             ApprovalRefused: root, allowed_signers, index or revocations are bad, absent or old; nothing is opened.
             ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
         """
-        opening = _opening(workflows, root, issuer=issuer, keys=keys, audit=audit, alg=alg, deriver=deriver)
-        try:
-            opened = ready_store(store)
-        except AgentGateError:
-            opening.log.close()
-            raise
-        try:
-            catalog = _not_empty(load(opening, opened), workflows)
-            return cls(Core(catalog, opening.ring, issuer, deriver, clock or _now, environment, brokers), opened, opening.log, opening)
-        except AgentGateError:
-            opened.close()
-            opening.log.close()
-            raise
+        from agentgate.approvals.opening import load  # noqa: PLC0415 - as in `_opening`
+
+        opening = _opening(settings)
+        with contextlib.ExitStack() as undo:
+            undo.callback(opening.log.close)
+            store = ready_store(settings.store)
+            undo.callback(store.close)
+            catalog = _not_empty(settings, load(opening, store))
+            gate = cls(_core(settings, catalog, opening.ring), store, opening.log, opening)
+            undo.pop_all()
+        return gate
+
+    @classmethod
+    @taking(UnapprovedSettings)
+    def open_unsafe_unapproved(cls, settings: UnapprovedSettings) -> Gate:
+        """Open a gate over workflows whose signatures were not checked; warns at every start.
+
+        Raises:
+            ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
+        """
+        log = open_audit(settings.audit)
+        return cls(_unapproved(settings), ready_store(settings.store), log)
 
     def reload(self) -> None:
         """Load what is in force now: new versions, revocations, a new index. On an error what was in force stays until it ends.
@@ -187,93 +197,21 @@ class Gate(_GateBase):
         Raises:
             ConfigError: this gate was opened without approvals. Otherwise as `open`.
         """
-        self._core.catalog.become(load(_with_approvals(self._opening), self._store))
+        from agentgate.approvals.opening import load  # noqa: PLC0415 - as in `_opening`
 
-    @classmethod
-    def open_unsafe_unapproved(
-        cls,
-        workflows: Directory,
-        *,
-        issuer: str,
-        audit: str,
-        keys: Directory | None = None,
-        store: str = "memory://",
-        environment: str | None = None,
-        clock: Callable[[], datetime] | None = None,
-        alg: Alg = "ES256",
-        brokers: frozenset[str] = frozenset(),
-        deriver: Deriver = derive,
-    ) -> Gate:
-        """Open a gate over workflows that nobody's signature was checked for; warns at every start.
+        self._core.catalog.become(load(self._with_approvals(), self._store))
 
-        Args:
-            workflows: directory of workflow files (and roles.yaml).
-            issuer: this gate's URL, the `iss` of its tokens.
-            audit: directory of the audit log; memory:// keeps it in this process only, and only an unsafe opening takes it.
-            keys: directory of the signing keys, created if absent; None: keys that end with the process (only with memory audit).
-            store: memory:// (one process), embedded:///path, redis://, rediss://, unix://.
-            environment: where this gate runs, for `conditions.environment`.
-            clock: the decision clock (aware datetimes), for demos, tests and replays; token times are always real.
-            alg: ES256 or EdDSA.
-            brokers: names of the upstream brokers that are configured.
-            deriver: derives intents from the user's turns.
-
-        Raises:
-            ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
-        """
-        log = open_audit(audit)
-        core = _unapproved(
-            workflows, log, issuer=issuer, keys=keys, environment=environment, clock=clock, alg=alg, brokers=brokers, deriver=deriver
-        )
-        return cls(core, ready_store(store), log)
-
-    def open_run(self, workflow: str, *, tenant: str, user: User | None, agent: Agent, prompt: str, ttl: int = 3600) -> Run:
-        """Open a run and freeze tenant, user, agent and workflow version.
-
-        Args:
-            workflow: id of a loaded workflow.
-            tenant: exact tenant.
-            user: the person worked for; None where the workflow is for an autonomous workload.
-            agent: the workload.
-            prompt: the user's own words.
-            ttl: the run's life in seconds.
-
-        Raises:
-            RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
-        """
-        state = drive(
-            flow.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl), self._store, self._audit
-        )
-        return Run(View(self._core, state), self._store, self._audit)
-
-    def resume_run(self, tenant: str, run: str) -> Run:
-        """Go on with a run that this or another gate opened.
-
-        Raises:
-            RunRefused: missing or unreadable. StoreUnavailable.
-        """
-        return Run(View(self._core, drive(read_run(self._core, tenant, run), self._store, self._audit)), self._store, self._audit)
-
-    def release(self, hold: Hold, *, by: User) -> Hold:
-        """A person's yes to one held call; usable once, by that call only.
-
-        Raises:
-            RunRefused: this person may not, or the hold is missing, expired or answered. StoreUnavailable, AuditUnavailable.
-        """
-        answered: Hold = drive(holding.answer(self._core, hold.tenant, hold.id, by, release=True), self._store, self._audit)
-        return answered
-
-    def refuse(self, hold: Hold, *, by: User) -> Hold:
-        """A person's no to one held call. Raises as `release`."""
-        answered: Hold = drive(holding.answer(self._core, hold.tenant, hold.id, by, release=False), self._store, self._audit)
-        return answered
+    open_run = blocking(_open_run, lambda self, view: Run(view, self._store, self._audit))
+    resume_run = blocking(_resume_run, lambda self, view: Run(view, self._store, self._audit))
+    release = blocking(_release)
+    refuse = blocking(_refuse)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> Verifier:
         """A verifier in this process that shares this gate's store, log and (rotating) keys."""
         return Verifier(self._trust(audience, tenants), self._store, self._audit)
 
     def close(self) -> None:
-        """Give up the store and end the log."""
+        """Close the store and the log."""
         self._store.close()
         self._audit.close()
 
@@ -284,90 +222,42 @@ class Gate(_GateBase):
         self.close()
 
 
-class AsyncGate(_GateBase):
+class AsyncGate(_GateBase[AsyncStore]):
     """`Gate`, awaited."""
 
-    _store: AsyncStore
+    @classmethod
+    @taking(ApprovedSettings)
+    async def open(cls, settings: ApprovedSettings) -> AsyncGate:
+        """See `Gate.open`."""
+        from agentgate.approvals.opening import aload  # noqa: PLC0415 - as in `_opening`
+
+        opening = _opening(settings)
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(opening.log.close)
+            store = await async_ready_store(settings.store)
+            undo.push_async_callback(store.close)
+            catalog = _not_empty(settings, await aload(opening, store))
+            gate = cls(_core(settings, catalog, opening.ring), store, opening.log, opening)
+            undo.pop_all()
+        return gate
 
     @classmethod
-    async def open(
-        cls,
-        workflows: Directory,
-        *,
-        root: str,
-        issuer: str,
-        keys: Directory,
-        audit: str,
-        store: str = "memory://",
-        environment: str | None = None,
-        clock: Callable[[], datetime] | None = None,
-        alg: Alg = "ES256",
-        brokers: frozenset[str] = frozenset(),
-        deriver: Deriver = derive,
-    ) -> AsyncGate:
-        """See `Gate.open`."""
-        opening = _opening(workflows, root, issuer=issuer, keys=keys, audit=audit, alg=alg, deriver=deriver)
-        try:
-            opened = await async_ready_store(store)
-        except AgentGateError:
-            opening.log.close()
-            raise
-        try:
-            catalog = _not_empty(await aload(opening, opened), workflows)
-            return cls(Core(catalog, opening.ring, issuer, deriver, clock or _now, environment, brokers), opened, opening.log, opening)
-        except AgentGateError:
-            await opened.close()
-            opening.log.close()
-            raise
+    @taking(UnapprovedSettings)
+    async def open_unsafe_unapproved(cls, settings: UnapprovedSettings) -> AsyncGate:
+        """See `Gate.open_unsafe_unapproved`."""
+        log = open_audit(settings.audit)
+        return cls(_unapproved(settings), await async_ready_store(settings.store), log)
 
     async def reload(self) -> None:
         """See `Gate.reload`."""
-        self._core.catalog.become(await aload(_with_approvals(self._opening), self._store))
+        from agentgate.approvals.opening import aload  # noqa: PLC0415 - as in `_opening`
 
-    @classmethod
-    async def open_unsafe_unapproved(
-        cls,
-        workflows: Directory,
-        *,
-        issuer: str,
-        audit: str,
-        keys: Directory | None = None,
-        store: str = "memory://",
-        environment: str | None = None,
-        clock: Callable[[], datetime] | None = None,
-        alg: Alg = "ES256",
-        brokers: frozenset[str] = frozenset(),
-        deriver: Deriver = derive,
-    ) -> AsyncGate:
-        """See `Gate.open_unsafe_unapproved`."""
-        log = open_audit(audit)
-        core = _unapproved(
-            workflows, log, issuer=issuer, keys=keys, environment=environment, clock=clock, alg=alg, brokers=brokers, deriver=deriver
-        )
-        return cls(core, await async_ready_store(store), log)
+        self._core.catalog.become(await aload(self._with_approvals(), self._store))
 
-    async def open_run(self, workflow: str, *, tenant: str, user: User | None, agent: Agent, prompt: str, ttl: int = 3600) -> AsyncRun:
-        """See `Gate.open_run`."""
-        state = await adrive(
-            flow.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl), self._store, self._audit
-        )
-        return AsyncRun(View(self._core, state), self._store, self._audit)
-
-    async def resume_run(self, tenant: str, run: str) -> AsyncRun:
-        """See `Gate.resume_run`."""
-        return AsyncRun(
-            View(self._core, await adrive(read_run(self._core, tenant, run), self._store, self._audit)), self._store, self._audit
-        )
-
-    async def release(self, hold: Hold, *, by: User) -> Hold:
-        """See `Gate.release`."""
-        answered: Hold = await adrive(holding.answer(self._core, hold.tenant, hold.id, by, release=True), self._store, self._audit)
-        return answered
-
-    async def refuse(self, hold: Hold, *, by: User) -> Hold:
-        """See `Gate.refuse`."""
-        answered: Hold = await adrive(holding.answer(self._core, hold.tenant, hold.id, by, release=False), self._store, self._audit)
-        return answered
+    open_run = awaited(_open_run, lambda self, view: AsyncRun(view, self._store, self._audit))
+    resume_run = awaited(_resume_run, lambda self, view: AsyncRun(view, self._store, self._audit))
+    release = awaited(_release)
+    refuse = awaited(_refuse)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:
         """See `Gate.verifier`."""

@@ -1,7 +1,7 @@
 """Holds in the store: what a held call answers, the release that its mint consumes, and a person's answer.
 
-Rules: `agentgate.decision.hold` says who may answer and what follows what; here it is read, shown, answered and compared, each answer
-on record before it is written.
+Rules: `agentgate.decision.hold` says who may answer and which state follows. Here holds are read, shown, compared and written, and each
+answer is on record before it is written.
 """
 
 from __future__ import annotations
@@ -11,76 +11,59 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agentgate.decision.answer import RequiredHold, StepUp
+from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
 from agentgate.decision.hold import Approver, Hold, check_approver, covered
 from agentgate.errors import StoreUnavailable
-from agentgate.gate.core import Core, deny, read, stamp
+from agentgate.gate.core import Core, decided, deny, read, stamp
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import Failure, Reason, RunRefused
-from agentgate.values.request import Call, RunState, User
-from agentgate.workflow.model import Workflow
+from agentgate.values.request import RunState, User
 from agentgate.workflow.nested import emptied, flat
 
+_PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")  # fields of a hold that are stored as they are
 
-def released(
-    workflow: Workflow, state: RunState, *, call: Call, required: tuple[RequiredHold, ...], made: str, known: Mapping[str, object]
-) -> Flow:
+
+def released(case: Case, required: tuple[RequiredHold, ...], *, made: str, known: Mapping[str, object]) -> Flow:
     """The release to consume, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either."""
-    header, now = state.header, time.time()
+    call, header, now = case.call, case.run.header, time.time()
     op = ops.read_hold(header.tenant, made)
     record = ops.parse_hold(op, (yield op))
-    why = tuple(f for hold in required for f in hold.why)
     if record is None:
-        op = ops.open_hold(
-            header.tenant,
-            made,
-            _hold_body(_new_hold(workflow, state, call=call, required=required, made=made)),
-            2 * max(h.rule.timeout for h in required) * 1000,
-        )
+        life = 2 * max(hold.rule.timeout for hold in required) * 1000
+        op = ops.open_hold(header.tenant, made, _hold_body(_new_hold(case, required, made)), life)
         record = ops.parse_hold(op, (yield op))
         if record is None:
             raise StoreUnavailable("hold: not kept by the store")
     hold = hold_of(record)
     status = hold.state_at(now)
-    if status == "consumed" and now >= hold.expires_at and not any(c.id == call.id and c.tool == call.tool for c in state.calls):
+    if status == "consumed" and now >= hold.expires_at and not any(c.id == call.id and c.tool == call.tool for c in case.run.calls):
         status = "expired"  # a release is good before its timeout only, also for the call that took it and did not run
+    failure = None
     if status == "refused":
-        return (
-            yield from deny(header, call, (Failure(Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold"),), known)
-        )
-    if status == "expired":
-        return (yield from deny(header, call, (Failure(Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold"),), known))
-    if status == "waiting":
-        yield stamp(
-            "decision",
-            header,
-            decision="step_up",
-            tool=call.tool,
-            tool_call_id=call.id,
-            arguments_digest=call.arguments_digest,
-            call_digest=made,
-            hold=made,
-            rules=[each.rule.id for each in required],
-            reasons=describe(why),
-            **known,
-        )
+        failure = Failure(Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold")
+    elif status == "expired":
+        failure = Failure(Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold")
+    elif status == "waiting":
+        why = tuple(f for each in required for f in each.why)
+        rules = [each.rule.id for each in required]
+        yield decided("step_up", call, header, call_digest=made, hold=made, rules=rules, reasons=describe(why), **known)
         return StepUp(hold, why)
-    for each in required:
-        if not covered(each.rule, hold, header.user, header.agent):
-            failure = Failure(
-                Reason.STEP_UP,
-                f"step_up.{each.rule.id}",
-                "released by " + ", ".join(a.id for a in hold.approvers),
-                f"{each.rule.count} of {each.rule.group} who saw this rule",
-            )
-            return (yield from deny(header, call, (failure,), known))
+    else:
+        short = next((each.rule for each in required if not covered(each.rule, hold, header.user, header.agent)), None)
+        if short is not None:
+            by = "released by " + ", ".join(a.id for a in hold.approvers)
+            failure = Failure(Reason.STEP_UP, f"step_up.{short.id}", by, f"{short.count} of {short.group} who saw this rule")
+    if failure is not None:
+        return (yield from deny(header, call, (failure,), known))
     return ops.HoldTake(made, record.revision)
 
 
-def _new_hold(workflow: Workflow, state: RunState, *, call: Call, required: tuple[RequiredHold, ...], made: str) -> Hold:
-    tool = workflow.tools[call.tool]
+def _new_hold(case: Case, required: tuple[RequiredHold, ...], made: str) -> Hold:
+    call, header = case.call, case.run.header
+    tool = case.workflow.tools[call.tool]
     names = dict.fromkeys(name for hold in required for name in (hold.rule.show or tuple(tool.args)))
     args = flat(tool, call.args)
     shown = {name: "(masked)" if tool.args[name].sensitive else args[name] for name in names if name in args}
@@ -88,18 +71,14 @@ def _new_hold(workflow: Workflow, state: RunState, *, call: Call, required: tupl
     expires = time.time() + min(hold.rule.timeout for hold in required)
     rules = tuple(hold.rule.id for hold in required)
     why = tuple(str(f) for hold in required for f in hold.why)
-    return Hold(made, state.header.tenant, state.header.id, call.tool, call.id, rules, shown, why, round(expires, 3))
+    return Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, round(expires, 3))
 
 
 def _hold_body(hold: Hold) -> bytes:
     return canonical(
         {
             "v": 1,
-            "id": hold.id,
-            "tenant": hold.tenant,
-            "run": hold.run,
-            "tool": hold.tool,
-            "tool_call_id": hold.tool_call_id,
+            **{name: getattr(hold, name) for name in _PLAIN},
             "rules": list(hold.rules),
             "shown": dict(hold.shown),
             "why": list(hold.why),
@@ -116,29 +95,25 @@ def hold_of(record: ops.HoldRecord) -> Hold:
         StoreUnavailable: it cannot be read.
     """
     try:
-        kept = parse(record.body)
-        if kept["v"] != 1:
-            raise StoreUnavailable(f"hold: got version {kept['v']!r}, expected 1")
+        stored = parse(record.body)
+        if stored["v"] != 1:
+            raise StoreUnavailable(f"hold: got version {stored['v']!r}, expected 1")
         return Hold(
-            kept["id"],
-            kept["tenant"],
-            kept["run"],
-            kept["tool"],
-            kept["tool_call_id"],
-            tuple(kept["rules"]),
-            kept["shown"],
-            tuple(kept["why"]),
-            float(kept["expires_at"]),
-            record.state,
-            tuple(Approver(a["id"], a["tenant"], tuple(a["groups"])) for a in kept["approvers"]),
-            record.revision,
+            **{name: stored[name] for name in _PLAIN},
+            rules=tuple(stored["rules"]),
+            shown=stored["shown"],
+            why=tuple(stored["why"]),
+            expires_at=float(stored["expires_at"]),
+            state=record.state,
+            approvers=tuple(Approver(a["id"], a["tenant"], tuple(a["groups"])) for a in stored["approvers"]),
+            revision=record.revision,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error
 
 
 def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) -> Flow:
-    """A person's answer to a hold; returns the hold as it is then.
+    """A person's answer to a hold; returns the hold as it is after it.
 
     Raises (through the driver):
         RunRefused: this person may not answer, or the hold is missing, expired or answered.
@@ -159,28 +134,21 @@ def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) ->
     if by.identity != "proven" and not workflow.agent.in_process:
         raise _no_answer("approver", f"{by.id} (in process)", "a person proven by a token")
     header = state.header
-    found = ((rule, check_approver(rule, by, header.user, header.agent, tenant)) for rule in rules)
-    failures = tuple(replace(failure, rule=f"{workflow.file}:{rule.line}") for rule, failure in found if failure is not None)
+    checked = ((rule, check_approver(rule, by, header.user, header.agent, tenant)) for rule in rules)
+    failures = tuple(replace(failure, rule=f"{workflow.file}:{rule.line}") for rule, failure in checked if failure is not None)
     if failures:
-        yield stamp("hold_answer_refused", state.header, hold=hold_id, by=by.id, reasons=describe(failures))
+        yield stamp("hold_answer_refused", header, hold=hold_id, by=by.id, reasons=describe(failures))
         raise RunRefused(failures)
     state_after: ops.HoldState = "refused"
     if release:
         others = tuple(a for a in hold.approvers if a.id != by.id)
         hold = replace(hold, approvers=(*others, Approver(by.id, by.tenant, tuple(by.groups))))
-        enough = all(covered(rule, hold, state.header.user, state.header.agent) for rule in rules)
+        enough = all(covered(rule, hold, header.user, header.agent) for rule in rules)
         state_after = "released" if enough else "waiting"
     hold = replace(hold, state=state_after)
-    yield stamp(
-        "hold_answer",
-        state.header,
-        hold=hold_id,
-        by=by.id,
-        answer="release" if release else "refuse",
-        state=hold.state,
-        tool=hold.tool,
-        tool_call_id=hold.tool_call_id,
-    )
+    said = "release" if release else "refuse"
+    of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id}
+    yield stamp("hold_answer", header, by=by.id, answer=said, state=hold.state, **of_hold)
     op = ops.answer_hold(tenant, hold_id, record.revision, _hold_body(hold), state_after)
     if ops.parse_answer_hold(op, (yield op)) != "ok":
         raise _no_answer("hold", "answered by somebody else meanwhile", "a waiting hold")

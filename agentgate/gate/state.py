@@ -1,14 +1,14 @@
 """A run's record in the store, and what `decide` sees of it.
 
-Rules: the header is written once; a record that cannot be read is `RunRefused`, never an empty run. Intents and entities are
-derived from the turns and cached by (workflow digest, turns, day): the same words always read the same.
+Rules: the header is written once; a record that cannot be read is `RunRefused`, never an empty run. Intents and entities are derived
+from the turns; a gate keeps what it derived lately (`Readings`), because the same words always read the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from agentgate.identity.proven import agent_json, restore_agent, restore_user, user_json
 from agentgate.intents.deriver import Deriver, ask
@@ -19,87 +19,74 @@ from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Derived, EarlierCall, Header, RunState
 from agentgate.workflow.model import Doubt, Intent, Workflow
 
+_KEPT = 1024  # headers, prompts and answers that one gate keeps of each
+_PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")  # fields stored as they are
+
 
 def header_bytes(header: Header) -> bytes:
     """The stored form of a header."""
-    return canonical(
-        {
-            "v": 1,
-            "id": header.id,
-            "tenant": header.tenant,
-            "user": user_json(header.user),
-            "agent": agent_json(header.agent),
-            "workflow": header.workflow,
-            "version": header.version,
-            "digest": header.digest,
-            "opened_at": header.opened_at,
-            "expires_at": header.expires_at,
-            "day": header.day,
-        }
-    )
+    fields = {name: getattr(header, name) for name in _PLAIN}
+    return canonical({"v": 1, **fields, "user": user_json(header.user), "agent": agent_json(header.agent)})
 
 
-@lru_cache(maxsize=1024)
 def _header(data: bytes) -> Header:
-    """The header in these bytes, one object for as long as they are read again and again: it is frozen."""
-    kept = parse(data)
-    if kept["v"] != 1:
-        raise ValueError(f"header version {kept['v']!r}")
-    return Header(
-        id=kept["id"],
-        tenant=kept["tenant"],
-        user=restore_user(kept["user"]),
-        agent=restore_agent(kept["agent"]),
-        workflow=kept["workflow"],
-        version=kept["version"],
-        digest=kept["digest"],
-        opened_at=float(kept["opened_at"]),
-        expires_at=float(kept["expires_at"]),
-        day=kept["day"],
-    )
+    stored = parse(data)
+    if stored["v"] != 1:
+        raise ValueError(f"header version {stored['v']!r}")
+    fields = {name: stored[name] for name in _PLAIN}
+    fields |= {name: float(stored[name]) for name in ("opened_at", "expires_at")}
+    return Header(**fields, user=restore_user(stored["user"]), agent=restore_agent(stored["agent"]))
 
 
-@lru_cache(maxsize=1024)
-def read_prompt(turns: tuple[str, ...], today: date) -> Prompt:
-    """The entities of a run's turns (cached)."""
-    return Prompt.of(turns, today)
+class Readings:
+    """What was read lately of headers and turns, for one deriver; a gate has its own.
 
-
-@lru_cache(maxsize=1024)
-def _derived(
-    derive: Deriver, _digest: str, intents: tuple[Intent, ...], in_doubt: tuple[Doubt, ...], turns: tuple[str, ...]
-) -> Mapping[str, Derived]:
-    answers = ask(derive, intents, turns)
-    for doubt in in_doubt:
-        if answers[doubt.intent].presence == "present":
-            answers[doubt.intent] = Derived("unclear", f"this deriver reads an example of it otherwise: {doubt}")
-    return answers
-
-
-def derived(derive: Deriver, workflow: Workflow, turns: tuple[str, ...]) -> Mapping[str, Derived]:
-    """What the turns say of every intent of the workflow: what a deriver leaves out is absent, a failing one is unclear.
-
-    An intent in doubt (`Workflow.in_doubt`) is unclear at most.
+    Attributes:
+        header: the header in some bytes, one object for as long as they are read again and again.
+        prompt: turns, day of "today" -> the entities of the turns.
     """
-    return _derived(derive, workflow.digest, tuple(workflow.intents.values()), workflow.in_doubt, turns)
+
+    __slots__ = ("_answers", "header", "prompt")
+
+    def __init__(self, derive: Deriver) -> None:
+        answers: Callable[[tuple[Intent, ...], tuple[str, ...]], Mapping[str, Derived]] = partial(ask, derive)
+        self._answers = lru_cache(_KEPT)(answers)
+        self.header: Callable[[bytes], Header] = lru_cache(_KEPT)(_header)
+        self.prompt: Callable[[tuple[str, ...], date], Prompt] = lru_cache(_KEPT)(Prompt.of)
+
+    def intents(self, workflow: Workflow, turns: tuple[str, ...]) -> Mapping[str, Derived]:
+        """What the turns say of every intent of the workflow: what a deriver leaves out is absent, a failing one is unclear.
+
+        An intent in doubt (`Workflow.in_doubt`) is unclear at most.
+        """
+        answers = self._answers(tuple(workflow.intents.values()), turns)
+        return answers if not workflow.in_doubt else {**answers, **_doubted(answers, workflow.in_doubt)}
+
+
+def _doubted(answers: Mapping[str, Derived], in_doubt: tuple[Doubt, ...]) -> dict[str, Derived]:
+    return {
+        doubt.intent: Derived("unclear", f"this deriver reads an example of it otherwise: {doubt}")
+        for doubt in in_doubt
+        if answers[doubt.intent].presence == "present"
+    }
 
 
 def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
-    """The refusal for a run that is not there or cannot be read."""
+    """The refusal for a run that does not exist or cannot be read."""
     return RunRefused((Failure(Reason.RUN_MISSING, "run", f"{tenant}/{run}: {why}", "an open run of this tenant"),))
 
 
 def run_state(
-    tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, derive: Deriver, known: RunState | None = None
+    tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, readings: Readings, known: RunState | None = None
 ) -> RunState:
     """The run as `decide` sees it: only redeemed calls, in the order of redemption.
 
     Args:
         tenant: tenant of the run.
         run: id of the run.
-        record: what the store has.
+        record: what the store holds.
         workflow: the workflow in force.
-        derive: the intent deriver.
+        readings: reads the turns, with the gate's deriver.
         known: the state whose revision the store was told, where the record holds only what changed since.
 
     Raises:
@@ -110,7 +97,7 @@ def run_state(
     if record.since and known is None:
         raise missing(tenant, run, "only a part was read")
     try:
-        header = _header(record.header)
+        header = readings.header(record.header)
         day = date.fromisoformat(header.day)
         calls = {call.digest: call for call in known.calls} if record.since and known is not None else {}
         for call in record.calls:
@@ -123,9 +110,8 @@ def run_state(
         raise missing(tenant, run, f"unreadable ({type(error).__name__})") from error
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
-    prompt = read_prompt(record.turns, day)
-    ordered = tuple(sorted(calls.values(), key=_redemption))
-    return RunState(header, record.turns, derived(derive, workflow, record.turns), prompt, ordered, record.revision, record.closed)
+    turns, ordered = record.turns, tuple(sorted(calls.values(), key=_redemption))
+    return RunState(header, turns, readings.intents(workflow, turns), readings.prompt(turns, day), ordered, record.revision, record.closed)
 
 
 def _redemption(call: EarlierCall) -> tuple[float, str]:

@@ -1,11 +1,11 @@
 """Facts: the declared fields of a tool's result, read as rows.
 
-Rules: only declared fields are read, the rest of a result never becomes an origin. One row holds values that belong together,
-so that order A's id is never combined with order B's payee: a list is read element by element, a value outside the list is
-repeated in each of its rows, and values of two different lists never share a row. A value that is missing, null, not a
-scalar, too long or without a canonical form is simply no fact: less is known, and less may be minted. A text is looked into
-only where a fact says so: with `find: one` its one entity of that kind is the fact, and two are none; with `find: any` each number
-in it is one row. Rows that were cut off leave a mark, so that nobody takes the largest of a part for the largest of all. Pure.
+Rules: only declared fields are read; the rest of a result never becomes an origin. One row holds values that belong together, so that
+order A's id is never combined with order B's payee: a list is read element by element, a value outside the list is repeated in each of its
+rows, and values of two different lists never share a row. A value that is missing, null, not a scalar, too long or without a canonical
+form is no fact: less is known, and less may be minted. A text is searched only where a fact declares it: with `find: one` its one entity
+of that kind is the fact, and two are none; with `find: any` each number in it is one row. Rows that were left out leave a mark, so that the
+largest of a part does not pass for the largest of all. Pure.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _scalar(value: Any) -> Any:
-    """The value as a fact (exact JSON scalar; a Decimal becomes its text), or None when it is none."""
+    """The value as a fact (an exact JSON scalar; a Decimal becomes its text); None: it is no fact."""
     kind = type(value)
     if kind is bool:
         return value

@@ -1,17 +1,17 @@
 """The tool side: redeem a token against the call really received, burn it, and report what the tool did.
 
-Rules: WIRE order (`agentgate.token.claims` up to the call binding, then the burn, then the durable record, then the tool). Only
-`TokenRefused` leaves `redeem`. The tool runs from `RedeemedCall.args`, a re-parse of the bytes whose digest was compared. Facts
-are read from the real result by this side, from the fields the workflow declared; once; a failed call has none.
+Rules: the checks of `agentgate.token.claims` up to the call binding, then the burn, then the durable record, then the tool. `redeem` raises
+only `TokenRefused`. The tool runs from `RedeemedCall.args`, a parse of the bytes whose digest was compared. This side reads the facts from
+the real result, once, from the fields that the workflow declared; a failed call has none.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import structlog
 
@@ -28,13 +28,15 @@ from agentgate.errors import (
 )
 from agentgate.redemption.facts import extract
 from agentgate.shell.drive import adrive, drive
-from agentgate.shell.step import Flow, Record
+from agentgate.shell.step import Flow, Record, Step
+from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ops, ready_store
 from agentgate.token.claims import Claims, check_call, check_proof, check_token
 from agentgate.token.dpop import DPoP
 from agentgate.token.jws import PublicKeys
 from agentgate.token.mint import binding
 from agentgate.values.canonical import canonical, parse
+from agentgate.values.request import Args, CanonicalArguments
 
 Result = TypeVar("Result")
 Jwks = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
@@ -44,10 +46,10 @@ _REFRESH = 5.0  # seconds between looks at a changing key set
 
 @dataclass(slots=True)
 class Trust:
-    """Whom this verifier believes, and who it is. Nothing here has a default.
+    """Whose tokens a verifier accepts, and which server it is. Nothing here has a default.
 
     Attributes:
-        jwks: the gate's key set, or a function that gives the newest one (key rotation).
+        jwks: the gate's key set, or a function that returns the newest one (key rotation).
     """
 
     jwks: Jwks
@@ -58,56 +60,87 @@ class Trust:
     _looked: float = 0.0
 
     def keys(self) -> PublicKeys:
-        """The parsed key set; a function is asked again after a few seconds."""
+        """The parsed key set; a function is called again after a few seconds."""
         if self._keys is None or (callable(self.jwks) and time.monotonic() - self._looked > _REFRESH):
             self._keys = PublicKeys.from_jwks(self.jwks() if callable(self.jwks) else self.jwks)
             self._looked = time.monotonic()
         return self._keys
 
     def trusted_keys(self) -> PublicKeys:
-        """`keys`, or TokenRefused when the newest set cannot be had: an old one may hold a key that was withdrawn."""
+        """`keys`, or TokenRefused when the newest set is not available: an old one may hold a key that was withdrawn."""
         try:
             return self.keys()
-        except Exception as error:  # noqa: BLE001 - the function is anybody's; whatever it raises, nothing is accepted
+        except Exception as error:  # noqa: BLE001 - the host's function: whatever it raises, no token is accepted
             raise TokenRefused(Refusal.NO_KEYS, "jwks", type(error).__name__, "the gate's key set") from None
 
 
-def trust(jwks: Jwks, issuer: str, tenants: Sequence[str], audience: str) -> Trust:
-    """A checked `Trust`: empty is refusal.
-
-    Raises:
-        ConfigError: an issuer, tenant list or audience is missing. KeyRefused: the key set holds an unusable key.
-    """
-    for name, value in (("issuer", issuer), ("audience", audience)):
-        if type(value) is not str or not value:
-            raise ConfigError(name, value, "a URL")
-    if isinstance(tenants, str) or not tenants or not all(type(t) is str and t for t in tenants):
-        raise ConfigError("tenants", tenants, "a list of exact tenant names")
-    out = Trust(jwks, issuer, tuple(tenants), audience)
-    out.keys()
-    return out
-
-
 @dataclass(frozen=True, slots=True)
-class _Redeemed:
-    """What a redemption proved: claims, canonical arguments, and the head of the call's record."""
+class VerifierSettings:
+    """Settings of a verifier; none has a default.
+
+    Args:
+        jwks: the gate's key set (RFC 7517), or a function that returns the newest.
+        issuer: the gate's exact `iss`.
+        tenants: exact tenant names this server serves.
+        audience: this server's resource URL, the exact `aud`.
+        store: the gate's state store (redis://, rediss://, unix://, embedded://).
+        audit: directory of this process's audit log.
+    """
+
+    jwks: Jwks
+    _: KW_ONLY
+    issuer: str
+    tenants: Sequence[str]
+    audience: str
+    store: str = field(repr=False)  # its URL may hold a password
+    audit: str
+
+    def __post_init__(self) -> None:
+        for name, value in (("issuer", self.issuer), ("audience", self.audience)):
+            if type(value) is not str or not value:
+                raise ConfigError(name, value, "a URL")
+        if isinstance(self.tenants, str) or not self.tenants or not all(type(t) is str and t for t in self.tenants):
+            raise ConfigError("tenants", self.tenants, "a list of exact tenant names")
+        for name, value in (("audit", self.audit), ("store", self.store)):
+            if type(value) is not str or value.startswith("memory:"):
+                raise ConfigError(
+                    name,
+                    value if type(value) is str else type(value).__name__,
+                    "what another process can share; in one process use gate.verifier(audience)",
+                )
+
+    def trust(self) -> Trust:
+        """Whom the verifier trusts.
+
+        Raises:
+            KeyRefused: the key set holds an unusable key.
+        """
+        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience)
+        trust.keys()
+        return trust
+
+
+@dataclass(slots=True)
+class Redemption:
+    """What a redemption proved: claims, canonical arguments, and the head of the call's record; and whether the call has `ended`."""
 
     claims: Claims
     data: bytes
     head: Mapping[str, Any]
+    ended: bool = False
 
 
-def redeem(who: Trust, token: str, tool: str, args: Mapping[str, Any], proof: DPoP | None) -> Flow:
-    """Steps 3 to 13: verify, bind to the call, burn, record. Returns `_Redeemed`.
+def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) -> Flow:
+    """Steps 3 to 13: verify, bind to the call, burn, record. Returns a `Redemption`.
 
     Raises (through the driver):
         TokenRefused: nothing else.
     """
     now = time.time()
-    if type(tool) is not str:
-        raise TokenRefused(Refusal.TOOL, "tool", type(tool).__name__, "a tool's name")
     try:
-        data = canonical(dict(args), "args")
+        if type(tool) is not str:
+            raise TokenRefused(Refusal.TOOL, "tool", type(tool).__name__, "a tool's name")
+        data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
         claims = check_token(token, who.trusted_keys(), issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
         if proof is not None and type(proof) is not DPoP:
             raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
@@ -137,49 +170,60 @@ def redeem(who: Trust, token: str, tool: str, args: Mapping[str, Any], proof: DP
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the redemption before the tool runs") from None
     except (TypeError, ValueError):
         raise TokenRefused(Refusal.STORE, "call record", "unreadable", "the record the gate wrote") from None
-    return _Redeemed(claims, data, head)
+    return Redemption(claims, data, head)
 
 
 def _record(claims: Claims, kind: str, **more: object) -> Record:
-    workflow, version, digest = claims.workflow
-    who = {
-        "tenant": claims.tenant,
-        "run": claims.run,
-        "workflow": {"id": workflow, "version": version, "digest": digest},
-        "user": claims.sub,
-        "agent": claims.client_id,
-    }
-    return Record(
-        {
-            "type": kind,
-            "time": round(time.time(), 6),
-            **who,
-            "txn": claims.txn,
-            "jti": claims.jti,
-            "tool_call_id": claims.tool_call_id,
-            **more,
-        }
-    )
+    who = {"tenant": claims.tenant, "run": claims.run, "workflow": claims.workflow._asdict(), "user": claims.sub, "agent": claims.client_id}
+    call = {"txn": claims.txn, "jti": claims.jti, "tool_call_id": claims.tool_call_id}
+    return Record({"type": kind, "time": round(time.time(), 6), **who, **call, **more})
 
 
-def report(done: _Redeemed, rows: tuple[Mapping[str, Any], ...] | None, outcome: ops.Outcome | None) -> Flow:
-    """Record the facts, or the outcome, of a redeemed call. Returns True when the store took it."""
-    claims = done.claims
-    if rows is not None:
-        op = ops.record_result(claims.tenant, claims.run, claims.call_digest, canonical([dict(r) for r in rows]))
-        return ops.parse_record(op, (yield op)) == "ok"
-    op = ops.record_outcome(claims.tenant, claims.run, claims.call_digest, outcome or "unknown")
-    taken = ops.parse_record(op, (yield op)) == "ok"
-    yield _record(claims, "outcome", outcome=outcome or "unknown")
-    return taken
+def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
+    """Record the declared facts of a redeemed call's real result. They are read at once: no deadline runs while a long text is searched."""
+    facts: bytes | None = None
+    try:
+        declared = {name: tuple(path) for name, path in done.head["facts"].items()}
+        facts = canonical([dict(row) for row in extract(declared, result)] if declared else [])
+    except AgentGateError as error:
+        _lost(done, "result", error)
+    return _record_facts(done, facts)
 
 
-class _Call:
-    """What both redeemed calls are: the proven call, and the declared facts of its result."""
+def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any, None]:
+    try:
+        if facts is not None:
+            op = ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, facts)
+            ops.parse_record(op, (yield op))
+    except AgentGateError as error:
+        _lost(done, "result", error)
 
-    def __init__(self, done: _Redeemed) -> None:
-        self._done = done
-        self.ended = False
+
+def _record_outcome(done: Redemption, error: BaseException | None) -> Generator[Step, Any, None]:
+    """Record how a redeemed call ended: what the tool raised, if anything."""
+    done.ended = True
+    outcome: ops.Outcome = "done" if error is None else "failed" if isinstance(error, Exception) else "unknown"
+    try:
+        op = ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome)
+        ops.parse_record(op, (yield op))
+        yield _record(done.claims, "outcome", outcome=outcome)
+    except AgentGateError as failed:
+        _lost(done, "outcome", failed)
+
+
+def _lost(done: Redemption, what: str, error: Exception) -> None:
+    # The tool has run: failing now would invite a second try. Without the record, later calls may use less.
+    _log.error("not_recorded", what=what, txn=done.claims.txn, error=str(error))
+
+
+OneStore = TypeVar("OneStore", bound=Store | AsyncStore)
+
+
+class _CallBase(Generic[OneStore]):
+    """What both redeemed calls offer: the proven call."""
+
+    def __init__(self, done: Redemption, store: OneStore, audit: AuditLog) -> None:
+        self._done, self._store, self._audit = done, store, audit
 
     @property
     def args(self) -> dict[str, Any]:
@@ -197,27 +241,9 @@ class _Call:
         """The call's id, stable across a step-up; a good idempotency key."""
         return self._done.claims.txn
 
-    def _rows(self, result: Any) -> tuple[dict[str, Any], ...]:
-        declared = {name: tuple(path) for name, path in self._done.head["facts"].items()}
-        return extract(declared, result) if declared else ()
 
-    def _ending(self, error: BaseException | None) -> ops.Outcome:
-        self.ended = True
-        if error is None:
-            return "done"
-        return "failed" if isinstance(error, Exception) else "unknown"
-
-    def _lost(self, what: str, error: Exception) -> None:
-        # The tool has run: failing now would invite a second try. What later calls may use is only less.
-        _log.error("not_recorded", what=what, txn=self.txn, error=str(error))
-
-
-class RedeemedCall(_Call):
+class RedeemedCall(_CallBase[Store]):
     """A call whose token was burned. Use as a context manager: leaving it reports the outcome."""
-
-    def __init__(self, done: _Redeemed, store: Store, audit: AuditLog) -> None:
-        super().__init__(done)
-        self._store, self._audit = store, audit
 
     def record_result(self, result: Result) -> Result:
         """Read the declared facts from the tool's real result and record them, once; returns the result.
@@ -225,120 +251,95 @@ class RedeemedCall(_Call):
         Args:
             result: what the tool returned: JSON values (dict, list, scalars).
         """
-        try:
-            drive(report(self._done, self._rows(result), None), self._store, self._audit)
-        except AgentGateError as error:
-            self._lost("result", error)
+        drive(record_result(self._done, result), self._store, self._audit)
         return result
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            drive(report(self._done, None, self._ending(error)), self._store, self._audit)
-        except AgentGateError as failed:
-            self._lost("outcome", failed)
+        drive(_record_outcome(self._done, error), self._store, self._audit)
 
 
-class AsyncRedeemedCall(_Call):
+class AsyncRedeemedCall(_CallBase[AsyncStore]):
     """`RedeemedCall`, awaited: an asynchronous context manager."""
-
-    def __init__(self, done: _Redeemed, store: AsyncStore, audit: AuditLog) -> None:
-        super().__init__(done)
-        self._store, self._audit = store, audit
 
     async def record_result(self, result: Result) -> Result:
         """See `RedeemedCall.record_result`."""
-        try:
-            await adrive(report(self._done, self._rows(result), None), self._store, self._audit)
-        except AgentGateError as error:
-            self._lost("result", error)
+        await adrive(record_result(self._done, result), self._store, self._audit)
         return result
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            await adrive(report(self._done, None, self._ending(error)), self._store, self._audit)
-        except AgentGateError as failed:
-            self._lost("outcome", failed)
+        await adrive(_record_outcome(self._done, error), self._store, self._audit)
 
 
-def _open(audit: str, store: str) -> AuditLog:
-    for name, value in (("audit", audit), ("store", store)):
-        if value.startswith("memory:"):
-            raise ConfigError(name, value, "what another process can share; in one process use gate.verifier(audience)")
-    return open_audit(audit)
+class _VerifierBase(Generic[OneStore]):
+    """What both verifiers are made of."""
 
-
-class Verifier:
-    """Redeems call tokens for one tool server."""
-
-    def __init__(self, who: Trust, store: Store, audit: AuditLog) -> None:
+    def __init__(self, who: Trust, store: OneStore, audit: AuditLog) -> None:
         self._who, self._store, self._audit = who, store, audit
 
-    @classmethod
-    def open(cls, jwks: Jwks, *, issuer: str, tenants: Sequence[str], audience: str, store: str, audit: str) -> Verifier:
-        """Open a verifier; no argument has a default.
 
-        Args:
-            jwks: the gate's key set (RFC 7517), or a function that returns the newest.
-            issuer: the gate's exact `iss`.
-            tenants: exact tenant names this server serves.
-            audience: this server's resource URL, the exact `aud`.
-            store: the gate's state store (redis://, rediss://, unix://, embedded://).
-            audit: directory of this process's audit log.
+def _redeem(
+    self: _VerifierBase[Any], token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None
+) -> Generator[Step, Any, Redemption]:
+    """Verify the token against the call really received, and burn it.
+
+    Args:
+        self: the verifier.
+        token: the credential as received.
+        tool: the tool really called.
+        args: the arguments really received (JSON values).
+        proof: the DPoP proof and the request it came with; required for a token with `cnf`.
+
+    Raises:
+        TokenRefused: and nothing else.
+    """
+    steps = redeem(self._who, token, tool, args, proof)
+    del token  # a traceback with locals must not show it
+    done: Redemption = yield from steps
+    return done
+
+
+class Verifier(_VerifierBase[Store]):
+    """Redeems call tokens for one tool server."""
+
+    @classmethod
+    @taking(VerifierSettings)
+    def open(cls, settings: VerifierSettings) -> Verifier:
+        """Open a verifier.
 
         Raises:
             ConfigError: something is missing or unusable. KeyRefused: an unusable key. StoreUnavailable: the store fails
                 its start-up check.
         """
-        who, log = trust(jwks, issuer, tenants, audience), _open(audit, store)
-        return cls(who, ready_store(store), log)
+        trust, log = settings.trust(), open_audit(settings.audit)
+        return cls(trust, ready_store(settings.store), log)
 
-    def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> RedeemedCall:
-        """Verify the token against the call really received, and burn it.
-
-        Args:
-            token: the credential as received.
-            tool: the tool really called.
-            args: the arguments really received (JSON values).
-            proof: the DPoP proof and the request it came with; required for a token with `cnf`.
-
-        Raises:
-            TokenRefused: and nothing else.
-        """
-        steps = redeem(self._who, token, tool, args, proof)
-        del token  # a traceback with locals must not show it
-        return RedeemedCall(drive(steps, self._store, self._audit), self._store, self._audit)
+    redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit))
 
     def close(self) -> None:
-        """Give up the store and the log."""
+        """Close the store and the log."""
         self._store.close()
         self._audit.close()
 
 
-class AsyncVerifier:
+class AsyncVerifier(_VerifierBase[AsyncStore]):
     """`Verifier`, awaited."""
 
-    def __init__(self, who: Trust, store: AsyncStore, audit: AuditLog) -> None:
-        self._who, self._store, self._audit = who, store, audit
-
     @classmethod
-    async def open(cls, jwks: Jwks, *, issuer: str, tenants: Sequence[str], audience: str, store: str, audit: str) -> AsyncVerifier:
+    @taking(VerifierSettings)
+    async def open(cls, settings: VerifierSettings) -> AsyncVerifier:
         """See `Verifier.open`."""
-        who, log = trust(jwks, issuer, tenants, audience), _open(audit, store)
-        return cls(who, await async_ready_store(store), log)
+        trust, log = settings.trust(), open_audit(settings.audit)
+        return cls(trust, await async_ready_store(settings.store), log)
 
-    async def redeem(self, token: str, *, tool: str, args: Mapping[str, Any], proof: DPoP | None = None) -> AsyncRedeemedCall:
-        """See `Verifier.redeem`."""
-        steps = redeem(self._who, token, tool, args, proof)
-        del token  # a traceback with locals must not show it
-        return AsyncRedeemedCall(await adrive(steps, self._store, self._audit), self._store, self._audit)
+    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit))
 
     async def close(self) -> None:
-        """Give up the store and the log."""
+        """Close the store and the log."""
         await self._store.close()
         self._audit.close()

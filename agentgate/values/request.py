@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 from agentgate.errors import CanonicalError
 from agentgate.values.canonical import canonical, digest, parse
@@ -78,6 +78,29 @@ class Agent:
     identity: Identity = field(default="in_process", init=False)
 
 
+@final
+class CanonicalArguments:
+    """Arguments in canonical form (RFC 8785). `data` is that of real arguments: nothing but their canonicalisation makes one."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, args: Mapping[str, Any]) -> None:
+        """Canonicalise the arguments.
+
+        Raises:
+            CanonicalError: they have no canonical form. TypeError, ValueError: they are no mapping.
+        """
+        self._data = canonical(dict(args), "args")
+
+    @property
+    def data(self) -> bytes:
+        """The bytes."""
+        return self._data
+
+
+Args = Mapping[str, Any] | CanonicalArguments
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A tool name and arguments the model proposes, copied, canonicalised and hashed once.
@@ -98,7 +121,7 @@ class Call:
     _hashed: str = field(default="", init=False, compare=False, repr=False)
 
     @classmethod
-    def of(cls, tool: str, args: Mapping[str, Any], tool_call_id: str, definition: str = "") -> Call:
+    def of(cls, tool: str, args: Args, tool_call_id: str, definition: str = "") -> Call:
         """Build from a model's proposal.
 
         Raises:
@@ -107,7 +130,7 @@ class Call:
         for name, text in (("tool", tool), ("tool_call_id", tool_call_id)):
             if type(text) is not str or not 0 < len(text) <= 256 or not text.isascii() or not text.isprintable():
                 raise CanonicalError(name, repr(text)[:80], "1 to 256 printable ASCII characters")
-        data = canonical(dict(args), "args")
+        data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
         return cls(tool, tool_call_id, data, parse(data), definition)
 
     @property

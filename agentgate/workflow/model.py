@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Literal
 
 from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.nested import Structures, structures
 from agentgate.workflow.operators import Operator, compiled
 
 Effect = Literal["read", "write", "egress", "destructive"]
@@ -243,6 +244,7 @@ class Tool:
         scope: granted scopes; empty: the tool's name.
         definition: pinned ``sha256:...`` or empty (wrapper only).
         referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
+        structures: which arguments are structures, derived from `args`.
     """
 
     name: str
@@ -260,6 +262,10 @@ class Tool:
     step_ups: tuple[StepUpRule, ...] = ()
     upstream: Upstream | None = None
     referenced: frozenset[str] = frozenset()
+    structures: Structures = field_(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "structures", structures(self.args))
 
 
 @dataclass(frozen=True, slots=True)

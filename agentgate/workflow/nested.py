@@ -1,22 +1,59 @@
 """Arguments inside arguments: ``attachments[].file_id`` is one value for each element of the list `attachments`.
 
-Rules: a rule names a leaf; every leaf of a structure has a rule, or the call is refused as with any unknown argument. A list's
-leaves stand under one name in their order, and under a rule that is not optional every element has one. A key that looks like
-a path is no path. A null under a rule with `nullable` is left out, and so is one in place of a structure of only such rules. Pure.
+Rules: a rule names a leaf; every leaf of a structure has a rule, or the call is refused like one with any unknown argument. The leaves
+of a list share one name, in their order, and under a rule that is not optional every element has one. A key that looks like a path is no
+path. A null under a `nullable` rule counts as left out, as does one in place of a structure whose rules are all `nullable`. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from agentgate.workflow.model import Tool
+from typing import Any, NamedTuple, Protocol
 
 EACH = "[]"
 MAX_DEPTH = 16
 MAX_STEP = 64  # characters of a step of a rule's name
-_MAX_TOOLS = 4096
-_roots: dict[int, tuple[Tool, Mapping[str, bool], frozenset[str]]] = {}  # an entry holds its tool, so an identity stays that tool's
+
+
+class LeafRule(Protocol):
+    """What this module reads of a rule."""
+
+    @property
+    def optional(self) -> bool:
+        """The argument may be left out."""
+
+    @property
+    def nullable(self) -> bool:
+        """A null counts as left out."""
+
+
+class Structures(NamedTuple):
+    """The arguments of a tool that are structures, worked out when the workflow is loaded.
+
+    Attributes:
+        roots: names of these arguments.
+        nullable: those of them whose rules are all `nullable`.
+        lists: every list that a rule's name walks, by its path: ``attachments[]``.
+    """
+
+    roots: frozenset[str] = frozenset()
+    nullable: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
+
+
+class Structured(Protocol):
+    """What this module reads of a tool."""
+
+    @property
+    def args(self) -> Mapping[str, LeafRule]:
+        """The rules, by name."""
+
+    @property
+    def structures(self) -> Structures:
+        """`structures` of these rules."""
+
+
+_NO_STRUCTURES = Structures()
 
 
 def root(name: str) -> str:
@@ -24,52 +61,45 @@ def root(name: str) -> str:
     return name.partition(".")[0].removesuffix(EACH)
 
 
-def _roots_of(tool: Tool) -> tuple[Tool, Mapping[str, bool], frozenset[str]]:
-    """The arguments of a tool that are structures, by their own names; whether each of a structure's rules is `nullable`; its lists."""
-    kept = _roots.get(id(tool))
-    if kept is None:
-        if len(_roots) >= _MAX_TOOLS:
-            _roots.clear()
-        found: dict[str, bool] = {}
-        for name, rule in tool.args.items():
-            if "." in name:
-                found[root(name)] = found.get(root(name), True) and rule.nullable
-        lists = {name[: at + len(EACH)] for name in tool.args for at in range(len(name)) if name.startswith(EACH, at)}
-        kept = _roots[id(tool)] = (tool, found, frozenset(lists))
-    return kept
+def structures(rules: Mapping[str, LeafRule]) -> Structures:
+    """Which arguments are structures, by the names of the rules."""
+    roots = frozenset(root(name) for name in rules if "." in name)
+    if not roots:
+        return _NO_STRUCTURES
+    required = {root(name) for name, rule in rules.items() if "." in name and not rule.nullable}
+    lists = {name[: at + len(EACH)] for name in rules for at in range(len(name)) if name.startswith(EACH, at)}
+    return Structures(roots, roots - required, frozenset(lists))
 
 
-def flat(tool: Tool, args: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The arguments by the names of their rules: as they are where the tool has no structures.
+def flat(tool: Structured, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments by the names of their rules: unchanged where the tool has no structures.
 
-    What has no rule keeps a name that no rule can have. An empty list where a list may stand names nothing; a null that counts as
-    left out is not there.
+    What has no rule gets a name that no rule can have. An empty list where a list may be names nothing; a null that counts as left out
+    is dropped.
     """
-    _, roots, lists = _roots_of(tool)
+    roots, nullable, lists = tool.structures
     if not roots:
         return args if None not in args.values() else {n: v for n, v in args.items() if not (v is None and _nullable(tool, n))}
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     elements = dict.fromkeys(lists, 0)
     for name, value in args.items():
-        if name in roots and value is None and roots[name]:
-            continue
-        if name in roots:
-            _leaves(name, value, found, elements, 0)
-        else:
-            found[_plain(name)] = value
+        if name not in roots:
+            leaves[_plain(name)] = value
+        elif value is not None or name not in nullable:
+            _leaves(name, value, leaves, elements, 0)
     for name, rule in tool.args.items():
-        if not rule.optional and name in found and EACH in name and len(found[name]) != elements.get(_list_of(name)):
-            del found[name]  # an element lacks it
-        elif rule.nullable and name in found:
+        if not rule.optional and name in leaves and EACH in name and len(leaves[name]) != elements.get(_list_of(name)):
+            del leaves[name]  # an element lacks it
+        elif rule.nullable and name in leaves:
             if EACH in name:
-                found[name] = [one for one in found[name] if one is not None] or None
-            if found[name] is None:
-                del found[name]
-    return found
+                leaves[name] = [one for one in leaves[name] if one is not None] or None
+            if leaves[name] is None:
+                del leaves[name]
+    return leaves
 
 
 def emptied(name: str, args: Mapping[str, Any]) -> bool:
-    """Whether a list of a structure that holds the leaves of a rule was sent and holds nothing, which may say "none of them"."""
+    """Whether the call sends an empty list where a rule's leaves would be, which may mean "none of them"."""
     level: list[Any] = [args]
     for step in name.split(".") if "." in name else ():
         key = step.partition(EACH)[0]
@@ -82,27 +112,27 @@ def emptied(name: str, args: Mapping[str, Any]) -> bool:
     return False
 
 
-def _nullable(tool: Tool, name: str) -> bool:
+def _nullable(tool: Structured, name: str) -> bool:
     rule = tool.args.get(name)
     return rule is not None and rule.nullable
 
 
-def _leaves(path: str, value: Any, found: dict[str, Any], elements: dict[str, int], depth: int) -> None:
+def _leaves(path: str, value: Any, leaves: dict[str, Any], elements: dict[str, int], depth: int) -> None:
     if type(value) is dict and value and depth < MAX_DEPTH:
         for key, inner in value.items():
-            _leaves(f"{path}.{_plain(key)}", inner, found, elements, depth + 1)
+            _leaves(f"{path}.{_plain(key)}", inner, leaves, elements, depth + 1)
     elif type(value) is list and (value or path + EACH in elements) and depth < MAX_DEPTH:
         elements[path + EACH] = elements.get(path + EACH, 0) + len(value)
         for inner in value:
-            _leaves(path + EACH, inner, found, elements, depth + 1)
+            _leaves(path + EACH, inner, leaves, elements, depth + 1)
     elif EACH in path:
-        found.setdefault(path, []).append(value)
+        leaves.setdefault(path, []).append(value)
     else:
-        found[path] = value
+        leaves[path] = value
 
 
 def _plain(key: str) -> str:
-    """A key as a step of a path; what looks like more than a step or is longer is quoted (and cut), which no rule's name is."""
+    """A key as one step of a path; a longer one, or one that looks like several steps, is quoted (and cut), as no rule's name is."""
     return repr(key[:MAX_STEP]) if len(key) > MAX_STEP or "." in key or "[" in key else key
 
 

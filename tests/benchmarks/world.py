@@ -14,8 +14,8 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.decision.checks import decide
-from agentgate.gate.state import derived, read_prompt
-from agentgate.gate.terms import terms_of
+from agentgate.gate.state import Readings
+from agentgate.gate.terms import Terms, terms_of
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_roles, load_text
@@ -101,7 +101,8 @@ def state(workflow: Workflow, run: str = "run_benchmark") -> RunState:
     start = NOW.timestamp()
     header = Header(run, TENANT, user(), agent(), workflow.id, workflow.version, workflow.digest, start, start + 3600)
     found = EarlierCall("call_1", "orders.get", dict(LOOKED_UP), ({k: v for k, v in ORDER.items() if k != "status"},), True, start - 30)
-    return RunState(header, turns, derived(derive, workflow, turns), read_prompt(turns, NOW.date()), (found,), "1.1")
+    readings = Readings(derive)
+    return RunState(header, turns, readings.intents(workflow, turns), readings.prompt(turns, NOW.date()), (found,), "1.1")
 
 
 @dataclass(slots=True)
@@ -115,6 +116,7 @@ class Desk:
     state: RunState = field(init=False)
     call: Call = field(init=False)
     keys: PublicKeys = field(init=False)
+    terms: dict[str, Terms] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.state = state(self.workflow)
@@ -143,7 +145,7 @@ class Desk:
     def signed(self, call: Call, intent: str) -> CallToken:
         """The second half of `minted`: the token of a call that was decided on."""
         workflow = self.workflow
-        terms = terms_of(ISSUER, self.state.header, workflow, workflow.tools[call.tool])
+        terms = terms_of(self.terms, ISSUER, self.state.header, workflow, workflow.tools[call.tool])
         claims = terms.claims(
             call,
             iat=int(time.time()),

@@ -1,16 +1,16 @@
 """What a LangChain tool takes, as canonical bytes and back.
 
-Rules: the model may set only the names that the tool shows it (`names`); values arrive validated by the tool's own schema,
-are dumped to JSON, and the tool runs from a re-parse of those bytes, validated again by the same schema. What that second
-validation gives must dump to the same bytes, else the call is refused: an executed value was then never the decided one.
-Defaults are filled in before deciding; a null that equals the field's own null default is left out (in pydantic models inside
-arguments too), since leaving it out means the same. Injected values never enter the bytes. Nothing here decides or does I/O.
+Rules: the model may set only the names that the tool shows it (`names`). Values arrive validated by the tool's own schema and are dumped to
+canonical JSON; the tool runs from a parse of those bytes, validated again by the same schema. What that second validation returns must dump
+to the same bytes, else the call is refused: the executed value would not be the decided one. Defaults are filled in before deciding; a null
+that equals the field's own null default is left out (in pydantic models inside arguments too), since leaving it out means the same.
+Injected values never enter the bytes. Nothing here decides or does I/O.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,14 +23,15 @@ from pydantic.v1 import ValidationError as ValidationErrorV1
 from pydantic_core import PydanticSerializationError
 
 from agentgate.errors import CanonicalError, ConfigError
-from agentgate.values.canonical import canonical, definition_digest, parse
+from agentgate.values.canonical import definition_digest, parse
+from agentgate.values.request import CanonicalArguments
 
 # pydantic makes fields of these names for *args and **kwargs; LangChain never passes them on unless they were given
 _VARIADIC = frozenset({"args", "kwargs"})
 
 
 class Schema(Protocol):
-    """A tool's argument schema: `names` in declared order are what the model may set."""
+    """A tool's argument schema; `names`, in declared order, are what the model may set."""
 
     names: tuple[str, ...]
 
@@ -41,25 +42,47 @@ class Schema(Protocol):
         """Validated values of a JSON form; `injected` values only complete the schema and are not returned."""
 
 
-class _ModelSchema:
-    """A pydantic model. Field names count, never aliases: two spellings of one argument would be two arguments."""
+class _FieldSchema:
+    """A model of either pydantic. Field names count, never aliases: two spellings of one argument would be two arguments."""
 
-    def __init__(self, model: type[BaseModel], names: tuple[str, ...]) -> None:
-        self._model = model
-        self._fields = model.model_fields
-        self.names = names
-        self._null = frozenset(n for n in names if self._fields[n].default is None and self._fields[n].default_factory is None)
-        self._defaulted = frozenset(n for n in names if not self._fields[n].is_required()) - _VARIADIC
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        names: tuple[str, ...],
+        defaults: Mapping[str, Any],
+        dump: Callable[[Mapping[str, Any]], dict[str, Any]],
+        validate: Callable[[dict[str, Any]], Any],
+    ) -> None:
+        """`defaults` are those of the names that are not required."""
+        self._fields, self.names, self._dump, self._validate = fields, names, dump, validate
+        self._null = frozenset(n for n, default in defaults.items() if default is None)
+        self._defaulted = frozenset(defaults) - _VARIADIC
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        instance = self._model.model_construct(None, **values)
-        plain = instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
-        return {n: _pruned(values.get(n), v) for n, v in plain.items() if not (v is None and n in self._null)}
+        return {n: _pruned(values.get(n), v) for n, v in self._dump(values).items() if not (v is None and n in self._null)}
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
-        known = {n: v for n, v in injected.items() if n in self._fields}
-        instance = self._model.model_validate({**plain, **known}, by_alias=False, by_name=True)
+        instance = self._validate({**plain, **{n: v for n, v in injected.items() if n in self._fields}})
         return {n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted}
+
+
+def _of_model(model: type[BaseModel], names: tuple[str, ...]) -> Schema:
+    def dump(values: Mapping[str, Any]) -> dict[str, Any]:
+        instance = model.model_construct(None, **values)
+        return instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
+
+    fields = model.model_fields
+    defaults = {n: fields[n].default for n in names if not fields[n].is_required()}
+    return _FieldSchema(fields, names, defaults, dump, lambda values: model.model_validate(values, by_alias=False, by_name=True))
+
+
+def _of_v1_model(model: type[BaseModelV1], names: tuple[str, ...]) -> Schema:
+    """Pydantic's v1 interface has no validation by name: fields with an alias are refused."""
+    fields = model.__fields__
+    if aliased := sorted(n for n in names if fields[n].alias != n):
+        raise ConfigError("args_schema", f"fields with an alias: {', '.join(aliased)}", "field names only")
+    defaults = {n: fields[n].get_default() for n in names if not fields[n].required}
+    return _FieldSchema(fields, names, defaults, lambda v: orjson.loads(model.construct(None, **v).json(include=set(v))), model.parse_obj)
 
 
 def _pruned(value: Any, plain: Any) -> Any:
@@ -75,30 +98,8 @@ def _pruned(value: Any, plain: Any) -> Any:
     return plain
 
 
-class _ModelV1Schema:
-    """A model of pydantic's v1 interface, which has no validation by name: fields with an alias are refused."""
-
-    def __init__(self, model: type[BaseModelV1], names: tuple[str, ...]) -> None:
-        self._model = model
-        self._fields = model.__fields__
-        self.names = names
-        if aliased := sorted(n for n in names if self._fields[n].alias != n):
-            raise ConfigError("args_schema", f"fields with an alias: {', '.join(aliased)}", "field names only")
-        self._null = frozenset(n for n in names if not self._fields[n].required and self._fields[n].get_default() is None)
-        self._defaulted = frozenset(n for n in names if not self._fields[n].required) - _VARIADIC
-
-    def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        plain = orjson.loads(self._model.construct(None, **values).json(include=set(values)))
-        return {n: v for n, v in plain.items() if not (v is None and n in self._null)}
-
-    def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
-        known = {n: v for n, v in injected.items() if n in self._fields}
-        instance = self._model.parse_obj({**plain, **known})
-        return {n: getattr(instance, n) for n in self.names if n in plain or n in self._defaulted}
-
-
 class _JsonSchema:
-    """A JSON Schema (every MCP tool has one). LangChain does not check it at all, so it is checked here; nothing remote is fetched."""
+    """A JSON Schema (every MCP tool has one). LangChain does not check it at all, so it is checked here; no reference is fetched."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         try:
@@ -106,7 +107,6 @@ class _JsonSchema:
         except ImportError as error:
             raise ConfigError("args_schema", "a JSON Schema", "the package jsonschema-rs (extra [langchain])") from error
         self._schema = copy.deepcopy(schema)
-        self._invalid: type[Exception] = jsonschema_rs.ValidationError
         try:
             self._validator = jsonschema_rs.validator_for(
                 self._schema,
@@ -139,10 +139,16 @@ def _deny_retrieval(uri: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Arguments after canonicalisation: `data` is decided on, `plain` is its parse, `values` is what the tool runs with."""
+    """Arguments in canonical form, twice.
 
-    data: bytes
-    plain: dict[str, Any]
+    Attributes:
+        decided: what the gate decides on.
+        executed: of `values`, for the token's digest; the same bytes.
+        values: a validated parse of those bytes; what the tool runs with.
+    """
+
+    decided: CanonicalArguments
+    executed: CanonicalArguments
     values: dict[str, Any]
 
 
@@ -167,7 +173,7 @@ class Arguments:
         fields: tuple[str, ...] = ()
         if not isinstance(tool.args_schema, dict) and not _is_bare(tool):
             fields = tuple(get_fields(tool.get_input_schema()))
-        # langchain-core keeps the names it finds only in the function's signature to itself
+        # langchain-core shows nowhere else the names that it finds only in the function's signature
         signature: frozenset[str] = getattr(tool, "_injected_args_keys", frozenset())
         self.injected = (frozenset(fields) | signature) - frozenset(self.names) - _VARIADIC
         # a tool without a schema is shown to models with the argument `__arg1`
@@ -175,7 +181,8 @@ class Arguments:
 
         only = isinstance(tool, Tool)  # takes one value and no names
         first = next(iter(fields or self.names), "")
-        self.text = "" if isinstance(tool.args_schema, dict) or first not in self.names or (only and len(self.names) != 1) else first
+        takes_text = not isinstance(tool.args_schema, dict) and first in self.names and (not only or len(self.names) == 1)
+        self.text = first if takes_text else ""
 
     def settle(self, values: Mapping[str, Any], injected: Mapping[str, Any]) -> Settled:
         """Canonical bytes of validated values, and the values to run with.
@@ -184,15 +191,14 @@ class Arguments:
             CanonicalError: no canonical form, or a value that changes between check and use.
         """
         try:
-            data = canonical(self._schema.dump(values), "args")
-            plain: dict[str, Any] = parse(data)
-            loaded = self._schema.load(parse(data), injected)
-            again = canonical(self._schema.dump(loaded), "args")
+            decided = CanonicalArguments(self._schema.dump(values))
+            loaded = self._schema.load(parse(decided.data), injected)
+            executed = CanonicalArguments(self._schema.dump(loaded))
         except (ValidationError, ValidationErrorV1, PydanticSerializationError, orjson.JSONDecodeError, TypeError, ValueError) as error:
             raise CanonicalError("args", f"values of {type(error).__name__}", "values of the tool's schema with a JSON form") from error
-        if again != data:
+        if executed.data != decided.data:
             raise CanonicalError("args", "values that change when validated again", "the same bytes after validation")
-        return Settled(data, plain, loaded)
+        return Settled(decided, executed, loaded)
 
 
 def definition_of(tool: BaseTool) -> str:
@@ -218,7 +224,7 @@ def _schema_of(tool: BaseTool) -> Schema:
     if isinstance(tool.args_schema, dict):
         return _JsonSchema(tool.args_schema)
     if _is_bare(tool):
-        return _ModelSchema(create_model("Input", tool_input=(str, ...)), ("tool_input",))
+        return _of_model(create_model("Input", tool_input=(str, ...)), ("tool_input",))
     model: Any = tool.get_input_schema()
     names = tuple(n for n in get_fields(model) if n in tool.args)
-    return _ModelSchema(model, names) if issubclass(model, BaseModel) else _ModelV1Schema(model, names)
+    return _of_model(model, names) if issubclass(model, BaseModel) else _of_v1_model(model, names)

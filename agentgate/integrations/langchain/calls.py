@@ -1,14 +1,13 @@
 """One call of a guarded LangChain tool, as steps that a blocking and an awaited driver carry out.
 
-Rules: every execution of a tool's body is decided on first, also when code calls `_run` itself; the body runs from a re-parse of
-the canonical bytes that were decided on. No run, an unknown tool, a name the model may not set, any error of the gate:
-refused. A refusal shows the model one fixed code. The token reaches a tool through a ContextVar only, because state, config,
-metadata and arguments are all traced or checkpointed somewhere.
+Rules: every execution of a tool's body is decided on first, also when code calls `_run` itself; the body runs from a parse of the
+canonical bytes that were decided on. No run, an unknown tool, a name the model may not set, any error of the gate: refused. A refusal
+shows the model one fixed code. The token reaches a tool through a ContextVar only, because state, config, metadata and arguments are all
+traced or checkpointed somewhere.
 
-Why a call was refused, for developers: every refusal is logged (structlog, warning ``call_refused``) with the failures, rules as
-``file:line`` and the owners of the workflow; a held call as ``call_held`` with the hold's id. In process,
-``run.explain(tool_call_id=...)`` lists every condition, where each value came from and what would pass; `CallRefused` carries the
-`decision` and its `tool_call_id`. None of it is in what goes back to the model.
+For developers, every refusal is logged (structlog, warning ``call_refused``) with the failures, rules as ``file:line`` and the owners of
+the workflow; a held call as ``call_held`` with the hold's id. In process, ``run.explain(tool_call_id=...)`` lists every condition, the
+origin of each value and what would pass; `CallRefused` carries the `decision` and its `tool_call_id`. The model receives none of it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ import secrets
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -29,10 +29,8 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Deny, StepUp
 from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
-from agentgate.explain.explanation import plain
 from agentgate.integrations.langchain.arguments import Arguments, definition_of
 from agentgate.token.mint import CallToken
-from agentgate.values.canonical import parse
 from agentgate.values.refusal import Code
 
 _log = structlog.get_logger("agentgate.langchain")
@@ -44,7 +42,7 @@ _JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
 
 @dataclass(slots=True)
 class ProposedCall:
-    """What `run` or `arun` saw, before LangChain validated it. Counts for one `_run` or `_arun`.
+    """What `run` or `arun` received, before LangChain validated it. Valid for one `_run` or `_arun`.
 
     Attributes:
         forged: a name or value that the model may not set was among the arguments.
@@ -88,21 +86,12 @@ class CallRefused(ToolException, CallDenied):
 
     Attributes:
         decision: every failure; None where the call never reached the gate (no run, arguments that the model may not set).
-        tool_call_id: the id that was made up for the call, for ``run.explain(tool_call_id=...)``; empty without a decision.
+        tool_call_id: the id that the call was given, for ``run.explain(tool_call_id=...)``; empty without a decision.
     """
 
     def __init__(self, code: str, decision: Deny | None = None, tool_call_id: str = "") -> None:
         super().__init__(code)
         self.decision, self.tool_call_id = decision, tool_call_id
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly."""
-
-    method: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +102,13 @@ class Execute:
     kwargs: dict[str, Any]
 
 
+Ask = partial[Any]  # step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly
 Steps = Generator[Ask | Execute, Any, Any]
 
 
 @dataclass(slots=True, repr=False)
 class Guard:
-    """What a guarded tool knows: its arguments, the run it was bound to, if any, and the parameters LangChain itself fills."""
+    """What a guarded tool holds: its arguments, the run it was bound to, if any, and the parameters LangChain itself fills."""
 
     arguments: Arguments
     run: Any
@@ -135,7 +125,7 @@ class Guard:
         return self._definition[1]
 
     def positional(self, args: tuple[Any, ...]) -> dict[str, Any]:
-        """A text input, which LangChain hands on by position, under the name of the argument it fills.
+        """A text input, which LangChain passes by position, under the name of the argument it fills.
 
         Raises:
             CanonicalError: more than one value, or no argument that text may fill.
@@ -156,57 +146,63 @@ class Guard:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
-    """Why a call is refused, for the host: what the gate decided, under which id and workflow, or what kept it from the gate."""
+def refusal(
+    code: Code,
+    *,
+    name: str,
+    tool_call_id: str | None,
+    response_format: str = "content",
+    why: str = "",
+    decision: Deny | None = None,
+    given_id: str = "",
+    run: Any = None,
+) -> Any:
+    """The result of a refused call: an error message for the model. The developer's log says why; the model is told nothing but the code.
 
-    text: str = ""
-    decision: Deny | None = None
-    tool_call_id: str = ""
-    run: Any = None
-
-    def log(self, code: Code, name: str, tool_call_id: str | None) -> None:
-        """Tell the developer; the model is told nothing but the code."""
-        said: dict[str, Any] = {"tool": name, "tool_call_id": tool_call_id or self.tool_call_id, "code": str(code)}
-        if self.run is not None:
-            header = self.run.header
-            said |= {"run": header.id, "workflow": f"{header.workflow} v{header.version}"}
-            with suppress(AgentGateError):  # no longer loaded: the refusal says so itself
-                said["owners"] = ", ".join(self.run.workflow.owners)
-        failures = self.decision.failures if self.decision is not None else ()
-        reasons = [plain(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [plain(self.text)]
-        _log.warning("call_refused", **said, reasons=reasons)
-
-
-def refusal(code: Code, *, name: str, tool_call_id: str | None, why: Why, response_format: str = "content") -> Any:
-    """What a refused call gives back: an error message for the model, in the form `response_format` asks for. Logs `why`.
+    Args:
+        code: the closed code.
+        name: the tool's name.
+        tool_call_id: the model's id of the call.
+        response_format: the form of the result, as the tool declares it.
+        why: what kept the call from the gate, where there is no `decision`.
+        decision: what the gate decided.
+        given_id: the id under which it decided.
+        run: its run.
 
     Raises:
         CallRefused: there is no `tool_call_id` to answer to.
     """
-    why.log(code, name, tool_call_id)
+    from agentgate.explain.explanation import plain  # noqa: PLC0415 - only a refusal needs it
+
+    entry: dict[str, Any] = {"tool": name, "tool_call_id": tool_call_id or given_id, "code": str(code)}
+    if run is not None:
+        entry |= {"run": run.id, "workflow": f"{run.header.workflow} v{run.header.version}"}
+        with suppress(AgentGateError):  # no longer loaded, which is the refusal's own reason
+            entry["owners"] = ", ".join(run.workflow.owners)
+    failures = decision.failures if decision is not None else ()
+    reasons = [plain(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [plain(why)]
+    _log.warning("call_refused", **entry, reasons=reasons)
     if tool_call_id is None:
-        raise CallRefused(code, why.decision, why.tool_call_id)
+        raise CallRefused(code, decision, given_id)
     message = ToolMessage(content=str(CallDenied(code)), status="error", tool_call_id=tool_call_id, name=name)
     return (message, None) if response_format == "content_and_artifact" else message
 
 
 def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
-    """One call. (1) canonical arguments, (2) decision, (3) execution; returns what the tool or its refusal gives back."""
+    """One call: (1) canonical arguments, (2) decision, (3) execution. Returns the tool's result, or that of its refusal."""
     proposal = PROPOSAL.get()
     if proposal is None or proposal.tool is not tool:  # `_run` called by code, not through `run`
         given = {n: v for n, v in kwargs.items() if n not in guard.framework}
         proposal = ProposedCall(tool, None, guard.forged(given, trusted=False))
 
-    def refused(code: Code, why: Why) -> Any:
-        return refusal(code, name=tool.name, tool_call_id=proposal.tool_call_id, why=why, response_format=tool.response_format)
+    refused = partial(refusal, name=tool.name, tool_call_id=proposal.tool_call_id, response_format=tool.response_format)
 
-    # (1) what the model may set, as bytes; the tool will run from these
+    # (1) what the model may set, as canonical bytes; the tool will run from these
     if proposal.forged:
-        return refused(Code.INVALID_ARGUMENTS, Why(FORGED))
+        return refused(Code.INVALID_ARGUMENTS, why=FORGED)
     run = guard.run if guard.run is not None else RUN.get()
     if run is None:
-        return refused(Code.NOT_PERMITTED, Why(NO_RUN))
+        return refused(Code.NOT_PERMITTED, why=NO_RUN)
     framework = {n: v for n, v in kwargs.items() if n in guard.framework}
     injected = {n: v for n, v in kwargs.items() if n in guard.arguments.injected}
     named = {n: v for n, v in kwargs.items() if n not in framework and n not in injected}
@@ -215,33 +211,33 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         settled = guard.arguments.settle({**first, **named}, injected)
         definition = guard.definition(tool)
     except CanonicalError as error:
-        return refused(Code.INVALID_ARGUMENTS, Why(str(error), run=run))
+        return refused(Code.INVALID_ARGUMENTS, why=str(error), run=run)
 
-    # (2) decided anew at every execution: a resume value or an earlier answer counts for nothing
+    # (2) decided anew at every execution: a resume value or an earlier answer has no effect
     call_id = proposal.tool_call_id if proposal.tool_call_id is not None else f"call_{secrets.token_hex(16)}"
     while True:
-        decision = yield Ask(run.authorize, (tool.name, parse(settled.data)), {"tool_call_id": call_id, "definition": definition})
+        decision = yield Ask(run.authorize, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
         if not isinstance(decision, StepUp):
             break
         _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
         ask_person(decision, tool.name)
     if isinstance(decision, Deny):
-        return refused(decision.code, Why("", decision, call_id, run))
+        return refused(decision.code, decision=decision, given_id=call_id, run=run)
 
-    # (3) run from the decided bytes; exactly one side redeems
+    # (3) run from the decided bytes, whose digest the redemption compares; exactly one side redeems
     declared = run.workflow.tools.get(tool.name)
     if declared is None:
-        return refused(Code.NOT_PERMITTED, Why("the workflow changed while the call was decided on", run=run))
+        return refused(Code.NOT_PERMITTED, why="the workflow changed while the call was decided on", run=run)
     values = dict(settled.values)
     execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
     with bound((PROPOSAL, None), (RUN, run), (TOKEN, decision.token if declared.redeem == "server" else None)):
         if declared.redeem == "server":
             return (yield execute)
         try:
-            redeemed = yield Ask(run.redeem, (decision.token,), {"tool": tool.name, "args": parse(settled.data)})
+            redeemed = yield Ask(run.redeem, decision.token, tool=tool.name, args=settled.executed)
         except TokenRefused as error:
             code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
-            return refused(code, Why(f"allowed, but its token was not redeemed: {error}", run=run))
+            return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)
         return (yield from _redeemed(tool, redeemed, execute, facts=bool(declared.facts)))
 
 
@@ -251,16 +247,16 @@ def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, *, facts: bool) -
     try:
         result = yield execute
     except BaseException as error:
-        yield Ask(leave, (type(error), error, error.__traceback__))
+        yield Ask(leave, type(error), error, error.__traceback__)
         raise
     if facts:
-        yield Ask(redeemed.record_result, (_facts_in(tool, result),))
-    yield Ask(leave, (None, None, None))
+        yield Ask(redeemed.record_result, _facts_in(tool, result))
+    yield Ask(leave, None, None, None)
     return result
 
 
 def _facts_in(tool: BaseTool, result: Any) -> Any:
-    """The part of a tool's result that facts are read from, as JSON values: the artifact where there is one, never parsed text."""
+    """The part of a tool's result that facts are read from, as JSON values: the artifact if it has one, never parsed text."""
     if tool.response_format == "content_and_artifact" and isinstance(result, tuple) and len(result) == 2:
         result = result[1] if result[1] is not None else result[0]
     elif isinstance(result, ToolMessage):
@@ -272,7 +268,7 @@ def _facts_in(tool: BaseTool, result: Any) -> Any:
 
 
 def ask_person(decision: StepUp, tool: str) -> None:
-    """Interrupt the graph until somebody resumes it; what they resume it with is ignored.
+    """Interrupt the graph until it is resumed; the value it is resumed with is ignored.
 
     Raises:
         GraphInterrupt: inside a LangGraph graph. Its payload is checkpointed and holds no argument and no secret.
@@ -310,9 +306,9 @@ def drive(call: Steps, execute: Callable[[Execute], Any] | None = None) -> Any:
 def _block(step: Ask | Execute, execute: Callable[[Execute], Any] | None) -> Any:
     if isinstance(step, Execute):
         return None if execute is None else execute(step)
-    if inspect.iscoroutinefunction(step.method):
+    if inspect.iscoroutinefunction(step):
         raise ConfigError("run", "an AsyncRun or AsyncGate in a blocking call", "a Run and Gate, or an awaited call of the tool")
-    return step.method(*step.args, **step.kwargs)
+    return step()
 
 
 async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | None = None) -> Any:
@@ -333,6 +329,4 @@ async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | Non
 async def _await(step: Ask | Execute, execute: Callable[[Execute], Awaitable[Any]] | None) -> Any:
     if isinstance(step, Execute):
         return None if execute is None else await execute(step)
-    if inspect.iscoroutinefunction(step.method):
-        return await step.method(*step.args, **step.kwargs)
-    return await asyncio.to_thread(step.method, *step.args, **step.kwargs)
+    return await (step() if inspect.iscoroutinefunction(step) else asyncio.to_thread(step))

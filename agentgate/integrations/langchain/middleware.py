@@ -1,10 +1,9 @@
 """LangChain agent middleware: opens the run, and puts it where guarded tools find it.
 
-Rules: the caller's newest messages are captured once, before the agent starts, into the run; later changes of the messages in
-graph state (a tool's `Command`, a summary) change nothing. Graph state holds only the run's id, and the run it names counts
-only for the tenant, user and agent that the runtime context proves again at every call. A nested agent's "user" is a model:
-it works in the run of the agent that called it, or in none. List this middleware last, so that nothing edits a call after it;
-the tools enforce again anyway.
+Rules: the caller's newest messages are captured once, before the agent starts, into the run; later changes of the messages in graph state
+(a tool's `Command`, a summary) have no effect. Graph state holds only the run's id, and the run it names is used only for the tenant, user
+and agent that the runtime context proves again at every call. A nested agent's "user" is a model: it works in the run of the agent that
+called it, or in none. List this middleware last, so that nothing edits a call after it; the tools enforce again anyway.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.explain.explanation import plain
-from agentgate.integrations.langchain.calls import FORGED, INJECTED_FOR, RUN, Ask, Steps, Why, adrive, bound, drive, refusal
+from agentgate.integrations.langchain.calls import FORGED, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
 from agentgate.integrations.langchain.tools import forged_names, guard_tools, is_guarded
 from agentgate.values.refusal import Code
 from agentgate.values.request import Agent, User
@@ -47,7 +46,7 @@ class GateState(AgentState[Any]):
 
 @dataclass(slots=True, repr=False)
 class _Open:
-    """A run of this process: whose it is, the conversation it belongs to, and digests of "user" texts that tools made up."""
+    """A run of this process: whose it is, which conversation it belongs to, and digests of "user" texts that tools wrote."""
 
     run: Any
     who: tuple[str, str, str]
@@ -63,7 +62,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         workflow: id of the workflow the agent's runs are opened under.
         identify: the runtime context (``invoke(..., context=...)``, to be passed again on resume) -> (tenant, user, agent).
             Whatever it raises is a refusal.
-        prompt: the runtime context -> the user's text, for hosts that do not want it read from the newest messages.
+        prompt: the runtime context -> the user's text; None: it is read from the newest messages.
     """
 
     state_schema = GateState
@@ -105,14 +104,14 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         if kept is not None:
             try:
                 for text in texts:
-                    yield Ask(kept.run.add_turn, (text,))
+                    yield Ask(kept.run.add_turn, text)
             except AgentGateError:
                 kept = None  # closed or expired: what follows is new work
         if kept is None:
             tenant, user, agent = identity
-            opening = {"tenant": tenant, "user": user, "agent": agent, "prompt": "\n".join(texts)}
+            prompt = "\n".join(texts)
             try:
-                run = yield Ask(self._gate.open_run, (self._workflow,), opening)
+                run = yield Ask(self._gate.open_run, self._workflow, tenant=tenant, user=user, agent=agent, prompt=prompt)
             except AgentGateError as error:
                 _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[plain(error)[:2000]])
                 return {"agentgate_run": ""}
@@ -120,7 +119,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         return {"agentgate_run": kept.run.id}
 
     def _texts(self, state: Any, runtime: Any, kept: _Open | None) -> list[str] | None:
-        """What the user said since the agent's last answer; None when nobody can tell who said it."""
+        """What the user said since the agent's last answer; None when it is unknown who said it."""
         if self._prompt is not None:
             try:
                 return [self._prompt(runtime.context)]
@@ -138,12 +137,10 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         return newest[::-1]
 
     def _who(self, runtime: Any) -> Identity | None:
-        tenant: Any
-        user: Any
-        agent: Any
+        identify: Callable[[Any], tuple[Any, Any, Any]] = self._identify
         try:
-            tenant, user, agent = self._identify(runtime.context)
-        except Exception as error:  # noqa: BLE001 - the host's function failed (no context on resume, say): nobody is proven
+            tenant, user, agent = identify(runtime.context)
+        except Exception as error:  # noqa: BLE001 - the host's function failed (no context on resume, say): no identity is proven
             _log.warning("identity_unknown", reasons=[f"identify raised {type(error).__name__}: nobody is proven, so no tool runs"])
             return None
         if type(tenant) is not str or not isinstance(agent, Agent) or not (user is None or isinstance(user, User)):
@@ -162,7 +159,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         kept = self._runs.get(name)
         if kept is None:
             try:
-                run = yield Ask(self._gate.resume_run, (identity[0], name))
+                run = yield Ask(self._gate.resume_run, identity[0], name)
             except AgentGateError:
                 return None
             header = run.header
@@ -254,7 +251,7 @@ def _without_provider_tools(request: ModelRequest[Any]) -> ModelRequest[Any]:
 
 
 def _refused(code: Code, name: str, call_id: str | None, why: str) -> ToolMessage:
-    message: ToolMessage = refusal(code, name=name, tool_call_id=call_id or "", why=Why(why))
+    message: ToolMessage = refusal(code, name=name, tool_call_id=call_id or "", why=why)
     return message
 
 

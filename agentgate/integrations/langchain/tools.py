@@ -1,9 +1,8 @@
 """LangChain tools that enforce the gate's decision inside themselves, on validated arguments.
 
-Rules: a guarded tool is a copy whose class is a subclass of the tool's own, so schema, callbacks, error handling and response
-format stay as they are, and there is no way to its body around the decision except for hosts that call `tool.func`
-themselves: that function was never the gate's. An `_arun` that falls through to `_run` is decided on once; a tool that calls
-itself is decided on again.
+Rules: a guarded tool is a copy whose class is a subclass of the tool's own, so schema, callbacks, error handling and response format stay
+the same. Its body cannot be reached around the decision, except by a host that calls `tool.func` itself: the gate does not see that
+function. An `_arun` that falls through to `_run` is decided on once; a tool that calls itself is decided on again.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def guard_tools(tools: Sequence[BaseTool], *, run: Any = None) -> list[BaseTool]
 
     Args:
         tools: any `BaseTool`s, sync or async. Their names are the workflow's tool names.
-        run: an open `Run` or `AsyncRun`; without it the run of `use_run` or of `AgentGateMiddleware` counts.
+        run: an open `Run` or `AsyncRun`; without it, the run of `use_run` or of `AgentGateMiddleware` is used.
 
     Raises:
         ConfigError: something is not a `BaseTool` (a callable, a provider's own tool), is guarded already, or has an unusable schema.
@@ -124,7 +123,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
     # BaseTool's own way sends only the function there.
     base_ainvoke = BaseTool.ainvoke if base.ainvoke in (StructuredTool.ainvoke, Tool.ainvoke) else base.ainvoke
 
-    # LangChain reads from the signatures whether to pass config and run_manager, hence functools.wraps
+    # LangChain reads from the signatures whether to pass config and run_manager: hence functools.wraps
     @functools.wraps(base_run)
     def _run(self: Any, *args: Any, **kwargs: Any) -> Any:
         cleared = CLEARED.get()
@@ -152,10 +151,6 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         with _proposed(self, tool_input, kwargs.get("tool_call_id")):
             return await base.arun(self, tool_input, *args, **kwargs)
 
-    @functools.wraps(base_ainvoke)
-    async def ainvoke(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return await base_ainvoke(self, *args, **kwargs)
-
     namespace = {
         "__module__": base.__module__,
         "__doc__": base.__doc__,
@@ -165,7 +160,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         "_arun": _arun,
         "run": run,
         "arun": arun,
-        "ainvoke": ainvoke,
+        "ainvoke": base_ainvoke,
     }
     made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
     return made

@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from agentgate.decision.checks import SCALE
-from agentgate.gate.state import derived
 from agentgate.review.mutation.conditions import ConditionMutants
 from agentgate.review.mutation.mutant import Changes, Mutations
 from agentgate.review.scenarios.fields import limit_name
 from agentgate.review.scenarios.filling import parts
+from agentgate.review.scenarios.scene import readings
 from agentgate.review.scenarios.values import candidates
 from agentgate.values.entities import number
 from agentgate.workflow.model import ANY, NONE, Intent, Limit, StepUpRule, Tool, Workflow
@@ -113,7 +113,7 @@ class ClauseMutants:
             )
 
     def _presence(self, workflow: Workflow, intent: Intent, turns: tuple[str, ...]) -> str:
-        return derived(self.found.derive, workflow, turns)[intent.name].presence
+        return readings(self.found.derive).intents(workflow, turns)[intent.name].presence
 
     # --- tools ---------------------------------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ STRUCTURE: Mapping[str, str] = {
     "Hours": "line",
     "Conditions": "line hours",
     "Intent": "name line",
-    "Tool": "name line args facts sequence limits upstream referenced",
+    "Tool": "name line args facts sequence limits upstream referenced structures",
     "Rule": "name line operators references calls alone free prompted",
     "Fact": "name line",
     "Source": "kind tool field selector key",

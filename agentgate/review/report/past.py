@@ -19,7 +19,7 @@ from agentgate.explain.explanation import Explanation, Outcome, Row
 from agentgate.explain.listing import Condition
 from agentgate.explain.remedy import Remedy
 from agentgate.explain.verdicts import NOT_KEPT, Kept, code_of, explain_kept
-from agentgate.gate.state import derived, read_prompt, run_state
+from agentgate.gate.state import Readings, run_state
 from agentgate.identity.proven import agent_json, restore_agent, restore_user
 from agentgate.intents.deriver import Deriver
 from agentgate.language.prompt import Prompt
@@ -115,13 +115,14 @@ def still_alive(store: Store, record: Record, workflow: Workflow, derive: Derive
     stored = ops.parse_read_run(op, store.call(op, time.monotonic() + STORE_SECONDS))
     if stored is None:
         return None
-    state = run_state(tenant, run, record=stored, workflow=workflow, derive=derive)
+    readings = Readings(derive)
+    state = run_state(tenant, run, record=stored, workflow=workflow, readings=readings)
     turns = state.turns[: _count(record, "turns", len(state.turns))]
     state = replace(
         state,
         turns=turns,
-        intents=derived(derive, workflow, turns),
-        prompt=read_prompt(turns, date.fromisoformat(state.header.day)),
+        intents=readings.intents(workflow, turns),
+        prompt=readings.prompt(turns, date.fromisoformat(state.header.day)),
         calls=state.calls[: _count(record, "calls", len(state.calls))],
         closed=False,
     )

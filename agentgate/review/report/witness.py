@@ -20,7 +20,6 @@ from agentgate.diff import ABSENT, NULL, Diff, Finding
 from agentgate.diff.forms import SAMPLES
 from agentgate.diff.search import missing
 from agentgate.diff.surroundings import NOBODY, OTHER
-from agentgate.gate.state import derived
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
 from agentgate.language.prompt import Prompt
@@ -330,7 +329,7 @@ class _Search:
                 offers.append([*intent.counter_examples, *wide])
 
         def fulfils(text: Any) -> bool:
-            intents = derived(self.derive, self.new, parts(text))
+            intents = readings(self.derive).intents(self.new, parts(text))
             return all(n not in self.new.intents or intents[n].presence == p for n, p in wanted.items())
 
         texts = (". ".join(s.rstrip(".") for s in chosen if s) or "Hello" for chosen in islice(product(*offers), _MAX_PROMPTS))

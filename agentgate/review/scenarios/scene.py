@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from agentgate.decision import checks
@@ -19,7 +19,7 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
 from agentgate.errors import CanonicalError
-from agentgate.gate.state import derived, read_prompt
+from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
@@ -51,6 +51,7 @@ from agentgate.workflow.page_size import paths
 _OPENED = 900.0  # seconds the run is old
 _LIFE = 3600.0
 _IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window
+readings = lru_cache(maxsize=8)(Readings)  # one for each deriver: the scenes of many mutants hold the same words
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,8 @@ class Scene:
             now.timestamp() + _LIFE,
             now.date().isoformat(),
         )
-        intents, prompt = derived(self._derive, workflow, turns), read_prompt(turns, now.date())
+        read = readings(self._derive)
+        intents, prompt = read.intents(workflow, turns), read.prompt(turns, now.date())
         calls: tuple[EarlierCall, ...] = ()
         refused: list[Failure] = []
         for index, label in enumerate(self.earlier):

@@ -1,0 +1,121 @@
+"""What a gate is opened with: one frozen object, checked when it is made, for each of the two ways to open one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from agentgate.errors import ConfigError
+from agentgate.intents.deriver import Deriver
+from agentgate.intents.lexical import derive
+from agentgate.token.jws import ALGS, Alg
+
+Directory = str | os.PathLike[str]
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def _is_issuer(value: object) -> bool:
+    url = urlsplit(value) if type(value) is str else urlsplit("")
+    safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in _LOOPBACK)
+    return bool(safe and url.hostname) and not url.query and not url.fragment and url.username is None
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | os.PathLike) and bool(os.fspath(value))
+
+
+def _is_audit(value: object) -> bool:
+    return _is_path(value) and (value == "memory://" or "://" not in os.fspath(value))  # type: ignore[call-overload]  # a path by now
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, frozenset | set) and all(type(name) is str for name in value)  # "a" is in "ab", so no text
+
+
+# setting -> whether a value will do, and what will
+_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "workflows": (_is_path, "a directory of workflow files"),
+    "issuer": (_is_issuer, "an https URL without query or fragment (RFC 8414 section 2; http only on loopback)"),
+    "audit": (_is_audit, "a directory, or memory://"),
+    "store": (lambda value: type(value) is str, "memory://, embedded:///path, redis://, rediss:// or unix://"),
+    "environment": (lambda value: value is None or type(value) is str, "the name of an environment, or None"),
+    "clock": (lambda value: value is None or callable(value), "a callable that returns an aware datetime, or None"),
+    "alg": (lambda value: value in ALGS, " or ".join(ALGS)),
+    "brokers": (_is_names, "a set of names"),
+    "deriver": (callable, "a callable: intents, turns -> answers"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """Settings of a gate.
+
+    Args:
+        workflows: directory of workflow files (and roles.yaml), with ``approvals/`` where approvals count.
+        issuer: this gate's URL, the `iss` of its tokens.
+        audit: directory of the audit log; memory:// keeps it in this process only, and only an unsafe opening takes it.
+        store: memory:// (one process), embedded:///path, redis://, rediss://, unix://.
+        environment: where this gate runs, for `conditions.environment`.
+        clock: the decision clock (aware datetimes), for demos, tests and replays; tokens and approvals always end by real time.
+        alg: ES256 or EdDSA.
+        brokers: names of the upstream brokers that are configured.
+        deriver: derives intents from the user's turns.
+    """
+
+    workflows: Directory
+    _: KW_ONLY
+    issuer: str
+    audit: str
+    store: str = field(default="memory://", repr=False)  # its URL may hold a password
+    environment: str | None = None
+    clock: Callable[[], datetime] | None = None
+    alg: Alg = "ES256"
+    brokers: frozenset[str] = frozenset()
+    deriver: Deriver = derive
+
+    def __post_init__(self) -> None:
+        for name, (fits, expected) in _RULES.items():
+            value = getattr(self, name)
+            if not fits(value):
+                raise ConfigError(name, type(value).__name__ if name == "store" else value, expected)
+        self._check_kept()
+
+    def _check_kept(self) -> None:
+        """Check what each way to open a gate requires of `keys` and `audit`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovedSettings(GateSettings):
+    """Of one that enforces what reviewers approved.
+
+    Args:
+        root: digest of the root of approvals, from your settings and not from that directory.
+        keys: directory of the signing keys, created if absent; also keeps which versions were in force.
+    """
+
+    root: str
+    keys: Directory
+
+    def _check_kept(self) -> None:
+        for name, value in (("keys", self.keys), ("audit", self.audit)):
+            if not _is_path(value) or (name == "audit" and value == "memory://"):
+                raise ConfigError(name, value, "a directory (only Gate.open_unsafe_unapproved keeps it in memory)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnapprovedSettings(GateSettings):
+    """Of one that enforces whatever is in the directory.
+
+    Args:
+        keys: directory of the signing keys, created if absent; None: keys that end with the process (only with memory audit).
+    """
+
+    keys: Directory | None = None
+
+    def _check_kept(self) -> None:
+        if not (_is_path(self.keys) if self.keys is not None else self.audit == "memory://"):
+            raise ConfigError("keys", self.keys, "a directory for the signing keys (left out only with audit='memory://')")

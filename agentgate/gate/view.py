@@ -1,0 +1,72 @@
+"""What a run's handle keeps: the state it last saw, and what does not change while the run lives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentgate.decision.answer import Allow, Decision, Deny, StepUp
+from agentgate.gate.core import Core
+from agentgate.gate.terms import Terms, terms_of
+from agentgate.redemption.verifier import Trust
+from agentgate.token.signing import RunKey
+from agentgate.values.request import Call, RunState
+from agentgate.workflow.model import Tool, Workflow
+
+_REMEMBERED = 32  # refused calls that a handle can still explain by their id
+
+
+@dataclass(slots=True)
+class View:
+    """See the module. The state is good enough to allow, and for nothing else.
+
+    Attributes:
+        behind: a token was issued since `state` was read.
+        refused: the newest refused or held calls, by `tool_call_id`.
+    """
+
+    core: Core
+    state: RunState
+    behind: bool = False
+    refused: dict[str, tuple[Call, Deny | StepUp]] = field(default_factory=dict)
+    _key: RunKey | None = None
+    _terms: dict[str, Terms] = field(default_factory=dict)
+    _trusts: dict[str, Trust] = field(default_factory=dict)
+
+    @property
+    def key(self) -> RunKey:
+        """The run's key, derived on first use and never stored."""
+        if self._key is None:
+            self._key = self.core.keys.run_key(self.state.header.tenant, self.state.header.id)
+        return self._key
+
+    @property
+    def workflow(self) -> Workflow:
+        """The workflow in force under the run's id."""
+        return self.core.workflow(self.state.header.workflow)
+
+    def terms(self, state: RunState, workflow: Workflow, tool: Tool) -> Terms:
+        """What all calls of the run to this tool share."""
+        return terms_of(self._terms, self.core.issuer, state.header, workflow, tool)
+
+    def trust(self, tool: Tool) -> Trust:
+        """What this gate itself believes when it redeems for one of the run's tools (`redeem: wrapper`)."""
+        audience = tool.audience or self.core.issuer
+        if audience not in self._trusts:  # a Trust keeps its parsed keys
+            self._trusts[audience] = Trust(self._jwks, self.core.issuer, (self.state.header.tenant,), audience)
+        return self._trusts[audience]
+
+    def _jwks(self) -> Mapping[str, Any]:
+        return self.core.keys.jwks(time.time())
+
+    def take(self, call: Call | Deny, decision: Decision, state: RunState) -> Decision:
+        """Keep the freshest state, and a call that was refused or held; returns the decision."""
+        self.state, self.behind = state, isinstance(decision, Allow)
+        if isinstance(call, Call) and not isinstance(decision, Allow):
+            self.refused.pop(call.id, None)
+            self.refused[call.id] = (call, decision)
+            if len(self.refused) > _REMEMBERED:
+                del self.refused[next(iter(self.refused))]
+        return decision
