@@ -14,10 +14,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from agentgate.decision.origin_kinds import of_call
 from agentgate.errors import AgentGateError
 from agentgate.loading.yaml_nodes import did_you_mean, shown
 from agentgate.values.entities import number
-from agentgate.workflow.model import Limit, Tool, Workflow
+from agentgate.workflow.model import Limit, Source, Tool, Workflow
 
 BLOCKS = ("args", "facts", "earlier", "ago", "spent", "who", "origin")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -142,6 +143,16 @@ def tool_and_field(tools: Mapping[str, Tool], text: str) -> tuple[str, str] | No
             if found is not None:
                 return name + found[1], found[2] or ""
     return None
+
+
+def place(source: Source, second: str = "") -> str:
+    """The key under which a scene holds what this source says; `second` is ``#2`` for the tool's second call."""
+    return f"{'facts' if of_call(source).returned else 'earlier'}.{source.tool}{second}.{source.field}"
+
+
+def named(source: Source) -> str:
+    """A source as the value of `origin.x`."""
+    return f"{source.tool}.{source.field}" if source.tool else str(source)
 
 
 def findings(workflow: Workflow, stated: Mapping[str, Any], *, changing: bool) -> list[FieldProblem]:

@@ -62,7 +62,17 @@ MALFORMED: dict[str, tuple[Any, ...]] = {  # near misses of each type: a person 
 }
 
 
-def _singles(rule: Rule, top: Decimal | None) -> Iterator[Any]:
+def elements(value: Any) -> list[Any]:
+    """The elements of a list; of a single value, that value."""
+    return value if type(value) is list else [value]
+
+
+def sent(rule: Rule, element: Any) -> Any:
+    """One element as an argument takes it: in a list where the argument is one."""
+    return [element] if rule.max_items is not None else element
+
+
+def _made(rule: Rule, top: Decimal | None) -> Iterator[Any]:
     for variant in range(VARIANTS):
         for operator in rule.operators:
             yield from operator.samples(variant)
@@ -75,19 +85,23 @@ def _singles(rule: Rule, top: Decimal | None) -> Iterator[Any]:
     yield from _EXAMPLES.get(rule.type, ())
 
 
+def singles(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
+    """As `candidates`; of a list, its elements."""
+    seen: list[Any] = []
+    for value in _made(rule, top):
+        if not any(type(value) is type(other) and value == other for other in seen):
+            seen.append(value)
+            yield value
+
+
 def candidates(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
     """Values that may fit a rule, in a fixed order and each once.
 
     Args:
         rule: an argument's rule.
-        top: what an earlier call's fact bounds it by, if known.
+        top: the bound that an earlier call's fact sets, if known.
     """
-    seen: list[Any] = []
-    for value in _singles(rule, top):
-        made = [value] if rule.max_items is not None else value
-        if not any(type(made) is type(other) and made == other for other in seen):
-            seen.append(made)
-            yield made
+    return (sent(rule, value) for value in singles(rule, top))
 
 
 _NOWHERE = Surroundings(datetime(2000, 1, 1, tzinfo=UTC))
