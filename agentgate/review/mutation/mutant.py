@@ -13,8 +13,8 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.intents.deriver import Deriver
-from agentgate.review.scenarios.filling import parts
 from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.statements import parts
 from agentgate.workflow.model import Workflow
 
 Changes = Mapping[str, Any]

@@ -17,8 +17,9 @@ from agentgate.review.mutation.clauses import intents, limits, tools
 from agentgate.review.mutation.conditions import fact
 from agentgate.review.mutation.mutant import Basis, Mutant, Mutated, NotCovered
 from agentgate.review.mutation.who import frame
+from agentgate.review.scenarios.case import NamedCase, mismatch
 from agentgate.review.scenarios.scene import Scene
-from agentgate.review.scenarios.testfile import NamedCase, TestFile, mismatch, passing
+from agentgate.review.scenarios.testfile import TestFile, passing
 from agentgate.workflow import model
 from agentgate.workflow.model import Workflow
 
