@@ -160,32 +160,27 @@ _SECONDS = frozenset({"ttl", "timeout", "within", "every", "attested_within"})  
 
 
 class Basis:
-    """What the mutants of a workflow start from: `root`, the workflow as a part, and `scene`, a complete scene for each tool.
+    """What the mutants of a workflow start from.
 
-    Args:
-        workflow: the workflow.
-        derive: the intent deriver.
-        base: the scene that tries change; None: one filled from the workflow.
+    Attributes:
+        root: the workflow as a part.
+        scene: a complete scene that calls a tool.
+        calling: the fewest changes after which the base calls a tool and is allowed: the tool, its prompt, or everything.
     """
 
     def __init__(self, workflow: Workflow, derive: Deriver, base: Scene | None = None) -> None:
         self.workflow, self.derive = workflow, derive
         self.root = Part("", workflow, lambda new: new)
-
-        @cache
-        def scene(tool: str) -> Scene:
-            made = Scene.of(workflow, {"call": tool}, derive=derive)
-            return made if base is None else base.set(calling(base, made))
-
-        self.scene = scene
+        filled = cache(lambda tool: Scene.of(workflow, {"call": tool}, derive=derive))
+        self.calling: Callable[[str], Changes] = cache(lambda tool: {} if base is None else _calling(base, filled(tool)))
+        self.scene: Callable[[str], Scene] = cache(lambda tool: filled(tool) if base is None else base.set(self.calling(tool)))
 
     def turns(self, tool: str) -> tuple[str, ...]:
         """The user's words in the scene of a tool."""
         return parts(self.scene(tool).values["prompt"])
 
 
-def calling(base: Scene, other: Scene) -> Changes:
-    """The fewest changes after which `base` makes the call of `other` and is allowed: the tool, its prompt, or everything."""
+def _calling(base: Scene, other: Scene) -> Changes:
     tool = other.values["call"]
     if base.values["call"] == tool:
         return {}

@@ -94,15 +94,14 @@ class Survey:
     not_covered: tuple[NotCovered, ...]
 
 
-def mutations(workflow: Workflow, *, derive: Deriver = lexical, base: Scene | None = None) -> Mutations:
-    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be shown.
+def mutations(workflow: Workflow, *, derive: Deriver = lexical) -> Mutations:
+    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be shown."""
+    return mutations_of(Basis(workflow, derive))
 
-    Args:
-        workflow: the workflow.
-        derive: the intent deriver.
-        base: the scene that tries change; None: one filled from the workflow.
-    """
-    every = list(_every(Basis(workflow, derive, base)))
+
+def mutations_of(basis: Basis) -> Mutations:
+    """`mutations`, with the base that their tries change."""
+    every = list(_every(basis))
     return Mutations([m for m in every if isinstance(m, Mutant)], [m for m in every if isinstance(m, NotCovered)])
 
 
