@@ -8,7 +8,7 @@ as a workflow, and nothing in it is executed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from agentgate.loading.definition import read_file
 from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
 from agentgate.loading.yaml_nodes import Path as Place
 from agentgate.review.scenarios.case import Answer, NamedCase, in_words, mismatch
-from agentgate.review.scenarios.fields import SceneError, findings, flatten
+from agentgate.review.scenarios.fields import FieldProblem, SceneError, findings, flatten
 from agentgate.review.scenarios.grants import ASKS, GRANTS
 from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.model import Workflow
@@ -48,6 +48,13 @@ class TestFile:
     def all(self) -> tuple[NamedCase, ...]:
         """The base and every case."""
         return (self.base, *self.cases)
+
+    def problems(self, index: int, found: Iterable[FieldProblem]) -> list[Problem]:
+        """What is wrong with the scene of a case (-1: the base), at its places in the file."""
+        block, line = ("base", self.base.line) if index < 0 else (f"cases[{index}].set", self.cases[index].line)
+        return [
+            Problem(self.file, *self.places.get((index, p.key), (line, 1)), f"{block}.{p.key}", p.got, p.expected, p.hint) for p in found
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,31 +252,23 @@ def scenes(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) ->
         hint = did_you_mean(tests.workflow, [workflow.id])
         problems.append(Problem(tests.file, 1, 1, "workflow", shown(tests.workflow), f"'{workflow.id}', the workflow beside it", hint))
     for index, stated in enumerate((tests.stated, *(case.changes for case in tests.cases)), -1):
-        _report(problems, tests, index, SceneError(tuple(findings(workflow, stated, changing=index >= 0))))
-    if problems:
-        raise WorkflowError(tuple(sorted(problems, key=lambda p: (p.line, p.column))))
-    out: list[tuple[NamedCase, Scene]] = []
-    try:
-        base = Scene.of(workflow, tests.stated, derive=derive)
-    except SceneError as error:
-        _report(problems, tests, -1, error)
-        raise WorkflowError(tuple(problems)) from error
+        problems += tests.problems(index, findings(workflow, stated, changing=index >= 0))
+    _refuse(problems)
+    made: list[tuple[NamedCase, Scene]] = []
     for index, case in enumerate(tests.all, -1):
         try:
-            out.append((case, base if case is tests.base else base.set(case.changes)))
+            made.append((case, made[0][1].set(case.changes) if made else Scene.of(workflow, tests.stated, derive=derive)))
         except SceneError as error:
-            _report(problems, tests, index, error)
+            problems += tests.problems(index, error.findings)
+            if not made:
+                break
+    _refuse(problems)
+    return tuple(made)
+
+
+def _refuse(problems: list[Problem]) -> None:
     if problems:
-        raise WorkflowError(tuple(problems))
-    return tuple(out)
-
-
-def _report(problems: list[Problem], tests: TestFile, index: int, error: SceneError) -> None:
-    case = tests.all[index + 1]
-    where = "base" if index < 0 else f"cases[{index}].set"
-    for found in error.findings:
-        place = tests.places.get((index, found.key), (case.line, 1))
-        problems.append(Problem(tests.file, *place, f"{where}.{found.key}", found.got, found.expected, found.hint))
+        raise WorkflowError(tuple(sorted(problems, key=lambda p: (p.line, p.column))))
 
 
 def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> Report:
@@ -291,10 +290,8 @@ def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical)
 
 def passing(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> list[tuple[NamedCase, Scene]]:
     """The cases that hold, with their scenes. Raises as `scenes`."""
-    made = scenes(workflow, tests, derive=derive)
-    return [
-        (case, scene) for case, scene in made if not mismatch(workflow, case, scene, scene.decide()) and not impossible(workflow, scene)
-    ]
+    possible = [(case, scene) for case, scene in scenes(workflow, tests, derive=derive) if not impossible(workflow, scene)]
+    return [(case, scene) for case, scene in possible if not mismatch(workflow, case, scene, scene.decide())]
 
 
 def impossible(workflow: Workflow, scene: Scene) -> str:
