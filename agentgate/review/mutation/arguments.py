@@ -12,7 +12,7 @@ from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.mutation.origins import origins
 from agentgate.review.scenarios.fields import named, place
-from agentgate.review.scenarios.values import MALFORMED, candidates, fits, sent, singles
+from agentgate.review.scenarios.values import candidates, fits, malformed, sent, singles
 from agentgate.values.entities import number
 from agentgate.workflow.model import MODEL, Rule, Tool
 from agentgate.workflow.operators import Operator, as_sent, key_of
@@ -37,8 +37,8 @@ def argument(basis: Basis, tool: Part, rule: Rule) -> Mutated:
     """Every mutant of an argument of a tool."""
     part, arg = tool.inside(f"{tool.path}.args.{rule.name}", "args", rule), f"args.{rule.name}"
     if rule.type != "text":
-        malformed = placed(rule, (sent(rule, value) for value in MALFORMED.get(rule.type, ())))
-        yield part.mutant("type", f"{rule.type} -> any text", f"{rule.name} not in the form of type {rule.type}", malformed, type="text")
+        misses = placed(rule, (sent(rule, value) for value in malformed(rule.type)))
+        yield part.mutant("type", f"{rule.type} -> any text", f"{rule.name} not in the form of type {rule.type}", misses, type="text")
     yield from _operators(basis, tool.value, part)
     if rule.at_most is not None:
         yield part.mutant("at_most", "dropped", f"{rule.name} above {rule.at_most}", _above(basis, tool.value, rule), at_most=None)

@@ -44,18 +44,9 @@ def story(workflow: Workflow, values: Mapping[str, Any], derive: Deriver) -> Sto
         CanonicalError: arguments or results have no canonical form.
     """
     now, turns, labels = time_of(values), parts(values["prompt"]), earlier(values)
-    header = Header(
-        "run_scene",
-        values["tenant"],
-        _user(values),
-        _agent(values),
-        workflow.id,
-        workflow.version,
-        workflow.digest,
-        min([now.timestamp() - _OPENED, *(now.timestamp() - ago(values, label) - 1 for label in labels)]),
-        now.timestamp() + _LIFE,
-        now.date().isoformat(),
-    )
+    at, reviewed = now.timestamp(), (workflow.id, workflow.version, workflow.digest)
+    opened = min([at - _OPENED, *(at - ago(values, label) - 1 for label in labels)])
+    header = Header("run_scene", values["tenant"], _user(values), _agent(values), *reviewed, opened, at + _LIFE, now.date().isoformat())
     run = RunState(header, turns, derived(derive, workflow, turns), read_prompt(turns, now.date()), (), "1")
     refused: list[Failure] = []
     for index, label in enumerate(labels):
