@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice, product
@@ -13,6 +12,7 @@ from agentgate.review.mutation.arguments import OTHERS, placed
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.scenarios.fields import named
 from agentgate.review.scenarios.values import candidates, fits, sent, singles
+from agentgate.review.scenarios.wording import long_words
 from agentgate.workflow.model import MODEL, PROMPT, Fact, Rule, StepUpRule, Tool
 
 _UNSAID = {
@@ -52,7 +52,10 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
             {"call": t.name, f"origin.{r.name}": named(s), f"earlier.{read.name}.{a.name}": value}
             for t, r, s in takers
             for a in read.args.values()
-            for value in (*islice(candidates(a), 3), *(_words(basis, t) if a.type == "text" and PROMPT in a.sources else ()))
+            for value in (
+                *islice(candidates(a), 3),
+                *(long_words(basis.turns(t.name))[:3] if a.type == "text" and PROMPT in a.sources else ()),
+            )
         ]
         yield part.mutant("trust", "named -> always", f"{name} of a source that the user did not name", unnamed, named=False)
     rows = f"facts.{read.name}."
@@ -75,11 +78,6 @@ def _must_be_named(basis: Basis, rule: Rule) -> bool:
     facts = [tools[s.tool].facts[s.field] for s in rule.sources if kind_of(s).row_fact and tools[s.tool].effect == "read"]
     meant = rule.type != "text" and not loose and all(fact.named or fact.named_by for fact in facts)
     return meant and bool(facts) and len(facts) == sum(s != PROMPT for s in rule.sources)
-
-
-def _words(basis: Basis, tool: Tool) -> list[str]:
-    """Single words of the prompt that calls a tool."""
-    return re.findall(r"[A-Za-z]{4,}", " ".join(basis.turns(tool.name)))[:3]
 
 
 # --- step-up conditions ------------------------------------------------------------------------------------------------------

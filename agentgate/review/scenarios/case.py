@@ -31,7 +31,7 @@ class NamedCase:
         because: fields or reasons; a denial (or hold) is for each of these and nothing else.
         grants: what an allowed or held call gets; only the named keys are compared.
         asks: by rule id, who is asked; only the named keys are compared.
-        line: where it stands, from 1; 0: proposed, not in a file.
+        line: its line in the file, from 1; 0: a proposed case.
     """
 
     name: str

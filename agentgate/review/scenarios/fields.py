@@ -149,9 +149,9 @@ def tool_and_field(tools: Mapping[str, Tool], text: str) -> tuple[str, str] | No
     """``("orders.get#2", "total")`` for ``orders.get#2.total``; the longest declared tool name wins. None: no declared tool."""
     for name in sorted(tools, key=len, reverse=True):
         if text == name or text.startswith((name + ".", name + "#")):
-            found = re.fullmatch(r"((?:#[2-9])?)(?:\.(.+))?", text[len(name) :])
-            if found is not None:
-                return name + found[1], found[2] or ""
+            match = re.fullmatch(r"((?:#[2-9])?)(?:\.(.+))?", text[len(name) :])
+            if match is not None:
+                return name + match[1], match[2] or ""
     return None
 
 
@@ -208,8 +208,8 @@ def _unknown(key: str, value: Any) -> FieldProblem:
 def _origin(tools: Mapping[str, Tool], key: str, value: Any, *, changing: bool) -> FieldProblem | None:
     if not changing:
         return FieldProblem(key, "an origin", "values only (in base, put the value where it comes from: the prompt or a fact)")
-    found = tool_and_field(tools, value) if type(value) is str else None
-    if value in _PLACES or (found is not None and found[1]):
+    named = tool_and_field(tools, value) if type(value) is str else None
+    if value in _PLACES or (named is not None and named[1]):
         return None
     choices = {*_PLACES, *(f"{n}.{f}" for n, t in tools.items() for f in [*t.facts, *t.args])}
     expected = ", ".join(_PLACES) + ", or a field of a declared tool: tool.field"
@@ -219,11 +219,11 @@ def _origin(tools: Mapping[str, Tool], key: str, value: Any, *, changing: bool) 
 def _of_call(tools: Mapping[str, Tool], key: str, value: Any) -> FieldProblem | None:
     """`facts`, `earlier` and `ago`: keys that name a declared tool."""
     block, _, rest = key.partition(".")
-    found = tool_and_field(tools, rest)
-    if found is None:
+    named = tool_and_field(tools, rest)
+    if named is None:
         expected = "a declared tool" + (", then its field" if block != "ago" else "") + ": " + ", ".join(tools)
         return FieldProblem(key, "an unknown tool", expected, did_you_mean(rest, tools) or did_you_mean(rest.rpartition(".")[0], tools))
-    tool, field = tools[bare(found[0])], found[1]
+    tool, field = tools[bare(named[0])], named[1]
     if block == "ago":
         return None if not field and (value is None or _DURATIONS[0](value)) else FieldProblem(key, shown(value), _DURATIONS[1])
     declared, article, what = (tool.args, "an", "argument") if block == "earlier" else (tool.facts, "a", "fact")

@@ -16,7 +16,8 @@ from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.review.scenarios.circumstances import circumstances
 from agentgate.review.scenarios.fields import bare, place, tool_and_field
 from agentgate.review.scenarios.statements import missing
-from agentgate.review.scenarios.values import candidates, elements, fits, sent
+from agentgate.review.scenarios.structure import elements
+from agentgate.review.scenarios.values import candidates, fits, sent
 from agentgate.review.scenarios.wording import added, calculation, can_be_named, in_words, label, names, read
 from agentgate.values.entities import number
 from agentgate.workflow.model import PROMPT, USER, Fact, Rule, Source, Tool, Workflow
@@ -158,8 +159,8 @@ class Filler:
 
     def currency(self, slot: Slot) -> str:
         """The currency beside an argument; empty where it has none."""
-        found = self.values.get(slot.prefix + slot.rule.currency) if slot.rule.currency else ""
-        return found if type(found) is str else ""
+        currency = self.values.get(slot.prefix + slot.rule.currency) if slot.rule.currency else ""
+        return currency if type(currency) is str else ""
 
     def bound(self, rule: Rule) -> Decimal | None:
         """The bound that an earlier call's fact sets on an argument, where the scene states it."""

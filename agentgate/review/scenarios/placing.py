@@ -8,7 +8,8 @@ from typing import Any
 from agentgate.review.scenarios.fields import FieldProblem, SceneError, bare, tool_and_field
 from agentgate.review.scenarios.filling import AGO, Filler, Slot
 from agentgate.review.scenarios.statements import put
-from agentgate.review.scenarios.values import candidates, elements, fits
+from agentgate.review.scenarios.structure import elements
+from agentgate.review.scenarios.values import candidates, fits
 from agentgate.values.entities import number
 from agentgate.workflow.model import PROMPT, Workflow
 
@@ -33,15 +34,15 @@ def place_argument(workflow: Workflow, values: dict[str, Any], name: str, where:
     if fresh or values.get(slot.key) is None:
         values[slot.key] = _fresh(workflow, values, slot, where)
     value, currency = values[slot.key], filler.currency(slot)
-    found = tool_and_field(workflow.tools, where)
+    named = tool_and_field(workflow.tools, where)
     if where == "user":
         values["who.user.id"] = str(elements(value)[0])
     elif where == "computed":
         filler.compute(slot.rule, value, currency)
     elif where == "prompt":
         filler.name(slot.rule, elements(value), currency)
-    elif found is not None:
-        label, field = found
+    elif named is not None:
+        label, field = named
         other = workflow.tools[bare(label)]
         sent = other.args[field] if field in other.args and field not in other.facts else None
         put(values, f"{'facts' if sent is None else 'earlier'}.{label}.{field}", value)
@@ -55,8 +56,8 @@ def place_argument(workflow: Workflow, values: dict[str, Any], name: str, where:
 def _fresh(workflow: Workflow, values: Mapping[str, Any], slot: Slot, where: str) -> Any:
     """Another allowed value that the scene does not hold yet."""
     top = Filler(workflow, dict(values)).bound(slot.rule)
-    found = tool_and_field(workflow.tools, where)
-    fact = workflow.tools[bare(found[0])].facts.get(found[1]) if found is not None else None
+    named = tool_and_field(workflow.tools, where)
+    fact = workflow.tools[bare(named[0])].facts.get(named[1]) if named is not None else None
     pattern = fact.pattern if fact is not None else None
     known = [item for value in values.values() for item in elements(value)]
     for value in candidates(slot.rule, top):

@@ -166,8 +166,8 @@ class Scene:
             workflow: under which; None: its own. The run is as if it had been opened under that one.
         """
         workflow = self.workflow if workflow is None else workflow
-        told = self._story if self._reads_alike(workflow) else story(workflow, self.values, self._derive)
-        answer = checks.decide(workflow, told.run, told.call, self.around)
+        played = self._story if self._reads_alike(workflow) else story(workflow, self.values, self._derive)
+        answer = checks.decide(workflow, played.run, played.call, self.around)
         if isinstance(answer, Eligible) and (refused := [*self._used_up(workflow, answer), *self._another_key(workflow)]):
             return Deny(tuple(refused))
         return answer

@@ -45,8 +45,10 @@ def under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     for key, value in values.items():
         if key.startswith(prefix) and value is not None:
             name = key[len(prefix) :]
-            nested = "." in name and prefix.startswith(("args.", "earlier."))
-            out = put_at(out, steps(name), value) if nested else {**out, name: value}
+            if "." in name and prefix.startswith(("args.", "earlier.")):
+                out = put_at(out, steps(name), value)
+            else:
+                out[name] = value
     return out
 
 

@@ -52,11 +52,6 @@ def malformed(kind: str) -> tuple[Any, ...]:
     return _VALUES[kind][1]
 
 
-def elements(value: Any) -> list[Any]:
-    """The elements of a list; of a single value, that value."""
-    return value if type(value) is list else [value]
-
-
 def sent(rule: Rule, element: Any) -> Any:
     """One element as an argument takes it: in a list where the argument is one."""
     return [element] if rule.max_items is not None else element

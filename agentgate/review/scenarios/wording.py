@@ -23,14 +23,14 @@ def in_words(kind: str, value: Any, currency: str) -> str:
     return {"user": "@", "channel": "#"}.get(kind, "") + str(value)
 
 
-def words(prompt: Any) -> list[str]:
+def long_words(prompt: Any) -> list[str]:
     """The longer words of a prompt."""
     return re.findall(r"[A-Za-z]{4,}", " ".join(parts(prompt)))
 
 
 def label(kind: str, prompt: Any) -> str:
     """A label of this type that the longest word of a prompt means; empty where none does."""
-    word = max(filter(stems, words(prompt)), key=len, default="")
+    word = max(filter(stems, long_words(prompt)), key=len, default="")
     return {"text": word, "path": f"{word}.txt", "user": word.lower(), "channel": word.lower()}.get(kind, "") if word else ""
 
 
