@@ -54,7 +54,7 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
             for a in read.args.values()
             for value in (
                 *islice(candidates(a), 3),
-                *(long_words(basis.turns(t.name))[:3] if a.type == "text" and PROMPT in a.sources else ()),
+                *(long_words(basis.turns(t.name))[:3] if a.type == "text" and a.prompted else ()),
             )
         ]
         yield part.mutant("trust", "named -> always", f"{name} of a source that the user did not name", unnamed, named=False)
