@@ -48,14 +48,12 @@ def fact(basis: Basis, tool: Part, declared: Fact) -> Mutated:
     if declared.named and all(_must_be_named(basis, rule) for rule in read.args.values()):
         yield part.skipped("trust", f"implied: every argument of {read.name} must be named in the prompt anyway")
     elif declared.named:
+        said = {t.name: long_words(basis.turns(t.name))[:3] for t, _, _ in takers}
         unnamed: list[Changes] = [
             {"call": t.name, f"origin.{r.name}": named(s), f"earlier.{read.name}.{a.name}": value}
             for t, r, s in takers
             for a in read.args.values()
-            for value in (
-                *islice(candidates(a), 3),
-                *(long_words(basis.turns(t.name))[:3] if a.type == "text" and a.prompted else ()),
-            )
+            for value in (*islice(candidates(a), 3), *(said[t.name] if a.type == "text" and a.prompted else ()))
         ]
         yield part.mutant("trust", "named -> always", f"{name} of a source that the user did not name", unnamed, named=False)
     rows = f"facts.{read.name}."
@@ -95,21 +93,14 @@ def conditions(basis: Basis, tool: Tool, part: Part) -> Mutated:
     for when in rule.when:
         condition = part.inside(f"{part.path}.when.{when.name}", "when", when)
         argument = tool.args.get(when.name, when)
-        unasked = f"{when.name} that {rule.id} does not ask about"
-
-        def outside(when: Rule = when) -> list[Changes]:
-            return firing(basis, tool, rule, when, _values(basis, tool, when, hold=False))
-
-        for operator in when.operators:
-            if operator.bounds:
-                continue  # moved, below
-            if getattr(argument, operator.field) == operator.value:
-                yield condition.skipped(operator.key, f"implied: the argument {when.name} has the same")
+        dropped = {operator.key: operator.field for operator in when.operators if not operator.bounds}  # bounds are moved, below
+        for key, field in (dropped | ({"origin": "origin"} if when.origin is not None else {})).items():
+            if getattr(argument, field) == getattr(when, field):
+                yield condition.skipped(key, f"implied: the argument {when.name} has the same")
             else:
-                dropped: dict[str, Any] = {operator.field: None}
-                yield condition.mutant(operator.key, "dropped", unasked, outside(), **dropped)
-        if when.origin is not None:
-            yield condition.mutant("origin", "dropped", unasked, outside(), origin=None)
+                loose: dict[str, Any] = {field: None}
+                outside = firing(basis, tool, rule, when, _values(basis, tool, when, hold=False))
+                yield condition.mutant(key, "dropped", f"{when.name} that {rule.id} does not ask about", outside, **loose)
         others = list(singles(argument))
         for operator in when.operators:
             for words, value, name, tries in operator.narrowed(argument.type, others):

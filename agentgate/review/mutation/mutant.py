@@ -112,7 +112,7 @@ class Part:
         def put(new: Any) -> Workflow:
             changed = new
             if isinstance(held, Mapping):
-                changed = {name: new if each is part else each for name, each in held.items()}
+                changed = {**held, part.name: new}
             elif isinstance(held, tuple):
                 changed = tuple(new if each is part else each for each in held if each is not part or new is not None)
             return self.put(replace(self.value, **{field: changed}))
