@@ -19,6 +19,7 @@ from agentgate.workflow.model import Workflow
 
 Changes = Mapping[str, Any]
 _BASE: tuple[Changes, ...] = ({},)
+_SECONDS = frozenset({"ttl", "timeout", "within", "every", "attested_within"})  # fields of the model
 
 
 class Anything(tuple[str, ...]):
@@ -154,9 +155,6 @@ class Part:
     def skipped(self, key: str, why: str) -> NotCovered:
         """A condition that no case can show."""
         return NotCovered(f"{self.path}.{key}", why)
-
-
-_SECONDS = frozenset({"ttl", "timeout", "within", "every", "attested_within"})  # fields of the model
 
 
 class Basis:

@@ -64,8 +64,7 @@ class Scene:
         Raises:
             SceneError: with every key that is wrong.
         """
-        stated = {key: value for key, value, _ in flatten(base)}
-        _check(workflow, stated, changing=False)
+        stated = _checked(workflow, base, changing=False)
         tool, values = workflow.tools.get(stated.get("call", "")), dict[str, Any]()
         for key, value in stated.items():
             state(values, tool, key, value)
@@ -90,8 +89,7 @@ class Scene:
         Raises:
             SceneError: with every key that is wrong.
         """
-        stated = {**{key: value for key, value, _ in flatten(changes)}, **dict.fromkeys(without)}
-        _check(self.workflow, stated, changing=True)
+        stated = _checked(self.workflow, changes, dict.fromkeys(without), changing=True)
         if stated.get("call", self.values["call"]) == self.values["call"]:
             return self._changed(stated)
         # first what another call needs, then what is changed of that
@@ -200,10 +198,12 @@ class Scene:
             yield Failure(Reason.BOUNDARY, "agent.boundary.key", boundary.key, expected, place)
 
 
-def _check(workflow: Workflow, stated: Mapping[str, Any], *, changing: bool) -> None:
-    wrong = findings(workflow, stated, changing=changing)
-    if wrong:
+def _checked(workflow: Workflow, *blocks: Mapping[str, Any], changing: bool) -> dict[str, Any]:
+    """The values of blocks by dotted key; later ones win."""
+    stated = {key: value for block in blocks for key, value, _ in flatten(block)}
+    if wrong := findings(workflow, stated, changing=changing):
         raise SceneError(tuple(wrong))
+    return stated
 
 
 def _unreadable(error: CanonicalError) -> SceneError:
