@@ -9,10 +9,7 @@ token (`who.agent.last_key`); they are compared as the mint script compares them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
-from functools import cached_property
 from typing import Any
 
 from agentgate.decision import checks
@@ -27,7 +24,7 @@ from agentgate.review.scenarios.statements import earlier, state, time_of
 from agentgate.review.scenarios.story import result, story
 from agentgate.values.entities import number
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.request import Call, RunState, Surroundings
+from agentgate.values.request import Call, Surroundings
 from agentgate.workflow.model import Tool, Workflow
 
 _IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window
@@ -41,12 +38,21 @@ class Scene:
         workflow: the workflow it was made for.
         values: every value of the scene by its dotted key; None: left out on purpose.
         filled: those of `values` that were made up.
+        now: the decision time.
+        around: what a gate would know of its surroundings.
+        earlier: the earlier calls, oldest first: a tool's name, ``tool#2`` for its second call.
+        run: the run, under the scene's own workflow.
+        call: the call that is decided.
+        unreached: why the scene could not have come about: what an earlier call would have been refused for. Empty: it could.
     """
 
     def __init__(self, workflow: Workflow, values: Mapping[str, Any], filled: Mapping[str, Any], derive: Deriver) -> None:
         self.workflow, self.values, self.filled, self._derive = workflow, values, filled, derive
+        self.now, self.earlier = time_of(values), earlier(values)
+        brokers = frozenset(values.get("brokers") or ())
+        self.around = Surroundings(self.now, values.get("environment"), values.get("data_class"), values.get("network"), brokers)
         try:
-            self._story = story(workflow, values, derive)
+            self.run, self.call, self.unreached = story(workflow, values, derive)
         except CanonicalError as error:
             raise _unreadable(error) from error
 
@@ -114,44 +120,10 @@ class Scene:
         """The same scene with exactly these arguments in its call: a null among them is sent, not left out. Raises `SceneError`."""
         scene = Scene(self.workflow, self.values, self.filled, self._derive)
         try:
-            call = Call.of(self.call.tool, args, self.call.id, self.call.definition)
+            scene.call = Call.of(self.call.tool, args, self.call.id, self.call.definition)
         except CanonicalError as error:
             raise _unreadable(error) from error
-        scene._story = replace(self._story, call=call)
         return scene
-
-    # --- what the engine is given ----------------------------------------------------------------------------------------
-
-    @property
-    def run(self) -> RunState:
-        """The run, under the scene's own workflow."""
-        return self._story.run
-
-    @property
-    def call(self) -> Call:
-        """The call that is decided."""
-        return self._story.call
-
-    @property
-    def unreached(self) -> tuple[Failure, ...]:
-        """Why the scene could not have come about: what an earlier call would have been refused for. Empty: it could."""
-        return self._story.unreached
-
-    @cached_property
-    def now(self) -> datetime:
-        """The decision time."""
-        return time_of(self.values)
-
-    @cached_property
-    def around(self) -> Surroundings:
-        """What a gate would know."""
-        get = self.values.get
-        return Surroundings(self.now, get("environment"), get("data_class"), get("network"), frozenset(get("brokers") or ()))
-
-    @cached_property
-    def earlier(self) -> tuple[str, ...]:
-        """The earlier calls, oldest first: a tool's name, ``tool#2`` for its second call."""
-        return earlier(self.values)
 
     def result(self, tool: Tool, label: str) -> Any:
         """What the earlier call of this label returned."""
@@ -164,8 +136,8 @@ class Scene:
             workflow: under which; None: its own. The run is as if it had been opened under that one.
         """
         workflow = self.workflow if workflow is None else workflow
-        played = self._story if self._reads_alike(workflow) else story(workflow, self.values, self._derive)
-        answer = checks.decide(workflow, played.run, played.call, self.around)
+        run, call, _ = (self.run, self.call, ()) if self._reads_alike(workflow) else story(workflow, self.values, self._derive)
+        answer = checks.decide(workflow, run, call, self.around)
         if isinstance(answer, Eligible) and (refused := [*self._used_up(workflow, answer), *self._another_key(workflow)]):
             return Deny(tuple(refused))
         return answer

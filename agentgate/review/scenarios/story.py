@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentgate.decision import checks
 from agentgate.decision.arguments import check_arguments
@@ -28,8 +28,7 @@ _OPENED = 900.0  # seconds the run is old
 _LIFE = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(NamedTuple):
     """A scene as one workflow sees it. `unreached`: why an earlier call of it would itself have been refused."""
 
     run: RunState
