@@ -18,8 +18,9 @@ from agentgate.review.draft.argument import inline
 from agentgate.review.mutation.mutation import mutants, notices, survivors
 from agentgate.review.mutation.proposal import case_yaml, cases_yaml, head_yaml, propose
 from agentgate.review.scenarios import testfile
+from agentgate.review.scenarios.case import NamedCase
 from agentgate.review.scenarios.scene import Scene
-from agentgate.review.scenarios.testfile import NamedCase, read_tests, run_tests
+from agentgate.review.scenarios.testfile import read_tests, run_tests
 from agentgate.workflow.model import Workflow
 from tests.everything import CLAIMS, EVERYTHING, ROLES, STRUCTURES
 

@@ -22,13 +22,15 @@ from agentgate.review.scenarios.fields import SceneError, bare
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import load_tests, scenes
 from agentgate.review.scenarios.testfile import tests_of as beside
+from agentgate.review.scenarios.values import candidates, malformed
 from agentgate.stores import ready_store
 from agentgate.token.dpop import DPoP
 from agentgate.token.keys import KeyRing
+from agentgate.values.entities import TYPES, normal
 from agentgate.values.patterns import Pattern
 from agentgate.values.request import Surroundings
 from agentgate.values.samples import from_pattern
-from agentgate.workflow.model import Workflow
+from agentgate.workflow.model import Rule, Workflow
 from tests.everything import EVERYTHING, ROLES, STRUCTURES
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
@@ -406,3 +408,11 @@ def test_what_a_scene_is_made_from_is_not_changed(options, files, more):
     scene.set(more).decide()
     assert [base, more] == before
     assert scene.values == values
+
+
+@pytest.mark.parametrize("kind", sorted(TYPES))
+def test_every_type_has_values_in_its_form_and_near_misses(kind):
+    made = list(candidates(Rule("x", 0, kind)))
+    assert made
+    assert all(normal(kind, value) is not None for value in made)
+    assert bool(malformed(kind)) is (kind != "text")

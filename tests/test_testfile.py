@@ -175,6 +175,7 @@ def test_what_is_handed_out_and_who_is_asked_can_be_pinned(refund, pin, why):
         ("{name: a, expect: allow, grants: {tll: 60s}}", "did you mean 'ttl'?"),
         ("{name: a, expect: deny, because: x, grants: {ttl: 60s}}", "nothing is handed out"),
         ("{name: a, expect: allow, asks: {count: 1}}", "with one rule"),
+        ("{name: a, expect: {step_up: [one, two]}, asks: true}", "got true, expected a mapping of what is pinned"),
         ("{name: a, expect: allow, without: 3}", "text, or a list of texts"),
         ("{name: a, expect: allow, set: {args: {x: 1}, args.x: 2}}", "args.x again"),
         ("{name: a, expect: allow, name: b}", "again"),

@@ -1,25 +1,29 @@
-"""One mutant: a workflow in which one condition was dropped or loosened by the smallest step, and how a case could tell.
+"""A mutant: a workflow with one condition dropped or loosened by its smallest step, and changes of a scene that may show it.
 
-Rules: a mutant keeps its workflow's id and digest, so that runs of the original fit it; its tries are only suggestions, a case
-is offered when the engine tells the two workflows apart on it.
+Rules: a mutant keeps its workflow's id and digest, so that runs of the original fit it. Its tries are only suggestions: a case is
+proposed where the engine decides the two workflows differently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.intents.deriver import Deriver
 from agentgate.review.scenarios.scene import Scene
-from agentgate.workflow.model import Rule, StepUpRule, Tool, Workflow
+from agentgate.review.scenarios.statements import parts
+from agentgate.workflow.model import Workflow
 
 Changes = Mapping[str, Any]
+_BASE: tuple[Changes, ...] = ({},)
+_SECONDS = frozenset({"ttl", "timeout", "within", "every", "attested_within"})  # fields of the model
 
 
 class Anything(tuple[str, ...]):
-    """A list of names that every name is in; it still prints as the list it was."""
+    """A list that contains every name; it prints as the list it was."""
 
     __slots__ = ()
 
@@ -28,7 +32,7 @@ class Anything(tuple[str, ...]):
 
 
 class AnyText(str):
-    """A text that every text equals."""
+    """A text that equals every text."""
 
     __slots__ = ()
     __hash__ = str.__hash__
@@ -42,18 +46,18 @@ class AnyText(str):
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One condition, loosened.
+    """A workflow with one condition loosened.
 
     Attributes:
         path: dotted path of the condition, as the file spells it: ``tools.payments.refund.args.amount.max``.
-        words: what was done to it, for a reviewer.
-        line: where the condition stands.
+        words: the change, for a reviewer.
+        line: line of the condition.
         workflow: the workflow with only this changed.
         of: the class and field of `agentgate.workflow.model` that was changed.
-        tool: the tool whose calls can tell; empty: any.
-        tries: changes to a base that may tell them apart, the simplest first.
+        tool: the tool whose calls can show it; empty: any.
+        tries: changes to a base that may show it, the simplest first.
         pin: for what no decision shows: ``("grants", "ttl")`` or ``("asks", "count")``.
-        name: what a case that tells them apart is called.
+        name: the name of a case that shows it.
     """
 
     path: str
@@ -83,8 +87,98 @@ class NotCovered:
     why: str
 
 
-def calling(base: Scene, other: Scene) -> Changes:
-    """The fewest changes of a base after which the call of another scene goes through in it: the call, its prompt, or all of it."""
+Mutated = Iterator[Mutant | NotCovered]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A value within a workflow, and how to replace it there.
+
+    Attributes:
+        path: where the file has it; empty: the workflow itself.
+        value: the value, of a class of `agentgate.workflow.model`.
+        put: the workflow with another value in its place; without it for None.
+        tool: the tool whose calls it governs; empty: any.
+    """
+
+    path: str
+    value: Any
+    put: Callable[[Any], Workflow]
+    tool: str = ""
+
+    def inside(self, path: str, field: str, part: Any = None, tool: str = "") -> Part:
+        """The value of a field, or the `part` that its tuple or mapping holds."""
+        held = getattr(self.value, field)
+
+        def put(new: Any) -> Workflow:
+            changed = new
+            if isinstance(held, Mapping):
+                changed = {**held, part.name: new}
+            elif isinstance(held, tuple):
+                changed = tuple(new if each is part else each for each in held if each is not part or new is not None)
+            return self.put(replace(self.value, **{field: changed}))
+
+        return Part(path, held if part is None else part, put, tool or self.tool)
+
+    def mutant(
+        self,
+        key: str,
+        words: str,
+        name: str,
+        tries: Iterable[Changes] = _BASE,
+        *,
+        of: tuple[str, str] | None = None,
+        line: int | None = None,
+        pin: tuple[str, str] | None = None,
+        **changes: Any,
+    ) -> Mutant:
+        """The workflow with these fields of the part changed, the first of which is the condition; without any: with the part dropped."""
+        mutated = self.put(replace(self.value, **changes) if changes else None)
+        path, line = f"{self.path}.{key}" if self.path else key, getattr(self.value, "line", 0) if line is None else line
+        of = of or (type(self.value).__name__, next(iter(changes)))
+        return Mutant(path, words, line, mutated, of, self.tool, tuple(tries), pin, name)
+
+    def moved(self, key: str, name: str, tries: Iterable[Changes] = _BASE, *, field: str = "", by: int = 1, **more: Any) -> Mutant:
+        """A whole number moved by one; seconds where the field counts them."""
+        field = field or key
+        old, unit = getattr(self.value, field), "s" if field in _SECONDS else ""
+        return self.mutant(key, f"{old}{unit} -> {old + by}{unit}", name, tries, **more, **{field: old + by})
+
+    def anything(self, key: str, name: str, tries: Iterable[Changes], *, field: str = "", line: int | None = None) -> Iterator[Mutant]:
+        """A text, or a list of names, that any other meets; nothing where the workflow names none."""
+        field = field or key.rpartition(".")[2]
+        allowed = getattr(self.value, field)
+        if allowed:
+            loose: dict[str, Any] = {field: AnyText(allowed) if isinstance(allowed, str) else Anything(allowed)}
+            yield self.mutant(key, "any", name, tries, line=line, **loose)
+
+    def skipped(self, key: str, why: str) -> NotCovered:
+        """A condition that no case can show."""
+        return NotCovered(f"{self.path}.{key}", why)
+
+
+class Basis:
+    """What the mutants of a workflow start from.
+
+    Attributes:
+        root: the workflow as a part.
+        scene: a complete scene that calls a tool.
+        calling: the fewest changes after which the base calls a tool and is allowed: the tool, its prompt, or everything.
+    """
+
+    def __init__(self, workflow: Workflow, derive: Deriver, base: Scene | None = None) -> None:
+        self.workflow, self.derive = workflow, derive
+        self.root = Part("", workflow, lambda new: new)
+        filled = cache(lambda tool: Scene.of(workflow, {"call": tool}, derive=derive))
+        self.calling: Callable[[str], Changes] = cache(lambda tool: {} if base is None else _calling(base, filled(tool)))
+        self.scene: Callable[[str], Scene] = cache(lambda tool: filled(tool) if base is None else base.set(self.calling(tool)))
+
+    def turns(self, tool: str) -> tuple[str, ...]:
+        """The user's words in the scene of a tool."""
+        return parts(self.scene(tool).values["prompt"])
+
+
+def _calling(base: Scene, other: Scene) -> Changes:
     tool = other.values["call"]
     if base.values["call"] == tool:
         return {}
@@ -97,53 +191,3 @@ def calling(base: Scene, other: Scene) -> Changes:
         if isinstance(scene.decide(), Eligible) and not scene.unreached:
             return {"call": tool, **more}
     return {"call": tool}
-
-
-class Mutations:
-    """Collects the mutants of one workflow. `base` gives a complete allowed scene of a tool, for values that tries need."""
-
-    def __init__(self, workflow: Workflow, derive: Deriver, base: Scene | None = None) -> None:
-        self.workflow, self.derive, self._base = workflow, derive, base
-        self.found: list[Mutant] = []
-        self.skipped: list[NotCovered] = []
-        self._bases: dict[str, Scene] = {}
-
-    def base(self, tool: str) -> Scene:
-        """The base, or a filled scene, calling this tool."""
-        if tool not in self._bases:
-            base = self._base
-            made = Scene.of(self.workflow, {"call": tool}, derive=self.derive)
-            self._bases[tool] = made if base is None else base.set(calling(base, made))
-        return self._bases[tool]
-
-    def add(  # noqa: PLR0917 - one row of a table
-        self,
-        path: str,
-        words: str,
-        line: int,
-        mutated: Workflow,
-        of: tuple[str, str],
-        tries: Iterable[Changes] = (),
-        *,
-        tool: str = "",
-        pin: tuple[str, str] | None = None,
-        name: str = "",
-    ) -> None:
-        """Note one mutant."""
-        self.found.append(Mutant(path, words, line, mutated, of, tool, tuple(tries), pin, name or f"{path.rpartition('.')[2]}: {words}"))
-
-    def skip(self, path: str, why: str) -> None:
-        """Note a condition that no case can tell."""
-        self.skipped.append(NotCovered(path, why))
-
-    def with_tool(self, tool: Tool, **changes: Any) -> Workflow:
-        """The workflow with one tool changed."""
-        return replace(self.workflow, tools={**self.workflow.tools, tool.name: replace(tool, **changes)})
-
-    def with_rule(self, tool: Tool, rule: Rule, **changes: Any) -> Workflow:
-        """The workflow with one argument's rule changed."""
-        return self.with_tool(tool, args={**tool.args, rule.name: replace(rule, **changes)})
-
-    def with_step_up(self, tool: Tool, rule: StepUpRule, **changes: Any) -> Workflow:
-        """The workflow with one step-up rule changed."""
-        return self.with_tool(tool, step_ups=tuple(replace(r, **changes) if r is rule else r for r in tool.step_ups))

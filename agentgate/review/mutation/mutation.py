@@ -1,27 +1,30 @@
-"""Mutation of a workflow: drop or loosen each condition, and list those that no case would miss.
+"""Mutation testing of a workflow: drop or loosen each condition, and list those that no case covers.
 
-Rules: every field of a workflow's values is either loosened here or stands in `NOT_COVERED` with the reason; a mutant is noticed
-when one case that holds on the workflow does not hold on it. Equal outcomes mean that the case says nothing about the condition.
+Rules: every field of a workflow's values is loosened here or listed in `NOT_COVERED` with the reason. A case notices a mutant when it
+holds on the workflow and not on the mutant; a case with the same outcome on both says nothing about the condition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
-from agentgate.review.mutation.arguments import ArgumentMutants
-from agentgate.review.mutation.clauses import ClauseMutants
-from agentgate.review.mutation.conditions import ConditionMutants
-from agentgate.review.mutation.mutant import Mutant, Mutations, NotCovered
-from agentgate.review.mutation.who import Frame
+from agentgate.review.mutation.arguments import argument
+from agentgate.review.mutation.clauses import intents, limits, tools
+from agentgate.review.mutation.conditions import fact
+from agentgate.review.mutation.mutant import Basis, Mutant, Mutated, NotCovered
+from agentgate.review.mutation.who import frame
+from agentgate.review.scenarios.case import NamedCase, mismatch
 from agentgate.review.scenarios.scene import Scene
-from agentgate.review.scenarios.testfile import NamedCase, TestFile, mismatch, passing
+from agentgate.review.scenarios.testfile import TestFile, passing
+from agentgate.workflow import model
 from agentgate.workflow.model import Workflow
 
-# What no case can cover, by the class and field of `agentgate.workflow.model`: the whole list, with the reason. A field that is neither
-# loosened nor here fails a test.
+# Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field that is neither loosened nor listed, here or
+# as structure below, fails a test.
 NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Workflow", "id"): "the name: another name is another workflow",
     ("Workflow", "version"): "the number: approvals see that it rises",
@@ -29,10 +32,9 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Workflow", "owners"): "for people: nothing is decided by it",
     ("Workflow", "risk"): "decides how many reviewers sign, not what a call may do",
     ("Intent", "asks_for"): "for people: nothing is decided by it",
-    (
-        "Intent",
-        "words",
-    ): "a word more cannot be known from cases: read them; examples and counter-examples are checked whenever the file loads",
+    ("Intent", "words"): (
+        "a word more cannot be known from cases: read them; examples and counter-examples are checked whenever the file loads"
+    ),
     ("Intent", "examples"): "as words",
     ("Fact", "type"): "how a result is read: another type reads other values, none of them looser",
     ("Fact", "path"): "as type",
@@ -41,37 +43,51 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Selector", "nouns"): "as an intent's words",
     ("Selector", "by"): "as an intent's words",
 }
-# What a rule is about rather than a condition, and what is made of the parts that are loosened one by one.
-STRUCTURE: Mapping[str, str] = {
-    "Workflow": "agent for_user via intents conditions tools token digest file tenants_line expires_line in_doubt",
+# What a value is about rather than a condition, and the parts of it that are loosened one by one.
+_SUBJECT = {
+    "Workflow": "agent for_user via intents conditions tools token digest file in_doubt",
     "Doubt": "intent key index got",
-    "AgentRule": "line claims",
-    "ClaimRule": "name line",
-    "UserRule": "line",
-    "ViaRule": "line",
-    "Hours": "line",
-    "Conditions": "line hours",
-    "Intent": "name line",
-    "Tool": "name line args facts sequence limits upstream referenced structures",
-    "Rule": "name line operators references calls alone free prompted",
-    "Fact": "name line",
-    "Source": "kind tool field selector key",
+    "AgentRule": "claims",
+    "ClaimRule": "name",
+    "Conditions": "hours",
+    "Intent": "name",
+    "Tool": "name args facts sequence limits upstream referenced",
+    "Rule": "name",
+    "Fact": "name",
+    "Source": "kind tool field selector",
     "Selector": "tool",
-    "Sequence": "line before",
-    "Limit": "line tool argument",
-    "StepUpRule": "id line tool when",
-    "Upstream": "line",
+    "Sequence": "before",
+    "Limit": "tool argument",
+    "StepUpRule": "id tool when",
 }
+
+
+def _structure(kind: Any) -> str:
+    """The fields of a class that are no conditions: its subject, lines of the file, and what it computes from its other fields."""
+    computed = [f.name for f in fields(kind) if not f.init or f.name == "line" or f.name.endswith("_line")]
+    return " ".join([*_SUBJECT.get(kind.__name__, "").split(), *computed])
+
+
+_CLASSES = [kind for kind in vars(model).values() if isinstance(kind, type) and is_dataclass(kind)]
+STRUCTURE: Mapping[str, str] = {kind.__name__: _structure(kind) for kind in _CLASSES}
+
+
+@dataclass(frozen=True, slots=True)
+class Mutations:
+    """The mutants of one workflow, and the conditions of which it has none."""
+
+    found: list[Mutant]
+    skipped: list[NotCovered]
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a test file covers.
+    """How far a test file covers a workflow.
 
     Attributes:
         mutants: all of them.
-        survivors: those that no case misses.
-        not_covered: what no case can cover, with the reason.
+        survivors: those that no case notices.
+        not_covered: conditions that no case can cover, with the reason.
     """
 
     mutants: tuple[Mutant, ...]
@@ -79,39 +95,34 @@ class Survey:
     not_covered: tuple[NotCovered, ...]
 
 
-def mutations(workflow: Workflow, *, derive: Deriver = lexical, base: Scene | None = None) -> Mutations:
-    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be told.
+def mutations(workflow: Workflow, *, derive: Deriver = lexical) -> Mutations:
+    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be shown."""
+    return mutations_of(Basis(workflow, derive))
 
-    Args:
-        workflow: the workflow.
-        derive: the intent deriver.
-        base: the scene that tries start from; None: one filled from the workflow.
-    """
-    found = Mutations(workflow, derive, base)
-    frame, clauses, arguments, conditions = Frame(found), ClauseMutants(found), ArgumentMutants(found), ConditionMutants(found)
-    frame.whole()
-    frame.who()
-    frame.conditions()
-    for intent in workflow.intents.values():
-        clauses.intent(intent)
-    for tool in workflow.tools.values():
-        clauses.tool(tool)
+
+def mutations_of(basis: Basis) -> Mutations:
+    """`mutations`, with the base that their tries change."""
+    every = list(_every(basis))
+    return Mutations([m for m in every if isinstance(m, Mutant)], [m for m in every if isinstance(m, NotCovered)])
+
+
+def _every(basis: Basis) -> Mutated:
+    yield from frame(basis)
+    for intent in basis.workflow.intents.values():
+        yield from intents(basis, intent)
+    for name, tool in basis.workflow.tools.items():
+        part = basis.root.inside(f"tools.{name}", "tools", tool, name)
+        yield from tools(basis, part)
         for rule in tool.args.values():
-            arguments.argument(tool, rule)
-        for fact in tool.facts.values():
-            conditions.fact(tool, fact)
-    clauses.limits()
-    return found
+            yield from argument(basis, part, rule)
+        for declared in tool.facts.values():
+            yield from fact(basis, part, declared)
+    yield from limits(basis)
 
 
 def mutants(workflow: Workflow, *, derive: Deriver = lexical) -> tuple[Mutant, ...]:
-    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks."""
+    """The mutants alone; see `mutations`."""
     return tuple(mutations(workflow, derive=derive).found)
-
-
-def misses(made: Sequence[tuple[NamedCase, Scene]], mutant: Mutant) -> bool:
-    """Whether one of the cases would notice the mutant."""
-    return any(notices(case, scene, mutant) for case, scene in made)
 
 
 def notices(case: NamedCase, scene: Scene, mutant: Mutant) -> bool:
@@ -120,24 +131,19 @@ def notices(case: NamedCase, scene: Scene, mutant: Mutant) -> bool:
 
 
 def survey(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> Survey:
-    """Which conditions the cases of a test file cover.
-
-    Only cases that pass count; run them first.
+    """Which conditions the cases of a test file cover. Only cases that pass count; run them first.
 
     Raises:
         WorkflowError: the test file does not fit the workflow.
     """
-    made = passing(workflow, tests, derive=derive)
+    cases = passing(workflow, tests, derive=derive)
     every = mutations(workflow, derive=derive)
-    left = tuple(mutant for mutant in every.found if not misses(made, mutant))
-    return Survey(tuple(every.found), left, (*_never(), *every.skipped))
-
-
-def _never() -> tuple[NotCovered, ...]:
-    names = {"Workflow": "", "Intent": "intents.", "Fact": "facts.", "Rule": "args.", "Selector": "args.select."}
-    return tuple(NotCovered(names[kind] + field, why) for (kind, field), why in NOT_COVERED.items())
+    survivors = tuple(mutant for mutant in every.found if not any(notices(case, scene, mutant) for case, scene in cases))
+    blocks = {"Workflow": "", "Intent": "intents.", "Fact": "facts.", "Rule": "args.", "Selector": "args.select."}
+    never = [NotCovered(blocks[kind] + field, why) for (kind, field), why in NOT_COVERED.items()]
+    return Survey(tuple(every.found), survivors, (*never, *every.skipped))
 
 
 def survivors(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> tuple[Mutant, ...]:
-    """The mutants that no case would miss. Raises as `survey`."""
+    """The mutants that no case notices. Raises as `survey`."""
     return survey(workflow, tests, derive=derive).survivors

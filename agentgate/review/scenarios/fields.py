@@ -1,8 +1,8 @@
-"""The fields of a scene: dotted keys, what may stand under each, and what is wrong with those that are written.
+"""The fields of a scene: its dotted keys, the values that each may have, and what is wrong with stated ones.
 
-Rules: a key is read strictly, unknown ones are findings with a suggestion; tool names contain dots, so the longest declared one
-wins; a second earlier call of one tool is written ``tool#2``. Nobody states an origin, an intent or an answer: `origin.x` only
-says where a value is placed.
+Rules: keys are read strictly, and an unknown one is a finding with a suggestion. Tool names contain dots, so the longest declared one
+wins; the second earlier call of a tool is written ``tool#2``. An origin, an intent or an answer cannot be stated: `origin.x` only says
+where a value is placed.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from functools import partial
 from typing import Any
 
+from agentgate.decision.origin_kinds import of_call
 from agentgate.errors import AgentGateError
 from agentgate.loading.yaml_nodes import did_you_mean, shown
 from agentgate.values.entities import number
-from agentgate.workflow.model import Limit, Tool, Workflow
+from agentgate.workflow.model import Limit, Source, Tool, Workflow
 
 BLOCKS = ("args", "facts", "earlier", "ago", "spent", "who", "origin")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -46,30 +47,37 @@ class SceneError(AgentGateError):
 
 
 def seconds(value: Any) -> int | None:
-    """``15m`` as seconds; None when it is no duration."""
-    found = _DURATION.fullmatch(value) if type(value) is str else None
-    return int(found[1]) * _SECONDS[found[2]] if found else None
+    """``15m`` as seconds; None when the value is no duration."""
+    match = _DURATION.fullmatch(value) if type(value) is str else None
+    return int(match[1]) * _SECONDS[match[2]] if match else None
 
 
 def moment(value: Any) -> datetime | None:
-    """An ISO date and time with its offset; None when it is none."""
+    """An ISO date and time with its offset; None when the value is none."""
     try:
-        found = datetime.fromisoformat(value) if type(value) is str and "T" in value else None
+        read = datetime.fromisoformat(value) if type(value) is str and "T" in value else None
     except ValueError:
         return None
-    return found if found is not None and found.tzinfo is not None else None
+    return read if read is not None and read.tzinfo is not None else None
 
 
 def _texts(value: Any) -> bool:
     return type(value) in {list, tuple} and all(type(item) is str for item in value)
 
 
-Test = Callable[[Any], bool]
-_TEXT: tuple[Test, str] = (lambda v: type(v) is str, "text")
-_TEXTS: tuple[Test, str] = (_texts, "a list of texts")
-_YES: tuple[Test, str] = (lambda v: type(v) is bool, "true or false")
-_DURATIONS: tuple[Test, str] = (lambda v: seconds(v) is not None, "a duration: a whole number and s, m, h or d, such as 15m")
-_FIXED: Mapping[str, tuple[Test, str]] = {
+def _used(value: Any, *, whole: bool = False) -> bool:
+    amount = number(value)
+    return amount is not None and amount >= 0 and not (whole and amount % 1)
+
+
+_Form = tuple[Callable[[Any], bool], str]  # whether a value has it, and what is expected
+_AMOUNT: _Form = (_used, "how much was used before: a number from 0")
+_COUNT: _Form = (partial(_used, whole=True), _AMOUNT[1])
+_TEXT: _Form = (lambda v: type(v) is str, "text")
+_TEXTS: _Form = (_texts, "a list of texts")
+_YES: _Form = (lambda v: type(v) is bool, "true or false")
+_DURATIONS: _Form = (lambda v: seconds(v) is not None, "a duration: a whole number and s, m, h or d, such as 15m")
+_FIXED: Mapping[str, _Form] = {
     "call": _TEXT,
     "tenant": _TEXT,
     "prompt": (lambda v: type(v) is str or (_texts(v) and len(v) > 0), "the user's words: text, or a list of turns"),
@@ -98,10 +106,18 @@ _FIXED: Mapping[str, tuple[Test, str]] = {
     "who.agent.last_key": _TEXT,
     "who.via": _TEXTS,
 }
-_GROUPS = frozenset({"who.user", "who.agent.posture", "who.agent.boundary", "who.agent.claims"})  # may be left out as a whole
+_GROUPS = ("who.user", "who.agent.posture", "who.agent.boundary", "who.agent.claims")  # may be left out as a whole
+
+
+def _group(name: str) -> _Form:
+    inside = ", ".join(key for key in _FIXED if key.startswith(f"{name}.")) or f"{name}.NAME"
+    return lambda _: False, f"nothing (left out), or one of its keys: {inside}"
+
+
+_FORMS: Mapping[str, _Form] = {**_FIXED, **{name: _group(name) for name in _GROUPS}}
 _ALWAYS = frozenset({"call", "tenant", "prompt", "time", "who.agent.id"})  # may not be left out
 _PLACES = ("prompt", "user", "computed", "model")
-_ASIDE = ("origins", "intents", "origin_of", "decision", "expect")
+_DERIVED = ("origins", "intents", "origin_of", "decision", "expect")
 
 
 def flatten(stated: Mapping[str, Any]) -> Iterator[tuple[str, Any, tuple[str | int, ...]]]:
@@ -124,11 +140,6 @@ def limit_name(limit: Limit) -> str:
     return f"{limit.per}.{limit.tool}" + (f".{limit.argument}" if limit.argument else "")
 
 
-def limits_of(workflow: Workflow) -> dict[str, Limit]:
-    """Every limit by its name in a scene."""
-    return {limit_name(limit): limit for tool in workflow.tools.values() for limit in tool.limits}
-
-
 def bare(label: str) -> str:
     """The tool of an earlier call's label: ``orders.get`` for ``orders.get#2``."""
     return label.partition("#")[0]
@@ -138,10 +149,20 @@ def tool_and_field(tools: Mapping[str, Tool], text: str) -> tuple[str, str] | No
     """``("orders.get#2", "total")`` for ``orders.get#2.total``; the longest declared tool name wins. None: no declared tool."""
     for name in sorted(tools, key=len, reverse=True):
         if text == name or text.startswith((name + ".", name + "#")):
-            found = re.fullmatch(r"((?:#[2-9])?)(?:\.(.+))?", text[len(name) :])
-            if found is not None:
-                return name + found[1], found[2] or ""
+            match = re.fullmatch(r"((?:#[2-9])?)(?:\.(.+))?", text[len(name) :])
+            if match is not None:
+                return name + match[1], match[2] or ""
     return None
+
+
+def place(source: Source, second: str = "") -> str:
+    """The key under which a scene holds what this source says; `second` is ``#2`` for the tool's second call."""
+    return f"{'facts' if of_call(source).returned else 'earlier'}.{source.tool}{second}.{source.field}"
+
+
+def named(source: Source) -> str:
+    """A source as the value of `origin.x`."""
+    return f"{source.tool}.{source.field}" if source.tool else str(source)
 
 
 def findings(workflow: Workflow, stated: Mapping[str, Any], *, changing: bool) -> list[FieldProblem]:
@@ -150,84 +171,66 @@ def findings(workflow: Workflow, stated: Mapping[str, Any], *, changing: bool) -
     Args:
         workflow: whose tools, arguments and limits the keys name.
         stated: dotted key -> value; None: left out.
-        changing: whether `origin.x` may stand here (it places a value into a complete scene).
+        changing: whether `origin.x` is allowed (it places a value into a complete scene).
     """
-    out = []
-    for key, value in stated.items():
-        found = _finding(workflow, key, value, changing=changing)
-        if found is not None:
-            out.append(found)
-    return out
+    found = (_finding(workflow, key, value, changing=changing) for key, value in stated.items())
+    return [problem for problem in found if problem is not None]
 
 
 def _finding(workflow: Workflow, key: str, value: Any, *, changing: bool) -> FieldProblem | None:
     block, _, rest = key.partition(".")
     if value is None and key in _ALWAYS:
         return FieldProblem(key, "nothing", "a value (it may not be left out)")
-    if key in _FIXED:
-        test, expected = _FIXED[key]
-        return None if value is None or test(value) else FieldProblem(key, shown(value), expected)
-    if key in _GROUPS:
-        return None if value is None else FieldProblem(key, shown(value), f"nothing (left out), or one of its keys: {_inside(key)}")
-    if key.startswith("who.agent.claims."):
-        return None if value is None or type(value) is str else FieldProblem(key, shown(value), "text")
-    if not rest or block not in BLOCKS or block == "who":
-        expected = "one of " + ", ".join([*(k for k in _FIXED if "." not in k), *BLOCKS])
-        if key in BLOCKS:
-            return FieldProblem(key, shown(value), "a mapping")
-        if key in _ASIDE:
-            return FieldProblem(key, "an unknown key", expected + " (origins and intents are derived, never stated)")
-        return FieldProblem(key, "an unknown key", expected, did_you_mean(key, [c for c in (*_FIXED, *BLOCKS) if c != key]))
-    if block == "args":
-        return None
+    form = _FORMS.get(key, _TEXT if key.startswith("who.agent.claims.") else None)
+    if form is None and (not rest or block not in BLOCKS or block == "who"):
+        return _unknown(key, value)
     if block == "spent":
-        known = limits_of(workflow)
-        if rest not in known:
-            return FieldProblem(key, "no such limit", "spent. and one of " + (", ".join(known) or "none"), did_you_mean(rest, known))
-        amount = number(value)
-        good = value is None or (amount is not None and amount >= 0 and (known[rest].argument or amount % 1 == 0))
-        return None if good else FieldProblem(key, shown(value), "how much was used before: a number from 0")
-    return _placed(workflow, key, block, rest, value, changing=changing)
-
-
-def _inside(group: str) -> str:
-    return ", ".join(k for k in _FIXED if k.startswith(group + ".")) or group + ".NAME"
-
-
-def _placed(workflow: Workflow, key: str, block: str, rest: str, value: Any, *, changing: bool) -> FieldProblem | None:
-    """`facts`, `earlier`, `ago` and `origin`: keys that name a declared tool."""
-    tools = workflow.tools
+        limits = {limit_name(limit): limit for tool in workflow.tools.values() for limit in tool.limits}
+        if rest not in limits:
+            return FieldProblem(key, "no such limit", "spent. and one of " + (", ".join(limits) or "none"), did_you_mean(rest, limits))
+        form = _AMOUNT if limits[rest].argument else _COUNT
+    if form is not None:
+        return None if value is None or form[0](value) else FieldProblem(key, shown(value), form[1])
     if block == "origin":
-        if not changing:
-            return FieldProblem(key, "an origin", "values only (in base, put the value where it comes from: the prompt or a fact)")
-        found = tool_and_field(tools, value) if type(value) is str else None
-        if value in _PLACES or (found is not None and found[1]):
-            return None
-        choices = {*_PLACES, *(f"{n}.{f}" for n, t in tools.items() for f in [*t.facts, *t.args])}
-        return FieldProblem(
-            key, shown(value), ", ".join(_PLACES) + ", or a field of a declared tool: tool.field", did_you_mean(value, choices)
-        )
-    found = tool_and_field(tools, rest)
-    if found is None:
+        return _origin(workflow.tools, key, value, changing=changing)
+    return None if block == "args" else _of_call(workflow.tools, key, value)
+
+
+def _unknown(key: str, value: Any) -> FieldProblem:
+    if key in BLOCKS:
+        return FieldProblem(key, shown(value), "a mapping")
+    expected = "one of " + ", ".join([*(k for k in _FIXED if "." not in k), *BLOCKS])
+    if key in _DERIVED:
+        return FieldProblem(key, "an unknown key", expected + " (origins and intents are derived, never stated)")
+    return FieldProblem(key, "an unknown key", expected, did_you_mean(key, [c for c in (*_FIXED, *BLOCKS) if c != key]))
+
+
+def _origin(tools: Mapping[str, Tool], key: str, value: Any, *, changing: bool) -> FieldProblem | None:
+    if not changing:
+        return FieldProblem(key, "an origin", "values only (in base, put the value where it comes from: the prompt or a fact)")
+    named = tool_and_field(tools, value) if type(value) is str else None
+    if value in _PLACES or (named is not None and named[1]):
+        return None
+    choices = {*_PLACES, *(f"{n}.{f}" for n, t in tools.items() for f in [*t.facts, *t.args])}
+    expected = ", ".join(_PLACES) + ", or a field of a declared tool: tool.field"
+    return FieldProblem(key, shown(value), expected, did_you_mean(value, choices))
+
+
+def _of_call(tools: Mapping[str, Tool], key: str, value: Any) -> FieldProblem | None:
+    """`facts`, `earlier` and `ago`: keys that name a declared tool."""
+    block, _, rest = key.partition(".")
+    named = tool_and_field(tools, rest)
+    if named is None:
         expected = "a declared tool" + (", then its field" if block != "ago" else "") + ": " + ", ".join(tools)
         return FieldProblem(key, "an unknown tool", expected, did_you_mean(rest, tools) or did_you_mean(rest.rpartition(".")[0], tools))
-    label, field = found
-    tool = tools[bare(label)]
+    tool, field = tools[bare(named[0])], named[1]
     if block == "ago":
-        good = not field and (value is None or seconds(value) is not None)
-        return None if good else FieldProblem(key, shown(value), _DURATIONS[1])
+        return None if not field and (value is None or _DURATIONS[0](value)) else FieldProblem(key, shown(value), _DURATIONS[1])
+    declared, article, what = (tool.args, "an", "argument") if block == "earlier" else (tool.facts, "a", "fact")
     if not field:
-        good = value is None and block == "earlier"
-        return None if good else FieldProblem(key, shown(value), f"{key}. and {'an argument' if block == 'earlier' else 'a fact'}")
-    declared = tool.args if block == "earlier" else tool.facts
-    if field not in declared:
-        more = "" if block == "earlier" else f" (origin.x: {bare(label)}.{field} puts a value into a field that nobody declared)"
-        what = f"an undeclared {'argument' if block == 'earlier' else 'fact'}"
-        return FieldProblem(key, what, "one of " + (", ".join(declared) or "none") + more, did_you_mean(field, declared))
-    return None
-
-
-def as_number(value: Any) -> Decimal:
-    """A checked number."""
-    found = number(value)
-    return found if found is not None else Decimal()
+        return None if value is None and block == "earlier" else FieldProblem(key, shown(value), f"{key}. and {article} {what}")
+    if field in declared:
+        return None
+    more = "" if block == "earlier" else f" (origin.x: {tool.name}.{field} puts a value into a field that nobody declared)"
+    expected = "one of " + (", ".join(declared) or "none") + more
+    return FieldProblem(key, f"an undeclared {what}", expected, did_you_mean(field, declared))

@@ -45,13 +45,8 @@ def granted(workflow: Workflow, call: Call, answer: Eligible) -> Mapping[str, An
 
 def asked(rule: StepUpRule) -> Mapping[str, Any]:
     """Who answers a hold under this rule, and what they see: `ASKS` by name."""
-    return {
-        "group": rule.group,
-        "count": rule.count,
-        "not": list(rule.exclude),
-        "timeout": f"{rule.timeout}s",
-        "show": list(rule.show),
-    }
+    whom = {"group": rule.group, "count": rule.count, "not": list(rule.exclude)}
+    return {**whom, "timeout": f"{rule.timeout}s", "show": list(rule.show)}
 
 
 def same(key: str, stated: Any, got: Any) -> bool:

@@ -1,58 +1,110 @@
-"""What is stated, put into the flat values of a scene: groups, earlier calls, and the leaves of structures."""
+"""The flat values of a scene, by dotted key: how they are stated, and read back by the blocks that they are in."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from agentgate.review.scenarios.filling import whole
+from agentgate.review.scenarios.fields import moment, seconds
 from agentgate.review.scenarios.structure import put_at, steps
 from agentgate.values.paths import EACH
 from agentgate.workflow.model import Tool
 from agentgate.workflow.nested import flat, root
 
-
-def leaves_of(tool: Tool | None, key: str, prefix: str, value: Any) -> dict[str, Any]:
-    """A whole structure as its leaves, where they say all of it; anything else under its own key."""
-    name = key[len(prefix) :]
-    if tool is None or not any(root(rule) == name and "." in rule for rule in tool.args):
-        return {key: value}
-    found = dict(flat(tool, {name: value}))
-    made: Any = {}
-    for leaf, inner in found.items():
-        made = put_at(made, steps(leaf), inner)
-    return {prefix + leaf: inner for leaf, inner in found.items()} if made == {name: value} else {key: value}
+# --- reading -----------------------------------------------------------------------------------------------------------------
 
 
-def put(values: dict[str, Any], key: str, value: Any) -> None:
-    """State one value: a group left out takes its parts with it, a part brings its group back."""
-    if value is None:
-        for inside in [k for k in values if k.startswith((key + ".", key + "#")) or (key.startswith("earlier.") and _of(k, key))]:
-            del values[inside]
-    head = key
-    while "." in head:
-        head = head.rpartition(".")[0]
-        if head in values and values[head] is None:
-            del values[head]
-    if key.startswith("facts."):
-        for gone in [k for k, v in values.items() if v is None and k.startswith("earlier.") and key.startswith("facts." + k[8:] + ".")]:
-            del values[gone]
-    values[key] = value
+def parts(prompt: Any) -> tuple[str, ...]:
+    """The turns of a prompt that is text or a list."""
+    return (prompt,) if type(prompt) is str else tuple(prompt)
 
 
-def _of(key: str, earlier: str) -> bool:
-    """Whether a key speaks of the earlier call that is left out."""
-    label = earlier[len("earlier.") :]
-    return key == f"ago.{label}" or key.startswith(f"facts.{label}.")
+def argument_of(key: str) -> str:
+    """The argument that a leaf of a structure is in: ``args.files`` for ``args.files[].id``; any other key itself."""
+    head, mark, _ = key.partition(EACH)
+    return head if mark else key
+
+
+def missing(values: Mapping[str, Any], key: str) -> bool:
+    """Whether a key is neither stated nor left out on purpose, alone or with its group."""
+    if key in values or argument_of(key) in values:
+        return False
+    return all(values.get(group, "") is not None for group in _groups(key))
+
+
+def _groups(key: str) -> list[str]:
+    """``who`` and ``who.user`` for ``who.user.id``."""
+    steps = key.split(".")
+    return [".".join(steps[:end]) for end in range(1, len(steps))]
+
+
+def under(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The values under a prefix by the rest of their keys, structures put together from their leaves (``files[].id``)."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if key.startswith(prefix) and value is not None:
+            name = key[len(prefix) :]
+            if "." in name and prefix.startswith(("args.", "earlier.")):
+                out = put_at(out, steps(name), value)
+            else:
+                out[name] = value
+    return out
+
+
+def ago(values: Mapping[str, Any], label: str) -> int:
+    """How many seconds ago an earlier call was redeemed."""
+    return seconds(values.get(f"ago.{label}")) or 0
+
+
+def earlier(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels of the earlier calls, oldest first: the tool's name, ``tool#2`` for its second call."""
+    labels = [key[len("ago.") :] for key in values if key.startswith("ago.")]
+    return tuple(sorted((each for each in labels if values.get(f"earlier.{each}", "") is not None), key=lambda each: -ago(values, each)))
+
+
+def time_of(values: Mapping[str, Any]) -> datetime:
+    """The decision time, in UTC."""
+    return (moment(values["time"]) or datetime(2000, 1, 1, tzinfo=UTC)).astimezone(UTC)
+
+
+# --- stating -----------------------------------------------------------------------------------------------------------------
 
 
 def state(values: dict[str, Any], tool: Tool | None, key: str, value: Any) -> list[str]:
-    """State one value of a scene that calls `tool`; the keys it now stands under."""
+    """State one value of a scene that calls `tool`; the keys that now hold it."""
     leaves = {key: value}
     if key.startswith("args."):
-        leaves = leaves_of(tool, key, "args.", value)
+        leaves = _leaves(tool, key[len("args.") :], value)
         if EACH not in key:
-            for old in [k for k in values if whole(k) == key]:
+            for old in [k for k in values if argument_of(k) == key]:
                 del values[old]
     for leaf, inner in leaves.items():
         put(values, leaf, inner)
     return list(leaves)
+
+
+def _leaves(tool: Tool | None, name: str, value: Any) -> dict[str, Any]:
+    """A structure by its leaves, where they say all of it; any other value under the argument's own key."""
+    if tool is not None and any(root(rule) == name and "." in rule for rule in tool.args):
+        leaves, made = dict(flat(tool, {name: value})), dict[str, Any]()
+        for leaf, inner in leaves.items():
+            made = put_at(made, steps(leaf), inner)
+        if made == {name: value}:
+            return {f"args.{leaf}": inner for leaf, inner in leaves.items()}
+    return {f"args.{name}": value}
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """State one value: a group that is left out takes its parts with it, a part brings its group back."""
+    block, _, rest = key.partition(".")
+    groups, gone = _groups(key), list[str]()
+    if value is None:
+        inside = [f"{key}.", f"{key}#", *([f"facts.{rest}."] if block == "earlier" else [])]
+        gone = [k for k in values if k.startswith(tuple(inside)) or (block == "earlier" and k == f"ago.{rest}")]
+    if block == "facts":
+        groups += [f"earlier.{group.removeprefix('facts.')}" for group in groups[1:]]
+    gone += [group for group in groups if values.get(group, "") is None]
+    for old in gone:
+        values.pop(old, None)
+    values[key] = value

@@ -11,55 +11,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from agentgate.decision.answer import Deny, Eligible
 from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.definition import read_file
 from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
 from agentgate.loading.yaml_nodes import Path as Place
-from agentgate.review.scenarios.fields import SceneError, findings, flatten
-from agentgate.review.scenarios.grants import ASKS, GRANTS, asked, granted, same
+from agentgate.review.scenarios.case import Answer, NamedCase, in_words, mismatch
+from agentgate.review.scenarios.fields import FieldProblem, SceneError, findings, flatten
+from agentgate.review.scenarios.grants import ASKS, GRANTS
 from agentgate.review.scenarios.scene import Scene
-from agentgate.values.refusal import Failure
 from agentgate.workflow.model import Workflow
 
-Answer = Literal["allow", "deny", "step_up"]
 MAX_CASES = 2000
 _TOP = ("workflow", "base", "expect", "cases")
+_REQUIRED = {"workflow": (str, "the id of the workflow"), "base": (dict, "a mapping"), "cases": (list, "a list of cases")}
 _CASE = ("name", "set", "without", "expect", "because", "grants", "asks")
-
-
-@dataclass(frozen=True, slots=True)
-class NamedCase:
-    """What a test file says of one scene.
-
-    Attributes:
-        changes: dotted key -> value, over the base (`set`, and `without` as None).
-        answer: the expected answer.
-        rules: ids of the step-up rules that fire, for ``step_up``.
-        because: fields or reasons; a denial (or hold) is for each of these and nothing else.
-        grants: what an allowed or held call gets; only the named keys are compared.
-        asks: by rule id, who is asked; only the named keys are compared.
-        line: where it stands, from 1; 0: proposed, not in a file.
-    """
-
-    name: str
-    changes: Mapping[str, Any]
-    answer: Answer
-    rules: tuple[str, ...] = ()
-    because: tuple[str, ...] = ()
-    grants: Mapping[str, Any] = field(default_factory=dict)
-    asks: Mapping[str, Any] = field(default_factory=dict)
-    line: int = 0
-
-    @property
-    def expected(self) -> str:
-        """The expectation in words."""
-        what = {"allow": "allow", "deny": "deny", "step_up": "step_up " + ", ".join(self.rules)}[self.answer]
-        return what + (f" because {', '.join(self.because)}" if self.because else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +48,13 @@ class TestFile:
     def all(self) -> tuple[NamedCase, ...]:
         """The base and every case."""
         return (self.base, *self.cases)
+
+    def problems(self, index: int, found: Iterable[FieldProblem]) -> list[Problem]:
+        """What is wrong with the scene of a case (-1: the base), at its places in the file."""
+        block, line = ("base", self.base.line) if index < 0 else (f"cases[{index}].set", self.cases[index].line)
+        return [
+            Problem(self.file, *self.places.get((index, p.key), (line, 1)), f"{block}.{p.key}", p.got, p.expected, p.hint) for p in found
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +102,7 @@ class Report:
 
 
 def tests_of(workflow_file: str | Path) -> Path:
-    """Where the tests of a workflow file stand: ``NAME.test.yaml`` beside it."""
+    """The test file of a workflow file: ``NAME.test.yaml`` beside it."""
     return Path(workflow_file).with_suffix(".test.yaml")
 
 
@@ -141,125 +117,125 @@ def load_tests(path: str | Path) -> TestFile:
 
 def read_tests(text: str, file: str) -> TestFile:
     """Read the text of a test file. Raises as `load_tests`."""
-    document = read_yaml(text, file)
-    top = document.value
-    if not isinstance(top, dict):
-        document.report((), shown(top), "a mapping with workflow, base and cases")
+    return _Reading(read_yaml(text, file)).file()
+
+
+class _Reading:
+    """One document, read; findings are reported to it."""
+
+    def __init__(self, document: Document) -> None:
+        self.document, self.report = document, document.report
+        self.places: dict[tuple[int, str], tuple[int, int]] = {}
+        self.names: dict[str, int] = {}
+
+    def file(self) -> TestFile:
+        document, top = self.document, self.document.value
+        if not isinstance(top, dict):
+            self.report((), shown(top), "a mapping with workflow, base and cases")
+            document.refuse()
+        self._known((), top, _TOP)
+        for key, (kind, what) in _REQUIRED.items():
+            if key not in top:
+                self.report((), "nothing", f"{key}: (required)")
+            elif type(top[key]) is not kind:
+                self.report((key,), shown(top[key]), what)
         document.refuse()
-    _known(document, (), top, _TOP)
-    for key, kind, what in (("workflow", str, "the id of the workflow"), ("base", dict, "a mapping"), ("cases", list, "a list of cases")):
-        if key not in top:
-            document.report((), "nothing", f"{key}: (required)")
-        elif type(top[key]) is not kind:
-            document.report((key,), shown(top[key]), what)
-    document.refuse()
-    places: dict[tuple[int, str], tuple[int, int]] = {}
-    stated = _flat(document, places, -1, ("base",), top["base"])
-    answer, rules = _expectation(document, ("expect",), top["expect"]) if "expect" in top else ("allow", ())
-    if answer == "deny":
-        document.report(("expect",), "deny", "a base that goes through: allow, or {step_up: rule-id}")
-    base = NamedCase("base", {}, answer, rules, line=document.line(("base",)))
-    names: dict[str, int] = {}
-    if len(top["cases"]) > MAX_CASES:
-        document.report(("cases",), f"{len(top['cases'])} cases", f"at most {MAX_CASES}")
-    cases = tuple(_case(document, places, index, each, names) for index, each in enumerate(top["cases"]))
-    document.refuse()
-    return TestFile(file, top["workflow"], stated, base, cases, places)
+        stated = self._leaves(-1, ("base",), top["base"])
+        answer, rules = self._expectation(("expect",), top.get("expect", "allow"))
+        if answer == "deny":
+            self.report(("expect",), "deny", "a base that goes through: allow, or {step_up: rule-id}")
+        base = NamedCase("base", {}, answer, rules, line=document.line(("base",)))
+        if len(top["cases"]) > MAX_CASES:
+            self.report(("cases",), f"{len(top['cases'])} cases", f"at most {MAX_CASES}")
+        cases = tuple(self._case(index, each) for index, each in enumerate(top["cases"]))
+        document.refuse()
+        return TestFile(document.file, top["workflow"], stated, base, cases, self.places)
 
+    def _case(self, index: int, block: Any) -> NamedCase:
+        path: Place = ("cases", index)
+        line = self.document.line(path)
+        if not self._is_mapping(path, block, "a mapping: {name, set, expect}"):
+            return NamedCase("", {}, "allow", line=line)
+        self._known(path, block, _CASE)
+        name = block.get("name")
+        if type(name) is not str or not name:
+            self.report((*path, "name"), shown(name), "a sentence that names the case", key="name" not in block)
+        elif name in self.names:
+            self.report((*path, "name"), shown(name), f"a name of its own (first on line {self.names[name]})")
+        else:
+            self.names[name] = line
+        changes, changed = dict[str, Any](), block.get("set", {})
+        if self._is_mapping((*path, "set"), changed, "a mapping of what this case changes"):
+            changes = self._leaves(index, (*path, "set"), changed)
+        for at, key in enumerate(self._texts((*path, "without"), block.get("without", []))):
+            changes[key] = None
+            self.places[index, key] = self.document.place((*path, "without", at))
+        if "expect" not in block:
+            self.report(path, "nothing", "expect: allow, deny or {step_up: rule-id} (required)", key=True)
+            return NamedCase(str(name), changes, "allow", line=line)
+        answer, rules = self._expectation((*path, "expect"), block["expect"])
+        because = self._texts((*path, "because"), block.get("because", []))
+        if answer == "deny" and not because:
+            self.report((*path, "expect"), "deny without a reason", "because: the field or reason that it is refused for")
+        if answer == "allow" and because:
+            self.report((*path, "because"), "a reason", "none: nothing is refused", key=True)
+        grants, asks = (block.get(key, {}) for key in ("grants", "asks"))
+        grants = self._pins((*path, "grants"), grants, GRANTS)
+        by_rule = isinstance(asks, dict) and set(asks) <= set(rules)
+        if by_rule:
+            asks = {rule: self._pins((*path, "asks", rule), pinned, ASKS) for rule, pinned in asks.items()}
+        else:
+            asks = self._pins((*path, "asks"), asks, ASKS)
+        if grants and answer == "deny":
+            self.report((*path, "grants"), "grants of a denial", "none: nothing is handed out", key=True)
+        if asks and (answer != "step_up" or (len(rules) != 1 and not by_rule)):
+            self.report((*path, "asks"), "asks", "expect: {step_up: rule-id} with one rule, or asks: {rule-id: {...}}", key=True)
+        return NamedCase(str(name), changes, answer, rules, because, grants, asks if by_rule else dict.fromkeys(rules[:1], asks), line)
 
-def _known(document: Document, path: Place, block: Mapping[str, Any], keys: Iterable[str]) -> None:
-    allowed = tuple(keys)
-    for key in block:
-        if key not in allowed:
-            unused = [k for k in allowed if k not in block]
-            document.report((*path, key), "an unknown key", "one of " + ", ".join(allowed), did_you_mean(key, unused), key=True)
-
-
-def _flat(
-    document: Document, places: dict[tuple[int, str], tuple[int, int]], index: int, path: Place, block: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A block's leaves by dotted key, with their places; the same key twice in two spellings is a finding."""
-    out: dict[str, Any] = {}
-    for key, value, inside in flatten(block):
-        here = (*path, *inside)
-        if key in out:
-            document.report(here, f"{key} again", "each key once", key=True)
-        out[key] = value
-        places[index, key] = document.place(here, key=True)
-    return out
-
-
-def _case(document: Document, places: dict[tuple[int, str], tuple[int, int]], index: int, block: Any, names: dict[str, int]) -> NamedCase:
-    path: Place = ("cases", index)
-    line = document.line(path)
-    if not isinstance(block, dict):
-        document.report(path, shown(block), "a mapping: {name, set, expect}")
-        return NamedCase("", {}, "allow", line=line)
-    _known(document, path, block, _CASE)
-    name = block.get("name")
-    if type(name) is not str or not name:
-        document.report((*path, "name"), shown(name), "a sentence that names the case", key="name" not in block)
-    elif name in names:
-        document.report((*path, "name"), shown(name), f"a name of its own (first on line {names[name]})")
-    else:
-        names[name] = line
-    changes: dict[str, Any] = {}
-    if isinstance(block.get("set", {}), dict):
-        changes = _flat(document, places, index, (*path, "set"), block.get("set", {}))
-    else:
-        document.report((*path, "set"), shown(block["set"]), "a mapping of what this case changes")
-    for at, key in enumerate(_texts(document, (*path, "without"), block.get("without", []))):
-        changes[key] = None
-        places[index, key] = document.place((*path, "without", at))
-    if "expect" not in block:
-        document.report(path, "nothing", "expect: allow, deny or {step_up: rule-id} (required)", key=True)
-        return NamedCase(str(name), changes, "allow", line=line)
-    answer, rules = _expectation(document, (*path, "expect"), block["expect"])
-    because = _texts(document, (*path, "because"), block.get("because", []))
-    if answer == "deny" and not because:
-        document.report((*path, "expect"), "deny without a reason", "because: the field or reason that it is refused for")
-    if answer == "allow" and because:
-        document.report((*path, "because"), "a reason", "none: nothing is refused", key=True)
-    pinned = []
-    for key, allowed in (("grants", GRANTS), ("asks", ASKS)):
-        value = block.get(key, {})
+    def _is_mapping(self, path: Place, value: Any, expected: str) -> bool:
         if not isinstance(value, dict):
-            document.report((*path, key), shown(value), "a mapping of what is pinned: " + ", ".join(allowed))
-            value = {}
-        nested = key == "asks" and bool(value) and set(value) <= set(rules)
-        for rule, inner in value.items() if nested else [("", value)]:
-            where = (*path, key, rule) if rule else (*path, key)
-            if isinstance(inner, dict):
-                _known(document, where, inner, allowed)
-            else:
-                document.report(where, shown(inner), "a mapping of what is pinned: " + ", ".join(allowed))
-        pinned.append(value if nested or not value or key == "grants" else dict.fromkeys(rules[:1], value))
-    if pinned[0] and answer == "deny":
-        document.report((*path, "grants"), "grants of a denial", "none: nothing is handed out", key=True)
-    if block.get("asks") and (answer != "step_up" or (len(rules) != 1 and not set(block["asks"]) <= set(rules))):
-        document.report((*path, "asks"), "asks", "expect: {step_up: rule-id} with one rule, or asks: {rule-id: {...}}", key=True)
-    return NamedCase(str(name), changes, answer, rules, because, pinned[0], pinned[1], line)
+            self.report(path, shown(value), expected)
+        return isinstance(value, dict)
 
+    def _known(self, path: Place, block: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+        for key in block:
+            if key not in allowed:
+                hint = did_you_mean(key, [k for k in allowed if k not in block])
+                self.report((*path, key), "an unknown key", "one of " + ", ".join(allowed), hint, key=True)
 
-def _texts(document: Document, path: Place, value: Any) -> tuple[str, ...]:
-    values = value if isinstance(value, list) else [value]
-    if not all(type(item) is str and item for item in values):
-        document.report(path, shown(value), "text, or a list of texts")
+    def _pins(self, path: Place, pinned: Any, allowed: tuple[str, ...]) -> Mapping[str, Any]:
+        if not self._is_mapping(path, pinned, "a mapping of what is pinned: " + ", ".join(allowed)):
+            return {}
+        self._known(path, pinned, allowed)
+        return dict(pinned)
+
+    def _leaves(self, index: int, path: Place, block: Mapping[str, Any]) -> dict[str, Any]:
+        """A block's leaves by dotted key, with their places; the same key twice in two spellings is a finding."""
+        out: dict[str, Any] = {}
+        for key, value, inside in flatten(block):
+            here = (*path, *inside)
+            if key in out:
+                self.report(here, f"{key} again", "each key once", key=True)
+            out[key] = value
+            self.places[index, key] = self.document.place(here, key=True)
+        return out
+
+    def _texts(self, path: Place, value: Any) -> tuple[str, ...]:
+        values = value if isinstance(value, list) else [value]
+        if all(type(item) is str and item for item in values):
+            return tuple(values)
+        self.report(path, shown(value), "text, or a list of texts")
         return ()
-    return tuple(values)
 
-
-def _expectation(document: Document, path: Place, value: Any) -> tuple[Answer, tuple[str, ...]]:
-    if value == "allow":
+    def _expectation(self, path: Place, value: Any) -> tuple[Answer, tuple[str, ...]]:
+        if value in ("allow", "deny"):
+            return value, ()
+        if isinstance(value, dict) and list(value) == ["step_up"]:
+            if value["step_up"] == []:
+                self.report((*path, "step_up"), "an empty list", "the id of at least one step-up rule (it must not be empty)")
+            return "step_up", self._texts((*path, "step_up"), value["step_up"])
+        self.report(path, shown(value), "allow, deny or {step_up: rule-id}", did_you_mean(value, ("allow", "deny")))
         return "allow", ()
-    if value == "deny":
-        return "deny", ()
-    if isinstance(value, dict) and list(value) == ["step_up"]:
-        if value["step_up"] == []:
-            document.report((*path, "step_up"), "an empty list", "the id of at least one step-up rule (it must not be empty)")
-        return "step_up", _texts(document, (*path, "step_up"), value["step_up"])
-    document.report(path, shown(value), "allow, deny or {step_up: rule-id}", did_you_mean(value, ("allow", "deny")))
-    return "allow", ()
 
 
 # --- running ---------------------------------------------------------------------------------------------------------------
@@ -276,31 +252,23 @@ def scenes(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) ->
         hint = did_you_mean(tests.workflow, [workflow.id])
         problems.append(Problem(tests.file, 1, 1, "workflow", shown(tests.workflow), f"'{workflow.id}', the workflow beside it", hint))
     for index, stated in enumerate((tests.stated, *(case.changes for case in tests.cases)), -1):
-        _report(problems, tests, index, SceneError(tuple(findings(workflow, stated, changing=index >= 0))))
-    if problems:
-        raise WorkflowError(tuple(sorted(problems, key=lambda p: (p.line, p.column))))
-    out: list[tuple[NamedCase, Scene]] = []
-    try:
-        base = Scene.of(workflow, tests.stated, derive=derive)
-    except SceneError as error:
-        _report(problems, tests, -1, error)
-        raise WorkflowError(tuple(problems)) from error
+        problems += tests.problems(index, findings(workflow, stated, changing=index >= 0))
+    _refuse(problems)
+    made: list[tuple[NamedCase, Scene]] = []
     for index, case in enumerate(tests.all, -1):
         try:
-            out.append((case, base if case is tests.base else base.set(case.changes)))
+            made.append((case, made[0][1].set(case.changes) if made else Scene.of(workflow, tests.stated, derive=derive)))
         except SceneError as error:
-            _report(problems, tests, index, error)
+            problems += tests.problems(index, error.findings)
+            if not made:
+                break
+    _refuse(problems)
+    return tuple(made)
+
+
+def _refuse(problems: list[Problem]) -> None:
     if problems:
-        raise WorkflowError(tuple(problems))
-    return tuple(out)
-
-
-def _report(problems: list[Problem], tests: TestFile, index: int, error: SceneError) -> None:
-    case = tests.all[index + 1]
-    where = "base" if index < 0 else f"cases[{index}].set"
-    for found in error.findings:
-        place = tests.places.get((index, found.key), (case.line, 1))
-        problems.append(Problem(tests.file, *place, f"{where}.{found.key}", found.got, found.expected, found.hint))
+        raise WorkflowError(tuple(sorted(problems, key=lambda p: (p.line, p.column))))
 
 
 def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> Report:
@@ -322,10 +290,8 @@ def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical)
 
 def passing(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> list[tuple[NamedCase, Scene]]:
     """The cases that hold, with their scenes. Raises as `scenes`."""
-    made = scenes(workflow, tests, derive=derive)
-    return [
-        (case, scene) for case, scene in made if not mismatch(workflow, case, scene, scene.decide()) and not impossible(workflow, scene)
-    ]
+    possible = [(case, scene) for case, scene in scenes(workflow, tests, derive=derive) if not impossible(workflow, scene)]
+    return [(case, scene) for case, scene in possible if not mismatch(workflow, case, scene, scene.decide())]
 
 
 def impossible(workflow: Workflow, scene: Scene) -> str:
@@ -335,49 +301,3 @@ def impossible(workflow: Workflow, scene: Scene) -> str:
     if scene.unreached:
         return "could not have come about: an earlier call would itself have been refused (" + "; ".join(map(str, scene.unreached)) + ")"
     return ""
-
-
-def mismatch(workflow: Workflow, case: NamedCase, scene: Scene, answer: Eligible | Deny) -> str:
-    """What of a case does not hold of a decision, in words; empty when all of it holds."""
-    kind: Answer = "deny" if isinstance(answer, Deny) else "step_up" if answer.holds else "allow"
-    if kind != case.answer:
-        return f"expected {case.expected}, got {in_words(answer)}"
-    if isinstance(answer, Deny):
-        return _because(case, answer.failures)
-    held = tuple(hold.rule.id for hold in answer.holds)
-    if set(held) != set(case.rules):
-        return f"expected {case.expected}, got step_up {', '.join(held)}"
-    if case.because and (wrong := _because(case, tuple(f for hold in answer.holds for f in hold.why))):
-        return wrong
-    given = granted(workflow, scene.call, answer)
-    pinned = [("grants", key, value, given[key]) for key, value in case.grants.items()]
-    for hold in answer.holds:
-        who = asked(hold.rule)
-        pinned += [("asks", key, value, who[key]) for key, value in case.asks.get(hold.rule.id, {}).items()]
-    for block, key, value, got in pinned:
-        if not same(key, value, got):
-            return f"{block}.{key}: expected {shown(value)}, got {shown(got)}"
-    return ""
-
-
-def _because(case: NamedCase, failures: tuple[Failure, ...]) -> str:
-    """A refusal is for every named reason, and only for those."""
-    for name in case.because:
-        if not any(names(name, failure) for failure in failures):
-            return f"expected because of {name}, got " + "; ".join(map(str, failures))
-    for failure in failures:
-        if not any(names(name, failure) for name in case.because):
-            return f"also refused for another reason: {failure}"
-    return ""
-
-
-def names(name: str, failure: Failure) -> bool:
-    """Whether `name` is the failure's reason, its field, or its argument (``payee`` for ``args.payee``)."""
-    return name in {str(failure.reason), failure.field, failure.field.removeprefix("args.")}
-
-
-def in_words(answer: Eligible | Deny) -> str:
-    """A decision in one line."""
-    if isinstance(answer, Deny):
-        return "deny: " + "; ".join(map(str, answer.failures))
-    return "step_up " + ", ".join(hold.rule.id for hold in answer.holds) if answer.holds else "allow"

@@ -6,7 +6,7 @@ no value is found gives none, and the reviewer is asked to state one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -20,49 +20,44 @@ from agentgate.values.samples import VARIANTS
 from agentgate.workflow.model import Rule, Workflow
 from agentgate.workflow.operators import as_sent
 
-_EXAMPLES: dict[str, tuple[Any, ...]] = {
-    "text": ("text", "other text", "x"),
-    "boolean": (True, False),
-    "json": ({"note": "text"}, {"note": "other text"}),
-    "email": ("kim@acme.example", "lee@acme.example", "kim@other.example"),
-    "iban": ("DE89370400440532013000", "DE12500105170648489890", "FR1420041010050500013M02606"),
-    "url": ("https://acme.example/a", "https://other.example/b"),
-    "domain": ("acme.example", "other.example"),
-    "user": ("kim", "lee"),
-    "channel": ("general", "random"),
-    "path": ("report-1.txt", "report-2.txt"),
-    "phone": ("+4915112345678", "+442071234567"),
-    "id": ("A1", "B2", "C3"),
-    "date": ("2026-06-03", "2026-06-04"),
-    "datetime": ("2026-06-03T10:00", "2026-06-04T10:00"),
-    "time": ("10:00", "11:00"),
-    "money": ("10.00", "20.00", "5.00", "1.00"),
-    "number": ("10", "20", "5", "1"),
-    "integer": (10, 20, 5, 1),
-}
-
-MALFORMED: dict[str, tuple[Any, ...]] = {  # near misses of each type: a person reads them as such a value, its normal form they are not
-    "email": ("Kim@Acme.example", "kim@acme"),
-    "iban": ("DE89 3704 0044 0532 0130 00", "de89370400440532013000"),
-    "url": ("HTTPS://Acme.example/a", "acme.example/a"),
-    "domain": ("Acme.example", "localhost"),
-    "user": ("@kim", "kim smith"),
-    "channel": ("#general", "General"),
-    "path": ("../secret.txt", "a//b.txt"),
-    "phone": ("0049 151 1234", "+49 151 1234567"),
-    "id": ("A 1", "-A1"),
-    "date": ("03.06.2026", "2026-6-3"),
-    "datetime": ("2026-06-03", "03.06.2026 10:00"),
-    "time": ("10am", "25:00"),
-    "money": ("1e2", "10,00"),
-    "number": ("1e2", "1_000"),
-    "integer": ("1e2", "10.5"),
-    "boolean": ("true", 1),
-    "json": ({"note": "text"},),  # nothing is no JSON that is a value at all; a text is not a structure
+# Of each type: values, and near misses, which a person reads as such a value although their form is not the normal one (text has none;
+# for `json` it is a structure, which is no text).
+_VALUES: Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
+    "text": (("text", "other text", "x"), ()),
+    "boolean": ((True, False), ("true", 1)),
+    "json": (({"note": "text"}, {"note": "other text"}), ({"note": "text"},)),
+    "email": (("kim@acme.example", "lee@acme.example", "kim@other.example"), ("Kim@Acme.example", "kim@acme")),
+    "iban": (
+        ("DE89370400440532013000", "DE12500105170648489890", "FR1420041010050500013M02606"),
+        ("DE89 3704 0044 0532 0130 00", "de89370400440532013000"),
+    ),
+    "url": (("https://acme.example/a", "https://other.example/b"), ("HTTPS://Acme.example/a", "acme.example/a")),
+    "domain": (("acme.example", "other.example"), ("Acme.example", "localhost")),
+    "user": (("kim", "lee"), ("@kim", "kim smith")),
+    "channel": (("general", "random"), ("#general", "General")),
+    "path": (("report-1.txt", "report-2.txt"), ("../secret.txt", "a//b.txt")),
+    "phone": (("+4915112345678", "+442071234567"), ("0049 151 1234", "+49 151 1234567")),
+    "id": (("A1", "B2", "C3"), ("A 1", "-A1")),
+    "date": (("2026-06-03", "2026-06-04"), ("03.06.2026", "2026-6-3")),
+    "datetime": (("2026-06-03T10:00", "2026-06-04T10:00"), ("2026-06-03", "03.06.2026 10:00")),
+    "time": (("10:00", "11:00"), ("10am", "25:00")),
+    "money": (("10.00", "20.00", "5.00", "1.00"), ("1e2", "10,00")),
+    "number": (("10", "20", "5", "1"), ("1e2", "1_000")),
+    "integer": ((10, 20, 5, 1), ("1e2", "10.5")),
 }
 
 
-def _singles(rule: Rule, top: Decimal | None) -> Iterator[Any]:
+def malformed(kind: str) -> tuple[Any, ...]:
+    """Near misses of a type."""
+    return _VALUES[kind][1]
+
+
+def sent(rule: Rule, element: Any) -> Any:
+    """One element as an argument takes it: in a list where the argument is one."""
+    return [element] if rule.max_items is not None else element
+
+
+def _made(rule: Rule, top: Decimal | None) -> Iterator[Any]:
     for variant in range(VARIANTS):
         for operator in rule.operators:
             yield from operator.samples(variant)
@@ -72,7 +67,16 @@ def _singles(rule: Rule, top: Decimal | None) -> Iterator[Any]:
         for amount in (Decimal("10.00"), Decimal(20), Decimal(1), top, *edges):
             if amount is not None and (top is None or amount <= top) and all(operator.holds(amount) for operator in bounds):
                 yield as_sent(rule.type, amount.to_integral_value() if rule.type == "integer" else amount)
-    yield from _EXAMPLES.get(rule.type, ())
+    yield from _VALUES[rule.type][0]
+
+
+def singles(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
+    """As `candidates`; of a list, its elements."""
+    seen: list[Any] = []
+    for value in _made(rule, top):
+        if not any(type(value) is type(other) and value == other for other in seen):
+            seen.append(value)
+            yield value
 
 
 def candidates(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
@@ -80,14 +84,9 @@ def candidates(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
 
     Args:
         rule: an argument's rule.
-        top: what an earlier call's fact bounds it by, if known.
+        top: the bound that an earlier call's fact sets, if known.
     """
-    seen: list[Any] = []
-    for value in _singles(rule, top):
-        made = [value] if rule.max_items is not None else value
-        if not any(type(made) is type(other) and made == other for other in seen):
-            seen.append(made)
-            yield made
+    return (sent(rule, value) for value in singles(rule, top))
 
 
 _NOWHERE = Surroundings(datetime(2000, 1, 1, tzinfo=UTC))

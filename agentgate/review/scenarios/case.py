@@ -1,0 +1,94 @@
+"""A case: what a test file says of one scene, and whether a decision on that scene is so.
+
+Rules: a denial must be for every reason that the case names (`because`), and for no other. Besides the decision, a case can pin what is
+handed out (`grants`) and who is asked (`asks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agentgate.decision.answer import Deny, Eligible
+from agentgate.loading.yaml_nodes import shown
+from agentgate.review.scenarios.grants import asked, granted, same
+from agentgate.review.scenarios.scene import Scene
+from agentgate.values.refusal import Failure
+from agentgate.workflow.model import Workflow
+
+Answer = Literal["allow", "deny", "step_up"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCase:
+    """What a test file says of one scene.
+
+    Attributes:
+        changes: dotted key -> value, over the base (`set`, and `without` as None).
+        answer: the expected answer.
+        rules: ids of the step-up rules that fire, for ``step_up``.
+        because: fields or reasons; a denial (or hold) is for each of these and nothing else.
+        grants: what an allowed or held call gets; only the named keys are compared.
+        asks: by rule id, who is asked; only the named keys are compared.
+        line: its line in the file, from 1; 0: a proposed case.
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+    answer: Answer
+    rules: tuple[str, ...] = ()
+    because: tuple[str, ...] = ()
+    grants: Mapping[str, Any] = field(default_factory=dict)
+    asks: Mapping[str, Any] = field(default_factory=dict)
+    line: int = 0
+
+    @property
+    def expected(self) -> str:
+        """The expectation in words."""
+        what = {"allow": "allow", "deny": "deny", "step_up": "step_up " + ", ".join(self.rules)}[self.answer]
+        return what + (f" because {', '.join(self.because)}" if self.because else "")
+
+
+def mismatch(workflow: Workflow, case: NamedCase, scene: Scene, answer: Eligible | Deny) -> str:
+    """What of a case does not hold of a decision, in words; empty when all of it holds."""
+    kind: Answer = "deny" if isinstance(answer, Deny) else "step_up" if answer.holds else "allow"
+    if kind != case.answer:
+        return f"expected {case.expected}, got {in_words(answer)}"
+    if isinstance(answer, Deny):
+        return _because(case, answer.failures)
+    held = tuple(hold.rule.id for hold in answer.holds)
+    if set(held) != set(case.rules):
+        return f"expected {case.expected}, got step_up {', '.join(held)}"
+    if case.because and (wrong := _because(case, tuple(f for hold in answer.holds for f in hold.why))):
+        return wrong
+    given = granted(workflow, scene.call, answer)
+    pinned = [("grants", key, value, given[key]) for key, value in case.grants.items()]
+    for hold in answer.holds:
+        who = asked(hold.rule)
+        pinned += [("asks", key, value, who[key]) for key, value in case.asks.get(hold.rule.id, {}).items()]
+    for block, key, value, got in pinned:
+        if not same(key, value, got):
+            return f"{block}.{key}: expected {shown(value)}, got {shown(got)}"
+    return ""
+
+
+def _because(case: NamedCase, failures: tuple[Failure, ...]) -> str:
+    """A refusal is for every named reason, and only for those."""
+    for reason in case.because:
+        if not any(_is_for(failure, reason) for failure in failures):
+            return f"expected because of {reason}, got " + "; ".join(map(str, failures))
+    others = (failure for failure in failures if not any(_is_for(failure, reason) for reason in case.because))
+    return next((f"also refused for another reason: {failure}" for failure in others), "")
+
+
+def _is_for(failure: Failure, reason: str) -> bool:
+    """Whether a case names this failure: by its reason, its field, or its argument (``payee`` for ``args.payee``)."""
+    return reason in {str(failure.reason), failure.field, failure.field.removeprefix("args.")}
+
+
+def in_words(answer: Eligible | Deny) -> str:
+    """A decision in one line."""
+    if isinstance(answer, Deny):
+        return "deny: " + "; ".join(map(str, answer.failures))
+    return "step_up " + ", ".join(hold.rule.id for hold in answer.holds) if answer.holds else "allow"
