@@ -20,7 +20,8 @@ from agentgate.language.spans import entities
 from agentgate.values.entities import Key, normal
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Call, EarlierCall, RunState, Surroundings
-from agentgate.workflow.model import Fact, Rule, Source, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import StepUpRule, Tool, Workflow
+from agentgate.workflow.rule import Fact, Rule, Source
 from tests.reference_numbers import Amount, computed
 from tests.reference_numbers import heard as calculations
 from tests.reference_who import conditions, who

@@ -18,7 +18,8 @@ from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_roles, load_text
 from agentgate.values.patterns import Pattern
 from agentgate.workflow import model as values
-from agentgate.workflow.model import AgentRule, ClaimRule, Fact, Limit, Rule, Selector, Source, StepUpRule, Workflow
+from agentgate.workflow.model import AgentRule, ClaimRule, Limit, StepUpRule, Workflow
+from agentgate.workflow.rule import Fact, Rule, Selector, Source
 
 ROOT = Path(__file__).parent.parent / "workflows"
 ROLES = load_roles(ROOT / "roles.yaml")

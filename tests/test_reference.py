@@ -15,7 +15,8 @@ from agentgate.decision.checks import CHECKS, decide
 from agentgate.language.prompt import Prompt
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Call, EarlierCall, Header, RunState, Surroundings
-from agentgate.workflow.model import AgentRule, Conditions, Fact, Rule, Sequence, Source, Tool
+from agentgate.workflow.model import AgentRule, Conditions, Sequence, Tool
+from agentgate.workflow.rule import Fact, Rule, Source
 from tests.generate import Case, Generator
 from tests.generate_values import NOW
 from tests.reference import Verdict, evaluate

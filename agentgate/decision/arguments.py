@@ -11,9 +11,9 @@ from agentgate.decision.case import Case
 from agentgate.decision.value import Value
 from agentgate.values.entities import NORMAL, Key, written
 from agentgate.values.refusal import Reason
-from agentgate.workflow.model import Rule
 from agentgate.workflow.nested import flat
-from agentgate.workflow.operators import Operator
+from agentgate.workflow.operator import Operator
+from agentgate.workflow.rule import Rule
 
 _ABSENT = object()
 _TOLD = 100  # unknown arguments that are told one by one

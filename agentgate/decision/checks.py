@@ -31,8 +31,9 @@ from agentgate.language.spans import embedded
 from agentgate.values.entities import NUMERIC, Key, texts
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, RunState, Surroundings
-from agentgate.workflow.model import ANY, NONE, Rule, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, StepUpRule, Tool, Workflow
 from agentgate.workflow.nested import emptied
+from agentgate.workflow.rule import Rule
 
 SCALE = 10_000  # sums are kept in units of 10^-4
 _NOTHING = Decimal()

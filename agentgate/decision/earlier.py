@@ -21,8 +21,9 @@ from agentgate.language.calculation import Number, calculation, names_any, spoke
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key, normal
 from agentgate.values.request import EarlierCall, RunState
-from agentgate.workflow.model import PROMPT, Fact, Rule, Selector, Source, Tool
+from agentgate.workflow.model import Tool
 from agentgate.workflow.page_size import short
+from agentgate.workflow.rule import PROMPT, Fact, Rule, Selector, Source
 
 _NO_FACTS: tuple[Row, ...] = ({},)
 

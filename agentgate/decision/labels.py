@@ -24,7 +24,7 @@ from agentgate.language.first_person import of_self
 from agentgate.language.prompt import Prompt, clauses, without_quotations
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import CUT
-from agentgate.workflow.model import Fact, Rule
+from agentgate.workflow.rule import Fact, Rule
 
 WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types compared by their words; the others as a whole
 PERSONAL = frozenset({"user", "email", "id"})  # label types that may be the user's own id

@@ -17,7 +17,8 @@ from agentgate.decision.labels import row_is
 from agentgate.decision.value import Value, from_user
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import CALCULATED, TOKENISED, TYPES, Key, normal
-from agentgate.workflow.model import Fact, Source, Tool
+from agentgate.workflow.model import Tool
+from agentgate.workflow.rule import Fact, Source
 
 Found = tuple[Key, str] | None  # comparison key and currency
 Row = Mapping[str, Any]

@@ -35,7 +35,8 @@ from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
 from agentgate.values.refusal import Failure, Reason
-from agentgate.workflow.model import PROMPT, Rule, Source, Tool
+from agentgate.workflow.model import Tool
+from agentgate.workflow.rule import PROMPT, Rule, Source
 
 _MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from agentgate.values.entities import normal
 from agentgate.values.paths import CUT
-from agentgate.workflow.model import Fact, Selector
+from agentgate.workflow.rule import Fact, Selector
 
 # key of `select` -> (its words, whether it takes the greatest value)
 SELECTORS: Mapping[str, tuple[str, bool]] = {

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from agentgate.language.prompt import Prompt
 from agentgate.language.wording import said
 from agentgate.values.entities import Key
-from agentgate.workflow.model import Rule
+from agentgate.workflow.rule import Rule
 
 
 class Value(NamedTuple):

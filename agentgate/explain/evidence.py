@@ -20,8 +20,9 @@ from agentgate.language.prompt import Entity, Prompt
 from agentgate.language.wording import said
 from agentgate.values.entities import Key, normal
 from agentgate.values.request import RunState
-from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, Source, Workflow
+from agentgate.workflow.model import Workflow
 from agentgate.workflow.page_size import short
+from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Source
 
 MASKED = "(masked)"
 _UNNAMED = "counts only where that call is named: each argument in the prompt, or from a fact with named_by or trust: named"

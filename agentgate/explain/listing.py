@@ -13,7 +13,8 @@ from typing import Literal
 
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
-from agentgate.workflow.model import ANY, NONE, Hours, Limit, Rule, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, Hours, Limit, StepUpRule, Tool, Workflow
+from agentgate.workflow.rule import Rule
 
 About = Literal["run", "who", "where", "tool", "argument", "origin", "intent", "order", "person", "limit", "store"]
 

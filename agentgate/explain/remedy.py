@@ -25,8 +25,9 @@ from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import normal
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Call, RunState, Surroundings
-from agentgate.workflow.model import PROMPT, USER, Rule, Source, StepUpRule, Workflow
+from agentgate.workflow.model import StepUpRule, Workflow
 from agentgate.workflow.nested import root
+from agentgate.workflow.rule import PROMPT, USER, Rule, Source
 
 _TRIED = 24  # proposals that are asked about, for one condition
 _DROP = object()

@@ -18,8 +18,9 @@ from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
 from agentgate.explain.remedy import Remedy, all_together, looked_at, remedy
 from agentgate.values.refusal import Code, Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
-from agentgate.workflow.model import Rule, StepUpRule, Workflow
+from agentgate.workflow.model import StepUpRule, Workflow
 from agentgate.workflow.nested import flat, root
+from agentgate.workflow.rule import Rule
 
 # What the store, a person or the gate itself answers after `decide` let a call through. Of `LIMIT`, only what names the field "limits".
 LATER = frozenset(

@@ -11,7 +11,7 @@ from agentgate.loading.blocks import ArgumentBlock, SelectBlock, SumBlock
 from agentgate.loading.fact_rules import FactRules, comparable
 from agentgate.loading.yaml_nodes import Path, shown
 from agentgate.values.entities import NUMERIC
-from agentgate.workflow.model import Selector, Source
+from agentgate.workflow.rule import Selector, Source
 
 
 class Reach:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agentgate.values.paths import EACH, NUMBERS, PAGE
-from agentgate.workflow.model import Rule, Tool
+from agentgate.workflow.model import Tool
+from agentgate.workflow.rule import Rule
 
 # what tools call the most rows of one call, without case and `_`
 _NAMES = frozenset(

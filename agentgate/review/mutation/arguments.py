@@ -13,9 +13,11 @@ from agentgate.review.mutation.mutant import Changes, Mutations
 from agentgate.review.scenarios.filling import in_words, parts
 from agentgate.review.scenarios.values import MALFORMED, candidates, fits
 from agentgate.values.entities import CALCULATED, TOKENISED, number
-from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, USER, Rule, Source, Tool
-from agentgate.workflow.operators import Operator, as_sent, key_of
+from agentgate.workflow.model import Tool
+from agentgate.workflow.operator import Operator
+from agentgate.workflow.operators import as_sent, key_of
 from agentgate.workflow.page_size import counted
+from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Rule, Source
 
 OTHERS = ("something-else", "USD", "other", "X", "kim@other.example", "https://other.example/", "2")
 

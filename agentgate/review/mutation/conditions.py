@@ -13,7 +13,8 @@ from agentgate.review.mutation.arguments import OTHERS, is_list, named, placed
 from agentgate.review.mutation.mutant import Changes, Mutations
 from agentgate.review.scenarios.filling import parts
 from agentgate.review.scenarios.values import candidates, fits
-from agentgate.workflow.model import MODEL, PROMPT, Fact, Rule, StepUpRule, Tool
+from agentgate.workflow.model import StepUpRule, Tool
+from agentgate.workflow.rule import MODEL, PROMPT, Fact, Rule
 
 _UNSAID = {
     "email": "zzyzx@unsaid.example",

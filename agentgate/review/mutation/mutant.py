@@ -13,7 +13,8 @@ from typing import Any
 from agentgate.decision.answer import Eligible
 from agentgate.intents.deriver import Deriver
 from agentgate.review.scenarios.scene import Scene
-from agentgate.workflow.model import Rule, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import StepUpRule, Tool, Workflow
+from agentgate.workflow.rule import Rule
 
 Changes = Mapping[str, Any]
 

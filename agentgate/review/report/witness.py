@@ -29,7 +29,8 @@ from agentgate.review.scenarios.filling import in_words, parts
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.values import candidates, fits
 from agentgate.values.entities import NUMERIC, normal, number
-from agentgate.workflow.model import Rule, Workflow
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.rule import Rule
 
 _ELSEWHERE: Mapping[str, Any] = {
     "tenant": "another-tenant",

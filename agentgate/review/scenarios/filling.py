@@ -20,7 +20,8 @@ from agentgate.language.prompt import Prompt
 from agentgate.review.scenarios.fields import bare, moment
 from agentgate.review.scenarios.values import candidates, fits
 from agentgate.values.entities import normal, number
-from agentgate.workflow.model import PROMPT, USER, Fact, Rule, Source, Tool, Workflow
+from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.rule import PROMPT, USER, Fact, Rule, Source
 
 AGO = "1m"  # how long before the call an earlier one was redeemed
 FIRST_DAY = date(2026, 1, 7)  # a Wednesday; a workflow that expires before is met in its last week

@@ -45,8 +45,9 @@ from agentgate.values.entities import number
 from agentgate.values.paths import EACH
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Boundary, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
-from agentgate.workflow.model import PROMPT, Rule, Tool, Workflow
+from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.page_size import paths
+from agentgate.workflow.rule import PROMPT, Rule
 
 _OPENED = 900.0  # seconds the run is old
 _LIFE = 3600.0

@@ -17,8 +17,9 @@ from agentgate.review.scenarios.structure import put_at, steps
 from agentgate.values.entities import number
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.values.samples import VARIANTS
-from agentgate.workflow.model import Rule, Workflow
+from agentgate.workflow.model import Workflow
 from agentgate.workflow.operators import as_sent
+from agentgate.workflow.rule import Rule
 
 _EXAMPLES: dict[str, tuple[Any, ...]] = {
     "text": ("text", "other text", "x"),
