@@ -25,7 +25,8 @@ from agentgate.workflow.model import (
     ViaRule,
     Workflow,
 )
-from agentgate.workflow.rule import Fact, Rule, Selector, Source
+from agentgate.workflow.rule import Fact, Rule, Source
+from agentgate.workflow.selector import Selector
 from tests.generate_values import (
     COMPUTED,
     CUSTOMERS,

@@ -19,7 +19,8 @@ from agentgate.loading.definition import load_roles, load_text
 from agentgate.values.patterns import Pattern
 from agentgate.workflow import model as values
 from agentgate.workflow.model import AgentRule, ClaimRule, Limit, StepUpRule, Workflow
-from agentgate.workflow.rule import Fact, Rule, Selector, Source
+from agentgate.workflow.rule import Fact, Rule, Source
+from agentgate.workflow.selector import Selector
 
 ROOT = Path(__file__).parent.parent / "workflows"
 ROLES = load_roles(ROOT / "roles.yaml")

@@ -6,15 +6,12 @@ Rules: as in `agentgate.decision.checks`: a check appends failures and can do no
 from __future__ import annotations
 
 import ipaddress
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import NamedTuple
+from datetime import UTC
 from zoneinfo import ZoneInfo
 
 from agentgate.decision.case import Case, Check
 from agentgate.values.refusal import Reason
-from agentgate.values.request import Header
-from agentgate.workflow.model import Hours, Workflow
+from agentgate.workflow.model import Hours
 
 
 def check_run(case: Case) -> None:
@@ -141,11 +138,6 @@ def check_boundary(case: Case) -> None:
         case.deny(Reason.BOUNDARY, "agent.boundary.key", "none", "the key the workload presented", rule.line)
 
 
-@lru_cache(maxsize=256)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
-
-
 def check_conditions(case: Case) -> None:
     """Environment, hours, data class and network, each known to the gate itself; unknown fails."""
     rule, around = case.workflow.conditions, case.around
@@ -158,7 +150,7 @@ def check_conditions(case: Case) -> None:
     if rule.network and not in_network(around.network, rule.network):
         case.deny(Reason.NETWORK, "network", around.network or "not configured", "one of " + ", ".join(rule.network), rule.line)
     if rule.hours is not None:
-        hours, local = rule.hours, around.now.astimezone(_zone(rule.hours.zone))
+        hours, local = rule.hours, around.now.astimezone(ZoneInfo(rule.hours.zone))
         if not within(hours, local.weekday(), local.hour * 60 + local.minute):
             window = f"{hours.start // 60:02}:{hours.start % 60:02}-{hours.end // 60:02}:{hours.end % 60:02} {hours.zone}"
             case.deny(Reason.HOURS, "hours", f"{local:%a %H:%M}", window, hours.line)
@@ -191,8 +183,6 @@ def within(hours: Hours, day: int, minute: int) -> bool:
     return (day in hours.days and minute >= hours.start) or ((day - 1) % 7 in hours.days and minute < hours.end)
 
 
-# What belongs here looks at nothing but the run's header and end, the workflow and the surroundings that `_Passed` names, and time
-# changes its answer at the turn of a minute of UTC (or at a moment that `remember` knows).
 CALLER: tuple[Check, ...] = (
     check_run,
     check_tenant,
@@ -203,54 +193,3 @@ CALLER: tuple[Check, ...] = (
     check_boundary,
     check_conditions,
 )
-
-
-class _Passed(NamedTuple):
-    """A run that passed every check of `CALLER`, and what they looked at: the same from `since` until before `until`."""
-
-    header: Header
-    workflow: Workflow
-    environment: str | None
-    data_class: str | None
-    network: str | None
-    since: datetime
-    until: datetime
-
-
-_MINUTE = timedelta(minutes=1)
-_LAST_YEAR = 9000  # some time after it, a time plus an interval is no time
-_MAX_PASSED = 4096
-_passed: dict[tuple[int, int], _Passed] = {}  # an entry holds its header and its workflow, so identities stay theirs
-
-
-def passed(case: Case) -> bool:
-    """True when this run passed every check of `CALLER` within the minute, and nothing that they look at is different now."""
-    around, run = case.around, case.run
-    kept = _passed.get((id(run.header), id(case.workflow)))
-    return (
-        kept is not None
-        and not run.closed
-        and around.now.tzinfo is UTC
-        and kept.since <= around.now < kept.until
-        and around.environment == kept.environment
-        and around.data_class == kept.data_class
-        and around.network == kept.network
-    )
-
-
-def remember(case: Case) -> None:
-    """Keep that a run passed. Hours and days end with a minute of UTC; attestation may end before."""
-    around, header, workflow = case.around, case.run.header, case.workflow
-    hours, within, posture = workflow.conditions.hours, workflow.agent.attested_within, header.agent.posture
-    if around.now.tzinfo is not UTC or around.now.year > _LAST_YEAR:
-        return
-    if hours is not None:
-        offset = around.now.astimezone(_zone(hours.zone)).utcoffset()
-        if offset is None or offset % _MINUTE:
-            return
-    until = around.now.replace(second=0, microsecond=0) + _MINUTE
-    if within is not None and posture is not None:
-        until = min(until, posture.attested_at.astimezone(UTC) + timedelta(seconds=within))
-    if len(_passed) >= _MAX_PASSED:
-        _passed.clear()
-    _passed[id(header), id(workflow)] = _Passed(header, workflow, around.environment, around.data_class, around.network, around.now, until)

@@ -17,16 +17,11 @@ from agentgate.decision.answer import (
     Reservation,
 )
 from agentgate.decision.arguments import check_arguments, violated
-from agentgate.decision.caller import CALLER, passed, remember
+from agentgate.decision.caller import CALLER
 from agentgate.decision.case import Case, Check
 from agentgate.decision.origin_kinds import kind_of
-from agentgate.decision.origins import (
-    came_from,
-    in_some_call,
-    sources_of,
-    trace,
-)
-from agentgate.decision.value import Value
+from agentgate.decision.origins import came_from, in_some_call, trace
+from agentgate.decision.value import Value, sources_of
 from agentgate.language.spans import embedded
 from agentgate.values.entities import NUMERIC, Key, texts
 from agentgate.values.refusal import Failure, Reason
@@ -119,8 +114,7 @@ def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> N
     (case.forced if asks else case.denied).append(failure)
 
 
-_OF_CALL: tuple[Check, ...] = (check_tool, check_arguments, check_origins, check_entities, check_intent)
-CHECKS: tuple[Check, ...] = (*CALLER, *_OF_CALL)
+CHECKS: tuple[Check, ...] = (*CALLER, check_tool, check_arguments, check_origins, check_entities, check_intent)
 
 
 def _fires(rule: Rule, case: Case, step_up: str) -> Failure | None:
@@ -203,13 +197,6 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
         checks: the table of checks; only tests pass another.
     """
     case = Case(workflow, run, call, around)
-    if checks is CHECKS:
-        if not passed(case):
-            for check in CALLER:
-                check(case)
-            if not case.denied:
-                remember(case)
-        checks = _OF_CALL
     for check in checks:
         check(case)
     taken = reservations(case)

@@ -8,7 +8,7 @@ workflow and the user's words never change while an `Earlier` lives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
 from math import inf
 from typing import Any
@@ -23,7 +23,14 @@ from agentgate.values.entities import Key, normal
 from agentgate.values.request import EarlierCall, RunState
 from agentgate.workflow.model import Tool
 from agentgate.workflow.page_size import short
-from agentgate.workflow.rule import PROMPT, Fact, Rule, Selector, Source
+from agentgate.workflow.rule import PROMPT, Fact, Source
+from agentgate.workflow.selector import Selector
+
+
+def same(value: Value, key: Key, known: Found) -> bool:
+    """True when what is known is this element of the value: type, key and currency."""
+    return known is not None and type(known[0]) is type(key) and known[0] == key and known[1] == value.currency
+
 
 _NO_FACTS: tuple[Row, ...] = ({},)
 
@@ -100,6 +107,23 @@ class Answer:
             if (type(key), key, value.currency) not in said:
                 return False
         return True
+
+    def has_any(self, value: Value, sources: Iterable[Source]) -> bool:
+        """Whether one source has the value, or each element of a list, in some row."""
+        for source in sources:  # noqa: SIM110 - as in `has`
+            if self.has(value, source):
+                return True
+        return False
+
+    def in_row(self, value: Value, sources: Iterable[Source], index: int) -> bool:
+        """Whether one source has the value in a row; the elements of a list may each take a row of this call."""
+        if value.rule.max_items is not None:
+            return self.has_any(value, sources)
+        key = value.keys[0]
+        for source in sources:  # noqa: SIM110 - as in `has`
+            if same(value, key, self.origins(source)[index]):
+                return True
+        return False
 
     def standing(self, source: Source) -> tuple[Found, ...]:
         """As `origins`, of a source that stands for the user's words, in the rows that the words mean which the user said.
@@ -220,7 +244,7 @@ class Earlier:
         self._by_tool: dict[str, list[Answer]] = {}
         for answer in self.answers:
             self._by_tool.setdefault(answer.tool, []).append(answer)
-        self._standing: dict[tuple[Source, ...], tuple[Source, ...]] = {}
+        self._standing: dict[str, Mapping[str, tuple[Source, ...]]] = {}
         self._numbers: dict[tuple[tuple[Source, ...], str, str], frozenset[Number]] = {}
 
     @classmethod
@@ -241,11 +265,12 @@ class Earlier:
         """The redeemed calls of one tool, oldest first."""
         return self._by_tool.get(tool, [])
 
-    def standing(self, rule: Rule) -> tuple[Source, ...]:
-        """The facts among a rule's origins that stand for the user's words where they count: a label of the row, or the read, is named."""
-        known = self._standing.get(rule.sources)
+    def standing(self, tool: Tool) -> Mapping[str, tuple[Source, ...]]:
+        """For arguments of a tool the facts among their origins that stand for the user's words where they count."""
+        known = self._standing.get(tool.name)
         if known is None:
-            known = self._standing[rule.sources] = tuple([s for s in rule.sources if stands_for_words(s, self.tools)])
+            facts = {name: tuple([s for s in rule.sources if stands_for_words(s, self.tools)]) for name, rule in tool.args.items()}
+            known = self._standing[tool.name] = {name: sources for name, sources in facts.items() if sources}
         return known
 
     def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:

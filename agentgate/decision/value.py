@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from agentgate.language.prompt import Prompt
 from agentgate.language.wording import said
 from agentgate.values.entities import Key
-from agentgate.workflow.rule import Rule
+from agentgate.workflow.rule import PROMPT, Rule, Source
 
 
 class Value(NamedTuple):
@@ -41,3 +41,9 @@ def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
         return False
     # a secret is the user's letter by letter: another capital or mark locks them out
     return not value.rule.sensitive or any(str(key) in turn for turn in prompt.written)
+
+
+def sources_of(value: Value, prompt: Prompt) -> tuple[Source, ...]:
+    """The origins that count for a value: the rule's, or with `named_first` only the prompt where the user named one of the type."""
+    rule = value.rule
+    return (PROMPT,) if rule.named_first and prompt.holds(rule.said_as) else rule.sources

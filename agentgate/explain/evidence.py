@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from agentgate.decision.earlier import Answer, Earlier
+from agentgate.decision.earlier import Answer, Earlier, same
 from agentgate.decision.labels import asked_by_user, described
 from agentgate.decision.origin_kinds import KINDS, kind_of, of_call
-from agentgate.decision.origins import same, sources_of
-from agentgate.decision.value import Value, from_user
+from agentgate.decision.value import Value, from_user, sources_of
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS
 from agentgate.language.prompt import Entity, Prompt
 from agentgate.language.wording import said

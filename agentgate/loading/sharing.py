@@ -59,4 +59,4 @@ class Sharing:
         self._seen.pop(("once", key), None)
 
 
-_TOOL_FIELDS = tuple(f.name for f in fields(Tool))
+_TOOL_FIELDS = tuple(f.name for f in fields(Tool) if f.init)

@@ -7,11 +7,11 @@ a refusal names ``file:line``. These values have no clock and no I/O, and only t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from agentgate.workflow.rule import Fact, Rule
+from agentgate.workflow.rule import Fact, Rule, Source
 
 Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
@@ -75,6 +75,22 @@ class Upstream:
     settings: Mapping[str, str | int | tuple[str, ...]]
 
 
+class Dependency(NamedTuple):
+    """What calls of one tool need of an earlier call of another; one call must meet all of it, in one row.
+
+    Attributes:
+        tool: the earlier tool.
+        origins: arguments whose value may come from it, with the origins that name it.
+        bounds: arguments whose `at_most` it holds.
+        windows: within how many seconds (None: ever) it must have been redeemed.
+    """
+
+    tool: str
+    origins: tuple[tuple[str, tuple[Source, ...]], ...]
+    bounds: tuple[str, ...]
+    windows: tuple[int | None, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """One tool the workflow may mint for.
@@ -85,6 +101,7 @@ class Tool:
         scope: granted scopes; empty: the tool's name.
         definition: pinned ``sha256:...`` or empty (wrapper only).
         referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
+        dependencies: what its calls need of earlier calls, by tool; arguments with `any_call` aside.
     """
 
     name: str
@@ -102,6 +119,25 @@ class Tool:
     step_ups: tuple[StepUpRule, ...] = ()
     upstream: Upstream | None = None
     referenced: frozenset[str] = frozenset()
+    dependencies: tuple[Dependency, ...] = field(default=(), init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rules = {name: rule for name, rule in self.args.items() if not rule.any_call}
+        bounds = {name: rule.at_most.tool for name, rule in rules.items() if rule.at_most is not None}
+        calls = {name: () if rule.free else rule.calls for name, rule in rules.items()}
+        referred = [tool for name in rules for tool in (bounds.get(name, ""), *[called for called, _ in calls[name]]) if tool]
+        dependencies = tuple(
+            [
+                Dependency(
+                    tool,
+                    tuple([(name, sources) for name, own in calls.items() for called, sources in own if called == tool]),
+                    tuple([name for name, called in bounds.items() if called == tool]),
+                    tuple([order.within for order in self.sequence if order.require == tool]),
+                )
+                for tool in dict.fromkeys([*referred, *[order.require for order in self.sequence]])
+            ]
+        )
+        object.__setattr__(self, "dependencies", dependencies)
 
 
 @dataclass(frozen=True, slots=True)

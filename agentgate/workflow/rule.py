@@ -1,7 +1,7 @@
-"""What a workflow says of one value: the operators on it and where it may come from (`Rule`), and the facts that tools return.
+"""Rules, facts and origins: what a workflow asks of one value, and what tools return for later calls to refer to.
 
-As in `agentgate.workflow.model`: frozen values that only the loader builds. What a decision asks of them again and again is worked out
-once, when they are built.
+As in `agentgate.workflow.model`: frozen values that only the loader builds. Fields below a class's own (`init=False`) hold what every
+decision needs of the others, worked out once, when the value is built.
 """
 
 from __future__ import annotations
@@ -12,35 +12,22 @@ from decimal import Decimal
 from typing import Literal
 
 from agentgate.values.patterns import Glob, Pattern
-from agentgate.workflow.operators import Operator, compiled
+from agentgate.workflow.operator import Operator
+from agentgate.workflow.operators import compiled
+from agentgate.workflow.selector import Selector
 
 Scalar = str | int | bool | Decimal
 
 
 @dataclass(frozen=True, slots=True)
-class Selector:
-    """Which row of a read "the largest file" is.
-
-    Attributes:
-        tool: the tool whose argument is selected; after its first call in a run, no later read selects for it again.
-        nouns: what the user may call such an object, in the singular.
-        by: pairs of a key of `agentgate.decision.selectors.SELECTORS` and the fact that it compares.
-    """
-
-    tool: str
-    nouns: tuple[str, ...]
-    by: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
-    """One allowed origin. `kind` prompt, user, computed and model stand alone; fact and arg name a `field` of an earlier `tool`.
+    """One allowed origin. `kind` prompt, user, computed and model name no tool; fact and arg name a `field` of an earlier `tool`.
 
     `user` is the id of the person the run is for, whatever the prompt says; `computed` is one calculation that the user's words name,
     over numbers of the other origins beside it (`agentgate.language.calculation`).
 
     A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
-    `key` is the same for equal sources, and quick to look up by.
+    `key` is equal for equal sources, and quick to look up by.
     """
 
     kind: Literal["prompt", "user", "computed", "model", "fact", "arg", "select", "sum"]
@@ -78,11 +65,11 @@ class Rule:
         at_most: an earlier call's fact that bounds the value, or the sum of one over all rows of that call.
         max_items: the value is a list of at most this many elements, each under the other operators; None: a single value.
         role: name of the static role the list must be a strict subset of; `role_scopes` are its scopes.
-        sources: allowed origins (`from`); empty: not checked (a read's argument nobody references).
+        sources: allowed origins (`from`); empty: not checked (a read's argument that nothing references).
         entities: allowed origins of every email/URL/IBAN/phone inside a free text; None: not checked.
         currency: name of the sibling that holds a money value's currency.
         named_first: where the user's words hold any value of this type, they are the only origin.
-        nullable: with `optional`: sent as null it counts as left out.
+        nullable: with `optional`: null counts as left out.
         page_size: the most rows a read returns; it chooses none where fewer came (`agentgate.workflow.page_size`).
         needs: intents of which one must be present where the argument is sent; empty: those of the tool suffice.
         operators: the stated ones of `agentgate.workflow.operators`, compiled from the fields above.
@@ -90,7 +77,8 @@ class Rule:
         calls: the origins that name an earlier call, by its tool.
         alone: those that name none, where more than one whole entity of the prompt has to be looked for.
         prompted: the prompt is an origin.
-        free: nothing is asked of where the value came from: no origin is named, or the model's is.
+        free: any origin will do: none is named, or the model is one.
+        said_as: the type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed.
     """
 
     name: str
@@ -127,22 +115,22 @@ class Rule:
     alone: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
     free: bool = field_(default=True, init=False, compare=False, repr=False)
     prompted: bool = field_(default=False, init=False, compare=False, repr=False)
+    said_as: str = field_(default="", init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "operators", compiled(self))
         calls = tuple([s for s in self.sources if s.tool])
-        tools = dict.fromkeys([s.tool for s in calls])
-        object.__setattr__(self, "calls", tuple([(tool, tuple([s for s in calls if s.tool == tool])) for tool in tools]))
-        others = (MODEL,) if self.type == "text" else (MODEL, PROMPT)
-        object.__setattr__(self, "alone", tuple([s for s in self.sources if not s.tool and s not in others]))
-        object.__setattr__(self, "references", calls if self.at_most is None else (*calls, self.at_most))
-        object.__setattr__(self, "free", not self.sources or MODEL in self.sources)
-        object.__setattr__(self, "prompted", PROMPT in self.sources)
-
-    @property
-    def said_as(self) -> str:
-        """The type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed."""
-        return "computed" if self.type == "number" and COMPUTED in self.sources else self.type
+        whole = (MODEL,) if self.type == "text" else (MODEL, PROMPT)
+        derived = {
+            "operators": compiled(self),
+            "references": calls if self.at_most is None else (*calls, self.at_most),
+            "calls": tuple([(tool, tuple([s for s in calls if s.tool == tool])) for tool in dict.fromkeys([s.tool for s in calls])]),
+            "alone": tuple([s for s in self.sources if not s.tool and s not in whole]),
+            "free": not self.sources or MODEL in self.sources,
+            "prompted": PROMPT in self.sources,
+            "said_as": "computed" if self.type == "number" and COMPUTED in self.sources else self.type,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)

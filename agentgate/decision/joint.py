@@ -1,0 +1,175 @@
+"""One call, one source: what a call refers to in earlier calls of one tool must be met by a single one of them, and by one row of it.
+
+That is every value that comes from such a call (`from`), every bound (`at_most`) and every required call (`require`). The elements of
+a list argument may each come from a row of their own, within the same call.
+
+How the joint choice is found without trying every combination: what must hold of one tool whatever the others do (`at_most`,
+`require`) filters its calls and rows; each of those left covers a set of arguments by `from`; only different, maximal sets matter; and one
+set per tool must together cover every argument that needs an earlier call. Reasons are looked for only when none does. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+from agentgate.decision.earlier import Answer, Earlier
+from agentgate.decision.origin_failures import OriginFailures
+from agentgate.decision.value import Value
+from agentgate.values.refusal import Reason
+from agentgate.workflow.model import Tool
+from agentgate.workflow.rule import Source
+
+MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
+_FEW = 4  # rows that are looked at one by one; of more it is asked first whether any can have what is needed
+
+
+class JointNeed(NamedTuple):
+    """What of one call a single earlier call of `tool` must meet: a `Dependency` with the values sent."""
+
+    tool: str
+    origins: list[tuple[str, Value, tuple[Source, ...]]]
+    bounds: list[Value]
+    windows: tuple[int | None, ...]
+
+    def without(self, names: AbstractSet[str]) -> JointNeed:
+        """The same without the values of these arguments."""
+        return self._replace(origins=[each for each in self.origins if each[0] not in names])
+
+
+def needs_of(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value]) -> list[JointNeed]:
+    """What a call needs of earlier calls, by tool.
+
+    Args:
+        tool: the tool called.
+        values: the arguments that are present and in normal form.
+        pending: those whose value must come from an earlier call.
+    """
+    needs = []
+    for other, origins, bounds, windows in tool.dependencies:
+        mine = [(name, pending[name], sources) for name, sources in origins if name in pending]
+        bounded = [values[name] for name in bounds if name in values]
+        if mine or bounded or windows:
+            needs.append(JointNeed(other, mine, bounded, windows))
+    return needs
+
+
+def joined(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float) -> bool:
+    """Whether one earlier call (and row) of each tool meets everything together."""
+    covers = []
+    for need in needs:
+        mine = _covers(need, earlier.of(need.tool), now)
+        if not mine:
+            return False
+        covers.append(mine)
+    if prod(map(len, covers)) > MAX_CHOICES:
+        return False
+    for choice in product(*covers):  # noqa: SIM110 - runs in every decision, and a generator costs as much as the question
+        if len(frozenset().union(*choice)) == len(pending):
+            return True
+    return False
+
+
+def within_some_call(value: Value, earlier: Earlier) -> bool:
+    """Whether some row of an earlier call bounds a value."""
+    bound = value.rule.at_most
+    return any(call.within(value, index) for call in (earlier.of(bound.tool) if bound else ()) for index in range(len(call.rows)))
+
+
+def maximal(sets: set[frozenset[str]]) -> set[frozenset[str]]:
+    """Those that no other contains; all of them where there are too many to compare."""
+    return sets if len(sets) > MAX_CHOICES else {one for one in sets if not any(one < other for other in sets)}
+
+
+def _covers(need: JointNeed, calls: Sequence[Answer], now: float) -> set[frozenset[str]]:
+    """The maximal sets of arguments that one call and row of a tool explains, where it meets all that must hold of that tool.
+
+    Empty: no call meets that. A tool that only explains arguments meets it with any call, also with none.
+    """
+    _, mine, bounds, windows = need
+    if windows:
+        calls = [call for call in calls if all(call.recent(within, now) for within in windows)]
+    for call in calls:
+        if _meets_all(call, need):  # nothing can cover more
+            return {frozenset([name for name, _, _ in mine])}
+    covers = set[frozenset[str]]()
+    for call in calls:
+        able = [each for each in mine if call.has_any(each[1], each[2])]
+        if len(able) <= 1 and not bounds:  # nothing has to share a row
+            covers.add(frozenset([name for name, _, _ in able]))
+            continue
+        for index in range(len(call.rows)):
+            if all(call.within(value, index) for value in bounds):
+                covers.add(frozenset([name for name, value, sources in able if call.in_row(value, sources, index)]))
+    if not covers and not bounds and not windows:
+        return {frozenset()}
+    return maximal(covers)
+
+
+def _meets_all(call: Answer, need: JointNeed) -> bool:
+    """Whether one row of a call explains all these arguments and bounds the others."""
+    _, mine, bounds, _ = need
+    rows = len(call.rows)
+    if rows > _FEW:
+        if not all(call.has_any(value, sources) for _, value, sources in mine):
+            return False
+        if len(mine) <= 1 and not bounds:
+            return True
+    for index in range(rows):
+        for value in bounds:
+            if not call.within(value, index):
+                break
+        else:
+            for _, value, sources in mine:
+                if not call.in_row(value, sources, index):
+                    break
+            else:
+                return True
+    return False
+
+
+# --- why it does not hold together ---------------------------------------------------------------------------------------
+def explain(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earlier, now: float, findings: OriginFailures) -> None:
+    """Record why it does not hold together: what no call meets by itself, and only without that, what one call cannot meet at once."""
+    tool = findings.tool
+    for need in needs:
+        for value in need.bounds:
+            if not within_some_call(value, earlier):
+                findings.above(value)
+    explained = {}
+    for name, value in pending.items():
+        if any(call.has_any(value, sources) for other, sources in value.rule.calls for call in earlier.of(other)):
+            explained[name] = value
+        else:
+            findings.unexplained(value)
+    for index, order in enumerate(tool.sequence):
+        if not any(call.recent(order.within, now) for call in earlier.of(order.require)):
+            window = "" if order.within is None else f" in the last {order.within} s"
+            got, expected = f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}"
+            findings.of_tool(Reason.SEQUENCE, got, expected, order.line, f"require {index}")
+    if not findings.failures:
+        _explain_joint([need.without(pending.keys() - explained.keys()) for need in needs], explained, earlier, now, findings)
+
+
+def _explain_joint(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earlier, now: float, findings: OriginFailures) -> None:
+    covers = []
+    for need in needs:
+        mine = _covers(need, earlier.of(need.tool), now)
+        if not mine:
+            findings.mixed(f"{need.tool} in one earlier call")
+            return
+        covers.append(mine)
+    if prod(map(len, covers)) > MAX_CHOICES:
+        findings.mixed(f"{', '.join([need.tool for need in needs])} in few enough different results")
+        return
+    wanted = frozenset(pending)
+    asking = {name for name, value in pending.items() if value.rule.unknown_origin == "step_up"}
+    choices = [frozenset().union(*choice) for choice in product(*covers)]
+    best = max(choices, key=lambda covered: (len((covered & wanted) - asking), len(covered & asking)))
+    for name in sorted(wanted - best):
+        asks = name in asking and wanted - asking <= best
+        expected, condition = "the same earlier call as the other arguments", f"{findings.tool.name} one source"
+        findings.argument(Reason.ONE_SOURCE, pending[name], expected, condition, asks=asks)
