@@ -15,7 +15,6 @@ from agentgate.workflow.nested import flat
 from agentgate.workflow.operator import Operator
 from agentgate.workflow.rule import Rule
 
-_ABSENT = object()
 _TOLD = 100  # unknown arguments that are told one by one
 
 
@@ -32,39 +31,34 @@ def check_arguments(case: Case) -> None:
         if len(unknown) > _TOLD:
             case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _TOLD} more arguments", known, tool.line, "args args")
     for name, rule in rules.items():
-        raw = args.get(name, _ABSENT)
-        if raw is _ABSENT:
+        if name not in args:
             if not rule.optional:
                 case.deny(Reason.ARGUMENT_MISSING, f"args.{name}", "nothing", "a value", rule.line, f"args.{name} required")
             continue
-        keys: tuple[Key, ...] | None
-        if rule.max_items is None:
-            key = NORMAL[rule.type](raw)
-            keys = None if key is None else (key,)
-        else:
+        raw, keys = args[name], None
+        if rule.max_items is not None:
             keys = _list_keys(rule, raw)
+        elif (key := NORMAL[rule.type](raw)) is not None:
+            keys = (key,)
         if keys is None:
-            case.deny(
-                Reason.ARGUMENT_FORM,
-                f"args.{name}",
-                Value(rule, (), "", raw).shown,
-                written(rule.type) if rule.max_items is None else f"a list of {rule.type}",
-                rule.line,
-                f"args.{name} type",
-            )
+            expected = written(rule.type) if rule.max_items is None else f"a list of {rule.type}"
+            _deny(case, Reason.ARGUMENT_FORM, Value(rule, (), "", raw), expected, "type")
             continue
-        currency = args.get(rule.currency, "") if rule.currency else ""
+        currency = args.get(rule.currency) if rule.currency else ""
         fields = (rule, keys, currency if type(currency) is str else "", raw)
         value: Value = tuple.__new__(Value, fields)  # a third of what its own constructor costs
         values[name] = value
         if rule.max_items is not None and len(keys) > rule.max_items:
-            expected = f"at most {rule.max_items} elements"
-            case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", value.shown, expected, rule.line, f"args.{name} max_items")
+            _deny(case, Reason.ARGUMENT_VALUE, value, f"at most {rule.max_items} elements", "max_items")
         elif (wrong := violated(rule, keys)) is not None:
-            case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", value.shown, wrong.expected, rule.line, f"args.{name} {wrong.key}")
+            _deny(case, Reason.ARGUMENT_VALUE, value, wrong.expected, wrong.key)
         if rule.role and not set(keys) < rule.role_scopes:
-            expected = f"a strict subset of role {rule.role}"
-            case.deny(Reason.ROLE, f"args.{name}", value.shown, expected, rule.line, f"args.{name} narrower_than_role")
+            _deny(case, Reason.ROLE, value, f"a strict subset of role {rule.role}", "narrower_than_role")
+
+
+def _deny(case: Case, reason: Reason, value: Value, expected: str, word: str) -> None:
+    field = f"args.{value.rule.name}"
+    case.deny(reason, field, value.shown, expected, value.rule.line, f"{field} {word}")
 
 
 def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:

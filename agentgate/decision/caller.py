@@ -83,7 +83,7 @@ def check_user(case: Case) -> None:
         case.deny(Reason.USER, "user", f"{user.id} (in process)", "a user proven by a token", rule.line)
     if rule.same_tenant and user.tenant != case.run.header.tenant:
         case.deny(Reason.USER, "user.tenant", repr(user.tenant), case.run.header.tenant, rule.line)
-    if rule.groups and not set(rule.groups) & set(user.groups):
+    if rule.groups and set(rule.groups).isdisjoint(user.groups):
         case.deny(Reason.USER, "user.groups", ", ".join(user.groups) or "none", "one of " + ", ".join(rule.groups), rule.line)
 
 
@@ -125,13 +125,12 @@ def check_posture(case: Case) -> None:
 def check_boundary(case: Case) -> None:
     """Workload-identity boundary; the key itself is compared with the last mint's in the mint script."""
     rule, boundary = case.workflow.agent, case.run.header.agent.boundary
-    asked = (("cluster", rule.cluster), ("namespace", rule.namespace), ("node_pool", rule.node_pool))
-    if not any(allowed for _, allowed in asked) and not rule.same_key_as_last_token:
+    if not (rule.cluster or rule.namespace or rule.node_pool or rule.same_key_as_last_token):
         return
     if boundary is None:
         case.deny(Reason.BOUNDARY, "agent.boundary", "none", "a workload inside its boundary", rule.line)
         return
-    for name, allowed in asked:
+    for name, allowed in (("cluster", rule.cluster), ("namespace", rule.namespace), ("node_pool", rule.node_pool)):
         if allowed and getattr(boundary, name) not in allowed:
             case.deny(Reason.BOUNDARY, f"agent.boundary.{name}", repr(getattr(boundary, name)), "one of " + ", ".join(allowed), rule.line)
     if rule.same_key_as_last_token and not boundary.key:

@@ -69,12 +69,12 @@ def check_entities(case: Case) -> None:
     """
     if case.tool is None:
         return
-    for name, value in case.values.items():
-        allowed = value.rule.entities
-        if allowed is None:
+    for name in case.tool.grounded:
+        value = case.values.get(name)
+        if value is None:
             continue
-        found = texts(value.raw) if value.rule.type == "json" else map(str, value.keys)
-        for text in found:
+        allowed = value.rule.entities or ()
+        for text in texts(value.raw) if value.rule.type == "json" else map(str, value.keys):
             for entity in embedded(text, case.around.now.date()):
                 if not in_some_call(entity.type, entity.key, allowed, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)
@@ -94,8 +94,9 @@ def check_intent(case: Case) -> None:
         return
     if ANY not in tool.needs and (NONE not in tool.needs or case.workflow.intents):
         _check_needs(case, "intent", tool.needs, tool.line)
-    for name, rule in tool.args.items():
-        if rule.needs and (name in case.values or emptied(name, case.call.args)):
+    for name in tool.asking:
+        if name in case.values or emptied(name, case.call.args):
+            rule = tool.args[name]
             _check_needs(case, f"args.{name}", rule.needs, rule.line)
 
 

@@ -16,23 +16,18 @@ from typing import Any
 from agentgate.decision.labels import Heard, affirmed, asked_by_user, meant, own_row
 from agentgate.decision.origin_kinds import Found, Row, kind_of, of_call
 from agentgate.decision.selectors import chosen, picked
-from agentgate.decision.value import Value
+from agentgate.decision.value import Value, element
 from agentgate.language.calculation import Number, calculation, names_any, spoken, too_many
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key, normal
 from agentgate.values.request import EarlierCall, RunState
 from agentgate.workflow.model import Tool
 from agentgate.workflow.page_size import short
-from agentgate.workflow.rule import PROMPT, Fact, Source
+from agentgate.workflow.rule import PROMPT, Fact, Rule, Source
 from agentgate.workflow.selector import Selector
 
-
-def same(value: Value, key: Key, known: Found) -> bool:
-    """True when what is known is this element of the value: type, key and currency."""
-    return known is not None and type(known[0]) is type(key) and known[0] == key and known[1] == value.currency
-
-
 _NO_FACTS: tuple[Row, ...] = ({},)
+_NOTHING = (str, "", "")
 
 
 def own_id(run: RunState) -> str | None:
@@ -59,7 +54,7 @@ class Answer:
         self.rows, self.returned, self.earlier = call.rows or _NO_FACTS, len(call.rows), earlier
         self._keys: dict[str, tuple[Found, ...]] = {}
         self._origins: dict[str, tuple[Found, ...]] = {}
-        self._said: dict[str, frozenset[tuple[type, Key, str]]] = {}
+        self._said: dict[str, frozenset[Found]] = {}
         self._standing: dict[str, tuple[Found, ...]] = {}
         self._selected: dict[str, frozenset[int]] = {}
         self._meant: dict[tuple[str, bool], frozenset[int]] = {}
@@ -74,8 +69,7 @@ class Answer:
         """For each row the comparison key and currency of what `source` names; None where it does not count."""
         known = self._keys.get(source.key)
         if known is None:
-            kind, tools = of_call(source), self.earlier.tools
-            known = self._keys[source.key] = tuple([kind.read(source, self, row, index, tools) for index, row in enumerate(self.rows)])
+            known = self._keys[source.key] = of_call(source).read(source, self, self.rows, self.earlier.tools)
         return known
 
     def origins(self, source: Source) -> tuple[Found, ...]:
@@ -83,7 +77,7 @@ class Answer:
         known = self._origins.get(source.key)
         if known is None:
             known = self.keys(source)
-            if of_call(source).returned and self.earlier.tools[source.tool].effect != "read":
+            if self.earlier.tools[source.tool].effect != "read" and of_call(source).returned:
                 known = tuple([self._created(source, key) for key in known])
             self._origins[source.key] = known
         return known
@@ -91,20 +85,20 @@ class Answer:
     def _created(self, source: Source, key: Found) -> Found:
         if key is None or self.earlier.tools[source.tool].facts[source.field].type != "id":
             return None
-        return None if any(str(item) == key[0] for item in _scalars(self.args)) else key
+        return None if any(str(item) == key[1] for item in _scalars(self.args)) else key
 
-    def said(self, source: Source) -> frozenset[tuple[type, Key, str]]:
-        """Every (type, key, currency) that is an origin in any row; many values against many rows is one look each."""
+    def said(self, source: Source) -> frozenset[Found]:
+        """The origins of all rows: many values against many rows is one look-up each."""
         known = self._said.get(source.key)
         if known is None:
-            known = self._said[source.key] = frozenset([(type(key[0]), *key) for key in self.origins(source) if key is not None])
+            known = self._said[source.key] = frozenset(self.origins(source))
         return known
 
     def has(self, value: Value, source: Source) -> bool:
         """Whether every element of a value is an origin in some row."""
         said = self.said(source)
         for key in value.keys:  # noqa: SIM110 - as in `agentgate.decision.value.in_prompt`
-            if (type(key), key, value.currency) not in said:
+            if element(value, key) not in said:
                 return False
         return True
 
@@ -120,8 +114,10 @@ class Answer:
         if value.rule.max_items is not None:
             return self.has_any(value, sources)
         key = value.keys[0]
-        for source in sources:  # noqa: SIM110 - as in `has`
-            if same(value, key, self.origins(source)[index]):
+        wanted = type(key), key, value.currency  # as `element`, without the call
+        for source in sources:
+            known = self._origins.get(source.key) or self.origins(source)
+            if known[index] == wanted:
                 return True
         return False
 
@@ -148,11 +144,11 @@ class Answer:
         if kind_of(bound).spread:
             total = self.total(bound, value.currency)
             return total is not None and all(isinstance(key, Decimal) and key <= total for key in value.keys)
-        most = self.keys(bound)[index]
-        if most is None or most[1] != value.currency or not isinstance(most[0], Decimal):
+        _, most, currency = self.keys(bound)[index] or _NOTHING
+        if currency != value.currency or not isinstance(most, Decimal):
             return False
         for key in value.keys:  # noqa: SIM110 - as in `has`
-            if not (isinstance(key, Decimal) and key <= most[0]):
+            if not (isinstance(key, Decimal) and key <= most):
                 return False
         return True
 
@@ -160,14 +156,17 @@ class Answer:
         """The sum of a fact over all rows that have it in this currency; None when there is none."""
         place = (source.key, currency)
         if place not in self._totals:
-            amounts = [key[0] for key in self.keys(source) if key is not None and isinstance(key[0], Decimal) and key[1] == currency]
+            amounts = [key for _, key, unit in filter(None, self.keys(source)) if isinstance(key, Decimal) and unit == currency]
             with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
                 self._totals[place] = sum(amounts, Decimal()) if amounts else None
         return self._totals[place]
 
-    def recent(self, within: int | None, now: float) -> bool:
-        """Whether it was redeemed within so many seconds (None: ever)."""
-        return within is None or now - self.redeemed_at <= within
+    def recent(self, windows: tuple[int | None, ...], now: float) -> bool:
+        """Whether it was redeemed within all of these windows, in seconds (None: ever)."""
+        for within in windows:  # noqa: SIM110 - as in `has`
+            if within is not None and now - self.redeemed_at > within:
+                return False
+        return True
 
     def selected(self, source: Source) -> frozenset[int]:
         """The rows that the user's words select: of the last read before the first call of the tool that acts on it."""
@@ -236,7 +235,7 @@ class Answer:
 class Earlier:
     """The redeemed calls of a run, comparable under the tools of a workflow; and the user's words and id."""
 
-    __slots__ = ("_by_tool", "_numbers", "_standing", "answers", "calls", "prompt", "tools", "user")
+    __slots__ = ("_by_tool", "_numbers", "answers", "calls", "prompt", "tools", "user")
 
     def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt, user: str | None = None) -> None:
         self.calls, self.tools, self.prompt, self.user = calls, tools, prompt, user
@@ -244,7 +243,6 @@ class Earlier:
         self._by_tool: dict[str, list[Answer]] = {}
         for answer in self.answers:
             self._by_tool.setdefault(answer.tool, []).append(answer)
-        self._standing: dict[str, Mapping[str, tuple[Source, ...]]] = {}
         self._numbers: dict[tuple[tuple[Source, ...], str, str], frozenset[Number]] = {}
 
     @classmethod
@@ -265,13 +263,9 @@ class Earlier:
         """The redeemed calls of one tool, oldest first."""
         return self._by_tool.get(tool, [])
 
-    def standing(self, tool: Tool) -> Mapping[str, tuple[Source, ...]]:
-        """For arguments of a tool the facts among their origins that stand for the user's words where they count."""
-        known = self._standing.get(tool.name)
-        if known is None:
-            facts = {name: tuple([s for s in rule.sources if stands_for_words(s, self.tools)]) for name, rule in tool.args.items()}
-            known = self._standing[tool.name] = {name: sources for name, sources in facts.items() if sources}
-        return known
+    def standing(self, rule: Rule) -> tuple[Source, ...]:
+        """The facts among a rule's origins that stand for the user's words where they count: a label of the row, or the read, is named."""
+        return tuple([source for source in rule.sources if stands_for_words(source, self.tools)])
 
     def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
         """How a value is computed, as a reader sees it: one calculation that the user's words name; None where it is not, or may not be.
@@ -308,7 +302,7 @@ class Earlier:
         reads = {name for name, tool in self.tools.items() if tool.effect == "read"}
         first = min((call.redeemed_at for call in self.calls if call.tool not in reads), default=inf)
         calls = [(s, call) for s in sources if s.tool in reads for call in self.of(s.tool) if call.redeemed_at <= first]
-        known = {(k, c) for source, call in calls for _, k, c in call.said(source) if isinstance(k, Decimal)}
+        known = {(k, c) for source, call in calls for _, k, c in filter(None, call.said(source)) if isinstance(k, Decimal)}
         held = {(k, c) for k, c in known if c == currency}
         return frozenset({Number(*number, own=True) for number in said} | {Number(*number) for number in held - said})
 

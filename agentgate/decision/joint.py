@@ -20,7 +20,7 @@ from agentgate.decision.earlier import Answer, Earlier
 from agentgate.decision.origin_failures import OriginFailures
 from agentgate.decision.value import Value
 from agentgate.values.refusal import Reason
-from agentgate.workflow.model import Tool
+from agentgate.workflow.model import Dependency, Tool
 from agentgate.workflow.rule import Source
 
 MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
@@ -57,20 +57,23 @@ def needs_of(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Valu
     return needs
 
 
-def joined(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float) -> bool:
-    """Whether one earlier call (and row) of each tool meets everything together."""
-    covers = []
-    for need in needs:
-        mine = _covers(need, earlier.of(need.tool), now)
-        if not mine:
-            return False
-        covers.append(mine)
-    if prod(map(len, covers)) > MAX_CHOICES:
+def joined(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float) -> bool:
+    """Whether one earlier call (and row) of each tool meets everything together. Arguments as of `needs_of`."""
+    for need in tool.dependencies:
+        for call in earlier.of(need.tool):
+            if _meets_all(call, need, values, pending, now):
+                break
+        else:
+            return _covered(needs_of(tool, values, pending), pending, earlier, now)
+    return True
+
+
+def _covered(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float) -> bool:
+    """As `joined`, where no single call meets all that is asked of its tool: other tools may explain the rest."""
+    covers = [_covers(need, earlier.of(need.tool), now) for need in needs]
+    if not all(covers) or prod(map(len, covers)) > MAX_CHOICES:
         return False
-    for choice in product(*covers):  # noqa: SIM110 - runs in every decision, and a generator costs as much as the question
-        if len(frozenset().union(*choice)) == len(pending):
-            return True
-    return False
+    return any(len(frozenset().union(*choice)) == len(pending) for choice in product(*covers))
 
 
 def within_some_call(value: Value, earlier: Earlier) -> bool:
@@ -89,42 +92,42 @@ def _covers(need: JointNeed, calls: Sequence[Answer], now: float) -> set[frozens
 
     Empty: no call meets that. A tool that only explains arguments meets it with any call, also with none.
     """
-    _, mine, bounds, windows = need
-    if windows:
-        calls = [call for call in calls if all(call.recent(within, now) for within in windows)]
-    for call in calls:
-        if _meets_all(call, need):  # nothing can cover more
-            return {frozenset([name for name, _, _ in mine])}
+    everything = frozenset([name for name, _, _ in need.origins])
     covers = set[frozenset[str]]()
     for call in calls:
-        able = [each for each in mine if call.has_any(each[1], each[2])]
-        if len(able) <= 1 and not bounds:  # nothing has to share a row
+        if not call.recent(need.windows, now):
+            continue
+        able = [each for each in need.origins if call.has_any(each[1], each[2])]
+        if len(able) <= 1 and not need.bounds:  # nothing has to share a row
             covers.add(frozenset([name for name, _, _ in able]))
             continue
         for index in range(len(call.rows)):
-            if all(call.within(value, index) for value in bounds):
+            if all(call.within(value, index) for value in need.bounds):
                 covers.add(frozenset([name for name, value, sources in able if call.in_row(value, sources, index)]))
-    if not covers and not bounds and not windows:
+    if not covers and not need.bounds and not need.windows:
         return {frozenset()}
-    return maximal(covers)
+    return {everything} if everything in covers else maximal(covers)
 
 
-def _meets_all(call: Answer, need: JointNeed) -> bool:
-    """Whether one row of a call explains all these arguments and bounds the others."""
-    _, mine, bounds, _ = need
+def _meets_all(call: Answer, need: Dependency, values: Mapping[str, Value], pending: Mapping[str, Value], now: float) -> bool:
+    """Whether one row of a call explains all arguments that may come from its tool and bounds the others."""
+    _, origins, bounds, windows = need
+    if windows and not call.recent(windows, now):
+        return False
     rows = len(call.rows)
     if rows > _FEW:
-        if not all(call.has_any(value, sources) for _, value, sources in mine):
+        mine = [(pending[name], sources) for name, sources in origins if name in pending]
+        if not all(call.has_any(value, sources) for value, sources in mine):
             return False
-        if len(mine) <= 1 and not bounds:
+        if len(mine) <= 1 and values.keys().isdisjoint(bounds):  # nothing has to share a row
             return True
     for index in range(rows):
-        for value in bounds:
-            if not call.within(value, index):
+        for name in bounds:
+            if name in values and not call.within(values[name], index):
                 break
         else:
-            for _, value, sources in mine:
-                if not call.in_row(value, sources, index):
+            for name, sources in origins:
+                if name in pending and not call.in_row(pending[name], sources, index):
                     break
             else:
                 return True
@@ -146,7 +149,7 @@ def explain(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earl
         else:
             findings.unexplained(value)
     for index, order in enumerate(tool.sequence):
-        if not any(call.recent(order.within, now) for call in earlier.of(order.require)):
+        if not any(call.recent((order.within,), now) for call in earlier.of(order.require)):
             window = "" if order.within is None else f" in the last {order.within} s"
             got, expected = f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}"
             findings.of_tool(Reason.SEQUENCE, got, expected, order.line, f"require {index}")

@@ -12,30 +12,27 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from math import prod
 
-from agentgate.decision.earlier import Answer, Earlier, same
+from agentgate.decision.earlier import Answer, Earlier
 from agentgate.decision.joint import MAX_CHOICES, maximal
-from agentgate.decision.value import Value, in_prompt
+from agentgate.decision.value import Value, element, in_prompt
 from agentgate.language.prompt import Prompt
-from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import Source
 
 
-def is_named(tool: Tool, values: Mapping[str, Value], said: Mapping[str, bool], prompt: Prompt, earlier: Earlier) -> bool:
+def is_named(values: Mapping[str, Value], said: Mapping[str, bool], prompt: Prompt, earlier: Earlier) -> bool:
     """Whether a call is named.
 
     Args:
-        tool: the tool called.
         values: its arguments.
         said: whether an argument is in the prompt, where that is known already.
         prompt: the user's words.
         earlier: the redeemed calls of the run.
     """
-    standing = earlier.standing(tool)
     left: dict[str, tuple[Value, tuple[Source, ...]]] = {}
     for name, value in values.items():
         if not (said[name] if name in said else in_prompt(value, prompt)):
-            sources = standing.get(name)
-            if sources is None or (value.rule.named_first and prompt.holds(value.rule.said_as)):
+            sources = earlier.standing(value.rule)
+            if not sources or (value.rule.named_first and prompt.holds(value.rule.said_as)):
                 return False
             left[name] = value, sources
     covers: list[set[frozenset[str]]] = []
@@ -60,6 +57,6 @@ def _stands(value: Value, sources: Iterable[Source], call: Answer, index: int | 
     for source in sources:
         known = call.standing(source)[: call.returned]
         rows = known if index is None else known[index : index + 1]
-        if all(any(same(value, key, each) for each in rows) for key in value.keys):
+        if all(element(value, key) in rows for key in value.keys):
             return True
     return False

@@ -10,29 +10,29 @@ To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from agentgate.decision.labels import row_is
-from agentgate.decision.value import Value, from_user
+from agentgate.decision.value import Element, Value, element, from_user
 from agentgate.language.prompt import Prompt
-from agentgate.values.entities import CALCULATED, TOKENISED, TYPES, Key, normal
+from agentgate.values.entities import CALCULATED, NORMAL, TOKENISED, TYPES, Key
 from agentgate.workflow.model import Tool
-from agentgate.workflow.rule import Fact, Source
+from agentgate.workflow.rule import Fact, Rule, Source
 
-Found = tuple[Key, str] | None  # comparison key and currency
+Found = Element | None
 Row = Mapping[str, Any]
 
 
-class CallSaid(Protocol):
-    """What one redeemed call said."""
+class RedeemedCall(Protocol):
+    """What the kinds read of one redeemed call."""
 
     id: str
     args: Mapping[str, Any]
     named: bool
 
-    def said(self, source: Source) -> frozenset[tuple[type, Key, str]]:
-        """Every (type, key, currency) that is an origin in any of its rows."""
+    def said(self, source: Source) -> frozenset[Found]:
+        """What a source is in its rows, where it is an origin."""
 
     def meant(self, fact: Fact) -> frozenset[int]:
         """The rows that the user's words mean, by the labels of a fact."""
@@ -41,8 +41,8 @@ class CallSaid(Protocol):
         """The rows that the user's words select."""
 
 
-class Known(Protocol):
-    """What is known of a run: the user's words and id, and the redeemed calls."""
+class KnownRun(Protocol):
+    """What the kinds read of a run: the user's words and id, and the redeemed calls."""
 
     prompt: Prompt
     tools: Mapping[str, Tool]
@@ -53,7 +53,7 @@ class Known(Protocol):
     def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
         """The calculation that the user's words name and that gives this value."""
 
-    def of(self, tool: str) -> Iterable[CallSaid]:
+    def of(self, tool: str) -> Iterable[RedeemedCall]:
         """The redeemed calls of a tool."""
 
 
@@ -64,11 +64,11 @@ class OriginKind:
         name: `Source.kind`; of a kind that stands alone also its word in the file.
         types: the types of values that may have it.
         alone: it names no earlier call.
-        free: the model may write the value: nothing is asked of it.
+        free: the model may write the value: anything will do.
         spread: it is about all rows of a call together.
         row_fact: it is a fact of whatever row has the value.
-        words: how a person is told what would have it.
-        short: how a person is told that a value has it.
+        words: tells a person which values have it.
+        short: tells a person that a value has it (of a kind that stands alone).
     """
 
     name: ClassVar[str]
@@ -80,13 +80,21 @@ class OriginKind:
     words: ClassVar[str]
     short: ClassVar[str]
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        """Whether one element of a value has this origin, in any call and row; the model explains nothing."""
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
+        """Whether one element of a value has this origin, in any call and row.
+
+        Args:
+            source: the origin.
+            value: an argument.
+            key: one of its elements.
+            sources: all origins that count for it.
+            run: the run.
+        """
         raise NotImplementedError
 
-    def recorded(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> str:
-        """What a decision's record says of an element with this origin; empty where it has another."""
-        return self.name if self.explains(source, value, key, sources, known) else ""
+    def recorded(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        """How a decision's record names the origin of an element that has it; empty where it has not. Arguments as of `explains`."""
+        return self.name if self.explains(source, value, key, sources, run) else ""
 
     def told(self, source: Source) -> str:
         """`words`, of this source."""
@@ -99,8 +107,8 @@ class FromPrompt(OriginKind):
     name, types = "prompt", TOKENISED
     words, short = "named by the user in the prompt", "the prompt"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        return from_user(value, key, known.prompt)
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
+        return from_user(value, key, run.prompt)
 
 
 class OwnUser(OriginKind):
@@ -109,8 +117,8 @@ class OwnUser(OriginKind):
     name, types = "user", frozenset({"email", "id", "phone", "text", "user"})
     words, short = "the id of the user this run is for", "the run's own user"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        return known.is_user(value.rule.type, key)
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
+        return run.is_user(value.rule.type, key)
 
 
 class Computed(OriginKind):
@@ -119,17 +127,17 @@ class Computed(OriginKind):
     name, types, short = "computed", CALCULATED, "computed"
     words = "the result of one calculation that the user names (a difference, a sum, a share, ...) over such numbers"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        return known.calculated(value, key, sources) is not None
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
+        return run.calculated(value, key, sources) is not None
 
 
 class FromModel(OriginKind):
-    """``model``: whatever the model writes."""
+    """``model``: whatever the model writes; it explains nothing."""
 
     name, free = "model", True
     words, short = "written by the model", "the model"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
         return False
 
 
@@ -137,53 +145,51 @@ class OfCall(OriginKind):
     """A fact or an argument of an earlier call that was redeemed in this run."""
 
     alone = False
-    returned: ClassVar[bool] = True  # read from a result, not sent
-    words, short = "returned by", "returned by"
+    returned: ClassVar[bool] = True  # a fact of the result, not an argument
+    words = "returned by"
 
-    def typed(self, source: Source, tools: Mapping[str, Tool]) -> tuple[str, str]:
-        """Type, and the sibling that holds the currency."""
-        fact = tools[source.tool].facts[source.field]
-        return fact.type, fact.currency
+    def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
+        """The declaration of what it names: its type, and the sibling that holds its currency."""
+        return tools[source.tool].facts[source.field]
 
-    def raw(self, source: Source, call: CallSaid, row: Row) -> Any:
-        """What it says in a call and row, as it was returned or sent."""
-        return row.get(source.field)
-
-    def beside(self, call: CallSaid, row: Row) -> Mapping[str, Any]:
-        """Where its siblings are."""
+    def fields(self, call: RedeemedCall, row: Row) -> Row:
+        """Where a call and row hold the value and its siblings."""
         return row
 
-    def read(self, source: Source, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> Found:
-        """Comparison key and currency; None where it does not count. Money without its declared currency does not."""
-        if not self.counts(source, call, row, index, tools):
-            return None
-        kind, sibling = self.typed(source, tools)
-        currency = self.beside(call, row).get(sibling) if sibling else ""
-        found = normal(kind, self.raw(source, call, row))
-        return None if found is None or type(currency) is not str else (found, currency)
+    def read(self, source: Source, call: RedeemedCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> tuple[Found, ...]:
+        """What it is in each row; None where it does not count. Money without its declared currency does not."""
+        declared, keys = self.declared(source, tools), list[Found]([None]) * len(rows)
+        kind, sibling = declared.type, declared.currency
+        for index in self.counted(source, call, rows, tools):
+            fields = self.fields(call, rows[index])
+            key, currency = NORMAL[kind](fields.get(source.field)), fields.get(sibling) if sibling else ""
+            if key is not None and type(currency) is str:
+                keys[index] = type(key), key, currency
+        return tuple(keys)
 
-    def counts(self, source: Source, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:
-        """Whether it counts in this row."""
-        fact = tools[source.tool].facts[source.field]
+    def counted(self, source: Source, call: RedeemedCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+        """The rows in which it counts: as trusted as the fact asks (`trust`, `pattern`), and rows that the fact asks for."""
+        fact, indices = tools[source.tool].facts[source.field], list(range(len(rows)))
         if fact.named and not call.named:
-            return False
+            return ()
         if fact.pattern is not None:
-            raw = row.get(source.field)
-            if not (type(raw) is str and fact.pattern.matches(raw)):
-                return False
-        return self.meant(source, fact, call, row, index, tools)
+            texts = {index: row[source.field] for index, row in enumerate(rows) if type(row.get(source.field)) is str}
+            indices = [index for index, text in texts.items() if fact.pattern.matches(text)]
+        if fact.where and not self.spread:
+            facts = tools[source.tool].facts
+            indices = [index for index in indices if row_is(fact.where, facts, rows[index], call.args)]
+        return self.meant(source, fact, call, indices)
 
-    def meant(self, source: Source, fact: Fact, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
-        """Whether this row is one that the fact asks for: what the call asked for (`where`), and what the user means (`named_by`)."""
-        return row_is(fact.where, tools[source.tool].facts, row, call.args) and (not fact.named_by or index in call.meant(fact))
+    def meant(self, source: Source, fact: Fact, call: RedeemedCall, indices: Sequence[int]) -> Sequence[int]:
+        """Those of these rows that the user means (`named_by`)."""
+        return [index for index in indices if index in call.meant(fact)] if fact.named_by else indices
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        said = (type(key), key, value.currency)
-        return any(said in call.said(source) for call in known.of(source.tool))
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
+        return bool(self.recorded(source, value, key, sources, run))
 
-    def recorded(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> str:
-        said = (type(key), key, value.currency)
-        return next((f"{source} {call.id}" for call in known.of(source.tool) if said in call.said(source)), "")
+    def recorded(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        wanted = element(value, key)
+        return next((f"{source} {call.id}" for call in run.of(source.tool) if wanted in call.said(source)), "")
 
     def told(self, source: Source) -> str:
         return f"{self.words} {source.tool} as {source.field}"
@@ -198,21 +204,16 @@ class FactOf(OfCall):
 class ArgumentOf(OfCall):
     """``tool.argument``: equals an argument of the call."""
 
-    name, returned = "arg", False
-    words, short = "given to", "given to"
+    name, returned, words = "arg", False, "given to"
 
-    def typed(self, source: Source, tools: Mapping[str, Tool]) -> tuple[str, str]:
-        rule = tools[source.tool].args[source.field]
-        return rule.type, rule.currency
+    def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
+        return tools[source.tool].args[source.field]
 
-    def raw(self, source: Source, call: CallSaid, row: Row) -> Any:
-        return call.args.get(source.field)
-
-    def beside(self, call: CallSaid, row: Row) -> Mapping[str, Any]:
+    def fields(self, call: RedeemedCall, row: Row) -> Row:
         return call.args
 
-    def counts(self, source: Source, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:
-        return True
+    def counted(self, source: Source, call: RedeemedCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+        return range(len(rows))
 
 
 class SelectedFact(OfCall):
@@ -220,18 +221,17 @@ class SelectedFact(OfCall):
 
     name = "select"
 
-    def meant(self, source: Source, fact: Fact, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
-        """See the base class; the selector says itself which row it means."""
-        return index in call.selected(source) and row_is(fact.where, tools[source.tool].facts, row, call.args)
+    def meant(self, source: Source, fact: Fact, call: RedeemedCall, indices: Sequence[int]) -> Sequence[int]:
+        return [index for index in indices if index in call.selected(source)]
 
 
 class SumOf(OfCall):
-    """``at_most: {sum: tool.fact}``: a fact over all rows of one call; a bound, and no origin."""
+    """``at_most: {sum: tool.fact}``: a fact over all rows of one call, whichever the fact asks for; a bound, and no origin."""
 
     name, spread = "sum", True
 
-    def meant(self, source: Source, fact: Fact, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
-        return True
+    def meant(self, source: Source, fact: Fact, call: RedeemedCall, indices: Sequence[int]) -> Sequence[int]:
+        return indices
 
 
 KINDS: Mapping[str, OriginKind] = {

@@ -78,7 +78,7 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             said[name] = in_prompt(value, prompt)
             if said[name]:
                 continue
-        sources, calls, alone = rule.sources, rule.calls, rule.alone
+        calls, alone, sources = rule.calls, rule.alone, rule.sources
         if rule.named_first and prompt.holds(rule.said_as):
             sources, calls = (PROMPT,), ()
             alone = tuple([source for source in alone if source == PROMPT])
@@ -88,10 +88,9 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             pending[name] = value
         elif not (rule.any_call and all(came_from(value, key, sources, earlier) for key in value.keys)):
             findings.unexplained(value)
-    needs = needs_of(tool, values, pending)
-    if findings.failures or (needs and not joined(needs, pending, earlier, now)):
-        explain(needs, pending, earlier, now, findings)
-    return Traced(findings.failures, findings.unknown, is_named(tool, values, said, prompt, earlier))
+    if findings.failures or not joined(tool, values, pending, earlier, now):
+        explain(needs_of(tool, values, pending), pending, earlier, now, findings)
+    return Traced(findings.failures, findings.unknown, is_named(values, said, prompt, earlier))
 
 
 def _explains(source: Source, value: Value, sources: tuple[Source, ...], earlier: Earlier) -> bool:

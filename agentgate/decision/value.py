@@ -9,6 +9,8 @@ from agentgate.language.wording import said
 from agentgate.values.entities import Key
 from agentgate.workflow.rule import PROMPT, Rule, Source
 
+Element = tuple[type, Key, str]  # type, comparison key, currency: true is not 1, 100 EUR not 100 USD
+
 
 class Value(NamedTuple):
     """An argument in normal form: its rule, the keys of its elements (one for a single value), its currency, and the value as given."""
@@ -22,6 +24,11 @@ class Value(NamedTuple):
     def shown(self) -> str:
         """The value for an operator; a sensitive one is masked."""
         return "(masked)" if self.rule.sensitive else repr(self.raw)[:200]
+
+
+def element(value: Value, key: Key) -> Element:
+    """One element of a value, as it is compared with what earlier calls said."""
+    return type(key), key, value.currency
 
 
 def in_prompt(value: Value, prompt: Prompt) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from agentgate.decision.earlier import Answer, Earlier, same
+from agentgate.decision.earlier import Answer, Earlier
 from agentgate.decision.labels import asked_by_user, described
 from agentgate.decision.origin_kinds import KINDS, kind_of, of_call
-from agentgate.decision.value import Value, from_user, sources_of
+from agentgate.decision.value import Value, element, from_user, sources_of
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS
 from agentgate.language.prompt import Entity, Prompt
 from agentgate.language.wording import said
@@ -28,7 +28,7 @@ _UNNAMED = "counts only where that call is named: each argument in the prompt, o
 _SHOWN = 120  # characters of a value or of the user's words
 
 
-_WORDS = {**{kind.name: kind.short for kind in KINDS.values()}, "unknown": "unknown: no origin that the gate knows"}
+_WORDS = {**{kind.name: kind.short for kind in KINDS.values() if kind.alone}, "unknown": "unknown: no origin that the gate knows"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Evidence:
             return Origin(kind.name, allowed, self._shown(value, key)) if explained else None
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
         for call, index in self.places(source.tool):
-            if same(value, key, call.origins(source)[index]):
+            if call.origins(source)[index] == element(value, key):
                 return Origin(str(source), allowed, shown, call=call.id, row=index + 1 if of_call(source).returned else 0)
         return None
 
@@ -218,7 +218,7 @@ class Evidence:
 
     def _meets(self, value: Value, tool: str, call: Answer, index: int) -> bool:
         sources = [s for s in value.rule.sources if s.tool == tool]
-        return any(same(value, key, call.origins(s)[index]) for s in sources for key in value.keys)
+        return any(call.origins(s)[index] == element(value, key) for s in sources for key in value.keys)
 
 
 def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None:

@@ -172,14 +172,16 @@ def _bounds(rule: Rule, bound: Source, case: Case, evidence: Evidence) -> Iterat
 
 def _held(source: Source, call: Answer, index: int) -> Any:
     """What a source says in a call and row, as it was returned or given; None where it is no origin."""
-    return None if kind_of(source).spread or call.keys(source)[index] is None else of_call(source).raw(source, call, call.rows[index])
+    if kind_of(source).spread or call.keys(source)[index] is None:
+        return None
+    return of_call(source).fields(call, call.rows[index]).get(source.field)
 
 
 def _currency(source: Source, case: Case, call: Answer, index: int) -> str:
     """The currency beside a money value of an earlier call; empty where it has none."""
     kind = of_call(source)
-    _, sibling = kind.typed(source, case.workflow.tools)
-    return str(kind.beside(call, call.rows[index]).get(sibling, "")) if sibling else ""
+    sibling = kind.declared(source, case.workflow.tools).currency
+    return str(kind.fields(call, call.rows[index]).get(sibling, "")) if sibling else ""
 
 
 def _known(rule: Rule, case: Case, evidence: Evidence) -> Iterator[Proposal]:

@@ -102,6 +102,8 @@ class Tool:
         definition: pinned ``sha256:...`` or empty (wrapper only).
         referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
         dependencies: what its calls need of earlier calls, by tool; arguments with `any_call` aside.
+        asking: arguments that need an intent of their own.
+        grounded: arguments of which each email/URL/IBAN/phone inside needs an origin.
     """
 
     name: str
@@ -120,6 +122,8 @@ class Tool:
     upstream: Upstream | None = None
     referenced: frozenset[str] = frozenset()
     dependencies: tuple[Dependency, ...] = field(default=(), init=False, compare=False, repr=False)
+    asking: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+    grounded: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         rules = {name: rule for name, rule in self.args.items() if not rule.any_call}
@@ -138,6 +142,8 @@ class Tool:
             ]
         )
         object.__setattr__(self, "dependencies", dependencies)
+        object.__setattr__(self, "asking", tuple([name for name, rule in self.args.items() if rule.needs]))
+        object.__setattr__(self, "grounded", tuple([name for name, rule in self.args.items() if rule.entities is not None]))
 
 
 @dataclass(frozen=True, slots=True)

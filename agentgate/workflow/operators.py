@@ -26,13 +26,6 @@ from agentgate.workflow.operator import Operator, Reading, SmallestStep
 _DOT_SEGMENTS = r"(?s:(?:.*/)?\.\.?(?:/.*)?)"  # what no glob matches
 
 
-def _listed(key: Key, allowed: tuple[Any, ...]) -> bool:
-    for other in allowed:  # noqa: SIM110 - runs in every decision, and a generator costs as much as the comparisons
-        if key == other and isinstance(key, bool) == isinstance(other, bool):
-            return True
-    return False
-
-
 class _Constants(Operator):
     """Compared with the keys that the file lists."""
 
@@ -51,7 +44,10 @@ class _Constants(Operator):
         return tuple(self.value)
 
     def holds(self, key: Key) -> bool:
-        return _listed(key, self.value)
+        for other in self.value:  # noqa: SIM110 - runs in every decision, and a generator costs as much as the comparisons
+            if key == other and isinstance(key, bool) == isinstance(other, bool):
+                return True
+        return False
 
     def proposals(self, kind: str) -> Iterator[tuple[Any, str]]:
         text = f"one of {self.words}" if len(self.value) > 1 else self.words
@@ -319,7 +315,7 @@ class NotIn(_Constants):
     key, field, when_only = "not_in", "not_in", True
 
     def holds(self, key: Key) -> bool:
-        return not _listed(key, self.value)
+        return not super().holds(key)
 
     @property
     def expected(self) -> str:
