@@ -1,4 +1,4 @@
-"""What is remembered of a run's caller against asking every time."""
+"""Who calls and when: the same answer however often, and in whatever order, a run was decided on before."""
 
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta, timezone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def test_an_earlier_null_is_no_origin_and_steers_nothing() -> None:
 
 
 def _fields(tool: Tool) -> dict[str, Any]:
-    return {name: getattr(tool, name) for name in Tool.__slots__}
+    return {each.name: getattr(tool, each.name) for each in fields(Tool) if each.init}
 
 
 # --- at a gate ---------------------------------------------------------------------------------------------------------------

@@ -2,16 +2,16 @@
 
 Rules: only `EarlierCall`s, calls of this run that were minted and redeemed, count. A result of a tool that is not a read is no
 origin, except a new id it created (a refused recipient would launder itself through the refusal's echo). A selected fact counts
-only in the one row that the user's words select. What a place says is read once: the calls of a run's state, the tools of a
-workflow and the user's words never change while an `Earlier` lives.
+only in the one row that the user's words select. Each call is read once: the calls of a run's state, the tools of a workflow and the
+user's words never change while an `Earlier` lives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from agentgate.decision.labels import Heard, affirmed, asked_by_user, meant, own_row
 from agentgate.decision.origin_kinds import Found, Row, kind_of, of_call
@@ -24,10 +24,8 @@ from agentgate.values.request import EarlierCall, RunState
 from agentgate.workflow.model import Tool
 from agentgate.workflow.page_size import short
 from agentgate.workflow.rule import PROMPT, Fact, Rule, Source
-from agentgate.workflow.selector import Selector
 
-_NO_FACTS: tuple[Row, ...] = ({},)
-_NOTHING = (str, "", "")
+T = TypeVar("T")
 
 
 def own_id(run: RunState) -> str | None:
@@ -36,44 +34,49 @@ def own_id(run: RunState) -> str | None:
     return user.id if user is not None and user.tenant == run.header.tenant and user.id else None
 
 
+_NO_FACTS: tuple[Row, ...] = ({},)
+_NOTHING = (str, "", "")
+
+
 class Answer:
     """What one redeemed call said, row by row.
 
     Attributes:
-        rows: its facts; one empty row where it has none, so that its arguments are still somewhere.
+        rows: its facts; one empty row where it has none, so that its arguments have a row.
         returned: how many rows of facts there are.
     """
 
-    __slots__ = (
-        *("_keys", "_meant", "_origins", "_said", "_selected", "_standing", "_totals"),
-        *("args", "earlier", "id", "named", "redeemed_at", "returned", "rows", "tool"),
-    )
+    __slots__ = ("_keys", "_memo", "_origins", "args", "earlier", "id", "named", "redeemed_at", "returned", "rows", "tool")
 
     def __init__(self, call: EarlierCall, earlier: Earlier) -> None:
         self.id, self.tool, self.args, self.named, self.redeemed_at = call.id, call.tool, call.args, call.named, call.redeemed_at
         self.rows, self.returned, self.earlier = call.rows or _NO_FACTS, len(call.rows), earlier
         self._keys: dict[str, tuple[Found, ...]] = {}
         self._origins: dict[str, tuple[Found, ...]] = {}
-        self._said: dict[str, frozenset[Found]] = {}
-        self._standing: dict[str, tuple[Found, ...]] = {}
-        self._selected: dict[str, frozenset[int]] = {}
-        self._meant: dict[tuple[str, bool], frozenset[int]] = {}
-        self._totals: dict[tuple[str, str], Decimal | None] = {}
+        self._memo: dict[tuple[object, ...], Any] = {}
 
     @property
     def facts(self) -> tuple[Row, ...]:
-        """The rows of facts; none where nothing was returned."""
+        """The rows of facts."""
         return self.rows[: self.returned]
 
+    def _once(self, work: Callable[..., T], *args: object, key: object) -> T:
+        """What some work on this call comes to, done once for a key."""
+        place = (work, key)
+        if place not in self._memo:
+            self._memo[place] = work(self, *args)
+        known: T = self._memo[place]
+        return known
+
     def keys(self, source: Source) -> tuple[Found, ...]:
-        """For each row the comparison key and currency of what `source` names; None where it does not count."""
+        """For each row what `source` names there; None where it does not count."""
         known = self._keys.get(source.key)
         if known is None:
             known = self._keys[source.key] = of_call(source).read(source, self, self.rows, self.earlier.tools)
         return known
 
     def origins(self, source: Source) -> tuple[Found, ...]:
-        """As `keys`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
+        """As `keys`, where it may serve as an origin: of a tool that is not a read, only a new id."""
         known = self._origins.get(source.key)
         if known is None:
             known = self.keys(source)
@@ -89,10 +92,7 @@ class Answer:
 
     def said(self, source: Source) -> frozenset[Found]:
         """The origins of all rows: many values against many rows is one look-up each."""
-        known = self._said.get(source.key)
-        if known is None:
-            known = self._said[source.key] = frozenset(self.origins(source))
-        return known
+        return self._once(_said, source, key=source.key)
 
     def has(self, value: Value, source: Source) -> bool:
         """Whether every element of a value is an origin in some row."""
@@ -104,10 +104,7 @@ class Answer:
 
     def has_any(self, value: Value, sources: Iterable[Source]) -> bool:
         """Whether one source has the value, or each element of a list, in some row."""
-        for source in sources:  # noqa: SIM110 - as in `has`
-            if self.has(value, source):
-                return True
-        return False
+        return any(self.has(value, source) for source in sources)
 
     def in_row(self, value: Value, sources: Iterable[Source], index: int) -> bool:
         """Whether one source has the value in a row; the elements of a list may each take a row of this call."""
@@ -126,25 +123,22 @@ class Answer:
 
         Quoted and denied words tell rows apart, and so take some away; they make none the user's.
         """
-        known = self._standing.get(source.key)
-        if known is None:
-            fact = self.earlier.tools[source.tool].facts[source.field]
-            known = self.origins(source)
-            if not fact.named:
-                said = self._rows_meant(fact, affirmed(self.earlier.prompt.written))
-                known = tuple([key if index in said else None for index, key in enumerate(known)])
-            self._standing[source.key] = known
-        return known
+        fact, known = self.earlier.tools[source.tool].facts[source.field], self.origins(source)
+        if fact.named:
+            return known
+        said = self._once(_rows_meant, fact, affirmed(self.earlier.prompt), key=(fact.name, "affirmed"))
+        return tuple([key if index in said else None for index, key in enumerate(known)])
 
     def within(self, value: Value, index: int) -> bool:
         """Whether every element of a value is at most what the bound of its rule names in this row, or over all rows."""
         bound = value.rule.at_most
         if bound is None:
             return False
+        most: Key | None
         if kind_of(bound).spread:
-            total = self.total(bound, value.currency)
-            return total is not None and all(isinstance(key, Decimal) and key <= total for key in value.keys)
-        _, most, currency = self.keys(bound)[index] or _NOTHING
+            most, currency = self.total(bound, value.currency), value.currency
+        else:
+            _, most, currency = self.keys(bound)[index] or _NOTHING
         if currency != value.currency or not isinstance(most, Decimal):
             return False
         for key in value.keys:  # noqa: SIM110 - as in `has`
@@ -154,12 +148,7 @@ class Answer:
 
     def total(self, source: Source, currency: str) -> Decimal | None:
         """The sum of a fact over all rows that have it in this currency; None when there is none."""
-        place = (source.key, currency)
-        if place not in self._totals:
-            amounts = [key for _, key, unit in filter(None, self.keys(source)) if isinstance(key, Decimal) and unit == currency]
-            with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
-                self._totals[place] = sum(amounts, Decimal()) if amounts else None
-        return self._totals[place]
+        return self._once(_total, source, currency, key=(source.key, currency))
 
     def recent(self, windows: tuple[int | None, ...], now: float) -> bool:
         """Whether it was redeemed within all of these windows, in seconds (None: ever)."""
@@ -170,49 +159,14 @@ class Answer:
 
     def selected(self, source: Source) -> frozenset[int]:
         """The rows that the user's words select: of the last read before the first call of the tool that acts on it."""
-        known = self._selected.get(source.key)
-        if known is None:
-            chosen_rows = self._select(source, source.selector) if source.selector is not None else ()
-            known = self._selected[source.key] = self._places(chosen_rows)
-        return known
-
-    def _select(self, source: Source, selector: Selector) -> list[Row]:
-        acted = [call.redeemed_at for call in self.earlier.of(selector.tool)]
-        usable = [call for call in self.earlier.of(source.tool) if not acted or call.redeemed_at <= min(acted)]
-        # After the first act all must agree: a read that began before it may have returned what it left.
-        last = [call for call in usable if acted or call.redeemed_at == max(each.redeemed_at for each in usable)]
-        if not any(self is call for call in last):
-            return []
-        facts, by, rows = self.earlier.tools[source.tool].facts, dict(selector.by), []
-        for key in sorted(chosen(selector, self.earlier.prompt.spoken)):
-            picks = [
-                (call, picked(key, facts[by[key]], facts[source.field], call.facts) if call.asked_by_user(frozenset()) else None)
-                for call in last
-            ]
-            names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in picks}
-            if len(names) == 1:  # reads that disagree select nothing
-                rows += [row for call, row in picks if call is self and row is not None]
-        return rows
+        return self._once(_selected, source, key=source.key)
 
     def meant(self, fact: Fact) -> frozenset[int]:
         """The rows that the user's words mean, by the labels of a fact: all words that are heard."""
-        return self._rows_meant(fact, None)
+        return self._once(_rows_meant, fact, None, key=fact.name)
 
-    def _rows_meant(self, fact: Fact, said: Heard | None) -> frozenset[int]:
-        place = (fact.name, said is None)
-        known = self._meant.get(place)
-        if known is None:
-            earlier = self.earlier
-            labels = [earlier.tools[self.tool].facts[name] for name in fact.named_by]
-            rows: tuple[Row, ...] = ()
-            if self.asked_by_user(None if said is None else said.words):
-                rows = meant(fact, labels, self.facts, earlier.prompt, said)
-                if said is None:  # an id is no word of the user's: it leads nowhere
-                    rows += own_row(fact, labels, self.facts, earlier.prompt, earlier.user)
-            known = self._meant[place] = self._places(rows)
-        return known
-
-    def _places(self, rows: tuple[Row, ...] | list[Row]) -> frozenset[int]:
+    def places(self, rows: Iterable[Row]) -> frozenset[int]:
+        """Where these rows are."""
         wanted = {id(row) for row in rows}
         return frozenset([index for index, row in enumerate(self.facts) if id(row) in wanted])
 
@@ -230,6 +184,50 @@ class Answer:
         sent = ((rules[name], value) for name, value in self.args.items() if value is not None or not rules[name].nullable)
         chose = ((rule, value) for rule, value in sent if not (rule.page_size and short(self.facts, value)))
         return asked_by_user(chose, self.earlier.prompt, words)
+
+
+def _said(call: Answer, source: Source) -> frozenset[Found]:
+    return frozenset(call.origins(source))
+
+
+def _total(call: Answer, source: Source, currency: str) -> Decimal | None:
+    amounts = [key for _, key, unit in filter(None, call.keys(source)) if isinstance(key, Decimal) and unit == currency]
+    with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
+        return sum(amounts, Decimal()) if amounts else None
+
+
+def _rows_meant(call: Answer, fact: Fact, said: Heard | None) -> frozenset[int]:
+    """The rows that some words mean; None: all that are heard."""
+    earlier = call.earlier
+    if not call.asked_by_user(None if said is None else said.words):
+        return frozenset()
+    labels = [earlier.tools[call.tool].facts[name] for name in fact.named_by]
+    rows = meant(fact, labels, call.facts, earlier.prompt, said)
+    if said is None:  # an id is no word of the user's: it leads no further
+        rows += own_row(fact, labels, call.facts, earlier.prompt, earlier.user)
+    return call.places(rows)
+
+
+def _selected(call: Answer, source: Source) -> frozenset[int]:
+    selector, earlier = source.selector, call.earlier
+    if selector is None:
+        return frozenset()
+    acted = [each.redeemed_at for each in earlier.of(selector.tool)]
+    usable = [each for each in earlier.of(source.tool) if not acted or each.redeemed_at <= min(acted)]
+    # After the first act all must agree: a read that began before it may have returned what it left.
+    last = [each for each in usable if acted or each.redeemed_at == max(one.redeemed_at for one in usable)]
+    if not any(call is each for each in last):
+        return frozenset()
+    facts, by, rows = earlier.tools[source.tool].facts, dict(selector.by), []
+    for key in sorted(chosen(selector, earlier.prompt.spoken)):
+        picks = [
+            (each, picked(key, facts[by[key]], facts[source.field], each.facts) if each.asked_by_user(frozenset()) else None)
+            for each in last
+        ]
+        names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in picks}
+        if len(names) == 1:  # reads that disagree select nothing
+            rows += [row for each, row in picks if each is call and row is not None]
+    return call.places(rows)
 
 
 class Earlier:
@@ -273,13 +271,13 @@ class Earlier:
         Args:
             value: an argument.
             key: one element of it.
-            sources: the origins that count, with `computed` among them: where the numbers come from, each by itself, in whatever call
-                and row it counts. What is computed belongs to no call.
+            sources: the origins that count, with `computed` among them: the numbers come from these, each in any call and row where
+                it counts. What is computed belongs to no call.
         """
-        if not isinstance(key, Decimal):
-            return None
         said = spoken(self.prompt.written)
-        return calculation(said, self._operands(value, sources), key) if names_any(said) else None
+        if not isinstance(key, Decimal) or not names_any(said):
+            return None
+        return calculation(said, self._operands(value, sources), key)
 
     def too_many_numbers(self, value: Value, sources: tuple[Source, ...]) -> bool:
         """Whether a calculation is named, and nothing is computed because there is too much to calculate with."""
@@ -288,23 +286,21 @@ class Earlier:
 
     def _operands(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
         """The numbers of these origins in the currency of a value, or in none, each once."""
-        place = (sources, value.rule.type, value.currency)
-        known = self._numbers.get(place)
-        if known is None:
-            known = self._numbers[place] = self._gathered(value, sources)
-        return known
-
-    def _gathered(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
         kind, currency = value.rule.type, value.currency
+        place = (sources, kind, currency)
+        if place in self._numbers:
+            return self._numbers[place]
         own = spoken(self.prompt.written).numbers if PROMPT in sources else frozenset()
         said = {number for number in own if self.prompt.words(kind, number[0], currency) is not None}
         # what an act answered, or was read after one, may be a result: it is not calculated with again
         reads = {name for name, tool in self.tools.items() if tool.effect == "read"}
         first = min((call.redeemed_at for call in self.calls if call.tool not in reads), default=inf)
         calls = [(s, call) for s in sources if s.tool in reads for call in self.of(s.tool) if call.redeemed_at <= first]
-        known = {(k, c) for source, call in calls for _, k, c in filter(None, call.said(source)) if isinstance(k, Decimal)}
-        held = {(k, c) for k, c in known if c == currency}
-        return frozenset({Number(*number, own=True) for number in said} | {Number(*number) for number in held - said})
+        numbers = {(k, c) for source, call in calls for _, k, c in filter(None, call.said(source)) if isinstance(k, Decimal)}
+        held = {(k, c) for k, c in numbers if c == currency}
+        known = frozenset({Number(*number, own=True) for number in said} | {Number(*number) for number in held - said})
+        self._numbers[place] = known
+        return known
 
 
 def stands_for_words(source: Source, tools: Mapping[str, Tool]) -> bool:

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
-from agentgate.decision.answer import Deny, Eligible, RequiredHold
+from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
 from agentgate.decision.checks import decide, required_holds
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
-from agentgate.explain.remedy import Remedy, all_together, looked_at, remedy
+from agentgate.explain.remedy import Remedy, all_together, looked_at, order_of, remedy
 from agentgate.values.refusal import Code, Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
 from agentgate.workflow.model import StepUpRule, Workflow
@@ -23,18 +23,7 @@ from agentgate.workflow.nested import flat, root
 from agentgate.workflow.rule import Rule
 
 # What the store, a person or the gate itself answers after `decide` let a call through. Of `LIMIT`, only what names the field "limits".
-LATER = frozenset(
-    {
-        Reason.LIMIT,
-        Reason.ALREADY_REDEEMED,
-        Reason.OUTCOME_UNKNOWN,
-        Reason.HOLD_REFUSED,
-        Reason.HOLD_EXPIRED,
-        Reason.REVOKED,
-        Reason.STORE,
-        Reason.AUDIT,
-    }
-)
+LATER = frozenset(map(Reason, "limit already_redeemed outcome_unknown hold_refused hold_expired revoked store audit".split()))
 NOT_KEPT = "(not kept)"
 
 
@@ -80,7 +69,7 @@ def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings,
     table.put((*denied, *later), "failed")
     table.put(forced, "asks")
     for hold in holds:
-        table.put_hold(hold)
+        table.put_hold(hold.rule.id, hold.why)
     outcome: Outcome = "deny" if denied or later else "step_up" if isinstance(answer, Eligible) and answer.holds else "allow"
     return table.explanation(outcome, (*denied, *later))
 
@@ -98,7 +87,7 @@ def explain_kept(workflow: Workflow, run: RunState, call: Call, around: Surround
     table = _Table(looked_at(workflow, run, call, around), kept)
     table.put(kept.failures, "failed" if kept.decision == "deny" else "asks")
     for rule in kept.asked:
-        table.put_rule(rule)
+        table.put_hold(rule)
     return table.explanation(kept.decision, kept.failures)
 
 
@@ -115,7 +104,7 @@ class _Table:
     def __init__(self, case: Case, kept: Kept | None) -> None:
         self._case, self._kept = case, kept
         self._evidence = Evidence(case.workflow, case.run, case.values, case.earlier)
-        self._found = conditions(case.workflow, case.tool)
+        self._listed = conditions(case.workflow, case.tool)
         self._given = case.call.args if case.tool is None else flat(case.tool, case.call.args)
         self._failures: dict[str, list[Failure]] = {}
         self._verdicts: dict[str, Verdict] = {}
@@ -124,28 +113,24 @@ class _Table:
     def put(self, failures: Sequence[Failure], verdict: Verdict) -> None:
         """Give each failure to its condition; one that no condition of the workflow knows gets a row of its own."""
         for failure in failures:
-            fit = matching(failure, self._found)
-            if fit:
-                self._failures.setdefault(fit[0].key, []).append(failure)
-                if self._verdicts.get(fit[0].key) != "failed":
-                    self._verdicts[fit[0].key] = verdict
+            for condition in matching(failure, self._listed):
+                self._failures.setdefault(condition.key, []).append(failure)
+                if self._verdicts.get(condition.key) != "failed":
+                    self._verdicts[condition.key] = verdict
+                break
             else:
                 self._others.append((failure, verdict))
 
-    def put_hold(self, hold: RequiredHold) -> None:
-        """A step-up rule that fires, because of its own conditions or of what was forced."""
-        key = f"step_up.{hold.rule.id} step_up"
+    def put_hold(self, rule: str, why: Sequence[Failure] = ()) -> None:
+        """A step-up rule that asks, because of its own conditions or of what was forced; of a record, only that it asked."""
+        key = f"step_up.{rule} step_up"
         self._verdicts.setdefault(key, "asks")
-        self._failures.setdefault(key, []).extend(hold.why)
-
-    def put_rule(self, rule: str) -> None:
-        """A step-up rule of which the record says that it asked."""
-        self._verdicts.setdefault(f"step_up.{rule} step_up", "asks")
+        self._failures.setdefault(key, []).extend(why)
 
     def explanation(self, decision: Outcome, failures: tuple[Failure, ...]) -> Explanation:
         """The rows, in the order of the checks, and what there is to say of all."""
         workflow, call = self._case.workflow, self._case.call
-        rows = (*map(self._row, self._found), *(_other(f, verdict) for f, verdict in self._others))
+        rows = (*map(self._row, self._listed), *(_other(f, verdict) for f, verdict in self._others))
         whole = self._kept is None or (self._kept.alive and not self._kept.hidden)
         together = all_together([r.would_pass for r in rows if r.would_pass is not None], self._case) if whole else None
         version = f"{workflow.id} v{workflow.version}"
@@ -276,8 +261,8 @@ def _got(condition: Condition, case: Case) -> str:
 
 def _last_before(condition: Condition, case: Case) -> str:
     """The newest earlier call that a sequence rule asks for, and how old it is."""
-    order = next((o for o in (case.tool.sequence if case.tool is not None else ()) if o.line == condition.line), None)
-    calls = tuple(case.earlier.of(order.require)) if order is not None else ()
+    order = order_of(condition, case)
+    calls = case.earlier.of(order.require) if order is not None else []
     if not calls:
         return ""
     return f"{calls[-1].tool} (call {calls[-1].id}), {case.around.now.timestamp() - calls[-1].redeemed_at:.0f} s before"

@@ -1,6 +1,7 @@
 """Patterns and globs: whole-value matches that cannot be slow (RE2; no back-tracking) and cannot be half anchored.
 
-Both compile on first use and are shared between workflows, since one RE2 program is kilobytes of native memory.
+Both compile on first use. The tables below hold interned values, not answers: equal sources share one object and one RE2 program
+between all workflows, since a program is kilobytes of native memory.
 """
 
 from __future__ import annotations

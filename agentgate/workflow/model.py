@@ -222,6 +222,11 @@ class Hours:
     end: int
     zone: str
 
+    @property
+    def times(self) -> str:
+        """The window as text: ``08:00-20:00 Europe/Berlin``."""
+        return f"{self.start // 60:02}:{self.start % 60:02}-{self.end // 60:02}:{self.end % 60:02} {self.zone}"
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:

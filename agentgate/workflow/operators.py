@@ -1,11 +1,11 @@
-"""The operators: what a workflow can ask of one value. Each is one class here, in one table.
+"""The operators: what a workflow can require of one value. Each is one class, in one table.
 
-An operator knows its key in the file and how that is read, when a value holds, what it expected (for people), what tells values
-apart (for the exact diff), and how it is loosened or narrowed by the smallest step (for the mutants of a workflow). Everything
-else iterates `Rule.operators`; nothing else knows an operator by its name.
+An operator knows its key in the file and how to compile it, which values it allows, how to tell a person, which values it tells apart
+(for the exact diff), and the smallest steps that loosen or narrow it (for the mutants of a workflow). Everything else iterates
+`Rule.operators`; nothing else knows an operator by its name.
 
-All operators of a rule are ANDed; of a list, each element must hold. `when_only` ones stand only in `step_up.when`, where holding
-asks a person: so negation can add a person and grant nothing. Comparisons are between keys (`agentgate.values.entities`), so
+All operators of a rule are ANDed; every element of a list must pass them. Those that are `when_only` occur in `step_up.when` alone,
+where passing asks a person: negation can add a person and grant nothing. Operators compare keys (`agentgate.values.entities`), so
 39.99 and "39.990" are one amount and ``true`` is not 1. Pure.
 
 To add one: a class in `OPERATORS`, a field of `Rule`, the key of the block, docs/workflows.md, the reference model of the tests.
@@ -13,7 +13,7 @@ To add one: a class in `OPERATORS`, a field of `Rule`, the key of the block, doc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -28,8 +28,6 @@ _DOT_SEGMENTS = r"(?s:(?:.*/)?\.\.?(?:/.*)?)"  # what no glob matches
 
 class _Constants(Operator):
     """Compared with the keys that the file lists."""
-
-    __slots__ = ()
 
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
@@ -61,7 +59,6 @@ class _Constants(Operator):
 class Is(_Constants):
     """``is: EUR``: exactly this value."""
 
-    __slots__ = ()
     key, field, closed = "is", "equals", True
 
     @classmethod
@@ -76,7 +73,6 @@ class Is(_Constants):
 class In(_Constants):
     """``in: [EUR, GBP]``, on a list argument ``each_in``: one of these."""
 
-    __slots__ = ()
     key, field, closed = "in", "one_of", True
 
     @property
@@ -91,8 +87,17 @@ class In(_Constants):
 class _Form(Operator):
     """A whole text has a form."""
 
-    __slots__ = ()
     value: Pattern | Glob
+    form: ClassVar[type[Pattern | Glob]]
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        _only_text(cls.key, reading)
+        try:
+            return cls.form.of(raw)
+        except CanonicalError as error:
+            reading.report(cls.key, error.got, error.expected)
+            return None
 
     def holds(self, key: Key) -> bool:
         return isinstance(key, str) and self.value.matches(key)
@@ -114,17 +119,7 @@ def _only_text(key: str, reading: Reading) -> None:
 class Matches(_Form):
     """``pattern: 'ORD-[0-9]{8}'``: RE2, always the whole value."""
 
-    __slots__ = ()
-    key, field = "pattern", "pattern"
-
-    @classmethod
-    def compiled(cls, raw: Any, reading: Reading) -> Any:
-        _only_text(cls.key, reading)
-        try:
-            return Pattern.of(raw)
-        except CanonicalError as error:
-            reading.report(cls.key, error.got, error.expected)
-            return None
+    key, field, form = "pattern", "pattern", Pattern
 
     @property
     def language(self) -> tuple[str, str]:
@@ -139,24 +134,18 @@ class Matches(_Form):
 class Globs(_Form):
     """``glob: northwind/orders/*``: ``*`` stops at ``/``, ``**`` does not; no dot segments."""
 
-    __slots__ = ()
-    key, field = "glob", "glob"
+    key, field, form = "glob", "glob", Glob
     value: Glob
 
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
-        _only_text(cls.key, reading)
-        if not {".", "..", ""}.isdisjoint(raw.removeprefix("/").split("/")):
-            reading.report(cls.key, repr(raw), "no empty, '.' or '..' segment (such a value never matches)")
+        never = not {".", "..", ""}.isdisjoint(raw.removeprefix("/").split("/"))
+        if never or "***" in raw:
+            _only_text(cls.key, reading)
+            expected = "no empty, '.' or '..' segment (such a value never matches)" if never else "* or **"
+            reading.report(cls.key, repr(raw), expected)
             return None
-        if "***" in raw:
-            reading.report(cls.key, repr(raw), "* or **")
-            return None
-        try:
-            return Glob.of(raw)
-        except CanonicalError as error:
-            reading.report(cls.key, error.got, error.expected)
-            return None
+        return super().compiled(raw, reading)
 
     @property
     def language(self) -> tuple[str, str]:
@@ -170,7 +159,6 @@ class Globs(_Form):
 class TextLength(Operator):
     """``text: 200``: free text of at most so many characters; of a `json` value, so many characters of canonical JSON."""
 
-    __slots__ = ()
     key, field = "text", "text"
     value: int
 
@@ -216,39 +204,43 @@ def as_sent(kind: str, number: Decimal) -> Any:
 
 
 class _Bound(Operator):
-    """A bound on a number."""
+    """A bound on a number; `side` says where a value outside is, in the words of a case."""
 
-    __slots__ = ()
     bounds = True
-    side: ClassVar[str]  # how a value outside is described
+    side: ClassVar[str]
     value: Decimal
+
+    @property
+    def expected(self) -> str:
+        return f"{self.side} {self.value}"
 
     @property
     def points(self) -> tuple[Decimal, ...]:
         return (self.value,)
 
+    def _moved(self, outwards: int) -> Decimal:
+        """The bound by the smallest step further out (1) or in (-1)."""
+        return self.value + outwards * self.outwards * step_of(self.value)
+
     def near(self, kind: str) -> Iterator[Any]:
-        step = step_of(self.value)
-        for number in (self.value, self.value + self.outwards * step, self.value - self.outwards * step):
+        for number in (self.value, self._moved(1), self._moved(-1)):
             yield as_sent(kind, number)
 
     def loosened(self, kind: str) -> SmallestStep:
-        moved = self.value + self.outwards * step_of(self.value)
+        moved = self._moved(1)
         return SmallestStep(f"{self.value} -> {moved}", moved, f"{self.side} {self.value}", (as_sent(kind, moved),))
 
     def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
-        moved = self.value - self.outwards * step_of(self.value)
+        moved = self._moved(-1)
         yield SmallestStep(f"{self.value} -> {moved}", moved, f"of {self.value}", (as_sent(kind, self.value),))
 
 
 class _Range(_Bound):
     """One end of an inclusive range; a file states both ends."""
 
-    __slots__ = ()
-
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
-        if reading.kind not in NUMERIC and cls.key == "min":  # said once for both ends
+        if reading.kind not in NUMERIC and cls.key == "min":  # reported once for both ends
             reading.report("min", f"min and max on a {reading.kind}", "a range only on money, number or integer", at_key=True)
         return raw
 
@@ -259,7 +251,6 @@ class _Range(_Bound):
 class Min(_Range):
     """``min: "0.01"``."""
 
-    __slots__ = ()
     key, field, outwards, side = "min", "minimum", -1, "below"
 
     def holds(self, key: Key) -> bool:
@@ -273,7 +264,6 @@ class Min(_Range):
 class Max(_Range):
     """``max: "500.00"``."""
 
-    __slots__ = ()
     key, field, outwards, side = "max", "maximum", 1, "above"
 
     def holds(self, key: Key) -> bool:
@@ -287,7 +277,6 @@ class Max(_Range):
 class Above(_Bound):
     """``above: "100.00"``: asks a person about every larger number."""
 
-    __slots__ = ()
     key, field, when_only, outwards, side = "above", "above", True, -1, "above"
 
     @classmethod
@@ -299,19 +288,14 @@ class Above(_Bound):
     def holds(self, key: Key) -> bool:
         return isinstance(key, Decimal) and key > self.value
 
-    @property
-    def expected(self) -> str:
-        return f"above {self.value}"
-
     def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
-        moved = self.value + step_of(self.value)
+        moved = self._moved(-1)
         yield SmallestStep(f"{self.value} -> {moved}", moved, f"above {self.value}", (as_sent(kind, moved),))
 
 
 class NotIn(_Constants):
     """``not_in: [EUR]``: asks a person about every other value."""
 
-    __slots__ = ()
     key, field, when_only = "not_in", "not_in", True
 
     def holds(self, key: Key) -> bool:
@@ -364,16 +348,3 @@ def contradictions(stated: Mapping[str, Any], kind: str) -> Iterator[tuple[str, 
             yield "min", f"{low} above max {high}", "min at most max (nothing is inside)", False
         if kind == "integer" and (low % 1 or high % 1):
             yield "min", f"{low} to {high}", "whole numbers for an integer", False
-
-
-def unreachable(operators: Sequence[Operator]) -> Operator | None:
-    """The operator that lists constants none of which the others allow; None where some value can hold, as far as constants tell."""
-    for operator in operators:
-        if operator.closed and operator.constants:
-            others = [other for other in operators if not other.closed]
-            if not any(
-                isinstance(key, bool) or all(other.holds(key) for other in others if other.bounds == isinstance(key, Decimal))
-                for key in operator.constants
-            ):
-                return operator
-    return None
