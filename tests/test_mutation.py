@@ -12,6 +12,7 @@ import pytest
 
 from agentgate import Agent, Allow, Deny, Gate, User
 from agentgate.decision.answer import Eligible
+from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
@@ -182,7 +183,7 @@ def test_limits_in_a_scene_refuse_where_the_store_refuses(amounts, tmp_path):
 
 
 def test_cases_of_another_workflow_are_refused():
-    with pytest.raises(agentgate.errors.WorkflowError, match="the workflow beside it"):
+    with pytest.raises(WorkflowError, match="the workflow beside it"):
         survey(refund(), read_tests("workflow: other.one\nbase: {}\ncases: []\n", "t.yaml"))
 
 

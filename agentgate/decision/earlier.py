@@ -61,7 +61,7 @@ class Answer:
         return self.rows[: self.returned]
 
     def _once(self, work: Callable[..., T], *args: object, key: object) -> T:
-        """What some work on this call comes to, done once for a key."""
+        """What some work on this call returns, done once for a key."""
         place = (work, key)
         if place not in self._memo:
             self._memo[place] = work(self, *args)
@@ -123,11 +123,7 @@ class Answer:
 
         Quoted and denied words tell rows apart, and so take some away; they make none the user's.
         """
-        fact, known = self.earlier.tools[source.tool].facts[source.field], self.origins(source)
-        if fact.named:
-            return known
-        said = self._once(_rows_meant, fact, affirmed(self.earlier.prompt), key=(fact.name, "affirmed"))
-        return tuple([key if index in said else None for index, key in enumerate(known)])
+        return self._once(_standing, source, key=source.key)
 
     def within(self, value: Value, index: int) -> bool:
         """Whether every element of a value is at most what the bound of its rule names in this row, or over all rows."""
@@ -188,6 +184,14 @@ class Answer:
 
 def _said(call: Answer, source: Source) -> frozenset[Found]:
     return frozenset(call.origins(source))
+
+
+def _standing(call: Answer, source: Source) -> tuple[Found, ...]:
+    fact, known = call.earlier.tools[source.tool].facts[source.field], call.origins(source)
+    if fact.named:
+        return known
+    rows = _rows_meant(call, fact, affirmed(call.earlier.prompt))
+    return tuple([key if index in rows else None for index, key in enumerate(known)])
 
 
 def _total(call: Answer, source: Source, currency: str) -> Decimal | None:
