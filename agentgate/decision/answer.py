@@ -1,4 +1,4 @@
-"""What is answered: `Allow`, `StepUp` or `Deny`; and inside, `Eligible` or `Deny` from the pure decision.
+"""The answers to a call: `Allow`, `StepUp` or `Deny`; inside the gate, `Eligible` or `Deny` from the pure decision.
 
 Rules: a refusal is a value with closed reasons; the model sees only a code from `Code`; the operator sees every `Failure`.
 `Allow` is built in one place only (`agentgate.gate.flow`).
@@ -41,7 +41,7 @@ class Eligible:
 
     Attributes:
         reservations: one per limit that covers the tool.
-        holds: step-up rules that fired; empty when nobody needs to be asked.
+        holds: step-up rules that fired; empty where no person is asked.
         intent: the present intent the mint is for, or ``none`` / ``any``.
         named: True when every argument came from the prompt (`trust: named`).
         values: the arguments as they were compared, for the decision's record.

@@ -15,7 +15,7 @@ from agentgate.workflow.nested import flat
 from agentgate.workflow.operator import Operator
 from agentgate.workflow.rule import Rule
 
-_TOLD = 100  # unknown arguments that are told one by one
+_LISTED = 100  # unknown arguments that are reported one by one
 
 
 def check_arguments(case: Case) -> None:
@@ -26,10 +26,10 @@ def check_arguments(case: Case) -> None:
     args, rules, values = flat(tool, case.call.args), tool.args, case.values
     if not args.keys() <= rules.keys():
         unknown, known = [name for name in args if name not in rules], "one of " + (", ".join(rules) or "none")
-        for name in unknown[:_TOLD]:
+        for name in unknown[:_LISTED]:
             case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", known, tool.line, "args args")
-        if len(unknown) > _TOLD:
-            case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _TOLD} more arguments", known, tool.line, "args args")
+        if len(unknown) > _LISTED:
+            case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _LISTED} more arguments", known, tool.line, "args args")
     for name, rule in rules.items():
         if name not in args:
             if not rule.optional:
@@ -62,7 +62,7 @@ def _deny(case: Case, reason: Reason, value: Value, expected: str, word: str) ->
 
 
 def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
-    """The comparison keys of a list argument's elements, or None when it is not in normal form (an empty list is not)."""
+    """The comparison keys of a list argument's elements; None where it is not in normal form (an empty list is not)."""
     if type(raw) is not list or not raw:
         return None
     keys = []
@@ -75,7 +75,7 @@ def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
 
 
 def violated(rule: Rule, keys: tuple[Key, ...]) -> Operator | None:
-    """The first operator that a value, or an element of a list, violates; None when all hold."""
+    """The first operator that a value, or an element of a list, violates; None where all pass."""
     for key in keys:
         for operator in rule.operators:
             if not operator.holds(key):

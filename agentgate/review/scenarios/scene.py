@@ -246,7 +246,7 @@ class Scene:
             check_arguments(case)
             checks.check_origins(case)
             refused += case.denied
-            named = bool(case.values) and case.traced is not None and case.traced.named
+            named = case.named
             kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
             rows = extract(paths(tool), self.result(tool, label))
             calls = (
