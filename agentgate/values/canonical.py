@@ -1,6 +1,6 @@
 """Canonical JSON (RFC 8785) and the digests made of it.
 
-Rules: what was decided on is what runs, so arguments are copied and canonicalised once, and everything later works on
+Rules: what was decided on is what runs, so arguments are copied and canonicalised once, and everything later uses
 those bytes. Refused: numbers whose canonical form is not the number (integers beyond 2^53, non-finite), keys that are not
 text, unpaired surrogates, nesting deeper than `MAX_DEPTH`, more than `MAX_BYTES`. orjson writes the common case; rfc8785
 writes what orjson orders or formats differently (whole and tiny floats; keys outside ASCII). Vectors: RFC 8785's own test data.
@@ -27,7 +27,7 @@ _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PA
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """True only where nothing is to be refused and orjson's sorted output is RFC 8785's, if keys are ASCII. False says nothing."""
+    """True only where nothing is to be refused and orjson's sorted output is RFC 8785's, if keys are ASCII. False proves nothing."""
     kind = type(value)
     if kind is dict:
         if depth >= MAX_DEPTH:
@@ -39,13 +39,13 @@ def _is_plain(value: Any, depth: int) -> bool:
     if kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
             return False
-        for item in value:  # noqa: SIM110 - a generator costs as much as the looking
+        for item in value:  # noqa: SIM110 - a generator costs as much as the check
             if type(item) not in _SIMPLE and not _is_plain(item, depth + 1):
                 return False
         return True
     if kind is int:
         return -_MAX_INT <= value <= _MAX_INT  # type: ignore[no-any-return]  # an int by now
-    if kind is float:  # both write the shortest decimal; they differ in whole numbers (1.0) and where exponents begin
+    if kind is float:  # both write the shortest decimal; they differ in whole numbers (1.0) and in where exponents begin
         return _MIN_PLAIN <= abs(value) <= _MAX_INT and not value.is_integer()
     return kind in _SIMPLE
 
@@ -83,7 +83,7 @@ def _plain(value: Any, field: str, depth: int) -> bool:
 
 
 def _ascii_keys(value: Any) -> bool:
-    """True when every key is ASCII; such keys both encoders order alike."""
+    """True when every key is ASCII; both encoders order such keys alike."""
     if type(value) is dict:
         return all(key.isascii() and _ascii_keys(item) for key, item in value.items())
     return all(map(_ascii_keys, value)) if type(value) is list or type(value) is tuple else True
@@ -114,7 +114,7 @@ def canonical(value: Any, field: str = "") -> bytes:
 
 
 def parse(data: bytes) -> Any:
-    """The JSON value of canonical bytes, as fresh objects nobody else holds."""
+    """The JSON value of canonical bytes, as new objects that no other code holds."""
     return orjson.loads(data)
 
 
