@@ -49,8 +49,8 @@ def check_origins(case: Case) -> None:
         return
     traced = trace(tool, case.values, case.run.prompt, case.earlier, now=case.around.now.timestamp(), file=case.workflow.file)
     case.named = traced.named and bool(case.values)
-    case.denied.extend(traced.failures)
-    case.forced.extend(traced.unknown.values())
+    case.denied += traced.failures
+    case.forced += traced.unknown.values()
 
 
 def check_entities(case: Case) -> None:

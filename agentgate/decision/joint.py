@@ -17,7 +17,7 @@ from math import prod
 from typing import NamedTuple
 
 from agentgate.decision.earlier import Answer, Earlier
-from agentgate.decision.origin_failures import OriginFailures
+from agentgate.decision.traced import Traced
 from agentgate.decision.value import Value
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import Dependency, Tool
@@ -135,38 +135,38 @@ def _meets_all(call: Answer, need: Dependency, values: Mapping[str, Value], pend
 
 
 # --- why it does not hold together ---------------------------------------------------------------------------------------
-def explain(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earlier, now: float, findings: OriginFailures) -> None:
+def explain(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
     """Record why it does not hold together: what no call meets by itself, and only without that, what one call cannot meet at once."""
-    tool = findings.tool
+    tool = traced.tool
     for need in needs:
         for value in need.bounds:
             if not within_some_call(value, earlier):
-                findings.above(value)
+                traced.above(value)
     explained = {}
     for name, value in pending.items():
         if any(call.has_any(value, sources) for other, sources in value.rule.calls for call in earlier.of(other)):
             explained[name] = value
         else:
-            findings.unexplained(value)
+            traced.unexplained(value)
     for index, order in enumerate(tool.sequence):
         if not any(call.recent((order.within,), now) for call in earlier.of(order.require)):
             window = "" if order.within is None else f" in the last {order.within} s"
             got, expected = f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}"
-            findings.of_tool(Reason.SEQUENCE, got, expected, order.line, f"require {index}")
-    if not findings.failures:
-        _explain_joint([need.without(pending.keys() - explained.keys()) for need in needs], explained, earlier, now, findings)
+            traced.of_tool(Reason.SEQUENCE, got, expected, order.line, f"require {index}")
+    if not traced.failures:
+        _explain_joint([need.without(pending.keys() - explained.keys()) for need in needs], explained, earlier, now, traced)
 
 
-def _explain_joint(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earlier, now: float, findings: OriginFailures) -> None:
+def _explain_joint(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
     covers = []
     for need in needs:
         mine = _covers(need, earlier.of(need.tool), now)
         if not mine:
-            findings.mixed(f"{need.tool} in one earlier call")
+            traced.mixed(f"{need.tool} in one earlier call")
             return
         covers.append(mine)
     if prod(map(len, covers)) > MAX_CHOICES:
-        findings.mixed(f"{', '.join([need.tool for need in needs])} in few enough different results")
+        traced.mixed(f"{', '.join([need.tool for need in needs])} in few enough different results")
         return
     wanted = frozenset(pending)
     asking = {name for name, value in pending.items() if value.rule.unknown_origin == "step_up"}
@@ -174,5 +174,5 @@ def _explain_joint(needs: Sequence[JointNeed], pending: dict[str, Value], earlie
     best = max(choices, key=lambda covered: (len((covered & wanted) - asking), len(covered & asking)))
     for name in sorted(wanted - best):
         asks = name in asking and wanted - asking <= best
-        expected, condition = "the same earlier call as the other arguments", f"{findings.tool.name} one source"
-        findings.argument(Reason.ONE_SOURCE, pending[name], expected, condition, asks=asks)
+        expected, condition = "the same earlier call as the other arguments", f"{traced.tool.name} one source"
+        traced.argument(Reason.ONE_SOURCE, pending[name], expected, condition, asks=asks)

@@ -224,7 +224,7 @@ def _basename(path: str) -> str:
 def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, words: frozenset[str] | None = None) -> bool:
     """Whether the user alone chose which rows a read returned: each argument is fixed, named in the prompt, or of the user's words.
 
-    Whoever chooses the rows chooses which of them stands apart: a search for one stranger finds no tie.
+    Whoever chooses the rows chooses which of them is unique: a search for one stranger finds no tie.
 
     Args:
         asked: the arguments of the read, each with its rule.
@@ -253,7 +253,7 @@ def _equal(fact: Fact, value: Any, asked: Any) -> bool:
 
 
 def described(fact: Fact) -> Iterator[str]:
-    """What a fact asks of its row, for a reader."""
+    """What a fact requires of its row, for a person."""
     if fact.named_by:
         yield f"the user's words single out its row by {' or '.join(fact.named_by)}"
     yield from (f"{name} is what that call asked for as {argument}" for name, argument in fact.where)

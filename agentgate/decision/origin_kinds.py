@@ -1,9 +1,9 @@
-"""The kinds of origins: where a value may come from. Each is one class here, in one table.
+"""The kinds of origins: where a value may come from. Each is one class, in one table.
 
-A kind knows its word in the file, the types it can be said of, when it explains a value, what a decision's record calls it, and how a
-person is told of it. Two families: kinds that stand alone (the prompt, the run's own user, a calculation, the model) explain a value
-by themselves; kinds of an earlier call name a fact or an argument of one, and are joined (one call, one source:
-`agentgate.decision.origins`). Everything else asks `kind_of(source)`; nothing else knows a kind by its name. Pure.
+A kind knows its word in the file, the types that may have it, which values it explains, its name in a decision's record, and its
+description for a person. There are two families. The prompt, the run's own user, a calculation and the model stand alone: each explains
+a value by itself. The others name a fact or an argument of an earlier call, and are met jointly (`agentgate.decision.joint`).
+Everything else asks `kind_of(source)`; nothing else knows a kind by its name. Pure.
 
 To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, the reference model of the tests.
 """
@@ -32,7 +32,7 @@ class RedeemedCall(Protocol):
     named: bool
 
     def said(self, source: Source) -> frozenset[Found]:
-        """What a source is in its rows, where it is an origin."""
+        """What a source is in each row where it may be an origin."""
 
     def meant(self, fact: Fact) -> frozenset[int]:
         """The rows that the user's words mean, by the labels of a fact."""
@@ -64,11 +64,11 @@ class OriginKind:
         name: `Source.kind`; of a kind that stands alone also its word in the file.
         types: the types of values that may have it.
         alone: it names no earlier call.
-        free: the model may write the value: anything will do.
-        spread: it is about all rows of a call together.
-        row_fact: it is a fact of whatever row has the value.
-        words: tells a person which values have it.
-        short: tells a person that a value has it (of a kind that stands alone).
+        free: the model may write the value: any value will do.
+        spread: it covers all rows of a call together.
+        row_fact: it is a fact of any one row.
+        words: describes the values that have it, for a person.
+        short: names it, for a person (only of a kind that stands alone).
     """
 
     name: ClassVar[str]
@@ -97,7 +97,7 @@ class OriginKind:
         return self.name if self.explains(source, value, key, sources, run) else ""
 
     def told(self, source: Source) -> str:
-        """`words`, of this source."""
+        """`words` for one source."""
         return self.words
 
 
@@ -149,15 +149,15 @@ class OfCall(OriginKind):
     words = "returned by"
 
     def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
-        """The declaration of what it names: its type, and the sibling that holds its currency."""
+        """The declaration of the fact or argument it names, with its type and the sibling that holds its currency."""
         return tools[source.tool].facts[source.field]
 
     def fields(self, call: RedeemedCall, row: Row) -> Row:
-        """Where a call and row hold the value and its siblings."""
+        """The mapping that holds the value and its siblings."""
         return row
 
     def read(self, source: Source, call: RedeemedCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> tuple[Found, ...]:
-        """What it is in each row; None where it does not count. Money without its declared currency does not."""
+        """Its value in each row; None where it does not count, as money without its declared currency."""
         declared, keys = self.declared(source, tools), list[Found]([None]) * len(rows)
         kind, sibling = declared.type, declared.currency
         for index in self.counted(source, call, rows, tools):
@@ -168,7 +168,7 @@ class OfCall(OriginKind):
         return tuple(keys)
 
     def counted(self, source: Source, call: RedeemedCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
-        """The rows in which it counts: as trusted as the fact asks (`trust`, `pattern`), and rows that the fact asks for."""
+        """The rows in which it counts, by what the fact requires of call and value (`trust`, `pattern`) and of the row (`where`)."""
         fact, indices = tools[source.tool].facts[source.field], list(range(len(rows)))
         if fact.named and not call.named:
             return ()

@@ -11,34 +11,18 @@ call. Neither of these two, nor the id of the run's user, names anything (`agent
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from agentgate.decision.earlier import Earlier
 from agentgate.decision.joint import explain, joined, needs_of, within_some_call
 from agentgate.decision.named import is_named
-from agentgate.decision.origin_failures import OriginFailures
 from agentgate.decision.origin_kinds import kind_of
+from agentgate.decision.traced import Traced
 from agentgate.decision.value import Value, in_prompt
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
-from agentgate.values.refusal import Failure
 from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import PROMPT, Rule, Source
-
-
-class Traced(NamedTuple):
-    """What tracing found.
-
-    Attributes:
-        failures: conditions no origin can meet, one each.
-        unknown: arguments whose origin does not hold and whose rule says ``unknown_origin: step_up``, with why.
-        named: every argument's value is in the prompt (whether or not its rule asks), or a fact that stands for the user's words.
-    """
-
-    failures: list[Failure]
-    unknown: Mapping[str, Failure]
-    named: bool
 
 
 def came_from(value: Value, key: Key, sources: tuple[Source, ...], earlier: Earlier) -> bool:
@@ -65,13 +49,13 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         now: decision time in POSIX seconds.
         file: workflow file, for ``file:line`` in failures.
     """
-    findings = OriginFailures(tool, prompt, file)
+    traced = Traced(tool, prompt, file)
     said: dict[str, bool] = {}  # asked only where it matters
     pending: dict[str, Value] = {}  # what only an earlier call can explain
     for name, value in values.items():
         rule = value.rule
         if rule.any_call and rule.at_most is not None and not within_some_call(value, earlier):
-            findings.above(value)
+            traced.above(value)
         if rule.free:
             continue
         if rule.prompted:
@@ -87,10 +71,11 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         if calls and not rule.any_call:
             pending[name] = value
         elif not (rule.any_call and all(came_from(value, key, sources, earlier) for key in value.keys)):
-            findings.unexplained(value)
-    if findings.failures or not joined(tool, values, pending, earlier, now):
-        explain(needs_of(tool, values, pending), pending, earlier, now, findings)
-    return Traced(findings.failures, findings.unknown, is_named(values, said, prompt, earlier))
+            traced.unexplained(value)
+    if traced.failures or not joined(tool, values, pending, earlier, now):
+        explain(needs_of(tool, values, pending), pending, earlier, now, traced)
+    traced.named = is_named(values, said, prompt, earlier)
+    return traced
 
 
 def _explains(source: Source, value: Value, sources: tuple[Source, ...], earlier: Earlier) -> bool:

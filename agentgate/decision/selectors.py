@@ -1,9 +1,9 @@
 """Selectors: "the largest file" names one row of what a read returned, without naming its id.
 
-Rules: the user's own affirmed words must carry it: a superlative of the closed list below, directly before a noun that the
-workflow declares, in the singular (or "of the ..."), with nothing that narrows the set: "the second largest file", "Bob's latest
-e-mail" and "the oldest invoice from March" select nothing, because the gate cannot check what narrows them. Denied words take
-it back. The row is then a fact about declared fields: the one extreme value among all rows of one call. A tie, a row without
+Rules: the user's own affirmed words must carry it: a superlative of a closed list (`agentgate.workflow.selector`), directly before a noun
+that the workflow declares, in the singular (or "of the ..."), with nothing that narrows the set: "the second largest file", "Bob's
+latest e-mail" and "the oldest invoice from March" select nothing, because the gate cannot check what narrows them. Denied words
+withdraw it. The row then follows from declared fields: the one extreme value among all rows of one call. A tie, a row without
 the field, and rows that were left out select nothing. Pure.
 """
 

@@ -1,4 +1,4 @@
-"""An argument of a call as it is compared, and whether it is in the user's words."""
+"""An argument of a call in the form in which it is compared, and whether it is in the user's words."""
 
 from __future__ import annotations
 

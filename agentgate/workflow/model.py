@@ -1,6 +1,6 @@
 """A workflow as the gate enforces it: frozen values, compiled once by `agentgate.loading`, shared by every call.
 
-Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value knows the `line` of its rule, so
+Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value has the `line` of its rule, so that
 a refusal names ``file:line``. These values have no clock and no I/O, and only the loader builds them.
 """
 
@@ -16,7 +16,7 @@ from agentgate.workflow.rule import Fact, Rule, Source
 Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
 
-# In the words of an intent: what stands for somebody and something, as in a dictionary, and what does not count.
+# In the words of an intent: placeholders for a person and a thing, as in a dictionary, and words that do not count.
 PLACES = frozenset({"someone", "something"})
 ARTICLES = frozenset({"a", "an", "the", "my", "some"})
 ANY = "any"  # `needs: any`, `limits.count: any`
@@ -103,7 +103,7 @@ class Tool:
         referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
         dependencies: what its calls need of earlier calls, by tool; arguments with `any_call` aside.
         asking: arguments that need an intent of their own.
-        grounded: arguments of which each email/URL/IBAN/phone inside needs an origin.
+        grounded: arguments in which every email, URL, IBAN and phone number needs an origin.
     """
 
     name: str

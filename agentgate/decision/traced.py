@@ -1,4 +1,4 @@
-"""What does not hold of the origins of one call, in the words of its failures, while `agentgate.decision.origins.trace` looks. Pure."""
+"""What `agentgate.decision.origins.trace` finds of one call: the failures of its origins, and whether it is named. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import PROMPT
 
 
-class OriginFailures:
-    """What does not hold so far.
+class Traced:
+    """What tracing one call finds.
 
     Attributes:
         failures: conditions that refuse the call.
         unknown: arguments whose origin does not hold and whose rule asks a person then (``unknown_origin: step_up``), with why.
+        named: the call is named (`agentgate.decision.named`).
     """
 
-    __slots__ = ("failures", "file", "prompt", "tool", "unknown")
+    __slots__ = ("failures", "file", "named", "prompt", "tool", "unknown")
 
     def __init__(self, tool: Tool, prompt: Prompt, file: str) -> None:
-        self.tool, self.prompt, self.file = tool, prompt, file
+        self.tool, self.prompt, self.file, self.named = tool, prompt, file, False
         self.failures: list[Failure] = []
         self.unknown: dict[str, Failure] = {}
 
