@@ -50,36 +50,31 @@ def _is_plain(value: Any, depth: int) -> bool:
     return kind in _SIMPLE
 
 
-def _plain(value: Any, field: str, depth: int) -> bool:
-    """True when orjson's sorted output equals RFC 8785's for this value; raises CanonicalError for what has no safe form."""
+def _validate(value: Any, field: str, depth: int) -> None:
+    """Raise CanonicalError for what has no safe form, with its place."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return True
+    if kind in _SIMPLE:
+        return
     if kind is int:
-        if -_MAX_INT <= value <= _MAX_INT:
-            return True
-        raise CanonicalError(field, "a larger integer", "an integer within 2^53 (larger ones collide in JSON)")
-    if kind is float:
+        if not -_MAX_INT <= value <= _MAX_INT:
+            raise CanonicalError(field, "a larger integer", "an integer within 2^53 (larger ones collide in JSON)")
+    elif kind is float:
         if not math.isfinite(value):
             raise CanonicalError(field, str(value), "a finite number")
         if abs(value) > _MAX_INT:
             raise CanonicalError(field, repr(value), "a number within 2^53")
-        return _is_plain(value, depth)
-    if depth >= MAX_DEPTH:
+    elif depth >= MAX_DEPTH:
         raise CanonicalError(field, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
-    plain = True
-    if kind is dict:
+    elif kind is dict:
         for key, item in value.items():
             if type(key) is not str:
                 raise CanonicalError(field, f"a key of type {type(key).__name__}", "keys that are text")
-            plain &= key.isascii()
-            plain &= _plain(item, f"{field}.{key}"[:_MAX_FIELD] if field else key[:_MAX_FIELD], depth + 1)
-        return plain
-    if kind is list or kind is tuple:
+            _validate(item, f"{field}.{key}"[:_MAX_FIELD] if field else key[:_MAX_FIELD], depth + 1)
+    elif kind is list or kind is tuple:
         for index, item in enumerate(value):
-            plain &= _plain(item, f"{field}[{index}]"[:_MAX_FIELD], depth + 1)
-        return plain
-    raise CanonicalError(field, f"a value of type {kind.__name__}", "JSON: text, number, boolean, null, list or object")
+            _validate(item, f"{field}[{index}]"[:_MAX_FIELD], depth + 1)
+    else:
+        raise CanonicalError(field, f"a value of type {kind.__name__}", "JSON: text, number, boolean, null, list or object")
 
 
 def _ascii_keys(value: Any) -> bool:
@@ -100,11 +95,11 @@ def canonical(value: Any, field: str = "") -> bytes:
         CanonicalError: the value has no safe canonical form.
     """
     try:
-        if _is_plain(value, 0) or _plain(value, field, 0):
-            out = orjson.dumps(value, option=_SORTED)
-            if not out.isascii() and not _ascii_keys(value):
-                out = rfc8785.dumps(value)
-        else:
+        plain = _is_plain(value, 0)
+        if not plain:
+            _validate(value, field, 0)
+        out = orjson.dumps(value, option=_SORTED) if plain else rfc8785.dumps(value)
+        if plain and not out.isascii() and not _ascii_keys(value):
             out = rfc8785.dumps(value)
     except (orjson.JSONEncodeError, rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise CanonicalError(field, str(error), "JSON with valid Unicode text") from error
