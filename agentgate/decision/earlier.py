@@ -90,30 +90,30 @@ class Answer:
             return None
         return None if any(str(item) == key[1] for item in _scalars(self.args)) else key
 
-    def said(self, source: Source) -> frozenset[Found]:
-        """The origins of all rows: many values against many rows is one look-up each."""
-        return self._once(_said, source, key=source.key)
+    def said(self, source: Source, *, standing: bool = False) -> frozenset[Found]:
+        """The `origins` (or what is `standing`) of all rows: many values against many rows is one look-up each."""
+        return self._once(_said, source, standing, key=(source.key, standing))
 
-    def has(self, value: Value, source: Source) -> bool:
+    def has(self, value: Value, source: Source, *, standing: bool = False) -> bool:
         """Whether every element of a value is an origin in some row."""
-        said = self.said(source)
+        said = self.said(source, standing=standing)
         for key in value.keys:  # noqa: SIM110 - as in `agentgate.decision.value.in_prompt`
             if element(value, key) not in said:
                 return False
         return True
 
-    def has_any(self, value: Value, sources: Iterable[Source]) -> bool:
+    def has_any(self, value: Value, sources: Iterable[Source], *, standing: bool = False) -> bool:
         """Whether one source has the value, or each element of a list, in some row."""
-        return any(self.has(value, source) for source in sources)
+        return any(self.has(value, source, standing=standing) for source in sources)
 
-    def in_row(self, value: Value, sources: Iterable[Source], index: int) -> bool:
+    def in_row(self, value: Value, sources: Iterable[Source], index: int, *, standing: bool = False) -> bool:
         """Whether one source has the value in a row; the elements of a list may each take a row of this call."""
         if value.rule.max_items is not None:
-            return self.has_any(value, sources)
+            return self.has_any(value, sources, standing=standing)
         key = value.keys[0]
         wanted = type(key), key, value.currency  # as `element`, without the call
         for source in sources:
-            known = self._origins.get(source.key) or self.origins(source)
+            known = self.standing(source) if standing else self._origins.get(source.key) or self.origins(source)
             if known[index] == wanted:
                 return True
         return False
@@ -182,8 +182,8 @@ class Answer:
         return asked_by_user(chose, self.earlier.prompt, words)
 
 
-def _said(call: Answer, source: Source) -> frozenset[Found]:
-    return frozenset(call.origins(source))
+def _said(call: Answer, source: Source, standing: bool) -> frozenset[Found]:  # noqa: FBT001 - private
+    return frozenset(call.standing(source) if standing else call.origins(source))
 
 
 def _standing(call: Answer, source: Source) -> tuple[Found, ...]:

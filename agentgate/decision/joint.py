@@ -64,13 +64,13 @@ def joined(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value]
             if _meets_all(call, need, values, pending, now):
                 break
         else:
-            return _covered(needs_of(tool, values, pending), pending, earlier, now)
+            return covered(needs_of(tool, values, pending), pending, earlier, now)
     return True
 
 
-def _covered(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float) -> bool:
-    """As `joined`, where no single call meets all that is asked of its tool: other tools may explain the rest."""
-    covers = [_covers(need, earlier.of(need.tool), now) for need in needs]
+def covered(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float, *, standing: bool = False) -> bool:
+    """Whether one call and row of each tool together explain all that is pending; `standing`: by what stands for the user's words."""
+    covers = [_covers(need, earlier.of(need.tool), now, standing=standing) for need in needs]
     if not all(covers) or prod(map(len, covers)) > MAX_CHOICES:
         return False
     return any(len(frozenset().union(*choice)) == len(pending) for choice in product(*covers))
@@ -82,12 +82,7 @@ def within_some_call(value: Value, earlier: Earlier) -> bool:
     return any(call.within(value, index) for call in (earlier.of(bound.tool) if bound else ()) for index in range(len(call.rows)))
 
 
-def maximal(sets: set[frozenset[str]]) -> set[frozenset[str]]:
-    """Those that no other contains; all of them where there are too many to compare."""
-    return sets if len(sets) > MAX_CHOICES else {one for one in sets if not any(one < other for other in sets)}
-
-
-def _covers(need: JointNeed, calls: Sequence[Answer], now: float) -> set[frozenset[str]]:
+def _covers(need: JointNeed, calls: Sequence[Answer], now: float, *, standing: bool = False) -> set[frozenset[str]]:
     """The maximal sets of arguments that one call and row of a tool explains, where it meets all that must hold of that tool.
 
     Empty: no call meets that. A tool that only explains arguments meets it with any call, also with none.
@@ -97,16 +92,19 @@ def _covers(need: JointNeed, calls: Sequence[Answer], now: float) -> set[frozens
     for call in calls:
         if not call.recent(need.windows, now):
             continue
-        able = [each for each in need.origins if call.has_any(each[1], each[2])]
+        able = [each for each in need.origins if call.has_any(each[1], each[2], standing=standing)]
         if len(able) <= 1 and not need.bounds:  # nothing has to share a row
             covers.add(frozenset([name for name, _, _ in able]))
             continue
         for index in range(len(call.rows)):
             if all(call.within(value, index) for value in need.bounds):
-                covers.add(frozenset([name for name, value, sources in able if call.in_row(value, sources, index)]))
+                explained = [name for name, value, sources in able if call.in_row(value, sources, index, standing=standing)]
+                covers.add(frozenset(explained))
     if not covers and not need.bounds and not need.windows:
         return {frozenset()}
-    return {everything} if everything in covers else maximal(covers)
+    if everything in covers:
+        return {everything}
+    return covers if len(covers) > MAX_CHOICES else {one for one in covers if not any(one < other for other in covers)}
 
 
 def _meets_all(call: Answer, need: Dependency, values: Mapping[str, Value], pending: Mapping[str, Value], now: float) -> bool:
