@@ -181,16 +181,20 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
         around: the decision time and what the gate itself knows.
         checks: the table of checks; only tests pass another.
     """
-    case = Case(workflow, run, call, around)
+    return answered(Case(workflow, run, call, around), checks)
+
+
+def answered(case: Case, checks: tuple[Check, ...] = CHECKS) -> Eligible | Deny:
+    """The answer to a new case, in which all that the checks found stays to be explained."""
     for check in checks:
         check(case)
     taken = reservations(case)
     holds = required_holds(case)
     if case.forced and not holds:
-        case.denied.extend(case.forced)
+        case.denied += case.forced
     if case.denied or case.tool is None:
-        return Deny(tuple(case.denied) or (Failure(Reason.TOOL_UNKNOWN, "tool", call.tool, "a known tool"),))
-    return Eligible(taken, holds, _intent(case.tool, run), case.named, case.values)
+        return Deny(tuple(case.denied) or (Failure(Reason.TOOL_UNKNOWN, "tool", case.call.tool, "a known tool"),))
+    return Eligible(taken, holds, _intent(case.tool, case.run), case.named, case.values)
 
 
 def _intent(tool: Tool, run: RunState) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.decision.case import Case
-from agentgate.decision.checks import CHECKS, decide, reservations
+from agentgate.decision.checks import answered, decide
 from agentgate.decision.earlier import Answer
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.errors import CanonicalError
@@ -24,9 +24,9 @@ from agentgate.language.prompt import Entity
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import normal
 from agentgate.values.refusal import Reason
-from agentgate.values.request import Call, RunState, Surroundings
+from agentgate.values.request import Call
 from agentgate.workflow.model import Sequence as Order
-from agentgate.workflow.model import StepUpRule, Workflow
+from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import PROMPT, USER, Rule, Source
 
@@ -47,15 +47,6 @@ class Remedy:
     text: str
     change: Mapping[str, Any] = field(default_factory=dict)
     enough: bool = False
-
-
-def looked_at(workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> Case:
-    """The call with all that the checks found, including what asks for a person, which a `Deny` alone does not say."""
-    case = Case(workflow, run, call, around)
-    for check in CHECKS:
-        check(case)
-    reservations(case)
-    return case
 
 
 def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence, *, whole: bool = True) -> Remedy:
@@ -109,10 +100,11 @@ def _asked(condition: Condition, case: Case, change: Mapping[str, Any]) -> tuple
     call = _changed(case, change)
     if call is None:
         return False, False
-    changed, listed = looked_at(case.workflow, case.run, call, case.around), conditions(case.workflow, case.tool)
+    changed = Case(case.workflow, case.run, call, case.around)
+    answer, listed = answered(changed), conditions(case.workflow, case.tool)
     failed = {c.key for failure in (*changed.denied, *changed.forced) for c in matching(failure, listed)}
     held = failed.isdisjoint({condition.key, *condition.after})
-    return held, held and isinstance(decide(case.workflow, case.run, call, case.around), Eligible)
+    return held, held and isinstance(answer, Eligible)
 
 
 # --- proposals -----------------------------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
-from agentgate.decision.checks import decide, required_holds
+from agentgate.decision.checks import answered, required_holds
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
-from agentgate.explain.remedy import Remedy, all_together, looked_at, order_of, remedy
+from agentgate.explain.remedy import Remedy, all_together, order_of, remedy
 from agentgate.values.refusal import Code, Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
 from agentgate.workflow.model import StepUpRule, Workflow
@@ -60,15 +60,13 @@ def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings,
         around: the decision time and what the gate itself knew.
         later: refusals that came after the decision: of the store, of a person, of the gate.
     """
-    answer = decide(workflow, run, call, around)
-    case = looked_at(workflow, run, call, around)
-    holds = required_holds(case)
+    case = Case(workflow, run, call, around)
+    answer = answered(case)
     denied = answer.failures if isinstance(answer, Deny) else ()
-    forced = tuple(f for f in case.forced if f not in denied)
     table = _Table(case, None)
     table.put((*denied, *later), "failed")
-    table.put(forced, "asks")
-    for hold in holds:
+    table.put([failure for failure in case.forced if failure not in denied], "asks")
+    for hold in required_holds(case):
         table.put_hold(hold.rule.id, hold.why)
     outcome: Outcome = "deny" if denied or later else "step_up" if isinstance(answer, Eligible) and answer.holds else "allow"
     return table.explanation(outcome, (*denied, *later))
@@ -84,7 +82,9 @@ def explain_kept(workflow: Workflow, run: RunState, call: Call, around: Surround
         around: the decision time; what else the gate knew was not recorded.
         kept: what the record says.
     """
-    table = _Table(looked_at(workflow, run, call, around), kept)
+    case = Case(workflow, run, call, around)
+    answered(case)
+    table = _Table(case, kept)
     table.put(kept.failures, "failed" if kept.decision == "deny" else "asks")
     for rule in kept.asked:
         table.put_hold(rule)
@@ -186,7 +186,7 @@ class _Table:
         return name in self._given or (kept is not None and (root(name) in kept.hidden or name in kept.origins))
 
     def _got(self, condition: Condition, verdict: Verdict) -> str:
-        """What stands where a condition that did not fail looked."""
+        """What a condition that did not fail checked."""
         kept = self._kept
         if verdict in {"not sent", "not reached", "at mint"} or condition.about in AT_MINT:
             return ""
@@ -213,19 +213,19 @@ def _other(failure: Failure, verdict: Verdict) -> Row:
 
 
 def _got(condition: Condition, case: Case) -> str:
-    """What a condition that held looked at."""
+    """The value that a condition which held checked."""
     if condition.about == "intent":
         return heard(case, condition)
     if condition.argument:
-        value = case.values.get(condition.argument)
-        return value.shown if value is not None else MASKED if isinstance(condition.rule, Rule) and condition.rule.sensitive else ""
+        sent = case.values.get(condition.argument)
+        return sent.shown if sent is not None else MASKED if isinstance(condition.rule, Rule) and condition.rule.sensitive else ""
     if isinstance(condition.rule, StepUpRule):
         return "nothing that it asks for"
     header, agent, around = case.run.header, case.run.header.agent, case.around
     hours = case.workflow.conditions.hours
     local = around.now if hours is None else around.now.astimezone(ZoneInfo(hours.zone))
     user = header.user
-    found: Mapping[str, object] = {
+    checked: Mapping[str, object] = {
         "run": header.id,
         "workflow": f"{header.workflow} v{header.version}",
         "expires": f"{around.now:%Y-%m-%d}",
@@ -237,25 +237,24 @@ def _got(condition: Condition, case: Case) -> str:
         "agent.spiffe": agent.spiffe,
         "agent.oidc.issuer": agent.issuer,
         "agent.via": ", ".join(agent.via) or "no hop",
+        **{f"agent.oidc.claims.{name}": value for name, value in agent.claims.items()},
         "environment": around.environment,
         "data_class": around.data_class,
         "network": around.network,
         "hours": f"{local:%a %H:%M %Z}",
         "tool": case.call.tool,
         "args": ", ".join(case.call.args) or "none",
+        f"tools.{case.call.tool}.definition": case.call.definition,
     }
-    if condition.field in found:
-        return str(found[condition.field] if found[condition.field] is not None else "")
+    value = checked.get(condition.field)
+    if value is not None:
+        return str(value)
     if condition.about == "order":
         return _last_before(condition, case)
     if agent.posture is not None and condition.field.startswith("agent.posture"):
         return f"signed by {agent.posture.image_signed_by}, attested {agent.posture.attested_at:%Y-%m-%d %H:%M:%S}"
     if agent.boundary is not None and condition.field.startswith("agent.boundary"):
         return f"{agent.boundary.cluster}/{agent.boundary.namespace}/{agent.boundary.node_pool}"
-    if condition.field.startswith("agent.oidc.claims."):
-        return str(agent.claims.get(condition.field.removeprefix("agent.oidc.claims."), ""))
-    if condition.word == "definition":
-        return case.call.definition
     return ""
 
 
@@ -277,5 +276,5 @@ def heard(case: Case, condition: Condition) -> str:
 
 def heard_of(needs: Iterable[str], intents: Mapping[str, Derived]) -> str:
     """As `heard`, of these intents."""
-    found = ((name, intents[name]) for name in needs if name in intents)
-    return "; ".join(f"{name} {d.presence}" + (f" ({d.evidence})" if d.evidence else "") for name, d in found)
+    derived = ((name, intents[name]) for name in needs if name in intents)
+    return "; ".join(f"{name} {d.presence}" + (f" ({d.evidence})" if d.evidence else "") for name, d in derived)
