@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from agentgate.decision.hold import Hold
 from agentgate.decision.value import Value
@@ -54,16 +54,23 @@ class Eligible:
     values: Mapping[str, Value] = field(default_factory=dict, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Deny:
-    """Refused, with *all* failing reasons."""
+class _Reasoned:
+    """An answer with *all* failing reasons."""
 
+    __slots__ = ()
     failures: tuple[Failure, ...]
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
         """The distinct reasons, in the order of the checks."""
         return tuple(dict.fromkeys(f.reason for f in self.failures))
+
+
+@dataclass(frozen=True, slots=True)
+class Deny(_Reasoned):
+    """Refused."""
+
+    failures: tuple[Failure, ...]
 
     @property
     def code(self) -> Code:
@@ -72,21 +79,12 @@ class Deny:
 
 
 @dataclass(frozen=True, slots=True)
-class StepUp:
+class StepUp(_Reasoned):
     """The call waits for a person; nothing was minted. Authorise the same call again after the hold is released."""
 
     hold: Hold
     failures: tuple[Failure, ...]
-
-    @property
-    def reasons(self) -> tuple[Reason, ...]:
-        """The distinct reasons why a person is asked."""
-        return tuple(dict.fromkeys(f.reason for f in self.failures))
-
-    @property
-    def code(self) -> Code:
-        """The one code that the model sees."""
-        return Code.NEEDS_APPROVAL
+    code: ClassVar[Code] = Code.NEEDS_APPROVAL
 
 
 @dataclass(frozen=True, slots=True)

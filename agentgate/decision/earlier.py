@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
+from functools import wraps
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from agentgate.decision.labels import Heard, affirmed, asked_by_user, meant, own_row
 from agentgate.decision.origin_kinds import Found, Row, kind_of, of_call
@@ -26,6 +27,21 @@ from agentgate.workflow.page_size import short
 from agentgate.workflow.rule import PROMPT, Fact, Rule, Source
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _once(work: Callable[Concatenate[Answer, P], T]) -> Callable[Concatenate[Answer, P], T]:
+    """A method of `Answer` whose result is kept with the call, by its arguments."""
+
+    @wraps(work)
+    def kept(call: Answer, /, *args: P.args, **named: P.kwargs) -> T:
+        place = (work, *args, *named.items())
+        if place not in call.memo:
+            call.memo[place] = work(call, *args, **named)
+        result: T = call.memo[place]
+        return result
+
+    return kept
 
 
 def own_id(run: RunState) -> str | None:
@@ -46,27 +62,19 @@ class Answer:
         returned: how many rows of facts there are.
     """
 
-    __slots__ = ("_keys", "_memo", "_origins", "args", "earlier", "id", "named", "redeemed_at", "returned", "rows", "tool")
+    __slots__ = ("_keys", "_origins", "args", "earlier", "id", "memo", "named", "redeemed_at", "returned", "rows", "tool")
 
     def __init__(self, call: EarlierCall, earlier: Earlier) -> None:
         self.id, self.tool, self.args, self.named, self.redeemed_at = call.id, call.tool, call.args, call.named, call.redeemed_at
         self.rows, self.returned, self.earlier = call.rows or _NO_FACTS, len(call.rows), earlier
         self._keys: dict[str, tuple[Found, ...]] = {}
         self._origins: dict[str, tuple[Found, ...]] = {}
-        self._memo: dict[tuple[object, ...], Any] = {}
+        self.memo: dict[tuple[object, ...], Any] = {}
 
     @property
     def facts(self) -> tuple[Row, ...]:
         """The rows of facts."""
         return self.rows[: self.returned]
-
-    def _once(self, work: Callable[..., T], *args: object, key: object) -> T:
-        """What some work on this call returns, done once for a key."""
-        place = (work, key)
-        if place not in self._memo:
-            self._memo[place] = work(self, *args)
-        known: T = self._memo[place]
-        return known
 
     def keys(self, source: Source) -> tuple[Found, ...]:
         """For each row what `source` names there; None where it does not count."""
@@ -90,9 +98,10 @@ class Answer:
             return None
         return None if any(str(item) == key[1] for item in _scalars(self.args)) else key
 
+    @_once
     def said(self, source: Source, *, standing: bool = False) -> frozenset[Found]:
         """The `origins` (or what is `standing`) of all rows: many values against many rows is one look-up each."""
-        return self._once(_said, source, standing, key=(source.key, standing))
+        return frozenset(self.standing(source) if standing else self.origins(source))
 
     def has(self, value: Value, source: Source, *, standing: bool = False) -> bool:
         """Whether every element of a value is an origin in some row."""
@@ -118,12 +127,17 @@ class Answer:
                 return True
         return False
 
+    @_once
     def standing(self, source: Source) -> tuple[Found, ...]:
         """As `origins`, of a source that stands for the user's words, in the rows that the words mean which the user said.
 
         Quoted and denied words tell rows apart, and so take some away; they make none the user's.
         """
-        return self._once(_standing, source, key=source.key)
+        fact, known = self.earlier.tools[source.tool].facts[source.field], self.origins(source)
+        if fact.named:
+            return known
+        rows = self.meant(fact, affirmed(self.earlier.prompt))
+        return tuple([key if index in rows else None for index, key in enumerate(known)])
 
     def within(self, value: Value, index: int) -> bool:
         """Whether every element of a value is at most what the bound of its rule names in this row, or over all rows."""
@@ -142,9 +156,12 @@ class Answer:
                 return False
         return True
 
+    @_once
     def total(self, source: Source, currency: str) -> Decimal | None:
         """The sum of a fact over all rows that have it in this currency; None when there is none."""
-        return self._once(_total, source, currency, key=(source.key, currency))
+        amounts = [key for _, key, unit in filter(None, self.keys(source)) if isinstance(key, Decimal) and unit == currency]
+        with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
+            return sum(amounts, Decimal()) if amounts else None
 
     def recent(self, windows: tuple[int | None, ...], now: float) -> bool:
         """Whether it was redeemed within all of these windows, in seconds (None: ever)."""
@@ -153,16 +170,42 @@ class Answer:
                 return False
         return True
 
+    @_once
     def selected(self, source: Source) -> frozenset[int]:
         """The rows that the user's words select: of the last read before the first call of the tool that acts on it."""
-        return self._once(_selected, source, key=source.key)
+        selector, earlier = source.selector, self.earlier
+        if selector is None:
+            return frozenset()
+        acted = [call.redeemed_at for call in earlier.of(selector.tool)]
+        usable = [call for call in earlier.of(source.tool) if not acted or call.redeemed_at <= min(acted)]
+        # After the first act all must agree: a read that began before it may have returned what it left.
+        last = [call for call in usable if acted or call.redeemed_at == max(each.redeemed_at for each in usable)]
+        if not any(self is call for call in last):
+            return frozenset()
+        facts, by, rows = earlier.tools[source.tool].facts, dict(selector.by), []
+        for key in sorted(chosen(selector, earlier.prompt.spoken)):
+            picks = [
+                (call, picked(key, facts[by[key]], facts[source.field], call.facts) if call.asked_by_user(frozenset()) else None)
+                for call in last
+            ]
+            names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in picks}
+            if len(names) == 1:  # reads that disagree select nothing
+                rows += [row for call, row in picks if call is self and row is not None]
+        return self._places(rows)
 
-    def meant(self, fact: Fact) -> frozenset[int]:
-        """The rows that the user's words mean, by the labels of a fact: all words that are heard."""
-        return self._once(_rows_meant, fact, None, key=fact.name)
+    @_once
+    def meant(self, fact: Fact, said: Heard | None = None) -> frozenset[int]:
+        """The rows that some words mean, by the labels of a fact; None: all words that are heard."""
+        earlier = self.earlier
+        if not self.asked_by_user(None if said is None else said.words):
+            return frozenset()
+        labels = [earlier.tools[self.tool].facts[name] for name in fact.named_by]
+        rows = meant(fact, labels, self.facts, earlier.prompt, said)
+        if said is None:  # an id is no word of the user's: it leads no further
+            rows += own_row(fact, labels, self.facts, earlier.prompt, earlier.user)
+        return self._places(rows)
 
-    def places(self, rows: Iterable[Row]) -> frozenset[int]:
-        """Where these rows are."""
+    def _places(self, rows: Iterable[Row]) -> frozenset[int]:
         wanted = {id(row) for row in rows}
         return frozenset([index for index, row in enumerate(self.facts) if id(row) in wanted])
 
@@ -180,58 +223,6 @@ class Answer:
         sent = ((rules[name], value) for name, value in self.args.items() if value is not None or not rules[name].nullable)
         chose = ((rule, value) for rule, value in sent if not (rule.page_size and short(self.facts, value)))
         return asked_by_user(chose, self.earlier.prompt, words)
-
-
-def _said(call: Answer, source: Source, standing: bool) -> frozenset[Found]:  # noqa: FBT001 - private
-    return frozenset(call.standing(source) if standing else call.origins(source))
-
-
-def _standing(call: Answer, source: Source) -> tuple[Found, ...]:
-    fact, known = call.earlier.tools[source.tool].facts[source.field], call.origins(source)
-    if fact.named:
-        return known
-    rows = _rows_meant(call, fact, affirmed(call.earlier.prompt))
-    return tuple([key if index in rows else None for index, key in enumerate(known)])
-
-
-def _total(call: Answer, source: Source, currency: str) -> Decimal | None:
-    amounts = [key for _, key, unit in filter(None, call.keys(source)) if isinstance(key, Decimal) and unit == currency]
-    with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
-        return sum(amounts, Decimal()) if amounts else None
-
-
-def _rows_meant(call: Answer, fact: Fact, said: Heard | None) -> frozenset[int]:
-    """The rows that some words mean; None: all that are heard."""
-    earlier = call.earlier
-    if not call.asked_by_user(None if said is None else said.words):
-        return frozenset()
-    labels = [earlier.tools[call.tool].facts[name] for name in fact.named_by]
-    rows = meant(fact, labels, call.facts, earlier.prompt, said)
-    if said is None:  # an id is no word of the user's: it leads no further
-        rows += own_row(fact, labels, call.facts, earlier.prompt, earlier.user)
-    return call.places(rows)
-
-
-def _selected(call: Answer, source: Source) -> frozenset[int]:
-    selector, earlier = source.selector, call.earlier
-    if selector is None:
-        return frozenset()
-    acted = [each.redeemed_at for each in earlier.of(selector.tool)]
-    usable = [each for each in earlier.of(source.tool) if not acted or each.redeemed_at <= min(acted)]
-    # After the first act all must agree: a read that began before it may have returned what it left.
-    last = [each for each in usable if acted or each.redeemed_at == max(one.redeemed_at for one in usable)]
-    if not any(call is each for each in last):
-        return frozenset()
-    facts, by, rows = earlier.tools[source.tool].facts, dict(selector.by), []
-    for key in sorted(chosen(selector, earlier.prompt.spoken)):
-        picks = [
-            (each, picked(key, facts[by[key]], facts[source.field], each.facts) if each.asked_by_user(frozenset()) else None)
-            for each in last
-        ]
-        names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in picks}
-        if len(names) == 1:  # reads that disagree select nothing
-            rows += [row for each, row in picks if each is call and row is not None]
-    return call.places(rows)
 
 
 class Earlier:

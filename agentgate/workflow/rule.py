@@ -39,6 +39,9 @@ class Source:
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.kind} {self.tool} {self.field}" + (f" {self.selector}" if self.selector else ""))
 
+    def __hash__(self) -> int:
+        return hash(self.key)
+
     def __str__(self) -> str:
         if self.selector is not None:
             return f"the {' or '.join(key for key, _ in self.selector.by)} of {self.tool}.{self.field}"
