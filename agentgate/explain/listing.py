@@ -71,15 +71,17 @@ def conditions(workflow: Workflow, tool: Tool | None) -> tuple[Condition, ...]:
     return tuple(listed)
 
 
-def _of(about: About, field: str, word: str, expected: str, line: int, *reasons: Reason, **more: object) -> Condition:
-    return Condition(about, field, word, expected, line, frozenset(reasons), **more)  # type: ignore[arg-type]  # the fields of Condition
+def _of(
+    about: About, field: str, word: str, expected: str, line: int, *reasons: Reason, after: str = "", rule: StepUpRule | Limit | None = None
+) -> Condition:
+    return Condition(about, field, word, expected, line, frozenset(reasons), after=frozenset({after} - {""}), rule=rule)
 
 
-def _listed(about: About, reason: Reason, line: int, after: str, *rows: tuple[str, str, tuple[str, ...]]) -> Iterator[Condition]:
-    """One condition for each field and word that lists anything; it asks for one of these."""
+def _listed(about: About, reason: Reason, line: int, *rows: tuple[str, str, tuple[str, ...]], after: str = "") -> Iterator[Condition]:
+    """One condition for each field and word that lists anything; it requires one of these."""
     for field, word, allowed in rows:
         if allowed:
-            yield _of(about, field, word, _any(allowed), line, reason, after=frozenset({after} - {""}))
+            yield _of(about, field, word, _any(allowed), line, reason, after=after)
 
 
 def _any(words: tuple[str, ...]) -> str:
@@ -102,12 +104,11 @@ def _who(workflow: Workflow) -> Iterator[Condition]:
     if user is None:
         yield _of("who", "user", "for_user", "no user: this workflow is for an autonomous workload", 0, Reason.USER)
     else:
-        proven = "a user" if workflow.agent.in_process else "a user proven by a token"
+        proven, after = "a user" if workflow.agent.in_process else "a user proven by a token", "user for_user"
         yield _of("who", "user", "for_user", proven, user.line, Reason.USER)
         if user.same_tenant:
-            behind = frozenset({"user for_user"})
-            yield _of("who", "user.tenant", "same_tenant", "the tenant of the run", user.line, Reason.USER, after=behind)
-        yield from _listed("who", Reason.USER, user.line, "user for_user", ("user.groups", "groups", user.groups))
+            yield _of("who", "user.tenant", "same_tenant", "the tenant of the run", user.line, Reason.USER, after=after)
+        yield from _listed("who", Reason.USER, user.line, ("user.groups", "groups", user.groups), after=after)
     hops = f"at most {via.max_hops} hops, through {', '.join(via.brokers)}" if via is not None else "no hop between user and agent"
     yield _of("who", "agent.via", "via", hops, via.line if via is not None else 0, Reason.HOPS)
 
@@ -117,36 +118,36 @@ def _agent(rule: AgentRule) -> Iterator[Condition]:
     if rule.in_process:
         yield _of("who", "agent", "in_process", "an agent that the host vouches for", line, Reason.AGENT)
     else:
+        after = "agent agent"
         yield _of("who", "agent", "agent", "an agent proven by its own credential", line, Reason.AGENT)
-        yield from _listed("who", Reason.AGENT, line, "agent agent", ("agent.spiffe", "spiffe", rule.spiffe))
+        yield from _listed("who", Reason.AGENT, line, ("agent.spiffe", "spiffe", rule.spiffe), after=after)
         if rule.oidc_issuer:
-            behind = frozenset({"agent agent"})
-            yield _of("who", "agent.oidc.issuer", "issuer", rule.oidc_issuer, line, Reason.AGENT, after=behind)
+            yield _of("who", "agent.oidc.issuer", "issuer", rule.oidc_issuer, line, Reason.AGENT, after=after)
         for claim in rule.claims:
-            named = (f"agent.oidc.claims.{claim.name}", "claims", claim.one_of)
-            yield from _listed("who", Reason.AGENT, claim.line, "agent agent", named)
+            row = (f"agent.oidc.claims.{claim.name}", "claims", claim.one_of)
+            yield from _listed("who", Reason.AGENT, claim.line, row, after=after)
     if rule.image_signed_by or rule.attested_within is not None:
-        yield _of("who", "agent.posture", "posture", "an attested posture", line, Reason.POSTURE)
-        after, signed = "agent.posture posture", ("agent.posture.image_signed_by", "image_signed_by", rule.image_signed_by)
-        yield from _listed("who", Reason.POSTURE, line, after, signed)
+        field = "agent.posture"
+        yield _of("who", field, "posture", "an attested posture", line, Reason.POSTURE)
+        row = (f"{field}.image_signed_by", "image_signed_by", rule.image_signed_by)
+        yield from _listed("who", Reason.POSTURE, line, row, after=f"{field} posture")
         if rule.attested_within is not None:
             recent = f"attested in the last {rule.attested_within} s"
-            behind = frozenset({after})
-            yield _of("who", "agent.posture.attested_at", "attested_within", recent, line, Reason.POSTURE, after=behind)
-    where = {name: getattr(rule, name) for name in ("cluster", "namespace", "node_pool")}
-    if any(where.values()) or rule.same_key_as_last_token:
-        yield _of("who", "agent.boundary", "boundary", "a workload inside its boundary", line, Reason.BOUNDARY)
-        after, rows = "agent.boundary boundary", [(f"agent.boundary.{name}", name, allowed) for name, allowed in where.items()]
-        yield from _listed("who", Reason.BOUNDARY, line, after, *rows)
+            yield _of("who", f"{field}.attested_at", "attested_within", recent, line, Reason.POSTURE, after=f"{field} posture")
+    field, after = "agent.boundary", "agent.boundary boundary"
+    where = [(f"{field}.{name}", name, getattr(rule, name)) for name in ("cluster", "namespace", "node_pool")]
+    if rule.cluster or rule.namespace or rule.node_pool or rule.same_key_as_last_token:
+        yield _of("who", field, "boundary", "a workload inside its boundary", line, Reason.BOUNDARY)
+        yield from _listed("who", Reason.BOUNDARY, line, *where, after=after)
         if rule.same_key_as_last_token:
-            same, behind = "the key of this account's last token", frozenset({after})
-            yield _of("who", "agent.boundary.key", "same_key_as_last_token", same, line, Reason.BOUNDARY, after=behind)
+            same = "the key of this account's last token"
+            yield _of("who", f"{field}.key", "same_key_as_last_token", same, line, Reason.BOUNDARY, after=after)
 
 
 def _where(rule: Conditions) -> Iterator[Condition]:
-    yield from _listed("where", Reason.ENVIRONMENT, rule.line, "", ("environment", "environment", rule.environment))
-    yield from _listed("where", Reason.DATA_CLASS, rule.line, "", ("data_class", "data_class", rule.data_class))
-    yield from _listed("where", Reason.NETWORK, rule.line, "", ("network", "network", rule.network))
+    yield from _listed("where", Reason.ENVIRONMENT, rule.line, ("environment", "environment", rule.environment))
+    yield from _listed("where", Reason.DATA_CLASS, rule.line, ("data_class", "data_class", rule.data_class))
+    yield from _listed("where", Reason.NETWORK, rule.line, ("network", "network", rule.network))
     if rule.hours is not None:
         yield _of("where", "hours", "hours", window(rule.hours), rule.hours.line, Reason.HOURS)
 
@@ -177,7 +178,7 @@ def _argument(rule: Rule) -> Iterator[Condition]:
     field = f"args.{rule.name}"
 
     def one(about: About, word: str, expected: str, *reasons: Reason, after: frozenset[str] = frozenset()) -> Condition:
-        return _of(about, field, word, expected, rule.line, *reasons, argument=rule.name, after=after, rule=rule)
+        return Condition(about, field, word, expected, rule.line, frozenset(reasons), rule.name, after, rule)
 
     if not rule.optional:
         yield one("argument", "required", "a value", Reason.ARGUMENT_MISSING)
@@ -205,12 +206,12 @@ def _argument(rule: Rule) -> Iterator[Condition]:
 
 def _together(tool: Tool) -> Iterator[Condition]:
     """One call, one source: not checked until every reference can be met by itself."""
-    if not tool.dependencies:
+    if not tool.sequence and not any(rule.references and not rule.any_call for rule in tool.args.values()):
         return
     after = {f"args.{r.name} {word}" for r in tool.args.values() for word in ("from", "at_most")}
     after |= {f"{tool.name} require {n}" for n in range(len(tool.sequence))}
     expected = "all that refers to an earlier call of one tool is met by the same call and row"
-    yield _of("origin", tool.name, "one source", expected, tool.line, Reason.ONE_SOURCE, after=frozenset(after))
+    yield Condition("origin", tool.name, "one source", expected, tool.line, frozenset({Reason.ONE_SOURCE}), after=frozenset(after))
 
 
 # --- what was asked, in what order, how much, who must look ----------------------------------------------------------------
