@@ -80,8 +80,8 @@ class OriginKind:
     words: ClassVar[str]
     short: ClassVar[str]
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
-        """Whether one element of a value has this origin, in any call and row.
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        """How a decision's record names this origin of one element of a value, in any call and row; empty where the element has another.
 
         Args:
             source: the origin.
@@ -91,10 +91,6 @@ class OriginKind:
             run: the run.
         """
         raise NotImplementedError
-
-    def recorded(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
-        """How a decision's record names the origin of an element that has it; empty where it has not. Arguments as of `explains`."""
-        return self.name if self.explains(source, value, key, sources, run) else ""
 
     def told(self, source: Source) -> str:
         """`words` for one source."""
@@ -107,8 +103,8 @@ class FromPrompt(OriginKind):
     name, types = "prompt", TOKENISED
     words, short = "named by the user in the prompt", "the prompt"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
-        return from_user(value, key, run.prompt)
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        return self.name if from_user(value, key, run.prompt) else ""
 
 
 class OwnUser(OriginKind):
@@ -117,8 +113,8 @@ class OwnUser(OriginKind):
     name, types = "user", frozenset({"email", "id", "phone", "text", "user"})
     words, short = "the id of the user this run is for", "the run's own user"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
-        return run.is_user(value.rule.type, key)
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        return self.name if run.is_user(value.rule.type, key) else ""
 
 
 class Computed(OriginKind):
@@ -127,8 +123,8 @@ class Computed(OriginKind):
     name, types, short = "computed", CALCULATED, "computed"
     words = "the result of one calculation that the user names (a difference, a sum, a share, ...) over such numbers"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
-        return run.calculated(value, key, sources) is not None
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        return self.name if run.calculated(value, key, sources) is not None else ""
 
 
 class FromModel(OriginKind):
@@ -137,8 +133,8 @@ class FromModel(OriginKind):
     name, free = "model", True
     words, short = "written by the model", "the model"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
-        return False
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        return ""
 
 
 class OfCall(OriginKind):
@@ -184,10 +180,7 @@ class OfCall(OriginKind):
         """Those of these rows that the user means (`named_by`)."""
         return [index for index in indices if index in call.meant(fact)] if fact.named_by else indices
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> bool:
-        return bool(self.recorded(source, value, key, sources, run))
-
-    def recorded(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
         wanted = element(value, key)
         return next((f"{source} {call.id}" for call in run.of(source.tool) if wanted in call.said(source)), "")
 

@@ -245,7 +245,7 @@ _MAX_NAMED = 20  # elements of a list whose origins are kept
 def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
     sources = sources_of(value, prompt)
     for source in sources:
-        name = kind_of(source).recorded(source, value, key, sources, earlier)
+        name = kind_of(source).explains(source, value, key, sources, earlier)
         if name:
             return name
     return str(MODEL) if MODEL in sources else "unknown"

@@ -13,19 +13,7 @@ _CODES = (  # ISO 4217, codes in use
     "NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP "
     "SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW"
 )
-_SIGNS = {
-    "$": "USD",
-    "€": "EUR",
-    "£": "GBP",
-    "¥": "JPY",
-    "₹": "INR",
-    "₩": "KRW",
-    "us$": "USD",
-    "a$": "AUD",
-    "c$": "CAD",
-    "hk$": "HKD",
-    "nz$": "NZD",
-}
+_SIGNS = dict(pair.split("=") for pair in "$=USD €=EUR £=GBP ¥=JPY ₹=INR ₩=KRW us$=USD a$=AUD c$=CAD hk$=HKD nz$=NZD".split())
 _NAMES = {  # a plain dollar, pound, franc or crown is the one most people mean
     "dollar dollars bucks": "USD",
     "euro euros": "EUR",
