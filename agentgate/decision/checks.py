@@ -21,7 +21,7 @@ from agentgate.language.spans import embedded
 from agentgate.values.entities import NUMERIC, Key, texts
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, RunState, Surroundings
-from agentgate.workflow.model import ANY, NONE, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, Tool, Workflow
 from agentgate.workflow.nested import emptied
 from agentgate.workflow.rule import Rule
 
@@ -141,12 +141,10 @@ def required_holds(case: Case) -> tuple[RequiredHold, ...]:
         if case.forced:
             holds.append(RequiredHold(rule, (*case.forced, *fired)))
         elif len(fired) == len(rule.when):
-            holds.append(RequiredHold(rule, fired or (_always(rule, case),)))
+            where = f"{case.workflow.file}:{rule.line}"
+            always = Failure(Reason.STEP_UP, f"step_up.{rule.id}", "every call", "a person's yes", where)
+            holds.append(RequiredHold(rule, fired or (always,)))
     return tuple(holds)
-
-
-def _always(rule: StepUpRule, case: Case) -> Failure:
-    return Failure(Reason.STEP_UP, f"step_up.{rule.id}", "every call", "a person's yes", f"{case.workflow.file}:{rule.line}")
 
 
 def reservations(case: Case) -> tuple[Reservation, ...]:

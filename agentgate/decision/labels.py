@@ -211,14 +211,12 @@ def _parts(label: Fact, row: Mapping[str, Any], said: Heard, prompt: Prompt) -> 
         return wanted | itself, (wanted & said.names) | spelled
     if label.type not in WORDED:
         return itself, spelled
-    wanted = stems(_basename(str(key)) if label.type == "path" else str(key))
+    text = str(key)
+    if label.type == "path":  # its last name, without an ending
+        name = text.rpartition("/")[2]
+        text = name.rpartition(".")[0] or name
+    wanted = stems(text)
     return wanted, (wanted & said.words) | spelled
-
-
-def _basename(path: str) -> str:
-    """The last name of a path, without its ending."""
-    name = path.rpartition("/")[2]
-    return name.rpartition(".")[0] or name
 
 
 def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, words: frozenset[str] | None = None) -> bool:

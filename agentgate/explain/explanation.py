@@ -6,7 +6,6 @@ a model. No token; sensitive values masked; control characters escaped. `agentga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,15 +15,9 @@ from agentgate.explain.remedy import Remedy
 from agentgate.values.refusal import Failure
 
 Verdict = Literal["held", "failed", "asks", "not sent", "not reached", "at mint"]
+"""Of a condition: it held; it refuses the call; it asks a person; its optional argument was left out; a condition before it failed; only
+the store knows, when it mints."""
 Outcome = Literal["allow", "step_up", "deny"]
-MEANING: Mapping[Verdict, str] = {
-    "held": "it held",
-    "failed": "it did not hold: the call is refused",
-    "asks": "a person must say yes",
-    "not sent": "an optional argument that the call leaves out",
-    "not reached": "not looked at, because a condition before it did not hold",
-    "at mint": "only the store knows, when it mints",
-}
 
 
 def plain(text: object) -> str:

@@ -30,16 +30,6 @@ def _program(source: str) -> object:
     return re2.compile(source, _LAYOUT)._regexp  # noqa: SLF001 - the wrapper costs 3 us a match, the program 0.5
 
 
-@lru_cache(maxsize=65536)
-def _shared_pattern(source: str) -> Pattern:
-    return Pattern(source)
-
-
-@lru_cache(maxsize=65536)
-def _shared_glob(source: str) -> Glob:
-    return Glob(source)
-
-
 class Pattern:
     """A whole-value RE2 match. Build with `Pattern.of`; equal sources are one object."""
 
@@ -100,3 +90,6 @@ class Glob:
 
     def __repr__(self) -> str:
         return f"Glob({self.source!r})"
+
+
+_shared_pattern, _shared_glob = lru_cache(maxsize=65536)(Pattern), lru_cache(maxsize=65536)(Glob)
