@@ -32,7 +32,7 @@ class Kept:
     """What a decision's record says, for a call that is no longer at hand in full.
 
     Attributes:
-        decision: what was answered.
+        decision: what was answered; None: nothing is read from a record, the call is decided now.
         failures: why, as recorded.
         asked: ids of the step-up rules that asked.
         hidden: arguments (by their own names) of which only a digest is known -> how that is shown.
@@ -41,7 +41,7 @@ class Kept:
         recorded: what it says of `environment` and `definition`, by these names.
     """
 
-    decision: Outcome
+    decision: Outcome | None = None
     failures: tuple[Failure, ...] = ()
     asked: tuple[str, ...] = ()
     hidden: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings,
     case = Case(workflow, run, call, around)
     answer = answered(case)
     denied = answer.failures if isinstance(answer, Deny) else ()
-    table = _Table(case, None)
+    table = _Table(case, Kept())
     table.put((*denied, *later), "failed")
     table.put([failure for failure in case.forced if failure not in denied], "asks")
     for hold in required_holds(case):
@@ -88,7 +88,7 @@ def explain_kept(workflow: Workflow, run: RunState, call: Call, around: Surround
     table.put(kept.failures, "failed" if kept.decision == "deny" else "asks")
     for rule in kept.asked:
         table.put_hold(rule)
-    return table.explanation(kept.decision, kept.failures)
+    return table.explanation(kept.decision or "deny", kept.failures)
 
 
 def code_of(decision: Outcome, failures: tuple[Failure, ...]) -> str:
@@ -101,7 +101,7 @@ def code_of(decision: Outcome, failures: tuple[Failure, ...]) -> str:
 class _Table:
     """The rows of an explanation while they are filled."""
 
-    def __init__(self, case: Case, kept: Kept | None) -> None:
+    def __init__(self, case: Case, kept: Kept) -> None:
         self._case, self._kept = case, kept
         self._evidence = Evidence(case.workflow, case.run, case.values, case.earlier)
         self._listed = conditions(case.workflow, case.tool)
@@ -131,7 +131,7 @@ class _Table:
         """The rows, in the order of the checks, and what there is to say of all."""
         workflow, call = self._case.workflow, self._case.call
         rows = (*map(self._row, self._listed), *(_other(f, verdict) for f, verdict in self._others))
-        whole = self._kept is None or (self._kept.alive and not self._kept.hidden)
+        whole = self._kept.alive and not self._kept.hidden
         together = all_together([r.would_pass for r in rows if r.would_pass is not None], self._case) if whole else None
         version = f"{workflow.id} v{workflow.version}"
         code = code_of(decision, failures)
@@ -149,19 +149,19 @@ class _Table:
         """What a condition that did not hold got. Of an intent also why; its failure, which is recorded, does not say."""
         got = "; ".join(dict.fromkeys(f.got for f in failures))
         words = heard(self._case, condition) if condition.about == "intent" else ""
-        if not words or (self._kept is not None and not self._kept.alive):
+        if not words or not self._kept.alive:
             return got
-        return words if self._kept is None else f"{got}; read again here: {words}"
+        return words if self._kept.decision is None else f"{got}; read again here: {words}"
 
     def _way(self, condition: Condition, failures: tuple[Failure, ...]) -> Remedy:
         reason = failures[0].reason if failures and condition.about != "person" else Reason.STEP_UP
-        if self._kept is not None and not self._kept.alive and condition.about in {"origin", "order", "intent"}:
+        if not self._kept.alive and condition.about in {"origin", "order", "intent"}:
             return Remedy(f"{condition.field}: {condition.expected}")  # what there was to take it from is gone
-        return remedy(condition, reason, self._case, self._evidence, whole=self._kept is None or not self._kept.hidden)
+        return remedy(condition, reason, self._case, self._evidence, whole=not self._kept.hidden)
 
     def _origins(self, name: str) -> tuple[Origin, ...]:
         kept = self._kept
-        if kept is None or (kept.alive and root(name) not in kept.hidden):
+        if kept.alive and root(name) not in kept.hidden:
             return self._evidence.of(name)
         said = kept.origins.get(name)
         value = kept.hidden.get(root(name)) or ", ".join(o.value for o in self._evidence.of(name))
@@ -172,25 +172,22 @@ class _Table:
         if known is not None:
             return known
         if condition.about in AT_MINT:
-            if self._kept is not None and self._kept.decision == "allow":
+            if self._kept.decision == "allow":
                 return "held"
             return "not reached" if "failed" in self._verdicts.values() else "at mint"
         rule, name = condition.rule, condition.argument
-        if name and not self._sent(name) and isinstance(rule, Rule) and rule.optional:
+        sent = name in self._given or root(name) in self._kept.hidden or name in self._kept.origins
+        if name and not sent and isinstance(rule, Rule) and rule.optional:
             return "not sent"
         behind = any(self._verdicts.get(key) == "failed" for key in condition.after)
         return "not reached" if behind else "held"
-
-    def _sent(self, name: str) -> bool:
-        kept = self._kept
-        return name in self._given or (kept is not None and (root(name) in kept.hidden or name in kept.origins))
 
     def _got(self, condition: Condition, verdict: Verdict) -> str:
         """What a condition that did not fail checked."""
         kept = self._kept
         if verdict in {"not sent", "not reached", "at mint"} or condition.about in AT_MINT:
             return ""
-        if kept is not None:
+        if kept.decision is not None:
             if condition.field == "args":
                 sent = [*self._case.call.args, *kept.hidden, *map(root, kept.origins)]
                 return ", ".join(dict.fromkeys(sent)) or NOT_KEPT
