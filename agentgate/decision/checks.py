@@ -154,18 +154,17 @@ def reservations(case: Case) -> tuple[Reservation, ...]:
         if not limit.argument:
             taken.append(Reservation(limit, 1))
             continue
-        value, field, condition = case.values.get(limit.argument), f"args.{limit.argument}", f"limits limit {index}"
-        if value is None or value.rule.type not in NUMERIC:
-            expected = "a number: a limit sums it (an omitted amount must not slip past it)"
-            case.deny(Reason.LIMIT, field, "nothing to count", expected, limit.line, condition)
-            continue
-        keys = [key for key in value.keys if isinstance(key, Decimal)]
-        total = (keys[0] if len(keys) == 1 else sum(keys, _NOTHING)) * SCALE
-        amount = int(total)
-        if amount != total or amount < 0:
-            case.deny(Reason.LIMIT, field, value.shown, "not negative, at most 4 decimals: a limit sums it", limit.line, condition)
-            continue
-        taken.append(Reservation(limit, amount, value.currency))
+        value, got = case.values.get(limit.argument), "nothing to count"
+        expected = "a number: a limit sums it (an omitted amount must not slip past it)"
+        if value is not None and value.rule.type in NUMERIC:
+            keys = [key for key in value.keys if isinstance(key, Decimal)]
+            total = (keys[0] if len(keys) == 1 else sum(keys, _NOTHING)) * SCALE
+            amount = int(total)
+            if amount == total and amount >= 0:
+                taken.append(Reservation(limit, amount, value.currency))
+                continue
+            got, expected = value.shown, "not negative, at most 4 decimals: a limit sums it"
+        case.deny(Reason.LIMIT, f"args.{limit.argument}", got, expected, limit.line, f"limits limit {index}")
     return tuple(taken)
 
 
