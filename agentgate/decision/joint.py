@@ -11,7 +11,6 @@ set per tool must together cover every argument that needs an earlier call. Reas
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -34,10 +33,6 @@ class JointNeed(NamedTuple):
     origins: list[tuple[str, Value, tuple[Source, ...]]]
     bounds: list[Value]
     windows: tuple[int | None, ...]
-
-    def without(self, names: AbstractSet[str]) -> JointNeed:
-        """The same without the values of these arguments."""
-        return self._replace(origins=[each for each in self.origins if each[0] not in names])
 
 
 def needs_of(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value]) -> list[JointNeed]:
@@ -133,10 +128,10 @@ def _meets_all(call: Answer, need: Dependency, values: Mapping[str, Value], pend
 
 
 # --- why it does not hold together ---------------------------------------------------------------------------------------
-def explain(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
+def explain(values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
     """Record why it does not hold together: what no call meets by itself, and only without that, what one call cannot meet at once."""
     tool = traced.tool
-    for need in needs:
+    for need in needs_of(tool, values, pending):
         for value in need.bounds:
             if not within_some_call(value, earlier):
                 traced.above(value)
@@ -152,10 +147,10 @@ def explain(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earl
             got, expected = f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}"
             traced.of_tool(Reason.SEQUENCE, got, expected, order.line, f"require {index}")
     if not traced.failures:
-        _explain_joint([need.without(pending.keys() - explained.keys()) for need in needs], explained, earlier, now, traced)
+        _explain_joint(needs_of(tool, values, explained), explained, earlier, now, traced)
 
 
-def _explain_joint(needs: Sequence[JointNeed], pending: dict[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
+def _explain_joint(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
     covers = []
     for need in needs:
         mine = _covers(need, earlier.of(need.tool), now)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentgate.decision.earlier import Earlier
-from agentgate.decision.joint import explain, joined, needs_of, within_some_call
+from agentgate.decision.joint import explain, joined, within_some_call
 from agentgate.decision.named import is_named
 from agentgate.decision.origin_kinds import kind_of
 from agentgate.decision.traced import Traced
@@ -73,7 +73,7 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         elif not (rule.any_call and all(came_from(value, key, sources, earlier) for key in value.keys)):
             traced.unexplained(value)
     if traced.failures or not joined(tool, values, pending, earlier, now):
-        explain(needs_of(tool, values, pending), pending, earlier, now, traced)
+        explain(values, pending, earlier, now, traced)
     traced.named = is_named(values, said, prompt, earlier)
     return traced
 

@@ -29,12 +29,6 @@ class _Sampler:
     def __init__(self, source: str, variant: int) -> None:
         self.source, self.at, self.variant, self.made = source, 0, variant, 0
 
-    def run(self) -> str:
-        out = self.choice()
-        if self.at != len(self.source):
-            raise _Unreadable
-        return out
-
     def _peek(self) -> str:
         return self.source[self.at] if self.at < len(self.source) else ""
 
@@ -144,10 +138,12 @@ class _Sampler:
 
 def from_pattern(source: str, variant: int = 0) -> str | None:
     """A text that the RE2 pattern probably matches as a whole, or None where it has a part that the sampler does not write."""
+    sampler = _Sampler(source, variant)
     try:
-        return _Sampler(source, variant).run()
+        made = sampler.choice()
     except _Unreadable:
         return None
+    return made if sampler.at == len(source) else None
 
 
 def from_glob(source: str, variant: int) -> str:
