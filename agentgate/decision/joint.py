@@ -164,7 +164,10 @@ def _explain_joint(needs: Sequence[JointNeed], pending: Mapping[str, Value], ear
     wanted = frozenset(pending)
     asking = {name for name, value in pending.items() if value.rule.unknown_origin == "step_up"}
     choices = [frozenset().union(*choice) for choice in product(*covers)]
-    best = max(choices, key=lambda covered: (len((covered & wanted) - asking), len(covered & asking)))
+    # of equals, the one that covers the first arguments: the answer must not depend on the order of a set
+    best = max(
+        choices, key=lambda covered: (len((covered & wanted) - asking), len(covered & asking), [name in covered for name in pending])
+    )
     for name in sorted(wanted - best):
         asks = name in asking and wanted - asking <= best
         expected, condition = "the same earlier call as the other arguments", f"{traced.tool.name} one source"

@@ -24,7 +24,7 @@ Found = Element | None
 Row = Mapping[str, Any]
 
 
-class RedeemedCall(Protocol):
+class AnsweredCall(Protocol):
     """What the kinds read of one redeemed call."""
 
     id: str
@@ -53,7 +53,7 @@ class KnownRun(Protocol):
     def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
         """The calculation that the user's words name and that gives this value."""
 
-    def of(self, tool: str) -> Iterable[RedeemedCall]:
+    def of(self, tool: str) -> Iterable[AnsweredCall]:
         """The redeemed calls of a tool."""
 
 
@@ -148,11 +148,11 @@ class OfCall(OriginKind):
         """The declaration of the fact or argument it names, with its type and the sibling that holds its currency."""
         return tools[source.tool].facts[source.field]
 
-    def fields(self, call: RedeemedCall, row: Row) -> Row:
+    def fields(self, call: AnsweredCall, row: Row) -> Row:
         """The mapping that holds the value and its siblings."""
         return row
 
-    def read(self, source: Source, call: RedeemedCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> tuple[Found, ...]:
+    def read(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> tuple[Found, ...]:
         """Its value in each row; None where it does not count, as money without its declared currency."""
         declared, keys = self.declared(source, tools), list[Found]([None]) * len(rows)
         kind, sibling = declared.type, declared.currency
@@ -163,7 +163,7 @@ class OfCall(OriginKind):
                 keys[index] = type(key), key, currency
         return tuple(keys)
 
-    def counted(self, source: Source, call: RedeemedCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
         """The rows in which it counts, by what the fact requires of call and value (`trust`, `pattern`) and of the row (`where`)."""
         fact, indices = tools[source.tool].facts[source.field], list(range(len(rows)))
         if fact.named and not call.named:
@@ -176,7 +176,7 @@ class OfCall(OriginKind):
             indices = [index for index in indices if row_is(fact.where, facts, rows[index], call.args)]
         return self.meant(source, fact, call, indices)
 
-    def meant(self, source: Source, fact: Fact, call: RedeemedCall, indices: Sequence[int]) -> Sequence[int]:
+    def meant(self, source: Source, fact: Fact, call: AnsweredCall, indices: Sequence[int]) -> Sequence[int]:
         """Those of these rows that the user means (`named_by`)."""
         return [index for index in indices if index in call.meant(fact)] if fact.named_by else indices
 
@@ -202,10 +202,10 @@ class ArgumentOf(OfCall):
     def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
         return tools[source.tool].args[source.field]
 
-    def fields(self, call: RedeemedCall, row: Row) -> Row:
+    def fields(self, call: AnsweredCall, row: Row) -> Row:
         return call.args
 
-    def counted(self, source: Source, call: RedeemedCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
         return range(len(rows))
 
 
@@ -214,7 +214,7 @@ class SelectedFact(OfCall):
 
     name = "select"
 
-    def meant(self, source: Source, fact: Fact, call: RedeemedCall, indices: Sequence[int]) -> Sequence[int]:
+    def meant(self, source: Source, fact: Fact, call: AnsweredCall, indices: Sequence[int]) -> Sequence[int]:
         return [index for index in indices if index in call.selected(source)]
 
 
@@ -223,7 +223,7 @@ class SumOf(OfCall):
 
     name, spread = "sum", True
 
-    def meant(self, source: Source, fact: Fact, call: RedeemedCall, indices: Sequence[int]) -> Sequence[int]:
+    def meant(self, source: Source, fact: Fact, call: AnsweredCall, indices: Sequence[int]) -> Sequence[int]:
         return indices
 
 
