@@ -11,7 +11,7 @@ To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from agentgate.decision.labels import row_is
 from agentgate.decision.value import Element, Value, element, from_user
@@ -142,6 +142,7 @@ class OfCall(OriginKind):
 
     alone = False
     returned: ClassVar[bool] = True  # a fact of the result, not an argument
+    labelled: ClassVar[bool] = True  # counts only in rows that the user means, where the fact has labels
     words = "returned by"
 
     def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
@@ -150,35 +151,33 @@ class OfCall(OriginKind):
 
     def fields(self, call: AnsweredCall, row: Row) -> Row:
         """The mapping that holds the value and its siblings."""
-        return row
+        return row if self.returned else call.args
 
     def read(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> tuple[Found, ...]:
         """Its value in each row; None where it does not count, as money without its declared currency."""
         declared, keys = self.declared(source, tools), list[Found]([None]) * len(rows)
-        kind, sibling = declared.type, declared.currency
+        normal_form, name, sibling = NORMAL[declared.type], source.field, declared.currency
         for index in self.counted(source, call, rows, tools):
             fields = self.fields(call, rows[index])
-            key, currency = NORMAL[kind](fields.get(source.field)), fields.get(sibling) if sibling else ""
+            key, currency = normal_form(fields.get(name)), fields.get(sibling) if sibling else ""
             if key is not None and type(currency) is str:
                 keys[index] = type(key), key, currency
         return tuple(keys)
 
     def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
-        """The rows in which it counts, by what the fact requires of call and value (`trust`, `pattern`) and of the row (`where`)."""
-        fact, indices = tools[source.tool].facts[source.field], list(range(len(rows)))
+        """The rows in which it counts: what the fact requires of call, value (`trust`, `pattern`) and row (`where`, `named_by`) holds."""
+        facts, indices = tools[source.tool].facts, cast("Sequence[int]", range(len(rows)))
+        fact = facts[source.field]
         if fact.named and not call.named:
             return ()
         if fact.pattern is not None:
             texts = {index: row[source.field] for index, row in enumerate(rows) if type(row.get(source.field)) is str}
             indices = [index for index, text in texts.items() if fact.pattern.matches(text)]
         if fact.where and not self.spread:
-            facts = tools[source.tool].facts
             indices = [index for index in indices if row_is(fact.where, facts, rows[index], call.args)]
-        return self.meant(source, fact, call, indices)
-
-    def meant(self, source: Source, fact: Fact, call: AnsweredCall, indices: Sequence[int]) -> Sequence[int]:
-        """Those of these rows that the user means (`named_by`)."""
-        return [index for index in indices if index in call.meant(fact)] if fact.named_by else indices
+        if fact.named_by and self.labelled:
+            indices = [index for index in indices if index in call.meant(fact)]
+        return indices
 
     def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
         wanted = element(value, key)
@@ -202,29 +201,23 @@ class ArgumentOf(OfCall):
     def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
         return tools[source.tool].args[source.field]
 
-    def fields(self, call: AnsweredCall, row: Row) -> Row:
-        return call.args
-
     def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
         return range(len(rows))
 
 
 class SelectedFact(OfCall):
-    """``select``: a fact in the one row that the user's words select ("the largest file")."""
+    """``select``: a fact in the one row that the user's words select ("the largest file"); the selector tells rows apart, no label."""
 
-    name = "select"
+    name, labelled = "select", False
 
-    def meant(self, source: Source, fact: Fact, call: AnsweredCall, indices: Sequence[int]) -> Sequence[int]:
-        return [index for index in indices if index in call.selected(source)]
+    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+        return [index for index in super().counted(source, call, rows, tools) if index in call.selected(source)]
 
 
 class SumOf(OfCall):
     """``at_most: {sum: tool.fact}``: a fact over all rows of one call, whichever the fact asks for; a bound, and no origin."""
 
-    name, spread = "sum", True
-
-    def meant(self, source: Source, fact: Fact, call: AnsweredCall, indices: Sequence[int]) -> Sequence[int]:
-        return indices
+    name, spread, labelled = "sum", True, False
 
 
 KINDS: Mapping[str, OriginKind] = {
