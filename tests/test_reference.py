@@ -192,6 +192,16 @@ def test_two_windows_on_one_tool_are_both_kept() -> None:
     assert not engine(small(rules, (old, new), {"id": "B"}, sequence=steps)).denied
 
 
+@pytest.mark.parametrize("first", ["a", "b", "c", "d", "e", "f", "g", "h"])  # the order of a set of names differs from run to run
+def test_of_two_arguments_that_only_different_rows_explain_the_second_is_reported(first: str) -> None:
+    rules = {name: Rule(name, 1, type="id", sources=(Source("fact", "get", "id"),)) for name in (first, "other")}
+    rows = ({"id": "A"}, {"id": "B"})
+    case = small(rules, (EarlierCall("call_1", "get", {}, rows, named=True, redeemed_at=0.0),), {first: "A", "other": "B"})
+    answer = decide(case.workflow, case.run, case.call, case.around)
+    assert isinstance(answer, Deny)
+    assert [(failure.reason, failure.field) for failure in answer.failures] == [(Reason.ONE_SOURCE, "args.other")]
+
+
 def test_the_same_seed_asks_the_same_questions() -> None:
     one, other = (list(Generator(7).cases(50)) for _ in range(2))
     assert [(c.call.data, c.run.calls, c.around) for c in one] == [(c.call.data, c.run.calls, c.around) for c in other]
