@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from agentgate.workflow.model import Rule, Tool, Workflow
+from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.rule import Rule
 from tests.generate import Case, Generator
 from tests.generate_values import MODEL, PROMPT
 

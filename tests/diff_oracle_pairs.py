@@ -11,12 +11,9 @@ from agentgate.values.patterns import Glob, Pattern
 from agentgate.workflow.model import (
     AgentRule,
     Conditions,
-    Fact,
     Hours,
     Intent,
-    Rule,
     Sequence,
-    Source,
     StepUpRule,
     TokenRule,
     Tool,
@@ -25,6 +22,7 @@ from agentgate.workflow.model import (
     ViaRule,
     Workflow,
 )
+from agentgate.workflow.rule import Fact, Rule, Source
 
 PROMPT, USER, COMPUTED, MODEL = Source("prompt"), Source("user"), Source("computed"), Source("model")
 TOTAL, OWNER, MAIL = (Source("fact", "look", name) for name in ("total", "owner", "mail"))

@@ -17,7 +17,8 @@ from typing import Any
 import z3
 
 from agentgate.values.entities import _FORMS
-from agentgate.workflow.model import AgentRule, Conditions, Hours, Rule, Source, Tool, Upstream, UserRule, ViaRule, Workflow
+from agentgate.workflow.model import AgentRule, Conditions, Hours, Tool, Upstream, UserRule, ViaRule, Workflow
+from agentgate.workflow.rule import Rule, Source
 
 _parser: Any = importlib.import_module("re._parser")  # the oracle reads patterns with Python's own parser
 LONGEST = 5

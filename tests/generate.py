@@ -19,11 +19,8 @@ from agentgate.language.quotations import own_words
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import number
 from agentgate.values.request import Agent, Boundary, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User
-from agentgate.workflow.model import (
-    Rule,
-    Tool,
-    Workflow,
-)
+from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.rule import Rule
 from tests.generate_changes import CHANGES, Asked
 from tests.generate_values import (
     AMOUNTS,

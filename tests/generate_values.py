@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from agentgate.workflow.model import Source
+from agentgate.workflow.rule import Source
 
 NOW = datetime(2027, 3, 10, 10, 30, tzinfo=UTC)  # a Wednesday
 ORDERS = ("ORD-1001", "ORD-1002", "ORD-1003")

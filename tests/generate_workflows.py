@@ -13,14 +13,10 @@ from agentgate.workflow.model import (
     AgentRule,
     ClaimRule,
     Conditions,
-    Fact,
     Hours,
     Intent,
     Limit,
-    Rule,
-    Selector,
     Sequence,
-    Source,
     StepUpRule,
     TokenRule,
     Tool,
@@ -29,6 +25,8 @@ from agentgate.workflow.model import (
     ViaRule,
     Workflow,
 )
+from agentgate.workflow.rule import Fact, Rule, Source
+from agentgate.workflow.selector import Selector
 from tests.generate_values import (
     COMPUTED,
     CUSTOMERS,

@@ -15,12 +15,14 @@ from itertools import product
 from typing import Any
 
 from agentgate.decision.labels import Heard, heard, stems
-from agentgate.decision.selectors import SELECTORS, chosen
+from agentgate.decision.selectors import chosen
 from agentgate.language.spans import entities
 from agentgate.values.entities import Key, normal
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Call, EarlierCall, RunState, Surroundings
-from agentgate.workflow.model import Fact, Rule, Source, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import StepUpRule, Tool, Workflow
+from agentgate.workflow.rule import Fact, Rule, Source
+from agentgate.workflow.selector import SELECTORS
 from tests.reference_numbers import Amount, computed
 from tests.reference_numbers import heard as calculations
 from tests.reference_who import conditions, who

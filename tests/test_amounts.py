@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.language.spans import entities
-from agentgate.workflow.model import Rule, Source
+from agentgate.workflow.rule import Rule, Source
 
 TODAY = date(2024, 5, 15)
 

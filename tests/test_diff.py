@@ -17,8 +17,10 @@ from agentgate.diff.table import CALLS, LIST, NONE, READ, TABLE, unlisted
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_roles, load_text
 from agentgate.values.patterns import Pattern
-from agentgate.workflow import model as values
-from agentgate.workflow.model import AgentRule, ClaimRule, Fact, Limit, Rule, Selector, Source, StepUpRule, Workflow
+from agentgate.workflow import model, rule, selector
+from agentgate.workflow.model import AgentRule, ClaimRule, Limit, StepUpRule, Workflow
+from agentgate.workflow.rule import Fact, Rule, Source
+from agentgate.workflow.selector import Selector
 
 ROOT = Path(__file__).parent.parent / "workflows"
 ROLES = load_roles(ROOT / "roles.yaml")
@@ -528,7 +530,8 @@ def test_the_other_shipped_workflows(name):
 
 # --- the table -----------------------------------------------------------------------------------------------------------
 def _dataclasses() -> list[type]:
-    return [v for v in vars(values).values() if isinstance(v, type) and hasattr(v, "__dataclass_fields__")]
+    found = {**vars(model), **vars(rule), **vars(selector)}
+    return [v for v in found.values() if isinstance(v, type) and hasattr(v, "__dataclass_fields__")]
 
 
 @pytest.mark.parametrize("kind", _dataclasses(), ids=lambda k: k.__name__)

@@ -21,7 +21,8 @@ from agentgate.language.prompt import Prompt
 from agentgate.loading.definition import load_text
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Call, EarlierCall, Header, RunState, Surroundings, User
-from agentgate.workflow.model import Rule, Source, Workflow
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.rule import Rule, Source
 from tests.generate import Case, Generator
 
 WORKFLOW = r"""

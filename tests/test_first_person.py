@@ -20,7 +20,8 @@ from agentgate.loading.definition import load_text
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.paths import CUT
 from agentgate.values.request import User
-from agentgate.workflow.model import Fact, Workflow
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.rule import Fact
 from tests.generate_values import NOW
 from tests.reference_words import of_themself
 

@@ -16,7 +16,7 @@ from agentgate.decision.labels import MAX_SETS, meant, stems
 from agentgate.gate.run import Run
 from agentgate.language.prompt import Prompt
 from agentgate.values.paths import CUT
-from agentgate.workflow.model import Fact
+from agentgate.workflow.rule import Fact
 
 ID = Fact("id", 1, "id", ("id",))
 TITLE, NAME, SENDER = Fact("title", 1, "text", ("t",)), Fact("name", 1, "path", ("n",)), Fact("from", 1, "email", ("f",))

@@ -20,7 +20,8 @@ from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.mutation.mutation import mutations
 from agentgate.values.request import EarlierCall
-from agentgate.workflow.model import Fact, Rule, Source, StepUpRule
+from agentgate.workflow.model import StepUpRule
+from agentgate.workflow.rule import Fact, Rule, Source
 from tests.generate_values import NOW
 from tests.test_reference import engine, reference, small
 

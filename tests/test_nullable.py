@@ -21,8 +21,9 @@ from agentgate.review.report.question import stated
 from agentgate.review.report.witness import witnesses
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.request import EarlierCall
-from agentgate.workflow.model import Rule, Tool, Workflow
+from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.nested import flat
+from agentgate.workflow.rule import Rule
 from tests.test_definition import PAIR, expect_one
 from tests.test_reference import engine, reference, small
 

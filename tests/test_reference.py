@@ -15,7 +15,8 @@ from agentgate.decision.checks import CHECKS, decide
 from agentgate.language.prompt import Prompt
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Agent, Call, EarlierCall, Header, RunState, Surroundings
-from agentgate.workflow.model import AgentRule, Conditions, Fact, Rule, Sequence, Source, Tool
+from agentgate.workflow.model import AgentRule, Conditions, Sequence, Tool
+from agentgate.workflow.rule import Fact, Rule, Source
 from tests.generate import Case, Generator
 from tests.generate_values import NOW
 from tests.reference import Verdict, evaluate
@@ -189,6 +190,16 @@ def test_two_windows_on_one_tool_are_both_kept() -> None:
     case = small(rules, (old, new), {"id": "A"}, sequence=steps)
     assert engine(case) == reference(case) == Verdict(frozenset({Reason.ONE_SOURCE}))
     assert not engine(small(rules, (old, new), {"id": "B"}, sequence=steps)).denied
+
+
+@pytest.mark.parametrize("first", ["a", "b", "c", "d", "e", "f", "g", "h"])  # the order of a set of names differs from run to run
+def test_of_two_arguments_that_only_different_rows_explain_the_second_is_reported(first: str) -> None:
+    rules = {name: Rule(name, 1, type="id", sources=(Source("fact", "get", "id"),)) for name in (first, "other")}
+    rows = ({"id": "A"}, {"id": "B"})
+    case = small(rules, (EarlierCall("call_1", "get", {}, rows, named=True, redeemed_at=0.0),), {first: "A", "other": "B"})
+    answer = decide(case.workflow, case.run, case.call, case.around)
+    assert isinstance(answer, Deny)
+    assert [(failure.reason, failure.field) for failure in answer.failures] == [(Reason.ONE_SOURCE, "args.other")]
 
 
 def test_the_same_seed_asks_the_same_questions() -> None:

@@ -30,7 +30,8 @@ from agentgate.values.entities import TYPES, normal
 from agentgate.values.patterns import Pattern
 from agentgate.values.request import Surroundings
 from agentgate.values.samples import from_pattern
-from agentgate.workflow.model import Rule, Workflow
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.rule import Rule
 from tests.everything import EVERYTHING, ROLES, STRUCTURES
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from agentgate.decision.selectors import chosen, picked
 from agentgate.language.prompt import Prompt
 from agentgate.values.paths import CUT
-from agentgate.workflow.model import Fact, Selector
+from agentgate.workflow.rule import Fact
+from agentgate.workflow.selector import Selector
 
 FILES = Selector("files.delete", ("file", "text document"), (("largest", "size"), ("smallest", "size"), ("newest", "at"), ("oldest", "at")))
 ID, SIZE, AT = Fact("id", 1, "id", ("id",)), Fact("size", 1, "integer", ("size",)), Fact("at", 1, "datetime", ("at",))

@@ -18,7 +18,7 @@ from agentgate.decision.value import Value, from_user
 from agentgate.gate.run import Run
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.language.wording import said
-from agentgate.workflow.model import Rule
+from agentgate.workflow.rule import Rule
 from tests.reference_words import stands
 
 TODAY = date(2024, 5, 15)

@@ -1,4 +1,4 @@
-"""What is answered: `Allow`, `StepUp` or `Deny`; and inside, `Eligible` or `Deny` from the pure decision.
+"""The answers to a call: `Allow`, `StepUp` or `Deny`; inside the gate, `Eligible` or `Deny` from the pure decision.
 
 Rules: a refusal is a value with closed reasons; the model sees only a code from `Code`; the operator sees every `Failure`.
 `Allow` is built in one place only (`agentgate.gate.flow`).
@@ -7,7 +7,7 @@ Rules: a refusal is a value with closed reasons; the model sees only a code from
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from agentgate.decision.hold import Hold
 from agentgate.values.refusal import Code, Failure, Reason, code_of
@@ -39,7 +39,7 @@ class Eligible:
 
     Attributes:
         reservations: one per limit that covers the tool.
-        holds: step-up rules that fired; empty when nobody needs to be asked.
+        holds: step-up rules that fired; empty where no person is asked.
         intent: the present intent the mint is for, or ``none`` / ``any``.
         named: True when every argument came from the prompt (`trust: named`).
     """
@@ -50,16 +50,23 @@ class Eligible:
     named: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Deny:
-    """Refused, with *all* failing reasons."""
+class _Reasoned:
+    """An answer with *all* failing reasons."""
 
+    __slots__ = ()
     failures: tuple[Failure, ...]
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
         """The distinct reasons, in the order of the checks."""
         return tuple(dict.fromkeys(f.reason for f in self.failures))
+
+
+@dataclass(frozen=True, slots=True)
+class Deny(_Reasoned):
+    """Refused."""
+
+    failures: tuple[Failure, ...]
 
     @property
     def code(self) -> Code:
@@ -68,21 +75,12 @@ class Deny:
 
 
 @dataclass(frozen=True, slots=True)
-class StepUp:
+class StepUp(_Reasoned):
     """The call waits for a person; nothing was minted. Authorise the same call again after the hold is released."""
 
     hold: Hold
     failures: tuple[Failure, ...]
-
-    @property
-    def reasons(self) -> tuple[Reason, ...]:
-        """The distinct reasons why a person is asked."""
-        return tuple(dict.fromkeys(f.reason for f in self.failures))
-
-    @property
-    def code(self) -> Code:
-        """The one code that the model sees."""
-        return Code.NEEDS_APPROVAL
+    code: ClassVar[Code] = Code.NEEDS_APPROVAL
 
 
 @dataclass(frozen=True, slots=True)

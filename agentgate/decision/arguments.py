@@ -11,12 +11,11 @@ from agentgate.decision.case import Case
 from agentgate.decision.value import Value
 from agentgate.values.entities import NORMAL, Key, written
 from agentgate.values.refusal import Reason
-from agentgate.workflow.model import Rule
 from agentgate.workflow.nested import flat
-from agentgate.workflow.operators import Operator
+from agentgate.workflow.operator import Operator
+from agentgate.workflow.rule import Rule
 
-_ABSENT = object()
-_TOLD = 100  # unknown arguments that are told one by one
+_LISTED = 100  # unknown arguments that are reported one by one
 
 
 def check_arguments(case: Case) -> None:
@@ -27,48 +26,43 @@ def check_arguments(case: Case) -> None:
     args, rules, values = flat(tool, case.call.args), tool.args, case.values
     if not args.keys() <= rules.keys():
         unknown, known = [name for name in args if name not in rules], "one of " + (", ".join(rules) or "none")
-        for name in unknown[:_TOLD]:
+        for name in unknown[:_LISTED]:
             case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", known, tool.line, "args args")
-        if len(unknown) > _TOLD:
-            case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _TOLD} more arguments", known, tool.line, "args args")
+        if len(unknown) > _LISTED:
+            case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _LISTED} more arguments", known, tool.line, "args args")
     for name, rule in rules.items():
-        raw = args.get(name, _ABSENT)
-        if raw is _ABSENT:
+        if name not in args:
             if not rule.optional:
                 case.deny(Reason.ARGUMENT_MISSING, f"args.{name}", "nothing", "a value", rule.line, f"args.{name} required")
             continue
-        keys: tuple[Key, ...] | None
-        if rule.max_items is None:
-            key = NORMAL[rule.type](raw)
-            keys = None if key is None else (key,)
-        else:
+        raw, keys = args[name], None
+        if rule.max_items is not None:
             keys = _list_keys(rule, raw)
+        elif (key := NORMAL[rule.type](raw)) is not None:
+            keys = (key,)
         if keys is None:
-            case.deny(
-                Reason.ARGUMENT_FORM,
-                f"args.{name}",
-                Value(rule, (), "", raw).shown,
-                written(rule.type) if rule.max_items is None else f"a list of {rule.type}",
-                rule.line,
-                f"args.{name} type",
-            )
+            expected = written(rule.type) if rule.max_items is None else f"a list of {rule.type}"
+            _deny(case, Reason.ARGUMENT_FORM, Value(rule, (), "", raw), expected, "type")
             continue
-        currency = args.get(rule.currency, "") if rule.currency else ""
+        currency = args.get(rule.currency) if rule.currency else ""
         fields = (rule, keys, currency if type(currency) is str else "", raw)
         value: Value = tuple.__new__(Value, fields)  # a third of what its own constructor costs
         values[name] = value
         if rule.max_items is not None and len(keys) > rule.max_items:
-            expected = f"at most {rule.max_items} elements"
-            case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", value.shown, expected, rule.line, f"args.{name} max_items")
+            _deny(case, Reason.ARGUMENT_VALUE, value, f"at most {rule.max_items} elements", "max_items")
         elif (wrong := violated(rule, keys)) is not None:
-            case.deny(Reason.ARGUMENT_VALUE, f"args.{name}", value.shown, wrong.expected, rule.line, f"args.{name} {wrong.key}")
+            _deny(case, Reason.ARGUMENT_VALUE, value, wrong.expected, wrong.key)
         if rule.role and not set(keys) < rule.role_scopes:
-            expected = f"a strict subset of role {rule.role}"
-            case.deny(Reason.ROLE, f"args.{name}", value.shown, expected, rule.line, f"args.{name} narrower_than_role")
+            _deny(case, Reason.ROLE, value, f"a strict subset of role {rule.role}", "narrower_than_role")
+
+
+def _deny(case: Case, reason: Reason, value: Value, expected: str, word: str) -> None:
+    field = f"args.{value.rule.name}"
+    case.deny(reason, field, value.shown, expected, value.rule.line, f"{field} {word}")
 
 
 def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
-    """The comparison keys of a list argument's elements, or None when it is not in normal form (an empty list is not)."""
+    """The comparison keys of a list argument's elements; None where it is not in normal form (an empty list is not)."""
     if type(raw) is not list or not raw:
         return None
     keys = []
@@ -81,7 +75,7 @@ def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
 
 
 def violated(rule: Rule, keys: tuple[Key, ...]) -> Operator | None:
-    """The first operator that a value, or an element of a list, violates; None when all hold."""
+    """The first operator that a value, or an element of a list, violates; None where all pass."""
     for key in keys:
         for operator in rule.operators:
             if not operator.holds(key):

@@ -1,8 +1,8 @@
 """The pure decision: every check of a call against its workflow, in order, all failing reasons together.
 
 Rules: no clock, no I/O, no logging; the same values give the same answer. A check is one function and one row of `CHECKS`;
-it appends failures and can do nothing else, so an added check can only refuse. Unknown, empty, missing is a failure.
-Counters and releases are not known here: they are settled by the mint script.
+it appends failures and can do nothing else, so an added check can only refuse. Unknown, empty or missing is a failure.
+Counters and releases are not known here: the mint script settles them.
 """
 
 from __future__ import annotations
@@ -10,29 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from agentgate.decision.answer import (
-    Deny,
-    Eligible,
-    RequiredHold,
-    Reservation,
-)
+from agentgate.decision.answer import Deny, Eligible, RequiredHold, Reservation
 from agentgate.decision.arguments import check_arguments, violated
-from agentgate.decision.caller import CALLER, passed, remember
+from agentgate.decision.caller import CALLER
 from agentgate.decision.case import Case, Check
 from agentgate.decision.origin_kinds import kind_of
-from agentgate.decision.origins import (
-    came_from,
-    in_some_call,
-    sources_of,
-    trace,
-)
-from agentgate.decision.value import Value
+from agentgate.decision.origins import came_from, in_some_call, trace
+from agentgate.decision.value import Value, sources_of
 from agentgate.language.spans import embedded
 from agentgate.values.entities import NUMERIC, Key, texts
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, RunState, Surroundings
-from agentgate.workflow.model import ANY, NONE, Rule, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, Tool, Workflow
 from agentgate.workflow.nested import emptied
+from agentgate.workflow.rule import Rule
 
 SCALE = 10_000  # sums are kept in units of 10^-4
 _NOTHING = Decimal()
@@ -47,13 +38,8 @@ def check_tool(case: Case) -> None:
     if tool.definition and case.call.definition != tool.definition:
         case.deny(Reason.TOOL_DEFINITION, f"tools.{tool.name}.definition", case.call.definition or "unknown", tool.definition, tool.line)
     if tool.upstream is not None and tool.upstream.broker not in case.around.brokers:
-        case.deny(
-            Reason.UPSTREAM,
-            f"upstream.{tool.name}.broker",
-            f"{tool.upstream.broker} (not configured)",
-            "a configured broker",
-            tool.upstream.line,
-        )
+        got = f"{tool.upstream.broker} (not configured)"
+        case.deny(Reason.UPSTREAM, f"upstream.{tool.name}.broker", got, "a configured broker", tool.upstream.line)
 
 
 def check_origins(case: Case) -> None:
@@ -61,24 +47,25 @@ def check_origins(case: Case) -> None:
     tool = case.tool
     if tool is None:
         return
-    case.traced = traced = trace(tool, case.values, case.run.prompt, case.earlier, now=case.around.now.timestamp(), file=case.workflow.file)
-    case.denied.extend(traced.failures)
-    case.forced.extend(traced.unknown.values())
+    traced = trace(tool, case.values, case.run.prompt, case.earlier, now=case.around.now.timestamp(), file=case.workflow.file)
+    case.named = traced.named and bool(case.values)
+    case.denied += traced.failures
+    case.forced += traced.unknown.values()
 
 
 def check_entities(case: Case) -> None:
-    """Every address, link and account inside a free text has an allowed origin itself (exfiltration in a memo line).
+    """Every address, link and account inside a free text has an allowed origin of its own (exfiltration in a memo line).
 
-    Where the argument says ``unknown_origin: step_up`` a person sees the text instead.
+    Where the argument says ``unknown_origin: step_up``, a person sees the text instead.
     """
     if case.tool is None:
         return
-    for name, value in case.values.items():
-        allowed = value.rule.entities
-        if allowed is None:
+    for name in case.tool.grounded:
+        value = case.values.get(name)
+        if value is None:
             continue
-        found = texts(value.raw) if value.rule.type == "json" else map(str, value.keys)
-        for text in found:
+        allowed = value.rule.entities or ()
+        for text in texts(value.raw) if value.rule.type == "json" else map(str, value.keys):
             for entity in embedded(text, case.around.now.date()):
                 if not in_some_call(entity.type, entity.key, allowed, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)
@@ -89,17 +76,18 @@ def check_entities(case: Case) -> None:
 
 
 def check_intent(case: Case) -> None:
-    """One of the intents that the tool needs is present in the user's words, and one of those of each argument that is sent.
+    """The user's words hold one of the intents that the tool needs, and one of those that each argument sent needs.
 
-    Unclear asks or refuses, as the intent says.
+    An unclear one asks or refuses, as the intent says.
     """
     tool = case.tool
     if tool is None:
         return
     if ANY not in tool.needs and (NONE not in tool.needs or case.workflow.intents):
         _check_needs(case, "intent", tool.needs, tool.line)
-    for name, rule in tool.args.items():
-        if rule.needs and (name in case.values or emptied(name, case.call.args)):
+    for name in tool.asking:
+        if name in case.values or emptied(name, case.call.args):
+            rule = tool.args[name]
             _check_needs(case, f"args.{name}", rule.needs, rule.line)
 
 
@@ -118,12 +106,11 @@ def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> N
     (case.forced if asks else case.denied).append(failure)
 
 
-_OF_CALL: tuple[Check, ...] = (check_tool, check_arguments, check_origins, check_entities, check_intent)
-CHECKS: tuple[Check, ...] = (*CALLER, *_OF_CALL)
+CHECKS: tuple[Check, ...] = (*CALLER, check_tool, check_arguments, check_origins, check_entities, check_intent)
 
 
 def _fires(rule: Rule, case: Case, step_up: str) -> Failure | None:
-    """Whether one `step_up.when` condition holds of the call; an absent argument never fires."""
+    """The failure that asks a person where one `step_up.when` condition holds of the call; an absent argument never fires."""
     value = case.values.get(rule.name)
     if value is None:
         return None
@@ -135,7 +122,7 @@ def _fires(rule: Rule, case: Case, step_up: str) -> Failure | None:
 
 
 def _has_origin(rule: Rule, value: Value, key: Key, case: Case) -> bool:
-    """True when this element has one of the listed origins. `unknown` and `model`: nothing but the model explains it."""
+    """True when this element has one of the origins of a `when`. `unknown` and `model`: nothing but the model explains it."""
     for origin in rule.origin or ():
         if origin == "unknown" or kind_of(origin).free:
             if not came_from(value, key, sources_of(value, case.run.prompt), case.earlier):
@@ -150,44 +137,34 @@ def required_holds(case: Case) -> tuple[RequiredHold, ...]:
     tool = case.tool
     holds: list[RequiredHold] = []
     for rule in tool.step_ups if tool is not None else ():
-        fired = tuple([found for each in rule.when if (found := _fires(each, case, rule.id)) is not None])
+        fired = tuple([failure for each in rule.when if (failure := _fires(each, case, rule.id)) is not None])
         if case.forced:
             holds.append(RequiredHold(rule, (*case.forced, *fired)))
         elif len(fired) == len(rule.when):
-            holds.append(RequiredHold(rule, fired or (_always(rule, case),)))
+            where = f"{case.workflow.file}:{rule.line}"
+            always = Failure(Reason.STEP_UP, f"step_up.{rule.id}", "every call", "a person's yes", where)
+            holds.append(RequiredHold(rule, fired or (always,)))
     return tuple(holds)
 
 
-def _always(rule: StepUpRule, case: Case) -> Failure:
-    return Failure(Reason.STEP_UP, f"step_up.{rule.id}", "every call", "a person's yes", f"{case.workflow.file}:{rule.line}")
-
-
 def reservations(case: Case) -> tuple[Reservation, ...]:
-    """What each limit on this tool takes: one for a count, the amount for a sum (refused by `decide` if it cannot be counted)."""
+    """What each limit on this tool takes: one for a count, the amount for a sum; what cannot be summed is denied."""
     taken = []
     for index, limit in enumerate(case.tool.limits if case.tool is not None else ()):
         if not limit.argument:
             taken.append(Reservation(limit, 1))
             continue
-        value = case.values.get(limit.argument)
-        if value is None or value.rule.type not in NUMERIC:
-            case.deny(
-                Reason.LIMIT,
-                f"args.{limit.argument}",
-                "nothing to count",
-                "a number: a limit sums it (an omitted amount must not slip past it)",
-                limit.line,
-                f"limits limit {index}",
-            )
-            continue
-        keys = [key for key in value.keys if isinstance(key, Decimal)]
-        total = (keys[0] if len(keys) == 1 else sum(keys, _NOTHING)) * SCALE
-        amount = int(total)
-        if amount != total or amount < 0:
-            expected = "not negative, at most 4 decimals: a limit sums it"
-            case.deny(Reason.LIMIT, f"args.{limit.argument}", value.shown, expected, limit.line, f"limits limit {index}")
-            continue
-        taken.append(Reservation(limit, amount, value.currency))
+        value, got = case.values.get(limit.argument), "nothing to count"
+        expected = "a number: a limit sums it (an omitted amount must not slip past it)"
+        if value is not None and value.rule.type in NUMERIC:
+            keys = [key for key in value.keys if isinstance(key, Decimal)]
+            total = (keys[0] if len(keys) == 1 else sum(keys, _NOTHING)) * SCALE
+            amount = int(total)
+            if amount == total and amount >= 0:
+                taken.append(Reservation(limit, amount, value.currency))
+                continue
+            got, expected = value.shown, "not negative, at most 4 decimals: a limit sums it"
+        case.deny(Reason.LIMIT, f"args.{limit.argument}", got, expected, limit.line, f"limits limit {index}")
     return tuple(taken)
 
 
@@ -205,34 +182,26 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
 
 
 def judge(case: Case, checks: tuple[Check, ...] = CHECKS) -> Eligible | Deny:
-    """As `decide`, of a case; what the checks derived stays in it, for the decision's record."""
-    run, call = case.run, case.call
-    if checks is CHECKS:
-        if not passed(case):
-            for check in CALLER:
-                check(case)
-            if not case.denied:
-                remember(case)
-        checks = _OF_CALL
+    """As `decide`, of a new case; what the checks found stays in it, for the decision's record and to be explained."""
     for check in checks:
         check(case)
     taken = reservations(case)
     holds = required_holds(case)
     if case.forced and not holds:
-        case.denied.extend(case.forced)
+        case.denied += case.forced
     if case.denied or case.tool is None:
-        return Deny(tuple(case.denied)) if case.denied else Deny((Failure(Reason.TOOL_UNKNOWN, "tool", call.tool, "a known tool"),))
-    return Eligible(taken, holds, _intent(case.tool, run), bool(case.values) and case.traced is not None and case.traced.named)
+        return Deny(tuple(case.denied) or (Failure(Reason.TOOL_UNKNOWN, "tool", case.call.tool, "a known tool"),))
+    return Eligible(taken, holds, _intent(case.tool, case.run), case.named)
 
 
 def _intent(tool: Tool, run: RunState) -> str:
     """The intent the mint is for: the first needed one that is present, else what the tool says (any, none) or the unclear one."""
     unclear = ""
     for name in tool.needs:
-        found = run.intents.get(name)
-        if found is not None and found.presence == "present":
+        presence = run.intents[name].presence if name in run.intents else "absent"
+        if presence == "present":
             return name
-        if found is not None and found.presence == "unclear" and not unclear:
+        if presence == "unclear" and not unclear:
             unclear = name
     return unclear or tool.needs[0]
 

@@ -2,29 +2,46 @@
 
 Rules: only `EarlierCall`s, calls of this run that were minted and redeemed, count. A result of a tool that is not a read is no
 origin, except a new id it created (a refused recipient would launder itself through the refusal's echo). A selected fact counts
-only in the one row that the user's words select. What a place says is read once: the calls of a run's state, the tools of a
-workflow and the user's words never change while an `Earlier` lives.
+only in the one row that the user's words select. Each call is read once: the calls of a run's state, the tools of a workflow and the
+user's words never change while an `Earlier` lives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
+from functools import wraps
 from math import inf
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from agentgate.decision.labels import Heard, affirmed, asked_by_user, meant, own_row
 from agentgate.decision.origin_kinds import Found, Row, kind_of, of_call
 from agentgate.decision.selectors import chosen, picked
-from agentgate.decision.value import Value
+from agentgate.decision.value import Value, element
 from agentgate.language.calculation import Number, calculation, names_any, spoken, too_many
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key, normal
 from agentgate.values.request import EarlierCall, RunState
-from agentgate.workflow.model import PROMPT, Fact, Rule, Selector, Source, Tool
+from agentgate.workflow.model import Tool
 from agentgate.workflow.page_size import short
+from agentgate.workflow.rule import PROMPT, Fact, Rule, Source
 
-_NO_FACTS: tuple[Row, ...] = ({},)
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _once(work: Callable[Concatenate[Answer, P], T]) -> Callable[Concatenate[Answer, P], T]:
+    """A method of `Answer` whose result is kept with the call, by its arguments."""
+
+    @wraps(work)
+    def kept(call: Answer, /, *args: P.args, **named: P.kwargs) -> T:
+        place = (work, *args, *named.items())
+        if place not in call.memo:
+            call.memo[place] = work(call, *args, **named)
+        result: T = call.memo[place]
+        return result
+
+    return kept
 
 
 def own_id(run: RunState) -> str | None:
@@ -33,49 +50,45 @@ def own_id(run: RunState) -> str | None:
     return user.id if user is not None and user.tenant == run.header.tenant and user.id else None
 
 
+_NO_FACTS: tuple[Row, ...] = ({},)
+_NOTHING = (str, "", "")
+
+
 class Answer:
     """What one redeemed call said, row by row.
 
     Attributes:
-        rows: its facts; one empty row where it has none, so that its arguments are still somewhere.
+        rows: its facts; one empty row where it has none, so that its arguments have a row.
         returned: how many rows of facts there are.
     """
 
-    __slots__ = (
-        *("_keys", "_meant", "_origins", "_said", "_selected", "_standing", "_totals"),
-        *("args", "earlier", "id", "named", "redeemed_at", "returned", "rows", "tool"),
-    )
+    __slots__ = ("_keys", "_origins", "args", "earlier", "id", "memo", "named", "redeemed_at", "returned", "rows", "tool")
 
     def __init__(self, call: EarlierCall, earlier: Earlier) -> None:
         self.id, self.tool, self.args, self.named, self.redeemed_at = call.id, call.tool, call.args, call.named, call.redeemed_at
         self.rows, self.returned, self.earlier = call.rows or _NO_FACTS, len(call.rows), earlier
         self._keys: dict[str, tuple[Found, ...]] = {}
         self._origins: dict[str, tuple[Found, ...]] = {}
-        self._said: dict[str, frozenset[tuple[type, Key, str]]] = {}
-        self._standing: dict[str, tuple[Found, ...]] = {}
-        self._selected: dict[str, frozenset[int]] = {}
-        self._meant: dict[tuple[str, bool], frozenset[int]] = {}
-        self._totals: dict[tuple[str, str], Decimal | None] = {}
+        self.memo: dict[tuple[object, ...], Any] = {}
 
     @property
     def facts(self) -> tuple[Row, ...]:
-        """The rows of facts; none where nothing was returned."""
+        """The rows of facts."""
         return self.rows[: self.returned]
 
     def keys(self, source: Source) -> tuple[Found, ...]:
-        """For each row the comparison key and currency of what `source` names; None where it does not count."""
+        """For each row what `source` names there; None where it does not count."""
         known = self._keys.get(source.key)
         if known is None:
-            kind, tools = of_call(source), self.earlier.tools
-            known = self._keys[source.key] = tuple([kind.read(source, self, row, index, tools) for index, row in enumerate(self.rows)])
+            known = self._keys[source.key] = of_call(source).read(source, self, self.rows, self.earlier.tools)
         return known
 
     def origins(self, source: Source) -> tuple[Found, ...]:
-        """As `keys`, where it may serve as an origin: not a result of a tool that is not a read, unless a new id."""
+        """As `keys`, where it may serve as an origin: of a tool that is not a read, only a new id."""
         known = self._origins.get(source.key)
         if known is None:
             known = self.keys(source)
-            if of_call(source).returned and self.earlier.tools[source.tool].effect != "read":
+            if self.earlier.tools[source.tool].effect != "read" and of_call(source).returned:
                 known = tuple([self._created(source, key) for key in known])
             self._origins[source.key] = known
         return known
@@ -83,84 +96,94 @@ class Answer:
     def _created(self, source: Source, key: Found) -> Found:
         if key is None or self.earlier.tools[source.tool].facts[source.field].type != "id":
             return None
-        return None if any(str(item) == key[0] for item in _scalars(self.args)) else key
+        return None if any(str(item) == key[1] for item in _scalars(self.args)) else key
 
-    def said(self, source: Source) -> frozenset[tuple[type, Key, str]]:
-        """Every (type, key, currency) that is an origin in any row; many values against many rows is one look each."""
-        known = self._said.get(source.key)
-        if known is None:
-            known = self._said[source.key] = frozenset([(type(key[0]), *key) for key in self.origins(source) if key is not None])
-        return known
+    @_once
+    def said(self, source: Source, *, standing: bool = False) -> frozenset[Found]:
+        """The `origins` (or what is `standing`) of all rows: many values against many rows is one look-up each."""
+        return frozenset(self.standing(source) if standing else self.origins(source))
 
-    def has(self, value: Value, source: Source) -> bool:
+    def has(self, value: Value, source: Source, *, standing: bool = False) -> bool:
         """Whether every element of a value is an origin in some row."""
-        said = self.said(source)
+        said = self.said(source, standing=standing)
         for key in value.keys:  # noqa: SIM110 - as in `agentgate.decision.value.in_prompt`
-            if (type(key), key, value.currency) not in said:
+            if element(value, key) not in said:
                 return False
         return True
 
+    def has_any(self, value: Value, sources: Iterable[Source], *, standing: bool = False) -> bool:
+        """Whether one source has the value, or each element of a list, in some row."""
+        return any(self.has(value, source, standing=standing) for source in sources)
+
+    def in_row(self, value: Value, sources: Iterable[Source], index: int, *, standing: bool = False) -> bool:
+        """Whether one source has the value in a row; the elements of a list may each take a row of this call."""
+        if value.rule.max_items is not None:
+            return self.has_any(value, sources, standing=standing)
+        key = value.keys[0]
+        wanted = type(key), key, value.currency  # as `element`, without the call
+        for source in sources:
+            known = self.standing(source) if standing else self._origins.get(source.key) or self.origins(source)
+            if known[index] == wanted:
+                return True
+        return False
+
+    @_once
     def standing(self, source: Source) -> tuple[Found, ...]:
         """As `origins`, of a source that stands for the user's words, in the rows that the words mean which the user said.
 
         Quoted and denied words tell rows apart, and so take some away; they make none the user's.
         """
-        known = self._standing.get(source.key)
-        if known is None:
-            fact = self.earlier.tools[source.tool].facts[source.field]
-            known = self.origins(source)
-            if not fact.named:
-                said = self._rows_meant(fact, affirmed(self.earlier.prompt.written))
-                known = tuple([key if index in said else None for index, key in enumerate(known)])
-            self._standing[source.key] = known
-        return known
+        fact, known = self.earlier.tools[source.tool].facts[source.field], self.origins(source)
+        if fact.named:
+            return known
+        rows = self.meant(fact, affirmed(self.earlier.prompt))
+        return tuple([key if index in rows else None for index, key in enumerate(known)])
 
     def within(self, value: Value, index: int) -> bool:
         """Whether every element of a value is at most what the bound of its rule names in this row, or over all rows."""
         bound = value.rule.at_most
         if bound is None:
             return False
+        most: Key | None
         if kind_of(bound).spread:
-            total = self.total(bound, value.currency)
-            return total is not None and all(isinstance(key, Decimal) and key <= total for key in value.keys)
-        most = self.keys(bound)[index]
-        if most is None or most[1] != value.currency or not isinstance(most[0], Decimal):
+            most, currency = self.total(bound, value.currency), value.currency
+        else:
+            _, most, currency = self.keys(bound)[index] or _NOTHING
+        if currency != value.currency or not isinstance(most, Decimal):
             return False
         for key in value.keys:  # noqa: SIM110 - as in `has`
-            if not (isinstance(key, Decimal) and key <= most[0]):
+            if not (isinstance(key, Decimal) and key <= most):
                 return False
         return True
 
+    @_once
     def total(self, source: Source, currency: str) -> Decimal | None:
         """The sum of a fact over all rows that have it in this currency; None when there is none."""
-        place = (source.key, currency)
-        if place not in self._totals:
-            amounts = [key[0] for key in self.keys(source) if key is not None and isinstance(key[0], Decimal) and key[1] == currency]
-            with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
-                self._totals[place] = sum(amounts, Decimal()) if amounts else None
-        return self._totals[place]
+        amounts = [key for _, key, unit in filter(None, self.keys(source)) if isinstance(key, Decimal) and unit == currency]
+        with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
+            return sum(amounts, Decimal()) if amounts else None
 
-    def recent(self, within: int | None, now: float) -> bool:
-        """Whether it was redeemed within so many seconds (None: ever)."""
-        return within is None or now - self.redeemed_at <= within
+    def recent(self, windows: tuple[int | None, ...], now: float) -> bool:
+        """Whether it was redeemed within all of these windows, in seconds (None: ever)."""
+        for within in windows:  # noqa: SIM110 - as in `has`
+            if within is not None and now - self.redeemed_at > within:
+                return False
+        return True
 
+    @_once
     def selected(self, source: Source) -> frozenset[int]:
         """The rows that the user's words select: of the last read before the first call of the tool that acts on it."""
-        known = self._selected.get(source.key)
-        if known is None:
-            chosen_rows = self._select(source, source.selector) if source.selector is not None else ()
-            known = self._selected[source.key] = self._places(chosen_rows)
-        return known
-
-    def _select(self, source: Source, selector: Selector) -> list[Row]:
-        acted = [call.redeemed_at for call in self.earlier.of(selector.tool)]
-        usable = [call for call in self.earlier.of(source.tool) if not acted or call.redeemed_at <= min(acted)]
+        selector, earlier = source.selector, self.earlier
+        if selector is None:
+            return frozenset()
+        acted = [call.redeemed_at for call in earlier.of(selector.tool)]
+        usable = [call for call in earlier.of(source.tool) if not acted or call.redeemed_at <= min(acted)]
         # After the first act all must agree: a read that began before it may have returned what it left.
         last = [call for call in usable if acted or call.redeemed_at == max(each.redeemed_at for each in usable)]
         if not any(self is call for call in last):
-            return []
-        facts, by, rows = self.earlier.tools[source.tool].facts, dict(selector.by), []
-        for key in sorted(chosen(selector, self.earlier.prompt.spoken)):
+            return frozenset()
+        facts, by, rows = earlier.tools[source.tool].facts, dict(selector.by), []
+        for key in sorted(chosen(selector, earlier.prompt.spoken)):
             picks = [
                 (call, picked(key, facts[by[key]], facts[source.field], call.facts) if call.asked_by_user(frozenset()) else None)
                 for call in last
@@ -168,27 +191,21 @@ class Answer:
             names = {None if row is None else normal(facts[source.field].type, row[source.field]) for _, row in picks}
             if len(names) == 1:  # reads that disagree select nothing
                 rows += [row for call, row in picks if call is self and row is not None]
-        return rows
+        return self._places(rows)
 
-    def meant(self, fact: Fact) -> frozenset[int]:
-        """The rows that the user's words mean, by the labels of a fact: all words that are heard."""
-        return self._rows_meant(fact, None)
+    @_once
+    def meant(self, fact: Fact, said: Heard | None = None) -> frozenset[int]:
+        """The rows that some words mean, by the labels of a fact; None: all words that are heard."""
+        earlier = self.earlier
+        if not self.asked_by_user(None if said is None else said.words):
+            return frozenset()
+        labels = [earlier.tools[self.tool].facts[name] for name in fact.named_by]
+        rows = meant(fact, labels, self.facts, earlier.prompt, said)
+        if said is None:  # an id is no word of the user's: it leads no further
+            rows += own_row(fact, labels, self.facts, earlier.prompt, earlier.user)
+        return self._places(rows)
 
-    def _rows_meant(self, fact: Fact, said: Heard | None) -> frozenset[int]:
-        place = (fact.name, said is None)
-        known = self._meant.get(place)
-        if known is None:
-            earlier = self.earlier
-            labels = [earlier.tools[self.tool].facts[name] for name in fact.named_by]
-            rows: tuple[Row, ...] = ()
-            if self.asked_by_user(None if said is None else said.words):
-                rows = meant(fact, labels, self.facts, earlier.prompt, said)
-                if said is None:  # an id is no word of the user's: it leads nowhere
-                    rows += own_row(fact, labels, self.facts, earlier.prompt, earlier.user)
-            known = self._meant[place] = self._places(rows)
-        return known
-
-    def _places(self, rows: tuple[Row, ...] | list[Row]) -> frozenset[int]:
+    def _places(self, rows: Iterable[Row]) -> frozenset[int]:
         wanted = {id(row) for row in rows}
         return frozenset([index for index, row in enumerate(self.facts) if id(row) in wanted])
 
@@ -211,7 +228,7 @@ class Answer:
 class Earlier:
     """The redeemed calls of a run, comparable under the tools of a workflow; and the user's words and id."""
 
-    __slots__ = ("_by_tool", "_numbers", "_standing", "answers", "calls", "prompt", "tools", "user")
+    __slots__ = ("_by_tool", "_numbers", "answers", "calls", "prompt", "tools", "user")
 
     def __init__(self, calls: tuple[EarlierCall, ...], tools: Mapping[str, Tool], prompt: Prompt, user: str | None = None) -> None:
         self.calls, self.tools, self.prompt, self.user = calls, tools, prompt, user
@@ -219,7 +236,6 @@ class Earlier:
         self._by_tool: dict[str, list[Answer]] = {}
         for answer in self.answers:
             self._by_tool.setdefault(answer.tool, []).append(answer)
-        self._standing: dict[tuple[Source, ...], tuple[Source, ...]] = {}
         self._numbers: dict[tuple[tuple[Source, ...], str, str], frozenset[Number]] = {}
 
     @classmethod
@@ -242,10 +258,7 @@ class Earlier:
 
     def standing(self, rule: Rule) -> tuple[Source, ...]:
         """The facts among a rule's origins that stand for the user's words where they count: a label of the row, or the read, is named."""
-        known = self._standing.get(rule.sources)
-        if known is None:
-            known = self._standing[rule.sources] = tuple([s for s in rule.sources if stands_for_words(s, self.tools)])
-        return known
+        return tuple([source for source in rule.sources if stands_for_words(source, self.tools)])
 
     def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
         """How a value is computed, as a reader sees it: one calculation that the user's words name; None where it is not, or may not be.
@@ -253,13 +266,13 @@ class Earlier:
         Args:
             value: an argument.
             key: one element of it.
-            sources: the origins that count, with `computed` among them: where the numbers come from, each by itself, in whatever call
-                and row it counts. What is computed belongs to no call.
+            sources: the origins that count, with `computed` among them: the numbers come from these, each in any call and row where
+                it counts. What is computed belongs to no call.
         """
-        if not isinstance(key, Decimal):
-            return None
         said = spoken(self.prompt.written)
-        return calculation(said, self._operands(value, sources), key) if names_any(said) else None
+        if not isinstance(key, Decimal) or not names_any(said):
+            return None
+        return calculation(said, self._operands(value, sources), key)
 
     def too_many_numbers(self, value: Value, sources: tuple[Source, ...]) -> bool:
         """Whether a calculation is named, and nothing is computed because there is too much to calculate with."""
@@ -268,23 +281,21 @@ class Earlier:
 
     def _operands(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
         """The numbers of these origins in the currency of a value, or in none, each once."""
-        place = (sources, value.rule.type, value.currency)
-        known = self._numbers.get(place)
-        if known is None:
-            known = self._numbers[place] = self._gathered(value, sources)
-        return known
-
-    def _gathered(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
         kind, currency = value.rule.type, value.currency
+        place = (sources, kind, currency)
+        if place in self._numbers:
+            return self._numbers[place]
         own = spoken(self.prompt.written).numbers if PROMPT in sources else frozenset()
         said = {number for number in own if self.prompt.words(kind, number[0], currency) is not None}
         # what an act answered, or was read after one, may be a result: it is not calculated with again
         reads = {name for name, tool in self.tools.items() if tool.effect == "read"}
         first = min((call.redeemed_at for call in self.calls if call.tool not in reads), default=inf)
         calls = [(s, call) for s in sources if s.tool in reads for call in self.of(s.tool) if call.redeemed_at <= first]
-        known = {(k, c) for source, call in calls for _, k, c in call.said(source) if isinstance(k, Decimal)}
-        held = {(k, c) for k, c in known if c == currency}
-        return frozenset({Number(*number, own=True) for number in said} | {Number(*number) for number in held - said})
+        numbers = {(k, c) for source, call in calls for _, k, c in filter(None, call.said(source)) if isinstance(k, Decimal)}
+        held = {(k, c) for k, c in numbers if c == currency}
+        known = frozenset({Number(*number, own=True) for number in said} | {Number(*number) for number in held - said})
+        self._numbers[place] = known
+        return known
 
 
 def stands_for_words(source: Source, tools: Mapping[str, Tool]) -> bool:

@@ -1,10 +1,10 @@
-"""A hold: one exact call that waits for a person. Its transitions, and who may answer.
+"""A hold: one exact call that waits for a person; its transitions, and who may answer it.
 
     waiting --release (enough approvers)--> released --mint--> consumed
     waiting --refuse--> refused             waiting/released --timeout--> expired
 
-Rules: a release is for one call digest and the rules it showed, usable once, before its timeout. The requester and the
-agent never release. Every rule that fires at mint must be covered by approvers who are eligible under that rule then.
+Rules: a release covers one call digest and the rules it showed, once, before its timeout. The requester and the agent never release.
+Every rule that fires at mint must be covered by approvers who are eligible under it at that moment.
 Pure values: the store keeps the state, the mint script consumes it.
 """
 
@@ -23,7 +23,7 @@ State = Literal["waiting", "released", "refused", "expired", "consumed"]
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """Who said yes, as known when they said it."""
+    """Who said yes, as known at that moment."""
 
     id: str
     tenant: str
@@ -38,7 +38,7 @@ class Hold:
         id: the call digest it is for (64 hex): one hold per exact call.
         rules: ids of the step-up rules that fired.
         shown: the argument values the rules say to show (`sensitive` ones masked).
-        why: the failures that made a person necessary, as text.
+        why: the failures because of which a person is asked, as text.
         expires_at: POSIX seconds.
         revision: the store's, for compare-and-set.
     """

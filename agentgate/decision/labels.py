@@ -1,14 +1,14 @@
-"""Labels: which rows of a read the user's words mean, by the words that stand in the rows (`named_by`).
+"""Labels: which rows of a read the user's words mean, by the words in the rows (`named_by`).
 
 Rules: a row is meant when all content words of one of its labels are among the user's words, and no other thing in the result
-shares these words (and perhaps more); where no label is said in full, only the one thing that shares the most. Ties mean nobody.
-Words are compared without case and common English endings, and without those that say nothing ("the", "re"); what the user wrote
-letter by letter shares one part more. A read whose arguments the model chose means nobody: it could leave out what ties. An e-mail
+shares these words (and perhaps more); where the user says no label in full, only the one thing that shares the most. A tie means no row.
+Words are compared without case and common English endings, and without those that carry no meaning ("the", "re"); a label written
+letter by letter shares one part more. A read whose arguments the model chose means no row: it could leave out what ties. An e-mail
 address is a label by the part before the @, for words that the user wrote as a name (with a capital, or in an address), and in full
-only where the user wrote all of it; numbers, dates, accounts and ids count only as a whole. What is quoted or denied counts,
+only where the user wrote all of it; numbers, dates, accounts and ids count only as a whole. Quoted and denied words count,
 forwarded text does not: this only narrows what may be an origin, so a title in quotes is as good as any other. Whoever can write a
 row chooses its label, and so which words mean it: labels take rows away from such a person, they never make a row trusted that was
-not. Rows that were left out mean nobody. Where the user's words speak of the user ("assign it to me"), the one thing that carries
+not. A result with rows left out means no row. Where the user's words speak of the user ("assign it to me"), the one thing that carries
 their id counts too (`own_row`); it stands for no words. Pure.
 """
 
@@ -17,23 +17,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from agentgate.language.first_person import of_self
 from agentgate.language.prompt import Prompt, clauses, without_quotations
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import CUT
-from agentgate.workflow.model import Fact, Rule
+from agentgate.workflow.rule import Fact, Rule
 
 WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types compared by their words; the others as a whole
 PERSONAL = frozenset({"user", "email", "id"})  # label types that may be the user's own id
-MAX_SETS = 256  # different sets of shared words that are compared; a result with more means nobody
+MAX_SETS = 256  # different sets of shared words that are compared; a result with more means no row
 
 _WORD = re.compile(r"[^\W_]+")
 _ADDRESS = re.compile(r"([\w.+%-]{1,64})@[\w.-]{1,255}")
 _ENDINGS = tuple("ations ation ings ists ions ory ing ies ist ion ers ed es er al ly s y e".split())
-_KEPT = 3  # letters that an ending leaves at least
+_KEPT = 3  # letters that a word keeps at least
 _SILENT = frozenset(
     """
     an the and or of in on at to for from by with about as is are be was were it its this that these those my your our his her their
@@ -43,7 +42,7 @@ _SILENT = frozenset(
 
 
 class Heard(NamedTuple):
-    """The stems of the user's words, and of those that are written as names."""
+    """The stems of the user's words, and of those written as names."""
 
     words: frozenset[str]
     names: frozenset[str]
@@ -55,7 +54,7 @@ def stems(text: str) -> frozenset[str]:
 
 
 def _stem(word: str) -> str:
-    """A word without its ending; empty for one that says nothing."""
+    """A word without its ending; empty for one that carries no meaning."""
     low = word.casefold()
     if low in _SILENT or (len(low) == 1 and not low.isdigit()):
         return ""
@@ -63,9 +62,8 @@ def _stem(word: str) -> str:
     return low.removesuffix(ending)
 
 
-@lru_cache(maxsize=32)
 def heard(texts: tuple[str, ...]) -> Heard:
-    """What the user's turns (without forwarded text) name."""
+    """The words of the user's turns (without forwarded text)."""
     words: set[str] = set()
     names: set[str] = set()
     for text in texts:
@@ -79,9 +77,23 @@ def heard(texts: tuple[str, ...]) -> Heard:
     return Heard(frozenset(words | names) - {""}, frozenset(names) - {""})
 
 
-@lru_cache(maxsize=32)
-def affirmed(texts: tuple[str, ...]) -> Heard:
-    """As `heard`, of what the user says: without quotations of somebody, and without words that are denied in that turn or a later one."""
+def heard_in(prompt: Prompt) -> Heard:
+    """All words that are heard, read once for a prompt."""
+    if "heard" not in prompt.memo:
+        prompt.memo["heard"] = heard(prompt.written)
+    known: Heard = prompt.memo["heard"]
+    return known
+
+
+def affirmed(prompt: Prompt) -> Heard:
+    """The words that the user says, read once for a prompt: no quotations of somebody, and no words denied in that turn or a later one."""
+    if "affirmed" not in prompt.memo:
+        prompt.memo["affirmed"] = _affirmed(prompt.written)
+    known: Heard = prompt.memo["affirmed"]
+    return known
+
+
+def _affirmed(texts: tuple[str, ...]) -> Heard:
     words, names = frozenset[str](), frozenset[str]()
     for own in texts:
         text = without_quotations(own)
@@ -114,21 +126,21 @@ def meant(
     """
     if not rows or CUT in rows[-1]:
         return ()
-    said, known = words or heard(prompt.written), tuple(labels)
-    found = [r for r in (_shares(of, known, row, said, prompt) for row in rows) if r is not None]
-    if not any(r.whole for r in found):
-        most = max((len(r.shared) for r in found), default=0)
-        best = [r for r in found if len(r.shared) == most]
+    said, known = words or heard_in(prompt), tuple(labels)
+    sharing = [r for r in (_shares(of, known, row, said, prompt) for row in rows) if r is not None]
+    if not any(r.whole for r in sharing):
+        most = max((len(r.shared) for r in sharing), default=0)
+        best = [r for r in sharing if len(r.shared) == most]
         return tuple(r.row for r in best) if len({r.key for r in best}) == 1 else ()
     keys: dict[frozenset[str], set[Key]] = {}
-    for r in found:
+    for r in sharing:
         keys.setdefault(r.shared, set()).add(r.key)
     if len(keys) > MAX_SETS:
         return ()
     bits = {part: 1 << at for at, part in enumerate(frozenset().union(*keys))}
     masks = {shared: sum(bits[part] for part in shared) for shared in keys}
     alone = {shared for shared, mask in masks.items() if _one_thing(mask, [(masks[other], keys[other]) for other in keys])}
-    return tuple(r.row for r in found if r.whole and r.shared in alone)
+    return tuple(r.row for r in sharing if r.whole and r.shared in alone)
 
 
 def own_row(
@@ -136,25 +148,24 @@ def own_row(
 ) -> tuple[Mapping[str, Any], ...]:
     """The rows of the one thing that carries the user's own id in a label, where the user's words speak of themself.
 
-    In addition to those that the words mean. Two things with this id are nobody's: a stranger may have written one of them.
+    In addition to those that the words mean. Two things with this id count as neither: a stranger may have written one of them.
 
     Args:
         of: the fact that rows are told apart by.
         labels: the facts that name a row.
         rows: all rows of the call.
         prompt: the user's words.
-        user: the user's id; None: nobody's.
+        user: the user's id, or None.
     """
     if user is None or not rows or CUT in rows[-1] or not of_self(prompt.written):
         return ()
     known = tuple(labels)
-    found = [(normal(of.type, row.get(of.name)), row) for row in rows if any(_is_own(label, row, user) for label in known)]
-    keys = {key for key, _ in found}
-    return tuple(row for _, row in found) if len(keys) == 1 else ()
+    own = tuple([row for row in rows if any(_is_own(label, row, user) for label in known)])
+    return own if len({normal(of.type, row.get(of.name)) for row in own}) == 1 else ()
 
 
 def _is_own(label: Fact, row: Mapping[str, Any], user: str) -> bool:
-    """A label that tells people apart (never free text, which may hold any word) is this user's id, or as a name its part before the @."""
+    """Whether a label that tells people apart (never free text, which may hold any word) is this id, or as a name its part before the @."""
     if label.type not in PERSONAL:
         return False
     own = {normal(label.type, user)}
@@ -181,14 +192,14 @@ def _shares(of: Fact, labels: tuple[Fact, ...], row: Mapping[str, Any], said: He
     shared: set[str] = set()
     whole = False
     for label in labels:
-        wanted, found = _parts(label, row, said, prompt)
-        shared |= found
-        whole = whole or (bool(wanted) and found >= wanted)
+        wanted, common = _parts(label, row, said, prompt)
+        shared |= common
+        whole = whole or (bool(wanted) and common >= wanted)
     return _Row(key, row, frozenset(shared), whole) if shared else None
 
 
 def _parts(label: Fact, row: Mapping[str, Any], said: Heard, prompt: Prompt) -> tuple[frozenset[str], frozenset[str]]:
-    """What a label consists of, and what of it the user said; the label itself, letter by letter, is one more such part."""
+    """The parts of a label, and those that the user said; the label itself, letter by letter, is one more part."""
     key = normal(label.type, row.get(label.name))
     currency = row.get(label.currency) if label.currency else ""
     if key is None or type(currency) is not str:
@@ -200,27 +211,25 @@ def _parts(label: Fact, row: Mapping[str, Any], said: Heard, prompt: Prompt) -> 
         return wanted | itself, (wanted & said.names) | spelled
     if label.type not in WORDED:
         return itself, spelled
-    wanted = stems(_basename(str(key)) if label.type == "path" else str(key))
+    text = str(key)
+    if label.type == "path":  # its last name, without an ending
+        name = text.rpartition("/")[2]
+        text = name.rpartition(".")[0] or name
+    wanted = stems(text)
     return wanted, (wanted & said.words) | spelled
-
-
-def _basename(path: str) -> str:
-    """The last name of a path, without its ending."""
-    name = path.rpartition("/")[2]
-    return name.rpartition(".")[0] or name
 
 
 def asked_by_user(asked: Iterable[tuple[Rule, Any]], prompt: Prompt, words: frozenset[str] | None = None) -> bool:
     """Whether the user alone chose which rows a read returned: each argument is fixed, named in the prompt, or of the user's words.
 
-    Whoever chooses the rows chooses which of them stands apart: a search for one stranger finds no tie.
+    Whoever chooses the rows chooses which of them is unique: a search for one stranger finds no tie.
 
     Args:
         asked: the arguments of the read, each with its rule.
         prompt: the user's words.
         words: a text counts also where all its content words are among these; None: all that are heard.
     """
-    said = heard(prompt.written).words if words is None else words
+    said = heard_in(prompt).words if words is None else words
     for rule, value in asked:
         key = normal(rule.type, value)
         if key is None:
@@ -242,7 +251,7 @@ def _equal(fact: Fact, value: Any, asked: Any) -> bool:
 
 
 def described(fact: Fact) -> Iterator[str]:
-    """What a fact asks of its row, for a reader."""
+    """What a fact requires of its row, for a person."""
     if fact.named_by:
         yield f"the user's words single out its row by {' or '.join(fact.named_by)}"
     yield from (f"{name} is what that call asked for as {argument}" for name, argument in fact.where)

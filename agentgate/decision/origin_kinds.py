@@ -1,37 +1,38 @@
-"""The kinds of origins: where a value may come from. Each is one class here, in one table.
+"""The kinds of origins: where a value may come from. Each is one class, in one table.
 
-A kind knows its word in the file, the types it can be said of, when it explains a value, what a decision's record calls it, and how a
-person is told of it. Two families: kinds that stand alone (the prompt, the run's own user, a calculation, the model) explain a value
-by themselves; kinds of an earlier call name a fact or an argument of one, and are joined (one call, one source:
-`agentgate.decision.origins`). Everything else asks `kind_of(source)`; nothing else knows a kind by its name. Pure.
+A kind knows its word in the file, the types that may have it, which values it explains, its name in a decision's record, and its
+description for a person. There are two families. The prompt, the run's own user, a calculation and the model stand alone: each explains
+a value by itself. The others name a fact or an argument of an earlier call, and are met jointly (`agentgate.decision.joint`).
+Everything else asks `kind_of(source)`; nothing else knows a kind by its name. Pure.
 
 To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, the reference model of the tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, cast
 
 from agentgate.decision.labels import row_is
-from agentgate.decision.value import Value, from_user
+from agentgate.decision.value import Element, Value, element, from_user
 from agentgate.language.prompt import Prompt
-from agentgate.values.entities import CALCULATED, TOKENISED, TYPES, Key, normal
-from agentgate.workflow.model import Fact, Source, Tool
+from agentgate.values.entities import CALCULATED, NORMAL, TOKENISED, TYPES, Key
+from agentgate.workflow.model import Tool
+from agentgate.workflow.rule import Fact, Rule, Source
 
-Found = tuple[Key, str] | None  # comparison key and currency
+Found = Element | None
 Row = Mapping[str, Any]
 
 
-class CallSaid(Protocol):
-    """What one redeemed call said."""
+class AnsweredCall(Protocol):
+    """What the kinds read of one redeemed call."""
 
     id: str
     args: Mapping[str, Any]
     named: bool
 
-    def said(self, source: Source) -> frozenset[tuple[type, Key, str]]:
-        """Every (type, key, currency) that is an origin in any of its rows."""
+    def said(self, source: Source) -> frozenset[Found]:
+        """What a source is in each row where it may be an origin."""
 
     def meant(self, fact: Fact) -> frozenset[int]:
         """The rows that the user's words mean, by the labels of a fact."""
@@ -40,8 +41,8 @@ class CallSaid(Protocol):
         """The rows that the user's words select."""
 
 
-class Known(Protocol):
-    """What is known of a run: the user's words and id, and the redeemed calls."""
+class KnownRun(Protocol):
+    """What the kinds read of a run: the user's words and id, and the redeemed calls."""
 
     prompt: Prompt
     tools: Mapping[str, Tool]
@@ -52,7 +53,7 @@ class Known(Protocol):
     def calculated(self, value: Value, key: Key, sources: tuple[Source, ...]) -> str | None:
         """The calculation that the user's words name and that gives this value."""
 
-    def of(self, tool: str) -> Iterable[CallSaid]:
+    def of(self, tool: str) -> Iterable[AnsweredCall]:
         """The redeemed calls of a tool."""
 
 
@@ -63,11 +64,11 @@ class OriginKind:
         name: `Source.kind`; of a kind that stands alone also its word in the file.
         types: the types of values that may have it.
         alone: it names no earlier call.
-        free: the model may write the value: nothing is asked of it.
-        spread: it is about all rows of a call together.
-        row_fact: it is a fact of whatever row has the value.
-        words: how a person is told what would have it.
-        short: how a person is told that a value has it.
+        free: the model may write the value: any value will do.
+        spread: it covers all rows of a call together.
+        row_fact: it is a fact of any one row.
+        words: describes the values that have it, for a person.
+        short: names it, for a person (only of a kind that stands alone).
     """
 
     name: ClassVar[str]
@@ -79,16 +80,20 @@ class OriginKind:
     words: ClassVar[str]
     short: ClassVar[str]
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        """Whether one element of a value has this origin, in any call and row; the model explains nothing."""
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        """How a decision's record names this origin of one element of a value, in any call and row; empty where the element has another.
+
+        Args:
+            source: the origin.
+            value: an argument.
+            key: one of its elements.
+            sources: all origins that count for it.
+            run: the run.
+        """
         raise NotImplementedError
 
-    def recorded(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> str:
-        """What a decision's record says of an element with this origin; empty where it has another."""
-        return self.name if self.explains(source, value, key, sources, known) else ""
-
     def told(self, source: Source) -> str:
-        """`words`, of this source."""
+        """`words` for one source."""
         return self.words
 
 
@@ -98,8 +103,8 @@ class FromPrompt(OriginKind):
     name, types = "prompt", TOKENISED
     words, short = "named by the user in the prompt", "the prompt"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        return from_user(value, key, known.prompt)
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        return self.name if from_user(value, key, run.prompt) else ""
 
 
 class OwnUser(OriginKind):
@@ -108,8 +113,8 @@ class OwnUser(OriginKind):
     name, types = "user", frozenset({"email", "id", "phone", "text", "user"})
     words, short = "the id of the user this run is for", "the run's own user"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        return known.is_user(value.rule.type, key)
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        return self.name if run.is_user(value.rule.type, key) else ""
 
 
 class Computed(OriginKind):
@@ -118,71 +123,65 @@ class Computed(OriginKind):
     name, types, short = "computed", CALCULATED, "computed"
     words = "the result of one calculation that the user names (a difference, a sum, a share, ...) over such numbers"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        return known.calculated(value, key, sources) is not None
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        return self.name if run.calculated(value, key, sources) is not None else ""
 
 
 class FromModel(OriginKind):
-    """``model``: whatever the model writes."""
+    """``model``: whatever the model writes; it explains nothing."""
 
     name, free = "model", True
     words, short = "written by the model", "the model"
 
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        return False
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        return ""
 
 
 class OfCall(OriginKind):
     """A fact or an argument of an earlier call that was redeemed in this run."""
 
     alone = False
-    returned: ClassVar[bool] = True  # read from a result, not sent
-    words, short = "returned by", "returned by"
+    returned: ClassVar[bool] = True  # a fact of the result, not an argument
+    labelled: ClassVar[bool] = True  # counts only in rows that the user means, where the fact has labels
+    words = "returned by"
 
-    def typed(self, source: Source, tools: Mapping[str, Tool]) -> tuple[str, str]:
-        """Type, and the sibling that holds the currency."""
-        fact = tools[source.tool].facts[source.field]
-        return fact.type, fact.currency
+    def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
+        """The declaration of the fact or argument it names, with its type and the sibling that holds its currency."""
+        return tools[source.tool].facts[source.field]
 
-    def raw(self, source: Source, call: CallSaid, row: Row) -> Any:
-        """What it says in a call and row, as it was returned or sent."""
-        return row.get(source.field)
+    def fields(self, call: AnsweredCall, row: Row) -> Row:
+        """The mapping that holds the value and its siblings."""
+        return row if self.returned else call.args
 
-    def beside(self, call: CallSaid, row: Row) -> Mapping[str, Any]:
-        """Where its siblings are."""
-        return row
+    def read(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> tuple[Found, ...]:
+        """Its value in each row; None where it does not count, as money without its declared currency."""
+        declared, keys = self.declared(source, tools), list[Found]([None]) * len(rows)
+        normal_form, name, sibling = NORMAL[declared.type], source.field, declared.currency
+        for index in self.counted(source, call, rows, tools):
+            fields = self.fields(call, rows[index])
+            key, currency = normal_form(fields.get(name)), fields.get(sibling) if sibling else ""
+            if key is not None and type(currency) is str:
+                keys[index] = type(key), key, currency
+        return tuple(keys)
 
-    def read(self, source: Source, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> Found:
-        """Comparison key and currency; None where it does not count. Money without its declared currency does not."""
-        if not self.counts(source, call, row, index, tools):
-            return None
-        kind, sibling = self.typed(source, tools)
-        currency = self.beside(call, row).get(sibling) if sibling else ""
-        found = normal(kind, self.raw(source, call, row))
-        return None if found is None or type(currency) is not str else (found, currency)
-
-    def counts(self, source: Source, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:
-        """Whether it counts in this row."""
-        fact = tools[source.tool].facts[source.field]
+    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+        """The rows in which it counts: what the fact requires of call, value (`trust`, `pattern`) and row (`where`, `named_by`) holds."""
+        facts, indices = tools[source.tool].facts, cast("Sequence[int]", range(len(rows)))
+        fact = facts[source.field]
         if fact.named and not call.named:
-            return False
+            return ()
         if fact.pattern is not None:
-            raw = row.get(source.field)
-            if not (type(raw) is str and fact.pattern.matches(raw)):
-                return False
-        return self.meant(source, fact, call, row, index, tools)
+            texts = {index: row[source.field] for index, row in enumerate(rows) if type(row.get(source.field)) is str}
+            indices = [index for index, text in texts.items() if fact.pattern.matches(text)]
+        if fact.where and not self.spread:
+            indices = [index for index in indices if row_is(fact.where, facts, rows[index], call.args)]
+        if fact.named_by and self.labelled:
+            indices = [index for index in indices if index in call.meant(fact)]
+        return indices
 
-    def meant(self, source: Source, fact: Fact, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
-        """Whether this row is one that the fact asks for: what the call asked for (`where`), and what the user means (`named_by`)."""
-        return row_is(fact.where, tools[source.tool].facts, row, call.args) and (not fact.named_by or index in call.meant(fact))
-
-    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> bool:
-        said = (type(key), key, value.currency)
-        return any(said in call.said(source) for call in known.of(source.tool))
-
-    def recorded(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], known: Known) -> str:
-        said = (type(key), key, value.currency)
-        return next((f"{source} {call.id}" for call in known.of(source.tool) if said in call.said(source)), "")
+    def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
+        wanted = element(value, key)
+        return next((f"{source} {call.id}" for call in run.of(source.tool) if wanted in call.said(source)), "")
 
     def told(self, source: Source) -> str:
         return f"{self.words} {source.tool} as {source.field}"
@@ -197,40 +196,28 @@ class FactOf(OfCall):
 class ArgumentOf(OfCall):
     """``tool.argument``: equals an argument of the call."""
 
-    name, returned = "arg", False
-    words, short = "given to", "given to"
+    name, returned, words = "arg", False, "given to"
 
-    def typed(self, source: Source, tools: Mapping[str, Tool]) -> tuple[str, str]:
-        rule = tools[source.tool].args[source.field]
-        return rule.type, rule.currency
+    def declared(self, source: Source, tools: Mapping[str, Tool]) -> Fact | Rule:
+        return tools[source.tool].args[source.field]
 
-    def raw(self, source: Source, call: CallSaid, row: Row) -> Any:
-        return call.args.get(source.field)
-
-    def beside(self, call: CallSaid, row: Row) -> Mapping[str, Any]:
-        return call.args
-
-    def counts(self, source: Source, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:
-        return True
+    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+        return range(len(rows))
 
 
 class SelectedFact(OfCall):
-    """``select``: a fact in the one row that the user's words select ("the largest file")."""
+    """``select``: a fact in the one row that the user's words select ("the largest file"); the selector tells rows apart, no label."""
 
-    name = "select"
+    name, labelled = "select", False
 
-    def meant(self, source: Source, fact: Fact, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
-        """See the base class; the selector says itself which row it means."""
-        return index in call.selected(source) and row_is(fact.where, tools[source.tool].facts, row, call.args)
+    def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
+        return [index for index in super().counted(source, call, rows, tools) if index in call.selected(source)]
 
 
 class SumOf(OfCall):
-    """``at_most: {sum: tool.fact}``: a fact over all rows of one call; a bound, and no origin."""
+    """``at_most: {sum: tool.fact}``: a fact over all rows of one call, whichever the fact asks for; a bound, and no origin."""
 
-    name, spread = "sum", True
-
-    def meant(self, source: Source, fact: Fact, call: CallSaid, row: Row, index: int, tools: Mapping[str, Tool]) -> bool:  # noqa: PLR0917
-        return True
+    name, spread, labelled = "sum", True, False
 
 
 KINDS: Mapping[str, OriginKind] = {

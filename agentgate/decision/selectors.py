@@ -1,9 +1,9 @@
 """Selectors: "the largest file" names one row of what a read returned, without naming its id.
 
-Rules: the user's own affirmed words must carry it: a superlative of the closed list below, directly before a noun that the
-workflow declares, in the singular (or "of the ..."), with nothing that narrows the set: "the second largest file", "Bob's latest
-e-mail" and "the oldest invoice from March" select nothing, because the gate cannot check what narrows them. Denied words take
-it back. The row is then a fact about declared fields: the one extreme value among all rows of one call. A tie, a row without
+Rules: the user's own affirmed words must carry it: a superlative of a closed list (`agentgate.workflow.selector`), directly before a noun
+that the workflow declares, in the singular (or "of the ..."), with nothing that narrows the set: "the second largest file", "Bob's
+latest e-mail" and "the oldest invoice from March" select nothing, because the gate cannot check what narrows them. Denied words
+withdraw it. The row then follows from declared fields: the one extreme value among all rows of one call. A tie, a row without
 the field, and rows that were left out select nothing. Pure.
 """
 
@@ -12,48 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from agentgate.values.entities import normal
 from agentgate.values.paths import CUT
-from agentgate.workflow.model import Fact, Selector
+from agentgate.workflow.rule import Fact
+from agentgate.workflow.selector import SELECTORS, Selector
 
-# key of `select` -> (its words, whether it takes the greatest value)
-SELECTORS: Mapping[str, tuple[str, bool]] = {
-    "largest": ("largest|biggest|heaviest|bulkiest", True),
-    "smallest": ("smallest|tiniest|lightest", False),
-    "newest": (r"newest|latest|most\s+recent|last", True),
-    "oldest": ("oldest|earliest|first", False),
-    "highest": (r"highest|most\s+expensive|priciest|dearest|costliest", True),
-    "lowest": (r"lowest|cheapest|least\s+expensive", False),
-    "longest": ("longest", True),
-    "shortest": ("shortest", False),
-}
-IN_TIME = frozenset({"newest", "oldest"})  # over dates and times; the others over numbers
 MAX_CLAUSE = 4000  # characters; a longer clause selects nothing
-_WHOLE = (  # all there is narrows nothing
-    r"(?:\s+(?:in|on|from|of|at)\s+(?:my|the|our)\s+(?:whole\s+|entire\s+)?(?:cloud\s+)?"
-    r"(?:drive|account|inbox|mailbox|calendar|list|storage|workspace|cloud))?"
-)
-_AFTER = (
-    r"(?:\s+(?:please|now|for\s+me|there|(?:that\s+)?(?:i\s+have|there\s+is|you\s+(?:can\s+)?find)))?"
-    r"\s*(?=$|[.,;:!?)]|(?:and|then|to|as)\b)"
-)
-
-
 _NARROWS = re.compile(r"(?i)\s*(?:only|just|if|unless|provided|when|where)\b")
-
-
-@lru_cache(maxsize=1024)
-def _form(key: str, nouns: tuple[str, ...]) -> re.Pattern[str]:
-    words, _ = SELECTORS[key]
-    one = "(?:" + "|".join(r"\s+".join(map(re.escape, noun.split())) for noun in nouns) + ")"
-    among = rf"(?:one\s+)?of\s+(?:(?:all|the|my|our)\s+){{1,3}}{one}(?:e?s)?(?!\w)"
-    before = rf"(?:the|my|our)\s+(?:single\s+|very\s+)?(?:{words})\s+(?:{one}(?!\w)|{among})"
-    behind = rf"(?:the|my|our)\s+{one}\s+(?:that|which)\s+is\s+(?:the\s+)?(?:{words})(?!\w)"
-    return re.compile(rf"(?i)(?<![\w'\u2019-])(?:{before}|{behind}){_WHOLE}{_AFTER}")
 
 
 def chosen(selector: Selector, spoken: Iterable[tuple[str, str]]) -> frozenset[str]:
@@ -63,14 +31,14 @@ def chosen(selector: Selector, spoken: Iterable[tuple[str, str]]) -> frozenset[s
         selector: as declared.
         spoken: the clauses of all turns in order, as (voice, text); a denied one takes back, and narrows what it continues.
     """
-    found: set[str] = set()
+    carried: set[str] = set()
     for voice, clause, excepted in _with_exceptions(spoken):
         if len(clause) > MAX_CLAUSE or excepted:
             continue
-        for key, _ in selector.by:
-            if _form(key, selector.nouns).search(clause) is not None:
-                (found.add if voice == "said" else found.discard)(key)
-    return frozenset(found)
+        for key, form in selector.forms:
+            if form.search(clause) is not None:
+                (carried.add if voice == "said" else carried.discard)(key)
+    return frozenset(carried)
 
 
 def _with_exceptions(spoken: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, bool]]:

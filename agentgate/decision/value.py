@@ -1,4 +1,4 @@
-"""An argument of a call as it is compared, and whether it is in the user's words."""
+"""An argument of a call in the form in which it is compared, and whether it is in the user's words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 from agentgate.language.prompt import Prompt
 from agentgate.language.wording import said
 from agentgate.values.entities import Key
-from agentgate.workflow.model import Rule
+from agentgate.workflow.rule import PROMPT, Rule, Source
+
+Element = tuple[type, Key, str]  # type, comparison key, currency: true is not 1, 100 EUR not 100 USD
 
 
 class Value(NamedTuple):
@@ -22,6 +24,11 @@ class Value(NamedTuple):
     def shown(self) -> str:
         """The value for an operator; a sensitive one is masked."""
         return "(masked)" if self.rule.sensitive else repr(self.raw)[:200]
+
+
+def element(value: Value, key: Key) -> Element:
+    """One element of a value, as it is compared with what earlier calls said."""
+    return type(key), key, value.currency
 
 
 def in_prompt(value: Value, prompt: Prompt) -> bool:
@@ -41,3 +48,9 @@ def from_user(value: Value, key: Key, prompt: Prompt) -> bool:
         return False
     # a secret is the user's letter by letter: another capital or mark locks them out
     return not value.rule.sensitive or any(str(key) in turn for turn in prompt.written)
+
+
+def sources_of(value: Value, prompt: Prompt) -> tuple[Source, ...]:
+    """The origins that count for a value: the rule's, or with `named_first` only the prompt where the user named one of the type."""
+    rule = value.rule
+    return (PROMPT,) if rule.named_first and prompt.holds(rule.said_as) else rule.sources

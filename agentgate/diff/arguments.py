@@ -18,8 +18,9 @@ from agentgate.diff.origins import Atoms, Explanations, bounded, has_origin, sta
 from agentgate.diff.values import plain, representatives
 from agentgate.values.canonical import parse
 from agentgate.values.entities import Key, normal
-from agentgate.workflow.model import Rule, Source
-from agentgate.workflow.operators import Operator, key_of
+from agentgate.workflow.operator import Operator
+from agentgate.workflow.operators import key_of
+from agentgate.workflow.rule import Rule, Source
 
 _MAX_LISTS = 3000
 Fails = frozenset[str]

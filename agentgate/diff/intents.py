@@ -13,7 +13,8 @@ from itertools import product
 
 from agentgate.diff.arguments import left_out
 from agentgate.diff.finding import Cell, Field, Status
-from agentgate.workflow.model import ANY, NONE, Rule, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, Tool, Workflow
+from agentgate.workflow.rule import Rule
 
 _PRESENCES = ("present", "absent", "unclear")
 _MAX_INTENTS = 8  # that the rules tell apart; where only the tool needs some, there are no more

@@ -13,7 +13,7 @@ from itertools import product
 
 from agentgate.diff.finding import Status
 from agentgate.diff.language import TooLarge
-from agentgate.workflow.model import MODEL, Rule, Source
+from agentgate.workflow.rule import MODEL, Rule, Source
 
 Atoms = frozenset[Source]
 _MAX_ATOMS = 8  # that the rules tell apart

@@ -16,8 +16,9 @@ from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.surroundings import seconds
 from agentgate.diff.table import same
-from agentgate.workflow.model import ANY, USER, Fact, Limit, Source, StepUpRule, Tool, Upstream, Workflow
+from agentgate.workflow.model import ANY, Limit, StepUpRule, Tool, Upstream, Workflow
 from agentgate.workflow.nested import root
+from agentgate.workflow.rule import USER, Fact, Source
 
 _RISKS = ("low", "medium", "high")
 _DELEGATED = ("deny", "step_up", "present")

@@ -54,13 +54,13 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("delegated", "unheard"), LIST),
     },
     "Tool": {
-        **dict.fromkeys(("name", "line", "referenced", "structures"), NONE),
+        **dict.fromkeys(("name", "line", "referenced", "structures", "dependencies", "asking", "grounded"), NONE),
         **dict.fromkeys(("needs", "definition", "args", "sequence", "step_ups"), CALLS),
         **dict.fromkeys(("effect", "audience", "scope", "limits", "upstream", "facts"), LIST),
         "redeem": READ,
     },
     "Rule": {
-        **dict.fromkeys(("name", "line", "operators", "references", "calls", "alone", "free", "prompted"), NONE),
+        **dict.fromkeys(("name", "line", "operators", "references", "calls", "alone", "free", "prompted", "said_as"), NONE),
         **dict.fromkeys((operator.field for operator in OPERATORS), CALLS),
         **dict.fromkeys("at_most max_items role role_scopes sources unknown_origin entities any_call optional nullable".split(), CALLS),
         **dict.fromkeys(("needs", "origin"), CALLS),
@@ -68,7 +68,7 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("named_first", "page_size"), LIST),
     },
     "Source": {**dict.fromkeys(("kind", "tool", "field", "selector"), CALLS), "key": NONE},
-    "Selector": dict.fromkeys(("tool", "nouns", "by"), CALLS),
+    "Selector": {**dict.fromkeys(("tool", "nouns", "by"), CALLS), "forms": NONE},
     "Fact": {
         **dict.fromkeys(("name", "line"), NONE),
         **dict.fromkeys(("type", "path", "currency"), READ),

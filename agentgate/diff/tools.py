@@ -13,7 +13,8 @@ from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, ways
 from agentgate.diff.surroundings import NOBODY, OTHER, one_of, seconds
 from agentgate.diff.table import same
-from agentgate.workflow.model import MODEL, Rule, Sequence, Tool, Workflow
+from agentgate.workflow.model import Sequence, Tool, Workflow
+from agentgate.workflow.rule import MODEL, Rule
 
 _MAX_WHENS = 6
 

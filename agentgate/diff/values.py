@@ -14,7 +14,7 @@ from agentgate.diff.expression import ANYTHING, Either, Expression, Not, Unreada
 from agentgate.diff.language import Budget, Language, Vector
 from agentgate.values.entities import MAX_DIGITS, NUMERIC, Key, normal
 from agentgate.values.patterns import MAX_VALUE
-from agentgate.workflow.model import Rule
+from agentgate.workflow.rule import Rule
 
 _LIMIT = Decimal(10) ** MAX_DIGITS
 _HUGE = "\U0001d54f"  # four bytes each: over a pattern's size in few characters

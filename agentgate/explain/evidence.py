@@ -1,8 +1,8 @@
-"""Where the values of a call are found: the user's words with their place, an earlier call's fact or argument and its row, or nowhere.
+"""Where the values of a call occur: the user's words with their place, an earlier call's fact or argument and its row, or nowhere.
 
-Rules: this shows what `agentgate.decision.origins` goes by and decides nothing. An allowed origin comes first, the one that most of the
-call's other arguments share before others; a value without one is shown where else it stands, so that a reader sees why that
-does not count. What a `sensitive` argument holds, or refers to, is masked. Pure.
+Rules: this module shows what `agentgate.decision.origins` decides by, and decides nothing. An allowed origin comes first, the one that
+most of the call's other arguments share before others; a value without one is shown where else it occurs, with why that does not count.
+What a `sensitive` argument holds, or refers to, is masked. Pure.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from dataclasses import dataclass, replace
 from agentgate.decision.earlier import Answer, Earlier
 from agentgate.decision.labels import asked_by_user, described
 from agentgate.decision.origin_kinds import KINDS, kind_of, of_call
-from agentgate.decision.origins import same, sources_of
-from agentgate.decision.value import Value, from_user
+from agentgate.decision.value import Value, element, from_user, sources_of
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS
 from agentgate.language.prompt import Entity, Prompt
 from agentgate.language.wording import said
 from agentgate.values.entities import Key, normal
 from agentgate.values.request import RunState
-from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, Source, Workflow
+from agentgate.workflow.model import Workflow
 from agentgate.workflow.page_size import short
+from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Source
 
 MASKED = "(masked)"
 _UNNAMED = "counts only where that call is named: each argument in the prompt, or from a fact with named_by or trust: named"
 _SHOWN = 120  # characters of a value or of the user's words
 
 
-_WORDS = {**{kind.name: kind.short for kind in KINDS.values()}, "unknown": "unknown: no origin that the gate knows"}
+_WORDS = {**{kind.name: kind.short for kind in KINDS.values() if kind.alone}, "unknown": "unknown: no origin that the gate knows"}
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where one value (or one element of a list) was found.
+    """Where one value (or one element of a list) occurs.
 
     Attributes:
         source: ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write
@@ -102,41 +102,38 @@ class Evidence:
         return sorted(every, key=lambda place: not (place[0] is best and place[1] == at))
 
     def _of(self, value: Value, key: Key) -> Origin:
-        rule = value.rule
-        for source in rule.sources if self._run.prompt is None else sources_of(value, self._run.prompt):
-            found = self._at(value, key, source)
-            if found is not None:
-                return found
-        shown = self._shown(value, key)
+        rule, shown = value.rule, self._shown(value, key)
+        sources = rule.sources if self._run.prompt is None else sources_of(value, self._run.prompt)
+        for origin in filter(None, (self._at(value, key, source) for source in sources)):
+            return origin
         if MODEL in rule.sources:
             return Origin(str(MODEL), True, shown)
-        allowed = not rule.sources  # nothing is asked of it
+        allowed = not rule.sources  # any origin will do
         return next(self._elsewhere(value, key, allowed), Origin("unknown", False, shown))
 
     def _elsewhere(self, value: Value, key: Key, allowed: bool) -> Iterator[Origin]:  # noqa: FBT001 - private
         for source in (PROMPT, *self._declared):
-            found = self._at(value, key, source, allowed=allowed)
-            if found is not None:
-                yield replace(found, why="the user named another one" if source in value.rule.sources and not allowed else "")
+            origin = self._at(value, key, source, allowed=allowed)
+            if origin is not None:
+                yield replace(origin, why="the user named another one" if source in value.rule.sources and not allowed else "")
         for source, asked in self._aside:
-            found = self._at(value, key, source, allowed=allowed)
-            if found is not None:
-                yield replace(
-                    found, source=f"{source.tool}.{source.field}", why=f"counts only where {asked}{self._full(source.tool, found)}"
-                )
+            origin = self._at(value, key, source, allowed=allowed)
+            if origin is not None:
+                why = f"counts only where {asked}{self._full(source.tool, origin)}"
+                yield replace(origin, source=f"{source.tool}.{source.field}", why=why)
         for source in self._declared:
             yield from self._unnamed(value, key, source)
         if COMPUTED in value.rule.sources and self._run.prompt is not None and self._earlier.too_many_numbers(value, value.rule.sources):
             why = f"of more than {MAX_NUMBERS} numbers, or {MAX_FACTORS} shares, multiples and percentages, nothing is computed"
             yield Origin("computed", False, self._shown(value, key), why=why)
 
-    def _full(self, tool: str, found: Origin) -> str:
-        """The page that was full, where somebody else than the user chose its size."""
+    def _full(self, tool: str, origin: Origin) -> str:
+        """The page that was full, where the user did not choose its size."""
         rules = {name: rule for name, rule in self._workflow.tools[tool].args.items() if rule.page_size}
         for call in self._earlier.of(tool):
             for name, size in call.args.items():
                 chosen = name in rules and not asked_by_user([(rules[name], size)], self._earlier.prompt)
-                if call.id == found.call and chosen and not short(call.facts, size):
+                if call.id == origin.call and chosen and not short(call.facts, size):
                     return f"; that call may have left rows out: not fewer than its {name}"
         return ""
 
@@ -165,7 +162,7 @@ class Evidence:
             return Origin(kind.name, allowed, self._shown(value, key)) if explained else None
         shown = MASKED if secret(self._workflow, source) else self._shown(value, key)
         for call, index in self.places(source.tool):
-            if same(value, key, call.origins(source)[index]):
+            if call.origins(source)[index] == element(value, key):
                 return Origin(str(source), allowed, shown, call=call.id, row=index + 1 if of_call(source).returned else 0)
         return None
 
@@ -175,33 +172,29 @@ class Evidence:
             return None
         sources = sources_of(value, self._run.prompt)
         how = self._earlier.calculated(value, key, sources)
-        hidden = value.rule.sensitive or any(secret(self._workflow, s) for s in sources if s.tool)
-        shown, how = (MASKED, how and MASKED) if hidden else (self._shown(value, key), how)
-        return None if how is None else Origin("computed", allowed, shown, how)
+        if how is None:
+            return None
+        if value.rule.sensitive or any(secret(self._workflow, source) for source in sources if source.tool):
+            return Origin("computed", allowed, MASKED, MASKED)
+        return Origin("computed", allowed, self._shown(value, key), how)
 
     def _said(self, value: Value, key: Key, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
+        """The user's words that name the value, or that a text repeats."""
         prompt: Prompt | None = self._run.prompt
-        words = None if prompt is None else prompt.words(value.rule.said_as, key, value.currency)
-        if prompt is None or words is None:
-            return None if prompt is None else self._in_words(value, key, prompt, allowed)
-        entity = _entity(prompt, value, key, words)
-        words, turn, start = words if entity is None else entity.words, 0, -1
-        if entity is not None:
-            for number, text in reversed(tuple(enumerate(self._run.turns, 1))):
-                if text.startswith(entity.words, entity.start):
-                    turn, start = number, entity.start
-                    break
-        words = MASKED if value.rule.sensitive else words[:_SHOWN]
-        return Origin("prompt", allowed, self._shown(value, key), words, turn, start)
-
-    def _in_words(self, value: Value, key: Key, prompt: Prompt, allowed: bool) -> Origin | None:  # noqa: FBT001 - private
-        """The user's words that a text repeats."""
-        found = said(prompt, str(key)) if value.rule.type == "text" and from_user(value, key, prompt) else None
-        if found is None:
+        if prompt is None:
             return None
-        turn = self._run.turns[found.turn]
-        words = MASKED if value.rule.sensitive else turn[found.start : found.end][:_SHOWN]
-        return Origin("prompt", allowed, self._shown(value, key), words, found.turn + 1, found.start)
+        words, turn, start = prompt.words(value.rule.said_as, key, value.currency), 0, -1
+        if words is None:
+            repeated = said(prompt, str(key)) if value.rule.type == "text" and from_user(value, key, prompt) else None
+            if repeated is None:
+                return None
+            turn, start = repeated.turn + 1, repeated.start
+            words = self._run.turns[repeated.turn][start : repeated.end]
+        elif (entity := _entity(prompt, value, key, words)) is not None:
+            words = entity.words
+            turns = [n for n, text in enumerate(self._run.turns, 1) if text.startswith(words, entity.start)]
+            turn, start = (turns[-1], entity.start) if turns else (0, -1)
+        return Origin("prompt", allowed, self._shown(value, key), MASKED if value.rule.sensitive else words[:_SHOWN], turn, start)
 
     def _shown(self, value: Value, key: Key) -> str:
         return MASKED if value.rule.sensitive else str(key)[:_SHOWN]
@@ -218,7 +211,7 @@ class Evidence:
 
     def _meets(self, value: Value, tool: str, call: Answer, index: int) -> bool:
         sources = [s for s in value.rule.sources if s.tool == tool]
-        return any(same(value, key, call.origins(s)[index]) for s in sources for key in value.keys)
+        return any(call.origins(s)[index] == element(value, key) for s in sources for key in value.keys)
 
 
 def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None:
@@ -252,7 +245,7 @@ _MAX_NAMED = 20  # elements of a list whose origins are kept
 def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
     sources = sources_of(value, prompt)
     for source in sources:
-        name = kind_of(source).recorded(source, value, key, sources, earlier)
+        name = kind_of(source).explains(source, value, key, sources, earlier)
         if name:
             return name
     return str(MODEL) if MODEL in sources else "unknown"

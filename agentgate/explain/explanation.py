@@ -6,8 +6,7 @@ a model. No token; sensitive values masked; control characters escaped. `agentga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from agentgate.explain.evidence import Origin
@@ -16,15 +15,9 @@ from agentgate.explain.remedy import Remedy
 from agentgate.values.refusal import Failure
 
 Verdict = Literal["held", "failed", "asks", "not sent", "not reached", "at mint"]
+"""Of a condition: it held; it refuses the call; it asks a person; its optional argument was left out; a condition before it failed; only
+the store knows, when it mints."""
 Outcome = Literal["allow", "step_up", "deny"]
-MEANING: Mapping[Verdict, str] = {
-    "held": "it held",
-    "failed": "it did not hold: the call is refused",
-    "asks": "a person must say yes",
-    "not sent": "an optional argument that the call leaves out",
-    "not reached": "not looked at, because a condition before it did not hold",
-    "at mint": "only the store knows, when it mints",
-}
 
 
 def plain(text: object) -> str:
@@ -38,11 +31,11 @@ class Row:
     """One condition and what became of it.
 
     Attributes:
-        got: what was found, masked if sensitive; empty where nothing was looked at. Of intents with the evidence, which no `Failure` has.
+        got: what was found, masked if sensitive; empty where nothing was checked. Of intents with the evidence, which no `Failure` has.
         rule: ``file:line`` of the rule, or empty.
         origins: of an argument's value, one for each element of a list.
-        would_pass: for what failed or asks: what would make it hold.
-        failures: of `agentgate.decision.checks` (or of the store), that say so.
+        would_pass: of a row that failed or asks: what would make it hold.
+        failures: those of `agentgate.decision.checks` (or of the store) behind the verdict.
     """
 
     condition: Condition
@@ -55,7 +48,7 @@ class Row:
 
     @property
     def expected(self) -> str:
-        """What holds."""
+        """What would hold."""
         return self.condition.expected
 
 
@@ -69,8 +62,8 @@ class Explanation:
         workflow: id and version; `digest` and `file` are the definition's.
         owners: whom to ask about the rules.
         rows: the conditions, in the order of the checks.
-        together: the changes of several rows under which the whole call would be let through, asked of the engine; None: none known.
-        notes: what this explanation could not see.
+        together: changes of several rows with which the engine allows the whole call; None: none known.
+        notes: what this explanation could not know.
     """
 
     decision: Outcome
@@ -105,24 +98,24 @@ class Explanation:
 
 
 # --- as text and as JSON ---------------------------------------------------------------------------------------------------
-def text_lines(found: Explanation) -> list[str]:
+def text_lines(shown: Explanation) -> list[str]:
     """The developer's text: what failed first and in full, then what held; plain, one line each."""
-    lines = [f"{found.decision.upper()}  {found.tool}  {found.workflow}" + (f" ({found.file})" if found.file else "")]
-    if found.agent:
-        lines.append(f"the agent sees: {found.agent}")
-    for row in found.failed:
+    lines = [f"{shown.decision.upper()}  {shown.tool}  {shown.workflow}" + (f" ({shown.file})" if shown.file else "")]
+    if shown.agent:
+        lines.append(f"the agent sees: {shown.agent}")
+    for row in shown.failed:
         lines += ["", f"{row.verdict.upper()} {row.condition.field} ({row.condition.word})" + (f"  {row.rule}" if row.rule else "")]
         lines.append(f"  got       {row.got}")
         lines.append(f"  expected  {row.expected}")
         lines += [f"  origin    {origin.value}: {origin}" for origin in row.origins]
         if row.would_pass is not None:
             lines.append(f"  would pass with {row.would_pass.text}" + ("; then the whole call would" if row.would_pass.enough else ""))
-    if found.together is not None:
-        lines += ["", f"the whole call would pass with {found.together.text}"]
-    rest = [row for row in found.rows if row.verdict not in {"failed", "asks"}]
+    if shown.together is not None:
+        lines += ["", f"the whole call would pass with {shown.together.text}"]
+    rest = [row for row in shown.rows if row.verdict not in {"failed", "asks"}]
     lines += ["", *(_line(row) for row in rest)]
-    lines += [f"note: {note}" for note in found.notes]
-    lines.append(f"ask: {found.owner}")
+    lines += [f"note: {note}" for note in shown.notes]
+    lines.append(f"ask: {shown.owner}")
     return [plain(line) for line in lines]
 
 
@@ -132,20 +125,15 @@ def _line(row: Row) -> str:
     return said + (f" | {origin}" if origin else "") + (f"  {row.rule}" if row.rule else "")
 
 
-def as_json(found: Explanation) -> dict[str, Any]:
+def as_json(shown: Explanation) -> dict[str, Any]:
     """The explanation as JSON values."""
+    names = ("decision", "code", "tool", "tool_call_id", "workflow", "digest", "file")
     return {
-        "decision": found.decision,
-        "code": found.code,
-        "tool": found.tool,
-        "tool_call_id": found.tool_call_id,
-        "workflow": found.workflow,
-        "digest": found.digest,
-        "file": found.file,
-        "owners": list(found.owners),
-        "conditions": [_row_json(row) for row in found.rows],
-        "would_pass_with": None if found.together is None else found.together.text,
-        "notes": list(found.notes),
+        **{name: getattr(shown, name) for name in names},
+        "owners": list(shown.owners),
+        "conditions": [_row_json(row) for row in shown.rows],
+        "would_pass_with": None if shown.together is None else shown.together.text,
+        "notes": list(shown.notes),
     }
 
 
@@ -160,19 +148,6 @@ def _row_json(row: Row) -> dict[str, Any]:
         "expected": row.expected,
         "rule": row.rule,
         "reasons": list(dict.fromkeys(str(f.reason) for f in row.failures)),
-        "origins": [
-            {
-                "source": o.source,
-                "allowed": o.allowed,
-                "value": o.value,
-                "words": o.words,
-                "turn": o.turn,
-                "start": o.start,
-                "call": o.call,
-                "row": o.row,
-                "why": o.why,
-            }
-            for o in row.origins
-        ],
+        "origins": [asdict(origin) for origin in row.origins],
         "would_pass_with": None if way is None else {"text": way.text, "alone_enough": way.enough},
     }

@@ -1,23 +1,24 @@
 """The conditions of a workflow, one by one: everything that must hold before one of its tools is minted for.
 
-Rules: this names conditions, it decides nothing. What held and what did not comes from `agentgate.decision.checks`; a `Failure` carries
-the key of its condition, or names it by its field. A condition that lies behind others (`after`) was not looked at when one
-of those did not hold. Pure.
+Rules: this module names conditions and decides nothing. `agentgate.decision.checks` says which hold; a `Failure` carries the key of its
+condition, or names it by its field. A condition behind others (`after`) is not checked when one of those fails. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
-from agentgate.workflow.model import ANY, NONE, Hours, Limit, Rule, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, AgentRule, Conditions, Hours, Limit, StepUpRule, Tool, Workflow
+from agentgate.workflow.rule import Rule
 
 About = Literal["run", "who", "where", "tool", "argument", "origin", "intent", "order", "person", "limit", "store"]
 
-AT_MINT: frozenset[About] = frozenset({"limit", "store"})  # known to the store alone, when it mints
+AT_MINT: frozenset[About] = frozenset({"limit", "store"})  # known only to the store, at mint
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -26,14 +27,14 @@ class Condition:
     """One condition of a workflow for one of its tools.
 
     Attributes:
-        about: what kind of thing it looks at.
-        field: what is looked at, as a `Failure` names it.
+        about: what kind of thing it checks.
+        field: what it checks, as a `Failure` names it.
         word: the key of the workflow file that sets it (``pattern``, ``at_most``, ``from``, ...); with `field` unique.
-        expected: what holds, as text.
-        line: line of its rule; 0 when no line of the file says it.
-        reasons: what a failure of it is called.
+        expected: what would hold, as text.
+        line: line of its rule; 0 where the file has none.
+        reasons: the reasons a failure of it may have.
         argument: the argument it is about, or empty.
-        after: `key` of the conditions without which this one is not looked at.
+        after: `key` of the conditions that must hold before this one is checked.
         rule: the argument's rule, the step-up rule or the limit behind it.
     """
 
@@ -53,24 +54,34 @@ class Condition:
         return f"{self.field} {self.word}"
 
 
-def matching(failure: Failure, found: tuple[Condition, ...]) -> tuple[Condition, ...]:
-    """The condition a failure is of, by the key it carries or else by its field; none for what no rule of the workflow says."""
-    return tuple([c for c in found if failure.reason in c.reasons and (failure.condition or failure.field) in {c.key, c.field}][:1])
+def matching(failure: Failure, listed: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    """The condition that a failure is of, by the key it carries or else by its field; none where no rule of the workflow says it."""
+    return tuple([c for c in listed if failure.reason in c.reasons and (failure.condition or failure.field) in {c.key, c.field}][:1])
 
 
 def conditions(workflow: Workflow, tool: Tool | None) -> tuple[Condition, ...]:
     """Every condition a call of this tool must meet, in the order of the checks; None: a tool that is not of this workflow."""
-    found = [*_run(workflow), *_who(workflow), *_where(workflow)]
+    listed = [*_run(workflow), *_who(workflow), *_where(workflow.conditions)]
     known = ", ".join(workflow.tools)
-    found.append(_of("tool", "tool", "tools", f"one of {known}", tool.line if tool else 0, Reason.TOOL_UNKNOWN))
+    listed.append(_of("tool", "tool", "tools", f"one of {known}", tool.line if tool else 0, Reason.TOOL_UNKNOWN))
     if tool is not None:
-        found += [*_tool(tool), *_arguments(tool), *_together(tool), *_intent(workflow, tool), *_order(tool), *_persons(tool)]
-        found += [*_limits(tool), *_store()]
-    return tuple(found)
+        arguments = chain.from_iterable(map(_argument, tool.args.values()))
+        listed += [*_tool(tool), *arguments, *_together(tool), *_intent(workflow, tool), *_order(tool), *_persons(tool)]
+        listed += [*_limits(tool), *_store()]
+    return tuple(listed)
 
 
-def _of(about: About, field: str, word: str, expected: str, line: int, *reasons: Reason, **more: object) -> Condition:
-    return Condition(about, field, word, expected, line, frozenset(reasons), **more)  # type: ignore[arg-type]  # the fields of Condition
+def _of(
+    about: About, field: str, word: str, expected: str, line: int, *reasons: Reason, after: str = "", rule: StepUpRule | Limit | None = None
+) -> Condition:
+    return Condition(about, field, word, expected, line, frozenset(reasons), after=frozenset({after} - {""}), rule=rule)
+
+
+def _listed(about: About, reason: Reason, line: int, *rows: tuple[str, str, tuple[str, ...]], after: str = "") -> Iterator[Condition]:
+    """One condition for each field and word that lists anything; it requires one of these."""
+    for field, word, allowed in rows:
+        if allowed:
+            yield _of(about, field, word, _any(allowed), line, reason, after=after)
 
 
 def _any(words: tuple[str, ...]) -> str:
@@ -88,78 +99,67 @@ def _run(workflow: Workflow) -> Iterator[Condition]:
 
 
 def _who(workflow: Workflow) -> Iterator[Condition]:
-    yield from _agent(workflow)
-    user = workflow.for_user
+    yield from _agent(workflow.agent)
+    user, via = workflow.for_user, workflow.via
     if user is None:
         yield _of("who", "user", "for_user", "no user: this workflow is for an autonomous workload", 0, Reason.USER)
     else:
-        proven = "a user" if workflow.agent.in_process else "a user proven by a token"
+        proven, after = "a user" if workflow.agent.in_process else "a user proven by a token", "user for_user"
         yield _of("who", "user", "for_user", proven, user.line, Reason.USER)
-        behind = frozenset({"user for_user"})
         if user.same_tenant:
-            yield _of("who", "user.tenant", "same_tenant", "the tenant of the run", user.line, Reason.USER, after=behind)
-        if user.groups:
-            yield _of("who", "user.groups", "groups", _any(user.groups), user.line, Reason.USER, after=behind)
-    via = workflow.via
+            yield _of("who", "user.tenant", "same_tenant", "the tenant of the run", user.line, Reason.USER, after=after)
+        yield from _listed("who", Reason.USER, user.line, ("user.groups", "groups", user.groups), after=after)
     hops = f"at most {via.max_hops} hops, through {', '.join(via.brokers)}" if via is not None else "no hop between user and agent"
     yield _of("who", "agent.via", "via", hops, via.line if via is not None else 0, Reason.HOPS)
 
 
-def _agent(workflow: Workflow) -> Iterator[Condition]:
-    rule = workflow.agent
+def _agent(rule: AgentRule) -> Iterator[Condition]:
+    line = rule.line
     if rule.in_process:
-        yield _of("who", "agent", "in_process", "an agent that the host vouches for", rule.line, Reason.AGENT)
+        yield _of("who", "agent", "in_process", "an agent that the host vouches for", line, Reason.AGENT)
     else:
-        yield _of("who", "agent", "agent", "an agent proven by its own credential", rule.line, Reason.AGENT)
-    behind = frozenset({"agent agent"})
-    if rule.spiffe and not rule.in_process:
-        yield _of("who", "agent.spiffe", "spiffe", _any(rule.spiffe), rule.line, Reason.AGENT, after=behind)
-    if rule.oidc_issuer and not rule.in_process:
-        yield _of("who", "agent.oidc.issuer", "issuer", rule.oidc_issuer, rule.line, Reason.AGENT, after=behind)
-    for claim in () if rule.in_process else rule.claims:
-        yield _of("who", f"agent.oidc.claims.{claim.name}", "claims", _any(claim.one_of), claim.line, Reason.AGENT, after=behind)
+        after = "agent agent"
+        yield _of("who", "agent", "agent", "an agent proven by its own credential", line, Reason.AGENT)
+        yield from _listed("who", Reason.AGENT, line, ("agent.spiffe", "spiffe", rule.spiffe), after=after)
+        if rule.oidc_issuer:
+            yield _of("who", "agent.oidc.issuer", "issuer", rule.oidc_issuer, line, Reason.AGENT, after=after)
+        for claim in rule.claims:
+            row = (f"agent.oidc.claims.{claim.name}", "claims", claim.one_of)
+            yield from _listed("who", Reason.AGENT, claim.line, row, after=after)
     if rule.image_signed_by or rule.attested_within is not None:
-        yield _of("who", "agent.posture", "posture", "an attested posture", rule.line, Reason.POSTURE)
-        behind = frozenset({"agent.posture posture"})
-        if rule.image_signed_by:
-            signed = _any(rule.image_signed_by)
-            yield _of("who", "agent.posture.image_signed_by", "image_signed_by", signed, rule.line, Reason.POSTURE, after=behind)
+        field = "agent.posture"
+        yield _of("who", field, "posture", "an attested posture", line, Reason.POSTURE)
+        row = (f"{field}.image_signed_by", "image_signed_by", rule.image_signed_by)
+        yield from _listed("who", Reason.POSTURE, line, row, after=f"{field} posture")
         if rule.attested_within is not None:
             recent = f"attested in the last {rule.attested_within} s"
-            yield _of("who", "agent.posture.attested_at", "attested_within", recent, rule.line, Reason.POSTURE, after=behind)
-    asked = (("cluster", rule.cluster), ("namespace", rule.namespace), ("node_pool", rule.node_pool))
-    if any(allowed for _, allowed in asked) or rule.same_key_as_last_token:
-        yield _of("who", "agent.boundary", "boundary", "a workload inside its boundary", rule.line, Reason.BOUNDARY)
-        behind = frozenset({"agent.boundary boundary"})
-        for name, allowed in asked:
-            if allowed:
-                yield _of("who", f"agent.boundary.{name}", name, _any(allowed), rule.line, Reason.BOUNDARY, after=behind)
+            yield _of("who", f"{field}.attested_at", "attested_within", recent, line, Reason.POSTURE, after=f"{field} posture")
+    field, after = "agent.boundary", "agent.boundary boundary"
+    where = [(f"{field}.{name}", name, getattr(rule, name)) for name in ("cluster", "namespace", "node_pool")]
+    if rule.cluster or rule.namespace or rule.node_pool or rule.same_key_as_last_token:
+        yield _of("who", field, "boundary", "a workload inside its boundary", line, Reason.BOUNDARY)
+        yield from _listed("who", Reason.BOUNDARY, line, *where, after=after)
         if rule.same_key_as_last_token:
             same = "the key of this account's last token"
-            yield _of("who", "agent.boundary.key", "same_key_as_last_token", same, rule.line, Reason.BOUNDARY, after=behind)
+            yield _of("who", f"{field}.key", "same_key_as_last_token", same, line, Reason.BOUNDARY, after=after)
 
 
-def _where(workflow: Workflow) -> Iterator[Condition]:
-    rule = workflow.conditions
-    if rule.environment:
-        yield _of("where", "environment", "environment", _any(rule.environment), rule.line, Reason.ENVIRONMENT)
-    if rule.data_class:
-        yield _of("where", "data_class", "data_class", _any(rule.data_class), rule.line, Reason.DATA_CLASS)
-    if rule.network:
-        yield _of("where", "network", "network", _any(rule.network), rule.line, Reason.NETWORK)
+def _where(rule: Conditions) -> Iterator[Condition]:
+    yield from _listed("where", Reason.ENVIRONMENT, rule.line, ("environment", "environment", rule.environment))
+    yield from _listed("where", Reason.DATA_CLASS, rule.line, ("data_class", "data_class", rule.data_class))
+    yield from _listed("where", Reason.NETWORK, rule.line, ("network", "network", rule.network))
     if rule.hours is not None:
         yield _of("where", "hours", "hours", window(rule.hours), rule.hours.line, Reason.HOURS)
 
 
 def window(hours: Hours) -> str:
-    """Days and times as a reader says them: ``Mon-Fri 08:00-20:00 Europe/Berlin``."""
+    """Days and times for a reader: ``Mon-Fri 08:00-20:00 Europe/Berlin``."""
     days, spans = sorted(hours.days), []
     while days:
         last = next((n for n, day in enumerate(days) if day != days[0] + n), len(days)) - 1
         spans.append(_DAYS[days[0]] if last == 0 else f"{_DAYS[days[0]]}-{_DAYS[days[last]]}")
         days = days[last + 1 :]
-    times = f"{hours.start // 60:02}:{hours.start % 60:02}-{hours.end // 60:02}:{hours.end % 60:02}"
-    return f"{','.join(spans)} {times} {hours.zone}"
+    return f"{','.join(spans)} {hours.times}"
 
 
 # --- the tool and its arguments ------------------------------------------------------------------------------------------
@@ -174,58 +174,44 @@ def _tool(tool: Tool) -> Iterator[Condition]:
     yield _of("argument", "args", "args", known, tool.line, Reason.ARGUMENT_UNKNOWN)
 
 
-def _arguments(tool: Tool) -> Iterator[Condition]:
-    for name, rule in tool.args.items():
-        yield from _argument(name, rule)
+def _argument(rule: Rule) -> Iterator[Condition]:
+    field = f"args.{rule.name}"
 
-
-def _argument(name: str, rule: Rule) -> Iterator[Condition]:
-    field = f"args.{name}"
-
-    def one(about: About, word: str, expected: str, reason: Reason, after: frozenset[str] = frozenset()) -> Condition:
-        return _of(about, field, word, expected, rule.line, reason, argument=name, after=after, rule=rule)
+    def one(about: About, word: str, expected: str, *reasons: Reason, after: frozenset[str] = frozenset()) -> Condition:
+        return Condition(about, field, word, expected, rule.line, frozenset(reasons), rule.name, after, rule)
 
     if not rule.optional:
         yield one("argument", "required", "a value", Reason.ARGUMENT_MISSING)
     missing = frozenset({f"{field} required"})
     form = written(rule.type) if rule.max_items is None else f"a list of {rule.type}"
-    yield one("argument", "type", form, Reason.ARGUMENT_FORM, missing)
-    formed = missing | {f"{field} type"}
-    before = formed
+    yield one("argument", "type", form, Reason.ARGUMENT_FORM, after=missing)
+    before = formed = missing | {f"{field} type"}
     stated = [(operator.key, operator.expected) for operator in rule.operators]
-    for word, expected in ([("max_items", f"at most {rule.max_items} elements")] if rule.max_items is not None else []) + stated:
-        yield one("argument", word, expected, Reason.ARGUMENT_VALUE, before)  # the first that does not hold is the one that is named
+    if rule.max_items is not None:
+        stated.insert(0, ("max_items", f"at most {rule.max_items} elements"))
+    for word, expected in stated:
+        yield one("argument", word, expected, Reason.ARGUMENT_VALUE, after=before)  # the first that fails is the one reported
         before |= {f"{field} {word}"}
     if rule.needs:
-        asked = one("intent", "needs", " or ".join(rule.needs), Reason.INTENT_ABSENT, formed)
-        yield replace(asked, reasons=asked.reasons | {Reason.INTENT_UNCLEAR})
+        yield one("intent", "needs", " or ".join(rule.needs), Reason.INTENT_ABSENT, Reason.INTENT_UNCLEAR, after=formed)
     if rule.role:
-        yield one("argument", "narrower_than_role", f"a strict subset of role {rule.role}", Reason.ROLE, formed)
+        yield one("argument", "narrower_than_role", f"a strict subset of role {rule.role}", Reason.ROLE, after=formed)
     if rule.at_most is not None:
-        yield one("origin", "at_most", f"at most {rule.at_most} of an earlier call", Reason.AT_MOST, formed)
+        yield one("origin", "at_most", f"at most {rule.at_most} of an earlier call", Reason.AT_MOST, after=formed)
     if rule.sources:
-        yield one("origin", "from", "a value from " + " or ".join(map(str, rule.sources)), Reason.ARGUMENT_ORIGIN, formed)
+        yield one("origin", "from", "a value from " + " or ".join(map(str, rule.sources)), Reason.ARGUMENT_ORIGIN, after=formed)
     if rule.entities is not None:
-        grounded = "found in " + " or ".join(map(str, rule.entities))
-        yield one("origin", "entities", grounded, Reason.ENTITY_ORIGIN, formed)
+        yield one("origin", "entities", "found in " + " or ".join(map(str, rule.entities)), Reason.ENTITY_ORIGIN, after=formed)
 
 
 def _together(tool: Tool) -> Iterator[Condition]:
-    """One call, one source: looked at only when every reference can be met by itself."""
-    joined = [r for r in tool.args.values() if not r.any_call and r.references]
-    if not joined and not tool.sequence:
+    """One call, one source: not checked until every reference can be met by itself."""
+    if not tool.sequence and not any(rule.references and not rule.any_call for rule in tool.args.values()):
         return
     after = {f"args.{r.name} {word}" for r in tool.args.values() for word in ("from", "at_most")}
     after |= {f"{tool.name} require {n}" for n in range(len(tool.sequence))}
-    yield _of(
-        "origin",
-        tool.name,
-        "one source",
-        "all that refers to an earlier call of one tool is met by the same call and row",
-        tool.line,
-        Reason.ONE_SOURCE,
-        after=frozenset(after),
-    )
+    expected = "all that refers to an earlier call of one tool is met by the same call and row"
+    yield Condition("origin", tool.name, "one source", expected, tool.line, frozenset({Reason.ONE_SOURCE}), after=frozenset(after))
 
 
 # --- what was asked, in what order, how much, who must look ----------------------------------------------------------------
@@ -243,15 +229,8 @@ def _order(tool: Tool) -> Iterator[Condition]:
 def _persons(tool: Tool) -> Iterator[Condition]:
     for rule in tool.step_ups:
         when = " and ".join(_when(each) for each in rule.when) or "every call"
-        yield _of(
-            "person",
-            f"step_up.{rule.id}",
-            "step_up",
-            f"{when}: a yes of {rule.count} of {rule.group}" + (", not the requester" if rule.exclude else ""),
-            rule.line,
-            Reason.STEP_UP,
-            rule=rule,
-        )
+        expected = f"{when}: a yes of {rule.count} of {rule.group}" + (", not the requester" if rule.exclude else "")
+        yield _of("person", f"step_up.{rule.id}", "step_up", expected, rule.line, Reason.STEP_UP, rule=rule)
     if tool.step_ups:
         answered = (Reason.STEP_UP, Reason.HOLD_REFUSED, Reason.HOLD_EXPIRED)
         yield _of("store", "hold", "hold", "a release for exactly this call, where a person must look", 0, *answered)
@@ -266,18 +245,10 @@ def _when(rule: Rule) -> str:
 
 def _limits(tool: Tool) -> Iterator[Condition]:
     for number, limit in enumerate(tool.limits):
-        window_ = "" if limit.every is None else f" every {limit.every} s"
         what = f"sum of {limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
         bound = limit.maximum / 10_000 if limit.argument else limit.maximum
-        yield _of(
-            "limit",
-            "limits",
-            f"limit {number}",
-            f"{what}: at most {bound:g} per {limit.per}{window_}",
-            limit.line,
-            Reason.LIMIT,
-            rule=limit,
-        )
+        expected = f"{what}: at most {bound:g} per {limit.per}" + ("" if limit.every is None else f" every {limit.every} s")
+        yield _of("limit", "limits", f"limit {number}", expected, limit.line, Reason.LIMIT, rule=limit)
 
 
 def _store() -> Iterator[Condition]:

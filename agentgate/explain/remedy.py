@@ -1,8 +1,8 @@
 """What would make a failed condition hold: a concrete change, where there is one.
 
-Rules: a changed argument is proposed only after `agentgate.decision.checks.decide` was asked about the call with that change, and the
-condition held. A proposal takes its values from what the rule allows: its own list or bounds, the user's words, the facts of
-earlier calls. What is sensitive is masked in the text. For a reader, never for a model: it teaches the edge. Pure.
+Rules: a changed argument is proposed only where `agentgate.decision.checks.decide` finds that the condition holds with it. A proposal
+takes its values from what the rule allows: its own list or bounds, the user's words, the facts of earlier calls. Sensitive values are
+masked in the text. For a reader, never for a model: it teaches the edge. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from agentgate.decision.answer import Eligible
 from agentgate.decision.case import Case
-from agentgate.decision.checks import CHECKS, decide, reservations
+from agentgate.decision.checks import decide, judge
 from agentgate.decision.earlier import Answer
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.errors import CanonicalError
@@ -24,11 +24,13 @@ from agentgate.language.prompt import Entity
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import normal
 from agentgate.values.refusal import Reason
-from agentgate.values.request import Call, RunState, Surroundings
-from agentgate.workflow.model import PROMPT, USER, Rule, Source, StepUpRule, Workflow
+from agentgate.values.request import Call
+from agentgate.workflow.model import Sequence as Order
+from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.nested import root
+from agentgate.workflow.rule import PROMPT, USER, Rule, Source
 
-_TRIED = 24  # proposals that are asked about, for one condition
+_TRIED = 24  # proposals tried for one condition
 _DROP = object()
 
 
@@ -39,7 +41,7 @@ class Remedy:
     Attributes:
         text: for a reader: what is needed.
         change: the arguments to change, by name; empty when no argument is the way (None as a value: leave it out).
-        enough: the whole call would then be let through, as far as the workflow decides: alone, or after a person's yes.
+        enough: the workflow then allows the whole call, alone or after a person's yes.
     """
 
     text: str
@@ -47,24 +49,15 @@ class Remedy:
     enough: bool = False
 
 
-def looked_at(workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> Case:
-    """The call with all that the checks found: what asks for a person stands beside what refuses, which a `Deny` alone does not say."""
-    case = Case(workflow, run, call, around)
-    for check in CHECKS:
-        check(case)
-    reservations(case)
-    return case
-
-
 def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence, *, whole: bool = True) -> Remedy:
     """What would make this condition hold for this call.
 
     Args:
         condition: one of `conditions(case.workflow, case.tool)` that did not hold.
-        reason: what its failure is called.
-        case: the call, after all checks have looked at it.
-        evidence: where its values were found.
-        whole: all arguments of the call are known; else nothing is said of the whole call.
+        reason: the reason of its failure.
+        case: the call, after all checks.
+        evidence: the origins of its values.
+        whole: all arguments of the call are known; without that, nothing is claimed of the whole call.
     """
     for number, (change, text) in enumerate(_proposals(condition, case, evidence)):
         if number == _TRIED:
@@ -76,7 +69,7 @@ def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence,
 
 
 def all_together(ways: Sequence[Remedy], case: Case) -> Remedy | None:
-    """The changes of several conditions as one, if the engine lets the whole call through with them; the last or the first of two wins."""
+    """The changes of several conditions as one, if the engine allows the whole call with them; the last or the first of two wins."""
     changing = [way for way in ways if way.change]
     if len(changing) < 2 or any(way.enough for way in changing):
         return None
@@ -86,29 +79,32 @@ def all_together(ways: Sequence[Remedy], case: Case) -> Remedy | None:
         for way in order:
             change |= way.change
             by |= dict.fromkeys(way.change, way)
-        args = {name: value for name, value in {**case.call.args, **change}.items() if value is not None or name not in change}
-        try:
-            call = Call.of(case.call.tool, args, case.call.id, case.call.definition)
-        except CanonicalError:
-            continue
-        if isinstance(decide(case.workflow, case.run, call, case.around), Eligible):
+        call = _changed(case, {name: _DROP if value is None else value for name, value in change.items()})
+        if call is not None and isinstance(decide(case.workflow, case.run, call, case.around), Eligible):
             return Remedy("; ".join(dict.fromkeys(way.text for way in by.values())), change, enough=True)
     return None
 
 
-def _asked(condition: Condition, case: Case, change: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether the condition holds with these arguments changed, and whether the whole call does."""
-    args = {**case.call.args, **change}
+def _changed(case: Case, change: Mapping[str, Any]) -> Call | None:
+    """The call with these arguments changed; None where they have no canonical form."""
+    args = {name: value for name, value in {**case.call.args, **change}.items() if value is not _DROP}
     try:
-        data = canonical({name: value for name, value in args.items() if value is not _DROP})
+        data = canonical(args)
     except CanonicalError:
+        return None
+    return Call(case.call.tool, case.call.id, data, parse(data), case.call.definition)
+
+
+def _asked(condition: Condition, case: Case, change: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the condition holds with these arguments changed, and whether the engine then allows the whole call."""
+    call = _changed(case, change)
+    if call is None:
         return False, False
-    call = Call(case.call.tool, case.call.id, data, parse(data), case.call.definition)
-    changed = looked_at(case.workflow, case.run, call, case.around)
-    found = conditions(case.workflow, case.tool)
-    fit = (c for f in (*changed.denied, *changed.forced) for c in matching(f, found))
-    held = all(c.key != condition.key and c.key not in condition.after for c in fit)
-    return held, held and isinstance(decide(case.workflow, case.run, call, case.around), Eligible)
+    changed = Case(case.workflow, case.run, call, case.around)
+    answer, listed = judge(changed), conditions(case.workflow, case.tool)
+    failed = {c.key for failure in (*changed.denied, *changed.forced) for c in matching(failure, listed)}
+    held = failed.isdisjoint({condition.key, *condition.after})
+    return held, held and isinstance(answer, Eligible)
 
 
 # --- proposals -----------------------------------------------------------------------------------------------------------
@@ -164,21 +160,24 @@ def _bounds(rule: Rule, bound: Source, case: Case, evidence: Evidence) -> Iterat
         if value is not None:
             change, _ = _named(rule, value, "")
             shown = MASKED if rule.sensitive or secret(case.workflow, bound) else value
-            yield change, f"{rule.name} at most {shown} ({bound} of call {call.id})"
+            text, place = f"{rule.name} at most {shown}", f" ({bound} of call {call.id})"
+            yield change, text + place
             if (currency := _currency(bound, case, call, index)) and rule.currency:
-                yield {**change, rule.currency: currency}, f"{rule.name} at most {shown} in {currency} ({bound} of call {call.id})"
+                yield {**change, rule.currency: currency}, f"{text} in {currency}{place}"
 
 
 def _held(source: Source, call: Answer, index: int) -> Any:
     """What a source says in a call and row, as it was returned or given; None where it is no origin."""
-    return None if kind_of(source).spread or call.keys(source)[index] is None else of_call(source).raw(source, call, call.rows[index])
+    if kind_of(source).spread or call.keys(source)[index] is None:
+        return None
+    return of_call(source).fields(call, call.rows[index]).get(source.field)
 
 
 def _currency(source: Source, case: Case, call: Answer, index: int) -> str:
     """The currency beside a money value of an earlier call; empty where it has none."""
     kind = of_call(source)
-    _, sibling = kind.typed(source, case.workflow.tools)
-    return str(kind.beside(call, call.rows[index]).get(sibling, "")) if sibling else ""
+    sibling = kind.declared(source, case.workflow.tools).currency
+    return str(kind.fields(call, call.rows[index]).get(sibling, "")) if sibling else ""
 
 
 def _known(rule: Rule, case: Case, evidence: Evidence) -> Iterator[Proposal]:
@@ -203,11 +202,11 @@ def _known(rule: Rule, case: Case, evidence: Evidence) -> Iterator[Proposal]:
 def _said(rule: Rule, case: Case) -> Iterator[Proposal]:
     tables = {} if case.run.prompt is None else case.run.prompt.named
     said: list[Entity] = [entity for table in tables.values() for entity in table.values()]
-    if rule.type == "text":  # of which any word of the user's would do
+    if rule.type == "text":  # for which any of the user's words would do
         said = [entity for entity in said if isinstance(entity.key, str) and case.run.prompt.words("text", entity.key) is not None]
     for entity in sorted(said, key=lambda e: e.type != rule.type):
         value = entity.key if isinstance(entity.key, str | bool) else str(entity.key)
-        yield _named(rule, value, f", as the user wrote it ({entity.words!r})" if not rule.sensitive else ", as the user wrote it")
+        yield _named(rule, value, ", as the user wrote it" + ("" if rule.sensitive else f" ({entity.words!r})"))
 
 
 def _together(case: Case, evidence: Evidence) -> Iterator[Proposal]:
@@ -217,11 +216,10 @@ def _together(case: Case, evidence: Evidence) -> Iterator[Proposal]:
         for call, index in evidence.places(tool):
             change: dict[str, Any] = {}
             for rule in rules:
-                for source in (s for s in rule.sources if s.tool == tool):
-                    value = _held(source, call, index)
-                    if value is not None:
-                        change[rule.name] = value if rule.max_items is None else [value]
-                        break
+                held = (_held(source, call, index) for source in rule.sources if source.tool == tool)
+                value = next((each for each in held if each is not None), None)
+                if value is not None:
+                    change |= _named(rule, value, "")[0]
             shown = ", ".join(
                 f"{name} {MASKED if case.values[name].rule.sensitive else value}" for name, value in change.items() if name in case.values
             )
@@ -267,8 +265,13 @@ def _intent(condition: Condition, case: Case) -> str:
     return f"the user asking for {asked}" if asked else "a workflow that names who asks"
 
 
+def order_of(condition: Condition, case: Case) -> Order | None:
+    """The sequence rule behind a condition."""
+    return next((order for order in (case.tool.sequence if case.tool is not None else ()) if order.line == condition.line), None)
+
+
 def _order(condition: Condition, case: Case) -> str:
-    order = next((o for o in (case.tool.sequence if case.tool is not None else ()) if o.line == condition.line), None)
+    order = order_of(condition, case)
     if order is None:
         return condition.expected
     return f"{order.require} redeemed first" + ("" if order.within is None else f", at most {order.within} s before")

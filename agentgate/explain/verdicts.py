@@ -9,31 +9,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
-from agentgate.decision.answer import Deny, Eligible, RequiredHold
+from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.case import Case
-from agentgate.decision.checks import decide, required_holds
+from agentgate.decision.checks import judge, required_holds
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
-from agentgate.explain.remedy import Remedy, all_together, looked_at, remedy
+from agentgate.explain.remedy import Remedy, all_together, order_of, remedy
 from agentgate.values.refusal import Code, Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
-from agentgate.workflow.model import Rule, StepUpRule, Workflow
+from agentgate.workflow.model import StepUpRule, Workflow
 from agentgate.workflow.nested import flat, root
+from agentgate.workflow.rule import Rule
 
 # What the store, a person or the gate itself answers after `decide` let a call through. Of `LIMIT`, only what names the field "limits".
-LATER = frozenset(
-    {
-        Reason.LIMIT,
-        Reason.ALREADY_REDEEMED,
-        Reason.OUTCOME_UNKNOWN,
-        Reason.HOLD_REFUSED,
-        Reason.HOLD_EXPIRED,
-        Reason.REVOKED,
-        Reason.STORE,
-        Reason.AUDIT,
-    }
-)
+LATER = frozenset(map(Reason, "limit already_redeemed outcome_unknown hold_refused hold_expired revoked store audit".split()))
 NOT_KEPT = "(not kept)"
 
 
@@ -42,7 +32,7 @@ class Kept:
     """What a decision's record says, for a call that is no longer at hand in full.
 
     Attributes:
-        decision: what was answered.
+        decision: what was answered; None: nothing is read from a record, the call is decided now.
         failures: why, as recorded.
         asked: ids of the step-up rules that asked.
         hidden: arguments (by their own names) of which only a digest is known -> how that is shown.
@@ -51,7 +41,7 @@ class Kept:
         recorded: what it says of `environment` and `definition`, by these names.
     """
 
-    decision: Outcome
+    decision: Outcome | None = None
     failures: tuple[Failure, ...] = ()
     asked: tuple[str, ...] = ()
     hidden: Mapping[str, str] = field(default_factory=dict)
@@ -70,16 +60,14 @@ def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings,
         around: the decision time and what the gate itself knew.
         later: refusals that came after the decision: of the store, of a person, of the gate.
     """
-    answer = decide(workflow, run, call, around)
-    case = looked_at(workflow, run, call, around)
-    holds = required_holds(case)
+    case = Case(workflow, run, call, around)
+    answer = judge(case)
     denied = answer.failures if isinstance(answer, Deny) else ()
-    forced = tuple(f for f in case.forced if f not in denied)
-    table = _Table(case, None)
+    table = _Table(case, Kept())
     table.put((*denied, *later), "failed")
-    table.put(forced, "asks")
-    for hold in holds:
-        table.put_hold(hold)
+    table.put([failure for failure in case.forced if failure not in denied], "asks")
+    for hold in required_holds(case):
+        table.put_hold(hold.rule.id, hold.why)
     outcome: Outcome = "deny" if denied or later else "step_up" if isinstance(answer, Eligible) and answer.holds else "allow"
     return table.explanation(outcome, (*denied, *later))
 
@@ -94,11 +82,13 @@ def explain_kept(workflow: Workflow, run: RunState, call: Call, around: Surround
         around: the decision time; what else the gate knew was not recorded.
         kept: what the record says.
     """
-    table = _Table(looked_at(workflow, run, call, around), kept)
+    case = Case(workflow, run, call, around)
+    judge(case)
+    table = _Table(case, kept)
     table.put(kept.failures, "failed" if kept.decision == "deny" else "asks")
     for rule in kept.asked:
-        table.put_rule(rule)
-    return table.explanation(kept.decision, kept.failures)
+        table.put_hold(rule)
+    return table.explanation(kept.decision or "deny", kept.failures)
 
 
 def code_of(decision: Outcome, failures: tuple[Failure, ...]) -> str:
@@ -111,10 +101,10 @@ def code_of(decision: Outcome, failures: tuple[Failure, ...]) -> str:
 class _Table:
     """The rows of an explanation while they are filled."""
 
-    def __init__(self, case: Case, kept: Kept | None) -> None:
+    def __init__(self, case: Case, kept: Kept) -> None:
         self._case, self._kept = case, kept
         self._evidence = Evidence(case.workflow, case.run, case.values, case.earlier)
-        self._found = conditions(case.workflow, case.tool)
+        self._listed = conditions(case.workflow, case.tool)
         self._given = case.call.args if case.tool is None else flat(case.tool, case.call.args)
         self._failures: dict[str, list[Failure]] = {}
         self._verdicts: dict[str, Verdict] = {}
@@ -123,29 +113,25 @@ class _Table:
     def put(self, failures: Sequence[Failure], verdict: Verdict) -> None:
         """Give each failure to its condition; one that no condition of the workflow knows gets a row of its own."""
         for failure in failures:
-            fit = matching(failure, self._found)
-            if fit:
-                self._failures.setdefault(fit[0].key, []).append(failure)
-                if self._verdicts.get(fit[0].key) != "failed":
-                    self._verdicts[fit[0].key] = verdict
+            for condition in matching(failure, self._listed):
+                self._failures.setdefault(condition.key, []).append(failure)
+                if self._verdicts.get(condition.key) != "failed":
+                    self._verdicts[condition.key] = verdict
+                break
             else:
                 self._others.append((failure, verdict))
 
-    def put_hold(self, hold: RequiredHold) -> None:
-        """A step-up rule that fires, because of its own conditions or of what was forced."""
-        key = f"step_up.{hold.rule.id} step_up"
+    def put_hold(self, rule: str, why: Sequence[Failure] = ()) -> None:
+        """A step-up rule that asks, because of its own conditions or of what was forced; of a record, only that it asked."""
+        key = f"step_up.{rule} step_up"
         self._verdicts.setdefault(key, "asks")
-        self._failures.setdefault(key, []).extend(hold.why)
-
-    def put_rule(self, rule: str) -> None:
-        """A step-up rule of which the record says that it asked."""
-        self._verdicts.setdefault(f"step_up.{rule} step_up", "asks")
+        self._failures.setdefault(key, []).extend(why)
 
     def explanation(self, decision: Outcome, failures: tuple[Failure, ...]) -> Explanation:
         """The rows, in the order of the checks, and what there is to say of all."""
         workflow, call = self._case.workflow, self._case.call
-        rows = (*map(self._row, self._found), *(_other(f, verdict) for f, verdict in self._others))
-        whole = self._kept is None or (self._kept.alive and not self._kept.hidden)
+        rows = (*map(self._row, self._listed), *(_other(f, verdict) for f, verdict in self._others))
+        whole = self._kept.alive and not self._kept.hidden
         together = all_together([r.would_pass for r in rows if r.would_pass is not None], self._case) if whole else None
         version = f"{workflow.id} v{workflow.version}"
         code = code_of(decision, failures)
@@ -163,19 +149,19 @@ class _Table:
         """What a condition that did not hold got. Of an intent also why; its failure, which is recorded, does not say."""
         got = "; ".join(dict.fromkeys(f.got for f in failures))
         words = heard(self._case, condition) if condition.about == "intent" else ""
-        if not words or (self._kept is not None and not self._kept.alive):
+        if not words or not self._kept.alive:
             return got
-        return words if self._kept is None else f"{got}; read again here: {words}"
+        return words if self._kept.decision is None else f"{got}; read again here: {words}"
 
     def _way(self, condition: Condition, failures: tuple[Failure, ...]) -> Remedy:
         reason = failures[0].reason if failures and condition.about != "person" else Reason.STEP_UP
-        if self._kept is not None and not self._kept.alive and condition.about in {"origin", "order", "intent"}:
+        if not self._kept.alive and condition.about in {"origin", "order", "intent"}:
             return Remedy(f"{condition.field}: {condition.expected}")  # what there was to take it from is gone
-        return remedy(condition, reason, self._case, self._evidence, whole=self._kept is None or not self._kept.hidden)
+        return remedy(condition, reason, self._case, self._evidence, whole=not self._kept.hidden)
 
     def _origins(self, name: str) -> tuple[Origin, ...]:
         kept = self._kept
-        if kept is None or (kept.alive and root(name) not in kept.hidden):
+        if kept.alive and root(name) not in kept.hidden:
             return self._evidence.of(name)
         said = kept.origins.get(name)
         value = kept.hidden.get(root(name)) or ", ".join(o.value for o in self._evidence.of(name))
@@ -186,25 +172,22 @@ class _Table:
         if known is not None:
             return known
         if condition.about in AT_MINT:
-            if self._kept is not None and self._kept.decision == "allow":
+            if self._kept.decision == "allow":
                 return "held"
             return "not reached" if "failed" in self._verdicts.values() else "at mint"
         rule, name = condition.rule, condition.argument
-        if name and not self._sent(name) and isinstance(rule, Rule) and rule.optional:
+        sent = name in self._given or root(name) in self._kept.hidden or name in self._kept.origins
+        if name and not sent and isinstance(rule, Rule) and rule.optional:
             return "not sent"
         behind = any(self._verdicts.get(key) == "failed" for key in condition.after)
         return "not reached" if behind else "held"
 
-    def _sent(self, name: str) -> bool:
-        kept = self._kept
-        return name in self._given or (kept is not None and (root(name) in kept.hidden or name in kept.origins))
-
     def _got(self, condition: Condition, verdict: Verdict) -> str:
-        """What stands where a condition that did not fail looked."""
+        """What a condition that did not fail checked."""
         kept = self._kept
         if verdict in {"not sent", "not reached", "at mint"} or condition.about in AT_MINT:
             return ""
-        if kept is not None:
+        if kept.decision is not None:
             if condition.field == "args":
                 sent = [*self._case.call.args, *kept.hidden, *map(root, kept.origins)]
                 return ", ".join(dict.fromkeys(sent)) or NOT_KEPT
@@ -227,19 +210,19 @@ def _other(failure: Failure, verdict: Verdict) -> Row:
 
 
 def _got(condition: Condition, case: Case) -> str:
-    """What a condition that held looked at."""
+    """The value that a condition which held checked."""
     if condition.about == "intent":
         return heard(case, condition)
     if condition.argument:
-        value = case.values.get(condition.argument)
-        return value.shown if value is not None else MASKED if isinstance(condition.rule, Rule) and condition.rule.sensitive else ""
+        sent = case.values.get(condition.argument)
+        return sent.shown if sent is not None else MASKED if isinstance(condition.rule, Rule) and condition.rule.sensitive else ""
     if isinstance(condition.rule, StepUpRule):
         return "nothing that it asks for"
     header, agent, around = case.run.header, case.run.header.agent, case.around
     hours = case.workflow.conditions.hours
     local = around.now if hours is None else around.now.astimezone(ZoneInfo(hours.zone))
     user = header.user
-    found: Mapping[str, object] = {
+    checked: Mapping[str, object] = {
         "run": header.id,
         "workflow": f"{header.workflow} v{header.version}",
         "expires": f"{around.now:%Y-%m-%d}",
@@ -251,32 +234,31 @@ def _got(condition: Condition, case: Case) -> str:
         "agent.spiffe": agent.spiffe,
         "agent.oidc.issuer": agent.issuer,
         "agent.via": ", ".join(agent.via) or "no hop",
+        **{f"agent.oidc.claims.{name}": value for name, value in agent.claims.items()},
         "environment": around.environment,
         "data_class": around.data_class,
         "network": around.network,
         "hours": f"{local:%a %H:%M %Z}",
         "tool": case.call.tool,
         "args": ", ".join(case.call.args) or "none",
+        f"tools.{case.call.tool}.definition": case.call.definition,
     }
-    if condition.field in found:
-        return str(found[condition.field] if found[condition.field] is not None else "")
+    value = checked.get(condition.field)
+    if value is not None:
+        return str(value)
     if condition.about == "order":
         return _last_before(condition, case)
     if agent.posture is not None and condition.field.startswith("agent.posture"):
         return f"signed by {agent.posture.image_signed_by}, attested {agent.posture.attested_at:%Y-%m-%d %H:%M:%S}"
     if agent.boundary is not None and condition.field.startswith("agent.boundary"):
         return f"{agent.boundary.cluster}/{agent.boundary.namespace}/{agent.boundary.node_pool}"
-    if condition.field.startswith("agent.oidc.claims."):
-        return str(agent.claims.get(condition.field.removeprefix("agent.oidc.claims."), ""))
-    if condition.word == "definition":
-        return case.call.definition
     return ""
 
 
 def _last_before(condition: Condition, case: Case) -> str:
     """The newest earlier call that a sequence rule asks for, and how old it is."""
-    order = next((o for o in (case.tool.sequence if case.tool is not None else ()) if o.line == condition.line), None)
-    calls = tuple(case.earlier.of(order.require)) if order is not None else ()
+    order = order_of(condition, case)
+    calls = case.earlier.of(order.require) if order is not None else []
     if not calls:
         return ""
     return f"{calls[-1].tool} (call {calls[-1].id}), {case.around.now.timestamp() - calls[-1].redeemed_at:.0f} s before"
@@ -291,5 +273,5 @@ def heard(case: Case, condition: Condition) -> str:
 
 def heard_of(needs: Iterable[str], intents: Mapping[str, Derived]) -> str:
     """As `heard`, of these intents."""
-    found = ((name, intents[name]) for name in needs if name in intents)
-    return "; ".join(f"{name} {d.presence}" + (f" ({d.evidence})" if d.evidence else "") for name, d in found)
+    derived = ((name, intents[name]) for name in needs if name in intents)
+    return "; ".join(f"{name} {d.presence}" + (f" ({d.evidence})" if d.evidence else "") for name, d in derived)

@@ -21,8 +21,9 @@ from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Call, Header, RunState, Surroundings
-from agentgate.workflow.model import Rule, Tool, Workflow
+from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.nested import root
+from agentgate.workflow.rule import Rule
 
 if TYPE_CHECKING:
     from agentgate.loading.catalog import Catalog

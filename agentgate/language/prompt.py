@@ -114,7 +114,9 @@ class Prompt:
     amounts: frozenset[tuple[Decimal, str]]
     spoken: tuple[tuple[Voice, str], ...] = ()
     written: tuple[str, ...] = ()
-    memo: dict[int, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    memo: dict[int | str, Any] = field(  # what `agentgate.language.wording` has read of a turn, `agentgate.decision.labels` of all
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @classmethod
     def of(cls, turns: tuple[str, ...], today: date) -> Prompt:

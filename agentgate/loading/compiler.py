@@ -28,18 +28,16 @@ from agentgate.workflow.model import (
     AgentRule,
     ClaimRule,
     Conditions,
-    Fact,
     Hours,
     Intent,
-    Rule,
     Sequence,
-    Source,
     StepUpRule,
     Tool,
     UserRule,
     ViaRule,
     Workflow,
 )
+from agentgate.workflow.rule import Fact, Rule, Source
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 

@@ -16,8 +16,8 @@ from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, shown
 from agentgate.values.entities import NUMERIC, TOKENISED
 from agentgate.values.paths import EACH, FINDABLE, KEY, NUMBERS, VALUES
 from agentgate.values.patterns import Pattern
-from agentgate.workflow.model import Fact, Source
 from agentgate.workflow.page_size import counted
+from agentgate.workflow.rule import Fact, Source
 
 
 def pattern_of(document: Document, text: str | None, path: Path) -> Pattern | None:

@@ -6,12 +6,12 @@ Rules: the rows belong to a read that nobody but the user steers, each is one ob
 from __future__ import annotations
 
 from agentgate.decision.origin_kinds import kind_of
-from agentgate.decision.selectors import IN_TIME, SELECTORS
 from agentgate.loading.blocks import ArgumentBlock, SelectBlock, SumBlock
 from agentgate.loading.fact_rules import FactRules, comparable
 from agentgate.loading.yaml_nodes import Path, shown
 from agentgate.values.entities import NUMERIC
-from agentgate.workflow.model import Selector, Source
+from agentgate.workflow.rule import Source
+from agentgate.workflow.selector import IN_TIME, SELECTORS, Selector
 
 
 class Reach:

@@ -12,7 +12,7 @@ from agentgate.decision.origin_kinds import of_call
 from agentgate.loading.blocks import ArgumentBlock, ToolBlock
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, shown
-from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, USER, Source
+from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Source
 
 ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, MODEL)}  # origins that name no tool
 

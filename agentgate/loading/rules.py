@@ -19,12 +19,13 @@ from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, shown
 from agentgate.values.entities import CALCULATED, NUMERIC, TOKENISED, Key, normal
 from agentgate.values.paths import EACH
-from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, USER, Rule, Source
-from agentgate.workflow.operators import OPERATORS, contradictions, unreachable
+from agentgate.workflow.operator import unreachable
+from agentgate.workflow.operators import OPERATORS, contradictions
+from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Rule, Source
 
 
 class _Reading:
-    """What compiling an operator needs: the type of the value, and the place to report at (`agentgate.workflow.operators.Reading`)."""
+    """What compiling an operator needs: the type of the value, and the place to report at (`agentgate.workflow.operator.Reading`)."""
 
     __slots__ = ("document", "kind", "path")
 

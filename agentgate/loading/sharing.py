@@ -55,4 +55,4 @@ class Sharing:
         return self._seen[name]  # type: ignore[no-any-return]  # as above
 
 
-_TOOL_FIELDS = tuple(f.name for f in fields(Tool))
+_TOOL_FIELDS = tuple(f.name for f in fields(Tool) if f.init)

@@ -141,7 +141,7 @@ def extract(declared: Mapping[str, tuple[str, ...]], result: Any) -> tuple[Row, 
     """The rows of facts in a tool's real result.
 
     Args:
-        declared: fact name -> path into the result (`agentgate.workflow.model.Fact.path`): keys of objects; ``[]`` walks a list;
+        declared: fact name -> path into the result (`agentgate.workflow.rule.Fact.path`): keys of objects; ``[]`` walks a list;
             ``[values]`` is the list of an object's values, with a last ``[key]`` the key of each; a last ``[iban]`` (or another
             kind of `FIND`) is the one entity of that kind in the text there, ``[numbers]`` the list of all numbers in it; an
             empty path is the result itself. `PAGE` is no fact, but the list that is counted.

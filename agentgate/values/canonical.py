@@ -1,6 +1,6 @@
 """Canonical JSON (RFC 8785) and the digests made of it.
 
-Rules: what was decided on is what runs, so arguments are copied and canonicalised once, and everything later works on
+Rules: what was decided on is what runs, so arguments are copied and canonicalised once, and everything later uses
 those bytes. Refused: numbers whose canonical form is not the number (integers beyond 2^53, non-finite), keys that are not
 text, unpaired surrogates, nesting deeper than `MAX_DEPTH`, more than `MAX_BYTES`. orjson writes the common case; rfc8785
 writes what orjson orders or formats differently (whole and tiny floats; keys outside ASCII). Vectors: RFC 8785's own test data.
@@ -27,7 +27,7 @@ _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PA
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """True only where nothing is to be refused and orjson's sorted output is RFC 8785's, if keys are ASCII. False says nothing."""
+    """True only where nothing is to be refused and orjson's sorted output is RFC 8785's, if keys are ASCII. False proves nothing."""
     kind = type(value)
     if kind is dict:
         if depth >= MAX_DEPTH:
@@ -39,51 +39,46 @@ def _is_plain(value: Any, depth: int) -> bool:
     if kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
             return False
-        for item in value:  # noqa: SIM110 - a generator costs as much as the looking
+        for item in value:  # noqa: SIM110 - a generator costs as much as the check
             if type(item) not in _SIMPLE and not _is_plain(item, depth + 1):
                 return False
         return True
     if kind is int:
         return -_MAX_INT <= value <= _MAX_INT  # type: ignore[no-any-return]  # an int by now
-    if kind is float:  # both write the shortest decimal; they differ in whole numbers (1.0) and where exponents begin
+    if kind is float:  # both write the shortest decimal; they differ in whole numbers (1.0) and in where exponents begin
         return _MIN_PLAIN <= abs(value) <= _MAX_INT and not value.is_integer()
     return kind in _SIMPLE
 
 
-def _plain(value: Any, field: str, depth: int) -> bool:
-    """True when orjson's sorted output equals RFC 8785's for this value; raises CanonicalError for what has no safe form."""
+def _validate(value: Any, field: str, depth: int) -> None:
+    """Raise CanonicalError for what has no safe form, with its place."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return True
+    if kind in _SIMPLE:
+        return
     if kind is int:
-        if -_MAX_INT <= value <= _MAX_INT:
-            return True
-        raise CanonicalError(field, "a larger integer", "an integer within 2^53 (larger ones collide in JSON)")
-    if kind is float:
+        if not -_MAX_INT <= value <= _MAX_INT:
+            raise CanonicalError(field, "a larger integer", "an integer within 2^53 (larger ones collide in JSON)")
+    elif kind is float:
         if not math.isfinite(value):
             raise CanonicalError(field, str(value), "a finite number")
         if abs(value) > _MAX_INT:
             raise CanonicalError(field, repr(value), "a number within 2^53")
-        return _is_plain(value, depth)
-    if depth >= MAX_DEPTH:
+    elif depth >= MAX_DEPTH:
         raise CanonicalError(field, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
-    plain = True
-    if kind is dict:
+    elif kind is dict:
         for key, item in value.items():
             if type(key) is not str:
                 raise CanonicalError(field, f"a key of type {type(key).__name__}", "keys that are text")
-            plain &= key.isascii()
-            plain &= _plain(item, f"{field}.{key}"[:_MAX_FIELD] if field else key[:_MAX_FIELD], depth + 1)
-        return plain
-    if kind is list or kind is tuple:
+            _validate(item, f"{field}.{key}"[:_MAX_FIELD] if field else key[:_MAX_FIELD], depth + 1)
+    elif kind is list or kind is tuple:
         for index, item in enumerate(value):
-            plain &= _plain(item, f"{field}[{index}]"[:_MAX_FIELD], depth + 1)
-        return plain
-    raise CanonicalError(field, f"a value of type {kind.__name__}", "JSON: text, number, boolean, null, list or object")
+            _validate(item, f"{field}[{index}]"[:_MAX_FIELD], depth + 1)
+    else:
+        raise CanonicalError(field, f"a value of type {kind.__name__}", "JSON: text, number, boolean, null, list or object")
 
 
 def _ascii_keys(value: Any) -> bool:
-    """True when every key is ASCII; such keys both encoders order alike."""
+    """True when every key is ASCII; both encoders order such keys alike."""
     if type(value) is dict:
         return all(key.isascii() and _ascii_keys(item) for key, item in value.items())
     return all(map(_ascii_keys, value)) if type(value) is list or type(value) is tuple else True
@@ -100,11 +95,11 @@ def canonical(value: Any, field: str = "") -> bytes:
         CanonicalError: the value has no safe canonical form.
     """
     try:
-        if _is_plain(value, 0) or _plain(value, field, 0):
-            out = orjson.dumps(value, option=_SORTED)
-            if not out.isascii() and not _ascii_keys(value):
-                out = rfc8785.dumps(value)
-        else:
+        plain = _is_plain(value, 0)
+        if not plain:
+            _validate(value, field, 0)
+        out = orjson.dumps(value, option=_SORTED) if plain else rfc8785.dumps(value)
+        if plain and not out.isascii() and not _ascii_keys(value):
             out = rfc8785.dumps(value)
     except (orjson.JSONEncodeError, rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise CanonicalError(field, str(error), "JSON with valid Unicode text") from error
@@ -114,7 +109,7 @@ def canonical(value: Any, field: str = "") -> bytes:
 
 
 def parse(data: bytes) -> Any:
-    """The JSON value of canonical bytes, as fresh objects nobody else holds."""
+    """The JSON value of canonical bytes, as new objects that no other code holds."""
     return orjson.loads(data)
 
 

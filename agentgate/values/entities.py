@@ -1,4 +1,4 @@
-"""Typed values: when a value is in its type's normal form, and the key under which two values are the same.
+"""Typed values: whether a value is in the normal form of its type, and the key by which values are compared.
 
 A value that is not in normal form is refused, never repaired: what was compared is what runs. Keys are text, Decimal or
 bool; numbers compare as exact decimals, so 39.99, "39.99" and 39.990 are one amount and nothing is rounded.
@@ -35,8 +35,8 @@ _COUNTRIES = (  # ISO 3166-1, and XK as banks write it
 _SECOND: dict[str, str] = {}
 for _code in _COUNTRIES.split():
     _SECOND[_code[0]] = _SECOND.get(_code[0], "") + _code[1]
-# What a link without a scheme ends in. Left out are countries whose letters end files (what people send is a script more often than a site
-# in Moldova) or are words and titles of English, since "done.It works" is a missing space.
+# The ends of a link without a scheme. Not among them: countries whose code is a file extension (people send a script more often than a
+# site in Moldova) or an English word or title, since "done.It works" lacks a space.
 _ALSO_FILES = "cc md mk ml mm mo pm ps py rs sh so tf"
 _ALSO_WORDS = "ad am as at be by do id in is it mr ms my no re so to us"
 _GENERIC = (
@@ -48,8 +48,8 @@ _GENERIC = (
 _AFTER_FIRST: dict[str, list[str]] = {}
 for _end in sorted({*_COUNTRIES.lower().split(), *_GENERIC.split()} - {*_ALSO_FILES.split(), *_ALSO_WORDS.split()}):
     _AFTER_FIRST.setdefault(_end[0], []).append(_end[1:])
-COMMON_ENDS = "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in _AFTER_FIRST.items())  # told apart by the first letter
-COUNTRY = f"(?:{'|'.join(f'{first}[{seconds}]' for first, seconds in _SECOND.items())})"  # in capital letters; no IBAN begins otherwise
+COMMON_ENDS = "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in _AFTER_FIRST.items())  # grouped by first letter
+COUNTRY = f"(?:{'|'.join(f'{first}[{seconds}]' for first, seconds in _SECOND.items())})"  # in capitals; every IBAN begins with one
 _FORMS: Mapping[str, re.Pattern[str]] = {
     "email": re.compile(r"[a-z0-9](?:[a-z0-9._%+-]{0,62}[a-z0-9_%+-])?@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}"),
     "iban": re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}"),
@@ -76,7 +76,7 @@ def number(value: Any) -> Decimal | None:
         if len(value) > MAX_DIGITS + 2 or not _DECIMAL.fullmatch(value):
             return None
         out = Decimal(value)
-        if len(value) <= MAX_DIGITS:  # so it has no more digits either
+        if len(value) <= MAX_DIGITS:  # so at most as many digits
             return out
     elif kind is int:
         out = Decimal(value)
@@ -106,7 +106,7 @@ def _text(value: Any) -> Key | None:
 
 
 def _json(value: Any) -> Key | None:
-    """An object or a list as canonical JSON text; every key and text in it in normal form."""
+    """An object or a list as canonical JSON text, if every key and text in it is in normal form."""
     if type(value) not in {dict, list} or any(_text(text) is None for text in texts(value)):
         return None
     try:
@@ -116,7 +116,7 @@ def _json(value: Any) -> Key | None:
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value: keys of objects too, in order."""
+    """Every text in a JSON value, keys of objects included, in order."""
     left = [value]
     while left:
         item = left.pop()
@@ -145,14 +145,14 @@ def _formed(kind: str, value: Any) -> Key | None:
 
 
 def _named(kind: str, sign: str, value: Any) -> Key | None:
-    """A name, which may be written with its sign; with and without it is one."""
-    found = _formed(kind, value)
-    return None if found is None else str(found).removeprefix(sign)
+    """A name, with or without its sign: both are one key."""
+    name = _formed(kind, value)
+    return None if name is None else str(name).removeprefix(sign)
 
 
 def _path(value: Any) -> Key | None:
-    found = _formed("path", value)
-    return None if found is None or {".", "..", ""} & set(str(found).removeprefix("/").split("/")) else found
+    path = _formed("path", value)
+    return None if path is None or {".", "..", ""} & set(str(path).removeprefix("/").split("/")) else path
 
 
 def _date(value: Any) -> Key | None:
@@ -165,11 +165,11 @@ def _date(value: Any) -> Key | None:
 
 
 def _datetime(value: Any) -> Key | None:
-    found = _MOMENT.fullmatch(value) if type(value) is str else None
-    if found is None:
+    moment = _MOMENT.fullmatch(value) if type(value) is str else None
+    if moment is None:
         return None
     try:
-        year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
+        year, month, day, hour, minute, second = (int(part or 0) for part in moment.groups())
         return datetime(year, month, day, hour, minute, second).isoformat()  # noqa: DTZ001 - a wall-clock time as the tool takes it
     except ValueError:
         return None
@@ -202,7 +202,7 @@ TOKENISED = TYPES - {"boolean", "json"}
 
 
 def written(kind: str) -> str:
-    """What a value of a type must be, for a reader."""
+    """What a value of a type must be, for a person."""
     return f"{kind} in normal form" + (" (2026-06-03T10:00, without a zone)" if kind == "datetime" else "")
 
 

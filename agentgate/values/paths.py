@@ -1,12 +1,12 @@
-"""Paths into a tool's result: the segments that a fact's path may have besides keys, and the marks that rows may carry.
+"""Paths into a tool's result: the segments of a fact's path other than keys, and the marks that rows may carry.
 
-The side that redeems reads facts by these paths (`agentgate.redemption.facts`); loading and the decision only know their names.
+The redeeming side reads facts by these paths (`agentgate.redemption.facts`); loading and the decision only know the segments' names.
 """
 
 from __future__ import annotations
 
-FINDABLE = frozenset({"email", "iban", "phone", "url"})  # kinds of entities that a text may be looked into for
-MAX_FIND = 65_536  # characters of a text in which one entity is looked for; in a longer one nothing is found
+FINDABLE = frozenset({"email", "iban", "phone", "url"})  # types of entities that may be read from inside a text
+MAX_FIND = 65_536  # longest text, in characters, that is searched for one entity; a longer one has none
 EACH = "[]"  # walks a list
 VALUES = "[values]"  # the list of an object's values, each with its key
 KEY = "[key]"  # last segment, behind `VALUES` and `EACH`: the element's own key

@@ -1,6 +1,7 @@
 """Patterns and globs: whole-value matches that cannot be slow (RE2; no back-tracking) and cannot be half anchored.
 
-Both compile on first use and are shared between workflows, since one RE2 program is kilobytes of native memory.
+Both compile on first use. The tables below hold interned values, not answers: equal sources share one object and one RE2 program
+between all workflows, since a program is kilobytes of native memory.
 """
 
 from __future__ import annotations
@@ -27,16 +28,6 @@ _LAYOUT.max_mem = 1 << 20
 @lru_cache(maxsize=4096)
 def _program(source: str) -> object:
     return re2.compile(source, _LAYOUT)._regexp  # noqa: SLF001 - the wrapper costs 3 us a match, the program 0.5
-
-
-@lru_cache(maxsize=65536)
-def _shared_pattern(source: str) -> Pattern:
-    return Pattern(source)
-
-
-@lru_cache(maxsize=65536)
-def _shared_glob(source: str) -> Glob:
-    return Glob(source)
 
 
 class Pattern:
@@ -99,3 +90,6 @@ class Glob:
 
     def __repr__(self) -> str:
         return f"Glob({self.source!r})"
+
+
+_shared_pattern, _shared_glob = lru_cache(maxsize=65536)(Pattern), lru_cache(maxsize=65536)(Glob)

@@ -1,4 +1,4 @@
-"""Why a call or a run was refused: closed reasons, the one code that the model sees, and the condition that did not hold."""
+"""Why a call or a run was refused: closed reasons, the one code that the model sees, and the condition that failed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agentgate.errors import AgentGateError
 
 
 class Code(StrEnum):
-    """All that a model or a caller from outside learns of a refusal (a finer answer would teach it the edge)."""
+    """All that a model or an outside caller learns of a refusal (a finer answer would teach it the edge)."""
 
     NOT_PERMITTED = "not_permitted"
     INVALID_ARGUMENTS = "invalid_arguments"
@@ -100,11 +100,11 @@ class Failure:
 
     Attributes:
         reason: the closed reason.
-        field: what was looked at, e.g. ``args.payee``.
+        field: what was checked, e.g. ``args.payee``.
         got: what it was, as text for an operator (never given to the model; a `sensitive` value is masked).
         expected: what would have held.
         rule: ``file:line`` of the rule, or empty.
-        condition: which condition it is, where `field` alone does not say: the key of an `agentgate.explain.listing.Condition`.
+        condition: the key of its `agentgate.explain.listing.Condition`, where `field` alone does not identify it.
     """
 
     reason: Reason

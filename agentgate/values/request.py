@@ -1,4 +1,4 @@
-"""What is asked: who, in which run, which call. Values only; nothing here is trusted for having the right shape.
+"""The request: who, in which run, which call. Values only; having the right shape makes none of them trusted.
 
 Identity is `proven` or `in_process`. A `User` or `Agent` that a host builds is always `in_process`; only
 `agentgate.identity.proven` builds proven ones, from a verified credential.
@@ -135,7 +135,7 @@ class Call:
 
     @property
     def arguments_digest(self) -> str:
-        """SHA-256 (hex) of the canonical arguments, worked out once."""
+        """SHA-256 (hex) of the canonical arguments, computed once."""
         if not self._hashed:
             object.__setattr__(self, "_hashed", digest(self.data))
         return self._hashed
@@ -143,13 +143,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What the prompt says of one intent, and the words that say so.
+    """What the prompt says of one intent, with the words as evidence.
 
     Attributes:
         presence: present, unclear or absent.
         evidence: the words, or why.
-        silent: nothing of the intent was found, and the answer says no more than that: an absent that is no denial, or an unclear
-            because something was asked for that nobody understood.
+        silent: nothing of the intent was heard, and the answer says no more than that: an absent that is no denial, or an unclear
+            because the user asked for something that was not understood.
     """
 
     presence: Presence
@@ -204,7 +204,7 @@ class RunState:
         intents: every intent of the workflow's vocabulary -> what was derived.
         prompt: typed entities of the turns (`agentgate.values.entities.Prompt`).
         revision: opaque; the mint script refuses when the store's differs.
-        memo: what was worked out from the other fields, which never change; empty in every new state.
+        memo: values derived from the other fields, which never change; empty in every new state.
     """
 
     header: Header
@@ -223,7 +223,7 @@ class Surroundings:
 
     Attributes:
         now: decision time, timezone-aware.
-        environment: where this gate runs, from its settings; None: not configured (a workflow that asks is refused).
+        environment: where this gate runs, from its settings; None: not configured (a workflow that requires one is refused).
         data_class: class of the data the call touches, from the data catalogue; None: not configured or unknown.
         network: the caller's network zone; None: not configured.
         brokers: names of the configured upstream brokers.

@@ -1,6 +1,6 @@
 """Texts that a pattern or glob matches, made in a fixed order: the same source and variant always give the same text.
 
-Nothing here decides whether a text matches; whoever uses one asks the pattern itself.
+Nothing here decides whether a text matches; the caller asks the pattern itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CLASSES = {
 
 
 class _Unreadable(Exception):
-    """A part of a pattern that is not made here (a Unicode class); then no value is made."""
+    """The pattern has a part that the sampler does not write (a Unicode class); it then makes no value."""
 
 
 class _Sampler:
@@ -28,12 +28,6 @@ class _Sampler:
 
     def __init__(self, source: str, variant: int) -> None:
         self.source, self.at, self.variant, self.made = source, 0, variant, 0
-
-    def run(self) -> str:
-        out = self.choice()
-        if self.at != len(self.source):
-            raise _Unreadable
-        return out
 
     def _peek(self) -> str:
         return self.source[self.at] if self.at < len(self.source) else ""
@@ -71,11 +65,11 @@ class _Sampler:
 
     def repeats(self) -> int:
         """How often the atom before is written: as rarely as allowed, but once where that is allowed too (so that it shows)."""
-        found = 1
+        least = 1
         while self._peek() in {"?", "*", "+", "{"}:
             char = self._next()
             if char in "?*":
-                found = 0 if char == "?" else 1
+                least = 0 if char == "?" else 1
             elif char == "{":
                 end = self.source.find("}", self.at)
                 text = self.source[self.at : end]
@@ -83,8 +77,8 @@ class _Sampler:
                 low, _, high = text.partition(",")
                 if end < 0 or not low.isdigit():
                     raise _Unreadable
-                found = max(int(low), 1 if high != "0" and "," in text else int(low))
-        return found
+                least = max(int(low), 1 if high != "0" and "," in text else int(low))
+        return least
 
     def atom(self) -> str:
         char = self._next()
@@ -143,11 +137,13 @@ class _Sampler:
 
 
 def from_pattern(source: str, variant: int = 0) -> str | None:
-    """A text that the RE2 pattern probably matches as a whole, or None where it has a part that is not made here."""
+    """A text that the RE2 pattern probably matches as a whole, or None where it has a part that the sampler does not write."""
+    sampler = _Sampler(source, variant)
     try:
-        return _Sampler(source, variant).run()
+        made = sampler.choice()
     except _Unreadable:
         return None
+    return made if sampler.at == len(source) else None
 
 
 def from_glob(source: str, variant: int) -> str:

@@ -1,4 +1,4 @@
-"""What a person reads: foreign text made visible, so that a terminal, a page or a comment shows what is there and obeys none of it.
+"""Foreign text made visible for a person: a terminal, a page or a comment shows every character and obeys none.
 
 Rules: every character that cannot be seen, moves the cursor, changes colours or turns the reading direction (ANSI, C0 and C1
 controls, bidirectional marks, zero-width characters) is shown as its escape. So is a letter of another alphabet inside a word
@@ -16,18 +16,18 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&@:/])")
 
 
 def visible(text: object, limit: int = 0) -> str:
-    """One line of text in which every character is seen.
+    """One line of text in which every character is visible.
 
     Args:
         text: anything; its `str` counts.
         limit: longest result in characters; more is cut and ends in ``...``. 0: no limit.
     """
-    found = str(text)
-    if not found.isascii():
-        found = _WORD.sub(_mixed, found)
-    if not found.isprintable():
-        found = "".join(char if char.isprintable() else _escape(char) for char in found)
-    return found if not limit or len(found) <= limit else found[: limit - 3] + "..."
+    line = str(text)
+    if not line.isascii():
+        line = _WORD.sub(_mixed, line)
+    if not line.isprintable():
+        line = "".join(char if char.isprintable() else _escape(char) for char in line)
+    return line if not limit or len(line) <= limit else line[: limit - 3] + "..."
 
 
 def markdown(text: object, limit: int = 0) -> str:
@@ -44,9 +44,9 @@ def _escape(char: str) -> str:
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char) or char.encode("unicode_escape").decode()
 
 
-def _mixed(found: re.Match[str]) -> str:
-    """A word whose letters come from several alphabets, with the foreign ones escaped."""
-    word = found.group()
+def _mixed(match: re.Match[str]) -> str:
+    """A word of several alphabets with its foreign letters escaped."""
+    word = match.group()
     if word.isascii() or not _ASCII.search(word):
         return word
     return "".join(c if c.isascii() or unicodedata.name(c, "").startswith(("LATIN", "COMBINING")) else _escape(c) for c in word)

@@ -1,185 +1,27 @@
 """A workflow as the gate enforces it: frozen values, compiled once by `agentgate.loading`, shared by every call.
 
-Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value knows the `line` of its rule, so
+Rules: everything is ANDed, nothing is negated, an empty tuple grants nothing. Every value has the `line` of its rule, so that
 a refusal names ``file:line``. These values have no clock and no I/O, and only the loader builds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field as field_
+from dataclasses import dataclass, field
 from datetime import date
-from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from agentgate.values.patterns import Glob, Pattern
 from agentgate.workflow.nested import Structures, structures
-from agentgate.workflow.operators import Operator, compiled
+from agentgate.workflow.rule import Fact, Rule, Source
 
 Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
-Scalar = str | int | bool | Decimal
 
-# In the words of an intent: what stands for somebody and something, as in a dictionary, and what does not count.
+# In the words of an intent: placeholders for a person and a thing, as in a dictionary, and words that do not count.
 PLACES = frozenset({"someone", "something"})
 ARTICLES = frozenset({"a", "an", "the", "my", "some"})
 ANY = "any"  # `needs: any`, `limits.count: any`
 NONE = "none"  # the reserved intent of a machine workflow
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """Which row of a read "the largest file" is.
-
-    Attributes:
-        tool: the tool whose argument is selected; after its first call in a run, no later read selects for it again.
-        nouns: what the user may call such an object, in the singular.
-        by: pairs of a key of `agentgate.decision.selectors.SELECTORS` and the fact that it compares.
-    """
-
-    tool: str
-    nouns: tuple[str, ...]
-    by: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One allowed origin. `kind` prompt, user, computed and model stand alone; fact and arg name a `field` of an earlier `tool`.
-
-    `user` is the id of the person the run is for, whatever the prompt says; `computed` is one calculation that the user's words name,
-    over numbers of the other origins beside it (`agentgate.language.calculation`).
-
-    A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
-    `key` is the same for equal sources, and quick to look up by.
-    """
-
-    kind: Literal["prompt", "user", "computed", "model", "fact", "arg", "select", "sum"]
-    tool: str = ""
-    field: str = ""
-    selector: Selector | None = None
-    key: str = field_(default="", init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", f"{self.kind} {self.tool} {self.field}" + (f" {self.selector}" if self.selector else ""))
-
-    def __str__(self) -> str:
-        if self.selector is not None:
-            return f"the {' or '.join(key for key, _ in self.selector.by)} of {self.tool}.{self.field}"
-        if self.kind == "sum":
-            return f"the sum of {self.tool}.{self.field}"
-        return f"{self.tool}.{self.field}" if self.tool else self.kind
-
-
-PROMPT, USER, COMPUTED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "model"))  # that name no tool
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in` and `origin` add a person).
-
-    Attributes:
-        name: argument name.
-        line: line of the rule in the workflow file.
-        type: one of `agentgate.values.entities.TYPES`; how the value is normalised before comparing.
-        equals: `is`, as a one-element tuple, or None.
-        one_of: `in` (a list argument with `each_in`: every element), or None.
-        text: longest free text in characters, or None.
-        minimum, maximum: inclusive range, both or neither.
-        at_most: an earlier call's fact that bounds the value, or the sum of one over all rows of that call.
-        max_items: the value is a list of at most this many elements, each under the other operators; None: a single value.
-        role: name of the static role the list must be a strict subset of; `role_scopes` are its scopes.
-        sources: allowed origins (`from`); empty: not checked (a read's argument nobody references).
-        entities: allowed origins of every email/URL/IBAN/phone inside a free text; None: not checked.
-        currency: name of the sibling that holds a money value's currency.
-        named_first: where the user's words hold any value of this type, they are the only origin.
-        nullable: with `optional`: sent as null it counts as left out.
-        page_size: the most rows a read returns; it chooses none where fewer came (`agentgate.workflow.page_size`).
-        needs: intents of which one must be present where the argument is sent; empty: those of the tool suffice.
-        operators: the stated ones of `agentgate.workflow.operators`, compiled from the fields above.
-        references: the origins that name an earlier call, and the bound.
-        calls: the origins that name an earlier call, by its tool.
-        alone: those that name none, where more than one whole entity of the prompt has to be looked for.
-        prompted: the prompt is an origin.
-        free: nothing is asked of where the value came from: no origin is named, or the model's is.
-    """
-
-    name: str
-    line: int
-    type: str = "text"
-    equals: tuple[Scalar] | None = None
-    one_of: tuple[Scalar, ...] | None = None
-    pattern: Pattern | None = None
-    glob: Glob | None = None
-    text: int | None = None
-    minimum: Decimal | None = None
-    maximum: Decimal | None = None
-    at_most: Source | None = None
-    max_items: int | None = None
-    role: str = ""
-    role_scopes: frozenset[str] = frozenset()
-    sources: tuple[Source, ...] = ()
-    unknown_origin: Literal["deny", "step_up"] = "deny"
-    entities: tuple[Source, ...] | None = None
-    currency: str = ""
-    any_call: bool = False
-    named_first: bool = False
-    optional: bool = False
-    nullable: bool = False
-    page_size: bool = False
-    needs: tuple[str, ...] = ()
-    sensitive: bool = False
-    above: Decimal | None = None
-    not_in: tuple[Scalar, ...] | None = None
-    origin: tuple[Source | Literal["unknown"], ...] | None = None
-    operators: tuple[Operator, ...] = field_(default=(), init=False, compare=False, repr=False)
-    references: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
-    calls: tuple[tuple[str, tuple[Source, ...]], ...] = field_(default=(), init=False, compare=False, repr=False)
-    alone: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
-    free: bool = field_(default=True, init=False, compare=False, repr=False)
-    prompted: bool = field_(default=False, init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "operators", compiled(self))
-        calls = tuple([s for s in self.sources if s.tool])
-        tools = dict.fromkeys([s.tool for s in calls])
-        object.__setattr__(self, "calls", tuple([(tool, tuple([s for s in calls if s.tool == tool])) for tool in tools]))
-        others = (MODEL,) if self.type == "text" else (MODEL, PROMPT)
-        object.__setattr__(self, "alone", tuple([s for s in self.sources if not s.tool and s not in others]))
-        object.__setattr__(self, "references", calls if self.at_most is None else (*calls, self.at_most))
-        object.__setattr__(self, "free", not self.sources or MODEL in self.sources)
-        object.__setattr__(self, "prompted", PROMPT in self.sources)
-
-    @property
-    def said_as(self) -> str:
-        """The type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed."""
-        return "computed" if self.type == "number" and COMPUTED in self.sources else self.type
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A field of a tool's result that the gate reads and trusts as an origin.
-
-    Attributes:
-        path: keys into the result; ``[]`` walks a list element by element, e.g. ``("transactions", "[]", "recipient")``; ``[values]``
-            before it makes an object the list of its values, and a last ``[key]`` (`key: true`) is the key of each.
-            An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one
-            entity of that type in the text there; ``[numbers]``, ``[]`` (`find: any`) each number in it.
-        named: `trust: named`: counts only if that call's own arguments all came from the prompt.
-        pattern: form the value must have, if given.
-        named_by: facts of the same row of which the user's words must name one (see `agentgate.decision.labels`); empty: every row counts.
-        where: pairs of a fact of the same row and the argument of that call which it must equal.
-    """
-
-    name: str
-    line: int
-    type: str
-    path: tuple[str, ...]
-    currency: str = ""
-    named: bool = False
-    pattern: Pattern | None = None
-    named_by: tuple[str, ...] = ()
-    where: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +76,22 @@ class Upstream:
     settings: Mapping[str, str | int | tuple[str, ...]]
 
 
+class Dependency(NamedTuple):
+    """What calls of one tool need of an earlier call of another; one call must meet all of it, in one row.
+
+    Attributes:
+        tool: the earlier tool.
+        origins: arguments whose value may come from it, with the origins that name it.
+        bounds: arguments whose `at_most` it holds.
+        windows: within how many seconds (None: ever) it must have been redeemed.
+    """
+
+    tool: str
+    origins: tuple[tuple[str, tuple[Source, ...]], ...]
+    bounds: tuple[str, ...]
+    windows: tuple[int | None, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """One tool the workflow may mint for.
@@ -245,6 +103,9 @@ class Tool:
         definition: pinned ``sha256:...`` or empty (wrapper only).
         referenced: argument names that later calls may name as an origin (their values are kept in the call's record).
         structures: which arguments are structures, derived from `args`.
+        dependencies: what its calls need of earlier calls, by tool; arguments with `any_call` aside.
+        asking: arguments that need an intent of their own.
+        grounded: arguments in which every email, URL, IBAN and phone number needs an origin.
     """
 
     name: str
@@ -262,10 +123,31 @@ class Tool:
     step_ups: tuple[StepUpRule, ...] = ()
     upstream: Upstream | None = None
     referenced: frozenset[str] = frozenset()
-    structures: Structures = field_(init=False, compare=False, repr=False)
+    structures: Structures = field(init=False, compare=False, repr=False)
+    dependencies: tuple[Dependency, ...] = field(default=(), init=False, compare=False, repr=False)
+    asking: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+    grounded: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "structures", structures(self.args))
+        rules = {name: rule for name, rule in self.args.items() if not rule.any_call}
+        bounds = {name: rule.at_most.tool for name, rule in rules.items() if rule.at_most is not None}
+        calls = {name: () if rule.free else rule.calls for name, rule in rules.items()}
+        referred = [tool for name in rules for tool in (bounds.get(name, ""), *[called for called, _ in calls[name]]) if tool]
+        dependencies = tuple(
+            [
+                Dependency(
+                    tool,
+                    tuple([(name, sources) for name, own in calls.items() for called, sources in own if called == tool]),
+                    tuple([name for name, called in bounds.items() if called == tool]),
+                    tuple([order.within for order in self.sequence if order.require == tool]),
+                )
+                for tool in dict.fromkeys([*referred, *[order.require for order in self.sequence]])
+            ]
+        )
+        object.__setattr__(self, "dependencies", dependencies)
+        object.__setattr__(self, "asking", tuple([name for name, rule in self.args.items() if rule.needs]))
+        object.__setattr__(self, "grounded", tuple([name for name, rule in self.args.items() if rule.entities is not None]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +249,11 @@ class Hours:
     start: int
     end: int
     zone: str
+
+    @property
+    def times(self) -> str:
+        """The window as text: ``08:00-20:00 Europe/Berlin``."""
+        return f"{self.start // 60:02}:{self.start % 60:02}-{self.end // 60:02}:{self.end % 60:02} {self.zone}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""The operators: what a workflow can ask of one value. Each is one class here, in one table.
+"""The operators: what a workflow can require of one value. Each is one class, in one table.
 
-An operator knows its key in the file and how that is read, when a value holds, what it expected (for people), what tells values
-apart (for the exact diff), and how it is loosened or narrowed by the smallest step (for the mutants of a workflow). Everything
-else iterates `Rule.operators`; nothing else knows an operator by its name.
+An operator knows its key in the file and how to compile it, which values it allows, how to tell a person, which values it tells apart
+(for the exact diff), and the smallest steps that loosen or narrow it (for the mutants of a workflow). Everything else iterates
+`Rule.operators`; nothing else knows an operator by its name.
 
-All operators of a rule are ANDed; of a list, each element must hold. `when_only` ones stand only in `step_up.when`, where holding
-asks a person: so negation can add a person and grant nothing. Comparisons are between keys (`agentgate.values.entities`), so
+All operators of a rule are ANDed; every element of a list must pass them. Those that are `when_only` occur in `step_up.when` alone,
+where passing asks a person: negation can add a person and grant nothing. Operators compare keys (`agentgate.values.entities`), so
 39.99 and "39.990" are one amount and ``true`` is not 1. Pure.
 
 To add one: a class in `OPERATORS`, a field of `Rule`, the key of the block, docs/workflows.md, the reference model of the tests.
@@ -13,149 +13,21 @@ To add one: a class in `OPERATORS`, a field of `Rule`, the key of the block, doc
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 from agentgate.errors import CanonicalError
 from agentgate.values.entities import NUMERIC, Key
 from agentgate.values.patterns import Glob, Pattern
 from agentgate.values.samples import VARIANTS, from_glob, from_pattern
+from agentgate.workflow.operator import Operator, Reading, SmallestStep
 
 _DOT_SEGMENTS = r"(?s:(?:.*/)?\.\.?(?:/.*)?)"  # what no glob matches
 
 
-class Reading(Protocol):
-    """What compiling an operator needs of the file it stands in: the type of the value, and a way to report."""
-
-    kind: str
-
-    def report(self, key: str, got: str, expected: str, *, at_key: bool = False) -> None:
-        """Note what is wrong with this operator."""
-
-    def constants(self, key: str, values: list[Any]) -> tuple[Key, ...]:
-        """Values as comparison keys; one without a normal form is reported."""
-
-
-class SmallestStep(NamedTuple):
-    """The smallest change of an operator that lets one more class of calls through, or asks once less.
-
-    Attributes:
-        words: what was done, for a reviewer: ``500 -> 501``, ``dropped``.
-        value: the operator's value afterwards; None: the operator is gone.
-        name: what a case that notices is about, behind the argument's name: ``above 500``.
-        tries: values that only the changed workflow treats otherwise; None: any that the operator alone refuses.
-    """
-
-    words: str
-    value: Any
-    name: str
-    tries: tuple[Any, ...] | None = None
-
-
-class Operator(ABC):
-    """One operator with the value it has in a rule.
-
-    Attributes:
-        key: its key in the file.
-        field: the field of `Rule` that holds its value.
-        value: that value, compiled.
-        when_only: only `step_up.when` may say it.
-        closed: it lists every value there is.
-        bounds: it is a bound on an ordered scale, which a mutant moves; others are dropped.
-        outwards: of a bound, the sign of the direction in which fewer values hold.
-    """
-
-    __slots__ = ("value",)
-    key: ClassVar[str]
-    field: ClassVar[str]
-    when_only: ClassVar[bool] = False
-    closed: ClassVar[bool] = False
-    bounds: ClassVar[bool] = False
-    outwards: ClassVar[int] = 0
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.value == getattr(other, "value", None)
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.value))
-
-    @classmethod
-    def compiled(cls, raw: Any, reading: Reading) -> Any:
-        """The value of the key as the rule holds it; None after reporting why there is none."""
-        return raw
-
-    @abstractmethod
-    def holds(self, key: Key) -> bool:
-        """Whether one value, in normal form, is as asked."""
-
-    @property
-    @abstractmethod
-    def expected(self) -> str:
-        """What would have held, for an operator or reviewer."""
-
-    @property
-    def words(self) -> str:
-        """The value as the file says it."""
-        return str(self.value)
-
-    @property
-    def constants(self) -> tuple[Key, ...]:
-        """Values that it tells apart from all others by naming them."""
-        return ()
-
-    @property
-    def points(self) -> tuple[Decimal, ...]:
-        """Numbers at which its answer changes."""
-        return tuple(key for key in self.constants if isinstance(key, Decimal))
-
-    @property
-    def length(self) -> int | None:
-        """The longest text that holds, if it is about length."""
-        return None
-
-    @property
-    def language(self) -> tuple[str, str] | None:
-        """Two RE2 sources, if it asks for a form: whole texts that match the first and not the second (empty: no second)."""
-        return None
-
-    def near(self, kind: str) -> Iterator[Any]:
-        """Values around it as a caller sends them: some that hold, and for a bound or length some just outside."""
-        yield from self.constants
-
-    def samples(self, variant: int) -> Iterator[Any]:
-        """Values it suggests, as a caller sends them; `variant` counts from 0 and gives others."""
-        if variant == 0:
-            yield from self.constants
-
-    def proposals(self, kind: str) -> Iterator[tuple[Any, str]]:
-        """Values to propose in the place of one that does not hold, each with the words to propose it by."""
-        yield from ()
-
-    def loosened(self, kind: str) -> SmallestStep:
-        """The smallest loosening."""
-        return SmallestStep("dropped", None, "of another form")
-
-    def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
-        """The smallest narrowings, each with a value that no longer holds; `others` are values in the argument's form."""
-        yield from ()
-
-
-def _listed(key: Key, allowed: tuple[Any, ...]) -> bool:
-    for other in allowed:  # noqa: SIM110 - runs in every decision, and a generator costs as much as the comparisons
-        if key == other and isinstance(key, bool) == isinstance(other, bool):
-            return True
-    return False
-
-
 class _Constants(Operator):
     """Compared with the keys that the file lists."""
-
-    __slots__ = ()
 
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
@@ -170,7 +42,10 @@ class _Constants(Operator):
         return tuple(self.value)
 
     def holds(self, key: Key) -> bool:
-        return _listed(key, self.value)
+        for other in self.value:  # noqa: SIM110 - runs in every decision, and a generator costs as much as the comparisons
+            if key == other and isinstance(key, bool) == isinstance(other, bool):
+                return True
+        return False
 
     def proposals(self, kind: str) -> Iterator[tuple[Any, str]]:
         text = f"one of {self.words}" if len(self.value) > 1 else self.words
@@ -184,7 +59,6 @@ class _Constants(Operator):
 class Is(_Constants):
     """``is: EUR``: exactly this value."""
 
-    __slots__ = ()
     key, field, closed = "is", "equals", True
 
     @classmethod
@@ -199,7 +73,6 @@ class Is(_Constants):
 class In(_Constants):
     """``in: [EUR, GBP]``, on a list argument ``each_in``: one of these."""
 
-    __slots__ = ()
     key, field, closed = "in", "one_of", True
 
     @property
@@ -214,8 +87,17 @@ class In(_Constants):
 class _Form(Operator):
     """A whole text has a form."""
 
-    __slots__ = ()
     value: Pattern | Glob
+    form: ClassVar[type[Pattern | Glob]]
+
+    @classmethod
+    def compiled(cls, raw: Any, reading: Reading) -> Any:
+        _only_text(cls.key, reading)
+        try:
+            return cls.form.of(raw)
+        except CanonicalError as error:
+            reading.report(cls.key, error.got, error.expected)
+            return None
 
     def holds(self, key: Key) -> bool:
         return isinstance(key, str) and self.value.matches(key)
@@ -237,17 +119,7 @@ def _only_text(key: str, reading: Reading) -> None:
 class Matches(_Form):
     """``pattern: 'ORD-[0-9]{8}'``: RE2, always the whole value."""
 
-    __slots__ = ()
-    key, field = "pattern", "pattern"
-
-    @classmethod
-    def compiled(cls, raw: Any, reading: Reading) -> Any:
-        _only_text(cls.key, reading)
-        try:
-            return Pattern.of(raw)
-        except CanonicalError as error:
-            reading.report(cls.key, error.got, error.expected)
-            return None
+    key, field, form = "pattern", "pattern", Pattern
 
     @property
     def language(self) -> tuple[str, str]:
@@ -262,24 +134,18 @@ class Matches(_Form):
 class Globs(_Form):
     """``glob: northwind/orders/*``: ``*`` stops at ``/``, ``**`` does not; no dot segments."""
 
-    __slots__ = ()
-    key, field = "glob", "glob"
+    key, field, form = "glob", "glob", Glob
     value: Glob
 
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
-        _only_text(cls.key, reading)
-        if not {".", "..", ""}.isdisjoint(raw.removeprefix("/").split("/")):
-            reading.report(cls.key, repr(raw), "no empty, '.' or '..' segment (such a value never matches)")
+        never = not {".", "..", ""}.isdisjoint(raw.removeprefix("/").split("/"))
+        if never or "***" in raw:
+            _only_text(cls.key, reading)
+            expected = "no empty, '.' or '..' segment (such a value never matches)" if never else "* or **"
+            reading.report(cls.key, repr(raw), expected)
             return None
-        if "***" in raw:
-            reading.report(cls.key, repr(raw), "* or **")
-            return None
-        try:
-            return Glob.of(raw)
-        except CanonicalError as error:
-            reading.report(cls.key, error.got, error.expected)
-            return None
+        return super().compiled(raw, reading)
 
     @property
     def language(self) -> tuple[str, str]:
@@ -293,7 +159,6 @@ class Globs(_Form):
 class TextLength(Operator):
     """``text: 200``: free text of at most so many characters; of a `json` value, so many characters of canonical JSON."""
 
-    __slots__ = ()
     key, field = "text", "text"
     value: int
 
@@ -339,39 +204,43 @@ def as_sent(kind: str, number: Decimal) -> Any:
 
 
 class _Bound(Operator):
-    """A bound on a number."""
+    """A bound on a number; `side` says where a value outside is, in the words of a case."""
 
-    __slots__ = ()
     bounds = True
-    side: ClassVar[str]  # how a value outside is described
+    side: ClassVar[str]
     value: Decimal
+
+    @property
+    def expected(self) -> str:
+        return f"{self.side} {self.value}"
 
     @property
     def points(self) -> tuple[Decimal, ...]:
         return (self.value,)
 
+    def _moved(self, outwards: int) -> Decimal:
+        """The bound by the smallest step further out (1) or in (-1)."""
+        return self.value + outwards * self.outwards * step_of(self.value)
+
     def near(self, kind: str) -> Iterator[Any]:
-        step = step_of(self.value)
-        for number in (self.value, self.value + self.outwards * step, self.value - self.outwards * step):
+        for number in (self.value, self._moved(1), self._moved(-1)):
             yield as_sent(kind, number)
 
     def loosened(self, kind: str) -> SmallestStep:
-        moved = self.value + self.outwards * step_of(self.value)
+        moved = self._moved(1)
         return SmallestStep(f"{self.value} -> {moved}", moved, f"{self.side} {self.value}", (as_sent(kind, moved),))
 
     def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
-        moved = self.value - self.outwards * step_of(self.value)
+        moved = self._moved(-1)
         yield SmallestStep(f"{self.value} -> {moved}", moved, f"of {self.value}", (as_sent(kind, self.value),))
 
 
 class _Range(_Bound):
     """One end of an inclusive range; a file states both ends."""
 
-    __slots__ = ()
-
     @classmethod
     def compiled(cls, raw: Any, reading: Reading) -> Any:
-        if reading.kind not in NUMERIC and cls.key == "min":  # said once for both ends
+        if reading.kind not in NUMERIC and cls.key == "min":  # reported once for both ends
             reading.report("min", f"min and max on a {reading.kind}", "a range only on money, number or integer", at_key=True)
         return raw
 
@@ -382,7 +251,6 @@ class _Range(_Bound):
 class Min(_Range):
     """``min: "0.01"``."""
 
-    __slots__ = ()
     key, field, outwards, side = "min", "minimum", -1, "below"
 
     def holds(self, key: Key) -> bool:
@@ -396,7 +264,6 @@ class Min(_Range):
 class Max(_Range):
     """``max: "500.00"``."""
 
-    __slots__ = ()
     key, field, outwards, side = "max", "maximum", 1, "above"
 
     def holds(self, key: Key) -> bool:
@@ -410,7 +277,6 @@ class Max(_Range):
 class Above(_Bound):
     """``above: "100.00"``: asks a person about every larger number."""
 
-    __slots__ = ()
     key, field, when_only, outwards, side = "above", "above", True, -1, "above"
 
     @classmethod
@@ -422,23 +288,18 @@ class Above(_Bound):
     def holds(self, key: Key) -> bool:
         return isinstance(key, Decimal) and key > self.value
 
-    @property
-    def expected(self) -> str:
-        return f"above {self.value}"
-
     def narrowed(self, kind: str, others: Iterable[Any]) -> Iterator[SmallestStep]:
-        moved = self.value + step_of(self.value)
+        moved = self._moved(-1)
         yield SmallestStep(f"{self.value} -> {moved}", moved, f"above {self.value}", (as_sent(kind, moved),))
 
 
 class NotIn(_Constants):
     """``not_in: [EUR]``: asks a person about every other value."""
 
-    __slots__ = ()
     key, field, when_only = "not_in", "not_in", True
 
     def holds(self, key: Key) -> bool:
-        return not _listed(key, self.value)
+        return not super().holds(key)
 
     @property
     def expected(self) -> str:
@@ -487,16 +348,3 @@ def contradictions(stated: Mapping[str, Any], kind: str) -> Iterator[tuple[str, 
             yield "min", f"{low} above max {high}", "min at most max (nothing is inside)", False
         if kind == "integer" and (low % 1 or high % 1):
             yield "min", f"{low} to {high}", "whole numbers for an integer", False
-
-
-def unreachable(operators: Sequence[Operator]) -> Operator | None:
-    """The operator that lists constants none of which the others allow; None where some value can hold, as far as constants tell."""
-    for operator in operators:
-        if operator.closed and operator.constants:
-            others = [other for other in operators if not other.closed]
-            if not any(
-                isinstance(key, bool) or all(other.holds(key) for other in others if other.bounds == isinstance(key, Decimal))
-                for key in operator.constants
-            ):
-                return operator
-    return None

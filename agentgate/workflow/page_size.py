@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agentgate.values.paths import EACH, NUMBERS, PAGE
-from agentgate.workflow.model import Rule, Tool
+from agentgate.workflow.model import Tool
+from agentgate.workflow.rule import Rule
 
 # names that tools give to the most rows of one call, in lower case, without `_` and `-`
 _NAMES = frozenset(

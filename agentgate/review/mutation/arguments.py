@@ -14,9 +14,11 @@ from agentgate.review.mutation.origins import origins
 from agentgate.review.scenarios.fields import named, place
 from agentgate.review.scenarios.values import candidates, fits, malformed, sent, singles
 from agentgate.values.entities import number
-from agentgate.workflow.model import MODEL, Rule, Tool
-from agentgate.workflow.operators import Operator, as_sent, key_of
+from agentgate.workflow.model import Tool
+from agentgate.workflow.operator import Operator
+from agentgate.workflow.operators import as_sent, key_of
 from agentgate.workflow.page_size import counted
+from agentgate.workflow.rule import MODEL, Rule
 
 OTHERS = ("something-else", "USD", "other", "X", "kim@other.example", "https://other.example/", "2")
 

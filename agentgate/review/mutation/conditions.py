@@ -13,7 +13,8 @@ from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.scenarios.fields import named
 from agentgate.review.scenarios.values import candidates, fits, sent, singles
 from agentgate.review.scenarios.wording import long_words
-from agentgate.workflow.model import MODEL, PROMPT, Fact, Rule, StepUpRule, Tool
+from agentgate.workflow.model import StepUpRule, Tool
+from agentgate.workflow.rule import MODEL, PROMPT, Fact, Rule
 
 _UNSAID = {
     "email": "zzyzx@unsaid.example",

@@ -20,7 +20,7 @@ from agentgate.review.mutation.who import frame
 from agentgate.review.scenarios.case import NamedCase, mismatch
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, passing
-from agentgate.workflow import model
+from agentgate.workflow import model, rule, selector
 from agentgate.workflow.model import Workflow
 
 # Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field that is neither loosened nor listed, here or
@@ -68,7 +68,7 @@ def _structure(kind: Any) -> str:
     return " ".join([*_SUBJECT.get(kind.__name__, "").split(), *computed])
 
 
-_CLASSES = [kind for kind in vars(model).values() if isinstance(kind, type) and is_dataclass(kind)]
+_CLASSES = [kind for module in (model, rule, selector) for kind in vars(module).values() if isinstance(kind, type) and is_dataclass(kind)]
 STRUCTURE: Mapping[str, str] = {kind.__name__: _structure(kind) for kind in _CLASSES}
 
 
@@ -113,8 +113,8 @@ def _every(basis: Basis) -> Mutated:
     for name, tool in basis.workflow.tools.items():
         part = basis.root.inside(f"tools.{name}", "tools", tool, name)
         yield from tools(basis, part)
-        for rule in tool.args.values():
-            yield from argument(basis, part, rule)
+        for stated in tool.args.values():
+            yield from argument(basis, part, stated)
         for declared in tool.facts.values():
             yield from fact(basis, part, declared)
     yield from limits(basis)

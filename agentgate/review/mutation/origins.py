@@ -12,7 +12,8 @@ from agentgate.review.scenarios.fields import named, place
 from agentgate.review.scenarios.values import candidates, singles
 from agentgate.review.scenarios.wording import in_words
 from agentgate.values.entities import CALCULATED, TOKENISED
-from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, USER, Rule, Source, Tool
+from agentgate.workflow.model import Tool
+from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Rule, Source
 
 _ADDRESSES = {  # and a text that holds each
     "kim@other.example": "write to kim@other.example",

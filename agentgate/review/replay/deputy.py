@@ -24,7 +24,8 @@ from agentgate.language.spans import entities
 from agentgate.review.replay.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, answer_of, in_time, opened, pinned, taken
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import EACH
-from agentgate.workflow.model import Rule, Workflow
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.rule import Rule
 
 Kind = Literal["another trusted value", "a value from free text", "a value never seen"]
 TARGETS: Mapping[Kind, float] = {"another trusted value": 0.10, "a value from free text": 0.01, "a value never seen": 0.0}

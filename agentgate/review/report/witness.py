@@ -30,7 +30,8 @@ from agentgate.review.scenarios.story import readings
 from agentgate.review.scenarios.values import candidates, fits
 from agentgate.review.scenarios.wording import in_words
 from agentgate.values.entities import NUMERIC, normal, number
-from agentgate.workflow.model import Rule, Tool, Workflow
+from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.rule import Rule
 
 _ELSEWHERE: Mapping[str, Any] = {
     "tenant": "another-tenant",

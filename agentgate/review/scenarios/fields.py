@@ -18,7 +18,8 @@ from agentgate.decision.origin_kinds import of_call
 from agentgate.errors import AgentGateError
 from agentgate.loading.yaml_nodes import did_you_mean, shown
 from agentgate.values.entities import number
-from agentgate.workflow.model import Limit, Source, Tool, Workflow
+from agentgate.workflow.model import Limit, Tool, Workflow
+from agentgate.workflow.rule import Source
 
 BLOCKS = ("args", "facts", "earlier", "ago", "spent", "who", "origin")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -20,7 +20,8 @@ from agentgate.review.scenarios.structure import elements
 from agentgate.review.scenarios.values import candidates, fits, sent
 from agentgate.review.scenarios.wording import added, calculation, can_be_named, in_words, label, names, read
 from agentgate.values.entities import number
-from agentgate.workflow.model import PROMPT, USER, Fact, Rule, Source, Tool, Workflow
+from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.rule import PROMPT, USER, Fact, Rule, Source
 
 AGO = "1m"  # how long before the call an earlier one was redeemed
 

@@ -11,7 +11,8 @@ from agentgate.review.scenarios.statements import put
 from agentgate.review.scenarios.structure import elements
 from agentgate.review.scenarios.values import candidates, fits
 from agentgate.values.entities import number
-from agentgate.workflow.model import PROMPT, Workflow
+from agentgate.workflow.model import Workflow
+from agentgate.workflow.rule import PROMPT
 
 
 def place_argument(workflow: Workflow, values: dict[str, Any], name: str, where: str, *, fresh: bool) -> None:

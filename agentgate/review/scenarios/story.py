@@ -72,7 +72,7 @@ def _redeemed(  # noqa: PLR0917 - one call of one scene
     case = Case(workflow, run, call, Surroundings(at))
     check_arguments(case)
     checks.check_origins(case)
-    named = bool(case.values) and case.traced is not None and case.traced.named
+    named = case.named
     kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
     args = {name: value for name, value in call.args.items() if name in kept}
     rows = tuple(parse(canonical([dict(row) for row in extract(paths(tool), result(tool, values, label))])))

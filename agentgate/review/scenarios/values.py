@@ -17,8 +17,9 @@ from agentgate.review.scenarios.structure import put_at, steps
 from agentgate.values.entities import number
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.values.samples import VARIANTS
-from agentgate.workflow.model import Rule, Workflow
+from agentgate.workflow.model import Workflow
 from agentgate.workflow.operators import as_sent
+from agentgate.workflow.rule import Rule
 
 # Of each type: values, and near misses, which a person reads as such a value although their form is not the normal one (text has none;
 # for `json` it is a structure, which is no text).

@@ -11,7 +11,7 @@ from agentgate.decision.labels import stems
 from agentgate.language.prompt import Prompt
 from agentgate.review.scenarios.statements import parts, time_of
 from agentgate.values.entities import normal
-from agentgate.workflow.model import Rule
+from agentgate.workflow.rule import Rule
 
 
 def in_words(kind: str, value: Any, currency: str) -> str:

@@ -1,0 +1,174 @@
+"""One call, one source: what a call refers to in earlier calls of one tool must be met by a single one of them, and by one row of it.
+
+That is every value that comes from such a call (`from`), every bound (`at_most`) and every required call (`require`). The elements of
+a list argument may each come from a row of their own, within the same call.
+
+How the joint choice is found without trying every combination: what must hold of one tool whatever the others do (`at_most`,
+`require`) filters its calls and rows; each of those left covers a set of arguments by `from`; only different, maximal sets matter; and one
+set per tool must together cover every argument that needs an earlier call. Reasons are looked for only when none does. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+from agentgate.decision.earlier import Answer, Earlier
+from agentgate.decision.traced import Traced
+from agentgate.decision.value import Value
+from agentgate.values.refusal import Reason
+from agentgate.workflow.model import Dependency, Tool
+from agentgate.workflow.rule import Source
+
+MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
+_FEW = 4  # rows that are looked at one by one; of more it is asked first whether any can have what is needed
+
+
+class JointNeed(NamedTuple):
+    """What of one call a single earlier call of `tool` must meet: a `Dependency` with the values sent."""
+
+    tool: str
+    origins: list[tuple[str, Value, tuple[Source, ...]]]
+    bounds: list[Value]
+    windows: tuple[int | None, ...]
+
+
+def needs_of(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value]) -> list[JointNeed]:
+    """What a call needs of earlier calls, by tool.
+
+    Args:
+        tool: the tool called.
+        values: the arguments that are present and in normal form.
+        pending: those whose value must come from an earlier call.
+    """
+    needs = []
+    for other, origins, bounds, windows in tool.dependencies:
+        mine = [(name, pending[name], sources) for name, sources in origins if name in pending]
+        bounded = [values[name] for name in bounds if name in values]
+        if mine or bounded or windows:
+            needs.append(JointNeed(other, mine, bounded, windows))
+    return needs
+
+
+def joined(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float) -> bool:
+    """Whether one earlier call (and row) of each tool meets everything together. Arguments as of `needs_of`."""
+    for need in tool.dependencies:
+        for call in earlier.of(need.tool):
+            if _meets_all(call, need, values, pending, now):
+                break
+        else:
+            return covered(needs_of(tool, values, pending), pending, earlier, now)
+    return True
+
+
+def covered(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float, *, standing: bool = False) -> bool:
+    """Whether one call and row of each tool together explain all that is pending; `standing`: by what stands for the user's words."""
+    covers = [_covers(need, earlier.of(need.tool), now, standing=standing) for need in needs]
+    if not all(covers) or prod(map(len, covers)) > MAX_CHOICES:
+        return False
+    return any(len(frozenset().union(*choice)) == len(pending) for choice in product(*covers))
+
+
+def within_some_call(value: Value, earlier: Earlier) -> bool:
+    """Whether some row of an earlier call bounds a value."""
+    bound = value.rule.at_most
+    return any(call.within(value, index) for call in (earlier.of(bound.tool) if bound else ()) for index in range(len(call.rows)))
+
+
+def _covers(need: JointNeed, calls: Sequence[Answer], now: float, *, standing: bool = False) -> set[frozenset[str]]:
+    """The maximal sets of arguments that one call and row of a tool explains, where it meets all that must hold of that tool.
+
+    Empty: no call meets that. A tool that only explains arguments meets it with any call, also with none.
+    """
+    everything = frozenset([name for name, _, _ in need.origins])
+    covers = set[frozenset[str]]()
+    for call in calls:
+        if not call.recent(need.windows, now):
+            continue
+        able = [each for each in need.origins if call.has_any(each[1], each[2], standing=standing)]
+        if len(able) <= 1 and not need.bounds:  # nothing has to share a row
+            covers.add(frozenset([name for name, _, _ in able]))
+            continue
+        for index in range(len(call.rows)):
+            if all(call.within(value, index) for value in need.bounds):
+                explained = [name for name, value, sources in able if call.in_row(value, sources, index, standing=standing)]
+                covers.add(frozenset(explained))
+    if not covers and not need.bounds and not need.windows:
+        return {frozenset()}
+    if everything in covers:
+        return {everything}
+    return covers if len(covers) > MAX_CHOICES else {one for one in covers if not any(one < other for other in covers)}
+
+
+def _meets_all(call: Answer, need: Dependency, values: Mapping[str, Value], pending: Mapping[str, Value], now: float) -> bool:
+    """Whether one row of a call explains all arguments that may come from its tool and bounds the others."""
+    _, origins, bounds, windows = need
+    if windows and not call.recent(windows, now):
+        return False
+    rows = len(call.rows)
+    if rows > _FEW:
+        mine = [(pending[name], sources) for name, sources in origins if name in pending]
+        if not all(call.has_any(value, sources) for value, sources in mine):
+            return False
+        if len(mine) <= 1 and values.keys().isdisjoint(bounds):  # nothing has to share a row
+            return True
+    for index in range(rows):
+        for name in bounds:
+            if name in values and not call.within(values[name], index):
+                break
+        else:
+            for name, sources in origins:
+                if name in pending and not call.in_row(pending[name], sources, index):
+                    break
+            else:
+                return True
+    return False
+
+
+# --- why it does not hold together ---------------------------------------------------------------------------------------
+def explain(values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
+    """Record why it does not hold together: what no call meets by itself, and only without that, what one call cannot meet at once."""
+    tool = traced.tool
+    for need in needs_of(tool, values, pending):
+        for value in need.bounds:
+            if not within_some_call(value, earlier):
+                traced.above(value)
+    explained = {}
+    for name, value in pending.items():
+        if any(call.has_any(value, sources) for other, sources in value.rule.calls for call in earlier.of(other)):
+            explained[name] = value
+        else:
+            traced.unexplained(value)
+    for index, order in enumerate(tool.sequence):
+        if not any(call.recent((order.within,), now) for call in earlier.of(order.require)):
+            window = "" if order.within is None else f" in the last {order.within} s"
+            got, expected = f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}"
+            traced.of_tool(Reason.SEQUENCE, got, expected, order.line, f"require {index}")
+    if not traced.failures:
+        _explain_joint(needs_of(tool, values, explained), explained, earlier, now, traced)
+
+
+def _explain_joint(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
+    covers = []
+    for need in needs:
+        mine = _covers(need, earlier.of(need.tool), now)
+        if not mine:
+            traced.mixed(f"{need.tool} in one earlier call")
+            return
+        covers.append(mine)
+    if prod(map(len, covers)) > MAX_CHOICES:
+        traced.mixed(f"{', '.join([need.tool for need in needs])} in few enough different results")
+        return
+    wanted = frozenset(pending)
+    asking = {name for name, value in pending.items() if value.rule.unknown_origin == "step_up"}
+    choices = [frozenset().union(*choice) for choice in product(*covers)]
+    # of equals, the one that covers the first arguments: the answer must not depend on the order of a set
+    best = max(
+        choices, key=lambda covered: (len((covered & wanted) - asking), len(covered & asking), [name in covered for name in pending])
+    )
+    for name in sorted(wanted - best):
+        asks = name in asking and wanted - asking <= best
+        expected, condition = "the same earlier call as the other arguments", f"{traced.tool.name} one source"
+        traced.argument(Reason.ONE_SOURCE, pending[name], expected, condition, asks=asks)

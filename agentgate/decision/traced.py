@@ -1,0 +1,64 @@
+"""What `agentgate.decision.origins.trace` finds of one call: the failures of its origins, and whether it is named. Pure."""
+
+from __future__ import annotations
+
+from agentgate.decision.value import Value, sources_of
+from agentgate.language.prompt import Prompt
+from agentgate.values.refusal import Failure, Reason
+from agentgate.workflow.model import Tool
+from agentgate.workflow.rule import PROMPT
+
+
+class Traced:
+    """What tracing one call finds.
+
+    Attributes:
+        failures: conditions that refuse the call.
+        unknown: arguments whose origin does not hold and whose rule asks a person then (``unknown_origin: step_up``), with why.
+        named: the call is named (`agentgate.decision.named`).
+    """
+
+    __slots__ = ("failures", "file", "named", "prompt", "tool", "unknown")
+
+    def __init__(self, tool: Tool, prompt: Prompt, file: str) -> None:
+        self.tool, self.prompt, self.file, self.named = tool, prompt, file, False
+        self.failures: list[Failure] = []
+        self.unknown: dict[str, Failure] = {}
+
+    def argument(self, reason: Reason, value: Value, expected: str, condition: str, *, asks: bool = False) -> None:
+        """Record that the origin or the bound of an argument does not hold; `asks`: a person may still say yes."""
+        name, place = value.rule.name, f"{self.file}:{value.rule.line}"
+        failure = Failure(reason, f"args.{name}", value.shown, expected, place, condition)
+        if asks:
+            self.unknown[name] = failure
+        else:
+            self.failures.append(failure)
+
+    def above(self, value: Value) -> None:
+        """Record that no earlier call bounds an argument."""
+        expected = f"at most {value.rule.at_most} of an earlier call"
+        self.argument(Reason.AT_MOST, value, expected, f"args.{value.rule.name} at_most")
+
+    def unexplained(self, value: Value) -> None:
+        """Record that an argument has none of its origins."""
+        expected = "a value from " + " or ".join(map(str, sources_of(value, self.prompt))) + self._apart(value)
+        asks = value.rule.unknown_origin == "step_up"
+        self.argument(Reason.ARGUMENT_ORIGIN, value, expected, f"args.{value.rule.name} from", asks=asks)
+
+    def _apart(self, value: Value) -> str:
+        """Why a prompt that seems to name a datetime does not: a day and a time belong together only where they stand together."""
+        if value.rule.type != "datetime" or PROMPT not in value.rule.sources:
+            return ""
+        words, parts = self.prompt.words, [str(key).partition("T") for key in value.keys]
+        named = all(words("date", day) and words("time", time[:5]) for day, _, time in parts)
+        return ' (the prompt names its day and its time apart: "on 2026-06-03 at 10:00" names both together)' if named else ""
+
+    def of_tool(self, reason: Reason, got: str, expected: str, line: int, condition: str) -> None:
+        """Record that something does not hold of the call as a whole."""
+        name = self.tool.name
+        self.failures.append(Failure(reason, name, got, expected, f"{self.file}:{line}", f"{name} {condition}"))
+
+    def mixed(self, expected: str) -> None:
+        """Record that only different calls meet what one call must."""
+        got = "conditions met only by different earlier calls"
+        self.of_tool(Reason.ONE_SOURCE, got, f"all references to {expected}", self.tool.line, "one source")

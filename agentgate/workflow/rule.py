@@ -1,0 +1,162 @@
+"""Rules, facts and origins: what a workflow asks of one value, and what tools return for later calls to refer to.
+
+As in `agentgate.workflow.model`: frozen values that only the loader builds. Fields below a class's own (`init=False`) hold what every
+decision needs of the others, worked out once, when the value is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field as field_
+from decimal import Decimal
+from typing import Literal
+
+from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.operator import Operator
+from agentgate.workflow.operators import compiled
+from agentgate.workflow.selector import Selector
+
+Scalar = str | int | bool | Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One allowed origin. `kind` prompt, user, computed and model name no tool; fact and arg name a `field` of an earlier `tool`.
+
+    `user` is the id of the person the run is for, whatever the prompt says; `computed` is one calculation that the user's words name,
+    over numbers of the other origins beside it (`agentgate.language.calculation`).
+
+    A `select` is a fact in the row that the user's words select; a `sum`, only in `at_most`, is a fact over all rows of one call.
+    `key` is equal for equal sources, and quick to look up by.
+    """
+
+    kind: Literal["prompt", "user", "computed", "model", "fact", "arg", "select", "sum"]
+    tool: str = ""
+    field: str = ""
+    selector: Selector | None = None
+    key: str = field_(default="", init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.kind} {self.tool} {self.field}" + (f" {self.selector}" if self.selector else ""))
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        if self.selector is not None:
+            return f"the {' or '.join(key for key, _ in self.selector.by)} of {self.tool}.{self.field}"
+        if self.kind == "sum":
+            return f"the sum of {self.tool}.{self.field}"
+        return f"{self.tool}.{self.field}" if self.tool else self.kind
+
+
+PROMPT, USER, COMPUTED, MODEL = (Source(kind) for kind in ("prompt", "user", "computed", "model"))  # that name no tool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in` and `origin` add a person).
+
+    Attributes:
+        name: argument name.
+        line: line of the rule in the workflow file.
+        type: one of `agentgate.values.entities.TYPES`; how the value is normalised before comparing.
+        equals: `is`, as a one-element tuple, or None.
+        one_of: `in` (a list argument with `each_in`: every element), or None.
+        text: longest free text in characters, or None.
+        minimum, maximum: inclusive range, both or neither.
+        at_most: an earlier call's fact that bounds the value, or the sum of one over all rows of that call.
+        max_items: the value is a list of at most this many elements, each under the other operators; None: a single value.
+        role: name of the static role the list must be a strict subset of; `role_scopes` are its scopes.
+        sources: allowed origins (`from`); empty: not checked (a read's argument that nothing references).
+        entities: allowed origins of every email/URL/IBAN/phone inside a free text; None: not checked.
+        currency: name of the sibling that holds a money value's currency.
+        named_first: where the user's words hold any value of this type, they are the only origin.
+        nullable: with `optional`: null counts as left out.
+        page_size: the most rows a read returns; it chooses none where fewer came (`agentgate.workflow.page_size`).
+        needs: intents of which one must be present where the argument is sent; empty: those of the tool suffice.
+        operators: the stated ones of `agentgate.workflow.operators`, compiled from the fields above.
+        references: the origins that name an earlier call, and the bound.
+        calls: the origins that name an earlier call, by its tool.
+        alone: those that name none, where more than one whole entity of the prompt has to be looked for.
+        prompted: the prompt is an origin.
+        free: any origin will do: none is named, or the model is one.
+        said_as: the type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed.
+    """
+
+    name: str
+    line: int
+    type: str = "text"
+    equals: tuple[Scalar] | None = None
+    one_of: tuple[Scalar, ...] | None = None
+    pattern: Pattern | None = None
+    glob: Glob | None = None
+    text: int | None = None
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    at_most: Source | None = None
+    max_items: int | None = None
+    role: str = ""
+    role_scopes: frozenset[str] = frozenset()
+    sources: tuple[Source, ...] = ()
+    unknown_origin: Literal["deny", "step_up"] = "deny"
+    entities: tuple[Source, ...] | None = None
+    currency: str = ""
+    any_call: bool = False
+    named_first: bool = False
+    optional: bool = False
+    nullable: bool = False
+    page_size: bool = False
+    needs: tuple[str, ...] = ()
+    sensitive: bool = False
+    above: Decimal | None = None
+    not_in: tuple[Scalar, ...] | None = None
+    origin: tuple[Source | Literal["unknown"], ...] | None = None
+    operators: tuple[Operator, ...] = field_(default=(), init=False, compare=False, repr=False)
+    references: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
+    calls: tuple[tuple[str, tuple[Source, ...]], ...] = field_(default=(), init=False, compare=False, repr=False)
+    alone: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
+    free: bool = field_(default=True, init=False, compare=False, repr=False)
+    prompted: bool = field_(default=False, init=False, compare=False, repr=False)
+    said_as: str = field_(default="", init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        calls = tuple([s for s in self.sources if s.tool])
+        whole = (MODEL,) if self.type == "text" else (MODEL, PROMPT)
+        derived = {
+            "operators": compiled(self),
+            "references": calls if self.at_most is None else (*calls, self.at_most),
+            "calls": tuple([(tool, tuple([s for s in calls if s.tool == tool])) for tool in dict.fromkeys([s.tool for s in calls])]),
+            "alone": tuple([s for s in self.sources if not s.tool and s not in whole]),
+            "free": not self.sources or MODEL in self.sources,
+            "prompted": PROMPT in self.sources,
+            "said_as": "computed" if self.type == "number" and COMPUTED in self.sources else self.type,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A field of a tool's result that the gate reads and trusts as an origin.
+
+    Attributes:
+        path: keys into the result; ``[]`` walks a list element by element, e.g. ``("transactions", "[]", "recipient")``; ``[values]``
+            before it makes an object the list of its values, and a last ``[key]`` (`key: true`) is the key of each.
+            An empty tuple is the result itself. A last ``[iban]`` (`find: one`) is the one
+            entity of that type in the text there; ``[numbers]``, ``[]`` (`find: any`) each number in it.
+        named: `trust: named`: counts only if that call's own arguments all came from the prompt.
+        pattern: form the value must have, if given.
+        named_by: facts of the same row of which the user's words must name one (see `agentgate.decision.labels`); empty: every row counts.
+        where: pairs of a fact of the same row and the argument of that call which it must equal.
+    """
+
+    name: str
+    line: int
+    type: str
+    path: tuple[str, ...]
+    currency: str = ""
+    named: bool = False
+    pattern: Pattern | None = None
+    named_by: tuple[str, ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
