@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, AsyncGate, AsyncVerifier, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User, Verifier
+from agentgate.audit import read_records
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refusal, StoreUnavailable
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import UnapprovedSettings
@@ -745,3 +746,15 @@ def test_a_run_that_never_rests_mints_nothing(gate: Gate) -> None:
     run = run_of(gate)
     run._store = _Busy(run._store, gate.resume_run(run.tenant, run.id), 1000)
     assert reasons(run.authorize("orders.get", ORDER)) == {Reason.STORE}
+
+
+def test_the_record_names_the_call_that_everything_was_taken_from(folder):
+    """Both calls returned the payee, and only one of them a total that the amount stays below: it is the source of all."""
+    with opened(folder, audit=str(folder / "audit"), keys=str(folder / "keys")) as gate:
+        run = run_of(gate)
+        looked_up(run, total="10.00", call="low")
+        looked_up(run, total="150.00", call="high")
+        assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="pay"), Allow)
+    decided = [each for each in read_records(folder / "audit") if each["type"] == "decision" and each["tool"] == "payments.refund"]
+    assert decided[-1]["origins"]["payee"] == "orders.get.customer high"
+    assert decided[-1]["origins"]["order_id"] == "orders.get.order_id high"

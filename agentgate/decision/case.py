@@ -17,17 +17,19 @@ class Case:
     Attributes:
         values: the arguments in normal form.
         named: every argument came from the prompt (`agentgate.decision.named`).
+        origins: how the record names the origin of each argument that was explained.
         denied: failures that refuse the call.
         forced: failures that ask a person, whatever the step-up rules say.
     """
 
-    __slots__ = ("_earlier", "around", "call", "denied", "forced", "named", "run", "tool", "values", "workflow")
+    __slots__ = ("_earlier", "around", "call", "denied", "forced", "named", "origins", "run", "tool", "values", "workflow")
 
     def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> None:
         self.workflow, self.run, self.call, self.around = workflow, run, call, around
         self.tool: Tool | None = workflow.tools.get(call.tool)
         self.values: dict[str, Value] = {}
         self.named = False
+        self.origins: dict[str, str] = {}
         self._earlier: Earlier | None = None
         self.denied: list[Failure] = []
         self.forced: list[Failure] = []

@@ -52,23 +52,35 @@ def needs_of(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Valu
     return needs
 
 
-def joined(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float) -> bool:
-    """Whether one earlier call (and row) of each tool meets everything together. Arguments as of `needs_of`."""
+Joined = Mapping[str, tuple[Answer, int]]  # tool -> the call, and the row of it, that everything refers to
+
+
+def joined(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float) -> Joined | None:
+    """The one earlier call (and row) of each tool that meets everything together; None without one. Arguments as of `needs_of`."""
+    found: dict[str, tuple[Answer, int]] = {}
     for need in tool.dependencies:
         for call in earlier.of(need.tool):
-            if _meets_all(call, need, values, pending, now):
+            index = _meets_all(call, need, values, pending, now)
+            if index is not None:
+                found[need.tool] = call, index
                 break
         else:
-            return covered(needs_of(tool, values, pending), pending, earlier, now)
-    return True
+            return choice(needs_of(tool, values, pending), pending, earlier, now)
+    return found
 
 
-def covered(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float, *, standing: bool = False) -> bool:
-    """Whether one call and row of each tool together explain all that is pending; `standing`: by what stands for the user's words."""
+def choice(
+    needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float, *, standing: bool = False
+) -> Joined | None:
+    """One call and row of each tool that together explain all that is pending; `standing`: by what stands for the user's words."""
     covers = [_covers(need, earlier.of(need.tool), now, standing=standing) for need in needs]
     if not all(covers) or prod(map(len, covers)) > MAX_CHOICES:
-        return False
-    return any(len(frozenset().union(*choice)) == len(pending) for choice in product(*covers))
+        return None
+    for chosen in product(*covers):
+        if len(frozenset().union(*chosen)) == len(pending):
+            places = zip(needs, covers, chosen, strict=True)
+            return {need.tool: place for need, cover, one in places if (place := cover[one]) is not None}
+    return None
 
 
 def within_some_call(value: Value, earlier: Earlier) -> bool:
@@ -77,43 +89,52 @@ def within_some_call(value: Value, earlier: Earlier) -> bool:
     return any(call.within(value, index) for call in (earlier.of(bound.tool) if bound else ()) for index in range(len(call.rows)))
 
 
-def _covers(need: JointNeed, calls: Sequence[Answer], now: float, *, standing: bool = False) -> set[frozenset[str]]:
+_Covers = dict[frozenset[str], tuple[Answer, int] | None]
+
+
+def _covers(need: JointNeed, calls: Sequence[Answer], now: float, *, standing: bool = False) -> _Covers:
     """The maximal sets of arguments that one call and row of a tool explains, where it meets all that must hold of that tool.
 
-    Empty: no call meets that. A tool that only explains arguments meets it with any call, also with none.
+    Empty: no call meets that. A tool that only explains arguments meets it with any call, also with none (None as its place).
     """
     everything = frozenset([name for name, _, _ in need.origins])
-    covers = set[frozenset[str]]()
+    covers: _Covers = {}
     for call in calls:
         if not call.recent(need.windows, now):
             continue
         able = [each for each in need.origins if call.has_any(each[1], each[2], standing=standing)]
         if len(able) <= 1 and not need.bounds:  # nothing has to share a row
-            covers.add(frozenset([name for name, _, _ in able]))
+            covers.setdefault(frozenset([name for name, _, _ in able]), _place(call, able, standing=standing))
             continue
         for index in range(len(call.rows)):
             if all(call.within(value, index) for value in need.bounds):
                 explained = [name for name, value, sources in able if call.in_row(value, sources, index, standing=standing)]
-                covers.add(frozenset(explained))
+                covers.setdefault(frozenset(explained), (call, index))
     if not covers and not need.bounds and not need.windows:
-        return {frozenset()}
+        return {frozenset(): None}
     if everything in covers:
-        return {everything}
-    return covers if len(covers) > MAX_CHOICES else {one for one in covers if not any(one < other for other in covers)}
+        return {everything: covers[everything]}
+    if len(covers) > MAX_CHOICES:
+        return covers
+    return {one: place for one, place in covers.items() if not any(one < other for other in covers)}
 
 
-def _meets_all(call: Answer, need: Dependency, values: Mapping[str, Value], pending: Mapping[str, Value], now: float) -> bool:
-    """Whether one row of a call explains all arguments that may come from its tool and bounds the others."""
+def _place(call: Answer, able: Sequence[tuple[str, Value, tuple[Source, ...]]], *, standing: bool) -> tuple[Answer, int]:
+    """The first row of a call that explains an argument on its own."""
+    rows = range(len(call.rows))
+    return call, next((i for i in rows if all(call.in_row(value, own, i, standing=standing) for _, value, own in able)), 0)
+
+
+def _meets_all(call: Answer, need: Dependency, values: Mapping[str, Value], pending: Mapping[str, Value], now: float) -> int | None:
+    """The row of a call that explains all arguments that may come from its tool and bounds the others; None without one."""
     _, origins, bounds, windows = need
     if windows and not call.recent(windows, now):
-        return False
+        return None
     rows = len(call.rows)
     if rows > _FEW:
         mine = [(pending[name], sources) for name, sources in origins if name in pending]
         if not all(call.has_any(value, sources) for value, sources in mine):
-            return False
-        if len(mine) <= 1 and values.keys().isdisjoint(bounds):  # nothing has to share a row
-            return True
+            return None
     for index in range(rows):
         for name in bounds:
             if name in values and not call.within(values[name], index):
@@ -123,8 +144,8 @@ def _meets_all(call: Answer, need: Dependency, values: Mapping[str, Value], pend
                 if name in pending and not call.in_row(pending[name], sources, index):
                     break
             else:
-                return True
-    return False
+                return index
+    return None
 
 
 # --- why it does not hold together ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentgate.decision.earlier import Earlier
-from agentgate.decision.joint import JointNeed, covered
+from agentgate.decision.joint import JointNeed, choice
 from agentgate.decision.value import Value, in_prompt
 from agentgate.language.prompt import Prompt
 from agentgate.workflow.rule import Source
@@ -38,4 +38,4 @@ def is_named(values: Mapping[str, Value], said: Mapping[str, bool], prompt: Prom
     for other in dict.fromkeys([source.tool for sources in standing.values() for source in sources]):
         mine = [(name, left[name], tuple([s for s in sources if s.tool == other])) for name, sources in standing.items()]
         needs.append(JointNeed(other, mine, [], ()))
-    return covered(needs, left, earlier, 0, standing=True)
+    return choice(needs, left, earlier, 0, standing=True) is not None

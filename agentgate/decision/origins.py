@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentgate.decision.earlier import Earlier
-from agentgate.decision.joint import explain, joined, within_some_call
+from agentgate.decision.joint import Joined, explain, joined, within_some_call
 from agentgate.decision.named import is_named
 from agentgate.decision.origin_kinds import kind_of
 from agentgate.decision.traced import Traced
@@ -23,6 +23,8 @@ from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
 from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import PROMPT, Rule, Source
+
+MAX_RECORDED = 20  # elements of a list whose origins are recorded
 
 
 def came_from(value: Value, key: Key, sources: tuple[Source, ...], earlier: Earlier) -> bool:
@@ -61,23 +63,44 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
         if rule.prompted:
             said[name] = in_prompt(value, prompt)
             if said[name]:
+                traced.origins[name] = PROMPT.kind
                 continue
         calls, alone, sources = rule.calls, rule.alone, rule.sources
         if rule.named_first and prompt.holds(rule.said_as):
             sources, calls = (PROMPT,), ()
             alone = tuple([source for source in alone if source == PROMPT])
-        if alone and any(_explains(source, value, sources, earlier) for source in alone):
-            continue
-        if calls and not rule.any_call:
+        found = next(filter(None, (_explained(value, (source,), sources, earlier) for source in alone)), "") if alone else ""
+        if not found and rule.any_call:
+            found = _explained(value, sources, sources, earlier)
+        if found:
+            traced.origins[name] = found
+        elif calls and not rule.any_call:
             pending[name] = value
-        elif not (rule.any_call and all(came_from(value, key, sources, earlier) for key in value.keys)):
+        else:
             traced.unexplained(value)
-    if traced.failures or not joined(tool, values, pending, earlier, now):
+    chosen = None if traced.failures else joined(tool, values, pending, earlier, now)
+    if chosen is None:
         explain(values, pending, earlier, now, traced)
+    else:
+        traced.origins |= {name: _joint(value, chosen) for name, value in pending.items()}
     traced.named = is_named(values, said, prompt, earlier)
     return traced
 
 
-def _explains(source: Source, value: Value, sources: tuple[Source, ...], earlier: Earlier) -> bool:
-    """Whether an origin that names no call explains every element of a value."""
-    return all(kind_of(source).explains(source, value, key, sources, earlier) for key in value.keys)
+def _explained(value: Value, given: tuple[Source, ...], sources: tuple[Source, ...], earlier: Earlier) -> str:
+    """How the record names the origins of a value, of which each element has one of the `given`; empty where one has none."""
+    names = [
+        next(filter(None, (kind_of(source).explains(source, value, key, sources, earlier) for source in given)), "") for key in value.keys
+    ]
+    return ", ".join(dict.fromkeys(names[:MAX_RECORDED])) if all(names) else ""
+
+
+def _joint(value: Value, chosen: Joined) -> str:
+    """How the record names the origin of a value that one of the chosen calls explains."""
+    for tool, sources in value.rule.calls:
+        if tool in chosen:
+            call, index = chosen[tool]
+            for source in sources:
+                if call.in_row(value, (source,), index):
+                    return f"{source} {call.id}"
+    raise AssertionError(f"{value.rule.name}: nothing that was chosen explains it")

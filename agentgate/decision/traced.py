@@ -16,14 +16,16 @@ class Traced:
         failures: conditions that refuse the call.
         unknown: arguments whose origin does not hold and whose rule asks a person then (``unknown_origin: step_up``), with why.
         named: the call is named (`agentgate.decision.named`).
+        origins: how the decision's record names the origin of each argument that was explained.
     """
 
-    __slots__ = ("failures", "file", "named", "prompt", "tool", "unknown")
+    __slots__ = ("failures", "file", "named", "origins", "prompt", "tool", "unknown")
 
     def __init__(self, tool: Tool, prompt: Prompt, file: str) -> None:
         self.tool, self.prompt, self.file, self.named = tool, prompt, file, False
         self.failures: list[Failure] = []
         self.unknown: dict[str, Failure] = {}
+        self.origins: dict[str, str] = {}
 
     def argument(self, reason: Reason, value: Value, expected: str, condition: str, *, asks: bool = False) -> None:
         """Record that the origin or the bound of an argument does not hold; `asks`: a person may still say yes."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from agentgate.decision.case import Case
 from agentgate.decision.earlier import Answer, Earlier
 from agentgate.decision.labels import asked_by_user, described
 from agentgate.decision.origin_kinds import KINDS, kind_of, of_call
+from agentgate.decision.origins import MAX_RECORDED
 from agentgate.decision.value import Value, element, from_user, sources_of
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS
 from agentgate.language.prompt import Entity, Prompt
@@ -227,25 +229,23 @@ def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None
     return fit[0] if fit else None
 
 
-def origin_names(values: Mapping[str, Value], prompt: Prompt, earlier: Earlier) -> dict[str, str]:
+def origin_names(case: Case) -> dict[str, str]:
     """The origin of each argument, short, for a decision's record: ``prompt``, ``model``, ``unknown`` or ``tool.field call``.
 
-    The different origins of a list's elements are joined by a comma. Each is one that the rule allows, or ``unknown``.
+    What the decision found is taken as found; only of a value that it asked nothing of, or found nothing for, is an origin looked for
+    here. The different origins of a list's elements are joined by a comma. Each is one that the rule allows, or ``unknown``.
     """
     return {
-        name: ", ".join(dict.fromkeys([_name(value, key, prompt, earlier) for key in value.keys[:_MAX_NAMED]]))
-        for name, value in values.items()
+        name: case.origins.get(name) or ", ".join(dict.fromkeys([_name(value, key, case) for key in value.keys[:MAX_RECORDED]]))
+        for name, value in case.values.items()
         if value.rule.sources and value.keys
     }
 
 
-_MAX_NAMED = 20  # elements of a list whose origins are kept
-
-
-def _name(value: Value, key: Key, prompt: Prompt, earlier: Earlier) -> str:
-    sources = sources_of(value, prompt)
+def _name(value: Value, key: Key, case: Case) -> str:
+    sources = sources_of(value, case.run.prompt)
     for source in sources:
-        name = kind_of(source).explains(source, value, key, sources, earlier)
+        name = kind_of(source).explains(source, value, key, sources, case.earlier)
         if name:
             return name
     return str(MODEL) if MODEL in sources else "unknown"

@@ -139,7 +139,7 @@ def seen(core: Core, case: Case, *, whole: bool) -> Mapping[str, object]:
     """
     run, call = case.run, case.call
     known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls)}
-    known["origins"] = origin_names(case.values, run.prompt, case.earlier)
+    known["origins"] = origin_names(case)
     if core.environment:
         known["environment"] = core.environment
     if call.definition:
