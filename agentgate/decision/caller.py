@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from agentgate.decision.case import Case, Check
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Header
+from agentgate.values.times import clock
 from agentgate.workflow.model import Hours, Workflow
 
 
@@ -160,7 +161,7 @@ def check_conditions(case: Case) -> None:
     if rule.hours is not None:
         hours, local = rule.hours, around.now.astimezone(_zone(rule.hours.zone))
         if not within(hours, local.weekday(), local.hour * 60 + local.minute):
-            window = f"{hours.start // 60:02}:{hours.start % 60:02}-{hours.end // 60:02}:{hours.end % 60:02} {hours.zone}"
+            window = f"{clock(hours.start)}-{clock(hours.end)} {hours.zone}"
             case.deny(Reason.HOURS, "hours", f"{local:%a %H:%M}", window, hours.line)
 
 

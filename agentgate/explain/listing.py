@@ -13,12 +13,12 @@ from typing import Literal
 
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
+from agentgate.values.times import SHORT_WEEKDAYS, clock
 from agentgate.workflow.model import ANY, NONE, Hours, Limit, Rule, StepUpRule, Tool, Workflow
 
 About = Literal["run", "who", "where", "tool", "argument", "origin", "intent", "order", "person", "limit", "store"]
 
 AT_MINT: frozenset[About] = frozenset({"limit", "store"})  # known to the store alone, when it mints
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +156,9 @@ def window(hours: Hours) -> str:
     days, spans = sorted(hours.days), []
     while days:
         last = next((n for n, day in enumerate(days) if day != days[0] + n), len(days)) - 1
-        spans.append(_DAYS[days[0]] if last == 0 else f"{_DAYS[days[0]]}-{_DAYS[days[last]]}")
+        spans.append(SHORT_WEEKDAYS[days[0]] if last == 0 else f"{SHORT_WEEKDAYS[days[0]]}-{SHORT_WEEKDAYS[days[last]]}")
         days = days[last + 1 :]
-    times = f"{hours.start // 60:02}:{hours.start % 60:02}-{hours.end // 60:02}:{hours.end % 60:02}"
+    times = f"{clock(hours.start)}-{clock(hours.end)}"
     return f"{','.join(spans)} {times} {hours.zone}"
 
 

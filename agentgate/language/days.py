@@ -14,6 +14,7 @@ from datetime import date, timedelta
 
 from agentgate.language.numerals import NUMERAL_BEGINS, ORDINAL, ORDINALS, read_ordinal
 from agentgate.values.entities import normal
+from agentgate.values.times import WEEKDAYS
 
 _MONTHS = {
     m: i
@@ -37,14 +38,13 @@ _MONTHS = {
     for m in names.split()
 }
 _LONGEST_FIRST = sorted(_MONTHS, key=len, reverse=True)
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _FEW = {w: n for n, w in enumerate("a one two three four five six seven eight nine ten".split(), 0)} | {"a": 1, "one": 1, "an": 1}
 _OLD = {"i": "\u0130\u0131", "s": "\u017f", "k": "\u212a"}  # what a pattern without case takes for these, too
 _LETTERS_TOLD = 3
 _NEAR = {"today": 0, "tomorrow": 1, "yesterday": -1, "the day after tomorrow": 2, "the day before yesterday": -2}
 
 _MONTH = f"(?:{'|'.join(_LONGEST_FIRST)})" + r"\.?"
-_WEEKDAY = f"(?:{'|'.join(_WEEKDAYS)})"
+_WEEKDAY = f"(?:{'|'.join(WEEKDAYS)})"
 _OF_MONTH = "[0-9]{1,2}(?:st|nd|rd|th)?"
 _YEAR = "(?:,? [0-9]{4})?"
 _SPAN = f"(?:[0-9]{{1,3}}|{'|'.join(_FEW)}) (?:day|week)s?"
@@ -78,7 +78,7 @@ def _by_letters(beginnings: Iterable[str], letters: int = 0) -> str:
 BEGINS = _by_letters(
     [
         *(rf"{month}\.? (?:the )?(?:[0-9]|{ORDINAL}\b)" for month in _LONGEST_FIRST),
-        *(*_WEEKDAYS, "today", "tomorrow", "yesterday", "noon", "the day ", f"in {_SPAN}"),
+        *(*WEEKDAYS, "today", "tomorrow", "yesterday", "noon", "the day ", f"in {_SPAN}"),
         *(f"{how} {_WEEKDAY}" for how in ("this", "next", "last", "coming")),
         *(f"{few} (?:day|week)" for few in _FEW),
         *(rf"{word}(?:[\s-][a-z]{{5,7}})? of " for word in (*ORDINALS, "twenty", "thirty")),
@@ -126,7 +126,7 @@ _TIME = re.compile(
     rf"(?:((?:a )?quarter|half|twenty[ -]five|[a-z]{{3,6}}|[0-9]{{1,2}})(?: minutes)? (past|to) )?([0-9]{{1,2}}|{'|'.join(_HOURS)})"
     rf"(?::([0-9]{{2}})| ({_BY}))?(?:{_CLOCK})?(?:\s?([ap])\.?m|\s(?:in\sthe|at)\s(morning|afternoon|evening|night))?"
 )
-_BESIDE_MONTH = frozenset({*_WEEKDAYS, "the", "of", "st", "nd", "rd", "th"})
+_BESIDE_MONTH = frozenset({*WEEKDAYS, "the", "of", "st", "nd", "rd", "th"})
 
 
 def read_day(text: str, today: date) -> str | None:
@@ -222,10 +222,10 @@ def _away(text: str, today: date) -> str | None:
 def _weekday(text: str, today: date) -> str | None:
     """A weekday's coming day; with next or last only where "the coming one" and "that of the other week" are the same day."""
     how, _, name = text.rpartition(" ")
-    if name not in _WEEKDAYS:
+    if name not in WEEKDAYS:
         return None
-    ahead = (_WEEKDAYS.index(name) - today.weekday()) % 7
-    other = _WEEKDAYS.index(name) < today.weekday()  # the coming one is in the next week
+    ahead = (WEEKDAYS.index(name) - today.weekday()) % 7
+    other = WEEKDAYS.index(name) < today.weekday()  # the coming one is in the next week
     if ahead == 0:
         return {"this": today.isoformat(), "next": _iso(today, 7), "last": _iso(today, -7)}.get(how)
     if how == "next":

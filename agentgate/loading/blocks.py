@@ -1,98 +1,48 @@
-"""The shape of a workflow file: every block and key there is, strict, unknown keys refused.
+"""The shape of a workflow file: every block and every key, strict; unknown keys are refused.
 
-Source of the keys: the workflow definition v1. These models say what may stand where; what the values mean together
-(references, origins, money) is `agentgate.loading.compiler`'s. Every reading of text (durations, dates, decimals) happens here.
+These models are the source of the keys (workflow definition v1). They say what may stand where; what values mean together
+(references, origins, money) is checked by `agentgate.loading.compiler`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from datetime import date
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from agentgate.loading.yaml_nodes import did_you_mean
-from agentgate.values.entities import TYPES, number
+from agentgate.loading.value_types import (
+    ArgumentName,
+    Day,
+    Distinct,
+    Duration,
+    Https,
+    Label,
+    Labels,
+    Minutes,
+    Name,
+    Noun,
+    Number,
+    Once,
+    References,
+    Scalar,
+    Scalars,
+    Scopes,
+    Spiffe,
+    Tenant,
+    Text,
+    Texts,
+    ToolDigest,
+    ToolName,
+    Type,
+    Weekday,
+    Yes,
+    word_or_list,
+    wrong,
+)
 from agentgate.workflow.operators import OPERATORS
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-MAX_DURATION = 366 * 86400
-
-
-def wrong(expected: str, hint: str = "") -> PydanticCustomError:
-    """The error of a value that stands in the right place and cannot be read."""
-    return PydanticCustomError("form", "{expected}", {"expected": expected, "hint": hint})
-
-
-def _form(pattern: str, expected: str) -> AfterValidator:
-    whole = re.compile(pattern, re.ASCII)
-
-    def check(value: str) -> str:
-        if not whole.fullmatch(value):
-            raise wrong(expected)
-        return value
-
-    return AfterValidator(check)
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    if len({(type(v), v) for v in values}) != len(values):
-        repeated = next(v for i, v in enumerate(values) if v in values[:i])
-        raise wrong(f"each element once ({repeated!r} is repeated)")
-    return values
-
-
-def _duration(value: Any) -> int:
-    found = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", value, re.ASCII) if type(value) is str else None
-    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
-    if not 0 < seconds <= MAX_DURATION:
-        raise wrong("a duration: a whole number and s, m, h or d, such as 15m, at most 366d")
-    return seconds
-
-
-def _minutes(value: Any) -> int:
-    if type(value) is not str or not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00", value, re.ASCII):
-        raise wrong('a time of day in quotes, "00:00" to "24:00"')
-    return int(value[:2]) * 60 + int(value[3:])
-
-
-def _day(value: Any) -> date:
-    try:
-        found = date.fromisoformat(value) if type(value) is str and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value, re.ASCII) else None
-    except ValueError:
-        found = None
-    if found is None:
-        raise wrong('a date in quotes, such as "2031-12-31"')
-    return found
-
-
-def _decimal(value: Any) -> Decimal:
-    found = number(value) if type(value) in {str, int} else None
-    if found is None:
-        raise wrong('a number of at most 15 digits, written as text: "500.00"')
-    return found
-
-
-def _scalar(value: Any) -> str | int | bool:
-    if type(value) in {str, int, bool} and value != "":
-        return value  # type: ignore[no-any-return]  # narrowed by the set of exact types
-    raise wrong("text, a whole number, true or false")
-
-
-def _word_or_list(*words: str) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if type(value) is str:
-            if value in words:
-                return [value]
-            raise wrong(" or ".join((*words, "a list in brackets")))
-        return value
-
-    return read
+_ATTRIBUTES = {"is": "is_", "in": "in_"}  # keys that are reserved words of Python
 
 
 def _intents(value: Any) -> Any:
@@ -107,66 +57,10 @@ def _intents(value: Any) -> Any:
     return value
 
 
-def _only(allowed: object, expected: str) -> PlainValidator:
-    """Exactly this value: to a Literal, 1 and true are the same."""
-
-    def read(value: Any) -> Any:
-        if type(value) is not type(allowed) or value != allowed:
-            raise wrong(expected)
-        return value
-
-    return PlainValidator(read)
-
-
 class Block(BaseModel):
     """A mapping of the file. Strict: no coercion; unknown keys are errors."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-Texts = Annotated[list[Text], Len(1, 200), AfterValidator(_distinct)]
-Label = Annotated[str, _form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "1 to 128 ASCII letters, digits, '.', '_' or '-'")]
-Labels = Annotated[list[Label], Len(1, 200), AfterValidator(_distinct)]
-ToolName = Annotated[str, _form(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", "a tool name of ASCII letters, digits, '_', '.', ':', '/' or '-'")]
-Name = Annotated[str, _form(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", "a name of ASCII letters, digits, '_' or '-'")]
-ArgumentName = Annotated[
-    str,
-    _form(
-        r"[A-Za-z_][A-Za-z0-9_-]{0,63}(?:(?:\[\])?(?:\.[A-Za-z_][A-Za-z0-9_-]{0,63}(?:\[\])?){1,8})?",
-        "a name of ASCII letters, digits, '_' or '-', or a path of such names: attachments[].file_id",
-    ),
-]
-Tenant = Annotated[str, _form(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ - (no wildcards)")]
-Spiffe = Annotated[str, _form(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+", "an exact spiffe://trust-domain/path (no wildcards)")]
-Https = Annotated[
-    str,
-    _form(
-        r"https://[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]*)?|http://(?:127\.0\.0\.1|localhost)(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]*)?",
-        "an https:// URL without query or fragment (http:// only for 127.0.0.1)",
-    ),
-]
-Scope = Annotated[str, _form(r"[\x21\x23-\x29\x2b-\x5b\x5d-\x7e]{1,128}", "one exact scope without spaces or '*' (RFC 6749 section 3.3)")]
-Scopes = Annotated[list[Scope], Len(1, 50), AfterValidator(_distinct)]
-ToolDigest = Annotated[str, _form(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
-Type = Annotated[str, AfterValidator(lambda v: v if v in TYPES else _unknown_type(v))]
-Noun = Annotated[str, _form(r"[a-z][a-z-]{1,30}(?: [a-z][a-z-]{1,30}){0,2}", "a noun in the singular, in lower case: file, calendar event")]
-Yes = Annotated[Literal[True], _only(True, "true, or leave it out")]
-Once = Annotated[Literal[1], _only(1, "1")]
-Duration = Annotated[int, PlainValidator(_duration)]
-Minutes = Annotated[int, PlainValidator(_minutes)]
-Day = Annotated[date, PlainValidator(_day)]
-Number = Annotated[Decimal, PlainValidator(_decimal)]
-Scalar = Annotated[str | int | bool, PlainValidator(_scalar)]
-Scalars = Annotated[list[Scalar], Len(1, 1000), AfterValidator(_distinct)]
-References = Annotated[list[Text], Len(1, 50), AfterValidator(_distinct)]
-
-
-_ATTRIBUTES = {"is": "is_", "in": "in_"}  # words of Python
-
-
-def _unknown_type(value: str) -> str:
-    raise wrong("one of " + ", ".join(sorted(TYPES)), did_you_mean(value, TYPES))
 
 
 class PostureBlock(Block):
@@ -203,7 +97,7 @@ class AgentBlock(Block):
     """`who.agent`: exactly one of `in_process`, `spiffe`, `oidc`."""
 
     in_process: Yes | None = None
-    spiffe: Annotated[list[Spiffe], Len(1, 100), AfterValidator(_distinct)] | None = None
+    spiffe: Annotated[list[Spiffe], Len(1, 100), Distinct] | None = None
     oidc: OidcBlock | None = None
     posture: PostureBlock | None = None
     boundary: BoundaryBlock | None = None
@@ -246,7 +140,7 @@ class IntentBlock(Block):
 class HoursBlock(Block):
     """`conditions.hours`."""
 
-    days: Annotated[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], Len(1, 7), AfterValidator(_distinct)]
+    days: Annotated[list[Weekday], Len(1, 7), Distinct]
     from_: Minutes = Field(alias="from")
     to: Minutes
     zone: Text
@@ -282,7 +176,7 @@ class SelectBlock(Block):
     """`select`: the object that "the largest file" means."""
 
     of: Text
-    called: Annotated[list[Noun], Len(1, 20), AfterValidator(_distinct)]
+    called: Annotated[list[Noun], Len(1, 20), Distinct]
     largest: Text | None = None
     smallest: Text | None = None
     newest: Text | None = None
@@ -326,7 +220,7 @@ class WhenBlock(OperatorsBlock):
 
     above: Number | None = None
     not_in: Scalars | None = None
-    origin: Annotated[References, BeforeValidator(_word_or_list("unknown"))] | None = None
+    origin: Annotated[References, BeforeValidator(word_or_list("unknown"))] | None = None
 
 
 class FactBlock(Block):
@@ -339,7 +233,7 @@ class FactBlock(Block):
     trust: Literal["named"] | None = None
     find: Literal["one", "any"] | None = None
     pattern: Text | None = None
-    named_by: Annotated[list[Name], Len(1, 8), AfterValidator(_distinct)] | None = None
+    named_by: Annotated[list[Name], Len(1, 8), Distinct] | None = None
     where: Annotated[dict[Name, ArgumentName], Len(1, 8)] | None = None
 
 
@@ -347,7 +241,7 @@ class ToolBlock(Block):
     """One tool."""
 
     effect: Literal["read", "write", "egress", "destructive"]
-    needs: Annotated[Labels, BeforeValidator(_word_or_list("any", "none"))]
+    needs: Annotated[Labels, BeforeValidator(word_or_list("any", "none"))]
     audience: Https | None = None
     scope: Scopes | None = None
     definition: ToolDigest | None = None
@@ -398,7 +292,7 @@ class TokenBlock(Block):
 
     ttl: Duration = 60
     uses: Once = 1
-    bound_to: Annotated[list[Literal["call", "agent_key"]], Len(1, 2), AfterValidator(_distinct)] = ["call"]
+    bound_to: Annotated[list[Literal["call", "agent_key"]], Len(1, 2), Distinct] = ["call"]
 
 
 class UpstreamBlock(Block):
@@ -425,7 +319,7 @@ class Definition(Block):
     owners: Texts
     risk: Literal["low", "medium", "high"]
     expires: Day
-    tenants: Annotated[list[Tenant], Len(1, 1000), AfterValidator(_distinct)]
+    tenants: Annotated[list[Tenant], Len(1, 1000), Distinct]
     mode: Literal["enforce", "observe"] = "enforce"
     who: WhoBlock
     intents: Annotated[dict[Name, IntentBlock], Len(0, 100), BeforeValidator(_intents)]

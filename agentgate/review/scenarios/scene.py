@@ -33,7 +33,6 @@ from agentgate.review.scenarios.fields import (
     flatten,
     limit_name,
     moment,
-    seconds,
     tool_and_field,
 )
 from agentgate.review.scenarios.filling import AGO, Filler, parts
@@ -45,6 +44,7 @@ from agentgate.values.entities import number
 from agentgate.values.paths import EACH
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Boundary, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
+from agentgate.values.times import seconds
 from agentgate.workflow.model import PROMPT, Rule, Tool, Workflow
 from agentgate.workflow.page_size import paths
 
