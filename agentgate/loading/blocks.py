@@ -42,7 +42,7 @@ from agentgate.loading.value_types import (
 )
 from agentgate.workflow.operators import OPERATORS
 
-_ATTRIBUTES = {"is": "is_", "in": "in_"}  # keys that are reserved words of Python
+_OPERATORS = {{"is": "is_", "in": "in_"}.get(o.key, o.key): o.key for o in OPERATORS}  # attribute of a block -> key of the file
 
 
 def _intents(value: Any) -> Any:
@@ -160,8 +160,7 @@ class OperatorsBlock(Block):
 
     def operators(self) -> dict[str, Any]:
         """Those of the table that the file states, by their keys."""
-        stated = ((operator.key, getattr(self, _ATTRIBUTES.get(operator.key, operator.key), None)) for operator in OPERATORS)
-        return {key: value for key, value in stated if value is not None}
+        return {_OPERATORS[name]: value for name, value in self.__dict__.items() if name in _OPERATORS and value is not None}
 
     is_: Scalar | None = Field(None, alias="is")
     in_: Scalars | None = Field(None, alias="in")

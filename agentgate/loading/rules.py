@@ -7,7 +7,8 @@ normal form, so it must have one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal
 
 from agentgate.decision.origin_kinds import kind_of
@@ -15,7 +16,7 @@ from agentgate.loading import reach
 from agentgate.loading.blocks import ArgumentBlock, OperatorsBlock, WhenBlock
 from agentgate.loading.facts import one_list
 from agentgate.loading.site import Place, Site, argument_type, comparable
-from agentgate.loading.yaml_nodes import did_you_mean, shown
+from agentgate.loading.yaml_nodes import Path, did_you_mean, shown
 from agentgate.values.entities import CALCULATED, NUMERIC, TOKENISED, Key, normal
 from agentgate.values.paths import EACH
 from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, USER, Rule, Source
@@ -80,17 +81,12 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock) -> Rul
     at_most = reach.bound(site, block.at_most, kind, at["at_most"]) if block.at_most is not None else None
     scopes = _role(site, block, block.narrower_than_role, at) if block.narrower_than_role is not None else frozenset[str]()
     entities = _entities(site, block.entities, at["entities"]) if block.entities is not None else None
-    for key, got, expected in _misplaced(block, name, kind, sources):
-        at[key].report_key(got, expected)
-    for got, expected in _malformed(site, tool, name, block, sources):
-        at.report_key(got, expected)
-    if block.from_ is not None:
-        _origins(site, block, block.from_, sources, at["from"])
-    if block.currency is not None:
-        _currency(site, tool, block.currency, kind, at["currency"])
-    if block.page_size:
-        for got, expected in _page_size(site, tool, name, block, kind):
-            at["page_size"].report_key(got, expected)
+    for inside, got, expected in chain(_misplaced(block, name, kind, sources), _malformed(site, tool, name, block, sources)):
+        at[inside].report_key(got, expected)
+    for index, got, expected in _origins(site, block, kind, sources):
+        at["from", index].report(got, expected)
+    if block.currency is not None and kind == "money":
+        _currency(site, tool, block.currency, at["currency"])
     return site.share(
         Rule(
             name,
@@ -116,62 +112,78 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock) -> Rul
     )
 
 
-def _misplaced(block: ArgumentBlock, name: str, kind: str, sources: Sources) -> Iterator[tuple[str, str, str]]:
-    """Keys of an argument that may not stand beside, or without, another one: key, what it got, what was expected."""
+def _misplaced(block: ArgumentBlock, name: str, kind: str, sources: Sources) -> Iterator[tuple[Path, str, str]]:
+    """Keys of an argument that may not be beside, or without, another one: the key inside it, what it got, what was expected."""
     one_value = block.in_ is not None or block.is_ is not None
     if block.each_in is not None and one_value:
-        yield "each_in", "each_in beside is or in", "one of them (each_in: a list; is, in: one value)"
+        yield ("each_in",), "each_in beside is or in", "one of them (each_in: a list; is, in: one value)"
     if block.each_in is not None and block.max_items is None:
-        yield "each_in", "each_in without max_items", "max_items: how many elements at most"
+        yield ("each_in",), "each_in without max_items", "max_items: how many elements at most"
     if block.max_items is not None and one_value and block.each_in is None:
-        yield "max_items", "is or in on a list", "each_in (every element of the list is one of)"
+        yield ("max_items",), "is or in on a list", "each_in (every element of the list is one of)"
     if block.narrower_than_role is not None and block.max_items is None:
         expected = "a list: max_items, and each_in for what it may hold"
-        yield "narrower_than_role", "narrower_than_role without max_items", expected
+        yield ("narrower_than_role",), "narrower_than_role without max_items", expected
     if block.entities is not None and kind not in {"text", "json"}:
-        yield "entities", f"entities on a {kind}", "entities only on free text and json"
+        yield ("entities",), f"entities on a {kind}", "entities only on free text and json"
     if block.select is not None and block.from_ is None:
-        yield "select", "select without from", "from: where else the value may come from"
+        yield ("select",), "select without from", "from: where else the value may come from"
     if block.unknown_origin is not None and block.from_ is None:
-        yield "unknown_origin", "unknown_origin without from", "from: with the known origins"
+        yield ("unknown_origin",), "unknown_origin without from", "from: with the known origins"
     earlier = any(s.tool or s == USER for s in sources)
     if block.any_call and not earlier and block.at_most is None:
         expected = "any_call only beside from or at_most that names a tool (or user)"
-        yield "any_call", "any_call without an earlier call", expected
+        yield ("any_call",), "any_call without an earlier call", expected
     if block.named_first and (PROMPT not in sources or not earlier or MODEL in sources):
         expected = (
             "from: [prompt, tool.fact or user, ...] without model (it says that what the user names goes before what a tool returned)"
         )
-        yield "named_first", "named_first with nothing to go before", expected
+        yield ("named_first",), "named_first with nothing to go before", expected
     if block.named_first and kind == "text":
-        yield "named_first", "named_first on a text", "a type that is told apart in a prompt, such as iban or email"
+        yield ("named_first",), "named_first on a text", "a type that is told apart in a prompt, such as iban or email"
     if block.currency is not None and kind != "money":
-        yield "currency", f"currency on a {kind}", "currency only on type money"
+        yield ("currency",), f"currency on a {kind}", "currency only on type money"
     if block.nullable and not block.optional:
-        yield "nullable", "nullable without optional", "optional: true beside it (a null counts as left out)"
+        yield ("nullable",), "nullable without optional", "optional: true beside it (a null counts as left out)"
     if block.nullable and name.endswith(EACH):
-        yield "nullable", "nullable on the elements of a list", "no nullable (an element is sent or not)"
+        yield ("nullable",), "nullable on the elements of a list", "no nullable (an element is sent or not)"
 
 
-def _malformed(site: Site, tool: str, name: str, block: ArgumentBlock, sources: Sources) -> Iterator[tuple[str, str]]:
-    """What is wrong with an argument as a whole: what it got, what was expected."""
-    # a leaf of a structure: one value for each element of a list is a list, and no argument is both a value and a structure
+def _malformed(site: Site, tool: str, name: str, block: ArgumentBlock, sources: Sources) -> Iterator[tuple[Path, str, str]]:
+    """What is wrong with an argument as a whole, or as a page's size: the key inside it, what it got, what was expected."""
+    kind = argument_type(block)
+    if "." in name:
+        for got, expected in _leaf(name, block, site.tools[tool].args):
+            yield (), got, expected
+    if kind == "money" and block.currency is None:
+        compared = any(o is not None for o in (block.min, block.at_most, block.is_, block.in_, block.each_in))
+        if compared or any(text != "model" for text in block.from_ or ()):
+            yield (), "money without a currency", "currency: the argument that holds it (money is never compared without)"
+    if kind == "json" and (block.text is None or block.max_items is not None):
+        expected = "text: how many characters of JSON at most, and no max_items (a list is one JSON value)"
+        yield (), "json without text" if block.text is None else "json beside max_items", expected
+    if kind == "text" and (not block.from_ or MODEL in sources) and not _narrows(block):
+        expected = "at least one operator (text: N, pattern, in, a type, ...) or an origin other than model"
+        yield (), "an argument without a rule", expected
+    if block.page_size:
+        for got, expected in _page_size(site, tool, name, block, kind):
+            yield ("page_size",), got, expected
+
+
+def _narrows(block: ArgumentBlock) -> bool:
+    """Whether some operator restricts a text."""
+    return bool(block.operators()) or block.each_in is not None or block.narrower_than_role is not None
+
+
+def _leaf(name: str, block: ArgumentBlock, args: Mapping[str, ArgumentBlock]) -> Iterator[tuple[str, str]]:
+    """A leaf of a structure: one value for each element of a list is a list, and no argument is both a value and a structure."""
     if EACH in name and block.max_items is None:
         yield f"{name} without max_items", "max_items: how many of them at most, in all elements"
-    parts, args, kind = name.split("."), site.tools[tool].args, argument_type(block)
+    parts = name.split(".")
     for outer in (".".join(parts[:end]) for end in range(1, len(parts))):
         inside = next((other for other in (outer, outer.removesuffix(EACH)) if other in args), None)
         if inside is not None:
             yield f"{name} beside {inside}", "rules for the leaves, or one for the whole argument"
-    compared = any(o is not None for o in (block.min, block.at_most, block.is_, block.in_, block.each_in))
-    if kind == "money" and block.currency is None and (compared or any(text != "model" for text in block.from_ or ())):
-        yield "money without a currency", "currency: the argument that holds it (money is never compared without)"
-    if kind == "json" and (block.text is None or block.max_items is not None):
-        expected = "text: how many characters of JSON at most, and no max_items (a list is one JSON value)"
-        yield "json without text" if block.text is None else "json beside max_items", expected
-    narrowed = block.operators() or block.each_in is not None or block.narrower_than_role is not None
-    if kind == "text" and not narrowed and (not block.from_ or MODEL in sources):
-        yield "an argument without a rule", "at least one operator (text: N, pattern, in, a type, ...) or an origin other than model"
 
 
 def _page_size(site: Site, tool: str, name: str, block: ArgumentBlock, kind: str) -> Iterator[tuple[str, str]]:
@@ -211,26 +223,23 @@ def _entities(site: Site, texts: list[str], at: Place) -> Sources:
     return site.sources(texts, at)
 
 
-def _origins(site: Site, block: ArgumentBlock, texts: list[str], sources: Sources, at: Place) -> None:
-    """`from`: each origin is one that a value of this type can have."""
-    kind = argument_type(block)
-    for index, text in enumerate(texts):
-        here = at[index]
-        if text == "computed":
-            for got, expected in _computed(block, kind, sources):
-                here.report(got, expected)
-        if text == "prompt" and kind not in TOKENISED:
-            here.report(f"prompt for type {kind}", "a type that is found in a prompt: " + ", ".join(sorted(TOKENISED)))
-        if text == "user" and kind not in kind_of(USER).types:
-            here.report(f"user for type {kind}", "a type that an id of a person can be: " + ", ".join(sorted(kind_of(USER).types)))
-        source = next((s for s in sources if s.tool and str(s) == text), None)
-        if source is None:
-            continue
-        other, currency = site.typed(source)
-        if not comparable(kind, other):
-            here.report(f"a {kind} from a {other}", f"an origin whose values can equal a {kind}")
-        elif other == "money" and not currency:
-            here.report(f"{text} without a currency", f"currency: on {text} (money is never compared without)")
+def _origins(site: Site, block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tuple[int, str, str]]:
+    """`from`: origins that no value of this type can have: their index, what it got, what was expected."""
+    by_text = {str(source): source for source in reversed(sources) if source.tool}
+    for index, text in enumerate(block.from_ or ()):
+        source = by_text.get(text)
+        if source is not None:
+            other, currency = site.typed(source)
+            if not comparable(kind, other):
+                yield index, f"a {kind} from a {other}", f"an origin whose values can equal a {kind}"
+            elif other == "money" and not currency:
+                yield index, f"{text} without a currency", f"currency: on {text} (money is never compared without)"
+        elif text == "computed":
+            yield from ((index, got, expected) for got, expected in _computed(block, kind, sources))
+        elif text == "prompt" and kind not in TOKENISED:
+            yield index, f"prompt for type {kind}", "a type that is found in a prompt: " + ", ".join(sorted(TOKENISED))
+        elif text == "user" and kind not in kind_of(USER).types:
+            yield index, f"user for type {kind}", "a type that an id of a person can be: " + ", ".join(sorted(kind_of(USER).types))
 
 
 def _computed(block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tuple[str, str]]:
@@ -248,10 +257,8 @@ def _computed(block: ArgumentBlock, kind: str, sources: Sources) -> Iterator[tup
         yield "computed beside named_first", expected
 
 
-def _currency(site: Site, tool: str, name: str, kind: str, at: Place) -> None:
+def _currency(site: Site, tool: str, name: str, at: Place) -> None:
     sibling = site.tools[tool].args.get(name)
-    if kind != "money":
-        return  # the key itself is misplaced
     if sibling is None:
         at.unknown(name, f"an argument of {tool}", site.tools[tool].args)
     elif argument_type(sibling) != "text" or sibling.max_items is not None or sibling.optional:

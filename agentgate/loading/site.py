@@ -27,7 +27,7 @@ class Place:
         self.document, self.path = document, path
 
     def __getitem__(self, inside: str | int | Path) -> Place:
-        return Place(self.document, (*self.path, *(inside if isinstance(inside, tuple) else (inside,))))
+        return Place(self.document, self.path + inside if isinstance(inside, tuple) else (*self.path, inside))
 
     @property
     def line(self) -> int:
@@ -122,8 +122,8 @@ class Site:
 
     def sources(self, texts: Iterable[str], place: Place) -> tuple[Source, ...]:
         """Every origin of a list that could be read."""
-        read = (self.source(text, place[index]) for index, text in enumerate(texts))
-        return self.share(tuple(source for source in read if source is not None))
+        read = [_ALONE.get(text) or self.source(text, place[index]) for index, text in enumerate(texts)]
+        return self.share(tuple([source for source in read if source is not None]))
 
     def _origins(self) -> set[str]:
         return {*_ALONE, *(f"{name}.{field}" for name, tool in self.tools.items() for field in (*(tool.facts or {}), *tool.args))}
