@@ -29,7 +29,7 @@ def compiled_fact(site: Site, tool: str, name: str, block: FactBlock) -> Fact:
         _currency(site, tool, block, block.currency, at["currency"])
     if block.type == "json":
         at["type"].report("json", "the type of one value (a fact is a scalar)")
-    steps = _steps(block, name, at["path"])
+    steps = _steps(block, name, at)
     if block.key:
         if steps[-2:] != (VALUES, EACH) or block.find is not None:
             at["key"].report_key("key of no value", "path: ending in .* without find (the fact is the key of each value there)")
@@ -49,7 +49,7 @@ def compiled_fact(site: Site, tool: str, name: str, block: FactBlock) -> Fact:
             site.share(steps),
             block.currency or "",
             block.trust == "named",
-            _pattern(block, at["pattern"]),
+            _pattern(block, at),
             site.share(tuple(block.named_by or ())),
             site.share(tuple((block.where or {}).items())),
         )
@@ -82,11 +82,11 @@ def _pattern(block: FactBlock, at: Place) -> Pattern | None:
     if block.pattern is None:
         return None
     if block.type in _NOT_TEXT:
-        at.report_key(f"pattern on a {block.type}", "a pattern only on text")
+        at["pattern"].report_key(f"pattern on a {block.type}", "a pattern only on text")
     try:
         return Pattern.of(block.pattern)
     except CanonicalError as error:
-        at.report(error.got, error.expected)
+        at["pattern"].report(error.got, error.expected)
         return None
 
 
@@ -129,9 +129,9 @@ def _row(site: Site, tool: str, block: FactBlock, own: Steps, at: Place) -> None
 
 def _lists(site: Site, tool: str) -> dict[str, Steps]:
     """The list that each fact of a tool is in; empty where it is in none."""
-    lists = {}
+    lists, at = {}, site.root["tools", tool, "facts"]
     for name, block in site.facts(tool).items():
-        steps = _steps(block, name, site.root["tools", tool, "facts", name, "path"])
+        steps = _steps(block, name, at[name])
         lists[name] = (*steps, NUMBERS, EACH) if block.find == "any" else _list(steps)
     return lists
 
@@ -153,7 +153,9 @@ def _steps(block: FactBlock, name: str, at: Place) -> Steps:
         plain = key == "*" or not set("[]{}*") & set(key)
         good = (key or (index == 0 and lists)) and key.isascii() and key.isprintable() and plain
         if not good or lists.replace(EACH, ""):
-            at.report(shown(text), "keys joined by dots, [] after a list, * alone for each value of an object: orders[].lines.*.sku")
+            at["path"].report(
+                shown(text), "keys joined by dots, [] after a list, * alone for each value of an object: orders[].lines.*.sku"
+            )
             return ()
         steps += [VALUES, EACH] if key == "*" else [key] if key else []
         steps += [EACH] * (len(lists) // len(EACH))

@@ -23,6 +23,7 @@ from agentgate.workflow.model import COMPUTED, MODEL, PROMPT, USER, Rule, Source
 from agentgate.workflow.operators import OPERATORS, contradictions, unreachable
 
 Sources = tuple[Source, ...]
+_BY_KEY = {operator.key: operator for operator in OPERATORS}
 
 
 class _Reading:
@@ -51,18 +52,18 @@ class _Reading:
 
 def _operators(block: OperatorsBlock, kind: str, at: Place) -> dict[str, Any]:
     """The fields of a `Rule` that hold its operators."""
-    reading, stated, compiled = _Reading(at, kind), block.operators(), {}
-    for operator in OPERATORS:
-        if operator.key in stated:
-            value = operator.compiled(stated[operator.key], reading)
-            if value is not None:
-                compiled[operator.field] = value
+    stated = block.operators()
+    if not stated:
+        return {}
+    reading = _Reading(at, kind)
+    read = [(_BY_KEY[key], _BY_KEY[key].compiled(raw, reading)) for key, raw in stated.items()]
+    compiled = [(operator, value) for operator, value in read if value is not None]
     for key, got, expected, at_key in contradictions(stated, kind):
         reading.report(key, got, expected, at_key=at_key)
-    wrong = unreachable([operator(compiled[operator.field]) for operator in OPERATORS if operator.field in compiled])
+    wrong = unreachable([operator(value) for operator, value in compiled])
     if wrong is not None:
         reading.report(wrong.key, "constants outside the other operators", "at least one that the other operators allow")
-    return compiled
+    return {operator.field: value for operator, value in compiled}
 
 
 # --- arguments -----------------------------------------------------------------------------------------------------------

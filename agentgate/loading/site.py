@@ -27,7 +27,7 @@ class Place:
         self.document, self.path = document, path
 
     def __getitem__(self, inside: str | int | Path) -> Place:
-        return Place(self.document, self.path + inside if isinstance(inside, tuple) else (*self.path, inside))
+        return Place(self.document, (*self.path, *inside) if isinstance(inside, tuple) else (*self.path, inside))
 
     @property
     def line(self) -> int:

@@ -59,27 +59,26 @@ def tools(site: Site) -> Mapping[str, Tool]:
 
 
 def _needs(site: Site, block: ToolBlock, at: Place) -> None:
-    """`needs` of a tool and of its arguments: intents of the workflow's vocabulary, or what may stand for them."""
+    """`needs` of a tool and of its arguments: intents of the workflow's vocabulary, or a word that stands for them."""
     intents = site.definition.intents
 
-    def declared(need: str, place: Place, otherwise: str) -> None:
-        if need not in intents:
-            expected = "a declared intent: " + ", ".join(intents) if intents else "none (this workflow has no intents)"
-            place.unknown(need, f"{expected} ({otherwise})", intents)
+    def undeclared(need: str, place: Place, consequence: str) -> None:
+        expected = "a declared intent: " + ", ".join(intents) if intents else "none (this workflow has no intents)"
+        place.unknown(need, f"{expected} ({consequence})", intents)
 
     for index, need in enumerate(block.needs):
-        here = at["needs"].element(index)
         if need in {ANY, NONE} and len(block.needs) > 1:
-            here.report(f"{need} in a list", f"{need} alone, or intents")
+            at["needs"].element(index).report(f"{need} in a list", f"{need} alone, or intents")
         elif need == ANY and block.effect != "read":
-            here.report(f"any on a {block.effect} tool", "the intents it needs (only reads may say any)")
+            at["needs"].element(index).report(f"any on a {block.effect} tool", "the intents it needs (only reads may say any)")
         elif need == NONE and intents:
-            here.report("none", "declared intents (none is for a workflow whose intents say none)")
-        elif need not in {ANY, NONE}:
-            declared(need, here, "the tool could never be reached")
+            at["needs"].element(index).report("none", "declared intents (none is for a workflow whose intents say none)")
+        elif need not in {ANY, NONE, *intents}:
+            undeclared(need, at["needs"].element(index), "the tool could never be reached")
     for argument, rule in block.args.items():
         for index, need in enumerate(rule.needs or ()):
-            declared(need, at["args", argument, "needs", index], "the argument could never be sent")
+            if need not in intents:
+                undeclared(need, at["args", argument, "needs", index], "the argument could never be sent")
 
 
 def _incomplete(site: Site, name: str, block: ToolBlock, *, answered: bool) -> Iterator[tuple[str, str]]:
