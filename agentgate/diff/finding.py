@@ -1,12 +1,12 @@
-"""What a comparison says: findings for a reviewer, and the cells they are made from.
+"""What a comparison reports: findings for a reviewer, and the cells they are made from.
 
-A *cell* is one class of values of one field that neither version tells apart; a *point* says, for each field that matters, which
-value to take (see `agentgate.review.report.witness`, which makes a call of it). Fields a point does not name are free.
+A *cell* is one class of values of one field that neither version distinguishes; a *point* gives, for each field that matters, a value
+of the class (`agentgate.review.report.witness` makes a call of it). Fields that a point does not name are free.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as having
 from enum import IntEnum
@@ -32,7 +32,7 @@ Point = Mapping[str, Any]
 
 
 class Status(IntEnum):
-    """What one field alone says of a call."""
+    """What one field alone decides about a call."""
 
     FREE = 0
     ASK = 1  # a person must be asked, under all step-up rules of the tool
@@ -44,10 +44,10 @@ class Cell:
     """One class of values of a field.
 
     Attributes:
-        old, new: what each version says of it.
+        old, new: what each version decides about it.
         why_old, why_new: names of the rules that refuse or ask.
         fires_old, fires_new: one bit for each step-up rule of the tool; 0 where this field keeps the rule from firing.
-        point: values of this class.
+        point: a value of this class.
         shown: the value, for a reviewer.
     """
 
@@ -60,22 +60,48 @@ class Cell:
     point: Point = having(default_factory=dict)
     shown: str = ""
 
+    @property
+    def answer(self) -> tuple[object, ...]:
+        """Everything the search can tell two cells apart by."""
+        return self.old, self.new, self.why_old, self.why_new, self.fires_old, self.fires_new
+
     def swapped(self) -> Cell:
-        """The same class, asked the other way round."""
+        """The same class with the versions exchanged."""
         return Cell(self.new, self.old, self.why_new, self.why_old, self.fires_new, self.fires_old, self.point, self.shown)
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """All classes of values of one field. `said` gives each rule's text in the old and the new version."""
+    """All classes of values of one field. `said`: each rule's text in the old and the new version."""
 
     name: str
     cells: tuple[Cell, ...]
     said: Mapping[str, tuple[str, str]] = having(default_factory=dict)
 
     def swapped(self) -> Field:
-        """The same field, asked the other way round."""
+        """The same field with the versions exchanged."""
         return Field(self.name, tuple(c.swapped() for c in self.cells), {k: (b, a) for k, (a, b) in self.said.items()})
+
+
+def unless(held: object) -> Status:
+    """What a field decides where its condition holds, or does not."""
+    return Status.FREE if held else Status.REFUSE
+
+
+def cell(statuses: Iterable[Status], label: str, point: Point, shown: str, fires: tuple[int, int] = (-1, -1)) -> Cell:
+    """A class of values about which one rule of each version, named by `label`, decides."""
+    old, new = statuses
+    why = [frozenset({label}) if status else frozenset[str]() for status in (old, new)]
+    return Cell(old, new, why[0], why[1], *fires, point, shown)
+
+
+def field(name: str, cells: Iterable[Cell], said: Mapping[str, Sequence[str]]) -> Field:
+    """A field of the first cell of each answer, without the classes that both versions refuse."""
+    first: dict[object, Cell] = {}
+    for each in cells:
+        if not each.old == each.new == Status.REFUSE:
+            first.setdefault(each.answer, each)
+    return Field(name, tuple(first.values()), {label: (old, new) for label, (old, new) in said.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +112,11 @@ class Finding:
         tool: the tool's name; empty: every tool, or the workflow itself.
         field: which rule, as a path: ``args.payee.from``, ``conditions.hours``, ``step_up.big-refund``, ``token.ttl``.
         old, new: the rule's text in each version; empty where it has none.
-        effect: what follows, in words: ``was refused, would be allowed``.
-        example: the value that shows it, or empty.
+        effect: the consequence: ``was refused, would be allowed``.
+        example: a value that shows it, or empty.
         point: what a call needs, beyond any allowed call, to show it (empty: no single call shows it).
-        rest: values of every other field that the new version allows, for where an allowed call's own do not serve.
-        call: True when one call shows it; False for what no single call shows (limits, lifetimes, who answers).
+        rest: values of every other field that the new version allows, in case those of an allowed call do not fit.
+        call: whether a single call can show it; limits, lifetimes and who answers need more than one.
     """
 
     tool: str
@@ -115,10 +141,10 @@ class Diff:
     """The answer.
 
     Attributes:
-        wider: where NEW needs fewer releases for some call, or gives more.
-        narrower: where it needs more, or gives less.
-        read_yourself: paths of what differs and is not answered exactly.
-        same_calls: paths of rules that are written differently and let exactly the same calls through.
+        wider: where NEW needs fewer releases for some call, or grants more.
+        narrower: where it needs more, or grants less.
+        read_yourself: paths of what differs and has no exact answer.
+        same_calls: paths of rules that are written differently and allow exactly the same calls.
         only_narrower: True only if no call needs fewer releases under NEW and nothing is left to read.
     """
 
@@ -129,5 +155,5 @@ class Diff:
 
     @property
     def only_narrower(self) -> bool:
-        """See the class; what a gate relies on to accept one signature."""
+        """See the class; a gate relies on it to accept one signature."""
         return not self.wider and not self.read_yourself

@@ -14,8 +14,8 @@ from agentgate.diff.expression import Unreadable, parse
 from agentgate.diff.finding import Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
-from agentgate.diff.surroundings import seconds
 from agentgate.diff.table import same
+from agentgate.values.times import duration
 from agentgate.workflow.model import ANY, USER, Fact, Limit, Source, StepUpRule, Tool, Upstream, Workflow
 from agentgate.workflow.nested import root
 
@@ -30,7 +30,7 @@ def _told(field: str, old: object, new: object, effect: str, tool: str = "") -> 
 def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
     """What became wider in the workflow as a whole."""
     if new.token.ttl > old.token.ttl:
-        yield _told("token.ttl", seconds(old.token.ttl), seconds(new.token.ttl), "a token would live longer")
+        yield _told("token.ttl", duration(old.token.ttl), duration(new.token.ttl), "a token would live longer")
     if old.token.agent_key and not new.token.agent_key:
         yield _told("token.bound_to", "call, agent_key", "call", "a token would serve whoever holds it")
     if new.observe and not old.observe:
@@ -175,13 +175,13 @@ def _alike(limit: Limit, new: Tool) -> Iterator[Limit]:
 def limit_text(limit: Limit) -> str:
     """A limit as a reviewer reads it."""
     most = f"{limit.maximum / 10_000:.2f}" if limit.argument else str(limit.maximum)
-    return f"{most} per {limit.per}" + (f" every {seconds(limit.every)}" if limit.every is not None else "")
+    return f"{most} per {limit.per}" + (f" every {duration(limit.every)}" if limit.every is not None else "")
 
 
 def _step_up(tool_name: str, old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> Iterator[Finding]:
     name = f"step_up.{old.id}"
     if new.timeout > old.timeout:
-        yield _told(f"{name}.timeout", seconds(old.timeout), seconds(new.timeout), "a release would be good for longer", tool_name)
+        yield _told(f"{name}.timeout", duration(old.timeout), duration(new.timeout), "a release would be good for longer", tool_name)
     if not set(old.exclude) <= set(new.exclude):
         yield _told(
             f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", "who asks could answer", tool_name
