@@ -1,8 +1,8 @@
-"""The diff a reviewer reads: is there a call that needs fewer releases under NEW than under OLD (refused: infinitely many)?
+"""The diff that a reviewer reads: does any call need fewer releases under NEW than under OLD (a refusal counts as infinitely many)?
 
-`compare` answers for every call there can be, not for samples: each field of a call is cut into classes that no rule of either
-version tells apart, and a search over the classes finds what is newly allowed, or allowed with less asking. What no single call
-shows is compared by its own order; what has no exact answer is listed to be read by a person, and is never silently equal. Pure.
+`compare` answers for every possible call, not for samples: each field of a call is divided into classes that no rule of either version
+distinguishes, and a search over the classes finds what is newly allowed, or allowed with fewer releases. What no single call shows is
+compared by its own order; what has no exact answer is listed for the reviewer to read, never silently taken as equal. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agentgate.diff.finding import ABSENT, NULL, Diff, Field, Finding
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.workflow.model import Tool, Workflow
 
-ENGINE = "2"  # of the proof: raise it whenever an answer can change, so that kept proofs are made again
+ENGINE = "2"  # version of the proof: raise it whenever an answer can change, so that stored proofs are computed again
 
 __all__ = ["ABSENT", "ENGINE", "NULL", "Diff", "Finding", "compare"]
 
@@ -27,7 +27,7 @@ def compare(old: Workflow, new: Workflow) -> Diff:
         new: the proposed one.
 
     Returns:
-        Findings, worst first: what refused and no longer does, what asks less, what gives more; then all that is left to read.
+        Findings, worst first: what is no longer refused, what asks less, what grants more; then what is left to read.
     """
     read = dict.fromkeys((*_read(old, new), *_unlisted(old, new)))
     shared = [f for f in surroundings.fields(old, new) if f.name != "conditions.hours" or not _other_zone(old, new)]
@@ -45,23 +45,22 @@ def compare(old: Workflow, new: Workflow) -> Diff:
 
 
 def _weight(found: Finding) -> tuple[bool, bool]:
-    """Worst first: what asks nobody, what still asks somebody, what no single call shows."""
+    """Worst first: what needs no release, what still needs one, what no single call shows."""
     return not found.call, " after " in found.effect.rpartition(", ")[2]
 
 
 def _same_calls(old: Workflow, new: Workflow, found: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[str]:
-    """Rules of arguments that differ in words only."""
-    for name in old.tools:
-        if name in new.tools:
-            for arg, rule in old.tools[name].args.items():
-                other, path = new.tools[name].args.get(arg), f"tools.{name}.args.{arg}"
-                told = any(f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool.")) for f in found)
-                if other is not None and not table.same(rule, other) and not told and not any(p.startswith(path) for p in read):
-                    yield path
+    """Paths of arguments whose rules differ and allow the same calls."""
+    for name, one, another in table.kept(old.tools, new.tools):
+        for arg, rule, other in table.kept(one.args, another.args):
+            path = f"tools.{name}.args.{arg}"
+            told = any(f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool.")) for f in found)
+            if not table.same(rule, other) and not told and not any(p.startswith(path) for p in read):
+                yield path
 
 
 def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
-    """What a call to a tool is decided by, beside what all tools share."""
+    """What decides a call to a tool, beside what all tools share."""
 
     def of(workflow: Workflow, tool: Tool) -> object:
         needs = dict.fromkeys((*tool.needs, *(n for rule in tool.args.values() for n in rule.needs)))
@@ -101,7 +100,7 @@ def _callable(shared: list[Field], worlds: list[list[Field]], asking: search.Ask
 
 
 def _read(old: Workflow, new: Workflow) -> Iterator[str]:
-    """Paths of all that differs without an exact answer."""
+    """Paths of what differs and has no exact answer."""
     yield from (p for p in table.to_read(old, new, "") if p != "intents")
     for name in dict.fromkeys((*old.intents, *new.intents)):
         if name not in old.intents or name not in new.intents:
@@ -120,13 +119,12 @@ def _read(old: Workflow, new: Workflow) -> Iterator[str]:
     ):
         if one is not None and other is not None:
             yield from table.to_read(one, other, path)
-    for name in old.tools:
-        if name in new.tools:
-            yield from _read_tool(old.tools[name], new.tools[name])
+    for _, before, after in table.kept(old.tools, new.tools):
+        yield from _read_tool(before, after)
 
 
 def _unlisted(old: Workflow, new: Workflow) -> Iterator[str]:
-    """Paths of fields that nothing here knows."""
+    """Paths of fields without a row in the table."""
     before, after = dict(table.unlisted(old)), dict(table.unlisted(new))
     yield from (path for path in dict.fromkeys((*before, *after)) if before.get(path) != after.get(path))
 
@@ -136,19 +134,16 @@ def _read_tool(old: Tool, new: Tool) -> Iterator[str]:
     yield from table.to_read(old, new, path)
     if "read" not in {old.effect, new.effect} and old.effect != new.effect:
         yield f"{path}.effect"
-    for name in old.args:
-        if name in new.args:
-            yield from table.to_read(old.args[name], new.args[name], f"{path}.args.{name}")
+    for name, rule, other in table.kept(old.args, new.args):
+        yield from table.to_read(rule, other, f"{path}.args.{name}")
     walks = any("[]" in f.path for t in (old, new) for f in t.facts.values())
     for name in dict.fromkeys((*old.facts, *new.facts)):
         if name in old.facts and name in new.facts:
             yield from table.to_read(old.facts[name], new.facts[name], f"{path}.facts.{name}")
-        elif walks:  # what stands in one row beside it may change
+        elif walks:  # the rows that it shares with others may change
             yield f"{path}.facts.{name}"
-    for rule in old.step_ups:
-        other = next((r for r in new.step_ups if r.id == rule.id), None)
-        if other is not None:
-            yield from table.to_read(rule, other, f"{path}.step_up.{rule.id}")
+    for name, step_up, changed in table.kept(table.by_id(old.step_ups), table.by_id(new.step_ups)):
+        yield from table.to_read(step_up, changed, f"{path}.step_up.{name}")
 
 
 def _other_zone(old: Workflow, new: Workflow) -> bool:

@@ -1,8 +1,8 @@
 """Box difference: is there a combination of classes, one of each field, for which the new version needs less than the old?
 
-Three questions, in this order, so that each answer belongs to one field. A: a field that refused and no longer does, where all
-others can be met. B: a field for which a person had to be asked (under all step-up rules) and no longer need be. C: fields that
-agree, under step-up rules that do not. B and C walk over the fields and keep only what the step-up rules can still tell apart.
+Three questions, in this order, so that each answer belongs to one field. A: a field that refused and no longer does, while all others
+can be met. B: a field for which a person had to be asked (under all step-up rules) and no longer is. C: fields that agree, under
+step-up rules that differ. B and C walk over the fields and keep only what the step-up rules can still distinguish.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from agentgate.diff.arguments import describe
 from agentgate.diff.finding import Cell, Field, Finding, Status
 from agentgate.diff.language import TooLarge
+from agentgate.diff.table import by_id
 from agentgate.workflow.model import StepUpRule
 
 _MAX_STATES = 20_000
@@ -26,13 +27,9 @@ class Asking:
     old: tuple[StepUpRule, ...]
     new: tuple[StepUpRule, ...]
 
-    def swapped(self) -> Asking:
-        """Asked the other way round."""
-        return Asking(self.new, self.old)
-
 
 class _State(NamedTuple):
-    """What the step-up rules can still tell apart: is a person asked anyway, and which rules still can fire."""
+    """What the step-up rules can still distinguish: whether a person is asked anyway, and which rules can still fire."""
 
     asked_old: bool
     asked_new: bool
@@ -46,11 +43,11 @@ class _Path(NamedTuple):
 
 
 def gained(tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Iterator[Finding]:
-    """Everything that needs less under the new version for one tool, one finding for each rule to which it is owed.
+    """Everything that needs less under the new version for one tool, one finding for each rule that causes it.
 
     Args:
         tool: the tool's name.
-        shared: fields of all tools; they are only looked at for whether they can be met.
+        shared: fields of all tools; only whether they can be met matters.
         own: the tool's fields.
         asking: the tool's step-up rules; where a version has none, nobody can be asked, and asking is refusing.
     """
@@ -59,7 +56,7 @@ def gained(tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Ask
         return
     for one in fields:
         yield from _allowed(tool, one, [f for f in (*shared, *fields) if f is not one], asking)
-    both = [Field(f.name, tuple(c for c in f.cells if Status.REFUSE not in {c.old, c.new}), f.said) for f in (*shared, *fields)]
+    both = [replace(f, cells=tuple([c for c in f.cells if Status.REFUSE not in {c.old, c.new}])) for f in (*shared, *fields)]
     yield from _fewer(tool, both, asking)
 
 
@@ -74,9 +71,7 @@ def refused_before(name: str, shared: Sequence[Field], own: Sequence[Field], ask
 def added(name: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Finding:
     """A tool that the old version did not have."""
     cells = [_best(_usable(f, asking)) for f in (*shared, *own)]
-    people = _people(_fired(asking.new, cells, new=True))
-    effect = "was refused, would be allowed" + (f" after {people}" if people else "")
-    return Finding(name, "tool", "", name, effect, "", {"call": name}, _merged(cells))
+    return Finding(name, "tool", "", name, _now_allowed(cells, asking), "", {"call": name}, _merged(cells))
 
 
 def can_be_called(shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> bool:
@@ -89,16 +84,14 @@ def _met(field: Field) -> bool:
 
 
 def _usable(field: Field, asking: Asking) -> Field:
-    """The field with asking as refusing where nobody can be asked."""
+    """The field with asking as refusing in a version where nobody can be asked."""
+
+    def usable(status: Status, rules: tuple[StepUpRule, ...]) -> Status:
+        return Status.REFUSE if status == Status.ASK and not rules else status
+
     if asking.old and asking.new:
         return field
-
-    def plain(cell: Cell) -> Cell:
-        old = Status.REFUSE if cell.old == Status.ASK and not asking.old else cell.old
-        new = Status.REFUSE if cell.new == Status.ASK and not asking.new else cell.new
-        return Cell(old, new, cell.why_old, cell.why_new, cell.fires_old, cell.fires_new, cell.point, cell.shown)
-
-    return Field(field.name, tuple(map(plain, field.cells)), field.said)
+    return replace(field, cells=tuple([replace(c, old=usable(c.old, asking.old), new=usable(c.new, asking.new)) for c in field.cells]))
 
 
 # --- A -------------------------------------------------------------------------------------------------------------------
@@ -110,11 +103,14 @@ def _allowed(tool: str, field: Field, others: Sequence[Field], asking: Asking) -
             continue
         told |= cell.why_old
         rest = [_best(f) for f in others]
-        people = _people(_fired(asking.new, [cell, *rest], new=True))
-        effect = "was refused, would be allowed" + (f" after {people}" if people else "")
-        label = min(cell.why_old, default=field.name)
-        old, new = field.said.get(label, ("", ""))
-        yield Finding(tool, label, old, new, effect, cell.shown, cell.point, _merged(rest))
+        yield _owed(tool, field, cell, _now_allowed([cell, *rest], asking), rest)
+
+
+def _owed(tool: str, field: Field, cell: Cell, effect: str, others: Sequence[Cell]) -> Finding:
+    """A finding about the rule by which the old version refused or asked about this class."""
+    label = min(cell.why_old, default=field.name)
+    old, new = field.said.get(label, ("", ""))
+    return Finding(tool, label, old, new, effect, cell.shown, cell.point, _merged(others))
 
 
 def _best(field: Field) -> Cell:
@@ -125,13 +121,13 @@ def _merged(cells: Sequence[Cell]) -> Mapping[str, Any]:
     return {k: v for cell in cells for k, v in cell.point.items()}
 
 
-def _fired(rules: tuple[StepUpRule, ...], cells: Sequence[Cell], *, new: bool) -> tuple[StepUpRule, ...]:
+def _now_allowed(cells: Sequence[Cell], asking: Asking) -> str:
+    """The effect of a call of these classes being allowed, with the releases that it needs."""
     mask = -1
     for cell in cells:
-        if (cell.new if new else cell.old) == Status.ASK:
-            return rules
-        mask &= cell.fires_new if new else cell.fires_old
-    return tuple(r for i, r in enumerate(rules) if mask >> i & 1)
+        mask &= cell.fires_new
+    people = _people(_rules(asking.new, Status.ASK in {cell.new for cell in cells}, mask))
+    return "was refused, would be allowed" + (f" after {people}" if people else "")
 
 
 def _people(rules: Sequence[StepUpRule]) -> str:
@@ -153,21 +149,16 @@ def _fewer(tool: str, fields: Sequence[Field], asking: Asking) -> Iterator[Findi
             found = next(_less([f for f in fields if f is not field], start, asking), None)
             if found is not None:
                 state, cells, _ = found
-                label = min(cell.why_old, default=field.name)
-                old, new = field.said.get(label, ("", ""))
-                yield Finding(tool, label, old, new, _effect(state, asking), cell.shown, cell.point, _merged(cells))
+                yield _owed(tool, field, cell, _effect(state, asking), cells)
                 break
-    agreeing = [Field(f.name, tuple(c for c in f.cells if c not in freed[f.name]), f.said) for f in fields]
+    agreeing = [replace(f, cells=tuple([c for c in f.cells if c not in freed[f.name]])) for f in fields]
     told: set[str] = set()
     for state, cells, lost in _less(agreeing, _State(False, False, -1, -1), asking):
         label, old, new = lost_rule(lost, asking.new)
         if label not in told:
             told.add(label)
-            moved = [
-                c
-                for f, c in zip(agreeing, cells, strict=True)
-                if c.old or c.new or any(o.fires_old != o.fires_new or o.fires_old != -1 for o in f.cells)
-            ]
+            pairs = zip(agreeing, cells, strict=True)
+            moved = [c for f, c in pairs if c.old or c.new or any((o.fires_old, o.fires_new) != (-1, -1) for o in f.cells)]
             example = ", ".join(c.shown for c in moved[:2])
             yield Finding(tool, label, old, new, _effect(state, asking), example, _merged(moved), _merged(cells))
 
@@ -245,7 +236,7 @@ def _effect(state: _State, asking: Asking) -> str:
 def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, str]:
     """Where a step-up rule became weaker: field, old and new text."""
     name = f"step_up.{rule.id}"
-    other = next((r for r in new if r.id == rule.id), None)
+    other = by_id(new).get(rule.id)
     if other is None:
         return name, step_up_text(rule), "(removed)"
     if (rule.group, rule.count) != (other.group, other.count):

@@ -6,11 +6,12 @@ yourself" when it differs. NONE: a position in the file, or derived from other f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.operators import OPERATORS
 
 V = TypeVar("V")
@@ -63,6 +64,11 @@ TABLE: Mapping[str, Mapping[str, str]] = {
 def kept(old: Mapping[str, V], new: Mapping[str, V]) -> Iterator[tuple[str, V, V]]:
     """What both versions have under one name: the name, the old and the new value."""
     return ((name, value, new[name]) for name, value in old.items() if name in new)
+
+
+def by_id(rules: Iterable[StepUpRule]) -> dict[str, StepUpRule]:
+    """The step-up rules of a tool by their names."""
+    return {rule.id: rule for rule in rules}
 
 
 def bare(value: Any) -> Any:
