@@ -9,25 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as having
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any
 
 
-class Absent:
-    """The value of an optional argument that was left out."""
+class Unsent(Enum):
+    """How a call can hold no value for an argument; the value is how a reviewer reads it."""
 
-    def __repr__(self) -> str:
-        return "(not sent)"
+    ABSENT = "(not sent)"
+    NULL = "null"
 
+    def __str__(self) -> str:
+        return self.value
 
-class Null:
-    """The value of an argument that was sent as null."""
-
-    def __repr__(self) -> str:
-        return "null"
+    __repr__ = __str__
 
 
-ABSENT, NULL = Absent(), Null()
+ABSENT, NULL = Unsent.ABSENT, Unsent.NULL
 Point = Mapping[str, Any]
 
 

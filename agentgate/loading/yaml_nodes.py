@@ -15,17 +15,7 @@ from difflib import get_close_matches
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from yaml import (
-    AliasEvent,
-    CBaseLoader,
-    MappingEndEvent,
-    MappingStartEvent,
-    MarkedYAMLError,
-    ScalarEvent,
-    SequenceEndEvent,
-    StreamEndEvent,
-    YAMLError,
-)
+import yaml
 
 from agentgate.errors import Problem, WorkflowError
 
@@ -163,7 +153,7 @@ class _Reader:
     """One pass over libyaml's events (its nodes no longer carry anchors and tags)."""
 
     def __init__(self, text: str, document: Document) -> None:
-        self._next: Callable[[], Any] = CBaseLoader(text).get_event
+        self._next: Callable[[], Any] = yaml.CBaseLoader(text).get_event
         self._document = document
         self._path: list[str | int] = []
         self._count = 0
@@ -172,7 +162,7 @@ class _Reader:
         document = self._document
         self._next()
         event = self._next()
-        if type(event) is StreamEndEvent:
+        if type(event) is yaml.StreamEndEvent:
             document.report((), "an empty file", "one YAML document")
             return
         if event.version or event.tags:
@@ -180,7 +170,7 @@ class _Reader:
         document.value, document.root = self._value(self._next(), None)
         self._next()
         event = self._next()
-        if type(event) is not StreamEndEvent:
+        if type(event) is not yaml.StreamEndEvent:
             self._at(event, "a second document", "one document per file")
 
     def _at(self, event: Any, got: str, expected: str) -> None:
@@ -192,26 +182,26 @@ class _Reader:
             self._at(event, f"more than {MAX_NODES} values", f"at most {MAX_NODES}")
             raise _StoppedError
         kind = type(event)
-        if kind is AliasEvent:
+        if kind is yaml.AliasEvent:
             self._at(event, f"an alias *{event.anchor}", "the value itself (aliases hide what is approved)")
             return "", Node(key, event.start_mark, None)
         if event.anchor is not None:
             self._at(event, f"an anchor &{event.anchor}", "no anchors (write the value where it is used)")
         if event.tag is not None:
             self._at(event, f"a tag {event.tag}", "no tags (a value's type is how it is written)")
-        if kind is ScalarEvent:
+        if kind is yaml.ScalarEvent:
             return self._scalar(event), _node((key, event.start_mark, None))
         if len(self._path) >= MAX_DEPTH:
             self._at(event, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
             raise _StoppedError
         inside: dict[Any, Node] = {}
-        value = self._mapping(inside) if kind is MappingStartEvent else self._list(inside)
+        value = self._mapping(inside) if kind is yaml.MappingStartEvent else self._list(inside)
         return value, _node((key, event.start_mark, inside))
 
     def _list(self, inside: dict[Any, Node]) -> list[Any]:
         out: list[Any] = []
         path = self._path
-        while type(event := self._next()) is not SequenceEndEvent:
+        while type(event := self._next()) is not yaml.SequenceEndEvent:
             index = len(out)
             path.append(index)
             value, inside[index] = self._value(event, None)
@@ -222,8 +212,8 @@ class _Reader:
     def _mapping(self, inside: dict[Any, Node]) -> dict[str, Any]:
         out: dict[str, Any] = {}
         path = self._path
-        while type(event := self._next()) is not MappingEndEvent:
-            plain = type(event) is ScalarEvent and event.anchor is None and event.tag is None and event.implicit[0]
+        while type(event := self._next()) is not yaml.MappingEndEvent:
+            plain = type(event) is yaml.ScalarEvent and event.anchor is None and event.tag is None and event.implicit[0]
             key = event.value if plain and _plain_key(event.value) else self._key(event)
             path.append(key)
             if key in out:
@@ -239,9 +229,9 @@ class _Reader:
         return out
 
     def _key(self, event: Any) -> str:
-        if type(event) is not ScalarEvent:
+        if type(event) is not yaml.ScalarEvent:
             self._at(event, "a key that is not text", "keys that are text")
-            if type(event) is not AliasEvent:
+            if type(event) is not yaml.AliasEvent:
                 self._path.append("?")
                 self._value(event, None)
                 self._path.pop()
@@ -307,9 +297,9 @@ def read_yaml(text: str, file: str) -> Document:
         _Reader(text, document).read()
     except _StoppedError:
         document.refuse()
-    except YAMLError as error:
-        mark = (error.problem_mark or error.context_mark) if isinstance(error, MarkedYAMLError) else None
-        got = (error.problem or "something else") if isinstance(error, MarkedYAMLError) else shown(str(error))
+    except yaml.YAMLError as error:
+        mark = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
+        got = (error.problem or "something else") if isinstance(error, yaml.MarkedYAMLError) else shown(str(error))
         document.add(Problem(file, *(_from_one(mark) if mark else (1, 1)), "document", got, "YAML"))
         document.refuse()
     return document
