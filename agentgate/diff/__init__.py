@@ -87,7 +87,7 @@ def _gained(  # noqa: PLR0917 - one direction of `compare`
                 yield from search.gained(name, shared, fields, asking)
             except TooLarge:
                 read[f"tools.{name}.step_up"] = None
-        if not callable_ and not all(c.old <= c.new for f in shared for c in f.cells):
+        if not callable_ and not all(c.old.status <= c.new.status for f in shared for c in f.cells):
             own = _callable(shared, worlds or tools.worlds(new, new, name, [], budget), asking)
             if own:
                 callable_ = True

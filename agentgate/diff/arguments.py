@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agentgate.diff.finding import ABSENT, NULL, Cell, Field, Status, cell, unless
+from agentgate.diff.finding import ABSENT, NULL, Answer, Cell, Field, Status, Unsent, by, free_if
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, bounded, has_origin, status, ways
 from agentgate.diff.values import plain, representatives
@@ -58,22 +58,21 @@ def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> F
     cells: dict[object, Cell] = {}
     picky = any(r.needs for r in rules)
     for each in _cells(name, sides, rules, [w for s in sides for _, w in s.whens], budget):
-        if not each.old == each.new == Status.REFUSE:
+        if not each.refused:
             apart = picky and left_out(each, name)  # where it is sent, its own intents are needed too
-            cells.setdefault((each.answer, apart), each)
-    names = dict.fromkeys(label for c in cells.values() for label in (*c.why_old, *c.why_new))
+            cells.setdefault((each.old, each.new, apart), each)
+    names = dict.fromkeys(label for c in cells.values() for label in (*c.old.why, *c.new.why))
     said = {label: (describe(old.rule, operator := label.rpartition(".")[2]), describe(new.rule, operator)) for label in names}
     said[f"args.{name}"] = (describe(old.rule), describe(new.rule))
     return Field(f"args.{name}", tuple(cells.values()), said)
 
 
 def _cells(name: str, sides: Sides, rules: list[Rule], whens: list[Rule], budget: Budget | None) -> Iterator[Cell]:
-    yield _unsent(name, sides, "optional", ABSENT, "(not sent)", [s.rule is None or s.rule.optional for s in sides])
-    null = [s.rule is not None and s.rule.nullable and s.rule.optional for s in sides]
-    yield _unsent(name, sides, "nullable", NULL, "null", null)
+    yield _unsent(name, sides, ABSENT, [s.rule is None or s.rule.optional for s in sides])
+    yield _unsent(name, sides, NULL, [s.rule is not None and s.rule.nullable and s.rule.optional for s in sides])
     raws = _raws(rules, whens, budget)
     for many in sorted({r.max_items is not None for r in rules}):
-        elements = list(_elements(sides, raws, ways([s.rule for s in sides], whens), many=many))
+        elements = _elements(sides, raws, ways([s.rule for s in sides], whens), many=many)
         for element in elements:
             yield _cell(name, sides, [element], many=many)
         if many:
@@ -81,17 +80,17 @@ def _cells(name: str, sides: Sides, rules: list[Rule], whens: list[Rule], budget
                 yield _cell(name, sides, chosen, many=True)
 
 
-def _unsent(name: str, sides: Sides, key: str, value: object, text: str, allowed: list[bool]) -> Cell:  # noqa: PLR0917 - of one caller
-    """Left out, or sent as null: where a version allows it."""
+def _unsent(name: str, sides: Sides, value: Unsent, allowed: list[bool]) -> Cell:
+    """The argument left out, or sent as null."""
+    key = "optional" if value is ABSENT else "nullable"
     label = f"args.{name}.{key}" if all(s.rule is not None for s in sides) else f"args.{name}"
-    old, new = (mask_of(s, [False] * len(s.whens)) for s in sides)
-    return cell(map(unless, allowed), label, {f"args.{name}": value}, text, (old, new))
+    old, new = (by(label, free_if(a), mask_of(s, [False] * len(s.whens))) for s, a in zip(sides, allowed, strict=True))
+    return Cell(old, new, {f"args.{name}": value}, str(value))
 
 
 def left_out(of: Cell, name: str) -> bool:
     """Whether a cell is of an argument that is not sent, or sent as null."""
-    value = of.point.get(f"args.{name}")
-    return value is ABSENT or value is NULL
+    return isinstance(of.point.get(f"args.{name}"), Unsent)
 
 
 def mask_of(side: Side, meets: Sequence[bool]) -> int:
@@ -224,9 +223,7 @@ def _roles(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
 # --- cells ---------------------------------------------------------------------------------------------------------------
 def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cell:
     origin = chosen[0].origin
-    (old, why_old), (new, why_new) = (_decided(s.rule, chosen, [e.fails[i] for e in chosen], many=many) for i, s in enumerate(sides))
-    masks = [mask_of(s, [any(column) for column in zip(*(e.meets[i] for e in chosen), strict=True)]) for i, s in enumerate(sides)]
-    why = [frozenset(f"args.{name}.{x}" if x else f"args.{name}" for x in failed) for failed in (why_old, why_new)]
+    old, new = (_decided(name, side, chosen, [(e.fails[i], e.meets[i]) for e in chosen], many=many) for i, side in enumerate(sides))
     raw: Any = [e.raw for e in chosen] if many else chosen[0].raw
     point: dict[str, Any] = {f"args.{name}": raw}
     rules = [s.rule for s in sides if s.rule is not None]
@@ -237,25 +234,27 @@ def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cel
         point[f"bound.{name}.{bound}"] = bound in origin.within
     if origin.split:
         point[f"split.{name}"] = True
-    return Cell(old, new, why[0], why[1], masks[0], masks[1], point, shown(raw))
+    return Cell(old, new, point, shown(raw))
 
 
-def _decided(rule: Rule | None, chosen: list[_Element], fails: list[Fails], *, many: bool) -> tuple[Status, set[str]]:
-    """What one version decides about a value or list, and which keys of the rule refuse it or ask."""
-    failed, origin = set[str]().union(*fails), chosen[0].origin
-    if rule is None or "max_items" in failed:
-        return unless(not failed), failed
-    if rule.max_items is not None and len(chosen) > rule.max_items:
-        failed.add("max_items")
-    if many and rule.role and frozenset(e.raw for e in chosen) == rule.role_scopes and len(chosen) >= len(rule.role_scopes):
-        failed.add("narrower_than_role")
-    if not bounded(rule, origin):
-        failed.add("any_call" if origin.split and rule.at_most in origin.within else "at_most")
-    refused, atoms = unless(not failed), [e.origin.atoms for e in chosen]
-    asked = status(rule, atoms, split=origin.split)
-    if asked:
-        failed.add("from" if status(rule, atoms, split=False) else "any_call")
-    return max(refused, asked), failed
+def _decided(name: str, side: Side, chosen: list[_Element], judged: list[tuple[Fails, Meets]], *, many: bool) -> Answer:
+    """What one version decides about a value or list; `judged`: what fails of each element, and which conditions it meets."""
+    failed, rule, origin = set[str]().union(*(fails for fails, _ in judged)), side.rule, chosen[0].origin
+    asked = Status.FREE
+    if rule is not None and "max_items" not in failed:
+        if rule.max_items is not None and len(chosen) > rule.max_items:
+            failed.add("max_items")
+        if many and rule.role and frozenset(e.raw for e in chosen) == rule.role_scopes and len(chosen) >= len(rule.role_scopes):
+            failed.add("narrower_than_role")
+        if not bounded(rule, origin):
+            failed.add("any_call" if origin.split and rule.at_most in origin.within else "at_most")
+        asked = status(rule, [e.origin.atoms for e in chosen], split=origin.split)
+    refused = free_if(not failed)
+    if rule is not None and asked:
+        failed.add("from" if status(rule, [e.origin.atoms for e in chosen], split=False) else "any_call")
+    why = frozenset(f"args.{name}.{key}" if key else f"args.{name}" for key in failed)
+    met = [any(column) for column in zip(*(meets for _, meets in judged), strict=True)]
+    return Answer(max(refused, asked), why, mask_of(side, met))
 
 
 def shown(raw: Any) -> str:

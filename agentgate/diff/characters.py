@@ -1,4 +1,4 @@
-"""Sets of characters as sorted, disjoint ranges of code points. Surrogates are no characters: a canonical value has none."""
+"""Sets of characters as sorted, disjoint ranges of code points, without surrogates: a canonical value has none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 ALL: Ranges = ((0, 0xD7FF), (0xE000, 0x10FFFF))
 PRINTABLE: Ranges = ((0x20, 0x7E),)
-# What a text in normal form may hold, a little more at most: newline, tab, and everything that is no control character.
+# A superset of what a text in normal form may hold: newline, tab, and everything that is no control character.
 TEXT: Ranges = ((0x09, 0x0A), (0x20, 0x7E), (0xA0, 0xD7FF), (0xE000, 0x10FFFF))
 DIGIT: Ranges = ((0x30, 0x39),)
 WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
@@ -60,7 +60,7 @@ def complement(ranges: Ranges) -> Ranges:
 
 
 def folded(ranges: Ranges) -> Ranges | None:
-    """The set with every letter in both cases; None when it holds letters beyond ASCII, whose cases are a table of their own."""
+    """The set with every letter in both cases; None when it holds characters beyond ASCII, whose case folding is not known here."""
     if any(high > 0x7F for _, high in ranges):
         return None
     more = list(ranges)

@@ -38,34 +38,39 @@ class Status(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What one version decides about a class of values of one field.
+
+    Attributes:
+        status: of this field alone.
+        why: names of the rules that refuse or ask.
+        fires: one bit for each step-up rule of the tool; 0 where this field keeps the rule from firing.
+    """
+
+    status: Status
+    why: frozenset[str] = frozenset()
+    fires: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One class of values of a field.
 
     Attributes:
         old, new: what each version decides about it.
-        why_old, why_new: names of the rules that refuse or ask.
-        fires_old, fires_new: one bit for each step-up rule of the tool; 0 where this field keeps the rule from firing.
         point: a value of this class.
         shown: the value, for a reviewer.
     """
 
-    old: Status
-    new: Status
-    why_old: frozenset[str] = frozenset()
-    why_new: frozenset[str] = frozenset()
-    fires_old: int = -1
-    fires_new: int = -1
+    old: Answer
+    new: Answer
     point: Point = having(default_factory=dict)
     shown: str = ""
 
     @property
-    def answer(self) -> tuple[object, ...]:
-        """Everything the search can tell two cells apart by."""
-        return self.old, self.new, self.why_old, self.why_new, self.fires_old, self.fires_new
-
-    def swapped(self) -> Cell:
-        """The same class with the versions exchanged."""
-        return Cell(self.new, self.old, self.why_new, self.why_old, self.fires_new, self.fires_old, self.point, self.shown)
+    def refused(self) -> bool:
+        """Whether both versions refuse it."""
+        return self.old.status == self.new.status == Status.REFUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +83,33 @@ class Field:
 
     def swapped(self) -> Field:
         """The same field with the versions exchanged."""
-        return Field(self.name, tuple(c.swapped() for c in self.cells), {k: (b, a) for k, (a, b) in self.said.items()})
+        return Field(
+            self.name, tuple(Cell(c.new, c.old, c.point, c.shown) for c in self.cells), {k: (b, a) for k, (a, b) in self.said.items()}
+        )
 
 
-def unless(held: object) -> Status:
-    """What a field decides where its condition holds, or does not."""
+def free_if(held: object) -> Status:
+    """What a field decides where its condition holds; else it refuses."""
     return Status.FREE if held else Status.REFUSE
 
 
-def cell(statuses: Iterable[Status], label: str, point: Point, shown: str, fires: tuple[int, int] = (-1, -1)) -> Cell:
+def by(label: str, status: Status, fires: int = -1) -> Answer:
+    """An answer that is due to one rule."""
+    return Answer(status, frozenset({label}) if status else frozenset(), fires)
+
+
+def cell(statuses: Iterable[Status], label: str, point: Point, shown: str) -> Cell:
     """A class of values about which one rule of each version, named by `label`, decides."""
-    old, new = statuses
-    why = [frozenset({label}) if status else frozenset[str]() for status in (old, new)]
-    return Cell(old, new, why[0], why[1], *fires, point, shown)
+    old, new = (by(label, status) for status in statuses)
+    return Cell(old, new, point, shown)
 
 
 def field(name: str, cells: Iterable[Cell], said: Mapping[str, Sequence[str]]) -> Field:
-    """A field of the first cell of each answer, without the classes that both versions refuse."""
+    """A field of the first cell of each pair of answers, without the classes that both versions refuse."""
     first: dict[object, Cell] = {}
     for each in cells:
-        if not each.old == each.new == Status.REFUSE:
-            first.setdefault(each.answer, each)
+        if not each.refused:
+            first.setdefault((each.old, each.new), each)
     return Field(name, tuple(first.values()), {label: (old, new) for label, (old, new) in said.items()})
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import product
 
 from agentgate.diff.arguments import left_out
-from agentgate.diff.finding import Cell, Field, Status, cell, field
+from agentgate.diff.finding import Answer, Cell, Field, Status, cell, field
 from agentgate.workflow.model import ANY, NONE, Rule, Tool, Workflow
 
 _PRESENCES = ("present", "absent", "unclear")
@@ -122,7 +122,11 @@ def _sent(versions: _Versions, argument: Field, said: Mapping[str, Both], presen
             if left_out(each, arg) or not each.point:  # an argument that is not inspected may be sent or not
                 yield each
             if not left_out(each, arg):
-                why = each.why_old | needed.why_old, each.why_new | needed.why_new
-                yield replace(each, old=max(each.old, needed.old), new=max(each.new, needed.new), why_old=why[0], why_new=why[1])
+                yield replace(each, old=_both_of(each.old, needed.old), new=_both_of(each.new, needed.new))
 
     return field(argument.name, cells(), {f"args.{arg}.needs": [", ".join(n) for n in needs], **_unclear(versions), **argument.said})
+
+
+def _both_of(one: Answer, other: Answer) -> Answer:
+    """Two fields' answers as one."""
+    return Answer(max(one.status, other.status), one.why | other.why, one.fires & other.fires)

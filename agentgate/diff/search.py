@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from agentgate.diff.arguments import describe
-from agentgate.diff.finding import Cell, Field, Finding, Status
+from agentgate.diff.finding import Answer, Cell, Field, Finding, Status
 from agentgate.diff.language import TooLarge
 from agentgate.diff.table import by_id
 from agentgate.workflow.model import StepUpRule
@@ -28,13 +28,9 @@ class Asking:
     new: tuple[StepUpRule, ...]
 
 
-class _State(NamedTuple):
-    """What the step-up rules can still distinguish: whether a person is asked anyway, and which rules can still fire."""
-
-    asked_old: bool
-    asked_new: bool
-    old: int
-    new: int
+_Side = tuple[bool, int]  # of one version: is a person asked under all step-up rules, and else which rules can still fire
+_State = tuple[_Side, _Side]  # what the step-up rules can still distinguish, in the old and the new version
+_ANY: _Side = (False, -1)
 
 
 class _Path(NamedTuple):
@@ -56,7 +52,7 @@ def gained(tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Ask
         return
     for one in fields:
         yield from _allowed(tool, one, [f for f in (*shared, *fields) if f is not one], asking)
-    both = [replace(f, cells=tuple([c for c in f.cells if Status.REFUSE not in {c.old, c.new}])) for f in (*shared, *fields)]
+    both = [replace(f, cells=tuple([c for c in f.cells if Status.REFUSE not in {c.old.status, c.new.status}])) for f in (*shared, *fields)]
     yield from _fewer(tool, both, asking)
 
 
@@ -80,14 +76,14 @@ def can_be_called(shared: Sequence[Field], own: Sequence[Field], asking: Asking)
 
 
 def _met(field: Field) -> bool:
-    return any(c.new != Status.REFUSE for c in field.cells)
+    return any(c.new.status != Status.REFUSE for c in field.cells)
 
 
 def _usable(field: Field, asking: Asking) -> Field:
     """The field with asking as refusing in a version where nobody can be asked."""
 
-    def usable(status: Status, rules: tuple[StepUpRule, ...]) -> Status:
-        return Status.REFUSE if status == Status.ASK and not rules else status
+    def usable(answer: Answer, rules: tuple[StepUpRule, ...]) -> Answer:
+        return replace(answer, status=Status.REFUSE) if answer.status == Status.ASK and not rules else answer
 
     if asking.old and asking.new:
         return field
@@ -96,25 +92,26 @@ def _usable(field: Field, asking: Asking) -> Field:
 
 # --- A -------------------------------------------------------------------------------------------------------------------
 def _allowed(tool: str, field: Field, others: Sequence[Field], asking: Asking) -> Iterator[Finding]:
-    cells = sorted((c for c in field.cells if c.old == Status.REFUSE and c.new != Status.REFUSE), key=lambda c: (len(c.why_old), c.new))
+    cells = [c for c in field.cells if c.old.status == Status.REFUSE and not c.refused]
     told: set[str] = set()
-    for cell in cells:
-        if told & cell.why_old:
+    for cell in sorted(cells, key=lambda c: (len(c.old.why), c.new.status)):
+        if told & cell.old.why:
             continue
-        told |= cell.why_old
+        told |= cell.old.why
         rest = [_best(f) for f in others]
         yield _owed(tool, field, cell, _now_allowed([cell, *rest], asking), rest)
 
 
 def _owed(tool: str, field: Field, cell: Cell, effect: str, others: Sequence[Cell]) -> Finding:
     """A finding about the rule by which the old version refused or asked about this class."""
-    label = min(cell.why_old, default=field.name)
+    label = min(cell.old.why, default=field.name)
     old, new = field.said.get(label, ("", ""))
     return Finding(tool, label, old, new, effect, cell.shown, cell.point, _merged(others))
 
 
 def _best(field: Field) -> Cell:
-    return min((c for c in field.cells if c.new != Status.REFUSE), key=lambda c: (c.new, c.old, -c.fires_new.bit_count()))
+    allowed = (c for c in field.cells if c.new.status != Status.REFUSE)
+    return min(allowed, key=lambda c: (c.new.status, c.old.status, -c.new.fires.bit_count()))
 
 
 def _merged(cells: Sequence[Cell]) -> Mapping[str, Any]:
@@ -123,10 +120,10 @@ def _merged(cells: Sequence[Cell]) -> Mapping[str, Any]:
 
 def _now_allowed(cells: Sequence[Cell], asking: Asking) -> str:
     """The effect of a call of these classes being allowed, with the releases that it needs."""
-    mask = -1
+    side = _ANY
     for cell in cells:
-        mask &= cell.fires_new
-    people = _people(_rules(asking.new, Status.ASK in {cell.new for cell in cells}, mask))
+        side = _after(side, cell.new)
+    people = _people(_fired(asking.new, side))
     return "was refused, would be allowed" + (f" after {people}" if people else "")
 
 
@@ -142,10 +139,10 @@ def _people(rules: Sequence[StepUpRule]) -> str:
 def _fewer(tool: str, fields: Sequence[Field], asking: Asking) -> Iterator[Finding]:
     if not asking.old:
         return
-    freed = {f.name: [c for c in f.cells if c.old == Status.ASK and c.new == Status.FREE] for f in fields}
+    freed = {f.name: [c for c in f.cells if (c.old.status, c.new.status) == (Status.ASK, Status.FREE)] for f in fields}
     for field in fields:
         for cell in freed[field.name]:
-            start = _after(_State(False, False, -1, -1), cell)
+            start = _after(_ANY, cell.old), _after(_ANY, cell.new)
             found = next(_less([f for f in fields if f is not field], start, asking), None)
             if found is not None:
                 state, cells, _ = found
@@ -153,35 +150,39 @@ def _fewer(tool: str, fields: Sequence[Field], asking: Asking) -> Iterator[Findi
                 break
     agreeing = [replace(f, cells=tuple([c for c in f.cells if c not in freed[f.name]])) for f in fields]
     told: set[str] = set()
-    for state, cells, lost in _less(agreeing, _State(False, False, -1, -1), asking):
+    for state, cells, lost in _less(agreeing, (_ANY, _ANY), asking):
         label, old, new = lost_rule(lost, asking.new)
         if label not in told:
             told.add(label)
             pairs = zip(agreeing, cells, strict=True)
-            moved = [c for f, c in pairs if c.old or c.new or any((o.fires_old, o.fires_new) != (-1, -1) for o in f.cells)]
+            moved = [c for f, c in pairs if c.old.status or c.new.status or any((o.old.fires, o.new.fires) != (-1, -1) for o in f.cells)]
             example = ", ".join(c.shown for c in moved[:2])
             yield Finding(tool, label, old, new, _effect(state, asking), example, _merged(moved), _merged(cells))
 
 
-def _after(state: _State, cell: Cell) -> _State:
-    asked_old, asked_new = state.asked_old or cell.old == Status.ASK, state.asked_new or cell.new == Status.ASK
-    return _State(asked_old, asked_new, 0 if asked_old else state.old & cell.fires_old, 0 if asked_new else state.new & cell.fires_new)
+def _after(side: _Side, answer: Answer) -> _Side:
+    asked = side[0] or answer.status == Status.ASK
+    return asked, 0 if asked else side[1] & answer.fires
+
+
+def _fired(rules: tuple[StepUpRule, ...], side: _Side) -> tuple[StepUpRule, ...]:
+    asked, mask = side
+    return rules if asked else tuple(r for i, r in enumerate(rules) if mask >> i & 1)
 
 
 def _less(fields: Sequence[Field], start: _State, asking: Asking) -> Iterator[tuple[_State, list[Cell], StepUpRule]]:
     """Every reachable state in which the old version asks more, with the cells that lead there and a rule that is missing."""
-    bits = (1 << max(len(asking.old), len(asking.new))) - 1
-    states: dict[_State, _Path | None] = {_State(start[0], start[1], start[2] & bits, start[3] & bits): None}
+    states: dict[_State, _Path | None] = {start: None}
     for field in fields:
         following: dict[_State, _Path | None] = {}
         for state, path in states.items():
             for cell in field.cells:
-                following.setdefault(_after(state, cell), _Path(cell, path))
+                following.setdefault((_after(state[0], cell.old), _after(state[1], cell.new)), _Path(cell, path))
         if len(following) > _MAX_STATES:
             raise TooLarge
         states = following
     for state, path in states.items():
-        lost = missing(_rules(asking.old, state.asked_old, state.old), _rules(asking.new, state.asked_new, state.new))
+        lost = missing(_fired(asking.old, state[0]), _fired(asking.new, state[1]))
         if lost is not None:
             yield state, _cells(path), lost
 
@@ -192,10 +193,6 @@ def _cells(path: _Path | None) -> list[Cell]:
         found.append(path.cell)
         path = path.before
     return found[::-1]
-
-
-def _rules(rules: tuple[StepUpRule, ...], asked: bool, mask: int) -> tuple[StepUpRule, ...]:  # noqa: FBT001 - two parts of one state
-    return rules if asked else tuple(r for i, r in enumerate(rules) if mask >> i & 1)
 
 
 def missing(old: Sequence[StepUpRule], new: Sequence[StepUpRule]) -> StepUpRule | None:
@@ -228,8 +225,7 @@ def _stands_for(new: StepUpRule, old: StepUpRule) -> bool:
 
 
 def _effect(state: _State, asking: Asking) -> str:
-    before = _people(_rules(asking.old, state.asked_old, state.old))
-    after = _people(_rules(asking.new, state.asked_new, state.new))
+    before, after = _people(_fired(asking.old, state[0])), _people(_fired(asking.new, state[1]))
     return f"was allowed after {before}, would be allowed" + (f" after {after}" if after else "")
 
 

@@ -12,7 +12,7 @@ from itertools import chain, combinations, product
 from typing import Any
 
 from agentgate.decision.caller import in_network, within
-from agentgate.diff.finding import Cell, Field, cell, field, unless
+from agentgate.diff.finding import Answer, Cell, Field, cell, field, free_if
 from agentgate.values.times import SHORT_WEEKDAYS, clock, duration
 from agentgate.workflow.model import AgentRule, Conditions, Hours, ViaRule, Workflow
 
@@ -40,7 +40,7 @@ def _field(
     said: Sequence[str],
 ) -> Field:
     """A field by whether each version's condition holds of a value; `values`: value, point, text."""
-    return field(name, (cell([unless(h(value)) for h in holds], name, point, text) for value, point, text in values), {name: said})
+    return field(name, (cell([free_if(h(value)) for h in holds], name, point, text) for value, point, text in values), {name: said})
 
 
 def one_of(name: str, key: str, old: tuple[str, ...], new: tuple[str, ...], *, empty: bool = True) -> Field:
@@ -139,14 +139,14 @@ def _user(old: Workflow, new: Workflow) -> Field:
 
 
 def _user_cell(old: Workflow, new: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Cell:
-    why = [frozenset(_user_why(w, user)) for w in (old, new)]
     point: dict[str, Any] = {"user": NOBODY}
     text = "no user"
     if user is not None:
         tenant, groups = user
         point = {"user.tenant": tenant, "user.groups": groups}
         text = f"a user{' of another tenant' if tenant == 'other' else ''} in {', '.join(groups) or 'no group'}"
-    return Cell(unless(not why[0]), unless(not why[1]), why[0], why[1], point=point, shown=text)
+    before, after = (frozenset(_user_why(workflow, user)) for workflow in (old, new))
+    return Cell(Answer(free_if(not before), before), Answer(free_if(not after), after), point, text)
 
 
 def _user_why(workflow: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Iterator[str]:

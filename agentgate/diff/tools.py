@@ -7,7 +7,7 @@ from itertools import product
 
 from agentgate.diff.arguments import Side, argument, describe, mask_of
 from agentgate.diff.expression import Unreadable
-from agentgate.diff.finding import Cell, Field, Status, cell, field, unless
+from agentgate.diff.finding import Answer, Cell, Field, Status, cell, field, free_if
 from agentgate.diff.intents import asked
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, ways
@@ -47,10 +47,11 @@ def _fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budg
 
 def _unread(arg: str, side: Side) -> Field:
     """An argument whose values are not inspected: every answer that its unchanged rule and conditions can give."""
-    cells = [Cell(Status.ASK, Status.ASK)]
+    asks = Answer(Status.ASK)
+    cells = [Cell(asks, asks)]
     for met in product((True, False), repeat=min(len(side.whens), _MAX_WHENS)):
-        mask = mask_of(side, (*met, *[True] * (len(side.whens) - len(met))))
-        cells.append(Cell(Status.FREE, Status.FREE, fires_old=mask, fires_new=mask))
+        free = Answer(Status.FREE, fires=mask_of(side, (*met, *[True] * (len(side.whens) - len(met)))))
+        cells.append(Cell(free, free))
     return Field(f"args.{arg}", tuple(cells))
 
 
@@ -70,7 +71,7 @@ def _broker(old: Tool, new: Tool) -> Field:
     def having(configured: tuple[bool, ...]) -> Cell:
         brokers = frozenset(n for n, yes in zip(names, configured, strict=True) if yes and n)
         point, text = {"brokers": brokers}, ", ".join(sorted(brokers)) or "no broker"
-        return cell([unless(not n or n in brokers) for n in names], "upstream", point, text)
+        return cell([free_if(not n or n in brokers) for n in names], "upstream", point, text)
 
     return field("upstream", map(having, product((True, False), repeat=2)), {"upstream": names})
 
@@ -88,7 +89,7 @@ def _sequence(old: Tool, new: Tool) -> Iterator[Field]:
 
 
 def _recent(age: int | None, orders: list[Sequence]) -> Status:
-    return unless(all(age is not None and (s.within is None or age <= s.within) for s in orders))
+    return free_if(all(age is not None and (s.within is None or age <= s.within) for s in orders))
 
 
 def _order(order: Sequence) -> str:
