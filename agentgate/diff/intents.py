@@ -58,7 +58,7 @@ def _of(tool: Tool, arg: str) -> Needs:
 
 
 def _presences(versions: _Versions, asking: Sequence[str]) -> Iterator[Presence]:
-    """What a prompt may say of the intents that the rules tell apart, present first; nothing where these are too many."""
+    """What a prompt may say of the intents that the rules distinguish, present first; nothing where there are too many."""
     groups: dict[object, str] = {}
     lists = [(w, needs) for w, t in versions for needs in (t.needs, *(_of(t, arg) for arg in asking))]
     for name in dict.fromkeys(name for _, needs in lists for name in needs):

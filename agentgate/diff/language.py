@@ -33,7 +33,7 @@ class TooLarge(Exception):
 
 
 class Budget:
-    """How much work is left for all questions of one comparison: its patterns are untrusted, written by whoever proposes the change."""
+    """How much work is left for all questions of one comparison: its patterns are untrusted, written by the author of the change."""
 
     __slots__ = ("left",)
 

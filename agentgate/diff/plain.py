@@ -54,7 +54,7 @@ def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
 
 
 def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
-    """Who is asked because of where a value came from is asked less often where less counts as having come from there."""
+    """A step-up rule on a value's origin fires less often where fewer values count as having that origin."""
     for rule in old.tools[name].step_ups:
         for source in (s for when in rule.when for s in when.origin or () if isinstance(s, Source) and kind_of(s).row_fact):
             before, after = old.tools[source.tool], new.tools.get(source.tool)
@@ -68,7 +68,7 @@ def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
 
 
 def _named(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
-    """More calls count as named by the user, where that makes facts count: trust travels along what stands for the user's words."""
+    """More calls count as named by the user, where that makes facts count: trust extends to what counts as the user's words."""
     facts = kept(old.tools[name].facts, new.tools[name].facts)
     if any((before.named and after.named) or (before.named_by and after.named_by) for _, before, after in facts):
         for arg, source in _standing(old, new, name):
@@ -77,7 +77,7 @@ def _named(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
 
 
 def _standing(old: Workflow, new: Workflow, name: str) -> Iterator[tuple[str, Source]]:
-    """The arguments of a tool, and the facts they may come from that stand for the user's words in the new version only."""
+    """The arguments of a tool, each with a fact it may come from that counts as the user's words in the new version only."""
     if name in old.tools and name in new.tools:
         before = old.tools[name].args
         for arg, rule in new.tools[name].args.items():
@@ -95,7 +95,7 @@ def _sized(old: Workflow, new: Workflow, name: str) -> Iterator[str]:
 
 
 def _carries(workflow: Workflow, source: Source) -> bool:
-    """Whether a source is a fact of a read that stands for the user's words."""
+    """Whether a source is a fact of a read that counts as the user's words."""
     tool = workflow.tools.get(source.tool) if source.kind == "fact" else None
     fact = tool.facts.get(source.field) if tool is not None else None
     return tool is not None and fact is not None and tool.effect == "read" and bool(fact.named or fact.named_by)

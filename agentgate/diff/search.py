@@ -45,7 +45,7 @@ def gained(tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Ask
         tool: the tool's name.
         shared: fields of all tools; only whether they can be met matters.
         own: the tool's fields.
-        asking: the tool's step-up rules; where a version has none, nobody can be asked, and asking is refusing.
+        asking: the tool's step-up rules; where a version has none, there is no one to ask, and asking is refusing.
     """
     fields = [_usable(f, asking) for f in own]
     if not all(map(_met, (*shared, *fields))):
@@ -80,7 +80,7 @@ def _met(field: Field) -> bool:
 
 
 def _usable(field: Field, asking: Asking) -> Field:
-    """The field with asking as refusing in a version where nobody can be asked."""
+    """The field with asking as refusing in a version without step-up rules."""
 
     def usable(answer: Answer, rules: tuple[StepUpRule, ...]) -> Answer:
         return replace(answer, status=Status.REFUSE) if answer.status == Status.ASK and not rules else answer

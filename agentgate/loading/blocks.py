@@ -268,7 +268,7 @@ class TokenBlock(Block):
 
 
 class UpstreamBlock(Block):
-    """One tool's upstream credential: its broker and what is asked of it."""
+    """One tool's upstream credential: its broker and the settings it gets."""
 
     broker: t.Label
     role: t.Text | None = None

@@ -1,6 +1,6 @@
-"""`select` and `at_most`: how the user's words reach an object or a bound that they do not spell out.
+"""`select` and `at_most`: how the user's words determine an object or a bound that they do not spell out.
 
-Rules: the rows belong to a read that nobody but the user steers, each row is one object, and compared money has one currency.
+Rules: the rows belong to a read that only the user steers, each row is one object, and compared money has one currency.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def bound(site: Site, stated: str | SumBlock, kind: str, at: Place) -> Source | 
 
 
 def selected(site: Site, tool: str, block: SelectBlock, kind: str, at: Place) -> Source | None:
-    """`select`: the object is a row of a read that nobody but the user steers, and each superlative compares one of its facts."""
+    """`select`: the object is a row of a read that only the user steers, and each superlative compares one of its facts."""
     of = at["of"]
     source = site.source(block.of, of)
     if source is None:

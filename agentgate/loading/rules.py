@@ -8,7 +8,6 @@ normal form, so it must have one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Any, Literal
 
 from agentgate.decision.origin_kinds import kind_of
@@ -24,6 +23,17 @@ from agentgate.workflow.operators import OPERATORS, contradictions, unreachable
 
 Sources = tuple[Source, ...]
 _BY_KEY = {operator.key: operator for operator in OPERATORS}
+_NEEDS = (  # a key of an argument, the attribute of the key that must be beside it, what is expected
+    ("each_in", "max_items", "max_items: how many elements at most"),
+    ("narrower_than_role", "max_items", "a list: max_items, and each_in for what it may hold"),
+    ("select", "from_", "from: where else the value may come from"),
+    ("unknown_origin", "from_", "from: with the known origins"),
+    ("nullable", "optional", "optional: true beside it (a null counts as left out)"),
+)
+_ONLY_ON = (  # a key of an argument, the types that may have it, what is expected
+    ("entities", {"text", "json"}, "entities only on free text and json"),
+    ("currency", {"money"}, "currency only on type money"),
+)
 
 
 class _Reading:
@@ -82,8 +92,8 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock) -> Rul
     at_most = reach.bound(site, block.at_most, kind, at["at_most"]) if block.at_most is not None else None
     scopes = _role(site, block, block.narrower_than_role, at) if block.narrower_than_role is not None else frozenset[str]()
     entities = _entities(site, block.entities, at["entities"]) if block.entities is not None else None
-    for inside, got, expected in chain(_misplaced(block, name, kind, sources), _malformed(site, tool, name, block, sources)):
-        at[inside].report_key(got, expected)
+    for key, got, expected in (*_misplaced(block, name, kind, sources), *_malformed(site, tool, name, block, sources)):
+        at[key].report_key(got, expected)
     for index, got, expected in _origins(site, block, kind, sources):
         at["from", index].report(got, expected)
     if block.currency is not None and kind == "money":
@@ -113,44 +123,32 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock) -> Rul
     )
 
 
-def _misplaced(block: ArgumentBlock, name: str, kind: str, sources: Sources) -> Iterator[tuple[Path, str, str]]:
-    """Keys of an argument that may not be beside, or without, another one: the key inside it, what it got, what was expected."""
+def _misplaced(block: ArgumentBlock, name: str, kind: str, sources: Sources) -> Iterator[tuple[str, str, str]]:
+    """Keys of an argument that may not be beside, or without, another one: key, what it got, what was expected."""
+    for key, needed, expected in _NEEDS:
+        if getattr(block, key) and not getattr(block, needed):
+            yield key, f"{key} without {needed.removesuffix('_')}", expected
+    for key, kinds, expected in _ONLY_ON:
+        if getattr(block, key) and kind not in kinds:
+            yield key, f"{key} on a {kind}", expected
     one_value = block.in_ is not None or block.is_ is not None
     if block.each_in is not None and one_value:
-        yield ("each_in",), "each_in beside is or in", "one of them (each_in: a list; is, in: one value)"
-    if block.each_in is not None and block.max_items is None:
-        yield ("each_in",), "each_in without max_items", "max_items: how many elements at most"
+        yield "each_in", "each_in beside is or in", "one of them (each_in: a list; is, in: one value)"
     if block.max_items is not None and one_value and block.each_in is None:
-        yield ("max_items",), "is or in on a list", "each_in (every element of the list is one of)"
-    if block.narrower_than_role is not None and block.max_items is None:
-        expected = "a list: max_items, and each_in for what it may hold"
-        yield ("narrower_than_role",), "narrower_than_role without max_items", expected
-    if block.entities is not None and kind not in {"text", "json"}:
-        yield ("entities",), f"entities on a {kind}", "entities only on free text and json"
-    if block.select is not None and block.from_ is None:
-        yield ("select",), "select without from", "from: where else the value may come from"
-    if block.unknown_origin is not None and block.from_ is None:
-        yield ("unknown_origin",), "unknown_origin without from", "from: with the known origins"
+        yield "max_items", "is or in on a list", "each_in (every element of the list is one of)"
     earlier = any(s.tool or s == USER for s in sources)
     if block.any_call and not earlier and block.at_most is None:
-        expected = "any_call only beside from or at_most that names a tool (or user)"
-        yield ("any_call",), "any_call without an earlier call", expected
+        yield "any_call", "any_call without an earlier call", "any_call only beside from or at_most that names a tool (or user)"
     if block.named_first and (PROMPT not in sources or not earlier or MODEL in sources):
-        expected = (
-            "from: [prompt, tool.fact or user, ...] without model (it says that what the user names goes before what a tool returned)"
-        )
-        yield ("named_first",), "named_first with nothing to go before", expected
+        why = "it says that what the user names goes before what a tool returned"
+        yield "named_first", "named_first with nothing to go before", f"from: [prompt, tool.fact or user, ...] without model ({why})"
     if block.named_first and kind == "text":
-        yield ("named_first",), "named_first on a text", "a type that is told apart in a prompt, such as iban or email"
-    if block.currency is not None and kind != "money":
-        yield ("currency",), f"currency on a {kind}", "currency only on type money"
-    if block.nullable and not block.optional:
-        yield ("nullable",), "nullable without optional", "optional: true beside it (a null counts as left out)"
+        yield "named_first", "named_first on a text", "a type that is told apart in a prompt, such as iban or email"
     if block.nullable and name.endswith(EACH):
-        yield ("nullable",), "nullable on the elements of a list", "no nullable (an element is sent or not)"
+        yield "nullable", "nullable on the elements of a list", "no nullable (an element is sent or not)"
 
 
-def _malformed(site: Site, tool: str, name: str, block: ArgumentBlock, sources: Sources) -> Iterator[tuple[Path, str, str]]:
+def _malformed(site: Site, tool: str, name: str, block: ArgumentBlock, sources: Sources) -> Iterator[tuple[str | Path, str, str]]:
     """What is wrong with an argument as a whole, or as a page's size: the key inside it, what it got, what was expected."""
     kind = argument_type(block)
     if "." in name:
@@ -168,7 +166,7 @@ def _malformed(site: Site, tool: str, name: str, block: ArgumentBlock, sources: 
         yield (), "an argument without a rule", expected
     if block.page_size:
         for got, expected in _page_size(site, tool, name, block, kind):
-            yield ("page_size",), got, expected
+            yield "page_size", got, expected
 
 
 def _narrows(block: ArgumentBlock) -> bool:

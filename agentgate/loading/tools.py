@@ -1,4 +1,4 @@
-"""The tools of a file, with what is wrong between one tool's blocks, or between tools: who needs, refers to and waits for whom."""
+"""The tools of a file, and the checks across the blocks of one tool or across tools: needs, references, and what waits for what."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
 
 
 def _needs(site: Site, block: ToolBlock, at: Place) -> None:
-    """`needs` of a tool and of its arguments: intents of the workflow's vocabulary, or a word that stands for them."""
+    """`needs` of a tool and of its arguments: intents of the workflow's vocabulary, or `any` or `none`."""
     intents = site.definition.intents
 
     def undeclared(need: str, place: Place, consequence: str) -> None:
@@ -105,7 +105,7 @@ def _origins_stated(site: Site, name: str, block: ToolBlock, at: Place) -> None:
 
 
 def _trusted(site: Site, name: str, block: ToolBlock, rules: Mapping[str, Rule], at: Place) -> None:
-    """`trust: named` counts only when every argument came from the prompt, or from a fact that stands for the user's words."""
+    """`trust: named` counts only when every argument came from the prompt, or from a fact that counts as the user's own words."""
 
     def carries(source: Source) -> bool:
         fact = site.fact(source)
@@ -126,7 +126,7 @@ def _trusted(site: Site, name: str, block: ToolBlock, rules: Mapping[str, Rule],
 
 
 def _without_user(site: Site, block: ToolBlock, at: Place) -> None:
-    """A workflow without a user has no user's id as an origin; one without intents too has nobody whose words could be one."""
+    """Without a user, no user's id is an origin; without intents as well, no prompt is one either."""
     never = {"user": "nobody stands behind this agent: no who.for_user"}
     if not site.definition.intents:
         never["prompt"] = never["computed"] = "nobody speaks here; model is the calling job"
