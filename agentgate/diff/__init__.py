@@ -7,7 +7,7 @@ compared by its own order; what has no exact answer is listed for the reviewer t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from agentgate.diff import plain, search, surroundings, table, tools
 from agentgate.diff.finding import ABSENT, NULL, Diff, Field, Finding
@@ -101,49 +101,25 @@ def _callable(shared: list[Field], worlds: list[list[Field]], asking: search.Ask
 
 def _read(old: Workflow, new: Workflow) -> Iterator[str]:
     """Paths of what differs and has no exact answer."""
-    yield from (p for p in table.to_read(old, new, "") if p != "intents")
-    for name in dict.fromkeys((*old.intents, *new.intents)):
-        if name not in old.intents or name not in new.intents:
-            yield f"intents.{name}"
-        else:
-            yield from table.to_read(old.intents[name], new.intents[name], f"intents.{name}")
+    yield from table.to_read(old, new)
+    yield from (f"intents.{name}" for name in _in_one(old.intents, new.intents))
     if new.version < old.version:
         yield "version"
-    yield from table.to_read(old.agent, new.agent, "who.agent")
-    yield from table.to_read(old.token, new.token, "token")
-    yield from table.to_read(old.conditions, new.conditions, "conditions")
-    for one, other, path in (
-        (old.for_user, new.for_user, "who.for_user"),
-        (old.via, new.via, "who.via"),
-        (old.conditions.hours, new.conditions.hours, "conditions.hours"),
-    ):
-        if one is not None and other is not None:
-            yield from table.to_read(one, other, path)
-    for _, before, after in table.kept(old.tools, new.tools):
-        yield from _read_tool(before, after)
+    for name, before, after in table.kept(old.tools, new.tools):
+        if "read" not in {before.effect, after.effect} and before.effect != after.effect:
+            yield f"tools.{name}.effect"
+        if any("[]" in fact.path for tool in (before, after) for fact in tool.facts.values()):  # its rows hold other facts too
+            yield from (f"tools.{name}.facts.{fact}" for fact in _in_one(before.facts, after.facts))
+
+
+def _in_one(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
+    return (name for name in (*old, *new) if (name in old) != (name in new))
 
 
 def _unlisted(old: Workflow, new: Workflow) -> Iterator[str]:
     """Paths of fields without a row in the table."""
     before, after = dict(table.unlisted(old)), dict(table.unlisted(new))
     yield from (path for path in dict.fromkeys((*before, *after)) if before.get(path) != after.get(path))
-
-
-def _read_tool(old: Tool, new: Tool) -> Iterator[str]:
-    path = f"tools.{old.name}"
-    yield from table.to_read(old, new, path)
-    if "read" not in {old.effect, new.effect} and old.effect != new.effect:
-        yield f"{path}.effect"
-    for name, rule, other in table.kept(old.args, new.args):
-        yield from table.to_read(rule, other, f"{path}.args.{name}")
-    walks = any("[]" in f.path for t in (old, new) for f in t.facts.values())
-    for name in dict.fromkeys((*old.facts, *new.facts)):
-        if name in old.facts and name in new.facts:
-            yield from table.to_read(old.facts[name], new.facts[name], f"{path}.facts.{name}")
-        elif walks:  # the rows that it shares with others may change
-            yield f"{path}.facts.{name}"
-    for name, step_up, changed in table.kept(table.by_id(old.step_ups), table.by_id(new.step_ups)):
-        yield from table.to_read(step_up, changed, f"{path}.step_up.{name}")
 
 
 def _other_zone(old: Workflow, new: Workflow) -> bool:

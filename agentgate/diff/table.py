@@ -19,9 +19,9 @@ CALLS, LIST, READ, NONE = "calls", "list", "read", "none"
 
 _ROWS: Mapping[str, Mapping[str, str]] = {
     "Workflow": {
-        CALLS: "expires tenants agent for_user via conditions tools",
+        CALLS: "expires tenants agent for_user via intents conditions tools",
         LIST: "version risk token observe",
-        READ: "id title owners intents",
+        READ: "id title owners",
         NONE: "digest file tenants_line expires_line",
     },
     "AgentRule": {
@@ -59,6 +59,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
 TABLE: Mapping[str, Mapping[str, str]] = {
     kind: {field: answer for answer, names in rows.items() for field in names.split()} for kind, rows in _ROWS.items()
 }
+_PATHS = {"agent": "who.agent", "for_user": "who.for_user", "via": "who.via", "step_ups": "step_up"}  # where a file has these fields
 
 
 def kept(old: Mapping[str, V], new: Mapping[str, V]) -> Iterator[tuple[str, V, V]]:
@@ -113,9 +114,19 @@ def unlisted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from unlisted(inner, f"{path}.{getattr(inner, 'id', index)}")
 
 
-def to_read(old: Any, new: Any, path: str) -> Iterator[str]:
-    """Paths of the fields of two values of one kind that differ and have no exact answer."""
-    rows = TABLE.get(type(old).__name__, {})
-    for field in fields(old):
-        if rows.get(field.name, READ) == READ and not same(getattr(old, field.name), getattr(new, field.name)):
-            yield f"{path}.{field.name}".lstrip(".")
+def to_read(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Paths of the fields, inside two values of one kind, that differ and have no exact answer."""
+    if isinstance(old, Mapping):
+        for name, one, other in kept(old, new):
+            yield from to_read(one, other, f"{path}.{name}")
+    elif isinstance(old, tuple) and old and isinstance(old[0], StepUpRule):
+        yield from to_read(by_id(old), by_id(new), path)
+    elif is_dataclass(old) and type(old) is type(new):
+        rows = TABLE.get(type(old).__name__, {})
+        for field in fields(old):
+            answer, here = rows.get(field.name, READ), f"{path}.{_PATHS.get(field.name, field.name)}".lstrip(".")
+            one, other = getattr(old, field.name), getattr(new, field.name)
+            if answer == READ and not same(one, other):
+                yield here
+            elif answer in {CALLS, LIST}:
+                yield from to_read(one, other, here)
