@@ -41,6 +41,18 @@ def _form(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _read(parse: Callable[[Any], Any], expected: str) -> PlainValidator:
+    """A value that `parse` understands; it answers None for one that it does not."""
+
+    def read(value: Any) -> Any:
+        parsed = parse(value)
+        if parsed is None:
+            raise wrong(expected)
+        return parsed
+
+    return PlainValidator(read)
+
+
 def _distinct(values: list[Any]) -> list[Any]:
     if len({(type(v), v) for v in values}) != len(values):
         repeated = next(v for i, v in enumerate(values) if v in values[:i])
@@ -48,26 +60,22 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-def _duration(value: Any) -> int:
+def _duration(value: Any) -> int | None:
     length = seconds(value)
-    if length is None or not 0 < length <= MAX_DURATION:
-        raise wrong("a duration: a whole number and s, m, h or d, such as 15m, at most 366d")
-    return length
+    return length if length is not None and 0 < length <= MAX_DURATION else None
 
 
-def _minutes(value: Any) -> int:
-    if type(value) is not str or not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00", value, re.ASCII):
-        raise wrong('a time of day in quotes, "00:00" to "24:00"')
-    return int(value[:2]) * 60 + int(value[3:])
+def _minutes(value: Any) -> int | None:
+    clock = type(value) is str and re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00", value, re.ASCII)
+    return int(value[:2]) * 60 + int(value[3:]) if clock else None
 
 
-def _day(value: Any) -> date:
+def _day(value: Any) -> date | None:
     try:
-        if type(value) is str and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value, re.ASCII):
-            return date.fromisoformat(value)
+        shape = type(value) is str and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value, re.ASCII)
+        return date.fromisoformat(value) if shape else None
     except ValueError:
-        pass
-    raise wrong('a date in quotes, such as "2031-12-31"')
+        return None
 
 
 def _weekday(value: Any) -> int:
@@ -76,34 +84,14 @@ def _weekday(value: Any) -> int:
     return _DAYS.index(value)
 
 
-def _decimal(value: Any) -> Decimal:
-    decimal = number(value) if type(value) in {str, int} else None
-    if decimal is None:
-        raise wrong('a number of at most 15 digits, written as text: "500.00"')
-    return decimal
-
-
-def _scalar(value: Any) -> str | int | bool:
-    if type(value) in {str, int, bool} and value != "":
-        return value  # type: ignore[no-any-return]  # narrowed by the set of exact types
-    raise wrong("text, a whole number, true or false")
+def _scalar(value: Any) -> str | int | bool | None:
+    return value if type(value) in {str, int, bool} and value != "" else None
 
 
 def _type(value: str) -> str:
     if value not in TYPES:
         raise wrong("one of " + ", ".join(sorted(TYPES)), did_you_mean(value, TYPES))
     return value
-
-
-def _only(allowed: object, expected: str) -> PlainValidator:
-    """Exactly this value: to a Literal, 1 and true are the same."""
-
-    def read(value: Any) -> Any:
-        if type(value) is not type(allowed) or value != allowed:
-            raise wrong(expected)
-        return value
-
-    return PlainValidator(read)
 
 
 def word_or_list(*words: str) -> Callable[[Any], Any]:
@@ -146,12 +134,16 @@ Scopes = Annotated[list[Scope], Len(1, 50), Distinct]
 ToolDigest = Annotated[str, _form(r"sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hex characters")]
 Type = Annotated[str, AfterValidator(_type)]
 Noun = Annotated[str, _form(r"[a-z][a-z-]{1,30}(?: [a-z][a-z-]{1,30}){0,2}", "a noun in the singular, in lower case: file, calendar event")]
-Yes = Annotated[Literal[True], _only(True, "true, or leave it out")]
-Once = Annotated[Literal[1], _only(1, "1")]
-Duration = Annotated[int, PlainValidator(_duration)]
-Minutes = Annotated[int, PlainValidator(_minutes)]
+# to a Literal, 1 and true are the same
+Yes = Annotated[Literal[True], _read(lambda v: True if v is True else None, "true, or leave it out")]
+Once = Annotated[Literal[1], _read(lambda v: 1 if type(v) is int and v == 1 else None, "1")]
+Duration = Annotated[int, _read(_duration, "a duration: a whole number and s, m, h or d, such as 15m, at most 366d")]
+Minutes = Annotated[int, _read(_minutes, 'a time of day in quotes, "00:00" to "24:00"')]
 Weekday = Annotated[int, PlainValidator(_weekday)]
-Day = Annotated[date, PlainValidator(_day)]
-Number = Annotated[Decimal, PlainValidator(_decimal)]
-Scalar = Annotated[str | int | bool, PlainValidator(_scalar)]
+Day = Annotated[date, _read(_day, 'a date in quotes, such as "2031-12-31"')]
+Number = Annotated[
+    Decimal,
+    _read(lambda v: number(v) if type(v) in {str, int} else None, 'a number of at most 15 digits, written as text: "500.00"'),
+]
+Scalar = Annotated[str | int | bool, _read(_scalar, "text, a whole number, true or false")]
 Scalars = Annotated[list[Scalar], Len(1, 1000), Distinct]
