@@ -40,21 +40,21 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     wider = [*_gained(old, new, shared, pairs, read, budget), *plain.workflow(old, new)]
     back = {n: [[f.swapped() for f in fields] for fields in worlds] for n, worlds in pairs.items()}
     narrower = [*_gained(new, old, [f.swapped() for f in shared], back, read, budget), *plain.workflow(new, old)]
-    found = _distinct(sorted(wider, key=_weight)), _distinct(_backwards(f) for f in narrower)
-    return Diff(*found, tuple(read), tuple(_same_calls(old, new, (*found[0], *found[1]), tuple(read))))
+    wide, narrow = _distinct(sorted(wider, key=_weight)), _distinct(_backwards(f) for f in narrower)
+    return Diff(wide, narrow, tuple(read), tuple(_same_calls(old, new, (*wide, *narrow), tuple(read))))
 
 
-def _weight(found: Finding) -> tuple[bool, bool]:
+def _weight(finding: Finding) -> tuple[bool, bool]:
     """Worst first: what needs no release, what still needs one, what no single call shows."""
-    return not found.call, " after " in found.effect.rpartition(", ")[2]
+    return not finding.call, " after " in finding.effect.rpartition(", ")[2]
 
 
-def _same_calls(old: Workflow, new: Workflow, found: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[str]:
+def _same_calls(old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[str]:
     """Paths of arguments whose rules differ and allow the same calls."""
     for name, one, another in table.kept(old.tools, new.tools):
         for arg, rule, other in table.kept(one.args, another.args):
             path = f"tools.{name}.args.{arg}"
-            told = any(f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool.")) for f in found)
+            told = any(f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool.")) for f in findings)
             if not table.same(rule, other) and not told and not any(p.startswith(path) for p in read):
                 yield path
 
@@ -127,14 +127,16 @@ def _other_zone(old: Workflow, new: Workflow) -> bool:
     return one is not None and other is not None and one.zone != other.zone
 
 
-def _backwards(found: Finding) -> Finding:
+def _backwards(finding: Finding) -> Finding:
     """A finding of the comparison the other way round, in the words of this one."""
-    effect = found.effect.replace("would be ", "is ").replace("was ", "would be ", 1) if found.call else "less than before"
-    return Finding(found.tool, found.field, found.new, found.old, effect, found.example, found.point, found.rest, found.call)
+    effect = finding.effect.replace("would be ", "is ").replace("was ", "would be ", 1) if finding.call else "less than before"
+    return Finding(
+        finding.tool, finding.field, finding.new, finding.old, effect, finding.example, finding.point, finding.rest, finding.call
+    )
 
 
-def _distinct(found: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:
+def _distinct(findings: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:
     first: dict[tuple[str, str], Finding] = {}
-    for each in found:
+    for each in findings:
         first.setdefault((each.tool, each.field), each)
     return tuple(first.values())

@@ -105,12 +105,12 @@ def mask_of(side: Side, meets: Sequence[bool]) -> int:
 # --- one value -----------------------------------------------------------------------------------------------------------
 def _raws(rules: list[Rule], whens: list[Rule], budget: Budget | None) -> list[Any]:
     """Values as a call holds them; with two types, those that stand for each."""
-    found: dict[tuple[type, str], Any] = {}
+    raws: dict[tuple[type, str], Any] = {}
     for kind in dict.fromkeys(r.type for r in rules):
         for key in representatives(kind, rules, whens, budget):
             raw = raw_of(kind, key)
-            found[type(raw), str(raw)] = raw
-    return list(found.values())
+            raws[type(raw), str(raw)] = raw
+    return list(raws.values())
 
 
 def raw_of(kind: str, key: Key) -> Any:
@@ -165,10 +165,10 @@ def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
         return frozenset({"max_items"})
     if key is None:
         return frozenset({"type"})
-    found = {key_of(operator, rule) for operator in _violated(rule, key)}
+    failed = {key_of(operator, rule) for operator in _violated(rule, key)}
     if rule.role and not (key in rule.role_scopes if many else {key} < rule.role_scopes):
-        found.add("narrower_than_role")
-    return frozenset(found)
+        failed.add("narrower_than_role")
+    return frozenset(failed)
 
 
 def _violated(rule: Rule, key: Key) -> Iterator[Operator]:
@@ -287,9 +287,9 @@ def describe(rule: Rule | None, operator: str = "") -> str:
         "needs": _many(rule.needs or None),
     }
     if operator:
-        found = words.get(operator)
+        value = words.get(operator)
         unknown = ", else a person" if operator == "from" and rule.unknown_origin == "step_up" else ""
-        return "" if found is None else f"{found}{unknown}"
+        return "" if value is None else f"{value}{unknown}"
     return ", ".join(f"{k}: {v}" for k, v in words.items() if v is not None)
 
 

@@ -39,24 +39,24 @@ def union(parts: Iterable[tuple[int, int]]) -> Ranges:
         for first, last in ALL:
             if low <= last and high >= first:
                 cut.append((max(low, first), min(high, last)))
-    found: list[tuple[int, int]] = []
+    joined: list[tuple[int, int]] = []
     for low, high in sorted(cut):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
         else:
-            found.append((low, high))
-    return tuple(found)
+            joined.append((low, high))
+    return tuple(joined)
 
 
 def complement(ranges: Ranges) -> Ranges:
     """Every other character."""
-    found, at = [], 0
+    gaps, at = [], 0
     for low, high in ranges:
         if low > at:
-            found.append((at, low - 1))
+            gaps.append((at, low - 1))
         at = high + 1
-    found.append((at, 0x10FFFF))
-    return union(r for r in found if r[0] <= r[1])
+    gaps.append((at, 0x10FFFF))
+    return union(r for r in gaps if r[0] <= r[1])
 
 
 def folded(ranges: Ranges) -> Ranges | None:

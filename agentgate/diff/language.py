@@ -51,14 +51,14 @@ class Budget:
             raise TooLarge
 
 
-def _sets(part: Expression, found: dict[Ranges, None]) -> None:
+def _sets(part: Expression, sets: dict[Ranges, None]) -> None:
     if isinstance(part, Chars):
-        found[part.ranges] = None
+        sets[part.ranges] = None
     elif isinstance(part, Not | Repeat):
-        _sets(part.part, found)
+        _sets(part.part, sets)
     else:
         for inner in part.parts:
-            _sets(inner, found)
+            _sets(inner, sets)
 
 
 def _inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
@@ -89,11 +89,11 @@ class Language:
         for low, following in pairwise(cuts):
             if _inside(alphabet, low):
                 groups.setdefault(tuple(_inside(s, low) for s in sets), []).append((low, following - 1))
-        found = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
-        self.letters = [chr(letter) for (_, letter), _ in found]
-        self._parts = [groups[member] for _, member in found]
-        self._masks = {ranges: sum(1 << a for a, (_, member) in enumerate(found) if member[i]) for i, ranges in enumerate(sets)}
-        self._every = (1 << len(found)) - 1
+        atoms = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
+        self.letters = [chr(letter) for (_, letter), _ in atoms]
+        self._parts = [groups[member] for _, member in atoms]
+        self._masks = {ranges: sum(1 << a for a, (_, member) in enumerate(atoms) if member[i]) for i, ranges in enumerate(sets)}
+        self._every = (1 << len(atoms)) - 1
 
     @staticmethod
     def _shown(ranges: Ranges) -> tuple[int, int]:

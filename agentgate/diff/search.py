@@ -143,9 +143,9 @@ def _fewer(tool: str, fields: Sequence[Field], asking: Asking) -> Iterator[Findi
     for field in fields:
         for cell in freed[field.name]:
             start = _after(_ANY, cell.old), _after(_ANY, cell.new)
-            found = next(_less([f for f in fields if f is not field], start, asking), None)
-            if found is not None:
-                state, cells, _ = found
+            less = next(_less([f for f in fields if f is not field], start, asking), None)
+            if less is not None:
+                state, cells, _ = less
                 yield _owed(tool, field, cell, _effect(state, asking), cells)
                 break
     agreeing = [replace(f, cells=tuple([c for c in f.cells if c not in freed[f.name]])) for f in fields]
@@ -188,11 +188,11 @@ def _less(fields: Sequence[Field], start: _State, asking: Asking) -> Iterator[tu
 
 
 def _cells(path: _Path | None) -> list[Cell]:
-    found = []
+    cells = []
     while path is not None:
-        found.append(path.cell)
+        cells.append(path.cell)
         path = path.before
-    return found[::-1]
+    return cells[::-1]
 
 
 def missing(old: Sequence[StepUpRule], new: Sequence[StepUpRule]) -> StepUpRule | None:

@@ -191,19 +191,19 @@ def _conditions(old: Conditions, new: Conditions) -> Iterator[Field]:
 
 def _addresses(rules: tuple[str, ...]) -> list[str]:
     """Zone names as they are, and an address on each side of every edge of every block (a block itself is not an address)."""
-    found: dict[str, None] = {}
+    addresses: dict[str, None] = {}
     for rule in rules:
         try:
             block = ipaddress.ip_network(rule)
         except ValueError:
-            found[rule] = None
+            addresses[rule] = None
             continue
         first, last = int(block.network_address), int(block.broadcast_address)
         address = type(block.network_address)
         for number in (first, first - 1, last, last + 1):
             if 0 <= number < 1 << block.max_prefixlen:
-                found[str(address(number))] = None
-    return [*found, OTHER]
+                addresses[str(address(number))] = None
+    return [*addresses, OTHER]
 
 
 def _hours(old: Hours | None, new: Hours | None) -> Field:

@@ -30,19 +30,19 @@ def worlds(old: Workflow, new: Workflow, name: str, unanswered: list[str], budge
 def _fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget) -> list[Field]:
     """Every field of a tool but its intents."""
     tools = old.tools[name], new.tools[name]
-    found = [_definition(*tools), _broker(*tools)]
-    found += _sequence(*tools)
+    fields = [_definition(*tools), _broker(*tools)]
+    fields += _sequence(*tools)
     for arg in dict.fromkeys((*tools[0].args, *tools[1].args)):
         sides = _sides(tools[0], arg), _sides(tools[1], arg)
         try:
-            found.append(argument(arg, *sides, budget))
+            fields.append(argument(arg, *sides, budget))
         except (Unreadable, TooLarge, RecursionError):  # the last: a pattern nested too deeply
             alike = same(sides[0].rule, sides[1].rule) and same(tools[0].step_ups, tools[1].step_ups)
             if not alike or len(sides[0].whens) > _MAX_WHENS:
                 unanswered.append(f"tools.{name}.args.{arg}")
-            found.append(_unread(arg, sides[0]))
-        found += _entities(arg, sides[0].rule, sides[1].rule)
-    return found
+            fields.append(_unread(arg, sides[0]))
+        fields += _entities(arg, sides[0].rule, sides[1].rule)
+    return fields
 
 
 def _unread(arg: str, side: Side) -> Field:

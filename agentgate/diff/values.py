@@ -155,16 +155,16 @@ def _pieces(  # noqa: PLR0917 - one question, put together by its only caller
     language = Language([forms.form(kind), _one_of(known), *expressions], forms.alphabet(kind), budget)
     inside = [(0, *(i + 2 for i in group)) for group in groups]
 
-    def kept(found: dict[Vector, str]) -> list[Key]:
+    def kept(combinations: dict[Vector, str]) -> list[Key]:
         first: dict[Vector, str] = {}
-        for vector, text in found.items():
+        for vector, text in combinations.items():
             if not vector[1]:
                 first.setdefault(vector[2:], text)
         return list(first.values())
 
     if not caps:
         wanted = set(every)
-        return kept(language.vectors(inside, lambda found: wanted <= {v[2:] for v in found if not v[1]}))
+        return kept(language.vectors(inside, lambda seen: wanted <= {v[2:] for v in seen if not v[1]}))
     pieces: list[Key] = []
     for low, high in zip([0, *(c + 1 for c in caps)], [*caps, None], strict=True):
         pieces += kept(language.of_length(low, high, inside))

@@ -17,6 +17,7 @@ from agentgate.loading.blocks import AgentBlock, BoundaryBlock, ConditionsBlock,
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.site import Place, Site
 from agentgate.loading.tools import tools
+from agentgate.loading.value_types import DAYS
 from agentgate.loading.yaml_nodes import Document, shown
 from agentgate.workflow.model import (
     ANY,
@@ -175,7 +176,8 @@ def _hours(site: Site, block: HoursBlock, at: Place) -> Hours:
         at["zone"].report(shown(block.zone), "an IANA time zone such as Europe/Berlin, or UTC")
     if block.from_ in {block.to, 24 * 60}:
         at["from"].report("an empty or ambiguous window", 'a start before "24:00" that is not the end')
-    return site.share(Hours(at.line, frozenset(block.days), block.from_, block.to, block.zone))
+    days = frozenset(map(DAYS.index, block.days))
+    return site.share(Hours(at.line, days, block.from_, block.to, block.zone))
 
 
 @lru_cache(maxsize=1024)

@@ -20,7 +20,7 @@ from agentgate.values.entities import TYPES, number
 from agentgate.values.times import SHORT_WEEKDAYS, seconds
 
 MAX_DURATION = 366 * 86400  # seconds
-_DAYS = [day.lower() for day in SHORT_WEEKDAYS]
+DAYS = [day.lower() for day in SHORT_WEEKDAYS]  # as a file writes them
 _NAME = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
 _PORT_AND_PATH = r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]*)?"
 
@@ -78,10 +78,10 @@ def _day(value: Any) -> date | None:
         return None
 
 
-def _weekday(value: Any) -> int:
-    if type(value) is not str or value not in _DAYS:
-        raise wrong(", ".join(_DAYS[:-1]) + f" or {_DAYS[-1]}", did_you_mean(value, _DAYS))
-    return _DAYS.index(value)
+def _weekday(value: Any) -> Any:
+    if type(value) is not str or value not in DAYS:
+        raise wrong(", ".join(DAYS[:-1]) + f" or {DAYS[-1]}", did_you_mean(value, DAYS))
+    return value
 
 
 def _scalar(value: Any) -> str | int | bool | None:
@@ -139,7 +139,7 @@ Yes = Annotated[Literal[True], _read(lambda v: True if v is True else None, "tru
 Once = Annotated[Literal[1], _read(lambda v: 1 if type(v) is int and v == 1 else None, "1")]
 Duration = Annotated[int, _read(_duration, "a duration: a whole number and s, m, h or d, such as 15m, at most 366d")]
 Minutes = Annotated[int, _read(_minutes, 'a time of day in quotes, "00:00" to "24:00"')]
-Weekday = Annotated[int, PlainValidator(_weekday)]
+Weekday = Annotated[str, PlainValidator(_weekday)]
 Day = Annotated[date, _read(_day, 'a date in quotes, such as "2031-12-31"')]
 Number = Annotated[
     Decimal,
