@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agentgate.diff.finding import ABSENT, NULL, Answer, Cell, Field, Status, Unsent, by, free_if
+from agentgate.diff.finding import ABSENT, NULL, Cell, Field, Ruling, Status, Unsent, by, free_if
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, bounded, has_origin, status, ways
 from agentgate.diff.values import plain, representatives
@@ -237,7 +237,7 @@ def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cel
     return Cell(old, new, point, shown(raw))
 
 
-def _decided(name: str, side: Side, chosen: list[_Element], judged: list[tuple[Fails, Meets]], *, many: bool) -> Answer:
+def _decided(name: str, side: Side, chosen: list[_Element], judged: list[tuple[Fails, Meets]], *, many: bool) -> Ruling:
     """What one version decides about a value or list; `judged`: what fails of each element, and which conditions it meets."""
     failed, rule, origin = set[str]().union(*(fails for fails, _ in judged)), side.rule, chosen[0].origin
     asked = Status.FREE
@@ -254,7 +254,7 @@ def _decided(name: str, side: Side, chosen: list[_Element], judged: list[tuple[F
         failed.add("from" if status(rule, [e.origin.atoms for e in chosen], split=False) else "any_call")
     why = frozenset(f"args.{name}.{key}" if key else f"args.{name}" for key in failed)
     met = [any(column) for column in zip(*(meets for _, meets in judged), strict=True)]
-    return Answer(max(refused, asked), why, mask_of(side, met))
+    return Ruling(max(refused, asked), why, mask_of(side, met))
 
 
 def shown(raw: Any) -> str:

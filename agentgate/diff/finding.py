@@ -38,7 +38,7 @@ class Status(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Ruling:
     """What one version decides about a class of values of one field.
 
     Attributes:
@@ -62,8 +62,8 @@ class Cell:
         shown: the value, for a reviewer.
     """
 
-    old: Answer
-    new: Answer
+    old: Ruling
+    new: Ruling
     point: Point = having(default_factory=dict)
     shown: str = ""
 
@@ -93,9 +93,9 @@ def free_if(held: object) -> Status:
     return Status.FREE if held else Status.REFUSE
 
 
-def by(label: str, status: Status, fires: int = -1) -> Answer:
-    """An answer that is due to one rule."""
-    return Answer(status, frozenset({label}) if status else frozenset(), fires)
+def by(label: str, status: Status, fires: int = -1) -> Ruling:
+    """A ruling that is due to one rule."""
+    return Ruling(status, frozenset({label}) if status else frozenset(), fires)
 
 
 def cell(statuses: Iterable[Status], label: str, point: Point, shown: str) -> Cell:
@@ -105,7 +105,7 @@ def cell(statuses: Iterable[Status], label: str, point: Point, shown: str) -> Ce
 
 
 def field(name: str, cells: Iterable[Cell], said: Mapping[str, Sequence[str]]) -> Field:
-    """A field of the first cell of each pair of answers, without the classes that both versions refuse."""
+    """A field of the first cell of each pair of rulings, without the classes that both versions refuse."""
     first: dict[object, Cell] = {}
     for each in cells:
         if not each.refused:

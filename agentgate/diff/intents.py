@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import product
 
 from agentgate.diff.arguments import left_out
-from agentgate.diff.finding import Answer, Cell, Field, Status, cell, field
+from agentgate.diff.finding import Cell, Field, Ruling, Status, cell, field
 from agentgate.workflow.model import ANY, NONE, Rule, Tool, Workflow
 
 _PRESENCES = ("present", "absent", "unclear")
@@ -127,6 +127,6 @@ def _sent(versions: _Versions, argument: Field, said: Mapping[str, Both], presen
     return field(argument.name, cells(), {f"args.{arg}.needs": [", ".join(n) for n in needs], **_unclear(versions), **argument.said})
 
 
-def _both_of(one: Answer, other: Answer) -> Answer:
-    """Two fields' answers as one."""
-    return Answer(max(one.status, other.status), one.why | other.why, one.fires & other.fires)
+def _both_of(one: Ruling, other: Ruling) -> Ruling:
+    """Two fields' rulings as one."""
+    return Ruling(max(one.status, other.status), one.why | other.why, one.fires & other.fires)

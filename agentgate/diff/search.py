@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from agentgate.diff.arguments import describe
-from agentgate.diff.finding import Answer, Cell, Field, Finding, Status
+from agentgate.diff.finding import Cell, Field, Finding, Ruling, Status
 from agentgate.diff.language import TooLarge
 from agentgate.diff.table import by_id
 from agentgate.workflow.model import StepUpRule
@@ -82,8 +82,8 @@ def _met(field: Field) -> bool:
 def _usable(field: Field, asking: Asking) -> Field:
     """The field with asking as refusing in a version without step-up rules."""
 
-    def usable(answer: Answer, rules: tuple[StepUpRule, ...]) -> Answer:
-        return replace(answer, status=Status.REFUSE) if answer.status == Status.ASK and not rules else answer
+    def usable(ruling: Ruling, rules: tuple[StepUpRule, ...]) -> Ruling:
+        return replace(ruling, status=Status.REFUSE) if ruling.status == Status.ASK and not rules else ruling
 
     if asking.old and asking.new:
         return field
@@ -160,9 +160,9 @@ def _fewer(tool: str, fields: Sequence[Field], asking: Asking) -> Iterator[Findi
             yield Finding(tool, label, old, new, _effect(state, asking), example, _merged(moved), _merged(cells))
 
 
-def _after(side: _Side, answer: Answer) -> _Side:
-    asked = side[0] or answer.status == Status.ASK
-    return asked, 0 if asked else side[1] & answer.fires
+def _after(side: _Side, ruling: Ruling) -> _Side:
+    asked = side[0] or ruling.status == Status.ASK
+    return asked, 0 if asked else side[1] & ruling.fires
 
 
 def _fired(rules: tuple[StepUpRule, ...], side: _Side) -> tuple[StepUpRule, ...]:

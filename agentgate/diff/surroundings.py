@@ -12,7 +12,7 @@ from itertools import chain, combinations, product
 from typing import Any
 
 from agentgate.decision.caller import in_network, within
-from agentgate.diff.finding import Answer, Cell, Field, cell, field, free_if
+from agentgate.diff.finding import Cell, Field, Ruling, cell, field, free_if
 from agentgate.values.times import SHORT_WEEKDAYS, clock, duration
 from agentgate.workflow.model import AgentRule, Conditions, Hours, ViaRule, Workflow
 
@@ -146,7 +146,7 @@ def _user_cell(old: Workflow, new: Workflow, user: tuple[str, tuple[str, ...]] |
         point = {"user.tenant": tenant, "user.groups": groups}
         text = f"a user{' of another tenant' if tenant == 'other' else ''} in {', '.join(groups) or 'no group'}"
     before, after = (frozenset(_user_why(workflow, user)) for workflow in (old, new))
-    return Cell(Answer(free_if(not before), before), Answer(free_if(not after), after), point, text)
+    return Cell(Ruling(free_if(not before), before), Ruling(free_if(not after), after), point, text)
 
 
 def _user_why(workflow: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Iterator[str]:

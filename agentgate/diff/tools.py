@@ -7,7 +7,7 @@ from itertools import product
 
 from agentgate.diff.arguments import Side, argument, describe, mask_of
 from agentgate.diff.expression import Unreadable
-from agentgate.diff.finding import Answer, Cell, Field, Status, cell, field, free_if
+from agentgate.diff.finding import Cell, Field, Ruling, Status, cell, field, free_if
 from agentgate.diff.intents import asked
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, ways
@@ -47,10 +47,10 @@ def _fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budg
 
 def _unread(arg: str, side: Side) -> Field:
     """An argument whose values are not inspected: every answer that its unchanged rule and conditions can give."""
-    asks = Answer(Status.ASK)
+    asks = Ruling(Status.ASK)
     cells = [Cell(asks, asks)]
     for met in product((True, False), repeat=min(len(side.whens), _MAX_WHENS)):
-        free = Answer(Status.FREE, fires=mask_of(side, (*met, *[True] * (len(side.whens) - len(met)))))
+        free = Ruling(Status.FREE, fires=mask_of(side, (*met, *[True] * (len(side.whens) - len(met)))))
         cells.append(Cell(free, free))
     return Field(f"args.{arg}", tuple(cells))
 
