@@ -70,7 +70,7 @@ def _operators(block: OperatorsBlock, kind: str, at: Place) -> dict[str, Any]:
     compiled = [(operator, value) for operator, value in read if value is not None]
     for key, got, expected, at_key in contradictions(stated, kind):
         reading.report(key, got, expected, at_key=at_key)
-    wrong = unreachable([operator(value) for operator, value in compiled])
+    wrong = unreachable([operator(value) for operator, value in compiled]) if len(compiled) > 1 else None
     if wrong is not None:
         reading.report(wrong.key, "constants outside the other operators", "at least one that the other operators allow")
     return {operator.field: value for operator, value in compiled}

@@ -120,7 +120,10 @@ class Document:
 
     def line(self, path: Path) -> int:
         """Line of the key of `path` (of the value, in a list)."""
-        return self.place(path, key=True)[0]
+        node = self.node(path)
+        if node is None:
+            return self.place(path, key=True)[0]
+        return int((node.value if node.key is None else node.key).line) + 1
 
     def report(self, path: Path, got: str, expected: str, hint: str = "", *, key: bool = False) -> None:
         """Add a finding at `path`; a place keeps its first finding only (later ones are its consequences)."""
