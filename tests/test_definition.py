@@ -390,6 +390,14 @@ def test_lists_roles_and_claims():
         ),
         pytest.param(
             "tools:\n",
+            "conditions: {hours: {days: @@[mon, mon], from: '08:00', to: '09:00', zone: UTC}}\ntools:\n",
+            "conditions.hours.days",
+            "'mon' is repeated",
+            "",
+            id="day twice",
+        ),
+        pytest.param(
+            "tools:\n",
             "conditions: {hours: {days: [mon], from: @@'8:00', to: '09:00', zone: UTC}}\ntools:\n",
             "conditions.hours.from",
             "time of day",

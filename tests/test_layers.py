@@ -76,7 +76,7 @@ IMPURE_CALLS = {"open", "print", "input", "now", "utcnow", "today", "getenv"}
 
 # third-party package -> (distribution in pyproject.toml, the modules that may import it; "x.*" is x and all in it)
 THIRD_PARTY = {
-    "annotated_types": ("pydantic", "loading.blocks approvals.*"),
+    "annotated_types": ("pydantic", "loading.blocks loading.value_types approvals.*"),
     "cryptography": ("cryptography", "token.* approvals.* cli.*"),
     "fakeredis": ("fakeredis", "stores.memory"),
     "jinja2": ("jinja2", "review.*"),
@@ -86,8 +86,8 @@ THIRD_PARTY = {
     "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
     "orjson": ("orjson", "values.canonical token.* audit.segment integrations.* review.* approvals.*"),
-    "pydantic": ("pydantic", "loading.blocks loading.definition integrations.* review.* approvals.* intents.chat"),
-    "pydantic_core": ("pydantic", "loading.blocks loading.definition integrations.*"),
+    "pydantic": ("pydantic", "loading.blocks loading.value_types loading.definition integrations.* review.* approvals.* intents.chat"),
+    "pydantic_core": ("pydantic", "loading.value_types loading.definition integrations.*"),
     "re2": ("google-re2", "values.patterns"),
     "redis": ("redis", "stores.*"),
     "rfc8785": ("rfc8785", "values.canonical"),

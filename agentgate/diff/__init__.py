@@ -1,20 +1,20 @@
-"""The diff a reviewer reads: is there a call that needs fewer releases under NEW than under OLD (refused: infinitely many)?
+"""The diff that a reviewer reads: does any call need fewer releases under NEW than under OLD (a refusal counts as infinitely many)?
 
-`compare` answers for every call there can be, not for samples: each field of a call is cut into classes that no rule of either
-version tells apart, and a search over the classes finds what is newly allowed, or allowed with less asking. What no single call
-shows is compared by its own order; what has no exact answer is listed to be read by a person, and is never silently equal. Pure.
+`compare` answers for every possible call, not for samples: each field of a call is divided into classes that no rule of either version
+distinguishes, and a search over the classes finds what is newly allowed, or allowed with fewer releases. What no single call shows is
+compared by its own order; what has no exact answer is listed for the reviewer to read, never silently taken as equal. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from agentgate.diff import plain, search, surroundings, table, tools
 from agentgate.diff.finding import ABSENT, NULL, Diff, Field, Finding
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.workflow.model import Tool, Workflow
 
-ENGINE = "2"  # of the proof: raise it whenever an answer can change, so that kept proofs are made again
+ENGINE = "2"  # version of the proof: raise it whenever an answer can change, so that stored proofs are computed again
 
 __all__ = ["ABSENT", "ENGINE", "NULL", "Diff", "Finding", "compare"]
 
@@ -27,7 +27,7 @@ def compare(old: Workflow, new: Workflow) -> Diff:
         new: the proposed one.
 
     Returns:
-        Findings, worst first: what refused and no longer does, what asks less, what gives more; then all that is left to read.
+        Findings, worst first: what is no longer refused, what asks less, what grants more; then what is left to read.
     """
     read = dict.fromkeys((*_read(old, new), *_unlisted(old, new)))
     shared = [f for f in surroundings.fields(old, new) if f.name != "conditions.hours" or not _other_zone(old, new)]
@@ -40,28 +40,27 @@ def compare(old: Workflow, new: Workflow) -> Diff:
     wider = [*_gained(old, new, shared, pairs, read, budget), *plain.workflow(old, new)]
     back = {n: [[f.swapped() for f in fields] for fields in worlds] for n, worlds in pairs.items()}
     narrower = [*_gained(new, old, [f.swapped() for f in shared], back, read, budget), *plain.workflow(new, old)]
-    found = _distinct(sorted(wider, key=_weight)), _distinct(_backwards(f) for f in narrower)
-    return Diff(*found, tuple(read), tuple(_same_calls(old, new, (*found[0], *found[1]), tuple(read))))
+    wide, narrow = _distinct(sorted(wider, key=_weight)), _distinct(_backwards(f) for f in narrower)
+    return Diff(wide, narrow, tuple(read), tuple(_same_calls(old, new, (*wide, *narrow), tuple(read))))
 
 
-def _weight(found: Finding) -> tuple[bool, bool]:
-    """Worst first: what asks nobody, what still asks somebody, what no single call shows."""
-    return not found.call, " after " in found.effect.rpartition(", ")[2]
+def _weight(finding: Finding) -> tuple[bool, bool]:
+    """Worst first: what needs no release, what still needs one, what no single call shows."""
+    return not finding.call, " after " in finding.effect.rpartition(", ")[2]
 
 
-def _same_calls(old: Workflow, new: Workflow, found: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[str]:
-    """Rules of arguments that differ in words only."""
-    for name in old.tools:
-        if name in new.tools:
-            for arg, rule in old.tools[name].args.items():
-                other, path = new.tools[name].args.get(arg), f"tools.{name}.args.{arg}"
-                told = any(f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool.")) for f in found)
-                if other is not None and not table.same(rule, other) and not told and not any(p.startswith(path) for p in read):
-                    yield path
+def _same_calls(old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[str]:
+    """Paths of arguments whose rules differ and allow the same calls."""
+    for name, one, another in table.kept(old.tools, new.tools):
+        for arg, rule, other in table.kept(one.args, another.args):
+            path = f"tools.{name}.args.{arg}"
+            told = any(f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool.")) for f in findings)
+            if not table.same(rule, other) and not told and not any(p.startswith(path) for p in read):
+                yield path
 
 
 def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
-    """What a call to a tool is decided by, beside what all tools share."""
+    """What decides a call to a tool, beside what all tools share."""
 
     def of(workflow: Workflow, tool: Tool) -> object:
         needs = dict.fromkeys((*tool.needs, *(n for rule in tool.args.values() for n in rule.needs)))
@@ -88,7 +87,7 @@ def _gained(  # noqa: PLR0917 - one direction of `compare`
                 yield from search.gained(name, shared, fields, asking)
             except TooLarge:
                 read[f"tools.{name}.step_up"] = None
-        if not callable_ and not all(c.old <= c.new for f in shared for c in f.cells):
+        if not callable_ and not all(c.old.status <= c.new.status for f in shared for c in f.cells):
             own = _callable(shared, worlds or tools.worlds(new, new, name, [], budget), asking)
             if own:
                 callable_ = True
@@ -101,54 +100,26 @@ def _callable(shared: list[Field], worlds: list[list[Field]], asking: search.Ask
 
 
 def _read(old: Workflow, new: Workflow) -> Iterator[str]:
-    """Paths of all that differs without an exact answer."""
-    yield from (p for p in table.to_read(old, new, "") if p != "intents")
-    for name in dict.fromkeys((*old.intents, *new.intents)):
-        if name not in old.intents or name not in new.intents:
-            yield f"intents.{name}"
-        else:
-            yield from table.to_read(old.intents[name], new.intents[name], f"intents.{name}")
+    """Paths of what differs and has no exact answer."""
+    yield from table.to_read(old, new)
+    yield from (f"intents.{name}" for name in _in_one(old.intents, new.intents))
     if new.version < old.version:
         yield "version"
-    yield from table.to_read(old.agent, new.agent, "who.agent")
-    yield from table.to_read(old.token, new.token, "token")
-    yield from table.to_read(old.conditions, new.conditions, "conditions")
-    for one, other, path in (
-        (old.for_user, new.for_user, "who.for_user"),
-        (old.via, new.via, "who.via"),
-        (old.conditions.hours, new.conditions.hours, "conditions.hours"),
-    ):
-        if one is not None and other is not None:
-            yield from table.to_read(one, other, path)
-    for name in old.tools:
-        if name in new.tools:
-            yield from _read_tool(old.tools[name], new.tools[name])
+    for name, before, after in table.kept(old.tools, new.tools):
+        if "read" not in {before.effect, after.effect} and before.effect != after.effect:
+            yield f"tools.{name}.effect"
+        if any("[]" in fact.path for tool in (before, after) for fact in tool.facts.values()):  # its rows hold other facts too
+            yield from (f"tools.{name}.facts.{fact}" for fact in _in_one(before.facts, after.facts))
+
+
+def _in_one(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
+    return (name for name in (*old, *new) if (name in old) != (name in new))
 
 
 def _unlisted(old: Workflow, new: Workflow) -> Iterator[str]:
-    """Paths of fields that nothing here knows."""
+    """Paths of fields without a row in the table."""
     before, after = dict(table.unlisted(old)), dict(table.unlisted(new))
     yield from (path for path in dict.fromkeys((*before, *after)) if before.get(path) != after.get(path))
-
-
-def _read_tool(old: Tool, new: Tool) -> Iterator[str]:
-    path = f"tools.{old.name}"
-    yield from table.to_read(old, new, path)
-    if "read" not in {old.effect, new.effect} and old.effect != new.effect:
-        yield f"{path}.effect"
-    for name in old.args:
-        if name in new.args:
-            yield from table.to_read(old.args[name], new.args[name], f"{path}.args.{name}")
-    walks = any("[]" in f.path for t in (old, new) for f in t.facts.values())
-    for name in dict.fromkeys((*old.facts, *new.facts)):
-        if name in old.facts and name in new.facts:
-            yield from table.to_read(old.facts[name], new.facts[name], f"{path}.facts.{name}")
-        elif walks:  # what stands in one row beside it may change
-            yield f"{path}.facts.{name}"
-    for rule in old.step_ups:
-        other = next((r for r in new.step_ups if r.id == rule.id), None)
-        if other is not None:
-            yield from table.to_read(rule, other, f"{path}.step_up.{rule.id}")
 
 
 def _other_zone(old: Workflow, new: Workflow) -> bool:
@@ -156,14 +127,16 @@ def _other_zone(old: Workflow, new: Workflow) -> bool:
     return one is not None and other is not None and one.zone != other.zone
 
 
-def _backwards(found: Finding) -> Finding:
+def _backwards(finding: Finding) -> Finding:
     """A finding of the comparison the other way round, in the words of this one."""
-    effect = found.effect.replace("would be ", "is ").replace("was ", "would be ", 1) if found.call else "less than before"
-    return Finding(found.tool, found.field, found.new, found.old, effect, found.example, found.point, found.rest, found.call)
+    effect = finding.effect.replace("would be ", "is ").replace("was ", "would be ", 1) if finding.call else "less than before"
+    return Finding(
+        finding.tool, finding.field, finding.new, finding.old, effect, finding.example, finding.point, finding.rest, finding.call
+    )
 
 
-def _distinct(found: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:
+def _distinct(findings: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:
     first: dict[tuple[str, str], Finding] = {}
-    for each in found:
+    for each in findings:
         first.setdefault((each.tool, each.field), each)
     return tuple(first.values())

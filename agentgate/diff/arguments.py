@@ -1,8 +1,8 @@
-"""One argument of a tool: every class of its values, and what each version says of them.
+"""One argument of a tool: every class of its values, and what each version decides about them.
 
-A class is a value (or none, or a list) together with where it came from; what a rule says of it is found by applying the rule to
-one value of the class. Absence is one more value. A list is as many elements as matter: one for what an element alone can do,
-several where conditions or origins of different elements add up, one more than the shorter bound, and a role in full.
+A class is a value (or none, or a list) together with its origin; applying a rule to one value of the class gives the rule's answer for
+all of it. Absence is one more value. Lists have as many elements as matter: one for what an element alone can do, several where
+conditions or origins of different elements add up, one more than the shorter bound, and a role in full.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agentgate.diff.finding import ABSENT, NULL, Cell, Field, Status
+from agentgate.diff.finding import ABSENT, NULL, Cell, Field, Ruling, Status, Unsent, by, free_if
 from agentgate.diff.language import Budget, TooLarge
-from agentgate.diff.origins import Atoms, Explanations, bounded, has_origin, status, ways
+from agentgate.diff.origins import Explanations, bounded, has_origin, status, ways
 from agentgate.diff.values import plain, representatives
 from agentgate.values.canonical import parse
 from agentgate.values.entities import Key, normal
 from agentgate.workflow.operator import Operator
 from agentgate.workflow.operators import key_of
-from agentgate.workflow.rule import Rule, Source
+from agentgate.workflow.rule import Rule
 
 _MAX_LISTS = 3000
 Fails = frozenset[str]
-_FINE: Fails = frozenset()
+Meets = tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,9 @@ class Side:
     whens: tuple[tuple[int, Rule], ...] = ()
 
 
+Sides = tuple[Side, Side]
+
+
 @dataclass(frozen=True, slots=True)
 class _Element:
     """One class of single values: the value, its origin, what fails in each version, and which conditions it meets (old, new)."""
@@ -42,37 +45,35 @@ class _Element:
     raw: Any
     origin: Explanations
     fails: tuple[Fails, Fails]
-    meets: tuple[tuple[bool, ...], tuple[bool, ...]]
+    meets: tuple[Meets, Meets]
 
 
 def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> Field:
     """Every class of values of one argument.
 
     Raises:
-        Unreadable, TooLarge: it cannot be told exactly.
+        Unreadable, TooLarge: it has no exact answer.
     """
     sides = (old, new)
     rules = [s.rule for s in sides if s.rule is not None]
-    whens = [w for s in sides for _, w in s.whens]
-    cells: dict[tuple[object, ...], Cell] = {}
+    cells: dict[object, Cell] = {}
     picky = any(r.needs for r in rules)
-    for cell in _cells(name, sides, rules, whens, budget):
-        if cell.old == cell.new == Status.REFUSE:
-            continue
-        apart = picky and left_out(cell, name)  # where it is sent, its own intents are needed too
-        cells.setdefault((cell.old, cell.new, cell.why_old, cell.why_new, cell.fires_old, cell.fires_new, apart), cell)
-    names = dict.fromkeys(x for c in cells.values() for x in (*c.why_old, *c.why_new))
-    said = {x: (describe(old.rule, x.rpartition(".")[2]), describe(new.rule, x.rpartition(".")[2])) for x in names}
+    for each in _cells(name, sides, rules, [w for s in sides for _, w in s.whens], budget):
+        if not each.refused:
+            apart = picky and left_out(each, name)  # where it is sent, its own intents are needed too
+            cells.setdefault((each.old, each.new, apart), each)
+    names = dict.fromkeys(label for c in cells.values() for label in (*c.old.why, *c.new.why))
+    said = {label: (describe(old.rule, operator := label.rpartition(".")[2]), describe(new.rule, operator)) for label in names}
     said[f"args.{name}"] = (describe(old.rule), describe(new.rule))
     return Field(f"args.{name}", tuple(cells.values()), said)
 
 
-def _cells(name: str, sides: tuple[Side, Side], rules: list[Rule], whens: list[Rule], budget: Budget | None) -> Iterator[Cell]:
-    yield _absent(name, sides)
-    yield _null(name, sides)
+def _cells(name: str, sides: Sides, rules: list[Rule], whens: list[Rule], budget: Budget | None) -> Iterator[Cell]:
+    yield _unsent(name, sides, ABSENT, [s.rule is None or s.rule.optional for s in sides])
+    yield _unsent(name, sides, NULL, [s.rule is not None and s.rule.nullable and s.rule.optional for s in sides])
     raws = _raws(rules, whens, budget)
     for many in sorted({r.max_items is not None for r in rules}):
-        elements = list(_elements(sides, raws, ways([s.rule for s in sides], whens), many=many))
+        elements = _elements(sides, raws, ways([s.rule for s in sides], whens), many=many)
         for element in elements:
             yield _cell(name, sides, [element], many=many)
         if many:
@@ -80,27 +81,17 @@ def _cells(name: str, sides: tuple[Side, Side], rules: list[Rule], whens: list[R
                 yield _cell(name, sides, chosen, many=True)
 
 
-def _absent(name: str, sides: tuple[Side, Side]) -> Cell:
-    said = [Status.FREE if s.rule is None or s.rule.optional else Status.REFUSE for s in sides]
-    label = f"args.{name}.optional" if all(s.rule is not None for s in sides) else f"args.{name}"
-    why = [frozenset({label}) if x else _FINE for x in said]
-    masks = [mask_of(s, tuple(False for _ in s.whens)) for s in sides]
-    return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], {f"args.{name}": ABSENT}, "(not sent)")
+def _unsent(name: str, sides: Sides, value: Unsent, allowed: list[bool]) -> Cell:
+    """The argument left out, or sent as null."""
+    key = "optional" if value is ABSENT else "nullable"
+    label = f"args.{name}.{key}" if all(s.rule is not None for s in sides) else f"args.{name}"
+    old, new = (by(label, free_if(a), mask_of(s, [False] * len(s.whens))) for s, a in zip(sides, allowed, strict=True))
+    return Cell(old, new, {f"args.{name}": value}, str(value))
 
 
-def _null(name: str, sides: tuple[Side, Side]) -> Cell:
-    """Sent as null: as left out where the rule says so, else refused."""
-    said = [Status.FREE if s.rule is not None and s.rule.nullable and s.rule.optional else Status.REFUSE for s in sides]
-    label = f"args.{name}.nullable" if all(s.rule is not None for s in sides) else f"args.{name}"
-    why = [frozenset({label}) if x else _FINE for x in said]
-    masks = [mask_of(s, tuple(False for _ in s.whens)) for s in sides]
-    return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], {f"args.{name}": NULL}, "null")
-
-
-def left_out(cell: Cell, name: str) -> bool:
+def left_out(of: Cell, name: str) -> bool:
     """Whether a cell is of an argument that is not sent, or sent as null."""
-    value = cell.point.get(f"args.{name}")
-    return value is ABSENT or value is NULL
+    return isinstance(of.point.get(f"args.{name}"), Unsent)
 
 
 def mask_of(side: Side, meets: Sequence[bool]) -> int:
@@ -115,12 +106,12 @@ def mask_of(side: Side, meets: Sequence[bool]) -> int:
 # --- one value -----------------------------------------------------------------------------------------------------------
 def _raws(rules: list[Rule], whens: list[Rule], budget: Budget | None) -> list[Any]:
     """Values as a call holds them; with two types, those that stand for each."""
-    found: dict[tuple[type, str], Any] = {}
+    raws: dict[tuple[type, str], Any] = {}
     for kind in dict.fromkeys(r.type for r in rules):
         for key in representatives(kind, rules, whens, budget):
             raw = raw_of(kind, key)
-            found[type(raw), str(raw)] = raw
-    return list(found.values())
+            raws[type(raw), str(raw)] = raw
+    return list(raws.values())
 
 
 def raw_of(kind: str, key: Key) -> Any:
@@ -130,23 +121,32 @@ def raw_of(kind: str, key: Key) -> Any:
     return parse(key.encode()) if isinstance(key, str) and kind == "json" else key
 
 
-def _elements(sides: tuple[Side, Side], raws: list[Any], origins: list[Explanations], *, many: bool) -> Iterator[_Element]:
-    alike: dict[object, tuple[Any, tuple[Fails, Fails], tuple[Any, Any]]] = {}
+def _elements(sides: Sides, raws: list[Any], origins: list[Explanations], *, many: bool) -> list[_Element]:
+    """One element for each way in which values and origins are treated."""
+    alike: dict[object, _Element] = {}
     for raw in raws:
-        keys = [None if s.rule is None else _key(s.rule, raw) for s in sides]
-        fails = [_fails(s.rule, k, many=many) for s, k in zip(sides, keys, strict=True)]
-        meets = [tuple(k is not None and _meets(w, k) for _, w in s.whens) for s, k in zip(sides, keys, strict=True)]
-        alike.setdefault((*fails, *meets), (raw, (fails[0], fails[1]), (meets[0], meets[1])))
-    for raw, failed, met in alike.values():
-        for origin in origins:
-            all_met = [
-                tuple(
-                    m and (w.origin is None or (s.rule is not None and has_origin(w, s.rule, origin.atoms)))
-                    for m, (_, w) in zip(met[i], s.whens, strict=True)
-                )
-                for i, s in enumerate(sides)
-            ]
-            yield _Element(raw, origin, failed, (all_met[0], all_met[1]))
+        each = _element(sides, raw, [None if s.rule is None else _key(s.rule, raw) for s in sides], many=many)
+        alike.setdefault((each.fails, each.meets), each)
+    return [_from(origin, each, sides) for each in alike.values() for origin in origins]
+
+
+def _element(sides: Sides, raw: Any, keys: Sequence[Key | None], *, many: bool) -> _Element:
+    """One value, its origin apart; `keys`: its comparison key in each version."""
+    fails = [_fails(s.rule, k, many=many) for s, k in zip(sides, keys, strict=True)]
+    meets = [tuple([k is not None and _meets(w, k) for _, w in s.whens]) for s, k in zip(sides, keys, strict=True)]
+    return _Element(raw, Explanations(frozenset(), frozenset()), (fails[0], fails[1]), (meets[0], meets[1]))
+
+
+def _from(origin: Explanations, element: _Element, sides: Sides) -> _Element:
+    """An element with an origin, which the conditions on origins look at."""
+
+    def there(side: Side, when: Rule) -> bool:
+        return when.origin is None or (side.rule is not None and has_origin(when, side.rule, origin.atoms))
+
+    old, new = (
+        tuple([m and there(s, w) for m, (_, w) in zip(met, s.whens, strict=True)]) for s, met in zip(sides, element.meets, strict=True)
+    )
+    return _Element(element.raw, origin, element.fails, (old, new))
 
 
 def _key(rule: Rule, raw: Any) -> Key | None:
@@ -166,10 +166,10 @@ def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
         return frozenset({"max_items"})
     if key is None:
         return frozenset({"type"})
-    found = {key_of(operator, rule) for operator in _violated(rule, key)}
+    failed = {key_of(operator, rule) for operator in _violated(rule, key)}
     if rule.role and not (key in rule.role_scopes if many else {key} < rule.role_scopes):
-        found.add("narrower_than_role")
-    return frozenset(found)
+        failed.add("narrower_than_role")
+    return frozenset(failed)
 
 
 def _violated(rule: Rule, key: Key) -> Iterator[Operator]:
@@ -182,7 +182,7 @@ def _meets(when: Rule, key: Key) -> bool:
 
 
 # --- lists ---------------------------------------------------------------------------------------------------------------
-def _lists(sides: tuple[Side, Side], elements: list[_Element]) -> Iterator[list[_Element]]:
+def _lists(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
     """Lists in which elements that both versions accept add up, in length, conditions or origins; and whole roles."""
     longest = [s.rule.max_items or 0 for s in sides if s.rule is not None]
     fine = [e for e in elements if not any(e.fails)]
@@ -206,58 +206,25 @@ def _lists(sides: tuple[Side, Side], elements: list[_Element]) -> Iterator[list[
     yield from _roles(sides, elements)
 
 
-def _sum(sides: tuple[Side, Side], chosen: list[_Element]) -> object:
+def _sum(sides: Sides, chosen: list[_Element]) -> object:
     shared = frozenset.intersection(*(e.origin.atoms for e in chosen))
     explained = tuple(s.rule is not None and all(any(x in e.origin.atoms for x in s.rule.sources) for e in chosen) for s in sides)
     met = tuple(tuple(map(any, zip(*(e.meets[i] for e in chosen), strict=True))) for i in range(2))
     return shared, chosen[0].origin.within, chosen[0].origin.split, explained, met
 
 
-def _roles(sides: tuple[Side, Side], elements: list[_Element]) -> Iterator[list[_Element]]:
+def _roles(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
     """Each role in full, which a *strict* subset never is."""
     for scopes in {s.rule.role_scopes for s in sides if s.rule is not None and s.rule.role}:
+        keys = {scope: [None if s.rule is None else normal(s.rule.type, scope) for s in sides] for scope in sorted(scopes)}
         for origin in {e.origin for e in elements}:
-            full = []
-            for scope in sorted(scopes):
-                keys = [None if s.rule is None else normal(s.rule.type, scope) for s in sides]
-                fails = [_fails(s.rule, k, many=True) for s, k in zip(sides, keys, strict=True)]
-                meets = [
-                    tuple(
-                        k is not None
-                        and _meets(w, k)
-                        and (w.origin is None or (s.rule is not None and has_origin(w, s.rule, origin.atoms)))
-                        for _, w in s.whens
-                    )
-                    for s, k in zip(sides, keys, strict=True)
-                ]
-                full.append(_Element(scope, origin, (fails[0], fails[1]), (meets[0], meets[1])))
-            yield full
+            yield [_from(origin, _element(sides, scope, each, many=True), sides) for scope, each in keys.items()]
 
 
 # --- cells ---------------------------------------------------------------------------------------------------------------
-def _cell(name: str, sides: tuple[Side, Side], chosen: list[_Element], *, many: bool) -> Cell:
-    said, why, masks = [], [], []
+def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cell:
     origin = chosen[0].origin
-    for index, side in enumerate(sides):
-        failed = set().union(*(e.fails[index] for e in chosen))
-        found = Status.REFUSE if failed else Status.FREE
-        rule = side.rule
-        if rule is not None and "max_items" not in failed:
-            if rule.max_items is not None and len(chosen) > rule.max_items:
-                failed.add("max_items")
-            if many and rule.role and frozenset(e.raw for e in chosen) == rule.role_scopes and len(chosen) >= len(rule.role_scopes):
-                failed.add("narrower_than_role")
-            if not bounded(rule, origin):
-                failed.add("any_call" if origin.split and rule.at_most in origin.within else "at_most")
-            found = Status.REFUSE if failed else Status.FREE
-            asked = status(rule, [e.origin.atoms for e in chosen], split=origin.split)
-            if asked:
-                plainly = status(rule, [e.origin.atoms for e in chosen], split=False)
-                failed.add("from" if plainly else "any_call")
-                found = max(found, asked)
-        said.append(found)
-        why.append(frozenset(f"args.{name}.{x}" if x else f"args.{name}" for x in failed))
-        masks.append(mask_of(side, tuple(any(column) for column in zip(*(e.meets[index] for e in chosen), strict=True))))
+    old, new = (_decided(name, side, chosen, [(e.fails[i], e.meets[i]) for e in chosen], many=many) for i, side in enumerate(sides))
     raw: Any = [e.raw for e in chosen] if many else chosen[0].raw
     point: dict[str, Any] = {f"args.{name}": raw}
     rules = [s.rule for s in sides if s.rule is not None]
@@ -268,11 +235,31 @@ def _cell(name: str, sides: tuple[Side, Side], chosen: list[_Element], *, many: 
         point[f"bound.{name}.{bound}"] = bound in origin.within
     if origin.split:
         point[f"split.{name}"] = True
-    return Cell(said[0], said[1], why[0], why[1], masks[0], masks[1], point, shown(raw))
+    return Cell(old, new, point, shown(raw))
+
+
+def _decided(name: str, side: Side, chosen: list[_Element], judged: list[tuple[Fails, Meets]], *, many: bool) -> Ruling:
+    """What one version decides about a value or list; `judged`: what fails of each element, and which conditions it meets."""
+    failed, rule, origin = set[str]().union(*(fails for fails, _ in judged)), side.rule, chosen[0].origin
+    asked = Status.FREE
+    if rule is not None and "max_items" not in failed:
+        if rule.max_items is not None and len(chosen) > rule.max_items:
+            failed.add("max_items")
+        if many and rule.role and frozenset(e.raw for e in chosen) == rule.role_scopes and len(chosen) >= len(rule.role_scopes):
+            failed.add("narrower_than_role")
+        if not bounded(rule, origin):
+            failed.add("any_call" if origin.split and rule.at_most in origin.within else "at_most")
+        asked = status(rule, [e.origin.atoms for e in chosen], split=origin.split)
+    refused = free_if(not failed)
+    if rule is not None and asked:
+        failed.add("from" if status(rule, [e.origin.atoms for e in chosen], split=False) else "any_call")
+    why = frozenset(f"args.{name}.{key}" if key else f"args.{name}" for key in failed)
+    met = [any(column) for column in zip(*(meets for _, meets in judged), strict=True)]
+    return Ruling(max(refused, asked), why, mask_of(side, met))
 
 
 def shown(raw: Any) -> str:
-    """A value for a reviewer, at a length that can be read."""
+    """A value for a reviewer, cut at a readable length."""
     text = ", ".join(map(str, raw)) if isinstance(raw, list) else str(raw).lower() if isinstance(raw, bool) else str(raw)
     printable = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:61])
     return printable if len(text) <= 60 else f"{printable[:40]}... ({len(text)} characters)"
@@ -280,9 +267,12 @@ def shown(raw: Any) -> str:
 
 # --- words ---------------------------------------------------------------------------------------------------------------
 def describe(rule: Rule | None, operator: str = "") -> str:
-    """A rule, or one operator of it, as its file says it; empty where it says nothing."""
+    """A rule, or one operator of it, as the file writes it; empty where it has none."""
     if rule is None:
         return ""
+    if operator in {"optional", "nullable"}:
+        yes, no = ("optional", "required") if operator == "optional" else ("also null", "no null")
+        return yes if getattr(rule, operator) else no
     words: dict[str, object] = {
         "type": rule.type,
         **{key_of(each, rule): each.words for each in rule.operators},
@@ -297,19 +287,12 @@ def describe(rule: Rule | None, operator: str = "") -> str:
         "entities": _many(rule.entities),
         "needs": _many(rule.needs or None),
     }
-    if operator == "optional":
-        return "optional" if rule.optional else "required"
-    if operator == "nullable":
-        return "also null" if rule.nullable else "no null"
     if operator:
-        found = words.get(operator)
+        value = words.get(operator)
         unknown = ", else a person" if operator == "from" and rule.unknown_origin == "step_up" else ""
-        return "" if found is None else f"{found}{unknown}"
+        return "" if value is None else f"{value}{unknown}"
     return ", ".join(f"{k}: {v}" for k, v in words.items() if v is not None)
 
 
 def _many(values: tuple[Any, ...] | None) -> str | None:
     return None if values is None else ", ".join(map(str, values))
-
-
-__all__ = ["Atoms", "Side", "Source", "argument", "describe", "raw_of", "shown"]

@@ -1,4 +1,4 @@
-"""Sets of characters as sorted, disjoint ranges of code points. Surrogates are no characters: a canonical value has none."""
+"""Sets of characters as sorted, disjoint ranges of code points, without surrogates: a canonical value has none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 ALL: Ranges = ((0, 0xD7FF), (0xE000, 0x10FFFF))
 PRINTABLE: Ranges = ((0x20, 0x7E),)
-# What a text in normal form may hold, a little more at most: newline, tab, and everything that is no control character.
+# A superset of what a text in normal form may hold: newline, tab, and everything that is no control character.
 TEXT: Ranges = ((0x09, 0x0A), (0x20, 0x7E), (0xA0, 0xD7FF), (0xE000, 0x10FFFF))
 DIGIT: Ranges = ((0x30, 0x39),)
 WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
@@ -39,28 +39,28 @@ def union(parts: Iterable[tuple[int, int]]) -> Ranges:
         for first, last in ALL:
             if low <= last and high >= first:
                 cut.append((max(low, first), min(high, last)))
-    found: list[tuple[int, int]] = []
+    joined: list[tuple[int, int]] = []
     for low, high in sorted(cut):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
         else:
-            found.append((low, high))
-    return tuple(found)
+            joined.append((low, high))
+    return tuple(joined)
 
 
 def complement(ranges: Ranges) -> Ranges:
     """Every other character."""
-    found, at = [], 0
+    gaps, at = [], 0
     for low, high in ranges:
         if low > at:
-            found.append((at, low - 1))
+            gaps.append((at, low - 1))
         at = high + 1
-    found.append((at, 0x10FFFF))
-    return union(r for r in found if r[0] <= r[1])
+    gaps.append((at, 0x10FFFF))
+    return union(r for r in gaps if r[0] <= r[1])
 
 
 def folded(ranges: Ranges) -> Ranges | None:
-    """The set with every letter in both cases; None when it holds letters beyond ASCII, whose cases are a table of their own."""
+    """The set with every letter in both cases; None when it holds characters beyond ASCII, whose case folding is not known here."""
     if any(high > 0x7F for _, high in ranges):
         return None
     more = list(ranges)

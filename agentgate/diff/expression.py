@@ -1,8 +1,8 @@
-r"""A pattern as a term over character sets, read from its RE2 source.
+r"""A pattern as a term over character sets, parsed from its RE2 source.
 
-Only what can be read exactly is read: Unicode classes, single bytes, assertions and case folding beyond ASCII are `Unreadable`,
-and whoever asked must not conclude anything from such a pattern. Source of the syntax: RE2's own (whole-value matching, so that
-greed, captures and their names do not matter; ``.`` is no newline unless ``s`` is set; classes such as ``\d`` are ASCII).
+Unicode classes, single bytes, assertions and case folding beyond ASCII have no exact reading here: they are `Unreadable`, and a caller
+must conclude nothing from such a pattern. The syntax is RE2's (whole-value matching, so greediness, captures and their names do not
+matter; ``.`` matches no newline unless ``s`` is set; classes such as ``\d`` are ASCII).
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ _CLASSES = {"d": DIGIT, "s": SPACE, "w": WORD}
 _CONTROLS = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
 _REPEAT = re.compile(r"\{([0-9]{1,4})(,([0-9]{1,4})?)?\}")
 _GROUP = re.compile(r"\?(?:P?<[A-Za-z_][A-Za-z0-9_]*>|([imsU]*(?:-[imsU]+)?)([:)]))")
+_HEX = re.compile(r"([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]{1,6})\}")
+_OCTAL = re.compile(r"0[0-7]{0,2}|[1-7][0-7]{1,2}")
+_NAMED = re.compile(r"\[:(\^?)([a-z]+):\]")
 _MAX_DEPTH = 100
 
 
@@ -104,156 +107,147 @@ class _Parser:
         self.source, self.at, self.depth = source, 0, 0
 
     def whole(self) -> Expression:
-        found = self._either(_Flags())
-        if self.at != len(self.source):
+        expression = self._either(_Flags())
+        self._require(self.at == len(self.source))
+        return expression
+
+    def _require(self, readable: object) -> None:
+        if not readable:
             raise Unreadable(self.source)
-        return found
 
     def _next(self) -> str:
-        if self.at >= len(self.source):
-            raise Unreadable(self.source)
+        self._require(self.at < len(self.source))
         self.at += 1
         return self.source[self.at - 1]
 
     def _sees(self, text: str) -> bool:
         return self.source.startswith(text, self.at)
 
+    def _takes(self, text: str) -> bool:
+        """Whether this text is next; then it is consumed."""
+        seen = self._sees(text)
+        self.at += len(text) * seen
+        return seen
+
+    def _match(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        """What must be next, consumed."""
+        match = pattern.match(self.source, self.at)
+        if match is None:
+            raise Unreadable(self.source)
+        self.at = match.end()
+        return match
+
     def _either(self, flags: _Flags) -> Expression:
         self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            raise Unreadable(self.source)
+        self._require(self.depth <= _MAX_DEPTH)
         ways: list[Expression] = []
         parts: list[Expression] = []
         while self.at < len(self.source) and not self._sees(")"):
-            if self._sees("|"):
-                self.at += 1
+            if self._takes("|"):
                 ways.append(Then(tuple(parts)))
                 parts = []
-            elif self._sees("(?") and (found := _GROUP.match(self.source, self.at + 1)) is not None and found[2] == ")":
-                self.at = found.end()
-                flags = flags.changed(found[1])
-            elif self._sees("\\Q"):
-                end = self.source.find("\\E", self.at)
-                quoted = self.source[self.at + 2 : end if end >= 0 else len(self.source)]
-                self.at = end + 2 if end >= 0 else len(self.source)
-                parts += [Chars(self._folded(((ord(c), ord(c)),), flags)) for c in quoted]
+            elif self._sees("(?") and (group := _GROUP.match(self.source, self.at + 1)) is not None and group[2] == ")":
+                self.at = group.end()
+                flags = flags.changed(group[1])
+            elif self._takes("\\Q"):
+                quoted, _, _ = self.source[self.at :].partition("\\E")
+                self.at += len(quoted)
+                self._takes("\\E")
+                parts += [Chars(self._folded(_one(ord(c)), flags)) for c in quoted]
                 if parts:
                     parts[-1] = self._repeated(parts[-1])
             else:
-                parts.append(self._repeated(self._one(flags)))
+                parts.append(self._repeated(self._part(flags)))
         self.depth -= 1
         ways.append(Then(tuple(parts)))
         return ways[0] if len(ways) == 1 else Either(tuple(ways))
 
     def _repeated(self, part: Expression) -> Expression:
         while self.at < len(self.source):
-            char = self.source[self.at]
-            if char in "*+?":
-                self.at += 1
+            if self.source[self.at] in "*+?":
+                char = self._next()
                 part = Repeat(part, int(char == "+"), 1 if char == "?" else None)
-            elif (found := _REPEAT.match(self.source, self.at)) is not None:
-                self.at = found.end()
-                low = int(found[1])
-                part = Repeat(part, low, low if found[2] is None else None if found[3] is None else int(found[3]))
+            elif (counted := _REPEAT.match(self.source, self.at)) is not None:
+                self.at = counted.end()
+                low = int(counted[1])
+                part = Repeat(part, low, low if counted[2] is None else None if counted[3] is None else int(counted[3]))
             else:
                 break
-            if self._sees("?"):  # not greedy: the same texts
-                self.at += 1
+            self._takes("?")  # not greedy: the same texts
         return part
 
-    def _one(self, flags: _Flags) -> Expression:
+    def _part(self, flags: _Flags) -> Expression:
+        """A group, a class or one character."""
         char = self._next()
         if char == "(":
-            if self._sees("?"):
-                found = _GROUP.match(self.source, self.at)
-                if found is None:
-                    raise Unreadable(self.source)
-                self.at = found.end()
-                flags = flags if found[2] is None else flags.changed(found[1])
-            inside = self._either(flags)
-            if self._next() != ")":
-                raise Unreadable(self.source)
+            group = self._match(_GROUP) if self._sees("?") else None
+            inside = self._either(flags if group is None or group[2] is None else flags.changed(group[1]))
+            self._require(self._takes(")"))
             return inside
         if char == ".":
-            return Chars(ALL if flags.dot_all else complement(((10, 10),)))
+            return Chars(ALL if flags.dot_all else complement(_one(10)))
         if char == "[":
             return Chars(self._class(flags))
-        if char in "^$*+?":
-            raise Unreadable(self.source)
-        if char == "\\":
-            return Chars(self._escape(flags))
-        return Chars(self._folded(((ord(char), ord(char)),), flags))
+        self._require(char not in "^$*+?")
+        return Chars(self._escape(flags) if char == "\\" else self._folded(_one(ord(char)), flags))
 
     def _folded(self, ranges: Ranges, flags: _Flags) -> Ranges:
-        if not flags.fold:
-            return ranges
-        found = folded(ranges)
-        if found is None:
+        both_cases = folded(ranges) if flags.fold else ranges
+        if both_cases is None:
             raise Unreadable(self.source)
-        return found
+        return both_cases
 
     def _escape(self, flags: _Flags) -> Ranges:
-        char = self._next()
-        if char.lower() in _CLASSES:
-            ranges = self._folded(_CLASSES[char.lower()], flags)
-            return complement(ranges) if char.isupper() else ranges
-        self.at -= 1
-        code = self._code()
-        return self._folded(((code, code),), flags)
+        """A class or a character after its backslash."""
+        letter = self.source[self.at : self.at + 1]
+        if letter.lower() not in _CLASSES:
+            return self._folded(_one(self._code()), flags)
+        self.at += 1
+        ranges = self._folded(_CLASSES[letter.lower()], flags)
+        return complement(ranges) if letter.isupper() else ranges
 
     def _code(self) -> int:
-        """The one character of an escape, behind its backslash."""
+        """The one character of an escape, after its backslash."""
+        if self.source[self.at : self.at + 1] in set("01234567"):
+            return int(self._match(_OCTAL)[0], 8)
         char = self._next()
-        if char in _CONTROLS:
-            return _CONTROLS[char]
         if char == "x":
-            found = re.compile(r"([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]{1,6})\}").match(self.source, self.at)
-            if found is None:
-                raise Unreadable(self.source)
-            self.at = found.end()
-            return int(found[1] or found[2], 16)
-        if char in "01234567":
-            found = re.compile(r"[0-7]{0,2}").match(self.source, self.at)
-            rest = found.group() if found else ""
-            if char != "0" and not rest:
-                raise Unreadable(self.source)
-            self.at += len(rest)
-            return int(char + rest, 8)
-        if char.isalnum() or ord(char) > 0x7F:
-            raise Unreadable(self.source)
-        return ord(char)
+            digits = self._match(_HEX)
+            return int(digits[1] or digits[2], 16)
+        self._require(char in _CONTROLS or not (char.isalnum() or ord(char) > 0x7F))
+        return _CONTROLS.get(char, ord(char))
 
     def _class(self, flags: _Flags) -> Ranges:
-        negated = self._sees("^")
-        self.at += negated
-        found: list[tuple[int, int]] = []
-        first = True
-        while first or not self._sees("]"):
-            first = False
+        negated, start = self._takes("^"), self.at
+        members: list[tuple[int, int]] = []
+        while self.at == start or not self._sees("]"):  # a first ] is a member
             if self._sees("[:"):
-                named = re.compile(r"\[:(\^?)([a-z]+):\]").match(self.source, self.at)
-                if named is None or named[2] not in POSIX:
-                    raise Unreadable(self.source)
-                self.at = named.end()
+                named = self._match(_NAMED)
+                self._require(named[2] in POSIX)
                 ranges = self._folded(POSIX[named[2]], flags)
-                found += complement(ranges) if named[1] else ranges
-                continue
-            if self._sees("\\") and self.source[self.at + 1 : self.at + 2].lower() in _CLASSES:
+                members += complement(ranges) if named[1] else ranges
+            elif self._sees("\\") and self.source[self.at + 1 : self.at + 2].lower() in _CLASSES:
                 self.at += 1
-                found += self._escape(flags)
-                continue
-            low = self._member()
-            high = low
-            if self._sees("-") and self.source[self.at + 1 : self.at + 2] not in {"]", ""}:
-                self.at += 1
-                high = self._member()
-            if high < low:
-                raise Unreadable(self.source)
-            found += self._folded(((low, high),), flags)
+                members += self._escape(flags)
+            else:
+                members += self._folded((self._range(),), flags)
         self.at += 1
-        ranges = union(found)
+        ranges = union(members)
         return complement(ranges) if negated else ranges
+
+    def _range(self) -> tuple[int, int]:
+        """``a`` or ``a-z`` in a class."""
+        low = high = self._member()
+        if self._sees("-") and self.source[self.at + 1 : self.at + 2] not in {"]", ""}:
+            self.at += 1
+            high = self._member()
+        self._require(low <= high)
+        return low, high
 
     def _member(self) -> int:
         char = self._next()
         return self._code() if char == "\\" else ord(char)
+
+
+def _one(code: int) -> Ranges:
+    return ((code, code),)

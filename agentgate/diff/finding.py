@@ -1,38 +1,36 @@
-"""What a comparison says: findings for a reviewer, and the cells they are made from.
+"""What a comparison reports: findings for a reviewer, and the cells they are made from.
 
-A *cell* is one class of values of one field that neither version tells apart; a *point* says, for each field that matters, which
-value to take (see `agentgate.review.report.witness`, which makes a call of it). Fields a point does not name are free.
+A *cell* is one class of values of one field that neither version distinguishes; a *point* gives, for each field that matters, a value
+of the class (`agentgate.review.report.witness` makes a call of it). Fields that a point does not name are free.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as having
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any
 
 
-class Absent:
-    """The value of an optional argument that was left out."""
+class Unsent(Enum):
+    """How a call can hold no value for an argument; the value is how a reviewer reads it."""
 
-    def __repr__(self) -> str:
-        return "(not sent)"
+    ABSENT = "(not sent)"
+    NULL = "null"
 
+    def __str__(self) -> str:
+        return self.value
 
-class Null:
-    """The value of an argument that was sent as null."""
-
-    def __repr__(self) -> str:
-        return "null"
+    __repr__ = __str__
 
 
-ABSENT, NULL = Absent(), Null()
+ABSENT, NULL = Unsent.ABSENT, Unsent.NULL
 Point = Mapping[str, Any]
 
 
 class Status(IntEnum):
-    """What one field alone says of a call."""
+    """What one field alone decides about a call."""
 
     FREE = 0
     ASK = 1  # a person must be asked, under all step-up rules of the tool
@@ -40,42 +38,79 @@ class Status(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Ruling:
+    """What one version decides about a class of values of one field.
+
+    Attributes:
+        status: of this field alone.
+        why: names of the rules that refuse or ask.
+        fires: one bit for each step-up rule of the tool; 0 where this field keeps the rule from firing.
+    """
+
+    status: Status
+    why: frozenset[str] = frozenset()
+    fires: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One class of values of a field.
 
     Attributes:
-        old, new: what each version says of it.
-        why_old, why_new: names of the rules that refuse or ask.
-        fires_old, fires_new: one bit for each step-up rule of the tool; 0 where this field keeps the rule from firing.
-        point: values of this class.
+        old, new: what each version decides about it.
+        point: a value of this class.
         shown: the value, for a reviewer.
     """
 
-    old: Status
-    new: Status
-    why_old: frozenset[str] = frozenset()
-    why_new: frozenset[str] = frozenset()
-    fires_old: int = -1
-    fires_new: int = -1
+    old: Ruling
+    new: Ruling
     point: Point = having(default_factory=dict)
     shown: str = ""
 
-    def swapped(self) -> Cell:
-        """The same class, asked the other way round."""
-        return Cell(self.new, self.old, self.why_new, self.why_old, self.fires_new, self.fires_old, self.point, self.shown)
+    @property
+    def refused(self) -> bool:
+        """Whether both versions refuse it."""
+        return self.old.status == self.new.status == Status.REFUSE
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """All classes of values of one field. `said` gives each rule's text in the old and the new version."""
+    """All classes of values of one field. `said`: each rule's text in the old and the new version."""
 
     name: str
     cells: tuple[Cell, ...]
     said: Mapping[str, tuple[str, str]] = having(default_factory=dict)
 
     def swapped(self) -> Field:
-        """The same field, asked the other way round."""
-        return Field(self.name, tuple(c.swapped() for c in self.cells), {k: (b, a) for k, (a, b) in self.said.items()})
+        """The same field with the versions exchanged."""
+        return Field(
+            self.name, tuple(Cell(c.new, c.old, c.point, c.shown) for c in self.cells), {k: (b, a) for k, (a, b) in self.said.items()}
+        )
+
+
+def free_if(held: object) -> Status:
+    """What a field decides where its condition holds; else it refuses."""
+    return Status.FREE if held else Status.REFUSE
+
+
+def by(label: str, status: Status, fires: int = -1) -> Ruling:
+    """A ruling that is due to one rule."""
+    return Ruling(status, frozenset({label}) if status else frozenset(), fires)
+
+
+def cell(statuses: Iterable[Status], label: str, point: Point, shown: str) -> Cell:
+    """A class of values about which one rule of each version, named by `label`, decides."""
+    old, new = (by(label, status) for status in statuses)
+    return Cell(old, new, point, shown)
+
+
+def field(name: str, cells: Iterable[Cell], said: Mapping[str, Sequence[str]]) -> Field:
+    """A field of the first cell of each pair of rulings, without the classes that both versions refuse."""
+    first: dict[object, Cell] = {}
+    for each in cells:
+        if not each.refused:
+            first.setdefault((each.old, each.new), each)
+    return Field(name, tuple(first.values()), {label: (old, new) for label, (old, new) in said.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +121,11 @@ class Finding:
         tool: the tool's name; empty: every tool, or the workflow itself.
         field: which rule, as a path: ``args.payee.from``, ``conditions.hours``, ``step_up.big-refund``, ``token.ttl``.
         old, new: the rule's text in each version; empty where it has none.
-        effect: what follows, in words: ``was refused, would be allowed``.
-        example: the value that shows it, or empty.
+        effect: the consequence: ``was refused, would be allowed``.
+        example: a value that shows it, or empty.
         point: what a call needs, beyond any allowed call, to show it (empty: no single call shows it).
-        rest: values of every other field that the new version allows, for where an allowed call's own do not serve.
-        call: True when one call shows it; False for what no single call shows (limits, lifetimes, who answers).
+        rest: values of every other field that the new version allows, in case those of an allowed call do not fit.
+        call: whether a single call can show it; limits, lifetimes and who answers need more than one.
     """
 
     tool: str
@@ -115,10 +150,10 @@ class Diff:
     """The answer.
 
     Attributes:
-        wider: where NEW needs fewer releases for some call, or gives more.
-        narrower: where it needs more, or gives less.
-        read_yourself: paths of what differs and is not answered exactly.
-        same_calls: paths of rules that are written differently and let exactly the same calls through.
+        wider: where NEW needs fewer releases for some call, or grants more.
+        narrower: where it needs more, or grants less.
+        read_yourself: paths of what differs and has no exact answer.
+        same_calls: paths of rules that are written differently and allow exactly the same calls.
         only_narrower: True only if no call needs fewer releases under NEW and nothing is left to read.
     """
 
@@ -129,5 +164,5 @@ class Diff:
 
     @property
     def only_narrower(self) -> bool:
-        """See the class; what a gate relies on to accept one signature."""
+        """See the class; a gate relies on it to accept one signature."""
         return not self.wider and not self.read_yourself

@@ -1,7 +1,7 @@
 """The normal forms of the text types as expressions, as `agentgate.values.entities` and `agentgate.values.patterns` test them.
 
-Each is exact but for the lengths of a whole value (2,048 characters, which no rule can change) and, for free text, Unicode
-normalisation: there it says a little more than the truth, so that no text is overlooked.
+Each is exact except for the length of a whole value (2,048 characters, which no rule can change) and, for free text, Unicode
+normalisation: there it accepts a little more than the truth, so that no text is overlooked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FORMS = {
     "time": _TIME,
     "datetime": f"{_DATE}T{_TIME}:[0-5][0-9]",
 }
-# A value of each form that reads well, for where any value will do.
+# A readable value of each form, where any value will do.
 SAMPLES = {
     "text": "any other text",
     "email": "someone@else.example",
@@ -48,6 +48,7 @@ _DOTTED = parse(r"(?s:(?:.*/)?\.\.?(?:/.*)?)")
 _LINK = parse(r"(?:https?://|www\.).*")
 _NO_YEAR = Then((parse("0000"), ANYTHING))
 _EARLY_YEAR = Then((parse("0"), ANYTHING))  # written with fewer digits, so never in normal form
+_ALSO = {"url": _LINK, "path": Not(_DOTTED), "date": Not(_NO_YEAR), "datetime": Not(_EARLY_YEAR)}
 
 
 def alphabet(kind: str) -> Ranges:
@@ -59,14 +60,8 @@ def form(kind: str) -> Expression:
     """The normal form of a text type."""
     if kind in {"text", "json"}:
         return ANYTHING
-    found = parse(_FORMS[kind])
-    if kind == "url":
-        return Both((found, _LINK))
-    if kind == "path":
-        return Both((found, Not(_DOTTED)))
-    if kind in {"date", "datetime"}:
-        return Both((found, Not(_NO_YEAR if kind == "date" else _EARLY_YEAR)))
-    return found
+    plain, also = parse(_FORMS[kind]), _ALSO.get(kind)
+    return plain if also is None else Both((plain, also))
 
 
 def language(source: str, without: str) -> Expression:

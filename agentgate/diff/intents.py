@@ -1,7 +1,7 @@
-"""What the prompt may say of each intent that a tool, or one of its arguments where it is sent, needs.
+"""What the prompt may say of each intent that a tool needs, or one of its arguments where it is sent.
 
-Intents that nobody tells apart are one. Where arguments need intents of their own, what the prompt says and which of them are sent
-belong together: then each way in which a prompt may ask is a world of its own, in which every field stands for itself again. Worlds
+Intents that no rule distinguishes are one. Where arguments need intents of their own, what the prompt says and which arguments are sent
+depend on each other: each way in which a prompt may ask is then a world of its own, in which the fields are independent again. Worlds
 that all rules answer alike are one.
 """
 
@@ -12,14 +12,18 @@ from dataclasses import replace
 from itertools import product
 
 from agentgate.diff.arguments import left_out
-from agentgate.diff.finding import Cell, Field, Status
-from agentgate.workflow.model import ANY, NONE, Tool, Workflow
+from agentgate.diff.finding import Cell, Field, Ruling, Status, cell, field
+from agentgate.workflow.model import (
+    ANY,
+    NONE,
+    Tool,
+    Workflow,
+)
 from agentgate.workflow.rule import Rule
 
 _PRESENCES = ("present", "absent", "unclear")
-_MAX_INTENTS = 8  # that the rules tell apart; where only the tool needs some, there are no more
+_MAX_INTENTS = 8  # that the rules distinguish; where only the tool needs some, there are no more
 _MAX_WORLDS = 256  # of one tool
-_NOBODY: frozenset[str] = frozenset()
 Needs = tuple[str, ...]
 Presence = Mapping[str, str]
 Both = tuple[Status, Status]
@@ -60,7 +64,7 @@ def _of(tool: Tool, arg: str) -> Needs:
 
 
 def _presences(versions: _Versions, asking: Sequence[str]) -> Iterator[Presence]:
-    """What a prompt may say of the intents that the rules tell apart, present first; nothing where these are too many."""
+    """What a prompt may say of the intents that the rules distinguish, present first; nothing where there are too many."""
     groups: dict[object, str] = {}
     lists = [(w, needs) for w, t in versions for needs in (t.needs, *(_of(t, arg) for arg in asking))]
     for name in dict.fromkeys(name for _, needs in lists for name in needs):
@@ -88,29 +92,19 @@ def _needed(workflow: Workflow, needs: Needs, presence: Presence) -> Status:
 
 
 def _needs(versions: _Versions, presences: list[Presence]) -> Field:
-    """What the tool itself needs."""
-    cells: dict[object, Cell] = {}
+    """The intents that the tool itself needs."""
     needs = [t.needs for _, t in versions]
-    for presence in presences:
-        status = _both(versions, needs, presence)
-        if min(status) < Status.REFUSE:
-            label = _label(versions, needs, presence, "needs")
-            why = [frozenset({label}) if s else _NOBODY for s in status]
-            text = ", ".join(f"{n}: {p}" for n, p in presence.items()) or "any request"
-            cells.setdefault((*status, *why), Cell(status[0], status[1], why[0], why[1], point={"intents": presence}, shown=text))
-    return Field("needs", tuple(cells.values()), {"needs": (", ".join(needs[0]), ", ".join(needs[1])), **_unclear(versions)})
+
+    def saying(presence: Presence) -> Cell:
+        text = ", ".join(f"{n}: {p}" for n, p in presence.items()) or "any request"
+        return cell(_both(versions, needs, presence), _label(versions, needs, presence, "needs"), {"intents": presence}, text)
+
+    return field("needs", map(saying, presences), {"needs": [", ".join(each) for each in needs], **_unclear(versions)})
 
 
-def _unclear(versions: _Versions) -> dict[str, tuple[str, str]]:
-    (old, _), (new, _) = versions
-    names = dict.fromkeys((*old.intents, *new.intents))
-    return {
-        f"intents.{n}.unclear": (
-            old.intents[n].unclear if n in old.intents else "",
-            new.intents[n].unclear if n in new.intents else "",
-        )
-        for n in names
-    }
+def _unclear(versions: _Versions) -> dict[str, list[str]]:
+    names = dict.fromkeys(name for w, _ in versions for name in w.intents)
+    return {f"intents.{n}.unclear": [w.intents[n].unclear if n in w.intents else "" for w, _ in versions] for n in names}
 
 
 def _label(versions: _Versions, needs: Sequence[Needs], presence: Presence, otherwise: str) -> str:
@@ -120,27 +114,25 @@ def _label(versions: _Versions, needs: Sequence[Needs], presence: Presence, othe
     return next((f"intents.{n}.unclear" for n in shared if old.intents[n].unclear != new.intents[n].unclear), otherwise)
 
 
-def _sent(versions: _Versions, field: Field, said: Mapping[str, Both], presence: Presence) -> Field:
+def _sent(versions: _Versions, argument: Field, said: Mapping[str, Both], presence: Presence) -> Field:
     """An argument's field in one world: where it is sent, its own intents are needed too."""
-    arg = field.name.removeprefix("args.")
-    status = said.get(arg) if field.name == f"args.{arg}" else None
+    arg = argument.name.removeprefix("args.")
+    status = said.get(arg) if argument.name == f"args.{arg}" else None
     if status is None or status == (Status.FREE, Status.FREE):
-        return field
+        return argument
     needs = [_of(t, arg) for _, t in versions]
-    label = _label(versions, needs, presence, f"args.{arg}.needs")
-    why = [frozenset({label}) if s else _NOBODY for s in status]
-    cells: dict[tuple[object, ...], Cell] = {}
-    for cell in field.cells:
-        if left_out(cell, arg) or not cell.point:  # of an argument that is not looked into, it may be sent or not
-            cells.setdefault(_key(cell), cell)
-        if not left_out(cell, arg):
-            old, new = max(cell.old, status[0]), max(cell.new, status[1])
-            made = replace(cell, old=old, new=new, why_old=cell.why_old | why[0], why_new=cell.why_new | why[1])
-            if not made.old == made.new == Status.REFUSE:
-                cells.setdefault(_key(made), made)
-    said_too = {f"args.{arg}.needs": (", ".join(needs[0]), ", ".join(needs[1])), **_unclear(versions)}
-    return Field(field.name, tuple(cells.values()), {**said_too, **field.said})
+    needed = cell(status, _label(versions, needs, presence, f"args.{arg}.needs"), {}, "")
+
+    def cells() -> Iterator[Cell]:
+        for each in argument.cells:
+            if left_out(each, arg) or not each.point:  # an argument that is not inspected may be sent or not
+                yield each
+            if not left_out(each, arg):
+                yield replace(each, old=_both_of(each.old, needed.old), new=_both_of(each.new, needed.new))
+
+    return field(argument.name, cells(), {f"args.{arg}.needs": [", ".join(n) for n in needs], **_unclear(versions), **argument.said})
 
 
-def _key(cell: Cell) -> tuple[object, ...]:
-    return cell.old, cell.new, cell.why_old, cell.why_new, cell.fires_old, cell.fires_new
+def _both_of(one: Ruling, other: Ruling) -> Ruling:
+    """Two fields' rulings as one."""
+    return Ruling(max(one.status, other.status), one.why | other.why, one.fires & other.fires)

@@ -1,38 +1,39 @@
-"""Regular languages through derivatives: which combinations of several patterns one text can meet, each with its shortest text.
+"""Regular languages through derivatives: which combinations of several patterns one text can match, each with its shortest text.
 
-Rules: all character sets of a question are cut into *atoms* that no pattern tells apart; a state is what is left of each pattern
-behind a text (its Brzozowski derivative); the walk over states is breadth first, so the first text found is a shortest one.
-The walk is finite, because terms are kept in a normal form; a question with too many states is `TooLarge`, never half answered.
+Rules: all character sets of a question are divided into *atoms* that no pattern distinguishes; a state is what remains of each pattern
+after a text (its Brzozowski derivative); the walk over states is breadth first, so the first text of a combination is a shortest one.
+The walk is finite, because terms are kept in a normal form; a question with too many states is `TooLarge`, never answered in part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from agentgate.diff.characters import Ranges, union
 from agentgate.diff.expression import Both, Chars, Either, Expression, Not, Repeat, Then
 
 MAX_STATES = 20_000
 MAX_STEPS = 200_000
-MAX_WORK = 300_000  # derivatives and their parts in one question
-MAX_WORK_IN_ALL = 3_000_000  # and in one comparison
+MAX_WORK = 300_000  # derivatives and their parts, in one question
+MAX_WORK_IN_ALL = 3_000_000  # the same, in one comparison
 _NONE, _EMPTY, _ALL = 0, 1, 2  # no text; the empty text; every text
 Vector = tuple[bool, ...]
 Key = tuple[Any, ...]
 State = tuple[int, ...]
-Layer = dict[State, tuple[State, int] | None]
 Groups = Sequence[tuple[int, ...]]
-_LIKED = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./@:#+ "
+P = TypeVar("P")
+_Parents = dict[P, tuple[P, int] | None]  # where a place of a walk was reached from, and by which atom; None: the start
+_READABLE = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./@:#+ "
 
 
 class TooLarge(Exception):
-    """More states than a reviewer should wait for."""
+    """The answer would take more states than a reviewer should wait for."""
 
 
 class Budget:
-    """How much work is left for all questions of one comparison; a pattern is written by whoever proposes it."""
+    """How much work is left for all questions of one comparison: its patterns are untrusted, written by the author of the change."""
 
     __slots__ = ("left",)
 
@@ -40,7 +41,7 @@ class Budget:
         self.left = left
 
     def spend(self, work: int) -> None:
-        """Take some.
+        """Use up some of it.
 
         Raises:
             TooLarge: nothing is left.
@@ -50,14 +51,14 @@ class Budget:
             raise TooLarge
 
 
-def _sets(part: Expression, found: dict[Ranges, None]) -> None:
+def _sets(part: Expression, sets: dict[Ranges, None]) -> None:
     if isinstance(part, Chars):
-        found[part.ranges] = None
+        sets[part.ranges] = None
     elif isinstance(part, Not | Repeat):
-        _sets(part.part, found)
+        _sets(part.part, sets)
     else:
         for inner in part.parts:
-            _sets(inner, found)
+            _sets(inner, sets)
 
 
 def _inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
@@ -65,7 +66,7 @@ def _inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
 
 
 class Language:
-    """Several expressions over one alphabet, cut into atoms. Terms are numbers: equal terms are one number."""
+    """Several expressions over one alphabet of atoms. A term is a number: equal terms are the same number."""
 
     def __init__(self, expressions: Sequence[Expression], alphabet: Ranges, budget: Budget | None = None) -> None:
         self._own, self._shared = Budget(MAX_WORK), budget if budget is not None else Budget()
@@ -88,19 +89,19 @@ class Language:
         for low, following in pairwise(cuts):
             if _inside(alphabet, low):
                 groups.setdefault(tuple(_inside(s, low) for s in sets), []).append((low, following - 1))
-        found = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
-        self.letters = [chr(letter) for (_, letter), _ in found]
-        self._parts = [groups[member] for _, member in found]
-        self._masks = {ranges: sum(1 << a for a, (_, member) in enumerate(found) if member[i]) for i, ranges in enumerate(sets)}
-        self._every = (1 << len(found)) - 1
+        atoms = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
+        self.letters = [chr(letter) for (_, letter), _ in atoms]
+        self._parts = [groups[member] for _, member in atoms]
+        self._masks = {ranges: sum(1 << a for a, (_, member) in enumerate(atoms) if member[i]) for i, ranges in enumerate(sets)}
+        self._every = (1 << len(atoms)) - 1
 
     @staticmethod
     def _shown(ranges: Ranges) -> tuple[int, int]:
-        """How gladly a reader sees the nicest character of an atom, and its code point."""
-        for rank, letter in enumerate(_LIKED):
+        """The most readable character of an atom: its rank (lower is better) and code point."""
+        for rank, letter in enumerate(_READABLE):
             if _inside(ranges, ord(letter)):
                 return rank, ord(letter)
-        return len(_LIKED), ranges[0][0]
+        return len(_READABLE), ranges[0][0]
 
     # --- terms ---------------------------------------------------------------------------------------------------------
     def _term(self, key: Key, nullable: bool) -> int:  # noqa: FBT001 - the one property of a term
@@ -116,10 +117,10 @@ class Language:
             case Chars():
                 return self._chars(self._masks[part.ranges])
             case Then():
-                found = _EMPTY
+                term = _EMPTY
                 for inner in reversed(part.parts):
-                    found = self._then(self._compiled(inner), found)
-                return found
+                    term = self._then(self._compiled(inner), term)
+                return term
             case Either():
                 return self._either([self._compiled(p) for p in part.parts])
             case Both():
@@ -140,14 +141,14 @@ class Language:
         if other == _EMPTY:
             return one
         first: list[int] = []
-        while self._terms[one][0] == "then":  # kept with its first part alone, so that equal terms are one
+        while self._terms[one][0] == "then":  # a sequence nests to the right, so that equal terms are one
             first.append(self._terms[one][1])
             one = self._terms[one][2]
-        found = _ALL if one == other == _ALL else self._term(("then", one, other), self._nullable[one] and self._nullable[other])
-        for part in reversed(first):
-            found = self._term(("then", part, found), self._nullable[part] and self._nullable[found])
         self._spend(len(first))
-        return found
+        term = _ALL if one == other == _ALL else self._term(("then", one, other), self._nullable[one] and self._nullable[other])
+        for part in reversed(first):
+            term = self._term(("then", part, term), self._nullable[part] and self._nullable[term])
+        return term
 
     def _either(self, parts: list[int]) -> int:
         flat: set[int] = set()
@@ -203,7 +204,7 @@ class Language:
         return self._term(("repeat", part, low, high), low == 0)
 
     def derived(self, term: int, atom: int) -> int:
-        """What is left of a term behind one character of an atom."""
+        """What remains of a term after one character of an atom."""
         place = (term, atom)
         known = self._derived.get(place)
         if known is None:
@@ -236,49 +237,77 @@ class Language:
 
     # --- questions -----------------------------------------------------------------------------------------------------
     def vectors(self, groups: Groups = ((),), enough: Callable[[dict[Vector, str]], bool] = lambda _: False) -> dict[Vector, str]:
-        """Every combination of expressions that some text meets, with a shortest such text.
+        """Every combination of expressions that some text matches, with a shortest such text.
 
         Args:
-            groups: only texts that meet all expressions of one of these groups (by index) are asked about.
-            enough: asked after each new combination; True ends the walk early.
+            groups: only texts that match all expressions of one of these groups (by index) count.
+            enough: called after each new combination; True ends the walk early.
 
         Raises:
             TooLarge: more than `MAX_STATES` states.
         """
-        found: dict[Vector, str] = {}
+        shortest: dict[Vector, str] = {}
         for state, parent in self._walk(groups):
-            vector = tuple([self._nullable[t] for t in state])
-            if vector not in found and any(all(vector[i] for i in group) for group in groups):
-                found[vector] = self._text(state, parent)
-                if enough(found):
+            vector = self._vector(state)
+            if vector not in shortest and _counts(vector, groups):
+                shortest[vector] = self._text(state, parent)
+                if enough(shortest):
                     break
-        return found
+        return shortest
 
     def vector(self, text: str) -> Vector | None:
-        """Which expressions one text meets; None for a text outside the alphabet."""
+        """Which expressions one text matches; None for a text outside the alphabet."""
         state = self.start
         for character in text:
             atom = next((a for a, parts in enumerate(self._parts) if _inside(parts, ord(character))), None)
             if atom is None:
                 return None
             state = self._after(state, atom)
-        return tuple(self._nullable[t] for t in state)
+        return self._vector(state)
 
     def texts(self, wanted: Callable[[Vector], bool]) -> str | None:
         """A shortest text whose combination is wanted, or None when there is none."""
-        for state, parent in self._walk(((),)):
-            if wanted(tuple(self._nullable[t] for t in state)):
-                return self._text(state, parent)
-        return None
+        return next((self._text(state, parent) for state, parent in self._walk(((),)) if wanted(self._vector(state))), None)
 
-    def _walk(self, groups: Groups) -> Iterator[tuple[State, dict[State, tuple[State, int] | None]]]:
-        """Every state from which a text of some group can still come, nearest first, with how each was reached."""
-        parent: dict[State, tuple[State, int] | None] = {self.start: None}
+    def of_length(self, low: int, high: int | None, groups: Groups = ((),)) -> dict[Vector, str]:
+        """As `vectors`, for texts of `low` to `high` characters (None: of any length from `low`).
+
+        Raises:
+            TooLarge: too many states, or too long to tell.
+        """
+        graph = {state: [self._after(state, atom) for atom in range(len(self.letters))] for state, _ in self._walk(groups)}
+        parent: _Parents[tuple[int, State]] = {(0, self.start): None}
+        layer, seen = [self.start], set[frozenset[State]]()
+        shortest: dict[Vector, str] = {}
+        length = steps = 0
+        while layer and (high is None or length <= high):
+            if length >= low:
+                for state in layer:
+                    vector = self._vector(state)
+                    if vector not in shortest and _counts(vector, groups):
+                        shortest[vector] = self._text((length, state), parent)
+                if frozenset(layer) in seen:
+                    break
+                seen.add(frozenset(layer))
+            following: list[State] = []
+            for state in layer:
+                for atom, after in enumerate(graph[state]):
+                    if after in graph and (length + 1, after) not in parent:
+                        parent[length + 1, after] = ((length, state), atom)
+                        following.append(after)
+            steps += len(layer) * len(self.letters)
+            if steps > MAX_STEPS:
+                raise TooLarge
+            layer, length = following, length + 1
+        return shortest
+
+    def _walk(self, groups: Groups) -> Iterator[tuple[State, _Parents[State]]]:
+        """Every state from which a text that counts can still follow, nearest first, with how each was reached."""
+        parent: _Parents[State] = {self.start: None}
         waiting = [self.start]
-        atoms = range(len(self.letters))
         for state in waiting:
             yield state, parent
-            for atom in atoms:
+            for atom in range(len(self.letters)):
                 after = self._after(state, atom)
                 if after not in parent and any(all(after[i] != _NONE for i in group) for group in groups):
                     if len(parent) >= MAX_STATES:
@@ -286,55 +315,20 @@ class Language:
                     parent[after] = (state, atom)
                     waiting.append(after)
 
-    def _text(self, state: State, parent: dict[State, tuple[State, int] | None]) -> str:
+    def _text(self, place: P, parent: _Parents[P]) -> str:
+        """The text on the way to a place of a walk."""
         letters = []
-        before = parent[state]
-        while before is not None:
-            letters.append(self.letters[before[1]])
-            before = parent[before[0]]
+        while (step := parent[place]) is not None:
+            place = step[0]
+            letters.append(self.letters[step[1]])
         return "".join(reversed(letters))
 
-    def of_length(self, low: int, high: int | None, groups: Groups = ((),)) -> dict[Vector, str]:
-        """As `vectors`, for texts of `low` to `high` characters (None: without end).
-
-        Raises:
-            TooLarge: too many states, or too long to tell.
-        """
-        graph = {state: [self._after(state, a) for a in range(len(self.letters))] for state, _ in self._walk(groups)}
-        layers: list[Layer] = [{self.start: None}]
-        seen: set[frozenset[State]] = set()
-        found: dict[Vector, str] = {}
-        steps = 0
-        while layers[-1] and (high is None or len(layers) - 1 <= high):
-            layer = layers[-1]
-            if len(layers) - 1 >= low:
-                for state in layer:
-                    vector = tuple(self._nullable[t] for t in state)
-                    if vector not in found and any(all(vector[i] for i in group) for group in groups):
-                        found[vector] = self._back(layers, state)
-                if frozenset(layer) in seen:
-                    break
-                seen.add(frozenset(layer))
-            following: Layer = {}
-            for state in layer:
-                for atom, after in enumerate(graph[state]):
-                    if after in graph:
-                        following.setdefault(after, (state, atom))
-                steps += len(self.letters)
-            if steps > MAX_STEPS:
-                raise TooLarge
-            layers.append(following)
-        return found
+    def _vector(self, state: State) -> Vector:
+        return tuple([self._nullable[term] for term in state])
 
     def _after(self, state: State, atom: int) -> State:
-        return tuple([self.derived(t, atom) for t in state])
+        return tuple([self.derived(term, atom) for term in state])
 
-    def _back(self, layers: list[Layer], state: State) -> str:
-        letters = []
-        for layer in reversed(layers):
-            before = layer[state]
-            if before is None:
-                break
-            letters.append(self.letters[before[1]])
-            state = before[0]
-        return "".join(reversed(letters))
+
+def _counts(vector: Vector, groups: Groups) -> bool:
+    return any(all(vector[i] for i in group) for group in groups)

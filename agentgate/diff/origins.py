@@ -1,8 +1,8 @@
-"""Where one value may come from, as atoms: the prompt, the user's own id, and each fact or argument of an earlier call that a rule names.
+"""The possible origins of one value, as atoms: the prompt, the user's own id, each fact or argument of an earlier call that a rule names.
 
-An atom holds of a value or not; sources that no rule tells apart are one atom. `within` says of each `at_most` whether the value
-is bounded by it: always, if it *is* that fact (and what is a selected fact is that fact). `split`: what the call refers to comes
-from different earlier calls.
+An atom holds of a value or not; sources that no rule distinguishes are one atom. `within` holds the `at_most` bounds that the value
+respects: always those facts that it equals (a selected fact equals its fact). `split`: the values that the call refers to come from
+different earlier calls.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agentgate.diff.language import TooLarge
 from agentgate.workflow.rule import MODEL, Rule, Source
 
 Atoms = frozenset[Source]
-_MAX_ATOMS = 8  # that the rules tell apart
+_MAX_ATOMS = 8  # that the rules distinguish
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Explanations:
 
 
 def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Explanations]:
-    """Every way in which a value can be explained that these rules tell apart.
+    """Every way in which a value can be explained that these rules distinguish.
 
     Args:
         rules: the argument's rule in each version.
-        whens: step-up conditions that look at the argument.
+        whens: step-up conditions on the argument.
 
     Raises:
         TooLarge: too many different sources.
@@ -64,12 +64,12 @@ def _all(atoms: list[Source], bounds: list[Source], splits: tuple[bool, ...]) ->
 
 
 def _fact_of(source: Source) -> Source | None:
-    """The fact that a selected one is, in one row of many."""
+    """The fact that a selected source equals, in one row of many."""
     return Source("fact", source.tool, source.field) if source.selector is not None else None
 
 
 def status(rule: Rule, elements: Sequence[Atoms], *, split: bool) -> Status:
-    """What a rule's `from` says of a value (of a list: of all its elements together)."""
+    """What a rule's `from` decides about a value (for a list: about all its elements together)."""
     if rule.free:
         return Status.FREE
     shared = frozenset.intersection(*elements)
@@ -88,10 +88,5 @@ def bounded(rule: Rule, origin: Explanations) -> bool:
 
 def has_origin(when: Rule, rule: Rule, atoms: Atoms) -> bool:
     """Whether a step-up condition's `origin` holds of one element."""
-    for origin in when.origin or ():
-        if origin in ("unknown", MODEL):
-            if not any(s in atoms for s in rule.sources):
-                return True
-        elif origin in atoms:
-            return True
-    return False
+    unexplained = not any(source in atoms for source in rule.sources)
+    return any(unexplained if origin in ("unknown", MODEL) else origin in atoms for origin in when.origin or ())

@@ -1,7 +1,7 @@
-"""What no single call shows: limits, lifetimes, who answers and for how long, what a token is good for, facts that others trust.
+"""What no single call shows: limits, lifetimes, who answers and for how long, what a token is valid for, facts that others trust.
 
-Rules: each has an order of its own, and whatever is not provably at least as strict is wider. A limit that counts differently (per
-whom, over how long) starts a new count, so it replaces no other.
+Rules: each has its own order, and what is not provably at least as strict is wider. A limit that counts differently (per whom, over
+which window) starts a new count, so it replaces no other.
 """
 
 from __future__ import annotations
@@ -14,9 +14,16 @@ from agentgate.diff.expression import Unreadable, parse
 from agentgate.diff.finding import Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
-from agentgate.diff.surroundings import seconds
-from agentgate.diff.table import same
-from agentgate.workflow.model import ANY, Limit, StepUpRule, Tool, Upstream, Workflow
+from agentgate.diff.table import by_id, kept, same
+from agentgate.values.times import duration
+from agentgate.workflow.model import (
+    ANY,
+    Limit,
+    StepUpRule,
+    Tool,
+    Upstream,
+    Workflow,
+)
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import USER, Fact, Source
 
@@ -24,39 +31,38 @@ _RISKS = ("low", "medium", "high")
 _DELEGATED = ("deny", "step_up", "present")
 
 
-def _told(field: str, old: object, new: object, effect: str, tool: str = "") -> Finding:
+def _wider(field: str, old: object, new: object, effect: str, tool: str = "") -> Finding:
     return Finding(tool, field, str(old), str(new), effect, call=False)
 
 
 def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
     """What became wider in the workflow as a whole."""
     if new.token.ttl > old.token.ttl:
-        yield _told("token.ttl", seconds(old.token.ttl), seconds(new.token.ttl), "a token would live longer")
+        yield _wider("token.ttl", duration(old.token.ttl), duration(new.token.ttl), "a token would live longer")
     if old.token.agent_key and not new.token.agent_key:
-        yield _told("token.bound_to", "call, agent_key", "call", "a token would serve whoever holds it")
+        yield _wider("token.bound_to", "call, agent_key", "call", "a token would serve whoever holds it")
     if new.observe and not old.observe:
-        yield _told("mode", "enforce", "observe", "refusals would be recorded, not enforced")
+        yield _wider("mode", "enforce", "observe", "refusals would be recorded, not enforced")
     if _RISKS.index(new.risk) < _RISKS.index(old.risk):
-        yield _told("risk", old.risk, new.risk, "fewer reviewers would sign the next change")
-    for name, intent in old.intents.items():
-        other = new.intents.get(name)
-        if other is not None and _DELEGATED.index(other.delegated) > _DELEGATED.index(intent.delegated):
-            yield _told(f"intents.{name}.delegated", intent.delegated, other.delegated, "a source the user names could choose this action")
-        if other is not None and (intent.unheard, other.unheard) == ("deny", "step_up"):
+        yield _wider("risk", old.risk, new.risk, "fewer reviewers would sign the next change")
+    for name, before, after in kept(old.intents, new.intents):
+        if _DELEGATED.index(after.delegated) > _DELEGATED.index(before.delegated):
+            effect = "a source the user names could choose this action"
+            yield _wider(f"intents.{name}.delegated", before.delegated, after.delegated, effect)
+        if (before.unheard, after.unheard) == ("deny", "step_up"):
             effect = "a person would be asked where a request that is not understood is refused"
-            yield _told(f"intents.{name}.unheard", intent.unheard, other.unheard, effect)
-    for name in old.tools:
-        if name in new.tools:
-            yield from tool(old.tools[name], new.tools[name])
-            yield from _asked(old, new, name)
-            yield from _named(old, new, name)
-            for arg in _sized(old, new, name):
-                yield _told(f"args.{arg}.page_size", "", "true", "rows would count although the model chose how many", name)
-            yield from _joined(old, old.tools[name], new.tools[name])
+            yield _wider(f"intents.{name}.unheard", before.unheard, after.unheard, effect)
+    for name, one, other in kept(old.tools, new.tools):
+        yield from tool(one, other)
+        yield from _asked(old, new, name)
+        yield from _named(old, new, name)
+        for arg in _sized(old, new, name):
+            yield _wider(f"args.{arg}.page_size", "", "true", "rows would count although the model chose how many", name)
+        yield from _joined(old, one, other)
 
 
 def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
-    """Who is asked because of where a value came from is asked less often where less counts as having come from there."""
+    """A step-up rule on a value's origin fires less often where fewer values count as having that origin."""
     for rule in old.tools[name].step_ups:
         for source in (s for when in rule.when for s in when.origin or () if isinstance(s, Source) and kind_of(s).row_fact):
             before, after = old.tools[source.tool], new.tools.get(source.tool)
@@ -66,85 +72,81 @@ def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
             fewer = fact is not None and bool(fact.named or fact.named_by) and led
             if fact is None or acts or fewer or any(True for _ in _fact(source.tool, fact, before.facts[source.field])):
                 effect = "a person would be asked less often: fewer values count as from there"
-                yield _told(f"step_up.{rule.id}.when", f"from {source}", f"from {source}, where it counts", effect, name)
+                yield _wider(f"step_up.{rule.id}.when", f"from {source}", f"from {source}, where it counts", effect, name)
 
 
 def _named(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
-    """More calls count as named by the user, where that makes facts count: trust travels along what stands for the user's words."""
-    facts = [(fact, new.tools[name].facts.get(fact.name)) for fact in old.tools[name].facts.values()]
-    if any(after is not None and ((before.named and after.named) or (before.named_by and after.named_by)) for before, after in facts):
+    """More calls count as named by the user, where that makes facts count: trust extends to what counts as the user's words."""
+    facts = kept(old.tools[name].facts, new.tools[name].facts)
+    if any((before.named and after.named) or (before.named_by and after.named_by) for _, before, after in facts):
         for arg, source in _standing(old, new, name):
             effect = f"a call with what {source} returned would count as named by the user"
-            yield _told(f"args.{arg}.from", "", f"{source}, which stands for the user's words", effect, name)
+            yield _wider(f"args.{arg}.from", "", f"{source}, which stands for the user's words", effect, name)
 
 
 def _standing(old: Workflow, new: Workflow, name: str) -> Iterator[tuple[str, Source]]:
-    """The arguments of a tool, and the facts they may come from that stand for the user's words in the new version and not in the old."""
-    before, after = old.tools.get(name), new.tools.get(name)
-    for arg, rule in after.args.items() if before is not None and after is not None else ():
-        known = before.args.get(arg) if before is not None else None
-        for source in rule.sources:
-            if _carries(new, source) and not (known is not None and source in known.sources and _carries(old, source)):
-                yield arg, source
+    """The arguments of a tool, each with a fact it may come from that counts as the user's words in the new version only."""
+    if name in old.tools and name in new.tools:
+        before = old.tools[name].args
+        for arg, rule in new.tools[name].args.items():
+            for source in rule.sources:
+                if _carries(new, source) and not (arg in before and source in before[arg].sources and _carries(old, source)):
+                    yield arg, source
 
 
 def _sized(old: Workflow, new: Workflow, name: str) -> Iterator[str]:
-    """The arguments of a tool that choose no rows of a page that was not full in the new version, and did in the old."""
-    before, after = old.tools.get(name), new.tools.get(name)
-    for arg, rule in after.args.items() if before is not None and after is not None else ():
-        if rule.page_size and before is not None and arg in before.args and not before.args[arg].page_size:
-            yield arg
+    """The arguments of a tool that are a page's size in the new version only."""
+    if name in old.tools and name in new.tools:
+        for arg, before, after in kept(old.tools[name].args, new.tools[name].args):
+            if after.page_size and not before.page_size:
+                yield arg
 
 
 def _carries(workflow: Workflow, source: Source) -> bool:
+    """Whether a source is a fact of a read that counts as the user's words."""
     tool = workflow.tools.get(source.tool) if source.kind == "fact" else None
     fact = tool.facts.get(source.field) if tool is not None else None
     return tool is not None and fact is not None and tool.effect == "read" and bool(fact.named or fact.named_by)
 
 
 def _joined(workflow: Workflow, old: Tool, new: Tool) -> Iterator[Finding]:
-    """What a rule says of one argument alone, and what it says beside others, may differ: one call, one source."""
-    for arg, before in old.args.items():
-        after = new.args.get(arg)
-        if after is None:
-            continue
+    """A rule can decide otherwise beside other arguments than alone: one call, one source."""
+    for arg, before, after in kept(old.args, new.args):
         if before.max_items is not None and before.at_most is not None and not before.any_call and after.at_most != before.at_most:
-            yield _told(f"args.{arg}.at_most", before.at_most, after.at_most or "", "a row that does not bound it would count", new.name)
+            yield _wider(f"args.{arg}.at_most", before.at_most, after.at_most or "", "a row that does not bound it would count", new.name)
         for source in after.sources:
             read = workflow.tools.get(source.tool)
             fact = read.facts.get(source.field) if read is not None else None
             if source.kind == "select" and source not in before.sources and fact is not None and fact.named_by:
                 effect = "a row would count that the user's words select and do not name"
-                yield _told(f"args.{arg}.from", "", source, effect, new.name)
+                yield _wider(f"args.{arg}.from", "", source, effect, new.name)
 
 
 def tool(old: Tool, new: Tool) -> Iterator[Finding]:
     """What became wider in one tool, beside its calls."""
     name = new.name
     if old.effect != "read" and new.effect == "read":
-        yield _told("effect", old.effect, new.effect, "its results would be trusted, and its token bound to no key", name)
+        yield _wider("effect", old.effect, new.effect, "its results would be trusted, and its token bound to no key", name)
     if old.audience != new.audience:
-        yield _told("audience", old.audience or "(the gate)", new.audience or "(the gate)", "a token would be good at another server", name)
+        yield _wider(
+            "audience", old.audience or "(the gate)", new.audience or "(the gate)", "a token would be good at another server", name
+        )
     scopes = [t.scope or (t.name,) for t in (old, new)]
     if not set(scopes[1]) <= set(scopes[0]):
-        yield _told("scope", ", ".join(scopes[0]), ", ".join(scopes[1]), "a token would grant more", name)
+        yield _wider("scope", ", ".join(scopes[0]), ", ".join(scopes[1]), "a token would grant more", name)
     for limit in old.limits:
         yield from _limit(limit, new)
-    for rule in old.step_ups:
-        other = next((r for r in new.step_ups if r.id == rule.id), None)
-        if other is not None:
-            yield from _step_up(name, rule, other, [r.show or tuple(t.args) for r, t in ((rule, old), (other, new))])
+    for _, rule, other in kept(by_id(old.step_ups), by_id(new.step_ups)):
+        yield from _step_up(name, rule, other, [r.show or tuple(t.args) for r, t in ((rule, old), (other, new))])
     yield from _upstream(name, old.upstream, new.upstream)
-    for arg, before in old.args.items():
-        after = new.args.get(arg)
-        if after is not None and before.named_first and not after.named_first and any(s.tool or s == USER for s in after.sources):
-            yield _told(f"args.{arg}.named_first", "true", "", "a value of elsewhere would count although the user named another", name)
+    for arg, before, after in kept(old.args, new.args):
+        if before.named_first and not after.named_first and any(s.tool or s == USER for s in after.sources):
+            yield _wider(f"args.{arg}.named_first", "true", "", "a value of elsewhere would count although the user named another", name)
     for arg in sorted(_as_null(new) - _as_null(old)):
-        if all(old.args[leaf].nullable for leaf in new.args if root(leaf) == arg and leaf in old.args):
-            yield _told(f"args.{arg}", "", "null", "null would count as left out: what is gone inside kept it from that", name)
-    for fact in old.facts.values():
-        if fact.name in new.facts:
-            yield from _fact(name, fact, new.facts[fact.name])
+        if all(before.nullable for leaf, before, _ in kept(old.args, new.args) if root(leaf) == arg):
+            yield _wider(f"args.{arg}", "", "null", "null would count as left out: what is gone inside kept it from that", name)
+    for _, one, another in kept(old.facts, new.facts):
+        yield from _fact(name, one, another)
 
 
 def _as_null(tool: Tool) -> set[str]:
@@ -154,42 +156,35 @@ def _as_null(tool: Tool) -> set[str]:
 
 
 def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
-    same_count = [n for n in new.limits if replace(n, line=0, maximum=0) == replace(limit, line=0, maximum=0)]
+    alike = [n for n in new.limits if (n.tool, n.argument) == (limit.tool, limit.argument)]
+    same_count = [n for n in alike if replace(n, line=0, maximum=0) == replace(limit, line=0, maximum=0)]
     if any(n.maximum <= limit.maximum for n in same_count):
         return
-    what = "count" if not limit.argument else "sum"
+    what = "sum" if limit.argument else "count"
     of = "any" if limit.tool == ANY else f"{limit.tool}.{limit.argument}" if limit.argument else limit.tool
-    after = limit_text(min(same_count, key=lambda n: n.maximum)) if same_count else next(map(limit_text, _alike(limit, new)), "(removed)")
-    yield _told(
-        f"limits.{what} {of} per {limit.per}",
-        limit_text(limit),
-        after,
-        "more would be granted in all",
-        "" if limit.tool == ANY else new.name,
-    )
-
-
-def _alike(limit: Limit, new: Tool) -> Iterator[Limit]:
-    return (n for n in new.limits if (n.tool, n.argument) == (limit.tool, limit.argument))
+    after = min(same_count, key=lambda n: n.maximum) if same_count else next(iter(alike), None)
+    text = limit_text(after) if after is not None else "(removed)"
+    tool_name = "" if limit.tool == ANY else new.name
+    yield _wider(f"limits.{what} {of} per {limit.per}", limit_text(limit), text, "more would be granted in all", tool_name)
 
 
 def limit_text(limit: Limit) -> str:
     """A limit as a reviewer reads it."""
     most = f"{limit.maximum / 10_000:.2f}" if limit.argument else str(limit.maximum)
-    return f"{most} per {limit.per}" + (f" every {seconds(limit.every)}" if limit.every is not None else "")
+    return f"{most} per {limit.per}" + (f" every {duration(limit.every)}" if limit.every is not None else "")
 
 
 def _step_up(tool_name: str, old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> Iterator[Finding]:
     name = f"step_up.{old.id}"
     if new.timeout > old.timeout:
-        yield _told(f"{name}.timeout", seconds(old.timeout), seconds(new.timeout), "a release would be good for longer", tool_name)
+        yield _wider(f"{name}.timeout", duration(old.timeout), duration(new.timeout), "a release would be good for longer", tool_name)
     if not set(old.exclude) <= set(new.exclude):
-        yield _told(
+        yield _wider(
             f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", "who asks could answer", tool_name
         )
     hidden = [s for s in shown[0] if s not in shown[1]]
     if hidden:
-        yield _told(f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), f"the approver would not see {', '.join(hidden)}", tool_name)
+        yield _wider(f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), f"the approver would not see {', '.join(hidden)}", tool_name)
 
 
 def _upstream(tool_name: str, old: Upstream | None, new: Upstream | None) -> Iterator[Finding]:
@@ -197,17 +192,17 @@ def _upstream(tool_name: str, old: Upstream | None, new: Upstream | None) -> Ite
     if new is None or same(old, new):
         return
     if old is None:
-        yield _told("upstream", "", new.broker, "the tool would be given a credential", tool_name)
+        yield _wider("upstream", "", new.broker, "the tool would be given a credential", tool_name)
         return
     if old.broker != new.broker:
-        yield _told("upstream.broker", old.broker, new.broker, "another broker's credential", tool_name)
+        yield _wider("upstream.broker", old.broker, new.broker, "another broker's credential", tool_name)
     for key in sorted({*old.settings, *new.settings}):
         before, after = old.settings.get(key), new.settings.get(key)
         fewer = isinstance(before, tuple) and isinstance(after, tuple) and set(after) <= set(before)
         shorter = key == "duration" and isinstance(before, int) and isinstance(after, int) and after <= before
         bounded = key == "narrower_than" and before is None
         if before != after and not (fewer or shorter or bounded):
-            yield _told(f"upstream.{key}", _words(before), _words(after), "another credential", tool_name)
+            yield _wider(f"upstream.{key}", _words(before), _words(after), "another credential", tool_name)
 
 
 def _words(value: object) -> str:
@@ -216,16 +211,16 @@ def _words(value: object) -> str:
 
 def _fact(tool_name: str, old: Fact, new: Fact) -> Iterator[Finding]:
     if old.named and not new.named:
-        yield _told(f"facts.{old.name}.trust", "named", "", "would count although the user did not name its source", tool_name)
+        yield _wider(f"facts.{old.name}.trust", "named", "", "would count although the user did not name its source", tool_name)
     if old.pattern is not None and (new.pattern is None or not _within(old, new)):
         after = new.pattern.source if new.pattern is not None else ""
-        yield _told(f"facts.{old.name}.pattern", old.pattern.source, after, "more values would count", tool_name)
+        yield _wider(f"facts.{old.name}.pattern", old.pattern.source, after, "more values would count", tool_name)
     if old.named_by and set(old.named_by) != set(new.named_by):  # another label can mean another row, a label less too
         others = "rows that the user does not name would count" if not new.named_by else "other rows would count as named"
-        yield _told(f"facts.{old.name}.named_by", ", ".join(old.named_by), ", ".join(new.named_by), others, tool_name)
+        yield _wider(f"facts.{old.name}.named_by", ", ".join(old.named_by), ", ".join(new.named_by), others, tool_name)
     if not set(old.where) <= set(new.where):
         said = [", ".join(f"{fact}: {argument}" for fact, argument in f.where) for f in (old, new)]
-        yield _told(f"facts.{old.name}.where", said[0], said[1], "rows that the call did not ask for would count", tool_name)
+        yield _wider(f"facts.{old.name}.where", said[0], said[1], "rows that the call did not ask for would count", tool_name)
 
 
 def _within(old: Fact, new: Fact) -> bool:
@@ -239,6 +234,3 @@ def _within(old: Fact, new: Fact) -> bool:
         return language.texts(lambda v: v[0] and v[1] and not v[2]) is None
     except (Unreadable, TooLarge, RecursionError, KeyError):
         return False
-
-
-__all__ = ["limit_text", "tool", "workflow"]

@@ -1,8 +1,8 @@
 """Box difference: is there a combination of classes, one of each field, for which the new version needs less than the old?
 
-Three questions, in this order, so that each answer belongs to one field. A: a field that refused and no longer does, where all
-others can be met. B: a field for which a person had to be asked (under all step-up rules) and no longer need be. C: fields that
-agree, under step-up rules that do not. B and C walk over the fields and keep only what the step-up rules can still tell apart.
+Three questions, in this order, so that each answer belongs to one field. A: a field that refused and no longer does, while all others
+can be met. B: a field for which a person had to be asked (under all step-up rules) and no longer is. C: fields that agree, under
+step-up rules that differ. B and C walk over the fields and keep only what the step-up rules can still distinguish.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from agentgate.diff.arguments import describe
-from agentgate.diff.finding import Cell, Field, Finding, Status
+from agentgate.diff.finding import Cell, Field, Finding, Ruling, Status
 from agentgate.diff.language import TooLarge
+from agentgate.diff.table import by_id
 from agentgate.workflow.model import StepUpRule
 
 _MAX_STATES = 20_000
@@ -26,18 +27,10 @@ class Asking:
     old: tuple[StepUpRule, ...]
     new: tuple[StepUpRule, ...]
 
-    def swapped(self) -> Asking:
-        """Asked the other way round."""
-        return Asking(self.new, self.old)
 
-
-class _State(NamedTuple):
-    """What the step-up rules can still tell apart: is a person asked anyway, and which rules still can fire."""
-
-    asked_old: bool
-    asked_new: bool
-    old: int
-    new: int
+_Side = tuple[bool, int]  # of one version: is a person asked under all step-up rules, and else which rules can still fire
+_State = tuple[_Side, _Side]  # what the step-up rules can still distinguish, in the old and the new version
+_ANY: _Side = (False, -1)
 
 
 class _Path(NamedTuple):
@@ -46,20 +39,20 @@ class _Path(NamedTuple):
 
 
 def gained(tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Iterator[Finding]:
-    """Everything that needs less under the new version for one tool, one finding for each rule to which it is owed.
+    """Everything that needs less under the new version for one tool, one finding for each rule that causes it.
 
     Args:
         tool: the tool's name.
-        shared: fields of all tools; they are only looked at for whether they can be met.
+        shared: fields of all tools; only whether they can be met matters.
         own: the tool's fields.
-        asking: the tool's step-up rules; where a version has none, nobody can be asked, and asking is refusing.
+        asking: the tool's step-up rules; where a version has none, there is no one to ask, and asking is refusing.
     """
     fields = [_usable(f, asking) for f in own]
     if not all(map(_met, (*shared, *fields))):
         return
     for one in fields:
         yield from _allowed(tool, one, [f for f in (*shared, *fields) if f is not one], asking)
-    both = [Field(f.name, tuple(c for c in f.cells if Status.REFUSE not in {c.old, c.new}), f.said) for f in (*shared, *fields)]
+    both = [replace(f, cells=tuple([c for c in f.cells if Status.REFUSE not in {c.old.status, c.new.status}])) for f in (*shared, *fields)]
     yield from _fewer(tool, both, asking)
 
 
@@ -74,9 +67,7 @@ def refused_before(name: str, shared: Sequence[Field], own: Sequence[Field], ask
 def added(name: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Finding:
     """A tool that the old version did not have."""
     cells = [_best(_usable(f, asking)) for f in (*shared, *own)]
-    people = _people(_fired(asking.new, cells, new=True))
-    effect = "was refused, would be allowed" + (f" after {people}" if people else "")
-    return Finding(name, "tool", "", name, effect, "", {"call": name}, _merged(cells))
+    return Finding(name, "tool", "", name, _now_allowed(cells, asking), "", {"call": name}, _merged(cells))
 
 
 def can_be_called(shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> bool:
@@ -85,53 +76,55 @@ def can_be_called(shared: Sequence[Field], own: Sequence[Field], asking: Asking)
 
 
 def _met(field: Field) -> bool:
-    return any(c.new != Status.REFUSE for c in field.cells)
+    return any(c.new.status != Status.REFUSE for c in field.cells)
 
 
 def _usable(field: Field, asking: Asking) -> Field:
-    """The field with asking as refusing where nobody can be asked."""
+    """The field with asking as refusing in a version without step-up rules."""
+
+    def usable(ruling: Ruling, rules: tuple[StepUpRule, ...]) -> Ruling:
+        return replace(ruling, status=Status.REFUSE) if ruling.status == Status.ASK and not rules else ruling
+
     if asking.old and asking.new:
         return field
-
-    def plain(cell: Cell) -> Cell:
-        old = Status.REFUSE if cell.old == Status.ASK and not asking.old else cell.old
-        new = Status.REFUSE if cell.new == Status.ASK and not asking.new else cell.new
-        return Cell(old, new, cell.why_old, cell.why_new, cell.fires_old, cell.fires_new, cell.point, cell.shown)
-
-    return Field(field.name, tuple(map(plain, field.cells)), field.said)
+    return replace(field, cells=tuple([replace(c, old=usable(c.old, asking.old), new=usable(c.new, asking.new)) for c in field.cells]))
 
 
 # --- A -------------------------------------------------------------------------------------------------------------------
 def _allowed(tool: str, field: Field, others: Sequence[Field], asking: Asking) -> Iterator[Finding]:
-    cells = sorted((c for c in field.cells if c.old == Status.REFUSE and c.new != Status.REFUSE), key=lambda c: (len(c.why_old), c.new))
+    cells = [c for c in field.cells if c.old.status == Status.REFUSE and not c.refused]
     told: set[str] = set()
-    for cell in cells:
-        if told & cell.why_old:
+    for cell in sorted(cells, key=lambda c: (len(c.old.why), c.new.status)):
+        if told & cell.old.why:
             continue
-        told |= cell.why_old
+        told |= cell.old.why
         rest = [_best(f) for f in others]
-        people = _people(_fired(asking.new, [cell, *rest], new=True))
-        effect = "was refused, would be allowed" + (f" after {people}" if people else "")
-        label = min(cell.why_old, default=field.name)
-        old, new = field.said.get(label, ("", ""))
-        yield Finding(tool, label, old, new, effect, cell.shown, cell.point, _merged(rest))
+        yield _owed(tool, field, cell, _now_allowed([cell, *rest], asking), rest)
+
+
+def _owed(tool: str, field: Field, cell: Cell, effect: str, others: Sequence[Cell]) -> Finding:
+    """A finding about the rule by which the old version refused or asked about this class."""
+    label = min(cell.old.why, default=field.name)
+    old, new = field.said.get(label, ("", ""))
+    return Finding(tool, label, old, new, effect, cell.shown, cell.point, _merged(others))
 
 
 def _best(field: Field) -> Cell:
-    return min((c for c in field.cells if c.new != Status.REFUSE), key=lambda c: (c.new, c.old, -c.fires_new.bit_count()))
+    allowed = (c for c in field.cells if c.new.status != Status.REFUSE)
+    return min(allowed, key=lambda c: (c.new.status, c.old.status, -c.new.fires.bit_count()))
 
 
 def _merged(cells: Sequence[Cell]) -> Mapping[str, Any]:
     return {k: v for cell in cells for k, v in cell.point.items()}
 
 
-def _fired(rules: tuple[StepUpRule, ...], cells: Sequence[Cell], *, new: bool) -> tuple[StepUpRule, ...]:
-    mask = -1
+def _now_allowed(cells: Sequence[Cell], asking: Asking) -> str:
+    """The effect of a call of these classes being allowed, with the releases that it needs."""
+    side = _ANY
     for cell in cells:
-        if (cell.new if new else cell.old) == Status.ASK:
-            return rules
-        mask &= cell.fires_new if new else cell.fires_old
-    return tuple(r for i, r in enumerate(rules) if mask >> i & 1)
+        side = _after(side, cell.new)
+    people = _people(_fired(asking.new, side))
+    return "was refused, would be allowed" + (f" after {people}" if people else "")
 
 
 def _people(rules: Sequence[StepUpRule]) -> str:
@@ -146,65 +139,60 @@ def _people(rules: Sequence[StepUpRule]) -> str:
 def _fewer(tool: str, fields: Sequence[Field], asking: Asking) -> Iterator[Finding]:
     if not asking.old:
         return
-    freed = {f.name: [c for c in f.cells if c.old == Status.ASK and c.new == Status.FREE] for f in fields}
+    freed = {f.name: [c for c in f.cells if (c.old.status, c.new.status) == (Status.ASK, Status.FREE)] for f in fields}
     for field in fields:
         for cell in freed[field.name]:
-            start = _after(_State(False, False, -1, -1), cell)
-            found = next(_less([f for f in fields if f is not field], start, asking), None)
-            if found is not None:
-                state, cells, _ = found
-                label = min(cell.why_old, default=field.name)
-                old, new = field.said.get(label, ("", ""))
-                yield Finding(tool, label, old, new, _effect(state, asking), cell.shown, cell.point, _merged(cells))
+            start = _after(_ANY, cell.old), _after(_ANY, cell.new)
+            less = next(_less([f for f in fields if f is not field], start, asking), None)
+            if less is not None:
+                state, cells, _ = less
+                yield _owed(tool, field, cell, _effect(state, asking), cells)
                 break
-    agreeing = [Field(f.name, tuple(c for c in f.cells if c not in freed[f.name]), f.said) for f in fields]
+    agreeing = [replace(f, cells=tuple([c for c in f.cells if c not in freed[f.name]])) for f in fields]
     told: set[str] = set()
-    for state, cells, lost in _less(agreeing, _State(False, False, -1, -1), asking):
+    for state, cells, lost in _less(agreeing, (_ANY, _ANY), asking):
         label, old, new = lost_rule(lost, asking.new)
         if label not in told:
             told.add(label)
-            moved = [
-                c
-                for f, c in zip(agreeing, cells, strict=True)
-                if c.old or c.new or any(o.fires_old != o.fires_new or o.fires_old != -1 for o in f.cells)
-            ]
+            pairs = zip(agreeing, cells, strict=True)
+            moved = [c for f, c in pairs if c.old.status or c.new.status or any((o.old.fires, o.new.fires) != (-1, -1) for o in f.cells)]
             example = ", ".join(c.shown for c in moved[:2])
             yield Finding(tool, label, old, new, _effect(state, asking), example, _merged(moved), _merged(cells))
 
 
-def _after(state: _State, cell: Cell) -> _State:
-    asked_old, asked_new = state.asked_old or cell.old == Status.ASK, state.asked_new or cell.new == Status.ASK
-    return _State(asked_old, asked_new, 0 if asked_old else state.old & cell.fires_old, 0 if asked_new else state.new & cell.fires_new)
+def _after(side: _Side, ruling: Ruling) -> _Side:
+    asked = side[0] or ruling.status == Status.ASK
+    return asked, 0 if asked else side[1] & ruling.fires
+
+
+def _fired(rules: tuple[StepUpRule, ...], side: _Side) -> tuple[StepUpRule, ...]:
+    asked, mask = side
+    return rules if asked else tuple(r for i, r in enumerate(rules) if mask >> i & 1)
 
 
 def _less(fields: Sequence[Field], start: _State, asking: Asking) -> Iterator[tuple[_State, list[Cell], StepUpRule]]:
     """Every reachable state in which the old version asks more, with the cells that lead there and a rule that is missing."""
-    bits = (1 << max(len(asking.old), len(asking.new))) - 1
-    states: dict[_State, _Path | None] = {_State(start[0], start[1], start[2] & bits, start[3] & bits): None}
+    states: dict[_State, _Path | None] = {start: None}
     for field in fields:
         following: dict[_State, _Path | None] = {}
         for state, path in states.items():
             for cell in field.cells:
-                following.setdefault(_after(state, cell), _Path(cell, path))
+                following.setdefault((_after(state[0], cell.old), _after(state[1], cell.new)), _Path(cell, path))
         if len(following) > _MAX_STATES:
             raise TooLarge
         states = following
     for state, path in states.items():
-        lost = missing(_rules(asking.old, state.asked_old, state.old), _rules(asking.new, state.asked_new, state.new))
+        lost = missing(_fired(asking.old, state[0]), _fired(asking.new, state[1]))
         if lost is not None:
             yield state, _cells(path), lost
 
 
 def _cells(path: _Path | None) -> list[Cell]:
-    found = []
+    cells = []
     while path is not None:
-        found.append(path.cell)
+        cells.append(path.cell)
         path = path.before
-    return found[::-1]
-
-
-def _rules(rules: tuple[StepUpRule, ...], asked: bool, mask: int) -> tuple[StepUpRule, ...]:  # noqa: FBT001 - two parts of one state
-    return rules if asked else tuple(r for i, r in enumerate(rules) if mask >> i & 1)
+    return cells[::-1]
 
 
 def missing(old: Sequence[StepUpRule], new: Sequence[StepUpRule]) -> StepUpRule | None:
@@ -237,15 +225,14 @@ def _stands_for(new: StepUpRule, old: StepUpRule) -> bool:
 
 
 def _effect(state: _State, asking: Asking) -> str:
-    before = _people(_rules(asking.old, state.asked_old, state.old))
-    after = _people(_rules(asking.new, state.asked_new, state.new))
+    before, after = _people(_fired(asking.old, state[0])), _people(_fired(asking.new, state[1]))
     return f"was allowed after {before}, would be allowed" + (f" after {after}" if after else "")
 
 
 def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, str]:
     """Where a step-up rule became weaker: field, old and new text."""
     name = f"step_up.{rule.id}"
-    other = next((r for r in new if r.id == rule.id), None)
+    other = by_id(new).get(rule.id)
     if other is None:
         return name, step_up_text(rule), "(removed)"
     if (rule.group, rule.count) != (other.group, other.count):

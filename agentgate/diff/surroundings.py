@@ -1,36 +1,32 @@
-"""Who calls, for whom, when and where: the fields that are the same for every tool, each as a finite set of classes.
+"""Who calls, for whom, when and where: the fields that all tools share, each as a finite set of classes.
 
-What is compared is what `agentgate.decision.checks` looks at, one field at a time: whoever is refused by one of them is refused.
+They are the fields that `agentgate.decision.checks` looks at, one at a time: one of them suffices to refuse a call.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain, combinations, product
 from typing import Any
 
 from agentgate.decision.caller import in_network, within
-from agentgate.diff.finding import Cell, Field, Status
-from agentgate.workflow.model import AgentRule, Conditions, Hours, UserRule, ViaRule, Workflow
+from agentgate.diff.finding import Cell, Field, Ruling, cell, field, free_if
+from agentgate.values.times import SHORT_WEEKDAYS, clock, duration
+from agentgate.workflow.model import AgentRule, Conditions, Hours, ViaRule, Workflow
 
 OTHER = "(any other)"
 NOBODY = "(none)"
 _WEEK = 7 * 24 * 60
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
     """Every field that all tools share."""
     yield one_of("tenants", "tenant", old.tenants, new.tenants, empty=False)
-    yield _field(
-        "expires",
-        [(d, {"day": d}, str(d)) for d in sorted({old.expires, new.expires, *(d + timedelta(days=1) for d in (old.expires, new.expires))})],
-        lambda day: day <= old.expires,
-        lambda day: day <= new.expires,
-        (str(old.expires), str(new.expires)),
-    )
+    days = sorted({d + timedelta(days=more) for d in (old.expires, new.expires) for more in (0, 1)})
+    valid = (lambda day: day <= old.expires, lambda day: day <= new.expires)
+    yield _field("expires", [(d, {"day": d}, str(d)) for d in days], valid, [str(old.expires), str(new.expires)])
     yield from _agent(old.agent, new.agent)
     yield _user(old, new)
     yield _via(old.via, new.via)
@@ -40,66 +36,68 @@ def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
 def _field(
     name: str,
     values: Iterable[tuple[Any, Mapping[str, Any], str]],
-    old: Callable[[Any], bool],
-    new: Callable[[Any], bool],
-    said: tuple[str, str],
+    holds: tuple[Callable[[Any], bool], Callable[[Any], bool]],
+    said: Sequence[str],
 ) -> Field:
-    cells: dict[tuple[bool, bool], Cell] = {}
-    for value, point, text in values:
-        held = old(value), new(value)
-        if any(held) and held not in cells:
-            status = [Status.FREE if h else Status.REFUSE for h in held]
-            why = [frozenset() if h else frozenset({name}) for h in held]
-            cells[held] = Cell(status[0], status[1], why[0], why[1], point=point, shown=text)
-    return Field(name, tuple(cells.values()), {name: said})
+    """A field by whether each version's condition holds of a value; `values`: value, point, text."""
+    return field(name, (cell([free_if(h(value)) for h in holds], name, point, text) for value, point, text in values), {name: said})
 
 
 def one_of(name: str, key: str, old: tuple[str, ...], new: tuple[str, ...], *, empty: bool = True) -> Field:
-    """A value that must be one of a list; `empty`: an empty list asks nothing."""
-    values = [*dict.fromkeys((*old, *new)), OTHER]
-    return _field(
-        name,
-        [(v, {key: v}, v) for v in values],
-        lambda v: v in old or (empty and not old),
-        lambda v: v in new or (empty and not new),
-        (", ".join(old), ", ".join(new)),
-    )
+    """A value that must be one of a list; `empty`: an empty list allows every value."""
+
+    def listed(values: tuple[str, ...]) -> Callable[[str], bool]:
+        return lambda v: v in values or (empty and not values)
+
+    values = [(v, {key: v}, v) for v in dict.fromkeys((*old, *new, OTHER))]
+    return _field(name, values, (listed(old), listed(new)), [", ".join(old), ", ".join(new)])
 
 
 # --- the agent -----------------------------------------------------------------------------------------------------------
 def _agent(old: AgentRule, new: AgentRule) -> Iterator[Field]:
-    """Each part of a proven identity is a field; where the host vouches, all of them are free."""
+    """One field for each part of a proven identity; where the host vouches, all of them are free."""
+    rules = (old, new)
 
-    def asked(rule: AgentRule, values: tuple[str, ...]) -> tuple[str, ...]:
-        return () if rule.in_process else values
+    def lists(name: str, key: str, allowed: Callable[[AgentRule], tuple[str, ...]]) -> Field:
+        values = [() if rule.in_process else allowed(rule) for rule in rules]
+        return one_of(f"who.agent.{name}", f"agent.{key}", values[0], values[1])
+
+    def claimed(name: str) -> Callable[[AgentRule], tuple[str, ...]]:
+        return lambda rule: next((claim.one_of for claim in rule.claims if claim.name == name), ())
+
+    def vouched(rule: AgentRule) -> Callable[[str], bool]:
+        return lambda v: rule.in_process or (v == "proven" and _named(rule))
 
     yield _field(
         "who.agent.in_process",
         [(v, {"agent.identity": v}, v) for v in ("proven", "in_process")],
-        lambda v: old.in_process or (v == "proven" and _named(old)),
-        lambda v: new.in_process or (v == "proven" and _named(new)),
-        ("the host vouches" if old.in_process else "proven", "the host vouches" if new.in_process else "proven"),
+        (vouched(old), vouched(new)),
+        ["the host vouches" if rule.in_process else "proven" for rule in rules],
     )
-    yield one_of("who.agent.spiffe", "agent.spiffe", asked(old, old.spiffe), asked(new, new.spiffe))
-    issuers = [asked(r, (r.oidc_issuer,) if r.oidc_issuer else ()) for r in (old, new)]
-    yield one_of("who.agent.oidc.issuer", "agent.issuer", issuers[0], issuers[1])
-    for name in sorted({c.name for r in (old, new) for c in r.claims}):
-        allowed = [asked(r, next((c.one_of for c in r.claims if c.name == name), ())) for r in (old, new)]
-        yield one_of(f"who.agent.oidc.claims.{name}", f"agent.claims.{name}", allowed[0], allowed[1])
-    for name in ("cluster", "namespace", "node_pool"):
-        yield one_of(f"who.agent.boundary.{name}", f"agent.boundary.{name}", getattr(old, name), getattr(new, name))
-    yield one_of("who.agent.posture.image_signed_by", "agent.posture.image_signed_by", old.image_signed_by, new.image_signed_by)
-    yield _known("who.agent.boundary", "agent.boundary", _bounded(old), _bounded(new))
-    yield _known("who.agent.boundary.same_key_as_last_token", "agent.boundary.key", old.same_key_as_last_token, new.same_key_as_last_token)
-    yield _known("who.agent.posture", "agent.posture", _attested(old), _attested(new))
-    windows = [r.attested_within for r in (old, new)]
+    yield lists("spiffe", "spiffe", lambda rule: rule.spiffe)
+    yield lists("oidc.issuer", "issuer", lambda rule: (rule.oidc_issuer,) if rule.oidc_issuer else ())
+    for name in sorted({claim.name for rule in rules for claim in rule.claims}):
+        yield lists(f"oidc.claims.{name}", f"claims.{name}", claimed(name))
+    for name in ("boundary.cluster", "boundary.namespace", "boundary.node_pool", "posture.image_signed_by"):
+        values = [getattr(rule, name.partition(".")[2]) for rule in rules]
+        yield one_of(f"who.agent.{name}", f"agent.{name}", values[0], values[1])
+    for name, key, required in (
+        ("boundary", "boundary", _bounded),
+        ("boundary.same_key_as_last_token", "boundary.key", lambda rule: rule.same_key_as_last_token),
+        ("posture", "posture", _attested),
+    ):
+        yield _known(f"who.agent.{name}", f"agent.{key}", [required(rule) for rule in rules])
+    windows = [rule.attested_within for rule in rules]
     ages = [0, *(n for w in windows if w is not None for n in (w, w + 1)), -1]
+
+    def recent(window: int | None) -> Callable[[int], bool]:
+        return lambda age: window is None or 0 <= age <= window
+
     yield _field(
         "who.agent.posture.attested_within",
         [(age, {"agent.posture.age": age}, f"{age} s") for age in ages],
-        lambda age: windows[0] is None or 0 <= age <= windows[0],
-        lambda age: windows[1] is None or 0 <= age <= windows[1],
-        (seconds(windows[0]), seconds(windows[1])),
+        (recent(windows[0]), recent(windows[1])),
+        [duration(window) for window in windows],
     )
 
 
@@ -115,56 +113,40 @@ def _attested(rule: AgentRule) -> bool:
     return bool(rule.image_signed_by) or rule.attested_within is not None
 
 
-def _known(name: str, key: str, old: bool, new: bool) -> Field:  # noqa: FBT001 - what each version asks
-    said = ("required" if old else "", "required" if new else "")
-    values = [("known", {}, "known"), (NOBODY, {key: NOBODY}, NOBODY)]
-    return _field(name, values, lambda v: v == "known" or not old, lambda v: v == "known" or not new, said)
-
-
-def seconds(value: int | None) -> str:
-    """A duration as a workflow says it; empty for none."""
-    if value is None:
-        return ""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if value % size == 0 and value > 60:
-            return f"{value // size}{unit}"
-    return f"{value}s"
+def _known(name: str, key: str, required: list[bool]) -> Field:
+    """A fact about the agent that each version may require to be known."""
+    values = [(True, {}, "known"), (False, {key: NOBODY}, NOBODY)]
+    old, new = required
+    return _field(
+        name, values, (lambda known: known or not old, lambda known: known or not new), ["required" if r else "" for r in required]
+    )
 
 
 # --- the user and who passed the request on --------------------------------------------------------------------------------
 def _user(old: Workflow, new: Workflow) -> Field:
-    """Nobody, or somebody: of which tenant, in which groups. How known is the agent's `in_process` to say, for both."""
+    """No user, or one: of which tenant, in which groups. How it is proven is a matter of the agent's `in_process`, for both."""
     rules = (old.for_user, new.for_user)
     groups = [frozenset(r.groups) if r is not None else frozenset[str]() for r in rules]
     kinds = [groups[0] & groups[1], groups[0] - groups[1], groups[1] - groups[0]]
     picked = [min(kind) for kind in kinds if kind]
     groups_of = chain.from_iterable(combinations(picked, n) for n in range(len(picked) + 1))
-    cells = [_user_cell(old, new, user) for user in (None, *product(("same", "other"), groups_of))]
-    distinct: dict[object, Cell] = {}
-    for cell in cells:
-        if cell.old != Status.REFUSE or cell.new != Status.REFUSE:
-            distinct.setdefault((cell.old, cell.new, cell.why_old, cell.why_new), cell)
     said = {
-        "who.for_user": ("a user" if rules[0] else "nobody", "a user" if rules[1] else "nobody"),
-        "who.for_user.groups": (", ".join(rules[0].groups) if rules[0] else "", ", ".join(rules[1].groups) if rules[1] else ""),
-        "who.for_user.same_tenant": (_same(rules[0]), _same(rules[1])),
+        "who.for_user": ["a user" if r else "nobody" for r in rules],
+        "who.for_user.groups": [", ".join(r.groups) if r else "" for r in rules],
+        "who.for_user.same_tenant": ["of the run's tenant" if r is not None and r.same_tenant else "" for r in rules],
     }
-    return Field("who.for_user", tuple(distinct.values()), said)
-
-
-def _same(rule: UserRule | None) -> str:
-    return "of the run's tenant" if rule is not None and rule.same_tenant else ""
+    return field("who.for_user", (_user_cell(old, new, user) for user in (None, *product(("same", "other"), groups_of))), said)
 
 
 def _user_cell(old: Workflow, new: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Cell:
-    why = [frozenset(_user_why(w, user)) for w in (old, new)]
-    status = [Status.REFUSE if w else Status.FREE for w in why]
-    if user is None:
-        return Cell(status[0], status[1], why[0], why[1], point={"user": NOBODY}, shown="no user")
-    tenant, groups = user
-    point = {"user.tenant": tenant, "user.groups": groups}
-    text = f"a user {'of another tenant' if tenant == 'other' else ''} in {', '.join(groups) or 'no group'}".replace("  ", " ")
-    return Cell(status[0], status[1], why[0], why[1], point=point, shown=text)
+    point: dict[str, Any] = {"user": NOBODY}
+    text = "no user"
+    if user is not None:
+        tenant, groups = user
+        point = {"user.tenant": tenant, "user.groups": groups}
+        text = f"a user{' of another tenant' if tenant == 'other' else ''} in {', '.join(groups) or 'no group'}"
+    before, after = (frozenset(_user_why(workflow, user)) for workflow in (old, new))
+    return Cell(Ruling(free_if(not before), before), Ruling(free_if(not after), after), point, text)
 
 
 def _user_why(workflow: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Iterator[str]:
@@ -190,7 +172,7 @@ def _via(old: ViaRule | None, new: ViaRule | None) -> Field:
         return lambda c: not c or (rule is not None and len(c) <= rule.max_hops and set(c) <= set(rule.brokers))
 
     said = [f"{r.max_hops} of {', '.join(r.brokers)}" if r is not None else "" for r in (old, new)]
-    return _field("who.via", [(c, {"via": c}, " > ".join(c) or "direct") for c in chains], allows(old), allows(new), (said[0], said[1]))
+    return _field("who.via", [(c, {"via": c}, " > ".join(c) or "direct") for c in chains], (allows(old), allows(new)), said)
 
 
 # --- conditions ----------------------------------------------------------------------------------------------------------
@@ -200,53 +182,49 @@ def _conditions(old: Conditions, new: Conditions) -> Iterator[Field]:
     yield _field(
         "conditions.network",
         [(a, {"network": a}, a) for a in _addresses((*old.network, *new.network))],
-        lambda a: not old.network or in_network(a, old.network),
-        lambda a: not new.network or in_network(a, new.network),
-        (", ".join(old.network), ", ".join(new.network)),
+        (lambda a: not old.network or in_network(a, old.network), lambda a: not new.network or in_network(a, new.network)),
+        [", ".join(old.network), ", ".join(new.network)],
     )
     if old.hours is None or new.hours is None or old.hours.zone == new.hours.zone:
         yield _hours(old.hours, new.hours)
 
 
 def _addresses(rules: tuple[str, ...]) -> list[str]:
-    """Zone names as they are, and an address on each side of every edge of every block (a block itself is nobody's address)."""
-    found: dict[str, None] = {}
+    """Zone names as they are, and an address on each side of every edge of every block (a block itself is not an address)."""
+    addresses: dict[str, None] = {}
     for rule in rules:
         try:
             block = ipaddress.ip_network(rule)
         except ValueError:
-            found[rule] = None
+            addresses[rule] = None
             continue
         first, last = int(block.network_address), int(block.broadcast_address)
         address = type(block.network_address)
         for number in (first, first - 1, last, last + 1):
             if 0 <= number < 1 << block.max_prefixlen:
-                found[str(address(number))] = None
-    return [*found, OTHER]
+                addresses[str(address(number))] = None
+    return [*addresses, OTHER]
 
 
 def _hours(old: Hours | None, new: Hours | None) -> Field:
-    edges = {0}
-    for hours in (old, new):
-        if hours is not None:
-            edges |= {(day * 1440 + minute) % _WEEK for day in range(7) for minute in (hours.start, hours.end)}
-    zone = next((h.zone for h in (old, new) if h is not None), "UTC")
+    both = [hours for hours in (old, new) if hours is not None]
+    edges = {0, *((day * 1440 + minute) % _WEEK for h in both for day in range(7) for minute in (h.start, h.end))}
+    zone = both[0].zone if both else "UTC"
+
+    def inside(hours: Hours | None) -> Callable[[int], bool]:
+        return lambda minute: hours is None or within(hours, *divmod(minute, 1440))
+
     return _field(
         "conditions.hours",
-        [(m, {"hours": (m, zone)}, f"{_DAYS[m // 1440]} {m % 1440 // 60:02}:{m % 60:02} {zone}") for m in sorted(edges)],
-        lambda m: _open(old, m),
-        lambda m: _open(new, m),
-        (hours_text(old), hours_text(new)),
+        [(m, {"hours": (m, zone)}, f"{SHORT_WEEKDAYS[m // 1440]} {clock(m % 1440)} {zone}") for m in sorted(edges)],
+        (inside(old), inside(new)),
+        [hours_text(old), hours_text(new)],
     )
-
-
-def _open(hours: Hours | None, minute_of_week: int) -> bool:
-    return hours is None or within(hours, *divmod(minute_of_week, 1440))
 
 
 def hours_text(hours: Hours | None) -> str:
     """Hours as a reviewer reads them; empty for none."""
     if hours is None:
         return ""
-    days = ", ".join(_DAYS[d] for d in sorted(hours.days))
-    return f"{days} {hours.start // 60:02}:{hours.start % 60:02}-{hours.end // 60:02}:{hours.end % 60:02} {hours.zone}"
+    days = ", ".join(SHORT_WEEKDAYS[d] for d in sorted(hours.days))
+    return f"{days} {clock(hours.start)}-{clock(hours.end)} {hours.zone}"

@@ -1,99 +1,84 @@
-"""Every field of every value of a workflow, and how a difference in it is answered. A field without a row is read by a person.
+"""Every field of every value of a workflow, and how a difference in it is answered. A field without a row is left to the reviewer.
 
-CALLS: answered exactly, by the calls it lets through. LIST: answered by its own order (a longer life is wider). READ: put under
-"read yourself" when it differs. NONE: says where something stands or follows from other fields; no difference on its own.
+CALLS: answered exactly, by the calls it allows. LIST: answered by its own order (a longer lifetime is wider). READ: listed under "read
+yourself" when it differs. NONE: a position in the file, or derived from other fields; no difference of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.model import StepUpRule
 from agentgate.workflow.operators import OPERATORS
 
+V = TypeVar("V")
 CALLS, LIST, READ, NONE = "calls", "list", "read", "none"
 
-TABLE: Mapping[str, Mapping[str, str]] = {
+_ROWS: Mapping[str, Mapping[str, str]] = {
     "Workflow": {
-        **dict.fromkeys(("id", "title", "owners"), READ),
-        **dict.fromkeys(("expires", "tenants", "agent", "for_user", "via", "conditions", "tools"), CALLS),
-        **dict.fromkeys(("version", "risk", "token", "observe"), LIST),
-        "intents": READ,
-        **dict.fromkeys(("digest", "file", "tenants_line", "expires_line", "in_doubt"), NONE),
+        CALLS: "expires tenants agent for_user via intents conditions tools",
+        LIST: "version risk token observe",
+        READ: "id title owners",
+        NONE: "digest file tenants_line expires_line in_doubt",
     },
-    "Doubt": dict.fromkeys(("intent", "key", "index", "got"), NONE),
+    "Doubt": {NONE: "intent key index got"},
     "AgentRule": {
-        "line": NONE,
-        **dict.fromkeys(
-            (
-                "in_process",
-                "spiffe",
-                "oidc_issuer",
-                "claims",
-                "image_signed_by",
-                "attested_within",
-                "cluster",
-                "namespace",
-                "node_pool",
-                "same_key_as_last_token",
-            ),
-            CALLS,
-        ),
+        CALLS: "in_process spiffe oidc_issuer claims image_signed_by attested_within cluster namespace node_pool same_key_as_last_token",
+        NONE: "line",
     },
-    "ClaimRule": {"line": NONE, "name": CALLS, "one_of": CALLS},
-    "UserRule": {"line": NONE, "groups": CALLS, "same_tenant": CALLS},
-    "ViaRule": {"line": NONE, "max_hops": CALLS, "brokers": CALLS},
-    "Conditions": {"line": NONE, **dict.fromkeys(("environment", "hours", "data_class", "network"), CALLS)},
-    "Hours": {"line": NONE, "zone": READ, **dict.fromkeys(("days", "start", "end"), CALLS)},
-    "Intent": {
-        **dict.fromkeys(("name", "line"), NONE),
-        "unclear": CALLS,
-        **dict.fromkeys(("asks_for", "words", "examples", "counter_examples"), READ),
-        **dict.fromkeys(("delegated", "unheard"), LIST),
-    },
+    "ClaimRule": {CALLS: "name one_of", NONE: "line"},
+    "UserRule": {CALLS: "groups same_tenant", NONE: "line"},
+    "ViaRule": {CALLS: "max_hops brokers", NONE: "line"},
+    "Conditions": {CALLS: "environment hours data_class network", NONE: "line"},
+    "Hours": {CALLS: "days start end", READ: "zone", NONE: "line"},
+    "Intent": {CALLS: "unclear", LIST: "delegated unheard", READ: "asks_for words examples counter_examples", NONE: "name line"},
     "Tool": {
-        **dict.fromkeys(("name", "line", "referenced", "structures", "dependencies", "asking", "grounded"), NONE),
-        **dict.fromkeys(("needs", "definition", "args", "sequence", "step_ups"), CALLS),
-        **dict.fromkeys(("effect", "audience", "scope", "limits", "upstream", "facts"), LIST),
-        "redeem": READ,
+        CALLS: "needs definition args sequence step_ups",
+        LIST: "effect audience scope limits upstream facts",
+        READ: "redeem",
+        NONE: "name line referenced structures dependencies asking grounded",
     },
     "Rule": {
-        **dict.fromkeys(("name", "line", "operators", "references", "calls", "alone", "free", "prompted", "said_as"), NONE),
-        **dict.fromkeys((operator.field for operator in OPERATORS), CALLS),
-        **dict.fromkeys("at_most max_items role role_scopes sources unknown_origin entities any_call optional nullable".split(), CALLS),
-        **dict.fromkeys(("needs", "origin"), CALLS),
-        **dict.fromkeys(("type", "currency", "sensitive"), READ),
-        **dict.fromkeys(("named_first", "page_size"), LIST),
+        CALLS: "at_most max_items role role_scopes sources unknown_origin entities any_call optional nullable needs origin "
+        + " ".join(operator.field for operator in OPERATORS),
+        LIST: "named_first page_size",
+        READ: "type currency sensitive",
+        NONE: "name line operators references calls alone free prompted said_as",
     },
-    "Source": {**dict.fromkeys(("kind", "tool", "field", "selector"), CALLS), "key": NONE},
-    "Selector": {**dict.fromkeys(("tool", "nouns", "by"), CALLS), "forms": NONE},
-    "Fact": {
-        **dict.fromkeys(("name", "line"), NONE),
-        **dict.fromkeys(("type", "path", "currency"), READ),
-        **dict.fromkeys(("named", "pattern", "named_by", "where"), LIST),
-    },
-    "Sequence": {"line": NONE, **dict.fromkeys(("before", "require", "within"), CALLS)},
-    "Limit": {"line": NONE, **dict.fromkeys(("tool", "argument", "maximum", "per", "every"), LIST)},
-    "StepUpRule": {
-        **dict.fromkeys(("id", "line", "tool"), NONE),
-        **dict.fromkeys(("when", "group", "count"), CALLS),
-        **dict.fromkeys(("exclude", "timeout", "show"), LIST),
-    },
-    "Upstream": {"line": NONE, "broker": LIST, "settings": LIST},
-    "TokenRule": {"ttl": LIST, "agent_key": LIST},
+    "Source": {CALLS: "kind tool field selector", NONE: "key"},
+    "Selector": {CALLS: "tool nouns by", NONE: "forms"},
+    "Fact": {LIST: "named pattern named_by where", READ: "type path currency", NONE: "name line"},
+    "Sequence": {CALLS: "before require within", NONE: "line"},
+    "Limit": {LIST: "tool argument maximum per every", NONE: "line"},
+    "StepUpRule": {CALLS: "when group count", LIST: "exclude timeout show", NONE: "id line tool"},
+    "Upstream": {LIST: "broker settings", NONE: "line"},
+    "TokenRule": {LIST: "ttl agent_key"},
 }
+TABLE: Mapping[str, Mapping[str, str]] = {
+    kind: {field: answer for answer, names in rows.items() for field in names.split()} for kind, rows in _ROWS.items()
+}
+_PATHS = {"agent": "who.agent", "for_user": "who.for_user", "via": "who.via", "step_ups": "step_up"}  # where a file has these fields
+
+
+def kept(old: Mapping[str, V], new: Mapping[str, V]) -> Iterator[tuple[str, V, V]]:
+    """What both versions have under one name: the name, the old and the new value."""
+    return ((name, value, new[name]) for name, value in old.items() if name in new)
+
+
+def by_id(rules: Iterable[StepUpRule]) -> dict[str, StepUpRule]:
+    """The step-up rules of a tool by their names."""
+    return {rule.id: rule for rule in rules}
 
 
 def bare(value: Any) -> Any:
-    """A value without places (lines, files, digests), so that two that say the same are equal."""
+    """A value without positions (lines, files, digests), so that two that mean the same are equal."""
     if is_dataclass(value) and not isinstance(value, type):
-        name = type(value).__name__
-        rows = TABLE.get(name, {})
-        return name, *(
-            (f.name, bare(getattr(value, f.name))) for f in fields(value) if rows.get(f.name) != NONE or f.name in {"name", "id"}
-        )
+        kind = type(value).__name__
+        names = [f.name for f in fields(value) if TABLE.get(kind, {}).get(f.name) != NONE or f.name in {"name", "id"}]
+        return kind, *((name, bare(getattr(value, name))) for name in names)
     if isinstance(value, Pattern | Glob):
         return type(value).__name__, value.source
     if isinstance(value, Mapping):
@@ -106,7 +91,7 @@ def bare(value: Any) -> Any:
 
 
 def same(old: Any, new: Any) -> bool:
-    """True when two values say the same."""
+    """Whether two values mean the same."""
     if old is new or type(old) is str or old is None:
         return type(old) is type(new) and bool(old == new)
     return bool(bare(old) == bare(new))
@@ -130,9 +115,19 @@ def unlisted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from unlisted(inner, f"{path}.{getattr(inner, 'id', index)}")
 
 
-def to_read(old: Any, new: Any, path: str) -> Iterator[str]:
-    """Paths of the fields of two values of one kind that differ and have no exact answer."""
-    rows = TABLE.get(type(old).__name__, {})
-    for field in fields(old):
-        if rows.get(field.name, READ) == READ and not same(getattr(old, field.name), getattr(new, field.name)):
-            yield f"{path}.{field.name}".lstrip(".")
+def to_read(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Paths of the fields, inside two values of one kind, that differ and have no exact answer."""
+    if isinstance(old, Mapping):
+        for name, one, other in kept(old, new):
+            yield from to_read(one, other, f"{path}.{name}")
+    elif isinstance(old, tuple) and old and isinstance(old[0], StepUpRule):
+        yield from to_read(by_id(old), by_id(new), path)
+    elif is_dataclass(old) and type(old) is type(new):
+        rows = TABLE.get(type(old).__name__, {})
+        for field in fields(old):
+            answer, here = rows.get(field.name, READ), f"{path}.{_PATHS.get(field.name, field.name)}".lstrip(".")
+            one, other = getattr(old, field.name), getattr(new, field.name)
+            if answer == READ and not same(one, other):
+                yield here
+            elif answer in {CALLS, LIST}:
+                yield from to_read(one, other, here)

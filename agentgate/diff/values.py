@@ -1,7 +1,7 @@
-"""Representatives: for all rules that look at one argument, values such that every other value is treated like one of them.
+"""Representatives: values such that the rules on one argument treat every other value like one of them.
 
-Numbers fall between the constants of the rules, text between their languages; both are cut until no rule tells two values of a
-piece apart, and one value stands for each piece. A rule may then simply be applied to the representatives.
+The constants of the rules divide the numbers, their languages divide the texts, until no rule distinguishes two values of a piece; one
+value represents each piece. A rule can then simply be applied to the representatives.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _MANY = 0x4E00  # thousands of letters in normal form follow
 
 
 def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = (), budget: Budget | None = None) -> list[Key]:
-    """Values of a type that stand for all of them, under these rules; nicer ones first.
+    """Values of a type that represent all of them under these rules; readable ones first.
 
     Args:
         kind: the type.
-        rules: the argument's rule in each version; a value that no version allows need not be among them.
-        whens: the conditions that look at it.
+        rules: the argument's rule in each version; a value that no version allows may be missing.
+        whens: the conditions on it.
         budget: what the whole comparison may cost.
 
     Raises:
@@ -47,10 +47,7 @@ def constants(rule: Rule) -> tuple[object, ...]:
 
 # --- numbers -------------------------------------------------------------------------------------------------------------
 def _numbers(kind: str, rules: Sequence[Rule]) -> Iterable[Decimal]:
-    points = set()
-    for rule in rules:
-        points |= {point for operator in rule.operators for point in operator.points}
-    ordered = sorted(points)
+    ordered = sorted({point for rule in rules for operator in rule.operators for point in operator.points})
     for low, high in zip([-_LIMIT, *ordered], [*ordered, _LIMIT], strict=True):
         inside = between(low, high, whole=kind == "integer", money=kind == "money", lowest=low == -_LIMIT)
         if inside is not None:
@@ -64,9 +61,9 @@ def between(low: Decimal, high: Decimal, *, whole: bool, money: bool, lowest: bo
     for places in (0,) if whole else (2, 0, 1, *range(3, MAX_DIGITS + 1)) if money else range(MAX_DIGITS + 1):
         step = Decimal(1).scaleb(-places)
         below, above = (high / step).to_integral_value("ROUND_CEILING") - 1, (low / step).to_integral_value("ROUND_FLOOR") + 1
-        found = (below if lowest else above) * step
-        if low < found < high and normal("number", plain(found)) is not None:
-            return found
+        number = (below if lowest else above) * step
+        if low < number < high and normal("number", plain(number)) is not None:
+            return number
     return None
 
 
@@ -76,15 +73,15 @@ def plain(number: Decimal) -> str:
 
 
 def _caps(rules: Iterable[Rule]) -> set[int]:
-    """The lengths at which the rules tell texts apart."""
+    """The lengths at which the rules distinguish texts."""
     return {operator.length for rule in rules for operator in rule.operators if operator.length is not None}
 
 
 def _structures(rules: Sequence[Rule]) -> Iterable[str]:
-    """JSON values of each length that the rules tell apart, as canonical text; no other rule looks into one.
+    """JSON values of each length that the rules distinguish, as canonical text.
 
     Raises:
-        Unreadable: one does.
+        Unreadable: a rule is about more than length.
     """
     if any(operator.length is None for r in rules for operator in r.operators) or any(r.role_scopes for r in rules):
         raise Unreadable("json")
@@ -107,29 +104,28 @@ def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule], budget: Budg
             groups.append(tuple(list(expressions).index(n) for n in names))
     caps = sorted(_caps(every))
     if kind == "text":
-        known[""] = None  # stands for itself, so that a text with something in it is shown where there is one
+        known[""] = None  # represents itself, so that a text that is not empty is shown where there is one
     if not groups:  # constants only
         return list(known)
     if not expressions:
-        found = _plain_texts(kind, caps, known)
-    else:
-        found = _pieces(kind, list(expressions.values()), caps, tuple(known), groups, budget)
-        if kind == "text":
-            sizes = {MAX_VALUE // 4 + 1, *(n for cap in caps for n in (cap, cap + 1) if n * 4 > MAX_VALUE)}
-            found += [_HUGE * n for n in sorted(sizes)]
-    return [*found, *known]
+        return [*_plain_texts(kind, caps, known), *known]
+    pieces = _pieces(kind, list(expressions.values()), caps, tuple(known), groups, budget)
+    if kind == "text":
+        sizes = {MAX_VALUE // 4 + 1, *(n for cap in caps for n in (cap, cap + 1) if n * 4 > MAX_VALUE)}
+        pieces += [_HUGE * n for n in sorted(sizes)]
+    return [*pieces, *known]
 
 
 def _plain_texts(kind: str, caps: list[int], known: dict[str, None]) -> list[Key]:
-    """Texts of each length class that are no constant; without caps, any one."""
+    """A text of each length class that is no constant; without caps, any one."""
     if caps:
-        letters = ("x", "y", *map(chr, range(_MANY, _MANY + len(known))))  # more than there are constants: one is always left
+        letters = ("x", "y", *map(chr, range(_MANY, _MANY + len(known))))  # more letters than constants: one is always left
         return [next(letter * n for letter in letters if letter * n not in known) for n in (1, *(cap + 1 for cap in caps))]
     sample = forms.SAMPLES[kind]
     if sample not in known:
         return [sample]
-    found = Language([forms.form(kind), _one_of(tuple(known))], forms.alphabet(kind)).texts(lambda v: v[0] and not v[1])
-    return [] if found is None else [found]
+    other = Language([forms.form(kind), _one_of(tuple(known))], forms.alphabet(kind)).texts(lambda v: v[0] and not v[1])
+    return [] if other is None else [other]
 
 
 def _one_of(texts: tuple[str, ...]) -> Expression:
@@ -139,14 +135,14 @@ def _one_of(texts: tuple[str, ...]) -> Expression:
 def _pieces(  # noqa: PLR0917 - one question, put together by its only caller
     kind: str, expressions: list[Expression], caps: list[int], known: tuple[str, ...], groups: list[tuple[int, ...]], budget: Budget
 ) -> list[Key]:
-    """One text for every combination of patterns (and length class) that a text some version allows can meet.
+    """One text for every combination of patterns (and length class) that an allowed text can match.
 
     Args:
         kind: the type.
         expressions: the patterns.
-        caps: where a length makes a difference.
-        known: constants, which stand for themselves.
-        groups: for each version, which of the patterns it asks for.
+        caps: the lengths that matter.
+        known: constants, which represent themselves.
+        groups: for each version, which of the patterns it requires.
         budget: what the whole comparison may cost.
     """
     every: dict[Vector, str] = {}
@@ -159,16 +155,16 @@ def _pieces(  # noqa: PLR0917 - one question, put together by its only caller
     language = Language([forms.form(kind), _one_of(known), *expressions], forms.alphabet(kind), budget)
     inside = [(0, *(i + 2 for i in group)) for group in groups]
 
-    def kept(found: dict[Vector, str]) -> list[Key]:
+    def kept(combinations: dict[Vector, str]) -> list[Key]:
         first: dict[Vector, str] = {}
-        for vector, text in found.items():
+        for vector, text in combinations.items():
             if not vector[1]:
                 first.setdefault(vector[2:], text)
         return list(first.values())
 
     if not caps:
         wanted = set(every)
-        return kept(language.vectors(inside, lambda found: wanted <= {v[2:] for v in found if not v[1]}))
+        return kept(language.vectors(inside, lambda seen: wanted <= {v[2:] for v in seen if not v[1]}))
     pieces: list[Key] = []
     for low, high in zip([0, *(c + 1 for c in caps)], [*caps, None], strict=True):
         pieces += kept(language.of_length(low, high, inside))
@@ -176,7 +172,7 @@ def _pieces(  # noqa: PLR0917 - one question, put together by its only caller
 
 
 def _near(kind: str, text: str, known: tuple[str, ...], vector: Vector, language: Language) -> str:
-    """The text, or one with another character beside it that is in normal form and meets the same patterns: that spares a search."""
+    """The text, or a similar one that is in normal form and matches the same patterns, to save a search."""
     if _fits(kind, text, known):
         return text
     near = ("a" + text, text + "a", forms.SAMPLES[kind])

@@ -13,13 +13,13 @@ from typing import Literal
 
 from agentgate.values.entities import written
 from agentgate.values.refusal import Failure, Reason
+from agentgate.values.times import SHORT_WEEKDAYS
 from agentgate.workflow.model import ANY, NONE, AgentRule, Conditions, Hours, Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.rule import Rule
 
 About = Literal["run", "who", "where", "tool", "argument", "origin", "intent", "order", "person", "limit", "store"]
 
 AT_MINT: frozenset[About] = frozenset({"limit", "store"})  # known only to the store, at mint
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def window(hours: Hours) -> str:
     days, spans = sorted(hours.days), []
     while days:
         last = next((n for n, day in enumerate(days) if day != days[0] + n), len(days)) - 1
-        spans.append(_DAYS[days[0]] if last == 0 else f"{_DAYS[days[0]]}-{_DAYS[days[last]]}")
+        spans.append(SHORT_WEEKDAYS[days[0]] if last == 0 else f"{SHORT_WEEKDAYS[days[0]]}-{SHORT_WEEKDAYS[days[last]]}")
         days = days[last + 1 :]
     return f"{','.join(spans)} {hours.times}"
 

@@ -18,11 +18,12 @@ from functools import lru_cache
 from typing import NamedTuple
 from unicodedata import normalize
 
-from agentgate.language.days import MONTHS, WEEKDAYS
+from agentgate.language.days import MONTHS
 from agentgate.language.denials import clauses
 from agentgate.language.numerals import SMALL, numeral_value
 from agentgate.language.quotations import hidden_quotations
 from agentgate.language.spans import Entity, entities, small
+from agentgate.values.times import WEEKDAYS
 
 MAX_NUMBERS = 64  # different numbers to calculate with
 MAX_FACTORS = 16  # shares, multiples and percentages

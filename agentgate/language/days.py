@@ -14,9 +14,9 @@ from datetime import MAXYEAR, MINYEAR, date, timedelta
 
 from agentgate.language.numerals import NUMERAL_BEGINS, ORDINAL, ORDINALS, VALUES, read_ordinal
 from agentgate.values.entities import normal
+from agentgate.values.times import WEEKDAYS
 
 MONTHS = "january february march april may june july august september october november december".split()
-WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 _MONTHS = {form: number for number, name in enumerate(MONTHS, 1) for form in (name, name[:3])} | {"sept": 9}
 _LONGEST_FIRST = sorted(_MONTHS, key=len, reverse=True)
 _HOURS = {word: value for word, value in VALUES.items() if 1 <= value <= 12}

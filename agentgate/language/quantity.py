@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from agentgate.language.days import WEEKDAYS
 from agentgate.language.spans import small
+from agentgate.values.times import WEEKDAYS
 
 WIDE = frozenset({"all", "every", "each", "everything", "everyone", "everybody", "any", "whole", "entire"})
 _WIDE = f"(?:{'|'.join(sorted(WIDE))})"

@@ -20,8 +20,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from agentgate.language.days import MONTHS, WEEKDAYS
+from agentgate.language.days import MONTHS
 from agentgate.language.verbs import VERBS
+from agentgate.values.times import WEEKDAYS
 
 MAX_PIECE = 400  # characters; a longer piece requests nothing
 

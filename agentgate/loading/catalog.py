@@ -1,9 +1,8 @@
 """All workflows of a folder, by id.
 
-Rules: one bad file is quarantined and reported, the others stay loaded; an id that two files claim is nobody's, so both are
-quarantined; a bad ``roles.yaml`` loads nothing. Every ``*.yaml`` below the folder is a workflow except tests
-(``*.test.yaml``), ``roles.yaml`` and ``approvals/``; links that lead out of the folder are refused. Equal parts of
-different workflows are one object in memory.
+Rules: a bad file is quarantined and reported, the others stay loaded; two files that claim one id are both quarantined; a bad
+``roles.yaml`` loads nothing. Every ``*.yaml`` below the folder is a workflow, except tests (``*.test.yaml``), ``roles.yaml`` and
+``approvals/``; links that leave the folder are refused. Equal parts of different workflows are one object in memory.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ TESTS = ".test.yaml"
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Python's cyclic garbage collector is off inside, and after it as it was before.
+    """Python's cyclic garbage collector is off inside, and restored afterwards.
 
-    Loading makes no reference cycles (a test counts them), and every pass over what is already loaded would look at all
-    of it and free nothing: a quarter of the time that many files take.
+    Loading makes no reference cycles (a test counts them): each pass would visit everything loaded so far and free nothing, for a
+    quarter of the time that many files take.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -43,7 +42,7 @@ def collector_paused() -> Iterator[None]:
 
 
 class Catalog:
-    """The workflows of one folder, as loaded at one moment. Build with `Catalog.load`.
+    """The workflows of one folder, as they were at one moment. Build with `Catalog.load`.
 
     Attributes:
         quarantined: path -> why that file is not loaded.
@@ -57,12 +56,12 @@ class Catalog:
         quarantined: Mapping[str, WorkflowError],
         until: Mapping[str, float] | None = None,
     ) -> None:
-        """What was loaded.
+        """Hold what was loaded.
 
         Args:
             workflows: by id.
             quarantined: path -> why that file is not loaded.
-            until: id -> POSIX seconds at which its approval ends; None: nobody's approval was asked for.
+            until: id -> POSIX seconds at which its approval ends; None: approvals were not required.
         """
         self._live = workflows, until
         self.quarantined = quarantined
@@ -74,14 +73,14 @@ class Catalog:
 
         Args:
             directory: the folder.
-            derive: the intent deriver that examples are checked with.
+            derive: the intent deriver that must read each example as its author does.
 
         Raises:
             WorkflowError: the folder cannot be read, or ``roles.yaml`` is wrong; then nothing is loaded.
         """
         root = Path(directory)
         if not root.is_dir():
-            raise WorkflowError((Problem(str(root), 1, 1, "workflows", "no such folder", "a folder of workflow files"),))
+            raise refused(root, "no such folder", "a folder of workflow files", "workflows")
         roles = roles_of(root)
         share = Sharing()
         loaded: dict[str, Workflow] = {}
@@ -92,26 +91,22 @@ class Catalog:
             except WorkflowError as error:
                 quarantined[str(path)] = error
                 continue
-            other = loaded.get(workflow.id)
-            if other is None:
-                loaded[workflow.id] = workflow
-            else:
-                quarantined.setdefault(other.file, _claimed(other, workflow.file))
-                quarantined[workflow.file] = _claimed(workflow, other.file)
-        for id_ in [id_ for id_, workflow in loaded.items() if workflow.file in quarantined]:
-            del loaded[id_]
-        return cls(MappingProxyType(loaded), MappingProxyType(quarantined))
+            other = loaded.setdefault(workflow.id, workflow)
+            if other is not workflow:
+                for one, file in ((other, workflow.file), (workflow, other.file)):
+                    claimed = refused(one.file, f"'{one.id}', also the id of {file}", "an id of its own", "id")
+                    quarantined.setdefault(one.file, claimed)
+        kept = {id_: workflow for id_, workflow in loaded.items() if workflow.file not in quarantined}
+        return cls(MappingProxyType(kept), MappingProxyType(quarantined))
 
     def get(self, id: str) -> Workflow | None:  # noqa: A002 - the word of the vocabulary
         """The workflow of this id; None when there is none, it is quarantined, or its approval has ended."""
         workflows, until = self._live
-        found = workflows.get(id)
-        if found is not None and until is not None and time.time() >= until.get(id, 0.0):
-            return None
-        return found
+        ended = until is not None and time.time() >= until.get(id, 0.0)
+        return None if ended else workflows.get(id)
 
     def become(self, other: Catalog) -> None:
-        """Hold what another catalog holds, in one step for whoever reads it at the same time."""
+        """Hold what another catalog holds; concurrent readers see one or the other."""
         self._live, self.quarantined = other._live, other.quarantined  # same class
 
     def __iter__(self) -> Iterator[Workflow]:
@@ -122,7 +117,7 @@ class Catalog:
 
 
 def roles_of(root: Path) -> Roles:
-    """The roles beside the workflows; none when there is no ``roles.yaml`` (a workflow that names one then does not load).
+    """The roles of the folder; none without a ``roles.yaml`` (a workflow that names a role then does not load).
 
     Raises:
         WorkflowError: ``roles.yaml`` is wrong.
@@ -133,24 +128,25 @@ def roles_of(root: Path) -> Roles:
 
 def workflow_files(root: Path) -> list[Path]:
     """The workflow files below a folder, in a fixed order."""
-    found = []
+    paths = []
     for folder, folders, names in os.walk(root):  # links to folders are not followed
         if folder == str(root) and APPROVALS in folders:
             folders.remove(APPROVALS)
-        found += [os.path.join(folder, n) for n in names if n.endswith(".yaml") and not n.endswith(TESTS)]  # noqa: PTH118 - a Path each costs more than reading it
-    return [Path(path) for path in sorted(found) if path != str(root / ROLES)]
+        paths += [os.path.join(folder, n) for n in names if n.endswith(".yaml") and not n.endswith(TESTS)]  # noqa: PTH118 - a Path each costs more than reading it
+    return [Path(path) for path in sorted(paths) if path != str(root / ROLES)]
 
 
 def text_of(path: Path, root: Path) -> str:
-    """The text of a workflow file; a link that leads out of the folder is refused.
+    """The text of a workflow file.
 
     Raises:
-        WorkflowError: a link out, not readable, or not UTF-8.
+        WorkflowError: a link that leaves the folder, not readable, or not UTF-8.
     """
     if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):  # resolve() gives up on a loop
-        raise WorkflowError((Problem(str(path), 1, 1, "document", "a link out of the folder", f"a file below {root}"),))
+        raise refused(path, "a link out of the folder", f"a file below {root}")
     return read_file(path)
 
 
-def _claimed(workflow: Workflow, other: str) -> WorkflowError:
-    return WorkflowError((Problem(workflow.file, 1, 1, "id", f"'{workflow.id}', also the id of {other}", "an id of its own"),))
+def refused(file: Path | str, got: str, expected: str, field: str = "document") -> WorkflowError:
+    """The error of one problem of a file as a whole."""
+    return WorkflowError((Problem(str(file), 1, 1, field, got, expected),))

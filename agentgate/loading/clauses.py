@@ -1,170 +1,142 @@
-"""The blocks that speak about tools from outside: order, amounts, people, the token, the real credential.
+"""The blocks that constrain tools from outside: order, amounts, people, the token, the upstream credential.
 
-Rules: every name refers to a declared tool or argument; what is summed is always sent and never negative, so that no call
-slips past a limit; a person is shown every argument unless the rule says which.
+Rules: every name refers to a declared tool or argument; what is summed is always sent and never negative, so that no call slips
+past a limit; a person is shown every argument unless the rule says which.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
-
-from agentgate.loading.blocks import Definition, LimitBlock, StepUpBlock
-from agentgate.loading.references import argument_type
-from agentgate.loading.rules import Site
-from agentgate.loading.sharing import Sharing
-from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, shown
+from agentgate.loading.blocks import ArgumentBlock, LimitBlock, StepUpBlock
+from agentgate.loading.rules import condition
+from agentgate.loading.site import Place, Site, argument_type
+from agentgate.loading.yaml_nodes import shown
 from agentgate.values.entities import NUMERIC
 from agentgate.workflow.model import ANY, Limit, Sequence, StepUpRule, TokenRule, Upstream
 
 MAX_TTL = 300  # seconds; verifiers accept no longer life
-MAX_TIMEOUT = 7 * 86400
+MAX_TIMEOUT = 7 * 86400  # seconds
 MONEY_PLACES = 4  # sums are kept in units of 10^-4
 
 
-class Clauses:
-    """Compiles these blocks of one file; each method returns values by tool name."""
+def sequence(site: Site) -> dict[str, tuple[Sequence, ...]]:
+    """What must come before which tool, by the later tool."""
+    by_tool: dict[str, tuple[Sequence, ...]] = {}
+    for index, block in enumerate(site.definition.sequence or ()):
+        at = site.root["sequence", index]
+        both = [site.declared(block.before, at["before"]), site.declared(block.require, at["require"])]
+        if block.before == block.require:
+            at["require"].report(f"{block.require} before itself", "another tool (it could never be first)")
+        elif all(both):
+            order = site.share(Sequence(at.line, block.before, block.require, block.within))
+            by_tool[block.before] = (*by_tool.get(block.before, ()), order)
+    return by_tool
 
-    __slots__ = ("definition", "document", "share", "site")
 
-    def __init__(self, definition: Definition, site: Site) -> None:
-        self.definition, self.site = definition, site
-        self.document: Document = site.document
-        self.share: Sharing = site.share
+def limits(site: Site) -> dict[str, tuple[Limit, ...]]:
+    """The limits of each tool (`ANY`: of all tools)."""
+    by_tool: dict[str, tuple[Limit, ...]] = {}
+    for index, block in enumerate(site.definition.limits or ()):
+        limit = _limit(site, block, site.root["limits", index])
+        if limit is not None:
+            by_tool[limit.tool] = (*by_tool.get(limit.tool, ()), site.share(limit))
+    return by_tool
 
-    def _declared(self, name: str, path: Path) -> bool:
-        if name in self.definition.tools:
-            return True
-        self.document.report(
-            path, shown(name), "a declared tool: " + ", ".join(self.definition.tools), did_you_mean(name, self.definition.tools)
-        )
-        return False
 
-    def sequence(self) -> dict[str, tuple[Sequence, ...]]:
-        """What must come before which tool, by the later tool."""
-        found: dict[str, tuple[Sequence, ...]] = {}
-        for index, block in enumerate(self.definition.sequence or ()):
-            path: Path = ("sequence", index)
-            both = [self._declared(block.before, (*path, "before")), self._declared(block.require, (*path, "require"))]
-            if block.before == block.require:
-                self.document.report((*path, "require"), f"{block.require} before itself", "another tool (it could never be first)")
-            elif all(both):
-                line = self.share(Sequence(self.document.line(path), block.before, block.require, block.within))
-                found[block.before] = (*found.get(block.before, ()), line)
-        return found
-
-    def limits(self) -> dict[str, tuple[Limit, ...]]:
-        """The limits of each tool."""
-        found: dict[str, tuple[Limit, ...]] = {}
-        for index, block in enumerate(self.definition.limits or ()):
-            limit = self._limit(block, ("limits", index))
-            if limit is not None:
-                found[limit.tool] = (*found.get(limit.tool, ()), limit)
-        return found
-
-    def _limit(self, block: LimitBlock, path: Path) -> Limit | None:
-        report = self.document.report
-        if (block.count is None) == (block.sum is None):
-            report(path, "count and sum" if block.count is not None else "neither count nor sum", "exactly one of count, sum")
+def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
+    if (block.count is None) == (block.sum is None):
+        at.report("neither count nor sum" if block.count is None else "count and sum", "exactly one of count, sum")
+        return None
+    if block.per == "turn" and block.every is not None:
+        at["every"].report_key("every beside per: turn", "one of them (a turn ends when the user speaks again)")
+    if block.count is not None:
+        if block.max % 1 or not 1 <= block.max <= 10**9:
+            at["max"].report(str(block.max), "a whole number from 1")
+        if block.count != ANY and not site.declared(block.count, at["count"]):
             return None
-        if block.per == "turn" and block.every is not None:
-            report((*path, "every"), "every beside per: turn", "one of them (a turn ends when the user speaks again)", key=True)
-        if block.count is not None:
-            if block.max % 1 or not 1 <= block.max <= 10**9:
-                report((*path, "max"), str(block.max), "a whole number from 1")
-            if block.count != ANY and not self._declared(block.count, (*path, "count")):
-                return None
-            return self.share(Limit(self.document.line(path), block.count, "", int(block.max), block.per, block.every))
-        units = block.max.scaleb(MONEY_PLACES)
-        if units % 1 or not 0 < block.max < 10**11:
-            report((*path, "max"), str(block.max), f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)")
-        text, here = block.sum or "", (*path, "sum")
-        tool = max((t for t in self.definition.tools if text.startswith(t + ".")), key=len, default="")
-        argument = text[len(tool) + 1 :] if tool else ""
-        rule = self.definition.tools[tool].args.get(argument) if tool else None
-        if rule is None:
-            choices = [f"{t}.{a}" for t, b in self.definition.tools.items() for a in b.args]
-            report(here, shown(text), "tool.argument", did_you_mean(text, choices))
-            return None
-        kind = argument_type(rule)
-        if kind not in NUMERIC:
-            report(here, f"{text}, a {kind}", "an argument of type money, number or integer")
-        elif kind == "money" and rule.currency is None:
-            report(here, f"{text} without a currency", f"currency: on the argument {argument} (money is never summed without)")
-        elif rule.optional:
-            report(here, f"{text}, which is optional", "an argument that is always sent (left out, it would slip past the limit)")
-        elif rule.min is None or rule.min < 0:
-            report(here, f"{text}, which may be negative", "an argument with min of at least 0 (a negative amount would give back)")
-        elif Decimal(block.max) < rule.min:
-            report((*path, "max"), str(block.max), f"at least the argument's min {rule.min} (nothing would ever fit)")
-        return self.share(Limit(self.document.line(path), tool, argument, int(units), block.per, block.every))
+        return Limit(at.line, block.count, "", int(block.max), block.per, block.every)
+    units = block.max.scaleb(MONEY_PLACES)
+    if units % 1 or not 0 < block.max < 10**11:
+        at["max"].report(str(block.max), f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)")
+    text = block.sum or ""
+    tool, name = site.split(text)
+    argument = site.tools[tool].args.get(name) if tool else None
+    if argument is None:
+        at["sum"].unknown(text, "tool.argument", [f"{t}.{a}" for t, b in site.tools.items() for a in b.args])
+        return None
+    _summed(block, text, name, argument, at)
+    return Limit(at.line, tool, name, int(units), block.per, block.every)
 
-    def step_ups(self) -> dict[str, tuple[StepUpRule, ...]]:
-        """The step-up rules of each tool."""
-        found: dict[str, tuple[StepUpRule, ...]] = {}
-        ids: dict[str, int] = {}
-        for index, block in enumerate(self.definition.step_up or ()):
-            path: Path = ("step_up", index)
-            line = self.document.line(path)
-            if block.id in ids:
-                self.document.report((*path, "id"), shown(block.id), f"an id of its own (first on line {ids[block.id]})")
-            ids.setdefault(block.id, line)
-            if block.timeout > MAX_TIMEOUT:
-                self.document.report((*path, "timeout"), f"{block.timeout} s", f"at most {MAX_TIMEOUT // 86400}d")
-            if self._declared(block.for_, (*path, "for")):
-                found[block.for_] = (*found.get(block.for_, ()), self._step_up(block, line, path))
-        return found
 
-    def _step_up(self, block: StepUpBlock, line: int, path: Path) -> StepUpRule:
-        args = self.definition.tools[block.for_].args
-        for at, name in enumerate(block.show or ()):
-            if name not in args:
-                self.document.report((*path, "show", at), shown(name), f"an argument of {block.for_}", did_you_mean(name, args))
-        when = tuple(r for n, b in (block.when or {}).items() if (r := self.site.when(block.for_, n, b, (*path, "when", n))) is not None)
-        people = block.approvers
-        return self.share(
-            StepUpRule(
-                block.id, line, block.for_, when, people.group, people.count, tuple(people.not_), block.timeout, tuple(block.show or args)
-            )
-        )
+def _summed(block: LimitBlock, text: str, name: str, argument: ArgumentBlock, at: Place) -> None:
+    """An argument that a limit sums is a number that every call sends and none makes smaller."""
+    kind, here = argument_type(argument), at["sum"]
+    if kind not in NUMERIC:
+        here.report(f"{text}, a {kind}", "an argument of type money, number or integer")
+    elif kind == "money" and argument.currency is None:
+        here.report(f"{text} without a currency", f"currency: on the argument {name} (money is never summed without)")
+    elif argument.optional:
+        here.report(f"{text}, which is optional", "an argument that is always sent (left out, it would slip past the limit)")
+    elif argument.min is None or argument.min < 0:
+        here.report(f"{text}, which may be negative", "an argument with min of at least 0 (a negative amount would give back)")
+    elif block.max < argument.min:
+        at["max"].report(str(block.max), f"at least the argument's min {argument.min} (nothing would ever fit)")
 
-    def token(self) -> TokenRule:
-        """How long a token lives and what it is bound to."""
-        block = self.definition.token
-        if block is None:
-            return self.share(TokenRule())
-        if block.ttl > MAX_TTL:
-            self.document.report(("token", "ttl"), f"{block.ttl} s", f"at most {MAX_TTL}s (verifiers accept no longer life)")
-        if "call" not in block.bound_to:
-            self.document.report(
-                ("token", "bound_to"), shown(", ".join(block.bound_to)), "call, and agent_key if wanted (every token is bound to its call)"
-            )
-        return self.share(TokenRule(block.ttl, "agent_key" in block.bound_to))
 
-    def upstream(self) -> dict[str, Upstream]:
-        """The upstream credential of each tool."""
-        found, roles = {}, self.site.roles
-        for name, block in (self.definition.upstream or {}).items():
-            path: Path = ("upstream", name)
-            settings = {k: tuple(v) if isinstance(v, list) else v for k, v in block.model_dump(exclude_none=True).items() if k != "broker"}
-            found[name] = self.share.upstream(Upstream(self.document.line(path), self.share(block.broker), self.share.mapping(settings)))
-            if name not in self.definition.tools:
-                self.document.report(
-                    path,
-                    shown(name),
-                    "a declared tool: " + ", ".join(self.definition.tools),
-                    did_you_mean(name, self.definition.tools),
-                    key=True,
-                )
-                continue
-            if block.narrower_than is None:
-                continue
-            here, scope = (*path, "narrower_than"), frozenset(self.definition.tools[name].scope or ())
-            if block.narrower_than not in roles:
-                expected = "a role of roles.yaml: " + (", ".join(sorted(roles)) or "none")
-                self.document.report(here, shown(block.narrower_than), expected, did_you_mean(block.narrower_than, roles))
-            elif not scope or not scope < roles[block.narrower_than]:
-                got = f"scope {', '.join(sorted(scope)) or 'none'}"
-                self.document.report(
-                    here, got, f"a strict subset of role {block.narrower_than}: " + ", ".join(sorted(roles[block.narrower_than]))
-                )
-        return found
+def step_ups(site: Site) -> dict[str, tuple[StepUpRule, ...]]:
+    """The step-up rules of each tool."""
+    by_tool: dict[str, tuple[StepUpRule, ...]] = {}
+    lines: dict[str, int] = {}
+    for index, block in enumerate(site.definition.step_up or ()):
+        at = site.root["step_up", index]
+        if block.id in lines:
+            at["id"].report(shown(block.id), f"an id of its own (first on line {lines[block.id]})")
+        lines.setdefault(block.id, at.line)
+        if block.timeout > MAX_TIMEOUT:
+            at["timeout"].report(f"{block.timeout} s", f"at most {MAX_TIMEOUT // 86400}d")
+        if site.declared(block.for_, at["for"]):
+            by_tool[block.for_] = (*by_tool.get(block.for_, ()), _step_up(site, block, at))
+    return by_tool
+
+
+def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
+    args, people = site.tools[block.for_].args, block.approvers
+    for index, name in enumerate(block.show or ()):
+        if name not in args:
+            at["show", index].unknown(name, f"an argument of {block.for_}", args)
+    conditions = [condition(site, block.for_, name, stated, at["when", name]) for name, stated in (block.when or {}).items()]
+    when = tuple(rule for rule in conditions if rule is not None)
+    show = tuple(block.show or args)
+    return site.share(StepUpRule(block.id, at.line, block.for_, when, people.group, people.count, tuple(people.not_), block.timeout, show))
+
+
+def token(site: Site) -> TokenRule:
+    """How long a token lives and what it is bound to."""
+    block, at = site.definition.token, site.root["token"]
+    if block is None:
+        return site.share(TokenRule())
+    if block.ttl > MAX_TTL:
+        at["ttl"].report(f"{block.ttl} s", f"at most {MAX_TTL}s (verifiers accept no longer life)")
+    if "call" not in block.bound_to:
+        got = shown(", ".join(block.bound_to))
+        at["bound_to"].report(got, "call, and agent_key if wanted (every token is bound to its call)")
+    return site.share(TokenRule(block.ttl, "agent_key" in block.bound_to))
+
+
+def upstream(site: Site) -> dict[str, Upstream]:
+    """The upstream credential of each tool."""
+    by_tool = {}
+    for name, block in (site.definition.upstream or {}).items():
+        at = site.root["upstream", name]
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in block.model_dump(exclude_none=True).items() if k != "broker"}
+        by_tool[name] = site.share.upstream(Upstream(at.line, site.share(block.broker), site.share.mapping(settings)))
+        if site.declared(name, at, key=True) and block.narrower_than is not None:
+            _narrower(site, name, block.narrower_than, at["narrower_than"])
+    return by_tool
+
+
+def _narrower(site: Site, tool: str, role: str, at: Place) -> None:
+    """`narrower_than`: the tool's scopes are a strict subset of the role's."""
+    scopes, scope = site.role(role, at), frozenset(site.tools[tool].scope or ())
+    if scopes is not None and (not scope or not scope < scopes):
+        got = f"scope {', '.join(sorted(scope)) or 'none'}"
+        at.report(got, f"a strict subset of role {role}: " + ", ".join(sorted(scopes)))

@@ -1,8 +1,8 @@
-"""Where a workflow to review is read from: a file, or a file as a git revision has it (``REV:path``).
+"""Reading a workflow to review: a file on disk, or a file of a git revision (``REV:path``).
 
-Rules: nothing of the repository is executed. Git is asked two plumbing questions (which commit, which bytes), with the revision
-checked so that it cannot be an option, without hooks, filters, replacements, pagers, prompts or lazy fetching. The roles that
-a workflow names are those that lie above it in the same revision.
+Rules: nothing in the repository is executed. Git runs only plumbing commands, without hooks, filters, replacements, pagers, prompts or
+lazy fetching, and a revision is validated so that it cannot be an option. A workflow's roles are those of the nearest ``roles.yaml``
+above it, in the same revision.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from agentgate.errors import ConfigError, Problem, WorkflowError
+from agentgate.errors import ConfigError
 from agentgate.intents.lexical import derive
-from agentgate.loading.catalog import ROLES, TESTS, text_of, workflow_files
+from agentgate.loading.catalog import APPROVALS, ROLES, TESTS, refused, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Roles, load_text, parse_roles, read_file
 from agentgate.workflow.model import Workflow
 
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./@{}^~+-]{0,199}", re.ASCII)
-_ROLE = "narrower_than"  # what every key that names a role begins with
-_PATIENCE = 20.0  # seconds for one question to git
-_MAX = 1024 * 1024
+_ROLE = "narrower_than"  # the beginning of every key that names a role
+_PATIENCE = 20.0  # seconds for one git command
+_MAX = 1024 * 1024  # bytes of a file
 _QUIET = ("--no-pager", "--no-replace-objects", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowText:
-    """One workflow as found.
+    """The text of one workflow, with the files that belong to it.
 
     Attributes:
-        name: how the person named it.
+        name: as the caller named it.
         path: its path, in the revision or on disk.
-        commit: full hash of the commit, or empty for a file on disk.
+        commit: full hash of the commit; empty for a file on disk.
         text: the file's text.
-        tests: the text of the test file beside it, or None where there is none.
+        tests: the text of the test file beside it; None: it has none.
         roles: the static roles above it.
-        roles_from: the file they are from; empty: none lies above it.
+        roles_from: the file that holds them; empty: there is none above it.
     """
 
     name: str
@@ -56,13 +56,13 @@ class WorkflowText:
 
 
 def find(name: str) -> WorkflowText:
-    """``REV:path`` where there is a colon, else a file's path.
+    """Read ``REV:path`` where the name has a colon, else a file of this path.
 
-    A file whose own path has a colon is written ``./...``: a folder named ``main:workflows`` in a pull request must not stand in
-    for the main branch.
+    A file whose own path has a colon is written ``./...``: a folder named ``main:workflows`` in a pull request must not pass for the
+    main branch.
 
     Raises:
-        ConfigError: neither, or git does not know it.
+        ConfigError: it names neither, or git does not know it.
         WorkflowError: it cannot be read, or its ``roles.yaml`` is wrong.
     """
     revision, colon, inside = name.partition(":")
@@ -84,8 +84,8 @@ def on_disk(path: Path) -> WorkflowText:
         "",
         read_file(path),
         text_of(tests, tests.parent) if tests.is_file() else None,
-        parse_roles(text_of(roles, roles.parent), str(roles)) if roles is not None else {},
-        str(roles) if roles is not None else "",
+        roles_of(roles.parent) if roles is not None else {},
+        str(roles or ""),
     )
 
 
@@ -97,46 +97,44 @@ def below(path: Path) -> tuple[WorkflowText, ...]:
     """
     if path.is_file():
         return (on_disk(path),)
-    found = tuple(on_disk(file) for file in workflow_files(path)) if path.is_dir() else ()
-    if not found:
+    workflows = tuple(on_disk(file) for file in workflow_files(path)) if path.is_dir() else ()
+    if not workflows:
         raise ConfigError("workflows", str(path), "a workflow file, or a folder with at least one *.yaml below it")
-    return found
+    return workflows
 
 
 def in_git(revision: str, path: str) -> WorkflowText:
-    """A file of a commit. `path` is from the repository's root, or from here where it starts with ``./``.
+    """A workflow of a commit. `path` is relative to the repository's root, or to this folder where it starts with ``./``.
 
     Raises:
-        ConfigError: no such commit or file, or not a revision's name.
+        ConfigError: no such commit or file, or no valid name of a revision.
         WorkflowError: not UTF-8, or the ``roles.yaml`` above it is wrong.
     """
     at = commit_of(revision)
     inside = PurePosixPath(path)
     if path.startswith(("./", "../")):
-        inside = PurePosixPath(os.path.normpath(_git("rev-parse", "--show-prefix").decode("utf-8", "replace").strip() + path))
+        inside = PurePosixPath(os.path.normpath(prefix() + path))
     if inside.is_absolute() or ".." in inside.parts or not inside.name or not path.isprintable():
         raise ConfigError("path", path, "a path inside the repository, from its root (or ./ from here)")
     text = blob(at, str(inside))
     if text is None:
         raise ConfigError("workflow", f"{revision}:{path}", "a file of that commit (a path from the repository's root)")
     tests = blob(at, str(inside.with_name(inside.name.removesuffix(".yaml") + TESTS)))
-    roles, roles_from = dict[str, frozenset[str]](), ""
     for folder in inside.parents:
-        found = blob(at, str(folder / ROLES))
-        if found is not None:
+        roles = blob(at, str(folder / ROLES))
+        if roles is not None:
             roles_from = f"{revision}:{folder / ROLES}"
-            roles = dict(parse_roles(found, roles_from))
-            break
-    return WorkflowText(f"{revision}:{path}", str(inside), at, text, tests, roles, roles_from)
+            return WorkflowText(f"{revision}:{path}", str(inside), at, text, tests, parse_roles(roles, roles_from), roles_from)
+    return WorkflowText(f"{revision}:{path}", str(inside), at, text, tests, {})
 
 
 def lend_roles(old: WorkflowText, new: WorkflowText) -> tuple[WorkflowText, WorkflowText, tuple[str, ...]]:
-    """The two sides; a file on disk that lies in no workflow folder and names a role reads it as the other side does.
+    """Both sides, where a file on disk that names a role and has no ``roles.yaml`` above it uses the other side's roles.
 
-    A side from git never borrows: there, a role that is not in its own commit was not there.
+    A side from git never borrows: a role that its own commit does not have did not exist.
 
     Returns:
-        Both sides, and what was borrowed in words.
+        Both sides, and a note for each that borrowed.
     """
     notes = []
 
@@ -153,18 +151,18 @@ def commit_of(revision: str) -> str:
     """The full hash of the commit that a revision names.
 
     Raises:
-        ConfigError: nothing that can be a revision, or none that git knows.
+        ConfigError: no valid name of a revision, or none that git knows.
     """
     if not _REVISION.fullmatch(revision):
         raise ConfigError("revision", revision, "a branch, tag or commit (letters, digits and . _ / @ { } ^ ~ + -, not - first)")
-    found = ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    if found is None or not re.fullmatch(rb"[0-9a-f]{40,64}\n", found):
+    commit = ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if commit is None or not re.fullmatch(rb"[0-9a-f]{40,64}\n", commit):
         raise ConfigError("revision", revision, "a commit of this repository (fetch it first, or check its spelling)")
-    return found.decode().strip()
+    return commit.decode().strip()
 
 
 def blob(commit: str, path: str) -> str | None:
-    """The text of a file of a commit; None where there is none (or it is a folder).
+    """The text of a file of a commit; None where the commit has no such file.
 
     Raises:
         WorkflowError: too large or not UTF-8.
@@ -172,45 +170,45 @@ def blob(commit: str, path: str) -> str | None:
     data = ask("cat-file", "blob", f"{commit}:{path}")
     if data is None:
         return None
+    if len(data) > _MAX:
+        raise refused(path, f"{len(data)} bytes", f"at most {_MAX}")
     try:
-        if len(data) > _MAX:
-            raise WorkflowError((Problem(path, 1, 1, "document", f"{len(data)} bytes", f"at most {_MAX}"),))
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise WorkflowError((Problem(path, 1, 1, "document", "bytes that are not UTF-8", "UTF-8 text"),)) from error
+        raise refused(path, "bytes that are not UTF-8", "UTF-8 text") from error
 
 
 def files_of(commit: str, folder: str) -> tuple[str, ...]:
     """Paths of the workflow files below a folder of a commit (as `catalog.workflow_files` finds them on disk)."""
-    found = ask("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", f"{folder.rstrip('/')}/" if folder != "." else ".")
-    names = [name for name in (found or b"").decode("utf-8", "replace").split("\0") if name.endswith(".yaml")]
+    listed = ask("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, "--", f"{folder.rstrip('/')}/" if folder != "." else ".")
+    names = (listed or b"").decode("utf-8", "replace").split("\0")
     root = PurePosixPath(folder)
-    return tuple(
-        name
-        for name in names
-        if not name.endswith(TESTS) and PurePosixPath(name) != root / ROLES and not PurePosixPath(name).is_relative_to(root / "approvals")
-    )
+
+    def is_workflow(path: PurePosixPath) -> bool:
+        return path != root / ROLES and not path.is_relative_to(root / APPROVALS)
+
+    return tuple(n for n in names if n.endswith(".yaml") and not n.endswith(TESTS) and is_workflow(PurePosixPath(n)))
 
 
 def prefix() -> str:
-    """Where this folder lies in its repository: ``""`` at the top, else ``sub/folder/``."""
-    return _git("rev-parse", "--show-prefix").decode("utf-8", "replace").strip()
-
-
-def _git(*question: str) -> bytes:
-    found = ask(*question)
-    if found is None:
-        raise ConfigError("git", " ".join(question[:2]), "a git repository here (or name two files)")
-    return found
+    """This folder's path in its repository: ``""`` at the root, else ``sub/folder/``."""
+    folder = ask("rev-parse", "--show-prefix")
+    if folder is None:
+        raise ConfigError("git", "rev-parse --show-prefix", "a git repository here (or name two files)")
+    return folder.decode("utf-8", "replace").strip()
 
 
 def ask(*question: str) -> bytes | None:
-    """What git answers; None where it says no."""
+    """The output of a git command; None where it fails.
+
+    Raises:
+        ConfigError: no git is installed, or it does not answer in time.
+    """
     program = shutil.which("git")
     if program is None:
         raise ConfigError("git", "none on PATH", "git, for REV:path (or name two files)")
     try:
-        done = subprocess.run(  # noqa: S603 - an exact program without a shell; every name in it was checked
+        done = subprocess.run(  # noqa: S603 - an exact program without a shell; every name in it was validated
             [program, *_QUIET, *question],
             check=False,
             capture_output=True,

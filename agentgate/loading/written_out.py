@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_args
 
-from agentgate.loading.blocks import Block, Definition, Duration
+from agentgate.loading.blocks import Block, Definition
+from agentgate.loading.value_types import Duration
 
 _DURATION = get_args(Duration)[1]
 

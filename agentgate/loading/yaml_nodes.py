@@ -1,10 +1,9 @@
-"""YAML as plain values whose every place is known, from the part of YAML that all readers agree on.
+"""YAML as plain values with the line and column of each, from the subset of YAML that all parsers agree on.
 
-Refused, all of them at once and each with line and column: duplicate keys, anchors, aliases, tags, merge keys, directives,
-more than one document, keys that are not text, unquoted scalars that readers type differently (``NO``, ``on``, ``~``,
-``010``, ``1.0``, ``12:30``, dates), characters that cannot be seen, and anything over the size or depth caps. So no loader
-constructs an object, and what a reviewer reads is what is loaded. Only `true`, `false` and plain whole numbers are typed;
-every other scalar is text.
+Refused, all at once and each at its line and column: duplicate keys, anchors, aliases, tags, merge keys, directives, more than one
+document, keys that are not text, unquoted scalars that parsers type differently (``NO``, ``on``, ``~``, ``010``, ``1.0``,
+``12:30``, dates), invisible characters, and anything over the size or depth limits. So parsing constructs no objects, and what a
+reviewer reads is what is loaded. Only `true`, `false` and plain whole numbers are typed; every other scalar is text.
 """
 
 from __future__ import annotations
@@ -66,15 +65,20 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _from_one(mark: Any) -> Place:
+    """Line and column of one of the parser's marks, counted from 1."""
+    return (mark.line + 1, mark.column + 1)
+
+
 class Node(NamedTuple):
-    """Where one value stands: the mark of its key (None in a list and at the root), of itself, and the nodes inside it."""
+    """The position of one value: the marks of its key (None in a list and at the root) and of itself, and the nodes inside it."""
 
     key: Any
     value: Any
     inside: dict[Any, Node] | None
 
 
-_node = partial(tuple.__new__, Node)  # two thirds of what its own constructor costs; there are hundreds in a file
+_node = partial(tuple.__new__, Node)  # a third cheaper than its constructor; a file has hundreds of nodes
 
 
 @dataclass(slots=True)
@@ -84,9 +88,9 @@ class Document:
     Attributes:
         file: the path that messages name.
         value: dict, list, str, int or bool.
-        root: where every value starts.
+        root: the position of every value.
         problems: findings so far.
-        hushed: blocks with an unreadable part: what is then found about the block or its parts follows from that.
+        hushed: blocks with an unreadable part; later findings about such a block or its parts are only its consequences.
     """
 
     file: str
@@ -96,7 +100,7 @@ class Document:
     hushed: set[Path] = field(default_factory=set)
 
     def node(self, path: Path) -> Node | None:
-        """The node at exactly this path, or None when the file has nothing there."""
+        """The node at exactly this path, or None where the file has none."""
         node = self.root
         for part in path:
             if node is None or node.inside is None:
@@ -105,27 +109,29 @@ class Document:
         return node
 
     def place(self, path: Path, *, key: bool = False) -> Place:
-        """Line and column, from 1, of the value (or key) at `path`; of the nearest enclosing key when nothing stands there."""
+        """Line and column, from 1, of the value (or key) at `path`; of the nearest enclosing key where the file has none."""
         node = self.node(path)
         while node is None and path:
             path, key = path[:-1], True
             node = self.node(path)
         if node is None:
             return (1, 1)
-        mark = node.key if key and node.key is not None else node.value
-        return (mark.line + 1, mark.column + 1)
+        return _from_one(node.key if key and node.key is not None else node.value)
 
     def line(self, path: Path) -> int:
         """Line of the key of `path` (of the value, in a list)."""
-        return self.place(path, key=True)[0]
+        node = self.node(path)
+        if node is None:
+            return self.place(path, key=True)[0]
+        return int((node.value if node.key is None else node.key).line) + 1
 
     def report(self, path: Path, got: str, expected: str, hint: str = "", *, key: bool = False) -> None:
-        """Add a finding at `path`; a place that already has one keeps its first (the later ones follow from it)."""
+        """Add a finding at `path`; a place keeps its first finding only (later ones are its consequences)."""
         if path not in self.hushed and path[:-1] not in self.hushed:
             self.add(Problem(self.file, *self.place(path, key=key), dotted(path), got, expected, hint))
 
     def add(self, problem: Problem) -> None:
-        """Add a finding unless its field has one at this place; what cannot be printed safely is escaped."""
+        """Add a finding unless its field has one at this place; unprintable text is escaped."""
         parts = (problem.field, problem.got, problem.expected, problem.hint)
         if not all(map(str.isprintable, parts)):
             problem = Problem(problem.file, problem.line, problem.column, *(p if p.isprintable() else ascii(p)[1:-1] for p in parts))
@@ -143,11 +149,11 @@ class Document:
 
 
 class _StoppedError(Exception):
-    """The rest of the file cannot be read; the finding is already in the document."""
+    """The rest of the file cannot be read; the document already has the finding."""
 
 
 class _Reader:
-    """One left-to-right pass over libyaml's events (not nodes: nodes have lost anchors and tags)."""
+    """One pass over libyaml's events (its nodes no longer carry anchors and tags)."""
 
     def __init__(self, text: str, document: Document) -> None:
         self._next: Callable[[], Any] = yaml.CBaseLoader(text).get_event
@@ -171,8 +177,7 @@ class _Reader:
             self._at(event, "a second document", "one document per file")
 
     def _at(self, event: Any, got: str, expected: str) -> None:
-        mark = event.start_mark
-        self._document.add(Problem(self._document.file, mark.line + 1, mark.column + 1, dotted(tuple(self._path)), got, expected))
+        self._document.add(Problem(self._document.file, *_from_one(event.start_mark), dotted(tuple(self._path)), got, expected))
 
     def _value(self, event: Any, key: Any) -> tuple[Any, Node]:
         self._count += 1
@@ -220,7 +225,7 @@ class _Reader:
                     f"the key '{key}' again",
                     f"each key once (first on line {inside[key].key.line + 1}; readers differ on which one counts)",
                 )
-                self._value(self._next(), None)  # read on, so that its own problems are found too
+                self._value(self._next(), None)  # read on, to report its own problems too
             else:
                 out[key], inside[key] = self._value(self._next(), event.start_mark)
             path.pop()
@@ -250,7 +255,7 @@ class _Reader:
         if len(value) > MAX_SCALAR:
             self._at(event, f"{len(value)} characters", f"at most {MAX_SCALAR}")
         if not event.implicit[0]:  # quoted or a block: text
-            if not value.isprintable() and not value.replace("\n", "").isprintable():  # an escape of what cannot be seen
+            if not value.isprintable() and not value.replace("\n", "").isprintable():  # escapes of invisible characters
                 self._at(event, shown(value), "text without control or invisible characters")
             return value
         if value[:1] in _DIGITS:
@@ -268,7 +273,7 @@ class _Reader:
 
 @lru_cache(maxsize=4096)
 def _plain_key(value: str) -> bool:
-    """An unquoted key that every reader takes for this text: a word, and none of those that are no text to some of them."""
+    """Whether every parser reads an unquoted key as this text: a word, and none that some parsers type."""
     return len(value) <= MAX_SCALAR and value.isidentifier() and value.lower() not in _WORDS
 
 
@@ -277,10 +282,10 @@ def read_yaml(text: str, file: str) -> Document:
 
     Args:
         text: the file's content.
-        file: how messages name it.
+        file: its name in messages.
 
     Returns:
-        The document; `problems` holds what was refused, and the value is then good only for finding further problems.
+        The document; where `problems` is not empty, its value serves only to find further problems.
 
     Raises:
         WorkflowError: the text cannot be read to its end as one document.
@@ -295,25 +300,19 @@ def read_yaml(text: str, file: str) -> Document:
         _Reader(text, document).read()
     except _StoppedError:
         document.refuse()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        document.add(Problem(file, *place, "document", error.problem or "something else", "YAML"))
-        document.refuse()
     except yaml.YAMLError as error:
-        document.report((), shown(str(error)), "YAML")
+        mark = (error.problem_mark or error.context_mark) if isinstance(error, yaml.MarkedYAMLError) else None
+        got = (error.problem or "something else") if isinstance(error, yaml.MarkedYAMLError) else shown(str(error))
+        document.add(Problem(file, *(_from_one(mark) if mark else (1, 1)), "document", got, "YAML"))
         document.refuse()
     return document
 
 
 def _refuse_invisible(text: str, document: Document) -> None:
-    """Bidirectional overrides, zero-width characters, byte-order marks: the reviewer would read another file than the loader."""
+    """Bidirectional overrides, zero-width characters, byte-order marks: a reviewer would read another file than the loader."""
     for number, line in enumerate(text.split("\n"), 1):
-        seen = line.removesuffix("\r")
-        for column, char in enumerate(seen, 1):
-            if not char.isprintable():
-                document.add(
-                    Problem(document.file, number, column, "document", f"the character U+{ord(char):04X}", "printable text and line feeds")
-                )
-                break
+        column, char = next(((c, char) for c, char in enumerate(line.removesuffix("\r"), 1) if not char.isprintable()), (0, ""))
+        if char:
+            got = f"the character U+{ord(char):04X}"
+            document.add(Problem(document.file, number, column, "document", got, "printable text and line feeds"))
     document.refuse()

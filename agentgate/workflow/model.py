@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal, NamedTuple
 
+from agentgate.values.times import clock
 from agentgate.workflow.nested import Structures, structures
 from agentgate.workflow.rule import Fact, Rule, Source
 
@@ -253,7 +254,7 @@ class Hours:
     @property
     def times(self) -> str:
         """The window as text: ``08:00-20:00 Europe/Berlin``."""
-        return f"{self.start // 60:02}:{self.start % 60:02}-{self.end // 60:02}:{self.end % 60:02} {self.zone}"
+        return f"{clock(self.start)}-{clock(self.end)} {self.zone}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,11 @@ from agentgate.decision.origin_kinds import of_call
 from agentgate.errors import AgentGateError
 from agentgate.loading.yaml_nodes import did_you_mean, shown
 from agentgate.values.entities import number
+from agentgate.values.times import seconds
 from agentgate.workflow.model import Limit, Tool, Workflow
 from agentgate.workflow.rule import Source
 
 BLOCKS = ("args", "facts", "earlier", "ago", "spent", "who", "origin")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]{1,8})([smhd])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,6 @@ class SceneError(AgentGateError):
     def __init__(self, findings: tuple[FieldProblem, ...]) -> None:
         self.findings = findings
         super().__init__("\n".join(map(str, findings)))
-
-
-def seconds(value: Any) -> int | None:
-    """``15m`` as seconds; None when the value is no duration."""
-    match = _DURATION.fullmatch(value) if type(value) is str else None
-    return int(match[1]) * _SECONDS[match[2]] if match else None
 
 
 def moment(value: Any) -> datetime | None:

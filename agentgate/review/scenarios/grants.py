@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentgate.decision.answer import Eligible
-from agentgate.review.scenarios.fields import seconds
 from agentgate.values.entities import number
 from agentgate.values.request import Call
+from agentgate.values.times import seconds
 from agentgate.workflow.model import StepUpRule, Workflow
 
 GRANTS = ("ttl", "bound_to", "scope", "audience", "redeem", "effect", "intent", "upstream", "masked", "mode")

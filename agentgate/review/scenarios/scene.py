@@ -17,7 +17,14 @@ from agentgate.decision.answer import Deny, Eligible
 from agentgate.errors import CanonicalError
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
-from agentgate.review.scenarios.fields import FieldProblem, SceneError, bare, findings, flatten, limit_name, seconds
+from agentgate.review.scenarios.fields import (
+    FieldProblem,
+    SceneError,
+    bare,
+    findings,
+    flatten,
+    limit_name,
+)
 from agentgate.review.scenarios.filling import Filler
 from agentgate.review.scenarios.placing import place_argument
 from agentgate.review.scenarios.statements import earlier, state, time_of
@@ -25,6 +32,7 @@ from agentgate.review.scenarios.story import result, story
 from agentgate.values.entities import number
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, Surroundings
+from agentgate.values.times import seconds
 from agentgate.workflow.model import Tool, Workflow
 
 _IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from agentgate.review.scenarios.fields import moment, seconds
+from agentgate.review.scenarios.fields import moment
 from agentgate.review.scenarios.structure import put_at, steps
 from agentgate.values.paths import EACH
+from agentgate.values.times import seconds
 from agentgate.workflow.model import Tool
 from agentgate.workflow.nested import flat, root
 

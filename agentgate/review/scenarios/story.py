@@ -15,13 +15,14 @@ from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.deriver import Deriver
 from agentgate.redemption.facts import extract
-from agentgate.review.scenarios.fields import bare, seconds
+from agentgate.review.scenarios.fields import bare
 from agentgate.review.scenarios.statements import ago, earlier, parts, time_of, under
 from agentgate.review.scenarios.structure import put_at, steps
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.paths import EACH
 from agentgate.values.refusal import Failure
 from agentgate.values.request import Agent, Boundary, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
+from agentgate.values.times import seconds
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.page_size import paths
 

@@ -1,0 +1,162 @@
+"""One fact of a tool's result: from its block to the frozen value, reporting what is wrong with it.
+
+Rules: a fact is one value of one row; the facts that it refers to (`currency`, `named_by`, `where`) are in the same row; a text is
+searched for an entity only where the user named its source.
+"""
+
+from __future__ import annotations
+
+from agentgate.errors import CanonicalError
+from agentgate.loading.blocks import FactBlock
+from agentgate.loading.site import Place, Site, argument_type, comparable
+from agentgate.loading.yaml_nodes import did_you_mean, shown
+from agentgate.values.entities import NUMERIC, TOKENISED
+from agentgate.values.paths import EACH, FINDABLE, KEY, NUMBERS, VALUES
+from agentgate.values.patterns import Pattern
+from agentgate.workflow.page_size import counted
+from agentgate.workflow.rule import Fact, Source
+
+_NOT_TEXT = {*NUMERIC, "boolean"}
+Steps = tuple[str, ...]
+
+
+def compiled_fact(site: Site, tool: str, name: str, block: FactBlock) -> Fact:
+    """One declared field of a result."""
+    at = site.root["tools", tool, "facts", name]
+    if name in site.tools[tool].args:
+        at.report_key(f"{name}, also an argument", f"another name ({tool}.{name} must mean one thing; path: says where it is)")
+    if block.currency is not None:
+        _currency(site, tool, block, block.currency, at["currency"])
+    if block.type == "json":
+        at["type"].report("json", "the type of one value (a fact is a scalar)")
+    steps = _steps(block, name, at)
+    if block.key:
+        if steps[-2:] != (VALUES, EACH) or block.find is not None:
+            at["key"].report_key("key of no value", "path: ending in .* without find (the fact is the key of each value there)")
+        if block.type in _NOT_TEXT:
+            at["key"].report_key(f"a key as {block.type}", "a type of text (a key of an object is text)")
+        steps = (*steps, KEY)
+    if block.find is not None:
+        _find(block, at["find"])
+        steps = (*steps, f"[{block.type}]") if block.find == "one" else (*steps, NUMBERS, EACH)
+    if block.named_by or block.where:
+        _row(site, tool, block, _list(steps), at)
+    return site.share(
+        Fact(
+            name,
+            at.line,
+            block.type,
+            site.share(steps),
+            block.currency or "",
+            block.trust == "named",
+            _pattern(block, at),
+            site.share(tuple(block.named_by or ())),
+            site.share(tuple((block.where or {}).items())),
+        )
+    )
+
+
+def one_row_each(site: Site, source: Source) -> bool:
+    """Whether each row of the tool's facts is one element of the list that this fact is in."""
+    lists = _lists(site, source.tool)
+    own = lists[source.field]
+    return bool(own) and all(own[: len(each)] == each for each in lists.values())
+
+
+def one_list(site: Site, tool: str) -> Steps | None:
+    """The list whose elements the rows of a tool's results are; None where there is none (`agentgate.workflow.page_size.counted`)."""
+    return counted(_lists(site, tool).values())
+
+
+def _currency(site: Site, tool: str, block: FactBlock, name: str, at: Place) -> None:
+    sibling = site.facts(tool).get(name)
+    if block.type != "money":
+        at.report_key(f"currency on a {block.type}", "currency only on type money")
+    elif sibling is None:
+        at.unknown(name, f"a fact of {tool}", site.facts(tool))
+    elif sibling.type != "text":
+        at.report(f"{name}, a {sibling.type}", "a fact of type text")
+
+
+def _pattern(block: FactBlock, at: Place) -> Pattern | None:
+    if block.pattern is None:
+        return None
+    if block.type in _NOT_TEXT:
+        at["pattern"].report_key(f"pattern on a {block.type}", "a pattern only on text")
+    try:
+        return Pattern.of(block.pattern)
+    except CanonicalError as error:
+        at["pattern"].report(error.got, error.expected)
+        return None
+
+
+def _find(block: FactBlock, at: Place) -> None:
+    """`find`: the one entity of the fact's type in a text, or any number in it."""
+    if block.find == "any" and block.type != "number":
+        expected = "type: number (of addresses, a text that others add to may hold theirs)"
+        at.report_key(f"find: any on a {block.type}", expected)
+    if block.find == "one" and block.type not in FINDABLE:
+        at.report_key(f"find on a {block.type}", "a type that is told apart in any text: " + ", ".join(sorted(FINDABLE)))
+    if block.trust != "named":
+        expected = "trust: named (text is anybody's: only a source that the user named is looked into)"
+        at.report_key("find without trust", expected)
+
+
+def _row(site: Site, tool: str, block: FactBlock, own: Steps, at: Place) -> None:
+    """`named_by` and `where`: facts of the same row (`own`: its list), and the arguments of that call which they must equal."""
+    facts, args, lists = site.facts(tool), site.tools[tool].args, _lists(site, tool)
+    for argument in args if block.named_by else ():  # kept, to know who chose the rows
+        site.noted(Source("arg", tool, argument))
+    labels = [(name, at["named_by", index], True) for index, name in enumerate(block.named_by or ())]
+    labels += [(name, at["where", name], False) for name in block.where or ()]
+    for name, here, names_row in labels:
+        if name not in facts:
+            here.unknown(name, f"a fact of {tool}", facts)
+        elif own[: len(lists[name])] != lists[name]:
+            here.report(f"{name}, of another list", "a fact of the same row: in the same list, or outside of it")
+        elif names_row and facts[name].type not in TOKENISED:
+            here.report(f"{name}, a {facts[name].type}", "a fact whose value a user can name: " + ", ".join(sorted(TOKENISED)))
+    for name, argument in (block.where or {}).items():
+        asked, here = args.get(argument), at["where", name]
+        if asked is None or "." in argument or asked.max_items is not None:
+            hint = did_you_mean(argument, args) if asked is None else ""
+            here.report(shown(argument), f"an argument of {tool} that is one value", hint)
+        elif name in facts and not comparable(facts[name].type, argument_type(asked)):
+            here.report(f"a {facts[name].type} like a {argument_type(asked)}", "an argument whose values can equal the fact's")
+        else:
+            site.noted(Source("arg", tool, argument))
+
+
+def _lists(site: Site, tool: str) -> dict[str, Steps]:
+    """The list that each fact of a tool is in; empty where it is in none."""
+    lists, at = {}, site.root["tools", tool, "facts"]
+    for name, block in site.facts(tool).items():
+        steps = _steps(block, name, at[name])
+        lists[name] = (*steps, NUMBERS, EACH) if block.find == "any" else _list(steps)
+    return lists
+
+
+def _list(steps: Steps) -> Steps:
+    """The part of a path up to its last list; empty where there is none."""
+    return steps[: len(steps) - steps[::-1].index(EACH)] if EACH in steps else ()
+
+
+def _steps(block: FactBlock, name: str, at: Place) -> Steps:
+    """``transactions[].recipient`` as keys; ``[]`` walks a list, ``*`` an object's values; ``.`` is the result itself."""
+    text = name if block.path is None else block.path
+    if text == ".":
+        return ()
+    steps: list[str] = []
+    for index, part in enumerate(text.split(".")):
+        key = part.rstrip("[]")
+        lists = part[len(key) :]
+        plain = key == "*" or not set("[]{}*") & set(key)
+        good = (key or (index == 0 and lists)) and key.isascii() and key.isprintable() and plain
+        if not good or lists.replace(EACH, ""):
+            at["path"].report(
+                shown(text), "keys joined by dots, [] after a list, * alone for each value of an object: orders[].lines.*.sku"
+            )
+            return ()
+        steps += [VALUES, EACH] if key == "*" else [key] if key else []
+        steps += [EACH] * (len(lists) // len(EACH))
+    return tuple(steps)

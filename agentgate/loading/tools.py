@@ -1,0 +1,167 @@
+"""The tools of a file, and the checks across the blocks of one tool or across tools: needs, references, and what waits for what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from agentgate.loading import clauses
+from agentgate.loading.blocks import ToolBlock
+from agentgate.loading.facts import compiled_fact
+from agentgate.loading.rules import argument_rule
+from agentgate.loading.site import Place, Site, argument_type
+from agentgate.values.entities import TOKENISED
+from agentgate.workflow.model import (
+    ANY,
+    NONE,
+    Sequence,
+    Tool,
+)
+from agentgate.workflow.rule import Rule, Source
+
+Rules = Mapping[str, Mapping[str, Rule]]
+
+
+def tools(site: Site) -> Mapping[str, Tool]:
+    """Every tool by its name."""
+    blocks, share = site.tools, site.share
+    rules = {name: {arg: argument_rule(site, name, arg, rule) for arg, rule in block.args.items()} for name, block in blocks.items()}
+    facts = {name: {each: compiled_fact(site, name, each, fact) for each, fact in site.facts(name).items()} for name in blocks}
+    sequence, limits = clauses.sequence(site), clauses.limits(site)
+    step_ups, upstream = clauses.step_ups(site), clauses.upstream(site)
+    for name, block in blocks.items():
+        at = site.root["tools", name]
+        if name == ANY:
+            at.report_key(ANY, "another name (any means all tools in limits)")
+        _needs(site, block, at)
+        for got, expected in _incomplete(site, name, block, answered=name in step_ups):
+            at.report_key(got, expected)
+        _origins_stated(site, name, block, at)
+        _trusted(site, name, block, rules[name], at)
+        if site.definition.who.for_user is None:
+            _without_user(site, block, at)
+    _reachable(site, rules, sequence)
+    compiled = {}
+    for name, block in blocks.items():
+        compiled[share(name)] = share.tool(
+            Tool(
+                share(name),
+                site.root["tools", name].line,
+                block.effect,
+                share(tuple(block.needs)),
+                share(block.audience or ""),
+                share(tuple(block.scope or ())),
+                share(block.definition or ""),
+                block.redeem,
+                share.mapping(rules[name]),
+                share.mapping(facts[name]),
+                share(sequence.get(name, ())),
+                share((*limits.get(name, ()), *limits.get(ANY, ()))),
+                share(step_ups.get(name, ())),
+                upstream.get(name),
+                share(frozenset(site.used.get(name, ())) & frozenset(block.args)),
+            )
+        )
+    return share.tools(compiled)
+
+
+def _needs(site: Site, block: ToolBlock, at: Place) -> None:
+    """`needs` of a tool and of its arguments: intents of the workflow's vocabulary, or `any` or `none`."""
+    intents = site.definition.intents
+
+    def undeclared(need: str, place: Place, consequence: str) -> None:
+        expected = "a declared intent: " + ", ".join(intents) if intents else "none (this workflow has no intents)"
+        place.unknown(need, f"{expected} ({consequence})", intents)
+
+    for index, need in enumerate(block.needs):
+        if need in {ANY, NONE} and len(block.needs) > 1:
+            at["needs"].element(index).report(f"{need} in a list", f"{need} alone, or intents")
+        elif need == ANY and block.effect != "read":
+            at["needs"].element(index).report(f"any on a {block.effect} tool", "the intents it needs (only reads may say any)")
+        elif need == NONE and intents:
+            at["needs"].element(index).report("none", "declared intents (none is for a workflow whose intents say none)")
+        elif need not in {ANY, NONE, *intents}:
+            undeclared(need, at["needs"].element(index), "the tool could never be reached")
+    for argument, rule in block.args.items():
+        for index, need in enumerate(rule.needs or ()):
+            if need not in intents:
+                undeclared(need, at["args", argument, "needs", index], "the argument could never be sent")
+
+
+def _incomplete(site: Site, name: str, block: ToolBlock, *, answered: bool) -> Iterator[tuple[str, str]]:
+    """What a tool lacks as a whole; `answered`: a step-up rule says who answers for it."""
+    missing = [key for key in ("audience", "scope", "definition") if getattr(block, key) is None]
+    if block.redeem == "server" and missing:
+        yield f"redeem: server without {', '.join(missing)}", "audience, scope and definition (a server is named and pinned)"
+    intents = site.definition.intents
+    causes = [f"args.{a}" for a, rule in block.args.items() if rule.unknown_origin == "step_up"]
+    needs = dict.fromkeys([*block.needs, *(need for rule in block.args.values() for need in rule.needs or ())])
+    causes += [f"intent {need}" for need in needs if need in intents and intents[need].unclear == "step_up"]
+    if causes and not answered:
+        yield f"a step-up ({', '.join(causes)}) that nobody answers", f"a step_up rule for {name}"
+
+
+def _origins_stated(site: Site, name: str, block: ToolBlock, at: Place) -> None:
+    """Where the values of a tool that acts, or that others refer to, may come from must be stated."""
+    if block.effect == "read" and name not in site.used:
+        return
+    why = f"a {block.effect} tool" if block.effect != "read" else "a read that other calls refer to: who chooses it steers them"
+    for argument, rule in block.args.items():
+        if rule.from_ is None:
+            at["args", argument].report_key("no from", f"from: where the value may come from ({why})")
+
+
+def _trusted(site: Site, name: str, block: ToolBlock, rules: Mapping[str, Rule], at: Place) -> None:
+    """`trust: named` counts only when every argument came from the prompt, or from a fact that counts as the user's own words."""
+
+    def carries(source: Source) -> bool:
+        fact = site.fact(source)
+        return fact is not None and (fact.trust == "named" or bool(fact.named_by)) and site.tools[source.tool].effect == "read"
+
+    named = [fact for fact, stated in site.facts(name).items() if stated.trust == "named"]
+    outside = [
+        argument
+        for argument, rule in (block.args.items() if named else ())
+        if not rule.optional and (argument_type(rule) not in TOKENISED or (rule.from_ is not None and "prompt" not in rule.from_))
+        if not any(map(carries, rules[argument].sources))
+    ]
+    for fact in named if outside else ():
+        at["facts", fact, "trust"].report(
+            f"named, with argument {outside[0]} not from the prompt",
+            "from: [prompt] on every argument, or a fact with named_by or trust: named (otherwise it never counts)",
+        )
+
+
+def _without_user(site: Site, block: ToolBlock, at: Place) -> None:
+    """Without a user, no user's id is an origin; without intents as well, no prompt is one either."""
+    never = {"user": "nobody stands behind this agent: no who.for_user"}
+    if not site.definition.intents:
+        never["prompt"] = never["computed"] = "nobody speaks here; model is the calling job"
+    for argument, rule in block.args.items():
+        for key, texts in (("from", rule.from_), ("entities", rule.entities)):
+            for index, text in enumerate(texts or ()):
+                if text in never:
+                    at["args", argument, key, index].report(text, f"an origin that can hold ({never[text]})")
+
+
+def _reachable(site: Site, rules: Rules, sequence: Mapping[str, tuple[Sequence, ...]]) -> None:
+    """Least fixpoint: a tool is reachable once all it waits for is; what is left waits for itself."""
+    left, reached = dict.fromkeys(rules), set[str]()
+
+    def waits(name: str) -> str:
+        for order in sequence.get(name, ()):
+            if order.require not in reached:
+                return f"requires {order.require}"
+        for rule in rules[name].values():
+            if rule.optional:
+                continue
+            if rule.at_most is not None and rule.at_most.tool not in reached:
+                return f"args.{rule.name} at most {rule.at_most}"
+            if rule.sources and rule.unknown_origin == "deny" and not any(not s.tool or s.tool in reached for s in rule.sources):
+                return f"args.{rule.name} from {rule.sources[0]}"
+        return ""
+
+    while ready := [name for name in left if not waits(name)]:
+        reached |= set(ready)
+        left = {name: None for name in left if name not in reached}
+    for name in left:
+        site.root["tools", name].report_key(f"a tool that can never be reached ({waits(name)})", "calls that can come first")
