@@ -212,6 +212,11 @@ def test_contributing_shows_the_rooms_in_their_order():
     assert "\n".join(rows) in (ROOT / "CONTRIBUTING.md").read_text()
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_is_one_noun_and_not_long(module):
+    assert len(MODULES[module].read_text().splitlines()) <= 350
+
+
 def test_no_class_name_exists_twice():
     homes: dict[str, list[str]] = {}
     for module, path in MODULES.items():

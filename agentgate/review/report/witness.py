@@ -48,9 +48,7 @@ _DIRECT = {
     **{f"agent.{name}": f"who.agent.{name}" for name in ("spiffe", "issuer", "posture.image_signed_by")},
     **{f"agent.boundary.{name}": f"who.agent.boundary.{name}" for name in ("cluster", "namespace", "node_pool")},
 }
-_ADDRESS = "kim@b.example"
-_MAX_PROMPTS = 64
-_SOME_DAY = date(2000, 1, 1)
+_ADDRESS, _SOME_DAY, _MAX_PROMPTS = "kim@b.example", date(2000, 1, 1), 64
 Step = Mapping[str, Any]
 
 
