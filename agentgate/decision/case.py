@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentgate.decision.earlier import Earlier
+from agentgate.decision.traced import Traced
 from agentgate.decision.value import Value
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, RunState, Surroundings
@@ -17,19 +18,19 @@ class Case:
     Attributes:
         values: the arguments in normal form.
         named: every argument came from the prompt (`agentgate.decision.named`).
-        origins: how the record names the origin of each argument that was explained.
+        traced: what was found of the arguments' origins.
         denied: failures that refuse the call.
         forced: failures that ask a person, whatever the step-up rules say.
     """
 
-    __slots__ = ("_earlier", "around", "call", "denied", "forced", "named", "origins", "run", "tool", "values", "workflow")
+    __slots__ = ("_earlier", "around", "call", "denied", "forced", "named", "run", "tool", "traced", "values", "workflow")
 
     def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> None:
         self.workflow, self.run, self.call, self.around = workflow, run, call, around
         self.tool: Tool | None = workflow.tools.get(call.tool)
         self.values: dict[str, Value] = {}
         self.named = False
-        self.origins: dict[str, str] = {}
+        self.traced: Traced | None = None
         self._earlier: Earlier | None = None
         self.denied: list[Failure] = []
         self.forced: list[Failure] = []

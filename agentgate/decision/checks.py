@@ -48,7 +48,7 @@ def check_origins(case: Case) -> None:
     if tool is None:
         return
     traced = trace(tool, case.values, case.run.prompt, case.earlier, now=case.around.now.timestamp(), file=case.workflow.file)
-    case.named, case.origins = traced.named and bool(case.values), traced.origins
+    case.named, case.traced = traced.named and bool(case.values), traced
     case.denied += traced.failures
     case.forced += traced.unknown.values()
 

@@ -16,7 +16,7 @@ from math import prod
 from typing import NamedTuple
 
 from agentgate.decision.earlier import Answer, Earlier
-from agentgate.decision.traced import Traced
+from agentgate.decision.traced import Joined, Traced
 from agentgate.decision.value import Value
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import Dependency, Tool
@@ -50,9 +50,6 @@ def needs_of(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Valu
         if mine or bounded or windows:
             needs.append(JointNeed(other, mine, bounded, windows))
     return needs
-
-
-Joined = Mapping[str, tuple[Answer, int]]  # tool -> the call, and the row of it, that everything refers to
 
 
 def joined(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float) -> Joined | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentgate.decision.earlier import Earlier
-from agentgate.decision.joint import Joined, explain, joined, within_some_call
+from agentgate.decision.joint import explain, joined, within_some_call
 from agentgate.decision.named import is_named
 from agentgate.decision.origin_kinds import kind_of
 from agentgate.decision.traced import Traced
@@ -82,7 +82,7 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
     if chosen is None:
         explain(values, pending, earlier, now, traced)
     else:
-        traced.origins |= {name: _joint(value, chosen) for name, value in pending.items()}
+        traced.pending, traced.chosen = pending, chosen
     traced.named = is_named(values, said, prompt, earlier)
     return traced
 
@@ -93,14 +93,3 @@ def _explained(value: Value, given: tuple[Source, ...], sources: tuple[Source, .
         next(filter(None, (kind_of(source).explains(source, value, key, sources, earlier) for source in given)), "") for key in value.keys
     ]
     return ", ".join(dict.fromkeys(names[:MAX_RECORDED])) if all(names) else ""
-
-
-def _joint(value: Value, chosen: Joined) -> str:
-    """How the record names the origin of a value that one of the chosen calls explains."""
-    for tool, sources in value.rule.calls:
-        if tool in chosen:
-            call, index = chosen[tool]
-            for source in sources:
-                if call.in_row(value, (source,), index):
-                    return f"{source} {call.id}"
-    raise AssertionError(f"{value.rule.name}: nothing that was chosen explains it")

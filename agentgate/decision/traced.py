@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from agentgate.decision.earlier import Answer
 from agentgate.decision.value import Value, sources_of
 from agentgate.language.prompt import Prompt
 from agentgate.values.refusal import Failure, Reason
 from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import PROMPT
+
+Joined = Mapping[str, tuple[Answer, int]]  # tool -> the call, and the row of it, that everything refers to
 
 
 class Traced:
@@ -16,16 +21,32 @@ class Traced:
         failures: conditions that refuse the call.
         unknown: arguments whose origin does not hold and whose rule asks a person then (``unknown_origin: step_up``), with why.
         named: the call is named (`agentgate.decision.named`).
-        origins: how the decision's record names the origin of each argument that was explained.
+        origins: how the decision's record names the origin of each argument that no earlier call explains.
+        pending, chosen: the arguments that earlier calls explain, and the call (and row) of each tool that was chosen for all of them.
     """
 
-    __slots__ = ("failures", "file", "named", "origins", "prompt", "tool", "unknown")
+    __slots__ = ("chosen", "failures", "file", "named", "origins", "pending", "prompt", "tool", "unknown")
 
     def __init__(self, tool: Tool, prompt: Prompt, file: str) -> None:
         self.tool, self.prompt, self.file, self.named = tool, prompt, file, False
         self.failures: list[Failure] = []
         self.unknown: dict[str, Failure] = {}
         self.origins: dict[str, str] = {}
+        self.pending: Mapping[str, Value] = {}
+        self.chosen: Joined = {}
+
+    def recorded(self, name: str) -> str:
+        """How the record names the origin of an argument, as it was found; empty where nothing was asked or found."""
+        if name not in self.pending:
+            return self.origins.get(name, "")
+        value = self.pending[name]
+        for tool, sources in value.rule.calls:
+            if tool in self.chosen:
+                call, index = self.chosen[tool]
+                for source in sources:
+                    if call.in_row(value, (source,), index):
+                        return f"{source} {call.id}"
+        raise AssertionError(f"{name}: nothing that was chosen explains it")
 
     def argument(self, reason: Reason, value: Value, expected: str, condition: str, *, asks: bool = False) -> None:
         """Record that the origin or the bound of an argument does not hold; `asks`: a person may still say yes."""

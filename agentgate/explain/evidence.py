@@ -235,8 +235,10 @@ def origin_names(case: Case) -> dict[str, str]:
     What the decision found is taken as found; only of a value that it asked nothing of, or found nothing for, is an origin looked for
     here. The different origins of a list's elements are joined by a comma. Each is one that the rule allows, or ``unknown``.
     """
+    traced = case.traced
     return {
-        name: case.origins.get(name) or ", ".join(dict.fromkeys([_name(value, key, case) for key in value.keys[:MAX_RECORDED]]))
+        name: (traced.recorded(name) if traced is not None else "")
+        or ", ".join(dict.fromkeys([_name(value, key, case) for key in value.keys[:MAX_RECORDED]]))
         for name, value in case.values.items()
         if value.rule.sources and value.keys
     }
