@@ -17,11 +17,12 @@ from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refu
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import UnapprovedSettings
 from agentgate.gate.state import Readings, header_bytes, run_state
+from agentgate.gate.view import View
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.redemption.verifier import VerifierSettings
 from agentgate.stores.ops import RunRecord
-from agentgate.values.request import CanonicalArguments
+from agentgate.values.request import CanonicalArguments, Derived
 
 WORKFLOW = """
 agentgate: workflow/v1
@@ -331,6 +332,22 @@ def test_a_view_that_missed_the_facts_does_not_deny(gate: Gate) -> None:
     second = gate.resume_run("acme", first.id)
     looked_up(first)
     assert isinstance(second.authorize("payments.refund", REFUND), Allow)
+
+
+def test_a_view_that_another_thread_refreshes_between_two_lines_does_not_deny(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`behind` is read once: a state counts as fresh only where it was read."""
+    first = run_of(gate)
+    second = gate.resume_run("acme", first.id)
+    looked_up(first)
+    asked = iter([True])
+    monkeypatch.setattr(View, "behind", property(lambda _: next(asked, False), lambda _, __: None))
+    assert isinstance(second.authorize("payments.refund", REFUND), Allow)
+
+
+def test_what_a_run_says_of_intents_cannot_be_written(gate: Gate) -> None:
+    """The answers are shared by the runs of every tenant with the same words."""
+    with pytest.raises(TypeError):
+        run_of(gate).intents["refund"] = Derived("present", "I say so")
 
 
 def test_a_view_that_missed_the_facts_asks_nobody(folder: Path) -> None:

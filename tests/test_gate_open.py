@@ -160,6 +160,32 @@ def test_a_narrowing_that_one_person_signed_stays_in_force_under_a_later_deriver
     assert running(team, deriver=later, store="memory://") == 2
 
 
+def working_through(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> dict[str, Derived]:
+    """A later deriver, which takes working through a list for a delegation."""
+    there = any("work through" in turn for turn in turns)
+    said = {each.name: Derived("present" if there and each.delegated == "present" else "absent", "") for each in intents}
+    return {name: said[name] if there else found for name, found in derive(intents, turns).items()}
+
+
+def test_one_signature_lifts_no_doubt(team):
+    """What only narrows needs one signature; a version that the doubt does not touch would make the intent present again."""
+    team.edit("version: 1", "version: 2")
+    team.edit("    examples:", '    delegated: present\n    counter_examples: ["Please work through the list from Ann"]\n    examples:')
+    team.approve(ALICE, BOB)
+    with opened(team, deriver=working_through) as gate:
+        assert [len(w.in_doubt) for w in gate.catalog] == [1]
+    team.edit("version: 2", "version: 3")
+    team.edit("delegated: present", "delegated: deny")
+    assert [need.needed for need in team.draft(CAROL).needs] == [1]
+    assert [need.needed for need in team.draft(CAROL, derive=working_through).needs] == [2]
+    team.approve(CAROL, index=False)
+    [found] = status(team.directory, team.root, derive=working_through, now=team.now)
+    assert (found.in_force, found.missing) == (2, 1)
+    assert running(team, deriver=working_through) == 2
+    team.approve(ALICE, index=False)
+    assert running(team, deriver=working_through) == 3
+
+
 def test_nobody_signs_what_the_installed_deriver_reads_otherwise(team):
     team.edit("version: 1", "version: 2")
     with pytest.raises(WorkflowError, match=r"examples\[0\]: got absent"):

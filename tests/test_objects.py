@@ -12,6 +12,7 @@ from agentgate import Agent, Allow, Deny, Gate, User
 from agentgate.diff import compare
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
+from agentgate.redemption.facts import extract
 from agentgate.review.mutation.mutation import survivors
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import load_tests, run_tests
@@ -85,6 +86,11 @@ def test_what_belongs_to_one_key_belongs_together(workflow: Workflow, tmp_path: 
         with run.redeem(look.token, tool="users.get", args={}) as call:
             call.record_result(USER)
         assert isinstance(run.authorize("orders.pay", {**PAY, **args}, tool_call_id="pay"), Allow if allowed else Deny)
+
+
+def test_what_is_found_in_a_value_of_an_object() -> None:
+    result = {"notes": {"a": "pay to DE89370400440532013000", "b": "nothing here", "c": 7}}
+    assert extract({"iban": ("notes", "[values]", "[]", "[iban]")}, result) == ({"iban": "DE89370400440532013000"},)
 
 
 def test_another_path_is_for_a_person_to_read(workflow: Workflow) -> None:

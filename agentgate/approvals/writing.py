@@ -209,6 +209,8 @@ def _narrower(judge: Judge, before: Newest, file: WorkflowFile, new: Workflow | 
     try:
         static = roles_of(judge.tree.directory)
         old = _loaded(judge, approved.version, static)
+        if old.in_doubt:
+            return False
         proof = judge.prover.compare(old, new or load_document(file.document, static, judge.derive, share=judge.share))
     except WorkflowError:
         return False

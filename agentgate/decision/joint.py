@@ -22,7 +22,7 @@ from agentgate.values.refusal import Reason
 from agentgate.workflow.model import Dependency, Tool
 from agentgate.workflow.rule import Source
 
-MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried; a call with more is refused
+MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried where no call and row meets everything by itself
 _FEW = 4  # rows that are looked at one by one; of more it is asked first whether any can have what is needed
 
 

@@ -133,7 +133,7 @@ def authorize(view: View, call: Call) -> Generator[Step, Any, tuple[Decision, Ru
     core, state, fresh = view.core, view.state, view.behind
     header = state.header
     try:
-        if view.behind:
+        if fresh:
             state = yield from read(core, header.tenant, header.id, state)
         for _ in range(_REREADS):
             case = Case(_in_force(core, header), state, call, core.around())

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import date
-from functools import lru_cache, partial
+from functools import lru_cache
+from types import MappingProxyType
 
 from agentgate.identity.proven import agent_json, restore_agent, restore_user, user_json
 from agentgate.intents.deriver import Deriver, ask
@@ -49,8 +50,11 @@ class Readings:
     __slots__ = ("_answers", "header", "prompt")
 
     def __init__(self, derive: Deriver) -> None:
-        answers: Callable[[tuple[Intent, ...], tuple[str, ...]], Mapping[str, Derived]] = partial(ask, derive)
-        self._answers = lru_cache(_KEPT)(answers)
+        @lru_cache(_KEPT)
+        def answers(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
+            return MappingProxyType(ask(derive, intents, turns))  # shared by every run, of any tenant, with these words
+
+        self._answers = answers
         self.header: Callable[[bytes], Header] = lru_cache(_KEPT)(_header)
         self.prompt: Callable[[tuple[str, ...], date], Prompt] = lru_cache(_KEPT)(Prompt.of)
 
@@ -60,7 +64,7 @@ class Readings:
         An intent in doubt (`Workflow.in_doubt`) is unclear at most.
         """
         answers = self._answers(tuple(workflow.intents.values()), turns)
-        return answers if not workflow.in_doubt else {**answers, **_doubted(answers, workflow.in_doubt)}
+        return answers if not workflow.in_doubt else MappingProxyType({**answers, **_doubted(answers, workflow.in_doubt)})
 
 
 def _doubted(answers: Mapping[str, Derived], in_doubt: tuple[Doubt, ...]) -> dict[str, Derived]:

@@ -69,6 +69,9 @@ class _Looked:
 def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
     """The value at a path of keys; None when any step is not an object or lacks the key."""
     for key in path:
+        if key == KEY:
+            return value.key if isinstance(value, _Entry) and type(value.key) is str else None
+        value = value.value if isinstance(value, _Entry) else value
         if key in FIND or key == NUMBERS:
             if type(value) is not str or len(value) > MAX_FIND:
                 return None
@@ -76,9 +79,6 @@ def _at(value: Any, path: tuple[str, ...], looked: _Looked) -> Any:
             if looked.characters > MAX_LOOKED:
                 return None
             return _numbers(value) if key == NUMBERS else _only(value, FIND[key])
-        if key == KEY:
-            return value.key if isinstance(value, _Entry) and type(value.key) is str else None
-        value = value.value if isinstance(value, _Entry) else value
         if type(value) is dict and key == VALUES:
             value = [_Entry(name, inner) for name, inner in value.items()]
         elif type(value) is dict and key in value:
