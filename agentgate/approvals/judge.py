@@ -27,7 +27,7 @@ from agentgate.approvals._files import Tree
 from agentgate.approvals._shape import RISKS
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import UNKNOWN, Index, Newest, Revoked
-from agentgate.approvals.narrowing import Prover, name_of
+from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
 from agentgate.approvals.refusal import (
     EXPIRED,
     TAMPERED,
@@ -271,11 +271,7 @@ class Judge:
         return refused(UNAPPROVED, file, "predicate.previous", previous or "none", expected, workflow=stored.id, version=stored.version)
 
     def _narrows(self, stored: Version, statement: Statement) -> Approved | None:
-        """The approved version that this one is proved to only narrow: the newest one stored before it.
-
-        None where an intent is in doubt in that one and not in this one, which then allows more (`Workflow.in_doubt`): the proof is of the
-        definitions, whatever deriver reads them.
-        """
+        """The approved version that this one is proved to only narrow: the newest one stored before it."""
         below = [v for v in self.tree.versions(stored.id) if v < stored.version]
         before = next((approved for v in below if (approved := self.standing(stored.id, v).approved) is not None), None)
         if before is None or len(before.entry.narrows) >= MAX_NARROWINGS:
@@ -287,10 +283,10 @@ class Judge:
         old, roles = before.version, (roles_in(before.statement), roles_in(statement))
         names = name_of(old.digest, before.statement.roles), name_of(stored.digest, statement.roles)
         try:
-            doubted = {doubt.intent for doubt in self.load(old, roles[0]).in_doubt}
-            if doubted and not doubted <= {doubt.intent for doubt in self.load(stored, roles[1]).in_doubt}:
+            loaded = self.load(old, roles[0])
+            if loaded.in_doubt and lifts_doubt(loaded, self.load(stored, roles[1])):
                 return None
-            proved = self.prover.narrows(*names, lambda: (self.load(old, roles[0]), self.load(stored, roles[1])))
+            proved = self.prover.narrows(*names, lambda: (loaded, self.load(stored, roles[1])))
         except WorkflowError:
             return None
         return before if proved else None

@@ -112,6 +112,14 @@ def name_of(definition: str, roles: Mapping[str, tuple[str, ...]]) -> str:
     return file_digest(canonical({"definition": definition, "roles": dict(roles)})) if roles else definition
 
 
+def lifts_doubt(old: Workflow, new: Workflow) -> bool:
+    """Whether an intent is in doubt in `old` and not in `new`, which can then allow more (`Workflow.in_doubt`).
+
+    A proof does not see it: it is of the definitions, whatever deriver reads them.
+    """
+    return not {doubt.intent for doubt in old.in_doubt} <= {doubt.intent for doubt in new.in_doubt}
+
+
 def _diff() -> ModuleType:
     from agentgate import diff  # noqa: PLC0415 - only a directory with a one-signature change pays for loading it
 

@@ -17,7 +17,7 @@ from agentgate.approvals._shape import RISKS, end_of, moment
 from agentgate.approvals.index import Newest
 from agentgate.approvals.judge import Judge, grown, roles_in
 from agentgate.approvals.loading import WorkflowFile, read_workflow_file
-from agentgate.approvals.narrowing import Proof, Prover
+from agentgate.approvals.narrowing import Proof, Prover, lifts_doubt
 from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, ApprovalRefused, printable, refuse
 from agentgate.approvals.root import Need
 from agentgate.approvals.signer import Signer
@@ -209,12 +209,11 @@ def _narrower(judge: Judge, before: Newest, file: WorkflowFile, new: Workflow | 
     try:
         static = roles_of(judge.tree.directory)
         old = _loaded(judge, approved.version, static)
-        if old.in_doubt:
-            return False
-        proof = judge.prover.compare(old, new or load_document(file.document, static, judge.derive, share=judge.share))
+        proposed = new or load_document(file.document, static, judge.derive, share=judge.share)
+        proof = judge.prover.compare(old, proposed)
     except WorkflowError:
         return False
-    return proof.only_narrower is True and not grown(approved.statement.roles, static)
+    return proof.only_narrower is True and not grown(approved.statement.roles, static) and not lifts_doubt(old, proposed)
 
 
 def _before(judge: Judge, id_: str, version: int) -> Version | None:
