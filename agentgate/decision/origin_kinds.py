@@ -10,6 +10,7 @@ To add one: a class in `KINDS`, its word in `Source.kind`, docs/workflows.md, th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, cast
 
@@ -57,7 +58,7 @@ class KnownRun(Protocol):
         """The redeemed calls of a tool."""
 
 
-class OriginKind:
+class OriginKind(ABC):
     """One kind of origin.
 
     Attributes:
@@ -80,6 +81,7 @@ class OriginKind:
     words: ClassVar[str]
     short: ClassVar[str]
 
+    @abstractmethod
     def explains(self, source: Source, value: Value, key: Key, sources: tuple[Source, ...], run: KnownRun) -> str:
         """How a decision's record names this origin of one element of a value, in any call and row; empty where the element has another.
 
@@ -90,7 +92,6 @@ class OriginKind:
             sources: all origins that count for it.
             run: the run.
         """
-        raise NotImplementedError
 
     def told(self, source: Source) -> str:
         """`words` for one source."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
@@ -50,7 +51,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class GateSettings:
+class GateSettings(ABC):
     """Settings of a gate.
 
     Args:
@@ -83,9 +84,9 @@ class GateSettings:
                 raise ConfigError(name, type(value).__name__ if name == "store" else value, expected)
         self._check_kept()
 
+    @abstractmethod
     def _check_kept(self) -> None:
         """Check what each way to open a gate requires of `keys` and `audit`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
