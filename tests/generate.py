@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from agentgate.language.prompt import Prompt
-from agentgate.language.quotations import own_words
+from agentgate.language.turn import Turn
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import number
 from agentgate.values.request import Agent, Boundary, Call, Derived, EarlierCall, Header, Posture, RunState, Surroundings, User
@@ -301,7 +301,7 @@ class Generator(Workflows):
 
     def words_of(self, prompt: str) -> str:
         """Some of the prompt's words in their order, once in a while without one, or with a mark more or less."""
-        words = (own_words(prompt) if self.maybe(0.8) else prompt).split()
+        words = (Turn(prompt).own if self.maybe(0.8) else prompt).split()
         at = self.rng.randrange(len(words))
         some = words[at : at + self.rng.choice((1, 1, 2, 3, 5))]
         if self.maybe(0.1):

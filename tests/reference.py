@@ -197,7 +197,7 @@ class _Question:
     def _mine(self, tool: str, declared: Fact, row: Mapping[str, Any], earlier: EarlierCall) -> bool:
         """The user speaks of themself, and every row that carries their id in a label is this very object."""
         header = self.run.header
-        if header.user is None or header.user.tenant != header.tenant or not of_themself(self.run.prompt.written):
+        if header.user is None or header.user.tenant != header.tenant or not of_themself(self.run.prompt.turns):
             return False
         if any("[cut]" in each for each in earlier.rows) or self._steered(tool, earlier, heard(self.run.prompt.written)):
             return False
@@ -304,7 +304,7 @@ class _Question:
         if source.kind == "computed":
             return self.computed(name, key)
         if source.kind == "prompt":
-            if rule.type == "text" and stands(self.run.prompt.written, key) and self.exact(rule, key):
+            if rule.type == "text" and stands(self.run.prompt.turns, key) and self.exact(rule, key):
                 return True
             return self.run.prompt.words(_named_as(rule), key, self.currency(name) or "") is not None
         if earlier is None:
@@ -364,7 +364,7 @@ class _Question:
 
     def computed(self, name: str, key: Any) -> bool:
         """One calculation that the user's words name, over numbers of the other origins, wherever each counts."""
-        rule, currency, said = self.tool.args[name], self.currency(name) or "", calculations(self.run.prompt.written)
+        rule, currency, said = self.tool.args[name], self.currency(name) or "", calculations(self.run.prompt.turns)
         reads = {tool for tool, declared in self.workflow.tools.items() if declared.effect == "read"}
         acts = [call.redeemed_at for call in self.run.calls if call.tool not in reads]
         own: set[Amount] = set()
@@ -601,7 +601,7 @@ class _Question:
         return any(
             self.tool.args[name].type == "text"
             and not self.plainly_named(name)
-            and all(stands(self.run.prompt.written, key) and self.exact(self.tool.args[name], key) for key in keys)
+            and all(stands(self.run.prompt.turns, key) and self.exact(self.tool.args[name], key) for key in keys)
             for name, keys in self.keys.items()
             if Source("prompt") in self.tool.args[name].sources
         )
@@ -630,7 +630,7 @@ class _Question:
 
         def counts(source: Source, earlier: EarlierCall, row: Mapping[str, Any]) -> bool:
             declared = self.workflow.tools[source.tool].facts[source.field]
-            return declared.named or self._meant(source.tool, declared, row, earlier, affirmed(self.run.prompt.written))
+            return declared.named or self._meant(source.tool, declared, row, earlier, affirmed(self.run.prompt.turns))
 
         def holds(name: str, choice: Choice) -> bool:
             for source in self.sources(name):

@@ -13,11 +13,9 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import permutations
 from typing import NamedTuple
-from unicodedata import normalize
 
-from agentgate.language.denials import clauses
-from agentgate.language.quotations import hidden_quotations
 from agentgate.language.spans import entities
+from agentgate.language.turn import Turn
 
 _WORDS = {
     ("difference",): ("difference", 0),
@@ -44,12 +42,11 @@ class Heard(NamedTuple):
     whole: set[int]
 
 
-def heard(turns: tuple[str, ...]) -> Heard:
+def heard(turns: tuple[Turn, ...]) -> Heard:
     """What these turns name, in order; a denied one is taken back."""
     found = Heard(set(), set(), set(), set())
     for turn in turns:
-        text = hidden_quotations(normalize("NFKC", turn))
-        said = [(voice, _clause(text[start:end])) for voice, start, end in clauses(text)]
+        said = [(voice, _clause(turn.bare[start:end])) for voice, start, end in turn.clauses if voice != "reported"]
         for voice, one in said:
             if voice == "denied":
                 kinds = {kind for kind, _ in one.named}

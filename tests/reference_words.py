@@ -11,14 +11,13 @@ import unicodedata
 from collections.abc import Iterator
 
 from agentgate.decision.labels import Heard, heard
-from agentgate.language.denials import Voice, clauses
-from agentgate.language.quotations import hidden_quotations, without_quotations
+from agentgate.language.turn import Turn, Voice
 
 _QUOTING = "\"'`*_\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
 _BREAKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 
 
-def stands(turns: tuple[str, ...], text: str) -> bool:
+def stands(turns: tuple[Turn, ...], text: str) -> bool:
     """The words of a text stand in one of the user's turns, in this order and without a gap, and were not denied there or since."""
     wanted: list[tuple[str, str, str]] = []
     space = ""
@@ -43,17 +42,17 @@ def stands(turns: tuple[str, ...], text: str) -> bool:
     return False
 
 
-def affirmed(turns: tuple[str, ...]) -> Heard:
+def affirmed(turns: tuple[Turn, ...]) -> Heard:
     """The words, and the names among them, that the user said and did not deny in the same turn or in a later one."""
     words: set[str] = set()
     names: set[str] = set()
     for turn in turns:
-        text = without_quotations(turn)
-        for voice, start, end in clauses(text):
+        text = turn.own
+        for voice, start, end in turn.clauses:
             if voice == "said":
                 words |= heard((text[start:end],)).words
                 names |= heard((text[start:end],)).names
-        for voice, start, end in clauses(text):
+        for voice, start, end in turn.clauses:
             if voice == "denied":
                 words -= heard((text[start:end],)).words
                 names -= heard((text[start:end],)).words
@@ -66,29 +65,22 @@ _PLACES = {
     *("invite", "remove", "include", "email", "e-mail", "mail", "message", "notify", "ping", "cc", "bcc", "pay", "reimburse", "send"),
     "forward",
 }
-_TOLD = {
-    *("say", "says", "said", "saying", "write", "writes", "wrote", "writing", "written", "ask", "asks", "asked", "asking", "tell"),
-    *("tells", "told", "telling", "wants", "wanted", "mentions", "mentioned", "reply", "replies", "replied", "answers", "answered"),
-    *("beg", "begs", "begged", "insists", "insisted", "suggests", "suggested", "according"),
-}
-
-
-def of_themself(turns: tuple[str, ...]) -> bool:
+def of_themself(turns: tuple[Turn, ...]) -> bool:
     """The user speaks of themself as somebody, in their own words and sentence, and takes it back neither there nor later."""
     found = False
     for turn in turns:
-        text = hidden_quotations(unicodedata.normalize("NFKC", turn).casefold().replace("\u2019", "'"))
+        text = turn.low.replace("\u2019", "'")
         if ":" in text:
             text = next((text[:i] for i, c in enumerate(text) if c == ":" and (text[i + 1 :] + " ")[0].isspace()), text)
         denied = False
-        for voice, start, end in clauses(text):
+        for voice, start, end in turn.clauses:
             words = re.findall(r"[\w'-]+|[^\w\s]", text[start:end])
             for at, word in enumerate(words):
                 last, following = words[at - 1] if at else "", words[at + 1] if at + 1 < len(words) else "."
                 own = word in {*_PERSON, "mine"} or (word == "my" and following == "own")
                 if voice == "denied" or (own and _left_out(words[:at])):
                     denied = denied or own
-                elif own and _is_person(words, at, last, following) and not _told(text, start, end):
+                elif own and _is_person(words, at, last, following) and voice == "said":
                     found = True
         found = found and not denied
     return found
@@ -114,6 +106,8 @@ def _left_out(before: list[str]) -> bool:
 
 
 def _is_person(words: list[str], at: int, last: str, following: str) -> bool:
+    if following == "@":
+        return False
     if words[at] == "my":
         return last != "on"
     if words[at] == "mine":
@@ -128,17 +122,14 @@ def _is_person(words: list[str], at: int, last: str, following: str) -> bool:
     )
 
 
-def _told(text: str, start: int, end: int) -> bool:
-    before = re.split(r"[.!?]+\s", text[:start])[-1]
-    return any(word in _TOLD for word in re.findall(r"\w+", before + " " + text[start:end]))
-
-
-def _pieces(turn: str) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:
+def _pieces(turn: Turn) -> Iterator[tuple[Voice, list[tuple[str, str, str]]]]:
     """What is said or denied without a gap: an empty line, and what was left out (four spaces or more, or a line of spaces), is one."""
-    text = without_quotations(turn)
+    text = turn.own
     voices: list[Voice] = ["said"] * len(text)
-    for said, start, end in clauses(text):
+    for said, start, end in turn.clauses:
         voices[start:end] = [said] * (end - start)
+        if said == "reported":
+            text = text[:start] + "\n" * (end - start) + text[end:]
     piece: list[tuple[str, str, str]] = []
     at, space = 0, ""
     voice: Voice = "said"

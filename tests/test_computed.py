@@ -16,7 +16,7 @@ from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS, Number, calculation, spoken
-from agentgate.language.quotations import own_text
+from agentgate.language.turn import Turn
 from agentgate.loading.definition import load_text
 from agentgate.review.mutation.mutation import mutations
 from agentgate.review.mutation.proposal import propose
@@ -169,7 +169,7 @@ def test_an_attacker_who_asks_for_another_amount_gets_none(value: str) -> None:
     "prompt",
     [
         "Pay the bill",
-        "Pay the bill, do not send the difference",
+        "Do not send the difference. Pay the bill",
         ["Pay the difference", "No, not the difference. Pay the bill"],
         'Pay the bill "the difference"',
         "Pay the bill. Ann wrote: “Please pay the difference of both, it is due. Thanks!”",
@@ -215,7 +215,7 @@ def test_what_is_quoted_denied_forwarded_or_only_asked_names_no_calculation(prom
     ],
 )
 def test_how_people_say_it(words: str, kind: str) -> None:
-    assert kind in {named for named, _ in spoken((own_text(words),)).named}
+    assert kind in {named for named, _ in spoken((Turn(words),)).named}
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_how_people_say_it(words: str, kind: str) -> None:
     ],
 )
 def test_words_that_only_look_like_it(words: str) -> None:
-    found = spoken((own_text(words),))
+    found = spoken((Turn(words),))
     assert not found.named
     assert not found.percentages
 
@@ -313,7 +313,7 @@ def test_a_number_with_itself_and_what_is_not_above_zero_are_none() -> None:
     assert not pays("100", "Pay the bills together", (50,))
     assert not pays("60", "Pay the difference of the bills", (50, -10))
     assert not pays("0", "Pay the difference of the bills", (50, 50))
-    assert not calculation(spoken(("the difference, half, 10%",)), [Number(Decimal(0)), Number(Decimal(-5))], Decimal("2.5"))
+    assert not calculation(spoken((Turn("the difference, half, 10%"),)), [Number(Decimal(0)), Number(Decimal(-5))], Decimal("2.5"))
 
 
 def test_a_row_that_does_not_count_lends_no_number() -> None:
@@ -437,7 +437,7 @@ def test_of_too_many_shares_multiples_and_percentages_nothing_is_computed() -> N
 
 
 def test_the_decision_stays_cheap() -> None:
-    words = spoken((own_text("the difference, plus, half, split by 3, 4, 5, twice the " + ", ".join(f"{n}%" for n in range(1, 10))),))
+    words = spoken((Turn("the difference, plus, half, split by 3, 4, 5, twice the " + ", ".join(f"{n}%" for n in range(1, 10))),))
     numbers = [Number(Decimal(n) / 7, "", own=True) for n in range(7_000_003, 7_000_003 + MAX_NUMBERS * 1001, 1001)]
     start = time.perf_counter()
     for _ in range(10):
@@ -451,7 +451,7 @@ def test_the_decision_stays_cheap() -> None:
 def test_a_long_prompt_is_read_in_one_pass(unit: str) -> None:
     def seconds(size: int) -> float:
         start = time.perf_counter()
-        spoken((unit * (size // len(unit)),))
+        spoken((Turn(unit * (size // len(unit))),))
         return time.perf_counter() - start
 
     seconds(100)
@@ -471,7 +471,7 @@ AMOUNTS = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(PHRASES), max_size=4), AMOUNTS, st.data())
 def test_what_is_computed_is_one_of_the_stated_calculations(phrases: list[str], amounts: list[Decimal], data: st.DataObject) -> None:
-    turns = ("Pay " + ", ".join(phrases),)
+    turns = (Turn("Pay " + ", ".join(phrases)),)
     said, other = spoken(turns), heard(turns)
     assert (set(said.named), set(said.percentages), set(said.numbers), set(said.whole)) == (
         other.named,

@@ -15,7 +15,7 @@ from agentgate.decision.checks import decide
 from agentgate.decision.labels import own_row
 from agentgate.intents.lexical import derive
 from agentgate.language.first_person import of_self
-from agentgate.language.prompt import Prompt
+from agentgate.language.prompt import Prompt, Turn
 from agentgate.loading.definition import load_text
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.paths import CUT
@@ -28,9 +28,9 @@ from tests.reference_words import of_themself
 
 def speaks(*turns: str) -> bool:
     """Both readings of the words as they are read in a run, which must agree."""
-    written = Prompt.of(turns, NOW.date()).written
-    found = of_self(written)
-    assert found is of_themself(written), turns
+    prompt = Prompt.of(turns, NOW.date())
+    found = of_self(prompt.turns)
+    assert found is of_themself(prompt.turns), turns
     return found
 
 
@@ -117,7 +117,7 @@ def test_a_later_turn_takes_it_back_and_a_later_one_says_it_again() -> None:
 def test_long_words_are_read_in_no_time() -> None:
     before = perf_counter()
     for text in ("Ann said to me. " * 4000, "Ann said, to me, " * 3800, "to me, " * 9000 + "but not me", "mine, " * 10_000 + "not mine"):
-        assert not of_self((text,))
+        assert not of_self((Turn(text),))
     assert perf_counter() - before < 5
 
 

@@ -213,7 +213,7 @@ def test_what_a_later_turn_denies_is_not_named_from_then_on(gate: Gate) -> None:
     run.add_turn("No, not the one of Tom Miller")
     done(run, "ticket", {"mail": TOM}, id="T-1")
     assert not sends(run)
-    run.add_turn("Sorry, I meant Tom Miller")
+    run.add_turn("Sorry, I meant Tom Miller: answer the ticket")
     done(run, "ticket", {"mail": TOM}, id="T-1", agent="A-1")
     assert sends(run)
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate.language import denials
-from agentgate.language.prompt import MAX_TURN, Prompt, clauses
+from agentgate.language.denials import clauses
+from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.language.spans import embedded, entities, small
 
 TODAY = date(2024, 5, 15)

@@ -12,8 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentgate.language import days, spans
-from agentgate.language.prompt import MAX_TURN, Prompt
-from agentgate.language.quotations import own_words
+from agentgate.language.prompt import MAX_TURN, Prompt, Turn
 from agentgate.language.spans import embedded, entities, glued, small
 
 TODAY = date(2024, 5, 15)
@@ -110,5 +109,5 @@ def test_a_longest_text_of_one_repeated_piece_ends(unit):
 def test_a_longest_turn_of_opening_quotation_marks_ends(mark):
     start = time.process_time()
     for end in ("", "\u2019", "\u201d", "\u00bb"):
-        own_words((mark * MAX_TURN)[: MAX_TURN - len(end)] + end)
+        Turn((mark * MAX_TURN)[: MAX_TURN - len(end)] + end)
     assert time.process_time() - start < 10

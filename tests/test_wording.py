@@ -32,7 +32,7 @@ def found(text: str, *turns: str) -> bool:
     """Whether the user said this; engine and reference agree."""
     made = prompt(*turns)
     answer = said(made, text) is not None
-    assert answer == stands(made.written, text)
+    assert answer == stands(made.turns, text)
     return answer
 
 
@@ -176,9 +176,9 @@ def test_where_it_stands_is_told() -> None:
 
 def test_a_prompt_that_nobody_asks_about_is_not_read_for_it() -> None:
     made = prompt("Mark it as solved", "thanks")
-    assert not made.memo
+    assert not any("words" in turn.memo for turn in made.turns)
     said(made, "thanks")
-    assert list(made.memo) == [1]  # from the last turn on, as far as is needed
+    assert ["words" in turn.memo for turn in made.turns] == [False, True]  # from the last turn on, as far as is needed
 
 
 @pytest.mark.parametrize(
@@ -371,6 +371,6 @@ def test_who_picks_the_words_of_a_search_does_not_pick_the_largest(gate: Gate) -
     run = opened(gate, "Delete the largest file and tell Ann about the reports")
     looked(run, "reports", FILES)
     assert not allowed(run, "delete", id="F-2")
-    run = opened(gate, "Delete the largest file of 'reports' in my drive. Delete the largest file.")
+    run = opened(gate, "Delete the largest file in 'reports' on my drive. Delete the largest file.")
     looked(run, "reports", FILES)
     assert allowed(run, "delete", id="F-2")

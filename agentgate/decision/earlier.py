@@ -269,14 +269,14 @@ class Earlier:
             sources: the origins that count, with `computed` among them: the numbers come from these, each in any call and row where
                 it counts. What is computed belongs to no call.
         """
-        said = spoken(self.prompt.written)
+        said = spoken(self.prompt.turns)
         if not isinstance(key, Decimal) or not names_any(said):
             return None
         return calculation(said, self._operands(value, sources), key)
 
     def too_many_numbers(self, value: Value, sources: tuple[Source, ...]) -> bool:
         """Whether a calculation is named, and nothing is computed because there is too much to calculate with."""
-        said = spoken(self.prompt.written)
+        said = spoken(self.prompt.turns)
         return names_any(said) and too_many(said, self._operands(value, sources))
 
     def _operands(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
@@ -285,7 +285,7 @@ class Earlier:
         place = (sources, kind, currency)
         if place in self._numbers:
             return self._numbers[place]
-        own = spoken(self.prompt.written).numbers if PROMPT in sources else frozenset()
+        own = spoken(self.prompt.turns).numbers if PROMPT in sources else frozenset()
         said = {number for number in own if self.prompt.words(kind, number[0], currency) is not None}
         # what an act answered, or was read after one, may be a result: it is not calculated with again
         reads = {name for name, tool in self.tools.items() if tool.effect == "read"}

@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from agentgate.language.first_person import of_self
-from agentgate.language.prompt import Prompt, clauses, without_quotations
+from agentgate.language.prompt import Prompt
+from agentgate.language.turn import Turn
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import CUT
 from agentgate.workflow.rule import Fact, Rule
@@ -80,7 +81,8 @@ def heard(texts: tuple[str, ...]) -> Heard:
 def heard_in(prompt: Prompt) -> Heard:
     """All words that are heard, read once for a prompt."""
     if "heard" not in prompt.memo:
-        prompt.memo["heard"] = heard(prompt.written)
+        each = [_of_turn(turn) for turn in prompt.turns]
+        prompt.memo["heard"] = Heard(frozenset[str]().union(*(said.words for said, _, _ in each)), frozenset[str]().union(*(said.names for said, _, _ in each)))
     known: Heard = prompt.memo["heard"]
     return known
 
@@ -88,19 +90,21 @@ def heard_in(prompt: Prompt) -> Heard:
 def affirmed(prompt: Prompt) -> Heard:
     """The words that the user says, read once for a prompt: no quotations of somebody, and no words denied in that turn or a later one."""
     if "affirmed" not in prompt.memo:
-        prompt.memo["affirmed"] = _affirmed(prompt.written)
+        words, names = frozenset[str](), frozenset[str]()
+        for turn in prompt.turns:
+            _, said, denied = _of_turn(turn)
+            words, names = (words | said.words) - denied.words, (names | said.names) - denied.words
+        prompt.memo["affirmed"] = Heard(words, names)
     known: Heard = prompt.memo["affirmed"]
     return known
 
 
-def _affirmed(texts: tuple[str, ...]) -> Heard:
-    words, names = frozenset[str](), frozenset[str]()
-    for own in texts:
-        text = without_quotations(own)
-        parts = {voice: " ".join(text[start:end] for v, start, end in clauses(text) if v == voice) for voice in ("said", "denied")}
-        said, denied = heard((parts["said"],)), heard((parts["denied"],)).words
-        words, names = (words | said.words) - denied, (names | said.names) - denied
-    return Heard(words, names)
+def _of_turn(turn: Turn) -> tuple[Heard, Heard, Heard]:
+    """The words of one turn, read once: all that are heard, those said, those denied."""
+    if "labels" not in turn.memo:
+        turn.memo["labels"] = heard((turn.written,)), heard((" ".join(turn.texts("said")),)), heard((" ".join(turn.texts("denied")),))
+    known: tuple[Heard, Heard, Heard] = turn.memo["labels"]
+    return known
 
 
 class _Row(NamedTuple):
@@ -157,7 +161,7 @@ def own_row(
         prompt: the user's words.
         user: the user's id, or None.
     """
-    if user is None or not rows or CUT in rows[-1] or not of_self(prompt.written):
+    if user is None or not rows or CUT in rows[-1] or not of_self(prompt.turns):
         return ()
     known = tuple(labels)
     own = tuple([row for row in rows if any(_is_own(label, row, user) for label in known)])

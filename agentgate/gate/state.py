@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 from agentgate.identity.proven import agent_json, restore_agent, restore_user, user_json
-from agentgate.intents.deriver import Deriver, ask
+from agentgate.intents.deriver import Deriver, answers, fold
 from agentgate.language.prompt import Prompt
+from agentgate.language.turn import Turn
 from agentgate.stores.ops import RunRecord
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.refusal import Failure, Reason, RunRefused
@@ -42,36 +44,51 @@ def _header(data: bytes) -> Header:
 class Readings:
     """What was read lately of headers and turns, for one deriver; a gate has its own.
 
+    Each turn is read once, and heard once by the deriver: what was said before it is known.
+
     Attributes:
         header: the header in some bytes, one object for as long as they are read again and again.
+        turn: a turn's text -> what it says.
         prompt: turns, day of "today" -> the entities of the turns.
     """
 
-    __slots__ = ("_answers", "header", "prompt")
+    __slots__ = ("_answers", "header", "prompt", "turn")
 
     def __init__(self, derive: Deriver) -> None:
-        @lru_cache(_KEPT)
-        def answers(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
-            return MappingProxyType(ask(derive, intents, turns))  # shared by every run, of any tenant, with these words
+        hearing = fold(derive)
+        turn = lru_cache(_KEPT)(Turn)
 
-        self._answers = answers
+        @lru_cache(_KEPT)
+        def state(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Any:
+            return hearing.hear(intents, state(intents, turns[:-1]), turn(turns[-1])) if turns else hearing.begun(intents)
+
+        @lru_cache(_KEPT)
+        def told(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
+            return MappingProxyType(answers(hearing, intents, state(intents, turns)))  # shared by every run, of any tenant, with these words
+
+        @lru_cache(_KEPT)
+        def prompt(turns: tuple[str, ...], day: date) -> Prompt:
+            return prompt(turns[:-1], day).after(turn(turns[-1]), day) if turns else Prompt()
+
+        self._answers = told
         self.header: Callable[[bytes], Header] = lru_cache(_KEPT)(_header)
-        self.prompt: Callable[[tuple[str, ...], date], Prompt] = lru_cache(_KEPT)(Prompt.of)
+        self.turn: Callable[[str], Turn] = turn
+        self.prompt: Callable[[tuple[str, ...], date], Prompt] = prompt
 
     def intents(self, workflow: Workflow, turns: tuple[str, ...]) -> Mapping[str, Derived]:
         """What the turns say of every intent of the workflow: what a deriver leaves out is absent, a failing one is unclear.
 
         An intent in doubt (`Workflow.in_doubt`) is unclear at most.
         """
-        answers = self._answers(tuple(workflow.intents.values()), turns)
-        return answers if not workflow.in_doubt else MappingProxyType({**answers, **_doubted(answers, workflow.in_doubt)})
+        told = self._answers(tuple(workflow.intents.values()), turns)
+        return told if not workflow.in_doubt else MappingProxyType({**told, **_doubted(told, workflow.in_doubt)})
 
 
-def _doubted(answers: Mapping[str, Derived], in_doubt: tuple[Doubt, ...]) -> dict[str, Derived]:
+def _doubted(told: Mapping[str, Derived], in_doubt: tuple[Doubt, ...]) -> dict[str, Derived]:
     return {
         doubt.intent: Derived("unclear", f"this deriver reads an example of it otherwise: {doubt}")
         for doubt in in_doubt
-        if answers[doubt.intent].presence == "present"
+        if told[doubt.intent].presence == "present"
     }
 
 

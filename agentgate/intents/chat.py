@@ -23,9 +23,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 
 from agentgate.errors import ConfigError
 from agentgate.intents.deriver import CLARITY
-from agentgate.intents.lexical import STOP
-from agentgate.language.denials import clauses
-from agentgate.language.quotations import own_words
+from agentgate.language.turn import Turn
 from agentgate.values.canonical import canonical
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
@@ -113,9 +111,12 @@ class ChatDeriver:
 
     def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
         """Derive; answers are cached, failures are not."""
-        last_stop = max((at for at, turn in enumerate(turns) if at and STOP.match(turn)), default=-1)
-        words = [own_words(turn) for turn in turns[last_stop + 1 :]]
-        said = [re.sub(r"[ \t]+", " ", text).strip() for text in words]
+        read = [Turn(turn) for turn in turns]
+        last_stop = max((at for at, turn in enumerate(read) if at and turn.takes_all_back), default=-1)
+        heard = read[last_stop + 1 :]
+        said = [re.sub(r"[ \t]+", " ", turn.own).strip() for turn in heard]
+        if any(turn.unsure for turn in heard):
+            return _unclear(intents, "some words may not be the user's own")
         if not any(said):
             return {i.name: Derived("absent", "no words of the user's own" if last_stop < 0 else "withdrawn") for i in intents}
         if sum(map(len, said)) > MAX_ASKED:
@@ -130,7 +131,7 @@ class ChatDeriver:
         answer = self._asked(intents, json.dumps(question, ensure_ascii=False))
         if isinstance(answer, str):
             return _unclear(intents, answer)
-        derived = _read(intents, answer, words)
+        derived = _read(intents, answer, heard)
         if derived is None:
             return _unclear(intents, "the model's answer is not one of the vocabulary")
         with self._lock:
@@ -176,11 +177,11 @@ def _unclear(intents: tuple[Intent, ...], why: str) -> Mapping[str, Derived]:
     return {intent.name: Derived("unclear", why) for intent in intents}
 
 
-def _read(intents: tuple[Intent, ...], answer: Mapping[str, Any], turns: list[str]) -> Mapping[str, Derived] | None:
+def _read(intents: tuple[Intent, ...], answer: Mapping[str, Any], turns: list[Turn]) -> Mapping[str, Derived] | None:
     """The answer, checked against the vocabulary and the user's words; None when its form is wrong or an intent is unknown."""
     if not set(answer) <= {intent.name for intent in intents}:
         return None
-    affirmed = [_plain(turn[a:b]) for turn in turns for voice, a, b in clauses(turn) if voice == "said"]
+    affirmed = [_plain(text) for turn in turns for text in turn.texts("said")]
     derived = {}
     for intent in intents:
         one = answer.get(intent.name)

@@ -9,9 +9,11 @@ not lower an intent that is unclear only because the request was not understood 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from agentgate.errors import ConfigError
-from agentgate.intents.deriver import CLARITY, Deriver, ask
+from agentgate.intents.deriver import CLARITY, Deriver, answers, ask, fold
+from agentgate.language.turn import Turn
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
@@ -35,11 +37,23 @@ class Combined:
 
     def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
         """Derive: for each intent the least answer of all members, with the evidence of the first member that gave it."""
-        least = ask(self.members[0], intents, turns)
-        for member in self.members[1:]:
+        return ask(self, intents, turns)
+
+    def begun(self, intents: tuple[Intent, ...]) -> tuple[Any, ...]:
+        """See `agentgate.intents.deriver.Fold`."""
+        return tuple([fold(member).begun(intents) for member in self.members])
+
+    def hear(self, intents: tuple[Intent, ...], state: tuple[Any, ...], turn: Turn) -> tuple[Any, ...]:
+        """See `agentgate.intents.deriver.Fold`."""
+        return tuple([fold(member).hear(intents, each, turn) for member, each in zip(self.members, state, strict=True)])
+
+    def told(self, intents: tuple[Intent, ...], state: tuple[Any, ...]) -> Mapping[str, Derived]:
+        """The least answers."""
+        least = answers(fold(self.members[0]), intents, state[0])
+        for member, each in zip(self.members[1:], state[1:], strict=True):
             if all(answer.presence == "absent" for answer in least.values()):
                 break
-            for name, answer in ask(member, intents, turns).items():
+            for name, answer in answers(fold(member), intents, each).items():
                 if CLARITY[answer.presence] < CLARITY[least[name].presence] and not (answer.silent and least[name].silent):
                     least[name] = answer
         return least

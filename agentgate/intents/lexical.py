@@ -1,14 +1,16 @@
 """The default deriver: by words, examples and counter-examples; deterministic, without a model, with its reasons.
 
-An intent is *present* when a clause of the user's own affirmed words (not quoted, forwarded or denied) contains one of its words
-(`agentgate.intents.phrases`), *unless* that clause is close to a counter-example and less close to every example, or has a quantifier
-(`agentgate.language.quantity`) that no example has: then the intent is *unclear*, and *absent* where the clause repeats a counter-example.
-Without a word it is absent. A counter-example with a quantifier does not apply to a clause without one.
-The clearest clause decides. A word in a question or a report (`agentgate.language.questions`) does not count.
-A later turn that denies the word withdraws the intent. Where the user used none of an intent's words but delegated the choice of actions
-to a source (`agentgate.language.delegation`), the intent's `delegated` decides. Where the last turn with a request requests something
-that no word of any intent explains (`agentgate.language.unheard`), and the intent's `unheard` is step_up, an intent that was not mentioned
-is unclear.
+An intent is *present* where the user's own words (`agentgate.language.turn`) request something (`agentgate.language.pieces`) and contain one
+of its words (`agentgate.intents.phrases`), *unless* that clause is close to a counter-example and less close to every example, or has a
+quantifier (`agentgate.language.quantity`) that no example has: then the intent is *unclear*, and *absent* where the clause repeats a
+counter-example. A word in a statement, in a subordinate clause, or in a part that may not be the user's own is unclear, too; without a word,
+or with one in a question only, the intent is absent. A counter-example with a quantifier does not apply to a clause without one.
+The clearest clause decides. What is said behind a request takes it back, in the same turn or a later one: what denies the word or says
+"stop" makes the intent absent, anything else that says no makes it unclear, until it is asked for again. So does a later turn that is not
+understood and requests nothing.
+Where the user used none of an intent's words but delegated the choice of actions to a source (`agentgate.language.delegation`), the intent's
+`delegated` decides. Where the last turn with a request requests something that no word of any intent explains, and the intent's `unheard` is
+step_up, an intent that was not mentioned is unclear.
 Closeness is the cosine of sets of stems, with typed entities replaced by their type. Compared with an example the intent's words are one
 term whatever they are, so "refund ORD-1" and "reimburse ORD-2" are the same request; compared with a counter-example they are themselves,
 so "close T-1" is not "update me on T-2". A counter-example without any of the words is ignored (such a prompt is absent anyway).
@@ -25,14 +27,12 @@ from math import sqrt
 from typing import NamedTuple
 
 from agentgate.intents.deriver import CLARITY
-from agentgate.intents.phrases import keys_of, places
+from agentgate.intents.phrases import Place, keys_of, places
 from agentgate.language.delegation import Delegation, delegation
-from agentgate.language.denials import clauses
+from agentgate.language.pieces import FINITE, Piece
 from agentgate.language.quantity import WIDE, quantities
-from agentgate.language.questions import aside, asked_about, told_of
-from agentgate.language.quotations import blank, hidden_quotations, own_words, unquoted
 from agentgate.language.spans import entities, small
-from agentgate.language.unheard import pieces
+from agentgate.language.turn import Taken, Turn
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
@@ -85,7 +85,7 @@ def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
 
 def _read(text: str, words: tuple[str, ...]) -> frozenset[str]:
     rest, end = [], 0
-    for start, stop in places(words, small(text)):
+    for start, stop, _ in places(words, small(text)):
         rest.append(text[end:start])
         end = max(end, stop)
     return _terms(" ".join([*rest, text[end:]])) | {"!"}
@@ -99,85 +99,225 @@ def _close(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 class _Clause(NamedTuple):
-    """A clause: its text; the lower-case turn that is searched for the words of intents, and the clause's place in it."""
+    """A said or denied clause: where it is, how its words start, and its pieces."""
 
-    text: str
-    turn: str
     start: int
     end: int
-    keys: frozenset[str]  # how its words start
-    cancelled: frozenset[int]  # places in the turn where what it takes back starts
-    uses: dict[int, str]  # cache of `use`
-    hits: dict[str, tuple[str, str] | None]  # cache of `hit`
+    keys: frozenset[str]
+    pieces: tuple[Piece, ...]
 
-    def use(self, at: int) -> str:
-        """How the word at a place of the turn is used: it "asks" for something, is "asked" about, or is "aside" (reported, dictated)."""
-        if at not in self.uses:
-            place = self.turn, self.start, at
-            self.uses[at] = "aside" if aside(*place) else "asked" if asked_about(*place) else "asks"
-        return self.uses[at]
 
-    def hit(self, intent: Intent) -> tuple[str, str] | None:
-        """The words of the clause that match one of the intent's, and their use; None where there are none."""
-        if intent.name not in self.hits:
-            self.hits[intent.name] = self._searched(intent)
-        return self.hits[intent.name]
+class _Heard(NamedTuple):
+    """What one turn says of one intent: an answer and where its last word is; where it is denied last; a word that is only asked about."""
 
-    def _searched(self, intent: Intent) -> tuple[str, str] | None:
-        best = None
-        for start, end in places(intent.words, self.turn, self.start, self.end, self.keys):
-            if start not in self.cancelled:
-                words = self.turn[start:end]
-                use = self.use(start)
-                if use == "asked" and _by_questions(intent.words, intent.examples):
-                    use = "asks"
-                elif use == "asks" and told_of(self.turn, self.start, start, words, intent.words):
-                    use = "asked"
-                if use == "asks":
-                    return words, use
-                if best is None or (use == "aside") > (best[1] == "aside"):
-                    best = words, use
-        return best
+    answer: Derived | None
+    at: int
+    denied_at: int
+    denied: str
+    looked: str
+
+
+class State(NamedTuple):
+    """What the turns so far say.
+
+    Attributes:
+        answers: intent -> answer.
+        spoken: intents that the user's own words mention: no delegation decides them any more.
+        quiet: intents that were not mentioned at all.
+        unheard: the last request that no intent explains.
+        taken: a word that requests another intent, and so explains its clause.
+        turns: how many turns.
+    """
+
+    answers: Mapping[str, Derived]
+    spoken: frozenset[str]
+    quiet: frozenset[str]
+    unheard: str = ""
+    taken: str = ""
+    turns: int = 0
+
+
+_AFTER = re.compile(r"(?i)^\W*(?:do not|don['’]?t|never|not|please|ever)\b(?:\W+(?:ever|please)\b)*")  # before denied words
+_CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?:(?:last|first|previous|new) )?(?=\w)")
+_PRONOUN = re.compile(r"\s*(?:it|that|this|them|anything|everything)?\W*\Z")  # "don't refund it" denies every refund
+
+
+class Lexical:
+    """See `agentgate.intents.deriver.Fold`."""
+
+    def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
+        """The answers for these turns."""
+        state = self.begun(intents)
+        for turn in turns:
+            state = self.hear(intents, state, Turn(turn))
+        return self.told(intents, state)
+
+    def begun(self, intents: tuple[Intent, ...]) -> State:
+        """Nothing was said."""
+        names = [intent.name for intent in intents]
+        return State({name: Derived("absent", "no word of it in the prompt", silent=True) for name in names}, frozenset(), frozenset(names))
+
+    def hear(self, intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
+        """One more turn; what is said behind a request takes it back."""
+        return _hear(intents, state, turn)
+
+    def told(self, intents: tuple[Intent, ...], state: State) -> Mapping[str, Derived]:
+        """The answers; an intent that was not mentioned is unclear where a request was not understood."""
+        answers = dict(state.answers)
+        for name in state.quiet & {intent.name for intent in intents if intent.unheard != "deny"}:
+            if state.unheard:
+                answers[name] = Derived("unclear", f"not understood: '{state.unheard}'", silent=True)
+            elif state.taken and answers[name].silent:
+                answers[name] = replace(answers[name], evidence=f"{answers[name].evidence}; {state.taken}")
+        return answers
+
+
+derive = Lexical()
+
+
+def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
+    answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
+    said = [_clause(turn, start, end) for voice, start, end in turn.clauses if voice == "said"]
+    reported = [_clause(turn, start, end) for voice, start, end in turn.clauses if voice == "reported"]
+    denied = [_clause(turn, start, end) for voice, start, end in turn.clauses if voice == "denied"]
+    back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
+    handed = _handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
+    at: dict[str, int] = {}
+    for intent in intents:
+        heard, name = _one(intent, turn, said + reported, denied, back), intent.name
+        if heard.answer is not None or heard.denied_at >= 0:
+            answers[name], at[name] = _settled(heard), heard.at
+            spoken.add(name)
+        elif heard.looked and answers[name].presence == "absent":
+            answers[name] = Derived("absent", f"asked about, not asked for: {heard.looked}")
+        elif not heard.looked and answers[name].presence == "absent" and (word := _unsure(intent, turn)):
+            answers[name] = Derived("unclear", f"word '{word}', in words that may not be the user's own")
+        elif handed is not None and intent.delegated != "deny" and name not in spoken:
+            answers[name] = _delegated(intent, handed)
+        elif not heard.looked:
+            continue
+        quiet.discard(name)
+    unheard, taken = state.unheard, state.taken
+    if quiet and any(intent.unheard != "deny" for intent in intents):
+        understood = handed is not None or any(answer.presence != "absent" for answer in answers.values())
+        unheard = _not_understood(intents, turn, said, handed, shapes=not understood) or ("" if understood or denied else unheard)
+        taken = _explained(intents, turn, said) or taken
+    for start, end, how in turn.sentences:
+        if how and (state.turns or any(place < start for place in at.values())):
+            _take_back(answers, how, turn.low[start:end], keep={name for name, place in at.items() if place > start})
+            if how == "all":
+                spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
+    if state.turns and handed is None and not at and turn.hesitates:
+        _take_back(answers, "doubt", turn.low, keep=set())
+    return State(answers, frozenset(spoken), frozenset(quiet), unheard, taken, state.turns + 1)
+
+
+def _clause(turn: Turn, start: int, end: int) -> _Clause:
+    return _Clause(start, end, keys_of(turn.low[start:end]), tuple([piece for piece in turn.pieces if start <= piece.start < end]))
+
+
+def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:
+    shown = " ".join(words.split())[:_SHOWN]
+    for name, answer in answers.items():
+        if name in keep:
+            continue
+        if how == "all":
+            answers[name] = Derived("absent", f"withdrawn: {shown}")
+        elif answer.presence == "present":
+            answers[name] = Derived("unclear", f"perhaps withdrawn: {shown}")
+
+
+def _settled(heard: _Heard) -> Derived:
+    """The answer of one turn: what is denied behind a request takes it back."""
+    if heard.answer is None or heard.denied_at < heard.at:
+        return heard.answer or Derived("absent", f"denied: {heard.denied}")
+    if heard.denied.endswith(" "):
+        return Derived("unclear", f"requested, and denied: {heard.denied.strip()}")
+    return Derived("absent", f"denied: {heard.denied}")
+
+
+def _one(intent: Intent, turn: Turn, said: list[_Clause], denied: list[_Clause], back: frozenset[int]) -> _Heard:
+    """What a turn says of an intent; the clearest clause decides."""
+    clearest: Derived | None = None
+    asked, mentioned, looked = -1, -1, ""
+    for clause in said:
+        hit = _hit(intent, turn, clause, back)
+        if hit is None:
+            continue
+        words, use, place = hit
+        if use == "asked":
+            looked = looked or words
+            continue
+        if use == "asks":
+            asked = max(asked, place)
+        mentioned = max(mentioned, place)
+        answer = _answer(intent, turn.own[clause.start : clause.end], words)
+        if use == "aside" and answer.presence == "present":
+            answer = Derived("unclear", f"word '{words}', but not in a request")
+        if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
+            clearest = answer
+    no, word = -1, ""
+    for clause in [*denied, *(said if back else ())]:
+        for each in places(intent.words, turn.low, clause.start, clause.end, clause.keys):
+            if clause in denied or each.start in back:
+                no, word = each.start, turn.low[each.start : each.end]
+                word += "" if _PRONOUN.match(turn.low, each.end, clause.end) or clearest is None else " "
+    return _Heard(clearest, asked if asked >= 0 else mentioned, no, word, looked)
+
+
+def _hit(intent: Intent, turn: Turn, clause: _Clause, back: frozenset[int]) -> tuple[str, str, int] | None:
+    """The words of a clause that match one of the intent's, their use ("asks", "aside", "asked"), and their place; the last that asks."""
+    best: tuple[str, str, int] | None = None
+    for place in places(intent.words, turn.low, clause.start, clause.end, clause.keys):
+        piece = next((piece for piece in clause.pieces if place.start < piece.end), None)
+        use, words = "aside" if piece is None else _use(place, piece, turn), turn.low[place.start : place.end]
+        if place.start in back or (place.asked and (use != "asks" or piece is None or place.start != piece.head)):
+            continue
+        if use == "asked" and _by_questions(intent.words, intent.examples):
+            use = "asks"
+        if best is None or _USES.index(use) >= _USES.index(best[1]):
+            best = words, use, place.start
+    return best
+
+
+_DROPPED = re.compile(r"\b(?:skip|omit|leave out|drop|without|(?<=\w )than)(?: to)?(?: (?:the|an?|any|my|our))? \Z")
+_USES = ("asked", "aside", "asks")
+
+
+def _use(place: Place, piece: Piece, turn: Turn) -> str:
+    """How words are used in their piece: they ask for something, are asked about, or neither."""
+    if piece.kind == "question":
+        return "asked"
+    begins = place.start == piece.head
+    if piece.kind == "look":
+        return "asks" if begins and place.end + place.asked > piece.looks else "asked"
+    if place.start >= piece.aside or _DROPPED.search(turn.low, piece.start, place.start):
+        return "aside"
+    if piece.kind in {"request", "shaping"}:
+        return "asks"
+    words = turn.low[place.start : place.end]
+    return "asks" if (begins and (piece.kind == "open" or " " in words)) or (" " in words and FINITE.search(words)) else "aside"
 
 
 @lru_cache(maxsize=1024)
 def _by_questions(words: tuple[str, ...], examples: tuple[str, ...]) -> bool:
     """Whether questions request an intent ("What is the status of ORD-1?"): some example has its words in questions only."""
-    return any(_only_asked(words, example) for example in examples)
+    return any(_only_asked(words, Turn(example)) for example in examples)
 
 
-def _only_asked(words: tuple[str, ...], example: str) -> bool:
-    own = own_words(example)
-    turn = small(hidden_quotations(own))
-    spans = ((a, b) for voice, a, b in clauses(own) if voice == "said")
-    asked = [asked_about(turn, a, start) for a, b in spans for start, _ in places(words, turn, a, b)]
-    return bool(asked) and all(asked)
+def _only_asked(words: tuple[str, ...], turn: Turn) -> bool:
+    uses = [
+        _use(place, piece, turn)
+        for piece in turn.pieces
+        for place in places(words, turn.low, piece.start, piece.end)
+        if not place.asked or place.start == piece.head
+    ]
+    return bool(uses) and all(use == "asked" for use in uses)
 
 
-def _one(intent: Intent, said: list[_Clause], denied: list[_Clause]) -> tuple[Derived | None, str]:
-    """The answer of one turn for one intent, None where it does not mention it; and a word of it that is only asked about.
-
-    The clearest clause decides; a word in quotes requests nothing.
-    """
-    clearest: Derived | None = None
-    asked = ""
-    for clause in said:
-        if (hit := clause.hit(intent)) is not None:
-            words, use = hit
-            if use == "asked":
-                asked = asked or words
-                continue
-            answer = _answer(intent, clause.text, words)
-            if answer.presence == "present":
-                if use == "asks":
-                    return answer, ""
-                answer = Derived("unclear", f"word '{words}', but asked, reported or dictated")
-            if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
-                clearest = answer
-    if clearest is not None:
-        return clearest, ""
-    refused = next((hit[0] for clause in denied if (hit := clause.hit(intent)) is not None), None)
-    return (Derived("absent", f"denied: {refused}") if refused else None), asked
+def _unsure(intent: Intent, turn: Turn) -> str:
+    """A word of an intent in a part that may not be the user's own."""
+    return next((text[place.start : place.end] for text in turn.unsure for place in places(intent.words, text)), "")
 
 
 def _answer(intent: Intent, said: str, hit: str) -> Derived:
@@ -194,75 +334,15 @@ def _answer(intent: Intent, said: str, hit: str) -> Derived:
     return Derived("present", f"word '{hit}'" + (f", closest to the example: {like}" if example else ""))
 
 
-_AFTER = re.compile(r"(?i)^\W*(?:do not|don['’]?t|never|not|please|ever)\b(?:\W+(?:ever|please)\b)*")  # before denied words
-_TAKEN_BACK = (
-    r"(?:stop|abort|never ?mind|forget (?:it|that|this|about (?:it|that)|what i said)|hold (?:off|on)|wait|undo (?:it|that|this)|"
-    r"scratch (?:it|that|this)|not now|do nothing|i (?:take (?:it|that) back|(?:have )?changed my mind)|i['\u2019]ve changed my mind|"
-    r"(?:drop|leave|skip) (?:it|that|this)|nah|nope|i(?:['\u2019]d| would) rather not|"
-    r"cancel(?: (?:it|that|this|everything))?|(?:do not|don['\u2019]?t)(?: do (?:it|that|this|anything))?|no)\b"
-)
-STOP = re.compile(
-    rf"(?i)^\W*+(?:(?:no|wait|ok|okay|please|actually|sorry)\W++){{0,4}}{_TAKEN_BACK}"
-    rf"(?:\W++(?:it|that|this|everything|now|please|thanks?|thank you|here|immediately)|\s*+[^\w\s]\W*+{_TAKEN_BACK}){{0,12}}\W*+$"
-)
-_CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?:(?:last|first|previous|new) )?(?=\w)")
-
-
-def derive(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
-    """See `agentgate.intents.deriver.Deriver`. The last turn that mentions an intent decides it; a bare "stop" withdraws all."""
-    answers = {intent.name: Derived("absent", "no word of it in the prompt", silent=True) for intent in intents}
-    spoken: set[str] = set()  # intents that the user's own words mention: no delegation decides them any more
-    quiet = set(answers)  # intents that were not mentioned at all
-    asking = frozenset(intent.name for intent in intents if intent.unheard != "deny")
-    unheard = ""  # the last request that no intent explains
-    taken = ""  # a word that requests another intent, and so explains its clause
-    for index, turn in enumerate(turns):
-        if index and STOP.match(turn):  # a first turn has nothing to take back: there, "cancel it" is a request
-            answers = {name: Derived("absent", f"withdrawn: {turn.strip()[:80]}") for name in answers}
-            spoken.clear()
-            quiet, unheard, taken = set(answers), "", ""
-            continue
-        words = own_words(turn)
-        spans, bare = clauses(words), unquoted(words)
-        said, denied = ([(words[a:b], bare[a:b]) for v, a, b in spans if v == voice] for voice in ("said", "denied"))
-        handed = _handed_over(said, denied) if asking or any(i.delegated != "deny" for i in intents) else None
-        asked, lower = small(hidden_quotations(words)), small(words)
-        back = frozenset(match.end() for match in _CANCELLED.finditer(asked)) if index else frozenset[int]()
-        affirmed = [_Clause(words[a:b], asked, a, b, keys_of(asked[a:b]), back, {}, {}) for voice, a, b in spans if voice == "said"]
-        refused = [
-            _Clause(words[a:b], lower, a, b, keys_of(lower[a:b]), frozenset(), {}, {}) for voice, a, b in spans if voice == "denied" or back
-        ]
-        for intent in intents:
-            answer, looked = _one(intent, affirmed, refused)
-            if answer is not None:
-                answers[intent.name] = answer
-                spoken.add(intent.name)
-            elif looked and answers[intent.name].presence == "absent":
-                answers[intent.name] = Derived("absent", f"asked about or told of, not asked for: {looked}")
-            if answer is None and handed is not None and intent.delegated != "deny" and intent.name not in spoken:
-                answers[intent.name] = _delegated(intent, handed)
-            elif answer is None and not looked:
-                continue
-            quiet.discard(intent.name)
-        if asking & quiet:
-            heard = handed is not None or any(answer.presence != "absent" for answer in answers.values())
-            unheard = _not_understood(intents, affirmed, handed, shapes=not heard) or ("" if heard or denied else unheard)
-            taken = _taken(intents, affirmed) or taken
-    for name in asking & quiet:
-        if unheard:
-            answers[name] = Derived("unclear", f"not understood: '{unheard}'", silent=True)
-        elif taken and answers[name].silent:
-            answers[name] = replace(answers[name], evidence=f"{answers[name].evidence}; {taken}")
-    return answers
-
-
-def _taken(intents: tuple[Intent, ...], said: list[_Clause]) -> str:
+def _explained(intents: tuple[Intent, ...], turn: Turn, said: list[_Clause]) -> str:
     """The first word of a turn that requests an intent, and which; shown only, to say why no request was left to be understood."""
-    hits = ((intent.name, clause.hit(intent)) for clause in said for intent in intents)
+    hits = ((intent.name, _hit(intent, turn, clause, frozenset())) for clause in said for intent in intents)
     return next((f"'{hit[0]}' belongs to {name}" for name, hit in hits if hit is not None and hit[1] == "asks"), "")
 
 
-def _not_understood(intents: tuple[Intent, ...], said: list[_Clause], handed: Delegation | str | None, *, shapes: bool) -> str:
+def _not_understood(
+    intents: tuple[Intent, ...], turn: Turn, said: list[_Clause], handed: Delegation | str | None, *, shapes: bool
+) -> str:
     """The first request of a turn that no intent's word and no delegation explains; empty where there is none.
 
     `shapes`: a piece counts that only shapes another request.
@@ -270,26 +350,39 @@ def _not_understood(intents: tuple[Intent, ...], said: list[_Clause], handed: De
     given = handed.words if isinstance(handed, Delegation) else None
     shaped = ""
     for clause in said:
-        if any(clause.hit(intent) is not None for intent in intents) or (given and given in " ".join(clause.text.split())):
+        text = " ".join(turn.own[clause.start : clause.end].split())
+        if any(_hit(intent, turn, clause, frozenset()) is not None for intent in intents) or (given and given in text):
             continue
-        for piece in pieces(clause.turn, clause.start, clause.end):
-            if piece.what == "look":
+        for piece in clause.pieces:
+            words = " ".join(turn.own[piece.start : piece.end].split())[:_SHOWN]
+            if piece.kind == "look":
                 shapes = False
-            elif clause.use(piece.start) == "asks":
-                words = " ".join(clause.text[piece.start - clause.start : piece.end - clause.start].split())[:_SHOWN]
-                if piece.what == "asks":
-                    return words
+            elif piece.kind == "request":
+                return words
+            elif piece.kind == "shaping":
                 shaped = shaped or words
     return shaped if shapes else ""
 
 
-def _handed_over(said: list[tuple[str, str]], denied: list[tuple[str, str]]) -> Delegation | str | None:
+def _handed_over(turn: Turn) -> Delegation | str | None:
     """The delegation of this turn, or as text the words that withdraw one."""
+    said: list[tuple[str, str]] = []
+    for voice, start, end in turn.clauses:
+        own, bare = turn.own[start:end], turn.bare[start:end]
+        if voice == "said":
+            said.append((own, bare))
+        elif voice == "reported" and said:  # it may mention a source, and requests nothing
+            said[-1] = said[-1][0] + own, said[-1][1].ljust(len(said[-1][0]) + len(own))
+    denied = [(turn.own[start:end], turn.bare[start:end]) for voice, start, end in turn.clauses if voice == "denied"]
     given = delegation(said)
     if given is not None:
         return given
-    refused = delegation((_AFTER.sub(blank, clause), _AFTER.sub(blank, bare)) for clause, bare in denied)
+    refused = delegation((_AFTER.sub(_blank, clause), _AFTER.sub(_blank, bare)) for clause, bare in denied)
     return refused.words if refused is not None else None
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match.group())
 
 
 def _delegated(intent: Intent, handed: Delegation | str) -> Derived:

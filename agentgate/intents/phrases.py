@@ -3,8 +3,8 @@
 Rules, for lower case: whole words only, each in its regular inflections ("reply": replies, replied, replying; "movie" is none of "move");
 articles do not count; up to three words and an article may separate two words. As in a dictionary, ``something`` is one to eight words
 that do not begin with "up" or "to know" ("set something to 50": not "set up 50 to Ann"), and ``someone`` is one to five that are not the
-user ("tell someone": not "tell me"). A phrase that begins with ``^`` matches, without inflections, only where a request begins: "Email
-Ann", "please email Ann", "..., then email Ann", "I'd like you to email Ann"; not "the email" and not "how to email".
+user ("tell someone": not "tell me"). A phrase that begins with ``^`` matches, without inflections, only where a request begins
+(`agentgate.language.pieces`): "Email Ann", "please email Ann", "I'd like you to email Ann"; not "the email" and not "how to email".
 """
 
 from __future__ import annotations
@@ -16,19 +16,6 @@ from typing import NamedTuple
 
 from agentgate.workflow.model import ARTICLES, PLACES
 
-_SUBJECT = r"(?:i|we)(?:['\u2019](?:d|ll|ve))?"
-_POLITE = (
-    r"please|pls|plz|kindly|just|now|also|then|next|finally|afterwards?|so|and|hi|hey|hello|oh|ok|okay|[0-9]{1,3}[.)]|"
-    r"(?:(?:any chance|do you think) (?:that )?)?(?:(?:can|could|would|will) (?:you|u)|(?:you|u) (?:can|could))|(?:can|could) we|"
-    rf"would you mind|{_SUBJECT} (?:(?:would|really|also|still) )?(?:like|want|need|wish|love)(?: for)? (?:you )?to|"
-    r"you (?:should|can|could|may|must|have to|need to)|let['\u2019]?s|let us|remember to|(?:don['\u2019]?t|do not) forget to|"
-    r"make sure (?:to|you|that you)|be sure to|go ahead and|feel free to|help me(?: to)?|be so kind (?:as )?to"
-)
-_REQUEST = re.compile(  # up to the verb; a dot or a hyphen inside a word ("test-plan") begins no request, a line break does
-    rf"(?:^\W{{0,8}}|\n\W{{0,8}}|[,;!?:\u2013\u2014]\s{{0,4}}|[.-]\s{{1,4}}|\b(?:and|then|also|so|please)\s{{1,4}})"
-    rf"(?:(?:{_POLITE})\W{{1,8}}){{0,4}}\Z"
-)
-_BACK = 120  # characters before a verb in which its request may begin
 _GAP = rf"\s+(?:(?:{'|'.join(sorted(ARTICLES))})\s+)?(?:\S+\s+){{0,3}}?"
 _NOT_OTHERS = "to|i|we|me|us|myself|ourselves|you|it|what|which|who|whom|whose|when|where|why|how|if|whether|that|about"
 _PLACES = {
@@ -39,7 +26,13 @@ _ENDINGS = ("ings", "ing", "ed", "es", "s", "d")
 _START = re.compile(r"\w{1,3}")
 _STARTS = re.compile(r"(\w{1,3})\w*")
 
-Place = tuple[int, int]
+
+class Place(NamedTuple):
+    """Where a phrase is, and whether it counts only where a request begins."""
+
+    start: int
+    end: int
+    asked: bool
 
 
 def _bases(word: str) -> set[str]:
@@ -135,11 +128,11 @@ def _index(words: tuple[str, ...]) -> Mapping[str, tuple[_Phrase, ...]]:
 
 
 def places(words: tuple[str, ...], text: str, start: int = 0, end: int | None = None, keys: frozenset[str] | None = None) -> list[Place]:
-    """The places of an intent's phrases in a lower-case text: (start, end), from left to right, the longest first.
+    """The places of an intent's phrases in a lower-case text, from left to right, the longest first.
 
     Args:
         words: the phrases.
-        text: the text; its part before `start` decides whether a request begins there.
+        text: the text.
         start: where phrases may start.
         end: where they must end; None: the text's end.
         keys: `keys_of` of that part of the text, where known.
@@ -150,10 +143,7 @@ def places(words: tuple[str, ...], text: str, start: int = 0, end: int | None = 
     for key in known & index.keys():
         for phrase in index[key]:
             if phrase.needed <= known:
-                for match in _compiled(phrase.words).finditer(text, start, stop):
-                    at = match.start()
-                    if not phrase.asked or _REQUEST.search(text, max(0, at - _BACK), at) is not None:
-                        matches.append(match.span())
+                matches += [Place(*match.span(), phrase.asked) for match in _compiled(phrase.words).finditer(text, start, stop)]
     return sorted(matches, key=lambda place: (place[0], -place[1])) if len(matches) > 1 else matches
 
 

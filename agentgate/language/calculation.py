@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
-from functools import lru_cache
 from typing import NamedTuple
-from unicodedata import normalize
 
 from agentgate.language.days import MONTHS
-from agentgate.language.denials import clauses
 from agentgate.language.numerals import SMALL, numeral_value
-from agentgate.language.quotations import hidden_quotations
 from agentgate.language.spans import Entity, entities, small
+from agentgate.language.turn import Turn
 from agentgate.values.times import WEEKDAYS
 
 MAX_NUMBERS = 64  # different numbers to calculate with
@@ -177,13 +174,12 @@ class _Step(NamedTuple):
     kind: str
 
 
-@lru_cache(maxsize=32)
-def spoken(turns: tuple[str, ...]) -> Spoken:
-    """What these turns (without forwarded text) name; a denial withdraws what earlier turns named."""
+def spoken(turns: Iterable[Turn]) -> Spoken:
+    """What these turns name; a denial withdraws what earlier turns named."""
     total = Spoken()
     for turn in turns:
-        text = hidden_quotations(normalize("NFKC", turn))
-        whole, spans = list(entities(text, _NO_DAY)), clauses(text)
+        text, spans = turn.bare, turn.clauses
+        whole = list(entities(text, _NO_DAY))
         low = small(_without_names(text, whole))
         said, denied = (_only(low, [(start, end) for v, start, end in spans if v == voice]) for voice in ("said", "denied"))
         meant = _ELSE.sub(_blank, said)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Literal
 
-from agentgate.language.quotations import hidden
 from agentgate.language.spans import small
-from agentgate.language.verbs import VERBS
+from agentgate.language.words import listed
 
 Voice = Literal["said", "denied"]
+_VERBS = listed("verbs")
 _CLAUSE = re.compile(  # between two clauses; each alternative begins with a space or a comma
     r"[\s,](?:(?<=[.!?;]\s)(?<!\b(?:dr|mr|ms|mx)\.\s)(?<!\bmrs\.\s)(?<!\bprof\.\s)|(?<=\n)(?<!\binstead\n)(?<!\brather\n)|(?:(?<=,)\s|(?<!\s\s)(?<!,))\s{0,7}"
     r"\b(?:but(?<!\ball.but)(?<!(?:any|ery)thing.but)(?<!(?:any|ery)body.but)(?<!(?:any|ery)one.but)|instead(?!\s{1,8}of\b)|rather(?!\s{1,8}than\b)|then|however)\b"
@@ -36,7 +35,7 @@ _UNSEEN = re.compile("[\xad\u200b-\u200d\u2060\ufeff]")
 _PARTED = re.compile(rf"(?<![\w'’])[^\W\d_][\w'’]{{0,12}}(?:{_UNSEEN.pattern}[\w'’]{{1,12}}){{1,12}}")
 NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){DENIES}")
 # Idioms that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7", "won't fix".
-_IDIOM = re.compile(
+IDIOM = re.compile(
     r"\b(?=[abcdinorsw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|(?:no|not) (?:later|sooner|"
     r"earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|(?<!\w )why not\b(?! \w+ed\b)|"
     r"or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
@@ -58,6 +57,12 @@ _STATED = re.compile(
     r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?:have|has|got) no|decided against|(?<=i['\u2019]m )not"
     rf"|(?<=\bif )(?:not|no|nobody)|(?<=\bthere['\u2019]s )no|(?<=\bthere is )no|{_UNMEANT})\Z"
 )
+_VERBLESS = re.compile(r"(?:\A|(?<=[.!?;\n]\s)|(?<=\n))not\Z")  # "not the blue one: refund it"
+_NEVER = re.compile(r"(?:\b(?:i|we|he|she|it|they)|\b(?:the|my|our|this|that) [\w-]{1,40}) (?:\w+ly |has |have |had )?never\Z")  # "it never arrived"
+_INSTEAD = re.compile(  # "don't ship it, refund it instead"
+    r",\s{1,8}(?=(?:(?:just|but|please)\s{1,8})?(?P<verb>[a-z]{2,20})\s[^.;!?\n]{1,200}?\binstead\b(?!\s{1,8}of\b))"
+)
+_COLON = re.compile(r"[,:]\s{1,8}")
 _SUBJECT = 60  # characters before a negation that may hold its subject
 _YOU = re.compile(r"\byou\b")
 _STATEMENT_END = re.compile(r",\s{1,8}|\s{1,8}so\s{1,8}|\s{1,8}[-\u2013\u2014]\s{1,8}")
@@ -78,23 +83,22 @@ _REQUEST = re.compile(r"(?!\w+(?:ing|ed)\b)[a-z](?:[a-z'\u2019-]*[a-z])?\s+(?!an
 _ALONE = frozenset({"no", "none", "nobody", "stop", "abort", "forget", "cancel that", "hold off"})  # complete denials
 
 
-@lru_cache(maxsize=32)
-def clauses(turn: str) -> tuple[tuple[Voice, int, int], ...]:
+def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     """The clauses of the user's own words as (voice, start, end) spans; a clause is denied from its first negation on."""
-    return tuple(_clauses(turn))
-
-
-def _clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
     start, text = 0, _joined(small(turn))
     bounds = [*((m.start(), m.end()) for m in _CLAUSE.finditer(text)), (len(turn), len(turn))]
-    text = _IDIOM.sub(hidden, text)
+    text = IDIOM.sub(lambda idiom: "_" * len(idiom.group()), text)
     if any(map(text.__contains__, ("noth", "nobody", "no one", "none", "neither", "no money"))):
         text = _NOTHING.sub(lambda denial: "never".ljust(len(denial.group())), text)
     for end, following in bounds:
         negation = NEGATION.search(text, start, end)
         listed = max((m.end() for m in _LISTED.finditer(text, start, end)), default=start) if negation is not None else start
         while negation is not None and listed <= negation.end():
-            ends = [_statement_end(turn, text, negation, start, end), _exception_end(turn, text, negation.start(), end)]
+            ends = [
+                _statement_end(turn, text, negation, start, end),
+                _exception_end(turn, text, negation.start(), end),
+                next((match for match in _INSTEAD.finditer(text, negation.end()) if match["verb"] in _VERBS and match.start() < end), None),
+            ]
             over = min(filter(None, ends), key=lambda match: match.start(), default=None)
             if over is None:
                 break
@@ -127,9 +131,11 @@ def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, en
 
     None for an instruction, and where the denial may go on ("pay, send, move it").
     """
-    if _STATED.search(text, max(start, negation.start() - _SUBJECT), negation.end()) is None:
+    near = max(start, negation.start() - _SUBJECT)
+    verbless = _VERBLESS.search(text, near, negation.end()) is not None
+    if not verbless and not any(form.search(text, near, negation.end()) for form in (_STATED, _NEVER)):
         return None
-    over = _STATEMENT_END.search(text, negation.end(), end)
+    over = (_COLON if verbless else _STATEMENT_END).search(text, negation.end(), end)
     if over is None or _YOU.search(text, start, negation.start()) or _BIDDING.search(text, negation.end(), over.start()):
         return None
     return over if turn[over.end() : over.end() + 1].islower() and _REQUEST.match(text, over.end(), end) else None
@@ -138,7 +144,7 @@ def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, en
 def _exception_end(turn: str, text: str, start: int, end: int) -> re.Match[str] | None:
     """Where an exception, whose words start at `start`, ends before the next request: "move it to 10 instead of 9 and tell Ann"."""
     words = _EXCEPTION.match(text, start, end)
-    if words is None or words["next"] in VERBS:  # "rather than call and tell Ann" denies both
+    if words is None or words["next"] in _VERBS:  # "rather than call and tell Ann" denies both
         return None
-    joins = (match for match in _AND.finditer(text, words.end(), end) if match["verb"] in VERBS)
+    joins = (match for match in _AND.finditer(text, words.end(), end) if match["verb"] in _VERBS)
     return next((match for match in joins if _OBJECT.match(turn, match.start("object"), end)), None)

@@ -1,28 +1,27 @@
-"""The user's words of a run, read once: the typed entities they name, and what they say or deny.
+"""The user's words of a run, turn by turn: the typed entities they name, and what they say or deny.
 
-Rules: only the user's turns are read, never tool output. Quoted and forwarded text (`agentgate.language.quotations`) says nothing and names
-nothing; a denied clause (`agentgate.language.denials`) withdraws what it names, also from earlier turns.
+Rules: only the user's turns are read (`agentgate.language.turn`), never tool output. A denied clause withdraws what it names, also from
+earlier turns; reported words name nothing. A quotation gives texts and names only, never an address, an account or a link.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
-from agentgate.language.denials import Voice, clauses
-from agentgate.language.quotations import QUOTE, own_text, own_words, quoted, without_quotations
 from agentgate.language.spans import Entity, entities, glued
+from agentgate.language.turn import MAX_TURN, Turn, Voice
 from agentgate.values.entities import COMMON_ENDS, Key, normal
 from agentgate.values.paths import FINDABLE
 
-__all__ = ["MAX_TURN", "Entity", "Prompt", "clauses", "without_quotations"]
+__all__ = ["MAX_TURN", "Entity", "Prompt", "Turn"]
 
-MAX_TURN = 65_536  # characters of one turn; the gate refuses more
+_QUOTABLE = frozenset({"text", "path", "name", "user", "channel"})  # what a quoted name may be
 
 # Names only by context: a short quotation; a capitalised word, for a user; "the general channel".
 _CAPITAL = re.compile(r"[A-Z](?<![\w@#./:-].)[A-Za-z]{1,63}(?![\w@/-])(?!\.\w)")
@@ -43,11 +42,10 @@ _NO_CHANNEL = frozenset(
 )
 
 
-def _named(words: str) -> Iterator[Entity]:
+def _named(words: str, quoted: tuple[tuple[int, int], ...]) -> Iterator[Entity]:
     """Names without a form of their own."""
-    for quotation in QUOTE.finditer(words):
-        inner = quoted(quotation)
-        at = quotation.start() + quotation.group().index(inner)
+    for at, end in quoted:
+        inner = words[at:end]
         if normal("text", inner) is not None:
             yield Entity("text", inner, inner, at)
         ending = inner.rpartition(".")[2]
@@ -103,56 +101,68 @@ class Prompt:
     """What a run's user has said.
 
     Attributes:
+        turns: the turns, oldest first.
         named: type -> key -> the entity, as last written.
         amounts: amounts of money with their currency (empty: none written), and plain numbers.
-        spoken: the clauses of all turns.
-        written: the turns without forwarded and pasted text.
-        memo: turns that `agentgate.language.wording` has read.
+        memo: what readers further on keep of all turns.
     """
 
-    named: Mapping[str, Mapping[Key, Entity]]
-    amounts: frozenset[tuple[Decimal, str]]
-    spoken: tuple[tuple[Voice, str], ...] = ()
-    written: tuple[str, ...] = ()
-    memo: dict[int | str, Any] = field(  # what `agentgate.language.wording` has read of a turn, `agentgate.decision.labels` of all
-        default_factory=dict, init=False, compare=False, repr=False
-    )
+    turns: tuple[Turn, ...] = ()
+    named: Mapping[str, Mapping[Key, Entity]] = field(default_factory=dict)
+    amounts: frozenset[tuple[Decimal, str]] = frozenset()
+    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
-    def of(cls, turns: tuple[str, ...], today: date) -> Prompt:
-        """Read the turns in order; a denied entity is withdrawn, from this turn and the earlier ones.
+    def of(cls, turns: Iterable[str], today: date) -> Prompt:
+        """Read the turns in order.
 
         Args:
             turns: the user's texts, oldest first; each at most `MAX_TURN` characters.
             today: the run's day, for "tomorrow" and "May 26th".
         """
-        named: dict[str, dict[Key, Entity]] = {}
-        amounts: set[tuple[Decimal, str]] = set()
-        spoken: list[tuple[Voice, str]] = []
+        prompt = cls()
         for turn in turns:
-            words = own_words(turn)
-            spans = clauses(words)
-            spoken.extend((voice, words[start:end]) for voice, start, end in spans)
-            denied: list[Entity] = []
-            at = 0
-            whole = list(entities(words, today))
-            # Text of no type is named by the very same words, so that a text may repeat it.
-            for entity in sorted([*whole, *_named(words), *_repeatable(words, whole)], key=attrgetter("start")):
-                while at + 1 < len(spans) and spans[at][2] <= entity.start:
-                    at += 1
-                if spans[at][0] == "denied":
-                    denied.append(entity)
-                else:
-                    named.setdefault(entity.type, {})[entity.key] = entity
-                    if isinstance(entity.key, Decimal) and entity.type in {"money", "number"} and words[max(0, entity.start - 1)] != "#":
-                        amounts.add((entity.key, entity.currency))
-            for entity in denied:
-                named.get(entity.type, {}).pop(entity.key, None)
-                if isinstance(entity.key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
-                    for written in ("money", "number", "count", "percent"):
-                        named.get(written, {}).pop(entity.key, None)
-                    amounts = {a for a in amounts if a[0] != entity.key or (a[1] and entity.currency and a[1] != entity.currency)}
-        return cls(named, frozenset(amounts), tuple(spoken), tuple(map(own_text, turns)))
+            prompt = prompt.after(Turn(turn), today)
+        return prompt
+
+    def after(self, turn: Turn, today: date) -> Prompt:
+        """This prompt and one more turn; an entity that it denies is withdrawn, from this turn and the earlier ones."""
+        named = {kind: dict(keys) for kind, keys in self.named.items()}
+        amounts = set(self.amounts)
+        denied: list[Entity] = []
+        at = 0
+        words, spans = turn.own, turn.clauses
+        whole = list(entities(words, today))
+        # Text of no type is named by the very same words, so that a text may repeat it.
+        for entity in sorted([*whole, *_named(words, turn.named), *_repeatable(words, whole)], key=attrgetter("start")):
+            while at + 1 < len(spans) and spans[at].end <= entity.start:
+                at += 1
+            voice: Voice = spans[at].voice
+            if entity.type not in _QUOTABLE and any(start <= entity.start < end for start, end in turn.named):
+                continue
+            if voice == "denied":
+                denied.append(entity)
+            elif voice == "said":
+                named.setdefault(entity.type, {})[entity.key] = entity
+                if isinstance(entity.key, Decimal) and entity.type in {"money", "number"} and words[max(0, entity.start - 1)] != "#":
+                    amounts.add((entity.key, entity.currency))
+        for entity in denied:
+            named.get(entity.type, {}).pop(entity.key, None)
+            if isinstance(entity.key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
+                for written in ("money", "number", "count", "percent"):
+                    named.get(written, {}).pop(entity.key, None)
+                amounts = {a for a in amounts if a[0] != entity.key or (a[1] and entity.currency and a[1] != entity.currency)}
+        return Prompt((*self.turns, turn), named, frozenset(amounts))
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The turns without forwarded and pasted text."""
+        return tuple([turn.written for turn in self.turns])
+
+    @property
+    def spoken(self) -> Iterator[tuple[str, str]]:
+        """The clauses of all turns, as (voice, text)."""
+        return ((voice, turn.own[start:end]) for turn in self.turns for voice, start, end in turn.clauses)
 
     def holds(self, kind: str) -> bool:
         """Whether the user named any value of this type."""

@@ -16,9 +16,7 @@ from bisect import bisect_left
 from typing import NamedTuple
 from unicodedata import normalize
 
-from agentgate.language.denials import clauses
-from agentgate.language.prompt import Prompt
-from agentgate.language.quotations import without_quotations
+from agentgate.language.prompt import Prompt, Turn
 
 _MARKS = "\"'`*_\u2018\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"  # quotation marks, and those of emphasis
 _BEFORE = _MARKS + "([{<\u00bf\u00a1"
@@ -46,7 +44,7 @@ class _Word(NamedTuple):
     behind: str
 
 
-class _Turn(NamedTuple):
+class _Heard(NamedTuple):
     """One turn's words, said and denied, each as one text to search in; a gap is an empty word."""
 
     said: str
@@ -76,10 +74,12 @@ def _wanted(text: str) -> list[_Word]:
     return [_word(word, _NEXT if place and _LAID_OUT.search(space) else "") for place, (space, word) in enumerate(parts)]
 
 
-def _read(own: str) -> _Turn:
-    """The words of one turn; `own` is without forwarded and pasted text."""
-    text = without_quotations(own)
-    denied = [(start, end) for voice, start, end in clauses(text) if voice == "denied"]
+def _read(turn: Turn) -> _Heard:
+    """The words of one turn."""
+    text = turn.own
+    for start, end in [(start, end) for voice, start, end in turn.clauses if voice == "reported"]:
+        text = text[:start] + "\n" * (end - start) + text[end:]
+    denied = [(start, end) for voice, start, end in turn.clauses if voice == "denied"]
     said, no, before, behind = [_NEXT], [_NEXT], list[str](), list[str]()
     at, spans = array("l"), array("l")
     place, last, was, length = 0, 0, False, 1
@@ -103,7 +103,7 @@ def _read(own: str) -> _Turn:
                 spans.extend((start, end))
                 length += len(word.core) + 1
         last, was = end, is_no
-    return _Turn("".join(said), "".join(no), at, before, behind, spans)
+    return _Heard("".join(said), "".join(no), at, before, behind, spans)
 
 
 def _kept(wanted: _Word, before: str, behind: str, *, final: bool) -> bool:
@@ -128,10 +128,11 @@ def said(prompt: Prompt, text: str) -> Said | None:
     ):
         return None
     needle = _NEXT + _NEXT.join([word.core for word in wanted]) + _NEXT
-    for number in range(len(prompt.written) - 1, -1, -1):
-        turn: _Turn | None = prompt.memo.get(number)
-        if turn is None:
-            turn = prompt.memo[number] = _read(prompt.written[number])
+    for number in range(len(prompt.turns) - 1, -1, -1):
+        memo = prompt.turns[number].memo
+        if "words" not in memo:
+            memo["words"] = _read(prompt.turns[number])
+        turn: _Heard = memo["words"]
         if needle in turn.denied:
             return None
         place = -1

@@ -19,8 +19,8 @@ from typing import Any, Literal
 from agentgate.decision.answer import Allow, StepUp
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
-from agentgate.language.quotations import own_words
 from agentgate.language.spans import entities
+from agentgate.language.turn import Turn
 from agentgate.review.replay.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, answer_of, in_time, opened, pinned, taken
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import EACH
@@ -160,7 +160,7 @@ def _is_text(leaf: Any) -> bool:
 def _in_text(earlier: tuple[Step, ...], episode: Episode, kind: str, whole: set[Key | None]) -> Iterator[tuple[Any, str]]:
     """Values inside longer text of earlier results that occur neither as a whole value nor in the user's words."""
     today = episode.now.date()
-    seen = whole | {e.key for e in entities(own_words(episode.prompt), today) if e.type == kind}
+    seen = whole | {e.key for e in entities(Turn(episode.prompt).own, today) if e.type == kind}
     for before in earlier:
         for path, leaf in _leaves(before.result):
             for entity in entities(leaf[:20_000], today) if _is_text(leaf) else ():

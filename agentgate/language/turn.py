@@ -1,0 +1,186 @@
+"""One of the user's turns, read once: whose words its parts are, its clauses and their kinds, and what it takes back.
+
+Everything that depends on the user's words (intents, origins, labels, denials) reads this value; nothing else looks at the raw text. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+from agentgate.language.denials import IDIOM, clauses
+from agentgate.language.pieces import Piece, pieces
+from agentgate.language.spans import small
+from agentgate.language.whose import Part, parts, with_lines
+from agentgate.language.words import either
+
+Voice = Literal["said", "denied", "reported"]
+Taken = Literal["", "doubt", "all"]
+
+MAX_TURN = 65_536  # characters of one turn; the gate refuses more
+MAX_READ = 16_384  # characters of one turn that are read for what they ask; a longer one is unsure as a whole
+
+_SENTENCE = re.compile(r"[.!?;]+(?=\s)|\n")
+_REPORT = re.compile(
+    rf"(?:^|(?<=[.!?;,(\n])\s{{0,4}}|\b(?:and|but|because|since|as|so)\s)(?!(?:i|we|you|and|but|please|on|in|at|for|with|to|from|of|{either('question words')}|{either('look')}|"
+    rf"{either('verbs')}|{either('asking')})\b)(?:[\w@.'\u2019-]{{1,40}}\s){{1,6}}?(?:{either('reports')})\b(?! down\b)|\b(?:{either('obliged')})\b"
+)
+_REPORTING = re.compile(rf"\b(?:{either('reports', 'obliged')})\b")
+_SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
+_BACK = re.compile(rf"\b(?:{either('takes back')})\b")
+_ONLY_BACK = re.compile(rf"\W*+(?:(?:{either('takes back', 'fillers', 'soft')})\b\W*+)+\Z")
+_CALLS_OFF = re.compile(rf"\b(?:{either('calls off')})\b")
+_NO = re.compile(rf"\b(?:{either('no signs')})\b|n['\u2019\u02bc`\u00b4]t\b|[\U0001f6d1\u270b\u274c\U0001f44e\U0001f6ab\u26d4\u2716]")
+_SECOND = re.compile(rf"\b(?:{either('second thoughts')})\b")
+_WISHES = re.compile(rf"\b(?:{either('wishes')})\b")
+_FACT = re.compile(  # a negated statement: "it never arrived", "the blue one doesn't fit", "I have no receipt"
+    r"\b(?!(?:you|that|this|please|do|and|but|so|absolutely)\b)[\w'\u2019-]{1,40} (?:\w+ly |still |just |also )?(?:(?:ca|could|wo|would|is|are|was|were|has|have|had|do|did|does)"
+    r"n['\u2019]?t|cannot|never|(?:can|could|will|is|are|was|were|has|have|had|do|did|does|am) (?:not|never|no)|(?:have|has|had|got|there is|there['\u2019]s) no"
+    r"|(?<=i['\u2019]m )not)\b"
+)
+_THAT_IS_WRONG = re.compile(
+    r"\W*(?:that|this|it|which)(?:['\u2019]s| is| was) (?:\w+ )?(?:an? |the )?(?:wrong|incorrect|mistakes?|errors?)(?: (?:one|order|account|person|number|amount|thing))?\W*\Z"
+    r"|\W*(?:\w+ ){0,2}(?:wrong|incorrect|mistake|error)(?: \w+)?\W*\Z"
+)
+_LETTER = re.compile(r"\w")
+_LATIN = re.compile("[a-z]{2}")
+_FORBIDS = re.compile(  # "don't ship a replacement", not "don't do it" or "don't want it"
+    r"(?:(?<=do )not|don['\u2019]?t|never)\s+(?!(?:want|need|mean|think|like|wish|care|bother)\b)\w{3,}\s+(?!(?:it|that|this|anything|so)\b)\w"
+)
+_FOREIGN = re.compile("[\u0370-\u1fff\u2c00-\ua6ff\ua720-\ud7ff\uf900-\ufdff\ufe70-\ufeff]")  # letters of other scripts
+_AGREES = re.compile(rf"\W*+(?:(?:{either('agrees', 'soft')})(?!\w)\W*+)*\Z")
+_ANSWER = re.compile(r"\W*(?:the|an?|my|our|his|her|their|to|for|from|in|on|at|with|by|it['\u2019]?s|this|these|those|number|no\.?|[#@+]?[0-9])\b|.*[0-9@]|_+")
+
+
+class Clause(NamedTuple):
+    """A span of the turn: said by the user, denied by them, or reported as somebody else's words."""
+
+    voice: Voice
+    start: int
+    end: int
+
+
+class Sentence(NamedTuple):
+    """A sentence, and whether it takes back what was asked for before it."""
+
+    start: int
+    end: int
+    taken: Taken
+
+
+class Turn:
+    """What one turn says.
+
+    Attributes:
+        text: as it was sent, with every kind of line break as one.
+        written: without forwarded and pasted text (same length); quotations are left.
+        own: the user's own words: without quotations, except names that the user gives (same length).
+        bare: `own` with a word without meaning (each character a `_`) for every name and quotation.
+        low: `bare` in lower case.
+        named: the spans of these names.
+        clauses: the clauses, in order.
+        unsure: the texts that may not be the user's own: they grant nothing, and may take back.
+        memo: what readers further on keep of this turn.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Read a turn, as it is stored (`agentgate.values.turns.turn_text`)."""
+        self.text = with_lines(text)
+        found = parts(self.text) if len(text) <= MAX_READ else [Part(0, len(text), "unsure")]
+        self.written = _masked(self.text, [part for part in found if part.whose in {"forwarded", "pasted", "unsure"}])
+        own = _masked(self.written, [part for part in found if part.whose in {"quoted", "doubtful"}])
+        self.named = tuple([(start, end) for start, end, whose in found if whose == "named" and not self.written[start - 1].isspace()])
+        for start, end in self.named:
+            own = own[: start - 1] + self.written[start - 1 : end + 1] + own[end + 1 :]
+        self.own = own
+        quoted = [*((start - 1, end + 1, "_") for start, end in self.named), *(part for part in found if part.whose == "quoted")]
+        self.bare = _masked(own, quoted, "_")
+        self.low = small(self.bare)
+        certain = _masked(self.text, [part for part in found if part.whose in {"forwarded", "pasted", "quoted"}])
+        unsure = [small(certain[start:end]) for start, end, whose in found if whose in {"doubtful", "unsure"}]
+        self.unsure = tuple([words for words in unsure if _LETTER.search(words)])
+        self.clauses = tuple(_reported(self.low, clauses(self.bare)))
+        self.memo: dict[str, Any] = {}
+
+    def texts(self, voice: Voice) -> Iterator[str]:
+        """The user's own words of one voice, clause by clause."""
+        return (self.own[start:end] for said, start, end in self.clauses if said == voice)
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The pieces of all said clauses."""
+        return tuple([piece for voice, start, end in self.clauses if voice == "said" for piece in pieces(self.low, start, end)])
+
+    @cached_property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """The sentences, and what each takes back of what was asked for before it."""
+        ends = [*(match.end() for match in _SENTENCE.finditer(self.low)), len(self.low)]
+        return tuple([Sentence(start, end, self._taken(start, end)) for start, end in pairwise([0, *ends]) if self.low[start:end].strip()])
+
+    @property
+    def takes_all_back(self) -> bool:
+        """Whether the turn is nothing but a plain withdrawal."""
+        return bool(self.sentences) and all(sentence.taken == "all" for sentence in self.sentences)
+
+    def _taken(self, start: int, end: int) -> Taken:
+        text = self.low[start:end]
+        if end - start <= _SHORT and _BACK.search(text) and _ONLY_BACK.match(text):
+            return "all"
+        if _FOREIGN.search(text) and not _LATIN.search(text):
+            return "doubt"
+        plain = IDIOM.sub(" ", text)
+        if _THAT_IS_WRONG.match(plain) or _CALLS_OFF.search(plain):
+            return "doubt"
+        if _NO.search(plain) is None or self._requests(start, end):
+            return ""
+        return "" if _FACT.search(plain) and not _WISHES.search(plain) else "doubt"
+
+    def _requests(self, start: int, end: int) -> bool:
+        """Whether these words request or ask something, or forbid something that they name."""
+        said = any(start <= piece.start < end and piece.kind not in {"statement", "open"} for piece in self.pieces)
+        return said or any(start <= clause.start < end and clause.voice == "denied" and _FORBIDS.match(self.low, clause.start, clause.end) for clause in self.clauses)
+
+    @cached_property
+    def hesitates(self) -> bool:
+        """Whether a later turn that requests nothing known may take back what was asked for before it."""
+        if self.unsure and any(map(_NO.search, self.unsure)):
+            return True
+        plain = IDIOM.sub(" ", self.low)
+        if _NO.search(plain) or _SECOND.search(plain) or _FOREIGN.search(plain):
+            return True
+        return any(not self._harmless(piece) for piece in self.pieces if piece.kind in {"request", "shaping", "open"})
+
+    def _harmless(self, piece: Piece) -> bool:
+        if not any(map(str.isalnum, self.low[piece.head : piece.end])) or _AGREES.match(self.low[piece.start : piece.end]) is not None:
+            return True
+        return piece.kind == "open" and _ANSWER.match(self.low, piece.head, piece.end) is not None
+
+
+def _masked(text: str, spans: Iterable[tuple[int, int, str]], filler: str = " ") -> str:
+    for start, end, _ in spans:
+        text = text[:start] + filler * (end - start) + text[end:]
+    return text
+
+
+def _reported(low: str, spans: Iterable[tuple[Literal["said", "denied"], int, int]]) -> Iterator[Clause]:
+    """The clauses, each cut where somebody else's words begin, up to the end of its sentence."""
+    until = 0
+    for voice, start, end in spans:
+        if start < until:
+            yield Clause("reported", start, min(end, until))
+            start = min(end, until)
+        if start >= end:
+            continue
+        report = _REPORTING.search(low, start, end) and _REPORT.search(low, start, end)
+        if not report:
+            yield Clause(voice, start, end)
+            continue
+        stop = _SENTENCE.search(low, report.end())
+        until = stop.end() if stop is not None else len(low)
+        yield Clause(voice, start, report.end())
+        yield Clause("reported", report.end(), min(end, until))
+        if until < end:
+            yield from _reported(low, [(voice, until, end)])

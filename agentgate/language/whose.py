@@ -1,0 +1,197 @@
+"""Whose words the parts of a turn are: the user's own; or quoted, forwarded or pasted, which say nothing; or doubtful.
+
+Rules, by which doubt never makes words the user's own. Every kind of mark and line is looked for in the whole turn, so that no part can hide
+another one's end:
+
+- *Quotations.* Marks of one kind are counted, apostrophes inside words apart. Two are a quotation. An odd number takes everything from the
+  first to the end of the turn; more than two take everything from the first to the last. A short quotation directly behind a word with which
+  people name things ("titled", "the file") keeps its text as a name.
+- *Forwarded* text goes on to the end of the turn. A line behind ``>`` is quoted with the lines it wraps into; code fences are counted as marks.
+- *Pasted.* What follows "summarise this:" is pasted. If a line asks about a text at all ("translate", "is this phishing?"), no other line is
+  the user's own. Neither are lines of a chat, a log, a table, JSON, CSV or headers among several lines.
+- A turn with invisible or control characters is unsure as a whole.
+
+A quotation whose end is unclear is "doubtful", a line that may be pasted "unsure": neither grants, and both may take back.
+
+What a host knows better it says: `agentgate.values.turns.Own` and `Pasted` mark parts;
+lines of an own part are the user's whatever they look like. Pure; linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+from unicodedata import normalize
+
+from agentgate.language.spans import small
+from agentgate.language.words import either
+from agentgate.values.turns import OWN, PASTED
+
+Whose = Literal["named", "quoted", "doubtful", "forwarded", "pasted", "unsure"]
+
+_BREAK = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029](?!(?<=\r)\n)")  # other ways to begin a line
+_SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_DECLARED = re.compile(f"[{OWN}{PASTED}]")
+_MARK = re.compile("[\u0300-\u036f]")
+_ACCENT = re.compile(f"[A-Za-z]{_MARK.pattern}")
+_UNSEEN = re.compile(  # what could hide or reorder words; a joiner between emoji is none
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u180b-\u180f\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\uffa0"
+    "\ud800-\udfff\U000e0000-\U000e0fff]|(?<!\\A)\ufeff|(?<=[\\w])\u200d|\u200d(?=\\w)"
+)
+
+# --- forwarded, as mail programs write it in several languages -----------------------------------------------------------------
+_FROM = f"(?:{either('mail from')})"
+_FIELD = f"(?:{either('mail fields', 'mail heads')})"
+_HEAD = f"(?:{either('mail heads')})"
+_WHEN = r"(?:on|am|le|el|il|op|em|den|[a-z\u00e5\u00e6\u00f8]{3,8}\.?,? [0-9]{1,2}\.)"  # a Norwegian reply begins with the day
+_LINES = r"\n(?:[^\n]*\n){0,2}"  # a line may separate two fields, or belong to a name
+_FORWARDED_AS = (
+    rf"(?m)^[ \t]*(?:[-\u2013\u2014_]{{2,40}}[ \t]*(?:{either('mail again')})|begin forwarded message|(?:fwd?|wg|tr|rv|forwarded):"
+    rf"|{_WHEN}(?!\w)[^\n]{{1,600}}(?:\n[^\n]{{0,200}}?)?\b(?:{either('mail wrote')})(?:[ \t][^\n:]{{1,400}})?[ \t]?:[ \t\r]*$"
+    rf"|\*{{0,2}}{_FROM}[ \t]?:\*{{0,2}}.+{_LINES}[ \t]*\*{{0,2}}{_FIELD}[ \t]?:"
+    rf"|\*{{0,2}}{_FROM}[ \t]?:[^\n]{{1,400}}[ \t]{_HEAD}[ \t]?:"
+    rf"|\*{{0,2}}{_HEAD}[ \t]?:.*{_LINES}[ \t]*\*{{0,2}}{_FROM}[ \t]?:"
+    rf"|[^\n]{{0,200}}<[^\s<>@]{{1,64}}@[^\s<>@]{{1,255}}>[ \t]*\n[^\n]{{0,80}}[0-9]:[0-9]{{2}}[^\n]{{0,20}}\n[ \t]*{_FIELD}[ \t]?:)"
+)
+# Where an accent was a separate character, `_shown` leaves one after its letter.
+_FORWARDED = re.compile("".join(c if c.isascii() or not c.isalpha() else c + "\u0301?" for c in _FORWARDED_AS))
+
+# --- pasted ----------------------------------------------------------------------------------------------------------------
+_TEXT = f"(?:{either('texts')})"
+_POINTER = re.compile(  # ends with a colon, a line break or a tag
+    rf"(?:\b(?:{either('about a text')})\b[^.\n:]{{0,60}}\b(?:this|that|following|below|{_TEXT})\b[^.\n:]{{0,30}}:"
+    rf"|\b(?:received|got|here(?:['\u2019]s| is| are))\b[^.\n:]{{0,60}}\b{_TEXT}s?\b[^.\n:]{{0,60}}:"
+    rf"|\b(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{{0,40}}:[ \t]*\n|<(?:{_TEXT}|(?:block)?quote)>)"
+)
+_ABOUT = re.compile(rf"\b(?:{either('about a text')}|{either('see text')})\b")
+_MANY = re.compile(r"\n[^\S\n]*\S")
+_LINE = re.compile(
+    r"(?:[\[({<]|\"[\w.-]{1,40}\"\s*:|[\])}]|"  # JSON, tags
+    r"\[?[0-9]{1,4}[-/.:][0-9]{1,2}[-/.:T ][0-9]{1,2}|\[?(?:debug|info|warn(?:ing)?|error|fatal|trace)\b[\]: ]|"  # logs
+    r"\|.*\||[^\t\n]*\t[^\t\n]*\t|[^,;\n]{1,60}(?:[,;][^\s,;][^,;\n]{0,60}){2}$|"  # tables, CSV
+    r"<?[@\w][\w .'\u2019()-]{0,40}(?:>|:)\s+\S)"  # chats, headers
+)
+_INTRODUCES = re.compile(rf"\b(?:{either('texts', 'dictates', 'headings')})\b[^\n]{{0,80}}:\s*\Z")  # "send Kim this:", and a line break
+
+# --- quotations ----------------------------------------------------------------------------------------------------------
+_SINGLE = re.compile(r"(?<!\w)['\u2018-\u201b\u00b4]|['\u2018-\u201b\u00b4](?!\w)")  # not inside a word
+_MARKS = (
+    re.compile("`{3,}|~{3,}"),
+    re.compile("[\"\u201c\u201d\u201e\u201f\uff02]"),
+    re.compile("[\u00ab\u00bb\u2039\u203a]"),
+    re.compile("[\u300c-\u300f]"),
+    re.compile("(?<!`)`(?!``)"),
+    _SINGLE,
+)
+_OPENS = re.compile(r"(?<!\w)['\u2018-\u201b\u00b4]")
+_NAMING = re.compile(rf"\b(?:(?:{either('naming')})s?|(?:the|my|our|his|her|their|this|that|an?)(?: [\w-]{{1,20}}){{1,3}})(?:\s?[:=]|\s(?:is|to|be|it|them))?\s{{1,4}}\Z")
+_AND = re.compile(r"\s{0,4}(?:,|and|or|&|, and|, or)\s{1,4}")
+_BACK = 60  # characters before a mark that may name the quotation
+_MOST_WORDS = 6  # of a name
+_SENTENCE = re.compile(r"[!?;:]\s|\.\s(?![0-9])")
+_TITLE = re.compile(  # a dot that ends no sentence: "Dr. Meyer", "J. R. Smith"
+    r"\b(?:Dr|Drs|Mr|Mrs|Ms|Mx|Prof|Rev|Hon|Gen|Col|Capt|Lt|Sgt|Hr|Fr|Mme|Sra?|vs|St)\.\s|^(?:[A-HJ-Z]\.\s)+(?=[A-Z])"
+)
+
+
+class Part(NamedTuple):
+    """A part of a turn that is not simply the user's own: where it starts and ends, and whose it is."""
+
+    start: int
+    end: int
+    whose: Whose
+
+
+def with_lines(text: str) -> str:
+    """The text of the same length with every kind of line break as one."""
+    return _BREAK.sub("\n", text)
+
+
+def _shown(text: str) -> str:
+    """The text of the same length with every kind of space as one, and each letter and its accent as one character."""
+    if text.isascii():
+        return text
+    text = _SPACE.sub(" ", text)
+    return _ACCENT.sub(lambda letter: normalize("NFC", letter.group()).ljust(2, "\u0301"), text) if _MARK.search(text) else text
+
+
+def parts(text: str) -> list[Part]:
+    """Every part of a turn that is not plainly the user's own; parts may overlap.
+
+    Args:
+        text: the turn as `with_lines` returns it.
+    """
+    text = _shown(text)
+    marks = [*_DECLARED.finditer(text)]
+    if not marks:
+        return _found(text, pasting=True)
+    found = [Part(0, marks[0].start(), "unsure")]
+    for mark, end in zip(marks, [*(after.start() for after in marks[1:]), len(text)], strict=True):
+        start = mark.end()
+        own = mark.group() == OWN
+        found += [Part(start + a, start + b, whose) for a, b, whose in _found(text[start:end], pasting=False)] if own else [Part(start, end, "pasted")]
+    return found
+
+
+def _found(text: str, *, pasting: bool) -> list[Part]:
+    if _UNSEEN.search(text):
+        return [Part(0, len(text), "unsure")]
+    low = small(text)
+    found = [*_lines(low, pasting=pasting)] if "\n" in text or ">" in text else []
+    if (forwarded := _FORWARDED.search(low)) is not None:
+        found.append(Part(forwarded.start(), len(text), "forwarded"))
+    if pasting and (":" in text or "<" in text) and (pasted := _POINTER.search(low)) is not None:
+        found.append(Part(pasted.end(), len(text), "pasted"))
+    for kind in _MARKS:
+        found += _quotations(text, low, [*kind.finditer(text)])
+    return found
+
+
+def _lines(low: str, *, pasting: bool) -> Iterator[Part]:
+    """Lines that are quoted, and those that a paste may have brought."""
+    several = pasting and _MANY.search(low.strip()) is not None
+    about = _ABOUT.search(low) if several else None
+    at, quoted, introduced = 0, False, False
+    for line in low.split("\n"):
+        end, bare = at + len(line), line.strip()
+        quoted = bare.startswith(">") or (quoted and bare != "")
+        if quoted:
+            yield Part(at, end, "forwarded")
+        elif bare and (introduced or (several and (_LINE.match(bare) or (about is not None and _ABOUT.search(bare) is None)))):
+            yield Part(at, end, "unsure")
+        introduced = introduced or (pasting and _INTRODUCES.search(bare) is not None)
+        at = end + 1
+
+
+def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Part]:
+    """The quotations of one kind of mark."""
+    if not marks or (marks[0].re is _SINGLE and not any(_OPENS.match(text, mark.start()) for mark in marks)):
+        return
+    first, last = marks[0].start(), marks[-1].end()
+    if len(marks) % 2:
+        yield Part(first, len(text), "doubtful")
+        return
+    named, end, listed = list[Part](), -1, True
+    for opening, closing in zip(marks[::2], marks[1::2], strict=True):
+        listed = listed and (end < 0 or _AND.fullmatch(text, end, opening.start()) is not None)
+        if _is_name(text[opening.end() : closing.start()], low, opening.start(), end):
+            named.append(Part(opening.end(), closing.start(), "named"))
+            end = closing.end()
+    yield from named
+    if len(named) < len(marks) // 2 or not listed:
+        yield Part(first, last, "quoted" if len(marks) == 2 else "doubtful")
+
+
+def _is_name(inner: str, low: str, at: int, end: int) -> bool:
+    """Whether a quotation is the name of what the user's words directly before it mean.
+
+    Args:
+        inner: the quoted text.
+        low: the turn in lower case.
+        at: where the quotation starts in it.
+        end: where the last quotation ended that is a name; -1: there is none.
+    """
+    if len(inner.split()) > _MOST_WORDS or _SENTENCE.search(_TITLE.sub("", inner)) is not None or "\n" in inner:
+        return False
+    return _NAMING.search(low, max(0, at - _BACK), at) is not None or (end >= 0 and _AND.fullmatch(low, end, at) is not None)
