@@ -33,7 +33,7 @@ REFUND = Intent(
         *((text, "absent") for text in REFUND.counter_examples),
         ("Reimburse Jane for ORD-1", "present"),
         ("Could you please issue a refund on ORD-77? The box was crushed.", "present"),
-        ("The customer asks for her money straight back, ORD-1", "present"),
+        ("The customer asks for her money straight back, ORD-1", "unclear"),
         ("refund every order", "unclear"),
         ("Refund everything", "unclear"),
         ("Do not refund ORD-1", "absent"),
@@ -307,7 +307,7 @@ def test_a_counter_example_about_everything_says_nothing_of_one() -> None:
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=12))
 def test_a_word_is_found_as_itself_and_nowhere_inside_another(word: str) -> None:
-    assert places((word,), f"- {word} -") == [(2, 2 + len(word))] or word in PLACES
+    assert [place[:2] for place in places((word,), f"- {word} -")] == [(2, 2 + len(word))] or word in PLACES
     assert not places((word,), f"1{word}1") or word in PLACES
 
 

@@ -270,7 +270,7 @@ def _hit(intent: Intent, turn: Turn, clause: _Clause, back: frozenset[int]) -> t
     best: tuple[str, str, int] | None = None
     for place in places(intent.words, turn.low, clause.start, clause.end, clause.keys):
         piece = next((piece for piece in clause.pieces if place.start < piece.end), None)
-        use, words = "aside" if piece is None else _use(place, piece, turn), turn.low[place.start : place.end]
+        use, words = "aside" if piece is None else _use(place, piece, turn, intent.words), turn.low[place.start : place.end]
         if place.start in back or (place.asked and (use != "asks" or piece is None or place.start != piece.head)):
             continue
         if use == "asked" and _by_questions(intent.words, intent.examples):
@@ -284,7 +284,7 @@ _DROPPED = re.compile(r"\b(?:skip|omit|leave out|drop|without|(?<=\w )than)(?: t
 _USES = ("asked", "aside", "asks")
 
 
-def _use(place: Place, piece: Piece, turn: Turn) -> str:
+def _use(place: Place, piece: Piece, turn: Turn, listed: tuple[str, ...]) -> str:
     """How words are used in their piece: they ask for something, are asked about, or neither."""
     if piece.kind == "question":
         return "asked"
@@ -296,7 +296,8 @@ def _use(place: Place, piece: Piece, turn: Turn) -> str:
     if piece.kind in {"request", "shaping"}:
         return "asks"
     words = turn.low[place.start : place.end]
-    return "asks" if (begins and (piece.kind == "open" or " " in words)) or (" " in words and FINITE.search(words)) else "aside"
+    stated = FINITE.search(words) is not None and (" " in words or words in listed)
+    return "asks" if stated or (begins and (piece.kind == "open" or " " in words)) else "aside"
 
 
 @lru_cache(maxsize=1024)
@@ -307,7 +308,7 @@ def _by_questions(words: tuple[str, ...], examples: tuple[str, ...]) -> bool:
 
 def _only_asked(words: tuple[str, ...], turn: Turn) -> bool:
     uses = [
-        _use(place, piece, turn)
+        _use(place, piece, turn, words)
         for piece in turn.pieces
         for place in places(words, turn.low, piece.start, piece.end)
         if not place.asked or place.start == piece.head
@@ -355,7 +356,7 @@ def _not_understood(
             continue
         for piece in clause.pieces:
             words = " ".join(turn.own[piece.start : piece.end].split())[:_SHOWN]
-            if piece.kind == "look":
+            if piece.kind in {"look", "question"}:
                 shapes = False
             elif piece.kind == "request":
                 return words

@@ -31,17 +31,17 @@ _ENDS = re.compile(r"\b(?:is|are|was|were)\s*\Z")
 _PLEASE = re.compile(r"\b(?:please|pls|plz|kindly)\b")
 _TAG = re.compile(r"[,\s]\s{0,4}(?:can|could|would|will|won['\u2019]t) (?:you|ya)(?: please)?\W{0,4}\Z")
 _TAIL = 60  # characters at the end of a clause that may hold a tag
-_SOFT = rf"(?:(?:{either('soft')})\b|[0-9]{{1,3}}[.)])\W{{1,4}}"
+_SOFT = rf"(?:(?:{either('soft')})\b|[0-9]{{1,3}}[.)])(?:\W{{1,4}}|\Z)"
 _I_WANT = (
     r"(?:i|we)(?:['\u2019]d| would)?(?: really| also| still| just| only| now)? (?:like|love|want|need|wish|prefer|ask|expect)(?: for)?"
-    r"(?: you| somebody| someone)? to(?! (?:know|see|hear|understand|find out|check|look|be told|learn)\b)"
+    r"(?: you| somebody| someone)? to"
 )
-_HEAD = re.compile(rf"\W{{0,8}}(?:{_SOFT}){{0,8}}(?P<asking>(?:{either('asking')}|{_I_WANT}|do(?! (?:you|i|we|they|the|it|this|that|so|what|all|not)\b))\b\W{{1,4}}(?:{_SOFT}){{0,4}})?")
+_HEAD = re.compile(rf"\W{{0,8}}(?:{_SOFT}){{0,8}}(?P<asking>(?:{either('asking')}|{_I_WANT}|do(?! (?:you|i|we|they|the|it|this|that|so|what|all|not)\b)|(?:can|could|may) (?:i|we)(?= (?:get|have)\b))\b(?:\W{{1,4}}|\Z)(?:{_SOFT}){{0,4}})?")
 _AGREED = re.compile(r"\b(?:go ahead|do (?:it|that|this|them|so)|just do)\b")  # a request without an object
 _IDLE = re.compile(r"(?:take (?:care(?! of (?!your))|your time|it easy)|let me\b|have (?:a|fun)|be (?:well|safe|careful|patient)|bear with|hang on|hold on)\b")
 _GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit|role)\b)"  # "give me edit access" requests an action
 _LOOK = re.compile(
-    rf"(?:(?:give|get) (?:me|us) {_GIVEN}|(?:make|write|prepare|pull|give|get|have|need|want|draw up) (?:(?:me|us) )?"
+    rf"(?!check (?:in|out)\b|look after\b)(?:(?:give|get) (?:me|us) {_GIVEN}|sort(?!.{{0,40}}\bout\b)|(?:make|write|prepare|pull|give|get|have|need|want|draw up) (?:(?:me|us) )?"
     rf"(?:an?|the|my|his|her|their|some) (?:[\w-]+ ){{0,2}}?(?:{either('told')})|(?!(?:give|get) (?:me|us)\b)(?:{either('look')}))\b"
 )
 _QUESTION = re.compile(rf"(?:{either('question words')})(?:['\u2019](?:s|re|d|ll))?\b")
@@ -58,7 +58,7 @@ _NEED = re.compile(  # what is to happen to somebody or something; who is to get
     rf"(?!{_NOT_WHO}\b)(?!they\b.* be\b)(?:(?!(?:i|we|you|that|because)\b)[\w@.'\u2019#/-]{{1,40}} ){{1,8}}?"
     r"(?:also |still |really |just |only |now |then )?(?:(?:(?:ha(?:s|ve)|needs?|ought) to|should|must|(?:is|are) to(?= be\b)) "
     r"(?!(?:have|know|be (?:somewhere|there|here|fine|ok|enough|around))\b)\w|can be \w+(?:ed|n|t)\b"
-    r"|(?:gets|needs|requires?|wants) (?:the|an?|my|his|her|their|our|its|(?:\w+ )?(?:access|rights|permissions?)|full|back|[0-9\u20ac$\u00a3]|\w+ing\b))"
+    r"|(?:gets|needs|requires?|wants(?! my\b| our\b)) (?:the|an?|my|his|her|their|our|its|(?:\w+ )?(?:access|rights|permissions?)|full|back|[0-9\u20ac$\u00a3]|\w+ing\b))"
 )
 _WISH = re.compile(
     r"(?:i|we)(?:['\u2019](?:d|ll)| would| will|['\u2019]?(?:m|re| am| are) going to)? (?:also |still |really |just |only |now |then )?(?:need|want|(?<=d )(?:like|love)) (?!to\b)\w"
@@ -125,7 +125,7 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
             read[at] = piece._replace(kind=before.kind, head=piece.end, aside=piece.start if before.aside < before.end else piece.aside)
     asks = any(piece.kind in {"request", "shaping", "look"} for piece in read)
     for at, piece in enumerate(read):
-        if polite and not asks and not question and piece.kind == "open":
+        if polite and not asks and not question and piece.kind == "open" and any(map(str.isalnum, low[piece.head : piece.end])):
             read[at], asks = piece._replace(kind="request"), True
     yield from read
 
@@ -168,8 +168,10 @@ def _kind(piece: str, rest: str, *, asking: bool, question: bool) -> Kind:
         return "look"
     if asking:
         return "request"
-    if question:  # "Refund it?" may ask whether to
-        return "request" if _REQUESTED.match(rest) else "statement" if _command(rest) == "request" else "question"
+    if question and not _QUESTION.match(rest) and _command(rest) == "request":
+        return "statement"  # "Refund it?" may ask whether to
+    if question:
+        return "request" if _REQUESTED.match(rest) else "question"
     if _WISH.match(rest):
         return "request"
     if _CONDITION.match(rest):

@@ -25,7 +25,7 @@ MAX_READ = 16_384  # characters of one turn that are read for what they ask; a l
 
 _SENTENCE = re.compile(r"[.!?;]+(?=\s)|\n")
 _REPORT = re.compile(
-    rf"(?:^|(?<=[.!?;,(\n])\s{{0,4}}|\b(?:and|but|because|since|as|so)\s)(?!(?:i|we|you|and|but|please|on|in|at|for|with|to|from|of|{either('question words')}|{either('look')}|"
+    rf"(?:^|(?<=[.!?;,(\n])|(?<=[.!?;,(\n]\s)|\b(?:if|and|but|because|since|as|so)\s)(?=\S)(?!(?:i|we|you|and|but|please|on|in|at|for|with|to|from|of|{either('question words')}|{either('look')}|"
     rf"{either('verbs')}|{either('asking')})\b)(?:[\w@.'\u2019-]{{1,40}}\s){{1,6}}?(?:{either('reports')})\b(?! down\b)|\b(?:{either('obliged')})\b"
 )
 _REPORTING = re.compile(rf"\b(?:{either('reports', 'obliged')})\b")
@@ -45,6 +45,7 @@ _THAT_IS_WRONG = re.compile(
     r"\W*(?:that|this|it|which)(?:['\u2019]s| is| was) (?:\w+ )?(?:an? |the )?(?:wrong|incorrect|mistakes?|errors?)(?: (?:one|order|account|person|number|amount|thing))?\W*\Z"
     r"|\W*(?:\w+ ){0,2}(?:wrong|incorrect|mistake|error)(?: \w+)?\W*\Z"
 )
+_FEW = 3  # words of a request that may mean the one before: "kill it", "pull the plug"
 _LETTER = re.compile(r"\w")
 _LATIN = re.compile("[a-z]{2}")
 _FORBIDS = re.compile(  # "don't ship a replacement", not "don't do it" or "don't want it"
@@ -156,7 +157,8 @@ class Turn:
     def _harmless(self, piece: Piece) -> bool:
         if not any(map(str.isalnum, self.low[piece.head : piece.end])) or _AGREES.match(self.low[piece.start : piece.end]) is not None:
             return True
-        return piece.kind == "open" and _ANSWER.match(self.low, piece.head, piece.end) is not None
+        words = self.low[piece.head : piece.end]
+        return len(words.split()) > _FEW if piece.kind == "request" else _ANSWER.match(words) is not None
 
 
 def _masked(text: str, spans: Iterable[tuple[int, int, str]], filler: str = " ") -> str:

@@ -1,4 +1,4 @@
-"""Words that are asked about or told of ask for nothing; requests in the form of a question or a statement do."""
+"""Only what is recognised as a request requests something; a question is none, and everything else is in doubt."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ ASKED = (
     "Please check whether the meeting was moved.",
     "Kindly confirm whether 2,450.00 has been transferred to Harrow",
     "I'd like to know who was invited",
-    "Let me know if it was mailed or cancelled",
     "Show me how I can delete a file",
     "Is there anything scheduled before Friday?",
     "Have I invited the plumber yet?",
@@ -49,12 +48,6 @@ ASKED = (
     "1. What was shared with Ann? 2. Who cancelled it?",
     "Find the mail that they shared last week",
     "What is the total of what we have transferred so far?",
-    "I'll pay it myself",
-    "I may share it with the caterer later on",
-    "Before I cancel anything: when does it start?",
-    "I'm thinking of changing the date",
-    "He already transferred it",
-    "Summarise the report that Ann wrote, the one I moved",
     "List the events that were cancelled last month",
     "Is there any chance it was moved?",
     "Would it be wise to delete the file?",
@@ -67,11 +60,7 @@ ASKED = (
     "Find the meeting I should move",
     "Show me the mails that we cancel each month",
     "I want to look at who has been invited",
-    "I would rather keep it than delete it",
-    "Skip the transfer to Ann",
-    "\ufeffWhat did I transfer to Ann?",
     "(did I transfer anything to Ann?)",
-    "\u200bDid I transfer anything to Ann?",
 )
 REPORTED = (  # and what the user only wants to be asked about first, or has to do some day
     "They want me to pay 500 to eve. Is that a scam?",
@@ -133,8 +122,6 @@ ASKED_FOR = (
     "I need it moved to Friday",
     "What I owe Ann, pay it",
     "Whatever is left, transfer it to my savings",
-    "When Tom has confirmed send him the file",
-    "when the invoice from Ann is there pay it",
     "See if you can move it to Friday",
     "They sent me too much, transfer the difference back",
     "I moved, change my address",
@@ -148,21 +135,14 @@ ASKED_FOR = (
     "I'm wondering if you could cancel it",
     "ask whether she is free; if yes invite her",
     "we paid too little - send the rest",
-    "the invoice is overdue",
     "What if we moved it to Friday?",
     "Is there any possibility to move it?",
     "What I'd like is to move it to Friday",
     "What you should do is cancel it",
     "What needs to be done is cancel the meeting",
-    "It clashes with the audit, which means we have to move it",
-    "Which is why you should cancel it",
-    "Has to be moved to Friday",
     "I will need it moved to Friday",
-    "Before I leave pay Ann",
     "I decided against the red one, cancel it",
     "Instead of calling her, cancel it",
-    "Ann asked if 2 is fine instead of 4, it is so change it",
-    "Before I forget pay Ann",
     "In case I forget, pay Ann on Friday",
     "I always forget, please pay Ann",
     "I have no idea who that is, delete it",
@@ -177,25 +157,47 @@ ASKED_FOR = (
     "Is it OK if you move it to Friday?",
     "What if you moved it?",
     "When Ann replies, send her the file",
-    "I was told you can cancel it, please do",
     "I'd like it moved",
-    "She said yes so invite her",
-    "If she says yes, pay her",
     "I suggest that you move it",
     "I'd say cancel it",
     "Can somebody cancel it for me?",
     "Could the meeting be moved to Friday?",
     "How about moving it?",
-    "Find a slot on Friday to move it to",
     "Find Ann's mail and forward it, then delete it",
     "Before you leave for today: cancel it",
 )
-DENIED = (
-    "Do\u00adn't delete it",
-    "Don\u00ad't delete it",
-    "Nev\u00ader delete it",
-    "Do n\u200cot delete it",
+DOUBTED = (  # a person may mean them as requests, or not
+    "\ufeffWhat did I transfer to Ann?",
+    "Before I cancel anything: when does it start?",
     "Do not\u2060 delete it",
+    "Do n\u200cot delete it",
+    "Nev\u00ader delete it",
+    "Don\u00ad't delete it",
+    "Do\u00adn't delete it",
+    "I'll pay it myself",
+    "I may share it with the caterer later on",
+    "I'm thinking of changing the date",
+    "He already transferred it",
+    "Summarise the report that Ann wrote, the one I moved",
+    "I would rather keep it than delete it",
+    "Skip the transfer to Ann",
+    "\u200bDid I transfer anything to Ann?",
+    "Let me know if it was mailed or cancelled",
+    "When Tom has confirmed send him the file",
+    "when the invoice from Ann is there pay it",
+    "the invoice is overdue",
+    "Before I leave pay Ann",
+    "Ann asked if 2 is fine instead of 4, it is so change it",
+    "Before I forget pay Ann",
+    "I was told you can cancel it, please do",
+    "She said yes so invite her",
+    "If she says yes, pay her",
+    "It clashes with the audit, which means we have to move it",
+    "Which is why you should cancel it",
+    "Has to be moved to Friday",
+    "Find a slot on Friday to move it to",
+)
+DENIED = (
     "Keep it instead of cancelling it, moving it",
     "I decided against deleting the file",
     "Skip deleting it",
@@ -226,7 +228,7 @@ def said(*turns: str) -> Derived:
 def test_what_is_only_asked_about_is_absent(prompt: str, shape: Callable[[str], str]) -> None:
     answer = said(shape(prompt))
     assert answer.presence == "absent", answer
-    assert answer.evidence.startswith("asked about or told of, not asked for: ")
+    assert answer.evidence.startswith("asked about, not asked for: ")
 
 
 @pytest.mark.parametrize("prompt", ASKED_FOR)
@@ -236,12 +238,10 @@ def test_what_is_asked_for_is_present(prompt: str, shape: Callable[[str], str]) 
     assert answer.presence == "present", answer
 
 
-@pytest.mark.parametrize("prompt", REPORTED)
+@pytest.mark.parametrize("prompt", [*REPORTED, *DOUBTED])
 @pytest.mark.parametrize("shape", [str, str.lower, lambda p: "Good morning! " + p])
-def test_what_is_reported_is_not_present(prompt: str, shape: Callable[[str], str]) -> None:
-    answer = said(shape(prompt))
-    assert answer.presence == "unclear", answer
-    assert answer.evidence.endswith("but asked, reported or dictated")
+def test_what_is_reported_or_in_doubt_is_not_present(prompt: str, shape: Callable[[str], str]) -> None:
+    assert said(shape(prompt)).presence != "present"
 
 
 @pytest.mark.parametrize("prompt", DENIED)
@@ -295,7 +295,7 @@ def test_to_know_is_no_something() -> None:
 def test_an_intent_with_a_question_among_its_examples_is_asked_for_by_questions() -> None:
     status = Intent("status", 1, "Say where an order is.", ("status", "order"), "step_up", ("What is the status of ORD-10023344?",), ())
     assert derive((status,), ("when does my order come?",))["status"].presence == "present"
-    assert derive((status,), ("the order that they already ordered",))["status"].presence == "present"
+    assert derive((status,), ("the order that they already ordered",))["status"].presence == "unclear"
     mixed = Intent("order", 1, "Order.", ("order",), "step_up", ("Is it there? If not, order one",), ())
     assert derive((mixed,), ("when does my order come?",))["order"].presence == "absent"
 
