@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agentgate.redemption.verifier import AsyncVerifier, Verifier
     from agentgate.values.refusal import Code, Failure, Reason, RunRefused
     from agentgate.values.request import Agent, User
+    from agentgate.values.turns import Own, Pasted
 
 _HOMES = {
     "Agent": "values.request",
@@ -28,6 +29,8 @@ _HOMES = {
     "Deny": "decision.answer",
     "Failure": "values.refusal",
     "Gate": "gate.gate",
+    "Own": "values.turns",
+    "Pasted": "values.turns",
     "Reason": "values.refusal",
     "RunRefused": "values.refusal",
     "StepUp": "decision.answer",
@@ -46,6 +49,8 @@ __all__ = [
     "Deny",
     "Failure",
     "Gate",
+    "Own",
+    "Pasted",
     "Reason",
     "RunRefused",
     "StepUp",

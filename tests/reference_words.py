@@ -65,6 +65,8 @@ _PLACES = {
     *("invite", "remove", "include", "email", "e-mail", "mail", "message", "notify", "ping", "cc", "bcc", "pay", "reimburse", "send"),
     "forward",
 }
+
+
 def of_themself(turns: tuple[Turn, ...]) -> bool:
     """The user speaks of themself as somebody, in their own words and sentence, and takes it back neither there nor later."""
     found = False

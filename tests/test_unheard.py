@@ -17,8 +17,8 @@ from agentgate.cli.advice import advise
 from agentgate.intents.combined import Combined
 from agentgate.intents.deriver import ask
 from agentgate.intents.lexical import derive
-from agentgate.language.prompt import MAX_TURN
 from agentgate.language.pieces import pieces
+from agentgate.language.prompt import MAX_TURN
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent

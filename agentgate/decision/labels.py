@@ -81,8 +81,11 @@ def heard(texts: tuple[str, ...]) -> Heard:
 def heard_in(prompt: Prompt) -> Heard:
     """All words that are heard, read once for a prompt."""
     if "heard" not in prompt.memo:
-        each = [_of_turn(turn) for turn in prompt.turns]
-        prompt.memo["heard"] = Heard(frozenset[str]().union(*(said.words for said, _, _ in each)), frozenset[str]().union(*(said.names for said, _, _ in each)))
+        words, names = frozenset[str](), frozenset[str]()
+        for turn in prompt.turns:
+            all_, _, _ = _of_turn(turn)
+            words, names = words | all_.words, names | all_.names
+        prompt.memo["heard"] = Heard(words, names)
     known: Heard = prompt.memo["heard"]
     return known
 

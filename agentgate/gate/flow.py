@@ -16,7 +16,7 @@ from agentgate.decision import caller
 from agentgate.decision.answer import Allow, Decision, Deny, Eligible
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe, judge
-from agentgate.errors import AuditUnavailable, CanonicalError, KeyRefused, NameRefused, StoreUnavailable
+from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, KeyRefused, NameRefused, StoreUnavailable
 from agentgate.gate.core import Core, decided, deny, read, seen, stamp
 from agentgate.gate.release import released
 from agentgate.gate.state import header_bytes, missing
@@ -29,12 +29,13 @@ from agentgate.token.mint import binding, mint, new_jti
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, Args, Call, Header, RunState, User
+from agentgate.values.turns import Spoken, turn_text
 from agentgate.workflow.model import Tool, Workflow
 
 LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
 MAX_TTL = 24 * 3600
-MAX_TURNS = 200  # every turn is read again for each decision on a changed run
+MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
 _REREADS = 16  # parallel calls of one run change it; the deadline of a call ends before that many
 _MAX_DEFINITION = 256
 _KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
@@ -44,11 +45,15 @@ def _refused_input(field: str, got: str, expected: str) -> RunRefused:
     return RunRefused((Failure(Reason.INPUT, field, got, expected),))
 
 
-def _check_turn(text: object) -> None:
-    fits = type(text) is str and len(text) <= MAX_TURN and "\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
-    if not fits:
-        got = f"{type(text).__name__} of length {len(text)}" if isinstance(text, str) else type(text).__name__
-        raise _refused_input("prompt", got, f"Unicode text of at most {MAX_TURN} characters")
+def _turn(spoken: Spoken) -> str:
+    """A turn as it is stored."""
+    try:
+        text = turn_text(spoken)
+    except ConfigError as error:
+        raise _refused_input("prompt", repr(error.got), error.expected) from error
+    if len(text) > MAX_TURN or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise _refused_input("prompt", f"{type(spoken).__name__} of length {len(text)}", f"Unicode text of at most {MAX_TURN} characters")
+    return text
 
 
 def _check_who(tenant: object, user: object, agent: object) -> None:
@@ -58,14 +63,14 @@ def _check_who(tenant: object, user: object, agent: object) -> None:
 
 
 # --- runs ----------------------------------------------------------------------------------------------------------------
-def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Agent, prompt: str, ttl: int) -> Flow:
+def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Agent, prompt: Spoken, ttl: int) -> Flow:
     """Open a run: identity, tenant and workflow decide whether it opens; intents are derived now and decide per call.
 
     Raises (through the driver):
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
     """
     workflow = core.workflow(name)
-    _check_turn(prompt)
+    text = _turn(prompt)
     _check_who(tenant, user, agent)
     if type(ttl) is not int or not 0 < ttl <= MAX_TTL:
         raise _refused_input("ttl", type(ttl).__name__, f"an int from 1 to {MAX_TTL} seconds")
@@ -86,7 +91,7 @@ def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Ag
     if refused:
         yield stamp("run_refused", header, reasons=describe(refused))
         raise RunRefused(refused)
-    op = ops.open_run(tenant, header.id, header_bytes(header), prompt, ttl * 1000)
+    op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000)
     if ops.parse_open_run(op, (yield op)) != "ok":
         raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
     yield stamp("run_opened", header, expires_at=header.expires_at)
@@ -102,18 +107,17 @@ def _opening(core: Core, workflow: Workflow, header: Header) -> tuple[Failure, .
     return tuple(case.denied)
 
 
-def change(core: Core, state: RunState, turn: str, *, closing: bool = False) -> Flow:
+def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) -> Flow:
     """Add a user's turn (intents are derived again), or close the run.
 
     Raises (through the driver):
         RunRefused: missing or closed.
     """
     header = state.header
-    if not closing:
-        _check_turn(turn)
-        if len(state.turns) >= MAX_TURNS:
-            raise _refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
-    op = ops.close_run(header.tenant, header.id) if closing else ops.add_turn(header.tenant, header.id, turn)
+    text = "" if closing else _turn(turn)
+    if not closing and len(state.turns) >= MAX_TURNS:
+        raise _refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
+    op = ops.close_run(header.tenant, header.id) if closing else ops.add_turn(header.tenant, header.id, text)
     answer = ops.parse_run_change(op, (yield op))
     if answer == "missing":
         raise missing(header.tenant, header.id)

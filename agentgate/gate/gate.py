@@ -29,6 +29,7 @@ from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
 from agentgate.token.keys import KeyRing
 from agentgate.values.request import Agent, User
+from agentgate.values.turns import Spoken
 
 if TYPE_CHECKING:
     from agentgate.approvals.opening import Opening
@@ -108,7 +109,7 @@ class _GateBase(Generic[OneStore]):
 
 
 def _open_run(
-    self: _GateBase[Any], workflow: str, *, tenant: str, user: User | None, agent: Agent, prompt: str, ttl: int = 3600
+    self: _GateBase[Any], workflow: str, *, tenant: str, user: User | None, agent: Agent, prompt: Spoken, ttl: int = 3600
 ) -> Generator[Step, Any, View]:
     """Open a run and freeze tenant, user, agent and workflow version.
 
@@ -118,7 +119,7 @@ def _open_run(
         tenant: exact tenant.
         user: the person worked for; None where the workflow is for an autonomous workload.
         agent: the workload.
-        prompt: the user's own words.
+        prompt: the user's own words; a host that knows which part was pasted gives `[Own(...), Pasted(...)]`.
         ttl: the run's life in seconds.
 
     Raises:

@@ -24,6 +24,7 @@ from agentgate.token.dpop import DPoP
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Args, Call, Derived, Header, RunState
+from agentgate.values.turns import Spoken
 from agentgate.workflow.model import Workflow
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def _explained(view: View, tool: str, made: Call | Deny | None, tool_call_id: st
     return explanation
 
 
-def _add_turn(self: _RunBase, text: str) -> Generator[Step, Any, None]:
-    """Add the user's next words; intents are derived again, and a negated one is withdrawn.
+def _add_turn(self: _RunBase, text: Spoken) -> Generator[Step, Any, None]:
+    """Add the user's next words, or their parts; what takes something back withdraws its intent.
 
     Raises:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.

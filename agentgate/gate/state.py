@@ -62,9 +62,9 @@ class Readings:
         def state(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Any:
             return hearing.hear(intents, state(intents, turns[:-1]), turn(turns[-1])) if turns else hearing.begun(intents)
 
-        @lru_cache(_KEPT)
+        @lru_cache(_KEPT)  # shared by every run, of any tenant, with these words
         def told(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
-            return MappingProxyType(answers(hearing, intents, state(intents, turns)))  # shared by every run, of any tenant, with these words
+            return MappingProxyType(answers(hearing, intents, state(intents, turns)))
 
         @lru_cache(_KEPT)
         def prompt(turns: tuple[str, ...], day: date) -> Prompt:

@@ -1,8 +1,8 @@
 """Intent derivers: for each intent of a workflow's closed vocabulary, present, unclear or absent, with the evidence.
 
 Rules: a deriver sees only the user's own turns, oldest first, and gives one answer per intent. It can only narrow: an omitted intent is
-absent, a failure is unclear, an unknown intent is ignored. `answers` enforces that, so a deriver need not be trusted.
-A deriver is any callable; one that also is a `Fold` hears each turn once, so that a long conversation costs no more per turn than a short one.
+absent, a failure is unclear, an unknown intent is ignored. `answers` enforces that, so a deriver need not be trusted. A deriver is any
+callable; one that also is a `Fold` hears each turn once, so that a long conversation costs no more per turn than a short one.
 `agentgate.testing.derivers` is the test suite for authors of derivers.
 """
 

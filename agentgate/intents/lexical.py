@@ -1,19 +1,18 @@
 """The default deriver: by words, examples and counter-examples; deterministic, without a model, with its reasons.
 
-An intent is *present* where the user's own words (`agentgate.language.turn`) request something (`agentgate.language.pieces`) and contain one
-of its words (`agentgate.intents.phrases`), *unless* that clause is close to a counter-example and less close to every example, or has a
-quantifier (`agentgate.language.quantity`) that no example has: then the intent is *unclear*, and *absent* where the clause repeats a
-counter-example. A word in a statement, in a subordinate clause, or in a part that may not be the user's own is unclear, too; without a word,
-or with one in a question only, the intent is absent. A counter-example with a quantifier does not apply to a clause without one.
+An intent is *present* where the user's own words (`agentgate.language.turn`) request something (`agentgate.language.pieces`) and contain
+one of its words (`agentgate.intents.phrases`), *unless* that clause is close to a counter-example and less close to every example, or has
+a quantifier (`agentgate.language.quantity`) that no example has: then the intent is *unclear*, and *absent* where the clause repeats a
+counter-example. A word in a statement, in a subordinate clause, or in a part that may not be the user's own is unclear, too; without a
+word, or with one in a question only, the intent is absent. A counter-example with a quantifier does not apply to a clause without one.
 The clearest clause decides. What is said behind a request takes it back, in the same turn or a later one: what denies the word or says
 "stop" makes the intent absent, anything else that says no makes it unclear, until it is asked for again. So does a later turn that is not
-understood and requests nothing.
-Where the user used none of an intent's words but delegated the choice of actions to a source (`agentgate.language.delegation`), the intent's
-`delegated` decides. Where the last turn with a request requests something that no word of any intent explains, and the intent's `unheard` is
-step_up, an intent that was not mentioned is unclear.
-Closeness is the cosine of sets of stems, with typed entities replaced by their type. Compared with an example the intent's words are one
-term whatever they are, so "refund ORD-1" and "reimburse ORD-2" are the same request; compared with a counter-example they are themselves,
-so "close T-1" is not "update me on T-2". A counter-example without any of the words is ignored (such a prompt is absent anyway).
+understood and requests nothing. Where the user used none of an intent's words but delegated the choice of actions to a source
+(`agentgate.language.delegation`), the intent's `delegated` decides. Where the last turn with a request requests something that no word of
+any intent explains, and the intent's `unheard` is step_up, an intent that was not mentioned is unclear. Closeness is the cosine of sets
+of stems, with typed entities replaced by their type. Compared with an example the intent's words are one term whatever they are, so
+"refund ORD-1" and "reimburse ORD-2" are the same request; compared with a counter-example they are themselves, so "close T-1" is not
+"update me on T-2". A counter-example without any of the words is ignored (such a prompt is absent anyway).
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ class _Clause(NamedTuple):
 
 
 class _Heard(NamedTuple):
-    """What one turn says of one intent: an answer and where its last word is; where it is denied last; a word that is only asked about."""
+    """What one turn says of one intent: an answer; where it is last requested and denied (-1: nowhere); a word that is only asked about."""
 
     answer: Derived | None
     at: int
@@ -229,7 +228,7 @@ def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[st
 
 def _settled(heard: _Heard) -> Derived:
     """The answer of one turn: what is denied behind a request takes it back."""
-    if heard.answer is None or heard.denied_at < heard.at:
+    if heard.answer is None or heard.denied_at < 0 or heard.denied_at < heard.at:
         return heard.answer or Derived("absent", f"denied: {heard.denied}")
     if heard.denied.endswith(" "):
         return Derived("unclear", f"requested, and denied: {heard.denied.strip()}")
@@ -239,7 +238,7 @@ def _settled(heard: _Heard) -> Derived:
 def _one(intent: Intent, turn: Turn, said: list[_Clause], denied: list[_Clause], back: frozenset[int]) -> _Heard:
     """What a turn says of an intent; the clearest clause decides."""
     clearest: Derived | None = None
-    asked, mentioned, looked = -1, -1, ""
+    asked, looked = -1, ""
     for clause in said:
         hit = _hit(intent, turn, clause, back)
         if hit is None:
@@ -250,7 +249,6 @@ def _one(intent: Intent, turn: Turn, said: list[_Clause], denied: list[_Clause],
             continue
         if use == "asks":
             asked = max(asked, place)
-        mentioned = max(mentioned, place)
         answer = _answer(intent, turn.own[clause.start : clause.end], words)
         if use == "aside" and answer.presence == "present":
             answer = Derived("unclear", f"word '{words}', but not in a request")
@@ -262,7 +260,7 @@ def _one(intent: Intent, turn: Turn, said: list[_Clause], denied: list[_Clause],
             if clause in denied or each.start in back:
                 no, word = each.start, turn.low[each.start : each.end]
                 word += "" if _PRONOUN.match(turn.low, each.end, clause.end) or clearest is None else " "
-    return _Heard(clearest, asked if asked >= 0 else mentioned, no, word, looked)
+    return _Heard(clearest, asked, no, word, looked)
 
 
 def _hit(intent: Intent, turn: Turn, clause: _Clause, back: frozenset[int]) -> tuple[str, str, int] | None:
@@ -341,9 +339,7 @@ def _explained(intents: tuple[Intent, ...], turn: Turn, said: list[_Clause]) -> 
     return next((f"'{hit[0]}' belongs to {name}" for name, hit in hits if hit is not None and hit[1] == "asks"), "")
 
 
-def _not_understood(
-    intents: tuple[Intent, ...], turn: Turn, said: list[_Clause], handed: Delegation | str | None, *, shapes: bool
-) -> str:
+def _not_understood(intents: tuple[Intent, ...], turn: Turn, said: list[_Clause], handed: Delegation | str | None, *, shapes: bool) -> str:
     """The first request of a turn that no intent's word and no delegation explains; empty where there is none.
 
     `shapes`: a piece counts that only shapes another request.

@@ -58,7 +58,9 @@ _STATED = re.compile(
     rf"|(?<=\bif )(?:not|no|nobody)|(?<=\bthere['\u2019]s )no|(?<=\bthere is )no|{_UNMEANT})\Z"
 )
 _VERBLESS = re.compile(r"(?:\A|(?<=[.!?;\n]\s)|(?<=\n))not\Z")  # "not the blue one: refund it"
-_NEVER = re.compile(r"(?:\b(?:i|we|he|she|it|they)|\b(?:the|my|our|this|that) [\w-]{1,40}) (?:\w+ly |has |have |had )?never\Z")  # "it never arrived"
+_NEVER = re.compile(  # "it never arrived"
+    r"\b(?:i|we|he|she|it|they|(?:the|my|our|this|that) [\w-]{1,40}) (?:\w+ly |has |have |had )?never\Z"
+)
 _INSTEAD = re.compile(  # "don't ship it, refund it instead"
     r",\s{1,8}(?=(?:(?:just|but|please)\s{1,8})?(?P<verb>[a-z]{2,20})\s[^.;!?\n]{1,200}?\binstead\b(?!\s{1,8}of\b))"
 )

@@ -1,6 +1,7 @@
 """What kind of clause each piece of the user's own words is: a request, a question, a statement ...
 
-Rules: only what is recognised as a request can request something; every other kind is doubt, which never grants. A piece ("..., and ...") is
+Rules: only what is recognised as a request can request something; every other kind is doubt, which never grants. A piece ("..., and ...")
+is
 
 - a *request*: a command ("block Friday"), a polite form ("could you ...", "make sure ...", "..., please"), a need ("she should be in that
   meeting", "I need a table for two");
@@ -9,8 +10,8 @@ Rules: only what is recognised as a request can request something; every other k
 - a *statement*: facts, the user's own plans, what others say or want;
 - *open*: none of these by its form.
 
-The words of a request count up to its first subordinate clause ("check *whether they paid*", "tell Ann *to send it*"). Lists are in `words.txt`.
-Every pattern is for lower case and for one piece of bounded length; linear in the text.
+The words of a request count up to its first subordinate clause ("check *whether they paid*", "tell Ann *to send it*"). Lists are in
+`words.txt`. Every pattern is for lower case and for one piece of bounded length; linear in the text.
 """
 
 from __future__ import annotations
@@ -36,18 +37,26 @@ _I_WANT = (
     r"(?:i|we)(?:['\u2019]d| would)?(?: really| also| still| just| only| now)? (?:like|love|want|need|wish|prefer|ask|expect)(?: for)?"
     r"(?: you| somebody| someone)? to"
 )
-_HEAD = re.compile(rf"\W{{0,8}}(?:{_SOFT}){{0,8}}(?P<asking>(?:{either('asking')}|{_I_WANT}|do(?! (?:you|i|we|they|the|it|this|that|so|what|all|not)\b)|(?:can|could|may) (?:i|we)(?= (?:get|have)\b))\b(?:\W{{1,4}}|\Z)(?:{_SOFT}){{0,4}})?")
+_ASKING = (
+    rf"(?:{either('asking')}|{_I_WANT}|do(?! (?:you|i|we|they|the|it|this|that|so|what|all|not)\b)"
+    r"|(?:can|could|may) (?:i|we)(?= (?:get|have)\b))\b(?:\W{1,4}|\Z)"
+)
+_HEAD = re.compile(rf"\W{{0,8}}(?:{_SOFT}){{0,8}}(?P<asking>{_ASKING}(?:{_SOFT}){{0,4}})?")
 _AGREED = re.compile(r"\b(?:go ahead|do (?:it|that|this|them|so)|just do)\b")  # a request without an object
-_IDLE = re.compile(r"(?:take (?:care(?! of (?!your))|your time|it easy)|let me\b|have (?:a|fun)|be (?:well|safe|careful|patient)|bear with|hang on|hold on)\b")
+_IDLE = re.compile(
+    r"(?:take (?:care(?! of (?!your))|your time|it easy)|let me\b|have (?:a|fun)|be (?:well|safe|careful|patient)|bear with|(?:hang|hold) on)\b"
+)
 _GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit|role)\b)"  # "give me edit access" requests an action
 _LOOK = re.compile(
-    rf"(?!check (?:in|out)\b|look after\b)(?:(?:give|get) (?:me|us) {_GIVEN}|sort(?!.{{0,40}}\bout\b)|(?:make|write|prepare|pull|give|get|have|need|want|draw up) (?:(?:me|us) )?"
-    rf"(?:an?|the|my|his|her|their|some) (?:[\w-]+ ){{0,2}}?(?:{either('told')})|(?!(?:give|get) (?:me|us)\b)(?:{either('look')}))\b"
+    rf"(?!check (?:in|out)\b|look after\b)(?:(?:give|get) (?:me|us) {_GIVEN}|sort(?!.{{0,40}}\bout\b)"
+    r"|(?:make|write|prepare|pull|give|get|have|need|want|draw up) (?:(?:me|us) )?(?:an?|the|my|his|her|their|some) (?:[\w-]+ ){0,2}?"
+    rf"(?:{either('told')})|(?!(?:give|get) (?:me|us)\b)(?:{either('look')}))\b"
 )
 _QUESTION = re.compile(rf"(?:{either('question words')})(?:['\u2019](?:s|re|d|ll))?\b")
 _REQUESTED = re.compile(r"(?:can|could|would|will)\b.*(?:\bbe [a-z]+(?:ed|en|t|ne|ng)\b|\bplease\b)")
+_ASKS = r"(?:did|do|does|is|are|was|were|am|have|has|had|will|would|can|should)"
 _CONDITION = re.compile(  # "when Ann has confirmed send it"
-    r"(?:if|when(?:ever)?(?!['\u2019]s| (?:did|do|does|is|are|was|were|am|have|has|had|will|would|can|should)\b)|once|before|after|until|till|unless|while|because|since|as)\b"
+    rf"(?:if|when(?:ever)?(?!['\u2019]s| {_ASKS}\b)|once|before|after|until|till|unless|while|because|since|as)\b"
 )
 _PLANS = re.compile(rf"(?:{either('plans')})\b")
 _ASIDE = re.compile(rf"\b(?:{either('subordinate')})\b")
@@ -58,23 +67,27 @@ _NEED = re.compile(  # what is to happen to somebody or something; who is to get
     rf"(?!{_NOT_WHO}\b)(?!they\b.* be\b)(?:(?!(?:i|we|you|that|because)\b)[\w@.'\u2019#/-]{{1,40}} ){{1,8}}?"
     r"(?:also |still |really |just |only |now |then )?(?:(?:(?:ha(?:s|ve)|needs?|ought) to|should|must|(?:is|are) to(?= be\b)) "
     r"(?!(?:have|know|be (?:somewhere|there|here|fine|ok|enough|around))\b)\w|can be \w+(?:ed|n|t)\b"
-    r"|(?:gets|needs|requires?|wants(?! my\b| our\b)) (?:the|an?|my|his|her|their|our|its|(?:\w+ )?(?:access|rights|permissions?)|full|back|[0-9\u20ac$\u00a3]|\w+ing\b))"
+    r"|(?:gets|needs|requires?|wants(?! my\b| our\b)) "
+    r"(?:the|an?|my|his|her|their|our|its|(?:\w+ )?(?:access|rights|permissions?)|full|back|[0-9\u20ac$\u00a3]|\w+ing\b))"
 )
 _WISH = re.compile(
-    r"(?:i|we)(?:['\u2019](?:d|ll)| would| will|['\u2019]?(?:m|re| am| are) going to)? (?:also |still |really |just |only |now |then )?(?:need|want|(?<=d )(?:like|love)) (?!to\b)\w"
+    r"(?:i|we)(?:['\u2019](?:d|ll)| would| will|['\u2019]?(?:m|re| am| are) going to)? (?:also |still |really |just |only |now |then )?"
+    r"(?:need|want|(?<=d )(?:like|love)) (?!to\b)\w"
     r"|(?:it|that)(?: would|['\u2019]d) be (?:\w+ )?(?:great|good|nice|lovely|helpful|fantastic|better|kind) if"
 )
 _NUMBER = r"(?:[0-9][0-9.,]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|hundred)"
 _AMOUNT = re.compile(  # "12.50 back to each of them", "fifteen instead of ten", "half of it to Ann"
     rf"(?:another |only )?(?:[\u20ac$\u00a3]?{_NUMBER}|half(?! past)|double|twice)\b[^.!?]{{0,60}}?"
-    rf"\b(?:back|instead|more|(?<=\d\d )to|(?<=it )to|(?:euros?|eur|dollars?|pounds?|francs?) (?:to|for|into|back))\b(?! (?:{_NUMBER}|than)\b)"
+    r"\b(?:back|instead|more|(?<=\d\d )to|(?<=it )to|(?:euros?|eur|dollars?|pounds?|francs?) (?:to|for|into|back))\b"
+    rf"(?! (?:{_NUMBER}|than)\b)"
 )
 _DETERMINER = (
     r"(?:the|an?|my|our|his|her|their|its|this|that|these|those|me|us|him|them|it|what|whatever|whoever|everything|everyone|everybody|all|"
     rf"both|each|every|some|{_NUMBER}|half|[\u20ac$\u00a3][0-9.,]+)\b"
 )
 _COMMAND = re.compile(
-    rf"(?P<verb>[a-z]{{2,20}}(?:-[a-z]{{2,12}})?)(?P<rest> (?:(?:up|off|out|down|back|away|on|in|over) )?(?P<object>{_DETERMINER})?.*)?\Z", re.DOTALL
+    rf"(?P<verb>[a-z]{{2,20}}(?:-[a-z]{{2,12}})?)(?P<rest> (?:(?:up|off|out|down|back|away|on|in|over) )?(?P<object>{_DETERMINER})?.*)?\Z",
+    re.DOTALL,
 )
 _SHAPED = re.compile(r"\b(?:in|as|for) the (?:subject|title|text|body|description|reference|caption|heading|name)\b")
 FINITE = re.compile(  # a verb of a statement
@@ -89,7 +102,11 @@ _SUBJECTS = frozenset("i we you he she it they there this that hope thank thanks
 
 
 class Piece(NamedTuple):
-    """One piece: where it starts and ends, its kind, where its own words begin, where those begin that request nothing, and end that look."""
+    """One piece: where it starts and ends, and its kind.
+
+    `head` is where its own words begin, behind greetings and "can you"; `aside` where those begin that request nothing; `looks` where
+    the words end that ask to be shown or told.
+    """
 
     start: int
     end: int
@@ -156,7 +173,9 @@ def _piece(clause: str, start: int, at: int, to: int, *, question: bool) -> Piec
     kind = _kind(text, text[begins:].rstrip(), asking=asking, question=question)
     aside, dictated = _ASIDE.search(text, begins + 1), _DICTATED.match(text, begins)
     left = min(to if aside is None else at + aside.start(), to if dictated is None else at + dictated.end())
-    return Piece(start + at, start + to, kind, start + at + begins, start + left, start + at + begins + (look.end() if look is not None else 0))
+    return Piece(
+        start + at, start + to, kind, start + at + begins, start + left, start + at + begins + (look.end() if look is not None else 0)
+    )
 
 
 def _kind(piece: str, rest: str, *, asking: bool, question: bool) -> Kind:

@@ -24,9 +24,11 @@ MAX_TURN = 65_536  # characters of one turn; the gate refuses more
 MAX_READ = 16_384  # characters of one turn that are read for what they ask; a longer one is unsure as a whole
 
 _SENTENCE = re.compile(r"[.!?;]+(?=\s)|\n")
+_NO_SUBJECT = either("question words", "look", "verbs", "asking")
 _REPORT = re.compile(
-    rf"(?:^|(?<=[.!?;,(\n])|(?<=[.!?;,(\n]\s)|\b(?:if|and|but|because|since|as|so)\s)(?=\S)(?!(?:i|we|you|and|but|please|on|in|at|for|with|to|from|of|{either('question words')}|{either('look')}|"
-    rf"{either('verbs')}|{either('asking')})\b)(?:[\w@.'\u2019-]{{1,40}}\s){{1,6}}?(?:{either('reports')})\b(?! down\b)|\b(?:{either('obliged')})\b"
+    r"(?:^|(?<=[.!?;,(\n])|(?<=[.!?;,(\n]\s)|\b(?:if|and|but|because|since|as|so)\s)(?=\S)"
+    rf"(?!(?:i|we|you|and|but|please|on|in|at|for|with|to|from|of|{_NO_SUBJECT})\b)"
+    rf"(?:[\w@.'\u2019-]{{1,40}}\s){{1,6}}?(?:{either('reports')})\b(?! down\b)|\b(?:{either('obliged')})\b"
 )
 _REPORTING = re.compile(rf"\b(?:{either('reports', 'obliged')})\b")
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
@@ -36,24 +38,29 @@ _CALLS_OFF = re.compile(rf"\b(?:{either('calls off')})\b")
 _NO = re.compile(rf"\b(?:{either('no signs')})\b|n['\u2019\u02bc`\u00b4]t\b|[\U0001f6d1\u270b\u274c\U0001f44e\U0001f6ab\u26d4\u2716]")
 _SECOND = re.compile(rf"\b(?:{either('second thoughts')})\b")
 _WISHES = re.compile(rf"\b(?:{either('wishes')})\b")
+_AUX = "(?:ca|could|wo|would|is|are|was|were|has|have|had|do|did|does)n['\u2019]?t"
 _FACT = re.compile(  # a negated statement: "it never arrived", "the blue one doesn't fit", "I have no receipt"
-    r"\b(?!(?:you|that|this|please|do|and|but|so|absolutely)\b)[\w'\u2019-]{1,40} (?:\w+ly |still |just |also )?(?:(?:ca|could|wo|would|is|are|was|were|has|have|had|do|did|does)"
-    r"n['\u2019]?t|cannot|never|(?:can|could|will|is|are|was|were|has|have|had|do|did|does|am) (?:not|never|no)|(?:have|has|had|got|there is|there['\u2019]s) no"
-    r"|(?<=i['\u2019]m )not)\b"
+    r"\b(?!(?:you|that|this|please|do|and|but|so|absolutely)\b)[\w'\u2019-]{1,40} (?:\w+ly |still |just |also )?"
+    rf"(?:{_AUX}|cannot|never|(?:can|could|will|is|are|was|were|has|have|had|do|did|does|am) (?:not|never|no)"
+    r"|(?:have|has|had|got|there is|there['\u2019]s) no|(?<=i['\u2019]m )not)\b"
 )
+_WRONG = r"(?:wrong|incorrect|mistakes?|errors?)(?: (?:one|order|account|person|number|amount|thing))?"
 _THAT_IS_WRONG = re.compile(
-    r"\W*(?:that|this|it|which)(?:['\u2019]s| is| was) (?:\w+ )?(?:an? |the )?(?:wrong|incorrect|mistakes?|errors?)(?: (?:one|order|account|person|number|amount|thing))?\W*\Z"
+    rf"\W*(?:that|this|it|which)(?:['\u2019]s| is| was) (?:\w+ )?(?:an? |the )?{_WRONG}\W*\Z"
     r"|\W*(?:\w+ ){0,2}(?:wrong|incorrect|mistake|error)(?: \w+)?\W*\Z"
+)
+_FORBIDS = re.compile(  # "don't ship a replacement", not "don't do it" or "don't want it"
+    r"(?:(?<=do )not|don['\u2019]?t|never)\s+(?!(?:want|need|mean|think|like|wish|care|bother)\b)\w{3,}\s+"
+    r"(?!(?:it|that|this|anything|so)\b)\w"
 )
 _FEW = 3  # words of a request that may mean the one before: "kill it", "pull the plug"
 _LETTER = re.compile(r"\w")
 _LATIN = re.compile("[a-z]{2}")
-_FORBIDS = re.compile(  # "don't ship a replacement", not "don't do it" or "don't want it"
-    r"(?:(?<=do )not|don['\u2019]?t|never)\s+(?!(?:want|need|mean|think|like|wish|care|bother)\b)\w{3,}\s+(?!(?:it|that|this|anything|so)\b)\w"
-)
 _FOREIGN = re.compile("[\u0370-\u1fff\u2c00-\ua6ff\ua720-\ud7ff\uf900-\ufdff\ufe70-\ufeff]")  # letters of other scripts
 _AGREES = re.compile(rf"\W*+(?:(?:{either('agrees', 'soft')})(?!\w)\W*+)*\Z")
-_ANSWER = re.compile(r"\W*(?:the|an?|my|our|his|her|their|to|for|from|in|on|at|with|by|it['\u2019]?s|this|these|those|number|no\.?|[#@+]?[0-9])\b|.*[0-9@]|_+")
+_ANSWER = re.compile(
+    r"\W*(?:the|an?|my|our|his|her|their|to|for|from|in|on|at|with|by|it['\u2019]?s|this|these|those|number|no\.?|[#@+]?[0-9])\b|.*[0-9@]|_+"
+)
 
 
 class Clause(NamedTuple):
@@ -141,8 +148,10 @@ class Turn:
 
     def _requests(self, start: int, end: int) -> bool:
         """Whether these words request or ask something, or forbid something that they name."""
-        said = any(start <= piece.start < end and piece.kind not in {"statement", "open"} for piece in self.pieces)
-        return said or any(start <= clause.start < end and clause.voice == "denied" and _FORBIDS.match(self.low, clause.start, clause.end) for clause in self.clauses)
+        pieces = [piece for piece in self.pieces if start <= piece.start < end]
+        denied = [clause for clause in self.clauses if clause.voice == "denied" and start <= clause.start < end]
+        requested = any(piece.kind not in {"statement", "open"} for piece in pieces)
+        return requested or any(_FORBIDS.match(self.low, clause.start, clause.end) for clause in denied)
 
     @cached_property
     def hesitates(self) -> bool:
@@ -170,10 +179,10 @@ def _masked(text: str, spans: Iterable[tuple[int, int, str]], filler: str = " ")
 def _reported(low: str, spans: Iterable[tuple[Literal["said", "denied"], int, int]]) -> Iterator[Clause]:
     """The clauses, each cut where somebody else's words begin, up to the end of its sentence."""
     until = 0
-    for voice, start, end in spans:
-        if start < until:
-            yield Clause("reported", start, min(end, until))
-            start = min(end, until)
+    for voice, begin, end in spans:
+        start = max(begin, min(end, until))
+        if begin < start:
+            yield Clause("reported", begin, start)
         if start >= end:
             continue
         report = _REPORTING.search(low, start, end) and _REPORT.search(low, start, end)

@@ -1,20 +1,21 @@
 """Whose words the parts of a turn are: the user's own; or quoted, forwarded or pasted, which say nothing; or doubtful.
 
-Rules, by which doubt never makes words the user's own. Every kind of mark and line is looked for in the whole turn, so that no part can hide
-another one's end:
+Rules, by which doubt never makes words the user's own. Every kind of mark and line is looked for in the whole turn, so that no part can
+hide another one's end:
 
-- *Quotations.* Marks of one kind are counted, apostrophes inside words apart. Two are a quotation. An odd number takes everything from the
-  first to the end of the turn; more than two take everything from the first to the last. A short quotation directly behind a word with which
-  people name things ("titled", "the file") keeps its text as a name.
-- *Forwarded* text goes on to the end of the turn. A line behind ``>`` is quoted with the lines it wraps into; code fences are counted as marks.
-- *Pasted.* What follows "summarise this:" is pasted. If a line asks about a text at all ("translate", "is this phishing?"), no other line is
-  the user's own. Neither are lines of a chat, a log, a table, JSON, CSV or headers among several lines.
+- *Quotations.* Marks of one kind are counted, apostrophes inside words apart. Two are a quotation. An odd number takes everything from
+  the first to the end of the turn; more than two take everything from the first to the last. A short quotation directly behind a word
+  with which people name things ("titled", "the file") keeps its text as a name.
+- *Forwarded* text goes on to the end of the turn. A line behind ``>`` is quoted with the lines it wraps into; code fences are counted as
+  marks.
+- *Pasted.* What follows "summarise this:" is pasted. If a line asks about a text at all ("translate", "is this phishing?"), no other line
+  is the user's own. Neither are lines of a chat, a log, a table, JSON, CSV or headers among several lines.
 - A turn with invisible or control characters is unsure as a whole.
 
 A quotation whose end is unclear is "doubtful", a line that may be pasted "unsure": neither grants, and both may take back.
 
-What a host knows better it says: `agentgate.values.turns.Own` and `Pasted` mark parts;
-lines of an own part are the user's whatever they look like. Pure; linear in the text.
+What a host knows better it says: `agentgate.values.turns.Own` and `Pasted` mark parts; lines of an own part are the user's whatever they
+look like. Pure; linear in the text.
 """
 
 from __future__ import annotations
@@ -78,14 +79,17 @@ _INTRODUCES = re.compile(rf"\b(?:{either('texts', 'dictates', 'headings')})\b[^\
 _SINGLE = re.compile(r"(?<!\w)['\u2018-\u201b\u00b4]|['\u2018-\u201b\u00b4](?!\w)")  # not inside a word
 _MARKS = (
     re.compile("`{3,}|~{3,}"),
-    re.compile("[\"\u201c\u201d\u201e\u201f\uff02]"),
+    re.compile('["\u201c\u201d\u201e\u201f\uff02]'),
     re.compile("[\u00ab\u00bb\u2039\u203a]"),
     re.compile("[\u300c-\u300f]"),
     re.compile("(?<!`)`(?!``)"),
     _SINGLE,
 )
 _OPENS = re.compile(r"(?<!\w)['\u2018-\u201b\u00b4]")
-_NAMING = re.compile(rf"\b(?:(?:{either('naming')})s?|(?:the|my|our|his|her|their|this|that|an?)(?: [\w-]{{1,20}}){{1,3}})(?:\s?[:=]|\s(?:is|to|be|it|them))?\s{{1,4}}\Z")
+_NAMING = re.compile(
+    rf"\b(?:(?:{either('naming')})s?|(?:the|my|our|his|her|their|this|that|an?)(?: [\w-]{{1,20}}){{1,3}})"
+    r"(?:\s?[:=]|\s(?:is|to|be|it|them))?\s{1,4}\Z"
+)
 _AND = re.compile(r"\s{0,4}(?:,|and|or|&|, and|, or)\s{1,4}")
 _BACK = 60  # characters before a mark that may name the quotation
 _MOST_WORDS = 6  # of a name
@@ -130,7 +134,8 @@ def parts(text: str) -> list[Part]:
     for mark, end in zip(marks, [*(after.start() for after in marks[1:]), len(text)], strict=True):
         start = mark.end()
         own = mark.group() == OWN
-        found += [Part(start + a, start + b, whose) for a, b, whose in _found(text[start:end], pasting=False)] if own else [Part(start, end, "pasted")]
+        inner = _found(text[start:end], pasting=False) if own else [Part(0, end - start, "pasted")]
+        found += [Part(start + a, start + b, whose) for a, b, whose in inner]
     return found
 
 

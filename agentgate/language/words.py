@@ -25,6 +25,6 @@ def listed(name: str) -> frozenset[str]:
 
 
 def either(*names: str) -> str:
-    """A pattern, for lower case, of the entries of these lists, the longest first; a space is any white space, an apostrophe any of its forms."""
+    """A pattern, for lower case, of the entries of these lists, the longest first; a space is any white space."""
     entries = sorted({entry for name in names for entry in _LISTS[name]}, key=lambda entry: (-len(entry), entry))
     return "|".join(re.escape(entry).replace(r"\ ", r"\s{1,4}").replace("'", "['\u2019]") for entry in entries)

@@ -37,10 +37,11 @@ def turn_text(spoken: object, field: str = "prompt") -> str:
     Raises:
         ConfigError: neither a text nor parts, or a text with a character that separates parts.
     """
-    given = [spoken] if isinstance(spoken, str) else list(spoken) if isinstance(spoken, (list, tuple)) else None
-    if given is None or not all(isinstance(part, (str, Own, Pasted)) for part in given) or (len(given) != 1 and any(isinstance(part, str) for part in given)):
+    parts = (spoken,) if isinstance(spoken, str) else tuple(spoken) if isinstance(spoken, (list, tuple)) else ()
+    if not parts or not (parts == (spoken,) or all(isinstance(part, (Own, Pasted)) for part in parts)):
         raise ConfigError(field, type(spoken).__name__, "a text, or a list of Own(...) and Pasted(...)")
-    texts = [part if isinstance(part, str) else part.text for part in given]
+    texts = [part if isinstance(part, str) else part.text for part in parts]
     if not all(isinstance(text, str) and OWN not in text and PASTED not in text for text in texts):
         raise ConfigError(field, "a part that is no text, or holds U+0001 or U+0002", "texts without these characters")
-    return "".join(text if isinstance(part, str) else (OWN if isinstance(part, Own) else PASTED) + text for part, text in zip(given, texts, strict=True))
+    marks = ["" if isinstance(part, str) else OWN if isinstance(part, Own) else PASTED for part in parts]
+    return "".join([mark + text for mark, text in zip(marks, texts, strict=True)])
