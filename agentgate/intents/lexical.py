@@ -23,7 +23,7 @@ from dataclasses import replace
 from datetime import date
 from functools import lru_cache
 from math import sqrt
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from agentgate.intents.deriver import CLARITY
 from agentgate.intents.phrases import Place, keys_of, places
@@ -31,7 +31,7 @@ from agentgate.language.delegation import Delegation, delegation
 from agentgate.language.pieces import FINITE, Piece
 from agentgate.language.quantity import WIDE, quantities
 from agentgate.language.spans import entities, small
-from agentgate.language.turn import Taken, Turn
+from agentgate.language.turn import Clause, Taken, Turn, Voice
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
@@ -98,12 +98,12 @@ def _close(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 class _Clause(NamedTuple):
-    """A said or denied clause: where it is, how its words start, and its pieces."""
+    """A clause, and how its words start."""
 
+    clause: Clause
     start: int
     end: int
     keys: frozenset[str]
-    pieces: tuple[Piece, ...]
 
 
 class _Heard(NamedTuple):
@@ -176,9 +176,8 @@ derive = Lexical()
 
 def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
     answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
-    said = [_clause(turn, start, end) for voice, start, end in turn.clauses if voice == "said"]
-    reported = [_clause(turn, start, end) for voice, start, end in turn.clauses if voice == "reported"]
-    denied = [_clause(turn, start, end) for voice, start, end in turn.clauses if voice == "denied"]
+    clauses = [_Clause(clause, clause.start, clause.end, keys_of(turn.low[clause.start : clause.end])) for clause in turn.clauses]
+    said, reported, denied = ([each for each in clauses if each.clause.voice == voice] for voice in get_args(Voice))
     back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
     handed = _handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
     at: dict[str, int] = {}
@@ -209,10 +208,6 @@ def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
     if state.turns and handed is None and not at and turn.hesitates:
         _take_back(answers, "doubt", turn.low, keep=set())
     return State(answers, frozenset(spoken), frozenset(quiet), unheard, taken, state.turns + 1)
-
-
-def _clause(turn: Turn, start: int, end: int) -> _Clause:
-    return _Clause(start, end, keys_of(turn.low[start:end]), tuple([piece for piece in turn.pieces if start <= piece.start < end]))
 
 
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:
@@ -267,7 +262,7 @@ def _hit(intent: Intent, turn: Turn, clause: _Clause, back: frozenset[int]) -> t
     """The words of a clause that match one of the intent's, their use ("asks", "aside", "asked"), and their place; the last that asks."""
     best: tuple[str, str, int] | None = None
     for place in places(intent.words, turn.low, clause.start, clause.end, clause.keys):
-        piece = next((piece for piece in clause.pieces if place.start < piece.end), None)
+        piece = next((piece for piece in turn.pieces_of(clause.clause) if place.start < piece.end), None)
         use, words = "aside" if piece is None else _use(place, piece, turn, intent.words), turn.low[place.start : place.end]
         if place.start in back or (place.asked and (use != "asks" or piece is None or place.start != piece.head)):
             continue
@@ -350,7 +345,7 @@ def _not_understood(intents: tuple[Intent, ...], turn: Turn, said: list[_Clause]
         text = " ".join(turn.own[clause.start : clause.end].split())
         if any(_hit(intent, turn, clause, frozenset()) is not None for intent in intents) or (given and given in text):
             continue
-        for piece in clause.pieces:
+        for piece in turn.pieces_of(clause.clause):
             words = " ".join(turn.own[piece.start : piece.end].split())[:_SHOWN]
             if piece.kind in {"look", "question"}:
                 shapes = False

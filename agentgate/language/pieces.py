@@ -44,7 +44,7 @@ _ASKING = (
 _HEAD = re.compile(rf"\W{{0,8}}(?:{_SOFT}){{0,8}}(?P<asking>{_ASKING}(?:{_SOFT}){{0,4}})?")
 _AGREED = re.compile(r"\b(?:go ahead|do (?:it|that|this|them|so)|just do)\b")  # a request without an object
 _IDLE = re.compile(
-    r"(?:take (?:care(?! of (?!your))|your time|it easy)|let me\b|have (?:a|fun)|be (?:well|safe|careful|patient)|bear with|(?:hang|hold) on)\b"
+    r"(?:take (?:care(?! of (?!your))|your time|it easy)|let me\b|have (?:a|fun)|be (?:well|safe|careful)|bear with|(?:hang|hold) on)\b"
 )
 _GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit|role)\b)"  # "give me edit access" requests an action
 _LOOK = re.compile(

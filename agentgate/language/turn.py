@@ -15,25 +15,35 @@ from agentgate.language.denials import IDIOM, clauses
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import small
 from agentgate.language.whose import Part, parts, with_lines
-from agentgate.language.words import either
+from agentgate.language.words import either, needed
 
-Voice = Literal["said", "denied", "reported"]
+Voice = Literal["said", "reported", "denied"]
 Taken = Literal["", "doubt", "all"]
 
 MAX_TURN = 65_536  # characters of one turn; the gate refuses more
 MAX_READ = 16_384  # characters of one turn that are read for what they ask; a longer one is unsure as a whole
 
 _SENTENCE = re.compile(r"[.!?;]+(?=\s)|\n")
-_NO_SUBJECT = either("question words", "look", "verbs", "asking")
-_REPORT = re.compile(
-    r"(?:^|(?<=[.!?;,(\n])|(?<=[.!?;,(\n]\s)|\b(?:if|and|but|because|since|as|so)\s)(?=\S)"
-    rf"(?!(?:i|we|you|and|but|please|on|in|at|for|with|to|from|of|{_NO_SUBJECT})\b)"
-    rf"(?:[\w@.'\u2019-]{{1,40}}\s){{1,6}}?(?:{either('reports')})\b(?! down\b)|\b(?:{either('obliged')})\b"
+_REPORTING = re.compile(rf"\b(?:(?P<obliged>{either('obliged')})|(?:{either('reports')}))\b(?! down\b)")
+_NEAR = 200  # characters before such a word that may hold its subject
+_BOUND = re.compile(r"[.!?;,(\n]\s?|\b(?:if|and|but|because|since|as|so)\s")
+_SUBJECT = re.compile(  # somebody else: not the user, and no command, request or question
+    rf"(?!(?:i|we|you|please|on|in|at|for|with|to|from|of|{either('question words', 'look', 'verbs', 'asking')})\b)"
+    r"(?:[\w@'\u2019-]{1,40}\s){1,6}\Z"
 )
-_REPORTING = re.compile(rf"\b(?:{either('reports', 'obliged')})\b")
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
 _BACK = re.compile(rf"\b(?:{either('takes back')})\b")
 _ONLY_BACK = re.compile(rf"\W*+(?:(?:{either('takes back', 'fillers', 'soft')})\b\W*+)+\Z")
+_WORDS = re.compile("[a-z]+")
+_HINTS = needed("takes back", "no signs", "calls off") | {
+    "t",
+    "wrong",
+    "incorrect",
+    "mistake",
+    "mistakes",
+    "error",
+    "errors",
+}  # "t" of "don't"
 _CALLS_OFF = re.compile(rf"\b(?:{either('calls off')})\b")
 _NO = re.compile(rf"\b(?:{either('no signs')})\b|n['\u2019\u02bc`\u00b4]t\b|[\U0001f6d1\u270b\u274c\U0001f44e\U0001f6ab\u26d4\u2716]")
 _SECOND = re.compile(rf"\b(?:{either('second thoughts')})\b")
@@ -112,15 +122,22 @@ class Turn:
         self.unsure = tuple([words for words in unsure if _LETTER.search(words)])
         self.clauses = tuple(_reported(self.low, clauses(self.bare)))
         self.memo: dict[str, Any] = {}
+        self._pieces: dict[int, tuple[Piece, ...]] = {}
 
     def texts(self, voice: Voice) -> Iterator[str]:
         """The user's own words of one voice, clause by clause."""
         return (self.own[start:end] for said, start, end in self.clauses if said == voice)
 
-    @cached_property
-    def pieces(self) -> tuple[Piece, ...]:
+    def pieces_of(self, clause: Clause) -> tuple[Piece, ...]:
+        """The pieces of a clause, if it is said."""
+        if clause.start not in self._pieces:
+            self._pieces[clause.start] = tuple(pieces(self.low, clause.start, clause.end)) if clause.voice == "said" else ()
+        return self._pieces[clause.start]
+
+    @property
+    def pieces(self) -> Iterator[Piece]:
         """The pieces of all said clauses."""
-        return tuple([piece for voice, start, end in self.clauses if voice == "said" for piece in pieces(self.low, start, end)])
+        return (piece for clause in self.clauses for piece in self.pieces_of(clause))
 
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:
@@ -135,6 +152,8 @@ class Turn:
 
     def _taken(self, start: int, end: int) -> Taken:
         text = self.low[start:end]
+        if _HINTS.isdisjoint(_WORDS.findall(text)) and text.isascii():
+            return ""
         if end - start <= _SHORT and _BACK.search(text) and _ONLY_BACK.match(text):
             return "all"
         if _FOREIGN.search(text) and not _LATIN.search(text):
@@ -148,10 +167,10 @@ class Turn:
 
     def _requests(self, start: int, end: int) -> bool:
         """Whether these words request or ask something, or forbid something that they name."""
-        pieces = [piece for piece in self.pieces if start <= piece.start < end]
-        denied = [clause for clause in self.clauses if clause.voice == "denied" and start <= clause.start < end]
-        requested = any(piece.kind not in {"statement", "open"} for piece in pieces)
-        return requested or any(_FORBIDS.match(self.low, clause.start, clause.end) for clause in denied)
+        near = [clause for clause in self.clauses if clause.start < end and clause.end > start]
+        pieces = [piece for clause in near for piece in self.pieces_of(clause) if piece.start >= start]
+        denied = [clause.start for clause in near if clause.voice == "denied" and clause.start >= start]
+        return any(piece.kind not in {"statement", "open"} for piece in pieces) or any(_FORBIDS.match(self.low, at) for at in denied)
 
     @cached_property
     def hesitates(self) -> bool:
@@ -185,13 +204,23 @@ def _reported(low: str, spans: Iterable[tuple[Literal["said", "denied"], int, in
             yield Clause("reported", begin, start)
         if start >= end:
             continue
-        report = _REPORTING.search(low, start, end) and _REPORT.search(low, start, end)
-        if not report:
+        report = _report(low, start, end)
+        if report is None:
             yield Clause(voice, start, end)
             continue
-        stop = _SENTENCE.search(low, report.end())
+        stop = _SENTENCE.search(low, report)
         until = stop.end() if stop is not None else len(low)
-        yield Clause(voice, start, report.end())
-        yield Clause("reported", report.end(), min(end, until))
+        yield Clause(voice, start, report)
+        yield Clause("reported", report, min(end, until))
         if until < end:
             yield from _reported(low, [(voice, until, end)])
+
+
+def _report(low: str, start: int, end: int) -> int | None:
+    """Where the words of somebody else begin in a clause."""
+    for verb in _REPORTING.finditer(low, start, end):
+        near = low[max(start, verb.start() - _NEAR) : verb.start()]
+        begins = max((bound.end() for bound in _BOUND.finditer(near)), default=0)
+        if verb["obliged"] or _SUBJECT.match(near, begins):
+            return verb.end()
+    return None

@@ -77,13 +77,16 @@ _INTRODUCES = re.compile(rf"\b(?:{either('texts', 'dictates', 'headings')})\b[^\
 
 # --- quotations ----------------------------------------------------------------------------------------------------------
 _SINGLE = re.compile(r"(?<!\w)['\u2018-\u201b\u00b4]|['\u2018-\u201b\u00b4](?!\w)")  # not inside a word
-_MARKS = (
-    re.compile("`{3,}|~{3,}"),
-    re.compile('["\u201c\u201d\u201e\u201f\uff02]'),
-    re.compile("[\u00ab\u00bb\u2039\u203a]"),
-    re.compile("[\u300c-\u300f]"),
-    re.compile("(?<!`)`(?!``)"),
-    _SINGLE,
+_MARKS = tuple(  # the characters of each kind, and a mark
+    (signs, re.compile(mark))
+    for signs, mark in (
+        ("`~", "`{3,}|~{3,}"),
+        ('"\u201c\u201d\u201e\u201f\uff02', '["\u201c\u201d\u201e\u201f\uff02]'),
+        ("\u00ab\u00bb\u2039\u203a", "[\u00ab\u00bb\u2039\u203a]"),
+        ("\u300c\u300d\u300e\u300f", "[\u300c-\u300f]"),
+        ("`", "(?<!`)`(?!``)"),
+        ("'\u2018\u2019\u201a\u201b\u00b4", _SINGLE.pattern),
+    )
 )
 _OPENS = re.compile(r"(?<!\w)['\u2018-\u201b\u00b4]")
 _NAMING = re.compile(
@@ -140,7 +143,7 @@ def parts(text: str) -> list[Part]:
 
 
 def _found(text: str, *, pasting: bool) -> list[Part]:
-    if _UNSEEN.search(text):
+    if not text.replace("\n", "").isprintable() and _UNSEEN.search(text):
         return [Part(0, len(text), "unsure")]
     low = small(text)
     found = [*_lines(low, pasting=pasting)] if "\n" in text or ">" in text else []
@@ -148,8 +151,9 @@ def _found(text: str, *, pasting: bool) -> list[Part]:
         found.append(Part(forwarded.start(), len(text), "forwarded"))
     if pasting and (":" in text or "<" in text) and (pasted := _POINTER.search(low)) is not None:
         found.append(Part(pasted.end(), len(text), "pasted"))
-    for kind in _MARKS:
-        found += _quotations(text, low, [*kind.finditer(text)])
+    for signs, kind in _MARKS:
+        if any(map(text.__contains__, signs)):
+            found += _quotations(text, low, [*kind.finditer(text)])
     return found
 
 
