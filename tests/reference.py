@@ -14,9 +14,10 @@ from fractions import Fraction
 from itertools import product
 from typing import Any
 
-from agentgate.decision.labels import Heard, heard, stems
+from agentgate.decision.labels import Heard, heard
 from agentgate.decision.selectors import chosen
 from agentgate.language.spans import entities
+from agentgate.language.stems import stems
 from agentgate.values.entities import Key, normal
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Call, EarlierCall, RunState, Surroundings

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from agentgate.language.first_person import of_self
 from agentgate.language.prompt import Prompt
+from agentgate.language.stems import WORD, stem, stems
 from agentgate.language.turn import Turn
 from agentgate.values.entities import Key, normal
 from agentgate.values.paths import CUT
@@ -30,16 +31,7 @@ WORDED = frozenset({"text", "path", "user", "channel", "email"})  # label types 
 PERSONAL = frozenset({"user", "email", "id"})  # label types that may be the user's own id
 MAX_SETS = 256  # different sets of shared words that are compared; a result with more means no row
 
-_WORD = re.compile(r"[^\W_]+")
 _ADDRESS = re.compile(r"([\w.+%-]{1,64})@[\w.-]{1,255}")
-_ENDINGS = tuple("ations ation ings ists ions ory ing ies ist ion ers ed es er al ly s y e".split())
-_KEPT = 3  # letters that a word keeps at least
-_SILENT = frozenset(
-    """
-    an the and or of in on at to for from by with about as is are be was were it its this that these those my your our his her their
-    me you we us they he she re fw fwd aw wg please do not no if so up out off then than all any some into over will can there
-    """.split()
-)
 
 
 class Heard(NamedTuple):
@@ -47,20 +39,6 @@ class Heard(NamedTuple):
 
     words: frozenset[str]
     names: frozenset[str]
-
-
-def stems(text: str) -> frozenset[str]:
-    """The content words of a text, without case and endings."""
-    return frozenset(filter(None, (_stem(word) for word in _WORD.findall(unicodedata.normalize("NFKC", text)))))
-
-
-def _stem(word: str) -> str:
-    """A word without its ending; empty for one that carries no meaning."""
-    low = word.casefold()
-    if low in _SILENT or (len(low) == 1 and not low.isdigit()):
-        return ""
-    ending = next((e for e in _ENDINGS if low.endswith(e) and len(low) - len(e) >= _KEPT), "")
-    return low.removesuffix(ending)
 
 
 def heard(texts: tuple[str, ...]) -> Heard:
@@ -71,10 +49,10 @@ def heard(texts: tuple[str, ...]) -> Heard:
         plain = unicodedata.normalize("NFKC", text)
         for address in _ADDRESS.finditer(plain):
             names |= stems(address[1])
-        for word in _WORD.findall(_ADDRESS.sub(" ", plain)):
-            words.add(_stem(word))
+        for word in WORD.findall(_ADDRESS.sub(" ", plain)):
+            words.add(stem(word))
             if word[0].isupper():
-                names.add(_stem(word))
+                names.add(stem(word))
     return Heard(frozenset(words | names) - {""}, frozenset(names) - {""})
 
 

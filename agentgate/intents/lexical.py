@@ -9,10 +9,7 @@ The clearest clause decides. What is said behind a request takes it back, in the
 "stop" makes the intent absent, anything else that says no makes it unclear, until it is asked for again. So does a later turn that is not
 understood and requests nothing. Where the user used none of an intent's words but delegated the choice of actions to a source
 (`agentgate.language.delegation`), the intent's `delegated` decides. Where the last turn with a request requests something that no word of
-any intent explains, and the intent's `unheard` is step_up, an intent that was not mentioned is unclear. Closeness is the cosine of sets
-of stems, with typed entities replaced by their type. Compared with an example the intent's words are one term whatever they are, so
-"refund ORD-1" and "reimburse ORD-2" are the same request; compared with a counter-example they are themselves, so "close T-1" is not
-"update me on T-2". A counter-example without any of the words is ignored (such a prompt is absent anyway).
+any intent explains, and the intent's `unheard` is step_up, an intent that was not mentioned is unclear.
 """
 
 from __future__ import annotations
@@ -20,81 +17,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
 from functools import lru_cache
-from math import sqrt
 from typing import NamedTuple, get_args
 
+from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
 from agentgate.intents.phrases import Place, keys_of, places
 from agentgate.language.delegation import Delegation, delegation
 from agentgate.language.pieces import FINITE, Piece
-from agentgate.language.quantity import WIDE, quantities
-from agentgate.language.spans import entities, small
 from agentgate.language.turn import Clause, Taken, Turn, Voice
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
-_COMMON = frozenset(
-    """
-    a an the to of for in on at by with from and or i me my we us our you your he she it its they them their this
-    that these those is are was were be been am do does did can could would will shall should may might must please
-    kindly thanks thank hi hello just so as if then than there here have has had want wants need needs like
-    """.split()
-)
-_NO_DAY = date(2000, 1, 1)  # only the types of entities matter here
-_SAME = 0.999  # closeness of a repeated example
 _SHOWN = 80  # characters of a request that was not understood
-_LONG = 1000  # characters; the terms of a longer text are not cached
-_NEAR = 0.5  # closeness from which a counter-example applies
-
-
-def _stem(word: str) -> str:
-    """A crude stem: enough to join refund, refunds, refunded and refunding, and never two different short words."""
-    for ending in ("ings", "ing", "edly", "ed", "es", "s", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            word = word[: -len(ending)]
-            break
-    return word[:-1] if len(word) > 4 and word[-1] == word[-2] else word
-
-
-@lru_cache(maxsize=256)
-def _terms(text: str) -> frozenset[str]:
-    rest, end = [], 0
-    types = set()
-    for entity in entities(text, _NO_DAY):
-        types.add(f"<{entity.type}>")
-        rest.append(text[end : entity.start])
-        end = entity.start + len(entity.words)
-    words = {w.lower() for w in _WORD.findall(" ".join([*rest, text[end:]]))}
-    return frozenset(types | {w if w in WIDE else _stem(w) for w in words - _COMMON})
-
-
-@lru_cache(maxsize=8192)
-def _contains(text: str, words: tuple[str, ...]) -> bool:
-    """Whether a counter-example contains any of an intent's words."""
-    return bool(places(words, small(text)))
-
-
-def _about(text: str, words: tuple[str, ...]) -> frozenset[str]:
-    """The terms of a text that contains some of an intent's words, with these as one term (cached, unless the text is long)."""
-    return _kept(text, words) if len(text) <= _LONG else _read(text, words)
-
-
-def _read(text: str, words: tuple[str, ...]) -> frozenset[str]:
-    rest, end = [], 0
-    for start, stop, _ in places(words, small(text)):
-        rest.append(text[end:start])
-        end = max(end, stop)
-    return _terms(" ".join([*rest, text[end:]])) | {"!"}
-
-
-_kept = lru_cache(maxsize=8192)(_read)
-
-
-def _close(a: frozenset[str], b: frozenset[str]) -> float:
-    return len(a & b) / sqrt(len(a) * len(b)) if a and b else 0.0
 
 
 class _Clause(NamedTuple):
@@ -244,7 +179,7 @@ def _one(intent: Intent, turn: Turn, said: list[_Clause], denied: list[_Clause],
             continue
         if use == "asks":
             asked = max(asked, place)
-        answer = _answer(intent, turn.own[clause.start : clause.end], words)
+        answer = judged(intent, turn.own[clause.start : clause.end], words)
         if use == "aside" and answer.presence == "present":
             answer = Derived("unclear", f"word '{words}', but not in a request")
         if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
@@ -312,20 +247,6 @@ def _only_asked(words: tuple[str, ...], turn: Turn) -> bool:
 def _unsure(intent: Intent, turn: Turn) -> str:
     """A word of an intent in a part that may not be the user's own."""
     return next((text[place.start : place.end] for text in turn.unsure for place in places(intent.words, text)), "")
-
-
-def _answer(intent: Intent, said: str, hit: str) -> Derived:
-    terms, wide = _about(said, intent.words), quantities(said)
-    example, like = max(((_close(terms, _about(e, intent.words)), e) for e in intent.examples), default=(0.0, ""))
-    counters = (c for c in intent.counter_examples if quantities(c) <= wide and _contains(c, intent.words))
-    counter, text = max(((_close(_terms(said), _terms(c)), c) for c in counters), default=(0.0, ""))
-    if counter >= _SAME > max((_close(_terms(said), _terms(e)) for e in intent.examples), default=0.0):
-        return Derived("absent", f"counter-example: {text}")
-    if counter >= _NEAR and counter > example:
-        return Derived("unclear", f"word '{hit}', but closest to the counter-example: {text}")
-    if wide and not any(map(quantities, intent.examples)):
-        return Derived("unclear", f"word '{hit}', but '{min(wide)}' stands in no example")
-    return Derived("present", f"word '{hit}'" + (f", closest to the example: {like}" if example else ""))
 
 
 def _explained(intents: tuple[Intent, ...], turn: Turn, said: list[_Clause]) -> str:

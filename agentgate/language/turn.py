@@ -204,7 +204,7 @@ def _reported(low: str, spans: Iterable[tuple[Literal["said", "denied"], int, in
             yield Clause("reported", begin, start)
         if start >= end:
             continue
-        report = _report(low, start, end)
+        report = _report(low, start, end) if voice == "said" else None
         if report is None:
             yield Clause(voice, start, end)
             continue

@@ -131,9 +131,9 @@ def parts(text: str) -> list[Part]:
     """
     text = _shown(text)
     marks = [*_DECLARED.finditer(text)]
-    if not marks:
+    if not text.startswith((OWN, PASTED)):
         return _found(text, pasting=True)
-    found = [Part(0, marks[0].start(), "unsure")]
+    found: list[Part] = []
     for mark, end in zip(marks, [*(after.start() for after in marks[1:]), len(text)], strict=True):
         start = mark.end()
         own = mark.group() == OWN

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from agentgate.decision.labels import stems
 from agentgate.language.prompt import Prompt
+from agentgate.language.stems import stems
 from agentgate.review.scenarios.statements import parts, time_of
 from agentgate.values.entities import normal
 from agentgate.workflow.rule import Rule
