@@ -25,8 +25,8 @@ from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.explain.explanation import plain
-from agentgate.integrations.langchain.calls import FORGED, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
-from agentgate.integrations.langchain.tools import forged_names, guard_tools, is_guarded, type_and_name
+from agentgate.integrations.langchain.calls import INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
+from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
 from agentgate.integrations.langchain.turns import Turns, callers_turns, marked_as_written
 from agentgate.values.refusal import Code
 from agentgate.values.request import Agent, User
@@ -236,8 +236,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         if tool is None or run is None or call_id is None:
             why = UNREGISTERED if tool is None else NO_MIDDLEWARE_RUN if run is None else "a call without an id"
             yield _refused(Code.NOT_PERMITTED, name, call_id, why)
-        elif forged_names(tool, request.tool_call["args"]):  # LangGraph would strip a forged value in silence
-            yield _refused(Code.INVALID_ARGUMENTS, name, call_id, FORGED)
+        elif forged := forged_name(tool, request.tool_call["args"]):  # LangGraph would strip a forged value in silence
+            yield _refused(Code.INVALID_ARGUMENTS, name, call_id, forged)
         else:
             with bound((RUN, run), (INJECTED_FOR, call_id)):
                 yield request.override(tool=tool)

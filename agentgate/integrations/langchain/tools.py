@@ -2,9 +2,9 @@
 
 Rules: a guarded tool is a copy whose class is a subclass of the tool's own, so schema, callbacks, error handling and response format stay
 the same. Its body cannot be reached around the decision, except by a host that calls `tool.func` itself: the gate does not see that
-function. What leads to the body (`invoke`, `run`, ...) must be LangChain's own, else it could be the body itself: a tool that replaces it is refused.
-The methods that decide are properties, so no attribute of a guarded tool hides them. An `_arun` that falls through to `_run` is decided on
-once; a tool that calls itself is decided on again.
+function. What leads to the body (`invoke`, `run`, ...) must be LangChain's own, else it could be the body; a tool that replaces it is
+refused. The methods that decide are properties, so no attribute of a guarded tool hides them. An `_arun` that falls through to `_run` is
+decided on once; a tool that calls itself is decided on again.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ def is_guarded(tool: object) -> bool:
     return isinstance(tool, BaseTool) and isinstance(getattr(tool, "_agentgate", None), Guard)
 
 
-def forged_names(tool: BaseTool, given: Mapping[str, Any]) -> bool:
-    """True when a guarded tool's raw arguments hold a name that the model may not set."""
-    return not set(given) <= _guard_of(tool).arguments.spellings
+def forged_name(tool: BaseTool, given: Mapping[str, Any]) -> str:
+    """Why a guarded tool's raw arguments hold a name that the model may not set; empty if they hold none."""
+    arguments = _guard_of(tool).arguments
+    return next((arguments.not_the_models(name) for name in given if name not in arguments.spellings), "")
 
 
 def call_token() -> CallToken:
@@ -203,7 +204,7 @@ def _method(function: Callable[..., Any]) -> property:
 @contextmanager
 def _proposed(tool: Any, tool_input: Any, tool_call_id: str | None) -> Iterator[None]:
     trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
-    forged = isinstance(tool_input, dict) and _guard_of(tool).forged(tool_input, trusted=trusted)
+    forged = _guard_of(tool).forged(tool_input, trusted=trusted) if isinstance(tool_input, dict) else ""
     with bound((PROPOSAL, ProposedCall(tool, tool_call_id, forged)), (INJECTED_FOR, None), (CLEARED, None)):
         yield
 

@@ -5,9 +5,9 @@ input is read where LangChain announces it to callbacks: `on_chain_start` of the
 node has run and before it is merged with a checkpoint.
 
 Rules: the words are copied at that moment. They count only for the nodes of the outermost graph: a graph that runs inside another graph,
-tool or Runnable was given its input by a node or a model. A human message counts unless it has a name (another agent's), a mark that the
-harness added it (`lc_source`, as summaries have), or is removed by the same input; of its content blocks only plain text counts. What
-cannot be read counts nothing.
+tool or Runnable was given its input by a node or a model. (One that a tool invokes in a thread without its context looks like a caller's.)
+A human message counts unless it has a name (another agent's), a mark that the harness added it (`lc_source`, as summaries have), or is
+removed by the same input; of its content blocks only plain text counts. What cannot be read counts nothing.
 """
 
 from __future__ import annotations
@@ -118,14 +118,20 @@ def marked_as_written(result: Any) -> Any:
     if isinstance(result, list):
         return [marked_as_written(one) for one in result]
     update = result.update if isinstance(result, Command) else None
-    if not isinstance(update, dict) or not update.get("messages"):
+    if not isinstance(update, dict) or "messages" not in update:
         return result
-    messages = [_marked(message) for message in _messages_in(update["messages"])]
-    return replace(result, update={**update, "messages": messages})
+    written = update["messages"]
+    marked = [_marked(one) for one in written] if isinstance(written, list) else _marked(written)
+    return replace(result, update={**update, "messages": marked})
 
 
-def _marked(message: BaseMessage) -> BaseMessage:
-    return add_notification_metadata(message, source="tool") if isinstance(message, HumanMessage) else message
+def _marked(written: Any) -> Any:
+    """A human message with the mark; anything else as it is."""
+    try:
+        message = _messages_in(written)[0]
+    except Exception:  # noqa: BLE001 - the channel refuses what is no message
+        return written
+    return add_notification_metadata(message, source="tool") if isinstance(message, HumanMessage) else written
 
 
 def _messages_in(value: Any) -> list[BaseMessage]:
