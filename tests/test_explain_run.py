@@ -13,6 +13,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import BaseModel, field_serializer
 from structlog.testing import capture_logs
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, StepUp, User
@@ -280,6 +281,22 @@ def test_a_value_outside_a_json_schema_is_logged_with_its_argument_and_rule_and_
         guarded.invoke({"order_id": "ORD-10023344-secret"})
     (reason,) = logs[-1]["reasons"]
     assert reason == "args.order_id: got a value outside the tool's JSON Schema, expected what it says at properties/order_id/maxLength"
+
+
+def test_a_value_that_its_json_form_does_not_give_back_is_logged_with_its_argument(shop: Shop, logs: list[Any]) -> None:
+    class Order(BaseModel):
+        order_id: str
+
+        @field_serializer("order_id")
+        def as_number(self, order_id: str) -> int:
+            return len(order_id)
+
+    get = StructuredTool(name="orders.get", description="Look.", args_schema=Order, func=lambda order_id: order_id)
+    (guarded,) = guard_tools(get, run=shop.run())
+    with pytest.raises(CallRefused):
+        guarded.invoke({"order_id": ORDER})
+    (reason,) = logs[-1]["reasons"]
+    assert reason.startswith("args.order_id: got a value that its own JSON form does not give back")
 
 
 def test_a_held_call_is_logged_with_its_hold(tmp_path: Path, server: ToolServer, logs: list[Any]) -> None:

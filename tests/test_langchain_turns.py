@@ -15,6 +15,7 @@ from langchain.agents.middleware import AgentMiddleware, SummarizationMiddleware
 from langchain.tools import ToolRuntime
 from langchain_core.messages import AIMessage, HumanMessage, HumanMessageChunk, RemoveMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables.config import set_config_context
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphRecursionError
@@ -25,7 +26,7 @@ from langsmith import RunTree, tracing_context
 from structlog.testing import capture_logs
 
 from agentgate.integrations.langchain import AgentGateMiddleware
-from agentgate.integrations.langchain.turns import NO_MESSAGES, NOT_THE_CALLER, UNREADABLE
+from agentgate.integrations.langchain.turns import NO_MESSAGES, NOT_THE_CALLER, NOTHING_NEW, UNREADABLE
 from agentgate.language.prompt import MAX_TURN
 from agentgate.values.request import User
 from tests.langchain_shop import LEE, ORDER, PROMPT, Script, Shop, calls, identify, say, tool_messages, tool_server
@@ -52,9 +53,11 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 class Desk:
     """A guarded agent, and the turns of every run it opened, in order."""
 
-    def __init__(self, shop: Shop, *answers: AIMessage, tools: Any = (), before: Any = (), saver: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, shop: Shop, *answers: AIMessage, tools: Any = (), before: Any = (), after: Any = (), saver: Any = None, **settings: Any
+    ) -> None:
         self.gated = AgentGateMiddleware(shop.gate, workflow="shop.refund", identify=identify, **settings)
-        stack = [*before, self.gated]
+        stack = [*before, self.gated, *after]
         self.model = Script(answers=list(answers))
         self.agent: Any = create_agent(self.model, [*shop.tools, *tools], middleware=stack, context_schema=User, checkpointer=saver)
 
@@ -353,6 +356,13 @@ def test_an_agent_behind_another_runnable_has_no_user(shop: Shop) -> None:
     assert desk.turns == [("",), ("",)]
 
 
+def test_an_agent_in_the_context_of_a_runnable_without_callbacks_has_no_user(shop: Shop) -> None:
+    desk = Desk(shop, say())
+    with set_config_context({"tags": ["x"]}) as context:
+        context.run(lambda: desk.agent.invoke({"messages": EVIL}, context=LEE))
+    assert desk.turns == [("",)]
+
+
 def test_inside_another_runnable_the_host_gives_the_prompt(shop: Shop) -> None:
     desk = Desk(shop, say(), prompt=lambda _: PROMPT)
     desk.agent.with_retry().invoke({"messages": EVIL}, context=LEE)
@@ -373,6 +383,7 @@ DOCUMENT = {"type": "document", "source": {"type": "text", "media_type": "text/p
         HumanMessage([{"type": "text", "text": EVIL, "source_type": "url"}]),
         HumanMessage([{"type": "text", "text": EVIL, "citations": [{"cited_text": EVIL}]}]),
         HumanMessage([{"type": "text", "text": EVIL, "annotations": [{"type": "citation"}]}]),
+        HumanMessage([{"type": "text-plain", "text": EVIL}]),
         HumanMessage([DOCUMENT]),
         SystemMessage(EVIL),
         AIMessage(EVIL),
@@ -406,6 +417,14 @@ def test_an_input_that_overwrites_the_messages_counts_nothing_new(shop: Shop) ->
         desk.agent.invoke({"messages": Overwrite([HumanMessage(EVIL)])}, context=LEE)
     assert desk.turns == [("",)]
     assert reasons(logs) == [UNREADABLE]
+
+
+def test_an_input_whose_newest_message_is_not_the_users_says_nothing(shop: Shop) -> None:
+    desk = Desk(shop, say())
+    with capture_logs() as logs:
+        desk.agent.invoke({"messages": [("user", EVIL), ("ai", "Done.")]}, context=LEE)
+    assert desk.turns == [("",)]
+    assert reasons(logs)[0] == NOTHING_NEW
 
 
 # --- stateless callers ---------------------------------------------------------------------------------------------------
@@ -443,3 +462,25 @@ def test_a_message_that_a_tool_wrote_is_not_the_users_when_the_caller_passes_it_
     assert out["messages"][-1].content == EVIL
     desk.agent.invoke({"messages": [*out["messages"], ("user", "go on")]}, context=LEE)
     assert desk.turns[1] == ((PROMPT, "go on") if history else ("go on",))
+
+
+def test_a_list_of_a_tools_results_is_marked_too(shop: Shop) -> None:
+    @tool("delegate", return_direct=True)
+    def delegate(task: str, runtime: ToolRuntime[User, Any]) -> Any:
+        """Write a user's message beside the result."""
+        return [ToolMessage("done", tool_call_id=runtime.tool_call_id), Command(update={"messages": [HumanMessage(EVIL)]})]
+
+    desk = Desk(shop, WRITE, say(), tools=[delegate], history=True)
+    out = desk.agent.invoke({"messages": PROMPT}, context=LEE)
+    assert EVIL in [m.content for m in out["messages"]]
+    desk.agent.invoke({"messages": [*out["messages"], ("user", "go on")]}, context=LEE)
+    assert desk.turns[1] == (PROMPT, "go on")
+
+
+def test_an_update_that_holds_no_messages_is_passed_on_as_it_is(shop: Shop) -> None:
+    class Cut(AgentMiddleware):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:  # noqa: ARG002 - the hook's signature
+            return Command(update={"messages": Overwrite([ToolMessage("cut", tool_call_id=request.tool_call["id"])])})
+
+    out = Desk(shop, WRITE, say(), tools=[writing("object")], after=[Cut()]).agent.invoke({"messages": PROMPT}, context=LEE)
+    assert [m.content for m in out["messages"]] == ["cut", "done"]

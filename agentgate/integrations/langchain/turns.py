@@ -35,6 +35,7 @@ from langgraph.types import Command
 
 NOT_THE_CALLER = "the input came from another graph, tool or Runnable around this agent, not from its caller; give the middleware prompt="
 NO_MESSAGES = "the input of this invoke holds no messages"
+NOTHING_NEW = "the newest message of the input is not the user's"
 UNREADABLE = "the input's messages are not a list of messages"
 _PLAIN_TEXT = frozenset({"type", "text", "id", "index", "cache_control"})  # keys of a text block that quotes nothing
 
@@ -57,7 +58,7 @@ class Turns:
 class CallerInput(BaseCallbackHandler):
     """Reads the input of the outermost graph. LangChain makes one for each outermost run and hands it on to all that runs inside."""
 
-    run_inline = True  # an async graph would call it in a thread otherwise, after the input may have changed
+    run_inline = True  # in an async graph too; cheaper than a thread
 
     def __init__(self) -> None:
         self._outermost: UUID | None = None
@@ -163,6 +164,8 @@ def _turns_of(inputs: Any) -> Turns:
             newest.append(text)
         else:
             uncounted.append("a human message without plain text")
+    if not newest and not uncounted:
+        uncounted.append(NOTHING_NEW)
     return Turns(tuple(newest), tuple(earlier), tuple(uncounted))
 
 
