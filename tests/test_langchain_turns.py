@@ -112,6 +112,17 @@ async def test_a_callers_message_counts_however_the_agent_is_invoked(shop: Shop)
     assert desk.turns == [(PROMPT,)] * 8
 
 
+async def test_a_stream_that_the_host_leaves_early_does_not_hide_the_next_caller(shop: Shop) -> None:
+    desk = Desk(shop, *(say() for _ in range(4)))
+    for _ in desk.agent.stream({"messages": PROMPT}, context=LEE):
+        break
+    desk.agent.invoke({"messages": "Hello"}, context=LEE)
+    async for _ in desk.agent.astream({"messages": PROMPT}, context=LEE):
+        break
+    await desk.agent.ainvoke({"messages": "Hello"}, context=LEE)
+    assert desk.turns == [(PROMPT,), ("Hello",)] * 2
+
+
 async def test_callers_at_the_same_time_are_kept_apart(shop: Shop) -> None:
     desk = Desk(shop, *(say() for _ in range(20)))
     asked = [f"Please refund order ORD-{n:08}" for n in range(20)]

@@ -148,7 +148,9 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 _log.warning("run_not_opened", workflow=self._workflow, reasons=[f"prompt raised {type(error).__name__}"])
                 return None
         said = callers_turns(get_config())
-        reasons = [*said.uncounted, *([NO_HISTORY] if new and said.earlier and not self._history else [])]
+        reasons = list(said.uncounted)
+        if new and said.earlier and not self._history:
+            reasons.append(NO_HISTORY)
         if reasons:
             _log.warning("turns_not_counted", workflow=self._workflow, reasons=reasons)
         return said

@@ -59,6 +59,7 @@ class CallerInput(BaseCallbackHandler):
     """Reads the input of the outermost graph. LangChain makes one for each outermost run and hands it on to all that runs inside."""
 
     run_inline = True  # in an async graph too; cheaper than a thread
+    ignore_llm = ignore_chat_model = ignore_retriever = ignore_retry = ignore_custom_event = True  # what no graph's start can be
 
     def __init__(self) -> None:
         self._outermost: UUID | None = None
