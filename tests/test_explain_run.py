@@ -11,7 +11,9 @@ import pytest
 import structlog
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
+from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import BaseModel, field_serializer
 from structlog.testing import capture_logs
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, StepUp, User
@@ -267,7 +269,34 @@ def test_a_forged_argument_is_logged_as_such(shop: Shop, logs: list[Any]) -> Non
     (get,) = guard_tools([shop.tool("orders.get")], run=shop.run())
     with pytest.raises(CallRefused):
         get.invoke({"order_id": ORDER, "tenant": "evil"})
-    assert "may not set" in logs[-1]["reasons"][0]
+    expected = "argument 'tenant', which the model may not set: got a name the tool does not have, expected only order_id"
+    assert logs[-1]["reasons"] == [expected]
+
+
+def test_a_value_outside_a_json_schema_is_logged_with_its_argument_and_rule_and_without_the_value(shop: Shop, logs: list[Any]) -> None:
+    schema = {"type": "object", "properties": {"order_id": {"type": "string", "maxLength": 12}}}
+    get = StructuredTool(name="orders.get", description="Look.", args_schema=schema, func=lambda order_id: order_id)
+    (guarded,) = guard_tools([get], run=shop.run())
+    with pytest.raises(CallRefused):
+        guarded.invoke({"order_id": "ORD-10023344-secret"})
+    (reason,) = logs[-1]["reasons"]
+    assert reason == "args.order_id: got a value outside the tool's JSON Schema, expected what it says at properties/order_id/maxLength"
+
+
+def test_a_value_that_its_json_form_does_not_give_back_is_logged_with_its_argument(shop: Shop, logs: list[Any]) -> None:
+    class Order(BaseModel):
+        order_id: str
+
+        @field_serializer("order_id")
+        def as_number(self, order_id: str) -> int:
+            return len(order_id)
+
+    get = StructuredTool(name="orders.get", description="Look.", args_schema=Order, func=lambda order_id: order_id)
+    (guarded,) = guard_tools(get, run=shop.run())
+    with pytest.raises(CallRefused):
+        guarded.invoke({"order_id": ORDER})
+    (reason,) = logs[-1]["reasons"]
+    assert reason.startswith("args.order_id: got a value that its own JSON form does not give back")
 
 
 def test_a_held_call_is_logged_with_its_hold(tmp_path: Path, server: ToolServer, logs: list[Any]) -> None:

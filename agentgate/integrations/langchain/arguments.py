@@ -129,7 +129,10 @@ class _JsonSchema:
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - a JSON Schema has none
         if not self._validator.is_valid(plain):
-            raise CanonicalError("args", "values outside the tool's JSON Schema", "what the schema says")
+            error = next(self._validator.iter_errors(plain))  # its message would quote the value
+            where = ".".join(["args", *(str(part) for part in error.instance_path)])
+            rule = "/".join(str(part) for part in error.schema_path)
+            raise CanonicalError(where, "a value outside the tool's JSON Schema", f"what it says at {rule}")
         return plain
 
 
@@ -184,6 +187,11 @@ class Arguments:
         takes_text = not isinstance(tool.args_schema, dict) and first in self.names and (not only or len(self.names) == 1)
         self.text = first if takes_text else ""
 
+    def not_the_models(self, name: str) -> str:
+        """What a log says of an argument that the model may not set."""
+        got = "a value that LangChain or the host injects" if name in self.injected else "a name the tool does not have"
+        return f"argument '{name[:80]}', which the model may not set: got {got}, expected only {', '.join(self.names) or 'no argument'}"
+
     def settle(self, values: Mapping[str, Any], injected: Mapping[str, Any]) -> Settled:
         """Canonical bytes of validated values, and the values to run with.
 
@@ -194,7 +202,10 @@ class Arguments:
             decided = CanonicalArguments(self._schema.dump(values))
             loaded = self._schema.load(parse(decided.data), injected)
             executed = CanonicalArguments(self._schema.dump(loaded))
-        except (ValidationError, ValidationErrorV1, PydanticSerializationError, orjson.JSONDecodeError, TypeError, ValueError) as error:
+        except (ValidationError, ValidationErrorV1) as error:
+            where = ".".join(["args", *(str(part) for part in error.errors()[0]["loc"])])
+            raise CanonicalError(where, "a value that its own JSON form does not give back", "a value of the tool's schema") from error
+        except (PydanticSerializationError, orjson.JSONDecodeError, TypeError, ValueError) as error:
             raise CanonicalError("args", f"values of {type(error).__name__}", "values of the tool's schema with a JSON form") from error
         if executed.data != decided.data:
             raise CanonicalError("args", "values that change when validated again", "the same bytes after validation")

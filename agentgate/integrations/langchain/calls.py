@@ -35,7 +35,6 @@ from agentgate.values.refusal import Code
 
 _log = structlog.get_logger("agentgate.langchain")
 _LOGGED, _LOGGED_REASONS = 500, 20  # characters of a reason, and reasons of a refusal, that are logged
-FORGED = "arguments that the model may not set: names the tool does not have, or values that LangChain or the host injects"
 NO_RUN = "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with AgentGateMiddleware"
 _JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
 
@@ -45,12 +44,12 @@ class ProposedCall:
     """What `run` or `arun` received, before LangChain validated it. Valid for one `_run` or `_arun`.
 
     Attributes:
-        forged: a name or value that the model may not set was among the arguments.
+        forged: why an argument may not come from the model; empty if every one may.
     """
 
     tool: BaseTool
     tool_call_id: str | None
-    forged: bool
+    forged: str
 
 
 @dataclass(slots=True)
@@ -136,14 +135,14 @@ class Guard:
             raise CanonicalError("args", f"{len(args)} values by position", "one text, for the first argument the model may set")
         return {self.arguments.text: args[0]}
 
-    def forged(self, given: Mapping[str, Any], *, trusted: bool) -> bool:
-        """True when a name or an injected value may come from the model: what JSON can carry counts unless `trusted`."""
+    def forged(self, given: Mapping[str, Any], *, trusted: bool) -> str:
+        """Why a name or an injected value may come from the model and must not: what JSON can carry counts unless `trusted`; or empty."""
         for name, value in given.items():
             if name in self.arguments.spellings:
                 continue
             if name not in self.arguments.injected or (isinstance(value, _JSON_TYPES) and not trusted):
-                return True
-        return False
+                return self.arguments.not_the_models(name)
+        return ""
 
 
 def refusal(
@@ -199,7 +198,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
 
     # (1) what the model may set, as canonical bytes; the tool will run from these
     if proposal.forged:
-        return refused(Code.INVALID_ARGUMENTS, why=FORGED)
+        return refused(Code.INVALID_ARGUMENTS, why=proposal.forged)
     run = guard.run if guard.run is not None else RUN.get()
     if run is None:
         return refused(Code.NOT_PERMITTED, why=NO_RUN)

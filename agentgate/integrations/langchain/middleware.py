@@ -1,37 +1,40 @@
 """LangChain agent middleware: opens the run, and puts it where guarded tools find it.
 
-Rules: the caller's newest messages are captured once, before the agent starts, into the run; later changes of the messages in graph state
-(a tool's `Command`, a summary) have no effect. Graph state holds only the run's id, and the run it names is used only for the tenant, user
-and agent that the runtime context proves again at every call. A nested agent's "user" is a model: it works in the run of the agent that
-called it, or in none. List this middleware last, so that nothing edits a call after it; the tools enforce again anyway.
+Rules: only what the caller passed to this very invoke counts as the user's (see `turns`), each message as a turn of its own; messages in
+graph state never do, whoever wrote them. Where it is not known who spoke, nothing new counts and the log says so (``turns_not_counted``).
+Graph state holds only the run's id, and the run it names is used only for the tenant, user and agent that the runtime context proves again
+at every call. A nested agent's "user" is a model: it works in the run of the agent that called it, or in one in which nobody said a word.
+List this middleware last, so that nothing edits a call after it; the tools enforce again anyway.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired
 
 import structlog
 from langchain.agents.middleware.types import AgentMiddleware, AgentState, ModelRequest, PrivateStateAttr, TracePolicy, omit_payload
-from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
+from langgraph.config import get_config
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
 from agentgate.explain.explanation import plain
-from agentgate.integrations.langchain.calls import FORGED, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
-from agentgate.integrations.langchain.tools import forged_names, guard_tools, is_guarded
+from agentgate.integrations.langchain.calls import INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
+from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
+from agentgate.integrations.langchain.turns import Turns, callers_turns, marked_as_written
 from agentgate.values.refusal import Code
 from agentgate.values.request import Agent, User
 
 _log = structlog.get_logger("agentgate.langchain")
-UNGUARDED = "a tool that nobody registered with the agent, or one that cannot be guarded"
+UNREGISTERED = "a tool that nobody registered with the agent"
 NO_MIDDLEWARE_RUN = "no run: it was not opened (see run_not_opened or identity_unknown above), or it is not this user's or conversation's"
+NO_HISTORY = "user messages before the newest ones; history=True takes them for the user's too"
 MAX_RUNS = 10_000  # runs kept in this process; an older one is read from the store again
 MAX_TOOLS = 1_000  # guarded copies kept of tools that were registered unguarded
 
@@ -44,14 +47,13 @@ class GateState(AgentState[Any]):
     agentgate_run: NotRequired[Annotated[str, PrivateStateAttr]]
 
 
-@dataclass(slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Open:
-    """A run of this process: whose it is, which conversation it belongs to, and digests of "user" texts that tools wrote."""
+    """A run of this process: whose it is, and which conversation it belongs to."""
 
     run: Any
     who: tuple[str, str, str]
     thread: str | None
-    made_up: set[str] = field(default_factory=set)
 
 
 class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -62,20 +64,36 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         workflow: id of the workflow the agent's runs are opened under.
         identify: the runtime context (``invoke(..., context=...)``, to be passed again on resume) -> (tenant, user, agent).
             Whatever it raises is a refusal.
-        prompt: the runtime context -> the user's text; None: it is read from the newest messages.
+        prompt: the runtime context -> the user's words, for hosts whose agent is part of another graph, tool or Runnable; None: the user's
+            words are the newest human messages that the caller passes to the invoke.
+        history: take the earlier human messages of that input for the user's too when a run is opened. For stateless callers, who pass a
+            transcript that they keep themselves.
+
+    Raises:
+        ConfigError: `identify` cannot be called, or the gate has no such workflow.
     """
 
     state_schema = GateState
     trace_policy = TracePolicy(process_inputs=omit_payload)
 
     def __init__(
-        self, gate: Any, *, workflow: str, identify: Callable[[Any], Identity], prompt: Callable[[Any], str] | None = None
+        self,
+        gate: Any,
+        *,
+        workflow: str,
+        identify: Callable[[Any], Identity],
+        prompt: Callable[[Any], Any] | None = None,
+        history: bool = False,
     ) -> None:
         super().__init__()
         if not callable(identify):
             raise ConfigError("identify", type(identify).__name__, "a callable: runtime context -> (tenant, user, agent)")
+        loaded = sorted(known.id for known in gate.catalog)
+        if workflow not in loaded:
+            raise ConfigError("workflow", workflow, f"the id of a workflow that the gate has loaded: {', '.join(loaded)}")
         self.tools: Sequence[BaseTool] = []
         self._gate, self._workflow, self._identify, self._prompt = gate, workflow, identify, prompt
+        self._history = history
         self._runs: OrderedDict[str, _Open] = OrderedDict()
         self._guarded: dict[int, tuple[BaseTool, BaseTool]] = {}
 
@@ -98,43 +116,44 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         if identity is None:
             return {"agentgate_run": ""}
         kept = yield from self._known(state, runtime, identity)
-        texts = self._texts(state, runtime, kept)
-        if texts is None:
+        said = self._said(runtime, new=kept is None)
+        if said is None:
             return {"agentgate_run": ""}
         if kept is not None:
             try:
-                for text in texts:
-                    yield Ask(kept.run.add_turn, text)
+                for turn in said.newest:
+                    yield Ask(kept.run.add_turn, turn)
             except AgentGateError:
                 kept = None  # closed or expired: what follows is new work
         if kept is None:
             tenant, user, agent = identity
-            prompt = "\n".join(texts)
+            turns = [*(said.earlier if self._history else ()), *said.newest]
+            first, *later = turns or [""]
             try:
-                run = yield Ask(self._gate.open_run, self._workflow, tenant=tenant, user=user, agent=agent, prompt=prompt)
+                run = yield Ask(self._gate.open_run, self._workflow, tenant=tenant, user=user, agent=agent, prompt=first)
+                for turn in later:
+                    yield Ask(run.add_turn, turn)
             except AgentGateError as error:
                 _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[plain(error)[:2000]])
                 return {"agentgate_run": ""}
             kept = self._keep(_Open(run, _key(identity), runtime.execution_info.thread_id))
         return {"agentgate_run": kept.run.id}
 
-    def _texts(self, state: Any, runtime: Any, kept: _Open | None) -> list[str] | None:
-        """What the user said since the agent's last answer; None when it is unknown who said it."""
+    def _said(self, runtime: Any, *, new: bool) -> Turns | None:
+        """What the user says to this invoke, which opens a `new` run or not; None if the host's `prompt` failed."""
         if self._prompt is not None:
             try:
-                return [self._prompt(runtime.context)]
+                return Turns((self._prompt(runtime.context),))
             except Exception as error:  # noqa: BLE001 - the host's function failed: no prompt, no run
                 _log.warning("run_not_opened", workflow=self._workflow, reasons=[f"prompt raised {type(error).__name__}"])
                 return None
-        if "|" in runtime.execution_info.checkpoint_ns:  # a subgraph: its messages come from another node, not from a caller
-            return None
-        newest: list[str] = []
-        for message in reversed(state["messages"]):
-            if not isinstance(message, HumanMessage):
-                break
-            if kept is None or _digest(message) not in kept.made_up:
-                newest.append(str(message.text))
-        return newest[::-1]
+        said = callers_turns(get_config())
+        reasons = list(said.uncounted)
+        if new and said.earlier and not self._history:
+            reasons.append(NO_HISTORY)
+        if reasons:
+            _log.warning("turns_not_counted", workflow=self._workflow, reasons=reasons)
+        return said
 
     def _who(self, runtime: Any) -> Identity | None:
         identify: Callable[[Any], tuple[Any, Any, Any]] = self._identify
@@ -186,8 +205,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             if isinstance(ready, ToolMessage):
                 return ready
             result = handler(ready)
-        _note(kept, result)
-        return result
+        marked: ToolMessage | Command[Any] = marked_as_written(result)
+        return marked
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
@@ -198,8 +217,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             if isinstance(ready, ToolMessage):
                 return ready
             result = await handler(ready)
-        _note(kept, result)
-        return result
+        marked: ToolMessage | Command[Any] = marked_as_written(result)
+        return marked
 
     def _call(self, request: ToolCallRequest) -> Steps:
         if RUN.get() is not None:
@@ -211,43 +230,58 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
     def _bound(self, request: ToolCallRequest, kept: _Open | None) -> Iterator[ToolCallRequest | ToolMessage]:
         name, call_id = request.tool_call["name"], request.tool_call["id"]
         run = RUN.get() if kept is None else kept.run
-        tool = self._guard(request.tool)
+        try:
+            tool = self._guard(request.tool)
+        except AgentGateError as error:
+            yield _refused(Code.NOT_PERMITTED, name, call_id, str(error))
+            return
         if tool is None or run is None or call_id is None:
-            why = UNGUARDED if tool is None else NO_MIDDLEWARE_RUN if run is None else "a call without an id"
+            why = UNREGISTERED if tool is None else NO_MIDDLEWARE_RUN if run is None else "a call without an id"
             yield _refused(Code.NOT_PERMITTED, name, call_id, why)
-        elif forged_names(tool, request.tool_call["args"]):  # LangGraph would strip a forged value in silence
-            yield _refused(Code.INVALID_ARGUMENTS, name, call_id, FORGED)
+        elif forged := forged_name(tool, request.tool_call["args"]):  # LangGraph would strip a forged value in silence
+            yield _refused(Code.INVALID_ARGUMENTS, name, call_id, forged)
         else:
             with bound((RUN, run), (INJECTED_FOR, call_id)):
                 yield request.override(tool=tool)
 
     def _guard(self, tool: BaseTool | None) -> BaseTool | None:
-        """The tool itself if it is guarded, else its guarded copy; None for what cannot be guarded."""
+        """The tool itself if it is guarded, else its guarded copy.
+
+        Raises:
+            ConfigError, CanonicalError: it cannot be guarded.
+        """
         if tool is None or is_guarded(tool):
             return tool
         known = self._guarded.get(id(tool))
         if known is None:
             if len(self._guarded) >= MAX_TOOLS:  # tools made per request; guarding again is cheap
                 self._guarded.clear()
-            try:
-                known = self._guarded[id(tool)] = (tool, guard_tools([tool])[0])
-            except AgentGateError:
-                return None
+            known = self._guarded[id(tool)] = (tool, guard_tools(tool)[0])
         return known[1]
 
-    # --- tools that a provider runs on its own servers, where no gate can be
+    # --- the tools that the model is offered
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
-        """Drop the provider's own tools from the request."""
-        return handler(_without_provider_tools(request))
+        """Drop the provider's own tools, which run on its servers, where no gate can be.
+
+        Raises:
+            ConfigError, CanonicalError: a tool cannot be guarded.
+        """
+        return handler(self._offered(request))
 
     async def awrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]) -> Any:
         """As `wrap_model_call`."""
-        return await handler(_without_provider_tools(request))
+        return await handler(self._offered(request))
 
-
-def _without_provider_tools(request: ModelRequest[Any]) -> ModelRequest[Any]:
-    return request.override(tools=[tool for tool in request.tools if not isinstance(tool, dict)])
+    def _offered(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        offered: list[BaseTool | dict[str, Any]] = []
+        for tool in request.tools:
+            if isinstance(tool, dict):
+                _log.warning("tool_not_offered", tool=type_and_name(tool), reasons=["a provider runs it; no gate can be inside it"])
+            else:
+                self._guard(tool)
+                offered.append(tool)
+        return request.override(tools=offered)
 
 
 def _refused(code: Code, name: str, call_id: str | None, why: str) -> ToolMessage:
@@ -258,16 +292,3 @@ def _refused(code: Code, name: str, call_id: str | None, why: str) -> ToolMessag
 def _key(identity: Identity) -> tuple[str, str, str]:
     tenant, user, agent = identity
     return tenant, user.id if user is not None else "", agent.id
-
-
-def _digest(message: BaseMessage) -> str:
-    return hashlib.sha256(str(message.text).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _note(kept: _Open | None, result: Any) -> None:
-    """Remember "user" messages that a tool wrote into graph state, so that they are never captured as the user's."""
-    update = result.update if kept is not None and isinstance(result, Command) else None
-    written = update.get("messages", ()) if isinstance(update, dict) else ()
-    for message in written if isinstance(written, list | tuple) else (written,):
-        if kept is not None and isinstance(message, HumanMessage):
-            kept.made_up.add(_digest(message))

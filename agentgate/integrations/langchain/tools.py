@@ -2,15 +2,18 @@
 
 Rules: a guarded tool is a copy whose class is a subclass of the tool's own, so schema, callbacks, error handling and response format stay
 the same. Its body cannot be reached around the decision, except by a host that calls `tool.func` itself: the gate does not see that
-function. An `_arun` that falls through to `_run` is decided on once; a tool that calls itself is decided on again.
+function. What leads to the body (`invoke`, `run`, ...) must be LangChain's own, else it could be the body; a tool that replaces it is
+refused. The methods that decide are properties, so no attribute of a guarded tool hides them. An `_arun` that falls through to `_run` is
+decided on once; a tool that calls itself is decided on again.
 """
 
 from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -37,20 +40,26 @@ from agentgate.integrations.langchain.calls import (
 from agentgate.token.mint import CallToken
 
 _FRAMEWORK = frozenset({"run_manager", "callbacks"})  # LangChain fills these; `FILTERED_ARGS` in langchain-core
+# every way to execute a tool; LangChain's own lead to `_run` or `_arun`, where the decision is
+_ENTRY_POINTS = frozenset({
+    "invoke", "ainvoke", "run", "arun", "batch", "abatch", "batch_as_completed", "abatch_as_completed", "stream", "astream",
+    "astream_log", "stream_events", "astream_events", "transform", "atransform", "__call__", "__getattribute__",
+})  # fmt: skip
 
 
-def guard_tools(tools: Sequence[BaseTool], *, run: Any = None) -> list[BaseTool]:
+def guard_tools(tools: BaseTool | Sequence[BaseTool], *, run: Any = None) -> list[BaseTool]:
     """Copies of the tools that run only calls the gate allowed.
 
     Args:
-        tools: any `BaseTool`s, sync or async. Their names are the workflow's tool names.
+        tools: any `BaseTool`s, sync or async, or a single one. Their names are the workflow's tool names.
         run: an open `Run` or `AsyncRun`; without it, the run of `use_run` or of `AgentGateMiddleware` is used.
 
     Raises:
-        ConfigError: something is not a `BaseTool` (a callable, a provider's own tool), is guarded already, or has an unusable schema.
+        ConfigError: something is not a `BaseTool` (a callable, what `bind` returns, a provider's own tool), has its body elsewhere than in
+            `_run` or `_arun`, is guarded already, or has an unusable schema.
         CanonicalError: a schema has no canonical form, so its definition has no digest.
     """
-    return [_guarded(tool, run) for tool in tools]
+    return [_guarded(tool, run) for tool in (tools if isinstance(tools, Sequence) else [tools])]
 
 
 def is_guarded(tool: object) -> bool:
@@ -58,9 +67,10 @@ def is_guarded(tool: object) -> bool:
     return isinstance(tool, BaseTool) and isinstance(getattr(tool, "_agentgate", None), Guard)
 
 
-def forged_names(tool: BaseTool, given: Mapping[str, Any]) -> bool:
-    """True when a guarded tool's raw arguments hold a name that the model may not set."""
-    return not set(given) <= _guard_of(tool).arguments.spellings
+def forged_name(tool: BaseTool, given: Mapping[str, Any]) -> str:
+    """Why a guarded tool's raw arguments hold a name that the model may not set; empty if they hold none."""
+    arguments = _guard_of(tool).arguments
+    return next((arguments.not_the_models(name) for name in given if name not in arguments.spellings), "")
 
 
 def call_token() -> CallToken:
@@ -87,9 +97,30 @@ def _guard_of(tool: Any) -> Guard:
     return guard
 
 
+def type_and_name(tool: Any) -> str:
+    """What a message calls something that may be no tool at all."""
+    name = tool.get("name") or tool.get("type") if isinstance(tool, dict) else getattr(tool, "name", None)
+    return f"{type(tool).__name__} '{name}'" if name else type(tool).__name__
+
+
+def _replaced(tool: BaseTool) -> list[str]:
+    """Methods, other than those that a tool implements, that are not LangChain's own; on an instance, none may be replaced at all."""
+    own = (BaseTool, StructuredTool, Tool)
+    by_class = {n for n in _ENTRY_POINTS if not any(_attribute(type(tool), n) is _attribute(base, n) for base in own)}
+    by_instance = vars(tool).keys() & (_ENTRY_POINTS | {"_run", "_arun"})
+    return sorted(by_class | by_instance)
+
+
+def _attribute(of: type, name: str) -> Any:
+    """What an instance of this class finds under a name."""
+    return next((vars(base)[name] for base in of.__mro__ if name in vars(base)), None)
+
+
 def _guarded(tool: BaseTool, run: Any) -> BaseTool:
     if not isinstance(tool, BaseTool):
-        raise ConfigError("tools", type(tool).__name__, "LangChain tools (a provider runs its own tools; no gate can be inside them)")
+        raise ConfigError("tools", type_and_name(tool), "LangChain tools (a provider runs its own tools; no gate can be inside them)")
+    if replaced := _replaced(tool):
+        raise ConfigError("tools", f"{type_and_name(tool)}, which replaces {', '.join(replaced)}", "tools whose body is in _run or _arun")
     if is_guarded(tool):
         raise ConfigError("tools", f"'{tool.name}', which is guarded already", "tools that are not guarded yet")
     guard = Guard(Arguments(tool), run, _FRAMEWORK | _config_names(type(tool)))
@@ -119,9 +150,6 @@ def _config_names(base: type[BaseTool]) -> frozenset[str]:
 def _guarded_class(base: Any) -> type[BaseTool]:
     """A subclass of the tool's own class that decides before every execution."""
     base_run, base_arun = base._run, base._arun  # noqa: SLF001 - the two methods a tool implements
-    # StructuredTool and Tool run a sync function's whole `invoke` in a thread, where an AsyncRun cannot be awaited;
-    # BaseTool's own way sends only the function there.
-    base_ainvoke = BaseTool.ainvoke if base.ainvoke in (StructuredTool.ainvoke, Tool.ainvoke) else base.ainvoke
 
     # LangChain reads from the signatures whether to pass config and run_manager: hence functools.wraps
     @functools.wraps(base_run)
@@ -156,20 +184,27 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         "__doc__": base.__doc__,
         "__annotations__": {"_agentgate": Any},
         "_agentgate": PrivateAttr(default=None),
-        "_run": _run,
-        "_arun": _arun,
-        "run": run,
-        "arun": arun,
-        "ainvoke": base_ainvoke,
+        "_run": _method(_run),
+        "_arun": _method(_arun),
+        "run": _method(run),
+        "arun": _method(arun),
+        # StructuredTool and Tool run a sync function's whole `invoke` in a thread, where an AsyncRun cannot be awaited;
+        # BaseTool's own way sends only the function there.
+        "ainvoke": BaseTool.ainvoke,
     }
     made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
     return made
 
 
+def _method(function: Callable[..., Any]) -> property:
+    """A method that an attribute of the instance cannot hide."""
+    return property(lambda self: MethodType(function, self))
+
+
 @contextmanager
 def _proposed(tool: Any, tool_input: Any, tool_call_id: str | None) -> Iterator[None]:
     trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
-    forged = isinstance(tool_input, dict) and _guard_of(tool).forged(tool_input, trusted=trusted)
+    forged = _guard_of(tool).forged(tool_input, trusted=trusted) if isinstance(tool_input, dict) else ""
     with bound((PROPOSAL, ProposedCall(tool, tool_call_id, forged)), (INJECTED_FOR, None), (CLEARED, None)):
         yield
 
