@@ -15,30 +15,40 @@ any intent explains, and the intent's `unheard` is step_up, an intent that was n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
-from agentgate.intents.phrases import Place, keys_of, places
-from agentgate.language.delegation import Delegation, delegation
+from agentgate.intents.phrases import Place, places
+from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.pieces import FINITE, Piece
-from agentgate.language.turn import Clause, Taken, Turn, Voice
+from agentgate.language.turn import Clause, Taken, Turn
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
 _SHOWN = 80  # characters of a request that was not understood
 
 
-class _Clause(NamedTuple):
-    """A clause, and how its words start."""
+class _Hit(NamedTuple):
+    """Words of a clause that match one of an intent's, their use ("asks", "aside", "asked"), and their place."""
 
-    clause: Clause
-    start: int
-    end: int
-    keys: frozenset[str]
+    words: str
+    use: str
+    at: int
+
+
+class _Found(NamedTuple):
+    """The places of an intent's words in a clause, and the last hit that asks, or the best one."""
+
+    places: list[Place]
+    hit: _Hit | None
+
+
+Found = Mapping[Clause, _Found]
 
 
 class _Heard(NamedTuple):
@@ -71,7 +81,6 @@ class State(NamedTuple):
     turns: int = 0
 
 
-_AFTER = re.compile(r"(?i)^\W*(?:do not|don['’]?t|never|not|please|ever)\b(?:\W+(?:ever|please)\b)*")  # before denied words
 _CANCELLED = re.compile(r"\b(?:cancel|undo|stop|scratch) (?:that|this|the|my) (?:(?:last|first|previous|new) )?(?=\w)")
 _PRONOUN = re.compile(r"\s*(?:it|that|this|them|anything|everything)?\W*\Z")  # "don't refund it" denies every refund
 
@@ -111,13 +120,13 @@ derive = Lexical()
 
 def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
     answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
-    clauses = [_Clause(clause, clause.start, clause.end, keys_of(turn.low[clause.start : clause.end])) for clause in turn.clauses]
-    said, reported, denied = ([each for each in clauses if each.clause.voice == voice] for voice in get_args(Voice))
     back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
-    handed = _handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
+    found = {intent.name: _found(intent, turn, back) for intent in intents}
+    handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
     at: dict[str, int] = {}
     for intent in intents:
-        heard, name = _one(intent, turn, said + reported, denied, back), intent.name
+        name = intent.name
+        heard = _one(intent, turn, found[name], back)
         if heard.answer is not None or heard.denied_at >= 0:
             answers[name], at[name] = _settled(heard), heard.at
             spoken.add(name)
@@ -133,9 +142,10 @@ def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
     unheard, taken = state.unheard, state.taken
     if quiet and any(intent.unheard != "deny" for intent in intents):
         understood = handed is not None or any(answer.presence != "absent" for answer in answers.values())
-        unheard = _not_understood(intents, turn, said, handed, shapes=not understood) or ("" if understood or denied else unheard)
-        taken = _explained(intents, turn, said) or taken
-    for start, end, how in turn.sentences:
+        denied = any(clause.voice == "denied" for clause in turn.clauses)
+        unheard = _not_understood(turn, found.values(), handed, shapes=not understood) or ("" if understood or denied else unheard)
+        taken = _explained(turn, found) or taken
+    for start, end, how in turn.sentences if state.turns or at else ():
         if how and (state.turns or any(place < start for place in at.values())):
             _take_back(answers, how, turn.low[start:end], keep={name for name, place in at.items() if place > start})
             if how == "all":
@@ -165,46 +175,52 @@ def _settled(heard: _Heard) -> Derived:
     return Derived("absent", f"denied: {heard.denied}")
 
 
-def _one(intent: Intent, turn: Turn, said: list[_Clause], denied: list[_Clause], back: frozenset[int]) -> _Heard:
+def _found(intent: Intent, turn: Turn, back: frozenset[int]) -> Found:
+    """What is found of an intent's words, by clause; those that go over the end of a clause are none."""
+    by_clause: dict[Clause, list[Place]] = {}
+    for place in places(intent.words, turn.low):
+        clause = turn.clauses[bisect_right(turn.starts, place.start) - 1]
+        if place.end <= clause.end:
+            by_clause.setdefault(clause, []).append(place)
+    return {
+        clause: _Found(each, _hit(intent, turn, clause, each, back) if clause.voice != "denied" else None)
+        for clause, each in by_clause.items()
+    }
+
+
+def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Heard:
     """What a turn says of an intent; the clearest clause decides."""
     clearest: Derived | None = None
-    asked, looked = -1, ""
-    for clause in said:
-        hit = _hit(intent, turn, clause, back)
-        if hit is None:
-            continue
-        words, use, place = hit
-        if use == "asked":
-            looked = looked or words
-            continue
-        if use == "asks":
-            asked = max(asked, place)
-        answer = judged(intent, turn.own[clause.start : clause.end], words)
-        if use == "aside" and answer.presence == "present":
-            answer = Derived("unclear", f"word '{words}', but not in a request")
-        if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
-            clearest = answer
-    no, word = -1, ""
-    for clause in [*denied, *(said if back else ())]:
-        for each in places(intent.words, turn.low, clause.start, clause.end, clause.keys):
-            if clause in denied or each.start in back:
-                no, word = each.start, turn.low[each.start : each.end]
-                word += "" if _PRONOUN.match(turn.low, each.end, clause.end) or clearest is None else " "
-    return _Heard(clearest, asked, no, word, looked)
+    asked, no, looked, denied = -1, -1, "", ""
+    for clause, (each, hit) in found.items():
+        if hit is not None and hit.use == "asked":
+            looked = looked or hit.words
+        elif hit is not None:
+            answer = judged(intent, turn.own[clause.start : clause.end], hit.words)
+            if hit.use == "asks":
+                asked = hit.at
+            elif answer.presence == "present":
+                answer = Derived("unclear", f"word '{hit.words}', but not in a request")
+            if clearest is None or CLARITY[answer.presence] > CLARITY[clearest.presence]:
+                clearest = answer
+        for place in each:
+            if clause.voice == "denied" or place.start in back:
+                no, denied = place.start, turn.low[place.start : place.end]
+                denied += "" if _PRONOUN.match(turn.low, place.end, clause.end) or clearest is None else " "
+    return _Heard(clearest, asked, no, denied, looked)
 
 
-def _hit(intent: Intent, turn: Turn, clause: _Clause, back: frozenset[int]) -> tuple[str, str, int] | None:
-    """The words of a clause that match one of the intent's, their use ("asks", "aside", "asked"), and their place; the last that asks."""
-    best: tuple[str, str, int] | None = None
-    for place in places(intent.words, turn.low, clause.start, clause.end, clause.keys):
-        piece = next((piece for piece in turn.pieces_of(clause.clause) if place.start < piece.end), None)
-        use, words = "aside" if piece is None else _use(place, piece, turn, intent.words), turn.low[place.start : place.end]
+def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Place], back: frozenset[int]) -> _Hit | None:
+    best: _Hit | None = None
+    for place in found:
+        piece = next((piece for piece in turn.pieces_of(clause) if place.start < piece.end), None)
+        use = "aside" if piece is None else _use(place, piece, turn, intent.words)
         if place.start in back or (place.asked and (use != "asks" or piece is None or place.start != piece.head)):
             continue
         if use == "asked" and _by_questions(intent.words, intent.examples):
             use = "asks"
-        if best is None or _USES.index(use) >= _USES.index(best[1]):
-            best = words, use, place.start
+        if best is None or _USES.index(use) >= _USES.index(best.use):
+            best = _Hit(turn.low[place.start : place.end], use, place.start)
     return best
 
 
@@ -249,53 +265,32 @@ def _unsure(intent: Intent, turn: Turn) -> str:
     return next((text[place.start : place.end] for text in turn.unsure for place in places(intent.words, text)), "")
 
 
-def _explained(intents: tuple[Intent, ...], turn: Turn, said: list[_Clause]) -> str:
+def _explained(turn: Turn, found: Mapping[str, Found]) -> str:
     """The first word of a turn that requests an intent, and which; shown only, to say why no request was left to be understood."""
-    hits = ((intent.name, _hit(intent, turn, clause, frozenset())) for clause in said for intent in intents)
-    return next((f"'{hit[0]}' belongs to {name}" for name, hit in hits if hit is not None and hit[1] == "asks"), "")
+    hits = ((name, each[clause].hit) for clause in turn.clauses for name, each in found.items() if clause in each)
+    return next((f"'{hit.words}' belongs to {name}" for name, hit in hits if hit is not None and hit.use == "asks"), "")
 
 
-def _not_understood(intents: tuple[Intent, ...], turn: Turn, said: list[_Clause], handed: Delegation | str | None, *, shapes: bool) -> str:
+def _not_understood(turn: Turn, found: Iterable[Found], handed: Delegation | str | None, *, shapes: bool) -> str:
     """The first request of a turn that no intent's word and no delegation explains; empty where there is none.
 
     `shapes`: a piece counts that only shapes another request.
     """
     given = handed.words if isinstance(handed, Delegation) else None
     shaped = ""
-    for clause in said:
+    for clause in turn.clauses:
         text = " ".join(turn.own[clause.start : clause.end].split())
-        if any(_hit(intent, turn, clause, frozenset()) is not None for intent in intents) or (given and given in text):
+        if any(clause in each and each[clause].hit is not None for each in found) or (given and given in text):
             continue
-        for piece in turn.pieces_of(clause.clause):
-            words = " ".join(turn.own[piece.start : piece.end].split())[:_SHOWN]
+        for piece in turn.pieces_of(clause):
+            said = " ".join(turn.own[piece.start : piece.end].split())[:_SHOWN]
             if piece.kind in {"look", "question"}:
                 shapes = False
             elif piece.kind == "request":
-                return words
+                return said
             elif piece.kind == "shaping":
-                shaped = shaped or words
+                shaped = shaped or said
     return shaped if shapes else ""
-
-
-def _handed_over(turn: Turn) -> Delegation | str | None:
-    """The delegation of this turn, or as text the words that withdraw one."""
-    said: list[tuple[str, str]] = []
-    for voice, start, end in turn.clauses:
-        own, bare = turn.own[start:end], turn.bare[start:end]
-        if voice == "said":
-            said.append((own, bare))
-        elif voice == "reported" and said:  # it may mention a source, and requests nothing
-            said[-1] = said[-1][0] + own, said[-1][1].ljust(len(said[-1][0]) + len(own))
-    denied = [(turn.own[start:end], turn.bare[start:end]) for voice, start, end in turn.clauses if voice == "denied"]
-    given = delegation(said)
-    if given is not None:
-        return given
-    refused = delegation((_AFTER.sub(_blank, clause), _AFTER.sub(_blank, bare)) for clause, bare in denied)
-    return refused.words if refused is not None else None
-
-
-def _blank(match: re.Match[str]) -> str:
-    return " " * len(match.group())
 
 
 def _delegated(intent: Intent, handed: Delegation | str) -> Derived:

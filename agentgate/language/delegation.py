@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from agentgate.language.spans import small
+from agentgate.language.turn import Turn
 
 MAX_CLAUSE = 4000  # characters; a longer clause delegates nothing
 _MOST = 16  # requests of one clause that are read
@@ -179,6 +180,9 @@ _VERB = re.compile(rf"\b(?=[acdefghioprstw])(?:{'|'.join(_VERBS)})l*\s")
 _ASKED_TO = re.compile(rf"{_START}(?P<verb>(?:{'|'.join(_VERBS)})l*\s)")
 
 
+_AFTER = re.compile(r"(?i)^\W*(?:do not|don['\u2019]?t|never|not|please|ever)\b(?:\W+(?:ever|please)\b)*")  # before denied words
+
+
 class Delegation(NamedTuple):
     """The words that delegate, and why their source is doubtful (empty: it is not)."""
 
@@ -193,6 +197,29 @@ class _Introduced(NamedTuple):
     actions: bool
     opened: bool
     wide: bool
+
+
+def handed_over(turn: Turn) -> Delegation | str | None:
+    """The delegation of a turn, or as text the words that withdraw one."""
+    said: list[tuple[str, str]] = []
+    denied: list[tuple[str, str]] = []
+    for voice, start, end in turn.clauses:
+        own, bare = turn.own[start:end], turn.bare[start:end]
+        if voice == "said":
+            said.append((own, bare))
+        elif voice == "denied":
+            denied.append((_AFTER.sub(_blank, own), _AFTER.sub(_blank, bare)))
+        elif said:  # reported words may mention a source, and request nothing
+            said[-1] = said[-1][0] + own, said[-1][1].ljust(len(said[-1][0]) + len(own))
+    given = delegation(said)
+    if given is not None:
+        return given
+    refused = delegation(denied)
+    return refused.words if refused is not None else None
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match.group())
 
 
 def delegation(clauses: Iterable[tuple[str, str]]) -> Delegation | None:

@@ -99,7 +99,7 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
             ends = [
                 _statement_end(turn, text, negation, start, end),
                 _exception_end(turn, text, negation.start(), end),
-                next((match for match in _INSTEAD.finditer(text, negation.end()) if match["verb"] in _VERBS and match.start() < end), None),
+                _instead_end(text, negation, end) if "instead" in text else None,
             ]
             over = min(filter(None, ends), key=lambda match: match.start(), default=None)
             if over is None:
@@ -141,6 +141,12 @@ def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, en
     if over is None or _YOU.search(text, start, negation.start()) or _BIDDING.search(text, negation.end(), over.start()):
         return None
     return over if turn[over.end() : over.end() + 1].islower() and _REQUEST.match(text, over.end(), end) else None
+
+
+def _instead_end(text: str, negation: re.Match[str], end: int) -> re.Match[str] | None:
+    """Where an instruction ends before what is to be done instead: "don't ship it, refund it instead"."""
+    ways = _INSTEAD.finditer(text, negation.end())
+    return next((way for way in ways if way["verb"] in _VERBS and way.start() < end), None)
 
 
 def _exception_end(turn: str, text: str, start: int, end: int) -> re.Match[str] | None:

@@ -98,8 +98,8 @@ class Turn:
         own: the user's own words: without quotations, except names that the user gives (same length).
         bare: `own` with a word without meaning (each character a `_`) for every name and quotation.
         low: `bare` in lower case.
-        named: the spans of these names.
-        clauses: the clauses, in order.
+        parts: the parts that are not plainly the user's own; `named` are the spans of the names among them.
+        clauses: the clauses, in order, without a gap; `starts` is where each begins.
         unsure: the texts that may not be the user's own: they grant nothing, and may take back.
         memo: what readers further on keep of this turn.
     """
@@ -107,7 +107,7 @@ class Turn:
     def __init__(self, text: str) -> None:
         """Read a turn, as it is stored (`agentgate.values.turns.turn_text`)."""
         self.text = with_lines(text)
-        found = parts(self.text) if len(text) <= MAX_READ else [Part(0, len(text), "unsure")]
+        self.parts = found = parts(self.text) if len(text) <= MAX_READ else [Part(0, len(text), "unsure")]
         self.written = _masked(self.text, [part for part in found if part.whose in {"forwarded", "pasted", "unsure"}])
         own = _masked(self.written, [part for part in found if part.whose in {"quoted", "doubtful"}])
         self.named = tuple([(start, end) for start, end, whose in found if whose == "named" and not self.written[start - 1].isspace()])
@@ -121,6 +121,7 @@ class Turn:
         unsure = [small(certain[start:end]) for start, end, whose in found if whose in {"doubtful", "unsure"}]
         self.unsure = tuple([words for words in unsure if _LETTER.search(words)])
         self.clauses = tuple(_reported(self.low, clauses(self.bare)))
+        self.starts = [clause.start for clause in self.clauses]
         self.memo: dict[str, Any] = {}
         self._pieces: dict[int, tuple[Piece, ...]] = {}
 

@@ -1,0 +1,62 @@
+"""``agentgate workflow heard``: whose words each part of a prompt was taken for, and what each intent of a workflow came out as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentgate.cli.commands import examples
+from agentgate.cli.output import refusing, rows, say_json
+from agentgate.intents.lexical import derive
+from agentgate.language.turn import MAX_TURN, Turn
+from agentgate.loading.catalog import ROLES, roles_of
+from agentgate.loading.definition import load_text, read_file
+
+EXAMPLES = (
+    "Examples:\n\n"
+    'agentgate workflow heard workflows/payments/customer-refund.yaml "Please refund order ORD-10023344"\n\n'
+    'agentgate workflow heard workflows/payments/customer-refund.yaml "Refund ORD-10023344" "no, wait"     # two turns\n\n'
+    'agentgate workflow heard workflows/payments/customer-refund.yaml "$(cat mail.txt)" --json | jq .intents'
+)
+
+
+@examples(EXAMPLES)
+def heard(
+    file: Annotated[Path, typer.Argument(help="A workflow file.", show_default=False)],
+    prompts: Annotated[list[str], typer.Argument(help="What the user says: one text a turn, oldest first.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print what each part of a prompt was taken for, and what each intent came out as, with the words that decided.
+
+    Parts are the user's own (a request, a question, a statement ...), or quoted, forwarded, pasted, reported, denied, or unsure: then they
+    grant nothing and a person may be asked.
+    """
+    with refusing():
+        root = next((parent for parent in file.absolute().parents if (parent / ROLES).exists()), file.parent)
+        workflow = load_text(read_file(file), str(file), roles_of(root), derive)
+        intents = tuple(workflow.intents.values())
+        answers = derive(intents, tuple(prompts))
+    turns = [[*_parts(Turn(prompt[:MAX_TURN]))] for prompt in prompts]
+    if as_json:
+        say_json({"turns": turns, "intents": {name: {"presence": a.presence, "evidence": a.evidence} for name, a in answers.items()}})
+        return
+    parts = [(number, row["whose"], row["kind"], row["words"]) for number, turn in enumerate(turns, 1) for row in turn]
+    rows(["turn", "whose", "kind", "words"], parts, styles=["dim", "cyan", "magenta"])
+    rows(["intent", "came out as", "why"], [(name, a.presence, a.evidence) for name, a in answers.items()], styles=["bold", "bold cyan"])
+
+
+def _parts(turn: Turn) -> Iterator[dict[str, Any]]:
+    """The parts of one turn in order: whose words, what kind of clause, and the words."""
+    found: list[tuple[int, int, str, str]] = [(part.start, part.end, part.whose, "") for part in turn.parts]
+    for clause in turn.clauses:
+        pieces = turn.pieces_of(clause)
+        found += [(piece.start, piece.end, "own", piece.kind) for piece in pieces]
+        if not pieces and clause.voice != "said":
+            found.append((clause.start, clause.end, clause.voice, ""))
+    for start, end, whose, kind in sorted(found):
+        words = " ".join((turn.own if whose in {"own", "denied", "reported"} else turn.text)[start:end].split())
+        if words:
+            yield {"whose": whose, "kind": kind, "words": words}
