@@ -13,7 +13,6 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import permutations
 from typing import NamedTuple
-from unicodedata import normalize
 
 from agentgate.language.denials import clauses
 from agentgate.language.quotations import hidden_quotations
@@ -32,6 +31,7 @@ _WORDS = {
 _COUNTS = {
     word: n for n, word in enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"), 2)
 }
+_AFTER = frozenset("to for from in on at by and or but as because since please minus plus".split())
 Amount = tuple[Decimal, str]
 
 
@@ -48,7 +48,7 @@ def heard(turns: tuple[str, ...]) -> Heard:
     """What these turns name, in order; a denied one is taken back."""
     found = Heard(set(), set(), set(), set())
     for turn in turns:
-        text = hidden_quotations(normalize("NFKC", turn))
+        text = hidden_quotations(turn)
         said = [(voice, _clause(text[start:end])) for voice, start, end in clauses(text)]
         for voice, one in said:
             if voice == "denied":
@@ -72,6 +72,8 @@ def _clause(text: str) -> Heard:
     for phrase, (what, n) in _WORDS.items():
         for at in range(len(words)):
             if tuple(words[at : at + len(phrase)]) == phrase:
+                if not _as_meant(phrase, words[at + len(phrase) :]):
+                    continue
                 beside = what in {"sum", "difference"} and _own_follows(words[at + len(phrase) :])
                 number = _counted(words[:at]) if (what, n) == ("multiple", 0) else 1 if beside else n
                 named |= {(what, number)} if number is not None else set()
@@ -91,6 +93,15 @@ def _counted(before: list[str]) -> int | None:
     word = before[-1] if before else ""
     count = _COUNTS.get(word, int(word) if re.fullmatch("[0-9]{1,2}", word) else 0)
     return count if count in range(2, 21) else None
+
+
+def _as_meant(phrase: tuple[str, ...], behind: list[str]) -> bool:
+    """Whether what follows makes it a calculation: a number, what is halved, or the end of the phrase."""
+    following = behind[0] if behind else "."
+    if phrase in {("plus",), ("minus",)}:
+        return re.match("[0-9]", following) is not None
+    ends = following in _AFTER or re.match(r"[,.;:!?)\]]", following) is not None
+    return phrase not in {("half",), ("on", "top")} or ends or (phrase == ("half",) and behind[:2] == ["of", "it"])
 
 
 def _own_follows(words: list[str]) -> bool:
