@@ -79,9 +79,11 @@ def _clause(text: str) -> Heard:
                 named |= {(what, number)} if number is not None else set()
     if any(word == "adjust" and "accordingly" in words[at:] for at, word in enumerate(words)):
         named |= {("difference", 0), ("sum", 0)}
-    found = Heard(named, {Fraction(each) for each in re.findall(r"(?<![\w.])([0-9]{1,2})%", text)}, set(), set())
+    found = Heard(named, set(), set(), set())
     for each in entities(text, date(2000, 1, 1)):
-        if isinstance(each.key, Decimal) and each.type in {"number", "money", "count"} and text[max(0, each.start - 1)] != "#":
+        if isinstance(each.key, Decimal) and each.type == "percent":
+            found.percentages.add(Fraction(each.key))
+        elif isinstance(each.key, Decimal) and each.type in {"number", "money", "count"} and text[max(0, each.start - 1)] != "#":
             found.amounts.add((each.key, each.currency))
             if each.type != "money" and "." not in each.words and each.key in range(2, 21):
                 found.whole.add(int(each.key))

@@ -42,7 +42,7 @@ _CLASSES = {  # of the file of words, beside its own
     "NUMBER": (  # no date, time or duration
         rf"(?:[a-z]{{0,3}}[\u20ac$\u00a3]?\s?[0-9]++(?:[.,][0-9]++)*+(?!st\b|nd\b|rd\b|th\b|[-:/]|\s?[ap]m\b)|(?!one\b|zero\b){SMALL}"
         r"|(?:a )?hundred\b|(?:a )?thousand\b)(?!\s?(?:days?|weeks?|months?|years?|hours?|min(?:ute)?s?|o['\u2019]clock"
-        rf"|(?:{'|'.join(month[:3] for month in MONTHS)})[a-z]{{0,6}})\b)"
+        rf"|{'|'.join(MONTHS)}|{'|'.join(month[:3] for month in MONTHS)})\b)"
     ),
 }
 
@@ -78,7 +78,7 @@ def _phrases() -> tuple[tuple[str, int, re.Pattern[str]], ...]:
 
 _SURE = re.compile(r"\s(?:sure|certain|positive|confident|chance|battery|charged|cotton|of the time)\b")  # behind a percentage
 _TOLD = re.compile(  # the user only asks: "tell me how much is left", "What is the difference?"
-    r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b(?:(?!\b(?:and|then)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
+    r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b(?:(?!\b(?:and|then|but|instead|however)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
     r"|(?<![^.!?\n])\s{0,3}(?:and |so )?(?:what|how|which|is|was|did|does|why)\b[^.!?\n]{0,300}+\?"
 )
 _OWN = re.compile(  # the user's own number directly after a word: "plus a tip of 5", but not "of the 2 bills"
