@@ -85,19 +85,12 @@ def test_an_amount_is_exact(amount: Decimal, sign: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Raise it to 34k", "Set 34k.", "Take 34K for now", "Set it to 34k, please", "Change 30k to 34k or so", "34k"]
-)
-def test_thousands_without_a_currency_are_a_count(text: str) -> None:
-    said = Prompt.of((text,), TODAY)
-    for kind in ("number", "integer"):
-        assert said.words(kind, Decimal(34000))
-    for kind, key in (("money", Decimal(34000)), ("number", Decimal(34)), ("id", "34000"), ("id", "34")):
-        assert said.words(kind, key, "EUR") is None
-
-
-@pytest.mark.parametrize(
     "text",
     [
+        "Raise it to 34k",
+        "Set 34k.",
+        "Take 34K for now",
+        "34k",
         "the 10k run",
         "sign me up for a 10k",
         "I run 10k on Sunday",
@@ -123,7 +116,7 @@ def test_thousands_without_a_currency_are_a_count(text: str) -> None:
         "not 34k",
     ],
 )
-def test_a_k_that_may_be_something_else_names_no_number(text: str) -> None:
+def test_a_k_without_a_currency_names_no_number(text: str) -> None:
     said = Prompt.of((text,), TODAY)
     for number in (4, 5200, 10, 34, 1200, 2000, 4000, 10_000, 34_000, 40_000):
         assert said.words("number", Decimal(number)) is None
@@ -189,23 +182,13 @@ def test_a_percentage_is_not_the_number_that_is_computed_with_it() -> None:
 
 # --- dozens ------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("a dozen eggs", ("count", "12", "")),
-        ("A Dozen", ("count", "12", "")),
-        ("half a dozen eggs", ("count", "6", "")),
-        ("apples and half a dozen eggs", ("count", "6", "")),
-        ("half a dozen euros", ("money", "6", "EUR")),
-        ("a dozen dollars", ("money", "12", "USD")),
-    ],
-)
-def test_a_dozen_is_twelve(text: str, found: tuple[str, str, str]) -> None:
-    assert read(f"Buy {text}, please") == [found]
-
-
-@pytest.mark.parametrize(
     "text",
     [
+        "a dozen eggs",
+        "A Dozen",
+        "half a dozen eggs",
+        "a dozen dollars",
+        "half a dozen euros",
         "dozens of eggs",
         "the dozen",
         "a dozen dozen",
@@ -220,7 +203,7 @@ def test_a_dozen_is_twelve(text: str, found: tuple[str, str, str]) -> None:
         "two half a dozens",
     ],
 )
-def test_a_dozen_of_another_size_names_nothing(text: str) -> None:
+def test_a_dozen_and_what_belongs_to_it_names_nothing(text: str) -> None:
     assert not [found for found in read(f"Buy {text}, please") if found[1] != "2"]
 
 

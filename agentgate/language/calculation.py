@@ -78,7 +78,8 @@ def _phrases() -> tuple[tuple[str, int, re.Pattern[str]], ...]:
 
 _SURE = re.compile(r"\s(?:sure|certain|positive|confident|chance|battery|charged|cotton|of the time)\b")  # behind a percentage
 _TOLD = re.compile(  # the user only asks: "tell me how much is left", "What is the difference?"
-    r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b(?:(?!\b(?:and|then|but|instead|however)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
+    r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b"
+    r"(?:(?!\b(?:and|then|but|instead|however)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
     r"|(?<![^.!?\n])\s{0,3}(?:and |so )?(?:what|how|which|is|was|did|does|why)\b[^.!?\n]{0,300}+\?"
 )
 _OWN = re.compile(  # the user's own number directly after a word: "plus a tip of 5", but not "of the 2 bills"
