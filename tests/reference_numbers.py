@@ -74,7 +74,8 @@ def _clause(text: str) -> Heard:
             if tuple(words[at : at + len(phrase)]) == phrase:
                 if not _as_meant(phrase, words[at + len(phrase) :]):
                     continue
-                beside = what in {"sum", "difference"} and _own_follows(words[at + len(phrase) :])
+                on_top = phrase == ("on", "top") and any(re.fullmatch("[0-9.]+", word) for word in words[max(0, at - 2) : at])
+                beside = what in {"sum", "difference"} and (on_top or _own_follows(words[at + len(phrase) :]))
                 number = _counted(words[:at]) if (what, n) == ("multiple", 0) else 1 if beside else n
                 named |= {(what, number)} if number is not None else set()
     if any(word == "adjust" and "accordingly" in words[at:] for at, word in enumerate(words)):

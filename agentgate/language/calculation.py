@@ -18,6 +18,8 @@ from datetime import date
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
 from functools import cache
 from importlib.resources import files
+from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from agentgate.language.days import MONTHS
@@ -82,11 +84,9 @@ _TOLD = re.compile(  # the user only asks: "tell me how much is left", "What is 
     r"(?:(?!\b(?:and|then|but|instead|however)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
     r"|(?<![^.!?\n])\s{0,3}(?:and |so )?(?:what|how|which|is|was|did|does|why)\b[^.!?\n]{0,300}+\?"
 )
-_OWN = re.compile(  # the user's own number directly after a word: "plus a tip of 5", but not "of the 2 bills"
-    r"(?:\s(?:an?|the|of|my|another|about|exactly|extra|further|late|small)){0,4}\s[^\w\s]?(?=[0-9])"
-    r"(?![2-9] (?:bills|invoices|amounts|payments|receipts|orders|of)\b)"
-)
 _NAMES = frozenset({"path", "url", "email", "domain", "id"})
+_value = attrgetter("value")
+_DIGIT = re.compile("[0-9]")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -187,20 +187,18 @@ def _named(low: str, spans: Sequence[tuple[int, int]]) -> dict[tuple[str, int], 
         clause = low[start:end]
         for kind, n, words in _phrases():
             for match in words.finditer(clause):
-                found[kind, _number(kind, n, match)] = start + match.start()
+                found[kind, _number(kind, n, match.group())] = start + match.start()
     found.pop((MULTIPLE, -1), None)
     return found
 
 
-def _number(kind: str, n: int, match: re.Match[str]) -> int:
+def _number(kind: str, n: int, words: str) -> int:
     """The number of a calculation: 1 for a sum or difference beside the user's own number; that of "three times"; else that of the file."""
     if kind in {SUM, DIFFERENCE}:
-        return int(match.group()[-1].isdecimal() or _OWN.match(match.string, match.end()) is not None)
-    count, times, _ = match.group().partition(" times ")
-    if not times:
-        return n
-    counted = numeral_value(count)
-    return int(counted) if counted is not None and 2 <= counted <= _MOST else -1
+        return int(_DIGIT.search(words) is not None)
+    count, times, _ = words.partition(" times ")
+    counted = numeral_value(count) if times else n
+    return int(counted) if counted is not None and (not times or 2 <= counted <= _MOST) else -1
 
 
 def _spoken(named: Iterable[tuple[str, int]], numbers: Sequence[tuple[Decimal, Entity]], low: str) -> Spoken:
@@ -241,15 +239,10 @@ def calculation(said: Spoken, numbers: Collection[Number], wanted: Decimal) -> s
         return None
     with localcontext(Context(prec=64)):  # exact, except for quotients without a finite decimal
         table = sorted(n for n in numbers if n.value > 0)
-        values = [n.value for n in table]
         steps = [step for number in table for step in _steps(said, number)]
-        for step in steps:
-            if step.kind and _gives(step.result, wanted):
-                return f"{step.text} ({step.kind})"
-        for step in sorted(steps, key=lambda s: s.kind != ""):
-            for text in _with_another(said, step, table, values, wanted):
-                return text
-    return None
+        alone = (f"{step.text} ({step.kind})" for step in steps if step.kind and _gives(step.result, wanted))
+        plain_first = sorted(steps, key=lambda step: step.kind != "")
+        return next(chain(alone, (text for step in plain_first for text in _with_another(said, step, table, wanted))), None)
 
 
 def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
@@ -264,30 +257,26 @@ def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
         yield _Step(x - part, number, f"{x:f} - {p:f}%", "a percentage less")
 
 
-def _with_another(said: Spoken, step: _Step, table: list[Number], values: list[Decimal], wanted: Decimal) -> Iterator[str]:
+def _with_another(said: Spoken, step: _Step, table: list[Number], wanted: Decimal) -> Iterator[str]:
     """The sum or difference of a step and another number; after a share, or words with the user's number, one must be the user's own."""
     b, also = step.result, f", {step.kind}" if step.kind else ""
-    ways: list[tuple[Decimal, int]] = []
     kinds = {kind for kind, _ in said.named}
-    if SUM in kinds:
-        ways.append((wanted - b, 1))
-    if DIFFERENCE in kinds:
-        ways += [(b - wanted, -1), (b + wanted, -1)]
-    mine = bool(said.percentages) or any(n.own for n in table)
-    for about, sign in ways:
-        alone = bool(step.kind) or (mine and ((SUM if sign > 0 else DIFFERENCE), 0) not in said.named)
-        for other in table[bisect_left(values, about - _HALF_CENT) :]:
+    own_numbers = bool(said.percentages) or any(n.own for n in table)
+    for kind, about in ((SUM, wanted - b), (DIFFERENCE, b - wanted), (DIFFERENCE, b + wanted)):
+        if kind not in kinds:
+            continue
+        one_is_own = bool(step.kind) or (own_numbers and (kind, 0) not in said.named)
+        first = bisect_left(table, about - _HALF_CENT, key=_value)
+        for other in table[first : bisect_right(table, about + _HALF_CENT, key=_value)]:
             z = other.value
-            if z > about + _HALF_CENT:
-                break
             apart = other.currency and step.of.currency and other.currency != step.of.currency
-            if apart or z == step.of.value or (alone and not (other.own or step.of.own)):
+            if apart or z == step.of.value or (one_is_own and not (other.own or step.of.own)):
                 continue
-            if sign > 0 and _gives(b + z, wanted):
+            if kind == SUM and _gives(b + z, wanted):
                 yield f"{step.text} + {z:f} (the sum{also})"
-            elif sign < 0 and _gives(abs(b - z), wanted):
-                first, second = (step.text, f"{z:f}") if b > z else (f"{z:f}", step.text if not step.kind else f"({step.text})")
-                yield f"{first} - {second} (the difference{also})"
+            elif kind == DIFFERENCE and _gives(abs(b - z), wanted):
+                larger, smaller = (step.text, f"{z:f}") if b > z else (f"{z:f}", step.text if not step.kind else f"({step.text})")
+                yield f"{larger} - {smaller} (the difference{also})"
 
 
 def _gives(result: Decimal, wanted: Decimal) -> bool:
