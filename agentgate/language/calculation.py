@@ -11,17 +11,16 @@ calculated: that bounds the work, and the results that an agent could choose fro
 from __future__ import annotations
 
 import re
-import tomllib
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
 from functools import cache
-from importlib.resources import files
 from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
+from agentgate.language import word_files
 from agentgate.language.days import MONTHS
 from agentgate.language.denials import clauses
 from agentgate.language.numerals import SMALL, numeral_value
@@ -34,11 +33,9 @@ _MOST = 20  # people who share, times to multiply
 _NO_DAY = date(2000, 1, 1)  # no number depends on a day
 _HALF_CENT, _CENT = Decimal("0.005"), Decimal("0.01")
 
-_FILE = files("agentgate.language").joinpath("words", "calculations.toml").read_text("utf-8")
+_WORDS = word_files.read("calculations.toml")
 DIFFERENCE, SUM, SHARE, MULTIPLE = "difference", "sum", "share", "multiple"
 _CLASSES = {  # of the file of words, beside its own
-    "_": r"(?!(?:an?|the|of|for|to|in|on|at|by|with|and|or|from|i|we|you|he|she|they|it)\b)[\w'\u2019-]{1,40}\b",
-    "...": r"(?:[^.!?;\n]|\.(?=[0-9])){0,60}?\b",
     "END": r"(?=\s*(?:[,.;:!?)\]\n]|\Z)|\s(?:to|for|from|in|on|at|by|and|or|but|as|because|since|please|minus|plus)\b)",
     "COUNT": "(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[0-9]{1,2})",
     "NUMBER": (  # no date, time or duration
@@ -49,33 +46,10 @@ _CLASSES = {  # of the file of words, beside its own
 }
 
 
-def _phrase(line: str, classes: Mapping[str, str]) -> str:
-    """The pattern of one line of the file of words."""
-    parts, pattern = line.split(), ""
-    for part, following in zip(parts, [*parts[1:], "END"], strict=True):
-        ways = "|".join(classes.get(way) or _word(way) for way in part.removesuffix("?").split("|"))
-        ends = r"(?!\w)" if following in {"END", "..."} else r"\s"
-        pattern += f"(?:(?:{ways}){ends if part not in {'END', '...'} else ''})" + ("?" if part.endswith("?") else "")
-    return pattern
-
-
-def _word(way: str) -> str:
-    word = re.escape(way).replace("_", r"\w{1,40}").replace("'", "['\u2019]")
-    return word.replace(r"\*", r"\w*").replace(r"\(", "(?:").replace(r"\)", ")?")
-
-
-def _any_of(lines: str, classes: Mapping[str, str]) -> str:
-    return f"(?:{'|'.join(_phrase(line, classes) for line in lines.strip().splitlines())})"
-
-
 @cache
-def _phrases() -> tuple[tuple[str, int, re.Pattern[str]], ...]:
-    """The calculations of the file of words: kind, number, pattern; only a process that calculates waits for these patterns."""
-    kinds, classes = tomllib.loads(_FILE), dict(_CLASSES)
-    for name, lines in kinds.pop("classes").items():
-        classes[name] = _any_of(lines, classes)
-    every = [(kind, int(n), _any_of(lines, classes)) for kind, numbers in kinds.items() for n, lines in numbers.items()]
-    return tuple((kind, n, re.compile(rf"(?<![\w.,-]){pattern}")) for kind, n, pattern in every)
+def _phrases() -> Mapping[tuple[str, int], re.Pattern[str]]:
+    """The ways to name each calculation, by kind and number; only a process that calculates waits for these patterns."""
+    return word_files.patterns(_WORDS, _CLASSES)
 
 
 _SURE = re.compile(r"\s(?:sure|certain|positive|confident|chance|battery|charged|cotton|of the time)\b")  # behind a percentage
@@ -185,7 +159,7 @@ def _named(low: str, spans: Sequence[tuple[int, int]]) -> dict[tuple[str, int], 
     found = {}
     for start, end in spans:
         clause = low[start:end]
-        for kind, n, words in _phrases():
+        for (kind, n), words in _phrases().items():
             for match in words.finditer(clause):
                 found[kind, _number(kind, n, match.group())] = start + match.start()
     found.pop((MULTIPLE, -1), None)

@@ -32,7 +32,7 @@ PERCENT = r"\s?(?:%|(?i:per\s?cent|pct)\b)"
 _WORD = rf"(?:{SMALL}|{LARGE}\b)"
 _AND = r"(?:(?:(?<=hundred)|(?<=thousand)|(?<=million)|(?<=billion))(?:,?\s{1,3}|-)(?:and[\s-])?|\s{1,3}|-)"
 # A run never matches in part, so that "twenty five-year bonds" names nothing.
-NUMERAL = rf"(?>(?:(?:an?|[0-9]{{1,3}})\s{{1,3}}(?={LARGE}\b))?{_WORD}(?:{_AND}{_WORD})*)"
+NUMERAL = rf"(?>(?:(?:an? |[0-9]{{1,3}}\s{{1,3}})(?={LARGE}\b))?{_WORD}(?:{_AND}{_WORD})*)"
 
 _SIZES = {"k": 1000, "m": 1_000_000}
 _SCALED = re.compile(r"(?<=[0-9])(?:([kKmM])(?![A-Za-z])|\s([mM])illion)")
@@ -44,6 +44,7 @@ _AFTER = re.compile(  # "two and a half", "two thirds", "twenty first", "two poi
 )
 _LARGER_BEHIND = re.compile(rf"(?i)\s{{1,3}}{LARGE}\b")
 _LONGEST = 9  # words of a number: nine hundred ninety-nine thousand nine hundred ninety-nine
+_ITEM = re.compile(r"([0-9]{1,2})([.)])\s(.?)", re.DOTALL)
 _WINDOW = 4000  # characters on either side that may hold the neighbour of a list's number
 
 
@@ -53,19 +54,17 @@ def continues(text: str, start: int) -> bool:
 
 
 def marks_an_item(text: str, start: int, end: int) -> bool:
-    """Whether a number only numbers an item of a list: "1. Pay it. 2. Tell Ann", or at the beginning of a line."""
-    sign = text[end : end + 1]
-    if end - start > 2 or not text[start:end].isdigit() or sign not in {".", ")"} or not text[end + 1 : end + 2].isspace():
-        return False
+    """Whether a number only numbers an item of a list: at the beginning of a line, or beside its neighbour in "1. Pay it. 2. Tell Ann"."""
+    item = _ITEM.match(text, start, end + 3)
     before = text[max(0, start - 40) : start].rstrip(" \t(*-")
-    if not before or before[-1] == "\n":
-        return True
-    if before[-1] not in ".:;!?," or not text[end + 1 : end + 3].strip().istitle():
+    if item is None or not before or before[-1] == "\n":
+        return item is not None
+    number, sign = int(item[1]), item[2]
+    if before[-1] not in ".:;!?," or not item[3].istitle() or number == 0:
         return False
-    number = int(text[start:end])
-    if number > 1:
-        return f" {number - 1}{sign} " in f" {text[max(0, start - _WINDOW) : start]}"
-    return number == 1 and f" 2{sign} " in text[end : end + _WINDOW]
+    if number == 1:
+        return f" 2{sign} " in text[end : end + _WINDOW]
+    return f" {number - 1}{sign} " in f" {text[max(0, start - _WINDOW) : start]}"
 
 
 def read_amount(text: str, start: int, end: int) -> tuple[str, Decimal | None]:
