@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 from decimal import Decimal
 from itertools import permutations
 from typing import Any
@@ -15,8 +16,10 @@ from agentgate.decision.answer import Eligible
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS, Number, calculation, spoken
+from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS, HeardTurn, Number, Spoken, calculation, spoken
+from agentgate.language.calculation import heard as read_turn
 from agentgate.language.quotations import own_text
+from agentgate.language.spans import entities
 from agentgate.loading.definition import load_text
 from agentgate.review.mutation.mutation import mutations
 from agentgate.review.mutation.proposal import propose
@@ -282,6 +285,20 @@ def test_a_calculation_that_is_named_after_it_was_denied_is_named() -> None:
     assert not pays("30", "Don't pay the difference. Pay half of it", (150, 120))
 
 
+def test_what_is_in_no_clause_of_the_user_counts_for_nothing() -> None:
+    text = "Pay half of 50, plus 7, minus 9"
+    spans = [("said", 0, 14), ("denied", 24, 31)]
+    said, denied = read_turn(text, spans, [*entities(text, date(2026, 5, 15))])
+    assert said.named == {("share", 2)}
+    assert denied.named == {("difference", 1)}
+    assert said.numbers == {(Decimal(50), "")}
+    assert denied.numbers == {(Decimal(9), "")}
+    before = Spoken(frozenset({("difference", 0), ("sum", 0)}), numbers=frozenset({(Decimal(9), "EUR"), (Decimal(9), "")}))
+    after = before.after(HeardTurn(said, denied))
+    assert after.named == {("share", 2), ("sum", 0)}
+    assert after.numbers == {(Decimal(9), "EUR"), (Decimal(50), "")}
+
+
 # --- numbers that are none -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("prompt", "value"),
@@ -446,7 +463,7 @@ def test_the_decision_stays_cheap() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["cut ", "by 5 ", "adjust by ", "twenty ", "a third ", "tell me ", "5 % ", "what ", "add the extra ", "- "]
+    "unit", ["cut ", "by 5 ", "adjust by ", "twenty ", "a third ", "tell me ", "5 % ", "what ", "add the extra ", "- ", "half of the own "]
 )
 def test_a_long_prompt_is_read_in_one_pass(unit: str) -> None:
     def seconds(size: int) -> float:

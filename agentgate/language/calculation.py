@@ -130,19 +130,10 @@ def heard(text: str, spans: Sequence[tuple[str, int, int]], whole: Sequence[Enti
     """
     low = _without_names(small(text), whole)
     meant = _TOLD.sub(lambda told: "\n" * len(told.group()), low)
-    said = _named(meant, [(start, end) for voice, start, end in spans if voice == "said"])
-    denied = _named(low, [(start, end) for voice, start, end in spans if voice == "denied"])
-    ended: dict[str, int] = {}
-    for (kind, _), at in denied.items():
-        ended[kind] = max(at, ended.get(kind, -1))
-    stands = {each for each, at in said.items() if at > ended.get(each[0], -1)}
-    numbers: dict[str, list[tuple[Decimal, Entity]]] = {"said": [], "denied": []}
-    starts = [start for _, start, _ in spans]
-    for each in whole:
-        if isinstance(each.key, Decimal) and text[max(0, each.start - 1)] != "#":
-            voice = spans[bisect_right(starts, each.start) - 1][0]
-            numbers[voice].append((each.key, each))
-    return HeardTurn(_spoken(stands, numbers["said"], low), _spoken(denied, numbers["denied"], low))
+    said, denied = ([(start, end) for v, start, end in spans if v == voice] for voice in ("said", "denied"))
+    named, ended = _named(meant, said), _named(low, denied)
+    stands = {each for each, at in named.items() if not any(kind == each[0] and last >= at for (kind, _), last in ended.items())}
+    return HeardTurn(_spoken(stands, _numbers(text, said, whole), low), _spoken(ended, _numbers(text, denied, whole), low))
 
 
 def _without_names(low: str, whole: Sequence[Entity]) -> str:
@@ -161,18 +152,30 @@ def _named(low: str, spans: Sequence[tuple[int, int]]) -> dict[tuple[str, int], 
         clause = low[start:end]
         for (kind, n), words in _phrases().items():
             for match in words.finditer(clause):
-                found[kind, _number(kind, n, match.group())] = start + match.start()
-    found.pop((MULTIPLE, -1), None)
+                if (number := _number(kind, n, match.group())) is not None:
+                    found[kind, number] = start + match.start()
     return found
 
 
-def _number(kind: str, n: int, words: str) -> int:
+def _number(kind: str, n: int, words: str) -> int | None:
     """The number of a calculation: 1 for a sum or difference beside the user's own number; that of "three times"; else that of the file."""
     if kind in {SUM, DIFFERENCE}:
         return int(_DIGIT.search(words) is not None)
     count, times, _ = words.partition(" times ")
-    counted = numeral_value(count) if times else n
-    return int(counted) if counted is not None and (not times or 2 <= counted <= _MOST) else -1
+    if not times:
+        return n
+    counted = numeral_value(count)
+    return int(counted) if counted is not None and 2 <= counted <= _MOST else None
+
+
+def _numbers(text: str, spans: Sequence[tuple[int, int]], whole: Sequence[Entity]) -> list[tuple[Decimal, Entity]]:
+    """The numbers in these clauses, without that of an issue ("#42")."""
+    starts, found = [start for start, _ in spans], []
+    for each in whole:
+        at = bisect_right(starts, each.start) - 1
+        if at >= 0 and each.start < spans[at][1] and isinstance(each.key, Decimal) and text[max(0, each.start - 1)] != "#":
+            found.append((each.key, each))
+    return found
 
 
 def _spoken(named: Iterable[tuple[str, int]], numbers: Sequence[tuple[Decimal, Entity]], low: str) -> Spoken:
