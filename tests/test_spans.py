@@ -29,7 +29,6 @@ _BETWEEN = st.sampled_from(
 )
 _PIECES = st.sampled_from([*_WORDS, *_NUMBERS, *_ENTITIES, "EUR", "dollars", "people", "am", "\u00fc", "\u0130"])
 TEXTS = st.lists(st.tuples(_PIECES, _BETWEEN).map("".join), max_size=12).map("".join)
-_AT_ONCE = (spans._PLAIN, spans._NUMBER_ALONE)
 
 
 @given(TEXTS | st.text(alphabet="aeiMmnoy 0123,.:;-/@#$\u20ac'\n\u00e9\u017f", max_size=40))
@@ -44,11 +43,9 @@ _AT_ONCE = (spans._PLAIN, spans._NUMBER_ALONE)
 def test_what_is_read_at_once_is_what_would_be_read_one_by_one(text):
     wanted = list(entities(text, TODAY))
     pattern = spans._TOKEN.pattern
-    for quick in _AT_ONCE:
+    for quick in (spans._PLAIN, spans._NUMBER_ALONE):
         assert pattern.count(f"{quick}|") == 1
         pattern = pattern.replace(f"{quick}|", "")
-    assert spans._BEFORE_AMOUNT in pattern
-    pattern = pattern.replace(spans._BEFORE_AMOUNT, "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spans, "_TOKEN", re.compile(pattern))
         assert list(entities(text, TODAY)) == wanted

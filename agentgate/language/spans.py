@@ -43,14 +43,14 @@ _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a lo
 _SIGNS = "".join(sign for sign in CURRENCIES if len(sign) == 1)
 _SPACED = r"[ \u00a0\u202f][0-9]{3}(?![0-9])"  # three more digits of an amount
 _PART_OF_GROUPS = r"(?<=[0-9][ \u00a0\u202f])[0-9]{3}(?![0-9])"  # the 200 of "5 200"
-# A shortcut for words of which none is an entity or begins one, and one for numbers with nothing behind that could belong to them.
+# Shortcuts: words of which none is an entity or begins one, and a number with nothing behind that could belong to it.
 _PLAIN = (
     rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
     r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_]*(?=[.,;!?)]*(?:\s|$))"
 )
-_ALONE = rf"(?![^\W\d_]|[%{_SIGNS}]|[0-9]{{3}}(?![0-9]))"
-_NUMBER_ALONE = rf"(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s{_ALONE}|$)"
-_BEFORE_AMOUNT = rf"(?=[^\W\d_]{{0,3}}[{_SIGNS}]?\s?[0-9])"  # without it, no amount begins with a currency
+_NUMBER_ALONE = (
+    rf"(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?![^\W\d_]|[%{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"
+)
 _REFERENCE = "[1-9][0-9]{0,8}"  # the number of an issue or a request: "#42", "web#42"
 _TOKEN = re.compile(
     rf"(?<![\w@.\-/#])(?=[\w#@/+{_SIGNS}-])(?:"
@@ -62,7 +62,7 @@ _TOKEN = re.compile(
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
     rf"|(?=[0-9]|{BEGINS})(?:(?P<date>{DAY}){_END}|(?P<time>{CLOCK}){_END}"
     rf"|(?<![0-9],)(?P<numeral>(?i:{numerals.NUMERAL})(?:\s(?:{CODE}|{CLEAR}|{SIGN})|{numerals.PERCENT})?){_END})"
-    rf"|(?P<money>{_BEFORE_AMOUNT}(?:{SIGN}|{CODE})\s?{_MONEY}{numerals.SCALE}?"
+    rf"|(?P<money>(?:{SIGN}|{CODE})\s?{_MONEY}{numerals.SCALE}?"
     rf"|(?<![0-9],)(?!{_PART_OF_GROUPS})(?>{_MONEY})(?:\s?(?=[^\W\d_]|[{_SIGNS}])(?:{SIGN}|{CODE}|{IN_WORDS})"
     rf"|{numerals.SCALE}(?:\s(?:{SIGN}|{CODE}|{CLEAR})|{SIGN}))){_END}"
     rf"|(?<![0-9],)(?P<percent>{_AMOUNT}{numerals.PERCENT}){_END}(?!%)"
