@@ -35,6 +35,7 @@ TEXTS = st.lists(st.tuples(_PIECES, _BETWEEN).map("".join), max_size=12).map("".
 @example("1 200 300 400 EUR and 1 200 300")
 @example("USD 100 200 300.5EUR")
 @example("5,1 200 300 EUR")
+@example("5  hundred, 5 000  hundred")
 @example("the 5 of May, TRY 5, in a 5")
 @example("ORD::5, a:/5 and http:/5")
 @example("5 american dollars, 5 a$ and 5 zloty")

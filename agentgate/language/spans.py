@@ -49,7 +49,7 @@ _PLAIN = (
     r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_]*(?=[.,;!?)]*(?:\s|$))"
 )
 _NUMBER_ALONE = (
-    rf"(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?![^\W\d_]|[%{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"
+    rf"(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?!\s|[^\W\d_]|[%{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"
 )
 _REFERENCE = "[1-9][0-9]{0,8}"  # the number of an issue or a request: "#42", "web#42"
 _TOKEN = re.compile(
@@ -72,7 +72,7 @@ _TOKEN = re.compile(
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
     rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
     rf"|(?P<domain>{_HOST}){_END}"
-    rf"|(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED}|\s(?i:{numerals.LARGE})\b)"
+    rf"|(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED}|\s{{1,3}}(?i:{numerals.LARGE})\b)"
     rf"|(?P<id>[A-Za-z0-9]+(?:[._:#/-]+[A-Za-z0-9]+)*)(?![\w@])"
     r"|\w[^\s]*"  # consume anything else whole, so that no entity starts inside it
     r")|[#@/+-]\w[^\s]*"
