@@ -42,7 +42,8 @@ _FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe
 _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
 _SIGNS = "".join(sign for sign in CURRENCIES if len(sign) == 1)
 _SPACED = r"[ \u00a0\u202f][0-9]{3}(?![0-9])"  # three more digits of an amount
-_PART_OF_GROUPS = r"(?<=[0-9][ \u00a0\u202f])[0-9]{3}(?![0-9])"  # the 200 of "5 200"
+_GROUP_BEFORE = "|".join(rf"(?<=(?<![\w./#-])[0-9]{{{n}}}[ \u00a0\u202f])" for n in (1, 2, 3))
+_PART_OF_GROUPS = rf"(?:{_GROUP_BEFORE})[0-9]{{3}}(?![0-9])"  # the 200 of "5 200"
 # Shortcuts: words of which none is an entity or begins one, and a number with nothing behind that could belong to it.
 _PLAIN = (
     rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
@@ -72,7 +73,8 @@ _TOKEN = re.compile(
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
     rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
     rf"|(?P<domain>{_HOST}){_END}"
-    rf"|(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED}|\s{{1,3}}(?i:{numerals.LARGE})\b)"
+    rf"|(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<number>-?{_AMOUNT})(?![\w@/#:]|[.,\-][0-9A-Za-z])"
+    rf"(?!{numerals.PERCENT}|{_SPACED}|\s{{1,3}}(?i:{numerals.LARGE})\b)"
     rf"|(?P<id>[A-Za-z0-9]+(?:[._:#/-]+[A-Za-z0-9]+)*)(?![\w@])"
     r"|\w[^\s]*"  # consume anything else whole, so that no entity starts inside it
     r")|[#@/+-]\w[^\s]*"
