@@ -37,6 +37,7 @@ _WORDS = word_files.read("calculations.toml")
 DIFFERENCE, SUM, SHARE, MULTIPLE = "difference", "sum", "share", "multiple"
 _CLASSES = {  # of the file of words, beside its own
     "END": r"(?=\s*(?:[,.;:!?)\]\n]|\Z)|\s(?:to|for|from|in|on|at|by|and|or|but|as|because|since|please|minus|plus)\b)",
+    "NO_STOCK": r"(?!\s(?:certificates?|accounts?|prices?)\b)",
     "COUNT": "(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[0-9]{1,2})",
     "NUMBER": (  # no date, time or duration
         rf"(?:[a-z]{{0,3}}[\u20ac$\u00a3]?\s?[0-9]++(?:[.,][0-9]++)*+(?!st\b|nd\b|rd\b|th\b|[-:/]|\s?[ap]m\b)|(?!one\b|zero\b){SMALL}"
