@@ -90,7 +90,23 @@ def test_an_amount_is_exact(amount: Decimal, sign: tuple[str, int]) -> None:
         "Raise it to 34k",
         "Set 34k.",
         "Take 34K for now",
+        "Set it to 34k, please",
+        "Change 30k to 34k or so",
         "34k",
+        "It is worth 34k, closing soon",
+    ],
+)
+def test_thousands_without_a_currency_are_a_count(text: str) -> None:
+    said = Prompt.of((text,), TODAY)
+    for kind in ("number", "integer"):
+        assert said.words(kind, Decimal(34000))
+    for kind, key in (("money", Decimal(34000)), ("number", Decimal(34)), ("id", "34000"), ("id", "34")):
+        assert said.words(kind, key, "EUR") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "the 10k run",
         "sign me up for a 10k",
         "I run 10k on Sunday",
@@ -116,7 +132,7 @@ def test_an_amount_is_exact(amount: Decimal, sign: tuple[str, int]) -> None:
         "not 34k",
     ],
 )
-def test_a_k_without_a_currency_names_no_number(text: str) -> None:
+def test_a_k_that_may_be_something_else_names_no_number(text: str) -> None:
     said = Prompt.of((text,), TODAY)
     for number in (4, 5200, 10, 34, 1200, 2000, 4000, 10_000, 34_000, 40_000):
         assert said.words("number", Decimal(number)) is None

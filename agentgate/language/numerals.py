@@ -2,7 +2,8 @@
 
 Rules: a run of number words is read whole or not at all: "twelve fifty", "several hundred", "two and a half", "five million", "a dozen"
 are no number, and no part of them is one. A lone "one" is more often a pronoun, so it is a number only beside a currency; an article is 1
-only before "hundred" and "thousand". Words go up to 999,999. A k, m or million after digits is read beside a currency only. Pure.
+only before "hundred" and "thousand". Words go up to 999,999. An m or million after digits is read beside a currency only, a k also where
+words of value precede it ("worth 34k"), so that it is no distance, seat or resolution. Pure.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ _AFTER = re.compile(  # "two and a half", "two thirds", "twenty first", "two poi
     rf"(?i)\s{{0,3}}%|\s{{1,16}}{_WORD}|\s{{1,3}}(?:(?:and\s(?:an?\s)?)?(?:half|quarters?|thirds?|halves)\b|(?:point|per\s?cent|cents?|pence|past)\b"
     rf"|o['\u2019]clock\b|{ORDINAL}s?\b|(?:and\s)?(?:[a-z0-9]{{1,9}}[\s-]){{1,3}}(?:cents?|pence)\b)"
 )
+_THOUSANDS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)[kK]")
+_VALUE_BEFORE = re.compile(
+    r"(?i)(?:^|\b(?:to|worth|at|of|for|is|was|about|around|roughly|from|by|set|take|than|least|most|value|price|amount|budget)\s)$"
+)
+_VALUE_ENDS = re.compile(
+    r"(?i)[.,;:!?)]*(?:\s*$|\n)|[.,;:!?)]+\s|\s(?:to|for|from|and|or|but|as|please|now|per|with|net|gross|each|instead)\b"
+)
 _LARGER_BEHIND = re.compile(rf"(?i)\s{{1,3}}{LARGE}\b")
 _LONGEST = 9  # words of a number: nine hundred ninety-nine thousand nine hundred ninety-nine
 _ITEM = re.compile(r"([0-9]{1,2})([.)])\s(.?)", re.DOTALL)
@@ -78,10 +86,21 @@ def read_amount(text: str, start: int, end: int) -> tuple[str, Decimal | None]:
         return "", None
     if scale is not None:
         words, size = words[: scale.start()] + words[scale.end() :], _SIZES[(scale[1] or scale[2]).lower()]
-    amount = number(re.sub(r"[^0-9.]", "", words))
-    if amount is not None and size > 1:
-        amount = number(f"{(amount * size).normalize():f}")  # exact: at most 15 digits are read
-    return re.sub(r"[0-9.,\s]", "", words).lower(), amount
+    return re.sub(r"[0-9.,\s]", "", words).lower(), _times(re.sub(r"[^0-9.]", "", words), size)
+
+
+def read_thousands(text: str, start: int, end: int) -> Decimal | None:
+    """The number of digits and a k without a currency; None where they may mean something other than thousands."""
+    digits = _THOUSANDS.fullmatch(text, start, end)
+    if digits is None or _VALUE_BEFORE.search(text[max(0, start - 10) : start]) is None or _VALUE_ENDS.match(text, end) is None:
+        return None
+    return _times(digits[1], 1000)
+
+
+def _times(digits: str, size: int) -> Decimal | None:
+    """An amount times a size, exactly; None where it becomes too large."""
+    amount = number(digits)
+    return amount if amount is None or size == 1 else number(f"{(amount * size).normalize():f}")
 
 
 def read_numeral(text: str, start: int, end: int) -> tuple[Decimal, str] | None:

@@ -145,6 +145,8 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
             key = normal("id", words) if _DIGIT.search(words) else None
             if "#" in words and (reference := _REFERRED.search(words)) is not None:  # not in "ORD-7#42"
                 yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
+            if words[-1] in "kK" and (thousands := numerals.read_thousands(text, start, end)) is not None:
+                yield Entity("count", thousands, words, start)
         elif kind == "money":
             beside, amount = numerals.read_amount(text, start, end)
             currency = CURRENCIES.get(beside, "")
