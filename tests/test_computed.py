@@ -211,6 +211,7 @@ def test_what_is_quoted_denied_forwarded_or_only_asked_names_no_calculation(prom
         ("Pay the total of both invoices", "sum"),
         ("Let's go halves, halve it", "share"),
         ("Go 50/50 with me", "share"),
+        ("Refund half of order ORD-1", "share"),
         ("Share it equally", "share"),
         ("30 for each of us", "share"),
         ("Their share is still open, send it", "share"),
