@@ -43,7 +43,7 @@ _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a lo
 _SIGNS = "".join(sign for sign in CURRENCIES if len(sign) == 1)
 _SPACED = r"[ \u00a0\u202f][0-9]{3}(?![0-9])"  # three more digits of an amount
 _GROUP_BEFORE = "|".join(rf"(?<=(?<![\w./#-])[0-9]{{{n}}}[ \u00a0\u202f])" for n in (1, 2, 3))
-_PART_OF_GROUPS = rf"(?:{_GROUP_BEFORE})[0-9]{{3}}(?![0-9])"  # the 200 of "5 200"
+_PART_OF_GROUPS = rf"(?=[0-9]{{3}}(?![0-9]))(?:{_GROUP_BEFORE})"  # the 200 of "5 200"
 # Shortcuts: words of which none is an entity or begins one, and a number with nothing behind that could belong to it.
 _PLAIN = (
     rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
