@@ -30,6 +30,7 @@ _WORDS = {
 _COUNTS = {
     word: n for n, word in enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"), 2)
 }
+_AFTER = frozenset("to for from in on at by and or but as because since please minus plus".split())
 Amount = tuple[Decimal, str]
 
 
@@ -69,14 +70,19 @@ def _clause(text: str) -> Heard:
     for phrase, (what, n) in _WORDS.items():
         for at in range(len(words)):
             if tuple(words[at : at + len(phrase)]) == phrase:
-                beside = what in {"sum", "difference"} and _own_follows(words[at + len(phrase) :])
+                if not _as_meant(phrase, words[at + len(phrase) :]):
+                    continue
+                on_top = phrase == ("on", "top") and any(re.fullmatch("[0-9.]+", word) for word in words[max(0, at - 2) : at])
+                beside = what in {"sum", "difference"} and (on_top or _own_follows(words[at + len(phrase) :]))
                 number = _counted(words[:at]) if (what, n) == ("multiple", 0) else 1 if beside else n
                 named |= {(what, number)} if number is not None else set()
     if any(word == "adjust" and "accordingly" in words[at:] for at, word in enumerate(words)):
         named |= {("difference", 0), ("sum", 0)}
-    found = Heard(named, {Fraction(each) for each in re.findall(r"(?<![\w.])([0-9]{1,2})%", text)}, set(), set())
+    found = Heard(named, set(), set(), set())
     for each in entities(text, date(2000, 1, 1)):
-        if isinstance(each.key, Decimal) and each.type in {"number", "money", "count"} and text[max(0, each.start - 1)] != "#":
+        if isinstance(each.key, Decimal) and each.type == "percent":
+            found.percentages.add(Fraction(each.key))
+        elif isinstance(each.key, Decimal) and each.type in {"number", "money", "count"} and text[max(0, each.start - 1)] != "#":
             found.amounts.add((each.key, each.currency))
             if each.type != "money" and "." not in each.words and each.key in range(2, 21):
                 found.whole.add(int(each.key))
@@ -88,6 +94,15 @@ def _counted(before: list[str]) -> int | None:
     word = before[-1] if before else ""
     count = _COUNTS.get(word, int(word) if re.fullmatch("[0-9]{1,2}", word) else 0)
     return count if count in range(2, 21) else None
+
+
+def _as_meant(phrase: tuple[str, ...], behind: list[str]) -> bool:
+    """Whether what follows makes it a calculation: a number, what is halved, or the end of the phrase."""
+    following = behind[0] if behind else "."
+    if phrase in {("plus",), ("minus",)}:
+        return re.match("[0-9]", following) is not None
+    ends = following in _AFTER or re.match(r"[,.;:!?)\]]", following) is not None
+    return phrase not in {("half",), ("on", "top")} or ends or (phrase == ("half",) and behind[:2] == ["of", "it"])
 
 
 def _own_follows(words: list[str]) -> bool:

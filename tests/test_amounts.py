@@ -85,7 +85,16 @@ def test_an_amount_is_exact(amount: Decimal, sign: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Raise it to 34k", "Set 34k.", "Take 34K for now", "Set it to 34k, please", "Change 30k to 34k or so", "34k"]
+    "text",
+    [
+        "Raise it to 34k",
+        "Set 34k.",
+        "Take 34K for now",
+        "Set it to 34k, please",
+        "Change 30k to 34k or so",
+        "34k",
+        "It is worth 34k, closing soon",
+    ],
 )
 def test_thousands_without_a_currency_are_a_count(text: str) -> None:
     said = Prompt.of((text,), TODAY)
@@ -189,23 +198,13 @@ def test_a_percentage_is_not_the_number_that_is_computed_with_it() -> None:
 
 # --- dozens ------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("a dozen eggs", ("count", "12", "")),
-        ("A Dozen", ("count", "12", "")),
-        ("half a dozen eggs", ("count", "6", "")),
-        ("apples and half a dozen eggs", ("count", "6", "")),
-        ("half a dozen euros", ("money", "6", "EUR")),
-        ("a dozen dollars", ("money", "12", "USD")),
-    ],
-)
-def test_a_dozen_is_twelve(text: str, found: tuple[str, str, str]) -> None:
-    assert read(f"Buy {text}, please") == [found]
-
-
-@pytest.mark.parametrize(
     "text",
     [
+        "a dozen eggs",
+        "A Dozen",
+        "half a dozen eggs",
+        "a dozen dollars",
+        "half a dozen euros",
         "dozens of eggs",
         "the dozen",
         "a dozen dozen",
@@ -220,7 +219,7 @@ def test_a_dozen_is_twelve(text: str, found: tuple[str, str, str]) -> None:
         "two half a dozens",
     ],
 )
-def test_a_dozen_of_another_size_names_nothing(text: str) -> None:
+def test_a_dozen_and_what_belongs_to_it_names_nothing(text: str) -> None:
     assert not [found for found in read(f"Buy {text}, please") if found[1] != "2"]
 
 

@@ -227,7 +227,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     deriver = ChatDeriver(calling(FOUND))
     for number in range(10):
         presence(deriver, f"Please refund ORD-{number}")
-    assert len(deriver._kept) == 3
+    assert deriver._derived.cache_info().currsize == 3
 
 
 def test_nothing_is_asked_about_nothing_and_about_too_much() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 from decimal import Decimal
 from itertools import permutations
 from typing import Any
@@ -15,7 +16,9 @@ from agentgate.decision.answer import Eligible
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
-from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS, Number, calculation, spoken
+from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS, HeardTurn, Number, Spoken, calculation, spoken
+from agentgate.language.calculation import heard as read_turn
+from agentgate.language.spans import entities
 from agentgate.language.turn import Turn
 from agentgate.loading.definition import load_text
 from agentgate.review.mutation.mutation import mutations
@@ -208,8 +211,10 @@ def test_what_is_quoted_denied_forwarded_or_only_asked_names_no_calculation(prom
         ("Pay the total of both invoices", "sum"),
         ("Let's go halves, halve it", "share"),
         ("Go 50/50 with me", "share"),
+        ("Refund half of order ORD-1", "share"),
         ("Share it equally", "share"),
         ("30 for each of us", "share"),
+        ("Their share is still open, send it", "share"),
         ("Pay her twice the amount", "multiple"),
         ("Triple what she gets", "multiple"),
     ],
@@ -234,6 +239,7 @@ def test_how_people_say_it(words: str, kind: str) -> None:
         "Change it to 50 by 5 pm",
         "Pay it by the 5th",
         "Share the file with Ann",
+        "Look up my share price",
         "I am 100% sure",
         "I am 99% sure, pay it",
         "Send Ann 20, we went to the cinema together",
@@ -280,6 +286,20 @@ def test_a_calculation_that_is_named_after_it_was_denied_is_named() -> None:
     assert pays("30", ["Do not pay the difference", "All right, pay the difference"], (150, 120))
     assert pays("60", "Don't pay the difference. Pay half of it", (150, 120))
     assert not pays("30", "Don't pay the difference. Pay half of it", (150, 120))
+
+
+def test_what_is_in_no_clause_of_the_user_counts_for_nothing() -> None:
+    text = "Pay half of 50, plus 7, minus 9"
+    spans = [("said", 0, 14), ("denied", 24, 31)]
+    said, denied = read_turn(text, spans, [*entities(text, date(2026, 5, 15))])
+    assert said.named == {("share", 2)}
+    assert denied.named == {("difference", 1)}
+    assert said.numbers == {(Decimal(50), "")}
+    assert denied.numbers == {(Decimal(9), "")}
+    before = Spoken(frozenset({("difference", 0), ("sum", 0)}), numbers=frozenset({(Decimal(9), "EUR"), (Decimal(9), "")}))
+    after = before.after(HeardTurn(said, denied))
+    assert after.named == {("share", 2), ("sum", 0)}
+    assert after.numbers == {(Decimal(9), "EUR"), (Decimal(50), "")}
 
 
 # --- numbers that are none -------------------------------------------------------------------------------------------------------
@@ -446,7 +466,7 @@ def test_the_decision_stays_cheap() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["cut ", "by 5 ", "adjust by ", "twenty ", "a third ", "tell me ", "5 % ", "what ", "add the extra ", "- "]
+    "unit", ["cut ", "by 5 ", "adjust by ", "twenty ", "a third ", "tell me ", "5 % ", "what ", "add the extra ", "- ", "half of the own "]
 )
 def test_a_long_prompt_is_read_in_one_pass(unit: str) -> None:
     def seconds(size: int) -> float:

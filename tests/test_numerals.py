@@ -106,6 +106,8 @@ def test_a_number_in_words_is_money_beside_a_currency_only(text, found):
         "fifty cents",
         "five euros and twenty cents",
         "twenty      five euros",
+        "5000  hundred",
+        "1.5  million",
         "five-star",
         "two-factor",
         "twenty five-year bonds",

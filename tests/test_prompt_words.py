@@ -124,7 +124,7 @@ def test_every_way_to_write_an_amount_names_that_amount_in_that_currency(amount:
     assert named(f"Pay {amount} to Ann", "money", key, "SEK")
 
 
-@pytest.mark.parametrize("text", ["1.200,50 EUR", "50k", "1,20 EUR", "1.234.567", "5 000", "7,8"])
+@pytest.mark.parametrize("text", ["1.200,50 EUR", "50k", "1,20 EUR", "1.234.567", "5 000", "5 200", "5 200 300", "1,200 300 EUR", "7,8"])
 def test_an_amount_in_another_notation_names_nothing(text: str) -> None:
     assert not [e for e in entities(f"Pay {text} to Ann", TODAY) if e.type in {"money", "number"}]
 

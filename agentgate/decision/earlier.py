@@ -18,7 +18,7 @@ from agentgate.decision.labels import Heard, affirmed, asked_by_user, meant, own
 from agentgate.decision.origin_kinds import Found, Row, kind_of, of_call
 from agentgate.decision.selectors import chosen, picked
 from agentgate.decision.value import Value, element
-from agentgate.language.calculation import Number, calculation, names_any, spoken, too_many
+from agentgate.language.calculation import Number, Spoken, calculation, names_any, spoken, too_many
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key, normal
 from agentgate.values.request import EarlierCall, RunState
@@ -269,15 +269,22 @@ class Earlier:
             sources: the origins that count, with `computed` among them: the numbers come from these, each in any call and row where
                 it counts. What is computed belongs to no call.
         """
-        said = spoken(self.prompt.turns)
+        said = self._spoken()
         if not isinstance(key, Decimal) or not names_any(said):
             return None
         return calculation(said, self._operands(value, sources), key)
 
     def too_many_numbers(self, value: Value, sources: tuple[Source, ...]) -> bool:
         """Whether a calculation is named, and nothing is computed because there is too much to calculate with."""
-        said = spoken(self.prompt.turns)
+        said = self._spoken()
         return names_any(said) and too_many(said, self._operands(value, sources))
+
+    def _spoken(self) -> Spoken:
+        """What the user's words name to calculate, read once for a run's turns."""
+        if "calculations" not in self.prompt.memo:
+            self.prompt.memo["calculations"] = spoken(self.prompt.turns)
+        known: Spoken = self.prompt.memo["calculations"]
+        return known
 
     def _operands(self, value: Value, sources: tuple[Source, ...]) -> frozenset[Number]:
         """The numbers of these origins in the currency of a value, or in none, each once."""
@@ -285,7 +292,7 @@ class Earlier:
         place = (sources, kind, currency)
         if place in self._numbers:
             return self._numbers[place]
-        own = spoken(self.prompt.turns).numbers if PROMPT in sources else frozenset()
+        own = self._spoken().numbers if PROMPT in sources else frozenset()
         said = {number for number in own if self.prompt.words(kind, number[0], currency) is not None}
         # what an act answered, or was read after one, may be a result: it is not calculated with again
         reads = {name for name, tool in self.tools.items() if tool.effect == "read"}

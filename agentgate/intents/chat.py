@@ -12,25 +12,23 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
-from hashlib import sha256
+from functools import lru_cache
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Annotated, Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage, SystemMessage
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agentgate.errors import ConfigError
-from agentgate.intents.deriver import CLARITY
 from agentgate.language.turn import Turn
-from agentgate.values.canonical import canonical
-from agentgate.values.request import Derived
+from agentgate.values.request import Derived, Presence
 from agentgate.workflow.model import Intent
 
 MAX_ASKED = 32_768  # characters of the user's words that are sent to a model; more is unclear
 MAX_ANSWER = 65_536  # characters of an answer that are read
-_MAX_KEPT = 4096  # answers
+_MAX_KEPT = 512  # answers
 _MAX_WAITING = 8  # concurrent questions; a further one is unclear at once
 
 _RULES = """\
@@ -50,39 +48,46 @@ Answer with one JSON object and nothing else: {"<intent>": {"presence": "present
 """
 
 
+class _One(BaseModel):
+    """What the model found of one intent."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    presence: Presence
+    words: Annotated[str, Field(max_length=MAX_ASKED)]
+
+
+_ANSWER = TypeAdapter(dict[str, _One])
+
+
+class _NoAnswer(Exception):
+    """Why a model's answer counts for nothing."""
+
+
 def _schema(intents: tuple[Intent, ...]) -> dict[str, Any]:
-    one = {
-        "type": "object",
-        "properties": {"presence": {"enum": list(CLARITY), "type": "string"}, "words": {"type": "string"}},
-        "required": ["presence", "words"],
-        "additionalProperties": False,
-    }
-    return {
-        "title": "intents",
-        "description": "What the user asks for, per intent of the vocabulary.",
-        "type": "object",
-        "properties": {intent.name: {**one, "description": intent.asks_for} for intent in intents},
-        "required": [intent.name for intent in intents],
-        "additionalProperties": False,
-    }
+    """The JSON schema of an answer; the model must say something of every intent."""
+    answers = {intent.name: {**_One.model_json_schema(), "description": intent.asks_for} for intent in intents}
+    described = {"title": "intents", "description": "What the user asks for, per intent of the vocabulary."}
+    return {**described, "type": "object", "properties": answers, "required": list(answers), "additionalProperties": False}
 
 
-def _vocabulary(intents: tuple[Intent, ...]) -> list[dict[str, Any]]:
-    return [
+def _question(intents: tuple[Intent, ...], said: tuple[str, ...]) -> str:
+    vocabulary = [
         {
             "name": i.name,
             "asks_for": i.asks_for,
-            "words": list(i.words),
-            "examples": list(i.examples),
-            "counter_examples": list(i.counter_examples),
+            "words": i.words,
+            "examples": i.examples,
+            "counter_examples": i.counter_examples,
             "delegated": {"deny": "absent", "step_up": "unclear", "present": "present"}[i.delegated],
         }
         for i in intents
     ]
+    return json.dumps({"intents": vocabulary, "turns": [_plain(text) for text in said]}, ensure_ascii=False)
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip().lower()
+    return re.sub(r"[ \t]+", " ", text).strip()
 
 
 class ChatDeriver:
@@ -90,65 +95,49 @@ class ChatDeriver:
 
     Args:
         model: the chat model; a model without tool calling is asked for JSON in its text.
-        name: the model's name in the cache's keys; empty: its own name.
         timeout: seconds for one answer.
 
     Raises:
         ConfigError: not a chat model, or not a valid timeout.
     """
 
-    def __init__(self, model: BaseChatModel, *, name: str = "", timeout: float = 10.0) -> None:
+    def __init__(self, model: BaseChatModel, *, timeout: float = 10.0) -> None:
         if not isinstance(model, BaseChatModel):
             raise ConfigError("model", type(model).__name__, "a langchain-core BaseChatModel")
         if type(timeout) not in {int, float} or not 0 < timeout <= 300:
             raise ConfigError("timeout", timeout, "seconds, more than 0 and at most 300")
         self._model, self._timeout = model, timeout
-        called = getattr(model, "model_name", None) or getattr(model, "model", None)
-        self._name = name or str(called or type(model).__qualname__)
-        self._kept: OrderedDict[str, Mapping[str, Derived]] = OrderedDict()
-        self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(_MAX_WAITING)
+        self._derived = lru_cache(_MAX_KEPT)(self._ask)  # keeps no failure
 
     def __call__(self, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
         """Derive; answers are cached, failures are not."""
         read = [Turn(turn) for turn in turns]
         last_stop = max((at for at, turn in enumerate(read) if at and turn.takes_all_back), default=-1)
         heard = read[last_stop + 1 :]
-        said = [re.sub(r"[ \t]+", " ", turn.own).strip() for turn in heard]
         if any(turn.unsure for turn in heard):
-            return _unclear(intents, "some words may not be the user's own")
-        if not any(said):
+            return {intent.name: Derived("unclear", "some words may not be the user's own") for intent in intents}
+        said = tuple(turn.own for turn in heard)
+        if not any(map(str.strip, said)):
             return {i.name: Derived("absent", "no words of the user's own" if last_stop < 0 else "withdrawn") for i in intents}
-        if sum(map(len, said)) > MAX_ASKED:
-            return _unclear(intents, f"more than {MAX_ASKED} characters of prompt")
-        question = {"intents": _vocabulary(intents), "turns": said}
-        key = sha256(canonical({"model": self._name, **question}, "question")).hexdigest()
-        with self._lock:
-            known = self._kept.get(key)
-            if known is not None:
-                self._kept.move_to_end(key)
-                return known
-        answer = self._asked(intents, json.dumps(question, ensure_ascii=False))
-        if isinstance(answer, str):
-            return _unclear(intents, answer)
-        derived = _read(intents, answer, heard)
-        if derived is None:
-            return _unclear(intents, "the model's answer is not one of the vocabulary")
-        with self._lock:
-            self._kept[key] = derived
-            while len(self._kept) > _MAX_KEPT:
-                self._kept.popitem(last=False)
-        return derived
+        try:
+            return self._derived(intents, said)
+        except _NoAnswer as why:
+            return {intent.name: Derived("unclear", str(why)) for intent in intents}
 
-    def _asked(self, intents: tuple[Intent, ...], question: str) -> Mapping[str, Any] | str:
-        """The model's answer as a mapping, or why there is none. A model that hangs keeps its thread; at most `_MAX_WAITING` can."""
+    def _ask(self, intents: tuple[Intent, ...], said: tuple[str, ...]) -> Mapping[str, Derived]:
+        """The model's answer, checked against the user's words. A model that hangs keeps its thread; at most `_MAX_WAITING` can."""
+        if sum(len(_plain(text)) for text in said) > MAX_ASKED:
+            raise _NoAnswer(f"more than {MAX_ASKED} characters of prompt")
         if not self._places.acquire(blocking=False):
-            return f"{_MAX_WAITING} questions to the model are still open"
-        answers: SimpleQueue[Mapping[str, Any] | str] = SimpleQueue()
+            raise _NoAnswer(f"{_MAX_WAITING} questions to the model are still open")
+        answers: SimpleQueue[Mapping[str, _One] | str] = SimpleQueue()
 
         def work() -> None:
             try:
-                answers.put(self._invoke(intents, question))
+                answers.put(self._invoke(intents, _question(intents, said)))
+            except (_NoAnswer, ValidationError) as error:
+                answers.put(str(error) if isinstance(error, _NoAnswer) else "the model's answer is not one of the vocabulary")
             except BaseException as error:  # noqa: BLE001 - a model may raise anything; then nothing is present
                 answers.put(f"the model failed: {type(error).__name__}")
             finally:
@@ -156,45 +145,39 @@ class ChatDeriver:
 
         threading.Thread(target=work, name="agentgate-chat-deriver", daemon=True).start()
         try:
-            return answers.get(timeout=self._timeout)
+            answer = answers.get(timeout=self._timeout)
         except Empty:
-            return f"no answer within {self._timeout:g} s"
+            raise _NoAnswer(f"no answer within {self._timeout:g} s") from None
+        if isinstance(answer, str):
+            raise _NoAnswer(answer)
+        return _checked(intents, answer, said)
 
-    def _invoke(self, intents: tuple[Intent, ...], question: str) -> Mapping[str, Any] | str:
+    def _invoke(self, intents: tuple[Intent, ...], question: str) -> Mapping[str, _One]:
         try:
             structured = self._model.with_structured_output(_schema(intents))
         except NotImplementedError:
             text = str(self._model.invoke([SystemMessage(_RULES + _BARE), HumanMessage(question)]).text)
             if len(text) > MAX_ANSWER:
-                return f"an answer of more than {MAX_ANSWER} characters"
-            answered: object = json.loads(text)
-        else:
-            answered = structured.invoke([SystemMessage(_RULES), HumanMessage(question)])
-        return answered if isinstance(answered, dict) else "the model gave no answer"
+                raise _NoAnswer(f"an answer of more than {MAX_ANSWER} characters") from None
+            return _ANSWER.validate_json(text)
+        return _ANSWER.validate_python(structured.invoke([SystemMessage(_RULES), HumanMessage(question)]))
 
 
-def _unclear(intents: tuple[Intent, ...], why: str) -> Mapping[str, Derived]:
-    return {intent.name: Derived("unclear", why) for intent in intents}
-
-
-def _read(intents: tuple[Intent, ...], answer: Mapping[str, Any], turns: list[Turn]) -> Mapping[str, Derived] | None:
-    """The answer, checked against the vocabulary and the user's words; None when its form is wrong or an intent is unknown."""
+def _checked(intents: tuple[Intent, ...], answer: Mapping[str, _One], said: tuple[str, ...]) -> Mapping[str, Derived]:
+    """What the answer says of each intent; present counts only in words of one affirmed clause."""
     if not set(answer) <= {intent.name for intent in intents}:
-        return None
-    affirmed = [_plain(text) for turn in turns for text in turn.texts("said")]
+        raise _NoAnswer("the model's answer is not one of the vocabulary")
+    affirmed = [_folded(text[start:end]) for text in said for voice, start, end in Turn(text).clauses if voice == "said"]
     derived = {}
     for intent in intents:
-        one = answer.get(intent.name)
-        if one is None:
-            derived[intent.name] = Derived("absent", "the model left it out")
-            continue
-        if not isinstance(one, dict) or set(one) != {"presence", "words"} or not all(isinstance(v, str) for v in one.values()):
-            return None
-        if one["presence"] not in CLARITY or len(one["words"]) > MAX_ASKED:
-            return None
-        words = _plain(one["words"])
-        if one["presence"] == "present" and not (words and any(words in clause for clause in affirmed)):
+        one = answer.get(intent.name, _One(presence="absent", words=""))
+        words = _folded(one.words)
+        if one.presence == "present" and not (words and any(words in clause for clause in affirmed)):
             derived[intent.name] = Derived("unclear", "the model found it, in words that the user does not say")
         else:
-            derived[intent.name] = Derived(one["presence"], f"the model found: {words[:200]}" if words else "the model found nothing of it")
+            derived[intent.name] = Derived(one.presence, f"the model found: {words[:200]}" if words else "the model found nothing of it")
     return derived
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).lower()

@@ -1,6 +1,7 @@
 """Calculations that the user's own words name, and whether one of them results in a value: the origin `computed`.
 
 Rules: a calculation is named by the user's words, unless they are quoted, or denied there or in a later turn; forwarded text names none.
+``words/calculations.toml`` lists the ways to name one, each with its object, so that a word with other meanings names none by itself.
 The caller passes the numbers that count; the user's own are read here, without dates, ids, numbers of list items and quoted ones. Amounts
 of two currencies are never combined, nor a number with itself, and operands and results are above zero. One calculation is one row of the
 table in docs/workflows.md. With more numbers than `MAX_NUMBERS`, or more shares, multiples and percentages than `MAX_FACTORS`, nothing is
@@ -10,17 +11,20 @@ calculated: that bounds the work, and the results that an agent could choose fro
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
+from functools import cache
+from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
+from agentgate.language import word_files
 from agentgate.language.days import MONTHS
 from agentgate.language.numerals import SMALL, numeral_value
 from agentgate.language.spans import Entity, entities, small
 from agentgate.language.turn import Turn
-from agentgate.values.times import WEEKDAYS
 
 MAX_NUMBERS = 64  # different numbers to calculate with
 MAX_FACTORS = 16  # shares, multiples and percentages
@@ -28,121 +32,36 @@ _MOST = 20  # people who share, times to multiply
 _NO_DAY = date(2000, 1, 1)  # no number depends on a day
 _HALF_CENT, _CENT = Decimal("0.005"), Decimal("0.01")
 
-_GAP = r"(?:[^.!?;\n]|\.(?=[0-9])){0,60}?"
-_COUNT = "(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[0-9]{1,2})"
-_WHAT = r"(?:the|as|that|what|my|his|her|their|its|this)\b"
-_ALL = r"(?:the|both|all|my|these|those|his|her|their|our|two|what|them)\b"
-_NUMBER = (
-    rf"(?:[a-z]{{0,3}}[\u20ac$\u00a3]?\s?[0-9]++(?:[.,][0-9]++)*+(?!st\b|nd\b|rd\b|th\b|[-:/]|\s?[ap]m\b)"
-    rf"|{SMALL}|(?:a )?hundred\b|(?:a )?thousand\b)(?!\s?(?:days?|weeks?|months?|years?|hours?|min(?:ute)?s?|o['\u2019]clock"
-    r"|(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]{0,6})\b)"
-)
-_BY = (
-    rf"\bby (?:(?:about|another|exactly|an?|an extra|a further) )?(?:{_NUMBER}|that\b(?! \w+day)|this\b|what|how|as much|so much"
-    r"|the (?:same |full )?(?:amount|sum|difference|increase|decrease|rate|figure)\b)"
-)
-_CHARGE = (
-    r"(?:tips?|fees?|tax(?:es)?|vat|shipping|delivery|postage|interest|deposit|surcharges?|charges?|gratuity)\b"
-    r"(?! (?:address|number|id|no|code|office|guy|man|date|rate|in|the)\b)"
-)
-_PAID = "(?:pa(?:id|y(?:ing|ments?)?)|charg(?:ed?|ing)|bill(?:ed|ing))"
-_CHANGED = r"\b(?:adjust|chang|updat|modif|amend|correct|adapt)\w*\b"
-_PART = r"\b(?:an?|one|my|his|her|their|our|your) {}(?= of\b| each\b| and\b|\s?[.,;!?)]|\s*\Z)"
+_WORDS = word_files.read("calculations.toml")
+DIFFERENCE, SUM, SHARE, MULTIPLE = "difference", "sum", "share", "multiple"
+_CLASSES = {  # of the file of words, beside its own
+    "END": r"(?=\s*(?:[,.;:!?)\]\n]|\Z)|\s(?:to|for|from|in|on|at|by|and|or|but|as|because|since|please|minus|plus)\b)",
+    "NO_STOCK": r"(?!\s(?:certificates?|accounts?|prices?)\b)",
+    "COUNT": "(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[0-9]{1,2})",
+    "NUMBER": (  # no date, time or duration
+        rf"(?:[a-z]{{0,3}}[\u20ac$\u00a3]?\s?[0-9]++(?:[.,][0-9]++)*+(?!st\b|nd\b|rd\b|th\b|[-:/]|\s?[ap]m\b)|(?!one\b|zero\b){SMALL}"
+        r"|(?:a )?hundred\b|(?:a )?thousand\b)(?!\s?(?:days?|weeks?|months?|years?|hours?|min(?:ute)?s?|o['\u2019]clock"
+        rf"|{'|'.join(MONTHS)}|{'|'.join(month[:3] for month in MONTHS)})\b)"
+    ),
+}
 
-DIFFERENCE, SUM, SHARE, MULTIPLE, PERCENT = "difference", "sum", "share", "multiple", "percentage"
-_WORDS = {  # for lower case
-    DIFFERENCE: (
-        r"\bdifferences?\b|\bremain(?:der|ing|s)\b|\b(?:the|my|his|her|its|their|our|whole|entire) rest\b|\brest of\b"
-        r"|\b(?:what|whatever|how much)(?:['\u2019]s| is| was) (?:still )?(?:left|missing|lacking|outstanding)\b"
-        r"|\bstill (?:owe[sd]?|owing|open|outstanding|due|missing|unpaid|lacking|to be paid)\b"
-        rf"|\btoo (?:much|little|high|low)\b|\b(?:over|under)[- ]?{_PAID}\b|\b(?:shortfall|surplus|excess)\b"
-        rf"|\b(?:is|are|was|were|am|be|been|came|come|comes|fell|falls|{_NUMBER}(?: \w+)?) short\b|\bshort (?:by|of)\b"
-        rf"|\bminus\b|\bless (?:{_NUMBER}|(?:the|my|his|her|their|what|any)\b)|\b(?:deduct|subtract)\w*"
-        rf"|\b(?:take|taking|knock|shave)\w*\b{_GAP}\boff\b|\b(?:reduction|decrease|discount|rebate)\b"
-        rf"|\b(?:reduc|lower|decreas|cut|drop|trim)\w*\b{_GAP}{_BY}|\b(?:go(?:es|ing|ne)?|went) down\b"
-        rf"|{_CHANGED}{_GAP}(?:\baccordingly\b|{_BY})"
-    ),
-    SUM: (
-        rf"\bplus\b|(?<=\s)\+(?=\s)|\badditional(?:ly)?\b|\bextra\b|\bon top\b|\b(?:combined|together|altogether)\b"
-        rf"|\bsums? (?:of {_ALL}|up\b|total\b)|\btotals? (?:of|for|from) {_ALL}|\btotal(?:ling)? (?:up\b|them\b)|\badd\w* (?:up|together)\b"
-        rf"|\badd\w* (?:(?:the|an?|my|his|her|their|another|extra) )?(?:{_NUMBER}|what\b|{_CHARGE})"
-        rf"|\b(?:includ(?:ing|es?)|incl\.?|with|and|plus) (?:(?:the|an?|my|their|its) )?(?:\w+ )?{_CHARGE}"
-        rf"|\b(?:increas|rais|ris|rose|lift|bump|hik)\w*\b{_GAP}{_BY}|\b(?:put|step\w*|mov\w*)\b{_GAP}\bup\b{_GAP}{_BY}"
-        r"|\b(?:go(?:es|ing|ne)?|went) up\b|\b(?:rent|price|fee|the|an?|this|that|its|annual|yearly|last|new) (?:increase|rise|hike)\b"
-        rf"|{_CHANGED}{_GAP}(?:\baccordingly\b|{_BY})"
-    ),
-}
-# number of a share or a multiple -> its words; 0: two, or a whole number in the user's words
-_SHARES = {
-    2: (
-        r"(?<!\band )(?<!\band a )\bhalf\b(?!(?: an?)? (?:hour|past|year|day|term|time|board|way)|-|['\u2019])|\bhalv(?:e[sd]?|ing)\b"
-        r"|\b50 ?[/:-] ?50\b|\bfifty[- /]fifty\b"
-    ),
-    3: _PART.format("third"),
-    4: _PART.format("quarter"),
-    5: _PART.format("fifth"),
-    10: _PART.format("tenth"),
-    0: (
-        r"\bsplit(?:s|ting)?\b|\b(?:my|his|her|their|your|our|each|equal|fair|own|\w{1,40}['\u2019]s) shares?\b"
-        r"|\bshar(?:e[ds]?|ing) (?:of|it equally|it evenly|between|among|amongst|equally|evenly|(?:the|this|that) (?:\w{1,20} )?"
-        r"(?:bills?|costs?|rent|price|amount|total|sum|expenses?|fees?|tab|money))\b"
-        rf"|\bdivid(?:e[ds]?|ing)\b|\b(?:evenly|equally)\b|\bper (?:person|head)\b|\beach of (?:us\b|(?:the )?{_COUNT}\b)"
-    ),
-}
-_MULTIPLES = {
-    2: rf"\bdoubl(?:e[sd]?|ing)\b(?![ -]?(?:check|room|entry|click|book|{_PAID}))|\btwice {_WHAT}(?! (?:other|day|week|month|year)\b)",
-    3: r"\b(?:tripl|trebl)(?:e[sd]?|ing)\b",
-    4: r"\bquadrupl(?:e[sd]?|ing)\b",
-    0: rf"(?<![\w.,-])(?P<count>{_COUNT}) times {_WHAT}|\bmultipl(?:y|ied|ying)\b",
-}
-_PER_CENT = r"\s?(?:%|(?:percent|per cent|pct)\b)"
-_PERCENTAGE = re.compile(  # not the end of "two hundred and ten percent"
-    rf"(?<![\w.,-])(?:(?P<digits>[0-9]{{1,3}}(?:[.,][0-9]{{1,4}})?)"
-    rf"|(?<!hundred\s)(?<!thousand\s)(?<!and\s)(?<!point\s)(?P<words>{SMALL}(?:[\s-]{SMALL})?)){_PER_CENT}"
-)
-_IS_PERCENTAGE = re.compile(_PER_CENT)
+
+@cache
+def _phrases() -> Mapping[tuple[str, int], re.Pattern[str]]:
+    """The ways to name each calculation, by kind and number; only a process that calculates waits for these patterns."""
+    return word_files.patterns(_WORDS, _CLASSES)
+
+
+_SURE = re.compile(r"\s(?:sure|certain|positive|confident|chance|battery|charged|cotton|of the time)\b")  # behind a percentage
 _TOLD = re.compile(  # the user only asks: "tell me how much is left", "What is the difference?"
-    r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b(?:(?!\b(?:and|then)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
+    r"\b(?:(?:tell|show|remind|inform) (?:me|us)|let (?:me|us) know)\b"
+    r"(?:(?!\b(?:and|then|but|instead|however)\b)[^.,!?;:\n]|\.(?=[0-9])){0,200}+"
     r"|(?<![^.!?\n])\s{0,3}(?:and |so )?(?:what|how|which|is|was|did|does|why)\b[^.!?\n]{0,300}+\?"
 )
-_THING = (
-    r"(?:tasks?|steps?|things?|stuff|items?|files?|e?-?mails?|messages?|letters?|texts?|notes?|details?|information|time|days?|people"
-    r"|work|news|pages?|list)\b"
-)
-_CHANGING = r"\b(?:chang|updat|adjust|modif|amend|correct|adapt)\w*"
-_ELSE = re.compile(  # other meanings of the words of a calculation; the first group is kept
-    r"(\b(?:we|they|us|i)(?: [a-z'\u2019]{1,20}){1,6}? )together\b"
-    r"|\btogether with (?!(?:the|my|an?|his|her|their|our|what|that|this)\b|[0-9])"
-    r"|\bplus (?:one|size|subscription|membership|account|plan|card)\b|\bdisney plus\b"
-    rf"|\bsum(?:s|med)? up (?:(?:the|this|that|my|his|her|what|all|its) )?(?:\w{{1,20}} )?{_THING}"
-    rf"|\b(?:remaining|extra|additional|excess) (?:{_THING}|(?:mile|luggage|baggage|account|iban|person|recipient|copy|care|long|fast)\b)"
-    rf"|\brest of (?:(?:the|my|his|her|their|this|your) )?(?:{_THING}|(?:family|week|month|year|house|team|story)\b)|\brest home\b"
-    r"|\bon top (?:of (?:the|my|this|his|her) (?:page|pile|list|letter|file|mail|form|table|stack)|priority)\b"
-    r"|\bminus the (?:drama|fuss|hassle|jokes?)\b|\bshort of (?:time|breath|ideas|people|staff)\b"
-    r"|\btoo (?:much|little) (?:time|work|trouble|effort)\b"
-    r"|\btakes off\b|\boff (?:my|the|your|our) (?:list|calendar|desk|mind|agenda|table)\b"
-    rf"|\b(?:days?|weeks?|month|year|{'|'.join(WEEKDAYS)}|some time) off\b"
-    r"|\bdiscount (?:store|shop|market|code|card)s?\b"
-    rf"|\b(?:first|second|latter) half of (?:the )?(?:year|month|week|day|{'|'.join(MONTHS)})\b|\bbetter half\b"
-    r"|\bhalf (?:of )?(?:(?:the|my|our|his|her) )?(?:marathon|pension|family|class|team|house|night|mails?|day)\b"
-    r"|\bsplit up\b(?! (?:the|it|this|that|between|among|by|in|my)\b)|\bsplit (?:air|screen|ends|second)\b|\b(?:banana|from) split\b"
-    r"|\b(?:twice|times|equally|evenly) (?:as (?!(?:much|many|high|big|large)\b)|important|spaced|good)"
-    r"|\bshare (?:certificate|account|price)s?\b"
-    r"|\b[0-9]{1,3}\s?(?:%|percent|per cent) (?:sure|certain|positive|confident|chance|battery|charged|cotton|of the time)\b"
-    rf"|{_CHANGING} (?:(?:the|my|his|her|its) )?(?:date|day|recipient|subject|address|records?|iban|name|password|me)\b"
-    r"[^.!?;\n0-9]{0,40}?\b(?:accordingly\b|by\b)"
-)
-_OWN = re.compile(  # the user's own number directly after a word: "plus a tip of 5", "minus the 20", but not "of the 2 bills"
-    rf"(?:\s(?:an?|the|of|my|another|about|exactly|extra|further|late|small|{_CHARGE})){{0,4}}\s[^\w\s]?(?=[0-9])"
-    r"(?![2-9] (?:bills|invoices|amounts|payments|receipts|orders|of)\b)"
-)
 _NAMES = frozenset({"path", "url", "email", "domain", "id"})
+_value = attrgetter("value")
+_DIGIT = re.compile("[0-9]")
 _LETTER = re.compile(r"[^\W\d_]")
-_NAMED = [
-    *((kind, 0, re.compile(words)) for kind, words in _WORDS.items()),
-    *((SHARE, n, re.compile(words)) for n, words in _SHARES.items()),
-    *((MULTIPLE, n, re.compile(words)) for n, words in _MULTIPLES.items()),
-]
 
 
 class Number(NamedTuple):
@@ -164,6 +83,24 @@ class Spoken(NamedTuple):
     numbers: frozenset[tuple[Decimal, str]] = frozenset()
     whole: frozenset[int] = frozenset()
 
+    def after(self, turn: HeardTurn) -> Spoken:
+        """What is named after a further turn: a denial withdraws what earlier turns named."""
+        said, denied = turn
+        ended = {kind for kind, _ in denied.named}
+        return Spoken(
+            said.named | {each for each in self.named if each[0] not in ended},
+            (self.percentages | said.percentages) - denied.percentages,
+            (self.numbers | said.numbers) - denied.numbers,
+            (self.whole | said.whole) - denied.whole,
+        )
+
+
+class HeardTurn(NamedTuple):
+    """What one turn names, and what it denies. A calculation that it names after denying it is named."""
+
+    said: Spoken
+    denied: Spoken
+
 
 class _Step(NamedTuple):
     """One number, or a share, a multiple or a percentage of one."""
@@ -175,84 +112,79 @@ class _Step(NamedTuple):
 
 
 def spoken(turns: Iterable[Turn]) -> Spoken:
-    """What these turns name; a denial withdraws what earlier turns named."""
+    """What these turns name, in order."""
     total = Spoken()
     for turn in turns:
-        text, spans = turn.bare, turn.clauses
-        whole = list(entities(text, _NO_DAY))
-        low = small(_without_names(text, whole))
-        said, denied = (_only(low, [(start, end) for v, start, end in spans if v == voice]) for voice in ("said", "denied"))
-        meant = _ELSE.sub(_blank, said)
-        one, other = _numbers(meant, text, whole), _numbers(denied, text, whole)
-        last, ended = (
-            {(kind, n): at for kind, fixed, words in _NAMED for n, at in _found(words, fixed, kind, each)}
-            for each in (_TOLD.sub(_blank, meant), denied)
-        )
-        stopped = {kind: max(at for (other, _), at in ended.items() if other == kind) for kind, _ in ended}
-        named = {each for each, at in last.items() if at > stopped.get(each[0], -1)}
-        named |= {each for each in total.named if each[0] not in stopped}
-        total = Spoken(
-            frozenset(named),
-            (total.percentages | one.percentages) - other.percentages,
-            (total.numbers | one.numbers) - other.numbers,
-            (total.whole | one.whole) - other.whole,
-        )
+        if "calculations" not in turn.memo:
+            turn.memo["calculations"] = heard(turn.bare, turn.clauses, list(entities(turn.bare, _NO_DAY)))
+        total = total.after(turn.memo["calculations"])
     return total
 
 
-def _without_names(text: str, whole: list[Entity]) -> str:
+def heard(text: str, spans: Sequence[tuple[str, int, int]], whole: Sequence[Entity]) -> HeardTurn:
+    """What one turn names and denies.
+
+    Args:
+        text: the turn's own words, its short quotations hidden.
+        spans: its clauses in order, as (voice, start, end); the voice is "said" or "denied".
+        whole: its entities.
+    """
+    low = _without_names(small(text), whole)
+    meant = _TOLD.sub(lambda told: "\n" * len(told.group()), low)
+    said, denied = ([(start, end) for v, start, end in spans if v == voice] for voice in ("said", "denied"))
+    named, ended = _named(meant, said), _named(low, denied)
+    stands = {each for each, at in named.items() if not any(kind == each[0] and last >= at for (kind, _), last in ended.items())}
+    return HeardTurn(_spoken(stands, _numbers(text, said, whole), low), _spoken(ended, _numbers(text, denied, whole), low))
+
+
+def _without_names(low: str, whole: Sequence[Entity]) -> str:
     """The text without its files, links, addresses and ids (same length): "difference.txt" names a file."""
-    parts, end = list[str](), 0
+    letters = list(low)
     for each in whole:
-        if each.type in _NAMES and each.start >= end and _LETTER.search(each.words) is not None:
-            parts += [text[end : each.start], "_" * len(each.words)]
-            end = each.start + len(each.words)
-    return "".join([*parts, text[end:]])
+        if each.type in _NAMES and _LETTER.search(each.words) is not None:
+            letters[each.start : each.start + len(each.words)] = "_" * len(each.words)
+    return "".join(letters)
 
 
-def _blank(match: re.Match[str]) -> str:
-    kept = match[1] or "" if match.re.groups else ""
-    return kept + "\n" * (len(match.group()) - len(kept))
-
-
-def _only(text: str, spans: list[tuple[int, int]]) -> str:
-    """The text with everything outside these spans blanked out (same length), and a comma for text between two of them."""
-    parts, at = list[str](), 0
+def _named(low: str, spans: Sequence[tuple[int, int]]) -> dict[tuple[str, int], int]:
+    """The calculations that these clauses name, and where each is named last."""
+    found = {}
     for start, end in spans:
-        gap = text[at:start]
-        parts += [",".ljust(len(gap)) if gap.strip() else gap, text[start:end]]
-        at = end
-    return "".join([*parts, "\n" * (len(text) - at)])
+        clause = low[start:end]
+        for (kind, n), words in _phrases().items():
+            for match in words.finditer(clause):
+                if (number := _number(kind, n, match.group())) is not None:
+                    found[kind, number] = start + match.start()
+    return found
 
 
-def _found(words: re.Pattern[str], number: int, kind: str, text: str) -> Iterator[tuple[int, int]]:
-    """Where such words begin, in order, each with their number; that of a sum or difference is 1 beside the user's own number."""
-    for match in words.finditer(text):
-        own = kind in _WORDS and (match.group()[-1].isdecimal() or _OWN.match(text, match.end()) is not None)
-        counted = numeral_value(count) if (count := match.groupdict().get("count")) else None
-        if counted is None or 2 <= counted <= _MOST:
-            yield (1 if own else number if counted is None else int(counted)), match.start()
+def _number(kind: str, n: int, words: str) -> int | None:
+    """The number of a calculation: 1 for a sum or difference beside the user's own number; that of "three times"; else that of the file."""
+    if kind in {SUM, DIFFERENCE}:
+        return int(_DIGIT.search(words) is not None)
+    count, times, _ = words.partition(" times ")
+    if not times:
+        return n
+    counted = numeral_value(count)
+    return int(counted) if counted is not None and 2 <= counted <= _MOST else None
 
 
-def _numbers(low: str, text: str, whole: list[Entity]) -> Spoken:
-    """The numbers of one voice; `low` is the text in lower case with everything else blanked out."""
-    numbers: set[tuple[Decimal, str]] = set()
-    small_ones: set[int] = set()
+def _numbers(text: str, spans: Sequence[tuple[int, int]], whole: Sequence[Entity]) -> list[tuple[Decimal, Entity]]:
+    """The numbers in these clauses, without that of an issue ("#42")."""
+    starts, found = [start for start, _ in spans], []
     for each in whole:
-        key, end = each.key, each.start + len(each.words)
-        if each.type not in {"number", "money", "count"} or not isinstance(key, Decimal) or text[max(0, each.start - 1)] == "#":
-            continue
-        if not low[each.start].isspace() and _IS_PERCENTAGE.match(low, end) is None:
-            numbers.add((key, each.currency))
-            if each.type != "money" and "." not in each.words and 2 <= key <= _MOST:
-                small_ones.add(int(key))
-    percentages = {amount for each in _PERCENTAGE.finditer(low) if (amount := _percentage(each)) is not None}
-    return Spoken(frozenset(), frozenset(percentages), frozenset(numbers), frozenset(small_ones))
+        at = bisect_right(starts, each.start) - 1
+        if at >= 0 and each.start < spans[at][1] and isinstance(each.key, Decimal) and text[max(0, each.start - 1)] != "#":
+            found.append((each.key, each))
+    return found
 
 
-def _percentage(match: re.Match[str]) -> Decimal | None:
-    amount = Decimal(match["digits"].replace(",", ".")) if match["digits"] else numeral_value(match["words"])
-    return amount if amount is not None and 0 < amount < 100 else None
+def _spoken(named: Iterable[tuple[str, int]], numbers: Sequence[tuple[Decimal, Entity]], low: str) -> Spoken:
+    """The calculations, percentages and numbers of one voice."""
+    percents = [key for key, e in numbers if e.type == "percent" and 0 < key < 100 and not _SURE.match(low, e.start + len(e.words))]
+    plain = [(key, e) for key, e in numbers if e.type in {"number", "money", "count"}]
+    few = [int(key) for key, e in plain if e.type != "money" and "." not in e.words and 2 <= key <= _MOST]
+    return Spoken(frozenset(named), frozenset(percents), frozenset((key, e.currency) for key, e in plain), frozenset(few))
 
 
 def names_any(said: Spoken) -> bool:
@@ -285,15 +217,10 @@ def calculation(said: Spoken, numbers: Collection[Number], wanted: Decimal) -> s
         return None
     with localcontext(Context(prec=64)):  # exact, except for quotients without a finite decimal
         table = sorted(n for n in numbers if n.value > 0)
-        values = [n.value for n in table]
         steps = [step for number in table for step in _steps(said, number)]
-        for step in steps:
-            if step.kind and _gives(step.result, wanted):
-                return f"{step.text} ({step.kind})"
-        for step in sorted(steps, key=lambda s: s.kind != ""):
-            for text in _with_another(said, step, table, values, wanted):
-                return text
-    return None
+        alone = (f"{step.text} ({step.kind})" for step in steps if step.kind and _gives(step.result, wanted))
+        plain_first = sorted(steps, key=lambda step: step.kind != "")
+        return next(chain(alone, (text for step in plain_first for text in _with_another(said, step, table, wanted))), None)
 
 
 def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
@@ -308,30 +235,26 @@ def _steps(said: Spoken, number: Number) -> Iterator[_Step]:
         yield _Step(x - part, number, f"{x:f} - {p:f}%", "a percentage less")
 
 
-def _with_another(said: Spoken, step: _Step, table: list[Number], values: list[Decimal], wanted: Decimal) -> Iterator[str]:
+def _with_another(said: Spoken, step: _Step, table: list[Number], wanted: Decimal) -> Iterator[str]:
     """The sum or difference of a step and another number; after a share, or words with the user's number, one must be the user's own."""
     b, also = step.result, f", {step.kind}" if step.kind else ""
-    ways: list[tuple[Decimal, int]] = []
     kinds = {kind for kind, _ in said.named}
-    if SUM in kinds:
-        ways.append((wanted - b, 1))
-    if DIFFERENCE in kinds:
-        ways += [(b - wanted, -1), (b + wanted, -1)]
-    mine = bool(said.percentages) or any(n.own for n in table)
-    for about, sign in ways:
-        alone = bool(step.kind) or (mine and ((SUM if sign > 0 else DIFFERENCE), 0) not in said.named)
-        for other in table[bisect_left(values, about - _HALF_CENT) :]:
+    own_numbers = bool(said.percentages) or any(n.own for n in table)
+    for kind, about in ((SUM, wanted - b), (DIFFERENCE, b - wanted), (DIFFERENCE, b + wanted)):
+        if kind not in kinds:
+            continue
+        one_is_own = bool(step.kind) or (own_numbers and (kind, 0) not in said.named)
+        first = bisect_left(table, about - _HALF_CENT, key=_value)
+        for other in table[first : bisect_right(table, about + _HALF_CENT, key=_value)]:
             z = other.value
-            if z > about + _HALF_CENT:
-                break
             apart = other.currency and step.of.currency and other.currency != step.of.currency
-            if apart or z == step.of.value or (alone and not (other.own or step.of.own)):
+            if apart or z == step.of.value or (one_is_own and not (other.own or step.of.own)):
                 continue
-            if sign > 0 and _gives(b + z, wanted):
+            if kind == SUM and _gives(b + z, wanted):
                 yield f"{step.text} + {z:f} (the sum{also})"
-            elif sign < 0 and _gives(abs(b - z), wanted):
-                first, second = (step.text, f"{z:f}") if b > z else (f"{z:f}", step.text if not step.kind else f"({step.text})")
-                yield f"{first} - {second} (the difference{also})"
+            elif kind == DIFFERENCE and _gives(abs(b - z), wanted):
+                larger, smaller = (step.text, f"{z:f}") if b > z else (f"{z:f}", step.text if not step.kind else f"({step.text})")
+                yield f"{larger} - {smaller} (the difference{also})"
 
 
 def _gives(result: Decimal, wanted: Decimal) -> bool:

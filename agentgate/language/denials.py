@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from agentgate.language.spans import small
-from agentgate.language.words import listed
+from agentgate.language.word_files import listed
 
 Voice = Literal["said", "denied"]
 _VERBS = listed("verbs")

@@ -11,7 +11,7 @@ is
 - *open*: none of these by its form.
 
 The words of a request count up to its first subordinate clause ("check *whether they paid*", "tell Ann *to send it*"). Lists are in
-`words.txt`. Every pattern is for lower case and for one piece of bounded length; linear in the text.
+`words/lists.txt`. Every pattern is for lower case and for one piece of bounded length; linear in the text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from agentgate.language.words import either, listed
+from agentgate.language.word_files import either, listed
 
 Kind = Literal["request", "shaping", "look", "question", "statement", "open"]
 MAX_PIECE = 400  # characters; a longer piece requests nothing

@@ -35,49 +35,46 @@ def small(text: str) -> str:
 
 
 _AMOUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?:\.[0-9]{1,6})?"
-_MONEY = rf"(?:[0-9]{{1,3}}(?:[ \u00a0\u202f][0-9]{{3}})+(?:\.[0-9]{{1,6}})?|{_AMOUNT})"  # beside a currency, thousands may be spaced
+# beside a currency, thousands may be spaced
+_MONEY = rf"(?:[0-9]{{1,3}}(?:[ \u00a0\u202f][0-9]{{3}}){{1,4}}(?![ \u00a0\u202f]?[0-9])(?:\.[0-9]{{1,6}})?|{_AMOUNT})"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
 _FILE = r"(?:txt|md|pdf|csv|tsv|json|xml|ya?ml|docx?|xlsx?|pptx?|odt|ods|png|jpe?g|gif|html?|py|js|ts|zip|log|ini|cfg|toml|sh|sql|eml|ics)"
 _END = r"(?![\w@])(?![.\-:/#][\w])"  # a whole entity ends here, not inside a longer one
 _SIGNS = "".join(sign for sign in CURRENCIES if len(sign) == 1)
 _SPACED = r"[ \u00a0\u202f][0-9]{3}(?![0-9])"  # three more digits of an amount
-# Shortcuts, each with the result of the patterns below: words of which none is an entity or begins one; a number followed by nothing
-# that could belong to it; and ids, since an amount in groups of three is no number: what cannot be one of the groups.
+_GROUP_BEFORE = "|".join(rf"(?<=(?<![\w./#-])[0-9]{{{n}}}[ \u00a0\u202f])" for n in (1, 2, 3))
+_PART_OF_GROUPS = rf"(?=[0-9]{{3}}(?![0-9]))(?:{_GROUP_BEFORE})"  # the 200 of "5 200"
+# Shortcuts: words of which none is an entity or begins one, and a number with nothing behind that could belong to it.
 _PLAIN = (
     rf"(?:(?!{BEGINS}|(?:[A-Z]{{3}}|{COMMON_CODES})\s[0-9])[A-Za-z]++(?:[ ,;!?)]++|(?=[.:]?(?:[^\w.:#/@+%$-]|$))))+"
     r"|[A-Za-z]*+[^\W\d_A-Za-z\u0130\u0131\u017f\u212a][^\W\d_]*(?=[.,;!?)]*(?:\s|$))"
 )
-_NUMBER_ALONE = rf"(?<![0-9],)(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?![^\W\d_]|[{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"
-_ID_BEFORE_GROUPS = rf"(?P<apart>(?:[0-9]{{4,}}|[0-9]+\.[0-9]+)(?={_SPACED}))"
-_IDS_IN_GROUPS = rf"(?<![0-9],)(?P<groups>[0-9]{{1,3}}(?:{_SPACED})*(?={_SPACED}))"  # after money
-# Without these, no amount begins here and no currency follows it.
-_SIGN_AND_AMOUNT = rf"(?=[^\W\d_]{{0,3}}[{_SIGNS}]?\s?[0-9])"
-_AMOUNT_AND_SIGN = rf"(?=[0-9]++(?:[.,][0-9]++)*(?:{_SPACED}|\s?(?:[^\W\d_]|[{_SIGNS}])))"
-_SIGN_BEHIND = rf"(?=[^\W\d_]|[{_SIGNS}])"
+_NUMBER_ALONE = (
+    rf"(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<alone>{_AMOUNT})(?=[.,;!?)](?:\s|$)|\s(?!\s|[^\W\d_]|[%{_SIGNS}]|[0-9]{{3}}(?![0-9]))|$)"
+)
 _REFERENCE = "[1-9][0-9]{0,8}"  # the number of an issue or a request: "#42", "web#42"
 _TOKEN = re.compile(
     rf"(?<![\w@.\-/#])(?=[\w#@/+{_SIGNS}-])(?:"
     rf"{_PLAIN}"
     rf"|{_NUMBER_ALONE}"
-    rf"|{_ID_BEFORE_GROUPS}"
     rf"|(?P<url>(?:https?://|[wW](?i:ww)\.(?=[A-Za-z0-9]))[^\s<>\"'\u201c\u201d\u2018\u2019\u00ab\u00bb]{{1,2000}})"
     rf"|(?P<email>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}@{_HOST}){_END}"
     rf"|(?P<iban>{COUNTRY}[0-9]{{2}}(?:[A-Z0-9]{{10,30}}|(?: [A-Z0-9]{{4}}){{2,7}}(?: [A-Z0-9]{{1,3}})?)){_END}"
     rf"|(?P<datetime>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[ T]| at )[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?){_END}"
-    rf"|(?P<date>{DAY}){_END}"
-    rf"|(?P<time>{CLOCK}){_END}"
-    rf"|(?P<money>{_SIGN_AND_AMOUNT}(?:{SIGN}|{CODE})\s?{_MONEY}{numerals.SCALE}?"
-    rf"|(?<![0-9],){_AMOUNT_AND_SIGN}{_MONEY}(?:\s?{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{IN_WORDS})"
-    rf"|{numerals.SCALE}(?:\s{_SIGN_BEHIND}(?:{SIGN}|{CODE}|{CLEAR})|(?=[{_SIGNS}]){SIGN}))){_END}"
-    rf"|{_IDS_IN_GROUPS}"
+    rf"|(?=[0-9]|{BEGINS})(?:(?P<date>{DAY}){_END}|(?P<time>{CLOCK}){_END}"
+    rf"|(?<![0-9],)(?P<numeral>(?i:{numerals.NUMERAL})(?:\s(?:{CODE}|{CLEAR}|{SIGN})|{numerals.PERCENT})?){_END})"
+    rf"|(?P<money>(?:{SIGN}|{CODE})\s?{_MONEY}{numerals.SCALE}?"
+    rf"|(?<![0-9],)(?!{_PART_OF_GROUPS})(?>{_MONEY})(?:\s?(?=[^\W\d_]|[{_SIGNS}])(?:{SIGN}|{CODE}|{IN_WORDS})"
+    rf"|{numerals.SCALE}(?:\s(?:{SIGN}|{CODE}|{CLEAR})|{SIGN}))){_END}"
+    rf"|(?<![0-9],)(?P<percent>{_AMOUNT}{numerals.PERCENT}){_END}(?!%)"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
     rf"|\#(?P<numbered>{_REFERENCE}){_END}"
     rf"|(?P<channel>\#[A-Za-z][A-Za-z0-9_-]{{0,79}}){_END}"
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
     rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
     rf"|(?P<domain>{_HOST}){_END}"
-    rf"|(?<![0-9],)(?P<numeral>(?i:{numerals.NUMERAL})(?:\s(?:{CODE}|{CLEAR}|{SIGN}))?){_END}"
-    rf"|(?<![0-9],)(?P<number>-?{_AMOUNT})(?![\w@/#%:])(?![.,\-][0-9A-Za-z])(?!{_SPACED}|\s(?i:{numerals.LARGE})\b)"
+    rf"|(?<![0-9],)(?!{_PART_OF_GROUPS})(?P<number>-?{_AMOUNT})(?![\w@/#:]|[.,\-][0-9A-Za-z])"
+    rf"(?!{numerals.PERCENT}|{_SPACED}|\s{{1,3}}(?i:{numerals.LARGE})\b)"
     rf"|(?P<id>[A-Za-z0-9]+(?:[._:#/-]+[A-Za-z0-9]+)*)(?![\w@])"
     r"|\w[^\s]*"  # consume anything else whole, so that no entity starts inside it
     r")|[#@/+-]\w[^\s]*"
@@ -138,53 +135,43 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
         kind = token.lastgroup
         if kind is None:
             continue
-        words, start, currency = token[kind], token.start(kind), ""
-        if kind == "groups":
-            yield from (Entity("id", group.group(), group.group(), start + group.start()) for group in _GROUP.finditer(words))
-            continue
+        words, start, end, currency = token[kind], token.start(kind), token.end(kind), ""
+        key: Key | None
         if (as_written := _WRITTEN.get(kind)) is not None:
             key = normal(kind, as_written(words))
         elif kind == "date":
             key = read_day(words, today)
-        elif kind in {"apart", "id"}:
-            kind, key = "id", normal("id", words) if _DIGIT.search(words) else None
+        elif kind == "id":
+            key = normal("id", words) if _DIGIT.search(words) else None
             if "#" in words and (reference := _REFERRED.search(words)) is not None:  # not in "ORD-7#42"
                 yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
-            if words[-1] in "kK" and (thousands := numerals.read_thousands(text, start, start + len(words))) is not None:
+            if words[-1] in "kK" and (thousands := numerals.read_thousands(text, start, end)) is not None:
                 yield Entity("count", thousands, words, start)
-            elif text.startswith("%", token.end()) and (sign := numerals.digits_percent(text, start, token.end())) is not None:
-                kind, key, words = "percent", normal("number", words), text[start : sign.end()]
         elif kind == "money":
-            amount = numerals.scaled(text, *token.span(kind))
-            currency = CURRENCIES.get(_NUMERIC.sub("", amount[0]).lower(), "") if amount is not None else ""
-            # "50 US kronor" is no amount
-            key = numerals.enlarged(_UNNUMERIC.sub("", amount[0]), amount[1]) if amount is not None and currency else None
+            beside, amount = numerals.read_amount(text, start, end)
+            currency = CURRENCIES.get(beside, "")
+            key = amount if currency else None  # "50 US kronor" is no amount
         elif kind == "url":
             words = words.rstrip(_TRAILING)
             key = normal(kind, _with_small_host(words))
         elif kind == "numeral":
-            number = numerals.read_numeral(text, *token.span(kind))
-            if number is None:
-                continue
-            key, beside = number
-            kind, currency = "count", CURRENCIES.get(beside.lower(), "")
-            if beside == "%":
-                kind = "percent"
-            elif beside:
-                kind, key = "money", key if currency else None
-        elif (sign := numerals.percents(text, *token.span(kind))) is not None:
-            kind, key, words = "percent", normal("number", words.replace(",", "")), text[start : sign.end()]
-        else:  # alone, or a number
-            kind, key = "number", None if numerals.marks_an_item(text, *token.span(kind)) else normal("number", words.replace(",", ""))
+            number = numerals.read_numeral(text, start, end)
+            key, beside = number or (None, "")
+            currency = CURRENCIES.get(beside, "")
+            kind = "money" if currency else "percent" if beside[:1] in {"%", "p"} else "count"
+            if beside and kind == "count":
+                key = None
+        elif kind == "percent":
+            key = None if numerals.continues(text, start) else normal("number", _UNNUMERIC.sub("", words))
+        else:  # a number
+            kind, key = "number", None if numerals.marks_an_item(text, start, end) else normal("number", words.replace(",", ""))
         if key is not None:
             yield Entity(kind, key, words, start, currency)
 
 
-_GROUP = re.compile("[0-9]+")
+_UNNUMERIC = re.compile(r"[^0-9.]")
 _DIGIT = re.compile("[0-9]")
 _REFERRED = re.compile(rf"(?<=[A-Za-z]#){_REFERENCE}$")
-_NUMERIC = re.compile(r"[0-9.,\s]")
-_UNNUMERIC = re.compile(r"[^0-9.\-]")
 _WRITTEN: Mapping[str, Callable[[str], object]] = {  # the value of words with one possible reading
     "email": str.lower,
     "domain": str.lower,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from agentgate.language.words import listed
+from agentgate.language.word_files import listed
 
 WORD = re.compile(r"[^\W_]+")
 _ENDINGS = tuple("ations ation ings ists ions ory ing ies ist ion ers ed es er al ly s y e".split())

@@ -15,7 +15,7 @@ from agentgate.language.denials import IDIOM, clauses
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import small
 from agentgate.language.whose import Part, parts, with_lines
-from agentgate.language.words import either, needed
+from agentgate.language.word_files import either, needed
 
 Voice = Literal["said", "reported", "denied"]
 Taken = Literal["", "doubt", "all"]

@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 from unicodedata import normalize
 
 from agentgate.language.spans import small
-from agentgate.language.words import either
+from agentgate.language.word_files import either
 from agentgate.values.turns import OWN, PASTED
 
 Whose = Literal["named", "quoted", "doubtful", "forwarded", "pasted", "unsure"]

@@ -1,0 +1,74 @@
+"""Files of words: what each mark of a phrase stands for."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from agentgate.language.prompt import MAX_TURN
+from agentgate.language.quantity import quantities
+from agentgate.language.word_files import patterns
+
+_MARKS = '''
+[classes]
+THE = "the|this"
+IT = """
+it
+THE _? bill(s)
+"""
+
+[act]
+1 = "pay|send IT"
+2 = "cut* ... by NUMBER"
+3 = "half @END"
+4 = "_'s turn"
+'''
+FILE = patterns(_MARKS, {"NUMBER": "[0-9]+", "END": r"(?=[.,]|\Z)"})
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (1, "pay it"),
+        (1, "please send the bill"),
+        (1, "send this\nlast bills"),
+        (2, "cutting the rent by 5"),
+        (2, "cut, if you can, by 5"),
+        (3, "pay half, please"),
+        (3, "pay half"),
+        (4, "ann\u2019s turn"),
+    ],
+)
+def test_a_phrase_is_found(n: int, text: str) -> None:
+    assert FILE["act", n].search(text)
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (1, "prepay it"),
+        (1, "re-send it"),
+        (1, "pay items"),
+        (1, "pay the of bill"),
+        (1, "pay the old old bill"),
+        (1, "pay  it"),
+        (2, "cut the rent. Write by 5"),
+        (2, "cut the rent thereby 5"),
+        (2, "cut it by five"),
+        (2, f"cut {'x' * 61} by 5"),
+        (3, "half of it"),
+        (3, "half-"),
+        (4, "'s turn"),
+    ],
+)
+def test_what_only_looks_like_a_phrase_is_not(n: int, text: str) -> None:
+    assert FILE["act", n].search(text) is None
+
+
+@pytest.mark.parametrize("unit", ["all of the ", "every month ", "20 each ", "all three ", "all ", "each each "])
+def test_a_longest_text_of_quantifiers_ends(unit: str) -> None:
+    """Not a measurement: quadratic work on a longest turn takes minutes."""
+    start = time.process_time()
+    quantities((unit * MAX_TURN)[:MAX_TURN])
+    assert time.process_time() - start < 5
