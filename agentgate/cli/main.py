@@ -13,7 +13,10 @@ class _Workflow(LazyCommands):
     table: ClassVar[Table] = {
         "new": ("new:new", "Draft a workflow for tools you have, as narrow as can be said, and a test file beside it."),
         "words": ("words:words", "Print the usual English words for an act, as the `words` of an intent."),
-        "heard": ("heard:heard", "Print what each part of a prompt was taken for, and what each intent came out as."),
+        "heard": (
+            "heard:heard",
+            "Print what each part of a prompt was taken for, and what each intent came out as, with the words that decided.",
+        ),
         "lint": (
             "lint:lint",
             "Check workflow files: every problem with file, line, column, what was expected and what was probably meant.",

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
-from agentgate.intents.phrases import Place, places
+from agentgate.intents.phrases import Occurrence, places
 from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.pieces import FINITE, Piece
 from agentgate.language.turn import Clause, Taken, Turn
@@ -44,7 +44,7 @@ class _Hit(NamedTuple):
 class _Found(NamedTuple):
     """The places of an intent's words in a clause, and the last hit that asks, or the best one."""
 
-    places: list[Place]
+    places: list[Occurrence]
     hit: _Hit | None
 
 
@@ -177,7 +177,7 @@ def _settled(heard: _Heard) -> Derived:
 
 def _found(intent: Intent, turn: Turn, back: frozenset[int]) -> Found:
     """What is found of an intent's words, by clause; those that go over the end of a clause are none."""
-    by_clause: dict[Clause, list[Place]] = {}
+    by_clause: dict[Clause, list[Occurrence]] = {}
     for place in places(intent.words, turn.low):
         clause = turn.clauses[bisect_right(turn.starts, place.start) - 1]
         if place.end <= clause.end:
@@ -210,12 +210,12 @@ def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Hea
     return _Heard(clearest, asked, no, denied, looked)
 
 
-def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Place], back: frozenset[int]) -> _Hit | None:
+def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], back: frozenset[int]) -> _Hit | None:
     best: _Hit | None = None
     for place in found:
         piece = next((piece for piece in turn.pieces_of(clause) if place.start < piece.end), None)
         use = "aside" if piece is None else _use(place, piece, turn, intent.words)
-        if place.start in back or (place.asked and (use != "asks" or piece is None or place.start != piece.head)):
+        if place.start in back or (place.asked and (use != "asks" or piece is None or place.start > piece.head)):
             continue
         if use == "asked" and _by_questions(intent.words, intent.examples):
             use = "asks"
@@ -225,23 +225,24 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Place], back: f
 
 
 _DROPPED = re.compile(r"\b(?:skip|omit|leave out|drop|without|(?<=\w )than)(?: to)?(?: (?:the|an?|any|my|our))? \Z")
+_MODAL = re.compile(rf"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b|{FINITE.pattern}")
 _USES = ("asked", "aside", "asks")
 
 
-def _use(place: Place, piece: Piece, turn: Turn, listed: tuple[str, ...]) -> str:
+def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -> str:
     """How words are used in their piece: they ask for something, are asked about, or neither."""
+    words = turn.low[place.start : place.end]
+    begins = place.start <= piece.head
+    stated = " " in words and _MODAL.search(words) is not None
     if piece.kind == "question":
-        return "asked"
-    begins = place.start == piece.head
+        return "asks" if begins and stated else "asked"
     if piece.kind == "look":
         return "asks" if begins and place.end + place.asked > piece.looks else "asked"
     if place.start >= piece.aside or _DROPPED.search(turn.low, piece.start, place.start):
         return "aside"
-    if piece.kind in {"request", "shaping"}:
+    if piece.kind in {"request", "shaping"} or stated or (words in listed and FINITE.search(words)):
         return "asks"
-    words = turn.low[place.start : place.end]
-    stated = FINITE.search(words) is not None and (" " in words or words in listed)
-    return "asks" if stated or (begins and (piece.kind == "open" or " " in words)) else "aside"
+    return "asks" if begins and (piece.kind == "open" or " " in words) else "aside"
 
 
 @lru_cache(maxsize=1024)

@@ -27,7 +27,7 @@ _START = re.compile(r"\w{1,3}")
 _STARTS = re.compile(r"(\w{1,3})\w*")
 
 
-class Place(NamedTuple):
+class Occurrence(NamedTuple):
     """Where a phrase is, and whether it counts only where a request begins."""
 
     start: int
@@ -127,7 +127,9 @@ def _index(words: tuple[str, ...]) -> Mapping[str, tuple[_Phrase, ...]]:
     return {key: tuple(listed) for key, listed in index.items()}
 
 
-def places(words: tuple[str, ...], text: str, start: int = 0, end: int | None = None, keys: frozenset[str] | None = None) -> list[Place]:
+def places(
+    words: tuple[str, ...], text: str, start: int = 0, end: int | None = None, keys: frozenset[str] | None = None
+) -> list[Occurrence]:
     """The places of an intent's phrases in a lower-case text, from left to right, the longest first.
 
     Args:
@@ -143,7 +145,7 @@ def places(words: tuple[str, ...], text: str, start: int = 0, end: int | None = 
     for key in known & index.keys():
         for phrase in index[key]:
             if phrase.needed <= known:
-                matches += [Place(*match.span(), phrase.asked) for match in _compiled(phrase.words).finditer(text, start, stop)]
+                matches += [Occurrence(*match.span(), phrase.asked) for match in _compiled(phrase.words).finditer(text, start, stop)]
     return sorted(matches, key=lambda place: (place[0], -place[1])) if len(matches) > 1 else matches
 
 

@@ -69,7 +69,7 @@ _LATIN = re.compile("[a-z]{2}")
 _FOREIGN = re.compile("[\u0370-\u1fff\u2c00-\ua6ff\ua720-\ud7ff\uf900-\ufdff\ufe70-\ufeff]")  # letters of other scripts
 _AGREES = re.compile(rf"\W*+(?:(?:{either('agrees', 'soft')})(?!\w)\W*+)*\Z")
 _ANSWER = re.compile(
-    r"\W*(?:the|an?|my|our|his|her|their|to|for|from|in|on|at|with|by|it['\u2019]?s|this|these|those|number|no\.?|[#@+]?[0-9])\b|.*[0-9@]|_+"
+    r"\W*(?:i|we|he|she|they|the|an?|my|our|his|her|their|to|for|from|in|on|at|with|by|it['\u2019]?s|this|these|those|number|no\.?|[#@+]?[0-9])\b|.*[0-9@]|_+"
 )
 
 

@@ -84,7 +84,7 @@ _MARKS = tuple(  # the characters of each kind, and a mark
         ('"\u201c\u201d\u201e\u201f\uff02', '["\u201c\u201d\u201e\u201f\uff02]'),
         ("\u00ab\u00bb\u2039\u203a", "[\u00ab\u00bb\u2039\u203a]"),
         ("\u300c\u300d\u300e\u300f", "[\u300c-\u300f]"),
-        ("`", "(?<!`)`(?!``)"),
+        ("`", r"(?<![`\w])`(?!``)|`(?![`\w])"),  # not "don`t"
         ("'\u2018\u2019\u201a\u201b\u00b4", _SINGLE.pattern),
     )
 )
