@@ -13,12 +13,7 @@ from itertools import product
 
 from agentgate.diff.arguments import left_out
 from agentgate.diff.finding import Cell, Field, Ruling, Status, cell, field
-from agentgate.workflow.model import (
-    ANY,
-    NONE,
-    Tool,
-    Workflow,
-)
+from agentgate.workflow.model import ANY, NONE, Tool, Workflow
 from agentgate.workflow.rule import Rule
 
 _PRESENCES = ("present", "absent", "unclear")

@@ -16,14 +16,7 @@ from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.table import by_id, kept, same
 from agentgate.values.times import duration
-from agentgate.workflow.model import (
-    ANY,
-    Limit,
-    StepUpRule,
-    Tool,
-    Upstream,
-    Workflow,
-)
+from agentgate.workflow.model import ANY, Limit, StepUpRule, Tool, Upstream, Workflow
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import USER, Fact, Source
 
