@@ -24,9 +24,9 @@ from math import inf
 from typing import Any
 
 from agentgate.approvals._files import Tree
-from agentgate.approvals._shape import RISKS
+from agentgate.approvals._shape import RISKS, Risk
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import UNKNOWN, Index, Newest, Revoked
+from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
 from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
 from agentgate.approvals.refusal import (
     EXPIRED,
@@ -108,7 +108,9 @@ class Judge:
     def revoked_up_to(self, id_: str) -> int:
         """The highest revoked version of a workflow; 0: none."""
         inside = self.revoked.revoked.get(id_) if self.revoked else None
-        return max(inside.up_to if inside else 0, self.index.revoked.get(id_, 0) if self.index else 0, self.known.get(f"revoked:{id_}", 0))
+        return max(
+            inside.up_to if inside else 0, self.index.revoked.up_to.get(id_, 0) if self.index else 0, self.known.get(f"revoked:{id_}", 0)
+        )
 
     def newest(self, id_: str) -> Newest | None:
         """The index's entry for a workflow."""
@@ -183,10 +185,10 @@ class Judge:
             got = f"version {stored.version}, revoked up to {up_to}"
             raise refuse(ApprovalRefusal.REVOKED, file, "version", got, "a later version with approvals of its own")
 
-    def _pin(self, stored: Version) -> Newest | None:
+    def _pin(self, stored: Version) -> Listed | None:
         """The index's entry for this version: as the newest, or as one that the newest builds on."""
         newest = self.newest(stored.id)
-        named = (newest, *newest.narrows) if newest is not None else ()
+        named: tuple[Listed, ...] = (newest, *newest.narrows) if newest is not None else ()
         return next((each for each in named if each.version == stored.version), None)
 
     # --- counting --------------------------------------------------------------------------------------------------------
@@ -249,7 +251,8 @@ class Judge:
         if base is None:
             return full, None
         until = min(base.until, _end(counted, lambda some: _met(needs(some, narrower=True))))
-        chain = (replace(base.entry, narrows=()), *base.entry.narrows)
+        entry = base.entry
+        chain = (Listed(entry.version, entry.digest, entry.paths, entry.risks), *entry.narrows)
         return one, Approved(stored, statement, until, who, replace(counting, narrows=chain))
 
     def _previous(self, stored: Version, signed: Signed, before: Newest | None, *, pinned: bool) -> Refused | None:
@@ -324,17 +327,17 @@ def roles_in(statement: Statement) -> Roles:
     return {name: frozenset(scopes) for name, scopes in statement.roles.items()}
 
 
-def _counting(stored: Version, statement: Statement, pin: Newest | None, before: Newest | None) -> Newest:
+def _counting(stored: Version, statement: Statement, pin: Listed | None, before: Newest | None) -> Newest:
     """The paths and risks that count for a version: its own first, then those in the index, or those of the version before."""
     paths: tuple[str, ...] = (statement.path,)
-    risks: tuple[str, ...] = (stored.risk,)
+    risks: tuple[Risk, ...] = (stored.risk,)
     if pin is not None:
         paths, risks = (*paths, *pin.paths), (*risks, *pin.risks)
     elif before is not None:
         paths, risks = (*paths, *before.paths[:1]), (*risks, *before.risks[:1])
     elif statement.previous is not None:  # nothing vouches for where it comes from
         paths = (*paths, UNKNOWN)
-    return Newest(stored.version, stored.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)))
+    return Newest(stored.version, stored.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)), ())
 
 
 def _met(needs: tuple[Need, ...]) -> bool:

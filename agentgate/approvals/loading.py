@@ -281,7 +281,7 @@ def _marks(judge: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
     if judge.index is not None:
         marks[INDEX_MARK] = judge.index.serial
         marks |= {id_: newest.version for id_, newest in judge.index.workflows.items()}
-        marks |= {f"revoked:{id_}": version for id_, version in judge.index.revoked.items()}
+        marks |= {f"revoked:{id_}": version for id_, version in judge.index.revoked.up_to.items()}
     if judge.revoked is not None:
         marks[REVOKED_MARK] = judge.revoked.serial
         for id_, revocation in judge.revoked.revoked.items():

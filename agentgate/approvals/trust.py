@@ -203,7 +203,9 @@ def write_index(
     old = judge.index
     for id_, was in (old.workflows if old else {}).items():
         if id_ not in newest or newest[id_].version < was.version:
-            newest[id_] = replace(was, removed=not tree.versions(id_))  # a floor never sinks: a removed version could be put back
+            newest[id_] = replace(
+                was, removed=None if tree.versions(id_) else True
+            )  # a floor never sinks: a removed version could be put back
     # higher than any earlier index may have had: serials are times, so two checkouts do not make the same one
     serial = max((old.serial if old else 0) + 1, int(at))
     data = index_bytes(serial, moment(at + INDEX_LIFE), person, newest, judge.revoked)

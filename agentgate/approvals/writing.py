@@ -124,6 +124,7 @@ def statement(
         wider=_words(proof),
         proposer=proposer,
         signer=person,
+        role="reviewer",
         not_after=end,
     )
     Statement.parse(made.data, "statement")  # what could not be read again is not signed
