@@ -43,7 +43,7 @@ from agentgate.approvals.root import Need, Root
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.version import Signed, Version, VersionReader
 from agentgate.errors import WorkflowError
-from agentgate.loading.definition import Derive, Roles, load_document
+from agentgate.loading.definition import Derive, load_document
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document
 from agentgate.workflow.model import Workflow
@@ -147,7 +147,7 @@ class Judge:
             refusals += [standing.refused] if standing.refused is not None else []
         return None, refusals
 
-    def load(self, version: Version, roles: Roles, document: Document | None = None) -> Workflow:
+    def load(self, version: Version, roles: Mapping[str, Iterable[str]], document: Document | None = None) -> Workflow:
         """A stored version as the gate enforces it.
 
         Args:
@@ -158,7 +158,8 @@ class Judge:
         Raises:
             WorkflowError: the definition does not load.
         """
-        return load_document(document or version.document(), roles, self.derive, share=self.share, signed=True)
+        static = {name: frozenset(scopes) for name, scopes in roles.items()}
+        return load_document(document or version.document(), static, self.derive, share=self.share, signed=True)
 
     # --- one version -----------------------------------------------------------------------------------------------------
     def _judge(self, id_: str, version: int) -> Standing:
@@ -216,6 +217,14 @@ class Judge:
             best = self.needs((), (UNKNOWN,), (stored.risk, *(before.risks[:1] if before is not None else ())))
         return Standing(stored, best, self._short(stored, best, ignored), None)
 
+    def asked(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> tuple[Need, ...]:
+        """What the root asks for a version that nobody signed yet, at this path and with these static roles."""
+        before = self.before(stored.id, stored.version)
+        if before is None:
+            return self.needs((), (path,), (stored.risk,))
+        narrower = self._narrows(stored, path, roles) is not None
+        return self.needs((), (path, *before.paths[:1]), (stored.risk, *before.risks[:1]), narrower=narrower)
+
     def needs(
         self, signed: Iterable[Signed], paths: tuple[str, ...], risks: tuple[str, ...], *, narrower: bool = False
     ) -> tuple[Need, ...]:
@@ -247,7 +256,7 @@ class Judge:
             return full, Approved(stored, statement, _end(counted, lambda some: _met(needs(some))), who, counting)
         # (9) one signature is enough for what only narrows
         one = needs(counted, narrower=True)
-        base = self._narrows(stored, statement) if _met(one) else None
+        base = self._narrows(stored, statement.path, statement.roles) if _met(one) else None
         if base is None:
             return full, None
         until = min(base.until, _end(counted, lambda some: _met(needs(some, narrower=True))))
@@ -273,23 +282,22 @@ class Judge:
         file, expected = f"{stored.folder}/{signed.person}.json", f"{expected} (sign again)"
         return refused(UNAPPROVED, file, "predicate.previous", previous or "none", expected, workflow=stored.id, version=stored.version)
 
-    def _narrows(self, stored: Version, statement: Statement) -> Approved | None:
-        """The approved version that this one is proved to only narrow: the newest one stored before it."""
+    def _narrows(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> Approved | None:
+        """The approved version that this one, at this path, is proved to only narrow: the newest one stored before it."""
         below = [v for v in self.tree.versions(stored.id) if v < stored.version]
         before = next((approved for v in below if (approved := self.standing(stored.id, v).approved) is not None), None)
         if before is None or len(before.entry.narrows) >= MAX_NARROWINGS:
             return None
-        if before.statement.path != statement.path or RISKS.index(stored.risk) < RISKS.index(before.version.risk):
+        if before.statement.path != path or stored.risk not in RISKS[RISKS.index(before.version.risk) :]:
             return None  # a move changes who reviews it, and so does a lower risk: that is for the quorum
-        if grown(before.statement.roles, statement.roles):
+        if any(not set(roles.get(name, ())) <= set(scopes) for name, scopes in before.statement.roles.items()):
             return None  # no comparison of workflows sees what bounds an upstream credential
-        old, roles = before.version, (roles_in(before.statement), roles_in(statement))
-        names = name_of(old.digest, before.statement.roles), name_of(stored.digest, statement.roles)
+        names = name_of(before.version.digest, before.statement.roles), name_of(stored.digest, roles)
         try:
-            loaded = self.load(old, roles[0])
-            if loaded.in_doubt and lifts_doubt(loaded, self.load(stored, roles[1])):
+            old = self.load(before.version, before.statement.roles)
+            if old.in_doubt and lifts_doubt(old, self.load(stored, roles)):
                 return None
-            proved = self.prover.narrows(*names, lambda: (loaded, self.load(stored, roles[1])))
+            proved = self.prover.narrows(*names, lambda: (old, self.load(stored, roles)))
         except WorkflowError:
             return None
         return before if proved else None
@@ -312,19 +320,9 @@ class Judge:
         return refused(UNAPPROVED, stored.folder, "signatures", got, expected, workflow=stored.id, version=stored.version)
 
 
-def grown(old: Mapping[str, Iterable[str]], new: Mapping[str, Iterable[str]]) -> bool:
-    """Whether a role that bounds a version has gained a scope."""
-    return any(not set(new.get(name, ())) <= set(scopes) for name, scopes in old.items())
-
-
 def in_force(id_: str, version: int, digest: str = "") -> str:
     """The name of the mark on disk that says that a version (with this digest) was in force."""
     return f"{IN_FORCE}{id_}:{version}" + (f":{digest}" if digest else "")
-
-
-def roles_in(statement: Statement) -> Roles:
-    """The static roles that were approved with a version."""
-    return {name: frozenset(scopes) for name, scopes in statement.roles.items()}
 
 
 def _counting(stored: Version, statement: Statement, pin: Listed | None, before: Newest | None) -> Newest:

@@ -17,7 +17,7 @@ from typing import Any
 
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
 from agentgate.approvals.index import check_same, load_index, load_revoked
-from agentgate.approvals.judge import Approved, Judge, in_force, roles_in
+from agentgate.approvals.judge import Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import (
     ROLLBACK,
@@ -137,7 +137,7 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
             continue
         document = file.document if file is not None and file.digest == approved.version.digest else None
         try:
-            workflows[id_] = judge.load(approved.version, roles_in(approved.statement), document)
+            workflows[id_] = judge.load(approved.version, approved.statement.roles, document)
         except WorkflowError as error:
             broken.setdefault(error.problems[0].file, error)
             continue
@@ -232,8 +232,8 @@ def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> R
 def _other_roles(approved: Approved, roles: Roles) -> Iterator[Refused]:
     """Roles whose scopes differ from those that were approved, which stay in force."""
     id_, version, expected = approved.version.id, approved.version.version, "the approved scopes, which stay in force"
-    for name, scopes in roles_in(approved.statement).items():
-        if roles.get(name) != scopes:
+    for name, scopes in approved.statement.roles.items():
+        if roles.get(name) != frozenset(scopes):
             got = "other scopes than were approved" if name in roles else "no such role"
             yield refused(TAMPERED, ROLES, f"roles.{name}", got, expected, workflow=id_, version=version)
 
