@@ -107,15 +107,7 @@ def from_yaml(model: type[M], text: str, file: str, name: ApprovalRefusal) -> M:
 def from_json(model: TypeAdapter[V], data: bytes, file: str, name: ApprovalRefusal, form: Callable[[Any], bytes] = canonical) -> V:
     """A document in canonical JSON: exactly the bytes that `form` makes of its value, so there is one reading of them.
 
-    Args:
-        model: its shape.
-        data: the file's bytes.
-        file: how messages name it.
-        name: the refusal.
-        form: `canonical`, or `ascii_json` for a document of any size.
-
-    Raises:
-        ApprovalRefused: under `name`.
+    `form` is `canonical`, or `ascii_json` for a document of any size. Raises ApprovalRefused: under `name`.
     """
     json_value(data, file, name, form)
     try:

@@ -148,15 +148,9 @@ class Judge:
         return None, refusals
 
     def load(self, version: Version, roles: Mapping[str, Iterable[str]], document: Document | None = None) -> Workflow:
-        """A stored version as the gate enforces it.
+        """A stored version as the gate enforces it, with the static roles that were approved with it.
 
-        Args:
-            version: the version.
-            roles: the static roles that were approved with it.
-            document: the workflow file, when its value is the approved one (it has lines).
-
-        Raises:
-            WorkflowError: the definition does not load.
+        `document` is the workflow file, when its value is the approved one (it has lines). Raises WorkflowError: it does not load.
         """
         static = {name: frozenset(scopes) for name, scopes in roles.items()}
         return load_document(document or version.document(), static, self.derive, share=self.share, signed=True)
@@ -230,11 +224,7 @@ class Judge:
     ) -> tuple[Need, ...]:
         """What the rules of the root ask for, counting these signatures.
 
-        Args:
-            signed: the signatures that count.
-            paths: the workflow's paths, now and before; with `UNKNOWN` among them every rule applies.
-            risks: its risks, now and before.
-            narrower: proved to only narrow.
+        Paths and risks are those of now and before; with `UNKNOWN` among the paths every rule applies. `narrower`: proved to only narrow.
         """
         if self.root.solo and set(risks) != {"low"}:
             return (Need("**", frozenset(self.root.keys), 0, 0),)

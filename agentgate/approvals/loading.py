@@ -103,25 +103,16 @@ def load_approved(
 ) -> Loaded:
     """Load what reviewers approved. Arguments as `strict_judge`.
 
-    Raises:
-        ApprovalRefused: a trust file is bad, absent or old; nothing is loaded.
-        WorkflowError: ``roles.yaml`` is wrong, or the directory cannot be read; nothing is loaded.
-        ConfigError: `root` is no digest.
+    Raises as `strict_judge`, and WorkflowError: ``roles.yaml`` is wrong, or the directory cannot be read; nothing is loaded.
     """
     judge = strict_judge(directory, root, derive=derive, now=now, known=known, prover=prover)
     return load_judged(judge, *read_workflow_files(Path(directory)))
 
 
 def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping[str, WorkflowError]) -> Loaded:
-    """Load everything that a judge approves.
+    """Load everything that a judge approves whose trust files are right and current.
 
-    Args:
-        judge: the judge; its trust files are right and current.
-        files: the workflow files of its directory (`read_workflow_files`).
-        broken: those that cannot be read.
-
-    Raises:
-        WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
+    `files` and `broken` are as `read_workflow_files` returns them. Raises WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
     """
     folder = judge.tree.directory
     roles, broken = roles_of(folder), dict(broken)

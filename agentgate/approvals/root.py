@@ -208,15 +208,9 @@ def distinct(signed: Iterable[tuple[str, bytes]]) -> int:
 
 
 def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners]:
-    """The trusted root and its signers' keys.
+    """The trusted root and its signers' keys; `pinned` is the digest in the settings.
 
-    Args:
-        tree: the approvals.
-        pinned: ``sha256:...`` from the settings.
-        now: POSIX seconds.
-
-    Raises:
-        ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED (``allowed_signers``).
+    Raises ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED (``allowed_signers``).
     """
     data = tree.read(ROOT, ROOT_NOT_TRUSTED)
     root = Root.parse(data, f"{APPROVALS}/{ROOT}")
@@ -237,13 +231,9 @@ def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners
 
 
 def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tuple[str, bytes], ...]:
-    """Who of a root's own signers signed these bytes of a root, each with the key's material. A broken signature refuses.
+    """Who of a root's own signers signed these bytes (of this root or the next one), each with the key's material.
 
-    Args:
-        tree: the approvals.
-        root: whose `roles.root` may sign.
-        data: the signed root's bytes (this root's or the next one's).
-        prefix: how the signature files' names begin, below ``approvals``.
+    The signature files' names begin with `prefix`, below ``approvals``. A broken signature refuses.
     """
     signers = []
     for person in root.roles["root"]:

@@ -53,13 +53,9 @@ class ReviewRule:
 
 
 def root_digest(path: Path | str) -> str:
-    """The digest of a root, which a gate's settings pin.
+    """The digest of a root, which a gate's settings pin; `path`: ``root.yaml``, or the workflow directory it belongs to.
 
-    Args:
-        path: ``root.yaml``, or the workflow directory it belongs to.
-
-    Raises:
-        ApprovalRefused: ROOT NOT TRUSTED, when there is none.
+    Raises ApprovalRefused: ROOT NOT TRUSTED, when there is none.
     """
     place = Path(path)
     directory = place.parent.parent if place.name == ROOT else place
@@ -175,8 +171,7 @@ def write_index(
         anew: start without the last index, on purpose. Else a missing or bad one refuses, unless nothing was ever signed here: only
             the last index says which versions were in force.
 
-    Raises:
-        ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are bad.
+    Raises ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are bad.
     """
     at = time.time() if now is None else now
     judge, _ = lenient_judge(directory, root, derive=derive, now=at, prover=prover)
@@ -226,8 +221,7 @@ def revoke(
         root: the pinned digest; None: the present root.
         now: POSIX seconds; None: now.
 
-    Raises:
-        ApprovalRefused: the root or the present revocations are not trusted, or this key may not.
+    Raises ApprovalRefused: the root or the present revocations are not trusted, or this key may not.
     """
     tree, at = Tree(directory), time.time() if now is None else now
     trusted, allowed = load_root(tree, root or root_digest(directory), at)

@@ -137,12 +137,7 @@ def statement(
 def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Path:
     """Sign a statement and put it beside the definition. Signatures over other content of this version are removed.
 
-    Returns:
-        The statement's file; the signature is beside it.
-
-    Raises:
-        ApprovalRefused: a file cannot be written.
-        KeyRefused: the key does not sign.
+    Returns the statement's file; the signature is beside it. Raises ApprovalRefused: a file cannot be written. KeyRefused.
     """
     tree, said = Tree(directory), draft.statement
     folder = f"{said.id}/{said.version}"
@@ -199,10 +194,7 @@ def needs(judge: Judge, file: WorkflowFile) -> tuple[Need, ...]:
 
 
 def _before(judge: Judge, id_: str, version: int) -> Version | None:
-    """The version to compare with: the newest approved before this one.
-
-    Raises ApprovalRefused: the index names it, and it is not stored.
-    """
+    """The newest version approved before this one, to compare with. Raises ApprovalRefused: the index names it, and it is not stored."""
     before = judge.before(id_, version)
     if before is None:
         return None

@@ -20,14 +20,9 @@ __all__ = ["ABSENT", "ENGINE", "NULL", "Diff", "Finding", "compare"]
 
 
 def compare(old: Workflow, new: Workflow) -> Diff:
-    """Compare two versions of a workflow.
+    """What calls a new version of a workflow permits that the approved one does not, and the other way round.
 
-    Args:
-        old: the approved version.
-        new: the proposed one.
-
-    Returns:
-        Findings, worst first: what is no longer refused, what asks less, what grants more; then what is left to read.
+    Findings come worst first: what is no longer refused, what asks less, what grants more; then what is left to read.
     """
     read = dict.fromkeys((*_read(old, new), *_unlisted(old, new)))
     shared = [f for f in surroundings.fields(old, new) if f.name != "conditions.hours" or not _other_zone(old, new)]

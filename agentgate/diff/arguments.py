@@ -49,11 +49,7 @@ class _Element:
 
 
 def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> Field:
-    """Every class of values of one argument.
-
-    Raises:
-        Unreadable, TooLarge: it has no exact answer.
-    """
+    """Every class of values of one argument. Raises Unreadable, TooLarge: it has no exact answer."""
     sides = (old, new)
     rules = [s.rule for s in sides if s.rule is not None]
     cells: dict[object, Cell] = {}

@@ -82,11 +82,7 @@ def literal(text: str) -> Expression:
 
 @lru_cache(maxsize=4096)
 def parse(source: str) -> Expression:
-    """The term of a pattern that RE2 accepts.
-
-    Raises:
-        Unreadable: it uses what has no exact reading here.
-    """
+    """The term of a pattern that RE2 accepts. Raises Unreadable: it uses what has no exact reading here."""
     return _Parser(source).whole()
 
 

@@ -65,9 +65,5 @@ def form(kind: str) -> Expression:
 
 
 def language(source: str, without: str) -> Expression:
-    """The texts that one RE2 source matches as a whole and another does not (empty: no other).
-
-    Raises:
-        Unreadable: a source has no exact reading.
-    """
+    """The texts that one RE2 source matches as a whole and another (empty: none) does not. Raises Unreadable."""
     return Both((parse(source), Not(parse(without)))) if without else parse(source)

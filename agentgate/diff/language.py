@@ -41,11 +41,7 @@ class Budget:
         self.left = left
 
     def spend(self, work: int) -> None:
-        """Use up some of it.
-
-        Raises:
-            TooLarge: nothing is left.
-        """
+        """Use up some of it. Raises TooLarge: nothing is left."""
         self.left -= work
         if self.left < 0:
             raise TooLarge

@@ -41,11 +41,8 @@ class _Path(NamedTuple):
 def gained(tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Iterator[Finding]:
     """Everything that needs less under the new version for one tool, one finding for each rule that causes it.
 
-    Args:
-        tool: the tool's name.
-        shared: fields of all tools; only whether they can be met matters.
-        own: the tool's fields.
-        asking: the tool's step-up rules; where a version has none, there is no one to ask, and asking is refusing.
+    Of the fields that all tools share, only whether they can be met matters. A version without step-up rules has no one to ask:
+    there, asking is refusing.
     """
     fields = [_usable(f, asking) for f in own]
     if not all(map(_met, (*shared, *fields))):

@@ -37,15 +37,7 @@ def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
 def _field(
     name: str, sides: tuple[S, S], values: Iterable[tuple[V, Point, str]], holds: Callable[[S, V], bool], said: Callable[[S], str]
 ) -> Field:
-    """A field by whether each version's side of a condition holds of a value.
-
-    Args:
-        name: the field's.
-        sides: the condition in each version.
-        values: each with its point and its text.
-        holds: whether a side holds of a value.
-        said: a side's text.
-    """
+    """A field by whether each version's side of a condition holds of a value; `values`: each with its point and its text."""
     cells = (cell([free_if(holds(side, value)) for side in sides], name, point, text) for value, point, text in values)
     return field(name, cells, {name: [said(side) for side in sides]})
 

@@ -22,16 +22,9 @@ _MANY = 0x4E00  # thousands of letters in normal form follow
 
 
 def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = (), budget: Budget | None = None) -> list[Key]:
-    """Values of a type that represent all of them under these rules; readable ones first.
+    """Values of a type that represent all of them under these rules and conditions; readable ones first.
 
-    Args:
-        kind: the type.
-        rules: the argument's rule in each version; a value that no version allows may be missing.
-        whens: the conditions on it.
-        budget: what the whole comparison may cost.
-
-    Raises:
-        Unreadable, TooLarge: a pattern cannot be read exactly.
+    A value that no version allows may be missing. Raises Unreadable, TooLarge: a pattern cannot be read exactly.
     """
     if kind == "boolean":
         return [True, False]
@@ -78,11 +71,7 @@ def _caps(rules: Iterable[Rule]) -> set[int]:
 
 
 def _structures(rules: Sequence[Rule]) -> Iterable[str]:
-    """JSON values of each length that the rules distinguish, as canonical text.
-
-    Raises:
-        Unreadable: a rule is about more than length.
-    """
+    """JSON values of each length that the rules distinguish, as canonical text. Raises Unreadable: a rule is about more than length."""
     if any(operator.length is None for r in rules for operator in r.operators) or any(r.role_scopes for r in rules):
         raise Unreadable("json")
     caps = _caps(rules)
