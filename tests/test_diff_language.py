@@ -150,10 +150,13 @@ def test_the_shortest_text_of_a_difference_is_found(one, other, text):
 
 
 def test_a_length_is_part_of_the_question():
-    language = Language([parse("(?:ab)*")], forms.alphabet("text"))
-    assert set(language.of_length(3, 3)) == {(False,)}
-    assert set(language.of_length(200, 201)) == {(True,), (False,)}
-    assert len(language.of_length(200, None)[True,]) == 200
+    language = Language([parse("(?:ab)*"), parse("(?s:.{0,199})")], forms.alphabet("text"))
+    assert {vector: len(text) for vector, text in language.vectors().items()} == {
+        (True, True): 0,
+        (False, True): 1,
+        (True, False): 200,
+        (False, False): 200,
+    }
 
 
 def test_a_question_with_too_many_states_has_no_answer():

@@ -14,7 +14,7 @@ from agentgate.diff.finding import ABSENT, NULL, Diff, Field, Finding
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.workflow.model import Tool, Workflow
 
-ENGINE = "2"  # version of the proof: raise it whenever an answer can change, so that stored proofs are computed again
+ENGINE = "3"  # version of the proof: raise it whenever an answer can change, so that stored proofs are computed again
 
 __all__ = ["ABSENT", "ENGINE", "NULL", "Diff", "Finding", "compare"]
 
