@@ -151,11 +151,18 @@ def load_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float, *, e
     data = tree.read(INDEX, STALE_INDEX, limit=MAX_INDEX)
     index = from_json(_INDEX, data, file, TAMPERED, ascii_json)
     signed_by(tree, INDEX, data, root=root, allowed=allowed, role="index", person=index.signer, now=now)
-    if now >= index.until and not ended:
-        raise refuse(STALE_INDEX, file, "expires", index.expires, "an index signed in the last seven days (agentgate workflow index)")
+    if not ended:
+        check_not_ended(index, now)
     if index.until > now + INDEX_LIFE + _LEEWAY:
         raise refuse(STALE_INDEX, file, "expires", index.expires, "at most seven days from now")
     return index
+
+
+def check_not_ended(index: Index, now: float) -> None:
+    """The index is in its time. Raises ApprovalRefused: STALE INDEX."""
+    if now >= index.until:
+        expected = "an index signed in the last seven days (agentgate workflow index)"
+        raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "expires", index.expires, expected)
 
 
 def load_revoked(tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> Revoked:

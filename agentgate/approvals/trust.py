@@ -19,10 +19,10 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, SIGNERS, Tree, file_digest, text_of
 from agentgate.approvals._shape import moment
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, check_same, index_bytes, load_index, load_revoked
-from agentgate.approvals.judge import Judge
+from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, index_bytes, load_index, load_revoked
+from agentgate.approvals.loading import lenient_judge
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, STALE_INDEX, UNAPPROVED, ApprovalRefused, Refused, refuse
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, STALE_INDEX, UNAPPROVED, ApprovalRefused, refuse
 from agentgate.approvals.root import Role, Root, load_root
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.sshkey import SshKey
@@ -232,30 +232,6 @@ def revoke(
     entry = Revocation(up_to=max(version, before.up_to if before else 0), reason=reason, by=person)
     write_revoked(tree, trusted, signer, old.serial + 1, {**old.revoked, workflow: entry})
     return Path(directory) / APPROVALS / REVOKED
-
-
-def lenient_judge(
-    directory: Path | str, root: str | None, *, derive: Derive, now: float, prover: Prover | None = None
-) -> tuple[Judge, tuple[Refused, ...]]:
-    """A judge for people: the root must be right; a bad index or bad revocations are returned as refusals, and left out.
-
-    Raises ApprovalRefused: the root is not trusted.
-    """
-    tree, wrong = Tree(directory), []
-    trusted, allowed = load_root(tree, root or root_digest(directory), now)
-    index = revoked = None
-    try:
-        revoked = load_revoked(tree, trusted, allowed, now)
-    except ApprovalRefused as error:
-        wrong.append(error.refused)
-    try:
-        index = load_index(tree, trusted, allowed, now, ended=True)
-        load_index(tree, trusted, allowed, now)
-        if revoked is not None:
-            check_same(index, revoked)
-    except ApprovalRefused as error:
-        wrong.append(error.refused)
-    return Judge(tree, trusted, allowed, index, revoked, {}, now, derive, prover or Prover()), tuple(wrong)
 
 
 def write_revoked(tree: Tree, root: Root, signer: Signer, serial: int, entries: Mapping[str, Revocation]) -> Revoked:

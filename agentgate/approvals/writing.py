@@ -16,13 +16,12 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, ROOT, Tree, file_digest
 from agentgate.approvals._shape import end_of, moment
 from agentgate.approvals.judge import Judge
-from agentgate.approvals.loading import WorkflowFile, read_workflow_file
+from agentgate.approvals.loading import WorkflowFile, lenient_judge, read_workflow_file
 from agentgate.approvals.narrowing import Proof, Prover
 from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, ApprovalRefused, printable, refuse
 from agentgate.approvals.root import Need
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.statement import MAX_WIDER, Statement
-from agentgate.approvals.trust import lenient_judge
 from agentgate.approvals.version import Version
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
