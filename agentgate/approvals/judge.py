@@ -28,17 +28,7 @@ from agentgate.approvals._shape import RISKS, Risk
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
 from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
-from agentgate.approvals.refusal import (
-    EXPIRED,
-    TAMPERED,
-    UNAPPROVED,
-    WRONG_PLACE,
-    ApprovalRefusal,
-    ApprovalRefused,
-    Refused,
-    refuse,
-    refused,
-)
+from agentgate.approvals.refusal import EXPIRED, REVOKED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, refuse, refused
 from agentgate.approvals.root import Need, Root
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.version import Signed, Version, VersionReader
@@ -108,9 +98,8 @@ class Judge:
     def revoked_up_to(self, id_: str) -> int:
         """The highest revoked version of a workflow; 0: none."""
         inside = self.revoked.revoked.get(id_) if self.revoked else None
-        return max(
-            inside.up_to if inside else 0, self.index.revoked.up_to.get(id_, 0) if self.index else 0, self.known.get(f"revoked:{id_}", 0)
-        )
+        indexed = self.index.revoked.up_to.get(id_, 0) if self.index else 0
+        return max(inside.up_to if inside else 0, indexed, self.known.get(f"revoked:{id_}", 0))
 
     def newest(self, id_: str) -> Newest | None:
         """The index's entry for a workflow."""
@@ -178,7 +167,7 @@ class Judge:
         up_to = self.revoked_up_to(stored.id)
         if stored.version <= up_to:
             got = f"version {stored.version}, revoked up to {up_to}"
-            raise refuse(ApprovalRefusal.REVOKED, file, "version", got, "a later version with approvals of its own")
+            raise refuse(REVOKED, file, "version", got, "a later version with approvals of its own")
 
     def _pin(self, stored: Version) -> Listed | None:
         """The index's entry for this version: as the newest, or as one that the newest builds on."""

@@ -91,9 +91,8 @@ class Opening:
                 raise ApprovalRefused(_rolled(name, loaded.marks[name], behind[name]))
         gone = {name.removeprefix("revoked:") for name in behind}
         more = tuple(replace(_rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)), workflow=id_) for id_ in sorted(gone))
-        return replace(
-            loaded, workflows={id_: w for id_, w in loaded.workflows.items() if id_ not in gone}, refused=(*loaded.refused, *more)
-        )
+        kept = {id_: workflow for id_, workflow in loaded.workflows.items() if id_ not in gone}
+        return replace(loaded, workflows=kept, refused=(*loaded.refused, *more))
 
     def _stored(self, marks: Mapping[str, int]) -> Generator[Flow, Any, dict[str, int]]:
         """Raise marks in the store; returns their values there."""

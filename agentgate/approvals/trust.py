@@ -19,7 +19,7 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, SIGNERS, Tree, file_digest, text_of
 from agentgate.approvals._shape import moment
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, index_bytes, load_index, load_revoked
+from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, index_bytes, load_revoked
 from agentgate.approvals.loading import lenient_judge
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, STALE_INDEX, UNAPPROVED, ApprovalRefused, refuse
@@ -174,20 +174,17 @@ def write_index(
     Raises ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are bad.
     """
     at = time.time() if now is None else now
-    judge, _ = lenient_judge(directory, root, derive=derive, now=at, prover=prover)
+    judge, wrong = lenient_judge(directory, root, derive=derive, now=at, prover=prover)
     tree, person = judge.tree, _person(judge.root, signer, "index")
     there = {name for name, _ in tree.names()}
+    if judge.revoked is None and REVOKED in there:
+        raise ApprovalRefused(wrong[0])
     if judge.index is None and not anew and there & {REVOKED, INDEX}:
-        try:
-            load_index(tree, judge.root, judge.allowed, at, ended=True)
-        except ApprovalRefused as error:  # only for a missing index there is another way
-            if error.refused.name is not STALE_INDEX:
-                raise
-            expected = "the index that was signed last (restore it, or say --anew if nothing was in force)"
-            raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected) from None
+        if wrong[-1].name is not STALE_INDEX:
+            raise ApprovalRefused(wrong[-1])
+        expected = "the index that was signed last (restore it, or say --anew if nothing was in force)"
+        raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected)
     if judge.revoked is None:
-        if REVOKED in there:
-            load_revoked(tree, judge.root, judge.allowed, at)  # raises what is wrong with them
         judge.revoked = write_revoked(tree, judge.root, signer, 1, {})
     newest: dict[str, Newest] = {}
     for id_ in tree.ids():
