@@ -31,8 +31,8 @@ def worlds(old: Workflow, new: Workflow, name: str, unanswered: list[str], budge
 def _fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget) -> list[Field]:
     """Every field of a tool but its intents."""
     tools = old.tools[name], new.tools[name]
-    fields = [_definition(*tools), _broker(*tools)]
-    fields += _sequence(*tools)
+    pinned = [(t.definition,) if t.definition else () for t in tools]
+    fields = [one_of("definition", "definition", *pinned), _broker(*tools), *_sequence(*tools)]
     for arg in dict.fromkeys((*tools[0].args, *tools[1].args)):
         sides = _sides(tools[0], arg), _sides(tools[1], arg)
         try:
@@ -58,11 +58,6 @@ def _unread(arg: str, side: Side) -> Field:
 
 def _sides(tool: Tool, arg: str) -> Side:
     return Side(tool.args.get(arg), tuple((i, w) for i, rule in enumerate(tool.step_ups) for w in rule.when if w.name == arg))
-
-
-def _definition(old: Tool, new: Tool) -> Field:
-    pinned = [(t.definition,) if t.definition else () for t in (old, new)]
-    return one_of("definition", "definition", pinned[0], pinned[1])
 
 
 def _broker(old: Tool, new: Tool) -> Field:
