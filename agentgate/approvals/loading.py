@@ -81,9 +81,7 @@ def strict_judge(
         known: marks of before.
         prover: proves narrowings.
 
-    Raises:
-        ApprovalRefused: a trust file is bad, absent or old.
-        ConfigError: `root` is no digest.
+    Raises ApprovalRefused: a trust file is bad, absent or old. ConfigError: `root` is no digest.
     """
     if type(root) is not str or not root.startswith("sha256:") or len(root) != 71 or not set(root[7:]) <= set("0123456789abcdef"):
         raise ConfigError("root", root, "sha256: and 64 lower-case hex characters (agentgate workflow status prints it)")
@@ -141,9 +139,9 @@ def load_approved(
 
 
 def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping[str, WorkflowError]) -> Loaded:
-    """Load everything that a judge approves whose trust files are right and current.
+    """Load everything that a judge approves whose trust files are right and current; `files`, `broken`: of `read_workflow_files`.
 
-    `files` and `broken` are as `read_workflow_files` returns them. Raises WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
+    Raises WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
     """
     folder = judge.tree.directory
     roles, broken = roles_of(folder), dict(broken)
