@@ -11,11 +11,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from agentgate.diff import forms
-from agentgate.diff.characters import Ranges
-from agentgate.diff.expression import ANYTHING, Expression, Not, Unreadable, literal, parse
 from agentgate.diff.language import MAX_STATES, Language, TooLarge
 from agentgate.errors import CanonicalError
+from agentgate.values.characters import Ranges
 from agentgate.values.entities import _FORMS, TYPES, normal
+from agentgate.values.expression import ANYTHING, Expression, Not, Unreadable, literal, parse
 from agentgate.values.patterns import Glob, Pattern
 from agentgate.workflow.operators import Globs
 

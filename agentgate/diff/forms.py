@@ -6,8 +6,8 @@ normalisation: there it accepts a little more than the truth, so that no text is
 
 from __future__ import annotations
 
-from agentgate.diff.characters import PRINTABLE, TEXT, Ranges
-from agentgate.diff.expression import ANYTHING, Both, Expression, Not, Then, parse
+from agentgate.values.characters import PRINTABLE, TEXT, Ranges
+from agentgate.values.expression import ANYTHING, Both, Expression, Not, Then, parse
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DAY_OF_MONTH = "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"

@@ -7,12 +7,12 @@ The walk is finite, because terms are kept in a normal form; a question with too
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from agentgate.diff.characters import Ranges, union
-from agentgate.diff.expression import Both, Chars, Either, Expression, Not, Repeat, Then
+from agentgate.values.characters import READABLE, Ranges, inside, union
+from agentgate.values.expression import Both, Chars, Either, Expression, Not, Repeat, Then
 
 MAX_STATES = 20_000
 MAX_WORK = 300_000  # derivatives and their parts, in one question
@@ -23,7 +23,6 @@ Key = tuple[Any, ...]
 State = tuple[int, ...]
 Groups = Sequence[tuple[int, ...]]
 _Parents = dict[State, tuple[State, int] | None]  # where a state of a walk was reached from, and by which atom; None: the start
-_READABLE = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./@:#+ "
 
 
 class TooLarge(Exception):
@@ -55,10 +54,6 @@ def _sets(part: Expression, sets: dict[Ranges, None]) -> None:
             _sets(inner, sets)
 
 
-def _inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
-    return any(low <= code <= high for low, high in ranges)
-
-
 class Language:
     """Several expressions over one alphabet of atoms. A term is a number: equal terms are the same number."""
 
@@ -81,8 +76,8 @@ class Language:
         cuts = sorted({p for ranges in (alphabet, *sets) for low, high in ranges for p in (low, high + 1)})
         groups: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
         for low, following in pairwise(cuts):
-            if _inside(alphabet, low):
-                groups.setdefault(tuple(_inside(s, low) for s in sets), []).append((low, following - 1))
+            if inside(alphabet, low):
+                groups.setdefault(tuple(inside(s, low) for s in sets), []).append((low, following - 1))
         atoms = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
         self.letters = [chr(letter) for (_, letter), _ in atoms]
         self._parts = [groups[member] for _, member in atoms]
@@ -92,10 +87,10 @@ class Language:
     @staticmethod
     def _shown(ranges: Ranges) -> tuple[int, int]:
         """The most readable character of an atom: its rank (lower is better) and code point."""
-        for rank, letter in enumerate(_READABLE):
-            if _inside(ranges, ord(letter)):
+        for rank, letter in enumerate(READABLE):
+            if inside(ranges, ord(letter)):
                 return rank, ord(letter)
-        return len(_READABLE), ranges[0][0]
+        return len(READABLE), ranges[0][0]
 
     # --- terms ---------------------------------------------------------------------------------------------------------
     def _term(self, key: Key, nullable: bool) -> int:  # noqa: FBT001 - the one property of a term
@@ -253,7 +248,7 @@ class Language:
         """Which expressions one text matches; None for a text outside the alphabet."""
         state = self.start
         for character in text:
-            atom = next((a for a, parts in enumerate(self._parts) if _inside(parts, ord(character))), None)
+            atom = next((a for a, parts in enumerate(self._parts) if inside(parts, ord(character))), None)
             if atom is None:
                 return None
             state = self._after(state, atom)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from agentgate.decision.origin_kinds import kind_of
-from agentgate.diff.expression import Unreadable, parse
 from agentgate.diff.finding import Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.table import by_id, kept, same
+from agentgate.values.expression import Unreadable, parse
 from agentgate.values.times import duration
 from agentgate.workflow.model import ANY, Limit, StepUpRule, Tool, Upstream, Workflow
 from agentgate.workflow.nested import root

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from itertools import product
 
 from agentgate.diff.arguments import Side, argument, describe, mask_of
-from agentgate.diff.expression import Unreadable
 from agentgate.diff.finding import Cell, Field, Ruling, Status, cell, field, free_if
 from agentgate.diff.intents import asked
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, ways
 from agentgate.diff.surroundings import NOBODY, OTHER, one_of
 from agentgate.diff.table import same
+from agentgate.values.expression import Unreadable
 from agentgate.values.times import duration
 from agentgate.workflow.model import Sequence, Tool, Workflow
 from agentgate.workflow.rule import MODEL, Rule

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from agentgate.diff import forms
-from agentgate.diff.characters import ALL
-from agentgate.diff.expression import ANYTHING, Chars, Either, Expression, Not, Repeat, Unreadable, literal
 from agentgate.diff.language import Budget, Language, Vector
+from agentgate.values.characters import ALL
 from agentgate.values.entities import MAX_DIGITS, NUMERIC, Key, normal
+from agentgate.values.expression import ANYTHING, Chars, Either, Expression, Not, Repeat, Unreadable, literal
 from agentgate.values.patterns import MAX_VALUE
 from agentgate.workflow.rule import Rule
 
