@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from agentgate.decision.caller import in_network, within
 from agentgate.diff.finding import Cell, Field, Point, Ruling, cell, field, free_if
+from agentgate.explain.listing import window
 from agentgate.values.times import SHORT_WEEKDAYS, clock, duration
 from agentgate.workflow.model import AgentRule, Conditions, Hours, ViaRule, Workflow
 
@@ -199,13 +200,5 @@ def _hours(old: Hours | None, new: Hours | None) -> Field:
         (old, new),
         [(m, {"hours": (m, zone)}, f"{SHORT_WEEKDAYS[m // 1440]} {clock(m % 1440)} {zone}") for m in sorted(edges)],
         lambda hours, minute: hours is None or within(hours, *divmod(minute, 1440)),
-        hours_text,
+        lambda hours: window(hours) if hours is not None else "",
     )
-
-
-def hours_text(hours: Hours | None) -> str:
-    """Hours as a reviewer reads them; empty for none."""
-    if hours is None:
-        return ""
-    days = ", ".join(SHORT_WEEKDAYS[d] for d in sorted(hours.days))
-    return f"{days} {clock(hours.start)}-{clock(hours.end)} {hours.zone}"
