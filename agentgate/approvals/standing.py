@@ -87,8 +87,7 @@ def status(
 def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
-        why = refused(UNAPPROVED, file.path, "id", "no id or version", "an id and a version")
-        return WorkflowStatus(str(id_), file.path, 0, refused=why)
+        return WorkflowStatus(str(id_), file.path, 0, refused=unapproved(judge, file, None))
     try:
         running, _ = judge.running(id_)
         standing = judge.standing(id_, version) if version in judge.tree.versions(id_) else None

@@ -176,9 +176,7 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
 
 def needs(judge: Judge, file: WorkflowFile) -> tuple[Need, ...]:
     """What the root requires for this file's version, counting the present signatures over exactly this content."""
-    id_, version = file.value.get("id"), file.value.get("version")
-    if type(id_) is not str or type(version) is not int:
-        return ()
+    id_, version = file.value["id"], file.value["version"]
     if version in judge.tree.versions(id_):
         standing = judge.standing(id_, version)
         if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:

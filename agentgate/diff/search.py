@@ -238,15 +238,10 @@ def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, st
     name = f"step_up.{rule.id}"
     other = by_id(new).get(rule.id)
     if other is None:
-        return name, step_up_text(rule), "(removed)"
+        return name, f"{rule.count} of {rule.group} when {when_text(rule)}", "(removed)"
     if (rule.group, rule.count) != (other.group, other.count):
         return f"{name}.approvers", f"{rule.count} of {rule.group}", f"{other.count} of {other.group}"
     return f"{name}.when", when_text(rule), when_text(other)
-
-
-def step_up_text(rule: StepUpRule) -> str:
-    """Who must say yes, and when."""
-    return f"{rule.count} of {rule.group} when {when_text(rule)}"
 
 
 def when_text(rule: StepUpRule) -> str:

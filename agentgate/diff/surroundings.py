@@ -9,19 +9,20 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import chain, combinations, product
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from agentgate.decision.caller import in_network, within
 from agentgate.diff.finding import Cell, Field, Point, Ruling, cell, field, free_if
 from agentgate.explain.listing import window
 from agentgate.values.times import SHORT_WEEKDAYS, clock, duration
-from agentgate.workflow.model import AgentRule, Conditions, Hours, ViaRule, Workflow
+from agentgate.workflow.model import AgentRule, Conditions, Hours, UserRule, ViaRule, Workflow
 
 OTHER = "(any other)"
 NOBODY = "(none)"
 _WEEK = 7 * 24 * 60
 S = TypeVar("S")
 V = TypeVar("V")
+_User = tuple[str, tuple[str, ...]] | None  # the tenant, "same" or "other", and the groups
 
 
 def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
@@ -30,7 +31,7 @@ def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
     days = sorted({d + timedelta(days=more) for d in (old.expires, new.expires) for more in (0, 1)})
     yield _field("expires", (old.expires, new.expires), [(d, {"day": d}, str(d)) for d in days], lambda end, day: day <= end, str)
     yield from _agent(old.agent, new.agent)
-    yield _user(old, new)
+    yield _user(old.for_user, new.for_user)
     yield _via(old.via, new.via)
     yield from _conditions(old.conditions, new.conditions)
 
@@ -108,34 +109,30 @@ def _known(name: str, key: str, *required: bool) -> Field:
 
 
 # --- the user and who passed the request on --------------------------------------------------------------------------------
-def _user(old: Workflow, new: Workflow) -> Field:
+def _user(*rules: UserRule | None) -> Field:
     """No user, or one: of which tenant, in which groups. How it is proven is a matter of the agent's `in_process`, for both."""
-    rules = (old.for_user, new.for_user)
     groups = [frozenset(r.groups) if r is not None else frozenset[str]() for r in rules]
     kinds = [groups[0] & groups[1], groups[0] - groups[1], groups[1] - groups[0]]
     picked = [min(kind) for kind in kinds if kind]
     groups_of = chain.from_iterable(combinations(picked, n) for n in range(len(picked) + 1))
+
+    def seen(user: _User) -> Cell:
+        before, after = (frozenset(_user_why(rule, user)) for rule in rules)
+        point: Point = {"user": NOBODY} if user is None else {"user.tenant": user[0], "user.groups": user[1]}
+        text = "no user"
+        if user is not None:
+            text = f"a user{' of another tenant' if user[0] == 'other' else ''} in {', '.join(user[1]) or 'no group'}"
+        return Cell(Ruling(free_if(not before), before), Ruling(free_if(not after), after), point, text)
+
     said = {
         "who.for_user": ["a user" if r else "nobody" for r in rules],
         "who.for_user.groups": [", ".join(r.groups) if r else "" for r in rules],
         "who.for_user.same_tenant": ["of the run's tenant" if r is not None and r.same_tenant else "" for r in rules],
     }
-    return field("who.for_user", (_user_cell(old, new, user) for user in (None, *product(("same", "other"), groups_of))), said)
+    return field("who.for_user", map(seen, (None, *product(("same", "other"), groups_of))), said)
 
 
-def _user_cell(old: Workflow, new: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Cell:
-    point: dict[str, Any] = {"user": NOBODY}
-    text = "no user"
-    if user is not None:
-        tenant, groups = user
-        point = {"user.tenant": tenant, "user.groups": groups}
-        text = f"a user{' of another tenant' if tenant == 'other' else ''} in {', '.join(groups) or 'no group'}"
-    before, after = (frozenset(_user_why(workflow, user)) for workflow in (old, new))
-    return Cell(Ruling(free_if(not before), before), Ruling(free_if(not after), after), point, text)
-
-
-def _user_why(workflow: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Iterator[str]:
-    rule = workflow.for_user
+def _user_why(rule: UserRule | None, user: _User) -> Iterator[str]:
     if rule is None or user is None:
         if (rule is None) != (user is None):
             yield "who.for_user"

@@ -34,11 +34,6 @@ def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = ()
     return list(_structures((*rules, *whens))) if kind == "json" else _texts(kind, rules, whens, budget or Budget())
 
 
-def constants(rule: Rule) -> tuple[object, ...]:
-    """Every constant a rule compares with."""
-    return (*(key for operator in rule.operators for key in operator.constants), *rule.role_scopes)
-
-
 # --- numbers -------------------------------------------------------------------------------------------------------------
 def _numbers(kind: str, rules: Sequence[Rule]) -> Iterable[Decimal]:
     ordered = sorted({point for rule in rules for operator in rule.operators for point in operator.points})
@@ -84,7 +79,8 @@ def _structures(rules: Sequence[Rule]) -> Iterable[str]:
 # --- text ----------------------------------------------------------------------------------------------------------------
 def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule], budget: Budget) -> list[Key]:
     every = (*rules, *whens)
-    known = dict.fromkeys(str(v) for rule in every for v in constants(rule) if type(v) is str and normal(kind, v) is not None)
+    constants = [v for rule in every for v in (*(key for operator in rule.operators for key in operator.constants), *rule.role_scopes)]
+    known = dict.fromkeys(str(v) for v in constants if type(v) is str and normal(kind, v) is not None)
     expressions: dict[object, Expression] = {}
     groups = []
     for rule in every:
