@@ -87,8 +87,7 @@ TEXTS = st.text(ALPHABET, max_size=6)
 
 def members(expression: Expression, texts: Iterable[str], alphabet: Ranges) -> set[str]:
     """The texts that are in a language."""
-    language = Language([expression], alphabet)
-    return {text for text in texts if language.vector(text) == (True,)}
+    return {text for text in texts if Language([expression, literal(text)], alphabet).texts(all) is not None}
 
 
 def holds(source: str, text: str) -> bool:

@@ -244,16 +244,6 @@ class Language:
                     break
         return shortest
 
-    def vector(self, text: str) -> Vector | None:
-        """Which expressions one text matches; None for a text outside the alphabet."""
-        state = self.start
-        for character in text:
-            atom = next((a for a, parts in enumerate(self._parts) if inside(parts, ord(character))), None)
-            if atom is None:
-                return None
-            state = self._after(state, atom)
-        return self._vector(state)
-
     def texts(self, wanted: Callable[[Vector], bool]) -> str | None:
         """A shortest text whose combination is wanted, or None when there is none."""
         return next((self._text(state, parent) for state, parent in self._walk(((),)) if wanted(self._vector(state))), None)

@@ -126,8 +126,7 @@ def _pieces(kind: str, expressions: list[Expression], known: tuple[str, ...], gr
 
     `known` are constants, which represent themselves; `groups` say for each version which of the expressions it requires.
     """
-    alone = Language(expressions, forms.alphabet(kind), budget)
-    every = {vector: _near(kind, text, known, vector, alone) for vector, text in alone.vectors(groups).items()}
+    every = Language(expressions, forms.alphabet(kind), budget).vectors(groups)
     if all(_fits(kind, text, known) for text in every.values()):
         return list(every.values())
     # with the type's own form, and without the constants
@@ -138,14 +137,6 @@ def _pieces(kind: str, expressions: list[Expression], known: tuple[str, ...], gr
         if not vector[1]:
             found.setdefault(vector[2:], text)
     return list(found.values())
-
-
-def _near(kind: str, text: str, known: tuple[str, ...], vector: Vector, language: Language) -> str:
-    """The text, or a similar one that is in normal form and matches the same patterns, to save a search."""
-    if _fits(kind, text, known):
-        return text
-    near = ("a" + text, text + "a", forms.SAMPLES[kind])
-    return next((other for other in near if _fits(kind, other, known) and language.vector(other) == vector), text)
 
 
 def _fits(kind: str, text: str, known: tuple[str, ...]) -> bool:
