@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agentgate.diff import forms
 from agentgate.diff.language import MAX_STATES, Language, TooLarge
 from agentgate.errors import CanonicalError
-from agentgate.values.characters import Ranges
+from agentgate.values.characters import Ranges, inside
 from agentgate.values.entities import _FORMS, TYPES, normal
 from agentgate.values.expression import ANYTHING, Expression, Not, Unreadable, literal, parse
 from agentgate.values.patterns import Glob, Pattern
@@ -87,7 +87,18 @@ TEXTS = st.text(ALPHABET, max_size=6)
 
 def members(expression: Expression, texts: Iterable[str], alphabet: Ranges) -> set[str]:
     """The texts that are in a language."""
-    return {text for text in texts if Language([expression, literal(text)], alphabet).texts(all) is not None}
+    language = Language([expression], alphabet)
+    return {text for text in texts if matches(language, text)}
+
+
+def matches(language: Language, text: str) -> bool:
+    state = language.start
+    for character in text:
+        atom = next((a for a, parts in enumerate(language._parts) if inside(parts, ord(character))), None)
+        if atom is None:
+            return False
+        state = language._after(state, atom)
+    return language._vector(state) == (True,)
 
 
 def holds(source: str, text: str) -> bool:
