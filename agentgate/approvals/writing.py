@@ -183,7 +183,7 @@ def needs(judge: Judge, file: WorkflowFile) -> tuple[Need, ...]:
             return standing.needs
     try:
         static = roles_of(judge.tree.directory)
-    except WorkflowError:
+    except WorkflowError:  # a gate loads nothing then, and says why
         static = {}
     risk: Any = str(file.value.get("risk"))  # no rule of a root approves an unknown one
     proposed = Version(id_, version, file.digest, file.value, risk, (), ())

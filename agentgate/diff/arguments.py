@@ -146,7 +146,7 @@ def _from(origin: Explanations, element: _Element, sides: Sides) -> _Element:
 
 
 def _key(rule: Rule, raw: Any) -> Key | None:
-    """Its comparison key; of free text any text is one, since a representative may say a little more than the normal form."""
+    """The comparison key of a value. Free text is its own: a representative may say a little more than the normal form."""
     if rule.type == "text":
         return raw if type(raw) is str else None
     return normal(rule.type, raw)
