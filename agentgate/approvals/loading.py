@@ -277,7 +277,7 @@ def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> R
         return None
     elif version == approved.version.version:
         field, got, expected = first_difference(file.value, approved.version.value)
-        name, expected = TAMPERED, f"{expected}, as approved, which stays in force (a change needs a higher version)"
+        name, expected = TAMPERED, f"{expected}, as approved, which stays in force"
     elif version < approved.version.version:
         name, expected = ROLLBACK, f"at least {approved.version.version}, which stays in force"
     else:

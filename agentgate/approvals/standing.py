@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentgate.approvals.judge import Approved, Judge, Standing
@@ -124,4 +124,7 @@ def _refused(judge: Judge, file: WorkflowFile, running: Approved | None, standin
         field, got, expected = first_difference(file.value, stored.value)
         expected = f"{expected}, as signed before (sign again)"
         return refused(UNAPPROVED, file.path, field, got, expected, workflow=stored.id, version=stored.version)
-    return unapproved(judge, file, running)
+    found = unapproved(judge, file, running)
+    if found is None or found.name is not TAMPERED:
+        return found
+    return replace(found, expected=f"{found.expected} (a change needs a higher version)")
