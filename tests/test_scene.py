@@ -285,6 +285,8 @@ def test_any_change_gives_a_decision_or_a_named_refusal(changes):
         r"(?:x|y)-\d{3}",
         "[^a-c]+",
         r"v\.?[1-9]*",
+        "[[:alpha:]]{3}",
+        "a{",
     ],
 )
 def test_a_made_up_value_matches_its_pattern(source):
@@ -292,7 +294,7 @@ def test_a_made_up_value_matches_its_pattern(source):
     assert from_pattern(source) is not None
 
 
-@pytest.mark.parametrize("source", [r"\pL+", "[[:alpha:]]", "(", "[a", "a{"])
+@pytest.mark.parametrize("source", [r"\pL+", "(", "[a"])
 def test_a_pattern_that_cannot_be_made_up_gives_nothing(source):
     assert from_pattern(source) is None
 
