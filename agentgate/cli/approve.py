@@ -11,7 +11,6 @@ import typer
 from agentgate.approvals import ApprovalRefused, Signer, WorkflowStatus, root_digest, statement, status, write_approval, write_index
 from agentgate.approvals.root import Root as TrustRoot
 from agentgate.approvals.writing import find_workflow
-from agentgate.cli.commands import examples
 from agentgate.cli.diff import tell
 from agentgate.cli.output import LOOK, YES, complain, fail, refusing, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
@@ -26,17 +25,7 @@ from agentgate.review.report.signers import in_words
 
 ROOT_FILE = "approvals/root.yaml"
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow approve payments.customer-refund\n\n"
-    "agentgate workflow approve workflows/payments/customer-refund.yaml --key ~/.ssh/id_ed25519_sk\n\n"
-    "agentgate workflow approve payments.customer-refund --accept 'payments.customer-refund v8, 4 wider'\n\n"
-    "Everything is recomputed here, from the files in front of you; nothing is believed of what a bot wrote. Commit what is written.\n\n"
-    "Exit codes: 0 signed and in force, 2 signed and more signatures are needed, 1 not signed."
-)
 
-
-@examples(EXAMPLES)
 def approve(  # noqa: PLR0917 - a command's options, given by name
     workflow: Annotated[str, typer.Argument(help="The workflow's id, or its file.")],
     directory: Directory = Path("workflows"),

@@ -12,7 +12,7 @@ import typer
 
 from agentgate.approvals import ApprovalRefusal, WorkflowStatus, status
 from agentgate.approvals._files import DEFINITION, INDEX, REVOKED
-from agentgate.cli.commands import ERROR, examples
+from agentgate.cli.commands import ERROR
 from agentgate.cli.diff import save, tell
 from agentgate.cli.lint import lint_text
 from agentgate.cli.output import LOOK, YES, note, refusing, say, say_json
@@ -28,15 +28,6 @@ from agentgate.review.report.comparison import changes_between
 from agentgate.review.report.signers import in_words
 from agentgate.values.canonical import digest
 from agentgate.values.visible import code
-
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow check --base origin/main\n\n"
-    "agentgate workflow check --base origin/main --markdown > comment.md\n\n"
-    "agentgate workflow check --base HEAD~1 --html changes.html --json\n\n"
-    "Run it from inside the repository, with the base fetched (fetch-depth: 0). Nothing of the repository is executed.\n\n"
-    "Exit codes: 0 all load, hold and are approved; 2 something is wider or not approved; 1 an error. The root is pinned to the base's."
-)
 
 
 @dataclass(slots=True)
@@ -54,11 +45,10 @@ class Findings:
 
     @property
     def exit_code(self) -> int:
-        """See `EXAMPLES`."""
+        """See the command's help."""
         return ERROR if self.errors else LOOK if self.unapproved else YES
 
 
-@examples(EXAMPLES)
 def check(  # noqa: PLR0917 - a command's options, given by name
     directory: Annotated[Path, typer.Argument(help="The workflow directory.", file_okay=False, show_default=True)] = Path("workflows"),
     base: Annotated[str, typer.Option(help="The revision that the change is compared with.")] = "origin/main",

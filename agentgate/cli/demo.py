@@ -21,7 +21,6 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from agentgate.cli.commands import examples
 from agentgate.cli.demo_rows import Played, TableRow
 from agentgate.cli.demo_scenes import play
 from agentgate.cli.output import quiet, refusing, say_json
@@ -29,16 +28,8 @@ from agentgate.cli.output import quiet, refusing, say_json
 _WIDEST = 110  # columns: longer lines are hard to read
 _COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
 _CALLER = {"model": "the model sees", "host": "the host gets", "client": "the caller gets", "approver": "the approver gets"}
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate demo\n\n"
-    "agentgate demo | less\n\n"
-    "agentgate demo --json | jq '.rows[] | {tried, outcome, reason, rule}'\n\n"
-    "Exit codes: 0 every outcome was the expected one, 1 one was not. In a pipe: plain text without colour."
-)
 
 
-@examples(EXAMPLES)
 def demo(as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False) -> None:
     """Run a guarded payment agent: what is minted, refused, held, and why.
 

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
-from agentgate.cli.commands import examples
 from agentgate.cli.output import complain, fail, quiet, refusing, rows, say, say_json, terminal
 from agentgate.cli.replays import ReplaySettings, replays
 from agentgate.gate.gate import Gate
@@ -23,19 +22,9 @@ from agentgate.review.replay.evaluate import Clock, Episode, EpisodeUnreadable, 
 from agentgate.review.replay.failed import Failed, as_json, lines
 from agentgate.review.replay.failed import failed as failed_of
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate evaluate recorded.jsonl --workflows workflows/ --root sha256:...\n\n"
-    "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved\n\n"
-    "agentgate evaluate *.jsonl --workflows workflows/ --unsafe-unapproved --decisions decisions.jsonl --json\n\n"
-    "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --failed | less\n\n"
-    "agentgate evaluate recorded.jsonl --workflows workflows/ --unsafe-unapproved --confused-deputy\n\n"
-    "Exit codes: 0 all lines replayed, 1 some line was no episode or the workflows do not load."
-)
 Tallies = dict[Kind, Tally]
 
 
-@examples(EXAMPLES)
 def evaluate(  # noqa: PLR0917 - a command's options, given by name
     episodes: Annotated[
         list[Path], typer.Argument(help="JSON-lines files of recorded episodes (format: docs/workflows.md).", exists=True, dir_okay=False)

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgate.audit import read_records
-from agentgate.cli.commands import examples
 from agentgate.cli.output import complain, refusing, say, say_json, terminal
 from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
@@ -29,23 +28,9 @@ from agentgate.review.report.question import answer, arguments, case_of, changes
 from agentgate.stores import open_store
 from agentgate.workflow.model import Workflow
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate explain call_7 --audit audit/ --workflows workflows/ --store redis://localhost:6379/0\n\n"
-    "agentgate explain --workflow workflows/payments/customer-refund.yaml --tool payments.refund "
-    '--prompt "Please refund order ORD-10023344" --args \'{"order_id": "ORD-10023344", "amount": "99.00", "currency": "EUR", '
-    '"payee": "cus_AAAAAAAAAAAAAA"}\' --set facts.orders.get.total=80.00\n\n'
-    "agentgate explain --workflow workflows/payments/customer-refund.yaml --case base --set args.amount=600.00 "
-    '--set time="2026-01-10T12:00+01:00"\n\n'
-    "An id is the txn, jti, hold or tool_call_id of a decision. With --store the user's words and the results are shown while the run "
-    "lives; without it, what the log holds, and which values it holds only as a digest.\n\n"
-    "What is printed is for developers and operators: it shows where the edges are, so keep it from the model.\n\n"
-    "Exit codes: 0 explained (whatever the decision), 1 an error."
-)
 _STYLES = {"failed": "bold red", "asks": "bold yellow", "held": "green"}
 
 
-@examples(EXAMPLES)
 def explain(  # noqa: PLR0917 - a command's options, given by name
     id: Annotated[str, typer.Argument(metavar="ID", help="txn, jti, hold id or tool_call_id of a decision.")] = "",  # noqa: A002 - the word of the vocabulary
     audit: Annotated[

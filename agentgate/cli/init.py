@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from agentgate.approvals import Reviewer, Signer, new_root, statement, write_approval, write_index
-from agentgate.cli.commands import examples
 from agentgate.cli.new import LIFE, person_here
 from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, own_signer
@@ -31,13 +30,6 @@ from agentgate.review.draft.toolset import effect_of, from_langchain
 from agentgate.values.refusal import Failure, RunRefused
 from agentgate.values.request import Agent, User
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate init --langchain shop.tools:tools\n\n"
-    "agentgate init --langchain shop.tools:tools --tenant acme --key ~/.ssh/id_ed25519 --yes\n\n"
-    "It imports the module you name, so that module's code runs; your tools themselves are not called.\n\n"
-    "Exit codes: 0 done and proved, 1 an error (nothing is left behind)."
-)
 ROOT_LIFE = timedelta(days=365)
 ISSUER = "https://gate.example"
 
@@ -60,7 +52,6 @@ class Start:
         return Path(*self.id.split(".")).with_suffix(".yaml")
 
 
-@examples(EXAMPLES)
 def init(  # noqa: PLR0917 - a command's options, given by name
     langchain: Annotated[str, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
     directory: Annotated[Path, typer.Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = Path(

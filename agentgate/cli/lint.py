@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgate.cli.advice import Advice, advise, gathered
-from agentgate.cli.commands import examples
 from agentgate.cli.output import complain, say, terminal
 from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.lexical import derive
@@ -22,17 +21,7 @@ from agentgate.review.draft.draft import undecided
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow lint\n\n"
-    "agentgate workflow lint workflows/payments/customer-refund.yaml\n\n"
-    "agentgate workflow lint --strict workflows | head\n\n"
-    "Exit codes: 0 nothing wrong, 1 something is. In a pipe: one plain file:line:column line per finding; "
-    "a warning that holds for several places stands at the first and names the others."
-)
 
-
-@examples(EXAMPLES)
 def lint(
     path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them with its roles.yaml.", show_default=True)] = Path(
         "workflows"

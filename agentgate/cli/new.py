@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from agentgate.cli.commands import examples
 from agentgate.cli.output import fail, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
@@ -19,18 +18,9 @@ from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
 from agentgate.review.draft.toolset import DeclaredTool, from_langchain, from_mcp
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow new --langchain shop.tools:tools --id support.orders --tenant acme\n\n"
-    "agentgate workflow new --mcp tools.json --id partners.search --out workflows/search.yaml\n\n"
-    "--langchain imports the module you name, so its code runs. Nothing else here runs code: not --mcp, and no YAML.\n\n"
-    "tools.json is the answer of an MCP server to tools/list, saved as it is.\n\n"
-    "Exit codes: 0 both files are written, 1 an error (nothing is written, and nothing is ever overwritten)."
-)
 LIFE = timedelta(days=180)
 
 
-@examples(EXAMPLES)
 def new(  # noqa: PLR0917 - a command's options, given by name
     id: Annotated[str, typer.Option("--id", help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
     langchain: Annotated[

@@ -11,30 +11,10 @@ import typer
 from agentgate.approvals import WorkflowStatus, root_digest, write_index
 from agentgate.approvals import revoke as write_revocation
 from agentgate.approvals import status as standing
-from agentgate.cli.commands import examples
 from agentgate.cli.output import LOOK, YES, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 
-STATUS_EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow status\n\n"
-    "agentgate workflow status -d workflows --root sha256:... --json\n\n"
-    "Exit codes: 0 every workflow file is in force, 2 one is not, 1 an error (the root is not trusted)."
-)
-INDEX_EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow index        # sign the list of newest approved versions; it holds for seven days\n\n"
-    "Exit codes: 0 written, 1 an error."
-)
-REVOKE_EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow revoke payments.customer-refund --reason 'payee from the prompt'\n\n"
-    "agentgate workflow revoke payments.customer-refund --up-to 7 --reason INC-2041 --accept 'revoke payments.customer-refund up to v7'\n\n"
-    "Exit codes: 0 revoked, 1 an error (nothing was written)."
-)
 
-
-@examples(STATUS_EXAMPLES)
 def status(
     directory: Directory = Path("workflows"),
     root: Root = None,
@@ -97,7 +77,6 @@ def _json(each: WorkflowStatus) -> dict[str, Any]:
     }
 
 
-@examples(INDEX_EXAMPLES)
 def index(
     directory: Directory = Path("workflows"),
     key: Key = None,
@@ -112,7 +91,6 @@ def index(
     say(f"wrote {written}")
 
 
-@examples(REVOKE_EXAMPLES)
 def revoke(  # noqa: PLR0917 - a command's options, given by name
     workflow: Annotated[str, typer.Argument(help="The workflow's id.")],
     reason: Annotated[str, typer.Option(help="Why, for those who read it later.")],

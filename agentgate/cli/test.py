@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.cli.commands import ERROR, examples
+from agentgate.cli.commands import ERROR
 from agentgate.cli.output import LOOK, YES, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
 from agentgate.errors import WorkflowError
@@ -18,16 +18,6 @@ from agentgate.review.mutation.mutation import Survey, survey
 from agentgate.review.mutation.proposal import Proposals, cases_yaml, head_yaml, propose
 from agentgate.review.scenarios.testfile import Report, TestFile, read_tests, run_tests, tests_of
 from agentgate.workflow.model import Workflow
-
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow test\n\n"
-    "agentgate workflow test -v workflows/payments/customer-refund.yaml\n\n"
-    "agentgate workflow test --mutate workflows/payments/customer-refund.yaml\n\n"
-    "agentgate workflow test --propose workflows/payments/customer-refund.yaml\n\n"
-    "Exit codes: 0 every case holds (with --mutate: and covers every condition), 2 a condition that no case would miss, "
-    "1 a case that does not hold, no test file, or an error."
-)
 
 _READ = "proposed: read each, it says what the workflow does and not what it should do"
 
@@ -61,7 +51,6 @@ def tested(source: WorkflowText) -> Tested:
         return Tested(source, problems=tuple(map(str, error.problems)))
 
 
-@examples(EXAMPLES)
 def run_cases(
     path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them.", show_default=True)] = Path("workflows"),
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every case, and what was filled in for it.")] = False,

@@ -6,20 +6,11 @@ from typing import Annotated
 
 import typer
 
-from agentgate.cli.commands import examples
 from agentgate.cli.output import fail, say
 from agentgate.review.draft.acts import act_of
 from agentgate.review.draft.phrasebook import ACTS, groups, listed
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow words                      # the acts there are lists for\n\n"
-    "agentgate workflow words delete share\n\n"
-    "agentgate workflow words create --thing event"
-)
 
-
-@examples(EXAMPLES)
 def words(
     acts: Annotated[list[str] | None, typer.Argument(help="What the tool does: delete, share, pay ...", show_default=False)] = None,
     thing: Annotated[str, typer.Option("--thing", help="What it acts on, for phrases that name it: event, file, invoice.")] = "",
