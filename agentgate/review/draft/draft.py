@@ -22,7 +22,7 @@ from agentgate.review.draft.first_tests import base_of, first_tests, refused
 from agentgate.review.draft.phrasebook import listed
 from agentgate.review.draft.schema import leaves
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, verb_of, words_of
-from agentgate.review.scenarios.structure import put_at, steps
+from agentgate.review.scenarios.statements import put_at, steps
 from agentgate.values.visible import visible
 from agentgate.workflow.model import Effect
 

@@ -16,9 +16,8 @@ from agentgate.intents.lexical import derive as lexical
 from agentgate.review.draft.argument import inline
 from agentgate.review.mutation.mutant import Basis, Mutant
 from agentgate.review.mutation.mutation import mutations_of, notices
-from agentgate.review.scenarios.case import NamedCase, mismatch
+from agentgate.review.scenarios.case import NamedCase, asked, granted, mismatch
 from agentgate.review.scenarios.fields import SceneError
-from agentgate.review.scenarios.grants import asked, granted
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, impossible, passing, scenes
 from agentgate.values.refusal import Failure, Reason

@@ -26,7 +26,6 @@ from agentgate.review.scenarios.fields import (
     limit_name,
 )
 from agentgate.review.scenarios.filling import Filler
-from agentgate.review.scenarios.placing import place_argument
 from agentgate.review.scenarios.statements import earlier, state, time_of
 from agentgate.review.scenarios.story import result, story
 from agentgate.values.entities import number
@@ -121,7 +120,7 @@ class Scene:
         for key, where in stated.items():
             if key.startswith("origin."):
                 name = key.removeprefix("origin.")
-                place_argument(self.workflow, values, name, where, fresh=f"args.{name}" not in stated)
+                Filler(self.workflow, values).place_at(name, where, fresh=f"args.{name}" not in stated)
         return self._completed(self.workflow, values, filled, self._derive)
 
     def sending(self, args: Mapping[str, Any]) -> Scene:

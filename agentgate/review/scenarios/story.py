@@ -16,8 +16,7 @@ from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.deriver import Deriver
 from agentgate.redemption.facts import extract
 from agentgate.review.scenarios.fields import bare
-from agentgate.review.scenarios.statements import ago, earlier, parts, time_of, under
-from agentgate.review.scenarios.structure import put_at, steps
+from agentgate.review.scenarios.statements import ago, earlier, parts, put_at, steps, time_of, under
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.paths import EACH
 from agentgate.values.refusal import Failure

@@ -19,9 +19,8 @@ from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.definition import read_file
 from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
 from agentgate.loading.yaml_nodes import Path as Place
-from agentgate.review.scenarios.case import Answer, NamedCase, in_words, mismatch
+from agentgate.review.scenarios.case import ASKS, GRANTS, Answer, NamedCase, in_words, mismatch
 from agentgate.review.scenarios.fields import FieldProblem, SceneError, findings, flatten
-from agentgate.review.scenarios.grants import ASKS, GRANTS
 from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.model import Workflow
 
