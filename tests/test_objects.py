@@ -13,7 +13,7 @@ from agentgate.diff import compare
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.redemption.facts import extract
-from agentgate.review.mutation.mutation import survivors
+from agentgate.review.mutation.mutation import survey
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import load_tests, run_tests
 from agentgate.workflow.model import Workflow
@@ -125,5 +125,5 @@ def test_a_test_file_states_them_as_lists(workflow: Workflow, tmp_path: Path) ->
     path.write_text(TESTS)
     report = run_tests(workflow, load_tests(path), derive=derive)
     assert [str(result) for result in report.results if not result.passed] == []
-    dropped = {(mutant.path, mutant.words) for mutant in survivors(workflow, load_tests(path), derive=derive)}
+    dropped = {(mutant.path, mutant.words) for mutant in survey(workflow, load_tests(path), derive=derive).survivors}
     assert not {("tools.orders.pay.args.method.from", "dropped"), ("tools.orders.pay.args.owner.from", "dropped")} & dropped

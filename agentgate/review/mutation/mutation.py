@@ -7,8 +7,7 @@ holds on the workflow and not on the mutant; a case with the same outcome on bot
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
@@ -20,11 +19,10 @@ from agentgate.review.mutation.who import frame
 from agentgate.review.scenarios.case import NamedCase, mismatch
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, passing
-from agentgate.workflow import model, rule, selector
 from agentgate.workflow.model import Workflow
 
-# Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field that is neither loosened nor listed, here or
-# as structure below, fails a test.
+# Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field that is a condition, and is neither loosened
+# nor listed here, fails a test.
 NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Workflow", "id"): "the name: another name is another workflow",
     ("Workflow", "version"): "the number: approvals see that it rises",
@@ -43,33 +41,6 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Selector", "nouns"): "as an intent's words",
     ("Selector", "by"): "as an intent's words",
 }
-# What a value is about rather than a condition, and the parts of it that are loosened one by one.
-_SUBJECT = {
-    "Workflow": "agent for_user via intents conditions tools token digest file in_doubt",
-    "Doubt": "intent key index got",
-    "AgentRule": "claims",
-    "ClaimRule": "name",
-    "Conditions": "hours",
-    "Intent": "name",
-    "Tool": "name args facts sequence limits upstream referenced",
-    "Rule": "name",
-    "Fact": "name",
-    "Source": "kind tool field selector",
-    "Selector": "tool",
-    "Sequence": "before",
-    "Limit": "tool argument",
-    "StepUpRule": "id tool when",
-}
-
-
-def _structure(kind: Any) -> str:
-    """The fields of a class that are no conditions: its subject, lines of the file, and what it computes from its other fields."""
-    computed = [f.name for f in fields(kind) if not f.init or f.name == "line" or f.name.endswith("_line")]
-    return " ".join([*_SUBJECT.get(kind.__name__, "").split(), *computed])
-
-
-_CLASSES = [kind for module in (model, rule, selector) for kind in vars(module).values() if isinstance(kind, type) and is_dataclass(kind)]
-STRUCTURE: Mapping[str, str] = {kind.__name__: _structure(kind) for kind in _CLASSES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +66,12 @@ class Survey:
     not_covered: tuple[NotCovered, ...]
 
 
-def mutations(workflow: Workflow, *, derive: Deriver = lexical) -> Mutations:
-    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be shown."""
-    return mutations_of(Basis(workflow, derive))
+def mutations(workflow: Workflow, *, derive: Deriver = lexical, basis: Basis | None = None) -> Mutations:
+    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be shown.
 
-
-def mutations_of(basis: Basis) -> Mutations:
-    """`mutations`, with the base that their tries change."""
-    every = list(_every(basis))
+    `basis`: with the base that their tries change.
+    """
+    every = list(_every(basis or Basis(workflow, derive)))
     return Mutations([m for m in every if isinstance(m, Mutant)], [m for m in every if isinstance(m, NotCovered)])
 
 
@@ -120,11 +89,6 @@ def _every(basis: Basis) -> Mutated:
     yield from limits(basis)
 
 
-def mutants(workflow: Workflow, *, derive: Deriver = lexical) -> tuple[Mutant, ...]:
-    """The mutants alone; see `mutations`."""
-    return tuple(mutations(workflow, derive=derive).found)
-
-
 def notices(case: NamedCase, scene: Scene, mutant: Mutant) -> bool:
     """Whether this case fails on the mutant."""
     return bool(mismatch(mutant.workflow, case, scene, scene.decide(mutant.workflow)))
@@ -133,8 +97,7 @@ def notices(case: NamedCase, scene: Scene, mutant: Mutant) -> bool:
 def survey(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> Survey:
     """Which conditions the cases of a test file cover. Only cases that pass count; run them first.
 
-    Raises:
-        WorkflowError: the test file does not fit the workflow.
+    Raises WorkflowError: the test file does not fit the workflow.
     """
     cases = passing(workflow, tests, derive=derive)
     every = mutations(workflow, derive=derive)
@@ -142,8 +105,3 @@ def survey(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) ->
     blocks = {"Workflow": "", "Intent": "intents.", "Fact": "facts.", "Rule": "args.", "Selector": "args.select."}
     never = [NotCovered(blocks[kind] + field, why) for (kind, field), why in NOT_COVERED.items()]
     return Survey(tuple(every.found), survivors, (*never, *every.skipped))
-
-
-def survivors(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> tuple[Mutant, ...]:
-    """The mutants that no case notices. Raises as `survey`."""
-    return survey(workflow, tests, derive=derive).survivors

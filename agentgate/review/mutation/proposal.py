@@ -15,7 +15,7 @@ from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
 from agentgate.review.draft.argument import inline
 from agentgate.review.mutation.mutant import Basis, Mutant
-from agentgate.review.mutation.mutation import mutations_of, notices
+from agentgate.review.mutation.mutation import mutations, notices
 from agentgate.review.scenarios.case import NamedCase, asked, granted, mismatch
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene
@@ -24,7 +24,6 @@ from agentgate.values.refusal import Failure, Reason
 from agentgate.workflow.model import Workflow
 
 _TRIES = 80  # changes that are tried for one condition
-_Covering = tuple[NamedCase, list[Mutant]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +45,7 @@ class Proposals:
 def propose(workflow: Workflow, tests: TestFile | None = None, *, derive: Deriver = lexical) -> Proposals:
     """Cases for every condition that the test file does not cover; without one, over a base filled from the workflow.
 
-    Raises:
-        WorkflowError: the test file does not fit the workflow.
+    Raises WorkflowError: the test file does not fit the workflow.
     """
     if tests is None:
         cases, base = [], Scene.of(workflow, {}, derive=derive)
@@ -55,8 +53,8 @@ def propose(workflow: Workflow, tests: TestFile | None = None, *, derive: Derive
         cases, base = passing(workflow, tests, derive=derive), scenes(workflow, replace(tests, cases=()), derive=derive)[0][1]
     taken = {case.name for case, _ in cases}
     basis = Basis(workflow, derive, base)
-    waiting = [m for m in mutations_of(basis).found if not any(notices(case, scene, m) for case, scene in cases)]
-    found: list[_Covering] = []
+    waiting = [m for m in mutations(workflow, basis=basis).found if not any(notices(case, scene, m) for case, scene in cases)]
+    found: list[Proposal] = []
     left: list[Mutant] = []
     while waiting:
         mutant = waiting.pop(0)
@@ -67,28 +65,27 @@ def propose(workflow: Workflow, tests: TestFile | None = None, *, derive: Derive
         covered = [m for m in waiting if notices(*best, m)]
         waiting = [m for m in waiting if m not in covered]
         taken.add(best[0].name)
-        found.append((best[0], [mutant, *covered]))
-    return Proposals(tuple(Proposal(case, tuple(covered)) for case, covered in _joined(base, found)), tuple(left))
+        found.append(Proposal(best[0], (mutant, *covered)))
+    return Proposals(_joined(base, found), tuple(left))
 
 
-def _joined(base: Scene, found: list[_Covering]) -> list[_Covering]:
+def _joined(base: Scene, found: list[Proposal]) -> tuple[Proposal, ...]:
     """The pins of one scene joined into one case: what an allowed call gets, whom a held one asks."""
-    kept: list[_Covering] = []
-    for case, covered in found:
-        alike = (i for i, (other, _) in enumerate(kept) if _subject(case) == _subject(other))
+    kept: list[Proposal] = []
+    for made in found:
+        case = made.case
+        subject = (case.changes, case.answer, case.rules)
+        alike = (i for i, each in enumerate(kept) if (each.case.changes, each.case.answer, each.case.rules) == subject)
         same = next(alike, None) if case.grants or case.asks else None
         if same is None:
-            kept.append((case, covered))
+            kept.append(made)
             continue
-        other, more = kept[same]
+        other = kept[same].case
         name = f"what {base.set(other.changes).call.tool} gets" if other.grants and case.grants else other.name
         asks = {rule: {**other.asks.get(rule, {}), **case.asks.get(rule, {})} for rule in {**other.asks, **case.asks}}
-        kept[same] = replace(other, name=name, grants={**other.grants, **case.grants}, asks=asks), [*more, *covered]
-    return kept
-
-
-def _subject(case: NamedCase) -> tuple[Any, ...]:
-    return case.changes, case.answer, case.rules
+        joined = replace(other, name=name, grants={**other.grants, **case.grants}, asks=asks)
+        kept[same] = Proposal(joined, kept[same].covers + made.covers)
+    return tuple(kept)
 
 
 def _best(basis: Basis, base: Scene, mutant: Mutant, taken: set[str]) -> tuple[NamedCase, Scene] | None:
@@ -164,7 +161,7 @@ def _one_or_all(values: tuple[str, ...]) -> str | tuple[str, ...]:
     return values[0] if len(values) == 1 else values
 
 
-def case_yaml(case: NamedCase, indent: str = "  ") -> str:
+def case_yaml(case: NamedCase) -> str:
     """One case as a line (or a few) to append below ``cases:``."""
     expected = {"step_up": _one_or_all(case.rules)} if case.answer == "step_up" else case.answer
     parts = {
@@ -176,8 +173,8 @@ def case_yaml(case: NamedCase, indent: str = "  ") -> str:
         "asks": next(iter(case.asks.values())) if len(case.rules) == 1 and case.asks else case.asks,
     }
     lines = [f"name: {inline(case.name)}", *(f"{key}: {inline(value)}" for key, value in parts.items() if value)]
-    line = f"{indent}- {{{', '.join(lines)}}}"
-    return line if len(line) <= 160 else f"{indent}- " + f"\n{indent}  ".join(lines)
+    line = f"  - {{{', '.join(lines)}}}"
+    return line if len(line) <= 160 else "  - " + "\n    ".join(lines)
 
 
 def cases_yaml(cases: Iterable[NamedCase]) -> str:
