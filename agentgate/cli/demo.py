@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -21,8 +21,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from agentgate.cli.demo_rows import Played, TableRow
-from agentgate.cli.demo_scenes import play
+from agentgate.cli.demo_scenes import Played, TableRow, play
 from agentgate.cli.output import quiet, refusing, say_json
 
 _WIDEST = 110  # columns: longer lines are hard to read
@@ -43,27 +42,18 @@ def demo(as_json: Annotated[bool, typer.Option("--json", help="One JSON document
 
 
 def show(played: Played, *, as_json: bool) -> int:
-    """Print the demo in the form that standard output takes.
-
-    Returns:
-        The exit code: 0, or 1 when a row or a payment is not the expected one.
-    """
+    """Print the demo in the form that standard output takes; the exit code is 1 when a row or a payment is not the expected one."""
     if as_json:
-        say_json(as_document(played))
+        names = ("tried", "outcome", "code", "seen_by", "seen", "reason", "field", "detail", "rule", "as_expected")
+        listed = [{name: getattr(row, "caller" if name == "seen_by" else name) for name in names} for row in played.rows]
+        clock, seconds = played.clock.isoformat(), round(played.seconds, 2)
+        say_json({"ok": played.ok, "decision_clock": clock, "rows": listed, "paid": list(played.paid), "seconds": seconds})
     elif sys.stdout.isatty():
         console = Console(highlight=False)
         console.print(table(played), width=min(console.width, _WIDEST))
     else:
         print("\n".join(plain(played, min(shutil.get_terminal_size().columns, _WIDEST))))
     return 0 if played.ok else 1
-
-
-def as_document(played: Played) -> dict[str, Any]:
-    """The demo as JSON: `ok`, the decision clock, the rows with what was expected of each, and the payments."""
-    names = ("tried", "outcome", "code", "seen_by", "seen", "reason", "field", "detail", "rule", "as_expected")
-    rows = [{name: getattr(row, "caller" if name == "seen_by" else name) for name in names} for row in played.rows]
-    clock, seconds = played.clock.isoformat(), round(played.seconds, 2)
-    return {"ok": played.ok, "decision_clock": clock, "rows": rows, "paid": list(played.paid), "seconds": seconds}
 
 
 def _intro(played: Played) -> str:
