@@ -41,12 +41,7 @@ class Advice:
 
 
 def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
-    """All remarks on one loaded workflow, in the order of the file.
-
-    Args:
-        workflow: as loaded.
-        document: the same file, for columns.
-    """
+    """All remarks on one loaded workflow, in the order of the file. `document`: the same file, for columns."""
     placed = [((*block, key) if key else block, text) for block, remarks in _blocks(workflow) for key, text in remarks]
     found = (Advice(document.file, *document.place(path, key=True), dotted(path), text) for path, text in placed)
     return tuple(sorted(found, key=lambda a: (a.line, a.column)))
@@ -69,11 +64,7 @@ def _blocks(workflow: Workflow) -> Iterator[tuple[Path, Remarks]]:
 
 
 def gathered(found: Iterable[Advice]) -> tuple[Advice, ...]:
-    """One remark per sentence and file: at its first place, with every other place that it holds for.
-
-    Args:
-        found: remarks in the order of their files.
-    """
+    """One remark per sentence and file: at its first place, with every other place that it holds for."""
     alike: dict[tuple[str, str], list[Advice]] = {}
     for each in found:
         alike.setdefault((each.file, each.text), []).append(each)

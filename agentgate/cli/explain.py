@@ -16,7 +16,7 @@ from agentgate.audit import read_records
 from agentgate.cli.output import complain, refusing, say, say_json, terminal
 from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
-from agentgate.explain.explanation import Explanation, Row, plain, text_lines
+from agentgate.explain.explanation import Explanation, Row, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import APPROVALS, roles_of, workflow_files
@@ -26,6 +26,7 @@ from agentgate.loading.yaml_nodes import Document, read_yaml
 from agentgate.review.report.past import Alive, Record, event, explain_record, find, still_alive
 from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
+from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 
 _STYLES = {"failed": "bold red", "asks": "bold yellow", "held": "green"}
@@ -137,16 +138,16 @@ def show(explanation: Explanation, story: tuple[Record, ...], *, as_json: bool) 
         say(*text_lines(explanation), *(f"then: {event(record)}" for record in story))
         return
     style = {"allow": "bold green", "step_up": "bold yellow", "deny": "bold red"}[explanation.decision]
-    call = f"  {plain(explanation.tool)}  {plain(explanation.workflow)}  {plain(explanation.file)}"
+    call = f"  {visible(explanation.tool)}  {visible(explanation.workflow)}  {visible(explanation.file)}"
     console.print(Text.assemble((explanation.decision.upper(), style), call))
     if explanation.agent:
-        console.print(Text.assemble("the agent sees: ", (plain(explanation.agent), "cyan")))
+        console.print(Text.assemble("the agent sees: ", (visible(explanation.agent), "cyan")))
     if explanation.together is not None:
-        console.print(Text.assemble("the whole call would pass with ", (plain(explanation.together.text), "green")))
+        console.print(Text.assemble("the whole call would pass with ", (visible(explanation.together.text), "green")))
     console.print(_table(explanation))
     for line in [*(f"note: {note}" for note in explanation.notes), *(event(record) for record in story)]:
-        console.print(Text(plain(line), style="dim"))
-    console.print(Text(f"ask: {plain(explanation.owner)}", style="bold"))
+        console.print(Text(visible(line), style="dim"))
+    console.print(Text(f"ask: {visible(explanation.owner)}", style="bold"))
 
 
 def _table(explanation: Explanation) -> Table:
@@ -159,17 +160,17 @@ def _table(explanation: Explanation) -> Table:
 
 
 def _cells(row: Row) -> tuple[Text, ...]:
-    more = Text(plain(row.expected))
+    more = Text(visible(row.expected))
     for origin in row.origins:
-        more.append(f"\n{plain(origin.value)}: {plain(origin)}", style="cyan" if origin.allowed else "red")
+        more.append(f"\n{visible(origin.value)}: {visible(origin)}", style="cyan" if origin.allowed else "red")
     if row.would_pass is not None:
         enough = "; then the whole call would" if row.would_pass.enough else ""
-        more.append(f"\nwould pass with {plain(row.would_pass.text)}{enough}", style="bold green")
-    what = Text(plain(row.condition.field), style="bold").append(f" {plain(row.condition.word)}", style="dim")
+        more.append(f"\nwould pass with {visible(row.would_pass.text)}{enough}", style="bold green")
+    what = Text(visible(row.condition.field), style="bold").append(f" {visible(row.condition.word)}", style="dim")
     return (
         Text(row.verdict, style=_STYLES.get(row.verdict, "dim")),
         what,
-        Text(plain(row.got)),
+        Text(visible(row.got)),
         more,
-        Text(plain(Path(row.rule).name), style="cyan"),
+        Text(visible(Path(row.rule).name), style="cyan"),
     )

@@ -200,8 +200,7 @@ def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str]]:
 def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str, str]:
     """Open a gate on the signed workflow; the example call must be minted and redeemed once, and refused when nobody asked for it.
 
-    Returns:
-        The call that was allowed and the one that was refused, in words.
+    Returns the call that was allowed and the one that was refused, in words.
     """
     quiet()
     made, tenant = start.made, start.tenant

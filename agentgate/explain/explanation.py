@@ -13,17 +13,12 @@ from agentgate.explain.evidence import Origin
 from agentgate.explain.listing import Condition
 from agentgate.explain.remedy import Remedy
 from agentgate.values.refusal import Failure
+from agentgate.values.visible import visible
 
 Verdict = Literal["held", "failed", "asks", "not sent", "not reached", "at mint"]
 """Of a condition: it held; it refuses the call; it asks a person; its optional argument was left out; a condition before it failed; only
 the store knows, when it mints."""
 Outcome = Literal["allow", "step_up", "deny"]
-
-
-def plain(text: object) -> str:
-    """One line of text that can do nothing to a terminal: what is not printable is escaped."""
-    said = str(text)
-    return said if said.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,42 +107,37 @@ def text_lines(shown: Explanation) -> list[str]:
             lines.append(f"  would pass with {row.would_pass.text}" + ("; then the whole call would" if row.would_pass.enough else ""))
     if shown.together is not None:
         lines += ["", f"the whole call would pass with {shown.together.text}"]
-    rest = [row for row in shown.rows if row.verdict not in {"failed", "asks"}]
-    lines += ["", *(_line(row) for row in rest)]
-    lines += [f"note: {note}" for note in shown.notes]
-    lines.append(f"ask: {shown.owner}")
-    return [plain(line) for line in lines]
-
-
-def _line(row: Row) -> str:
-    origin = "; ".join(map(str, row.origins))
-    said = f"{row.verdict:<11} {row.condition.field} ({row.condition.word}): {row.got or '-'} | {row.expected}"
-    return said + (f" | {origin}" if origin else "") + (f"  {row.rule}" if row.rule else "")
+    lines.append("")
+    for row in (row for row in shown.rows if row not in shown.failed):
+        line = f"{row.verdict:<11} {row.condition.field} ({row.condition.word}): {row.got or '-'} | {row.expected}"
+        line += f" | {'; '.join(map(str, row.origins))}" if row.origins else ""
+        lines.append(line + (f"  {row.rule}" if row.rule else ""))
+    lines += [*(f"note: {note}" for note in shown.notes), f"ask: {shown.owner}"]
+    return [visible(line) for line in lines]
 
 
 def as_json(shown: Explanation) -> dict[str, Any]:
     """The explanation as JSON values."""
     names = ("decision", "code", "tool", "tool_call_id", "workflow", "digest", "file")
+    rows = [
+        {
+            "field": row.condition.field,
+            "condition": row.condition.word,
+            "about": row.condition.about,
+            "verdict": row.verdict,
+            "got": row.got,
+            "expected": row.expected,
+            "rule": row.rule,
+            "reasons": list(dict.fromkeys(str(f.reason) for f in row.failures)),
+            "origins": [asdict(origin) for origin in row.origins],
+            "would_pass_with": None if row.would_pass is None else {"text": row.would_pass.text, "alone_enough": row.would_pass.enough},
+        }
+        for row in shown.rows
+    ]
     return {
         **{name: getattr(shown, name) for name in names},
         "owners": list(shown.owners),
-        "conditions": [_row_json(row) for row in shown.rows],
+        "conditions": rows,
         "would_pass_with": None if shown.together is None else shown.together.text,
         "notes": list(shown.notes),
-    }
-
-
-def _row_json(row: Row) -> dict[str, Any]:
-    way = row.would_pass
-    return {
-        "field": row.condition.field,
-        "condition": row.condition.word,
-        "about": row.condition.about,
-        "verdict": row.verdict,
-        "got": row.got,
-        "expected": row.expected,
-        "rule": row.rule,
-        "reasons": list(dict.fromkeys(str(f.reason) for f in row.failures)),
-        "origins": [asdict(origin) for origin in row.origins],
-        "would_pass_with": None if way is None else {"text": way.text, "alone_enough": way.enough},
     }

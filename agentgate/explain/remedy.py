@@ -50,14 +50,9 @@ class Remedy:
 
 
 def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence, *, whole: bool = True) -> Remedy:
-    """What would make this condition hold for this call.
+    """What would make a condition of `case.workflow` that failed for this reason hold for this call, whose checks have all run.
 
-    Args:
-        condition: one of `conditions(case.workflow, case.tool)` that did not hold.
-        reason: the reason of its failure.
-        case: the call, after all checks.
-        evidence: the origins of its values.
-        whole: all arguments of the call are known; without that, nothing is claimed of the whole call.
+    `whole`: all arguments of the call are known; without that, nothing is claimed of the whole call.
     """
     for number, (change, text) in enumerate(_proposals(condition, case, evidence)):
         if number == _TRIED:

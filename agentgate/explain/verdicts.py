@@ -51,15 +51,7 @@ class Kept:
 
 
 def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings, later: Sequence[Failure] = ()) -> Explanation:
-    """Explain what `decide` answers to a call.
-
-    Args:
-        workflow: the workflow in force.
-        run: the run as it was, or would be, decided on.
-        call: the call.
-        around: the decision time and what the gate itself knew.
-        later: refusals that came after the decision: of the store, of a person, of the gate.
-    """
+    """Explain what `decide` answers to a call. `later`: refusals that came after the decision: of the store, of a person, of the gate."""
     case = Case(workflow, run, call, around)
     answer = judge(case)
     denied = answer.failures if isinstance(answer, Deny) else ()
@@ -73,14 +65,9 @@ def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings,
 
 
 def explain_kept(workflow: Workflow, run: RunState, call: Call, around: Surroundings, kept: Kept) -> Explanation:
-    """Explain a decision from its record, with as much of the run and of the arguments as is at hand.
+    """Explain a decision from its record, under the version that it names, with as much of the run and the arguments as is at hand.
 
-    Args:
-        workflow: the version that the record names.
-        run: the run as it was decided on; of a run that is gone, only what the record says of it.
-        call: the arguments that are known.
-        around: the decision time; what else the gate knew was not recorded.
-        kept: what the record says.
+    Of a run that is gone, `run` has only what the record says of it; `around` has only the decision time for sure.
     """
     case = Case(workflow, run, call, around)
     judge(case)
@@ -130,19 +117,29 @@ class _Table:
     def explanation(self, decision: Outcome, failures: tuple[Failure, ...]) -> Explanation:
         """The rows, in the order of the checks, and what there is to say of all."""
         workflow, call = self._case.workflow, self._case.call
-        rows = (*map(self._row, self._listed), *(_other(f, verdict) for f, verdict in self._others))
+        rows = [self._row(condition) for condition in self._listed]
+        for f, verdict in self._others:  # what no condition of the workflow says: the store, the log, the keys, an input that is none
+            condition = Condition("store", f.field, "gate", f.expected, 0, frozenset({f.reason}))
+            rows.append(Row(condition, verdict, f.got, f.rule, would_pass=Remedy(f.expected), failures=(f,)))
         whole = self._kept.alive and not self._kept.hidden
         together = all_together([r.would_pass for r in rows if r.would_pass is not None], self._case) if whole else None
         version = f"{workflow.id} v{workflow.version}"
         code = code_of(decision, failures)
-        return Explanation(decision, code, call.tool, call.id, version, workflow.digest, workflow.file, workflow.owners, rows, together)
+        place = (version, workflow.digest, workflow.file, workflow.owners)
+        return Explanation(decision, code, call.tool, call.id, *place, tuple(rows), together)
 
     def _row(self, condition: Condition) -> Row:
         verdict, failures = self._verdict(condition), tuple(self._failures.get(condition.key, ()))
         got = self._failed_got(condition, failures) if failures else self._got(condition, verdict)
         origins = self._origins(condition.argument) if condition.word == "from" and verdict in {"held", "failed", "asks"} else ()
-        way = self._way(condition, failures) if verdict in {"failed", "asks"} else None
         rule = f"{self._case.workflow.file}:{condition.line}" if condition.line else ""
+        way = None
+        if verdict in {"failed", "asks"}:
+            if not self._kept.alive and condition.about in {"origin", "order", "intent"}:
+                way = Remedy(f"{condition.field}: {condition.expected}")  # what there was to take it from is gone
+            else:
+                reason = failures[0].reason if failures and condition.about != "person" else Reason.STEP_UP
+                way = remedy(condition, reason, self._case, self._evidence, whole=not self._kept.hidden)
         return Row(condition, verdict, got, rule, origins, way, failures)
 
     def _failed_got(self, condition: Condition, failures: tuple[Failure, ...]) -> str:
@@ -152,12 +149,6 @@ class _Table:
         if not words or not self._kept.alive:
             return got
         return words if self._kept.decision is None else f"{got}; read again here: {words}"
-
-    def _way(self, condition: Condition, failures: tuple[Failure, ...]) -> Remedy:
-        reason = failures[0].reason if failures and condition.about != "person" else Reason.STEP_UP
-        if not self._kept.alive and condition.about in {"origin", "order", "intent"}:
-            return Remedy(f"{condition.field}: {condition.expected}")  # what there was to take it from is gone
-        return remedy(condition, reason, self._case, self._evidence, whole=not self._kept.hidden)
 
     def _origins(self, name: str) -> tuple[Origin, ...]:
         kept = self._kept
@@ -201,12 +192,6 @@ class _Table:
 
 
 _AROUND = frozenset({"environment", "data_class", "network", "definition"})
-
-
-def _other(failure: Failure, verdict: Verdict) -> Row:
-    """What no condition of the workflow says: the store, the log, the keys, an input that is none."""
-    condition = Condition("store", failure.field, "gate", failure.expected, 0, frozenset({failure.reason}))
-    return Row(condition, verdict, failure.got, failure.rule, would_pass=Remedy(failure.expected), failures=(failure,))
 
 
 def _got(condition: Condition, case: Case) -> str:

@@ -23,11 +23,11 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
-from agentgate.explain.explanation import plain
 from agentgate.integrations.langchain.calls import FORGED, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
 from agentgate.integrations.langchain.tools import forged_names, guard_tools, is_guarded
 from agentgate.values.refusal import Code
 from agentgate.values.request import Agent, User
+from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.langchain")
 UNGUARDED = "a tool that nobody registered with the agent, or one that cannot be guarded"
@@ -113,7 +113,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             try:
                 run = yield Ask(self._gate.open_run, self._workflow, tenant=tenant, user=user, agent=agent, prompt=prompt)
             except AgentGateError as error:
-                _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[plain(error)[:2000]])
+                _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[visible(error)[:2000]])
                 return {"agentgate_run": ""}
             kept = self._keep(_Open(run, _key(identity), runtime.execution_info.thread_id))
         return {"agentgate_run": kept.run.id}

@@ -25,9 +25,7 @@ _BOTH = {("send", "quote"): "mail", ("send", "offer"): "mail", ("write", "note")
 def act_of(verb: str, things: Sequence[str] = ()) -> str | None:
     """The kind of act that a tool's verb belongs to; None where there is no list for it.
 
-    Args:
-        verb: the verb of its name.
-        things: the name's other words: what is made or taken away may say more ("send", "money").
+    `things`: the other words of its name: what is made or taken away may say more ("send", "money").
     """
     for thing in reversed(things):
         if (verb, thing) in _BOTH:
@@ -43,12 +41,7 @@ def act_of(verb: str, things: Sequence[str] = ()) -> str | None:
 
 
 def speaking(words: Sequence[str], verb: str) -> str:
-    """The verb of a tool's name, or its first or last word: the first of these for which there is a list; else the verb.
-
-    Args:
-        words: the words of the name: restart, service.
-        verb: its verb, as far as `agentgate.review.draft.toolset.verb_of` can tell.
-    """
+    """The first of a name's verb (as far as `verb_of` can tell), its first and its last word for which there is a list; else the verb."""
     return next((word for word in (verb, *words[:1], *words[-1:]) if act_of(word) is not None), verb)
 
 

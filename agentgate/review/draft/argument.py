@@ -116,16 +116,10 @@ def inline(value: Any) -> str:
 def argument(
     name: str, schema: Any, root: Mapping[str, Any], *, required: bool, acting: bool, plain: bool = True, mails: bool = False
 ) -> Argument:
-    """Draft one argument.
+    """Draft one argument of a schema; `root`: the whole input schema, for ``#/$defs/...``.
 
-    Args:
-        name: its name.
-        schema: its schema.
-        root: the whole input schema, for ``#/$defs/...``.
-        required: the schema requires it.
-        acting: the tool is no read, so the rule must state every origin.
-        plain: a workflow can declare its name.
-        mails: the tool's name mentions mail, so ``to`` is an address.
+    `acting`: the tool is no read, so the rule must state every origin. `plain`: a workflow can declare its name. `mails`: the tool's name
+    mentions mail, so ``to`` is an address.
     """
     if not plain:
         always = required or resolve(schema, root).get("default") is not None

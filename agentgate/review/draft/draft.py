@@ -122,17 +122,10 @@ def draft(
 ) -> Draft:
     """Draft a workflow for these tools.
 
-    Args:
-        tools: as declared; each name once.
-        id: the workflow's id.
-        source: where the tools come from, for the first comment.
-        owner: who answers for it.
-        expires: its last day.
-        tenant: whose data; empty: undecided, so no tenant's.
-        settle: write the proposals instead of asking (`agentgate init`, where the person who reads them signs at once).
+    `source` names where the tools come from, for the first comment; `tenant` is whose data (empty: undecided, so no tenant's). `settle`:
+    write the proposals instead of asking (`agentgate init`, where the person who reads them signs at once).
 
-    Raises:
-        ConfigError: no tool whose name a workflow can declare, or one name twice.
+    Raises ConfigError: no tool whose name a workflow can declare, or one name twice.
     """
     named = [tool for tool in tools if _TOOL_NAME.fullmatch(tool.name) and tool.name != "any"]
     left_out = tuple(visible(tool.name, 80) for tool in tools if tool not in named)

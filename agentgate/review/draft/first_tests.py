@@ -27,12 +27,9 @@ def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of the test file.
+    """The lines of the test file of a loaded draft, around an allowed call (`base_of`).
 
-    Args:
-        workflow: the draft, loaded.
-        base: an allowed call (`base_of`).
-        others: for arguments of the base, another value of the same form, which the user did not name.
+    `others`: for arguments of that call, another value of the same form, which the user did not name.
     """
     yield f"# What {workflow.id} lets through and what not. `agentgate workflow test -v` runs it."
     yield f"workflow: {inline(workflow.id)}"

@@ -57,15 +57,10 @@ _ALSO = {  # what users call a thing
 
 
 def groups(act: str, thing: str = "") -> tuple[tuple[str, ...], ...]:
-    """The usual words for an act, ready for `words` of an intent, in groups.
+    """The usual words for an act (one of `ACTS`), ready for `words` of an intent, in groups.
 
-    Args:
-        act: one of `ACTS`.
-        thing: what the tool acts on ("event"), also under its other names; without it, phrases that need one are left out, and where
-            nothing else is left the act itself is the only word.
-
-    Raises:
-        KeyError: no such list.
+    `thing`: what the tool acts on ("event"), also under its other names; without it, phrases that need one are left out, and where nothing
+    else is left the act itself is the only word.
     """
     names, seen, made = (thing, *_ALSO.get(thing, ())) if thing else (), set[str](), []
     for group in BOOK[act].groups:

@@ -51,13 +51,9 @@ class DeclaredTool:
 
 
 def from_langchain(where: str) -> tuple[DeclaredTool, ...]:
-    """The tools of a Python object. Imports the module, which runs its code.
+    """The tools of a Python object (``package.module:tools``, a `BaseTool` or a list of them). Imports the module, which runs its code.
 
-    Args:
-        where: ``package.module:tools``, a `BaseTool` or a list of them.
-
-    Raises:
-        ConfigError: no such object, its import fails, or it is something other than LangChain tools.
+    Raises ConfigError: no such object, its import fails, or it is something other than LangChain tools.
     """
     from agentgate.integrations.langchain.arguments import definition_of  # noqa: PLC0415 - as below
 
@@ -104,9 +100,7 @@ def _hints(annotations: object) -> dict[str, bool]:
 def from_mcp(path: Path) -> tuple[DeclaredTool, ...]:
     """The tools of a saved ``tools/list`` result (MCP 2025-06-18): the result, the whole JSON-RPC response, or the list alone.
 
-    Raises:
-        ConfigError: not such a file, or one of its tools has no name or no object schema.
-        WorkflowError: the file cannot be read.
+    Raises ConfigError: not such a file, or a tool without name or object schema. WorkflowError: the file cannot be read.
     """
     text = read_file(path)
     if len(text) > MAX_BYTES:

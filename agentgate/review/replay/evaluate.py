@@ -160,11 +160,7 @@ def pinned(run: Run, tool: str) -> str:
 
 
 def answer_of(run: Run, tool: str, args: Mapping[str, Any], call_id: str | None = None) -> Allow | StepUp | Deny:
-    """The gate's answer to one call.
-
-    Raises:
-        StoreUnavailable: it gave none before its deadline (a denial for that reason alone).
-    """
+    """The gate's answer to one call. Raises StoreUnavailable: it gave none before its deadline (a denial for that reason alone)."""
     answer = run.authorize(tool, args, tool_call_id=call_id, definition=pinned(run, tool))
     late = [f for f in answer.failures if f.reason in _LATE] if isinstance(answer, Deny) else []
     if late:
@@ -191,8 +187,7 @@ def _released(gate: Gate, run: Run, held: StepUp, step: Step, call_id: str) -> N
 def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
     """The episode's run, or the denial of all its steps where the gate opens none.
 
-    Raises:
-        AgentGateError: the gate itself failed (its store or log); that is no decision.
+    Raises AgentGateError: the gate itself failed (its store or log); that is no decision.
     """
     clock.now = episode.now
     user, agent = User(episode.user, tenant=episode.tenant, groups=episode.groups), Agent(episode.agent)
@@ -205,8 +200,7 @@ def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
 def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> Decided:
     """Decide one step and carry it out as recorded; a held call is released unless a `careful` person would refuse it.
 
-    Raises:
-        AgentGateError: as `opened`.
+    Raises as `opened`.
     """
     call_id = f"step_{number}"
     answer = answer_of(run, step.tool, step.args, call_id)
@@ -227,8 +221,7 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
 def in_time(replayed: Callable[[], T]) -> T:
     """Replay, and again in a new run where the gate's store or log was late: lateness says only how busy this machine is.
 
-    Raises:
-        AgentGateError: what `replayed` raises; for lateness, only the third time.
+    Raises what `replayed` raises; for lateness, only the third time.
     """
     for _ in range(_TRIES - 1):
         try:

@@ -51,13 +51,7 @@ class Failed:
 
 
 def failed(workflow: Workflow | None, episode: Episode, decided: Sequence[Decided]) -> Failed | None:
-    """The failed steps of one replayed episode; None: there are none.
-
-    Args:
-        workflow: the one the episode names; None: it does not exist.
-        episode: as recorded.
-        decided: the answer to each step, in order.
-    """
+    """The failed steps of one replayed episode, by the answers to its steps; None: there are none. No `workflow`: it does not exist."""
     if episode.attack is None and not decided[0].opened:
         return Failed(episode, (), decided[0].failures)
     steps = []

@@ -29,13 +29,7 @@ def _environment() -> jinja2.Environment:
 
 
 def page(changes: Sequence[Changes], *, title: str, subtitle: str) -> str:
-    """The page, as HTML.
-
-    Args:
-        changes: one per workflow.
-        title: the page's title.
-        subtitle: what was compared with what.
-    """
+    """The page, as HTML: changes, one per workflow, and a subtitle that says what was compared with what."""
     style = (_TEMPLATES / "page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     template = _environment().get_template("page.html")

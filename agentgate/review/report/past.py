@@ -54,17 +54,12 @@ class CallHistory:
 
 
 def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenant: str = "") -> CallHistory:
-    """The history of the call with this id.
+    """The history of the call with this id: `txn`, `jti`, hold id (the call digest) or `tool_call_id`.
 
-    Args:
-        log: reads the records of an audit log (`agentgate.audit.read_records`) from the start; called twice, so that a long log
-            need not fit into memory.
-        name: `txn`, `jti`, hold id (the call digest) or `tool_call_id`.
-        run: id of the run, where several have such a call.
-        tenant: its tenant, where several have such a run.
+    `log` reads the records of an audit log from the start (`agentgate.audit.read_records`); it is called twice, so that a long log need not
+    fit into memory. `run` and `tenant` say which, where several have such a call.
 
-    Raises:
-        NotFound: none, or several.
+    Raises NotFound: none, or several.
     """
     decisions = (r for r in log() if r.get("type") == "decision" and run in ("", r.get("run")) and tenant in ("", r.get("tenant")))
     calls = {(str(r["tenant"]), str(r["run"]), str(r["tool_call_id"])) for r in decisions if name in _names(r)}
@@ -104,8 +99,7 @@ class Alive:
 def still_alive(store: Store, record: Record, workflow: Workflow, derive: Deriver) -> Alive | None:
     """The run of a decision as it was then, with its turns and redeemed calls; None: the store no longer has it.
 
-    Raises:
-        StoreUnavailable: the store does not answer in time. RunRefused: the run's record is unreadable.
+    Raises StoreUnavailable: the store does not answer in time. RunRefused: the run's record is unreadable.
     """
     tenant, run = str(record["tenant"]), str(record["run"])
     try:
@@ -142,14 +136,8 @@ def _count(record: Record, name: str, most: int) -> int:
 def explain_record(record: Record, workflow: Workflow | None, alive: Alive | None, given: Mapping[str, Any] | None = None) -> Explanation:
     """Explain one decision from its record.
 
-    Args:
-        record: a ``decision`` record.
-        workflow: the version it names; None: not known, so only what failed is listed.
-        alive: what the store still holds of its run; None: nothing.
-        given: the call's arguments, where known; they must be the ones that were decided.
-
-    Raises:
-        NotFound: `given` are other arguments.
+    `workflow`: the version it names; None: not known, so only what failed is listed. `alive`: what the store still holds of its run; None:
+    nothing. `given`: the call's arguments, where known. Raises NotFound: these are other arguments than were decided on.
     """
     if given is not None:
         _check_given(record, given)

@@ -75,15 +75,7 @@ class Witness:
 def witnesses(
     old: Workflow, new: Workflow, diff: Diff, base: Mapping[str, Any] | None = None, *, derive: Deriver = lexical
 ) -> tuple[Witness, ...]:
-    """A witness for each finding that permits more, in the diff's order.
-
-    Args:
-        old: the approved version.
-        new: the proposed one.
-        diff: their comparison.
-        base: a test file's base: an allowed call; None: one is generated from the new version.
-        derive: the intent deriver.
-    """
+    """A witness for each finding that permits more, in the diff's order; `base`: a test file's base, an allowed call, if there is one."""
     return tuple(witness(old, new, finding, base, derive=derive) for finding in diff.wider)
 
 

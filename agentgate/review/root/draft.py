@@ -122,17 +122,9 @@ def with_people(draft: RootDraft, people: Sequence[Reviewer], notes: tuple[str, 
 
 
 def from_root(shape: RootShape, signers: str, expires: str, now: float) -> RootDraft:
-    """The next root: the present one with another last day.
+    """The next root: the present one, whose ``allowed_signers`` has this text, with another last day. `now`: POSIX seconds.
 
-    Args:
-        shape: the present root.
-        signers: the text of its ``allowed_signers``.
-        expires: the next one's last day, ISO.
-        now: POSIX seconds.
-
-    Raises:
-        ConfigError: a key of the root has no line in ``allowed_signers``.
-        ApprovalRefused: a line that is not understood.
+    Raises ConfigError: a key of the root has no line in ``allowed_signers``. ApprovalRefused: a line that is not understood.
     """
     allowed = AllowedSigners.parse(signers, "approvals/allowed_signers")
     keys = {entry.key.fingerprint: entry.key for entry in allowed.entries}
@@ -194,12 +186,7 @@ def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...]
 
 
 def lines_of(draft: RootDraft, file: str) -> Iterator[str]:
-    """The draft's file, with fingerprints beside the keys.
-
-    Args:
-        draft: what it says.
-        file: its name, for the first comment.
-    """
+    """The draft's file (with this name, for the first comment), with fingerprints beside the keys."""
     yield f"# Who reviews workflows here, and how many of them. Edit it, then: agentgate root new --from {inline(file)}"
     for note in draft.notes:
         yield f"# CHECK: {note}"

@@ -31,15 +31,9 @@ def scratch_copy(directory: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, directory: Path, more: Iterable[str] = ()) -> None:
-    """Copy the finished files to their place: the earlier roots first, then the keys, the root, its signatures.
+    """Copy the finished files to their place: first `more` (below ``approvals``), then earlier roots, the keys, the root, its signatures.
 
-    Args:
-        folder: the temporary directory.
-        directory: the workflow directory.
-        more: other files to copy, below ``approvals``; they come before everything.
-
-    Raises:
-        ApprovalRefused: one cannot be written.
+    Raises ApprovalRefused: one cannot be written.
     """
     source, there = Tree(folder), Tree(directory)
     made = trust_files(source)
@@ -60,14 +54,9 @@ def trust_files(tree: Tree) -> list[str]:
 
 
 def drop_unfinished(folder: Path, *, replace: bool) -> None:
-    """Go back to the root before, where the present one is not complete.
+    """In a copy (`scratch_copy`), go back to the root before, where the present one is not complete. `replace`: the person asked for it.
 
-    Args:
-        folder: a copy (`scratch_copy`).
-        replace: the person asked for it; else an incomplete root refuses.
-
-    Raises:
-        ConfigError: it is not complete and may not be dropped, or there is no earlier one.
+    Raises ConfigError: it is not complete and nobody asked, or there is no earlier one.
     """
     tree = Tree(folder)
     if ROOT not in trust_files(tree):

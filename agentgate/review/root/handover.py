@@ -22,20 +22,10 @@ FILES = (INDEX, f"{INDEX}.sig", REVOKED, f"{REVOKED}.sig")
 
 
 def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, own: Signer | None, now: float) -> tuple[str, ...]:
-    """Sign the revocations and the index again, where the new root would refuse who signed them.
+    """Sign the revocations and the index again, where the new root would refuse who signed them; the files that were signed again.
 
-    Args:
-        folder: a copy with the new root, and the index and revocations beside it.
-        old: the root that is replaced, and its keys.
-        new: the new root.
-        own: whose key signs; None: there is no signer.
-        now: POSIX seconds.
-
-    Returns:
-        The files, below ``approvals``, that were signed again.
-
-    Raises:
-        ConfigError: this key cannot sign; says who can.
+    `folder`: a copy with the new root, and the index and revocations beside it. `old`: the root that is replaced, and its keys. `own`:
+    whose key signs; None: there is no signer. Raises ConfigError: this key cannot sign; says who can.
     """
     tree, changed = Tree(folder), []
     allowed = allowed_in(tree)

@@ -119,13 +119,9 @@ class RootStanding:
 def standing(directory: Path | str, pinned: str | None = None, now: float | None = None) -> RootStanding:
     """The state of a directory's root.
 
-    Args:
-        directory: the workflow directory.
-        pinned: the digest a gate pins; given, this also checks whether that gate would follow to this root.
-        now: POSIX seconds, with `pinned`.
+    `pinned`: the digest a gate pins; given, this also checks whether that gate would follow to this root at `now` (POSIX seconds).
 
-    Raises:
-        ApprovalRefused: there is no root, or it cannot be read.
+    Raises ApprovalRefused: there is no root, or it cannot be read.
     """
     tree = Tree(directory)
     data = tree.read(ROOT, ROOT_NOT_TRUSTED)

@@ -160,13 +160,7 @@ def named(source: Source) -> str:
 
 
 def findings(workflow: Workflow, stated: Mapping[str, Any], *, changing: bool) -> list[FieldProblem]:
-    """Everything wrong with the keys and values of a scene.
-
-    Args:
-        workflow: whose tools, arguments and limits the keys name.
-        stated: dotted key -> value; None: left out.
-        changing: whether `origin.x` is allowed (it places a value into a complete scene).
-    """
+    """Everything wrong with the keys and values of a scene. `changing`: `origin.x` is allowed (it places a value into a complete scene)."""
     found = (_finding(workflow, key, value, changing=changing) for key, value in stated.items())
     return [problem for problem in found if problem is not None]
 

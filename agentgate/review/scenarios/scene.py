@@ -67,15 +67,9 @@ class Scene:
     def of(cls, workflow: Workflow, base: Mapping[str, Any], *, derive: Deriver = lexical) -> Scene:
         """Complete a scene.
 
-        Args:
-            workflow: the workflow it is for.
-            base: nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, who, time, environment, data_class,
-                network, brokers, definition, spent, spent_ago, nulls (arguments of the call that are sent as null). None: left out on
-                purpose. Everything else is filled.
-            derive: the intent deriver.
-
-        Raises:
-            SceneError: with every key that is wrong.
+        `base` has nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, who, time, environment, data_class,
+        network, brokers, definition, spent, spent_ago, nulls (arguments of the call that are sent as null). None: left out on purpose.
+        Everything else is filled. Raises SceneError: with every key that is wrong.
         """
         stated = _checked(workflow, base, changing=False)
         tool, values = workflow.tools.get(stated.get("call", "")), dict[str, Any]()
@@ -92,15 +86,10 @@ class Scene:
         return cls(workflow, values, {**{k: v for k, v in filled.items() if values.get(k) == v and k in values}, **filler.filled}, derive)
 
     def set(self, changes: Mapping[str, Any], *, without: Iterable[str] = ()) -> Scene:
-        """The same scene with only these values changed.
+        """The same scene with only these values (dotted keys or nested blocks) changed; None, and the keys of `without`: left out.
 
-        Args:
-            changes: dotted keys (or nested blocks). ``origin.x`` places the argument x: its value, or a new one where `args.x` is not
-                changed too, is put in that result or in the prompt and nowhere else new. None: left out.
-            without: keys to leave out.
-
-        Raises:
-            SceneError: with every key that is wrong.
+        ``origin.x`` places the argument x: its value, or a new one where `args.x` is not changed too, is put in that result or in the
+        prompt and nowhere else new. Raises SceneError: with every key that is wrong.
         """
         stated = _checked(self.workflow, changes, dict.fromkeys(without), changing=True)
         if stated.get("call", self.values["call"]) == self.values["call"]:
@@ -137,11 +126,7 @@ class Scene:
         return result(tool, self.values, label)
 
     def decide(self, workflow: Workflow | None = None) -> Eligible | Deny:
-        """The engine's decision on this scene.
-
-        Args:
-            workflow: under which; None: its own. The run is as if it had been opened under that one.
-        """
+        """The engine's decision under a workflow (None: the scene's own). The run is as if it had been opened under that one."""
         workflow = self.workflow if workflow is None else workflow
         run, call, _ = (self.run, self.call, ()) if self._reads_alike(workflow) else story(workflow, self.values, self._derive)
         answer = checks.decide(workflow, run, call, self.around)

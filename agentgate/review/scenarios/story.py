@@ -41,8 +41,7 @@ class Story(NamedTuple):
 def story(workflow: Workflow, values: Mapping[str, Any], derive: Deriver) -> Story:
     """The run and call of a scene: intents, facts and earlier calls are read under the rules of `workflow`.
 
-    Raises:
-        CanonicalError: arguments or results have no canonical form.
+    Raises CanonicalError: arguments or results have no canonical form.
     """
     now, turns, labels = time_of(values), parts(values["prompt"]), earlier(values)
     at, reviewed = now.timestamp(), (workflow.id, workflow.version, workflow.digest)

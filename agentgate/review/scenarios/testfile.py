@@ -106,11 +106,7 @@ def tests_of(workflow_file: str | Path) -> Path:
 
 
 def load_tests(path: str | Path) -> TestFile:
-    """Read a test file.
-
-    Raises:
-        WorkflowError: with every problem at its line and column.
-    """
+    """Read a test file. Raises WorkflowError: with every problem at its line and column."""
     return read_tests(read_file(Path(path)), str(path))
 
 
@@ -243,8 +239,7 @@ class _Reading:
 def scenes(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> tuple[tuple[NamedCase, Scene], ...]:
     """Every case with its scene, the base first.
 
-    Raises:
-        WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every problem at its line and column.
+    Raises WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every problem at its line and column.
     """
     problems: list[Problem] = []
     if tests.workflow != workflow.id:
@@ -271,10 +266,9 @@ def _refuse(problems: list[Problem]) -> None:
 
 
 def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> Report:
-    """Run every case of a test file.
+    """Run every case of a test file; a case that does not hold is a `Result`.
 
-    Raises:
-        WorkflowError: the file does not fit the workflow (a misspelt key); a case that does not hold is a `Result`.
+    Raises WorkflowError: the file does not fit the workflow (a misspelt key).
     """
     made = scenes(workflow, tests, derive=derive)
     base = made[0][1]

@@ -82,12 +82,7 @@ def singles(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
 
 
 def candidates(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
-    """Values that may fit a rule, in a fixed order and each once.
-
-    Args:
-        rule: an argument's rule.
-        top: the bound that an earlier call's fact sets, if known.
-    """
+    """Values that may fit a rule, in a fixed order and each once. `top`: the bound that an earlier call's fact sets, if known."""
     return (sent(rule, value) for value in singles(rule, top))
 
 
