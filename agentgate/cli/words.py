@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from agentgate.cli.output import fail, say
-from agentgate.review.draft.acts import act_of
-from agentgate.review.draft.phrasebook import ACTS, groups, listed
+from agentgate.review.draft.phrasebook import ACTS, act_of, groups, listed
 
 
 def words(
