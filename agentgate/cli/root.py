@@ -19,7 +19,7 @@ from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.definition import read_file
-from agentgate.review.root.draft import RootDraft, first_draft, from_root, lines_of, people_in, person_of, read_draft, with_people
+from agentgate.review.root.draft import RootDraft, first_draft, from_root, people_in, person_of, read_draft, with_people, written
 from agentgate.review.root.files import drop_unfinished, publish, scratch_copy, trust_files
 from agentgate.review.root.handover import allowed_in, hand_over
 from agentgate.review.root.standing import RootStanding, standing, warnings
@@ -55,7 +55,7 @@ def draft(
         made = with_people(old, people, notes) if old is not None else first_draft(people, expires, notes)
         try:
             with out.open("x", encoding="utf-8") as file:
-                file.write("\n".join(lines_of(made, str(out))) + "\n")
+                file.write(written(made, str(out)))
         except OSError as error:
             raise ConfigError("out", f"{out} ({error.strerror})", "a new file in a folder that can be written (--out)") from error
     what = f"version {standing(directory).root.version + 1}, from the root in {directory}" if old is not None else "a first root"

@@ -9,28 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
-import jinja2
-
+from agentgate.review.draft.template import render
 from agentgate.review.report.changes import Changes
 from agentgate.values.visible import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-@cache
-def _environment() -> jinja2.Environment:
-    loader = jinja2.FileSystemLoader(_TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["visible"] = visible
-    return environment
-
-
 def page(changes: Sequence[Changes], *, title: str, subtitle: str) -> str:
     """The page, as HTML: changes, one per workflow, and a subtitle that says what was compared with what."""
     style = (_TEMPLATES / "page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    template = _environment().get_template("page.html")
-    return template.render(changes=changes, title=title, subtitle=subtitle, style=style, style_digest=digest)
+    values = {"changes": changes, "title": title, "subtitle": subtitle, "style": style, "style_digest": digest, "visible": visible}
+    return render(_TEMPLATES / "page.html", **values)
