@@ -14,12 +14,7 @@ from agentgate.decision.earlier import stands_for_words
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.loading.yaml_nodes import Document, Path, dotted
 from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
-from agentgate.workflow.model import (
-    ANY,
-    Intent,
-    Tool,
-    Workflow,
-)
+from agentgate.workflow.model import ANY, Intent, Tool, Workflow
 from agentgate.workflow.page_size import is_size
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Fact, Rule, Source
 

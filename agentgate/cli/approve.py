@@ -18,10 +18,9 @@ from agentgate.cli.test import failures, tested
 from agentgate.errors import ConfigError
 from agentgate.loading.source import WorkflowText, on_disk
 from agentgate.review.draft.draft import undecided
-from agentgate.review.report.authors import author_of
 from agentgate.review.report.changes import Changes, as_json
 from agentgate.review.report.comparison import base_of, told
-from agentgate.review.report.signers import in_words
+from agentgate.review.report.signers import author_of, in_words
 
 ROOT_FILE = "approvals/root.yaml"
 

@@ -22,10 +22,9 @@ from agentgate.errors import ConfigError, WorkflowError
 from agentgate.loading.catalog import APPROVALS
 from agentgate.loading.source import WorkflowText, below, blob, commit_of, files_of, in_git, prefix
 from agentgate.loading.yaml_nodes import read_yaml
-from agentgate.review.report.authors import author_of
 from agentgate.review.report.changes import Changes, as_json, comment
 from agentgate.review.report.comparison import changes_between
-from agentgate.review.report.signers import in_words
+from agentgate.review.report.signers import author_of, in_words
 from agentgate.values.canonical import digest
 from agentgate.values.visible import code
 

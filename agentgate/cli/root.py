@@ -20,8 +20,7 @@ from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, o
 from agentgate.errors import ConfigError
 from agentgate.loading.definition import read_file
 from agentgate.review.root.draft import RootDraft, first_draft, from_root, people_in, person_of, read_draft, with_people, written
-from agentgate.review.root.files import drop_unfinished, publish, scratch_copy, trust_files
-from agentgate.review.root.handover import allowed_in, hand_over
+from agentgate.review.root.files import allowed_in, drop_unfinished, hand_over, publish, scratch_copy, trust_files
 from agentgate.review.root.standing import RootStanding, standing, warnings
 
 LIFE = timedelta(days=365)

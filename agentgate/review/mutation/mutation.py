@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
-from agentgate.review.mutation.arguments import argument
-from agentgate.review.mutation.clauses import intents, limits, tools
-from agentgate.review.mutation.conditions import fact
+from agentgate.review.mutation.arguments import argument, fact
+from agentgate.review.mutation.clauses import frame, intents, limits, tools
 from agentgate.review.mutation.mutant import Basis, Mutant, Mutated, NotCovered
-from agentgate.review.mutation.who import frame
 from agentgate.review.scenarios.case import NamedCase, mismatch
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import TestFile, passing

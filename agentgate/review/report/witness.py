@@ -24,11 +24,9 @@ from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
 from agentgate.language.prompt import Prompt
 from agentgate.review.scenarios.fields import SceneError
-from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.statements import parts
-from agentgate.review.scenarios.story import readings
-from agentgate.review.scenarios.values import candidates, fits
-from agentgate.review.scenarios.wording import in_words
+from agentgate.review.scenarios.values import candidates, fits, in_words
 from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import Rule

@@ -15,8 +15,19 @@ from typing import Any, NamedTuple
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.review.scenarios.fields import FieldProblem, SceneError, bare, place, tool_and_field
 from agentgate.review.scenarios.statements import elements, missing, put
-from agentgate.review.scenarios.values import candidates, circumstances, fits, sent
-from agentgate.review.scenarios.wording import added, calculation, can_be_named, in_words, label, names, read
+from agentgate.review.scenarios.values import (
+    added,
+    calculation,
+    can_be_named,
+    candidates,
+    circumstances,
+    fits,
+    in_words,
+    label,
+    names,
+    read,
+    sent,
+)
 from agentgate.values.entities import number
 from agentgate.values.patterns import Pattern
 from agentgate.workflow.model import Tool, Workflow
