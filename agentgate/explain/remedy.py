@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from agentgate.decision.answer import Eligible
@@ -54,9 +55,7 @@ def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence,
 
     `whole`: all arguments of the call are known; without that, nothing is claimed of the whole call.
     """
-    for number, (change, text) in enumerate(_proposals(condition, case, evidence)):
-        if number == _TRIED:
-            break
+    for change, text in islice(_proposals(condition, case, evidence), _TRIED):
         held, enough = _asked(condition, case, change)
         if held:
             return Remedy(text, {name: None if value is _DROP else value for name, value in change.items()}, enough and whole)
@@ -224,16 +223,11 @@ def _together(case: Case, evidence: Evidence) -> Iterator[Proposal]:
 
 # --- where no argument is the way ------------------------------------------------------------------------------------------
 def _words(condition: Condition, reason: Reason, case: Case) -> str:
-    told = _TOLD.get(reason)
-    if told is not None:
-        return told(condition, case)
+    if reason in _TOLD:
+        return _TOLD[reason](condition, case)
     rule = condition.rule
-    if isinstance(rule, Rule) and condition.about in {"argument", "origin"}:
-        return _argument(condition, rule, case)
-    return f"{condition.field}: {condition.expected}"
-
-
-def _argument(condition: Condition, rule: Rule, case: Case) -> str:
+    if not isinstance(rule, Rule) or condition.about not in {"argument", "origin"}:
+        return f"{condition.field}: {condition.expected}"
     if condition.word == "from" and not rule.free:
         said = "in the user's words, in their order" if rule.type == "text" else kind_of(PROMPT).words
         return f"{rule.name} " + " or ".join(said if source == PROMPT else _source(source, case) for source in rule.sources)

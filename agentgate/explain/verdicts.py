@@ -231,22 +231,15 @@ def _got(condition: Condition, case: Case) -> str:
     value = checked.get(condition.field)
     if value is not None:
         return str(value)
-    if condition.about == "order":
-        return _last_before(condition, case)
+    if condition.about == "order":  # the newest earlier call that a sequence rule asks for, and how old it is
+        order = order_of(condition, case)
+        last = case.earlier.of(order.require)[-1:] if order is not None else []
+        return "".join(f"{each.tool} (call {each.id}), {around.now.timestamp() - each.redeemed_at:.0f} s before" for each in last)
     if agent.posture is not None and condition.field.startswith("agent.posture"):
         return f"signed by {agent.posture.image_signed_by}, attested {agent.posture.attested_at:%Y-%m-%d %H:%M:%S}"
     if agent.boundary is not None and condition.field.startswith("agent.boundary"):
         return f"{agent.boundary.cluster}/{agent.boundary.namespace}/{agent.boundary.node_pool}"
     return ""
-
-
-def _last_before(condition: Condition, case: Case) -> str:
-    """The newest earlier call that a sequence rule asks for, and how old it is."""
-    order = order_of(condition, case)
-    calls = case.earlier.of(order.require) if order is not None else []
-    if not calls:
-        return ""
-    return f"{calls[-1].tool} (call {calls[-1].id}), {case.around.now.timestamp() - calls[-1].redeemed_at:.0f} s before"
 
 
 def heard(case: Case, condition: Condition) -> str:
