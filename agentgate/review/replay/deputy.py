@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from agentgate.decision.answer import Allow, StepUp
+from agentgate.decision.answer import Allow
 from agentgate.gate.gate import Gate
-from agentgate.gate.run import Run
 from agentgate.language.quotations import own_words
 from agentgate.language.spans import entities
 from agentgate.review.replay.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, answer_of, in_time, opened, pinned, taken
@@ -75,7 +74,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The decision on a mutant; `because`: for a minted one, the origin that the gate attributed to its value."""
+    """The decision on a mutant; `because`: for a minted one, the origin that `agentgate explain` shows of its value."""
 
     mutant: Exchange
     decided: Decided
@@ -209,12 +208,9 @@ def _moved(char: str, by: int) -> str:
     return char
 
 
+@in_time
 def decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> Outcome:
     """Replay the episode up to the write, then decide the mutant. Raises as `agentgate.review.replay.evaluate.replay`."""
-    return in_time(lambda: _decide_mutant(gate, clock, mutant))
-
-
-def _decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> Outcome:
     run = opened(gate, clock, mutant.episode)
     if isinstance(run, Decided):
         return Outcome(mutant, run, "")
@@ -222,16 +218,12 @@ def _decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> Outcome:
         result = mutant.results.get(number, step.result)
         taken(gate, run, step.model_copy(update={"result": result}), number, careful=False)
     answer = answer_of(run, mutant.tool, mutant.args)
+    because = ""
     if isinstance(answer, Allow):
-        return Outcome(mutant, Decided("allow"), _because(run, mutant))
-    return Outcome(mutant, Decided("step_up" if isinstance(answer, StepUp) else "deny", answer.failures), "")
-
-
-def _because(run: Run, mutant: Exchange) -> str:
-    """The origin that the gate attributed to the exchanged value, as `agentgate explain` shows it."""
-    explanation = run.explain(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
-    origins = [o for row in explanation.rows if row.condition.field == f"args.{mutant.argument}" for o in row.origins if o.allowed]
-    return ", ".join(dict.fromkeys(o.source for o in origins)) or "no origin was asked for"
+        explanation = run.explain(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
+        origins = [o for row in explanation.rows if row.condition.field == f"args.{mutant.argument}" for o in row.origins if o.allowed]
+        because = ", ".join(dict.fromkeys(o.source for o in origins)) or "no origin was asked for"
+    return Outcome(mutant, Decided.of(answer), because)
 
 
 @dataclass(slots=True)
