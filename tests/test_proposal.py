@@ -15,8 +15,7 @@ from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.draft.argument import inline
-from agentgate.review.mutation.mutation import mutations, notices, survey
-from agentgate.review.mutation.proposal import case_yaml, cases_yaml, head_yaml, propose
+from agentgate.review.mutation.mutation import case_yaml, cases_yaml, head_yaml, mutations, notices, propose, survey
 from agentgate.review.scenarios import testfile
 from agentgate.review.scenarios.case import NamedCase
 from agentgate.review.scenarios.scene import Scene

@@ -16,9 +16,8 @@ from agentgate.cli.output import LOOK, YES, fail, refusing, rows, say_json, term
 from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import find, lend_roles
-from agentgate.review.report.changes import Change, Changes, as_json, comment, consequence, plain
+from agentgate.review.report.changes import Change, Changes, as_json, comment, consequence, page, plain
 from agentgate.review.report.comparison import changes_between
-from agentgate.review.report.page import page
 from agentgate.review.report.signers import still_to_sign
 from agentgate.values.visible import visible
 

@@ -14,8 +14,7 @@ from agentgate.cli.signing import Json
 from agentgate.errors import WorkflowError
 from agentgate.loading.definition import read_file
 from agentgate.loading.source import WorkflowText, below
-from agentgate.review.mutation.mutation import Survey, survey
-from agentgate.review.mutation.proposal import Proposals, cases_yaml, head_yaml, propose
+from agentgate.review.mutation.mutation import Proposals, Survey, cases_yaml, head_yaml, propose, survey
 from agentgate.review.scenarios.testfile import Report, TestFile, read_tests, run_tests, tests_of
 from agentgate.workflow.model import Workflow
 

@@ -2,7 +2,7 @@
 
 Rules: two marks, each in a comment. ``# DECIDE:`` marks what is undecided; the gate refuses what depends on it until a reviewer writes it:
 a placeholder that no tenant is called, words that no user says, an argument that is not declared. ``# CHECK:`` marks a guess. A draft
-loads strictly. It quotes a tool's description and never follows it.
+loads strictly. It quotes a tool's description and never follows it. The engine decides each case of the test file before it is written.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from agentgate.decision.answer import Eligible
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.review.draft.argument import Argument, argument, inline
-from agentgate.review.draft.first_tests import base_of, first_tests, refused
 from agentgate.review.draft.phrasebook import act_of, example, listed, speaking, usual
 from agentgate.review.draft.schema import leaves
 from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, verb_of, words_of
+from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.statements import put_at, steps
+from agentgate.review.scenarios.testfile import impossible
 from agentgate.values.visible import visible
-from agentgate.workflow.model import Effect
+from agentgate.workflow.model import Effect, Workflow
 
 UNDECIDED = "undecided"  # no tenant has this name
 _MARK = re.compile(r"(?:^|\s)#[ ]*DECIDE:[ ]*(.*)$")
@@ -292,3 +294,53 @@ def _words(tool: DraftedTool) -> tuple[tuple[str, ...], str]:
     """The words of a tool's name, and the one that says what it does."""
     words = words_of(tool.name)
     return words, speaking(words, verb_of(tool.name))
+
+
+# --- the test file --------------------------------------------------------------------------------------------------------------
+
+
+def base_of(tool: str, args: Mapping[str, Any], prompt: str, tenant: str) -> dict[str, Any]:
+    """The base of a test file: one complete call."""
+    return {"call": tool, "tenant": tenant, "prompt": prompt, "args": dict(args)}
+
+
+def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fields for which the engine denies or holds a base; none: it allows the call."""
+    answer = Scene.of(workflow, base).decide()
+    if isinstance(answer, Eligible):
+        return tuple(f.field for hold in answer.holds for f in hold.why)
+    return tuple(f.field for f in answer.failures)
+
+
+def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of the test file of a loaded draft, around an allowed call (`base_of`).
+
+    `others`: for arguments of that call, another value of the same form, which the user did not name.
+    """
+    yield f"# What {workflow.id} lets through and what not. `agentgate workflow test -v` runs it."
+    yield f"workflow: {inline(workflow.id)}"
+    yield "base:"
+    for key, value in base.items():
+        yield f"  {key}: {inline(value)}"
+    yield "cases:"
+    yield "  - {name: a call as the user asked for it, expect: allow}"
+    scene = Scene.of(workflow, base)
+    for name, change, because in _cases(workflow, base, others):
+        changed = scene.set(change)
+        answer = changed.decide()
+        if isinstance(answer, Eligible) or impossible(workflow, changed):
+            continue
+        reasons = list(dict.fromkeys(f.field if f.field.startswith("args.") else str(f.reason) for f in answer.failures))
+        if because in reasons:
+            shown = reasons[0] if len(reasons) == 1 else reasons
+            yield f"  - {{name: {inline(visible(name, 120))}, set: {inline(change)}, expect: deny, because: {inline(shown)}}}"
+
+
+def _cases(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    for name, value in others.items():
+        yield f"{name} is not what the user named", {f"args.{name}": value}, f"args.{name}"
+    yield "an argument that nobody declared", {"args.not_declared": "x"}, "args.not_declared"
+    yield "another tenant", {"tenant": "another-tenant", "who.user.tenant": "another-tenant"}, "tenant"
+    for tool in workflow.tools.values():
+        if tool.effect != "read" and tool.name != base["call"]:
+            yield f"{tool.name} without being asked for", {"call": tool.name, "prompt": "Please look"}, "intent_absent"

@@ -1,17 +1,22 @@
 """A reviewer's report of one change: the same facts for a terminal, a pull request's comment, a page and a program.
 
 Rules: what is newly permitted comes first, the worst first; what no program could compare is named, never omitted; whoever prints a text
-from a file makes it visible (`agentgate.values.visible`).
+from a file makes it visible (`agentgate.values.visible`). The page has no script and makes no request; its content security policy forbids
+scripts, requests and forms, and allows exactly one style sheet, by its hash.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from agentgate.review.draft.template import render
 from agentgate.values.visible import code, markdown, visible
 
 MOST_ROWS = 8  # of a comment; further rows are only counted
@@ -181,3 +186,17 @@ def _paragraphs(changes: Changes) -> Iterator[Sequence[str]]:
 
 def _cell(c: Change) -> str:
     return " → ".join(code(part or "(nothing)", 60) for part in (c.old, c.new)) if c.old or c.new else ""
+
+
+# --- as a page ------------------------------------------------------------------------------------------------------------------
+
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page(changes: Sequence[Changes], *, title: str, subtitle: str) -> str:
+    """The page, as HTML: changes, one per workflow, and a subtitle that says what was compared with what."""
+    style = (_TEMPLATES / "page.css").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    values = {"changes": changes, "title": title, "subtitle": subtitle, "style": style, "style_digest": digest, "visible": visible}
+    return render(_TEMPLATES / "page.html", **values)
