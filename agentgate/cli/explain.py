@@ -16,7 +16,7 @@ from agentgate.audit import read_records
 from agentgate.cli.output import complain, refusing, say, say_json, terminal
 from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
-from agentgate.explain.explanation import Explanation, Row, text_lines
+from agentgate.explain.explanation import Explanation, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import APPROVALS, roles_of, workflow_files
@@ -155,22 +155,13 @@ def _table(explanation: Explanation) -> Table:
     for name, ratio in (("", None), ("condition", 2), ("got", 2), ("expected, origin, would pass with", 5), ("rule", None)):
         table.add_column(name, ratio=ratio, overflow="fold")
     for row in sorted(explanation.rows, key=lambda r: r.verdict not in {"failed", "asks"}):
-        table.add_row(*_cells(row), style="" if row.verdict in _STYLES else "dim")
+        more = Text(visible(row.expected))
+        for origin in row.origins:
+            more.append(f"\n{visible(origin.value)}: {visible(origin)}", style="cyan" if origin.allowed else "red")
+        if row.would_pass is not None:
+            enough = "; then the whole call would" if row.would_pass.enough else ""
+            more.append(f"\nwould pass with {visible(row.would_pass.text)}{enough}", style="bold green")
+        what = Text(visible(row.condition.field), style="bold").append(f" {visible(row.condition.word)}", style="dim")
+        verdict, place = Text(row.verdict, style=_STYLES.get(row.verdict, "dim")), Text(visible(Path(row.rule).name), style="cyan")
+        table.add_row(verdict, what, Text(visible(row.got)), more, place, style="" if row.verdict in _STYLES else "dim")
     return table
-
-
-def _cells(row: Row) -> tuple[Text, ...]:
-    more = Text(visible(row.expected))
-    for origin in row.origins:
-        more.append(f"\n{visible(origin.value)}: {visible(origin)}", style="cyan" if origin.allowed else "red")
-    if row.would_pass is not None:
-        enough = "; then the whole call would" if row.would_pass.enough else ""
-        more.append(f"\nwould pass with {visible(row.would_pass.text)}{enough}", style="bold green")
-    what = Text(visible(row.condition.field), style="bold").append(f" {visible(row.condition.word)}", style="dim")
-    return (
-        Text(row.verdict, style=_STYLES.get(row.verdict, "dim")),
-        what,
-        Text(visible(row.got)),
-        more,
-        Text(visible(Path(row.rule).name), style="cyan"),
-    )

@@ -74,7 +74,8 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     with refusing():
         if (directory / "approvals").exists():
             fail(f"{directory / 'approvals'}: there already. To add a workflow: agentgate workflow new, then agentgate workflow approve.")
-        person, called = name or person_here(), _id(langchain, id)
+        module = [re.sub(r"[^A-Za-z0-9_-]", "-", part) for part in langchain.partition(":")[0].split(".")]
+        person, called = name or person_here(), id or ".".join(module[-2:] if len(module) > 1 else ["first", *module])
         made, left_out = _draft(langchain, called, tenant, person)
         start = Start(langchain, directory, called, tenant, person, made, left_out)
         own = key or default_key()
@@ -101,12 +102,6 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     )
 
 
-def _id(langchain: str, given: str | None) -> str:
-    module = langchain.partition(":")[0].split(".")
-    made = ".".join(re.sub(r"[^A-Za-z0-9_-]", "-", part) for part in module[-2:])
-    return given or (made if len(module) > 1 else f"first.{made}")
-
-
 def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tuple[str, ...]]:
     """A draft and the names of the tools left out of it.
 
@@ -125,10 +120,10 @@ def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tu
 def _plan(start: Start, signer: Signer | None) -> None:
     body = [
         (
-            t.declared.name,
+            t.name,
             t.effect,
-            ", ".join(f"{a.name} {inline(a.rule)}" for a in t.args if a.rule is not None) or "no arguments",
-            ", ".join(a.name for a in t.args if a.rule is None),
+            ", ".join(f"{a.name} {inline(a.rule)}" for a in t.decided) or "no arguments",
+            ", ".join(a.name for a in t.undecided),
         )
         for t in start.made.tools
     ]

@@ -16,7 +16,7 @@ from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
-from agentgate.review.draft.toolset import DeclaredTool, from_langchain, from_mcp
+from agentgate.review.draft.toolset import from_langchain, from_mcp
 
 LIFE = timedelta(days=180)
 
@@ -37,14 +37,11 @@ def new(  # noqa: PLR0917 - a command's options, given by name
     What nobody has decided yet is marked # DECIDE: in the file and refused until then; # CHECK: marks a guess.
     """
     with refusing():
-        made = draft(
-            _declared(langchain, mcp),
-            id=id,
-            source=langchain or str(mcp),
-            owner=owner or person_here(),
-            expires=(datetime.now(UTC) + LIFE).date(),
-            tenant=tenant,
-        )
+        if (langchain is None) == (mcp is None):
+            raise ConfigError("tools", "both" if mcp else "none", "exactly one of --langchain package.module:tools and --mcp tools.json")
+        declared = from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
+        source, until = langchain or str(mcp), (datetime.now(UTC) + LIFE).date()
+        made = draft(declared, id=id, source=source, owner=owner or person_here(), expires=until, tenant=tenant)
         path = out or Path("workflows", *id.split(".")).with_suffix(".yaml")
         tests = write(made, path)
     if as_json:
@@ -57,12 +54,6 @@ def person_here() -> str:
     """Git's address, or the account's name."""
     address = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
     return address or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
-
-
-def _declared(langchain: str | None, mcp: Path | None) -> tuple[DeclaredTool, ...]:
-    if (langchain is None) == (mcp is None):
-        raise ConfigError("tools", "both" if mcp else "none", "exactly one of --langchain package.module:tools and --mcp tools.json")
-    return from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
 
 
 def write(made: Draft, path: Path) -> Path:
@@ -92,8 +83,8 @@ def _json(made: Draft, path: Path, tests: Path) -> dict[str, object]:
                 "name": t.declared.name,
                 "effect": t.effect,
                 "because": t.why,
-                "decided": [a.name for a in t.args if a.rule is not None],
-                "undecided": [a.name for a in t.args if a.rule is None],
+                "decided": [a.name for a in t.decided],
+                "undecided": [a.name for a in t.undecided],
             }
             for t in made.tools
         ],
@@ -103,8 +94,8 @@ def _json(made: Draft, path: Path, tests: Path) -> dict[str, object]:
 
 
 def _tell(made: Draft, path: Path, tests: Path) -> None:
-    left = [["its words"] * bool(t.intent) + [a.name for a in t.args if a.rule is None] for t in made.tools]
-    body = [(t.declared.name, t.effect, t.why, ", ".join(names) or "nothing") for t, names in zip(made.tools, left, strict=True)]
+    left = {t.name: ["its words"] * bool(t.intent) + [a.name for a in t.undecided] for t in made.tools}
+    body = [(t.name, t.effect, t.why, ", ".join(left[t.name]) or "nothing") for t in made.tools]
     rows(("tool", "effect", "because", "to decide"), body, styles=("bold", "cyan", "dim", "yellow"))
     for name in made.left_out:
         say(f"left out: {name} (no workflow can hold its name)")

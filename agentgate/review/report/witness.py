@@ -22,12 +22,11 @@ from agentgate.diff.search import missing
 from agentgate.diff.surroundings import NOBODY, OTHER
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
-from agentgate.language.prompt import Prompt
 from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.statements import parts
-from agentgate.review.scenarios.values import candidates, fits, in_words
-from agentgate.values.entities import NUMERIC, normal, number
+from agentgate.review.scenarios.values import can_be_named, candidates, fits, in_words
+from agentgate.values.entities import NUMERIC, number
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import Rule
 
@@ -46,7 +45,7 @@ _DIRECT = {
     **{f"agent.{name}": f"who.agent.{name}" for name in ("spiffe", "issuer", "posture.image_signed_by")},
     **{f"agent.boundary.{name}": f"who.agent.boundary.{name}" for name in ("cluster", "namespace", "node_pool")},
 }
-_ADDRESS, _SOME_DAY, _MAX_PROMPTS = "kim@b.example", date(2000, 1, 1), 64
+_ADDRESS, _MAX_PROMPTS = "kim@b.example", 64
 Step = Mapping[str, Any]
 
 
@@ -127,11 +126,6 @@ def _said(answer: Eligible | Deny) -> str:
     return f"allowed after {count} release{'s' if count > 1 else ''} by {groups}"
 
 
-def _can_be_named(rule: Rule, value: str) -> bool:
-    key = normal(rule.type, value)
-    return key is not None and Prompt.of((in_words(rule.type, value, ""),), _SOME_DAY).words(rule.said_as, key) is not None
-
-
 def _fact(place: str) -> str:
     """The fact of a place: a selected or summed fact is read from the fact itself."""
     return place.rpartition(" of ")[2] if place.startswith("the ") else place
@@ -200,9 +194,10 @@ class _Search:
         for key, explained in point.items():
             name = key.removeprefix("origin.")
             rule, given = tool.args.get(name), point.get(f"args.{name}")
-            if key != name and rule is not None and "prompt" in explained and type(given) is str and not _can_be_named(rule, given):
+            values = self.start.values
+            if key != name and rule is not None and "prompt" in explained and type(given) is str and not can_be_named(values, rule, given):
                 offers = (v for v in candidates(rule) if type(v) is str and fits(self.new, tool.name, name, v))
-                changed.update({f"args.{name}": v for v in islice((v for v in offers if _can_be_named(rule, v)), 1)})
+                changed.update({f"args.{name}": v for v in islice((v for v in offers if can_be_named(values, rule, v)), 1)})
         return {**point, **changed} if changed else {}
 
     def _place(self, point: Mapping[str, Any]) -> dict[str, Any]:

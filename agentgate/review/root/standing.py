@@ -79,7 +79,11 @@ class RootStanding:
     @property
     def changes(self) -> tuple[str, ...]:
         """The differences from the root before it, one line each; empty for a first root."""
-        return tuple(_changes(self.before.shape, self.root.shape)) if self.before is not None else ()
+        if self.before is None:
+            return ()
+        old, new = _flat(self.before.shape), _flat(self.root.shape)
+        differ = (key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key))
+        return tuple(f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}" for key in differ)
 
     def signer(self, key: SshKey) -> str:
         """Whose signature this key makes.
@@ -138,8 +142,19 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
             wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.shape.allowed_signers}, as the root says")
     except ApprovalRefused as error:
         wrong.append(str(error))
-    sides = tuple(_side(tree, by, data, beside, wrong) for by, beside in ((root, before), (before, root)) if by is not None)
-    state = RootStanding(root, keys, before, sides, tuple(dict.fromkeys(wrong)))
+    sides = []
+    for by, beside in ((root, before), (before, root)):
+        if by is None:
+            continue
+        try:
+            signed = root_signers(tree, by, data, "root.")
+        except ApprovalRefused as error:
+            wrong.append(str(error))
+            signed = ()
+        people = tuple(person for person, _ in signed)
+        can = tuple(person for person in by.roles["root"] if person not in people and _usable(person, by, beside))
+        sides.append(RootSide(by.version, by.shape.threshold, distinct(signed), people, can))
+    state = RootStanding(root, keys, before, tuple(sides), tuple(dict.fromkeys(wrong)))
     if pinned is not None and state.complete:
         try:
             load_root(tree, pinned, now if now is not None else 0.0)
@@ -186,28 +201,10 @@ def warnings(state: RootStanding, now: float) -> Iterator[str]:
             yield f"{key} of {people[0]} has no line in {SIGNERS}: what it signs does not count"
 
 
-def _side(tree: Tree, by: Root, data: bytes, beside: Root | None, wrong: list[str]) -> RootSide:
-    try:
-        signed = root_signers(tree, by, data, "root.")
-    except ApprovalRefused as error:
-        wrong.append(str(error))
-        signed = ()
-    people = tuple(person for person, _ in signed)
-    can = tuple(person for person in by.roles["root"] if person not in people and _usable(person, by, beside))
-    return RootSide(by.version, by.shape.threshold, distinct(signed), people, can)
-
-
 def _usable(person: str, by: Root, beside: Root | None) -> frozenset[str]:
     """The keys with which a person can sign for one root so that the other does not refuse the signature."""
     keys = by.keys[person]
     return keys & beside.keys[person] if beside is not None and person in beside.roles["root"] else keys
-
-
-def _changes(old: RootShape, new: RootShape) -> Iterator[str]:
-    before, after = _flat(old), _flat(new)
-    for key in dict.fromkeys((*before, *after)):
-        if before.get(key) != after.get(key):
-            yield f"{key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
 
 
 def _flat(shape: RootShape) -> dict[str, str]:

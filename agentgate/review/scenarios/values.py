@@ -197,7 +197,7 @@ def names(prompt: Prompt, rule: Rule, value: Any, currency: str) -> bool:
     return key is not None and prompt.words(rule.said_as, key, currency) is not None
 
 
-def can_be_named(values: Mapping[str, Any], rule: Rule, value: Any, currency: str) -> bool:
+def can_be_named(values: Mapping[str, Any], rule: Rule, value: Any, currency: str = "") -> bool:
     """Whether a prompt of the scene's day could name a value."""
     return names(Prompt.of((in_words(rule.type, value, currency),), time_of(values).date()), rule, value, currency)
 
