@@ -45,23 +45,14 @@ class Expected(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """An attempt and its outcome.
+    """An attempt and its outcome."""
 
-    Attributes:
-        expected: the attempt, and how it had to end.
-        outcome: allowed, denied or held.
-        code: the closed code: ``ok``, a `Code`, or the HTTP status and error of the API.
-        caller: who gets the code: the model, the host that opened the run, an approver, or the client of the API.
-        seen: the exact text this caller got.
-        reason, field, detail, rule: what the operator sees; `rule` is ``file:line`` below the example, or empty.
-    """
-
-    expected: Expected
-    outcome: Outcome
-    code: str
-    caller: Caller
-    seen: str
-    reason: str = ""
+    expected: Expected  # the attempt, and how it had to end
+    outcome: Outcome  # allowed, denied or held
+    code: str  # the closed code: ``ok``, a `Code`, or the HTTP status and error of the API
+    caller: Caller  # who gets the code: the model, the host that opened the run, an approver, or the client of the API
+    seen: str  # the exact text this caller got
+    reason: str = ""  # what the operator sees; `rule` is ``file:line`` below the example, or empty
     field: str = ""
     detail: str = ""
     rule: str = ""
@@ -79,22 +70,14 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """All rows, and the payments that were made.
+    """All rows, and the payments that were made."""
 
-    Attributes:
-        example: directory of the example.
-        clock: the fixed decision time.
-        paid: the API's ledger.
-        honest: every payment was expected and went to the customer on file.
-        seconds: how long it took.
-    """
-
-    example: Path
-    clock: datetime
+    example: Path  # directory of the example
+    clock: datetime  # the fixed decision time
     rows: tuple[TableRow, ...]
-    paid: tuple[dict[str, str], ...]
-    honest: bool
-    seconds: float
+    paid: tuple[dict[str, str], ...]  # the API's ledger
+    honest: bool  # every payment was expected and went to the customer on file
+    seconds: float  # how long it took
 
     @property
     def ok(self) -> bool:

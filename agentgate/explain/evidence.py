@@ -35,29 +35,19 @@ _WORDS = {**{kind.name: kind.short for kind in KINDS.values() if kind.alone}, "u
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where one value (or one element of a list) occurs.
+    """Where one value (or one element of a list) occurs."""
 
-    Attributes:
-        source: ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write
-            it) or ``unknown``; of a value that only the record knows, its short form (`origin_names`).
-        allowed: the rule names this origin.
-        value: the value, masked if sensitive.
-        words: the user's own words, for the prompt, or the calculation; masked if sensitive.
-        turn, start: which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known.
-        call: `tool_call_id` of the earlier call.
-        row: which row of its result, from 1; 0 for an argument of it.
-        why: why it does not count, where more is to say than that the rule does not name it.
-    """
-
+    # ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write it) or
+    # ``unknown``; of a value that only the record knows, its short form (`origin_names`)
     source: str
-    allowed: bool
-    value: str
-    words: str = ""
-    turn: int = 0
+    allowed: bool  # the rule names this origin
+    value: str  # the value, masked if sensitive
+    words: str = ""  # the user's own words, for the prompt, or the calculation; masked if sensitive
+    turn: int = 0  # which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known
     start: int = -1
-    call: str = ""
-    row: int = 0
-    why: str = ""
+    call: str = ""  # `tool_call_id` of the earlier call
+    row: int = 0  # which row of its result, from 1; 0 for an argument of it
+    why: str = ""  # why it does not count, where more is to say than that the rule does not name it
 
     def __str__(self) -> str:
         if self.source == "prompt":

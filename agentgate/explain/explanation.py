@@ -23,23 +23,15 @@ Outcome = Literal["allow", "step_up", "deny"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One condition and what became of it.
-
-    Attributes:
-        got: what was found, masked if sensitive; empty where nothing was checked. Of intents with the evidence, which no `Failure` has.
-        rule: ``file:line`` of the rule, or empty.
-        origins: of an argument's value, one for each element of a list.
-        would_pass: of a row that failed or asks: what would make it hold.
-        failures: those of `agentgate.decision.checks` (or of the store) behind the verdict.
-    """
+    """One condition and what became of it."""
 
     condition: Condition
     verdict: Verdict
-    got: str
-    rule: str
-    origins: tuple[Origin, ...] = ()
-    would_pass: Remedy | None = None
-    failures: tuple[Failure, ...] = ()
+    got: str  # what was found, masked if sensitive; empty where nothing was checked. Of intents with the evidence, which no `Failure` has
+    rule: str  # ``file:line`` of the rule, or empty
+    origins: tuple[Origin, ...] = ()  # of an argument's value, one for each element of a list
+    would_pass: Remedy | None = None  # of a row that failed or asks: what would make it hold
+    failures: tuple[Failure, ...] = ()  # those of `agentgate.decision.checks` (or of the store) behind the verdict
 
     @property
     def expected(self) -> str:
@@ -49,29 +41,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Every condition that applies to one call.
+    """Every condition that applies to one call."""
 
-    Attributes:
-        decision: what the workflow decides; ``allow`` still needs what is known only to the store, at mint.
-        code: the closed code that the agent sees; empty for an allowed call.
-        workflow: id and version; `digest` and `file` are the definition's.
-        owners: whom to ask about the rules.
-        rows: the conditions, in the order of the checks.
-        together: changes of several rows with which the engine allows the whole call; None: none known.
-        notes: what this explanation could not know.
-    """
-
-    decision: Outcome
-    code: str
+    decision: Outcome  # what the workflow decides; ``allow`` still needs what is known only to the store, at mint
+    code: str  # the closed code that the agent sees; empty for an allowed call
     tool: str
     tool_call_id: str
-    workflow: str
+    workflow: str  # id and version; `digest` and `file` are the definition's
     digest: str
     file: str
-    owners: tuple[str, ...]
-    rows: tuple[Row, ...]
-    together: Remedy | None = None
-    notes: tuple[str, ...] = ()
+    owners: tuple[str, ...]  # whom to ask about the rules
+    rows: tuple[Row, ...]  # the conditions, in the order of the checks
+    together: Remedy | None = None  # changes of several rows with which the engine allows the whole call; None: none known
+    notes: tuple[str, ...] = ()  # what this explanation could not know
 
     @property
     def agent(self) -> str:

@@ -24,29 +24,17 @@ AT_MINT: frozenset[About] = frozenset({"limit", "store"})  # known only to the s
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a workflow for one of its tools.
+    """One condition of a workflow for one of its tools."""
 
-    Attributes:
-        about: what kind of thing it checks.
-        field: what it checks, as a `Failure` names it.
-        word: the key of the workflow file that sets it (``pattern``, ``at_most``, ``from``, ...); with `field` unique.
-        expected: what would hold, as text.
-        line: line of its rule; 0 where the file has none.
-        reasons: the reasons a failure of it may have.
-        argument: the argument it is about, or empty.
-        after: `key` of the conditions that must hold before this one is checked.
-        rule: the argument's rule, the step-up rule or the limit behind it.
-    """
-
-    about: About
-    field: str
-    word: str
-    expected: str
-    line: int
-    reasons: frozenset[Reason]
-    argument: str = ""
-    after: frozenset[str] = frozenset()
-    rule: Rule | StepUpRule | Limit | None = None
+    about: About  # what kind of thing it checks
+    field: str  # what it checks, as a `Failure` names it
+    word: str  # the key of the workflow file that sets it (``pattern``, ``at_most``, ``from``, ...); with `field` unique
+    expected: str  # what would hold, as text
+    line: int  # line of its rule; 0 where the file has none
+    reasons: frozenset[Reason]  # the reasons a failure of it may have
+    argument: str = ""  # the argument it is about, or empty
+    after: frozenset[str] = frozenset()  # `key` of the conditions that must hold before this one is checked
+    rule: Rule | StepUpRule | Limit | None = None  # the argument's rule, the step-up rule or the limit behind it
 
     @property
     def key(self) -> str:

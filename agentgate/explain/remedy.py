@@ -37,17 +37,12 @@ _DROP = object()
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """A change under which one failed condition holds.
+    """A change under which one failed condition holds."""
 
-    Attributes:
-        text: for a reader: what is needed.
-        change: the arguments to change, by name; empty when no argument is the way (None as a value: leave it out).
-        enough: the workflow then allows the whole call, alone or after a person's yes.
-    """
-
-    text: str
+    text: str  # for a reader: what is needed
+    # the arguments to change, by name; empty when no argument is the way (None as a value: leave it out)
     change: Mapping[str, Any] = field(default_factory=dict)
-    enough: bool = False
+    enough: bool = False  # the workflow then allows the whole call, alone or after a person's yes
 
 
 def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence, *, whole: bool = True) -> Remedy:

@@ -29,25 +29,16 @@ NOT_KEPT = "(not kept)"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a decision's record says, for a call that is no longer at hand in full.
+    """What a decision's record says, for a call that is no longer at hand in full."""
 
-    Attributes:
-        decision: what was answered; None: nothing is read from a record, the call is decided now.
-        failures: why, as recorded.
-        asked: ids of the step-up rules that asked.
-        hidden: arguments (by their own names) of which only a digest is known -> how that is shown.
-        origins: argument -> the origin it had, as recorded.
-        alive: the run's record is at hand; without it neither prompt nor results are known.
-        recorded: what it says of `environment` and `definition`, by these names.
-    """
-
-    decision: Outcome | None = None
-    failures: tuple[Failure, ...] = ()
-    asked: tuple[str, ...] = ()
+    decision: Outcome | None = None  # what was answered; None: nothing is read from a record, the call is decided now
+    failures: tuple[Failure, ...] = ()  # why, as recorded
+    asked: tuple[str, ...] = ()  # ids of the step-up rules that asked
+    # arguments (by their own names) of which only a digest is known -> how that is shown
     hidden: Mapping[str, str] = field(default_factory=dict)
-    origins: Mapping[str, str] = field(default_factory=dict)
-    alive: bool = True
-    recorded: frozenset[str] = frozenset()
+    origins: Mapping[str, str] = field(default_factory=dict)  # argument -> the origin it had, as recorded
+    alive: bool = True  # the run's record is at hand; without it neither prompt nor results are known
+    recorded: frozenset[str] = frozenset()  # what it says of `environment` and `definition`, by these names
 
 
 def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings, later: Sequence[Failure] = ()) -> Explanation:

@@ -74,24 +74,15 @@ _FROM_PROMPT = {"from": ["prompt"]}
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One drafted argument.
-
-    Attributes:
-        rule: its operators in order; None: undecided, so it is not declared.
-        note: what a reviewer should know or must decide.
-        proposal: what a reviewer might write for an undecided one, as YAML.
-        samples: a value that the rule accepts, and a second of the same form; None where there is none.
-        spoken: how the user writes the first, where it must come from the prompt; else empty.
-        always: the tool always sends it (required, or with a default that is not null).
-    """
+    """One drafted argument."""
 
     name: str
-    rule: Mapping[str, Any] | None
-    note: str = ""
-    proposal: str = ""
-    samples: tuple[Any, Any] | None = None
-    spoken: str = ""
-    always: bool = True
+    rule: Mapping[str, Any] | None  # its operators in order; None: undecided, so it is not declared
+    note: str = ""  # what a reviewer should know or must decide
+    proposal: str = ""  # what a reviewer might write for an undecided one, as YAML
+    samples: tuple[Any, Any] | None = None  # a value that the rule accepts, and a second of the same form; None where there is none
+    spoken: str = ""  # how the user writes the first, where it must come from the prompt; else empty
+    always: bool = True  # the tool always sends it (required, or with a default that is not null)
 
 
 def inline(value: Any) -> str:

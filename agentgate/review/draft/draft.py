@@ -98,23 +98,14 @@ class DraftedTool:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Two files.
+    """Two files."""
 
-    Attributes:
-        text: the workflow.
-        tests: its test file.
-        example: the tool that the test file's base calls.
-        prompt: what the user of that call says.
-        tools: all drafted tools.
-        left_out: tools whose names no workflow can declare.
-    """
-
-    text: str
-    tests: str
-    example: DraftedTool
-    prompt: str
-    tools: tuple[DraftedTool, ...]
-    left_out: tuple[str, ...]
+    text: str  # the workflow
+    tests: str  # its test file
+    example: DraftedTool  # the tool that the test file's base calls
+    prompt: str  # what the user of that call says
+    tools: tuple[DraftedTool, ...]  # all drafted tools
+    left_out: tuple[str, ...]  # tools whose names no workflow can declare
 
 
 def undecided(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -33,21 +33,13 @@ _OBJECT = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za
 
 @dataclass(frozen=True, slots=True)
 class DeclaredTool:
-    """One tool as declared.
-
-    Attributes:
-        name: its name.
-        description: what it says of itself.
-        schema: the JSON Schema of its arguments.
-        definition: the ``sha256:...`` that a workflow pins.
-        hints: those MCP annotations that it sets to true or false.
-    """
+    """One tool as declared."""
 
     name: str
-    description: str
-    schema: Mapping[str, Any]
-    definition: str
-    hints: Mapping[str, bool]
+    description: str  # what it says of itself
+    schema: Mapping[str, Any]  # the JSON Schema of its arguments
+    definition: str  # the ``sha256:...`` that a workflow pins
+    hints: Mapping[str, bool]  # those MCP annotations that it sets to true or false
 
 
 def from_langchain(where: str) -> tuple[DeclaredTool, ...]:

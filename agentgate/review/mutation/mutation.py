@@ -58,17 +58,11 @@ class Mutations:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """How far a test file covers a workflow.
+    """How far a test file covers a workflow."""
 
-    Attributes:
-        mutants: all of them.
-        survivors: those that no case notices.
-        not_covered: conditions that no case can cover, with the reason.
-    """
-
-    mutants: tuple[Mutant, ...]
-    survivors: tuple[Mutant, ...]
-    not_covered: tuple[NotCovered, ...]
+    mutants: tuple[Mutant, ...]  # all of them
+    survivors: tuple[Mutant, ...]  # those that no case notices
+    not_covered: tuple[NotCovered, ...]  # conditions that no case can cover, with the reason
 
 
 def mutations(workflow: Workflow, *, derive: Deriver = lexical, basis: Basis | None = None) -> Mutations:

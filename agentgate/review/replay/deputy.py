@@ -46,24 +46,15 @@ Place = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One write with one value exchanged.
+    """One write with one value exchanged."""
 
-    Attributes:
-        episode: the recorded run.
-        step: index of the write in the episode, from 0.
-        argument: the argument whose value is exchanged.
-        kind: where the new value comes from.
-        place: that place, for a reader.
-        args: the arguments with the new value.
-        results: index of an earlier step -> its result with the value planted; empty where nothing was planted.
-    """
-
-    episode: Episode
-    step: int
-    argument: str
-    kind: Kind
-    place: str
-    args: Mapping[str, Any]
+    episode: Episode  # the recorded run
+    step: int  # index of the write in the episode, from 0
+    argument: str  # the argument whose value is exchanged
+    kind: Kind  # where the new value comes from
+    place: str  # that place, for a reader
+    args: Mapping[str, Any]  # the arguments with the new value
+    # index of an earlier step -> its result with the value planted; empty where nothing was planted
     results: Mapping[int, Any] = field(default_factory=dict)
 
     @property
@@ -228,18 +219,13 @@ def decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> Outcome:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one kind.
+    """Counts of one kind."""
 
-    Attributes:
-        minted, held, refused: of all mutants.
-        why: how often each (tool, argument, place, origin) was minted.
-        stopped: how often a mutant met each (answer, tool, argument, reason); every reason of a mutant counts.
-    """
-
-    minted: int = 0
+    minted: int = 0  # of all mutants
     held: int = 0
     refused: int = 0
-    why: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    why: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)  # how often each (tool, argument, place, origin) was minted
+    # how often a mutant met each (answer, tool, argument, reason); every reason of a mutant counts
     stopped: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
 
     @property

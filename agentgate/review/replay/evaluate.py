@@ -121,19 +121,12 @@ def read_episodes(files: Iterable[Path]) -> Iterator[Episode | EpisodeUnreadable
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The gate's answer to one step.
-
-    Attributes:
-        answer: the answer.
-        failures: why it was held or refused.
-        heard: each intent that the tool needs, with what decided it (for an operator, as in `agentgate explain`).
-        opened: False where the gate opened no run, so that it decided no step.
-    """
+    """The gate's answer to one step."""
 
     answer: Answer
-    failures: tuple[Failure, ...] = ()
-    heard: str = ""
-    opened: bool = True
+    failures: tuple[Failure, ...] = ()  # why it was held or refused
+    heard: str = ""  # each intent that the tool needs, with what decided it (for an operator, as in `agentgate explain`)
+    opened: bool = True  # False where the gate opened no run, so that it decided no step
 
     @classmethod
     def of(cls, answer: Allow | StepUp | Deny, heard: str = "") -> Decided:

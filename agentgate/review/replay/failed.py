@@ -26,19 +26,12 @@ _STYLES: Mapping[str, str] = {"MINTED": "bold red", "HELD": "bold yellow", "REFU
 
 @dataclass(frozen=True, slots=True)
 class FailedStep:
-    """A step of ordinary work that was held or refused, or a minted write of an attacker.
+    """A step of ordinary work that was held or refused, or a minted write of an attacker."""
 
-    Attributes:
-        number: of the step in its episode, from 0 (as in the lines of ``--decisions``).
-        tool: the tool.
-        args: the arguments, sensitive ones masked.
-        decided: the gate's answer.
-    """
-
-    number: int
+    number: int  # of the step in its episode, from 0 (as in the lines of ``--decisions``)
     tool: str
-    args: Mapping[str, Any]
-    decided: Decided
+    args: Mapping[str, Any]  # the arguments, sensitive ones masked
+    decided: Decided  # the gate's answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,53 +24,33 @@ MOST_ROWS = 8  # of a comment; further rows are only counted
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference.
+    """One difference."""
 
-    Attributes:
-        where: tool and field, or the block.
-        old, new: the text of each version; empty where it has none.
-        effect: the consequence for a call, in words ("was refused, would be allowed").
-        example: the value that shows it, or empty.
-        call: a call that shows it: (field, before, after) of each field in which it differs from an allowed one.
-        answers: the engine's answer to that call under the old and the new version; empty where there is none.
-    """
-
-    where: str
-    old: str
+    where: str  # tool and field, or the block
+    old: str  # the text of each version; empty where it has none
     new: str
-    effect: str = ""
-    example: str = ""
+    effect: str = ""  # the consequence for a call, in words ("was refused, would be allowed")
+    example: str = ""  # the value that shows it, or empty
+    # a call that shows it: (field, before, after) of each field in which it differs from an allowed one
     call: tuple[tuple[str, str, str], ...] = ()
-    answers: tuple[str, str] = ("", "")
+    answers: tuple[str, str] = ("", "")  # the engine's answer to that call under the old and the new version; empty where there is none
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The report of one change.
+    """The report of one change."""
 
-    Attributes:
-        id: the workflow's.
-        old, new: versions (``v7``), or ``nothing`` for a new or removed workflow.
-        wider, narrower: what is newly and what no longer permitted.
-        read_yourself: what no program compared, or could show by a call.
-        signers: who must still sign, in words, one line each; empty: not known here.
-        lines: the change of the file, as a unified diff.
-        engine: what compared the versions.
-        digest: ``sha256:...`` of the new definition.
-        notes: further remarks.
-    """
-
-    id: str
-    old: str
+    id: str  # the workflow's
+    old: str  # versions (``v7``), or ``nothing`` for a new or removed workflow
     new: str
-    wider: tuple[Change, ...] = ()
+    wider: tuple[Change, ...] = ()  # what is newly and what no longer permitted
     narrower: tuple[Change, ...] = ()
-    read_yourself: tuple[str, ...] = ()
-    signers: tuple[str, ...] = ()
-    lines: tuple[str, ...] = ()
-    engine: str = ""
-    digest: str = ""
-    notes: tuple[str, ...] = ()
+    read_yourself: tuple[str, ...] = ()  # what no program compared, or could show by a call
+    signers: tuple[str, ...] = ()  # who must still sign, in words, one line each; empty: not known here
+    lines: tuple[str, ...] = ()  # the change of the file, as a unified diff
+    engine: str = ""  # what compared the versions
+    digest: str = ""  # ``sha256:...`` of the new definition
+    notes: tuple[str, ...] = ()  # further remarks
 
     @property
     def looks(self) -> bool:

@@ -42,15 +42,10 @@ class NotFound(AgentGateError):
 
 @dataclass(frozen=True, slots=True)
 class CallHistory:
-    """The log's records of one call.
+    """The log's records of one call."""
 
-    Attributes:
-        decision: the newest decision.
-        records: all records about the call, oldest first: decisions, answers of people, redemption, outcome.
-    """
-
-    decision: Record
-    records: tuple[Record, ...]
+    decision: Record  # the newest decision
+    records: tuple[Record, ...]  # all records about the call, oldest first: decisions, answers of people, redemption, outcome
 
 
 def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenant: str = "") -> CallHistory:

@@ -51,22 +51,15 @@ Step = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A finding and the call that shows it.
+    """A finding and the call that shows it."""
 
-    Attributes:
-        finding: what the diff found.
-        scene: the call, replayed under both versions; None: no call could be shown.
-        changes: how the call differs from the base, by the keys of a scene; (before, after), None where it has none.
-        before, after: the engine's answer under each version.
-        reason: why there is no call; a person must then read the change itself. Empty also where no single call could show it.
-    """
-
-    finding: Finding
-    scene: Scene | None = None
+    finding: Finding  # what the diff found
+    scene: Scene | None = None  # the call, replayed under both versions; None: no call could be shown
+    # how the call differs from the base, by the keys of a scene; (before, after), None where it has none
     changes: Mapping[str, tuple[Any, Any]] | None = None
-    before: str = ""
+    before: str = ""  # the engine's answer under each version
     after: str = ""
-    reason: str = ""
+    reason: str = ""  # why there is no call; a person must then read the change itself. Empty also where no single call could show it
 
 
 def witnesses(

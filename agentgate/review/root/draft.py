@@ -56,25 +56,17 @@ class DraftShape(Shape):
 
 @dataclass(frozen=True, slots=True)
 class RootDraft:
-    """The arguments of `agentgate.approvals.new_root`.
+    """The arguments of `agentgate.approvals.new_root`."""
 
-    Attributes:
-        people: with keys and teams.
-        rules: who reviews what.
-        roles: who signs root, index and revocations; everybody signs one that is absent.
-        threshold: signatures the root needs.
-        expires: its last day, ISO.
-        notes: what its source says and a draft cannot, in words.
-    """
-
-    people: tuple[Reviewer, ...]
-    rules: tuple[ReviewRule, ...]
-    threshold: int
-    expires: str
+    people: tuple[Reviewer, ...]  # with keys and teams
+    rules: tuple[ReviewRule, ...]  # who reviews what
+    threshold: int  # signatures the root needs
+    expires: str  # its last day, ISO
+    # who signs root, index and revocations; everybody signs one that is absent
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     solo: bool = False
     demo: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what its source says and a draft cannot, in words
 
 
 def read_draft(path: Path) -> RootDraft:

@@ -26,21 +26,13 @@ _FILE = f"{APPROVALS}/{ROOT}"
 
 @dataclass(frozen=True, slots=True)
 class RootSide:
-    """One threshold that a root must reach.
+    """One threshold that a root must reach."""
 
-    Attributes:
-        version: whose threshold: the root's own, or that of the one before.
-        needed: how many signatures.
-        have: how many valid ones it has.
-        signed: whose they are.
-        can: who else may sign for it.
-    """
-
-    version: int
-    needed: int
-    have: int
-    signed: tuple[str, ...]
-    can: tuple[str, ...]
+    version: int  # whose threshold: the root's own, or that of the one before
+    needed: int  # how many signatures
+    have: int  # how many valid ones it has
+    signed: tuple[str, ...]  # whose they are
+    can: tuple[str, ...]  # who else may sign for it
 
     @property
     def missing(self) -> int:
@@ -50,21 +42,13 @@ class RootSide:
 
 @dataclass(frozen=True, slots=True)
 class RootStanding:
-    """The present root. Build with `standing`.
+    """The present root. Build with `standing`."""
 
-    Attributes:
-        root: the root.
-        keys: the keys of ``allowed_signers`` by fingerprint.
-        before: the root it follows, where that is stored.
-        sides: the thresholds it must reach.
-        wrong: what a gate would refuse, apart from missing signatures.
-    """
-
-    root: Root
-    keys: Mapping[str, SshKey]
-    before: Root | None
-    sides: tuple[RootSide, ...]
-    wrong: tuple[str, ...]
+    root: Root  # the root
+    keys: Mapping[str, SshKey]  # the keys of ``allowed_signers`` by fingerprint
+    before: Root | None  # the root it follows, where that is stored
+    sides: tuple[RootSide, ...]  # the thresholds it must reach
+    wrong: tuple[str, ...]  # what a gate would refuse, apart from missing signatures
 
     @property
     def complete(self) -> bool:

@@ -29,26 +29,16 @@ _UNORDERED = frozenset({"bound_to", "scope", "masked", "show", "not"})
 
 @dataclass(frozen=True, slots=True)
 class NamedCase:
-    """What a test file says of one scene.
-
-    Attributes:
-        changes: dotted key -> value, over the base (`set`, and `without` as None).
-        answer: the expected answer.
-        rules: ids of the step-up rules that fire, for ``step_up``.
-        because: fields or reasons; a denial (or hold) is for each of these and nothing else.
-        grants: what an allowed or held call gets; only the named keys are compared.
-        asks: by rule id, who is asked; only the named keys are compared.
-        line: its line in the file, from 1; 0: a proposed case.
-    """
+    """What a test file says of one scene."""
 
     name: str
-    changes: Mapping[str, Any]
-    answer: Answer
-    rules: tuple[str, ...] = ()
-    because: tuple[str, ...] = ()
-    grants: Mapping[str, Any] = field(default_factory=dict)
-    asks: Mapping[str, Any] = field(default_factory=dict)
-    line: int = 0
+    changes: Mapping[str, Any]  # dotted key -> value, over the base (`set`, and `without` as None)
+    answer: Answer  # the expected answer
+    rules: tuple[str, ...] = ()  # ids of the step-up rules that fire, for ``step_up``
+    because: tuple[str, ...] = ()  # fields or reasons; a denial (or hold) is for each of these and nothing else
+    grants: Mapping[str, Any] = field(default_factory=dict)  # what an allowed or held call gets; only the named keys are compared
+    asks: Mapping[str, Any] = field(default_factory=dict)  # by rule id, who is asked; only the named keys are compared
+    line: int = 0  # its line in the file, from 1; 0: a proposed case
 
     @property
     def expected(self) -> str:

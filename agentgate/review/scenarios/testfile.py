@@ -58,23 +58,15 @@ class TestFile:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one case.
-
-    Attributes:
-        passed: everything it says held.
-        got: the decision in words, with every reason.
-        why: what did not hold; empty when it passed.
-        place: ``file:line``.
-        changed: what the case changed, and what was filled for it alone, by dotted key.
-    """
+    """What became of one case."""
 
     name: str
-    passed: bool
+    passed: bool  # everything it says held
     expected: str
-    got: str
-    why: str
-    place: str
-    changed: Mapping[str, Any]
+    got: str  # the decision in words, with every reason
+    why: str  # what did not hold; empty when it passed
+    place: str  # ``file:line``
+    changed: Mapping[str, Any]  # what the case changed, and what was filled for it alone, by dotted key
 
 
 @dataclass(frozen=True, slots=True)
