@@ -161,8 +161,6 @@ def _standing(now: WorkflowStatus, *, renewed: bool) -> list[str]:
 
 
 # --- what is in force, and ending it --------------------------------------------------------------------------------------------
-
-
 def status(
     directory: Directory = Path("workflows"),
     root: Root = None,

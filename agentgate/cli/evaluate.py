@@ -199,8 +199,6 @@ def _more(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:
 
 
 # --- many episodes --------------------------------------------------------------------------------------------------------------
-
-
 MANY = 400  # episodes from which starting processes costs less than it saves
 _CHUNK = 25
 _RUNS_APART = frozenset({"run", "turn"})

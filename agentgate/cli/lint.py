@@ -104,8 +104,6 @@ def _count(number: int, noun: str) -> str:
 
 
 # --- what a workflow permits that its author may not have noticed ---------------------------------------------------------------
-
-
 Remarks = Iterator[tuple[str, str]]  # the key that it is about (empty: the block itself), and the text
 
 

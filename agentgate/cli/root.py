@@ -157,8 +157,6 @@ def digest(directory: Directory = Path("workflows")) -> None:
 
 
 # --- the words ------------------------------------------------------------------------------------------------------------------
-
-
 def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
     """The present root as a draft of the next one; None without one."""
     tree = Tree(directory)

@@ -210,8 +210,6 @@ def _settled(a: Argument, *, acting: bool) -> Argument:
 
 
 # --- the text -------------------------------------------------------------------------------------------------------------------
-
-
 def _quoted(text: str, limit: int) -> str:
     """A tool's description, on one line, without our marks."""
     return visible(" ".join(text.split()), limit).replace("DECIDE:", "DECIDE").replace("CHECK:", "CHECK")
@@ -288,8 +286,6 @@ def _words(tool: DraftedTool) -> tuple[tuple[str, ...], str]:
 
 
 # --- the test file --------------------------------------------------------------------------------------------------------------
-
-
 def base_of(tool: str, args: Mapping[str, Any], prompt: str, tenant: str) -> dict[str, Any]:
     """The base of a test file: one complete call."""
     return {"call": tool, "tenant": tenant, "prompt": prompt, "args": dict(args)}

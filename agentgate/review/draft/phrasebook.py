@@ -99,8 +99,6 @@ def _named(phrase: str, names: Sequence[str]) -> Iterator[str]:
 
 
 # --- the act that a name suggests --------------------------------------------------------------------------------------------
-
-
 def act_of(verb: str, things: Sequence[str] = ()) -> str | None:
     """The kind of act that a tool's verb belongs to; None where there is no list for it.
 

@@ -163,8 +163,6 @@ def _unasked(basis: Basis, tool: Tool, rule: Rule) -> Iterator[Changes]:
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------------------
-
-
 _UNSAID = {
     "email": "zzyzx@unsaid.example",
     "path": "zzyzx.txt",
@@ -229,8 +227,6 @@ def _must_be_named(basis: Basis, rule: Rule) -> bool:
 
 
 # --- step-up conditions ------------------------------------------------------------------------------------------------------
-
-
 def firing(basis: Basis, tool: Tool, rule: StepUpRule, other: Rule | None = None, changes: Iterable[Changes] = ()) -> list[Changes]:
     """Changes under which every condition of a step-up rule holds; for the condition `other`, these `changes`."""
     ways = [list(islice(changes, 12)) if when is other else _values(basis, tool, when, hold=True) for when in rule.when]

@@ -87,8 +87,6 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
 
 
 # --- tools -------------------------------------------------------------------------------------------------------------------
-
-
 def tools(basis: Basis, part: Part) -> Mutated:
     """What is said of one tool beside its arguments."""
     tool: Tool = part.value
@@ -154,8 +152,6 @@ def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:
 
 
 # --- limits ------------------------------------------------------------------------------------------------------------------
-
-
 def limits(basis: Basis) -> Mutated:
     """Every limit, once however many tools it covers."""
     covered: dict[Limit, list[Tool]] = {}
@@ -211,8 +207,6 @@ def _amount(limit: Limit, units: int) -> str:
 
 
 # --- the workflow as a whole ----------------------------------------------------------------------------------------------------
-
-
 STRANGER = "spiffe://stranger.example/ns/x/sa/y"
 _DAY = 24 * 60
 _ALL_ADDRESSES = ("0.0.0.0/0", "::/0")

@@ -107,8 +107,6 @@ def survey(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) ->
 
 
 # --- proposed cases -------------------------------------------------------------------------------------------------------------
-
-
 _TRIES = 80  # changes that are tried for one condition
 
 
@@ -241,8 +239,6 @@ def _unused(name: str, tool: str, taken: Iterable[str]) -> str:
 
 
 # --- as YAML ---------------------------------------------------------------------------------------------------------------
-
-
 def _one_or_all(values: tuple[str, ...]) -> str | tuple[str, ...]:
     return values[0] if len(values) == 1 else values
 

@@ -92,8 +92,6 @@ def in_words(answer: Eligible | Deny) -> str:
 
 
 # --- what no decision shows ---------------------------------------------------------------------------------------------------
-
-
 def granted(workflow: Workflow, call: Call, answer: Eligible) -> Mapping[str, Any]:
     """What the token and the credential for an eligible call are: `GRANTS` by name, as a workflow file writes them."""
     tool = workflow.tools[call.tool]

@@ -105,7 +105,6 @@ class Filler:
                 yield from self.workflow.intents[known[0]].examples[:1]
 
     # --- calls -----------------------------------------------------------------------------------------------------------
-
     def _earlier(self, call: str) -> None:
         """An earlier call with everything that it needs itself; the second of a tool is like the first where nothing is stated."""
         tool = self.workflow.tools.get(bare(call))
@@ -181,7 +180,6 @@ class Filler:
         return None if not amounts else sum(amounts, Decimal()) if kind_of(rule.at_most).spread else max(amounts)
 
     # --- origins ---------------------------------------------------------------------------------------------------------
-
     def _support(self, slot: Slot) -> None:
         """Let one place that an argument may come from have its value, unless one has."""
         rule, value, currency = slot.rule, self.values[slot.key], self.currency(slot)
@@ -251,7 +249,6 @@ class Filler:
             self._say(source, numbers if len(numbers) > 1 else numbers[0], currency)
 
     # --- placing ---------------------------------------------------------------------------------------------------------
-
     def place_at(self, name: str, where: str, *, fresh: bool) -> None:
         """Put an argument of the call where ``origin.x`` says and nowhere else; the engine finds it there, or not.
 

@@ -178,8 +178,6 @@ def _unreadable(error: CanonicalError) -> SceneError:
 
 
 # --- a scene as one workflow sees it --------------------------------------------------------------------------------------------
-
-
 _OPENED = 900.0  # seconds the run is old
 _LIFE = 3600.0
 readings = lru_cache(maxsize=8)(Readings)  # one for each deriver: the scenes of many mutants hold the same words

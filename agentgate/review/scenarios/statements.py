@@ -15,9 +15,8 @@ from agentgate.values.times import seconds
 from agentgate.workflow.model import Tool
 from agentgate.workflow.nested import flat, root
 
+
 # --- reading -----------------------------------------------------------------------------------------------------------------
-
-
 def parts(prompt: Any) -> tuple[str, ...]:
     """The turns of a prompt that is text or a list."""
     return (prompt,) if type(prompt) is str else tuple(prompt)
@@ -72,8 +71,6 @@ def time_of(values: Mapping[str, Any]) -> datetime:
 
 
 # --- stating -----------------------------------------------------------------------------------------------------------------
-
-
 def state(values: dict[str, Any], tool: Tool | None, key: str, value: Any) -> list[str]:
     """State one value of a scene that calls `tool`; the keys that now hold it."""
     leaves = {key: value}
@@ -114,8 +111,6 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 # --- structures --------------------------------------------------------------------------------------------------------------
-
-
 def steps(name: str) -> tuple[str, ...]:
     """The path of a leaf: ``("files", "[]", "id")`` for ``files[].id``."""
     return tuple(step for part in name.split(".") for step in ((part.removesuffix(EACH), EACH) if part.endswith(EACH) else (part,)))

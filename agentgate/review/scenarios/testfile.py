@@ -90,8 +90,6 @@ class Report:
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------------
-
-
 def tests_of(workflow_file: str | Path) -> Path:
     """The test file of a workflow file: ``NAME.test.yaml`` beside it."""
     return Path(workflow_file).with_suffix(".test.yaml")
@@ -226,8 +224,6 @@ class _Reading:
 
 
 # --- running ---------------------------------------------------------------------------------------------------------------
-
-
 def scenes(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> tuple[tuple[NamedCase, Scene], ...]:
     """Every case with its scene, the base first.
 

@@ -103,8 +103,6 @@ def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
 
 
 # --- who calls for whom, when and where --------------------------------------------------------------------------------------
-
-
 def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
     """A value for every key of a scene that the workflow asks about, and for the ids of agent and user."""
     yield from _agent(workflow)
@@ -157,8 +155,6 @@ def _moment(workflow: Workflow) -> datetime:
 
 
 # --- in the user's words --------------------------------------------------------------------------------------------------------
-
-
 def in_words(kind: str, value: Any, currency: str) -> str:
     """A value as a user writes it: money with its currency, a user or channel with its sign, text in quotes."""
     if kind == "money" and currency:
