@@ -45,8 +45,7 @@ def argument(basis: Basis, tool: Part, rule: Rule) -> Mutated:
         misses = placed(rule, (sent(rule, value) for value in malformed(rule.type)))
         yield part.mutant("type", f"{rule.type} -> any text", f"{rule.name} not in the form of type {rule.type}", misses, type="text")
     yield from _operators(basis, tool.value, part)
-    if rule.at_most is not None:
-        yield part.mutant("at_most", "dropped", f"{rule.name} above {rule.at_most}", _above(basis, tool.value, rule), at_most=None)
+    yield from part.without("at_most", f"{rule.name} above {rule.at_most}", _above(basis, tool.value, rule), at_most=None)
     if rule.max_items is not None:
         yield part.moved("max_items", f"too many {rule.name}", _too_many(rule))
     if rule.role:
@@ -64,10 +63,8 @@ def argument(basis: Basis, tool: Part, rule: Rule) -> Mutated:
     if _may_be_page_size(tool.value, rule):
         name, sized = f"a row that the user names, where the model chose {rule.name}", _sized(basis, tool.value, rule)
         yield replace(part, tool="").mutant("page_size", "false -> true", name, sized, page_size=True)
-    if rule.needs:
-        yield part.mutant("needs", "dropped", f"{rule.name} that nobody asked for", _unasked(basis, tool.value, rule), needs=())
-    if rule.sensitive:
-        yield part.mutant("sensitive", "true -> false", f"{rule.name} is masked", pin=("grants", "masked"), sensitive=False)
+    yield from part.without("needs", f"{rule.name} that nobody asked for", _unasked(basis, tool.value, rule), needs=())
+    yield from part.without("sensitive", f"{rule.name} is masked", words="true -> false", pin=("grants", "masked"), sensitive=False)
 
 
 def _operators(basis: Basis, tool: Tool, part: Part) -> Mutated:

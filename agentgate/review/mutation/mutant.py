@@ -119,6 +119,12 @@ class Part:
         of = of or (type(self.value).__name__, next(iter(changes)))
         return Mutant(path, words, line, mutated, of, self.tool, tuple(tries), pin, name)
 
+    def without(self, key: str, name: str, tries: Iterable[Changes] = _BASE, *, words: str = "dropped", **more: Any) -> Iterator[Mutant]:
+        """As `mutant`, unless there is no such part, or its fields are so already."""
+        changes = {field: value for field, value in more.items() if field != "pin"}
+        if self.value is not None and any(getattr(self.value, field) != value for field, value in changes.items()):
+            yield self.mutant(key, words, name, tries, **more)
+
     def moved(self, key: str, name: str, tries: Iterable[Changes] = _BASE, *, field: str = "", by: int = 1, **more: Any) -> Mutant:
         """A whole number moved by one; seconds where the field counts them."""
         field = field or key
