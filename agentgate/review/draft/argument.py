@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentgate.review.draft.schema import bound, null_by_default, resolve, whole_pattern
-from agentgate.review.draft.toolset import words_of
+from agentgate.review.draft.toolset import NAMES, words_of
 from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.values.patterns import Pattern
 from agentgate.values.samples import VARIANTS, from_pattern
@@ -25,33 +25,8 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*", re.ASCII)
 _TYPED_BY_YAML = frozenset("y n yes no on off true false null".split())
 
 
-def _by_word(table: Mapping[str, str]) -> Mapping[str, str]:
-    return {word: kind for kind, words in table.items() for word in words.split()}
-
-
-_FORMATS = _by_word(
-    {
-        "email": "email idn-email",
-        "url": "uri url",
-        "date": "date",
-        "datetime": "date-time",
-        "time": "time",
-        "domain": "hostname",
-        "id": "uuid",
-    }
-)
-_NAMES = _by_word(
-    {
-        "email": "email mail recipient recipients cc bcc",
-        "url": "url uri link href website webhook",
-        "iban": "iban",
-        "phone": "phone tel mobile msisdn",
-        "path": "path file filename filepath",
-        "domain": "domain hostname host",
-        "date": "date day deadline",
-        "channel": "channel",
-        "id": "id ids uuid number ref reference sku code ticket order invoice isbn",
-    }
+_FORMATS, _NAMES = (
+    {word: name.removeprefix(of) for name, words in NAMES.items() if name.startswith(of) for word in words} for of in ("format ", "name ")
 )
 _IDS = frozenset({"id", "ids", "uuid"})  # a number in the schema stays a number, unless its name ends in one of these
 # two values of each type, as a person writes them

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,29 +127,12 @@ def _declared(each: Any, index: int) -> DeclaredTool:
 
 
 # --- what a tool does -------------------------------------------------------------------------------------------------------
-_VERBS: Mapping[Effect, frozenset[str]] = {
-    "destructive": frozenset(
-        "delete remove drop cancel purge erase wipe overwrite destroy terminate revoke truncate reset clear kill uninstall archive".split()
-    ),
-    "egress": frozenset(
-        "send post publish share forward reply notify upload export tweet email mail message invite call browse navigate crawl scrape "
-        "web internet online http https url webhook google bing browser sms dm".split()
-    ),
-    "write": frozenset(
-        "write create add update set put insert edit change make pay refund transfer book schedule order buy move rename assign approve "
-        "run execute start stop submit sign grant close open upsert merge commit push apply append save store modify replace".split()
-    ),
-    "read": frozenset(
-        "get list read search find lookup look show fetch describe count check query view status retrieve select load".split()
-    ),
+_LINES = files("agentgate.review.draft").joinpath("names.txt").read_text("utf-8").replace("\n  ", " ").splitlines()
+NAMES: Mapping[str, frozenset[str]] = {
+    name: frozenset(words.split()) for name, _, words in (line.partition(": ") for line in _LINES if not line.startswith("#"))
 }
-_PEOPLE = frozenset(  # who is let in or notified by a tool that writes
-    "collaborator collaborators member members reviewer reviewers participant participants attendee attendees guest guests "
-    "subscriber subscribers follower followers watcher watchers".split()
-)
-_THINGS = frozenset("email mail message web internet online http https url webhook google bing browser sms dm".split())
-_NOUNS = frozenset("email mail message order book invite store tweet sms archive call post commit export upload".split())
 _STRICT: tuple[Effect, ...] = ("read", "write", "egress", "destructive")
+_VERBS: Mapping[Effect, frozenset[str]] = {effect: NAMES[effect] for effect in _STRICT}
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -161,7 +145,7 @@ def verb_of(name: str) -> str:
     words = words_of(name)
     if _asks(words):
         return "request"
-    known = [w for effect in reversed(_STRICT) for w in words if w in _VERBS[effect] - _THINGS]
+    known = [w for effect in reversed(_STRICT) for w in words if w in _VERBS[effect] - NAMES["things"]]
     return known[0] if known else words[-1] if words else name.lower()
 
 
@@ -179,12 +163,12 @@ def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
     """
     words = words_of(tool.name)
     if any(w in _VERBS["read"] for w in words):  # beside a verb of reading these are nouns: email.read, get_order
-        words = tuple(w for w in words if w not in _NOUNS)
+        words = tuple(w for w in words if w not in NAMES["nouns"])
     hits: Iterator[tuple[Effect, str]] = ((effect, w) for effect in reversed(_STRICT) for w in words if w in _VERBS[effect])
     named, hit = next(hits, (None, ""))
     why = f"its name says '{hit}'"
     if named in {None, "write"}:
-        people = next((w for w in words if w in _PEOPLE), None) if named is not None else None
+        people = next((w for w in words if w in NAMES["people"]), None) if named is not None else None
         if _asks(words) or people is not None:
             named, why = "egress", f"its name says '{people or 'request'}': somebody else hears of it, or is let in"
     properties = tool.schema.get("properties")
