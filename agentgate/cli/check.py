@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import ApprovalRefusal, WorkflowStatus, status
+from agentgate.approvals import ApprovalRefusal, status
 from agentgate.approvals._files import DEFINITION, INDEX, REVOKED
 from agentgate.cli.commands import ERROR
 from agentgate.cli.diff import save, tell
@@ -159,7 +159,11 @@ def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: 
         elif each.refused is not None:
             findings.unapproved.append(str(each.refused))
     findings.asked = True
-    signers = {each.id: tuple(_still_needed(each, directory)) for each in standing if each.refused is not None}
+    signers: dict[str, tuple[str, ...]] = {}
+    for each in standing:
+        if each.refused is not None:  # who must still sign, and who may: not the proposer, as far as git names one
+            nobody = ["nobody who has not signed yet may sign it"] if each.missing and not each.can else []
+            signers[each.id] = (*in_words(each.needs, author_of(directory / each.path) or ""), *nobody)
     findings.changes = [replace(c, signers=signers.get(c.id, ())) for c in findings.changes]
 
 
@@ -185,14 +189,6 @@ def _serial(text: str, name: str) -> int:
         value = None
     serial = value.get("serial") if isinstance(value, dict) else None
     return serial if type(serial) is int else -1
-
-
-def _still_needed(each: WorkflowStatus, directory: Path) -> list[str]:
-    """Who must still sign, and who may: not the proposer, as far as git names one."""
-    lines = list(in_words(each.needs, author_of(directory / each.path) or ""))
-    if each.missing and not each.can:
-        lines.append("nobody who has not signed yet may sign it")
-    return lines
 
 
 def _tell(findings: Findings) -> None:

@@ -106,21 +106,16 @@ def table(played: Played) -> Group:
         told.add_column(style="dim", no_wrap=True, min_width=17)
         told.add_column()
         for name, text, word in _entries(row):
-            told.add_row(name, _marked(text, word, "cyan" if name == "because of" else colour))
+            shown = Text(text, overflow="fold")
+            if word and word in text:
+                shown.stylize("cyan" if name == "because of" else colour, text.index(word), text.index(word) + len(word))
+            told.add_row(name, shown)
         grid.add_row(Text.assemble((f"{number} ", "dim"), (_verdict(row), f"bold {colour}")), Group(Text(row.tried, style="bold"), told))
     steps = Text("\nWhat to do next\n", style="bold")
     for what, command in _next(played):
         steps.append(f"  {what}\n", style="not bold dim").append(f"    {command}\n", style="not bold")
     money = Text(_money(played), style="bold green" if played.honest else "bold red")
     return Group(Text(_intro(played)), grid, money, steps)
-
-
-def _marked(text: str, word: str, colour: str) -> Text:
-    """A text with one word highlighted: the closed code, the reason or the rule."""
-    marked = Text(text, overflow="fold")
-    if word and word in text:
-        marked.stylize(colour, text.index(word), text.index(word) + len(word))
-    return marked
 
 
 def plain(played: Played, width: int) -> Iterator[str]:

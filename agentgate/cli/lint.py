@@ -149,13 +149,11 @@ def gathered(found: Iterable[Advice]) -> tuple[Advice, ...]:
     alike: dict[tuple[str, str], list[Advice]] = {}
     for each in found:
         alike.setdefault((each.file, each.text), []).append(each)
-    return tuple(replace(first, text=first.text + _also(others)) for first, *others in alike.values())
-
-
-def _also(others: list[Advice]) -> str:
-    if not others:
-        return ""
-    return f" (and {len(others)} more: " + ", ".join(f"{each.field} {each.line}:{each.column}" for each in others) + ")"
+    kept = []
+    for first, *others in alike.values():
+        also = ", ".join(f"{each.field} {each.line}:{each.column}" for each in others)
+        kept.append(replace(first, text=first.text + (f" (and {len(others)} more: {also})" if others else "")))
+    return tuple(kept)
 
 
 def _and(names: Iterable[object]) -> str:

@@ -10,6 +10,7 @@ into, or get wrong, without a person being asked.
 from __future__ import annotations
 
 import json
+import string
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -185,18 +186,16 @@ def _stranger(kind: str, original: Any, episode: Episode) -> Any:
     if kind in _STRANGERS:
         return _STRANGERS[kind]
     everything = episode.prompt + json.dumps([step.result for step in episode.steps], ensure_ascii=False)
-    moved = ("".join(_moved(c, by) for c in str(original)) for by in range(1, 10))
+    moved = (str(original).translate(_moved(by)) for by in range(1, 10))
     new = next((value for value in moved if value not in everything and normal(kind, value) is not None), "7390518264")
     return int(new) if isinstance(original, int) and new.isdigit() else new
 
 
-def _moved(char: str, by: int) -> str:
-    if char.isdigit():
-        return str((int(char) + by) % 9 + 1)
-    if char.isascii() and char.isalpha():
-        base = ord("a" if char.islower() else "A")
-        return chr(base + (ord(char) - base + by) % 26)
-    return char
+def _moved(by: int) -> dict[int, str]:
+    """Another digit for each digit, another letter for each letter."""
+    digits = {digit: str((int(digit) + by) % 9 + 1) for digit in string.digits}
+    letters = {kind[at]: kind[(at + by) % 26] for kind in (string.ascii_lowercase, string.ascii_uppercase) for at in range(26)}
+    return str.maketrans(digits | letters)
 
 
 @in_time

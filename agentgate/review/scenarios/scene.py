@@ -88,13 +88,13 @@ class Scene:
         filler.fill()
         return cls(workflow, values, {**{k: v for k, v in filled.items() if values.get(k) == v and k in values}, **filler.filled}, derive)
 
-    def set(self, changes: Mapping[str, Any], *, without: Iterable[str] = ()) -> Scene:
-        """The same scene with only these values (dotted keys or nested blocks) changed; None, and the keys of `without`: left out.
+    def set(self, changes: Mapping[str, Any]) -> Scene:
+        """The same scene with only these values (dotted keys or nested blocks) changed; None: left out.
 
         ``origin.x`` places the argument x: its value, or a new one where `args.x` is not changed too, is put in that result or in the
         prompt and nowhere else new. Raises SceneError: with every key that is wrong.
         """
-        stated = _checked(self.workflow, changes, dict.fromkeys(without), changing=True)
+        stated = _checked(self.workflow, changes, changing=True)
         if stated.get("call", self.values["call"]) == self.values["call"]:
             return self._changed(stated)
         # first what another call needs, then what is changed of that
@@ -124,16 +124,12 @@ class Scene:
             raise _unreadable(error) from error
         return scene
 
-    def result(self, tool: Tool, label: str) -> Any:
-        """What the earlier call of this label returned."""
-        return result(tool, self.values, label)
-
     def decide(self, workflow: Workflow | None = None) -> Eligible | Deny:
         """The engine's decision under a workflow (None: the scene's own). The run is as if it had been opened under that one."""
         workflow = self.workflow if workflow is None else workflow
         run, call, _ = (self.run, self.call, ()) if self._reads_alike(workflow) else story(workflow, self.values, self._derive)
         answer = checks.decide(workflow, run, call, self.around)
-        if isinstance(answer, Eligible) and (refused := [*self._used_up(workflow, answer), *self._another_key(workflow)]):
+        if isinstance(answer, Eligible) and (refused := [*self._at_mint(workflow, answer)]):
             return Deny(tuple(refused))
         return answer
 
@@ -146,8 +142,8 @@ class Scene:
         tools = [(workflow.tools.get(name), own.tools.get(name)) for name in map(bare, self.earlier)]
         return header and workflow.intents is own.intents and all(one is other for one, other in tools)
 
-    def _used_up(self, workflow: Workflow, answer: Eligible) -> Iterable[Failure]:
-        """The limits that the mint script would find used up."""
+    def _at_mint(self, workflow: Workflow, answer: Eligible) -> Iterable[Failure]:
+        """What the mint script would find: a limit that is used up, another key than the account's last token was bound to."""
         ago = seconds(self.values.get("spent_ago") or "0s") or 0
         for limit, amount, _ in answer.reservations:
             over = limit.every is not None and limit.per not in _IN_RUN and ago >= limit.every
@@ -156,18 +152,15 @@ class Scene:
             if spent is None or int(spent * unit) + amount > limit.maximum:
                 got, place = f"{spent} of {limit_name(limit)} used", f"{workflow.file}:{limit.line}"
                 yield Failure(Reason.LIMIT, "limits", got, f"at most {limit.maximum / unit:g}", place)
-
-    def _another_key(self, workflow: Workflow) -> Iterable[Failure]:
-        """The account's last token was bound to another key, which the mint script would find."""
         rule, boundary, last = workflow.agent, self.run.header.agent.boundary, self.values.get("who.agent.last_key")
         if rule.same_key_as_last_token and boundary is not None and last is not None and boundary.key != last:
             expected, place = "the key of this account's last token", f"{workflow.file}:{rule.line}"
             yield Failure(Reason.BOUNDARY, "agent.boundary.key", boundary.key, expected, place)
 
 
-def _checked(workflow: Workflow, *blocks: Mapping[str, Any], changing: bool) -> dict[str, Any]:
-    """The values of blocks by dotted key; later ones win."""
-    stated = {key: value for block in blocks for key, value, _ in flatten(block)}
+def _checked(workflow: Workflow, block: Mapping[str, Any], *, changing: bool) -> dict[str, Any]:
+    """The values of a block by dotted key."""
+    stated = {key: value for key, value, _ in flatten(block)}
     if wrong := findings(workflow, stated, changing=changing):
         raise SceneError(tuple(wrong))
     return stated
