@@ -1,4 +1,4 @@
-"""``agentgate``: the groups of commands. ``help.txt`` lists the commands; each is in a file of its own."""
+"""``agentgate``: the groups of commands. ``help.txt`` lists the commands, and names the function of each."""
 
 from __future__ import annotations
 

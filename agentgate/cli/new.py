@@ -1,4 +1,4 @@
-"""``agentgate workflow new``: a first workflow and its tests, from real tools."""
+"""``agentgate workflow new`` and ``words``: a first workflow and its tests, from real tools; how people ask for what tools do."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
+from agentgate.review.draft.phrasebook import ACTS, act_of, groups, listed
 from agentgate.review.draft.toolset import from_langchain, from_mcp
 
 LIFE = timedelta(days=180)
@@ -104,3 +105,23 @@ def _tell(made: Draft, path: Path, tests: Path) -> None:
     if questions:
         say(f"{len(questions)} to decide (each is refused until then), at the lines marked # DECIDE: in {path}")
     say("Next:", f"  agentgate workflow lint {path}", f"  agentgate workflow test -v {path}")
+
+
+# --- the usual words ------------------------------------------------------------------------------------------------------------
+def words(
+    acts: Annotated[list[str] | None, typer.Argument(help="What the tool does: delete, share, pay ...", show_default=False)] = None,
+    thing: Annotated[str, typer.Option("--thing", help="What it acts on, for phrases that name it: event, file, invoice.")] = "",
+) -> None:
+    """Print the usual English words for an act, as the `words` of an intent.
+
+    They are proposals: what counts is what stands in the workflow that reviewers sign. Leave out what would grant too much
+    there ("make it", "set"; a line is a group), add what your people say.
+    """
+    if not acts:
+        say(", ".join(ACTS))
+        return
+    for name in acts:
+        act = act_of(name.lower())
+        if act is None:
+            fail(f"no usual words for {name!r}, expected one of {', '.join(ACTS)}")
+        say(*listed(groups(act, thing.lower())))
