@@ -89,7 +89,7 @@ def drop_unfinished(folder: Path, *, replace: bool) -> None:
 
 
 def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, own: Signer | None, now: float) -> tuple[str, ...]:
-    """Sign the revocations and the index again, where the new root would refuse who signed them; the files that were signed again.
+    """Sign the revocations and the index again, where the new root would refuse who signed them. Returns those files.
 
     `folder`: a copy with the new root, and the index and revocations beside it. `old`: the root that is replaced, and its keys. `own`:
     whose key signs; None: there is no signer. Raises ConfigError: this key cannot sign; says who can.
