@@ -18,8 +18,7 @@ from agentgate.intents.lexical import derive
 from agentgate.language.calculation import MAX_FACTORS, MAX_NUMBERS, Number, calculation, spoken
 from agentgate.language.quotations import own_text
 from agentgate.loading.definition import load_text
-from agentgate.review.mutation.mutation import mutations
-from agentgate.review.mutation.proposal import propose
+from agentgate.review.mutation.mutation import mutations, propose
 from agentgate.review.report.question import answer as asked
 from agentgate.review.report.witness import witnesses
 from agentgate.review.scenarios.scene import Scene
