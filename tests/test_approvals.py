@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused, Prover, ReviewRule, sshsig, status, write_approval, write_index
+from agentgate.approvals.loading import lenient_judge
 from agentgate.approvals.root import distinct
-from agentgate.approvals.trust import lenient_judge
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from tests.approvals_team import ALICE, BOB, CAROL, DAVE, ID, PATH, PEOPLE, WORKFLOW, Team, key

@@ -23,9 +23,8 @@ from agentgate.approvals import (
     write_index,
 )
 from agentgate.approvals._files import Tree
-from agentgate.approvals.loading import strict_judge
+from agentgate.approvals.loading import lenient_judge, strict_judge
 from agentgate.approvals.root import Root, load_root
-from agentgate.approvals.trust import lenient_judge
 from agentgate.approvals.watermark import chunks
 from agentgate.errors import ConfigError, NameRefused, StoreUnavailable
 from agentgate.intents.lexical import derive

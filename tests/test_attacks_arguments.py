@@ -21,8 +21,7 @@ from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import Prompt
 from agentgate.loading.definition import load_text
-from agentgate.review.mutation.mutation import mutations
-from agentgate.review.mutation.proposal import propose
+from agentgate.review.mutation.mutation import mutations, propose
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.canonical import canonical
 from agentgate.values.request import Call

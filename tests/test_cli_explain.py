@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, Deny, Gate, StepUp, User
 from agentgate.audit import read_records
-from agentgate.cli.explain import EXAMPLES
+from agentgate.cli.commands import HELP
 from agentgate.cli.main import app
 from agentgate.loading.written_out import written_out
 from agentgate.loading.yaml_nodes import read_yaml
@@ -469,7 +469,7 @@ def test_a_terminal_gets_a_table_and_nothing_of_a_value_reaches_it_raw(file: str
 
 
 def test_the_examples_of_the_help_run() -> None:
-    for line in (line for line in EXAMPLES.split("\n\n") if line.startswith("agentgate explain --workflow")):
+    for line in (line for line in HELP["explain"].examples.split("\n\n") if line.startswith("agentgate explain --workflow")):
         done = asked(*shlex.split(line)[2:])
         assert done.exit_code == 0, done.output
     assert "agentgate explain call_7" in asked("--help").output

@@ -21,8 +21,7 @@ from agentgate.language.calculation import heard as read_turn
 from agentgate.language.spans import entities
 from agentgate.language.turn import Turn
 from agentgate.loading.definition import load_text
-from agentgate.review.mutation.mutation import mutations
-from agentgate.review.mutation.proposal import propose
+from agentgate.review.mutation.mutation import mutations, propose
 from agentgate.review.report.question import answer as asked
 from agentgate.review.report.witness import witnesses
 from agentgate.review.scenarios.scene import Scene

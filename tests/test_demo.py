@@ -18,8 +18,7 @@ from rich.console import Console
 from typer.main import get_command
 
 from agentgate.cli import demo as command
-from agentgate.cli.demo_rows import Played
-from agentgate.cli.demo_scenes import example, play
+from agentgate.cli.demo_scenes import Played, example, play
 from agentgate.cli.main import app
 from agentgate.errors import StoreUnavailable
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from agentgate.diff import ENGINE, Diff, Finding, compare, forms
-from agentgate.diff.expression import parse
 from agentgate.diff.language import Budget, Language, TooLarge
 from agentgate.diff.table import CALLS, LIST, NONE, READ, TABLE, unlisted
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_roles, load_text
+from agentgate.values.expression import parse
 from agentgate.values.patterns import Pattern
 from agentgate.workflow import model, rule, selector
 from agentgate.workflow.model import AgentRule, ClaimRule, Limit, StepUpRule, Workflow

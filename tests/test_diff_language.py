@@ -11,11 +11,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from agentgate.diff import forms
-from agentgate.diff.characters import Ranges
-from agentgate.diff.expression import ANYTHING, Expression, Not, Unreadable, literal, parse
 from agentgate.diff.language import MAX_STATES, Language, TooLarge
 from agentgate.errors import CanonicalError
+from agentgate.values.characters import Ranges, inside
 from agentgate.values.entities import _FORMS, TYPES, normal
+from agentgate.values.expression import ANYTHING, Expression, Not, Unreadable, literal, parse
 from agentgate.values.patterns import Glob, Pattern
 from agentgate.workflow.operators import Globs
 
@@ -88,7 +88,17 @@ TEXTS = st.text(ALPHABET, max_size=6)
 def members(expression: Expression, texts: Iterable[str], alphabet: Ranges) -> set[str]:
     """The texts that are in a language."""
     language = Language([expression], alphabet)
-    return {text for text in texts if language.vector(text) == (True,)}
+    return {text for text in texts if matches(language, text)}
+
+
+def matches(language: Language, text: str) -> bool:
+    state = language.start
+    for character in text:
+        atom = next((a for a, parts in enumerate(language._parts) if inside(parts, ord(character))), None)
+        if atom is None:
+            return False
+        state = language._after(state, atom)
+    return language._vector(state) == (True,)
 
 
 def holds(source: str, text: str) -> bool:
@@ -150,10 +160,13 @@ def test_the_shortest_text_of_a_difference_is_found(one, other, text):
 
 
 def test_a_length_is_part_of_the_question():
-    language = Language([parse("(?:ab)*")], forms.alphabet("text"))
-    assert set(language.of_length(3, 3)) == {(False,)}
-    assert set(language.of_length(200, 201)) == {(True,), (False,)}
-    assert len(language.of_length(200, None)[True,]) == 200
+    language = Language([parse("(?:ab)*"), parse("(?s:.{0,199})")], forms.alphabet("text"))
+    assert {vector: len(text) for vector, text in language.vectors().items()} == {
+        (True, True): 0,
+        (False, True): 1,
+        (True, False): 200,
+        (False, False): 200,
+    }
 
 
 def test_a_question_with_too_many_states_has_no_answer():

@@ -22,10 +22,9 @@ from agentgate.integrations.langchain import definition_of
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
-from agentgate.review.draft.acts import VERBS, act_of, speaking
 from agentgate.review.draft.argument import argument, inline
 from agentgate.review.draft.draft import UNDECIDED, draft, undecided
-from agentgate.review.draft.phrasebook import ACTS
+from agentgate.review.draft.phrasebook import ACTS, VERBS, act_of, speaking
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, from_langchain, from_mcp, verb_of, words_of
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import read_tests, run_tests

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import agentgate.cli.replays as many
+import agentgate.cli.evaluate as many
 import agentgate.review.replay.evaluate as recorded
 from agentgate.cli.main import app
 from agentgate.errors import AgentGateError, StoreUnavailable

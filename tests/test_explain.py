@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.checks import decide
 from agentgate.explain.evidence import MASKED, secret
-from agentgate.explain.explanation import Explanation, Row, as_json, plain
+from agentgate.explain.explanation import Explanation, Row, as_json
 from agentgate.explain.listing import Condition, conditions, matching
 from agentgate.explain.verdicts import Kept, explain, explain_kept
 from agentgate.intents.lexical import derive
@@ -21,6 +21,7 @@ from agentgate.language.prompt import Prompt
 from agentgate.loading.definition import load_text
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Call, EarlierCall, Header, RunState, Surroundings, User
+from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.rule import Rule, Source
 from tests.generate import Case, Generator
@@ -384,7 +385,7 @@ def test_what_only_the_store_knew_has_a_row(workflow: Workflow) -> None:
 def test_terminal_controls_are_escaped(workflow: Workflow) -> None:
     evil = "\x1b[31mred\x07\u202e"
     found = explained(workflow, {**REFUND, "reason": evil, "notify": evil})
-    assert plain(evil) == "\\x1b[31mred\\x07\\u202e"
+    assert visible(evil) == "\\x1b[31mred\\x07\\u202e"
     assert str(found).replace("\n", "").isprintable()
 
 

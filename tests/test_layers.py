@@ -379,7 +379,7 @@ def test_every_third_party_package_is_a_declared_dependency():
         ("decision.checks", "if TYPE_CHECKING:\n    from agentgate.gate.gate import Gate"),
         ("decision.checks", "if TYPE_CHECKING:\n    pass\nelse:\n    from agentgate.gate.gate import Gate"),
         ("decision.checks", "try:\n    from agentgate.gate.gate import Gate\nexcept ImportError:\n    pass"),
-        ("review.scenarios.scene", "from agentgate.review.report.page import page"),
+        ("review.scenarios.scene", "from agentgate.review.report.changes import page"),
     ],
 )
 def test_an_import_down_the_list_is_found(module, source):

@@ -13,8 +13,8 @@ from agentgate.diff import compare
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.redemption.facts import extract
-from agentgate.review.mutation.mutation import survivors
-from agentgate.review.scenarios.scene import Scene
+from agentgate.review.mutation.mutation import survey
+from agentgate.review.scenarios.scene import Scene, result
 from agentgate.review.scenarios.testfile import load_tests, run_tests
 from agentgate.workflow.model import Workflow
 
@@ -103,7 +103,7 @@ def test_another_path_is_for_a_person_to_read(workflow: Workflow) -> None:
 def test_a_scene_puts_keys_and_values_where_a_result_has_them(workflow: Workflow) -> None:
     stated = {"facts.users.get.method": ["a", "b"], "facts.users.get.limit": [5, 900], "facts.users.get.owner": ["lee", "eve"]}
     scene = Scene.of(workflow, {"call": "orders.pay", "args.amount": "6", **stated}, derive=derive)
-    assert scene.result(workflow.tools["users.get"], "users.get") == {
+    assert result(workflow.tools["users.get"], scene.values, "users.get") == {
         "payment_methods": {"a": {"limit": 5, "owner": "lee"}, "b": {"limit": 900, "owner": "eve"}}
     }
 
@@ -125,5 +125,5 @@ def test_a_test_file_states_them_as_lists(workflow: Workflow, tmp_path: Path) ->
     path.write_text(TESTS)
     report = run_tests(workflow, load_tests(path), derive=derive)
     assert [str(result) for result in report.results if not result.passed] == []
-    dropped = {(mutant.path, mutant.words) for mutant in survivors(workflow, load_tests(path), derive=derive)}
+    dropped = {(mutant.path, mutant.words) for mutant in survey(workflow, load_tests(path), derive=derive).survivors}
     assert not {("tools.orders.pay.args.method.from", "dropped"), ("tools.orders.pay.args.owner.from", "dropped")} & dropped

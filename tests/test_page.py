@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate.review.report.changes import MOST_ROWS, Change, Changes, as_json, comment, plain, unified
-from agentgate.review.report.page import page
+from agentgate.review.report.changes import MOST_ROWS, Change, Changes, as_json, comment, page, plain, unified
 from agentgate.values.visible import code, markdown, visible
 
 ATTACKS = [

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Gate, StepUp, User
-from agentgate.cli.advice import advise
+from agentgate.cli.lint import advise
 from agentgate.decision.answer import Eligible
 from agentgate.decision.earlier import Earlier
 from agentgate.diff import compare
@@ -23,7 +23,7 @@ from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.redemption.facts import MAX_ROWS, extract
 from agentgate.review.draft.argument import argument
-from agentgate.review.mutation.mutation import mutants
+from agentgate.review.mutation.mutation import mutations
 from agentgate.review.scenarios.scene import Scene
 from agentgate.values.paths import CUT, PAGE
 from agentgate.values.request import EarlierCall
@@ -390,7 +390,7 @@ def test_a_draft_proposes_it_for_nothing_else(name: str) -> None:
 
 def test_the_mutant_of_an_offset_is_noticed() -> None:
     workflow = load_text(without_select(BANK), "bank.yaml", {}, derive)
-    (mutant,) = [m for m in mutants(workflow) if m.of == ("Rule", "page_size")]
+    (mutant,) = [m for m in mutations(workflow).found if m.of == ("Rule", "page_size")]
     assert mutant.path == "tools.history.args.offset.page_size"
     scenes = [Scene.of(workflow, {"call": "pay"}).set(changes) for changes in mutant.tries]
     told = [scene for scene in scenes if granted(scene, mutant.workflow)]

@@ -7,10 +7,14 @@ from typer.testing import CliRunner
 
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
-from agentgate.review.draft.acts import VERBS, act_of, example, speaking, usual
-from agentgate.review.draft.phrasebook import ACTS, groups, phrases
+from agentgate.review.draft.phrasebook import ACTS, VERBS, act_of, example, groups, speaking, usual
 from agentgate.review.draft.toolset import verb_of, words_of
 from agentgate.workflow.model import ARTICLES, PLACES, Intent
+
+
+def phrases(act: str, thing: str = "") -> tuple[str, ...]:
+    return tuple(phrase for group in groups(act, thing) for phrase in group)
+
 
 LOOKS = [
     "Tell me what is in my inbox",

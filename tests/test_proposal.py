@@ -15,8 +15,7 @@ from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.draft.argument import inline
-from agentgate.review.mutation.mutation import mutants, notices, survivors
-from agentgate.review.mutation.proposal import case_yaml, cases_yaml, head_yaml, propose
+from agentgate.review.mutation.mutation import case_yaml, cases_yaml, head_yaml, mutations, notices, propose, survey
 from agentgate.review.scenarios import testfile
 from agentgate.review.scenarios.case import NamedCase
 from agentgate.review.scenarios.scene import Scene
@@ -44,7 +43,7 @@ def test_proposed_cases_written_and_read_again_pass_and_cover_every_condition(wo
     tests = read_tests(text, "p.test.yaml")
     report = run_tests(workflow, tests)
     assert [(r.name, r.why) for r in report.failed] == []
-    assert [str(m) for m in survivors(workflow, tests)] == []
+    assert [str(m) for m in survey(workflow, tests).survivors] == []
 
 
 def test_every_case_fails_on_each_condition_it_was_proposed_for():
@@ -74,7 +73,7 @@ def test_whatever_cases_are_taken_away_the_missing_ones_are_proposed(data):
     assert made.left == ()
     cases = (*kept, *(p.case for p in made.found))
     assert len({case.name for case in cases}) == len(cases)
-    assert survivors(workflow, dataclasses.replace(less, cases=cases)) == ()
+    assert survey(workflow, dataclasses.replace(less, cases=cases)).survivors == ()
 
 
 def test_a_proposed_case_changes_as_little_as_it_can():
@@ -146,4 +145,4 @@ def test_a_mutant_that_nothing_tells_is_left_and_named():
     workflow = load_text(text, "claims.yaml", ROLES, derive)
     left = propose(workflow).left
     assert [m.path for m in left] == ["tools.jobs.run.args.queue.pattern"]  # both listed words have this form: the pattern says nothing
-    assert left[0].path in {m.path for m in mutants(workflow)}
+    assert left[0].path in {m.path for m in mutations(workflow).found}

@@ -13,8 +13,7 @@ from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.review.mutation.mutation import mutations
-from agentgate.review.mutation.proposal import propose
+from agentgate.review.mutation.mutation import mutations, propose
 from agentgate.review.report.question import answer as asked
 from agentgate.review.report.witness import witnesses
 from agentgate.review.scenarios.scene import Scene

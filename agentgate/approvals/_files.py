@@ -33,15 +33,9 @@ class Tree:
         self._base = os.path.join(directory, APPROVALS)  # noqa: PTH118 - joined for each of hundreds of files
 
     def read(self, name: str, missing: ApprovalRefusal, *, limit: int = MAX_BYTES) -> bytes:
-        """The bytes of a file.
+        """The bytes of a file below ``approvals``, of at most `limit` bytes.
 
-        Args:
-            name: path below ``approvals``.
-            missing: the refusal when there is no such file.
-            limit: maximum size in bytes.
-
-        Raises:
-            ApprovalRefused: absent (`missing`); a link, not a file, too large or unreadable (TAMPERED).
+        Raises ApprovalRefused: absent (`missing`); a link, not a file, too large or unreadable (TAMPERED).
         """
         data = self.read_optional(name, limit=limit)
         if data is None:
@@ -67,10 +61,7 @@ class Tree:
             os.close(handle)
 
     def names(self, folder: str = "") -> list[tuple[str, Kind]]:
-        """The entries of a folder, sorted; none when it does not exist.
-
-        Raises ApprovalRefused: the folder is a link, or unreadable (TAMPERED).
-        """
+        """The entries of a folder, sorted; none when it does not exist. Raises ApprovalRefused: a link, or unreadable (TAMPERED)."""
         where = f"{self._base}/{folder}" if folder else self._base
         shown = f"{APPROVALS}/{folder}" if folder else APPROVALS
         try:
@@ -88,10 +79,7 @@ class Tree:
         return [name for name, kind in self.names() if kind != "file" and name != "root" and _ID.fullmatch(name)]
 
     def versions(self, id_: str) -> list[int]:
-        """The stored versions of a workflow, newest first.
-
-        Raises ApprovalRefused: a link or a file is in the place of a folder (TAMPERED).
-        """
+        """The stored versions of a workflow, newest first. Raises ApprovalRefused: a link or file in place of a folder (TAMPERED)."""
         versions = []
         for name, kind in self.names(id_):
             if _VERSION.fullmatch(name):
@@ -101,10 +89,7 @@ class Tree:
         return sorted(versions, reverse=True)
 
     def write(self, name: str, data: bytes) -> Path:
-        """Write a file whole or not at all, with the folders it needs.
-
-        Raises ApprovalRefused: not writable, or a link is in the way (TAMPERED).
-        """
+        """Write a file whole or not at all, with its folders. Raises ApprovalRefused: not writable, or a link is in the way (TAMPERED)."""
         path = Path(self._base) / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agentgate.approvals.refusal import ApprovalRefusal, refuse
 from agentgate.errors import CanonicalError, WorkflowError
@@ -16,15 +16,19 @@ from agentgate.loading.yaml_nodes import dotted, read_yaml, shown
 from agentgate.values.canonical import canonical
 
 M = TypeVar("M", bound="Shape")
+V = TypeVar("V")
 
 PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(?:@[A-Za-z0-9][A-Za-z0-9.-]{0,63})?", re.ASCII)
 _RESERVED = frozenset({"definition"})  # the file beside the signatures
 
 
-class Shape(BaseModel):
-    """A mapping. Strict: no coercion; unknown keys are errors."""
+STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)  # no coercion; unknown keys are errors
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+class Shape(BaseModel):
+    """A mapping, strictly read."""
+
+    model_config = STRICT
 
 
 def _whole(pattern: str, expected: str, reserved: frozenset[str] = frozenset()) -> AfterValidator:
@@ -100,22 +104,14 @@ def from_yaml(model: type[M], text: str, file: str, name: ApprovalRefusal) -> M:
         raise refuse(name, f"{file}:{document.line(path)}", dotted(path), got, expected) from None
 
 
-def from_json(model: type[M], data: bytes, file: str, name: ApprovalRefusal, form: Callable[[Any], bytes] = canonical) -> M:
+def from_json(model: TypeAdapter[V], data: bytes, file: str, name: ApprovalRefusal, form: Callable[[Any], bytes] = canonical) -> V:
     """A document in canonical JSON: exactly the bytes that `form` makes of its value, so there is one reading of them.
 
-    Args:
-        model: its shape.
-        data: the file's bytes.
-        file: how messages name it.
-        name: the refusal.
-        form: `canonical`, or `ascii_json` for a document of any size.
-
-    Raises:
-        ApprovalRefused: under `name`.
+    `form` is `canonical`, or `ascii_json` for a document of any size. Raises ApprovalRefused: under `name`.
     """
     json_value(data, file, name, form)
     try:
-        return model.model_validate_json(data)
+        return model.validate_json(data)
     except ValidationError as error:
         path, got, expected = _first(error)
         raise refuse(name, file, dotted(path), got, expected) from None
@@ -143,6 +139,6 @@ def _first(error: ValidationError) -> tuple[tuple[str | int, ...], str, str]:
     path = tuple(part for part in first["loc"] if part != "[key]")
     if first["type"] == "missing":
         return path, "nothing", f"{path[-1]}: (required)"
-    if first["type"] == "extra_forbidden":
+    if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return path, "an unknown key", "a key of this format"
     return path, shown(first["input"]), first["msg"].removeprefix("Value error, ")

@@ -8,15 +8,16 @@ of a workflow in the file, in the index or in a gate's marks counts; a later ver
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
 
 from annotated_types import Len
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, Tree, file_digest, text_of
 from agentgate.approvals._shape import (
+    STRICT,
     Digest,
     Id,
     Moment,
@@ -43,31 +44,67 @@ _LEEWAY = 300  # seconds a signer's clock may be ahead
 _Serial = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
-class _ApprovedShape(Shape):
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An approved version of a workflow, as an index lists it.
+
+    Attributes:
+        paths: its path, and that of the version before (`UNKNOWN`: unknown, every rule of the root counted).
+        risks: its risk, and those that counted because of the version before.
+    """
+
+    __pydantic_config__ = STRICT
+
     version: VersionNumber
     digest: Digest
     paths: Annotated[tuple[Text, ...], Len(1, 2)]
     risks: Annotated[tuple[Risk, ...], Len(1, 3)]
 
 
-class _NewestShape(_ApprovedShape):
-    narrows: Annotated[tuple[_ApprovedShape, ...], Len(0, 64)]
+@dataclass(frozen=True, slots=True)
+class Newest(Listed):
+    """The newest approved version of a workflow.
+
+    Attributes:
+        narrows: the versions it builds on, newest first, when it was approved as only narrowing.
+        removed: nothing of the workflow was stored when the index was made; the version stays the lowest that may run.
+    """
+
+    narrows: Annotated[tuple[Listed, ...], Len(0, 64)]
     removed: Literal[True] | None = None
 
 
-class _RevokedInIndexShape(Shape):
+@dataclass(frozen=True, slots=True)
+class RevokedThen:
+    """The ``revoked.yaml`` that an index was made with; `up_to`: workflow -> highest revoked version."""
+
+    __pydantic_config__ = STRICT
+
     serial: _Serial
     digest: Digest
     up_to: dict[Id, VersionNumber]
 
 
-class _IndexShape(Shape):
+@dataclass(frozen=True, slots=True)
+class Index:
+    """``index.json``."""
+
+    __pydantic_config__ = STRICT
+
     agentgate: Literal["index/v1"]
     serial: _Serial
     expires: Moment
     signer: Person
-    workflows: Annotated[dict[Id, _NewestShape], Len(0, 100_000)]
-    revoked: _RevokedInIndexShape
+    workflows: Annotated[dict[Id, Newest], Len(0, 100_000)]
+    revoked: RevokedThen
+
+    @property
+    def until(self) -> float:
+        """POSIX seconds of its end."""
+        return seconds(self.expires)
+
+
+_INDEX = TypeAdapter(Index)
 
 
 class Revocation(Shape):
@@ -86,30 +123,6 @@ class _RevokedShape(Shape):
 
 
 @dataclass(frozen=True, slots=True)
-class Newest:
-    """An approved version of a workflow.
-
-    Attributes:
-        paths: its path, and that of the version before (`UNKNOWN`: unknown, every rule of the root counted).
-        risks: its risk, and those that counted because of the version before.
-        narrows: the versions it builds on, newest first, when it was approved as only narrowing.
-        removed: nothing of the workflow was stored when the index was made; the version stays the lowest that may run.
-    """
-
-    version: int
-    digest: str
-    paths: tuple[str, ...]
-    risks: tuple[str, ...]
-    narrows: tuple[Newest, ...] = ()
-    removed: bool = False
-
-    @property
-    def value(self) -> dict[str, Any]:
-        """Its entry in an index, without what it narrows."""
-        return {"version": self.version, "digest": self.digest, "paths": self.paths, "risks": self.risks}
-
-
-@dataclass(frozen=True, slots=True)
 class Revoked:
     """``revoked.yaml``."""
 
@@ -119,38 +132,13 @@ class Revoked:
     revoked: Mapping[str, Revocation]
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
-    """``index.json``.
-
-    Attributes:
-        until: POSIX seconds of its end.
-        revoked_digest, revoked_serial: the ``revoked.yaml`` it was made with.
-        revoked: workflow -> highest revoked version then.
-    """
-
-    serial: int
-    until: float
-    signer: str
-    workflows: Mapping[str, Newest]
-    revoked_digest: str
-    revoked_serial: int
-    revoked: Mapping[str, int]
-
-
 def index_bytes(serial: int, expires: str, signer: str, workflows: Mapping[str, Newest], revoked: Revoked) -> bytes:
     """The bytes of an index, as they are signed."""
-    value: dict[str, Any] = {
-        "agentgate": "index/v1",
-        "serial": serial,
-        "expires": expires,
-        "signer": signer,
-        "workflows": {
-            id_: n.value | {"narrows": [each.value for each in n.narrows]} | ({"removed": True} if n.removed else {})
-            for id_, n in workflows.items()
-        },
-        "revoked": {"serial": revoked.serial, "digest": revoked.digest, "up_to": {id_: r.up_to for id_, r in revoked.revoked.items()}},
-    }
+    then = RevokedThen(revoked.serial, revoked.digest, {id_: revocation.up_to for id_, revocation in revoked.revoked.items()})
+    value = asdict(Index("index/v1", serial, expires, signer, dict(workflows), then))
+    for newest in value["workflows"].values():
+        if not newest["removed"]:
+            del newest["removed"]
     return ascii_json(value)
 
 
@@ -161,20 +149,20 @@ def load_index(tree: Tree, root: Root, allowed: AllowedSigners, now: float, *, e
     """
     file = f"{APPROVALS}/{INDEX}"
     data = tree.read(INDEX, STALE_INDEX, limit=MAX_INDEX)
-    shape = from_json(_IndexShape, data, file, TAMPERED, ascii_json)
-    signed_by(tree, INDEX, data, root=root, allowed=allowed, role="index", person=shape.signer, now=now)
-    until = seconds(shape.expires)
-    if now >= until and not ended:
-        raise refuse(STALE_INDEX, file, "expires", shape.expires, "an index signed in the last seven days (agentgate workflow index)")
-    if until > now + INDEX_LIFE + _LEEWAY:
-        raise refuse(STALE_INDEX, file, "expires", shape.expires, "at most seven days from now")
-    workflows = {id_: _newest(n, tuple(map(_newest, n.narrows)), removed=bool(n.removed)) for id_, n in shape.workflows.items()}
-    revoked = shape.revoked
-    return Index(shape.serial, until, shape.signer, workflows, revoked.digest, revoked.serial, revoked.up_to)
+    index = from_json(_INDEX, data, file, TAMPERED, ascii_json)
+    signed_by(tree, INDEX, data, root=root, allowed=allowed, role="index", person=index.signer, now=now)
+    if not ended:
+        check_not_ended(index, now)
+    if index.until > now + INDEX_LIFE + _LEEWAY:
+        raise refuse(STALE_INDEX, file, "expires", index.expires, "at most seven days from now")
+    return index
 
 
-def _newest(shape: _ApprovedShape, narrows: tuple[Newest, ...] = (), *, removed: bool = False) -> Newest:
-    return Newest(shape.version, shape.digest, shape.paths, shape.risks, narrows, removed)
+def check_not_ended(index: Index, now: float) -> None:
+    """The index is in its time. Raises ApprovalRefused: STALE INDEX."""
+    if now >= index.until:
+        expected = "an index signed in the last seven days (agentgate workflow index)"
+        raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "expires", index.expires, expected)
 
 
 def load_revoked(tree: Tree, root: Root, allowed: AllowedSigners, now: float) -> Revoked:
@@ -192,10 +180,10 @@ def check_same(index: Index, revoked: Revoked) -> None:
     Raises ApprovalRefused: ROLLBACK when older, TAMPERED when they differ.
     """
     file = f"{APPROVALS}/{REVOKED}"
-    if revoked.serial < index.revoked_serial:
-        raise refuse(ROLLBACK, file, "serial", revoked.serial, f"at least {index.revoked_serial}, as in the index")
-    if revoked.serial == index.revoked_serial and revoked.digest != index.revoked_digest:
-        raise refuse(TAMPERED, file, "digest", revoked.digest, f"{index.revoked_digest}, as in the index")
+    if revoked.serial < index.revoked.serial:
+        raise refuse(ROLLBACK, file, "serial", revoked.serial, f"at least {index.revoked.serial}, as in the index")
+    if revoked.serial == index.revoked.serial and revoked.digest != index.revoked.digest:
+        raise refuse(TAMPERED, file, "digest", revoked.digest, f"{index.revoked.digest}, as in the index")
 
 
 _NAMESPACES: Mapping[Role, str] = {"root": sshsig.ROOT_NAMESPACE, "index": sshsig.INDEX_NAMESPACE, "revoke": sshsig.REVOKED_NAMESPACE}

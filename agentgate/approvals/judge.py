@@ -24,26 +24,16 @@ from math import inf
 from typing import Any
 
 from agentgate.approvals._files import Tree
-from agentgate.approvals._shape import RISKS
+from agentgate.approvals._shape import RISKS, Risk
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import UNKNOWN, Index, Newest, Revoked
+from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
 from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
-from agentgate.approvals.refusal import (
-    EXPIRED,
-    TAMPERED,
-    UNAPPROVED,
-    WRONG_PLACE,
-    ApprovalRefusal,
-    ApprovalRefused,
-    Refused,
-    refuse,
-    refused,
-)
+from agentgate.approvals.refusal import EXPIRED, REVOKED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, refuse, refused
 from agentgate.approvals.root import Need, Root
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.version import Signed, Version, VersionReader
 from agentgate.errors import WorkflowError
-from agentgate.loading.definition import Derive, Roles, load_document
+from agentgate.loading.definition import Derive, load_document
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document
 from agentgate.workflow.model import Workflow
@@ -108,7 +98,8 @@ class Judge:
     def revoked_up_to(self, id_: str) -> int:
         """The highest revoked version of a workflow; 0: none."""
         inside = self.revoked.revoked.get(id_) if self.revoked else None
-        return max(inside.up_to if inside else 0, self.index.revoked.get(id_, 0) if self.index else 0, self.known.get(f"revoked:{id_}", 0))
+        indexed = self.index.revoked.up_to.get(id_, 0) if self.index else 0
+        return max(inside.up_to if inside else 0, indexed, self.known.get(f"revoked:{id_}", 0))
 
     def newest(self, id_: str) -> Newest | None:
         """The index's entry for a workflow."""
@@ -145,18 +136,13 @@ class Judge:
             refusals += [standing.refused] if standing.refused is not None else []
         return None, refusals
 
-    def load(self, version: Version, roles: Roles, document: Document | None = None) -> Workflow:
-        """A stored version as the gate enforces it.
+    def load(self, version: Version, roles: Mapping[str, Iterable[str]], document: Document | None = None) -> Workflow:
+        """A stored version as the gate enforces it, with the static roles that were approved with it.
 
-        Args:
-            version: the version.
-            roles: the static roles that were approved with it.
-            document: the workflow file, when its value is the approved one (it has lines).
-
-        Raises:
-            WorkflowError: the definition does not load.
+        `document` is the workflow file, when its value is the approved one (it has lines). Raises WorkflowError: it does not load.
         """
-        return load_document(document or version.document(), roles, self.derive, share=self.share, signed=True)
+        static = {name: frozenset(scopes) for name, scopes in roles.items()}
+        return load_document(document or version.document(), static, self.derive, share=self.share, signed=True)
 
     # --- one version -----------------------------------------------------------------------------------------------------
     def _judge(self, id_: str, version: int) -> Standing:
@@ -181,12 +167,12 @@ class Judge:
         up_to = self.revoked_up_to(stored.id)
         if stored.version <= up_to:
             got = f"version {stored.version}, revoked up to {up_to}"
-            raise refuse(ApprovalRefusal.REVOKED, file, "version", got, "a later version with approvals of its own")
+            raise refuse(REVOKED, file, "version", got, "a later version with approvals of its own")
 
-    def _pin(self, stored: Version) -> Newest | None:
+    def _pin(self, stored: Version) -> Listed | None:
         """The index's entry for this version: as the newest, or as one that the newest builds on."""
         newest = self.newest(stored.id)
-        named = (newest, *newest.narrows) if newest is not None else ()
+        named: tuple[Listed, ...] = (newest, *newest.narrows) if newest is not None else ()
         return next((each for each in named if each.version == stored.version), None)
 
     # --- counting --------------------------------------------------------------------------------------------------------
@@ -214,16 +200,20 @@ class Judge:
             best = self.needs((), (UNKNOWN,), (stored.risk, *(before.risks[:1] if before is not None else ())))
         return Standing(stored, best, self._short(stored, best, ignored), None)
 
+    def asked(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> tuple[Need, ...]:
+        """What the root asks for a version that nobody signed yet, at this path and with these static roles."""
+        before = self.before(stored.id, stored.version)
+        if before is None:
+            return self.needs((), (path,), (stored.risk,))
+        narrower = self._narrows(stored, path, roles) is not None
+        return self.needs((), (path, *before.paths[:1]), (stored.risk, *before.risks[:1]), narrower=narrower)
+
     def needs(
         self, signed: Iterable[Signed], paths: tuple[str, ...], risks: tuple[str, ...], *, narrower: bool = False
     ) -> tuple[Need, ...]:
         """What the rules of the root ask for, counting these signatures.
 
-        Args:
-            signed: the signatures that count.
-            paths: the workflow's paths, now and before; with `UNKNOWN` among them every rule applies.
-            risks: its risks, now and before.
-            narrower: proved to only narrow.
+        Paths and risks are those of now and before; with `UNKNOWN` among the paths every rule applies. `narrower`: proved to only narrow.
         """
         if self.root.solo and set(risks) != {"low"}:
             return (Need("**", frozenset(self.root.keys), 0, 0),)
@@ -245,11 +235,12 @@ class Judge:
             return full, Approved(stored, statement, _end(counted, lambda some: _met(needs(some))), who, counting)
         # (9) one signature is enough for what only narrows
         one = needs(counted, narrower=True)
-        base = self._narrows(stored, statement) if _met(one) else None
+        base = self._narrows(stored, statement.path, statement.roles) if _met(one) else None
         if base is None:
             return full, None
         until = min(base.until, _end(counted, lambda some: _met(needs(some, narrower=True))))
-        chain = (replace(base.entry, narrows=()), *base.entry.narrows)
+        entry = base.entry
+        chain = (Listed(entry.version, entry.digest, entry.paths, entry.risks), *entry.narrows)
         return one, Approved(stored, statement, until, who, replace(counting, narrows=chain))
 
     def _previous(self, stored: Version, signed: Signed, before: Newest | None, *, pinned: bool) -> Refused | None:
@@ -270,23 +261,22 @@ class Judge:
         file, expected = f"{stored.folder}/{signed.person}.json", f"{expected} (sign again)"
         return refused(UNAPPROVED, file, "predicate.previous", previous or "none", expected, workflow=stored.id, version=stored.version)
 
-    def _narrows(self, stored: Version, statement: Statement) -> Approved | None:
-        """The approved version that this one is proved to only narrow: the newest one stored before it."""
+    def _narrows(self, stored: Version, path: str, roles: Mapping[str, tuple[str, ...]]) -> Approved | None:
+        """The approved version that this one, at this path, is proved to only narrow: the newest one stored before it."""
         below = [v for v in self.tree.versions(stored.id) if v < stored.version]
         before = next((approved for v in below if (approved := self.standing(stored.id, v).approved) is not None), None)
         if before is None or len(before.entry.narrows) >= MAX_NARROWINGS:
             return None
-        if before.statement.path != statement.path or RISKS.index(stored.risk) < RISKS.index(before.version.risk):
+        if before.statement.path != path or stored.risk not in RISKS[RISKS.index(before.version.risk) :]:
             return None  # a move changes who reviews it, and so does a lower risk: that is for the quorum
-        if grown(before.statement.roles, statement.roles):
+        if any(not set(roles.get(name, ())) <= set(scopes) for name, scopes in before.statement.roles.items()):
             return None  # no comparison of workflows sees what bounds an upstream credential
-        old, roles = before.version, (roles_in(before.statement), roles_in(statement))
-        names = name_of(old.digest, before.statement.roles), name_of(stored.digest, statement.roles)
+        names = name_of(before.version.digest, before.statement.roles), name_of(stored.digest, roles)
         try:
-            loaded = self.load(old, roles[0])
-            if loaded.in_doubt and lifts_doubt(loaded, self.load(stored, roles[1])):
+            old = self.load(before.version, before.statement.roles)
+            if old.in_doubt and lifts_doubt(old, self.load(stored, roles)):
                 return None
-            proved = self.prover.narrows(*names, lambda: (loaded, self.load(stored, roles[1])))
+            proved = self.prover.narrows(*names, lambda: (old, self.load(stored, roles)))
         except WorkflowError:
             return None
         return before if proved else None
@@ -309,32 +299,22 @@ class Judge:
         return refused(UNAPPROVED, stored.folder, "signatures", got, expected, workflow=stored.id, version=stored.version)
 
 
-def grown(old: Mapping[str, Iterable[str]], new: Mapping[str, Iterable[str]]) -> bool:
-    """Whether a role that bounds a version has gained a scope."""
-    return any(not set(new.get(name, ())) <= set(scopes) for name, scopes in old.items())
-
-
 def in_force(id_: str, version: int, digest: str = "") -> str:
     """The name of the mark on disk that says that a version (with this digest) was in force."""
     return f"{IN_FORCE}{id_}:{version}" + (f":{digest}" if digest else "")
 
 
-def roles_in(statement: Statement) -> Roles:
-    """The static roles that were approved with a version."""
-    return {name: frozenset(scopes) for name, scopes in statement.roles.items()}
-
-
-def _counting(stored: Version, statement: Statement, pin: Newest | None, before: Newest | None) -> Newest:
+def _counting(stored: Version, statement: Statement, pin: Listed | None, before: Newest | None) -> Newest:
     """The paths and risks that count for a version: its own first, then those in the index, or those of the version before."""
     paths: tuple[str, ...] = (statement.path,)
-    risks: tuple[str, ...] = (stored.risk,)
+    risks: tuple[Risk, ...] = (stored.risk,)
     if pin is not None:
         paths, risks = (*paths, *pin.paths), (*risks, *pin.risks)
     elif before is not None:
         paths, risks = (*paths, *before.paths[:1]), (*risks, *before.risks[:1])
     elif statement.previous is not None:  # nothing vouches for where it comes from
         paths = (*paths, UNKNOWN)
-    return Newest(stored.version, stored.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)))
+    return Newest(stored.version, stored.digest, tuple(dict.fromkeys(paths)), tuple(dict.fromkeys(risks)), ())
 
 
 def _met(needs: tuple[Need, ...]) -> bool:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
-from agentgate.approvals.index import check_same, load_index, load_revoked
-from agentgate.approvals.judge import Approved, Judge, in_force, roles_in
+from agentgate.approvals.index import check_not_ended, check_same, load_index, load_revoked
+from agentgate.approvals.judge import Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import (
     ROLLBACK,
+    ROOT_NOT_TRUSTED,
     TAMPERED,
     UNAPPROVED,
     WRONG_PLACE,
@@ -80,21 +81,49 @@ def strict_judge(
         known: marks of before.
         prover: proves narrowings.
 
-    Raises:
-        ApprovalRefused: a trust file is bad, absent or old.
-        ConfigError: `root` is no digest.
+    Raises ApprovalRefused: a trust file is bad, absent or old. ConfigError: `root` is no digest.
     """
     if type(root) is not str or not root.startswith("sha256:") or len(root) != 71 or not set(root[7:]) <= set("0123456789abcdef"):
         raise ConfigError("root", root, "sha256: and 64 lower-case hex characters (agentgate workflow status prints it)")
-    before, tree = known or {}, Tree(directory)
-    trusted, allowed = load_root(tree, root, now)
-    _not_below(before, ROOT_MARK, trusted.version, f"{APPROVALS}/{ROOT}", "version")
-    revoked = load_revoked(tree, trusted, allowed, now)
-    index = load_index(tree, trusted, allowed, now)
-    _not_below(before, INDEX_MARK, index.serial, f"{APPROVALS}/{INDEX}", "serial")
-    _not_below(before, REVOKED_MARK, revoked.serial, f"{APPROVALS}/{REVOKED}", "serial")
-    check_same(index, revoked)
-    return Judge(tree, trusted, allowed, index, revoked, before, now, derive, prover or Prover())
+    judge, wrong = lenient_judge(directory, root, derive=derive, now=now, known=known, prover=prover)
+    marks, before = _marks(judge, {}), judge.known
+    for mark, file in ((ROOT_MARK, ROOT), (INDEX_MARK, INDEX), (REVOKED_MARK, REVOKED)):
+        if mark in marks and marks[mark] < before.get(mark, 0):
+            field, expected = mark.partition(":")[2], f"at least {before[mark]}, which was in force before"
+            raise refuse(ROLLBACK, f"{APPROVALS}/{file}", field, marks[mark], expected)
+    if wrong:
+        raise ApprovalRefused(wrong[0])
+    return judge
+
+
+def lenient_judge(
+    directory: Path | str,
+    root: str | None,
+    *,
+    derive: Derive,
+    now: float,
+    known: Mapping[str, int] | None = None,
+    prover: Prover | None = None,
+) -> tuple[Judge, tuple[Refused, ...]]:
+    """A judge for people: the root (None: the present one) must be right; what is wrong with index and revocations is returned.
+
+    Raises ApprovalRefused: the root is not trusted.
+    """
+    tree, wrong = Tree(directory), []
+    trusted, allowed = load_root(tree, root or file_digest(tree.read(ROOT, ROOT_NOT_TRUSTED)), now)
+    index = revoked = None
+    try:
+        revoked = load_revoked(tree, trusted, allowed, now)
+    except ApprovalRefused as error:
+        wrong.append(error.refused)
+    try:
+        index = load_index(tree, trusted, allowed, now, ended=True)
+        check_not_ended(index, now)
+        if revoked is not None:
+            check_same(index, revoked)
+    except ApprovalRefused as error:
+        wrong.append(error.refused)
+    return Judge(tree, trusted, allowed, index, revoked, known or {}, now, derive, prover or Prover()), tuple(wrong)
 
 
 @collector_paused()
@@ -103,25 +132,16 @@ def load_approved(
 ) -> Loaded:
     """Load what reviewers approved. Arguments as `strict_judge`.
 
-    Raises:
-        ApprovalRefused: a trust file is bad, absent or old; nothing is loaded.
-        WorkflowError: ``roles.yaml`` is wrong, or the directory cannot be read; nothing is loaded.
-        ConfigError: `root` is no digest.
+    Raises as `strict_judge`, and WorkflowError: ``roles.yaml`` is wrong, or the directory cannot be read; nothing is loaded.
     """
     judge = strict_judge(directory, root, derive=derive, now=now, known=known, prover=prover)
     return load_judged(judge, *read_workflow_files(Path(directory)))
 
 
 def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping[str, WorkflowError]) -> Loaded:
-    """Load everything that a judge approves.
+    """Load everything that a judge approves whose trust files are right and current; `files`, `broken`: of `read_workflow_files`.
 
-    Args:
-        judge: the judge; its trust files are right and current.
-        files: the workflow files of its directory (`read_workflow_files`).
-        broken: those that cannot be read.
-
-    Raises:
-        WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
+    Raises WorkflowError: ``roles.yaml`` is wrong; nothing is loaded.
     """
     folder = judge.tree.directory
     roles, broken = roles_of(folder), dict(broken)
@@ -137,15 +157,15 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
             continue
         document = file.document if file is not None and file.digest == approved.version.digest else None
         try:
-            workflows[id_] = judge.load(approved.version, roles_in(approved.statement), document)
+            workflows[id_] = judge.load(approved.version, approved.statement.roles, document)
         except WorkflowError as error:
             broken.setdefault(error.problems[0].file, error)
             continue
         until[id_] = min(approved.until, judge.index.until if judge.index else math.inf, judge.root.until)
         refusals += _other_roles(approved, roles)
     seen = {(r.workflow, r.version) for r in refusals}
-    unapproved = (_unapproved(file, chosen, judge) for file in files.values())
-    refusals += [each for each in unapproved if each is not None and (each.workflow, each.version) not in seen]
+    others = (unapproved(judge, file, chosen.get(str(file.value.get("id")))) for file in files.values())
+    refusals += [each for each in others if each is not None and (each.workflow, each.version) not in seen]
     judge.prover.save()
     return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, _revoked(judge, refusals))
 
@@ -232,19 +252,19 @@ def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> R
 def _other_roles(approved: Approved, roles: Roles) -> Iterator[Refused]:
     """Roles whose scopes differ from those that were approved, which stay in force."""
     id_, version, expected = approved.version.id, approved.version.version, "the approved scopes, which stay in force"
-    for name, scopes in roles_in(approved.statement).items():
-        if roles.get(name) != scopes:
+    for name, scopes in approved.statement.roles.items():
+        if roles.get(name) != frozenset(scopes):
             got = "other scopes than were approved" if name in roles else "no such role"
             yield refused(TAMPERED, ROLES, f"roles.{name}", got, expected, workflow=id_, version=version)
 
 
-def _unapproved(file: WorkflowFile, chosen: Mapping[str, Approved], judge: Judge) -> Refused | None:
-    """The refusal of a workflow file that is not what runs."""
+def unapproved(judge: Judge, file: WorkflowFile, approved: Approved | None) -> Refused | None:
+    """The refusal of a workflow file that is not what runs; `approved` is what does."""
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
         got = f"{shown(id_)} version {shown(version)}"
         return refused(UNAPPROVED, file.path, "id", got, "an id and a version", workflow=printable(id_))
-    approved, floor = chosen.get(id_), judge.floor(id_)
+    floor = judge.floor(id_)
     name, field, got = UNAPPROVED, "version", f"version {version} without approval"
     expected = f"signatures under {APPROVALS}/{id_}/{version} (agentgate workflow approve)"
     if approved is None:
@@ -281,7 +301,7 @@ def _marks(judge: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
     if judge.index is not None:
         marks[INDEX_MARK] = judge.index.serial
         marks |= {id_: newest.version for id_, newest in judge.index.workflows.items()}
-        marks |= {f"revoked:{id_}": version for id_, version in judge.index.revoked.items()}
+        marks |= {f"revoked:{id_}": version for id_, version in judge.index.revoked.up_to.items()}
     if judge.revoked is not None:
         marks[REVOKED_MARK] = judge.revoked.serial
         for id_, revocation in judge.revoked.revoked.items():
@@ -291,8 +311,3 @@ def _marks(judge: Judge, chosen: Mapping[str, Approved]) -> dict[str, int]:
         marks[id_] = max(version.version, marks.get(id_, 0))
         marks |= {in_force(id_, version.version): 1, in_force(id_, version.version, version.digest): 1}
     return marks
-
-
-def _not_below(known: Mapping[str, int], mark: str, got: int, file: str, field: str) -> None:
-    if got < known.get(mark, 0):
-        raise refuse(ROLLBACK, file, field, got, f"at least {known[mark]}, which was in force before")

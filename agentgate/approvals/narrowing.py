@@ -68,12 +68,9 @@ class Prover:
         return (self._compare or _diff().compare)(old, new)
 
     def narrows(self, old: str, new: str, load: Callable[[], tuple[Workflow, Workflow]]) -> bool:
-        """True when the new version is proved to only narrow the old one.
+        """True when a version is proved to only narrow an older one, both by their names (`name_of`).
 
-        Args:
-            old: its name (`name_of`).
-            new: the other's name.
-            load: makes both workflows; called only without a cached proof.
+        `load` makes both workflows; it is called only without a cached proof.
         """
         if self._proved is None:
             self._proved = self._read()

@@ -8,7 +8,7 @@ marked solo or demo, and an intent in doubt, are warned of every time.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -56,25 +56,29 @@ class Opening:
         self._directory, self._root, self._gate, self._derive = directory, root, gate, derive
         self._marks, self._prover = Marks(kept), Prover(kept=kept)
 
-    def questions(self) -> Iterator[Flow]:
-        """Store operations that return the marks the store knows; their answers go to `load`.
+    def flows(self) -> Generator[Flow, Any, Loaded]:
+        """What is in force now: both shells carry out each flow, with a deadline of its own, and send back what it returns.
 
-        Raises ApprovalRefused: the approvals folder cannot be read.
+        Raises as `load`, and ApprovalRefused: the approvals folder cannot be read.
         """
         names = dict.fromkeys(_SERIALS, 0)
         for id_ in Tree(self._directory).ids():
             names |= {id_: 0, f"revoked:{id_}": 0}
-        return self._flows(names)
+        loaded = self.load((yield from self._stored(names)))
+        self._marks.rise(loaded.marks)
+        raised = yield from self._stored({name: mark for name, mark in loaded.marks.items() if not name.startswith(IN_FORCE)})
+        loaded = self.settle(loaded, raised)
+        for id_, version, tenants in loaded.revoked:  # ends tokens, runs, and gates that did not reload yet
+            for tenant in tenants:
+                with suppress(NameRefused):  # no tenant of this name can exist
+                    yield _revoke(ops.revoke(tenant, "workflow", ops.workflow_subject(id_, version)))
+        yield _on_record(loaded)
+        return loaded
 
     def load(self, stored_marks: Mapping[str, int]) -> Loaded:
         """Load, never below what disk and store know. Raises as `load_approved`, and ROLLBACK for unreadable marks."""
         known = higher(self._marks.read(), stored_marks)
         return load_approved(self._directory, self._root, derive=self._derive, now=time.time(), known=known, prover=self._prover)
-
-    def rise(self, loaded: Loaded) -> Iterator[Flow]:
-        """Raise the marks on disk; the store operations raise them there, and their answers go to `settle`."""
-        self._marks.rise(loaded.marks)
-        return self._flows({name: mark for name, mark in loaded.marks.items() if not name.startswith(IN_FORCE)})
 
     def settle(self, loaded: Loaded, now_stored: Mapping[str, int]) -> Loaded:
         """Leave out each workflow of which another gate put a newer version in force meanwhile.
@@ -87,19 +91,15 @@ class Opening:
                 raise ApprovalRefused(_rolled(name, loaded.marks[name], behind[name]))
         gone = {name.removeprefix("revoked:") for name in behind}
         more = tuple(replace(_rolled(id_, loaded.marks.get(id_, 0), now_stored.get(id_, 0)), workflow=id_) for id_ in sorted(gone))
-        return replace(
-            loaded, workflows={id_: w for id_, w in loaded.workflows.items() if id_ not in gone}, refused=(*loaded.refused, *more)
-        )
+        kept = {id_: workflow for id_, workflow in loaded.workflows.items() if id_ not in gone}
+        return replace(loaded, workflows=kept, refused=(*loaded.refused, *more))
 
-    def revocations(self, loaded: Loaded) -> Iterator[Flow]:
-        """Store operations that end what was issued under a revoked version: tokens, runs, and gates that did not reload yet."""
-        for id_, version, tenants in loaded.revoked:
-            for tenant in tenants:
-                with suppress(NameRefused):  # no tenant of this name can exist
-                    yield _revoke(ops.revoke(tenant, "workflow", ops.workflow_subject(id_, version)))
-
-    def _flows(self, marks: Mapping[str, int]) -> Iterator[Flow]:
-        return (stored(self._gate, chunk) for chunk in chunks(marks))
+    def _stored(self, marks: Mapping[str, int]) -> Generator[Flow, Any, dict[str, int]]:
+        """Raise marks in the store; returns their values there."""
+        values: dict[str, int] = {}
+        for chunk in chunks(marks):
+            values |= yield stored(self._gate, chunk)
+        return values
 
 
 def load(opening: Opening, store: Store) -> Catalog:
@@ -107,38 +107,22 @@ def load(opening: Opening, store: Store) -> Catalog:
 
     Raises ApprovalRefused, ConfigError, WorkflowError, StoreUnavailable, AuditUnavailable: nothing is loaded.
     """
-    steps, answer = _steps(opening), None
+    flows, answer = opening.flows(), None
     try:
         while True:
-            answer = drive(steps.send(answer), store, opening.log)
+            answer = drive(flows.send(answer), store, opening.log)
     except StopIteration as done:
         return _catalog(done.value)
 
 
 async def aload(opening: Opening, store: AsyncStore) -> Catalog:
     """`load`, awaited."""
-    steps, answer = _steps(opening), None
-    while True:
-        try:
-            flow = steps.send(answer)
-        except StopIteration as done:
-            return _catalog(done.value)
-        answer = await adrive(flow, store, opening.log)
-
-
-def _steps(opening: Opening) -> Generator[Flow, Any, Loaded]:
-    """Both shells carry out each flow and send back what it returns."""
-    known: dict[str, int] = {}
-    for question in opening.questions():
-        known |= yield question
-    loaded = opening.load(known)
-    risen: dict[str, int] = {}
-    for rise in opening.rise(loaded):
-        risen |= yield rise
-    loaded = opening.settle(loaded, risen)
-    yield from opening.revocations(loaded)
-    yield _on_record(loaded)
-    return loaded
+    flows, answer = opening.flows(), None
+    try:
+        while True:
+            answer = await adrive(flows.send(answer), store, opening.log)
+    except StopIteration as done:
+        return _catalog(done.value)
 
 
 def report(catalog: Catalog) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agentgate.errors import AgentGateError
+from agentgate.values.visible import visible
 
 _LONGEST = 300
 
@@ -72,6 +73,4 @@ def refuse(name: ApprovalRefusal, file: str, field: str, got: object, expected: 
 
 def printable(value: object) -> str:
     """A value as a message may show it: one printable line of at most 300 characters."""
-    text = value if isinstance(value, str) else repr(value)
-    text = text if text.isprintable() else ascii(text)[1:-1]
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return visible(value if isinstance(value, str) else repr(value), _LONGEST)

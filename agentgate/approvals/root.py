@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, Literal
 
 from annotated_types import Len
@@ -208,15 +207,9 @@ def distinct(signed: Iterable[tuple[str, bytes]]) -> int:
 
 
 def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners]:
-    """The trusted root and its signers' keys.
+    """The trusted root and its signers' keys; `pinned` is the digest in the settings.
 
-    Args:
-        tree: the approvals.
-        pinned: ``sha256:...`` from the settings.
-        now: POSIX seconds.
-
-    Raises:
-        ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED (``allowed_signers``).
+    Raises ApprovalRefused: ROOT NOT TRUSTED, EXPIRED (the root's own end), TAMPERED (``allowed_signers``).
     """
     data = tree.read(ROOT, ROOT_NOT_TRUSTED)
     root = Root.parse(data, f"{APPROVALS}/{ROOT}")
@@ -237,13 +230,9 @@ def load_root(tree: Tree, pinned: str, now: float) -> tuple[Root, AllowedSigners
 
 
 def root_signers(tree: Tree, root: Root, data: bytes, prefix: str) -> tuple[tuple[str, bytes], ...]:
-    """Who of a root's own signers signed these bytes of a root, each with the key's material. A broken signature refuses.
+    """Who of a root's own signers signed these bytes (of this root or the next one), each with the key's material.
 
-    Args:
-        tree: the approvals.
-        root: whose `roles.root` may sign.
-        data: the signed root's bytes (this root's or the next one's).
-        prefix: how the signature files' names begin, below ``approvals``.
+    The signature files' names begin with `prefix`, below ``approvals``. A broken signature refuses.
     """
     signers = []
     for person in root.roles["root"]:
@@ -269,26 +258,22 @@ def _signed(tree: Tree, by: Root, data: bytes, prefix: str, what: Root) -> None:
 
 
 def _chain(tree: Tree, pinned: str, newest: Root, newest_data: bytes) -> None:
-    """From the pinned root to the newest, each step signed by both thresholds."""
-    older: list[tuple[Root, bytes]] = []
+    """From the newest root down to the pinned one: each is signed by its own threshold and by that of the one before."""
+    new, data, prefix = newest, newest_data, "root."
     for version in range(newest.version - 1, max(0, newest.version - MAX_ROTATIONS), -1):
-        data, file = tree.read_optional(f"root/{version}.yaml"), f"{APPROVALS}/root/{version}.yaml"
-        if data is None:
+        old_data, file = tree.read_optional(f"root/{version}.yaml"), f"{APPROVALS}/root/{version}.yaml"
+        if old_data is None:
             break
-        old = Root.parse(data, file)
+        old = Root.parse(old_data, file)
         if old.version != version:
             raise _wrong(file, "version", old.version, str(version))
-        older.append((old, data))
-        if old.digest == pinned:
-            break
-    if not older or older[-1][0].digest != pinned:
-        expected = f"{pinned} (pinned in the settings), or a root its signers handed over to"
-        raise _wrong(f"{APPROVALS}/{ROOT}", "digest", newest.digest, expected)
-    for (old, _), (new, data) in pairwise([*reversed(older), (newest, newest_data)]):
-        prefix = "root." if new is newest else f"root/{new.version}."
         _signed(tree, old, data, prefix, new)
-        if new is not newest:
-            _signed(tree, new, data, prefix, new)
+        if old.digest == pinned:
+            return
+        new, data, prefix = old, old_data, f"root/{version}."
+        _signed(tree, new, data, prefix, new)
+    expected = f"{pinned} (pinned in the settings), or a root its signers handed over to"
+    raise _wrong(f"{APPROVALS}/{ROOT}", "digest", newest.digest, expected)
 
 
 def _review(shape: ReviewShape, at: int, people: Mapping[str, object], teams: Mapping[str, set[str]], file: str) -> Review:

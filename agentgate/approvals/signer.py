@@ -104,16 +104,13 @@ class KeygenSigner:
 
 
 def open_signer(path: Path | str, passphrase: Callable[[], bytes] | None = None) -> Signer:
-    """The signer for a key file.
-
-    A ``.pub`` file or a FIDO key goes through ssh-keygen; an OpenSSH private key is read here.
+    """The signer for a key file: a ``.pub`` file or a FIDO key goes through ssh-keygen; an OpenSSH private key is read here.
 
     Args:
         path: private key file, or the public half of a key in ssh-agent.
         passphrase: called once, only for an encrypted file; None: ssh-keygen signs with such a file and asks itself.
 
-    Raises:
-        KeyRefused: unreadable, wrong passphrase, or a kind of key that is refused.
+    Raises KeyRefused: unreadable, wrong passphrase, or a kind of key that is refused.
     """
     file = Path(path)
     if file.suffix == ".pub":

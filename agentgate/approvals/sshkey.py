@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agentgate.approvals._wire import WireReader, string
+from agentgate.approvals._wire import WireReader
 from agentgate.errors import KeyRefused
 from agentgate.token.jws import PublicKey as JwsKey
 from agentgate.token.jws import b64url
@@ -159,10 +159,7 @@ def _parse(blob: bytes) -> SshKey:
 
 def encode(key: Ed25519PublicKey | ec.EllipticCurvePublicKey) -> SshKey:
     """The SSH form of a pyca key. Raises KeyRefused for another curve."""
-    if isinstance(key, Ed25519PublicKey):
-        return _parse(string(_ED.encode()) + string(key.public_bytes_raw()))
-    for kind, (name, curve, _) in CURVES.items():
-        if isinstance(key.curve, type(curve)):
-            point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-            return _parse(string(kind.encode()) + string(name.encode()) + string(point))
-    raise KeyRefused(f"public key: curve: got {key.curve.name}, expected nistp256, nistp384 or nistp521")
+    try:
+        return SshKey.from_line(key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
+    except ValueError as error:
+        raise KeyRefused(f"public key: curve: got {error}, expected nistp256, nistp384 or nistp521") from None

@@ -34,15 +34,9 @@ _HASHES = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 
 def verify(armored: str, message: bytes, namespace: str) -> SshKey:
-    """The key that signed `message` in `namespace`; the caller decides whose key that is.
+    """The key that signed `message` in exactly this namespace; the caller decides whose key that is.
 
-    Args:
-        armored: content of a ``.sig`` file.
-        message: the signed bytes.
-        namespace: the exact namespace of the signature.
-
-    Raises:
-        KeyRefused: malformed, another version, hash or namespace, a kind of key that is refused, or not a signature over `message`.
+    Raises KeyRefused: malformed, another version, hash or namespace, a kind of key that is refused, or not a signature over `message`.
     """
     reader = WireReader(_unarmoured(armored), "signature")
     if reader.take(len(_MAGIC), "magic") != _MAGIC:

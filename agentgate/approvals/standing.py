@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentgate.approvals.judge import Approved, Judge, Standing
-from agentgate.approvals.loading import WorkflowFile, load_judged, read_workflow_files
+from agentgate.approvals.loading import WorkflowFile, lenient_judge, load_judged, read_workflow_files, unapproved
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, refused
+from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, Refused, refused
 from agentgate.approvals.root import Need
-from agentgate.approvals.trust import lenient_judge
 from agentgate.approvals.version import first_difference
 from agentgate.approvals.writing import needs
 from agentgate.errors import WorkflowError
@@ -88,8 +87,7 @@ def status(
 def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
-        why = refused(UNAPPROVED, file.path, "id", "no id or version", "an id and a version")
-        return WorkflowStatus(str(id_), file.path, 0, refused=why)
+        return WorkflowStatus(str(id_), file.path, 0, refused=unapproved(judge, file, None))
     try:
         running, _ = judge.running(id_)
         standing = judge.standing(id_, version) if version in judge.tree.versions(id_) else None
@@ -118,24 +116,15 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
 
 
 def _refused(judge: Judge, file: WorkflowFile, running: Approved | None, standing: Standing | None) -> Refused | None:
-    """Why the version in the file is not what runs."""
-    id_, version = str(file.value["id"]), int(file.value["version"])
-    name, field, got = UNAPPROVED, "version", f"version {version}, no signatures"
-    expected = "signatures (agentgate workflow approve)"
-    if running is not None and running.version.digest == file.digest:
-        if running.statement.path == file.path:
-            return None
-        name, field, got, expected = WRONG_PLACE, "file", file.path, f"{running.statement.path}, where it was approved"
-    elif standing is not None and standing.version is not None and standing.version.digest != file.digest:
-        field, got, expected = first_difference(file.value, standing.version.value)
-        if standing.approved is not None:
-            name, expected = TAMPERED, f"{expected}, as approved (a change needs a higher version)"
-        elif standing.refused is not None and standing.refused.name is TAMPERED:
-            return standing.refused  # it is the record that changed
-        else:
-            expected = f"{expected}, as signed before (sign again)"
-    elif standing is not None and standing.refused is not None:
-        return standing.refused
-    elif version < judge.floor(id_):
-        name, got, expected = ROLLBACK, f"version {version}", f"at least {judge.floor(id_)}"
-    return refused(name, file.path, field, got, expected, workflow=id_, version=version)
+    """Why the version in the file is not what runs: what is wrong with its record, else with the file."""
+    if standing is not None and standing.approved is None and standing.refused is not None:
+        stored = standing.version
+        if stored is None or stored.digest == file.digest or standing.refused.name is TAMPERED:
+            return standing.refused
+        field, got, expected = first_difference(file.value, stored.value)
+        expected = f"{expected}, as signed before (sign again)"
+        return refused(UNAPPROVED, file.path, field, got, expected, workflow=stored.id, version=stored.version)
+    found = unapproved(judge, file, running)
+    if found is None or found.name is not TAMPERED:
+        return found
+    return replace(found, expected=f"{found.expected} (a change needs a higher version)")

@@ -6,14 +6,13 @@ the signer saw and decide nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Len
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
-from agentgate.approvals._shape import Digest, Id, Moment, Person, Risk, Shape, Text, VersionNumber, from_json, seconds
+from agentgate.approvals._shape import STRICT, Digest, Id, Moment, Person, Risk, Shape, Text, VersionNumber, from_json, seconds
 from agentgate.approvals.refusal import TAMPERED, refuse
 from agentgate.values.canonical import canonical
 
@@ -31,7 +30,10 @@ class _SubjectShape(Shape):
     digest: _DigestShape
 
 
-class _PredicateShape(Shape):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Predicate:
+    __pydantic_config__ = STRICT
+
     id: Id
     path: Text
     version: VersionNumber
@@ -52,11 +54,14 @@ class _StatementShape(Shape):
     type: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
     subject: Annotated[tuple[_SubjectShape, ...], Len(1, 1)]
     predicate_type: Annotated[Literal["urn:agentgate:workflow-approval:v1"], Field(alias="predicateType")]
-    predicate: _PredicateShape
+    predicate: _Predicate
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+_STATEMENT = TypeAdapter(_StatementShape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement(_Predicate):
     """One reviewer's statement about one version.
 
     Attributes:
@@ -71,31 +76,17 @@ class Statement:
         not_after: until when the approval holds, ``2031-12-31T00:00:00Z``.
     """
 
-    id: str
-    version: int
-    digest: str
-    path: str
-    tenants: tuple[str, ...]
-    risk: str
-    previous: str | None
-    root: str
-    tests: str | None
-    roles: Mapping[str, tuple[str, ...]]
-    wider: tuple[str, ...]
-    proposer: str
-    signer: str
-    not_after: str
+    digest: Digest
 
     @property
     def data(self) -> bytes:
         """The bytes that are signed: the in-toto Statement."""
-        predicate: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "digest"}
         return canonical(
             {
                 "_type": TYPE,
                 "subject": [{"name": self.id, "digest": {"sha256": self.digest.removeprefix("sha256:")}}],
                 "predicateType": PREDICATE,
-                "predicate": predicate | {"roles": dict(self.roles), "role": "reviewer"},
+                "predicate": {field.name: getattr(self, field.name) for field in fields(_Predicate)},
             },
             "statement",
         )
@@ -108,9 +99,9 @@ class Statement:
     @classmethod
     def parse(cls, data: bytes, file: str) -> Statement:
         """Read a statement's bytes. Raises ApprovalRefused: TAMPERED, with the field."""
-        shape = from_json(_StatementShape, data, file, TAMPERED)
+        shape = from_json(_STATEMENT, data, file, TAMPERED)
         [subject] = shape.subject
         if subject.name != shape.predicate.id:
             raise refuse(TAMPERED, file, "subject[0].name", subject.name, shape.predicate.id)
-        predicate = {name: value for name, value in shape.predicate if name != "role"}
+        predicate = {field.name: getattr(shape.predicate, field.name) for field in fields(_Predicate)}
         return cls(digest="sha256:" + subject.digest.sha256, **predicate)

@@ -19,10 +19,10 @@ from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, SIGNERS, Tree, file_digest, text_of
 from agentgate.approvals._shape import moment
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, check_same, index_bytes, load_index, load_revoked
-from agentgate.approvals.judge import Judge
+from agentgate.approvals.index import INDEX_LIFE, Newest, Revocation, Revoked, index_bytes, load_revoked
+from agentgate.approvals.loading import lenient_judge
 from agentgate.approvals.narrowing import Prover
-from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, STALE_INDEX, UNAPPROVED, ApprovalRefused, Refused, refuse
+from agentgate.approvals.refusal import ROOT_NOT_TRUSTED, STALE_INDEX, UNAPPROVED, ApprovalRefused, refuse
 from agentgate.approvals.root import Role, Root, load_root
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.sshkey import SshKey
@@ -53,13 +53,9 @@ class ReviewRule:
 
 
 def root_digest(path: Path | str) -> str:
-    """The digest of a root, which a gate's settings pin.
+    """The digest of a root, which a gate's settings pin; `path`: ``root.yaml``, or the workflow directory it belongs to.
 
-    Args:
-        path: ``root.yaml``, or the workflow directory it belongs to.
-
-    Raises:
-        ApprovalRefused: ROOT NOT TRUSTED, when there is none.
+    Raises ApprovalRefused: ROOT NOT TRUSTED, when there is none.
     """
     place = Path(path)
     directory = place.parent.parent if place.name == ROOT else place
@@ -175,24 +171,20 @@ def write_index(
         anew: start without the last index, on purpose. Else a missing or bad one refuses, unless nothing was ever signed here: only
             the last index says which versions were in force.
 
-    Raises:
-        ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are bad.
+    Raises ApprovalRefused: the root is not trusted, this key may not, or the present index or revocations are bad.
     """
     at = time.time() if now is None else now
-    judge, _ = lenient_judge(directory, root, derive=derive, now=at, prover=prover)
+    judge, wrong = lenient_judge(directory, root, derive=derive, now=at, prover=prover)
     tree, person = judge.tree, _person(judge.root, signer, "index")
     there = {name for name, _ in tree.names()}
+    if judge.revoked is None and REVOKED in there:
+        raise ApprovalRefused(wrong[0])
     if judge.index is None and not anew and there & {REVOKED, INDEX}:
-        try:
-            load_index(tree, judge.root, judge.allowed, at, ended=True)
-        except ApprovalRefused as error:  # only for a missing index there is another way
-            if error.refused.name is not STALE_INDEX:
-                raise
-            expected = "the index that was signed last (restore it, or say --anew if nothing was in force)"
-            raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected) from None
+        if wrong[-1].name is not STALE_INDEX:
+            raise ApprovalRefused(wrong[-1])
+        expected = "the index that was signed last (restore it, or say --anew if nothing was in force)"
+        raise refuse(STALE_INDEX, f"{APPROVALS}/{INDEX}", "file", "nothing", expected)
     if judge.revoked is None:
-        if REVOKED in there:
-            load_revoked(tree, judge.root, judge.allowed, at)  # raises what is wrong with them
         judge.revoked = write_revoked(tree, judge.root, signer, 1, {})
     newest: dict[str, Newest] = {}
     for id_ in tree.ids():
@@ -203,7 +195,9 @@ def write_index(
     old = judge.index
     for id_, was in (old.workflows if old else {}).items():
         if id_ not in newest or newest[id_].version < was.version:
-            newest[id_] = replace(was, removed=not tree.versions(id_))  # a floor never sinks: a removed version could be put back
+            newest[id_] = replace(
+                was, removed=None if tree.versions(id_) else True
+            )  # a floor never sinks: a removed version could be put back
     # higher than any earlier index may have had: serials are times, so two checkouts do not make the same one
     serial = max((old.serial if old else 0) + 1, int(at))
     data = index_bytes(serial, moment(at + INDEX_LIFE), person, newest, judge.revoked)
@@ -224,8 +218,7 @@ def revoke(
         root: the pinned digest; None: the present root.
         now: POSIX seconds; None: now.
 
-    Raises:
-        ApprovalRefused: the root or the present revocations are not trusted, or this key may not.
+    Raises ApprovalRefused: the root or the present revocations are not trusted, or this key may not.
     """
     tree, at = Tree(directory), time.time() if now is None else now
     trusted, allowed = load_root(tree, root or root_digest(directory), at)
@@ -236,30 +229,6 @@ def revoke(
     entry = Revocation(up_to=max(version, before.up_to if before else 0), reason=reason, by=person)
     write_revoked(tree, trusted, signer, old.serial + 1, {**old.revoked, workflow: entry})
     return Path(directory) / APPROVALS / REVOKED
-
-
-def lenient_judge(
-    directory: Path | str, root: str | None, *, derive: Derive, now: float, prover: Prover | None = None
-) -> tuple[Judge, tuple[Refused, ...]]:
-    """A judge for people: the root must be right; a bad index or bad revocations are returned as refusals, and left out.
-
-    Raises ApprovalRefused: the root is not trusted.
-    """
-    tree, wrong = Tree(directory), []
-    trusted, allowed = load_root(tree, root or root_digest(directory), now)
-    index = revoked = None
-    try:
-        revoked = load_revoked(tree, trusted, allowed, now)
-    except ApprovalRefused as error:
-        wrong.append(error.refused)
-    try:
-        index = load_index(tree, trusted, allowed, now, ended=True)
-        load_index(tree, trusted, allowed, now)
-        if revoked is not None:
-            check_same(index, revoked)
-    except ApprovalRefused as error:
-        wrong.append(error.refused)
-    return Judge(tree, trusted, allowed, index, revoked, {}, now, derive, prover or Prover()), tuple(wrong)
 
 
 def write_revoked(tree: Tree, root: Root, signer: Signer, serial: int, entries: Mapping[str, Revocation]) -> Revoked:

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, Tree, file_digest, text_of
-from agentgate.approvals._shape import RISKS, json_value
+from agentgate.approvals._shape import RISKS, Risk, json_value
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.refusal import EXPIRED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, printable, refuse
 from agentgate.approvals.root import Root
@@ -43,7 +43,7 @@ class Version:
     version: int
     digest: str
     value: dict[str, Any]
-    risk: str
+    risk: Risk
     signed: tuple[Signed, ...]
     ignored: tuple[Refused, ...]
 

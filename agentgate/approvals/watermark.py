@@ -93,10 +93,6 @@ def chunks(marks: Mapping[str, int]) -> Iterator[dict[str, int]]:
 
 
 def stored(gate: str, marks: Mapping[str, int]) -> Flow:
-    """Raise a portion of marks in the store; returns their values there.
-
-    Raises (through the driver):
-        StoreUnavailable.
-    """
+    """Raise a portion of marks in the store; returns their values there. Raises StoreUnavailable, through the driver."""
     op = ops.raise_marks(gate, marks)
     return ops.parse_raise_marks(op, (yield op))

@@ -10,24 +10,23 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agentgate.approvals import sshsig
 from agentgate.approvals._files import APPROVALS, DEFINITION, ROOT, Tree, file_digest
-from agentgate.approvals._shape import RISKS, end_of, moment
-from agentgate.approvals.index import Newest
-from agentgate.approvals.judge import Judge, grown, roles_in
-from agentgate.approvals.loading import WorkflowFile, read_workflow_file
-from agentgate.approvals.narrowing import Proof, Prover, lifts_doubt
+from agentgate.approvals._shape import end_of, moment
+from agentgate.approvals.judge import Judge
+from agentgate.approvals.loading import WorkflowFile, lenient_judge, read_workflow_file
+from agentgate.approvals.narrowing import Proof, Prover
 from agentgate.approvals.refusal import ROLLBACK, TAMPERED, UNAPPROVED, ApprovalRefused, printable, refuse
 from agentgate.approvals.root import Need
 from agentgate.approvals.signer import Signer
 from agentgate.approvals.statement import MAX_WIDER, Statement
-from agentgate.approvals.trust import lenient_judge
 from agentgate.approvals.version import Version
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.catalog import TESTS, roles_of, text_of, workflow_files
-from agentgate.loading.definition import Derive, Roles, load_document
+from agentgate.loading.definition import Derive, load_document
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
 
@@ -100,7 +99,10 @@ def statement(
             got = f"version {new.version}, approved with other content"
             raise refuse(ROLLBACK, new.file, "version", got, "a higher version")
     before = _before(judge, new.id, new.version)
-    old = _loaded(judge, before, static) if before is not None else None
+    old = None
+    if before is not None:
+        signed = next(iter(before.signed), None)
+        old = judge.load(before, signed.statement.roles if signed is not None else static)
     proof = proving.compare(old, new) if old is not None else None
     try:
         end = moment(end_of(not_after if not_after is not None else new.expires.isoformat()) - 1)
@@ -124,21 +126,17 @@ def statement(
         wider=_words(proof),
         proposer=proposer,
         signer=person,
+        role="reviewer",
         not_after=end,
     )
     Statement.parse(made.data, "statement")  # what could not be read again is not signed
-    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(judge, file, new))
+    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(judge, file))
 
 
 def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Path:
     """Sign a statement and put it beside the definition. Signatures over other content of this version are removed.
 
-    Returns:
-        The statement's file; the signature is beside it.
-
-    Raises:
-        ApprovalRefused: a file cannot be written.
-        KeyRefused: the key does not sign.
+    Returns the statement's file; the signature is beside it. Raises ApprovalRefused: a file cannot be written. KeyRefused.
     """
     tree, said = Tree(directory), draft.statement
     folder = f"{said.id}/{said.version}"
@@ -176,51 +174,24 @@ def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
     raise ConfigError("workflow", str(workflow), f"a workflow file below {folder}, or the id of one")
 
 
-def needs(judge: Judge, file: WorkflowFile, new: Workflow | None = None) -> tuple[Need, ...]:
-    """What the root requires for this file's version, counting the present signatures over exactly this content.
-
-    Args:
-        judge: the judge of the directory.
-        file: the workflow file.
-        new: the workflow it holds, if already loaded.
-    """
-    id_, version = file.value.get("id"), file.value.get("version")
-    if type(id_) is not str or type(version) is not int:
-        return ()
+def needs(judge: Judge, file: WorkflowFile) -> tuple[Need, ...]:
+    """What the root requires for this file's version, counting the present signatures over exactly this content."""
+    id_, version = file.value["id"], file.value["version"]
     if version in judge.tree.versions(id_):
         standing = judge.standing(id_, version)
         if standing.version is not None and standing.version.digest == file.digest and standing.version.signed:
             return standing.needs
-    before, risk = judge.before(id_, version), str(file.value.get("risk"))
-    if before is None:
-        return judge.needs((), (file.path,), (risk,))
-    narrower = _narrower(judge, before, file, new)
-    return judge.needs((), (file.path, *before.paths[:1]), (risk, *before.risks[:1]), narrower=narrower)
-
-
-def _narrower(judge: Judge, before: Newest, file: WorkflowFile, new: Workflow | None) -> bool:
-    """True when one signature would be enough, as `Judge` counts."""
-    id_, risk = str(file.value.get("id")), file.value.get("risk")
-    approved = judge.standing(id_, before.version).approved
-    if approved is None or approved.statement.path != file.path or risk not in RISKS:
-        return False
-    if RISKS.index(risk) < RISKS.index(approved.version.risk):
-        return False
     try:
         static = roles_of(judge.tree.directory)
-        old = _loaded(judge, approved.version, static)
-        proposed = new or load_document(file.document, static, judge.derive, share=judge.share)
-        proof = judge.prover.compare(old, proposed)
-    except WorkflowError:
-        return False
-    return proof.only_narrower is True and not grown(approved.statement.roles, static) and not lifts_doubt(old, proposed)
+    except WorkflowError:  # a gate loads nothing then, and says why
+        static = {}
+    risk: Any = str(file.value.get("risk"))  # no rule of a root approves an unknown one
+    proposed = Version(id_, version, file.digest, file.value, risk, (), ())
+    return judge.asked(proposed, file.path, {name: tuple(sorted(scopes)) for name, scopes in static.items()})
 
 
 def _before(judge: Judge, id_: str, version: int) -> Version | None:
-    """The version to compare with: the newest approved before this one.
-
-    Raises ApprovalRefused: the index names it, and it is not stored.
-    """
+    """The newest version approved before this one, to compare with. Raises ApprovalRefused: the index names it, and it is not stored."""
     before = judge.before(id_, version)
     if before is None:
         return None
@@ -230,11 +201,6 @@ def _before(judge: Judge, id_: str, version: int) -> Version | None:
         got = "another definition" if stored is not None else "none that can be read"
         raise refuse(TAMPERED, file, "digest", got, f"{before.digest}, as in the index")
     return stored
-
-
-def _loaded(judge: Judge, version: Version, static: Roles) -> Workflow:
-    signed = next(iter(version.signed), None)
-    return judge.load(version, roles_in(signed.statement) if signed is not None else static)
 
 
 def _words(proof: Proof | None) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""The command line: `agentgate.cli.main` lists the commands, each command is a file of its own."""
+"""The command line: ``help.txt`` lists the commands, a module each for those that belong together."""

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import ApprovalRefusal, WorkflowStatus, status
+from agentgate.approvals import ApprovalRefusal, status
 from agentgate.approvals._files import DEFINITION, INDEX, REVOKED
-from agentgate.cli.commands import ERROR, examples
+from agentgate.cli.commands import ERROR
 from agentgate.cli.diff import save, tell
 from agentgate.cli.lint import lint_text
 from agentgate.cli.output import LOOK, YES, note, refusing, say, say_json
@@ -22,21 +22,11 @@ from agentgate.errors import ConfigError, WorkflowError
 from agentgate.loading.catalog import APPROVALS
 from agentgate.loading.source import WorkflowText, below, blob, commit_of, files_of, in_git, prefix
 from agentgate.loading.yaml_nodes import read_yaml
-from agentgate.review.report.authors import author_of
 from agentgate.review.report.changes import Changes, as_json, comment
 from agentgate.review.report.comparison import changes_between
-from agentgate.review.report.signers import in_words
+from agentgate.review.report.signers import author_of, in_words
 from agentgate.values.canonical import digest
 from agentgate.values.visible import code
-
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow check --base origin/main\n\n"
-    "agentgate workflow check --base origin/main --markdown > comment.md\n\n"
-    "agentgate workflow check --base HEAD~1 --html changes.html --json\n\n"
-    "Run it from inside the repository, with the base fetched (fetch-depth: 0). Nothing of the repository is executed.\n\n"
-    "Exit codes: 0 all load, hold and are approved; 2 something is wider or not approved; 1 an error. The root is pinned to the base's."
-)
 
 
 @dataclass(slots=True)
@@ -54,11 +44,10 @@ class Findings:
 
     @property
     def exit_code(self) -> int:
-        """See `EXAMPLES`."""
+        """See the command's help."""
         return ERROR if self.errors else LOOK if self.unapproved else YES
 
 
-@examples(EXAMPLES)
 def check(  # noqa: PLR0917 - a command's options, given by name
     directory: Annotated[Path, typer.Argument(help="The workflow directory.", file_okay=False, show_default=True)] = Path("workflows"),
     base: Annotated[str, typer.Option(help="The revision that the change is compared with.")] = "origin/main",
@@ -170,7 +159,11 @@ def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: 
         elif each.refused is not None:
             findings.unapproved.append(str(each.refused))
     findings.asked = True
-    signers = {each.id: tuple(_still_needed(each, directory)) for each in standing if each.refused is not None}
+    signers: dict[str, tuple[str, ...]] = {}
+    for each in standing:
+        if each.refused is not None:  # who must still sign, and who may: not the proposer, as far as git names one
+            nobody = ["nobody who has not signed yet may sign it"] if each.missing and not each.can else []
+            signers[each.id] = (*in_words(each.needs, author_of(directory / each.path) or ""), *nobody)
     findings.changes = [replace(c, signers=signers.get(c.id, ())) for c in findings.changes]
 
 
@@ -196,14 +189,6 @@ def _serial(text: str, name: str) -> int:
         value = None
     serial = value.get("serial") if isinstance(value, dict) else None
     return serial if type(serial) is int else -1
-
-
-def _still_needed(each: WorkflowStatus, directory: Path) -> list[str]:
-    """Who must still sign, and who may: not the proposer, as far as git names one."""
-    lines = list(in_words(each.needs, author_of(directory / each.path) or ""))
-    if each.missing and not each.can:
-        lines.append("nobody who has not signed yet may sign it")
-    return lines
 
 
 def _tell(findings: Findings) -> None:

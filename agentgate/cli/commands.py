@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, ClassVar, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -16,8 +18,28 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 ERROR = 1
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-Table = Mapping[str, tuple[str, str]]  # name -> (``module:function`` or ``module:app`` below `agentgate.cli`, first line of its help)
+
+
+class Help(NamedTuple):
+    """What ``help.txt`` says of a command: ``module.function`` below `agentgate.cli`, its line in a list, and the end of its help."""
+
+    target: str
+    line: str
+    examples: str
+
+
+def _read(text: str) -> Mapping[str, Help]:
+    """The commands by name (``workflow new``); of one that its own module declares, only the examples."""
+    found: dict[str, Help] = {}
+    for block in text.split("\n\n")[1:]:
+        head, *paragraphs = block.replace("\n  ", " ").strip().split("\n")
+        name, _, rest = head.removeprefix("[").partition("]")
+        target, _, line = rest.strip().partition(": ")
+        found[name] = Help(target, line, "\n\n".join(paragraphs))
+    return found
+
+
+HELP = _read(Path(__file__).with_name("help.txt").read_text("utf-8"))
 
 
 class Commands(TyperGroup):
@@ -44,21 +66,23 @@ def _usage() -> Iterator[None]:
 
 
 class LazyCommands(Commands):
-    """A group whose commands are named in `table` and imported when they are called; its help shows the table's lines."""
+    """A group whose commands are those of `HELP` within a prefix, imported when they are called; its help shows their lines."""
 
-    table: ClassVar[Table] = {}
+    within: ClassVar[str] = ""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
         self._listing = False
-        for name, (_, line) in self.table.items():
-            self.commands.setdefault(name, _Named(name, help=line))
+        for name, help_ in HELP.items():
+            if help_.target and re.fullmatch(rf"{self.within}\w+", name):
+                short = name.removeprefix(self.within)
+                self.commands.setdefault(short, _Named(short, help=help_.line))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command; while help is formatted, only its help line."""
         command = super().get_command(ctx, cmd_name)
         if isinstance(command, _Named) and not self._listing:
-            command = self.commands[cmd_name] = _loaded(cmd_name, *self.table[cmd_name])
+            command = self.commands[cmd_name] = _loaded(cmd_name, HELP[self.within + cmd_name])
         return command
 
     def format_help(self, *args: Any) -> None:
@@ -74,25 +98,15 @@ class _Named(TyperCommand):
     """A command with only its name and help line."""
 
 
-def _loaded(name: str, target: str, line: str) -> Any:
-    module, _, attribute = target.partition(":")
+def _loaded(name: str, help_: Help) -> Any:
+    module, _, attribute = help_.target.partition(".")
     loaded = getattr(import_module(f"agentgate.cli.{module}"), attribute)
     if isinstance(loaded, typer.Typer):
-        loaded.info.help = line
+        loaded.info.help, loaded.info.epilog = help_.line, help_.examples
         app = loaded
     else:
         app = typer.Typer(add_completion=False)
-        app.command(name, epilog=loaded.examples)(loaded)
+        app.command(name, epilog=help_.examples)(loaded)
     command = get_command(app)
     command.name = name
     return command
-
-
-def examples(text: str) -> Callable[[_Function], _Function]:
-    """Decorates a command with the examples that its help ends with."""
-
-    def mark(function: _Function) -> _Function:
-        function.examples = text  # type: ignore[attr-defined]  # read by `_loaded`
-        return function
-
-    return mark

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -21,24 +21,14 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from agentgate.cli.commands import examples
-from agentgate.cli.demo_rows import Played, TableRow
-from agentgate.cli.demo_scenes import play
+from agentgate.cli.demo_scenes import Played, TableRow, play
 from agentgate.cli.output import quiet, refusing, say_json
 
 _WIDEST = 110  # columns: longer lines are hard to read
 _COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
 _CALLER = {"model": "the model sees", "host": "the host gets", "client": "the caller gets", "approver": "the approver gets"}
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate demo\n\n"
-    "agentgate demo | less\n\n"
-    "agentgate demo --json | jq '.rows[] | {tried, outcome, reason, rule}'\n\n"
-    "Exit codes: 0 every outcome was the expected one, 1 one was not. In a pipe: plain text without colour."
-)
 
 
-@examples(EXAMPLES)
 def demo(as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False) -> None:
     """Run a guarded payment agent: what is minted, refused, held, and why.
 
@@ -52,27 +42,18 @@ def demo(as_json: Annotated[bool, typer.Option("--json", help="One JSON document
 
 
 def show(played: Played, *, as_json: bool) -> int:
-    """Print the demo in the form that standard output takes.
-
-    Returns:
-        The exit code: 0, or 1 when a row or a payment is not the expected one.
-    """
+    """Print the demo in the form that standard output takes; the exit code is 1 when a row or a payment is not the expected one."""
     if as_json:
-        say_json(as_document(played))
+        names = ("tried", "outcome", "code", "seen_by", "seen", "reason", "field", "detail", "rule", "as_expected")
+        listed = [{name: getattr(row, "caller" if name == "seen_by" else name) for name in names} for row in played.rows]
+        clock, seconds = played.clock.isoformat(), round(played.seconds, 2)
+        say_json({"ok": played.ok, "decision_clock": clock, "rows": listed, "paid": list(played.paid), "seconds": seconds})
     elif sys.stdout.isatty():
         console = Console(highlight=False)
         console.print(table(played), width=min(console.width, _WIDEST))
     else:
         print("\n".join(plain(played, min(shutil.get_terminal_size().columns, _WIDEST))))
     return 0 if played.ok else 1
-
-
-def as_document(played: Played) -> dict[str, Any]:
-    """The demo as JSON: `ok`, the decision clock, the rows with what was expected of each, and the payments."""
-    names = ("tried", "outcome", "code", "seen_by", "seen", "reason", "field", "detail", "rule", "as_expected")
-    rows = [{name: getattr(row, "caller" if name == "seen_by" else name) for name in names} for row in played.rows]
-    clock, seconds = played.clock.isoformat(), round(played.seconds, 2)
-    return {"ok": played.ok, "decision_clock": clock, "rows": rows, "paid": list(played.paid), "seconds": seconds}
 
 
 def _intro(played: Played) -> str:
@@ -125,21 +106,16 @@ def table(played: Played) -> Group:
         told.add_column(style="dim", no_wrap=True, min_width=17)
         told.add_column()
         for name, text, word in _entries(row):
-            told.add_row(name, _marked(text, word, "cyan" if name == "because of" else colour))
+            shown = Text(text, overflow="fold")
+            if word and word in text:
+                shown.stylize("cyan" if name == "because of" else colour, text.index(word), text.index(word) + len(word))
+            told.add_row(name, shown)
         grid.add_row(Text.assemble((f"{number} ", "dim"), (_verdict(row), f"bold {colour}")), Group(Text(row.tried, style="bold"), told))
     steps = Text("\nWhat to do next\n", style="bold")
     for what, command in _next(played):
         steps.append(f"  {what}\n", style="not bold dim").append(f"    {command}\n", style="not bold")
     money = Text(_money(played), style="bold green" if played.honest else "bold red")
     return Group(Text(_intro(played)), grid, money, steps)
-
-
-def _marked(text: str, word: str, colour: str) -> Text:
-    """A text with one word highlighted: the closed code, the reason or the rule."""
-    marked = Text(text, overflow="fold")
-    if word and word in text:
-        marked.stylize(colour, text.index(word), text.index(word) + len(word))
-    return marked
 
 
 def plain(played: Played, width: int) -> Iterator[str]:

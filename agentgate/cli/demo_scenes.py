@@ -11,16 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from agentgate.cli.demo_rows import Caller, Expected, Outcome, Played, TableRow
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
-from agentgate.decision.hold import Hold
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, TokenRefused
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
@@ -31,6 +29,60 @@ SMALL, BIG = "ORD-10023344", "ORD-10023377"  # 49.90 and 180.00 EUR
 ASKED = f"Please refund order {SMALL}, it arrived broken"
 _TRIES = 3
 _MODULES = ("payment_api", "refund_tools", "agent")
+Outcome = Literal["allowed", "denied", "held"]
+Caller = Literal["model", "host", "client", "approver"]
+
+
+class Expected(NamedTuple):
+    """What is tried and how it must end: outcome, closed code, and for a refusal its reason and the field that failed."""
+
+    tried: str
+    outcome: Outcome
+    code: str
+    reason: str = ""
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """An attempt and its outcome."""
+
+    expected: Expected  # the attempt, and how it had to end
+    outcome: Outcome  # allowed, denied or held
+    code: str  # the closed code: ``ok``, a `Code`, or the HTTP status and error of the API
+    caller: Caller  # who gets the code: the model, the host that opened the run, an approver, or the client of the API
+    seen: str  # the exact text this caller got
+    reason: str = ""  # what the operator sees; `rule` is ``file:line`` below the example, or empty
+    field: str = ""
+    detail: str = ""
+    rule: str = ""
+
+    @property
+    def tried(self) -> str:
+        """The attempt, in words."""
+        return self.expected.tried
+
+    @property
+    def as_expected(self) -> bool:
+        """True when the scene ended as it had to, for the reason it had to."""
+        return Expected(self.tried, self.outcome, self.code, self.reason, self.field) == self.expected
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """All rows, and the payments that were made."""
+
+    example: Path  # directory of the example
+    clock: datetime  # the fixed decision time
+    rows: tuple[TableRow, ...]
+    paid: tuple[dict[str, str], ...]  # the API's ledger
+    honest: bool  # every payment was expected and went to the customer on file
+    seconds: float  # how long it took
+
+    @property
+    def ok(self) -> bool:
+        """True when every row and every payment is as expected."""
+        return self.honest and all(row.as_expected for row in self.rows)
 
 
 def example() -> Path:
@@ -65,12 +117,14 @@ def _modules(place: Path) -> Iterator[dict[str, ModuleType]]:
                 sys.modules[name] = module
 
 
-class _Watched:
-    """A run that records its decisions, so that the demo can show the operator's view beside the model's."""
+class _Conversation:
+    """One user's request to the agent, in its own run. It stands in for that run and keeps the decisions, which an operator would see."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, agent: Any) -> None:
+        self._run, self.agent = run, agent
         self.decisions: list[Decision] = []
+        self.messages: list[Any] = []
+        self.paused: dict[str, Any] | None = None
 
     def authorize(self, tool: str, args: Any, **more: Any) -> Decision:
         """See `Run.authorize`."""
@@ -80,25 +134,10 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._run, name)
 
-
-@dataclass(slots=True)
-class _Conversation:
-    """One user's request to the agent, in its own run."""
-
-    agent: Any
-    run: _Watched
-    messages: list[Any] = field(default_factory=list)
-    paused: dict[str, Any] | None = None
-
     @property
     def last(self) -> str:
         """The last tool answer that the model saw."""
         return str(next(m.text for m in reversed(self.messages) if m.type == "tool"))
-
-    @property
-    def decision(self) -> Decision:
-        """The decision on the last call."""
-        return self.run.decisions[-1]
 
 
 class _Stage:
@@ -107,62 +146,67 @@ class _Stage:
     def __init__(self, modules: dict[str, ModuleType], gate: Gate, api: Any) -> None:
         self.gate, self.api = gate, api
         self.agent, self.tools = modules["agent"], modules["refund_tools"]
-        self.runs: list[_Watched] = []
+        self.talks: list[_Conversation] = []
 
     def converse(self, prompt: str, *steps: Any, tenant: str = "acme-eu") -> _Conversation:
         """Open a run for Lee of this tenant and start the agent in it."""
         user = User("lee", tenant=tenant, groups=["support-l1"])
-        run = _Watched(self.gate.open_run(self.agent.WORKFLOW, tenant=tenant, user=user, agent=Agent("support-agent"), prompt=prompt))
-        self.runs.append(run)
+        run = self.gate.open_run(self.agent.WORKFLOW, tenant=tenant, user=user, agent=Agent("support-agent"), prompt=prompt)
         agent = self.agent.build_agent(self.agent.ScriptedModel(steps=list(steps)), self.tools.refund_tools(self.api.url))
-        talk = _Conversation(agent, run)
-        self.go_on(talk, {"messages": [("user", prompt)]})
-        return talk
+        self.talks.append(_Conversation(run, agent))
+        self.go_on(self.talks[-1], {"messages": [("user", prompt)]})
+        return self.talks[-1]
 
     @property
     def late(self) -> bool:
         """True when the gate or the API refused something because the store did not answer in time."""
-        refusals = (d.code for run in self.runs for d in run.decisions if isinstance(d, Deny))
+        refusals = (d.code for talk in self.talks for d in talk.decisions if isinstance(d, Deny))
         return Code.UNAVAILABLE in refusals or any(r.code.http_status == HTTPStatus.SERVICE_UNAVAILABLE for r in self.api.ledger.refused)
 
     def go_on(self, talk: _Conversation, given: Any) -> None:
         """Start the agent, or resume it after a person answered."""
-        with self.agent.use_run(talk.run):
-            result = talk.agent.invoke(given, {"configurable": {"thread_id": talk.run.id}})
+        with self.agent.use_run(talk):
+            result = talk.agent.invoke(given, {"configurable": {"thread_id": talk.id}})
         talk.messages = result["messages"]
         talk.paused = next((each.value for each in result.get("__interrupt__", ())), None)
 
-    def row(self, tried: str, talk: _Conversation, expected: Expected) -> TableRow:
+    def row(self, expected: Expected, talk: _Conversation) -> TableRow:
         """The outcome of the conversation's last call."""
-        decision = talk.decision
+        decision = talk.decisions[-1]
         if isinstance(decision, Allow):
-            intent = talk.run.intents["refund"]
+            intent = talk.intents["refund"]
             detail = f"intent refund is {intent.presence} ({intent.evidence}); every argument has an allowed origin; one token, used once"
-            rule = _relative(f"{talk.run.workflow.file}:{talk.run.workflow.tools['payments.refund'].line}")
+            rule = _relative(f"{talk.workflow.file}:{talk.workflow.tools['payments.refund'].line}")
             code = "ok" if '"paid"' in talk.last else "failed"
-            return TableRow(tried, expected, "allowed", code, "model", talk.last, detail=detail, rule=rule)
+            return TableRow(expected, "allowed", code, "model", talk.last, detail=detail, rule=rule)
         if isinstance(decision, StepUp) and talk.paused is not None:
             seen = f"the agent pauses; hold {talk.paused['hold'][:12]}... waits for a person"
-            return self.refused(tried, expected, decision.failures, "host", str(talk.paused["code"]), seen, outcome="held")
+            return _refused(expected, decision.failures, "host", str(talk.paused["code"]), seen, outcome="held")
         code = talk.last.removeprefix("agentgate: ")  # all that a refused call tells the model
-        return self.refused(tried, expected, decision.failures, "model", code, talk.last)
+        return _refused(expected, decision.failures, "model", code, talk.last)
 
-    def refused(  # noqa: PLR0917 - the columns of a row
-        self,
-        tried: str,
-        expected: Expected,
-        failures: tuple[Any, ...],
-        caller: Caller,
-        code: str,
-        seen: str,
-        *,
-        outcome: Outcome = "denied",
-    ) -> TableRow:
-        """A row of a refusal; with several failures the reasons are joined, so that an extra one shows."""
-        reason = ", ".join(dict.fromkeys(str(f.reason) for f in failures))
-        fields = ", ".join(dict.fromkeys(f.field for f in failures))
-        detail = "; ".join(f"{f.field}: got {f.got}, expected {f.expected}" for f in failures)
-        return TableRow(tried, expected, outcome, code, caller, seen, reason, fields, detail, _relative(failures[0].rule))
+    def sent(self, expected: Expected, talk: _Conversation, headers: dict[str, str]) -> TableRow:
+        """The API's answer to a refund's own arguments with these headers."""
+        _, args = self.agent.refund(SMALL, reason="arrived broken")
+        before = len(self.api.ledger.refused)
+        status, body, answer = self.tools.post(f"{self.api.url}/refunds", args(talk.messages), headers)
+        code = f"{status} {body.get('error', '')}".strip()
+        refused: list[TokenRefused] = self.api.ledger.refused[before:]
+        if status == HTTPStatus.OK or not refused:
+            return TableRow(expected, "allowed", code, "client", str(body))
+        why = refused[0]
+        detail, seen = f"{why.field}: got {why.got}, expected {why.expected}", f"WWW-Authenticate: {answer.get('WWW-Authenticate', '')}"
+        return TableRow(expected, "denied", code, "client", seen, str(why.code), why.field, detail)
+
+
+def _refused(
+    expected: Expected, failures: tuple[Any, ...], caller: Caller, code: str, seen: str, *, outcome: Outcome = "denied"
+) -> TableRow:
+    """A row of a refusal; with several failures the reasons are joined, so that an extra one shows."""
+    reason = ", ".join(dict.fromkeys(str(f.reason) for f in failures))
+    fields = ", ".join(dict.fromkeys(f.field for f in failures))
+    detail = "; ".join(f"{f.field}: got {f.got}, expected {f.expected}" for f in failures)
+    return TableRow(expected, outcome, code, caller, seen, reason, fields, detail, _relative(failures[0].rule))
 
 
 def _relative(rule: str) -> str:
@@ -171,20 +215,32 @@ def _relative(rule: str) -> str:
 
 
 # --- the scenes, in the order of the table ---------------------------------------------------------------------------------
-def _pays(stage: _Stage) -> tuple[TableRow, _Conversation]:
-    talk = stage.converse(ASKED, stage.agent.look_up(SMALL), stage.agent.refund(SMALL, reason="arrived broken"))
-    return stage.row("A refund of 49.90 EUR that the user asked for, to the customer on file", talk, Expected("allowed", "ok")), talk
+def _scenes(stage: _Stage) -> Iterator[TableRow]:
+    agent = stage.agent
+    expected = Expected("A refund of 49.90 EUR that the user asked for, to the customer on file", "allowed", "ok")
+    paid = stage.converse(ASKED, agent.look_up(SMALL), agent.refund(SMALL, reason="arrived broken"))
+    yield stage.row(expected, paid)
+    yield _other_tenant(stage)
+    yield _injected(stage)
+    yield from _held(stage)
+    # the paid call's own token again, with a fresh proof by the right key: its only fault is that it was used
+    allowed = paid.decisions[-1]
+    headers = allowed.token.headers("POST", f"{stage.api.url}/refunds") if isinstance(allowed, Allow) else {}
+    tried = "The spent token of the first refund, sent to the API again"
+    yield stage.sent(Expected(tried, "denied", "401 invalid_token", "used", "jti"), paid, headers)
+    tried = "The agent's process calls the API by itself, without a token"
+    yield stage.sent(Expected(tried, "denied", "401", "no_credential", "Authorization"), paid, {})
 
 
 def _other_tenant(stage: _Stage) -> TableRow:
     tried = "The same request for tenant acme-us, which the workflow does not name"
-    expected = Expected("denied", "not_permitted", "tenant", "tenant")
+    expected = Expected(tried, "denied", "not_permitted", "tenant", "tenant")
     try:
         talk = stage.converse(ASKED, stage.agent.look_up(SMALL), tenant="acme-us")
     except RunRefused as refused:
         seen = "no run is opened, the model is never asked"
-        return stage.refused(tried, expected, refused.failures, "host", str(Deny(refused.failures).code), seen)
-    return stage.row(tried, talk, expected)
+        return _refused(expected, refused.failures, "host", str(Deny(refused.failures).code), seen)
+    return stage.row(expected, talk)
 
 
 def _injected(stage: _Stage) -> TableRow:
@@ -196,71 +252,37 @@ def _injected(stage: _Stage) -> TableRow:
     read = ("email.read", lambda _: {"message_id": "MSG-2041"})
     talk = stage.converse(f"Read message MSG-2041 and refund order {SMALL}", read, stage.agent.look_up(SMALL), ("payments.refund", obey))
     tried = f"Prompt injection: an e-mail says to pay {stage.tools.STOLEN}, and the model obeys"
-    return stage.row(tried, talk, Expected("denied", "not_permitted", "argument_origin", "args.payee"))
+    return stage.row(Expected(tried, "denied", "not_permitted", "argument_origin", "args.payee"), talk)
 
 
 def _held(stage: _Stage) -> Iterator[TableRow]:
-    prompt = f"Customer wants their money back for {BIG}"
-    talk = stage.converse(prompt, stage.agent.look_up(BIG), stage.agent.refund(BIG))
-    expected = Expected("held", "needs_approval", "step_up", "args.amount")
-    yield stage.row("A refund of 180.00 EUR; above 100.00 a support lead must look", talk, expected)
-    if not isinstance(talk.decision, StepUp):
+    talk = stage.converse(f"Customer wants their money back for {BIG}", stage.agent.look_up(BIG), stage.agent.refund(BIG))
+    tried = "A refund of 180.00 EUR; above 100.00 a support lead must look"
+    yield stage.row(Expected(tried, "held", "needs_approval", "step_up", "args.amount"), talk)
+    decision = talk.decisions[-1]
+    if not isinstance(decision, StepUp):
         return
-    hold = talk.decision.hold
-    yield _own_yes(stage, hold)
-    stage.gate.release(hold, by=User("mona", tenant="acme-eu", groups=["support-leads"]))
-    stage.go_on(talk, stage.agent.GO_ON)
-    yield stage.row("Mona, a support lead, releases exactly that call; the agent goes on", talk, Expected("allowed", "ok"))
-
-
-def _own_yes(stage: _Stage, hold: Hold) -> TableRow:
-    tried = "Lee, who asked for it, tries to release it alone"
-    expected = Expected("denied", "not_released", "step_up", "step_up.big-refund.approvers")
+    expected = Expected(
+        "Lee, who asked for it, tries to release it alone", "denied", "not_released", "step_up", "step_up.big-refund.approvers"
+    )
     try:
-        stage.gate.release(hold, by=User("lee", tenant="acme-eu", groups=["support-l1", "support-leads"]))
+        stage.gate.release(decision.hold, by=User("lee", tenant="acme-eu", groups=["support-l1", "support-leads"]))
     except RunRefused as refused:
-        return stage.refused(tried, expected, refused.failures, "approver", "not_released", "the hold keeps waiting")
-    return TableRow(tried, expected, "allowed", "ok", "approver", "released")
-
-
-def _replayed(stage: _Stage, talk: _Conversation) -> TableRow:
-    """The paid call's own token again, with a fresh proof by the right key: its only fault is that it was used."""
-    headers = talk.decision.token.headers("POST", f"{stage.api.url}/refunds") if isinstance(talk.decision, Allow) else {}
-    expected = Expected("denied", "401 invalid_token", "used", "jti")
-    return _sent(stage, "The spent token of the first refund, sent to the API again", expected, talk, headers)
-
-
-def _no_token(stage: _Stage, talk: _Conversation) -> TableRow:
-    expected = Expected("denied", "401", "no_credential", "Authorization")
-    return _sent(stage, "The agent's process calls the API by itself, without a token", expected, talk, {})
-
-
-def _sent(stage: _Stage, tried: str, expected: Expected, talk: _Conversation, headers: dict[str, str]) -> TableRow:
-    """The API's answer to the first refund's own arguments with these headers."""
-    _, args = stage.agent.refund(SMALL, reason="arrived broken")
-    before = len(stage.api.ledger.refused)
-    status, body, answer = stage.tools.post(f"{stage.api.url}/refunds", args(talk.messages), headers)
-    code = f"{status} {body.get('error', '')}".strip()
-    refused: list[TokenRefused] = stage.api.ledger.refused[before:]
-    if status == HTTPStatus.OK or not refused:
-        return TableRow(tried, expected, "allowed", code, "client", str(body))
-    why = refused[0]
-    detail, seen = f"{why.field}: got {why.got}, expected {why.expected}", f"WWW-Authenticate: {answer.get('WWW-Authenticate', '')}"
-    return TableRow(tried, expected, "denied", code, "client", seen, str(why.code), why.field, detail)
+        yield _refused(expected, refused.failures, "approver", "not_released", "the hold keeps waiting")
+    else:
+        yield TableRow(expected, "allowed", "ok", "approver", "released")
+    stage.gate.release(decision.hold, by=User("mona", tenant="acme-eu", groups=["support-leads"]))
+    stage.go_on(talk, stage.agent.GO_ON)
+    yield stage.row(Expected("Mona, a support lead, releases exactly that call; the agent goes on", "allowed", "ok"), talk)
 
 
 def play(clock: Callable[[], datetime] | None = None) -> Played:
-    """Play every scene.
+    """Play every scene, by this decision clock; None: fixed, in the office hours of a Tuesday.
 
     A gate refuses when the store does not answer within 300 ms; on a machine that busy the demo would show only that, so it restarts,
     twice at most.
 
-    Args:
-        clock: the decision clock; None: fixed, in the office hours of a Tuesday.
-
-    Raises:
-        ConfigError: the example or LangChain is not installed.
-        StoreUnavailable: the machine was too busy every time.
+    Raises ConfigError: the example or LangChain is not installed. StoreUnavailable: the machine was too busy every time.
     """
     started = time.monotonic()
     place = example()
@@ -279,8 +301,7 @@ def _once(place: Path, modules: dict[str, ModuleType], clock: Callable[[], datet
     with agent.open_gate(clock) as gate, agent.serve(gate) as api:
         stage = _Stage(modules, gate, api)
         try:
-            first, talk = _pays(stage)
-            rows = (first, _other_tenant(stage), _injected(stage), *_held(stage), _replayed(stage, talk), _no_token(stage, talk))
+            rows = tuple(_scenes(stage))
         except (StoreUnavailable, AuditUnavailable):
             return None
         except ValueError:  # the script read a tool's answer that did not come

@@ -12,28 +12,16 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from agentgate.cli.commands import examples
 from agentgate.cli.output import LOOK, YES, fail, refusing, rows, say_json, terminal
 from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import find, lend_roles
-from agentgate.review.report.changes import Change, Changes, as_json, comment, consequence, plain
+from agentgate.review.report.changes import Change, Changes, as_json, comment, consequence, page, plain
 from agentgate.review.report.comparison import changes_between
-from agentgate.review.report.page import page
 from agentgate.review.report.signers import still_to_sign
 from agentgate.values.visible import visible
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow diff main:workflows/payments/customer-refund.yaml workflows/payments/customer-refund.yaml\n\n"
-    "agentgate workflow diff old.yaml new.yaml --html change.html\n\n"
-    "agentgate workflow diff v1.2:workflows/refund.yaml HEAD:workflows/refund.yaml --markdown > comment.md\n\n"
-    "REV:path is read as git has it, from the repository's root (./ from here); nothing of the repository is executed.\n\n"
-    "Exit codes: 0 nothing more is permitted, 2 something is or must be read by a person, 1 an error."
-)
 
-
-@examples(EXAMPLES)
 def diff(
     old: Annotated[str, typer.Argument(help="The approved version: a file, or REV:path.")],
     new: Annotated[str, typer.Argument(help="The proposed version: a file, or REV:path.")],

@@ -13,11 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from agentgate.audit import read_records
-from agentgate.cli.commands import examples
 from agentgate.cli.output import complain, refusing, say, say_json, terminal
 from agentgate.cli.signing import Json
 from agentgate.errors import AuditDamaged, ConfigError, WorkflowError
-from agentgate.explain.explanation import Explanation, Row, plain, text_lines
+from agentgate.explain.explanation import Explanation, text_lines
 from agentgate.explain.explanation import as_json as explanation_json
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import APPROVALS, roles_of, workflow_files
@@ -27,25 +26,12 @@ from agentgate.loading.yaml_nodes import Document, read_yaml
 from agentgate.review.report.past import Alive, Record, event, explain_record, find, still_alive
 from agentgate.review.report.question import answer, arguments, case_of, changes, stated
 from agentgate.stores import open_store
+from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate explain call_7 --audit audit/ --workflows workflows/ --store redis://localhost:6379/0\n\n"
-    "agentgate explain --workflow workflows/payments/customer-refund.yaml --tool payments.refund "
-    '--prompt "Please refund order ORD-10023344" --args \'{"order_id": "ORD-10023344", "amount": "99.00", "currency": "EUR", '
-    '"payee": "cus_AAAAAAAAAAAAAA"}\' --set facts.orders.get.total=80.00\n\n'
-    "agentgate explain --workflow workflows/payments/customer-refund.yaml --case base --set args.amount=600.00 "
-    '--set time="2026-01-10T12:00+01:00"\n\n'
-    "An id is the txn, jti, hold or tool_call_id of a decision. With --store the user's words and the results are shown while the run "
-    "lives; without it, what the log holds, and which values it holds only as a digest.\n\n"
-    "What is printed is for developers and operators: it shows where the edges are, so keep it from the model.\n\n"
-    "Exit codes: 0 explained (whatever the decision), 1 an error."
-)
 _STYLES = {"failed": "bold red", "asks": "bold yellow", "held": "green"}
 
 
-@examples(EXAMPLES)
 def explain(  # noqa: PLR0917 - a command's options, given by name
     id: Annotated[str, typer.Argument(metavar="ID", help="txn, jti, hold id or tool_call_id of a decision.")] = "",  # noqa: A002 - the word of the vocabulary
     audit: Annotated[
@@ -152,16 +138,16 @@ def show(explanation: Explanation, story: tuple[Record, ...], *, as_json: bool) 
         say(*text_lines(explanation), *(f"then: {event(record)}" for record in story))
         return
     style = {"allow": "bold green", "step_up": "bold yellow", "deny": "bold red"}[explanation.decision]
-    call = f"  {plain(explanation.tool)}  {plain(explanation.workflow)}  {plain(explanation.file)}"
+    call = f"  {visible(explanation.tool)}  {visible(explanation.workflow)}  {visible(explanation.file)}"
     console.print(Text.assemble((explanation.decision.upper(), style), call))
     if explanation.agent:
-        console.print(Text.assemble("the agent sees: ", (plain(explanation.agent), "cyan")))
+        console.print(Text.assemble("the agent sees: ", (visible(explanation.agent), "cyan")))
     if explanation.together is not None:
-        console.print(Text.assemble("the whole call would pass with ", (plain(explanation.together.text), "green")))
+        console.print(Text.assemble("the whole call would pass with ", (visible(explanation.together.text), "green")))
     console.print(_table(explanation))
     for line in [*(f"note: {note}" for note in explanation.notes), *(event(record) for record in story)]:
-        console.print(Text(plain(line), style="dim"))
-    console.print(Text(f"ask: {plain(explanation.owner)}", style="bold"))
+        console.print(Text(visible(line), style="dim"))
+    console.print(Text(f"ask: {visible(explanation.owner)}", style="bold"))
 
 
 def _table(explanation: Explanation) -> Table:
@@ -169,22 +155,13 @@ def _table(explanation: Explanation) -> Table:
     for name, ratio in (("", None), ("condition", 2), ("got", 2), ("expected, origin, would pass with", 5), ("rule", None)):
         table.add_column(name, ratio=ratio, overflow="fold")
     for row in sorted(explanation.rows, key=lambda r: r.verdict not in {"failed", "asks"}):
-        table.add_row(*_cells(row), style="" if row.verdict in _STYLES else "dim")
+        more = Text(visible(row.expected))
+        for origin in row.origins:
+            more.append(f"\n{visible(origin.value)}: {visible(origin)}", style="cyan" if origin.allowed else "red")
+        if row.would_pass is not None:
+            enough = "; then the whole call would" if row.would_pass.enough else ""
+            more.append(f"\nwould pass with {visible(row.would_pass.text)}{enough}", style="bold green")
+        what = Text(visible(row.condition.field), style="bold").append(f" {visible(row.condition.word)}", style="dim")
+        verdict, place = Text(row.verdict, style=_STYLES.get(row.verdict, "dim")), Text(visible(Path(row.rule).name), style="cyan")
+        table.add_row(verdict, what, Text(visible(row.got)), more, place, style="" if row.verdict in _STYLES else "dim")
     return table
-
-
-def _cells(row: Row) -> tuple[Text, ...]:
-    more = Text(plain(row.expected))
-    for origin in row.origins:
-        more.append(f"\n{plain(origin.value)}: {plain(origin)}", style="cyan" if origin.allowed else "red")
-    if row.would_pass is not None:
-        enough = "; then the whole call would" if row.would_pass.enough else ""
-        more.append(f"\nwould pass with {plain(row.would_pass.text)}{enough}", style="bold green")
-    what = Text(plain(row.condition.field), style="bold").append(f" {plain(row.condition.word)}", style="dim")
-    return (
-        Text(row.verdict, style=_STYLES.get(row.verdict, "dim")),
-        what,
-        Text(plain(row.got)),
-        more,
-        Text(plain(Path(row.rule).name), style="cyan"),
-    )

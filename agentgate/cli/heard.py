@@ -8,22 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.cli.commands import examples
 from agentgate.cli.output import refusing, rows, say_json
 from agentgate.intents.lexical import derive
 from agentgate.language.turn import MAX_TURN, Turn
 from agentgate.loading.catalog import ROLES, roles_of
 from agentgate.loading.definition import load_text, read_file
 
-EXAMPLES = (
-    "Examples:\n\n"
-    'agentgate workflow heard workflows/payments/customer-refund.yaml "Please refund order ORD-10023344"\n\n'
-    'agentgate workflow heard workflows/payments/customer-refund.yaml "Refund ORD-10023344" "no, wait"     # two turns\n\n'
-    'agentgate workflow heard workflows/payments/customer-refund.yaml "$(cat mail.txt)" --json | jq .intents'
-)
 
-
-@examples(EXAMPLES)
 def heard(
     file: Annotated[Path, typer.Argument(help="A workflow file.", show_default=False)],
     prompts: Annotated[list[str], typer.Argument(help="What the user says: one text a turn, oldest first.", show_default=False)],

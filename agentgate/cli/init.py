@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from agentgate.approvals import Reviewer, Signer, new_root, statement, write_approval, write_index
-from agentgate.cli.commands import examples
 from agentgate.cli.new import LIFE, person_here
 from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, own_signer
@@ -31,13 +30,6 @@ from agentgate.review.draft.toolset import effect_of, from_langchain
 from agentgate.values.refusal import Failure, RunRefused
 from agentgate.values.request import Agent, User
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate init --langchain shop.tools:tools\n\n"
-    "agentgate init --langchain shop.tools:tools --tenant acme --key ~/.ssh/id_ed25519 --yes\n\n"
-    "It imports the module you name, so that module's code runs; your tools themselves are not called.\n\n"
-    "Exit codes: 0 done and proved, 1 an error (nothing is left behind)."
-)
 ROOT_LIFE = timedelta(days=365)
 ISSUER = "https://gate.example"
 
@@ -60,7 +52,6 @@ class Start:
         return Path(*self.id.split(".")).with_suffix(".yaml")
 
 
-@examples(EXAMPLES)
 def init(  # noqa: PLR0917 - a command's options, given by name
     langchain: Annotated[str, typer.Option(metavar="MODULE:TOOLS", help="Your LangChain tools. Imports the module: its code runs.")],
     directory: Annotated[Path, typer.Option("--directory", "-d", help="The workflow directory to make.", file_okay=False)] = Path(
@@ -83,7 +74,8 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     with refusing():
         if (directory / "approvals").exists():
             fail(f"{directory / 'approvals'}: there already. To add a workflow: agentgate workflow new, then agentgate workflow approve.")
-        person, called = name or person_here(), _id(langchain, id)
+        module = [re.sub(r"[^A-Za-z0-9_-]", "-", part) for part in langchain.partition(":")[0].split(".")]
+        person, called = name or person_here(), id or ".".join(module[-2:] if len(module) > 1 else ["first", *module])
         made, left_out = _draft(langchain, called, tenant, person)
         start = Start(langchain, directory, called, tenant, person, made, left_out)
         own = key or default_key()
@@ -110,12 +102,6 @@ def init(  # noqa: PLR0917 - a command's options, given by name
     )
 
 
-def _id(langchain: str, given: str | None) -> str:
-    module = langchain.partition(":")[0].split(".")
-    made = ".".join(re.sub(r"[^A-Za-z0-9_-]", "-", part) for part in module[-2:])
-    return given or (made if len(module) > 1 else f"first.{made}")
-
-
 def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tuple[str, ...]]:
     """A draft and the names of the tools left out of it.
 
@@ -134,10 +120,10 @@ def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tu
 def _plan(start: Start, signer: Signer | None) -> None:
     body = [
         (
-            t.declared.name,
+            t.name,
             t.effect,
-            ", ".join(f"{a.name} {inline(a.rule)}" for a in t.args if a.rule is not None) or "no arguments",
-            ", ".join(a.name for a in t.args if a.rule is None),
+            ", ".join(f"{a.name} {inline(a.rule)}" for a in t.decided) or "no arguments",
+            ", ".join(a.name for a in t.undecided),
         )
         for t in start.made.tools
     ]
@@ -209,8 +195,7 @@ def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str]]:
 def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str, str]:
     """Open a gate on the signed workflow; the example call must be minted and redeemed once, and refused when nobody asked for it.
 
-    Returns:
-        The call that was allowed and the one that was refused, in words.
+    Returns the call that was allowed and the one that was refused, in words.
     """
     quiet()
     made, tenant = start.made, start.tenant

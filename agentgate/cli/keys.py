@@ -8,28 +8,24 @@ from typing import Annotated
 
 import typer
 
+from agentgate.cli.commands import HELP
 from agentgate.cli.output import refusing, say, say_json
 from agentgate.token.keys import PUBLISH_AHEAD, KeyRing
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate keys rotate keys/      # publish a new key now, sign with it in ten minutes\n\n"
-    "agentgate keys jwks keys/ > jwks.json      # what verifiers need"
-)
 Directory = Annotated[
     Path, typer.Argument(help="The gate's key directory (owner-only); opening a gate with keys= makes it.", file_okay=False)
 ]
-app = typer.Typer(help="Signing keys: publish, rotate.", no_args_is_help=True, epilog=EXAMPLES)
+app = typer.Typer(no_args_is_help=True)
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=HELP["keys"].examples)
 def jwks(directory: Directory) -> None:
     """Print the public key set (RFC 7517): every key that signs, will sign, or signed a token that may still live."""
     with refusing():
         say_json(KeyRing.existing(directory).jwks(time.time()))
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=HELP["keys"].examples)
 def rotate(directory: Directory) -> None:
     """Add a signing key. It is published at once and signs only after verifiers had time to fetch it."""
     with refusing():

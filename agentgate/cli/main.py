@@ -1,68 +1,21 @@
-"""``agentgate``: the list of commands. Each is named in one line of the tables here and stands in a file of its own."""
+"""``agentgate``: the groups of commands. ``help.txt`` lists the commands, and names the function of each."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import typer
 
-from agentgate.cli.commands import LazyCommands, Table
+from agentgate.cli.commands import LazyCommands
 
 
 class _Workflow(LazyCommands):
-    table: ClassVar[Table] = {
-        "new": ("new:new", "Draft a workflow for tools you have, as narrow as can be said, and a test file beside it."),
-        "words": ("words:words", "Print the usual English words for an act, as the `words` of an intent."),
-        "heard": (
-            "heard:heard",
-            "Print what each part of a prompt was taken for, and what each intent came out as, with the words that decided.",
-        ),
-        "lint": (
-            "lint:lint",
-            "Check workflow files: every problem with file, line, column, what was expected and what was probably meant.",
-        ),
-        "test": (
-            "test:run_cases",
-            "Run the cases of NAME.test.yaml beside each workflow: the real engine decides, nothing in the files is executed.",
-        ),
-        "diff": ("diff:diff", "Say which calls NEW permits and OLD did not: for every call there can be, each with a value that shows it."),
-        "check": (
-            "check:check",
-            "Check everything a reviewer would ask: does it load, do its tests hold, what does it newly permit, who signed it.",
-        ),
-        "approve": ("approve:approve", "Sign one version of a workflow."),
-        "status": ("status:status", "Say what is in force, who signed what, and how many signatures are missing."),
-        "index": ("status:index", "Sign the list of newest approved versions. Gates refuse one that is older than seven days."),
-        "revoke": (
-            "status:revoke",
-            "End a workflow's versions, for good: one signature is enough, and gates refuse them from their next look on.",
-        ),
-    }
-
-
-class _AgentGate(LazyCommands):
-    table: ClassVar[Table] = {
-        "init": (
-            "init:init",
-            "Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and prove one guarded call.",
-        ),
-        "demo": ("demo:demo", "Run a guarded payment agent: what is minted, refused, held, and why."),
-        "evaluate": (
-            "evaluate:evaluate",
-            "Replay recorded episodes through a real gate (in memory) and count what passes, is held and is refused.",
-        ),
-        "explain": (
-            "explain:explain",
-            "Explain a decision: every condition, what it got and expected, where each value came from, what would pass, and whom to ask.",
-        ),
-        "root": ("root:app", "The root: who reviews what, with which keys, and how many signatures it takes."),
-        "keys": ("keys:app", "Signing keys: publish, rotate."),
-    }
+    within = "workflow "
 
 
 app = typer.Typer(
     name="agentgate",
-    cls=_AgentGate,
+    cls=LazyCommands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals hold tokens and prompts

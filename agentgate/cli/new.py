@@ -1,4 +1,4 @@
-"""``agentgate workflow new``: a first workflow and its tests, from real tools."""
+"""``agentgate workflow new`` and ``words``: a first workflow and its tests, from real tools; how people ask for what tools do."""
 
 from __future__ import annotations
 
@@ -11,26 +11,17 @@ from typing import Annotated
 
 import typer
 
-from agentgate.cli.commands import examples
 from agentgate.cli.output import fail, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
 from agentgate.loading.source import ask
 from agentgate.review.draft.draft import Draft, draft, undecided
-from agentgate.review.draft.toolset import DeclaredTool, from_langchain, from_mcp
+from agentgate.review.draft.phrasebook import ACTS, act_of, groups, listed
+from agentgate.review.draft.toolset import from_langchain, from_mcp
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow new --langchain shop.tools:tools --id support.orders --tenant acme\n\n"
-    "agentgate workflow new --mcp tools.json --id partners.search --out workflows/search.yaml\n\n"
-    "--langchain imports the module you name, so its code runs. Nothing else here runs code: not --mcp, and no YAML.\n\n"
-    "tools.json is the answer of an MCP server to tools/list, saved as it is.\n\n"
-    "Exit codes: 0 both files are written, 1 an error (nothing is written, and nothing is ever overwritten)."
-)
 LIFE = timedelta(days=180)
 
 
-@examples(EXAMPLES)
 def new(  # noqa: PLR0917 - a command's options, given by name
     id: Annotated[str, typer.Option("--id", help="The workflow's id, such as support.orders.")],  # noqa: A002 - the word of the vocabulary
     langchain: Annotated[
@@ -47,14 +38,11 @@ def new(  # noqa: PLR0917 - a command's options, given by name
     What nobody has decided yet is marked # DECIDE: in the file and refused until then; # CHECK: marks a guess.
     """
     with refusing():
-        made = draft(
-            _declared(langchain, mcp),
-            id=id,
-            source=langchain or str(mcp),
-            owner=owner or person_here(),
-            expires=(datetime.now(UTC) + LIFE).date(),
-            tenant=tenant,
-        )
+        if (langchain is None) == (mcp is None):
+            raise ConfigError("tools", "both" if mcp else "none", "exactly one of --langchain package.module:tools and --mcp tools.json")
+        declared = from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
+        source, until = langchain or str(mcp), (datetime.now(UTC) + LIFE).date()
+        made = draft(declared, id=id, source=source, owner=owner or person_here(), expires=until, tenant=tenant)
         path = out or Path("workflows", *id.split(".")).with_suffix(".yaml")
         tests = write(made, path)
     if as_json:
@@ -67,12 +55,6 @@ def person_here() -> str:
     """Git's address, or the account's name."""
     address = (ask("config", "user.email") or b"").decode("utf-8", "replace").strip() if shutil.which("git") else ""
     return address or re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser())
-
-
-def _declared(langchain: str | None, mcp: Path | None) -> tuple[DeclaredTool, ...]:
-    if (langchain is None) == (mcp is None):
-        raise ConfigError("tools", "both" if mcp else "none", "exactly one of --langchain package.module:tools and --mcp tools.json")
-    return from_langchain(langchain) if langchain is not None else from_mcp(mcp or Path())
 
 
 def write(made: Draft, path: Path) -> Path:
@@ -102,8 +84,8 @@ def _json(made: Draft, path: Path, tests: Path) -> dict[str, object]:
                 "name": t.declared.name,
                 "effect": t.effect,
                 "because": t.why,
-                "decided": [a.name for a in t.args if a.rule is not None],
-                "undecided": [a.name for a in t.args if a.rule is None],
+                "decided": [a.name for a in t.decided],
+                "undecided": [a.name for a in t.undecided],
             }
             for t in made.tools
         ],
@@ -113,8 +95,8 @@ def _json(made: Draft, path: Path, tests: Path) -> dict[str, object]:
 
 
 def _tell(made: Draft, path: Path, tests: Path) -> None:
-    left = [["its words"] * bool(t.intent) + [a.name for a in t.args if a.rule is None] for t in made.tools]
-    body = [(t.declared.name, t.effect, t.why, ", ".join(names) or "nothing") for t, names in zip(made.tools, left, strict=True)]
+    left = {t.name: ["its words"] * bool(t.intent) + [a.name for a in t.undecided] for t in made.tools}
+    body = [(t.name, t.effect, t.why, ", ".join(left[t.name]) or "nothing") for t in made.tools]
     rows(("tool", "effect", "because", "to decide"), body, styles=("bold", "cyan", "dim", "yellow"))
     for name in made.left_out:
         say(f"left out: {name} (no workflow can hold its name)")
@@ -123,3 +105,23 @@ def _tell(made: Draft, path: Path, tests: Path) -> None:
     if questions:
         say(f"{len(questions)} to decide (each is refused until then), at the lines marked # DECIDE: in {path}")
     say("Next:", f"  agentgate workflow lint {path}", f"  agentgate workflow test -v {path}")
+
+
+# --- the usual words ------------------------------------------------------------------------------------------------------------
+def words(
+    acts: Annotated[list[str] | None, typer.Argument(help="What the tool does: delete, share, pay ...", show_default=False)] = None,
+    thing: Annotated[str, typer.Option("--thing", help="What it acts on, for phrases that name it: event, file, invoice.")] = "",
+) -> None:
+    """Print the usual English words for an act, as the `words` of an intent.
+
+    They are proposals: what counts is what stands in the workflow that reviewers sign. Leave out what would grant too much
+    there ("make it", "set"; a line is a group), add what your people say.
+    """
+    if not acts:
+        say(", ".join(ACTS))
+        return
+    for name in acts:
+        act = act_of(name.lower())
+        if act is None:
+            fail(f"no usual words for {name!r}, expected one of {', '.join(ACTS)}")
+        say(*listed(groups(act, thing.lower())))

@@ -14,69 +14,22 @@ from agentgate.approvals import ApprovalRefusal, new_root, sign_root
 from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
 from agentgate.approvals._shape import RISKS
 from agentgate.approvals.allowed_signers import AllowedSigners
-from agentgate.cli.commands import Commands
+from agentgate.cli.commands import HELP, Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.errors import ConfigError
 from agentgate.loading.definition import read_file
-from agentgate.review.root.draft import RootDraft, first_draft, from_root, lines_of, people_in, person_of, read_draft, with_people
-from agentgate.review.root.files import drop_unfinished, publish, scratch_copy, trust_files
-from agentgate.review.root.handover import allowed_in, hand_over
+from agentgate.review.root.draft import RootDraft, first_draft, from_root, people_in, person_of, read_draft, with_people, written
+from agentgate.review.root.files import allowed_in, drop_unfinished, hand_over, publish, scratch_copy, trust_files
 from agentgate.review.root.standing import RootStanding, standing, warnings
 
 LIFE = timedelta(days=365)
 OUT = Path("root-draft.yaml")
-_EXAMPLES = (
-    "Examples, a first root:\n\n"
-    "agentgate root draft --person alice@acme.example=alice.pub --person bob@acme.example=bob.pub\n\n"
-    "agentgate root new --from root-draft.yaml        # after you edited teams and rules; signs with your key\n\n"
-    "agentgate root sign                              # everybody else who must\n\n"
-    "agentgate root digest                            # what gates pin\n\n"
-    "A change later (somebody joins, a key is replaced, a year is over): the same commands. root draft then starts from what is "
-    "there, and gates that pin an earlier root follow by themselves."
-)
-DRAFT_EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate root draft --person alice@acme.example=alice.pub --person bob@acme.example=~/bob.pub\n\n"
-    "agentgate root draft --allowed-signers .github/allowed_signers\n\n"
-    "agentgate root draft --person erin@acme.example=erin.pub        # a root is there: its people, teams and rules, and erin\n\n"
-    "Exit codes: 0 written, 1 an error (nothing is overwritten)."
-)
-NEW_EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate root new --from root-draft.yaml\n\n"
-    "agentgate root new --from root-draft.yaml --key ~/.ssh/id_ed25519_sk --accept 'root v1, 3 people'\n\n"
-    "In the draft, keys are lines or .pub files; teams are named behind people; reviews say who signs what: "
-    "{path: 'payments/**', by: ['team:payments'], signatures: {low: 1, medium: 2, high: 2}}.\n\n"
-    "Exit codes: 0 complete, 2 written and more must sign, 1 an error (nothing was written)."
-)
-SIGN_EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate root sign\n\n"
-    "agentgate root sign -d workflows --key ~/.ssh/id_ed25519 --accept 'root v2, 3 changes'\n\n"
-    "Exit codes: 0 complete, 2 signed and more must sign, 1 an error (nothing was signed)."
-)
-SHOW_EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate root show\n\n"
-    "agentgate root show --root sha256:... --json        # would a gate that pins this follow?\n\n"
-    "Exit codes: 0 complete, 2 more must sign or a gate would refuse it, 1 an error."
-)
-DIGEST_EXAMPLES = (
-    "Examples:\n\n"
-    'export AGENTGATE_ROOT="$(agentgate root digest)"\n\n'
-    "Exit codes: 0 complete, 2 printed, but a gate would refuse it (standard error says why), 1 an error."
-)
 
-app = typer.Typer(
-    help="The root: who reviews what, with which keys, and how many signatures it takes.",
-    cls=Commands,
-    no_args_is_help=True,
-    epilog=_EXAMPLES,
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True)
 
 
-@app.command(epilog=DRAFT_EXAMPLES)
+@app.command(epilog=HELP["root draft"].examples)
 def draft(
     person: Annotated[list[str] | None, typer.Option(metavar="NAME=KEY.pub", help="Somebody and their public key; repeat it.")] = None,
     allowed_signers: Annotated[
@@ -101,7 +54,7 @@ def draft(
         made = with_people(old, people, notes) if old is not None else first_draft(people, expires, notes)
         try:
             with out.open("x", encoding="utf-8") as file:
-                file.write("\n".join(lines_of(made, str(out))) + "\n")
+                file.write(written(made, str(out)))
         except OSError as error:
             raise ConfigError("out", f"{out} ({error.strerror})", "a new file in a folder that can be written (--out)") from error
     what = f"version {standing(directory).root.version + 1}, from the root in {directory}" if old is not None else "a first root"
@@ -111,7 +64,7 @@ def draft(
     say("Edit it, then:", f"  agentgate root new --from {out}" + _directory(directory))
 
 
-@app.command(epilog=NEW_EXAMPLES)
+@app.command(epilog=HELP["root new"].examples)
 def new(  # noqa: PLR0917 - a command's options, given by name
     from_: Annotated[Path, typer.Option("--from", help="The draft (agentgate root draft writes one).", exists=True, dir_okay=False)],
     directory: Directory = Path("workflows"),
@@ -157,7 +110,7 @@ def new(  # noqa: PLR0917 - a command's options, given by name
     _tell(state, directory, as_json=as_json)
 
 
-@app.command(epilog=SIGN_EXAMPLES)
+@app.command(epilog=HELP["root sign"].examples)
 def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Accept = None, as_json: Json = False) -> None:
     """Add your signature to the root that lies there: as one of its own signers, or as one of the root before it.
 
@@ -177,7 +130,7 @@ def sign(directory: Directory = Path("workflows"), key: Key = None, accept: Acce
     _tell(state, directory, as_json=as_json)
 
 
-@app.command(epilog=SHOW_EXAMPLES)
+@app.command(epilog=HELP["root show"].examples)
 def show(directory: Directory = Path("workflows"), root: Root = None, as_json: Json = False) -> None:
     """Show people, keys, rules and signatures, who must still sign, and what deserves a second look."""
     with refusing():
@@ -191,7 +144,7 @@ def show(directory: Directory = Path("workflows"), root: Root = None, as_json: J
     raise typer.Exit(_code(state, now))
 
 
-@app.command(epilog=DIGEST_EXAMPLES)
+@app.command(epilog=HELP["root digest"].examples)
 def digest(directory: Directory = Path("workflows")) -> None:
     """Print the digest that gates pin. Put it into their settings, never into the workflow directory."""
     with refusing():
@@ -204,8 +157,6 @@ def digest(directory: Directory = Path("workflows")) -> None:
 
 
 # --- the words ------------------------------------------------------------------------------------------------------------------
-
-
 def _present(directory: Path, expires: str, now: float) -> RootDraft | None:
     """The present root as a draft of the next one; None without one."""
     tree = Tree(directory)

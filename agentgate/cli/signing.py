@@ -38,14 +38,9 @@ Key = Annotated[
 
 
 def own_signer(key: Path | None) -> Signer:
-    """The signer for the person's own key.
+    """The signer for the person's own key: the file they named, else the first usable key of ~/.ssh, else of ssh-agent.
 
-    Args:
-        key: the file the person named; None: the first usable key of ~/.ssh, else of ssh-agent.
-
-    Raises:
-        KeyRefused: unreadable, or of a refused kind.
-        ConfigError: there is none.
+    Raises KeyRefused: unreadable, or of a refused kind. ConfigError: there is none.
     """
     file = key or default_key()
     if file is None:
@@ -87,13 +82,7 @@ def _in_agent() -> Path | None:
 
 
 def confirm(phrase: str, given: str | None, what: str) -> None:
-    """Let the person type what they accept. Exits with 1 on anything else.
-
-    Args:
-        phrase: what must be typed, exactly.
-        given: the value of ``--accept``; None: ask at the terminal.
-        what: the option's name.
-    """
+    """Let the person type exactly this phrase, unless it was `given` as an option (`what`). Exits with 1 on anything else."""
     say("", f"To sign, type: {phrase}")
     if given is None:
         if not sys.stdin.isatty():

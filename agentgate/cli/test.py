@@ -8,26 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.cli.commands import ERROR, examples
+from agentgate.cli.commands import ERROR
 from agentgate.cli.output import LOOK, YES, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
 from agentgate.errors import WorkflowError
-from agentgate.loading.definition import read_file
 from agentgate.loading.source import WorkflowText, below
-from agentgate.review.mutation.mutation import Survey, survey
-from agentgate.review.mutation.proposal import Proposals, cases_yaml, head_yaml, propose
+from agentgate.review.mutation.mutation import Survey, cases_yaml, head_yaml, propose, survey
 from agentgate.review.scenarios.testfile import Report, TestFile, read_tests, run_tests, tests_of
 from agentgate.workflow.model import Workflow
-
-EXAMPLES = (
-    "Examples:\n\n"
-    "agentgate workflow test\n\n"
-    "agentgate workflow test -v workflows/payments/customer-refund.yaml\n\n"
-    "agentgate workflow test --mutate workflows/payments/customer-refund.yaml\n\n"
-    "agentgate workflow test --propose workflows/payments/customer-refund.yaml\n\n"
-    "Exit codes: 0 every case holds (with --mutate: and covers every condition), 2 a condition that no case would miss, "
-    "1 a case that does not hold, no test file, or an error."
-)
 
 _READ = "proposed: read each, it says what the workflow does and not what it should do"
 
@@ -61,7 +49,6 @@ def tested(source: WorkflowText) -> Tested:
         return Tested(source, problems=tuple(map(str, error.problems)))
 
 
-@examples(EXAMPLES)
 def run_cases(
     path: Annotated[Path, typer.Argument(help="A workflow file, or a folder of them.", show_default=True)] = Path("workflows"),
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every case, and what was filled in for it.")] = False,
@@ -79,14 +66,12 @@ def run_cases(
         say_json([_json(each, surveys.get(each.source.path)) for each in results])
     else:
         for each in results:
-            tell(each, verbose=verbose)
-            if each.source.path in surveys:
-                _tell_survey(surveys[each.source.path], verbose=verbose)
+            _tell(each, surveys.get(each.source.path), verbose=verbose)
     left = any(s.survivors for s in surveys.values())
     raise typer.Exit(ERROR if not all(each.ok for each in results) else LOOK if left else YES)
 
 
-def tell(each: Tested, *, verbose: bool = False) -> None:
+def _tell(each: Tested, surveyed: Survey | None, *, verbose: bool) -> None:
     """One workflow's results."""
     if each.report is None:
         note(*each.problems, colour="red")
@@ -103,22 +88,21 @@ def tell(each: Tested, *, verbose: bool = False) -> None:
         )
         say("filled in for the base:", *(f"  {key}: {value}" for key, value in report.filled.items()), "")
     note(*failures(report), colour="red")
+    if surveyed is None:
+        return
+    covered = len(surveyed.mutants) - len(surveyed.survivors)
+    say(f"  {covered} of {len(surveyed.mutants)} conditions have a case that would miss them")
+    note(*(f"  {mutant}, and every case still holds" for mutant in surveyed.survivors))
+    if surveyed.survivors:
+        say("  agentgate workflow test --propose writes cases that would")
+    say(f"  {len(surveyed.not_covered)} things no case can show" + (":" if verbose else " (-v lists them)"))
+    if verbose:
+        say(*(f"    {each.path}: {each.why}" for each in surveyed.not_covered))
 
 
 def failures(report: Report) -> list[str]:
     """The cases that do not hold, one line each."""
     return [f"{r.place}: {r.name}: {r.why}" for r in report.failed]
-
-
-def _tell_survey(result: Survey, *, verbose: bool) -> None:
-    covered = len(result.mutants) - len(result.survivors)
-    say(f"  {covered} of {len(result.mutants)} conditions have a case that would miss them")
-    note(*(f"  {mutant}, and every case still holds" for mutant in result.survivors))
-    if result.survivors:
-        say("  agentgate workflow test --propose writes cases that would")
-    say(f"  {len(result.not_covered)} things no case can show" + (":" if verbose else " (-v lists them)"))
-    if verbose:
-        say(*(f"    {each.path}: {each.why}" for each in result.not_covered))
 
 
 def _proposed(each: Tested) -> Tested:
@@ -129,23 +113,17 @@ def _proposed(each: Tested) -> Tested:
     place = tests_of(each.source.path)
     written = cases_yaml(p.case for p in made.found)
     if each.tests is None:
-        head = f"# What {each.workflow.id} lets through and what not.\n" + head_yaml(each.workflow)
         if not written:
             return each
         with place.open("x", encoding="utf-8") as file:
-            file.write(head + written)
+            file.write(f"# What {each.workflow.id} lets through and what not.\n{head_yaml(each.workflow)}{written}")
     elif written:
-        text = read_file(place)
         with place.open("a", encoding="utf-8") as file:
-            file.write(("" if text.endswith("\n") else "\n") + f"  # {_READ}\n" + written)
-    _tell_proposals(made, place)
-    return tested(next(iter(below(Path(each.source.path)))))
-
-
-def _tell_proposals(made: Proposals, place: Path) -> None:
+            file.write(("" if (each.source.tests or "").endswith("\n") else "\n") + f"  # {_READ}\n" + written)
     read = "; read each: it says what the workflow does, not what it should do" if made.found else ""
     say(f"{place}: {len(made.found)} cases written{read}")
     note(*(f"  {mutant}: no case was found that would miss it" for mutant in made.left))
+    return tested(next(iter(below(Path(each.source.path)))))
 
 
 def _json(each: Tested, result: Survey | None) -> dict[str, Any]:

@@ -8,29 +8,26 @@ compared by its own order; what has no exact answer is listed for the reviewer t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from agentgate.diff import plain, search, surroundings, table, tools
+from agentgate.diff import plain, surroundings, table, tools
 from agentgate.diff.finding import ABSENT, NULL, Diff, Field, Finding
 from agentgate.diff.language import Budget, TooLarge
+from agentgate.diff.search import Asking, World
 from agentgate.workflow.model import Tool, Workflow
 
-ENGINE = "2"  # version of the proof: raise it whenever an answer can change, so that stored proofs are computed again
+ENGINE = "3"  # version of the proof: raise it whenever an answer can change, so that stored proofs are computed again
 
 __all__ = ["ABSENT", "ENGINE", "NULL", "Diff", "Finding", "compare"]
 
 
 def compare(old: Workflow, new: Workflow) -> Diff:
-    """Compare two versions of a workflow.
+    """What calls a new version of a workflow permits that the approved one does not, and the other way round.
 
-    Args:
-        old: the approved version.
-        new: the proposed one.
-
-    Returns:
-        Findings, worst first: what is no longer refused, what asks less, what grants more; then what is left to read.
+    Findings come worst first: what is no longer refused, what asks less, what grants more; then what is left to read.
     """
     read = dict.fromkeys((*_read(old, new), *_unlisted(old, new)))
-    shared = [f for f in surroundings.fields(old, new) if f.name != "conditions.hours" or not _other_zone(old, new)]
+    shared = list(surroundings.fields(old, new))
     unanswered: list[str] = []
     budget = Budget()
     pairs = {
@@ -76,27 +73,27 @@ def _gained(  # noqa: PLR0917 - one direction of `compare`
     callable_ = False
     for name, tool in new.tools.items():
         before = old.tools.get(name)
-        worlds = pairs.get(name) or []
-        asking = search.Asking(before.step_ups if before is not None else tool.step_ups, tool.step_ups)
+        asking = Asking(before.step_ups if before is not None else tool.step_ups, tool.step_ups)
+        worlds = [World(name, shared, fields, asking) for fields in pairs.get(name, ())]
         if before is None:
-            worlds = _callable(shared, tools.worlds(new, new, name, [], budget), asking)
-            for fields in worlds[:1]:
-                yield search.added(name, shared, fields, asking)
-        for fields in worlds if before is not None else ():
+            worlds = _callable(new, name, shared, asking, budget)
+            yield from (world.added() for world in worlds[:1])
+        for world in worlds if before is not None else ():
             try:
-                yield from search.gained(name, shared, fields, asking)
+                yield from world.gained()
             except TooLarge:
                 read[f"tools.{name}.step_up"] = None
         if not callable_ and not all(c.old.status <= c.new.status for f in shared for c in f.cells):
-            own = _callable(shared, worlds or tools.worlds(new, new, name, [], budget), asking)
+            own = [world for world in worlds if world.callable] if worlds else _callable(new, name, shared, asking, budget)
             if own:
                 callable_ = True
-                yield from search.refused_before(name, shared, own[0], asking)
+                yield from own[0].refused_before()
 
 
-def _callable(shared: list[Field], worlds: list[list[Field]], asking: search.Asking) -> list[list[Field]]:
-    """The worlds in which some call to a tool is allowed under the new version."""
-    return [fields for fields in worlds if search.can_be_called(shared, fields, asking)]
+def _callable(new: Workflow, name: str, shared: list[Field], asking: Asking, budget: Budget) -> list[World]:
+    """The worlds in which some call to a tool of the new version is allowed, the tool taken as unchanged."""
+    worlds = (World(name, shared, fields, asking) for fields in tools.worlds(new, new, name, [], budget))
+    return [world for world in worlds if world.callable]
 
 
 def _read(old: Workflow, new: Workflow) -> Iterator[str]:
@@ -122,17 +119,10 @@ def _unlisted(old: Workflow, new: Workflow) -> Iterator[str]:
     yield from (path for path in dict.fromkeys((*before, *after)) if before.get(path) != after.get(path))
 
 
-def _other_zone(old: Workflow, new: Workflow) -> bool:
-    one, other = old.conditions.hours, new.conditions.hours
-    return one is not None and other is not None and one.zone != other.zone
-
-
 def _backwards(finding: Finding) -> Finding:
     """A finding of the comparison the other way round, in the words of this one."""
     effect = finding.effect.replace("would be ", "is ").replace("was ", "would be ", 1) if finding.call else "less than before"
-    return Finding(
-        finding.tool, finding.field, finding.new, finding.old, effect, finding.example, finding.point, finding.rest, finding.call
-    )
+    return replace(finding, old=finding.new, new=finding.old, effect=effect)
 
 
 def _distinct(findings: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:

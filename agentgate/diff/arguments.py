@@ -18,7 +18,6 @@ from agentgate.diff.origins import Explanations, bounded, has_origin, status, wa
 from agentgate.diff.values import plain, representatives
 from agentgate.values.canonical import parse
 from agentgate.values.entities import Key, normal
-from agentgate.workflow.operator import Operator
 from agentgate.workflow.operators import key_of
 from agentgate.workflow.rule import Rule
 
@@ -49,11 +48,7 @@ class _Element:
 
 
 def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> Field:
-    """Every class of values of one argument.
-
-    Raises:
-        Unreadable, TooLarge: it has no exact answer.
-    """
+    """Every class of values of one argument. Raises Unreadable, TooLarge: it has no exact answer."""
     sides = (old, new)
     rules = [s.rule for s in sides if s.rule is not None]
     cells: dict[object, Cell] = {}
@@ -125,16 +120,17 @@ def _elements(sides: Sides, raws: list[Any], origins: list[Explanations], *, man
     """One element for each way in which values and origins are treated."""
     alike: dict[object, _Element] = {}
     for raw in raws:
-        each = _element(sides, raw, [None if s.rule is None else _key(s.rule, raw) for s in sides], many=many)
+        each = _element(sides, raw, many=many)
         alike.setdefault((each.fails, each.meets), each)
     return [_from(origin, each, sides) for each in alike.values() for origin in origins]
 
 
-def _element(sides: Sides, raw: Any, keys: Sequence[Key | None], *, many: bool) -> _Element:
-    """One value, its origin apart; `keys`: its comparison key in each version."""
-    fails = [_fails(s.rule, k, many=many) for s, k in zip(sides, keys, strict=True)]
+def _element(sides: Sides, raw: Any, *, many: bool) -> _Element:
+    """One value, its origin apart."""
+    keys = [None if s.rule is None else _key(s.rule, raw) for s in sides]
+    old, new = (_fails(s.rule, k, many=many) for s, k in zip(sides, keys, strict=True))
     meets = [tuple([k is not None and _meets(w, k) for _, w in s.whens]) for s, k in zip(sides, keys, strict=True)]
-    return _Element(raw, Explanations(frozenset(), frozenset()), (fails[0], fails[1]), (meets[0], meets[1]))
+    return _Element(raw, Explanations(frozenset(), frozenset()), (old, new), (meets[0], meets[1]))
 
 
 def _from(origin: Explanations, element: _Element, sides: Sides) -> _Element:
@@ -150,12 +146,10 @@ def _from(origin: Explanations, element: _Element, sides: Sides) -> _Element:
 
 
 def _key(rule: Rule, raw: Any) -> Key | None:
-    if rule.type not in _PLAIN_TYPES:
-        return normal(rule.type, raw)
-    return raw if type(raw) is str else None
-
-
-_PLAIN_TYPES = frozenset({"text"})  # a representative may say a little more than the normal form
+    """The comparison key of a value. Free text is its own: a representative may say a little more than the normal form."""
+    if rule.type == "text":
+        return raw if type(raw) is str else None
+    return normal(rule.type, raw)
 
 
 def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
@@ -166,19 +160,15 @@ def _fails(rule: Rule | None, key: Key | None, *, many: bool) -> Fails:
         return frozenset({"max_items"})
     if key is None:
         return frozenset({"type"})
-    failed = {key_of(operator, rule) for operator in _violated(rule, key)}
+    failed = {key_of(operator, rule) for operator in rule.operators if not operator.holds(key)}
     if rule.role and not (key in rule.role_scopes if many else {key} < rule.role_scopes):
         failed.add("narrower_than_role")
     return frozenset(failed)
 
 
-def _violated(rule: Rule, key: Key) -> Iterator[Operator]:
-    return (operator for operator in rule.operators if not operator.holds(key))
-
-
 def _meets(when: Rule, key: Key) -> bool:
     """Whether one value meets a step-up condition, its origin apart."""
-    return next(_violated(when, key), None) is None
+    return all(operator.holds(key) for operator in when.operators)
 
 
 # --- lists ---------------------------------------------------------------------------------------------------------------
@@ -216,9 +206,9 @@ def _sum(sides: Sides, chosen: list[_Element]) -> object:
 def _roles(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
     """Each role in full, which a *strict* subset never is."""
     for scopes in {s.rule.role_scopes for s in sides if s.rule is not None and s.rule.role}:
-        keys = {scope: [None if s.rule is None else normal(s.rule.type, scope) for s in sides] for scope in sorted(scopes)}
+        whole = [_element(sides, scope, many=True) for scope in sorted(scopes)]
         for origin in {e.origin for e in elements}:
-            yield [_from(origin, _element(sides, scope, each, many=True), sides) for scope, each in keys.items()]
+            yield [_from(origin, each, sides) for each in whole]
 
 
 # --- cells ---------------------------------------------------------------------------------------------------------------

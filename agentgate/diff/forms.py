@@ -6,24 +6,17 @@ normalisation: there it accepts a little more than the truth, so that no text is
 
 from __future__ import annotations
 
-from agentgate.diff.characters import PRINTABLE, TEXT, Ranges
-from agentgate.diff.expression import ANYTHING, Both, Expression, Not, Then, parse
+from agentgate.values.characters import PRINTABLE, TEXT, Ranges
+from agentgate.values.entities import source_of
+from agentgate.values.expression import ANYTHING, Both, Expression, Not, Then, parse
 
-_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DAY_OF_MONTH = "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 _LEAP = "(?:[0-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 _DATE = f"(?:[0-9]{{4}}-{_DAY_OF_MONTH}|{_LEAP}-02-29)"
 _TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _FORMS = {
-    "email": rf"[a-z0-9](?:[a-z0-9._%+-]{{0,62}}[a-z0-9_%+-])?@(?:{_LABEL}\.)+[a-z]{{2,24}}",
-    "iban": "[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}",
-    "url": rf"(?:https?://)?(?:{_LABEL}\.)*{_LABEL}(?::[0-9]{{1,5}})?(?:/[!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?",
-    "domain": rf"(?:{_LABEL}\.)+[a-z]{{2,24}}",
-    "user": "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?",
-    "channel": "[A-Za-z0-9](?:[A-Za-z0-9_-]{0,79})",
-    "path": "/?[A-Za-z0-9_+@-][A-Za-z0-9._+@ -]*(?:/[A-Za-z0-9_+@.-][A-Za-z0-9._+@ -]*)*",
-    "phone": r"\+[1-9][0-9]{6,14}",
-    "id": "[A-Za-z0-9](?:[A-Za-z0-9._:#/-]{0,126}[A-Za-z0-9])?",
+    **{kind: source_of(kind) for kind in ("email", "iban", "domain", "user", "channel", "path", "phone", "id")},
+    "url": source_of("url").replace(r"(?=www\.)", ""),  # what looks ahead is in `_ALSO`
     "date": _DATE,
     "time": _TIME,
     "datetime": f"{_DATE}T{_TIME}:[0-5][0-9]",
@@ -65,9 +58,5 @@ def form(kind: str) -> Expression:
 
 
 def language(source: str, without: str) -> Expression:
-    """The texts that one RE2 source matches as a whole and another does not (empty: no other).
-
-    Raises:
-        Unreadable: a source has no exact reading.
-    """
+    """The texts that one RE2 source matches as a whole and another (empty: none) does not. Raises Unreadable."""
     return Both((parse(source), Not(parse(without)))) if without else parse(source)

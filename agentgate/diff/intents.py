@@ -13,12 +13,7 @@ from itertools import product
 
 from agentgate.diff.arguments import left_out
 from agentgate.diff.finding import Cell, Field, Ruling, Status, cell, field
-from agentgate.workflow.model import (
-    ANY,
-    NONE,
-    Tool,
-    Workflow,
-)
+from agentgate.workflow.model import ANY, NONE, Tool, Workflow
 from agentgate.workflow.rule import Rule
 
 _PRESENCES = ("present", "absent", "unclear")
@@ -31,14 +26,9 @@ _Versions = tuple[tuple[Workflow, Tool], tuple[Workflow, Tool]]
 
 
 def asked(old: Workflow, new: Workflow, name: str, fields: list[Field], unanswered: list[str]) -> list[list[Field]]:
-    """The fields of a tool with its intents, one list for each world.
+    """The fields of a tool, its intents among them: one list for each world.
 
-    Args:
-        old: the approved version.
-        new: the proposed one.
-        name: the tool.
-        fields: its other fields; the arguments' are called ``args.NAME``.
-        unanswered: where paths go that have no exact answer.
+    `fields` are the others; the arguments' are called ``args.NAME``. Paths that have no exact answer are added to `unanswered`.
     """
     versions: _Versions = ((old, old.tools[name]), (new, new.tools[name]))
     asking = [arg for arg in dict.fromkeys((*old.tools[name].args, *new.tools[name].args)) if any(_of(t, arg) for _, t in versions)]

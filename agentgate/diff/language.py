@@ -7,15 +7,14 @@ The walk is finite, because terms are kept in a normal form; a question with too
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
-from agentgate.diff.characters import Ranges, union
-from agentgate.diff.expression import Both, Chars, Either, Expression, Not, Repeat, Then
+from agentgate.values.characters import READABLE, Ranges, inside, union
+from agentgate.values.expression import Both, Chars, Either, Expression, Not, Repeat, Then
 
 MAX_STATES = 20_000
-MAX_STEPS = 200_000
 MAX_WORK = 300_000  # derivatives and their parts, in one question
 MAX_WORK_IN_ALL = 3_000_000  # the same, in one comparison
 _NONE, _EMPTY, _ALL = 0, 1, 2  # no text; the empty text; every text
@@ -23,9 +22,7 @@ Vector = tuple[bool, ...]
 Key = tuple[Any, ...]
 State = tuple[int, ...]
 Groups = Sequence[tuple[int, ...]]
-P = TypeVar("P")
-_Parents = dict[P, tuple[P, int] | None]  # where a place of a walk was reached from, and by which atom; None: the start
-_READABLE = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./@:#+ "
+_Parents = dict[State, tuple[State, int] | None]  # where a state of a walk was reached from, and by which atom; None: the start
 
 
 class TooLarge(Exception):
@@ -41,11 +38,7 @@ class Budget:
         self.left = left
 
     def spend(self, work: int) -> None:
-        """Use up some of it.
-
-        Raises:
-            TooLarge: nothing is left.
-        """
+        """Use up some of it. Raises TooLarge: nothing is left."""
         self.left -= work
         if self.left < 0:
             raise TooLarge
@@ -59,10 +52,6 @@ def _sets(part: Expression, sets: dict[Ranges, None]) -> None:
     else:
         for inner in part.parts:
             _sets(inner, sets)
-
-
-def _inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
-    return any(low <= code <= high for low, high in ranges)
 
 
 class Language:
@@ -87,8 +76,8 @@ class Language:
         cuts = sorted({p for ranges in (alphabet, *sets) for low, high in ranges for p in (low, high + 1)})
         groups: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
         for low, following in pairwise(cuts):
-            if _inside(alphabet, low):
-                groups.setdefault(tuple(_inside(s, low) for s in sets), []).append((low, following - 1))
+            if inside(alphabet, low):
+                groups.setdefault(tuple(inside(s, low) for s in sets), []).append((low, following - 1))
         atoms = sorted((self._shown(union(parts)), member) for member, parts in groups.items())
         self.letters = [chr(letter) for (_, letter), _ in atoms]
         self._parts = [groups[member] for _, member in atoms]
@@ -98,10 +87,10 @@ class Language:
     @staticmethod
     def _shown(ranges: Ranges) -> tuple[int, int]:
         """The most readable character of an atom: its rank (lower is better) and code point."""
-        for rank, letter in enumerate(_READABLE):
-            if _inside(ranges, ord(letter)):
+        for rank, letter in enumerate(READABLE):
+            if inside(ranges, ord(letter)):
                 return rank, ord(letter)
-        return len(_READABLE), ranges[0][0]
+        return len(READABLE), ranges[0][0]
 
     # --- terms ---------------------------------------------------------------------------------------------------------
     def _term(self, key: Key, nullable: bool) -> int:  # noqa: FBT001 - the one property of a term
@@ -255,55 +244,13 @@ class Language:
                     break
         return shortest
 
-    def vector(self, text: str) -> Vector | None:
-        """Which expressions one text matches; None for a text outside the alphabet."""
-        state = self.start
-        for character in text:
-            atom = next((a for a, parts in enumerate(self._parts) if _inside(parts, ord(character))), None)
-            if atom is None:
-                return None
-            state = self._after(state, atom)
-        return self._vector(state)
-
     def texts(self, wanted: Callable[[Vector], bool]) -> str | None:
         """A shortest text whose combination is wanted, or None when there is none."""
         return next((self._text(state, parent) for state, parent in self._walk(((),)) if wanted(self._vector(state))), None)
 
-    def of_length(self, low: int, high: int | None, groups: Groups = ((),)) -> dict[Vector, str]:
-        """As `vectors`, for texts of `low` to `high` characters (None: of any length from `low`).
-
-        Raises:
-            TooLarge: too many states, or too long to tell.
-        """
-        graph = {state: [self._after(state, atom) for atom in range(len(self.letters))] for state, _ in self._walk(groups)}
-        parent: _Parents[tuple[int, State]] = {(0, self.start): None}
-        layer, seen = [self.start], set[frozenset[State]]()
-        shortest: dict[Vector, str] = {}
-        length = steps = 0
-        while layer and (high is None or length <= high):
-            if length >= low:
-                for state in layer:
-                    vector = self._vector(state)
-                    if vector not in shortest and _counts(vector, groups):
-                        shortest[vector] = self._text((length, state), parent)
-                if frozenset(layer) in seen:
-                    break
-                seen.add(frozenset(layer))
-            following: list[State] = []
-            for state in layer:
-                for atom, after in enumerate(graph[state]):
-                    if after in graph and (length + 1, after) not in parent:
-                        parent[length + 1, after] = ((length, state), atom)
-                        following.append(after)
-            steps += len(layer) * len(self.letters)
-            if steps > MAX_STEPS:
-                raise TooLarge
-            layer, length = following, length + 1
-        return shortest
-
-    def _walk(self, groups: Groups) -> Iterator[tuple[State, _Parents[State]]]:
+    def _walk(self, groups: Groups) -> Iterator[tuple[State, _Parents]]:
         """Every state from which a text that counts can still follow, nearest first, with how each was reached."""
-        parent: _Parents[State] = {self.start: None}
+        parent: _Parents = {self.start: None}
         waiting = [self.start]
         for state in waiting:
             yield state, parent
@@ -315,11 +262,11 @@ class Language:
                     parent[after] = (state, atom)
                     waiting.append(after)
 
-    def _text(self, place: P, parent: _Parents[P]) -> str:
-        """The text on the way to a place of a walk."""
+    def _text(self, state: State, parent: _Parents) -> str:
+        """The text on the way to a state of a walk."""
         letters = []
-        while (step := parent[place]) is not None:
-            place = step[0]
+        while (step := parent[state]) is not None:
+            state = step[0]
             letters.append(self.letters[step[1]])
         return "".join(reversed(letters))
 

@@ -29,14 +29,9 @@ class Explanations:
 
 
 def ways(rules: Sequence[Rule | None], whens: Sequence[Rule]) -> list[Explanations]:
-    """Every way in which a value can be explained that these rules distinguish.
+    """Every way in which a value can be explained that the rules of both versions and the step-up conditions distinguish.
 
-    Args:
-        rules: the argument's rule in each version.
-        whens: step-up conditions on the argument.
-
-    Raises:
-        TooLarge: too many different sources.
+    Raises TooLarge: too many different sources.
     """
     given = [r for r in rules if r is not None]
     bounds = sorted({r.at_most for r in given if r.at_most is not None}, key=str)

@@ -10,20 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from agentgate.decision.origin_kinds import kind_of
-from agentgate.diff.expression import Unreadable, parse
 from agentgate.diff.finding import Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.table import by_id, kept, same
+from agentgate.values.expression import Unreadable, parse
 from agentgate.values.times import duration
-from agentgate.workflow.model import (
-    ANY,
-    Limit,
-    StepUpRule,
-    Tool,
-    Upstream,
-    Workflow,
-)
+from agentgate.workflow.model import ANY, Limit, StepUpRule, Tool, Upstream, Workflow
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import USER, Fact, Source
 
@@ -164,8 +157,8 @@ def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
     of = "any" if limit.tool == ANY else f"{limit.tool}.{limit.argument}" if limit.argument else limit.tool
     after = min(same_count, key=lambda n: n.maximum) if same_count else next(iter(alike), None)
     text = limit_text(after) if after is not None else "(removed)"
-    tool_name = "" if limit.tool == ANY else new.name
-    yield _wider(f"limits.{what} {of} per {limit.per}", limit_text(limit), text, "more would be granted in all", tool_name)
+    tool = "" if limit.tool == ANY else new.name
+    yield _wider(f"limits.{what} {of} per {limit.per}", limit_text(limit), text, "more would be granted in all", tool)
 
 
 def limit_text(limit: Limit) -> str:
@@ -174,53 +167,51 @@ def limit_text(limit: Limit) -> str:
     return f"{most} per {limit.per}" + (f" every {duration(limit.every)}" if limit.every is not None else "")
 
 
-def _step_up(tool_name: str, old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> Iterator[Finding]:
+def _step_up(tool: str, old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> Iterator[Finding]:
     name = f"step_up.{old.id}"
     if new.timeout > old.timeout:
-        yield _wider(f"{name}.timeout", duration(old.timeout), duration(new.timeout), "a release would be good for longer", tool_name)
+        yield _wider(f"{name}.timeout", duration(old.timeout), duration(new.timeout), "a release would be good for longer", tool)
     if not set(old.exclude) <= set(new.exclude):
-        yield _wider(
-            f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", "who asks could answer", tool_name
-        )
+        yield _wider(f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", "who asks could answer", tool)
     hidden = [s for s in shown[0] if s not in shown[1]]
     if hidden:
-        yield _wider(f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), f"the approver would not see {', '.join(hidden)}", tool_name)
+        yield _wider(f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), f"the approver would not see {', '.join(hidden)}", tool)
 
 
-def _upstream(tool_name: str, old: Upstream | None, new: Upstream | None) -> Iterator[Finding]:
+def _upstream(tool: str, old: Upstream | None, new: Upstream | None) -> Iterator[Finding]:
     """Any other credential is wider, unless it is the same one for a shorter time, for fewer scopes, or bounded by a role."""
     if new is None or same(old, new):
         return
     if old is None:
-        yield _wider("upstream", "", new.broker, "the tool would be given a credential", tool_name)
+        yield _wider("upstream", "", new.broker, "the tool would be given a credential", tool)
         return
     if old.broker != new.broker:
-        yield _wider("upstream.broker", old.broker, new.broker, "another broker's credential", tool_name)
+        yield _wider("upstream.broker", old.broker, new.broker, "another broker's credential", tool)
     for key in sorted({*old.settings, *new.settings}):
         before, after = old.settings.get(key), new.settings.get(key)
         fewer = isinstance(before, tuple) and isinstance(after, tuple) and set(after) <= set(before)
         shorter = key == "duration" and isinstance(before, int) and isinstance(after, int) and after <= before
         bounded = key == "narrower_than" and before is None
         if before != after and not (fewer or shorter or bounded):
-            yield _wider(f"upstream.{key}", _words(before), _words(after), "another credential", tool_name)
+            yield _wider(f"upstream.{key}", _words(before), _words(after), "another credential", tool)
 
 
 def _words(value: object) -> str:
     return "" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _fact(tool_name: str, old: Fact, new: Fact) -> Iterator[Finding]:
+def _fact(tool: str, old: Fact, new: Fact) -> Iterator[Finding]:
     if old.named and not new.named:
-        yield _wider(f"facts.{old.name}.trust", "named", "", "would count although the user did not name its source", tool_name)
+        yield _wider(f"facts.{old.name}.trust", "named", "", "would count although the user did not name its source", tool)
     if old.pattern is not None and (new.pattern is None or not _within(old, new)):
         after = new.pattern.source if new.pattern is not None else ""
-        yield _wider(f"facts.{old.name}.pattern", old.pattern.source, after, "more values would count", tool_name)
+        yield _wider(f"facts.{old.name}.pattern", old.pattern.source, after, "more values would count", tool)
     if old.named_by and set(old.named_by) != set(new.named_by):  # another label can mean another row, a label less too
         others = "rows that the user does not name would count" if not new.named_by else "other rows would count as named"
-        yield _wider(f"facts.{old.name}.named_by", ", ".join(old.named_by), ", ".join(new.named_by), others, tool_name)
+        yield _wider(f"facts.{old.name}.named_by", ", ".join(old.named_by), ", ".join(new.named_by), others, tool)
     if not set(old.where) <= set(new.where):
         said = [", ".join(f"{fact}: {argument}" for fact, argument in f.where) for f in (old, new)]
-        yield _wider(f"facts.{old.name}.where", said[0], said[1], "rows that the call did not ask for would count", tool_name)
+        yield _wider(f"facts.{old.name}.where", said[0], said[1], "rows that the call did not ask for would count", tool)
 
 
 def _within(old: Fact, new: Fact) -> bool:

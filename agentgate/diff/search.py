@@ -7,7 +7,7 @@ step-up rules that differ. B and C walk over the fields and keep only what the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -38,41 +38,89 @@ class _Path(NamedTuple):
     before: _Path | None
 
 
-def gained(tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Iterator[Finding]:
-    """Everything that needs less under the new version for one tool, one finding for each rule that causes it.
+class World:
+    """One tool's fields, for one way in which a prompt may ask: what is gained, and whether any call is `callable` at all.
 
-    Args:
-        tool: the tool's name.
-        shared: fields of all tools; only whether they can be met matters.
-        own: the tool's fields.
-        asking: the tool's step-up rules; where a version has none, there is no one to ask, and asking is refusing.
+    Of the fields that all tools share, `gained` looks only at whether they can be met. A version without step-up rules has no one
+    to ask: there, asking is refusing.
     """
-    fields = [_usable(f, asking) for f in own]
-    if not all(map(_met, (*shared, *fields))):
-        return
-    for one in fields:
-        yield from _allowed(tool, one, [f for f in (*shared, *fields) if f is not one], asking)
-    both = [replace(f, cells=tuple([c for c in f.cells if Status.REFUSE not in {c.old.status, c.new.status}])) for f in (*shared, *fields)]
-    yield from _fewer(tool, both, asking)
+
+    def __init__(self, tool: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> None:
+        self._tool, self._shared, self._asking = tool, shared, asking
+        self._own = [_usable(f, asking) for f in own]
+        self._fields = [*shared, *self._own]
+        self.callable = all(map(_met, self._fields))
+
+    def gained(self) -> Iterator[Finding]:
+        """Everything that needs less under the new version, one finding for each rule that causes it."""
+        if self.callable:
+            for field in self._own:
+                yield from self._allowed(field)
+            yield from self._fewer()
+
+    def refused_before(self) -> Iterator[Finding]:
+        """What fields of all tools no longer refuse, shown by this tool."""
+        for field in self._shared:
+            for found in self._allowed(field):
+                yield replace(found, tool="", rest={**found.rest, "call": self._tool})
+
+    def added(self) -> Finding:
+        """The finding that the old version did not have the tool."""
+        cells = [_best(f) for f in self._fields]
+        return Finding(self._tool, "tool", "", self._tool, _now_allowed(cells, self._asking), "", {"call": self._tool}, _merged(cells))
+
+    # --- A ---------------------------------------------------------------------------------------------------------------
+    def _allowed(self, field: Field) -> Iterator[Finding]:
+        cells = [c for c in field.cells if c.old.status == Status.REFUSE and not c.refused]
+        told: set[str] = set()
+        for cell in sorted(cells, key=lambda c: (len(c.old.why), c.new.status)):
+            if told & cell.old.why:
+                continue
+            told |= cell.old.why
+            rest = [_best(f) for f in self._fields if f is not field]
+            yield self._owed(field, cell, _now_allowed([cell, *rest], self._asking), rest)
+
+    def _owed(self, field: Field, cell: Cell, effect: str, others: Sequence[Cell]) -> Finding:
+        """A finding about the rule by which the old version refused or asked about this class."""
+        label = min(cell.old.why, default=field.name)
+        old, new = field.said.get(label, ("", ""))
+        return Finding(self._tool, label, old, new, effect, cell.shown, cell.point, _merged(others))
+
+    # --- B and C ---------------------------------------------------------------------------------------------------------
+    def _fewer(self) -> Iterator[Finding]:
+        asking = self._asking
+        if not asking.old:
+            return
+        fields = [_only(f, lambda c: Status.REFUSE not in {c.old.status, c.new.status}) for f in self._fields]
+        for field in fields:
+            for cell in filter(_freed, field.cells):
+                start = _after(_ANY, cell.old), _after(_ANY, cell.new)
+                less = next(_less([f for f in fields if f is not field], start, asking), None)
+                if less is not None:
+                    state, cells, _ = less
+                    yield self._owed(field, cell, _effect(state, asking), cells)
+                    break
+        agreeing = [_only(f, lambda c: not _freed(c)) for f in fields]
+        told: set[str] = set()
+        for state, cells, lost in _less(agreeing, (_ANY, _ANY), asking):
+            label, old, new = lost_rule(lost, asking.new)
+            if label not in told:
+                told.add(label)
+                pairs = zip(agreeing, cells, strict=True)
+                moved = [
+                    c for f, c in pairs if c.old.status or c.new.status or any((o.old.fires, o.new.fires) != (-1, -1) for o in f.cells)
+                ]
+                example = ", ".join(c.shown for c in moved[:2])
+                yield Finding(self._tool, label, old, new, _effect(state, asking), example, _merged(moved), _merged(cells))
 
 
-def refused_before(name: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Iterator[Finding]:
-    """What fields of all tools no longer refuse, shown by one tool that can be called (`own`: its fields)."""
-    fields = [_usable(f, asking) for f in own]
-    for one in shared:
-        for found in _allowed("", one, [f for f in (*shared, *fields) if f is not one], asking):
-            yield replace(found, rest={**found.rest, "call": name})
+def _freed(cell: Cell) -> bool:
+    """Whether the old version asks about a class, and the new one does not."""
+    return (cell.old.status, cell.new.status) == (Status.ASK, Status.FREE)
 
 
-def added(name: str, shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> Finding:
-    """A tool that the old version did not have."""
-    cells = [_best(_usable(f, asking)) for f in (*shared, *own)]
-    return Finding(name, "tool", "", name, _now_allowed(cells, asking), "", {"call": name}, _merged(cells))
-
-
-def can_be_called(shared: Sequence[Field], own: Sequence[Field], asking: Asking) -> bool:
-    """Whether any call to the tool is allowed under the new version."""
-    return all(map(_met, (*shared, *(_usable(f, asking) for f in own))))
+def _only(field: Field, kept: Callable[[Cell], bool]) -> Field:
+    return replace(field, cells=tuple(filter(kept, field.cells)))
 
 
 def _met(field: Field) -> bool:
@@ -88,25 +136,6 @@ def _usable(field: Field, asking: Asking) -> Field:
     if asking.old and asking.new:
         return field
     return replace(field, cells=tuple([replace(c, old=usable(c.old, asking.old), new=usable(c.new, asking.new)) for c in field.cells]))
-
-
-# --- A -------------------------------------------------------------------------------------------------------------------
-def _allowed(tool: str, field: Field, others: Sequence[Field], asking: Asking) -> Iterator[Finding]:
-    cells = [c for c in field.cells if c.old.status == Status.REFUSE and not c.refused]
-    told: set[str] = set()
-    for cell in sorted(cells, key=lambda c: (len(c.old.why), c.new.status)):
-        if told & cell.old.why:
-            continue
-        told |= cell.old.why
-        rest = [_best(f) for f in others]
-        yield _owed(tool, field, cell, _now_allowed([cell, *rest], asking), rest)
-
-
-def _owed(tool: str, field: Field, cell: Cell, effect: str, others: Sequence[Cell]) -> Finding:
-    """A finding about the rule by which the old version refused or asked about this class."""
-    label = min(cell.old.why, default=field.name)
-    old, new = field.said.get(label, ("", ""))
-    return Finding(tool, label, old, new, effect, cell.shown, cell.point, _merged(others))
 
 
 def _best(field: Field) -> Cell:
@@ -133,31 +162,6 @@ def _people(rules: Sequence[StepUpRule]) -> str:
         return ""
     count = max(r.count for r in rules)
     return f"{count} release{'s' if count > 1 else ''} by {' and '.join(dict.fromkeys(r.group for r in rules))}"
-
-
-# --- B and C -------------------------------------------------------------------------------------------------------------
-def _fewer(tool: str, fields: Sequence[Field], asking: Asking) -> Iterator[Finding]:
-    if not asking.old:
-        return
-    freed = {f.name: [c for c in f.cells if (c.old.status, c.new.status) == (Status.ASK, Status.FREE)] for f in fields}
-    for field in fields:
-        for cell in freed[field.name]:
-            start = _after(_ANY, cell.old), _after(_ANY, cell.new)
-            less = next(_less([f for f in fields if f is not field], start, asking), None)
-            if less is not None:
-                state, cells, _ = less
-                yield _owed(tool, field, cell, _effect(state, asking), cells)
-                break
-    agreeing = [replace(f, cells=tuple([c for c in f.cells if c not in freed[f.name]])) for f in fields]
-    told: set[str] = set()
-    for state, cells, lost in _less(agreeing, (_ANY, _ANY), asking):
-        label, old, new = lost_rule(lost, asking.new)
-        if label not in told:
-            told.add(label)
-            pairs = zip(agreeing, cells, strict=True)
-            moved = [c for f, c in pairs if c.old.status or c.new.status or any((o.old.fires, o.new.fires) != (-1, -1) for o in f.cells)]
-            example = ", ".join(c.shown for c in moved[:2])
-            yield Finding(tool, label, old, new, _effect(state, asking), example, _merged(moved), _merged(cells))
 
 
 def _after(side: _Side, ruling: Ruling) -> _Side:
@@ -234,15 +238,10 @@ def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, st
     name = f"step_up.{rule.id}"
     other = by_id(new).get(rule.id)
     if other is None:
-        return name, step_up_text(rule), "(removed)"
+        return name, f"{rule.count} of {rule.group} when {when_text(rule)}", "(removed)"
     if (rule.group, rule.count) != (other.group, other.count):
         return f"{name}.approvers", f"{rule.count} of {rule.group}", f"{other.count} of {other.group}"
     return f"{name}.when", when_text(rule), when_text(other)
-
-
-def step_up_text(rule: StepUpRule) -> str:
-    """Who must say yes, and when."""
-    return f"{rule.count} of {rule.group} when {when_text(rule)}"
 
 
 def when_text(rule: StepUpRule) -> str:

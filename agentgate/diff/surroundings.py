@@ -6,51 +6,48 @@ They are the fields that `agentgate.decision.checks` looks at, one at a time: on
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import chain, combinations, product
-from typing import Any
+from typing import TypeVar
 
 from agentgate.decision.caller import in_network, within
-from agentgate.diff.finding import Cell, Field, Ruling, cell, field, free_if
+from agentgate.diff.finding import Cell, Field, Point, Ruling, cell, field, free_if
+from agentgate.explain.listing import window
 from agentgate.values.times import SHORT_WEEKDAYS, clock, duration
-from agentgate.workflow.model import AgentRule, Conditions, Hours, ViaRule, Workflow
+from agentgate.workflow.model import AgentRule, Conditions, Hours, UserRule, ViaRule, Workflow
 
 OTHER = "(any other)"
 NOBODY = "(none)"
 _WEEK = 7 * 24 * 60
+S = TypeVar("S")
+V = TypeVar("V")
+_User = tuple[str, tuple[str, ...]] | None  # the tenant, "same" or "other", and the groups
 
 
 def fields(old: Workflow, new: Workflow) -> Iterator[Field]:
     """Every field that all tools share."""
     yield one_of("tenants", "tenant", old.tenants, new.tenants, empty=False)
     days = sorted({d + timedelta(days=more) for d in (old.expires, new.expires) for more in (0, 1)})
-    valid = (lambda day: day <= old.expires, lambda day: day <= new.expires)
-    yield _field("expires", [(d, {"day": d}, str(d)) for d in days], valid, [str(old.expires), str(new.expires)])
+    yield _field("expires", (old.expires, new.expires), [(d, {"day": d}, str(d)) for d in days], lambda end, day: day <= end, str)
     yield from _agent(old.agent, new.agent)
-    yield _user(old, new)
+    yield _user(old.for_user, new.for_user)
     yield _via(old.via, new.via)
     yield from _conditions(old.conditions, new.conditions)
 
 
 def _field(
-    name: str,
-    values: Iterable[tuple[Any, Mapping[str, Any], str]],
-    holds: tuple[Callable[[Any], bool], Callable[[Any], bool]],
-    said: Sequence[str],
+    name: str, sides: tuple[S, S], values: Iterable[tuple[V, Point, str]], holds: Callable[[S, V], bool], said: Callable[[S], str]
 ) -> Field:
-    """A field by whether each version's condition holds of a value; `values`: value, point, text."""
-    return field(name, (cell([free_if(h(value)) for h in holds], name, point, text) for value, point, text in values), {name: said})
+    """A field by whether each version's side of a condition holds of a value; `values`: each with its point and its text."""
+    cells = (cell([free_if(holds(side, value)) for side in sides], name, point, text) for value, point, text in values)
+    return field(name, cells, {name: [said(side) for side in sides]})
 
 
 def one_of(name: str, key: str, old: tuple[str, ...], new: tuple[str, ...], *, empty: bool = True) -> Field:
     """A value that must be one of a list; `empty`: an empty list allows every value."""
-
-    def listed(values: tuple[str, ...]) -> Callable[[str], bool]:
-        return lambda v: v in values or (empty and not values)
-
     values = [(v, {key: v}, v) for v in dict.fromkeys((*old, *new, OTHER))]
-    return _field(name, values, (listed(old), listed(new)), [", ".join(old), ", ".join(new)])
+    return _field(name, (old, new), values, lambda listed, v: v in listed or (empty and not listed), ", ".join)
 
 
 # --- the agent -----------------------------------------------------------------------------------------------------------
@@ -58,46 +55,35 @@ def _agent(old: AgentRule, new: AgentRule) -> Iterator[Field]:
     """One field for each part of a proven identity; where the host vouches, all of them are free."""
     rules = (old, new)
 
-    def lists(name: str, key: str, allowed: Callable[[AgentRule], tuple[str, ...]]) -> Field:
-        values = [() if rule.in_process else allowed(rule) for rule in rules]
-        return one_of(f"who.agent.{name}", f"agent.{key}", values[0], values[1])
-
-    def claimed(name: str) -> Callable[[AgentRule], tuple[str, ...]]:
-        return lambda rule: next((claim.one_of for claim in rule.claims if claim.name == name), ())
-
-    def vouched(rule: AgentRule) -> Callable[[str], bool]:
-        return lambda v: rule.in_process or (v == "proven" and _named(rule))
+    def proven(name: str, key: str, *listed: tuple[str, ...]) -> Field:
+        before, after = (() if rule.in_process else values for rule, values in zip(rules, listed, strict=True))
+        return one_of(f"who.agent.{name}", f"agent.{key}", before, after)
 
     yield _field(
         "who.agent.in_process",
+        rules,
         [(v, {"agent.identity": v}, v) for v in ("proven", "in_process")],
-        (vouched(old), vouched(new)),
-        ["the host vouches" if rule.in_process else "proven" for rule in rules],
+        lambda rule, v: rule.in_process or (v == "proven" and _named(rule)),
+        lambda rule: "the host vouches" if rule.in_process else "proven",
     )
-    yield lists("spiffe", "spiffe", lambda rule: rule.spiffe)
-    yield lists("oidc.issuer", "issuer", lambda rule: (rule.oidc_issuer,) if rule.oidc_issuer else ())
-    for name in sorted({claim.name for rule in rules for claim in rule.claims}):
-        yield lists(f"oidc.claims.{name}", f"claims.{name}", claimed(name))
+    yield proven("spiffe", "spiffe", old.spiffe, new.spiffe)
+    yield proven("oidc.issuer", "issuer", *((rule.oidc_issuer,) if rule.oidc_issuer else () for rule in rules))
+    claims = [{claim.name: claim.one_of for claim in rule.claims} for rule in rules]
+    for name in sorted({name for own in claims for name in own}):
+        yield proven(f"oidc.claims.{name}", f"claims.{name}", *(own.get(name, ()) for own in claims))
     for name in ("boundary.cluster", "boundary.namespace", "boundary.node_pool", "posture.image_signed_by"):
-        values = [getattr(rule, name.partition(".")[2]) for rule in rules]
-        yield one_of(f"who.agent.{name}", f"agent.{name}", values[0], values[1])
-    for name, key, required in (
-        ("boundary", "boundary", _bounded),
-        ("boundary.same_key_as_last_token", "boundary.key", lambda rule: rule.same_key_as_last_token),
-        ("posture", "posture", _attested),
-    ):
-        yield _known(f"who.agent.{name}", f"agent.{key}", [required(rule) for rule in rules])
-    windows = [rule.attested_within for rule in rules]
-    ages = [0, *(n for w in windows if w is not None for n in (w, w + 1)), -1]
-
-    def recent(window: int | None) -> Callable[[int], bool]:
-        return lambda age: window is None or 0 <= age <= window
-
+        before, after = (getattr(rule, name.partition(".")[2]) for rule in rules)
+        yield one_of(f"who.agent.{name}", f"agent.{name}", before, after)
+    yield _known("boundary", "boundary", _bounded(old), _bounded(new))
+    yield _known("boundary.same_key_as_last_token", "boundary.key", old.same_key_as_last_token, new.same_key_as_last_token)
+    yield _known("posture", "posture", _attested(old), _attested(new))
+    windows = (old.attested_within, new.attested_within)
     yield _field(
         "who.agent.posture.attested_within",
-        [(age, {"agent.posture.age": age}, f"{age} s") for age in ages],
-        (recent(windows[0]), recent(windows[1])),
-        [duration(window) for window in windows],
+        windows,
+        [(age, {"agent.posture.age": age}, f"{age} s") for age in (0, *(n for w in windows if w is not None for n in (w, w + 1)), -1)],
+        lambda window, age: window is None or 0 <= age <= window,
+        duration,
     )
 
 
@@ -113,44 +99,40 @@ def _attested(rule: AgentRule) -> bool:
     return bool(rule.image_signed_by) or rule.attested_within is not None
 
 
-def _known(name: str, key: str, required: list[bool]) -> Field:
-    """A fact about the agent that each version may require to be known."""
-    values = [(True, {}, "known"), (False, {key: NOBODY}, NOBODY)]
+def _known(name: str, key: str, *required: bool) -> Field:
+    """What must be known of the agent, in each version or not."""
     old, new = required
+    values: list[tuple[bool, Point, str]] = [(True, {}, "known"), (False, {f"agent.{key}": NOBODY}, NOBODY)]
     return _field(
-        name, values, (lambda known: known or not old, lambda known: known or not new), ["required" if r else "" for r in required]
+        f"who.agent.{name}", (old, new), values, lambda needed, known: known or not needed, lambda needed: "required" if needed else ""
     )
 
 
 # --- the user and who passed the request on --------------------------------------------------------------------------------
-def _user(old: Workflow, new: Workflow) -> Field:
+def _user(*rules: UserRule | None) -> Field:
     """No user, or one: of which tenant, in which groups. How it is proven is a matter of the agent's `in_process`, for both."""
-    rules = (old.for_user, new.for_user)
     groups = [frozenset(r.groups) if r is not None else frozenset[str]() for r in rules]
     kinds = [groups[0] & groups[1], groups[0] - groups[1], groups[1] - groups[0]]
     picked = [min(kind) for kind in kinds if kind]
     groups_of = chain.from_iterable(combinations(picked, n) for n in range(len(picked) + 1))
+
+    def seen(user: _User) -> Cell:
+        before, after = (frozenset(_user_why(rule, user)) for rule in rules)
+        point: Point = {"user": NOBODY} if user is None else {"user.tenant": user[0], "user.groups": user[1]}
+        text = "no user"
+        if user is not None:
+            text = f"a user{' of another tenant' if user[0] == 'other' else ''} in {', '.join(user[1]) or 'no group'}"
+        return Cell(Ruling(free_if(not before), before), Ruling(free_if(not after), after), point, text)
+
     said = {
         "who.for_user": ["a user" if r else "nobody" for r in rules],
         "who.for_user.groups": [", ".join(r.groups) if r else "" for r in rules],
         "who.for_user.same_tenant": ["of the run's tenant" if r is not None and r.same_tenant else "" for r in rules],
     }
-    return field("who.for_user", (_user_cell(old, new, user) for user in (None, *product(("same", "other"), groups_of))), said)
+    return field("who.for_user", map(seen, (None, *product(("same", "other"), groups_of))), said)
 
 
-def _user_cell(old: Workflow, new: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Cell:
-    point: dict[str, Any] = {"user": NOBODY}
-    text = "no user"
-    if user is not None:
-        tenant, groups = user
-        point = {"user.tenant": tenant, "user.groups": groups}
-        text = f"a user{' of another tenant' if tenant == 'other' else ''} in {', '.join(groups) or 'no group'}"
-    before, after = (frozenset(_user_why(workflow, user)) for workflow in (old, new))
-    return Cell(Ruling(free_if(not before), before), Ruling(free_if(not after), after), point, text)
-
-
-def _user_why(workflow: Workflow, user: tuple[str, tuple[str, ...]] | None) -> Iterator[str]:
-    rule = workflow.for_user
+def _user_why(rule: UserRule | None, user: _User) -> Iterator[str]:
     if rule is None or user is None:
         if (rule is None) != (user is None):
             yield "who.for_user"
@@ -168,23 +150,22 @@ def _via(old: ViaRule | None, new: ViaRule | None) -> Field:
     brokers = dict.fromkeys(b for r in (old, new) if r is not None for b in r.brokers)
     chains = [(), *((b,) * n for n in range(1, hops + 1) for b in brokers)]
 
-    def allows(rule: ViaRule | None) -> Callable[[tuple[str, ...]], bool]:
-        return lambda c: not c or (rule is not None and len(c) <= rule.max_hops and set(c) <= set(rule.brokers))
-
-    said = [f"{r.max_hops} of {', '.join(r.brokers)}" if r is not None else "" for r in (old, new)]
-    return _field("who.via", [(c, {"via": c}, " > ".join(c) or "direct") for c in chains], (allows(old), allows(new)), said)
+    return _field(
+        "who.via",
+        (old, new),
+        [(c, {"via": c}, " > ".join(c) or "direct") for c in chains],
+        lambda rule, c: not c or (rule is not None and len(c) <= rule.max_hops and set(c) <= set(rule.brokers)),
+        lambda rule: f"{rule.max_hops} of {', '.join(rule.brokers)}" if rule is not None else "",
+    )
 
 
 # --- conditions ----------------------------------------------------------------------------------------------------------
 def _conditions(old: Conditions, new: Conditions) -> Iterator[Field]:
     yield one_of("conditions.environment", "environment", old.environment, new.environment)
     yield one_of("conditions.data_class", "data_class", old.data_class, new.data_class)
-    yield _field(
-        "conditions.network",
-        [(a, {"network": a}, a) for a in _addresses((*old.network, *new.network))],
-        (lambda a: not old.network or in_network(a, old.network), lambda a: not new.network or in_network(a, new.network)),
-        [", ".join(old.network), ", ".join(new.network)],
-    )
+    addresses = [(a, {"network": a}, a) for a in _addresses((*old.network, *new.network))]
+    networks = (old.network, new.network)
+    yield _field("conditions.network", networks, addresses, lambda rules, a: not rules or in_network(a, rules), ", ".join)
     if old.hours is None or new.hours is None or old.hours.zone == new.hours.zone:
         yield _hours(old.hours, new.hours)
 
@@ -211,20 +192,10 @@ def _hours(old: Hours | None, new: Hours | None) -> Field:
     edges = {0, *((day * 1440 + minute) % _WEEK for h in both for day in range(7) for minute in (h.start, h.end))}
     zone = both[0].zone if both else "UTC"
 
-    def inside(hours: Hours | None) -> Callable[[int], bool]:
-        return lambda minute: hours is None or within(hours, *divmod(minute, 1440))
-
     return _field(
         "conditions.hours",
+        (old, new),
         [(m, {"hours": (m, zone)}, f"{SHORT_WEEKDAYS[m // 1440]} {clock(m % 1440)} {zone}") for m in sorted(edges)],
-        (inside(old), inside(new)),
-        [hours_text(old), hours_text(new)],
+        lambda hours, minute: hours is None or within(hours, *divmod(minute, 1440)),
+        lambda hours: window(hours) if hours is not None else "",
     )
-
-
-def hours_text(hours: Hours | None) -> str:
-    """Hours as a reviewer reads them; empty for none."""
-    if hours is None:
-        return ""
-    days = ", ".join(SHORT_WEEKDAYS[d] for d in sorted(hours.days))
-    return f"{days} {clock(hours.start)}-{clock(hours.end)} {hours.zone}"

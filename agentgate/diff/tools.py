@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from itertools import product
 
 from agentgate.diff.arguments import Side, argument, describe, mask_of
-from agentgate.diff.expression import Unreadable
 from agentgate.diff.finding import Cell, Field, Ruling, Status, cell, field, free_if
 from agentgate.diff.intents import asked
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, ways
 from agentgate.diff.surroundings import NOBODY, OTHER, one_of
 from agentgate.diff.table import same
+from agentgate.values.expression import Unreadable
 from agentgate.values.times import duration
 from agentgate.workflow.model import Sequence, Tool, Workflow
 from agentgate.workflow.rule import MODEL, Rule
@@ -31,8 +31,8 @@ def worlds(old: Workflow, new: Workflow, name: str, unanswered: list[str], budge
 def _fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budget: Budget) -> list[Field]:
     """Every field of a tool but its intents."""
     tools = old.tools[name], new.tools[name]
-    fields = [_definition(*tools), _broker(*tools)]
-    fields += _sequence(*tools)
+    pinned = [(t.definition,) if t.definition else () for t in tools]
+    fields = [one_of("definition", "definition", *pinned), _broker(*tools), *_sequence(*tools)]
     for arg in dict.fromkeys((*tools[0].args, *tools[1].args)):
         sides = _sides(tools[0], arg), _sides(tools[1], arg)
         try:
@@ -58,11 +58,6 @@ def _unread(arg: str, side: Side) -> Field:
 
 def _sides(tool: Tool, arg: str) -> Side:
     return Side(tool.args.get(arg), tuple((i, w) for i, rule in enumerate(tool.step_ups) for w in rule.when if w.name == arg))
-
-
-def _definition(old: Tool, new: Tool) -> Field:
-    pinned = [(t.definition,) if t.definition else () for t in (old, new)]
-    return one_of("definition", "definition", pinned[0], pinned[1])
 
 
 def _broker(old: Tool, new: Tool) -> Field:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from agentgate.diff import forms
-from agentgate.diff.expression import ANYTHING, Either, Expression, Not, Unreadable, literal
 from agentgate.diff.language import Budget, Language, Vector
+from agentgate.values.characters import ALL
 from agentgate.values.entities import MAX_DIGITS, NUMERIC, Key, normal
+from agentgate.values.expression import ANYTHING, Chars, Either, Expression, Not, Repeat, Unreadable, literal
 from agentgate.values.patterns import MAX_VALUE
 from agentgate.workflow.rule import Rule
 
@@ -22,27 +23,15 @@ _MANY = 0x4E00  # thousands of letters in normal form follow
 
 
 def representatives(kind: str, rules: Sequence[Rule], whens: Sequence[Rule] = (), budget: Budget | None = None) -> list[Key]:
-    """Values of a type that represent all of them under these rules; readable ones first.
+    """Values of a type that represent all of them under these rules and conditions; readable ones first.
 
-    Args:
-        kind: the type.
-        rules: the argument's rule in each version; a value that no version allows may be missing.
-        whens: the conditions on it.
-        budget: what the whole comparison may cost.
-
-    Raises:
-        Unreadable, TooLarge: a pattern cannot be read exactly.
+    A value that no version allows may be missing. Raises Unreadable, TooLarge: a pattern cannot be read exactly.
     """
     if kind == "boolean":
         return [True, False]
     if kind in NUMERIC:
         return list(_numbers(kind, (*rules, *whens)))
     return list(_structures((*rules, *whens))) if kind == "json" else _texts(kind, rules, whens, budget or Budget())
-
-
-def constants(rule: Rule) -> tuple[object, ...]:
-    """Every constant a rule compares with."""
-    return (*(key for operator in rule.operators for key in operator.constants), *rule.role_scopes)
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------------
@@ -78,11 +67,7 @@ def _caps(rules: Iterable[Rule]) -> set[int]:
 
 
 def _structures(rules: Sequence[Rule]) -> Iterable[str]:
-    """JSON values of each length that the rules distinguish, as canonical text.
-
-    Raises:
-        Unreadable: a rule is about more than length.
-    """
+    """JSON values of each length that the rules distinguish, as canonical text. Raises Unreadable: a rule is about more than length."""
     if any(operator.length is None for r in rules for operator in r.operators) or any(r.role_scopes for r in rules):
         raise Unreadable("json")
     caps = _caps(rules)
@@ -94,23 +79,27 @@ def _structures(rules: Sequence[Rule]) -> Iterable[str]:
 # --- text ----------------------------------------------------------------------------------------------------------------
 def _texts(kind: str, rules: Sequence[Rule], whens: Sequence[Rule], budget: Budget) -> list[Key]:
     every = (*rules, *whens)
-    known = dict.fromkeys(str(v) for rule in every for v in constants(rule) if type(v) is str and normal(kind, v) is not None)
-    expressions: dict[tuple[str, str], Expression] = {}
+    constants = [v for rule in every for v in (*(key for operator in rule.operators for key in operator.constants), *rule.role_scopes)]
+    known = dict.fromkeys(str(v) for v in constants if type(v) is str and normal(kind, v) is not None)
+    expressions: dict[object, Expression] = {}
     groups = []
     for rule in every:
-        names = {operator.language: forms.language(*operator.language) for operator in rule.operators if operator.language is not None}
-        expressions.update(names)
+        own: dict[object, Expression] = {
+            operator.language: forms.language(*operator.language) for operator in rule.operators if operator.language is not None
+        }
+        own |= {cap: Repeat(Chars(ALL), 0, cap) for cap in _caps([rule]) if cap <= MAX_VALUE}
+        expressions.update(own)
         if rule in rules and not any(operator.closed for operator in rule.operators):
-            groups.append(tuple(list(expressions).index(n) for n in names))
+            groups.append(tuple(list(expressions).index(name) for name in own))
     caps = sorted(_caps(every))
     if kind == "text":
         known[""] = None  # represents itself, so that a text that is not empty is shown where there is one
     if not groups:  # constants only
         return list(known)
-    if not expressions:
+    if not any(operator.language for rule in every for operator in rule.operators):
         return [*_plain_texts(kind, caps, known), *known]
-    pieces = _pieces(kind, list(expressions.values()), caps, tuple(known), groups, budget)
-    if kind == "text":
+    pieces = _pieces(kind, list(expressions.values()), tuple(known), groups, budget)
+    if kind == "text":  # patterns match no longer text; only lengths tell those apart
         sizes = {MAX_VALUE // 4 + 1, *(n for cap in caps for n in (cap, cap + 1) if n * 4 > MAX_VALUE)}
         pieces += [_HUGE * n for n in sorted(sizes)]
     return [*pieces, *known]
@@ -132,51 +121,22 @@ def _one_of(texts: tuple[str, ...]) -> Expression:
     return Either(tuple(literal(t) for t in texts)) if texts else Not(ANYTHING)
 
 
-def _pieces(  # noqa: PLR0917 - one question, put together by its only caller
-    kind: str, expressions: list[Expression], caps: list[int], known: tuple[str, ...], groups: list[tuple[int, ...]], budget: Budget
-) -> list[Key]:
-    """One text for every combination of patterns (and length class) that an allowed text can match.
+def _pieces(kind: str, expressions: list[Expression], known: tuple[str, ...], groups: list[tuple[int, ...]], budget: Budget) -> list[Key]:
+    """One text for every combination of expressions (patterns and lengths) that an allowed text can match.
 
-    Args:
-        kind: the type.
-        expressions: the patterns.
-        caps: the lengths that matter.
-        known: constants, which represent themselves.
-        groups: for each version, which of the patterns it requires.
-        budget: what the whole comparison may cost.
+    `known` are constants, which represent themselves; `groups` say for each version which of the expressions it requires.
     """
-    every: dict[Vector, str] = {}
-    if not caps:
-        alone = Language(expressions, forms.alphabet(kind), budget)
-        every = {vector: _near(kind, text, known, vector, alone) for vector, text in alone.vectors(groups).items()}
-        if all(_fits(kind, text, known) for text in every.values()):
-            return list(every.values())
+    every = Language(expressions, forms.alphabet(kind), budget).vectors(groups)
+    if all(_fits(kind, text, known) for text in every.values()):
+        return list(every.values())
     # with the type's own form, and without the constants
     language = Language([forms.form(kind), _one_of(known), *expressions], forms.alphabet(kind), budget)
     inside = [(0, *(i + 2 for i in group)) for group in groups]
-
-    def kept(combinations: dict[Vector, str]) -> list[Key]:
-        first: dict[Vector, str] = {}
-        for vector, text in combinations.items():
-            if not vector[1]:
-                first.setdefault(vector[2:], text)
-        return list(first.values())
-
-    if not caps:
-        wanted = set(every)
-        return kept(language.vectors(inside, lambda seen: wanted <= {v[2:] for v in seen if not v[1]}))
-    pieces: list[Key] = []
-    for low, high in zip([0, *(c + 1 for c in caps)], [*caps, None], strict=True):
-        pieces += kept(language.of_length(low, high, inside))
-    return pieces
-
-
-def _near(kind: str, text: str, known: tuple[str, ...], vector: Vector, language: Language) -> str:
-    """The text, or a similar one that is in normal form and matches the same patterns, to save a search."""
-    if _fits(kind, text, known):
-        return text
-    near = ("a" + text, text + "a", forms.SAMPLES[kind])
-    return next((other for other in near if _fits(kind, other, known) and language.vector(other) == vector), text)
+    found: dict[Vector, str] = {}
+    for vector, text in language.vectors(inside, lambda seen: every.keys() <= {v[2:] for v in seen if not v[1]}).items():
+        if not vector[1]:
+            found.setdefault(vector[2:], text)
+    return list(found.values())
 
 
 def _fits(kind: str, text: str, known: tuple[str, ...]) -> bool:

@@ -35,29 +35,19 @@ _WORDS = {**{kind.name: kind.short for kind in KINDS.values() if kind.alone}, "u
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where one value (or one element of a list) occurs.
+    """Where one value (or one element of a list) occurs."""
 
-    Attributes:
-        source: ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write
-            it) or ``unknown``; of a value that only the record knows, its short form (`origin_names`).
-        allowed: the rule names this origin.
-        value: the value, masked if sensitive.
-        words: the user's own words, for the prompt, or the calculation; masked if sensitive.
-        turn, start: which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known.
-        call: `tool_call_id` of the earlier call.
-        row: which row of its result, from 1; 0 for an argument of it.
-        why: why it does not count, where more is to say than that the rule does not name it.
-    """
-
+    # ``prompt``, ``user``, ``computed``, ``tool.field``, ``model`` (nothing else explains it, and the rule lets the model write it) or
+    # ``unknown``; of a value that only the record knows, its short form (`origin_names`)
     source: str
-    allowed: bool
-    value: str
-    words: str = ""
-    turn: int = 0
+    allowed: bool  # the rule names this origin
+    value: str  # the value, masked if sensitive
+    words: str = ""  # the user's own words, for the prompt, or the calculation; masked if sensitive
+    turn: int = 0  # which turn, from 1, and the character it starts at, from 0; 0 and -1 where not known
     start: int = -1
-    call: str = ""
-    row: int = 0
-    why: str = ""
+    call: str = ""  # `tool_call_id` of the earlier call
+    row: int = 0  # which row of its result, from 1; 0 for an argument of it
+    why: str = ""  # why it does not count, where more is to say than that the rule does not name it
 
     def __str__(self) -> str:
         if self.source == "prompt":
@@ -90,7 +80,7 @@ class Evidence:
         labelled = [(tool.name, fact) for tool in workflow.tools.values() for fact in tool.facts.values() if fact.named_by or fact.where]
         # a sum is over every row, also one that nobody means
         self._aside = tuple((Source("sum", tool, fact.name), "; ".join(described(fact))) for tool, fact in labelled)
-        self._preferred = {tool: self._shared(tool) for tool in dict.fromkeys(c.tool for c in run.calls)}
+        self._places = {tool: self._ordered(tool) for tool in dict.fromkeys(c.tool for c in run.calls)}
 
     def of(self, name: str) -> tuple[Origin, ...]:
         """The origin of each element of an argument (one for a single value); empty when the value is not in normal form."""
@@ -99,9 +89,19 @@ class Evidence:
 
     def places(self, tool: str) -> list[tuple[Answer, int]]:
         """The calls of a tool and their rows (from 0), the ones the other arguments share first."""
-        best, at = self._preferred.get(tool) or (None, 0)
+        return self._places.get(tool, [])
+
+    def _ordered(self, tool: str) -> list[tuple[Answer, int]]:
+        """`places`, of which the one that most arguments of this call can come from is the first, the newest of equals."""
+
+        def shared(place: tuple[Answer, int]) -> int:
+            call, index = place
+            of = [(v, [s for s in v.rule.sources if s.tool == tool]) for v in self._values.values()]
+            return sum(any(call.origins(s)[index] == element(value, key) for s in sources for key in value.keys) for value, sources in of)
+
         every = [(call, index) for call in self._earlier.of(tool) for index in range(len(call.rows))]
-        return sorted(every, key=lambda place: not (place[0] is best and place[1] == at))
+        best = max(reversed(every), key=shared, default=None)
+        return sorted(every, key=lambda place: place is not best)
 
     def _of(self, value: Value, key: Key) -> Origin:
         rule, shown = value.rule, self._shown(value, key)
@@ -201,20 +201,6 @@ class Evidence:
     def _shown(self, value: Value, key: Key) -> str:
         return MASKED if value.rule.sensitive else str(key)[:_SHOWN]
 
-    def _shared(self, tool: str) -> tuple[Answer, int] | None:
-        """The call and row of an earlier tool that most arguments of this call can come from, the newest of equals."""
-        best: tuple[int, Answer, int] | None = None
-        for call in self._earlier.of(tool):
-            for index in range(len(call.rows)):
-                score = sum(self._meets(value, tool, call, index) for value in self._values.values())
-                if best is None or score >= best[0]:
-                    best = (score, call, index)
-        return None if best is None else best[1:]
-
-    def _meets(self, value: Value, tool: str, call: Answer, index: int) -> bool:
-        sources = [s for s in value.rule.sources if s.tool == tool]
-        return any(call.origins(s)[index] == element(value, key) for s in sources for key in value.keys)
-
 
 def _entity(prompt: Prompt, value: Value, key: Key, words: str) -> Entity | None:
     """The entity of the prompt that names this value; the newest where the user said it twice."""
@@ -246,8 +232,5 @@ def origin_names(case: Case) -> dict[str, str]:
 
 def _name(value: Value, key: Key, case: Case) -> str:
     sources = sources_of(value, case.run.prompt)
-    for source in sources:
-        name = kind_of(source).explains(source, value, key, sources, case.earlier)
-        if name:
-            return name
-    return str(MODEL) if MODEL in sources else "unknown"
+    names = (kind_of(source).explains(source, value, key, sources, case.earlier) for source in sources)
+    return next(filter(None, names), str(MODEL) if MODEL in sources else "unknown")

@@ -13,6 +13,7 @@ from agentgate.explain.evidence import Origin
 from agentgate.explain.listing import Condition
 from agentgate.explain.remedy import Remedy
 from agentgate.values.refusal import Failure
+from agentgate.values.visible import visible
 
 Verdict = Literal["held", "failed", "asks", "not sent", "not reached", "at mint"]
 """Of a condition: it held; it refuses the call; it asks a person; its optional argument was left out; a condition before it failed; only
@@ -20,31 +21,17 @@ the store knows, when it mints."""
 Outcome = Literal["allow", "step_up", "deny"]
 
 
-def plain(text: object) -> str:
-    """One line of text that can do nothing to a terminal: what is not printable is escaped."""
-    said = str(text)
-    return said if said.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One condition and what became of it.
-
-    Attributes:
-        got: what was found, masked if sensitive; empty where nothing was checked. Of intents with the evidence, which no `Failure` has.
-        rule: ``file:line`` of the rule, or empty.
-        origins: of an argument's value, one for each element of a list.
-        would_pass: of a row that failed or asks: what would make it hold.
-        failures: those of `agentgate.decision.checks` (or of the store) behind the verdict.
-    """
+    """One condition and what became of it."""
 
     condition: Condition
     verdict: Verdict
-    got: str
-    rule: str
-    origins: tuple[Origin, ...] = ()
-    would_pass: Remedy | None = None
-    failures: tuple[Failure, ...] = ()
+    got: str  # what was found, masked if sensitive; empty where nothing was checked. Of intents with the evidence, which no `Failure` has
+    rule: str  # ``file:line`` of the rule, or empty
+    origins: tuple[Origin, ...] = ()  # of an argument's value, one for each element of a list
+    would_pass: Remedy | None = None  # of a row that failed or asks: what would make it hold
+    failures: tuple[Failure, ...] = ()  # those of `agentgate.decision.checks` (or of the store) behind the verdict
 
     @property
     def expected(self) -> str:
@@ -54,29 +41,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Every condition that applies to one call.
+    """Every condition that applies to one call."""
 
-    Attributes:
-        decision: what the workflow decides; ``allow`` still needs what is known only to the store, at mint.
-        code: the closed code that the agent sees; empty for an allowed call.
-        workflow: id and version; `digest` and `file` are the definition's.
-        owners: whom to ask about the rules.
-        rows: the conditions, in the order of the checks.
-        together: changes of several rows with which the engine allows the whole call; None: none known.
-        notes: what this explanation could not know.
-    """
-
-    decision: Outcome
-    code: str
+    decision: Outcome  # what the workflow decides; ``allow`` still needs what is known only to the store, at mint
+    code: str  # the closed code that the agent sees; empty for an allowed call
     tool: str
     tool_call_id: str
-    workflow: str
+    workflow: str  # id and version; `digest` and `file` are the definition's
     digest: str
     file: str
-    owners: tuple[str, ...]
-    rows: tuple[Row, ...]
-    together: Remedy | None = None
-    notes: tuple[str, ...] = ()
+    owners: tuple[str, ...]  # whom to ask about the rules
+    rows: tuple[Row, ...]  # the conditions, in the order of the checks
+    together: Remedy | None = None  # changes of several rows with which the engine allows the whole call; None: none known
+    notes: tuple[str, ...] = ()  # what this explanation could not know
 
     @property
     def agent(self) -> str:
@@ -112,42 +89,37 @@ def text_lines(shown: Explanation) -> list[str]:
             lines.append(f"  would pass with {row.would_pass.text}" + ("; then the whole call would" if row.would_pass.enough else ""))
     if shown.together is not None:
         lines += ["", f"the whole call would pass with {shown.together.text}"]
-    rest = [row for row in shown.rows if row.verdict not in {"failed", "asks"}]
-    lines += ["", *(_line(row) for row in rest)]
-    lines += [f"note: {note}" for note in shown.notes]
-    lines.append(f"ask: {shown.owner}")
-    return [plain(line) for line in lines]
-
-
-def _line(row: Row) -> str:
-    origin = "; ".join(map(str, row.origins))
-    said = f"{row.verdict:<11} {row.condition.field} ({row.condition.word}): {row.got or '-'} | {row.expected}"
-    return said + (f" | {origin}" if origin else "") + (f"  {row.rule}" if row.rule else "")
+    lines.append("")
+    for row in (row for row in shown.rows if row not in shown.failed):
+        line = f"{row.verdict:<11} {row.condition.field} ({row.condition.word}): {row.got or '-'} | {row.expected}"
+        line += f" | {'; '.join(map(str, row.origins))}" if row.origins else ""
+        lines.append(line + (f"  {row.rule}" if row.rule else ""))
+    lines += [*(f"note: {note}" for note in shown.notes), f"ask: {shown.owner}"]
+    return [visible(line) for line in lines]
 
 
 def as_json(shown: Explanation) -> dict[str, Any]:
     """The explanation as JSON values."""
     names = ("decision", "code", "tool", "tool_call_id", "workflow", "digest", "file")
+    rows = [
+        {
+            "field": row.condition.field,
+            "condition": row.condition.word,
+            "about": row.condition.about,
+            "verdict": row.verdict,
+            "got": row.got,
+            "expected": row.expected,
+            "rule": row.rule,
+            "reasons": list(dict.fromkeys(str(f.reason) for f in row.failures)),
+            "origins": [asdict(origin) for origin in row.origins],
+            "would_pass_with": None if row.would_pass is None else {"text": row.would_pass.text, "alone_enough": row.would_pass.enough},
+        }
+        for row in shown.rows
+    ]
     return {
         **{name: getattr(shown, name) for name in names},
         "owners": list(shown.owners),
-        "conditions": [_row_json(row) for row in shown.rows],
+        "conditions": rows,
         "would_pass_with": None if shown.together is None else shown.together.text,
         "notes": list(shown.notes),
-    }
-
-
-def _row_json(row: Row) -> dict[str, Any]:
-    way = row.would_pass
-    return {
-        "field": row.condition.field,
-        "condition": row.condition.word,
-        "about": row.condition.about,
-        "verdict": row.verdict,
-        "got": row.got,
-        "expected": row.expected,
-        "rule": row.rule,
-        "reasons": list(dict.fromkeys(str(f.reason) for f in row.failures)),
-        "origins": [asdict(origin) for origin in row.origins],
-        "would_pass_with": None if way is None else {"text": way.text, "alone_enough": way.enough},
     }

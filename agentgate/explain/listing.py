@@ -24,29 +24,17 @@ AT_MINT: frozenset[About] = frozenset({"limit", "store"})  # known only to the s
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a workflow for one of its tools.
+    """One condition of a workflow for one of its tools."""
 
-    Attributes:
-        about: what kind of thing it checks.
-        field: what it checks, as a `Failure` names it.
-        word: the key of the workflow file that sets it (``pattern``, ``at_most``, ``from``, ...); with `field` unique.
-        expected: what would hold, as text.
-        line: line of its rule; 0 where the file has none.
-        reasons: the reasons a failure of it may have.
-        argument: the argument it is about, or empty.
-        after: `key` of the conditions that must hold before this one is checked.
-        rule: the argument's rule, the step-up rule or the limit behind it.
-    """
-
-    about: About
-    field: str
-    word: str
-    expected: str
-    line: int
-    reasons: frozenset[Reason]
-    argument: str = ""
-    after: frozenset[str] = frozenset()
-    rule: Rule | StepUpRule | Limit | None = None
+    about: About  # what kind of thing it checks
+    field: str  # what it checks, as a `Failure` names it
+    word: str  # the key of the workflow file that sets it (``pattern``, ``at_most``, ``from``, ...); with `field` unique
+    expected: str  # what would hold, as text
+    line: int  # line of its rule; 0 where the file has none
+    reasons: frozenset[Reason]  # the reasons a failure of it may have
+    argument: str = ""  # the argument it is about, or empty
+    after: frozenset[str] = frozenset()  # `key` of the conditions that must hold before this one is checked
+    rule: Rule | StepUpRule | Limit | None = None  # the argument's rule, the step-up rule or the limit behind it
 
     @property
     def key(self) -> str:
@@ -66,8 +54,7 @@ def conditions(workflow: Workflow, tool: Tool | None) -> tuple[Condition, ...]:
     listed.append(_of("tool", "tool", "tools", f"one of {known}", tool.line if tool else 0, Reason.TOOL_UNKNOWN))
     if tool is not None:
         arguments = chain.from_iterable(map(_argument, tool.args.values()))
-        listed += [*_tool(tool), *arguments, *_together(tool), *_intent(workflow, tool), *_order(tool), *_persons(tool)]
-        listed += [*_limits(tool), *_store()]
+        listed += [*_tool(tool), *arguments, *_together(tool), *_call(workflow, tool)]
     return tuple(listed)
 
 
@@ -215,18 +202,12 @@ def _together(tool: Tool) -> Iterator[Condition]:
 
 
 # --- what was asked, in what order, how much, who must look ----------------------------------------------------------------
-def _intent(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
+def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
     if ANY not in tool.needs and (NONE not in tool.needs or workflow.intents):
         yield _of("intent", "intent", "needs", " or ".join(tool.needs), tool.line, Reason.INTENT_ABSENT, Reason.INTENT_UNCLEAR)
-
-
-def _order(tool: Tool) -> Iterator[Condition]:
     for number, order in enumerate(tool.sequence):
         expected = f"{order.require} before {tool.name}" + ("" if order.within is None else f", at most {order.within} s ago")
         yield _of("order", tool.name, f"require {number}", expected, order.line, Reason.SEQUENCE)
-
-
-def _persons(tool: Tool) -> Iterator[Condition]:
     for rule in tool.step_ups:
         when = " and ".join(_when(each) for each in rule.when) or "every call"
         expected = f"{when}: a yes of {rule.count} of {rule.group}" + (", not the requester" if rule.exclude else "")
@@ -234,6 +215,13 @@ def _persons(tool: Tool) -> Iterator[Condition]:
     if tool.step_ups:
         answered = (Reason.STEP_UP, Reason.HOLD_REFUSED, Reason.HOLD_EXPIRED)
         yield _of("store", "hold", "hold", "a release for exactly this call, where a person must look", 0, *answered)
+    for number, limit in enumerate(tool.limits):
+        what = f"sum of {limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
+        bound = limit.maximum / 10_000 if limit.argument else limit.maximum
+        expected = f"{what}: at most {bound:g} per {limit.per}" + ("" if limit.every is None else f" every {limit.every} s")
+        yield _of("limit", "limits", f"limit {number}", expected, limit.line, Reason.LIMIT, rule=limit)
+    yield _of("store", "revocations", "revoked", "nothing of this call revoked", 0, Reason.REVOKED)
+    yield _of("store", "call", "once", "a call that did not run yet", 0, Reason.ALREADY_REDEEMED, Reason.OUTCOME_UNKNOWN)
 
 
 def _when(rule: Rule) -> str:
@@ -241,17 +229,3 @@ def _when(rule: Rule) -> str:
     if rule.origin is not None:
         said.append("from " + " or ".join(map(str, rule.origin)))
     return f"{rule.name} {', '.join(said)}"
-
-
-def _limits(tool: Tool) -> Iterator[Condition]:
-    for number, limit in enumerate(tool.limits):
-        what = f"sum of {limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"
-        bound = limit.maximum / 10_000 if limit.argument else limit.maximum
-        expected = f"{what}: at most {bound:g} per {limit.per}" + ("" if limit.every is None else f" every {limit.every} s")
-        yield _of("limit", "limits", f"limit {number}", expected, limit.line, Reason.LIMIT, rule=limit)
-
-
-def _store() -> Iterator[Condition]:
-    yield _of("store", "revocations", "revoked", "nothing of this call revoked", 0, Reason.REVOKED)
-    ran = (Reason.ALREADY_REDEEMED, Reason.OUTCOME_UNKNOWN)
-    yield _of("store", "call", "once", "a call that did not run yet", 0, *ran)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from agentgate.decision.answer import Eligible
@@ -36,32 +37,20 @@ _DROP = object()
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """A change under which one failed condition holds.
+    """A change under which one failed condition holds."""
 
-    Attributes:
-        text: for a reader: what is needed.
-        change: the arguments to change, by name; empty when no argument is the way (None as a value: leave it out).
-        enough: the workflow then allows the whole call, alone or after a person's yes.
-    """
-
-    text: str
+    text: str  # for a reader: what is needed
+    # the arguments to change, by name; empty when no argument is the way (None as a value: leave it out)
     change: Mapping[str, Any] = field(default_factory=dict)
-    enough: bool = False
+    enough: bool = False  # the workflow then allows the whole call, alone or after a person's yes
 
 
 def remedy(condition: Condition, reason: Reason, case: Case, evidence: Evidence, *, whole: bool = True) -> Remedy:
-    """What would make this condition hold for this call.
+    """What would make a condition of `case.workflow` that failed for this reason hold for this call, whose checks have all run.
 
-    Args:
-        condition: one of `conditions(case.workflow, case.tool)` that did not hold.
-        reason: the reason of its failure.
-        case: the call, after all checks.
-        evidence: the origins of its values.
-        whole: all arguments of the call are known; without that, nothing is claimed of the whole call.
+    `whole`: all arguments of the call are known; without that, nothing is claimed of the whole call.
     """
-    for number, (change, text) in enumerate(_proposals(condition, case, evidence)):
-        if number == _TRIED:
-            break
+    for change, text in islice(_proposals(condition, case, evidence), _TRIED):
         held, enough = _asked(condition, case, change)
         if held:
             return Remedy(text, {name: None if value is _DROP else value for name, value in change.items()}, enough and whole)
@@ -229,16 +218,11 @@ def _together(case: Case, evidence: Evidence) -> Iterator[Proposal]:
 
 # --- where no argument is the way ------------------------------------------------------------------------------------------
 def _words(condition: Condition, reason: Reason, case: Case) -> str:
-    told = _TOLD.get(reason)
-    if told is not None:
-        return told(condition, case)
+    if reason in _TOLD:
+        return _TOLD[reason](condition, case)
     rule = condition.rule
-    if isinstance(rule, Rule) and condition.about in {"argument", "origin"}:
-        return _argument(condition, rule, case)
-    return f"{condition.field}: {condition.expected}"
-
-
-def _argument(condition: Condition, rule: Rule, case: Case) -> str:
+    if not isinstance(rule, Rule) or condition.about not in {"argument", "origin"}:
+        return f"{condition.field}: {condition.expected}"
     if condition.word == "from" and not rule.free:
         said = "in the user's words, in their order" if rule.type == "text" else kind_of(PROMPT).words
         return f"{rule.name} " + " or ".join(said if source == PROMPT else _source(source, case) for source in rule.sources)

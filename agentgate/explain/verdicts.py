@@ -29,37 +29,20 @@ NOT_KEPT = "(not kept)"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a decision's record says, for a call that is no longer at hand in full.
+    """What a decision's record says, for a call that is no longer at hand in full."""
 
-    Attributes:
-        decision: what was answered; None: nothing is read from a record, the call is decided now.
-        failures: why, as recorded.
-        asked: ids of the step-up rules that asked.
-        hidden: arguments (by their own names) of which only a digest is known -> how that is shown.
-        origins: argument -> the origin it had, as recorded.
-        alive: the run's record is at hand; without it neither prompt nor results are known.
-        recorded: what it says of `environment` and `definition`, by these names.
-    """
-
-    decision: Outcome | None = None
-    failures: tuple[Failure, ...] = ()
-    asked: tuple[str, ...] = ()
+    decision: Outcome | None = None  # what was answered; None: nothing is read from a record, the call is decided now
+    failures: tuple[Failure, ...] = ()  # why, as recorded
+    asked: tuple[str, ...] = ()  # ids of the step-up rules that asked
+    # arguments (by their own names) of which only a digest is known -> how that is shown
     hidden: Mapping[str, str] = field(default_factory=dict)
-    origins: Mapping[str, str] = field(default_factory=dict)
-    alive: bool = True
-    recorded: frozenset[str] = frozenset()
+    origins: Mapping[str, str] = field(default_factory=dict)  # argument -> the origin it had, as recorded
+    alive: bool = True  # the run's record is at hand; without it neither prompt nor results are known
+    recorded: frozenset[str] = frozenset()  # what it says of `environment` and `definition`, by these names
 
 
 def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings, later: Sequence[Failure] = ()) -> Explanation:
-    """Explain what `decide` answers to a call.
-
-    Args:
-        workflow: the workflow in force.
-        run: the run as it was, or would be, decided on.
-        call: the call.
-        around: the decision time and what the gate itself knew.
-        later: refusals that came after the decision: of the store, of a person, of the gate.
-    """
+    """Explain what `decide` answers to a call. `later`: refusals that came after the decision: of the store, of a person, of the gate."""
     case = Case(workflow, run, call, around)
     answer = judge(case)
     denied = answer.failures if isinstance(answer, Deny) else ()
@@ -73,14 +56,9 @@ def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings,
 
 
 def explain_kept(workflow: Workflow, run: RunState, call: Call, around: Surroundings, kept: Kept) -> Explanation:
-    """Explain a decision from its record, with as much of the run and of the arguments as is at hand.
+    """Explain a decision from its record, under the version that it names, with as much of the run and the arguments as is at hand.
 
-    Args:
-        workflow: the version that the record names.
-        run: the run as it was decided on; of a run that is gone, only what the record says of it.
-        call: the arguments that are known.
-        around: the decision time; what else the gate knew was not recorded.
-        kept: what the record says.
+    Of a run that is gone, `run` has only what the record says of it; `around` has only the decision time for sure.
     """
     case = Case(workflow, run, call, around)
     judge(case)
@@ -130,19 +108,29 @@ class _Table:
     def explanation(self, decision: Outcome, failures: tuple[Failure, ...]) -> Explanation:
         """The rows, in the order of the checks, and what there is to say of all."""
         workflow, call = self._case.workflow, self._case.call
-        rows = (*map(self._row, self._listed), *(_other(f, verdict) for f, verdict in self._others))
+        rows = [self._row(condition) for condition in self._listed]
+        for f, verdict in self._others:  # what no condition of the workflow says: the store, the log, the keys, an input that is none
+            condition = Condition("store", f.field, "gate", f.expected, 0, frozenset({f.reason}))
+            rows.append(Row(condition, verdict, f.got, f.rule, would_pass=Remedy(f.expected), failures=(f,)))
         whole = self._kept.alive and not self._kept.hidden
         together = all_together([r.would_pass for r in rows if r.would_pass is not None], self._case) if whole else None
         version = f"{workflow.id} v{workflow.version}"
         code = code_of(decision, failures)
-        return Explanation(decision, code, call.tool, call.id, version, workflow.digest, workflow.file, workflow.owners, rows, together)
+        place = (version, workflow.digest, workflow.file, workflow.owners)
+        return Explanation(decision, code, call.tool, call.id, *place, tuple(rows), together)
 
     def _row(self, condition: Condition) -> Row:
         verdict, failures = self._verdict(condition), tuple(self._failures.get(condition.key, ()))
         got = self._failed_got(condition, failures) if failures else self._got(condition, verdict)
         origins = self._origins(condition.argument) if condition.word == "from" and verdict in {"held", "failed", "asks"} else ()
-        way = self._way(condition, failures) if verdict in {"failed", "asks"} else None
         rule = f"{self._case.workflow.file}:{condition.line}" if condition.line else ""
+        way = None
+        if verdict in {"failed", "asks"}:
+            if not self._kept.alive and condition.about in {"origin", "order", "intent"}:
+                way = Remedy(f"{condition.field}: {condition.expected}")  # what there was to take it from is gone
+            else:
+                reason = failures[0].reason if failures and condition.about != "person" else Reason.STEP_UP
+                way = remedy(condition, reason, self._case, self._evidence, whole=not self._kept.hidden)
         return Row(condition, verdict, got, rule, origins, way, failures)
 
     def _failed_got(self, condition: Condition, failures: tuple[Failure, ...]) -> str:
@@ -152,12 +140,6 @@ class _Table:
         if not words or not self._kept.alive:
             return got
         return words if self._kept.decision is None else f"{got}; read again here: {words}"
-
-    def _way(self, condition: Condition, failures: tuple[Failure, ...]) -> Remedy:
-        reason = failures[0].reason if failures and condition.about != "person" else Reason.STEP_UP
-        if not self._kept.alive and condition.about in {"origin", "order", "intent"}:
-            return Remedy(f"{condition.field}: {condition.expected}")  # what there was to take it from is gone
-        return remedy(condition, reason, self._case, self._evidence, whole=not self._kept.hidden)
 
     def _origins(self, name: str) -> tuple[Origin, ...]:
         kept = self._kept
@@ -203,12 +185,6 @@ class _Table:
 _AROUND = frozenset({"environment", "data_class", "network", "definition"})
 
 
-def _other(failure: Failure, verdict: Verdict) -> Row:
-    """What no condition of the workflow says: the store, the log, the keys, an input that is none."""
-    condition = Condition("store", failure.field, "gate", failure.expected, 0, frozenset({failure.reason}))
-    return Row(condition, verdict, failure.got, failure.rule, would_pass=Remedy(failure.expected), failures=(failure,))
-
-
 def _got(condition: Condition, case: Case) -> str:
     """The value that a condition which held checked."""
     if condition.about == "intent":
@@ -246,22 +222,15 @@ def _got(condition: Condition, case: Case) -> str:
     value = checked.get(condition.field)
     if value is not None:
         return str(value)
-    if condition.about == "order":
-        return _last_before(condition, case)
+    if condition.about == "order":  # the newest earlier call that a sequence rule asks for, and how old it is
+        order = order_of(condition, case)
+        last = case.earlier.of(order.require)[-1:] if order is not None else []
+        return "".join(f"{each.tool} (call {each.id}), {around.now.timestamp() - each.redeemed_at:.0f} s before" for each in last)
     if agent.posture is not None and condition.field.startswith("agent.posture"):
         return f"signed by {agent.posture.image_signed_by}, attested {agent.posture.attested_at:%Y-%m-%d %H:%M:%S}"
     if agent.boundary is not None and condition.field.startswith("agent.boundary"):
         return f"{agent.boundary.cluster}/{agent.boundary.namespace}/{agent.boundary.node_pool}"
     return ""
-
-
-def _last_before(condition: Condition, case: Case) -> str:
-    """The newest earlier call that a sequence rule asks for, and how old it is."""
-    order = order_of(condition, case)
-    calls = case.earlier.of(order.require) if order is not None else []
-    if not calls:
-        return ""
-    return f"{calls[-1].tool} (call {calls[-1].id}), {case.around.now.timestamp() - calls[-1].redeemed_at:.0f} s before"
 
 
 def heard(case: Case, condition: Condition) -> str:

@@ -19,12 +19,11 @@ from __future__ import annotations
 from agentgate.testing._book import Blocking
 from agentgate.testing._calls import Calls
 from agentgate.testing._limits import Limits
-from agentgate.testing._marks import RisingMarks
 
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Calls, Limits, RisingMarks):
+class StoreConformance(Calls, Limits):
     """The suite.
 
     Attributes:

@@ -140,6 +140,11 @@ def _id(value: Any) -> Key | None:
     return value if type(value) is str and len(value) <= 2048 and _FORMS["id"].fullmatch(value) else None
 
 
+def source_of(kind: str) -> str:
+    """The regular expression of a type's keys; of a name without its sign."""
+    return _FORMS[kind].pattern.removeprefix("@?").removeprefix("#?")
+
+
 def _formed(kind: str, value: Any) -> Key | None:
     return value if type(value) is str and len(value) <= 2048 and _FORMS[kind].fullmatch(value) else None
 

@@ -171,7 +171,7 @@ def refusal(
     Raises:
         CallRefused: there is no `tool_call_id` to answer to.
     """
-    from agentgate.explain.explanation import plain  # noqa: PLC0415 - only a refusal needs it
+    from agentgate.values.visible import visible  # noqa: PLC0415 - only a refusal needs it
 
     entry: dict[str, Any] = {"tool": name, "tool_call_id": tool_call_id or given_id, "code": str(code)}
     if run is not None:
@@ -179,7 +179,7 @@ def refusal(
         with suppress(AgentGateError):  # no longer loaded, which is the refusal's own reason
             entry["owners"] = ", ".join(run.workflow.owners)
     failures = decision.failures if decision is not None else ()
-    reasons = [plain(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [plain(why)]
+    reasons = [visible(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [visible(why)]
     _log.warning("call_refused", **entry, reasons=reasons)
     if tool_call_id is None:
         raise CallRefused(code, decision, given_id)

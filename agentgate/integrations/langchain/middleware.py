@@ -24,12 +24,12 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
-from agentgate.explain.explanation import plain
 from agentgate.integrations.langchain.calls import INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
 from agentgate.integrations.langchain.turns import Turns, callers_turns, marked_as_written
 from agentgate.values.refusal import Code
 from agentgate.values.request import Agent, User
+from agentgate.values.visible import visible
 
 _log = structlog.get_logger("agentgate.langchain")
 UNREGISTERED = "a tool that nobody registered with the agent"
@@ -134,7 +134,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
                 for turn in later:
                     yield Ask(run.add_turn, turn)
             except AgentGateError as error:
-                _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[plain(error)[:2000]])
+                _log.warning("run_not_opened", workflow=self._workflow, tenant=tenant, reasons=[visible(error)[:2000]])
                 return {"agentgate_run": ""}
             kept = self._keep(_Open(run, _key(identity), runtime.execution_info.thread_id))
         return {"agentgate_run": kept.run.id}

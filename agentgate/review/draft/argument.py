@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from agentgate.review.draft.schema import bound, null_by_default, resolve, whole_pattern
-from agentgate.review.draft.toolset import words_of
+from agentgate.review.draft.toolset import NAMES, words_of
 from agentgate.values.entities import NUMERIC, normal, number
 from agentgate.values.patterns import Pattern
 from agentgate.values.samples import VARIANTS, from_pattern
@@ -25,33 +25,8 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*", re.ASCII)
 _TYPED_BY_YAML = frozenset("y n yes no on off true false null".split())
 
 
-def _by_word(table: Mapping[str, str]) -> Mapping[str, str]:
-    return {word: kind for kind, words in table.items() for word in words.split()}
-
-
-_FORMATS = _by_word(
-    {
-        "email": "email idn-email",
-        "url": "uri url",
-        "date": "date",
-        "datetime": "date-time",
-        "time": "time",
-        "domain": "hostname",
-        "id": "uuid",
-    }
-)
-_NAMES = _by_word(
-    {
-        "email": "email mail recipient recipients cc bcc",
-        "url": "url uri link href website webhook",
-        "iban": "iban",
-        "phone": "phone tel mobile msisdn",
-        "path": "path file filename filepath",
-        "domain": "domain hostname host",
-        "date": "date day deadline",
-        "channel": "channel",
-        "id": "id ids uuid number ref reference sku code ticket order invoice isbn",
-    }
+_FORMATS, _NAMES = (
+    {word: name.removeprefix(of) for name, words in NAMES.items() if name.startswith(of) for word in words} for of in ("format ", "name ")
 )
 _IDS = frozenset({"id", "ids", "uuid"})  # a number in the schema stays a number, unless its name ends in one of these
 # two values of each type, as a person writes them
@@ -74,24 +49,15 @@ _FROM_PROMPT = {"from": ["prompt"]}
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One drafted argument.
-
-    Attributes:
-        rule: its operators in order; None: undecided, so it is not declared.
-        note: what a reviewer should know or must decide.
-        proposal: what a reviewer might write for an undecided one, as YAML.
-        samples: a value that the rule accepts, and a second of the same form; None where there is none.
-        spoken: how the user writes the first, where it must come from the prompt; else empty.
-        always: the tool always sends it (required, or with a default that is not null).
-    """
+    """One drafted argument."""
 
     name: str
-    rule: Mapping[str, Any] | None
-    note: str = ""
-    proposal: str = ""
-    samples: tuple[Any, Any] | None = None
-    spoken: str = ""
-    always: bool = True
+    rule: Mapping[str, Any] | None  # its operators in order; None: undecided, so it is not declared
+    note: str = ""  # what a reviewer should know or must decide
+    proposal: str = ""  # what a reviewer might write for an undecided one, as YAML
+    samples: tuple[Any, Any] | None = None  # a value that the rule accepts, and a second of the same form; None where there is none
+    spoken: str = ""  # how the user writes the first, where it must come from the prompt; else empty
+    always: bool = True  # the tool always sends it (required, or with a default that is not null)
 
 
 def inline(value: Any) -> str:
@@ -116,16 +82,10 @@ def inline(value: Any) -> str:
 def argument(
     name: str, schema: Any, root: Mapping[str, Any], *, required: bool, acting: bool, plain: bool = True, mails: bool = False
 ) -> Argument:
-    """Draft one argument.
+    """Draft one argument of a schema; `root`: the whole input schema, for ``#/$defs/...``.
 
-    Args:
-        name: its name.
-        schema: its schema.
-        root: the whole input schema, for ``#/$defs/...``.
-        required: the schema requires it.
-        acting: the tool is no read, so the rule must state every origin.
-        plain: a workflow can declare its name.
-        mails: the tool's name mentions mail, so ``to`` is an address.
+    `acting`: the tool is no read, so the rule must state every origin. `plain`: a workflow can declare its name. `mails`: the tool's name
+    mentions mail, so ``to`` is an address.
     """
     if not plain:
         always = required or resolve(schema, root).get("default") is not None

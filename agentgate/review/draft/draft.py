@@ -2,7 +2,7 @@
 
 Rules: two marks, each in a comment. ``# DECIDE:`` marks what is undecided; the gate refuses what depends on it until a reviewer writes it:
 a placeholder that no tenant is called, words that no user says, an argument that is not declared. ``# CHECK:`` marks a guess. A draft
-loads strictly. It quotes a tool's description and never follows it.
+loads strictly. It quotes a tool's description and never follows it. The engine decides each case of the test file before it is written.
 """
 
 from __future__ import annotations
@@ -11,27 +11,30 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
+from agentgate.decision.answer import Eligible
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.review.draft.acts import act_of, example, speaking, usual
 from agentgate.review.draft.argument import Argument, argument, inline
-from agentgate.review.draft.first_tests import base_of, first_tests, refused
-from agentgate.review.draft.phrasebook import listed
+from agentgate.review.draft.phrasebook import act_of, example, listed, speaking, usual
 from agentgate.review.draft.schema import leaves
+from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, verb_of, words_of
-from agentgate.review.scenarios.structure import put_at, steps
+from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.statements import put_at, steps
+from agentgate.review.scenarios.testfile import impossible
 from agentgate.values.visible import visible
-from agentgate.workflow.model import Effect
+from agentgate.workflow.model import Effect, Workflow
 
 UNDECIDED = "undecided"  # no tenant has this name
 _MARK = re.compile(r"(?:^|\s)#[ ]*DECIDE:[ ]*(.*)$")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
 _COLUMN = 44
 _EFFECT_RISK = {"read": "low", "write": "medium", "egress": "medium", "destructive": "high"}
-_OFTEN = 5  # calls of one acting tool for one message of the user: "close A and B" makes two
+_TEMPLATE = Path(__file__).parent / "templates" / "workflow.yaml.j2"
 _RISKS = ("low", "medium", "high")
 _Place = tuple[str, str]  # a tool and an argument of it
 
@@ -52,6 +55,16 @@ class DraftedTool:
         return self.declared.name
 
     @property
+    def decided(self) -> list[Argument]:
+        """The arguments with a rule."""
+        return [a for a in self.args if a.rule is not None]
+
+    @property
+    def undecided(self) -> list[Argument]:
+        """The arguments without one."""
+        return [a for a in self.args if a.rule is None]
+
+    @property
     def ready(self) -> bool:
         """True when a call can be made with what is decided: no argument that is always sent is undecided."""
         return all(a.rule is not None and a.samples is not None for a in self.args if a.always)
@@ -64,7 +77,7 @@ class DraftedTool:
     @property
     def asked_about(self) -> str:
         """An argument that only the user may give: a step-up for values of the model's choice then holds no ordinary call. Else empty."""
-        prompted = [a for a in self.args if a.rule is not None and a.rule.get("from") == ["prompt"]]
+        prompted = [a for a in self.decided if (a.rule or {}).get("from") == ["prompt"]]
         return min(prompted, key=lambda a: not a.always).name if prompted and self.intent else ""
 
     @property
@@ -85,23 +98,14 @@ class DraftedTool:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Two files.
+    """Two files."""
 
-    Attributes:
-        text: the workflow.
-        tests: its test file.
-        example: the tool that the test file's base calls.
-        prompt: what the user of that call says.
-        tools: all drafted tools.
-        left_out: tools whose names no workflow can declare.
-    """
-
-    text: str
-    tests: str
-    example: DraftedTool
-    prompt: str
-    tools: tuple[DraftedTool, ...]
-    left_out: tuple[str, ...]
+    text: str  # the workflow
+    tests: str  # its test file
+    example: DraftedTool  # the tool that the test file's base calls
+    prompt: str  # what the user of that call says
+    tools: tuple[DraftedTool, ...]  # all drafted tools
+    left_out: tuple[str, ...]  # tools whose names no workflow can declare
 
 
 def undecided(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -122,17 +126,10 @@ def draft(
 ) -> Draft:
     """Draft a workflow for these tools.
 
-    Args:
-        tools: as declared; each name once.
-        id: the workflow's id.
-        source: where the tools come from, for the first comment.
-        owner: who answers for it.
-        expires: its last day.
-        tenant: whose data; empty: undecided, so no tenant's.
-        settle: write the proposals instead of asking (`agentgate init`, where the person who reads them signs at once).
+    `source` names where the tools come from, for the first comment; `tenant` is whose data (empty: undecided, so no tenant's). `settle`:
+    write the proposals instead of asking (`agentgate init`, where the person who reads them signs at once).
 
-    Raises:
-        ConfigError: no tool whose name a workflow can declare, or one name twice.
+    Raises ConfigError: no tool whose name a workflow can declare, or one name twice.
     """
     named = [tool for tool in tools if _TOOL_NAME.fullmatch(tool.name) and tool.name != "any"]
     left_out = tuple(visible(tool.name, 80) for tool in tools if tool not in named)
@@ -146,7 +143,7 @@ def draft(
     barred: dict[_Place, str] = {}  # arguments whose drafted rule failed, and why: undecided after all
     while True:
         writer = replace(writer, tools=tuple(_tool(tool, names, barred, settle=settle) for tool in named))
-        text = "\n".join(writer.lines()) + "\n"
+        text = writer.text()
         try:
             workflow = load_text(text, "draft.yaml", {}, derive)
         except WorkflowError as error:
@@ -169,14 +166,14 @@ def draft(
 
 def _argument_at(field: str, tools: Sequence[DraftedTool]) -> _Place | None:
     """The argument that a problem's dotted path names."""
-    decided = ((tool.name, a.name) for tool in tools for a in tool.args if a.rule is not None)
+    decided = ((tool.name, a.name) for tool in tools for a in tool.decided)
     return next((place for place in decided if f"{field}.".startswith("tools.{}.args.{}.".format(*place))), None)
 
 
 def _decided_at(fields: Sequence[str], tool: DraftedTool) -> Iterator[str]:
     """The decided arguments that refused fields name, contain or are inside of."""
     for at in (field.removeprefix("args.") for field in fields if field.startswith("args.")):
-        for name in (a.name for a in tool.args if a.rule is not None):
+        for name in (a.name for a in tool.decided):
             if at == name or name.startswith((f"{at}.", f"{at}[]")) or at.startswith((f"{name}.", f"{name}[]")):
                 yield name
 
@@ -213,8 +210,6 @@ def _settled(a: Argument, *, acting: bool) -> Argument:
 
 
 # --- the text -------------------------------------------------------------------------------------------------------------------
-
-
 def _quoted(text: str, limit: int) -> str:
     """A tool's description, on one line, without our marks."""
     return visible(" ".join(text.split()), limit).replace("DECIDE:", "DECIDE").replace("CHECK:", "CHECK")
@@ -241,47 +236,25 @@ class _Writer:
         """What a user says to have a tool called."""
         return f"Please {self._request(tool) if tool.intent else 'look this up'} {tool.spoken}".rstrip()
 
-    def lines(self) -> Iterator[str]:
-        """The workflow, line by line."""
-        acting = [tool for tool in self.tools if tool.intent]
-        risk = "low" if self.settle else max((_EFFECT_RISK[tool.effect] for tool in self.tools), key=_RISKS.index)
-        count = f"{len(self.tools)} tool{'' if len(self.tools) == 1 else 's'}"
-        yield f"# Drafted from {count} of {visible(self.source, 80)}. Nothing here is in force until its reviewers sign it."
-        if not self.settle:
-            yield "# DECIDE marks what nobody has decided: it is refused until you write it and delete the mark."
-            yield "# CHECK marks a guess: read it, correct it, delete the mark."
-        yield "agentgate: workflow/v1"
-        yield f"id: {inline(self.id)}"
-        yield "version: 1"
+    def text(self) -> str:
+        """The workflow."""
         calls = ", ".join(tool.name for tool in self.tools[:4]) + (", ..." if len(self.tools) > 4 else "")
-        yield self._check(f"title: {inline(visible(f'An agent calls {calls}', 200))}", "what is it for, in one sentence?")
-        yield f"owners: [{inline(visible(self.owner, 100))}]"
-        yield self._check(f"risk: {risk}", "low, medium or high; it decides how many reviewers sign")
-        yield self._check(f'expires: "{self.expires.isoformat()}"', "the last day on which anything is granted")
-        if self.tenant:
-            yield f"tenants: [{inline(self.tenant)}]"
-        else:
-            yield _marked(f"tenants: [{UNDECIDED}]", "DECIDE", "whose data, by exact name; until then nobody's")
-        yield self._check("who: {agent: {in_process: true}, for_user: {same_tenant: true}}", "the host process vouches for agent and user")
-        yield ""
-        yield "intents:" if acting else 'intents: {none: "Only looks; nothing here changes or sends anything."}'
-        for tool in acting:
-            yield from self._intent(tool)
-        yield ""
-        yield "tools:"
-        for tool in self.tools:
-            yield from _block(tool)
-        for name in self.left_out:
-            yield f"  # CHECK: {name} is left out: no workflow can hold its name, so every call of it is refused."
-        yield ""
-        yield "limits:"
-        for tool in acting:
-            yield self._check(f"  - {{count: {inline(tool.name)}, max: {_OFTEN}, per: turn}}", "how often for one message of the user?")
-        yield "  - {count: any, max: 20, per: run}"
-        yield from self._people([tool for tool in acting if tool.asked_about])
-
-    def _check(self, line: str, question: str) -> str:
-        return line if self.settle else _marked(line, "CHECK", question)
+        return render(
+            _TEMPLATE,
+            **{name: getattr(self, name) for name in ("tools", "left_out", "id", "source", "owner", "expires", "tenant", "settle")},
+            acting=[tool for tool in self.tools if tool.intent],
+            title=visible(f"An agent calls {calls}", 200),
+            risk="low" if self.settle else max((_EFFECT_RISK[tool.effect] for tool in self.tools), key=_RISKS.index),
+            yaml=inline,
+            visible=visible,
+            quoted=_quoted,
+            marked=_marked,
+            check=lambda line, question: line if self.settle else _marked(line, "CHECK", question),
+            phrases=self._phrases,
+            asking=_asking,
+            request=self._request,
+            prompt=self.prompt,
+        )
 
     def _request(self, tool: DraftedTool) -> str:
         if not self.settle:
@@ -289,36 +262,21 @@ class _Writer:
         words, verb = _words(tool)
         return example(((verb,), *usual(words, verb)), words, verb)
 
-    def _intent(self, tool: DraftedTool) -> Iterator[str]:
-        yield f"  {tool.intent}:"
-        yield f"    asks_for: {inline(_quoted(tool.declared.description, 300) or f'Call {tool.name}.')}"
+    def _phrases(self, tool: DraftedTool) -> Iterator[str]:
+        """The usual words and examples for an intent, for a reviewer to choose from."""
         words, verb = _words(tool)
-        deletes = act_of(verb, words) == "delete"
-        unheard, then = ("deny", "refused; step_up: a person is asked") if deletes else ("step_up", "a person is asked")
-        asking = ["unclear: step_up", f"{f'unheard: {unheard}':<{_COLUMN - 4}}# in other words: {then}"] if tool.asked_about else []
-        if not self.settle:
-            phrases = usual(words, verb)
-            yield f"    # DECIDE: with which words does a user ask for {tool.name}? Until then it is refused."
-            yield "    # For example:"
-            yield from (f"    # {line}" for line in (*listed(phrases), *asking))
-            yield f"    # examples: [{inline(f'Please {example(phrases, words, verb)} {tool.spoken}'.strip())}]"
-            yield f"    # counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
-        yield f"    words: [{inline(self._request(tool))}]"
-        yield from (f"    {line}" for line in asking if self.settle)
-        yield f"    examples: [{inline(self.prompt(tool))}]"
+        phrases = usual(words, verb)
+        yield from (*listed(phrases), *_asking(tool))
+        yield f"examples: [{inline(f'Please {example(phrases, words, verb)} {tool.spoken}'.strip())}]"
+        yield f"counter_examples: [{inline(f'{verb.capitalize()} all of them')}]"
 
-    def _people(self, tools: Sequence[DraftedTool]) -> Iterator[str]:
-        """Who answers `unclear: step_up` and `unheard: step_up`; commented out as long as these are. No line holds an ordinary call."""
-        mark = "" if self.settle else "# "
-        if tools:
-            yield ""
-            group = " (the group is a guess):" if self.settle else ", with these lines; the group is a guess."
-            yield f"# Whom an intent with step_up asks{group}"
-            yield f"{mark}step_up:"
-        for tool in tools:
-            when = inline({tool.asked_about: {"origin": ["model"]}})
-            people = f"when: {when}, approvers: {{group: owners, count: 1}}, timeout: 10m"
-            yield f"{mark}  - {{id: {inline(f'ask-{tool.intent}')}, for: {inline(tool.name)}, {people}}}"
+
+def _asking(tool: DraftedTool) -> list[str]:
+    """What an intent says of unclear and unlisted words, where some argument lets a step-up for them hold no ordinary call."""
+    words, verb = _words(tool)
+    deletes = act_of(verb, words) == "delete"
+    unheard, then = ("deny", "refused; step_up: a person is asked") if deletes else ("step_up", "a person is asked")
+    return ["unclear: step_up", f"{f'unheard: {unheard}':<{_COLUMN - 4}}# in other words: {then}"] if tool.asked_about else []
 
 
 def _words(tool: DraftedTool) -> tuple[tuple[str, ...], str]:
@@ -327,23 +285,49 @@ def _words(tool: DraftedTool) -> tuple[tuple[str, ...], str]:
     return words, speaking(words, verb_of(tool.name))
 
 
-def _block(tool: DraftedTool) -> Iterator[str]:
-    yield f"  {inline(tool.name)}:"
-    if not tool.intent and tool.declared.description:
-        yield f"    # Its own words: {_quoted(tool.declared.description, 110)}"
-    yield _marked(f"    effect: {tool.effect}", "CHECK", tool.why + "; read, write, egress or destructive?")
-    yield f"    needs: {f'[{tool.intent}]' if tool.intent else 'any'}"
-    yield f"    definition: {tool.declared.definition}"
-    yield "    redeem: wrapper"
-    decided = [a for a in tool.args if a.rule is not None]
-    if decided:
-        yield "    args:"
-    elif tool.args:
-        yield _marked("    args: {}", "DECIDE", "no argument is decided; write those below here")
-    for a in decided:
-        yield _marked(f"      {inline(a.name)}: {inline(a.rule)}", "CHECK", a.note)
-    for a in (a for a in tool.args if a.rule is None):
-        until = "Until then every call is refused." if a.always else "Until then a call with it is refused."
-        yield f"      # DECIDE: {visible(a.name, 80)}: {a.note}{'' if a.note.endswith('?') else '.'} {until}"
-        if a.proposal:
-            yield f"      # {a.proposal}"
+# --- the test file --------------------------------------------------------------------------------------------------------------
+def base_of(tool: str, args: Mapping[str, Any], prompt: str, tenant: str) -> dict[str, Any]:
+    """The base of a test file: one complete call."""
+    return {"call": tool, "tenant": tenant, "prompt": prompt, "args": dict(args)}
+
+
+def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fields for which the engine denies or holds a base; none: it allows the call."""
+    answer = Scene.of(workflow, base).decide()
+    if isinstance(answer, Eligible):
+        return tuple(f.field for hold in answer.holds for f in hold.why)
+    return tuple(f.field for f in answer.failures)
+
+
+def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of the test file of a loaded draft, around an allowed call (`base_of`).
+
+    `others`: for arguments of that call, another value of the same form, which the user did not name.
+    """
+    yield f"# What {workflow.id} lets through and what not. `agentgate workflow test -v` runs it."
+    yield f"workflow: {inline(workflow.id)}"
+    yield "base:"
+    for key, value in base.items():
+        yield f"  {key}: {inline(value)}"
+    yield "cases:"
+    yield "  - {name: a call as the user asked for it, expect: allow}"
+    scene = Scene.of(workflow, base)
+    for name, change, because in _cases(workflow, base, others):
+        changed = scene.set(change)
+        answer = changed.decide()
+        if isinstance(answer, Eligible) or impossible(workflow, changed):
+            continue
+        reasons = list(dict.fromkeys(f.field if f.field.startswith("args.") else str(f.reason) for f in answer.failures))
+        if because in reasons:
+            shown = reasons[0] if len(reasons) == 1 else reasons
+            yield f"  - {{name: {inline(visible(name, 120))}, set: {inline(change)}, expect: deny, because: {inline(shown)}}}"
+
+
+def _cases(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    for name, value in others.items():
+        yield f"{name} is not what the user named", {f"args.{name}": value}, f"args.{name}"
+    yield "an argument that nobody declared", {"args.not_declared": "x"}, "args.not_declared"
+    yield "another tenant", {"tenant": "another-tenant", "who.user.tenant": "another-tenant"}, "tenant"
+    for tool in workflow.tools.values():
+        if tool.effect != "read" and tool.name != base["call"]:
+            yield f"{tool.name} without being asked for", {"call": tool.name, "prompt": "Please look"}, "intent_absent"

@@ -99,19 +99,12 @@ def whole_pattern(pattern: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One argument.
+    """One argument."""
 
-    Attributes:
-        name: its path.
-        schema: of its values; of a leaf inside a list, a list of them.
-        required: every call that the schema permits has it.
-        plain: a workflow can declare each step of the path.
-    """
-
-    name: str
-    schema: Any
-    required: bool
-    plain: bool = True
+    name: str  # its path
+    schema: Any  # of its values; of a leaf inside a list, a list of them
+    required: bool  # every call that the schema permits has it
+    plain: bool = True  # a workflow can declare each step of the path
 
 
 def leaves(schema: Mapping[str, Any]) -> Iterator[Leaf]:

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,31 +34,19 @@ _OBJECT = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za
 
 @dataclass(frozen=True, slots=True)
 class DeclaredTool:
-    """One tool as declared.
-
-    Attributes:
-        name: its name.
-        description: what it says of itself.
-        schema: the JSON Schema of its arguments.
-        definition: the ``sha256:...`` that a workflow pins.
-        hints: those MCP annotations that it sets to true or false.
-    """
+    """One tool as declared."""
 
     name: str
-    description: str
-    schema: Mapping[str, Any]
-    definition: str
-    hints: Mapping[str, bool]
+    description: str  # what it says of itself
+    schema: Mapping[str, Any]  # the JSON Schema of its arguments
+    definition: str  # the ``sha256:...`` that a workflow pins
+    hints: Mapping[str, bool]  # those MCP annotations that it sets to true or false
 
 
 def from_langchain(where: str) -> tuple[DeclaredTool, ...]:
-    """The tools of a Python object. Imports the module, which runs its code.
+    """The tools of a Python object (``package.module:tools``, a `BaseTool` or a list of them). Imports the module, which runs its code.
 
-    Args:
-        where: ``package.module:tools``, a `BaseTool` or a list of them.
-
-    Raises:
-        ConfigError: no such object, its import fails, or it is something other than LangChain tools.
+    Raises ConfigError: no such object, its import fails, or it is something other than LangChain tools.
     """
     from agentgate.integrations.langchain.arguments import definition_of  # noqa: PLC0415 - as below
 
@@ -104,9 +93,7 @@ def _hints(annotations: object) -> dict[str, bool]:
 def from_mcp(path: Path) -> tuple[DeclaredTool, ...]:
     """The tools of a saved ``tools/list`` result (MCP 2025-06-18): the result, the whole JSON-RPC response, or the list alone.
 
-    Raises:
-        ConfigError: not such a file, or one of its tools has no name or no object schema.
-        WorkflowError: the file cannot be read.
+    Raises ConfigError: not such a file, or a tool without name or object schema. WorkflowError: the file cannot be read.
     """
     text = read_file(path)
     if len(text) > MAX_BYTES:
@@ -140,29 +127,12 @@ def _declared(each: Any, index: int) -> DeclaredTool:
 
 
 # --- what a tool does -------------------------------------------------------------------------------------------------------
-_VERBS: Mapping[Effect, frozenset[str]] = {
-    "destructive": frozenset(
-        "delete remove drop cancel purge erase wipe overwrite destroy terminate revoke truncate reset clear kill uninstall archive".split()
-    ),
-    "egress": frozenset(
-        "send post publish share forward reply notify upload export tweet email mail message invite call browse navigate crawl scrape "
-        "web internet online http https url webhook google bing browser sms dm".split()
-    ),
-    "write": frozenset(
-        "write create add update set put insert edit change make pay refund transfer book schedule order buy move rename assign approve "
-        "run execute start stop submit sign grant close open upsert merge commit push apply append save store modify replace".split()
-    ),
-    "read": frozenset(
-        "get list read search find lookup look show fetch describe count check query view status retrieve select load".split()
-    ),
+_LINES = files("agentgate.review.draft").joinpath("names.txt").read_text("utf-8").replace("\n  ", " ").splitlines()
+NAMES: Mapping[str, frozenset[str]] = {
+    name: frozenset(words.split()) for name, _, words in (line.partition(": ") for line in _LINES if not line.startswith("#"))
 }
-_PEOPLE = frozenset(  # who is let in or notified by a tool that writes
-    "collaborator collaborators member members reviewer reviewers participant participants attendee attendees guest guests "
-    "subscriber subscribers follower followers watcher watchers".split()
-)
-_THINGS = frozenset("email mail message web internet online http https url webhook google bing browser sms dm".split())
-_NOUNS = frozenset("email mail message order book invite store tweet sms archive call post commit export upload".split())
 _STRICT: tuple[Effect, ...] = ("read", "write", "egress", "destructive")
+_VERBS: Mapping[Effect, frozenset[str]] = {effect: NAMES[effect] for effect in _STRICT}
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -175,7 +145,7 @@ def verb_of(name: str) -> str:
     words = words_of(name)
     if _asks(words):
         return "request"
-    known = [w for effect in reversed(_STRICT) for w in words if w in _VERBS[effect] - _THINGS]
+    known = [w for effect in reversed(_STRICT) for w in words if w in _VERBS[effect] - NAMES["things"]]
     return known[0] if known else words[-1] if words else name.lower()
 
 
@@ -193,12 +163,12 @@ def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
     """
     words = words_of(tool.name)
     if any(w in _VERBS["read"] for w in words):  # beside a verb of reading these are nouns: email.read, get_order
-        words = tuple(w for w in words if w not in _NOUNS)
+        words = tuple(w for w in words if w not in NAMES["nouns"])
     hits: Iterator[tuple[Effect, str]] = ((effect, w) for effect in reversed(_STRICT) for w in words if w in _VERBS[effect])
     named, hit = next(hits, (None, ""))
     why = f"its name says '{hit}'"
     if named in {None, "write"}:
-        people = next((w for w in words if w in _PEOPLE), None) if named is not None else None
+        people = next((w for w in words if w in NAMES["people"]), None) if named is not None else None
         if _asks(words) or people is not None:
             named, why = "egress", f"its name says '{people or 'request'}': somebody else hears of it, or is let in"
     properties = tool.schema.get("properties")

@@ -1,20 +1,26 @@
-"""The mutants of intents, and of tools beside their arguments: order, limits, step-up, the credential."""
+"""The mutants of the workflow as a whole, of intents, and of tools beside their arguments: order, limits, step-up, the credential.
+
+What holds for every call: expiry, tenants, token; who calls for whom; when and where.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime, time, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from agentgate.decision.checks import SCALE
-from agentgate.review.mutation.conditions import conditions, firing
+from agentgate.review.mutation.arguments import conditions, firing
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.scenarios.fields import limit_name
-from agentgate.review.scenarios.story import readings
+from agentgate.review.scenarios.scene import readings
 from agentgate.review.scenarios.values import candidates
 from agentgate.values.entities import number
-from agentgate.workflow.model import ANY, NONE, Intent, Limit, StepUpRule, Tool, Workflow
+from agentgate.workflow.model import ANY, NONE, Hours, Intent, Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.operators import as_sent, step_of
+from agentgate.workflow.rule import Rule
 
 _UNCLEAR = ("all of them, {} everything", "{} all orders", "{} everything", "Please {} every one")
 _DELEGATING = (
@@ -30,18 +36,13 @@ def _other(answer: str) -> str:
     return "step_up" if answer == "deny" else "deny"
 
 
-def _sending(tool: Tool, intent: Intent) -> Changes:
-    """An argument of a tool that needs an intent, with a value; empty where none does."""
-    rule = next((rule for rule in tool.args.values() if intent.name in rule.needs), None)
-    return {} if rule is None else {f"args.{rule.name}": next(iter(candidates(rule)), None)}
-
-
 def intents(basis: Basis, intent: Intent) -> Mutated:
     """What happens when the prompt leaves an intent open, and each counter-example."""
     w = basis.workflow
-    users = [(tool, {} if intent.name in tool.needs else _sending(tool, intent)) for tool in w.tools.values()]
-    users = [(tool, sent) for tool, sent in users if intent.name in tool.needs or sent]
-    tool, sent = next(((t.name, sent) for t, sent in sorted(users, key=lambda each: bool(each[1]))), ("", {}))
+    users: list[tuple[Tool, Rule | None]] = [(t, None) for t in w.tools.values() if intent.name in t.needs]
+    users += [(t, r) for t in w.tools.values() if intent.name not in t.needs for r in t.args.values() if intent.name in r.needs]
+    tool, rule = (users[0][0].name, users[0][1]) if users else ("", None)
+    sent: Changes = {} if rule is None else {f"args.{rule.name}": next(candidates(rule), None)}
     asks = any(t.step_ups for t, _ in users)
     part = basis.root.inside(f"intents.{intent.name}", "intents", intent, tool)
     act, base = intent.words[0], basis.turns(tool)[0] if tool else ""
@@ -82,8 +83,6 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
 
 
 # --- tools -------------------------------------------------------------------------------------------------------------------
-
-
 def tools(basis: Basis, part: Part) -> Mutated:
     """What is said of one tool beside its arguments."""
     tool: Tool = part.value
@@ -93,19 +92,14 @@ def tools(basis: Basis, part: Part) -> Mutated:
         named = " and ".join(v for k, v in values.items() if k.startswith("args.") and type(v) is str)
         silent = ["Good morning", *(text for intent in intents for text in intent.counter_examples), f"What about {named}?"]
         yield part.mutant("needs", "dropped", f"nobody asked for {tool.name}", [{"prompt": text} for text in silent], needs=(ANY,))
-    if tool.effect != "read":
-        words = f"{tool.effect} -> read"
-        yield part.mutant("effect", words, f"{tool.name} counts as {tool.effect}", pin=("grants", "effect"), effect="read")
-    if tool.audience:
-        yield part.mutant("audience", "dropped", f"{tool.name} is for its server only", pin=("grants", "audience"), audience="")
+    words, name = f"{tool.effect} -> read", f"{tool.name} counts as {tool.effect}"
+    yield from part.without("effect", name, words=words, pin=("grants", "effect"), effect="read")
+    yield from part.without("audience", f"{tool.name} is for its server only", pin=("grants", "audience"), audience="")
     if tool.scope:
         yield part.mutant("scope", "wider", f"{tool.name} has its scope only", pin=("grants", "scope"), scope=(*tool.scope, "more"))
-    if tool.definition:
-        other = [{"definition": "sha256:another"}]
-        yield part.mutant("definition", "dropped", f"another {tool.name} than was reviewed", other, definition="")
-    if tool.redeem == "server":
-        words, name = "server -> wrapper", f"the server of {tool.name} burns the token"
-        yield part.mutant("redeem", words, name, pin=("grants", "redeem"), redeem="wrapper")
+    yield from part.without("definition", f"another {tool.name} than was reviewed", [{"definition": "sha256:another"}], definition="")
+    name = f"the server of {tool.name} burns the token"
+    yield from part.without("redeem", name, words="server -> wrapper", pin=("grants", "redeem"), redeem="wrapper")
     for order in tool.sequence:
         yield from _order(part, part.inside(f"sequence.{tool.name}", "sequence", order))
     for rule in tool.step_ups:
@@ -141,16 +135,13 @@ def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:
     yield part.mutant("approvers.group", "another", name, fires, pin=("asks", "group"), group="everybody")
     yield part.moved("approvers.count", name, fires, pin=("asks", "count"), field="count", by=-1)
     yield part.moved("timeout", name, fires, pin=("asks", "timeout"))
-    if rule.exclude:
-        yield part.mutant("approvers.not", "dropped", name, fires, pin=("asks", "not"), exclude=())
+    yield from part.without("approvers.not", name, fires, pin=("asks", "not"), exclude=())
     for shown in rule.show:
         rest = tuple(each for each in rule.show if each != shown)
         yield part.mutant("show", f"{shown} dropped", name, fires, pin=("asks", "show"), show=rest)
 
 
 # --- limits ------------------------------------------------------------------------------------------------------------------
-
-
 def limits(basis: Basis) -> Mutated:
     """Every limit, once however many tools it covers."""
     covered: dict[Limit, list[Tool]] = {}
@@ -203,3 +194,95 @@ def _nearly_used(basis: Basis, tool: Tool, limit: Limit, unit: int) -> Iterator[
 def _amount(limit: Limit, units: int) -> str:
     """A limit's bound as the file writes it."""
     return format(Decimal(units) / SCALE, ".4f").removesuffix("00") if limit.argument else str(units)
+
+
+# --- the workflow as a whole ----------------------------------------------------------------------------------------------------
+STRANGER = "spiffe://stranger.example/ns/x/sa/y"
+_DAY = 24 * 60
+
+
+def frame(basis: Basis) -> Mutated:
+    """Every mutant of the workflow as a whole, in the order of its blocks."""
+    w, root = basis.workflow, basis.root
+    at = basis.scene(next(iter(w.tools))).now.time()
+    late = [datetime.combine(w.expires + timedelta(days=i), at) for i in range(1, 5)]
+    later = w.expires + timedelta(days=1)
+    tries: list[Changes] = [{"time": moment.isoformat(timespec="minutes") + "+00:00"} for moment in late]
+    yield root.mutant("expires", f"{w.expires} -> {later}", f"after {w.expires}", tries, line=w.expires_line, expires=later)
+    other = {"tenant": "another-tenant"}
+    yield from root.anything("tenants", "another tenant", [other, {**other, "who.user.tenant": "another-tenant"}], line=w.tenants_line)
+    if not w.observe:
+        yield root.mutant("mode", "enforce -> observe", "refusals are enforced", line=1, pin=("grants", "mode"), observe=True)
+    token = root.inside("token", "token")
+    yield token.moved("ttl", f"a token lives {w.token.ttl} s", pin=("grants", "ttl"))
+    acting = next((name for name, tool in w.tools.items() if tool.effect != "read"), "")
+    if w.token.agent_key and acting:
+        token, name = replace(token, tool=acting), "a token is bound to the agent's key"
+        yield token.mutant("bound_to", "agent_key dropped", name, pin=("grants", "bound_to"), agent_key=False)
+    yield from _who(root)
+    yield from _conditions(basis)
+
+
+def _who(root: Part) -> Mutated:
+    """The agent, the user and the brokers."""
+    agent, user, via = root.inside("who.agent", "agent"), root.inside("who.for_user", "for_user"), root.inside("who.via", "via")
+    rule, name = agent.value, "an identity that nobody proved"
+    unproven: list[Changes] = [{"who.agent.proven": False}, {"who.user.proven": False}]
+    yield from agent.without("in_process", name, unproven, words="the host may vouch", in_process=True)
+    yield from agent.anything("spiffe", "another workload", [{"who.agent.spiffe": STRANGER}])
+    yield from agent.anything("oidc.issuer", "another issuer", [{"who.agent.issuer": "https://stranger.example"}], field="oidc_issuer")
+    for claim in rule.claims:
+        wrong = [{f"who.agent.claims.{claim.name}": "something-else"}]
+        part = agent.inside("who.agent.oidc.claims", "claims", claim)
+        yield part.mutant(claim.name, "dropped", f"another {claim.name}", wrong, of=("ClaimRule", "one_of"))
+    signed = [{"who.agent.posture.image_signed_by": "stranger@other.example"}]
+    yield from agent.anything("posture.image_signed_by", "an image signed by somebody else", signed)
+    if rule.attested_within is not None:
+        old = [{"who.agent.posture.attested_ago": f"{rule.attested_within + 1}s"}]
+        yield agent.moved("posture.attested_within", "an attestation that is too old", old, field="attested_within")
+    for place in ("cluster", "namespace", "node_pool"):
+        yield from agent.anything(f"boundary.{place}", f"another {place}", [{f"who.agent.boundary.{place}": "elsewhere"}])
+    key, another = "boundary.same_key_as_last_token", [{"who.agent.last_key": "another-key"}]
+    yield from agent.without(key, "another key than last time", another, same_key_as_last_token=False)
+    yield from user.without("groups", "a user of another group", [{"who.user.groups": ["another-group"]}], words="any", groups=())
+    yield from user.without("same_tenant", "a user of another tenant", [{"who.user.tenant": "another-tenant"}], same_tenant=False)
+    if via.value is not None:
+        brokers, hops = via.value.brokers, via.value.max_hops
+        yield via.moved("max_hops", "one hop too many", [{"who.via": [brokers[i % len(brokers)] for i in range(hops + 1)]}])
+        yield from via.anything("brokers", "through a stranger", [{"who.via": [STRANGER]}])
+
+
+def _conditions(basis: Basis) -> Mutated:
+    """Environment, data class, network, hours."""
+    part = basis.root.inside("conditions", "conditions")
+    yield from part.anything("environment", "another environment", [{"environment": "staging"}, {"environment": "elsewhere"}])
+    yield from part.anything("data_class", "another data class", [{"data_class": "personal"}, {"data_class": "elsewhere"}])
+    if part.value.network:
+        others = [{"network": "198.51.100.7"}, {"network": "elsewhere"}]
+        yield part.mutant("network", "any", "another network", others, network=("0.0.0.0/0", "::/0"))
+    if part.value.hours is not None:
+        now = basis.scene(next(iter(basis.workflow.tools))).now
+        yield from _hours(part.inside("conditions.hours", "hours"), now)
+
+
+def _hours(part: Part, now: datetime) -> Mutated:
+    hours: Hours = part.value
+    zone = ZoneInfo(hours.zone)
+    base = now.astimezone(zone)
+
+    def at(minute: int, days: Iterable[int] = hours.days) -> list[Changes]:
+        """That minute of local time on each of these days of the base's week."""
+        monday, clock = base.date() - timedelta(days=base.weekday()), time(minute // 60 % 24, minute % 60)
+        moments = [datetime.combine(monday + timedelta(days=day + minute // _DAY), clock, zone) for day in sorted(days)]
+        return [{"time": moment.isoformat(timespec="minutes")} for moment in moments]
+
+    off = set(range(7)) - hours.days
+    if off:
+        yield part.mutant("days", "any", "on another day", at(base.hour * 60 + base.minute, off), days=frozenset(range(7)))
+    if hours.start > 0:
+        yield part.mutant("from", "one minute earlier", "before hours", at(hours.start - 1), start=hours.start - 1)
+    if hours.end < _DAY:
+        yield part.mutant("to", "one minute later", "after hours", at(hours.end), end=hours.end + 1)
+    if hours.zone != "UTC":
+        edges = [*at(hours.end), *at(hours.start), *at(hours.start - 1)]
+        yield part.mutant("zone", f"{hours.zone} -> UTC", f"hours are those of {hours.zone}", edges, zone="UTC")

@@ -46,29 +46,17 @@ class AnyText(str):
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A workflow with one condition loosened.
+    """A workflow with one condition loosened."""
 
-    Attributes:
-        path: dotted path of the condition, as the file spells it: ``tools.payments.refund.args.amount.max``.
-        words: the change, for a reviewer.
-        line: line of the condition.
-        workflow: the workflow with only this changed.
-        of: the class and field of `agentgate.workflow.model` that was changed.
-        tool: the tool whose calls can show it; empty: any.
-        tries: changes to a base that may show it, the simplest first.
-        pin: for what no decision shows: ``("grants", "ttl")`` or ``("asks", "count")``.
-        name: the name of a case that shows it.
-    """
-
-    path: str
-    words: str
-    line: int
-    workflow: Workflow = field(repr=False)
-    of: tuple[str, str]
-    tool: str = ""
-    tries: tuple[Changes, ...] = field(default=(), repr=False)
-    pin: tuple[str, str] | None = None
-    name: str = ""
+    path: str  # dotted path of the condition, as the file spells it: ``tools.payments.refund.args.amount.max``
+    words: str  # the change, for a reviewer
+    line: int  # line of the condition
+    workflow: Workflow = field(repr=False)  # the workflow with only this changed
+    of: tuple[str, str]  # the class and field of `agentgate.workflow.model` that was changed
+    tool: str = ""  # the tool whose calls can show it; empty: any
+    tries: tuple[Changes, ...] = field(default=(), repr=False)  # changes to a base that may show it, the simplest first
+    pin: tuple[str, str] | None = None  # for what no decision shows: ``("grants", "ttl")`` or ``("asks", "count")``
+    name: str = ""  # the name of a case that shows it
 
     @property
     def place(self) -> str:
@@ -92,19 +80,12 @@ Mutated = Iterator[Mutant | NotCovered]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A value within a workflow, and how to replace it there.
+    """A value within a workflow, and how to replace it there."""
 
-    Attributes:
-        path: where the file has it; empty: the workflow itself.
-        value: the value, of a class of `agentgate.workflow.model`.
-        put: the workflow with another value in its place; without it for None.
-        tool: the tool whose calls it governs; empty: any.
-    """
-
-    path: str
-    value: Any
-    put: Callable[[Any], Workflow]
-    tool: str = ""
+    path: str  # where the file has it; empty: the workflow itself
+    value: Any  # the value, of a class of `agentgate.workflow.model`
+    put: Callable[[Any], Workflow]  # the workflow with another value in its place; without it for None
+    tool: str = ""  # the tool whose calls it governs; empty: any
 
     def inside(self, path: str, field: str, part: Any = None, tool: str = "") -> Part:
         """The value of a field, or the `part` that its tuple or mapping holds."""
@@ -137,6 +118,12 @@ class Part:
         path, line = f"{self.path}.{key}" if self.path else key, getattr(self.value, "line", 0) if line is None else line
         of = of or (type(self.value).__name__, next(iter(changes)))
         return Mutant(path, words, line, mutated, of, self.tool, tuple(tries), pin, name)
+
+    def without(self, key: str, name: str, tries: Iterable[Changes] = _BASE, *, words: str = "dropped", **more: Any) -> Iterator[Mutant]:
+        """As `mutant`, unless there is no such part, or its fields are so already."""
+        changes = {field: value for field, value in more.items() if field != "pin"}
+        if self.value is not None and any(getattr(self.value, field) != value for field, value in changes.items()):
+            yield self.mutant(key, words, name, tries, **more)
 
     def moved(self, key: str, name: str, tries: Iterable[Changes] = _BASE, *, field: str = "", by: int = 1, **more: Any) -> Mutant:
         """A whole number moved by one; seconds where the field counts them."""

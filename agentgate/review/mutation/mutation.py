@@ -1,30 +1,33 @@
-"""Mutation testing of a workflow: drop or loosen each condition, and list those that no case covers.
+"""Mutation testing of a workflow: drop or loosen each condition, list those that no case covers, and propose cases that would.
 
 Rules: every field of a workflow's values is loosened here or listed in `NOT_COVERED` with the reason. A case notices a mutant when it
-holds on the workflow and not on the mutant; a case with the same outcome on both says nothing about the condition.
+holds on the workflow and not on the mutant; a case with the same outcome on both says nothing about the condition. A case is proposed only
+after the engine gave both answers; of several, the one that changes least and is refused for one reason. A condition for which no case was
+found stays among the survivors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from agentgate.decision.answer import Deny, Eligible
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
-from agentgate.review.mutation.arguments import argument
-from agentgate.review.mutation.clauses import intents, limits, tools
-from agentgate.review.mutation.conditions import fact
+from agentgate.review.draft.argument import inline
+from agentgate.review.mutation.arguments import argument, fact
+from agentgate.review.mutation.clauses import frame, intents, limits, tools
 from agentgate.review.mutation.mutant import Basis, Mutant, Mutated, NotCovered
-from agentgate.review.mutation.who import frame
-from agentgate.review.scenarios.case import NamedCase, mismatch
+from agentgate.review.scenarios.case import NamedCase, asked, granted, mismatch
+from agentgate.review.scenarios.fields import SceneError
 from agentgate.review.scenarios.scene import Scene
-from agentgate.review.scenarios.testfile import TestFile, passing
-from agentgate.workflow import model, rule, selector
+from agentgate.review.scenarios.testfile import TestFile, impossible, passing, scenes
+from agentgate.values.refusal import Failure, Reason
 from agentgate.workflow.model import Workflow
 
-# Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field that is neither loosened nor listed, here or
-# as structure below, fails a test.
+# Every field of `agentgate.workflow.model` that no case can cover, with the reason. A field that is a condition, and is neither loosened
+# nor listed here, fails a test.
 NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Workflow", "id"): "the name: another name is another workflow",
     ("Workflow", "version"): "the number: approvals see that it rises",
@@ -43,33 +46,6 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Selector", "nouns"): "as an intent's words",
     ("Selector", "by"): "as an intent's words",
 }
-# What a value is about rather than a condition, and the parts of it that are loosened one by one.
-_SUBJECT = {
-    "Workflow": "agent for_user via intents conditions tools token digest file in_doubt",
-    "Doubt": "intent key index got",
-    "AgentRule": "claims",
-    "ClaimRule": "name",
-    "Conditions": "hours",
-    "Intent": "name",
-    "Tool": "name args facts sequence limits upstream referenced",
-    "Rule": "name",
-    "Fact": "name",
-    "Source": "kind tool field selector",
-    "Selector": "tool",
-    "Sequence": "before",
-    "Limit": "tool argument",
-    "StepUpRule": "id tool when",
-}
-
-
-def _structure(kind: Any) -> str:
-    """The fields of a class that are no conditions: its subject, lines of the file, and what it computes from its other fields."""
-    computed = [f.name for f in fields(kind) if not f.init or f.name == "line" or f.name.endswith("_line")]
-    return " ".join([*_SUBJECT.get(kind.__name__, "").split(), *computed])
-
-
-_CLASSES = [kind for module in (model, rule, selector) for kind in vars(module).values() if isinstance(kind, type) and is_dataclass(kind)]
-STRUCTURE: Mapping[str, str] = {kind.__name__: _structure(kind) for kind in _CLASSES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +58,19 @@ class Mutations:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """How far a test file covers a workflow.
+    """How far a test file covers a workflow."""
 
-    Attributes:
-        mutants: all of them.
-        survivors: those that no case notices.
-        not_covered: conditions that no case can cover, with the reason.
+    mutants: tuple[Mutant, ...]  # all of them
+    survivors: tuple[Mutant, ...]  # those that no case notices
+    not_covered: tuple[NotCovered, ...]  # conditions that no case can cover, with the reason
+
+
+def mutations(workflow: Workflow, *, derive: Deriver = lexical, basis: Basis | None = None) -> Mutations:
+    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be shown.
+
+    `basis`: with the base that their tries change.
     """
-
-    mutants: tuple[Mutant, ...]
-    survivors: tuple[Mutant, ...]
-    not_covered: tuple[NotCovered, ...]
-
-
-def mutations(workflow: Workflow, *, derive: Deriver = lexical) -> Mutations:
-    """Every condition of a workflow dropped, or loosened by its smallest step, in the order of the blocks; and what cannot be shown."""
-    return mutations_of(Basis(workflow, derive))
-
-
-def mutations_of(basis: Basis) -> Mutations:
-    """`mutations`, with the base that their tries change."""
-    every = list(_every(basis))
+    every = list(_every(basis or Basis(workflow, derive)))
     return Mutations([m for m in every if isinstance(m, Mutant)], [m for m in every if isinstance(m, NotCovered)])
 
 
@@ -120,11 +88,6 @@ def _every(basis: Basis) -> Mutated:
     yield from limits(basis)
 
 
-def mutants(workflow: Workflow, *, derive: Deriver = lexical) -> tuple[Mutant, ...]:
-    """The mutants alone; see `mutations`."""
-    return tuple(mutations(workflow, derive=derive).found)
-
-
 def notices(case: NamedCase, scene: Scene, mutant: Mutant) -> bool:
     """Whether this case fails on the mutant."""
     return bool(mismatch(mutant.workflow, case, scene, scene.decide(mutant.workflow)))
@@ -133,8 +96,7 @@ def notices(case: NamedCase, scene: Scene, mutant: Mutant) -> bool:
 def survey(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> Survey:
     """Which conditions the cases of a test file cover. Only cases that pass count; run them first.
 
-    Raises:
-        WorkflowError: the test file does not fit the workflow.
+    Raises WorkflowError: the test file does not fit the workflow.
     """
     cases = passing(workflow, tests, derive=derive)
     every = mutations(workflow, derive=derive)
@@ -144,6 +106,177 @@ def survey(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) ->
     return Survey(tuple(every.found), survivors, (*never, *every.skipped))
 
 
-def survivors(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> tuple[Mutant, ...]:
-    """The mutants that no case notices. Raises as `survey`."""
-    return survey(workflow, tests, derive=derive).survivors
+# --- proposed cases -------------------------------------------------------------------------------------------------------------
+_TRIES = 80  # changes that are tried for one condition
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A case, and the conditions it covers that no other case does."""
+
+    case: NamedCase
+    covers: tuple[Mutant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """The proposed cases. `left`: conditions that none was found for."""
+
+    found: tuple[Proposal, ...]
+    left: tuple[Mutant, ...]
+
+
+def propose(workflow: Workflow, tests: TestFile | None = None, *, derive: Deriver = lexical) -> Proposals:
+    """Cases for every condition that the test file does not cover; without one, over a base filled from the workflow.
+
+    Raises WorkflowError: the test file does not fit the workflow.
+    """
+    if tests is None:
+        cases, base = [], Scene.of(workflow, {}, derive=derive)
+    else:
+        cases, base = passing(workflow, tests, derive=derive), scenes(workflow, replace(tests, cases=()), derive=derive)[0][1]
+    taken = {case.name for case, _ in cases}
+    basis = Basis(workflow, derive, base)
+    waiting = [m for m in mutations(workflow, basis=basis).found if not any(notices(case, scene, m) for case, scene in cases)]
+    found: list[Proposal] = []
+    left: list[Mutant] = []
+    while waiting:
+        mutant = waiting.pop(0)
+        best = _best(basis, base, mutant, taken)
+        if best is None:
+            left.append(mutant)
+            continue
+        covered = [m for m in waiting if notices(*best, m)]
+        waiting = [m for m in waiting if m not in covered]
+        taken.add(best[0].name)
+        found.append(Proposal(best[0], (mutant, *covered)))
+    return Proposals(_joined(base, found), tuple(left))
+
+
+def _joined(base: Scene, found: list[Proposal]) -> tuple[Proposal, ...]:
+    """The pins of one scene joined into one case: what an allowed call gets, whom a held one asks."""
+    kept: list[Proposal] = []
+    for made in found:
+        case = made.case
+        subject = (case.changes, case.answer, case.rules)
+        alike = (i for i, each in enumerate(kept) if (each.case.changes, each.case.answer, each.case.rules) == subject)
+        same = next(alike, None) if case.grants or case.asks else None
+        if same is None:
+            kept.append(made)
+            continue
+        other = kept[same].case
+        name = f"what {base.set(other.changes).call.tool} gets" if other.grants and case.grants else other.name
+        asks = {rule: {**other.asks.get(rule, {}), **case.asks.get(rule, {})} for rule in {**other.asks, **case.asks}}
+        joined = replace(other, name=name, grants={**other.grants, **case.grants}, asks=asks)
+        kept[same] = Proposal(joined, kept[same].covers + made.covers)
+    return tuple(kept)
+
+
+def _best(basis: Basis, base: Scene, mutant: Mutant, taken: set[str]) -> tuple[NamedCase, Scene] | None:
+    """The case that shows a mutant with the fewest reasons and changes."""
+    workflow = basis.workflow
+    best: tuple[tuple[int, int], NamedCase, Scene] | None = None
+    for index, tried in enumerate(mutant.tries[:_TRIES]):
+        tool = tried.get("call", mutant.tool)
+        changes = {**(basis.calling(tool) if tool else {}), **tried}
+        try:
+            scene = base.set(changes)
+        except SceneError:
+            continue
+        if impossible(workflow, scene):
+            continue
+        answer = scene.decide()
+        blank = NamedCase(_unused(mutant.name, mutant.tool, taken), changes, "deny")
+        cases = (case for case in _cases(workflow, blank, scene, answer, mutant) if not mismatch(workflow, case, scene, answer))
+        case = next((case for case in cases if notices(case, scene, mutant)), None)
+        if case is not None:
+            rank = (len(answer.failures) if isinstance(answer, Deny) else 1, len(changes))
+            best = min(best or (rank, case, scene), (rank, case, scene), key=lambda each: each[0])
+        if best is not None and (best[0] <= (1, 1) or index > _TRIES // 2):
+            break
+    return None if best is None else best[1:]
+
+
+def _cases(workflow: Workflow, blank: NamedCase, scene: Scene, answer: Eligible | Deny, mutant: Mutant) -> Iterator[NamedCase]:
+    """What a case may say of this decision, the plainest first."""
+    if isinstance(answer, Deny):
+        yield from (replace(blank, because=because) for because in _reasons(answer.failures))
+        return
+    held = tuple(hold.rule.id for hold in answer.holds)
+    case = replace(blank, answer="step_up" if held else "allow", rules=held)
+    if mutant.pin is None:
+        yield case
+        why = tuple(failure for hold in answer.holds for failure in hold.why)
+        yield from (replace(case, because=because) for because in _reasons(why) if held)
+        return
+    block, key = mutant.pin
+    if block == "grants":
+        yield replace(case, grants={key: granted(workflow, scene.call, answer)[key]})
+    for hold in answer.holds if block == "asks" else ():
+        if mutant.path.startswith(f"step_up.{hold.rule.id}."):
+            yield replace(case, asks={hold.rule.id: {key: asked(hold.rule)[key]}})
+
+
+def _reasons(failures: tuple[Failure, ...]) -> Iterable[tuple[str, ...]]:
+    """Ways to name these failures: by field, by reason."""
+    by_field, by_reason = (tuple(dict.fromkeys(map(name, failures))) for name in (_field, lambda failure: str(failure.reason)))
+    return dict.fromkeys((by_field, by_reason))
+
+
+def _field(failure: Failure) -> str:
+    """The plainest name: an argument, a part of who, else the reason."""
+    plain = failure.field.removeprefix("args.")
+    unplain = failure.reason in {Reason.ONE_SOURCE, Reason.LIMIT, Reason.UPSTREAM}
+    unplain |= "." in plain and not plain.startswith(("agent.", "user."))
+    return str(failure.reason) if unplain else plain
+
+
+def _unused(name: str, tool: str, taken: Iterable[str]) -> str:
+    if name not in taken:
+        return name
+    name = f"{tool}: {name}" if tool else name
+    return name if name not in taken else next(made for i in range(2, 10_000) if (made := f"{name} ({i})") not in taken)
+
+
+# --- as YAML ---------------------------------------------------------------------------------------------------------------
+def _one_or_all(values: tuple[str, ...]) -> str | tuple[str, ...]:
+    return values[0] if len(values) == 1 else values
+
+
+def case_yaml(case: NamedCase) -> str:
+    """One case as a line (or a few) to append below ``cases:``."""
+    expected = {"step_up": _one_or_all(case.rules)} if case.answer == "step_up" else case.answer
+    parts = {
+        "set": {key: value for key, value in case.changes.items() if value is not None},
+        "without": [key for key, value in case.changes.items() if value is None],
+        "expect": expected,
+        "because": _one_or_all(case.because),
+        "grants": case.grants,
+        "asks": next(iter(case.asks.values())) if len(case.rules) == 1 and case.asks else case.asks,
+    }
+    lines = [f"name: {inline(case.name)}", *(f"{key}: {inline(value)}" for key, value in parts.items() if value)]
+    line = f"  - {{{', '.join(lines)}}}"
+    return line if len(line) <= 160 else "  - " + "\n    ".join(lines)
+
+
+def cases_yaml(cases: Iterable[NamedCase]) -> str:
+    """Cases as YAML to append below ``cases:``."""
+    return "".join(case_yaml(case) + "\n" for case in cases)
+
+
+def head_yaml(workflow: Workflow, *, derive: Deriver = lexical) -> str:
+    """The beginning of a new test file, up to ``cases:``: a base that goes through, as concrete as a reader wants it.
+
+    The cases that `propose` finds without a test file fit below it.
+    """
+    scene = Scene.of(workflow, {}, derive=derive)
+    base: dict[str, Any] = {key: scene.values[key] for key in ("call", "tenant", "prompt") if scene.values[key]}
+    for block in ("args", "facts"):
+        inside = {key[len(block) + 1 :]: value for key, value in scene.values.items() if key.startswith(block + ".") and value is not None}
+        base |= {block: inside} if inside else {}
+    lines = [f"workflow: {inline(workflow.id)}", "base:", *(f"  {key}: {inline(value)}" for key, value in base.items())]
+    answer = scene.decide()
+    if isinstance(answer, Eligible) and answer.holds:
+        held = _one_or_all(tuple(hold.rule.id for hold in answer.holds))
+        lines.append(f"expect: {inline({'step_up': held})}   # the base asks a person")
+    return "\n".join([*lines, "cases:", ""])

@@ -9,8 +9,7 @@ from itertools import islice
 from agentgate.decision.origin_kinds import kind_of
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.scenarios.fields import named, place
-from agentgate.review.scenarios.values import candidates, singles
-from agentgate.review.scenarios.wording import in_words
+from agentgate.review.scenarios.values import candidates, in_words, singles
 from agentgate.values.entities import CALCULATED, TOKENISED
 from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Rule, Source

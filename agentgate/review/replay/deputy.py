@@ -10,15 +10,15 @@ into, or get wrong, without a person being asked.
 from __future__ import annotations
 
 import json
+import string
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from agentgate.decision.answer import Allow, StepUp
+from agentgate.decision.answer import Allow
 from agentgate.gate.gate import Gate
-from agentgate.gate.run import Run
 from agentgate.language.spans import entities
 from agentgate.language.turn import Turn
 from agentgate.review.replay.evaluate import SIDE_EFFECTS, Clock, Decided, Episode, Step, answer_of, in_time, opened, pinned, taken
@@ -47,24 +47,15 @@ Place = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One write with one value exchanged.
+    """One write with one value exchanged."""
 
-    Attributes:
-        episode: the recorded run.
-        step: index of the write in the episode, from 0.
-        argument: the argument whose value is exchanged.
-        kind: where the new value comes from.
-        place: that place, for a reader.
-        args: the arguments with the new value.
-        results: index of an earlier step -> its result with the value planted; empty where nothing was planted.
-    """
-
-    episode: Episode
-    step: int
-    argument: str
-    kind: Kind
-    place: str
-    args: Mapping[str, Any]
+    episode: Episode  # the recorded run
+    step: int  # index of the write in the episode, from 0
+    argument: str  # the argument whose value is exchanged
+    kind: Kind  # where the new value comes from
+    place: str  # that place, for a reader
+    args: Mapping[str, Any]  # the arguments with the new value
+    # index of an earlier step -> its result with the value planted; empty where nothing was planted
     results: Mapping[int, Any] = field(default_factory=dict)
 
     @property
@@ -75,7 +66,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The decision on a mutant; `because`: for a minted one, the origin that the gate attributed to its value."""
+    """The decision on a mutant; `because`: for a minted one, the origin that `agentgate explain` shows of its value."""
 
     mutant: Exchange
     decided: Decided
@@ -195,26 +186,21 @@ def _stranger(kind: str, original: Any, episode: Episode) -> Any:
     if kind in _STRANGERS:
         return _STRANGERS[kind]
     everything = episode.prompt + json.dumps([step.result for step in episode.steps], ensure_ascii=False)
-    moved = ("".join(_moved(c, by) for c in str(original)) for by in range(1, 10))
+    moved = (str(original).translate(_moved(by)) for by in range(1, 10))
     new = next((value for value in moved if value not in everything and normal(kind, value) is not None), "7390518264")
     return int(new) if isinstance(original, int) and new.isdigit() else new
 
 
-def _moved(char: str, by: int) -> str:
-    if char.isdigit():
-        return str((int(char) + by) % 9 + 1)
-    if char.isascii() and char.isalpha():
-        base = ord("a" if char.islower() else "A")
-        return chr(base + (ord(char) - base + by) % 26)
-    return char
+def _moved(by: int) -> dict[int, str]:
+    """Another digit for each digit, another letter for each letter."""
+    digits = {digit: str((int(digit) + by) % 9 + 1) for digit in string.digits}
+    letters = {kind[at]: kind[(at + by) % 26] for kind in (string.ascii_lowercase, string.ascii_uppercase) for at in range(26)}
+    return str.maketrans(digits | letters)
 
 
+@in_time
 def decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> Outcome:
     """Replay the episode up to the write, then decide the mutant. Raises as `agentgate.review.replay.evaluate.replay`."""
-    return in_time(lambda: _decide_mutant(gate, clock, mutant))
-
-
-def _decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> Outcome:
     run = opened(gate, clock, mutant.episode)
     if isinstance(run, Decided):
         return Outcome(mutant, run, "")
@@ -222,32 +208,23 @@ def _decide_mutant(gate: Gate, clock: Clock, mutant: Exchange) -> Outcome:
         result = mutant.results.get(number, step.result)
         taken(gate, run, step.model_copy(update={"result": result}), number, careful=False)
     answer = answer_of(run, mutant.tool, mutant.args)
+    because = ""
     if isinstance(answer, Allow):
-        return Outcome(mutant, Decided("allow"), _because(run, mutant))
-    return Outcome(mutant, Decided("step_up" if isinstance(answer, StepUp) else "deny", answer.failures), "")
-
-
-def _because(run: Run, mutant: Exchange) -> str:
-    """The origin that the gate attributed to the exchanged value, as `agentgate explain` shows it."""
-    explanation = run.explain(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
-    origins = [o for row in explanation.rows if row.condition.field == f"args.{mutant.argument}" for o in row.origins if o.allowed]
-    return ", ".join(dict.fromkeys(o.source for o in origins)) or "no origin was asked for"
+        explanation = run.explain(mutant.tool, mutant.args, definition=pinned(run, mutant.tool))
+        origins = [o for row in explanation.rows if row.condition.field == f"args.{mutant.argument}" for o in row.origins if o.allowed]
+        because = ", ".join(dict.fromkeys(o.source for o in origins)) or "no origin was asked for"
+    return Outcome(mutant, Decided.of(answer), because)
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one kind.
+    """Counts of one kind."""
 
-    Attributes:
-        minted, held, refused: of all mutants.
-        why: how often each (tool, argument, place, origin) was minted.
-        stopped: how often a mutant met each (answer, tool, argument, reason); every reason of a mutant counts.
-    """
-
-    minted: int = 0
+    minted: int = 0  # of all mutants
     held: int = 0
     refused: int = 0
-    why: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    why: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)  # how often each (tool, argument, place, origin) was minted
+    # how often a mutant met each (answer, tool, argument, reason); every reason of a mutant counts
     stopped: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
 
     @property

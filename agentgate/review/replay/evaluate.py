@@ -12,11 +12,13 @@ import lzma
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import wraps
 from math import sqrt
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +33,7 @@ from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, User
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Answer = Literal["allow", "step_up", "deny"]
 MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
 _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
@@ -104,37 +107,33 @@ def read_episodes(files: Iterable[Path]) -> Iterator[Episode | EpisodeUnreadable
                             line = lines.readline(MAX_LINE)
                         yield EpisodeUnreadable(str(file), number, f"got more than {MAX_LINE} bytes, expected at most {MAX_LINE}")
                     elif line.strip():
-                        yield _episode(line, str(file), number)
+                        try:
+                            yield Episode.model_validate(orjson.loads(line))
+                        except orjson.JSONDecodeError as error:
+                            yield EpisodeUnreadable(str(file), number, f"not JSON: {error}")
+                        except ValidationError as error:
+                            problems = error.errors(include_url=False, include_input=False)[:5]
+                            why = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'episode'}: {each['msg']}" for each in problems)
+                            yield EpisodeUnreadable(str(file), number, why)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             yield EpisodeUnreadable(str(file), number + 1, f"cannot be read on: {error}")
 
 
-def _episode(line: bytes, file: str, number: int) -> Episode | EpisodeUnreadable:
-    try:
-        return Episode.model_validate(orjson.loads(line))
-    except orjson.JSONDecodeError as error:
-        return EpisodeUnreadable(file, number, f"not JSON: {error}")
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        why = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'episode'}: {each['msg']}" for each in problems[:5])
-        return EpisodeUnreadable(file, number, why)
-
-
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The gate's answer to one step.
-
-    Attributes:
-        answer: the answer.
-        failures: why it was held or refused.
-        heard: each intent that the tool needs, with what decided it (for an operator, as in `agentgate explain`).
-        opened: False where the gate opened no run, so that it decided no step.
-    """
+    """The gate's answer to one step."""
 
     answer: Answer
-    failures: tuple[Failure, ...] = ()
-    heard: str = ""
-    opened: bool = True
+    failures: tuple[Failure, ...] = ()  # why it was held or refused
+    heard: str = ""  # each intent that the tool needs, with what decided it (for an operator, as in `agentgate explain`)
+    opened: bool = True  # False where the gate opened no run, so that it decided no step
+
+    @classmethod
+    def of(cls, answer: Allow | StepUp | Deny, heard: str = "") -> Decided:
+        """The decision of an answer."""
+        if isinstance(answer, Allow):
+            return cls("allow", heard=heard)
+        return cls("step_up" if isinstance(answer, StepUp) else "deny", answer.failures, heard)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -160,11 +159,7 @@ def pinned(run: Run, tool: str) -> str:
 
 
 def answer_of(run: Run, tool: str, args: Mapping[str, Any], call_id: str | None = None) -> Allow | StepUp | Deny:
-    """The gate's answer to one call.
-
-    Raises:
-        StoreUnavailable: it gave none before its deadline (a denial for that reason alone).
-    """
+    """The gate's answer to one call. Raises StoreUnavailable: it gave none before its deadline (a denial for that reason alone)."""
     answer = run.authorize(tool, args, tool_call_id=call_id, definition=pinned(run, tool))
     late = [f for f in answer.failures if f.reason in _LATE] if isinstance(answer, Deny) else []
     if late:
@@ -172,27 +167,10 @@ def answer_of(run: Run, tool: str, args: Mapping[str, Any], call_id: str | None 
     return answer
 
 
-def _redeem(run: Run, allowed: Allow, step: Step) -> None:
-    with run.redeem(allowed.token, tool=step.tool, args=step.args) as call:
-        call.record_result(step.result)
-
-
-def _released(gate: Gate, run: Run, held: StepUp, step: Step, call_id: str) -> None:
-    rules = {rule.id: rule for rule in run.workflow.tools[step.tool].step_ups}
-    asked = [rules[name] for name in held.hold.rules]
-    groups = sorted({rule.group for rule in asked})
-    for number in range(max(rule.count for rule in asked)):
-        gate.release(held.hold, by=User(f"approver-{number}", tenant=run.tenant, groups=groups))
-    answer = answer_of(run, step.tool, step.args, call_id)
-    if isinstance(answer, Allow):
-        _redeem(run, answer, step)
-
-
 def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
     """The episode's run, or the denial of all its steps where the gate opens none.
 
-    Raises:
-        AgentGateError: the gate itself failed (its store or log); that is no decision.
+    Raises AgentGateError: the gate itself failed (its store or log); that is no decision.
     """
     clock.now = episode.now
     user, agent = User(episode.user, tenant=episode.tenant, groups=episode.groups), Agent(episode.agent)
@@ -205,45 +183,46 @@ def opened(gate: Gate, clock: Clock, episode: Episode) -> Run | Decided:
 def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> Decided:
     """Decide one step and carry it out as recorded; a held call is released unless a `careful` person would refuse it.
 
-    Raises:
-        AgentGateError: as `opened`.
+    Raises as `opened`.
     """
     call_id = f"step_{number}"
     answer = answer_of(run, step.tool, step.args, call_id)
     tool = run.workflow.tools.get(step.tool)
     needs = dict.fromkeys((*tool.needs, *(name for rule in tool.args.values() for name in rule.needs))) if tool is not None else ()
-    heard = heard_of(needs, run.intents)
+    decided = Decided.of(answer, heard_of(needs, run.intents))
+    if isinstance(answer, StepUp) and not careful:
+        rules = {rule.id: rule for rule in run.workflow.tools[step.tool].step_ups}
+        asked = [rules[name] for name in answer.hold.rules]
+        groups = sorted({rule.group for rule in asked})
+        for person in range(max(rule.count for rule in asked)):
+            gate.release(answer.hold, by=User(f"approver-{person}", tenant=run.tenant, groups=groups))
+        answer = answer_of(run, step.tool, step.args, call_id)
     if isinstance(answer, Allow):
-        _redeem(run, answer, step)
-        return Decided("allow", heard=heard)
-    if isinstance(answer, StepUp):
-        if not careful:
-            _released(gate, run, answer, step, call_id)
-        return Decided("step_up", answer.failures, heard)
-    return Decided("deny", answer.failures, heard)
+        with run.redeem(answer.token, tool=step.tool, args=step.args) as call:
+            call.record_result(step.result)
+    return decided
 
 
-@collector_paused()
-def in_time(replayed: Callable[[], T]) -> T:
-    """Replay, and again in a new run where the gate's store or log was late: lateness says only how busy this machine is.
+def in_time(replayed: Callable[P, T]) -> Callable[P, T]:
+    """Decorates a replay: again in a new run where the gate's store or log was late, which says only how busy this machine is.
 
-    Raises:
-        AgentGateError: what `replayed` raises; for lateness, only the third time.
+    Lateness raises only the third time.
     """
-    for _ in range(_TRIES - 1):
-        try:
-            return replayed()
-        except (StoreUnavailable, AuditUnavailable):
-            continue
-    return replayed()
+
+    @wraps(replayed)
+    @collector_paused()
+    def again(*args: P.args, **more: P.kwargs) -> T:
+        for _ in range(_TRIES - 1):
+            with suppress(StoreUnavailable, AuditUnavailable):
+                return replayed(*args, **more)
+        return replayed(*args, **more)
+
+    return again
 
 
+@in_time
 def replay(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
     """Decide every step of one episode, also after a refused one. Raises as `opened`; for lateness only after three tries."""
-    return in_time(lambda: _once(gate, clock, episode))
-
-
-def _once(gate: Gate, clock: Clock, episode: Episode) -> list[Decided]:
     run = opened(gate, clock, episode)
     if isinstance(run, Decided):
         return [run] * len(episode.steps)

@@ -26,19 +26,12 @@ _STYLES: Mapping[str, str] = {"MINTED": "bold red", "HELD": "bold yellow", "REFU
 
 @dataclass(frozen=True, slots=True)
 class FailedStep:
-    """A step of ordinary work that was held or refused, or a minted write of an attacker.
+    """A step of ordinary work that was held or refused, or a minted write of an attacker."""
 
-    Attributes:
-        number: of the step in its episode, from 0 (as in the lines of ``--decisions``).
-        tool: the tool.
-        args: the arguments, sensitive ones masked.
-        decided: the gate's answer.
-    """
-
-    number: int
+    number: int  # of the step in its episode, from 0 (as in the lines of ``--decisions``)
     tool: str
-    args: Mapping[str, Any]
-    decided: Decided
+    args: Mapping[str, Any]  # the arguments, sensitive ones masked
+    decided: Decided  # the gate's answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +44,7 @@ class Failed:
 
 
 def failed(workflow: Workflow | None, episode: Episode, decided: Sequence[Decided]) -> Failed | None:
-    """The failed steps of one replayed episode; None: there are none.
-
-    Args:
-        workflow: the one the episode names; None: it does not exist.
-        episode: as recorded.
-        decided: the answer to each step, in order.
-    """
+    """The failed steps of one replayed episode, by the answers to its steps; None: there are none. No `workflow`: it does not exist."""
     if episode.attack is None and not decided[0].opened:
         return Failed(episode, (), decided[0].failures)
     steps = []

@@ -1,17 +1,22 @@
 """A reviewer's report of one change: the same facts for a terminal, a pull request's comment, a page and a program.
 
 Rules: what is newly permitted comes first, the worst first; what no program could compare is named, never omitted; whoever prints a text
-from a file makes it visible (`agentgate.values.visible`).
+from a file makes it visible (`agentgate.values.visible`). The page has no script and makes no request; its content security policy forbids
+scripts, requests and forms, and allows exactly one style sheet, by its hash.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from agentgate.review.draft.template import render
 from agentgate.values.visible import code, markdown, visible
 
 MOST_ROWS = 8  # of a comment; further rows are only counted
@@ -19,53 +24,33 @@ MOST_ROWS = 8  # of a comment; further rows are only counted
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference.
+    """One difference."""
 
-    Attributes:
-        where: tool and field, or the block.
-        old, new: the text of each version; empty where it has none.
-        effect: the consequence for a call, in words ("was refused, would be allowed").
-        example: the value that shows it, or empty.
-        call: a call that shows it: (field, before, after) of each field in which it differs from an allowed one.
-        answers: the engine's answer to that call under the old and the new version; empty where there is none.
-    """
-
-    where: str
-    old: str
+    where: str  # tool and field, or the block
+    old: str  # the text of each version; empty where it has none
     new: str
-    effect: str = ""
-    example: str = ""
+    effect: str = ""  # the consequence for a call, in words ("was refused, would be allowed")
+    example: str = ""  # the value that shows it, or empty
+    # a call that shows it: (field, before, after) of each field in which it differs from an allowed one
     call: tuple[tuple[str, str, str], ...] = ()
-    answers: tuple[str, str] = ("", "")
+    answers: tuple[str, str] = ("", "")  # the engine's answer to that call under the old and the new version; empty where there is none
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The report of one change.
+    """The report of one change."""
 
-    Attributes:
-        id: the workflow's.
-        old, new: versions (``v7``), or ``nothing`` for a new or removed workflow.
-        wider, narrower: what is newly and what no longer permitted.
-        read_yourself: what no program compared, or could show by a call.
-        signers: who must still sign, in words, one line each; empty: not known here.
-        lines: the change of the file, as a unified diff.
-        engine: what compared the versions.
-        digest: ``sha256:...`` of the new definition.
-        notes: further remarks.
-    """
-
-    id: str
-    old: str
+    id: str  # the workflow's
+    old: str  # versions (``v7``), or ``nothing`` for a new or removed workflow
     new: str
-    wider: tuple[Change, ...] = ()
+    wider: tuple[Change, ...] = ()  # what is newly and what no longer permitted
     narrower: tuple[Change, ...] = ()
-    read_yourself: tuple[str, ...] = ()
-    signers: tuple[str, ...] = ()
-    lines: tuple[str, ...] = ()
-    engine: str = ""
-    digest: str = ""
-    notes: tuple[str, ...] = ()
+    read_yourself: tuple[str, ...] = ()  # what no program compared, or could show by a call
+    signers: tuple[str, ...] = ()  # who must still sign, in words, one line each; empty: not known here
+    lines: tuple[str, ...] = ()  # the change of the file, as a unified diff
+    engine: str = ""  # what compared the versions
+    digest: str = ""  # ``sha256:...`` of the new definition
+    notes: tuple[str, ...] = ()  # further remarks
 
     @property
     def looks(self) -> bool:
@@ -181,3 +166,15 @@ def _paragraphs(changes: Changes) -> Iterator[Sequence[str]]:
 
 def _cell(c: Change) -> str:
     return " → ".join(code(part or "(nothing)", 60) for part in (c.old, c.new)) if c.old or c.new else ""
+
+
+# --- as a page ------------------------------------------------------------------------------------------------------------------
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page(changes: Sequence[Changes], *, title: str, subtitle: str) -> str:
+    """The page, as HTML: changes, one per workflow, and a subtitle that says what was compared with what."""
+    style = (_TEMPLATES / "page.css").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    values = {"changes": changes, "title": title, "subtitle": subtitle, "style": style, "style_digest": digest, "visible": visible}
+    return render(_TEMPLATES / "page.html", **values)

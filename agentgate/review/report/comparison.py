@@ -23,15 +23,9 @@ _GONE = "the workflow is gone: every call of it is refused"
 
 
 def changes_between(old: WorkflowText | None, new: WorkflowText | None, signers: tuple[str, ...] = ()) -> Changes:
-    """Compare two versions.
+    """Compare the approved version (None: the workflow is new) with the proposed one (None: it is removed).
 
-    Args:
-        old: the approved version; None: the workflow is new.
-        new: the proposed version; None: the workflow is removed.
-        signers: who must still sign, in words.
-
-    Raises:
-        WorkflowError: one of them does not load.
+    `signers`: who must still sign, in words. Raises WorkflowError: one of them does not load.
     """
     before, after = (source.workflow() if source is not None else None for source in (old, new))
     texts = [source.text if source is not None else "" for source in (old, new)]

@@ -15,7 +15,7 @@ from typing import Any
 
 from agentgate.errors import AgentGateError, CanonicalError, NameRefused
 from agentgate.explain.evidence import Origin
-from agentgate.explain.explanation import Explanation, Outcome, Row
+from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import Condition
 from agentgate.explain.remedy import Remedy
 from agentgate.explain.verdicts import NOT_KEPT, Kept, code_of, explain_kept
@@ -42,32 +42,24 @@ class NotFound(AgentGateError):
 
 @dataclass(frozen=True, slots=True)
 class CallHistory:
-    """The log's records of one call.
+    """The log's records of one call."""
 
-    Attributes:
-        decision: the newest decision.
-        records: all records about the call, oldest first: decisions, answers of people, redemption, outcome.
-    """
-
-    decision: Record
-    records: tuple[Record, ...]
+    decision: Record  # the newest decision
+    records: tuple[Record, ...]  # all records about the call, oldest first: decisions, answers of people, redemption, outcome
 
 
 def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenant: str = "") -> CallHistory:
-    """The history of the call with this id.
+    """The history of the call with this id: `txn`, `jti`, hold id (the call digest) or `tool_call_id`.
 
-    Args:
-        log: reads the records of an audit log (`agentgate.audit.read_records`) from the start; called twice, so that a long log
-            need not fit into memory.
-        name: `txn`, `jti`, hold id (the call digest) or `tool_call_id`.
-        run: id of the run, where several have such a call.
-        tenant: its tenant, where several have such a run.
+    `log` reads the records of an audit log from the start (`agentgate.audit.read_records`); it is called twice, so that a long log need not
+    fit into memory. `run` and `tenant` say which, where several have such a call.
 
-    Raises:
-        NotFound: none, or several.
+    Raises NotFound: none, or several.
     """
     decisions = (r for r in log() if r.get("type") == "decision" and run in ("", r.get("run")) and tenant in ("", r.get("tenant")))
-    calls = {(str(r["tenant"]), str(r["run"]), str(r["tool_call_id"])) for r in decisions if name in _names(r)}
+    keys = ("txn", "jti", "hold", "call_digest", "tool_call_id")
+    named = (r for r in decisions if name and (name in {r.get(key) for key in keys} or name in r.get("releases", ())))
+    calls = {(str(r["tenant"]), str(r["run"]), str(r["tool_call_id"])) for r in named}
     if not calls:
         raise NotFound(f"id: got {name!r}, expected the txn, jti, hold or tool_call_id of a decision in this log")
     if len(calls) > 1:
@@ -75,21 +67,11 @@ def find(log: Callable[[], Iterable[Record]], name: str, *, run: str = "", tenan
         raise NotFound(f"id: {name!r} names {len(calls)} calls; say which: {listed}")
     ((tenant_, run_, call),) = calls
     mine = [r for r in log() if (r.get("tenant"), r.get("run")) == (tenant_, run_)]
-    about = tuple(sorted(_about(mine, call), key=lambda r: float(r.get("time", 0.0))))
-    return CallHistory([r for r in about if r.get("type") == "decision"][-1], about)
-
-
-def _names(record: Record) -> set[object]:
-    return {record.get(key) for key in ("txn", "jti", "hold", "call_digest", "tool_call_id")} - {None, ""} | set(record.get("releases", ()))
-
-
-def _about(mine: list[Record], call: str) -> Iterator[Record]:
     decided = [r for r in mine if r.get("type") == "decision" and r.get("tool_call_id") == call]
     held, minted = ({r.get(key) for r in decided} - {None} for key in ("hold", "txn"))
-    for record in mine:
-        same = record.get("tool_call_id") == call
-        if same if record.get("type") == "decision" else record.get("hold") in held or (same and record.get("txn") in minted):
-            yield record
+    answers = [r for r in mine if r.get("hold") in held or (r.get("tool_call_id") == call and r.get("txn") in minted)]
+    about = sorted((r for r in mine if r in (decided if r.get("type") == "decision" else answers)), key=lambda r: float(r.get("time", 0.0)))
+    return CallHistory([r for r in about if r.get("type") == "decision"][-1], tuple(about))
 
 
 # --- what the store still holds of a run ------------------------------------------------------------------------------------
@@ -104,8 +86,7 @@ class Alive:
 def still_alive(store: Store, record: Record, workflow: Workflow, derive: Deriver) -> Alive | None:
     """The run of a decision as it was then, with its turns and redeemed calls; None: the store no longer has it.
 
-    Raises:
-        StoreUnavailable: the store does not answer in time. RunRefused: the run's record is unreadable.
+    Raises StoreUnavailable: the store does not answer in time. RunRefused: the run's record is unreadable.
     """
     tenant, run = str(record["tenant"]), str(record["run"])
     try:
@@ -118,14 +99,8 @@ def still_alive(store: Store, record: Record, workflow: Workflow, derive: Derive
     readings = Readings(derive)
     state = run_state(tenant, run, record=stored, workflow=workflow, readings=readings)
     turns = state.turns[: _count(record, "turns", len(state.turns))]
-    state = replace(
-        state,
-        turns=turns,
-        intents=readings.intents(workflow, turns),
-        prompt=readings.prompt(turns, date.fromisoformat(state.header.day)),
-        calls=state.calls[: _count(record, "calls", len(state.calls))],
-        closed=False,
-    )
+    prompt, calls = readings.prompt(turns, date.fromisoformat(state.header.day)), state.calls[: _count(record, "calls", len(state.calls))]
+    state = replace(state, turns=turns, intents=readings.intents(workflow, turns), prompt=prompt, calls=calls, closed=False)
     heads = [parse(call.head) for call in stored.calls]
     args: Mapping[str, Any] = next(
         (h["args"] for h in heads if h.get("txn") == record.get("txn") and h.get("tool_call_id") == record["tool_call_id"]), {}
@@ -142,17 +117,16 @@ def _count(record: Record, name: str, most: int) -> int:
 def explain_record(record: Record, workflow: Workflow | None, alive: Alive | None, given: Mapping[str, Any] | None = None) -> Explanation:
     """Explain one decision from its record.
 
-    Args:
-        record: a ``decision`` record.
-        workflow: the version it names; None: not known, so only what failed is listed.
-        alive: what the store still holds of its run; None: nothing.
-        given: the call's arguments, where known; they must be the ones that were decided.
-
-    Raises:
-        NotFound: `given` are other arguments.
+    `workflow`: the version it names; None: not known, so only what failed is listed. `alive`: what the store still holds of its run; None:
+    nothing. `given`: the call's arguments, where known. Raises NotFound: these are other arguments than were decided on.
     """
     if given is not None:
-        _check_given(record, given)
+        try:
+            same = _digest_of(given) == record.get("arguments_digest")
+        except CanonicalError as error:
+            raise NotFound(f"args: {error}") from error
+        if not same:
+            raise NotFound("args: got other arguments, expected the ones this decision was made on (their digest is on record)")
     if workflow is None:
         return _bare(record)
     args = {**record.get("args", {}), **(alive.args if alive is not None else {}), **(given or {})}
@@ -160,15 +134,10 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
     hidden = {} if complete else {n: f"(digest {mac})" for n, mac in record.get("hidden", {}).items() if n not in args}
     if not complete:  # an argument with an origin was sent
         hidden |= {n: NOT_KEPT for n in map(root, map(str, record.get("origins", {}))) if n not in args and n not in hidden}
-    kept = Kept(
-        decision_of(record),
-        failures_of(record),
-        tuple(map(str, record.get("rules", ()))),
-        hidden,
-        {str(n): str(o) for n, o in record.get("origins", {}).items()},
-        alive is not None,
-        frozenset(name for name in ("environment", "definition") if type(record.get(name)) is str),
-    )
+    origins = {str(n): str(o) for n, o in record.get("origins", {}).items()}
+    recorded = frozenset(name for name in ("environment", "definition") if type(record.get(name)) is str)
+    asked = tuple(map(str, record.get("rules", ())))
+    kept = Kept(_decision_of(record), _failures_of(record), asked, hidden, origins, alive is not None, recorded)
     tool = workflow.tools.get(str(record["tool"]))
     definition = str(record.get("definition", tool.definition if tool is not None else ""))
     call = Call(str(record["tool"]), str(record["tool_call_id"]), canonical(args), args, definition)
@@ -177,12 +146,12 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
     return replace(explanation, notes=tuple(_notes(record, alive, hidden)))
 
 
-def decision_of(record: Record) -> Outcome:
+def _decision_of(record: Record) -> Outcome:
     """The recorded answer; an unknown one counts as a denial."""
     return _OUTCOMES.get(str(record.get("decision")), "deny")
 
 
-def failures_of(record: Record) -> tuple[Failure, ...]:
+def _failures_of(record: Record) -> tuple[Failure, ...]:
     """The recorded reasons as failures, without unknown ones and the entry that counts those that did not fit."""
     reasons = ((_REASONS.get(str(each.get("reason"))), each) for each in record.get("reasons", ()))
     keys = ("field", "got", "expected", "rule", "condition")
@@ -191,15 +160,6 @@ def failures_of(record: Record) -> tuple[Failure, ...]:
 
 def _digest_of(args: Mapping[str, Any]) -> str:
     return digest(canonical(dict(args)))
-
-
-def _check_given(record: Record, given: Mapping[str, Any]) -> None:
-    try:
-        same = _digest_of(given) == record.get("arguments_digest")
-    except CanonicalError as error:
-        raise NotFound(f"args: {error}") from error
-    if not same:
-        raise NotFound("args: got other arguments, expected the ones this decision was made on (their digest is on record)")
 
 
 def _remains(record: Record, workflow: Workflow) -> RunState:
@@ -243,37 +203,22 @@ def _notes(record: Record, alive: Alive | None, hidden: Mapping[str, str]) -> It
 
 def _bare(record: Record) -> Explanation:
     """The explanation from a record alone: the reasons, and the values' origins."""
-    decision, failures = decision_of(record), failures_of(record)
-    rows = [
-        Row(
-            Condition("store", f.field, str(f.reason), f.expected, 0, frozenset({f.reason})),
-            "failed" if decision == "deny" else "asks",
-            f.got,
-            f.rule,
-            would_pass=Remedy(f"{f.field}: {f.expected}"),
-            failures=(f,),
-        )
-        for f in failures
-    ]
-    failed = {f.field for f in failures}
+    decision, failures = _decision_of(record), _failures_of(record)
+    rows, failed = list[Row](), {f.field for f in failures}
+    for f in failures:
+        condition = Condition("store", f.field, str(f.reason), f.expected, 0, frozenset({f.reason}))
+        verdict: Verdict = "failed" if decision == "deny" else "asks"
+        rows.append(Row(condition, verdict, f.got, f.rule, would_pass=Remedy(f"{f.field}: {f.expected}"), failures=(f,)))
     for name, origin in record.get("origins", {}).items():
         if f"args.{name}" not in failed:
             condition = Condition("origin", f"args.{name}", "from", "an allowed origin", 0, frozenset(), str(name))
             value = str(record.get("args", {}).get(name, NOT_KEPT))
             rows.append(Row(condition, "held", value, "", (Origin(str(origin), True, value),)))
     named = record.get("workflow", {})
-    return Explanation(
-        decision,
-        code_of(decision, failures),
-        str(record["tool"]),
-        str(record["tool_call_id"]),
-        f"{named.get('id')} v{named.get('version')}",
-        str(named.get("digest")),
-        "",
-        (),
-        tuple(rows),
-        notes=("this version of the workflow is not at hand (--workflows): only what the record says is listed",),
-    )
+    call, version = (str(record["tool"]), str(record["tool_call_id"])), f"{named.get('id')} v{named.get('version')}"
+    notes = ("this version of the workflow is not at hand (--workflows): only what the record says is listed",)
+    code = code_of(decision, failures)
+    return Explanation(decision, code, *call, version, str(named.get("digest")), "", (), tuple(rows), notes=notes)
 
 
 def event(record: Record) -> str:

@@ -7,6 +7,7 @@ missing one is left out, never filled, and a null is sent. Nothing is minted or 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +16,14 @@ import orjson
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.checks import decide
 from agentgate.errors import ConfigError
-from agentgate.explain.explanation import Explanation, plain
+from agentgate.explain.explanation import Explanation
 from agentgate.explain.verdicts import explain
 from agentgate.loading.source import WorkflowText
 from agentgate.loading.yaml_nodes import did_you_mean
 from agentgate.review.scenarios.fields import flatten
 from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.testfile import read_tests, scenes
+from agentgate.values.visible import visible
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
 
@@ -30,11 +32,7 @@ _CUT = 80  # characters of each
 
 
 def arguments(text: str) -> dict[str, Any]:
-    """The arguments of a call, from JSON.
-
-    Raises:
-        ConfigError: not a JSON object.
-    """
+    """The arguments of a call, from JSON. Raises ConfigError: not a JSON object."""
     try:
         args = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -47,8 +45,7 @@ def arguments(text: str) -> dict[str, Any]:
 def changes(pairs: Sequence[str]) -> dict[str, Any]:
     """``key=value`` pairs as changes of a scene: a value is text, unless it is a JSON list, object, boolean or null (null: left out).
 
-    Raises:
-        ConfigError: a pair without ``=``, or a key given twice.
+    Raises ConfigError: a pair without ``=``, or a key given twice.
     """
     changed: dict[str, Any] = {}
     for pair in pairs:
@@ -56,32 +53,20 @@ def changes(pairs: Sequence[str]) -> dict[str, Any]:
         key = key.strip()
         if not equals or not key or key in changed:
             raise ConfigError("set", pair[:_CUT], "key=value with each key once, such as facts.orders.get.total=80.00")
-        changed[key] = _value(text)
+        changed[key] = text
+        if text.startswith(("[", "{")) or text in {"true", "false", "null"}:
+            with suppress(orjson.JSONDecodeError):
+                changed[key] = orjson.loads(text)
     return changed
 
 
-def _value(text: str) -> Any:
-    if text.startswith(("[", "{")) or text in {"true", "false", "null"}:
-        try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return text
-    return text
-
-
 def stated(workflow: Workflow, tool: str, args: Mapping[str, Any], prompts: Sequence[str], more: Mapping[str, Any]) -> Scene:
-    """A call exactly as given.
+    """A call exactly as given: its arguments are sent as they are, nulls too, and no other is.
 
-    Args:
-        workflow: the workflow.
-        tool: the tool's name.
-        args: its arguments, sent as they are, nulls too; no other argument is sent.
-        prompts: the user's turns, oldest first; none: filled.
-        more: other keys of a scene (``tenant``, ``time``, ``facts.orders.get.total``, ``who.user.groups``, ...); ``args.`` among them
-            changes an argument (null: left out).
+    `prompts`: the user's turns, oldest first; none: filled. `more`: other keys of a scene (``tenant``, ``time``, ``who.user.groups``,
+    ``facts.orders.get.total``, ...); ``args.`` among them changes an argument (null: left out).
 
-    Raises:
-        SceneError: a key or value that no scene can have.
+    Raises SceneError: a key or value that no scene can have.
     """
     declared = workflow.tools[tool].args if tool in workflow.tools else {}
     left_out = {f"args.{name}": None for name in sorted(set(map(root, declared))) if name not in args}
@@ -97,8 +82,7 @@ def stated(workflow: Workflow, tool: str, args: Mapping[str, Any], prompts: Sequ
 def case_of(source: WorkflowText, workflow: Workflow, name: str, more: Mapping[str, Any]) -> Scene:
     """A case of the test file beside a workflow (``base``: its base), with changes.
 
-    Raises:
-        ConfigError: there is no test file, or no such case. WorkflowError: the test file is wrong. SceneError: a change is wrong.
+    Raises ConfigError: no test file, or no such case. WorkflowError: the test file is wrong. SceneError: a change is wrong.
     """
     if source.tests is None:
         raise ConfigError("case", name, f"a test file beside {source.name} (its name with .test.yaml)")
@@ -119,20 +103,10 @@ def answer(scene: Scene) -> Explanation:
     later = settled.failures if isinstance(settled, Deny) and isinstance(policy, Eligible) else ()
     explanation = explain(workflow, scene.run, scene.call, scene.around, later)
     notes = [f"could not have come about: {failure}" for failure in scene.unreached]
-    filled = [f"{key} = {_short(value)}" for key, value in scene.filled.items() if value is not None and not _masked(scene, key)]
+    tool = workflow.tools.get(scene.call.tool)
+    secret = {f"args.{rule.name}" for rule in tool.args.values() if rule.sensitive} if tool is not None else set[str]()
+    filled = [f"{key} = {visible(value, _CUT)}" for key, value in scene.filled.items() if value is not None and key not in secret]
     if filled:
         more = f" and {len(filled) - _LISTED} more" if len(filled) > _LISTED else ""
         notes.append("nobody said, so made up: " + ", ".join(filled[:_LISTED]) + more)
     return replace(explanation, notes=(*explanation.notes, *notes))
-
-
-def _masked(scene: Scene, key: str) -> bool:
-    """Whether a key is a sensitive argument."""
-    tool = scene.workflow.tools.get(scene.call.tool)
-    rule = tool.args.get(key.removeprefix("args.")) if tool is not None else None
-    return rule is not None and rule.sensitive
-
-
-def _short(value: Any) -> str:
-    text = plain(value)
-    return text if len(text) <= _CUT else text[: _CUT - 3] + "..."

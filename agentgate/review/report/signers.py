@@ -1,4 +1,7 @@
-"""Who must still sign a change, according to the approvals beside the workflows. For people to read; a gate counts signatures itself."""
+"""Who must still sign a change, according to the approvals beside the workflows; and who made it, according to git.
+
+For people to read: a gate counts signatures itself. The author is recorded in the approval's statement, and never counts as a reviewer.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from agentgate.approvals import ApprovalRefused, Need
 from agentgate.approvals.root import Root
 from agentgate.loading.catalog import APPROVALS
-from agentgate.loading.source import WorkflowText, blob
+from agentgate.loading.source import WorkflowText, ask, blob
 from agentgate.review.report.changes import Changes
 
 _ROOT = f"{APPROVALS}/root.yaml"
@@ -56,3 +59,12 @@ def _root(source: WorkflowText) -> tuple[bytes, str] | None:
         if file.is_file():
             return file.read_bytes(), str(folder)
     return None
+
+
+def author_of(file: Path) -> str | None:
+    """The author's address in the last commit of a file; None where git has none, or the file has changed since."""
+    if ask("diff", "--quiet", "--no-ext-diff", "--no-textconv", "HEAD", "--", str(file)) is None:
+        return None
+    address = ask("log", "-1", "--no-show-signature", "--no-ext-diff", "--no-mailmap", "--format=%ae", "--", str(file))
+    text = (address or b"").decode("utf-8", "replace").strip()
+    return text if text and text.isprintable() else None

@@ -22,14 +22,11 @@ from agentgate.diff.search import missing
 from agentgate.diff.surroundings import NOBODY, OTHER
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
-from agentgate.language.prompt import Prompt
 from agentgate.review.scenarios.fields import SceneError
-from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.scene import Scene, readings
 from agentgate.review.scenarios.statements import parts
-from agentgate.review.scenarios.story import readings
-from agentgate.review.scenarios.values import candidates, fits
-from agentgate.review.scenarios.wording import in_words
-from agentgate.values.entities import NUMERIC, normal, number
+from agentgate.review.scenarios.values import can_be_named, candidates, fits, in_words
+from agentgate.values.entities import NUMERIC, number
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import Rule
 
@@ -48,42 +45,27 @@ _DIRECT = {
     **{f"agent.{name}": f"who.agent.{name}" for name in ("spiffe", "issuer", "posture.image_signed_by")},
     **{f"agent.boundary.{name}": f"who.agent.boundary.{name}" for name in ("cluster", "namespace", "node_pool")},
 }
-_ADDRESS, _SOME_DAY, _MAX_PROMPTS = "kim@b.example", date(2000, 1, 1), 64
+_ADDRESS, _MAX_PROMPTS = "kim@b.example", 64
 Step = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A finding and the call that shows it.
+    """A finding and the call that shows it."""
 
-    Attributes:
-        finding: what the diff found.
-        scene: the call, replayed under both versions; None: no call could be shown.
-        changes: how the call differs from the base, by the keys of a scene; (before, after), None where it has none.
-        before, after: the engine's answer under each version.
-        reason: why there is no call; a person must then read the change itself. Empty also where no single call could show it.
-    """
-
-    finding: Finding
-    scene: Scene | None = None
+    finding: Finding  # what the diff found
+    scene: Scene | None = None  # the call, replayed under both versions; None: no call could be shown
+    # how the call differs from the base, by the keys of a scene; (before, after), None where it has none
     changes: Mapping[str, tuple[Any, Any]] | None = None
-    before: str = ""
+    before: str = ""  # the engine's answer under each version
     after: str = ""
-    reason: str = ""
+    reason: str = ""  # why there is no call; a person must then read the change itself. Empty also where no single call could show it
 
 
 def witnesses(
     old: Workflow, new: Workflow, diff: Diff, base: Mapping[str, Any] | None = None, *, derive: Deriver = lexical
 ) -> tuple[Witness, ...]:
-    """A witness for each finding that permits more, in the diff's order.
-
-    Args:
-        old: the approved version.
-        new: the proposed one.
-        diff: their comparison.
-        base: a test file's base: an allowed call; None: one is generated from the new version.
-        derive: the intent deriver.
-    """
+    """A witness for each finding that permits more, in the diff's order; `base`: a test file's base, an allowed call, if there is one."""
     return tuple(witness(old, new, finding, base, derive=derive) for finding in diff.wider)
 
 
@@ -135,11 +117,6 @@ def _said(answer: Eligible | Deny) -> str:
     count = max(h.rule.count for h in answer.holds)
     groups = " and ".join(dict.fromkeys(h.rule.group for h in answer.holds))
     return f"allowed after {count} release{'s' if count > 1 else ''} by {groups}"
-
-
-def _can_be_named(rule: Rule, value: str) -> bool:
-    key = normal(rule.type, value)
-    return key is not None and Prompt.of((in_words(rule.type, value, ""),), _SOME_DAY).words(rule.said_as, key) is not None
 
 
 def _fact(place: str) -> str:
@@ -210,9 +187,10 @@ class _Search:
         for key, explained in point.items():
             name = key.removeprefix("origin.")
             rule, given = tool.args.get(name), point.get(f"args.{name}")
-            if key != name and rule is not None and "prompt" in explained and type(given) is str and not _can_be_named(rule, given):
+            values = self.start.values
+            if key != name and rule is not None and "prompt" in explained and type(given) is str and not can_be_named(values, rule, given):
                 offers = (v for v in candidates(rule) if type(v) is str and fits(self.new, tool.name, name, v))
-                changed.update({f"args.{name}": v for v in islice((v for v in offers if _can_be_named(rule, v)), 1)})
+                changed.update({f"args.{name}": v for v in islice((v for v in offers if can_be_named(values, rule, v)), 1)})
         return {**point, **changed} if changed else {}
 
     def _place(self, point: Mapping[str, Any]) -> dict[str, Any]:

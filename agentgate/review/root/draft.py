@@ -8,7 +8,7 @@ into it as a ``# CHECK:``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf
@@ -26,7 +26,9 @@ from agentgate.approvals.trust import NAMESPACES
 from agentgate.errors import ConfigError, KeyRefused
 from agentgate.loading.definition import read_file
 from agentgate.review.draft.argument import inline
+from agentgate.review.draft.template import render
 
+_TEMPLATE = Path(__file__).parent / "templates" / "root-draft.yaml.j2"
 ROLES = ("root", "index", "revoke")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*@[A-Za-z0-9.-]*[A-Za-z0-9]", re.ASCII)  # means itself in YAML, without quotes
 _GIT = "git"  # the namespace that allowed_signers files are usually written for; it says nothing about approvals
@@ -54,25 +56,17 @@ class DraftShape(Shape):
 
 @dataclass(frozen=True, slots=True)
 class RootDraft:
-    """The arguments of `agentgate.approvals.new_root`.
+    """The arguments of `agentgate.approvals.new_root`."""
 
-    Attributes:
-        people: with keys and teams.
-        rules: who reviews what.
-        roles: who signs root, index and revocations; everybody signs one that is absent.
-        threshold: signatures the root needs.
-        expires: its last day, ISO.
-        notes: what its source says and a draft cannot, in words.
-    """
-
-    people: tuple[Reviewer, ...]
-    rules: tuple[ReviewRule, ...]
-    threshold: int
-    expires: str
+    people: tuple[Reviewer, ...]  # with keys and teams
+    rules: tuple[ReviewRule, ...]  # who reviews what
+    threshold: int  # signatures the root needs
+    expires: str  # its last day, ISO
+    # who signs root, index and revocations; everybody signs one that is absent
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     solo: bool = False
     demo: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what its source says and a draft cannot, in words
 
 
 def read_draft(path: Path) -> RootDraft:
@@ -122,17 +116,9 @@ def with_people(draft: RootDraft, people: Sequence[Reviewer], notes: tuple[str, 
 
 
 def from_root(shape: RootShape, signers: str, expires: str, now: float) -> RootDraft:
-    """The next root: the present one with another last day.
+    """The next root: the present one, whose ``allowed_signers`` has this text, with another last day. `now`: POSIX seconds.
 
-    Args:
-        shape: the present root.
-        signers: the text of its ``allowed_signers``.
-        expires: the next one's last day, ISO.
-        now: POSIX seconds.
-
-    Raises:
-        ConfigError: a key of the root has no line in ``allowed_signers``.
-        ApprovalRefused: a line that is not understood.
+    Raises ConfigError: a key of the root has no line in ``allowed_signers``. ApprovalRefused: a line that is not understood.
     """
     allowed = AllowedSigners.parse(signers, "approvals/allowed_signers")
     keys = {entry.key.fingerprint: entry.key for entry in allowed.entries}
@@ -193,47 +179,16 @@ def people_in(signers: AllowedSigners, now: float) -> tuple[tuple[Reviewer, ...]
     return tuple(Reviewer(name, tuple(dict.fromkeys(own))) for name, own in keys.items()), tuple(notes)
 
 
-def lines_of(draft: RootDraft, file: str) -> Iterator[str]:
-    """The draft's file, with fingerprints beside the keys.
-
-    Args:
-        draft: what it says.
-        file: its name, for the first comment.
-    """
-    yield f"# Who reviews workflows here, and how many of them. Edit it, then: agentgate root new --from {inline(file)}"
-    for note in draft.notes:
-        yield f"# CHECK: {note}"
-    yield "agentgate: root-draft/v1"
-    yield f'expires: "{draft.expires}"  # the last day; a root that is past it loads nothing'
-    yield f"threshold: {draft.threshold}  # how many of roles.root sign this root, and hand over to the next one"
-    if draft.solo:
-        yield "solo: true  # one person approves their own changes, at low risk only; gates warn at every start"
-    if draft.demo:
-        yield "demo: true  # gates warn at every start"
-    yield "people:  # compare each fingerprint with its owner, by voice"
-    for person in draft.people:
-        yield f"  {_word(person.name)}:"
-        yield f"    teams: {inline(person.teams)}"
-        yield "    keys:"
-        for key in person.keys:
-            yield f'      - "{key.line}"  # {key.fingerprint}'
-    yield "roles:  # who signs roots, the weekly index, and revocations"
+def written(draft: RootDraft, file: str) -> str:
+    """The draft's file (with this name, for the first comment), with fingerprints beside the keys."""
     names = tuple(person.name for person in draft.people)
-    for role in ROLES:
-        yield f"  {role}: {_words(draft.roles.get(role, names))}"
-    yield "reviews:  # every rule whose path matches must be met; a risk that is left out cannot be approved"
-    for rule in draft.rules:
-        yield f"  - path: {inline(rule.path)}"
-        yield f"    by: {_words(rule.by)}  # names, or team:NAME; whoever proposed a change never counts"
-        yield f"    signatures: {inline({risk: rule.signatures[risk] for risk in RISKS if risk in rule.signatures})}"
-
-
-def _word(name: str) -> str:
-    return name if _ADDRESS.fullmatch(name) else inline(name)
+    roles = {role: draft.roles.get(role, names) for role in ROLES}
+    signatures = [{risk: rule.signatures[risk] for risk in RISKS if risk in rule.signatures} for rule in draft.rules]
+    return render(_TEMPLATE, draft=draft, file=file, roles=roles, signatures=signatures, yaml=inline, words=_words)
 
 
 def _words(names: Sequence[str]) -> str:
-    return f"[{', '.join(map(_word, names))}]"
+    return ", ".join(name if _ADDRESS.fullmatch(name) else inline(name) for name in names)
 
 
 def _key(text: str, draft: Path, where: str) -> SshKey:

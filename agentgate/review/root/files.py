@@ -1,7 +1,9 @@
 """The files of a root: made and signed in a copy, and moved to their place only after every check passed.
 
 Rules: this touches the root, its signatures, the file of its keys, the roots before it, and (reading) the index and the revocations,
-and nothing else of the directory. No root follows one that is not completely signed: no gate could follow from it.
+and nothing else of the directory. No root follows one that is not completely signed: no gate could follow from it. A gate accepts neither
+index nor revocations from somebody whom its root does not name, so before such a root is made they are signed again, unchanged, by
+somebody whom both roots name; what is not valid under the present root is left alone.
 """
 
 from __future__ import annotations
@@ -11,12 +13,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agentgate.approvals._files import APPROVALS, ROOT, SIGNERS, Tree
-from agentgate.approvals.index import MAX_INDEX
+from agentgate.approvals import ApprovalRefused, Signer, sshsig
+from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, SIGNERS, Tree, text_of
+from agentgate.approvals._shape import moment
+from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.index import MAX_INDEX, index_bytes, load_index, load_revoked
 from agentgate.approvals.refusal import ROOT_NOT_TRUSTED
+from agentgate.approvals.root import Role, Root
+from agentgate.approvals.trust import write_revoked, write_signed
 from agentgate.errors import ConfigError
-from agentgate.review.root.handover import FILES
 from agentgate.review.root.standing import standing
+
+FILES = (INDEX, f"{INDEX}.sig", REVOKED, f"{REVOKED}.sig")
 
 
 @contextmanager
@@ -31,15 +39,9 @@ def scratch_copy(directory: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, directory: Path, more: Iterable[str] = ()) -> None:
-    """Copy the finished files to their place: the earlier roots first, then the keys, the root, its signatures.
+    """Copy the finished files to their place: first `more` (below ``approvals``), then earlier roots, the keys, the root, its signatures.
 
-    Args:
-        folder: the temporary directory.
-        directory: the workflow directory.
-        more: other files to copy, below ``approvals``; they come before everything.
-
-    Raises:
-        ApprovalRefused: one cannot be written.
+    Raises ApprovalRefused: one cannot be written.
     """
     source, there = Tree(folder), Tree(directory)
     made = trust_files(source)
@@ -60,14 +62,9 @@ def trust_files(tree: Tree) -> list[str]:
 
 
 def drop_unfinished(folder: Path, *, replace: bool) -> None:
-    """Go back to the root before, where the present one is not complete.
+    """In a copy (`scratch_copy`), go back to the root before, where the present one is not complete. `replace`: the person asked for it.
 
-    Args:
-        folder: a copy (`scratch_copy`).
-        replace: the person asked for it; else an incomplete root refuses.
-
-    Raises:
-        ConfigError: it is not complete and may not be dropped, or there is no earlier one.
+    Raises ConfigError: it is not complete and nobody asked, or there is no earlier one.
     """
     tree = Tree(folder)
     if ROOT not in trust_files(tree):
@@ -89,3 +86,53 @@ def drop_unfinished(folder: Path, *, replace: bool) -> None:
     for name in trust_files(tree):
         if name.startswith(f"root/{version}."):
             (place / name).rename(place / f"root.{name.removeprefix(f'root/{version}.')}")
+
+
+def hand_over(folder: Path, old: tuple[Root, AllowedSigners], new: Root, own: Signer | None, now: float) -> tuple[str, ...]:
+    """Sign the revocations and the index again, where the new root would refuse who signed them. Returns those files.
+
+    `folder`: a copy with the new root, and the index and revocations beside it. `old`: the root that is replaced, and its keys. `own`:
+    whose key signs; None: there is no signer. Raises ConfigError: this key cannot sign; says who can.
+    """
+    tree, changed = Tree(folder), []
+    allowed = allowed_in(tree)
+    try:
+        revoked = load_revoked(tree, *old, now)
+    except ApprovalRefused:
+        return ()
+    try:
+        index = load_index(tree, *old, now, ended=True)
+    except ApprovalRefused:
+        index = None
+    try:
+        load_revoked(tree, new, allowed, now)
+    except ApprovalRefused:
+        signer, _ = _in_both("revoke", revoked.signer, REVOKED, (old[0], new), own)
+        revoked = write_revoked(tree, old[0], signer, revoked.serial + 1, revoked.revoked)
+        changed += [f"{REVOKED}.sig", REVOKED]
+    if index is None:
+        return tuple(changed)
+    try:
+        load_index(tree, new, allowed, now, ended=True)
+    except ApprovalRefused:
+        signer, person = _in_both("index", index.signer, INDEX, (old[0], new), own)
+        data = index_bytes(index.serial + 1, moment(index.until), person, index.workflows, revoked)
+        write_signed(tree, INDEX, data, signer, sshsig.INDEX_NAMESPACE)
+        changed += [f"{INDEX}.sig", INDEX]
+    return tuple(changed)
+
+
+def allowed_in(tree: Tree) -> AllowedSigners:
+    """The present file of keys. Raises ApprovalRefused: absent, or not understood."""
+    return AllowedSigners.parse(text_of(tree.read(SIGNERS, ROOT_NOT_TRUSTED), SIGNERS), SIGNERS)
+
+
+def _in_both(role: Role, last: str, file: str, roots: tuple[Root, Root], own: Signer | None) -> tuple[Signer, str]:
+    old, new = roots
+    able = [name for name in new.roles[role] if name in old.roles[role] and old.keys[name] & new.keys[name]]
+    if own is not None:
+        for name in able:
+            if all(root.owns(name, own.public_key) for root in roots):
+                return own, name
+    who = f"agentgate root new by {' or '.join(able)}, who signs it again" if able else f"somebody in roles.{role} of both roots"
+    raise ConfigError(f"approvals/{file}", f"signed by {last}, whose key the new root does not name there", who)

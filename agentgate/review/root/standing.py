@@ -26,21 +26,13 @@ _FILE = f"{APPROVALS}/{ROOT}"
 
 @dataclass(frozen=True, slots=True)
 class RootSide:
-    """One threshold that a root must reach.
+    """One threshold that a root must reach."""
 
-    Attributes:
-        version: whose threshold: the root's own, or that of the one before.
-        needed: how many signatures.
-        have: how many valid ones it has.
-        signed: whose they are.
-        can: who else may sign for it.
-    """
-
-    version: int
-    needed: int
-    have: int
-    signed: tuple[str, ...]
-    can: tuple[str, ...]
+    version: int  # whose threshold: the root's own, or that of the one before
+    needed: int  # how many signatures
+    have: int  # how many valid ones it has
+    signed: tuple[str, ...]  # whose they are
+    can: tuple[str, ...]  # who else may sign for it
 
     @property
     def missing(self) -> int:
@@ -50,21 +42,13 @@ class RootSide:
 
 @dataclass(frozen=True, slots=True)
 class RootStanding:
-    """The present root. Build with `standing`.
+    """The present root. Build with `standing`."""
 
-    Attributes:
-        root: the root.
-        keys: the keys of ``allowed_signers`` by fingerprint.
-        before: the root it follows, where that is stored.
-        sides: the thresholds it must reach.
-        wrong: what a gate would refuse, apart from missing signatures.
-    """
-
-    root: Root
-    keys: Mapping[str, SshKey]
-    before: Root | None
-    sides: tuple[RootSide, ...]
-    wrong: tuple[str, ...]
+    root: Root  # the root
+    keys: Mapping[str, SshKey]  # the keys of ``allowed_signers`` by fingerprint
+    before: Root | None  # the root it follows, where that is stored
+    sides: tuple[RootSide, ...]  # the thresholds it must reach
+    wrong: tuple[str, ...]  # what a gate would refuse, apart from missing signatures
 
     @property
     def complete(self) -> bool:
@@ -79,7 +63,11 @@ class RootStanding:
     @property
     def changes(self) -> tuple[str, ...]:
         """The differences from the root before it, one line each; empty for a first root."""
-        return tuple(_changes(self.before.shape, self.root.shape)) if self.before is not None else ()
+        if self.before is None:
+            return ()
+        old, new = _flat(self.before.shape), _flat(self.root.shape)
+        differ = (key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key))
+        return tuple(f"{key}: {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}" for key in differ)
 
     def signer(self, key: SshKey) -> str:
         """Whose signature this key makes.
@@ -119,13 +107,9 @@ class RootStanding:
 def standing(directory: Path | str, pinned: str | None = None, now: float | None = None) -> RootStanding:
     """The state of a directory's root.
 
-    Args:
-        directory: the workflow directory.
-        pinned: the digest a gate pins; given, this also checks whether that gate would follow to this root.
-        now: POSIX seconds, with `pinned`.
+    `pinned`: the digest a gate pins; given, this also checks whether that gate would follow to this root at `now` (POSIX seconds).
 
-    Raises:
-        ApprovalRefused: there is no root, or it cannot be read.
+    Raises ApprovalRefused: there is no root, or it cannot be read.
     """
     tree = Tree(directory)
     data = tree.read(ROOT, ROOT_NOT_TRUSTED)
@@ -142,8 +126,19 @@ def standing(directory: Path | str, pinned: str | None = None, now: float | None
             wrong.append(f"{APPROVALS}/{SIGNERS}: digest: got {file_digest(text)}, expected {root.shape.allowed_signers}, as the root says")
     except ApprovalRefused as error:
         wrong.append(str(error))
-    sides = tuple(_side(tree, by, data, beside, wrong) for by, beside in ((root, before), (before, root)) if by is not None)
-    state = RootStanding(root, keys, before, sides, tuple(dict.fromkeys(wrong)))
+    sides = []
+    for by, beside in ((root, before), (before, root)):
+        if by is None:
+            continue
+        try:
+            signed = root_signers(tree, by, data, "root.")
+        except ApprovalRefused as error:
+            wrong.append(str(error))
+            signed = ()
+        people = tuple(person for person, _ in signed)
+        can = tuple(person for person in by.roles["root"] if person not in people and _usable(person, by, beside))
+        sides.append(RootSide(by.version, by.shape.threshold, distinct(signed), people, can))
+    state = RootStanding(root, keys, before, tuple(sides), tuple(dict.fromkeys(wrong)))
     if pinned is not None and state.complete:
         try:
             load_root(tree, pinned, now if now is not None else 0.0)
@@ -190,28 +185,10 @@ def warnings(state: RootStanding, now: float) -> Iterator[str]:
             yield f"{key} of {people[0]} has no line in {SIGNERS}: what it signs does not count"
 
 
-def _side(tree: Tree, by: Root, data: bytes, beside: Root | None, wrong: list[str]) -> RootSide:
-    try:
-        signed = root_signers(tree, by, data, "root.")
-    except ApprovalRefused as error:
-        wrong.append(str(error))
-        signed = ()
-    people = tuple(person for person, _ in signed)
-    can = tuple(person for person in by.roles["root"] if person not in people and _usable(person, by, beside))
-    return RootSide(by.version, by.shape.threshold, distinct(signed), people, can)
-
-
 def _usable(person: str, by: Root, beside: Root | None) -> frozenset[str]:
     """The keys with which a person can sign for one root so that the other does not refuse the signature."""
     keys = by.keys[person]
     return keys & beside.keys[person] if beside is not None and person in beside.roles["root"] else keys
-
-
-def _changes(old: RootShape, new: RootShape) -> Iterator[str]:
-    before, after = _flat(old), _flat(new)
-    for key in dict.fromkeys((*before, *after)):
-        if before.get(key) != after.get(key):
-            yield f"{key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
 
 
 def _flat(shape: RootShape) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A case: what a test file says of one scene, and whether a decision on that scene is so.
 
 Rules: a denial must be for every reason that the case names (`because`), and for no other. Besides the decision, a case can pin what is
-handed out (`grants`) and who is asked (`asks`).
+handed out (`grants`) and who is asked (`asks`), read from the workflow as the gate reads it when it mints, opens a hold or fetches a
+credential.
 """
 
 from __future__ import annotations
@@ -12,36 +13,32 @@ from typing import Any, Literal
 
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.loading.yaml_nodes import shown
-from agentgate.review.scenarios.grants import asked, granted, same
 from agentgate.review.scenarios.scene import Scene
+from agentgate.values.entities import number
 from agentgate.values.refusal import Failure
-from agentgate.workflow.model import Workflow
+from agentgate.values.request import Call
+from agentgate.values.times import seconds
+from agentgate.workflow.model import StepUpRule, Workflow
 
 Answer = Literal["allow", "deny", "step_up"]
+GRANTS = ("ttl", "bound_to", "scope", "audience", "redeem", "effect", "intent", "upstream", "masked", "mode")
+ASKS = ("group", "count", "not", "timeout", "show")
+_DURATIONS = frozenset({"ttl", "timeout"})
+_UNORDERED = frozenset({"bound_to", "scope", "masked", "show", "not"})
 
 
 @dataclass(frozen=True, slots=True)
 class NamedCase:
-    """What a test file says of one scene.
-
-    Attributes:
-        changes: dotted key -> value, over the base (`set`, and `without` as None).
-        answer: the expected answer.
-        rules: ids of the step-up rules that fire, for ``step_up``.
-        because: fields or reasons; a denial (or hold) is for each of these and nothing else.
-        grants: what an allowed or held call gets; only the named keys are compared.
-        asks: by rule id, who is asked; only the named keys are compared.
-        line: its line in the file, from 1; 0: a proposed case.
-    """
+    """What a test file says of one scene."""
 
     name: str
-    changes: Mapping[str, Any]
-    answer: Answer
-    rules: tuple[str, ...] = ()
-    because: tuple[str, ...] = ()
-    grants: Mapping[str, Any] = field(default_factory=dict)
-    asks: Mapping[str, Any] = field(default_factory=dict)
-    line: int = 0
+    changes: Mapping[str, Any]  # dotted key -> value, over the base (`set`, and `without` as None)
+    answer: Answer  # the expected answer
+    rules: tuple[str, ...] = ()  # ids of the step-up rules that fire, for ``step_up``
+    because: tuple[str, ...] = ()  # fields or reasons; a denial (or hold) is for each of these and nothing else
+    grants: Mapping[str, Any] = field(default_factory=dict)  # what an allowed or held call gets; only the named keys are compared
+    asks: Mapping[str, Any] = field(default_factory=dict)  # by rule id, who is asked; only the named keys are compared
+    line: int = 0  # its line in the file, from 1; 0: a proposed case
 
     @property
     def expected(self) -> str:
@@ -68,7 +65,7 @@ def mismatch(workflow: Workflow, case: NamedCase, scene: Scene, answer: Eligible
         who = asked(hold.rule)
         pinned += [("asks", key, value, who[key]) for key, value in case.asks.get(hold.rule.id, {}).items()]
     for block, key, value, got in pinned:
-        if not same(key, value, got):
+        if not _same(key, value, got):
             return f"{block}.{key}: expected {shown(value)}, got {shown(got)}"
     return ""
 
@@ -92,3 +89,50 @@ def in_words(answer: Eligible | Deny) -> str:
     if isinstance(answer, Deny):
         return "deny: " + "; ".join(map(str, answer.failures))
     return "step_up " + ", ".join(hold.rule.id for hold in answer.holds) if answer.holds else "allow"
+
+
+# --- what no decision shows ---------------------------------------------------------------------------------------------------
+def granted(workflow: Workflow, call: Call, answer: Eligible) -> Mapping[str, Any]:
+    """What the token and the credential for an eligible call are: `GRANTS` by name, as a workflow file writes them."""
+    tool = workflow.tools[call.tool]
+    upstream: Any = "none"
+    if tool.upstream is not None:
+        upstream = {"broker": tool.upstream.broker}
+        for name, value in tool.upstream.settings.items():
+            upstream[name] = list(value) if isinstance(value, tuple) else f"{value}s" if name == "duration" else value
+    bound = ["call", "agent_key"] if workflow.token.agent_key and tool.effect != "read" else ["call"]
+    return {
+        "ttl": f"{workflow.token.ttl}s",
+        "bound_to": bound,
+        "scope": list(tool.scope) or [tool.name],
+        "audience": tool.audience or "none",
+        "redeem": tool.redeem,
+        "effect": tool.effect,
+        "intent": answer.intent,
+        "upstream": upstream,
+        "masked": [name for name, rule in tool.args.items() if rule.sensitive],
+        "mode": "observe" if workflow.observe else "enforce",
+    }
+
+
+def asked(rule: StepUpRule) -> Mapping[str, Any]:
+    """Who answers a hold under this rule, and what they see: `ASKS` by name."""
+    whom = {"group": rule.group, "count": rule.count, "not": list(rule.exclude)}
+    return {**whom, "timeout": f"{rule.timeout}s", "show": list(rule.show)}
+
+
+def _same(key: str, stated: Any, got: Any) -> bool:
+    """Whether a pinned value is the real one; ``1m`` is ``60s``, and lists of names have no order."""
+    if key in _DURATIONS:
+        return seconds(stated) == seconds(got) is not None
+    if key in _UNORDERED:
+        return type(stated) is list and all(type(item) is str for item in stated) and sorted(stated) == sorted(got)
+    if key == "upstream" and type(stated) is dict and type(got) is dict:
+        return stated.keys() == got.keys() and all(_equal(stated[name], got[name]) for name in got)
+    return _equal(stated, got)
+
+
+def _equal(stated: Any, got: Any) -> bool:
+    if type(stated) is type(got) and stated == got:
+        return True
+    return (number(stated) is not None and number(stated) == number(got)) or seconds(stated) == seconds(got) is not None

@@ -72,31 +72,22 @@ _TEXTS: _Form = (_texts, "a list of texts")
 _YES: _Form = (lambda v: type(v) is bool, "true or false")
 _DURATIONS: _Form = (lambda v: seconds(v) is not None, "a duration: a whole number and s, m, h or d, such as 15m")
 _FIXED: Mapping[str, _Form] = {
-    "call": _TEXT,
-    "tenant": _TEXT,
+    **dict.fromkeys(("call", "tenant"), _TEXT),
     "prompt": (lambda v: type(v) is str or (_texts(v) and len(v) > 0), "the user's words: text, or a list of turns"),
     "definition": _TEXT,
     "time": (lambda v: moment(v) is not None, 'a date and time with its offset, in quotes: "2026-01-07T14:00+01:00"'),
-    "environment": _TEXT,
-    "data_class": _TEXT,
-    "network": _TEXT,
+    **dict.fromkeys(("environment", "data_class", "network"), _TEXT),
     "brokers": _TEXTS,
     "spent_ago": _DURATIONS,
     "nulls": _TEXTS,
-    "who.user.id": _TEXT,
-    "who.user.tenant": _TEXT,
+    **dict.fromkeys(("who.user.id", "who.user.tenant"), _TEXT),
     "who.user.groups": _TEXTS,
     "who.user.proven": _YES,
     "who.agent.id": _TEXT,
     "who.agent.proven": _YES,
-    "who.agent.spiffe": _TEXT,
-    "who.agent.issuer": _TEXT,
-    "who.agent.posture.image_signed_by": _TEXT,
+    **dict.fromkeys(("who.agent.spiffe", "who.agent.issuer", "who.agent.posture.image_signed_by"), _TEXT),
     "who.agent.posture.attested_ago": _DURATIONS,
-    "who.agent.boundary.cluster": _TEXT,
-    "who.agent.boundary.namespace": _TEXT,
-    "who.agent.boundary.node_pool": _TEXT,
-    "who.agent.boundary.key": _TEXT,
+    **{f"who.agent.boundary.{name}": _TEXT for name in ("cluster", "namespace", "node_pool", "key")},
     "who.agent.last_key": _TEXT,
     "who.via": _TEXTS,
 }
@@ -160,13 +151,7 @@ def named(source: Source) -> str:
 
 
 def findings(workflow: Workflow, stated: Mapping[str, Any], *, changing: bool) -> list[FieldProblem]:
-    """Everything wrong with the keys and values of a scene.
-
-    Args:
-        workflow: whose tools, arguments and limits the keys name.
-        stated: dotted key -> value; None: left out.
-        changing: whether `origin.x` is allowed (it places a value into a complete scene).
-    """
+    """Everything wrong with the keys and values of a scene. `changing`: `origin.x` is allowed (it places a value into a complete scene)."""
     found = (_finding(workflow, key, value, changing=changing) for key, value in stated.items())
     return [problem for problem in found if problem is not None]
 

@@ -13,13 +13,23 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from agentgate.decision.origin_kinds import kind_of, of_call
-from agentgate.review.scenarios.circumstances import circumstances
-from agentgate.review.scenarios.fields import bare, place, tool_and_field
-from agentgate.review.scenarios.statements import missing
-from agentgate.review.scenarios.structure import elements
-from agentgate.review.scenarios.values import candidates, fits, sent
-from agentgate.review.scenarios.wording import added, calculation, can_be_named, in_words, label, names, read
+from agentgate.review.scenarios.fields import FieldProblem, SceneError, bare, place, tool_and_field
+from agentgate.review.scenarios.statements import elements, missing, put
+from agentgate.review.scenarios.values import (
+    added,
+    calculation,
+    can_be_named,
+    candidates,
+    circumstances,
+    fits,
+    in_words,
+    label,
+    names,
+    read,
+    sent,
+)
 from agentgate.values.entities import number
+from agentgate.values.patterns import Pattern
 from agentgate.workflow.model import Tool, Workflow
 from agentgate.workflow.rule import PROMPT, USER, Fact, Rule, Source
 
@@ -95,7 +105,6 @@ class Filler:
                 yield from self.workflow.intents[known[0]].examples[:1]
 
     # --- calls -----------------------------------------------------------------------------------------------------------
-
     def _earlier(self, call: str) -> None:
         """An earlier call with everything that it needs itself; the second of a tool is like the first where nothing is stated."""
         tool = self.workflow.tools.get(bare(call))
@@ -171,7 +180,6 @@ class Filler:
         return None if not amounts else sum(amounts, Decimal()) if kind_of(rule.at_most).spread else max(amounts)
 
     # --- origins ---------------------------------------------------------------------------------------------------------
-
     def _support(self, slot: Slot) -> None:
         """Let one place that an argument may come from have its value, unless one has."""
         rule, value, currency = slot.rule, self.values[slot.key], self.currency(slot)
@@ -239,3 +247,49 @@ class Filler:
         if source is not None:
             numbers = [format(each, "f") for each in known]
             self._say(source, numbers if len(numbers) > 1 else numbers[0], currency)
+
+    # --- placing ---------------------------------------------------------------------------------------------------------
+    def place_at(self, name: str, where: str, *, fresh: bool) -> None:
+        """Put an argument of the call where ``origin.x`` says and nowhere else; the engine finds it there, or not.
+
+        `where`: ``prompt``, ``user``, ``computed``, ``model``, or a field of a tool. `fresh`: it gets another value, which the scene
+        does not hold yet. Raises SceneError: the called tool has no such argument, or no other value of it could be made up.
+        """
+        tools, values = self.workflow.tools, self.values
+        tool = tools.get(values["call"])
+        if tool is None or name not in tool.args:
+            raise SceneError((FieldProblem(f"origin.{name}", "an argument that the called tool does not have", "one of its arguments"),))
+        slot, named = Slot(tool, tool.args[name]), tool_and_field(tools, where)
+        label, field = named or ("", "")
+        other = tools.get(bare(label))
+        fact = other.facts.get(field) if other is not None else None
+        if fresh or values.get(slot.key) is None:
+            values[slot.key] = self._fresh(slot, fact.pattern if fact is not None else None)
+        value, currency = values[slot.key], self.currency(slot)
+        if where == "user":
+            values["who.user.id"] = str(elements(value)[0])
+        elif where == "computed":
+            self.compute(slot.rule, value, currency)
+        elif where == "prompt":
+            self.name(slot.rule, elements(value), currency)
+        elif other is not None:
+            sent_before = other.args.get(field) if fact is None else None
+            put(values, f"{'facts' if sent_before is None else 'earlier'}.{label}.{field}", value)
+            if sent_before is not None and PROMPT in sent_before.sources:
+                self.name(sent_before, elements(value), currency)
+            if fact is not None and label == other.name:
+                self.need(f"ago.{label}", AGO)
+                self.meant(other, fact)
+
+    def _fresh(self, slot: Slot, pattern: Pattern | None) -> Any:
+        """Another allowed value that the scene does not hold yet, of this form where a fact has one."""
+        top, known = self.bound(slot.rule), [item for value in self.values.values() for item in elements(value)]
+        for value in candidates(slot.rule, top):
+            amount = number(value)
+            new = not any(one in known or str(one) in known for one in elements(value))
+            formed = pattern is None or all(type(one) is str and pattern.matches(one) for one in elements(value))
+            bounded = amount is None or top is None or amount <= top
+            if new and formed and bounded and fits(self.workflow, slot.tool.name, slot.rule.name, value):
+                return value
+        got = "no other value that the rule allows could be made up"
+        raise SceneError((FieldProblem(f"origin.{slot.rule.name}", got, f"args.{slot.rule.name} beside it, with the value to place"),))

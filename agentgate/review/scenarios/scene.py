@@ -9,31 +9,33 @@ token (`who.agent.last_key`); they are compared as the mint script compares them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from agentgate.decision import checks
 from agentgate.decision.answer import Deny, Eligible
+from agentgate.decision.arguments import check_arguments
+from agentgate.decision.case import Case
 from agentgate.errors import CanonicalError
+from agentgate.gate.state import Readings
+from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive as lexical
-from agentgate.review.scenarios.fields import (
-    FieldProblem,
-    SceneError,
-    bare,
-    findings,
-    flatten,
-    limit_name,
-)
+from agentgate.redemption.facts import extract
+from agentgate.review.scenarios.fields import FieldProblem, SceneError, bare, findings, flatten, limit_name
 from agentgate.review.scenarios.filling import Filler
-from agentgate.review.scenarios.placing import place_argument
-from agentgate.review.scenarios.statements import earlier, state, time_of
-from agentgate.review.scenarios.story import result, story
+from agentgate.review.scenarios.statements import ago, earlier, parts, put_at, state, steps, time_of, under
+from agentgate.values.canonical import canonical, parse
 from agentgate.values.entities import number
+from agentgate.values.paths import EACH
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.request import Call, Surroundings
+from agentgate.values.request import Agent, Boundary, Call, EarlierCall, Header, Posture, RunState, Surroundings, User
 from agentgate.values.times import seconds
 from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.page_size import paths
 
 _IN_RUN = frozenset({"turn", "run"})  # limits that end with the run, whatever their window
 _OF_CALL = frozenset({"args", "facts", "earlier", "ago", "origin"})  # blocks that depend on which tool is called
@@ -68,15 +70,9 @@ class Scene:
     def of(cls, workflow: Workflow, base: Mapping[str, Any], *, derive: Deriver = lexical) -> Scene:
         """Complete a scene.
 
-        Args:
-            workflow: the workflow it is for.
-            base: nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, who, time, environment, data_class,
-                network, brokers, definition, spent, spent_ago, nulls (arguments of the call that are sent as null). None: left out on
-                purpose. Everything else is filled.
-            derive: the intent deriver.
-
-        Raises:
-            SceneError: with every key that is wrong.
+        `base` has nested blocks or dotted keys: call, tenant, prompt, args, facts, earlier, ago, who, time, environment, data_class,
+        network, brokers, definition, spent, spent_ago, nulls (arguments of the call that are sent as null). None: left out on purpose.
+        Everything else is filled. Raises SceneError: with every key that is wrong.
         """
         stated = _checked(workflow, base, changing=False)
         tool, values = workflow.tools.get(stated.get("call", "")), dict[str, Any]()
@@ -92,18 +88,13 @@ class Scene:
         filler.fill()
         return cls(workflow, values, {**{k: v for k, v in filled.items() if values.get(k) == v and k in values}, **filler.filled}, derive)
 
-    def set(self, changes: Mapping[str, Any], *, without: Iterable[str] = ()) -> Scene:
-        """The same scene with only these values changed.
+    def set(self, changes: Mapping[str, Any]) -> Scene:
+        """The same scene with only these values (dotted keys or nested blocks) changed; None: left out.
 
-        Args:
-            changes: dotted keys (or nested blocks). ``origin.x`` places the argument x: its value, or a new one where `args.x` is not
-                changed too, is put in that result or in the prompt and nowhere else new. None: left out.
-            without: keys to leave out.
-
-        Raises:
-            SceneError: with every key that is wrong.
+        ``origin.x`` places the argument x: its value, or a new one where `args.x` is not changed too, is put in that result or in the
+        prompt and nowhere else new. Raises SceneError: with every key that is wrong.
         """
-        stated = _checked(self.workflow, changes, dict.fromkeys(without), changing=True)
+        stated = _checked(self.workflow, changes, changing=True)
         if stated.get("call", self.values["call"]) == self.values["call"]:
             return self._changed(stated)
         # first what another call needs, then what is changed of that
@@ -121,7 +112,7 @@ class Scene:
         for key, where in stated.items():
             if key.startswith("origin."):
                 name = key.removeprefix("origin.")
-                place_argument(self.workflow, values, name, where, fresh=f"args.{name}" not in stated)
+                Filler(self.workflow, values).place_at(name, where, fresh=f"args.{name}" not in stated)
         return self._completed(self.workflow, values, filled, self._derive)
 
     def sending(self, args: Mapping[str, Any]) -> Scene:
@@ -133,20 +124,12 @@ class Scene:
             raise _unreadable(error) from error
         return scene
 
-    def result(self, tool: Tool, label: str) -> Any:
-        """What the earlier call of this label returned."""
-        return result(tool, self.values, label)
-
     def decide(self, workflow: Workflow | None = None) -> Eligible | Deny:
-        """The engine's decision on this scene.
-
-        Args:
-            workflow: under which; None: its own. The run is as if it had been opened under that one.
-        """
+        """The engine's decision under a workflow (None: the scene's own). The run is as if it had been opened under that one."""
         workflow = self.workflow if workflow is None else workflow
         run, call, _ = (self.run, self.call, ()) if self._reads_alike(workflow) else story(workflow, self.values, self._derive)
         answer = checks.decide(workflow, run, call, self.around)
-        if isinstance(answer, Eligible) and (refused := [*self._used_up(workflow, answer), *self._another_key(workflow)]):
+        if isinstance(answer, Eligible) and (refused := [*self._at_mint(workflow, answer)]):
             return Deny(tuple(refused))
         return answer
 
@@ -159,8 +142,8 @@ class Scene:
         tools = [(workflow.tools.get(name), own.tools.get(name)) for name in map(bare, self.earlier)]
         return header and workflow.intents is own.intents and all(one is other for one, other in tools)
 
-    def _used_up(self, workflow: Workflow, answer: Eligible) -> Iterable[Failure]:
-        """The limits that the mint script would find used up."""
+    def _at_mint(self, workflow: Workflow, answer: Eligible) -> Iterable[Failure]:
+        """What the mint script would find: a limit that is used up, another key than the account's last token was bound to."""
         ago = seconds(self.values.get("spent_ago") or "0s") or 0
         for limit, amount, _ in answer.reservations:
             over = limit.every is not None and limit.per not in _IN_RUN and ago >= limit.every
@@ -169,18 +152,15 @@ class Scene:
             if spent is None or int(spent * unit) + amount > limit.maximum:
                 got, place = f"{spent} of {limit_name(limit)} used", f"{workflow.file}:{limit.line}"
                 yield Failure(Reason.LIMIT, "limits", got, f"at most {limit.maximum / unit:g}", place)
-
-    def _another_key(self, workflow: Workflow) -> Iterable[Failure]:
-        """The account's last token was bound to another key, which the mint script would find."""
         rule, boundary, last = workflow.agent, self.run.header.agent.boundary, self.values.get("who.agent.last_key")
         if rule.same_key_as_last_token and boundary is not None and last is not None and boundary.key != last:
             expected, place = "the key of this account's last token", f"{workflow.file}:{rule.line}"
             yield Failure(Reason.BOUNDARY, "agent.boundary.key", boundary.key, expected, place)
 
 
-def _checked(workflow: Workflow, *blocks: Mapping[str, Any], changing: bool) -> dict[str, Any]:
-    """The values of blocks by dotted key; later ones win."""
-    stated = {key: value for block in blocks for key, value, _ in flatten(block)}
+def _checked(workflow: Workflow, block: Mapping[str, Any], *, changing: bool) -> dict[str, Any]:
+    """The values of a block by dotted key."""
+    stated = {key: value for key, value, _ in flatten(block)}
     if wrong := findings(workflow, stated, changing=changing):
         raise SceneError(tuple(wrong))
     return stated
@@ -188,3 +168,96 @@ def _checked(workflow: Workflow, *blocks: Mapping[str, Any], changing: bool) -> 
 
 def _unreadable(error: CanonicalError) -> SceneError:
     return SceneError((FieldProblem(error.field or "args", error.got, error.expected),))
+
+
+# --- a scene as one workflow sees it --------------------------------------------------------------------------------------------
+_OPENED = 900.0  # seconds the run is old
+_LIFE = 3600.0
+readings = lru_cache(maxsize=8)(Readings)  # one for each deriver: the scenes of many mutants hold the same words
+
+
+class Story(NamedTuple):
+    """A scene as one workflow sees it. `unreached`: why an earlier call of it would itself have been refused."""
+
+    run: RunState
+    call: Call
+    unreached: tuple[Failure, ...]
+
+
+def story(workflow: Workflow, values: Mapping[str, Any], derive: Deriver) -> Story:
+    """The run and call of a scene: intents, facts and earlier calls are read under the rules of `workflow`.
+
+    Raises CanonicalError: arguments or results have no canonical form.
+    """
+    now, turns, labels = time_of(values), parts(values["prompt"]), earlier(values)
+    at, reviewed = now.timestamp(), (workflow.id, workflow.version, workflow.digest)
+    opened = min([at - _OPENED, *(at - ago(values, label) - 1 for label in labels)])
+    header = Header("run_scene", values["tenant"], _user(values), _agent(values), *reviewed, opened, at + _LIFE, now.date().isoformat())
+    read = readings(derive)
+    run = RunState(header, turns, read.intents(workflow, turns), read.prompt(turns, now.date()), (), "1")
+    refused: list[Failure] = []
+    for index, label in enumerate(labels):
+        tool = workflow.tools.get(bare(label))
+        if tool is not None:
+            call, failures = _redeemed(workflow, tool, values, run, label, f"earlier_{index}")
+            refused += failures
+            run = replace(run, calls=(*run.calls, call))
+    args = under(values, "args.")
+    for name in values.get("nulls") or ():
+        args = put_at(args, steps(name), None)
+    return Story(run, Call.of(values["call"], args, "call_1", values.get("definition") or ""), tuple(refused))
+
+
+def _redeemed(  # noqa: PLR0917 - one call of one scene
+    workflow: Workflow, tool: Tool, values: Mapping[str, Any], run: RunState, label: str, call_id: str
+) -> tuple[EarlierCall, list[Failure]]:
+    """An earlier call as the run keeps it, and why it would have been refused."""
+    call = Call.of(tool.name, under(values, f"earlier.{label}."), call_id, tool.definition)
+    at = time_of(values) - timedelta(seconds=ago(values, label))
+    case = Case(workflow, run, call, Surroundings(at))
+    check_arguments(case)
+    checks.check_origins(case)
+    named = case.named
+    kept = tool.args if tool.effect != "read" and tool.facts else tool.referenced
+    args = {name: value for name, value in call.args.items() if name in kept}
+    rows = tuple(parse(canonical([dict(row) for row in extract(paths(tool), result(tool, values, label))])))
+    return EarlierCall(call.id, tool.name, args, rows, named, at.timestamp()), case.denied
+
+
+def result(tool: Tool, values: Mapping[str, Any], label: str) -> Any:
+    """What an earlier call returned: every fact at its tool's path, an undeclared field under its own name."""
+    returned: Any = None
+    for name, value in under(values, f"facts.{label}.").items():
+        path = tool.facts[name].path if name in tool.facts else (name,)
+        returned = put_at(returned, path, value if EACH in path or type(value) is not list or len(value) != 1 else value[0])
+    return returned
+
+
+def _agent(values: Mapping[str, Any]) -> Agent:
+    who, posture, boundary = under(values, "who.agent."), None, None
+    name = who.get("id") or "agent"
+    if not who.get("proven"):
+        return Agent(name)
+    signer, attested = who.get("posture.image_signed_by"), who.get("posture.attested_ago")
+    if signer is not None or attested is not None:
+        posture = Posture(signer or "", time_of(values) - timedelta(seconds=seconds(attested) or 0))
+    where = under(values, "who.agent.boundary.")
+    if where:
+        boundary = Boundary(*(where.get(part, "") for part in ("cluster", "namespace", "node_pool", "key")))
+    return proven_agent(
+        name,
+        spiffe=who.get("spiffe") or "",
+        issuer=who.get("issuer") or "",
+        claims=under(values, "who.agent.claims."),
+        posture=posture,
+        boundary=boundary,
+        via=tuple(values.get("who.via") or ()),
+    )
+
+
+def _user(values: Mapping[str, Any]) -> User | None:
+    who = under(values, "who.user.")
+    if not who:
+        return None
+    made = proven_user if who.get("proven") else User
+    return made(who.get("id", "user"), tenant=who.get("tenant", values["tenant"]), groups=tuple(who.get("groups", ())))

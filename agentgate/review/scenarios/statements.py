@@ -1,4 +1,7 @@
-"""The flat values of a scene, by dotted key: how they are stated, and read back by the blocks that they are in."""
+"""The flat values of a scene, by dotted key: how they are stated, and read back by the blocks that they are in.
+
+A structure is stated by its leaves: ``files[].id`` is one value for each element of the list `files`.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentgate.review.scenarios.fields import moment
-from agentgate.review.scenarios.structure import put_at, steps
-from agentgate.values.paths import EACH
+from agentgate.values.paths import EACH, FIND, KEY, NUMBERS, VALUES
 from agentgate.values.times import seconds
 from agentgate.workflow.model import Tool
 from agentgate.workflow.nested import flat, root
 
+
 # --- reading -----------------------------------------------------------------------------------------------------------------
-
-
 def parts(prompt: Any) -> tuple[str, ...]:
     """The turns of a prompt that is text or a list."""
     return (prompt,) if type(prompt) is str else tuple(prompt)
@@ -70,8 +71,6 @@ def time_of(values: Mapping[str, Any]) -> datetime:
 
 
 # --- stating -----------------------------------------------------------------------------------------------------------------
-
-
 def state(values: dict[str, Any], tool: Tool | None, key: str, value: Any) -> list[str]:
     """State one value of a scene that calls `tool`; the keys that now hold it."""
     leaves = {key: value}
@@ -109,3 +108,42 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
     for old in gone:
         values.pop(old, None)
     values[key] = value
+
+
+# --- structures --------------------------------------------------------------------------------------------------------------
+def steps(name: str) -> tuple[str, ...]:
+    """The path of a leaf: ``("files", "[]", "id")`` for ``files[].id``."""
+    return tuple(step for part in name.split(".") for step in ((part.removesuffix(EACH), EACH) if part.endswith(EACH) else (part,)))
+
+
+def elements(value: Any) -> list[Any]:
+    """The elements of a list; of a single value, that value."""
+    return value if type(value) is list else [value]
+
+
+def put_at(container: Any, path: tuple[str, ...], value: Any) -> Any:
+    """A copy of `container` with a value at a fact's path; a list of values spreads over the elements of the first list."""
+    if path and path[0] == NUMBERS:  # beside whatever else is read out of that text
+        return f"{container}\n{value}" if type(container) is str else str(value)
+    if not path or path[0] in FIND:
+        return value
+    head, rest = path[0], path[1:]
+    if head == VALUES:
+        return _in_object(container, rest[1:], value)
+    if head != EACH:
+        out = dict(container) if type(container) is dict else {}
+        out[head] = put_at(out.get(head), rest, value)
+        return out
+    listed = list(container) if type(container) is list else []
+    for index, one in enumerate(elements(value)):
+        listed[index : index + 1] = [put_at(listed[index] if index < len(listed) else None, rest, one)]
+    return listed
+
+
+def _in_object(container: Any, rest: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """An object of which each value holds one of the values at the rest of a path, or whose keys they are."""
+    entries = list(container.items()) if type(container) is dict else []
+    for index, one in enumerate(elements(value)):
+        key, inner = entries[index] if index < len(entries) else (f"key {index + 1}", None)
+        entries[index : index + 1] = [(str(one), inner) if rest == (KEY,) else (key, put_at(inner, rest, one))]
+    return dict(entries)

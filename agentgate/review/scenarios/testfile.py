@@ -19,9 +19,8 @@ from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.definition import read_file
 from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
 from agentgate.loading.yaml_nodes import Path as Place
-from agentgate.review.scenarios.case import Answer, NamedCase, in_words, mismatch
+from agentgate.review.scenarios.case import ASKS, GRANTS, Answer, NamedCase, in_words, mismatch
 from agentgate.review.scenarios.fields import FieldProblem, SceneError, findings, flatten
-from agentgate.review.scenarios.grants import ASKS, GRANTS
 from agentgate.review.scenarios.scene import Scene
 from agentgate.workflow.model import Workflow
 
@@ -59,23 +58,15 @@ class TestFile:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one case.
-
-    Attributes:
-        passed: everything it says held.
-        got: the decision in words, with every reason.
-        why: what did not hold; empty when it passed.
-        place: ``file:line``.
-        changed: what the case changed, and what was filled for it alone, by dotted key.
-    """
+    """What became of one case."""
 
     name: str
-    passed: bool
+    passed: bool  # everything it says held
     expected: str
-    got: str
-    why: str
-    place: str
-    changed: Mapping[str, Any]
+    got: str  # the decision in words, with every reason
+    why: str  # what did not hold; empty when it passed
+    place: str  # ``file:line``
+    changed: Mapping[str, Any]  # what the case changed, and what was filled for it alone, by dotted key
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +90,13 @@ class Report:
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------------
-
-
 def tests_of(workflow_file: str | Path) -> Path:
     """The test file of a workflow file: ``NAME.test.yaml`` beside it."""
     return Path(workflow_file).with_suffix(".test.yaml")
 
 
 def load_tests(path: str | Path) -> TestFile:
-    """Read a test file.
-
-    Raises:
-        WorkflowError: with every problem at its line and column.
-    """
+    """Read a test file. Raises WorkflowError: with every problem at its line and column."""
     return read_tests(read_file(Path(path)), str(path))
 
 
@@ -239,13 +224,10 @@ class _Reading:
 
 
 # --- running ---------------------------------------------------------------------------------------------------------------
-
-
 def scenes(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> tuple[tuple[NamedCase, Scene], ...]:
     """Every case with its scene, the base first.
 
-    Raises:
-        WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every problem at its line and column.
+    Raises WorkflowError: a key of a scene is wrong, or the tests are of another workflow; every problem at its line and column.
     """
     problems: list[Problem] = []
     if tests.workflow != workflow.id:
@@ -272,10 +254,9 @@ def _refuse(problems: list[Problem]) -> None:
 
 
 def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> Report:
-    """Run every case of a test file.
+    """Run every case of a test file; a case that does not hold is a `Result`.
 
-    Raises:
-        WorkflowError: the file does not fit the workflow (a misspelt key); a case that does not hold is a `Result`.
+    Raises WorkflowError: the file does not fit the workflow (a misspelt key).
     """
     made = scenes(workflow, tests, derive=derive)
     base = made[0][1]

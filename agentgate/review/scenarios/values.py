@@ -1,4 +1,4 @@
-"""Values that a rule allows, made in a fixed order: the same rule always gives the same first, second, third value.
+"""Values that a workflow allows, made in a fixed order: the same rule always gives the same first, second, third value.
 
 Rules: nothing here decides whether a value is allowed; the engine's own check is asked (`fits`). A pattern or type for which
 no value is found gives none, and the reviewer is asked to state one.
@@ -6,15 +6,19 @@ no value is found gives none, and the reviewer is asked to state one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
-from agentgate.review.scenarios.structure import put_at, steps
-from agentgate.values.entities import number
+from agentgate.language.prompt import Prompt
+from agentgate.language.stems import stems
+from agentgate.review.scenarios.statements import parts, put_at, steps, time_of
+from agentgate.values.entities import normal, number
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.values.samples import VARIANTS
 from agentgate.workflow.model import Workflow
@@ -81,15 +85,12 @@ def singles(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
 
 
 def candidates(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
-    """Values that may fit a rule, in a fixed order and each once.
-
-    Args:
-        rule: an argument's rule.
-        top: the bound that an earlier call's fact sets, if known.
-    """
+    """Values that may fit a rule, in a fixed order and each once. `top`: the bound that an earlier call's fact sets, if known."""
     return (sent(rule, value) for value in singles(rule, top))
 
 
+_FIRST_DAY = date(2026, 1, 7)  # a Wednesday; for a workflow that expires before, a day of its last week
+_DAY = 24 * 60  # minutes
 _NOWHERE = Surroundings(datetime(2000, 1, 1, tzinfo=UTC))
 _NOBODY = RunState(Header("", "", None, Agent(""), "", 0, "", 0.0, 0.0), (), {}, None, (), "")
 
@@ -99,3 +100,105 @@ def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
     case = Case(workflow, _NOBODY, Call(tool, "", b"", put_at({}, steps(name), value)), _NOWHERE)
     check_arguments(case)
     return name in case.values and not any(f.field == f"args.{name}" for f in case.denied)
+
+
+# --- who calls for whom, when and where --------------------------------------------------------------------------------------
+def circumstances(workflow: Workflow, tenant: str) -> Iterator[tuple[str, Any]]:
+    """A value for every key of a scene that the workflow asks about, and for the ids of agent and user."""
+    yield from _agent(workflow)
+    user, conditions = workflow.for_user, workflow.conditions
+    if user is not None:
+        yield "who.user.id", "user"
+        yield "who.user.tenant", tenant
+        yield "who.user.groups", list(user.groups[:1])
+        yield "who.user.proven", not workflow.agent.in_process
+    yield "time", _moment(workflow).isoformat(timespec="minutes")
+    for name in ("environment", "data_class"):
+        yield from ((name, allowed) for allowed in getattr(conditions, name)[:1])
+    yield from (("network", addresses.partition("/")[0]) for addresses in conditions.network[:1])
+    brokers = sorted({t.upstream.broker for t in workflow.tools.values() if t.upstream is not None})
+    if brokers:
+        yield "brokers", brokers
+
+
+def _agent(workflow: Workflow) -> Iterator[tuple[str, Any]]:
+    rule = workflow.agent
+    yield "who.agent.id", "agent"
+    yield "who.agent.proven", not rule.in_process
+    if rule.spiffe:
+        yield "who.agent.spiffe", rule.spiffe[0]
+    if rule.oidc_issuer:
+        yield "who.agent.issuer", rule.oidc_issuer
+    for claim in rule.claims:
+        yield f"who.agent.claims.{claim.name}", claim.one_of[0]
+    if rule.image_signed_by or rule.attested_within is not None:
+        yield "who.agent.posture.image_signed_by", (*rule.image_signed_by, "release")[0]
+        yield "who.agent.posture.attested_ago", "1m" if rule.attested_within is None or rule.attested_within >= 60 else "0s"
+    boundary = {"cluster": rule.cluster, "namespace": rule.namespace, "node_pool": rule.node_pool}
+    if rule.same_key_as_last_token or any(boundary.values()):
+        for name, allowed in boundary.items():
+            yield f"who.agent.boundary.{name}", (*allowed, name)[0]
+        yield "who.agent.boundary.key", "key-1"
+    if rule.same_key_as_last_token:
+        yield "who.agent.last_key", "key-1"
+
+
+def _moment(workflow: Workflow) -> datetime:
+    """The middle of the first allowed hours of a day before the workflow expires."""
+    hours = workflow.conditions.hours
+    first = min(_FIRST_DAY, workflow.expires - timedelta(days=7))
+    if hours is None:
+        return datetime.combine(first, time(12), UTC)
+    day = next(d for d in (first + timedelta(days=i) for i in range(7)) if d.weekday() in hours.days)
+    start = datetime.combine(day, time(hours.start // 60, hours.start % 60), ZoneInfo(hours.zone))
+    return start + timedelta(minutes=((hours.end - hours.start) % _DAY or _DAY) // 2)
+
+
+# --- in the user's words --------------------------------------------------------------------------------------------------------
+def in_words(kind: str, value: Any, currency: str) -> str:
+    """A value as a user writes it: money with its currency, a user or channel with its sign, text in quotes."""
+    if kind == "money" and currency:
+        return f"{value} {currency}"
+    if kind == "text":
+        return f'"{value}"'
+    return {"user": "@", "channel": "#"}.get(kind, "") + str(value)
+
+
+def long_words(prompt: Any) -> list[str]:
+    """The longer words of a prompt."""
+    return re.findall(r"[A-Za-z]{4,}", " ".join(parts(prompt)))
+
+
+def label(kind: str, prompt: Any) -> str:
+    """A label of this type that the longest word of a prompt means; empty where none does."""
+    word = max(filter(stems, long_words(prompt)), key=len, default="")
+    return {"text": word, "path": f"{word}.txt", "user": word.lower(), "channel": word.lower()}.get(kind, "") if word else ""
+
+
+def added(prompt: Any, sentence: str) -> Any:
+    """A prompt whose last turn ends with one more sentence."""
+    *turns, last = parts(prompt)
+    last += ("" if not last else " " if last.endswith((".", "!", "?")) else ". ") + sentence
+    return [*turns, last] if turns else last
+
+
+def read(values: Mapping[str, Any]) -> Prompt:
+    """The prompt of a scene."""
+    return Prompt.of(parts(values["prompt"]), time_of(values).date())
+
+
+def names(prompt: Prompt, rule: Rule, value: Any, currency: str) -> bool:
+    """Whether a prompt names a value as this rule reads it."""
+    key = normal(rule.type, value)
+    return key is not None and prompt.words(rule.said_as, key, currency) is not None
+
+
+def can_be_named(values: Mapping[str, Any], rule: Rule, value: Any, currency: str = "") -> bool:
+    """Whether a prompt of the scene's day could name a value."""
+    return names(Prompt.of((in_words(rule.type, value, currency),), time_of(values).date()), rule, value, currency)
+
+
+def calculation(rule: Rule, known: list[Decimal], currency: str, *, named: bool) -> str:
+    """A sentence that asks for the half of one number, or for the sum of more; `named`: it names them."""
+    of = " of " + " and ".join(in_words(rule.type, format(each, "f"), currency) for each in known) if named else ""
+    return f"Take {'half' if len(known) == 1 else 'the sum total'}{of}."

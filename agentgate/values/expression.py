@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from agentgate.diff.characters import ALL, DIGIT, POSIX, SPACE, WORD, Ranges, complement, folded, union
+from agentgate.values.characters import ALL, DIGIT, POSIX, SPACE, WORD, Ranges, complement, folded, union
 
 _CLASSES = {"d": DIGIT, "s": SPACE, "w": WORD}
 _CONTROLS = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
@@ -82,11 +82,7 @@ def literal(text: str) -> Expression:
 
 @lru_cache(maxsize=4096)
 def parse(source: str) -> Expression:
-    """The term of a pattern that RE2 accepts.
-
-    Raises:
-        Unreadable: it uses what has no exact reading here.
-    """
+    """The term of a pattern that RE2 accepts. Raises Unreadable: it uses what has no exact reading here."""
     return _Parser(source).whole()
 
 

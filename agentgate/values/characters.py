@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable
 
 Ranges = tuple[tuple[int, int], ...]
+READABLE = string.ascii_letters + string.digits + "-_./@:#+ "  # in this order
 
 ALL: Ranges = ((0, 0xD7FF), (0xE000, 0x10FFFF))
 PRINTABLE: Ranges = ((0x20, 0x7E),)
@@ -30,6 +32,11 @@ POSIX: dict[str, Ranges] = {
     "xdigit": ((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)),
 }
 _FOLDED = {"k": 0x212A, "s": 0x017F}  # the only characters beyond ASCII that fold to an ASCII letter
+
+
+def inside(ranges: Iterable[tuple[int, int]], code: int) -> bool:
+    """Whether a set holds a code point."""
+    return any(low <= code <= high for low, high in ranges)
 
 
 def union(parts: Iterable[tuple[int, int]]) -> Ranges:
