@@ -135,6 +135,9 @@ class Rule:
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.line, self.type))
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
