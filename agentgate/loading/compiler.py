@@ -13,57 +13,38 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agentgate.loading import clauses
-from agentgate.loading.blocks import AgentBlock, BoundaryBlock, ConditionsBlock, Definition, HoursBlock, OidcBlock, PostureBlock
-from agentgate.loading.sharing import Sharing
+from agentgate.loading.blocks import AgentBlock, BoundaryBlock, ConditionsBlock, HoursBlock, OidcBlock, PostureBlock
 from agentgate.loading.site import Place, Site
 from agentgate.loading.tools import tools
 from agentgate.loading.value_types import DAYS
-from agentgate.loading.yaml_nodes import Document, shown
-from agentgate.workflow.model import (
-    ANY,
-    ARTICLES,
-    PLACES,
-    AgentRule,
-    ClaimRule,
-    Conditions,
-    Hours,
-    Intent,
-    UserRule,
-    ViaRule,
-    Workflow,
-)
+from agentgate.loading.yaml_nodes import shown
+from agentgate.workflow.model import ANY, ARTICLES, PLACES, AgentRule, ClaimRule, Conditions, Hours, Intent, UserRule, ViaRule, Workflow
 
 
-class Compiler:
-    """Compiles one file."""
-
-    def __init__(self, document: Document, definition: Definition, roles: Mapping[str, frozenset[str]], share: Sharing) -> None:
-        self.site = Site(document, definition, roles, share)
-
-    def workflow(self, digest: str) -> Workflow:
-        """The workflow; good only if the document has no problems afterwards."""
-        site, share, d = self.site, self.site.share, self.site.definition
-        return Workflow(
-            id=d.id,
-            version=d.version,
-            title=share(d.title),
-            owners=share(tuple(map(share, d.owners))),
-            risk=d.risk,
-            expires=share(d.expires),
-            tenants=share(tuple(map(share, d.tenants))),
-            agent=_agent(site, d.who.agent),
-            for_user=_user(site),
-            via=_via(site),
-            intents=_intents(site),
-            conditions=_conditions(site, d.conditions) if d.conditions is not None else share.built(Conditions),
-            tools=tools(site),
-            token=clauses.token(site),
-            digest=digest,
-            file=site.root.document.file,
-            observe=d.mode == "observe",
-            tenants_line=site.root["tenants"].line,
-            expires_line=site.root["expires"].line,
-        )
+def compiled(site: Site, digest: str) -> Workflow:
+    """The workflow of one file; good only if the document has no problems afterwards."""
+    share, d = site.share, site.definition
+    return Workflow(
+        id=d.id,
+        version=d.version,
+        title=share(d.title),
+        owners=share(tuple(map(share, d.owners))),
+        risk=d.risk,
+        expires=share(d.expires),
+        tenants=share(tuple(map(share, d.tenants))),
+        agent=_agent(site, d.who.agent),
+        for_user=_user(site),
+        via=_via(site),
+        intents=_intents(site),
+        conditions=_conditions(site, d.conditions) if d.conditions is not None else share.built(Conditions),
+        tools=tools(site),
+        token=clauses.token(site),
+        digest=digest,
+        file=site.root.document.file,
+        observe=d.mode == "observe",
+        tenants_line=site.root["tenants"].line,
+        expires_line=site.root["expires"].line,
+    )
 
 
 # --- who -----------------------------------------------------------------------------------------------------------------

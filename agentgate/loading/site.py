@@ -81,7 +81,9 @@ class Site:
 
     def split(self, text: str) -> tuple[str, str]:
         """``tool.name`` as its tool and name; the longest declared tool name wins, and none is empty."""
-        tool = max((t for t in self.tools if text.startswith(t + ".")), key=len, default="")
+        tool, dot, _ = text.rpartition(".")
+        while dot and tool not in self.tools:
+            tool, dot, _ = tool.rpartition(".")
         return tool, text[len(tool) + 1 :]
 
     def declared(self, tool: str, place: Place, *, key: bool = False) -> bool:

@@ -10,12 +10,7 @@ from agentgate.loading.facts import compiled_fact
 from agentgate.loading.rules import argument_rule
 from agentgate.loading.site import Place, Site, argument_type
 from agentgate.values.entities import TOKENISED
-from agentgate.workflow.model import (
-    ANY,
-    NONE,
-    Sequence,
-    Tool,
-)
+from agentgate.workflow.model import ANY, NONE, Sequence, Tool
 from agentgate.workflow.rule import Rule, Source
 
 Rules = Mapping[str, Mapping[str, Rule]]
