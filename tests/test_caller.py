@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentgate.decision.answer import Deny, Eligible
-from agentgate.decision.caller import in_network
-from agentgate.decision.checks import decide
+from agentgate.decision.caller import OF_HEADER, in_network
+from agentgate.decision.checks import CHECKS, decide
 from agentgate.identity.proven import proven_agent
 from agentgate.values.refusal import Reason
 from agentgate.values.request import Header, Posture
@@ -116,3 +117,18 @@ def test_the_last_minute_there_is_has_no_next_one():
 )
 def test_a_network_is_a_block_or_a_zone_by_name_and_the_text_of_a_block_is_nobodys_address(address, inside):
     assert in_network(address, ("10.1.0.0/16", "office", "fd00::/8")) is inside
+
+
+@pytest.mark.parametrize("check", OF_HEADER, ids=lambda check: str(check.__name__))
+def test_what_is_kept_of_a_run_that_passed_read_nothing_but_its_header_and_the_workflow(check):
+    refusals: list[Any] = []
+    check(SimpleNamespace(workflow=DESK.workflow, run=SimpleNamespace(header=passed()), deny=refusals.append))
+    assert refusals == []
+
+
+def test_a_run_that_was_refused_for_its_caller_is_refused_again():
+    state, around = replace(DESK.state, header=replace(DESK.state.header, tenant="other")), world.around()
+    fewer = tuple(check for check in CHECKS if check not in OF_HEADER)
+    for checks in (CHECKS, fewer, CHECKS):
+        answer = decide(DESK.workflow, state, DESK.call, around, checks)
+        assert isinstance(answer, Deny if checks is CHECKS else Eligible)

@@ -33,8 +33,7 @@ class RequiredHold:
     why: tuple[Failure, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Eligible:
+class Eligible(NamedTuple):
     """Policy lets the call through, if the store grants `reservations` and every required hold is released.
 
     Attributes:

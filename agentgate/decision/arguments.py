@@ -5,17 +5,20 @@ Rules: as in `agentgate.decision.checks`. Every operator is ANDed, on every elem
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from agentgate.decision.case import Case
 from agentgate.decision.value import Value
 from agentgate.values.entities import NORMAL, Key, written
 from agentgate.values.refusal import Reason
+from agentgate.workflow.model import Tool
 from agentgate.workflow.nested import flat
 from agentgate.workflow.operator import Operator
 from agentgate.workflow.rule import Rule
 
 _LISTED = 100  # unknown arguments that are reported one by one
+_value = partial(tuple.__new__, Value)  # a third of what the constructor costs
 
 
 def check_arguments(case: Case) -> None:
@@ -23,14 +26,10 @@ def check_arguments(case: Case) -> None:
     tool = case.tool
     if tool is None:
         return
-    args, rules, values = flat(tool, case.call.args), tool.args, case.values
-    if not args.keys() <= rules.keys():
-        unknown, known = [name for name in args if name not in rules], "one of " + (", ".join(rules) or "none")
-        for name in unknown[:_LISTED]:
-            case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", known, tool.line, "args args")
-        if len(unknown) > _LISTED:
-            case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _LISTED} more arguments", known, tool.line, "args args")
-    for name, rule in rules.items():
+    args = flat(tool, case.call.args)
+    if not args.keys() <= tool.args.keys():
+        _deny_unknown(case, tool, [name for name in args if name not in tool.args])
+    for name, rule in tool.args.items():
         if name not in args:
             if not rule.optional:
                 case.deny(Reason.ARGUMENT_MISSING, f"args.{name}", "nothing", "a value", rule.line, f"args.{name} required")
@@ -44,16 +43,25 @@ def check_arguments(case: Case) -> None:
             expected = written(rule.type) if rule.max_items is None else f"a list of {rule.type}"
             _deny(case, Reason.ARGUMENT_FORM, Value(rule, (), "", raw), expected, "type")
             continue
-        currency = args.get(rule.currency) if rule.currency else ""
-        fields = (rule, keys, currency if type(currency) is str else "", raw)
-        value: Value = tuple.__new__(Value, fields)  # a third of what its own constructor costs
-        values[name] = value
+        currency = ""
+        if rule.currency:
+            stated = args.get(rule.currency)
+            currency = stated if type(stated) is str else ""
+        value = case.values[name] = _value((rule, keys, currency, raw))
         if rule.max_items is not None and len(keys) > rule.max_items:
             _deny(case, Reason.ARGUMENT_VALUE, value, f"at most {rule.max_items} elements", "max_items")
         elif (wrong := violated(rule, keys)) is not None:
             _deny(case, Reason.ARGUMENT_VALUE, value, wrong.expected, wrong.key)
         if rule.role and not set(keys) < rule.role_scopes:
             _deny(case, Reason.ROLE, value, f"a strict subset of role {rule.role}", "narrower_than_role")
+
+
+def _deny_unknown(case: Case, tool: Tool, unknown: list[str]) -> None:
+    known = "one of " + (", ".join(tool.args) or "none")
+    for name in unknown[:_LISTED]:
+        case.deny(Reason.ARGUMENT_UNKNOWN, f"args.{name}", "an argument", known, tool.line, "args args")
+    if len(unknown) > _LISTED:
+        case.deny(Reason.ARGUMENT_UNKNOWN, "args.*", f"{len(unknown) - _LISTED} more arguments", known, tool.line, "args args")
 
 
 def _deny(case: Case, reason: Reason, value: Value, expected: str, word: str) -> None:
@@ -76,8 +84,9 @@ def _list_keys(rule: Rule, raw: Any) -> tuple[Key, ...] | None:
 
 def violated(rule: Rule, keys: tuple[Key, ...]) -> Operator | None:
     """The first operator that a value, or an element of a list, violates; None where all pass."""
+    operators = rule.operators
     for key in keys:
-        for operator in rule.operators:
+        for operator in operators:
             if not operator.holds(key):
                 return operator
     return None

@@ -166,6 +166,8 @@ def within(hours: Hours, day: int, minute: int) -> bool:
     return (day in hours.days and minute >= hours.start) or ((day - 1) % 7 in hours.days and minute < hours.end)
 
 
+# These read nothing but the header and the workflow, so what passed them once passes them always.
+OF_HEADER: tuple[Check, ...] = (check_tenant, check_agent, check_user, check_hops, check_boundary)
 CALLER: tuple[Check, ...] = (
     check_run,
     check_tenant,

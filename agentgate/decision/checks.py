@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 
 from agentgate.decision.answer import Deny, Eligible, RequiredHold, Reservation
 from agentgate.decision.arguments import check_arguments, violated
-from agentgate.decision.caller import CALLER
+from agentgate.decision.caller import CALLER, OF_HEADER
 from agentgate.decision.case import Case, Check
 from agentgate.decision.origin_kinds import kind_of
 from agentgate.decision.origins import came_from, in_some_call, trace
@@ -27,6 +28,7 @@ from agentgate.workflow.rule import Rule
 
 SCALE = 10_000  # sums are kept in units of 10^-4
 _NOTHING = Decimal()
+_reservation = partial(tuple.__new__, Reservation)  # as `Value` in `agentgate.decision.arguments`
 
 
 def check_tool(case: Case) -> None:
@@ -92,11 +94,13 @@ def check_intent(case: Case) -> None:
 
 
 def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> None:
-    intents = case.run.intents
-    derived = {name: intents[name].presence for name in needs if name in intents}
-    if "present" in derived.values():
-        return
-    unclear = [name for name, presence in derived.items() if presence == "unclear"]
+    intents, unclear = case.run.intents, []
+    for name in needs:
+        presence = intents[name].presence if name in intents else "absent"
+        if presence == "present":
+            return
+        if presence == "unclear":
+            unclear.append(name)
     if not unclear:
         case.deny(Reason.INTENT_ABSENT, field, "absent", " or ".join(needs), line, f"{field} needs")
         return
@@ -107,6 +111,7 @@ def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> N
 
 
 CHECKS: tuple[Check, ...] = (*CALLER, check_tool, check_arguments, check_origins, check_entities, check_intent)
+_OF_CALL = tuple([check for check in CHECKS if check not in OF_HEADER])
 
 
 def _fires(rule: Rule, case: Case, step_up: str) -> Failure | None:
@@ -152,7 +157,7 @@ def reservations(case: Case) -> tuple[Reservation, ...]:
     taken = []
     for index, limit in enumerate(case.tool.limits if case.tool is not None else ()):
         if not limit.argument:
-            taken.append(Reservation(limit, 1))
+            taken.append(_reservation((limit, 1, "")))
             continue
         value, got = case.values.get(limit.argument), "nothing to count"
         expected = "a number: a limit sums it (an omitted amount must not slip past it)"
@@ -161,7 +166,7 @@ def reservations(case: Case) -> tuple[Reservation, ...]:
             total = (keys[0] if len(keys) == 1 else sum(keys, _NOTHING)) * SCALE
             amount = int(total)
             if amount == total and amount >= 0:
-                taken.append(Reservation(limit, amount, value.currency))
+                taken.append(_reservation((limit, amount, value.currency)))
                 continue
             got, expected = value.shown, "not negative, at most 4 decimals: a limit sums it"
         case.deny(Reason.LIMIT, f"args.{limit.argument}", got, expected, limit.line, f"limits limit {index}")
@@ -182,9 +187,16 @@ def decide(workflow: Workflow, run: RunState, call: Call, around: Surroundings, 
 
 
 def judge(case: Case, checks: tuple[Check, ...] = CHECKS) -> Eligible | Deny:
-    """As `decide`, of a new case; what the checks found stays in it, for the decision's record and to be explained."""
-    for check in checks:
+    """As `decide`, of a new case; what the checks found stays in it, for the decision's record and to be explained.
+
+    Who calls is checked until a call of the run passes all checks, and again under another workflow.
+    """
+    memo = case.run.header.memo
+    passed = checks is CHECKS and memo.get("caller") is case.workflow
+    for check in _OF_CALL if passed else checks:
         check(case)
+    if checks is CHECKS and not (passed or case.denied):
+        memo["caller"] = case.workflow
     taken = reservations(case)
     holds = required_holds(case)
     if case.forced and not holds:

@@ -117,10 +117,10 @@ class Answer:
 
     def in_row(self, value: Value, sources: Iterable[Source], index: int, *, standing: bool = False) -> bool:
         """Whether one source has the value in a row; the elements of a list may each take a row of this call."""
-        if value.rule.max_items is not None:
+        rule, keys, currency, _ = value
+        if rule.max_items is not None:
             return self.has_any(value, sources, standing=standing)
-        key = value.keys[0]
-        wanted = type(key), key, value.currency  # as `element`, without the call
+        wanted = type(keys[0]), keys[0], currency  # as `element`, without the call
         for source in sources:
             known = self.standing(source) if standing else self._origins.get(source.key) or self.origins(source)
             if known[index] == wanted:
@@ -141,17 +141,18 @@ class Answer:
 
     def within(self, value: Value, index: int) -> bool:
         """Whether every element of a value is at most what the bound of its rule names in this row, or over all rows."""
-        bound = value.rule.at_most
+        rule, keys, wanted, _ = value
+        bound = rule.at_most
         if bound is None:
             return False
         most: Key | None
         if kind_of(bound).spread:
-            most, currency = self.total(bound, value.currency), value.currency
+            most, currency = self.total(bound, wanted), wanted
         else:
             _, most, currency = self.keys(bound)[index] or _NOTHING
-        if currency != value.currency or not isinstance(most, Decimal):
+        if currency != wanted or not isinstance(most, Decimal):
             return False
-        for key in value.keys:  # noqa: SIM110 - as in `has`
+        for key in keys:  # noqa: SIM110 - as in `has`
             if not (isinstance(key, Decimal) and key <= most):
                 return False
         return True
@@ -163,12 +164,9 @@ class Answer:
         with localcontext(Context(prec=64)):  # exact: a thousand amounts of 15 digits
             return sum(amounts, Decimal()) if amounts else None
 
-    def recent(self, windows: tuple[int | None, ...], now: float) -> bool:
-        """Whether it was redeemed within all of these windows, in seconds (None: ever)."""
-        for within in windows:  # noqa: SIM110 - as in `has`
-            if within is not None and now - self.redeemed_at > within:
-                return False
-        return True
+    def recent(self, within: float | None, now: float) -> bool:
+        """Whether it was redeemed at most so many seconds ago (None: ever)."""
+        return within is None or now - self.redeemed_at <= within
 
     @_once
     def selected(self, source: Source) -> frozenset[int]:

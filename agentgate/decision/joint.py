@@ -19,7 +19,7 @@ from agentgate.decision.earlier import Answer, Earlier
 from agentgate.decision.traced import Joined, Traced
 from agentgate.decision.value import Value
 from agentgate.values.refusal import Reason
-from agentgate.workflow.model import Dependency, Tool
+from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import Source
 
 MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried where no call and row meets everything by itself
@@ -32,7 +32,7 @@ class JointNeed(NamedTuple):
     tool: str
     origins: list[tuple[str, Value, tuple[Source, ...]]]
     bounds: list[Value]
-    windows: tuple[int | None, ...]
+    within: float | None
 
 
 def needs_of(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value]) -> list[JointNeed]:
@@ -44,25 +44,26 @@ def needs_of(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Valu
         pending: those whose value must come from an earlier call.
     """
     needs = []
-    for other, origins, bounds, windows in tool.dependencies:
+    for other, origins, bounds, within in tool.dependencies:
         mine = [(name, pending[name], sources) for name, sources in origins if name in pending]
         bounded = [values[name] for name in bounds if name in values]
-        if mine or bounded or windows:
-            needs.append(JointNeed(other, mine, bounded, windows))
+        if mine or bounded or within is not None:
+            needs.append(JointNeed(other, mine, bounded, within))
     return needs
 
 
 def joined(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float) -> Joined | None:
     """The one earlier call (and row) of each tool that meets everything together; None without one. Arguments as of `needs_of`."""
     found: dict[str, tuple[Answer, int]] = {}
-    for need in tool.dependencies:
+    needs = needs_of(tool, values, pending)
+    for need in needs:
         for call in earlier.of(need.tool):
-            index = _meets_all(call, need, values, pending, now)
+            index = _meets_all(call, need, now)
             if index is not None:
                 found[need.tool] = call, index
                 break
         else:
-            return choice(needs_of(tool, values, pending), pending, earlier, now)
+            return choice(needs, pending, earlier, now)
     return found
 
 
@@ -97,7 +98,7 @@ def _covers(need: JointNeed, calls: Sequence[Answer], now: float, *, standing: b
     everything = frozenset([name for name, _, _ in need.origins])
     covers: _Covers = {}
     for call in calls:
-        if not call.recent(need.windows, now):
+        if not call.recent(need.within, now):
             continue
         able = [each for each in need.origins if call.has_any(each[1], each[2], standing=standing)]
         if len(able) <= 1 and not need.bounds:  # nothing has to share a row
@@ -107,7 +108,7 @@ def _covers(need: JointNeed, calls: Sequence[Answer], now: float, *, standing: b
             if all(call.within(value, index) for value in need.bounds):
                 explained = [name for name, value, sources in able if call.in_row(value, sources, index, standing=standing)]
                 covers.setdefault(frozenset(explained), (call, index))
-    if not covers and not need.bounds and not need.windows:
+    if not covers and not need.bounds and need.within is None:
         return {frozenset(): None}
     if everything in covers:
         return {everything: covers[everything]}
@@ -122,23 +123,20 @@ def _place(call: Answer, able: Sequence[tuple[str, Value, tuple[Source, ...]]], 
     return call, next((i for i in rows if all(call.in_row(value, own, i, standing=standing) for _, value, own in able)), 0)
 
 
-def _meets_all(call: Answer, need: Dependency, values: Mapping[str, Value], pending: Mapping[str, Value], now: float) -> int | None:
+def _meets_all(call: Answer, need: JointNeed, now: float) -> int | None:
     """The row of a call that explains all arguments that may come from its tool and bounds the others; None without one."""
-    _, origins, bounds, windows = need
-    if windows and not call.recent(windows, now):
+    _, origins, bounds, within = need
+    if not call.recent(within, now):
         return None
-    rows = len(call.rows)
-    if rows > _FEW:
-        mine = [(pending[name], sources) for name, sources in origins if name in pending]
-        if not all(call.has_any(value, sources) for value, sources in mine):
-            return None
-    for index in range(rows):
-        for name in bounds:
-            if name in values and not call.within(values[name], index):
+    if len(call.rows) > _FEW and not all(call.has_any(value, sources) for _, value, sources in origins):
+        return None
+    for index in range(len(call.rows)):
+        for bounded in bounds:
+            if not call.within(bounded, index):
                 break
         else:
-            for name, sources in origins:
-                if name in pending and not call.in_row(pending[name], sources, index):
+            for _, value, sources in origins:
+                if not call.in_row(value, sources, index):
                     break
             else:
                 return index
@@ -160,7 +158,7 @@ def explain(values: Mapping[str, Value], pending: Mapping[str, Value], earlier: 
         else:
             traced.unexplained(value)
     for index, order in enumerate(tool.sequence):
-        if not any(call.recent((order.within,), now) for call in earlier.of(order.require)):
+        if not any(call.recent(order.within, now) for call in earlier.of(order.require)):
             window = "" if order.within is None else f" in the last {order.within} s"
             got, expected = f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}"
             traced.of_tool(Reason.SEQUENCE, got, expected, order.line, f"require {index}")

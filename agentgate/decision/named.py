@@ -17,7 +17,7 @@ from agentgate.language.prompt import Prompt
 from agentgate.workflow.rule import Source
 
 
-def is_named(values: Mapping[str, Value], said: Mapping[str, bool], prompt: Prompt, earlier: Earlier) -> bool:
+def is_named(values: dict[str, Value], said: Mapping[str, bool], prompt: Prompt, earlier: Earlier) -> bool:
     """Whether a call is named.
 
     Args:
@@ -28,7 +28,7 @@ def is_named(values: Mapping[str, Value], said: Mapping[str, bool], prompt: Prom
     """
     left: dict[str, Value] = {}
     standing: dict[str, tuple[Source, ...]] = {}
-    for name, value in values.items():
+    for name, value in reversed(values.items()):  # free text, which is hardly ever named, is mostly the last argument
         if not (said[name] if name in said else in_prompt(value, prompt)):
             sources = earlier.standing(value.rule)
             if not sources or (value.rule.named_first and prompt.holds(value.rule.said_as)):
@@ -37,5 +37,5 @@ def is_named(values: Mapping[str, Value], said: Mapping[str, bool], prompt: Prom
     needs = []
     for other in dict.fromkeys([source.tool for sources in standing.values() for source in sources]):
         mine = [(name, left[name], tuple([s for s in sources if s.tool == other])) for name, sources in standing.items()]
-        needs.append(JointNeed(other, mine, [], ()))
+        needs.append(JointNeed(other, mine, [], None))
     return choice(needs, left, earlier, 0, standing=True) is not None

@@ -10,14 +10,12 @@ call. Neither of these two, nor the id of the run's user, names anything (`agent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from agentgate.decision.earlier import Earlier
 from agentgate.decision.joint import explain, joined, within_some_call
 from agentgate.decision.named import is_named
 from agentgate.decision.origin_kinds import kind_of
 from agentgate.decision.traced import Traced
-from agentgate.decision.value import Value, in_prompt
+from agentgate.decision.value import Value, in_prompt, sources_of
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
@@ -40,7 +38,7 @@ def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], earlier: Earl
     return any(kind_of(source).free for source in sources) or came_from(Value(_OF_TYPE[kind], (key,), "", key), key, sources, earlier)
 
 
-def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earlier, *, now: float, file: str) -> Traced:
+def trace(tool: Tool, values: dict[str, Value], prompt: Prompt, earlier: Earlier, *, now: float, file: str) -> Traced:
     """Find whether the origins, bounds and required calls of one call can all hold together.
 
     Args:
@@ -65,16 +63,17 @@ def trace(tool: Tool, values: Mapping[str, Value], prompt: Prompt, earlier: Earl
             if said[name]:
                 traced.origins[name] = PROMPT.kind
                 continue
-        calls, alone, sources = rule.calls, rule.alone, rule.sources
-        if rule.named_first and prompt.holds(rule.said_as):
-            sources, calls = (PROMPT,), ()
-            alone = tuple([source for source in alone if source == PROMPT])
-        found = next(filter(None, (_explained(value, (source,), sources, earlier) for source in alone)), "") if alone else ""
+        if rule.joint:
+            pending[name] = value
+            continue
+        sources = sources_of(value, prompt)
+        alone = rule.alone if sources is rule.sources else tuple([source for source in rule.alone if source == PROMPT])
+        found = next(filter(None, (_explained(value, (source,), sources, earlier) for source in alone)), "")
         if not found and rule.any_call:
             found = _explained(value, sources, sources, earlier)
         if found:
             traced.origins[name] = found
-        elif calls and not rule.any_call:
+        elif rule.calls and sources is rule.sources and not rule.any_call:
             pending[name] = value
         else:
             traced.unexplained(value)

@@ -33,9 +33,9 @@ def element(value: Value, key: Key) -> Element:
 
 def in_prompt(value: Value, prompt: Prompt) -> bool:
     """True when every element of the value is one whole entity of the user's own words."""
-    kind = value.rule.said_as
-    for key in value.keys:  # noqa: SIM110 - runs for every argument of every call, and a generator costs as much as the question
-        if prompt.words(kind, key, value.currency) is None:
+    rule, keys, currency, _ = value
+    for key in keys:  # noqa: SIM110 - runs for every argument of every call, and a generator costs as much as the question
+        if prompt.words(rule.said_as, key, currency) is None:
             return False
     return True
 

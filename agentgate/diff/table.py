@@ -46,7 +46,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         + " ".join(operator.field for operator in OPERATORS),
         LIST: "named_first page_size",
         READ: "type currency sensitive",
-        NONE: "name line operators references calls alone free prompted said_as",
+        NONE: "name line operators references calls alone joint free prompted said_as",
     },
     "Source": {CALLS: "kind tool field selector", NONE: "key"},
     "Selector": {CALLS: "tool nouns by", NONE: "forms"},

@@ -133,7 +133,8 @@ class OperatorsBlock(Block):
 
     def operators(self) -> dict[str, Any]:
         """Those of the table that the file states, by their keys."""
-        return {_OPERATORS[name]: value for name, value in self.__dict__.items() if name in _OPERATORS and value is not None}
+        stated = self.model_fields_set
+        return {key: value for name, key in _OPERATORS.items() if name in stated and (value := getattr(self, name)) is not None}
 
     is_: t.Scalar | None = Field(None, alias="is")
     in_: t.Scalars | None = Field(None, alias="in")

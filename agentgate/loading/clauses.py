@@ -27,7 +27,7 @@ def sequence(site: Site) -> dict[str, tuple[Sequence, ...]]:
         if block.before == block.require:
             at["require"].report(f"{block.require} before itself", "another tool (it could never be first)")
         elif all(both):
-            order = site.share(Sequence(at.line, block.before, block.require, block.within))
+            order = site.share.built(Sequence, at.line, block.before, block.require, block.within)
             by_tool[block.before] = (*by_tool.get(block.before, ()), order)
     return by_tool
 
@@ -38,7 +38,7 @@ def limits(site: Site) -> dict[str, tuple[Limit, ...]]:
     for index, block in enumerate(site.definition.limits or ()):
         limit = _limit(site, block, site.root["limits", index])
         if limit is not None:
-            by_tool[limit.tool] = (*by_tool.get(limit.tool, ()), site.share(limit))
+            by_tool[limit.tool] = (*by_tool.get(limit.tool, ()), limit)
     return by_tool
 
 
@@ -53,7 +53,7 @@ def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
             at["max"].report(str(block.max), "a whole number from 1")
         if block.count != ANY and not site.declared(block.count, at["count"]):
             return None
-        return Limit(at.line, block.count, "", int(block.max), block.per, block.every)
+        return site.share.built(Limit, at.line, block.count, "", int(block.max), block.per, block.every)
     units = block.max.scaleb(MONEY_PLACES)
     if units % 1 or not 0 < block.max < 10**11:
         at["max"].report(str(block.max), f"more than 0, at most {MONEY_PLACES} decimals, below 10^11 (kept exactly)")
@@ -64,7 +64,7 @@ def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:
         at["sum"].unknown(text, "tool.argument", [f"{t}.{a}" for t, b in site.tools.items() for a in b.args])
         return None
     _summed(block, text, name, argument, at)
-    return Limit(at.line, tool, name, int(units), block.per, block.every)
+    return site.share.built(Limit, at.line, tool, name, int(units), block.per, block.every)
 
 
 def _summed(block: LimitBlock, text: str, name: str, argument: ArgumentBlock, at: Place) -> None:
@@ -106,20 +106,22 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
     conditions = [condition(site, block.for_, name, stated, at["when", name]) for name, stated in (block.when or {}).items()]
     when = tuple(rule for rule in conditions if rule is not None)
     show = tuple(block.show or args)
-    return site.share(StepUpRule(block.id, at.line, block.for_, when, people.group, people.count, tuple(people.not_), block.timeout, show))
+    return site.share.built(
+        StepUpRule, block.id, at.line, block.for_, when, people.group, people.count, tuple(people.not_), block.timeout, show
+    )
 
 
 def token(site: Site) -> TokenRule:
     """How long a token lives and what it is bound to."""
     block, at = site.definition.token, site.root["token"]
     if block is None:
-        return site.share(TokenRule())
+        return site.share.built(TokenRule)
     if block.ttl > MAX_TTL:
         at["ttl"].report(f"{block.ttl} s", f"at most {MAX_TTL}s (verifiers accept no longer life)")
     if "call" not in block.bound_to:
         got = shown(", ".join(block.bound_to))
         at["bound_to"].report(got, "call, and agent_key if wanted (every token is bound to its call)")
-    return site.share(TokenRule(block.ttl, "agent_key" in block.bound_to))
+    return site.share.built(TokenRule, block.ttl, "agent_key" in block.bound_to)
 
 
 def upstream(site: Site) -> dict[str, Upstream]:
@@ -127,8 +129,9 @@ def upstream(site: Site) -> dict[str, Upstream]:
     by_tool = {}
     for name, block in (site.definition.upstream or {}).items():
         at = site.root["upstream", name]
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in block.model_dump(exclude_none=True).items() if k != "broker"}
-        by_tool[name] = site.share.upstream(Upstream(at.line, site.share(block.broker), site.share.mapping(settings)))
+        stated = {key: value for key, value in block if value is not None and key != "broker"}
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
+        by_tool[name] = site.share.built(Upstream, at.line, site.share(block.broker), site.share.mapping(settings))
         if site.declared(name, at, key=True) and block.narrower_than is not None:
             _narrower(site, name, block.narrower_than, at["narrower_than"])
     return by_tool

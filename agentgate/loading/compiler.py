@@ -13,57 +13,38 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agentgate.loading import clauses
-from agentgate.loading.blocks import AgentBlock, BoundaryBlock, ConditionsBlock, Definition, HoursBlock, OidcBlock, PostureBlock
-from agentgate.loading.sharing import Sharing
+from agentgate.loading.blocks import AgentBlock, BoundaryBlock, ConditionsBlock, HoursBlock, OidcBlock, PostureBlock
 from agentgate.loading.site import Place, Site
 from agentgate.loading.tools import tools
 from agentgate.loading.value_types import DAYS
-from agentgate.loading.yaml_nodes import Document, shown
-from agentgate.workflow.model import (
-    ANY,
-    ARTICLES,
-    PLACES,
-    AgentRule,
-    ClaimRule,
-    Conditions,
-    Hours,
-    Intent,
-    UserRule,
-    ViaRule,
-    Workflow,
-)
+from agentgate.loading.yaml_nodes import shown
+from agentgate.workflow.model import ANY, ARTICLES, PLACES, AgentRule, ClaimRule, Conditions, Hours, Intent, UserRule, ViaRule, Workflow
 
 
-class Compiler:
-    """Compiles one file."""
-
-    def __init__(self, document: Document, definition: Definition, roles: Mapping[str, frozenset[str]], share: Sharing) -> None:
-        self.site = Site(document, definition, roles, share)
-
-    def workflow(self, digest: str) -> Workflow:
-        """The workflow; good only if the document has no problems afterwards."""
-        site, share, d = self.site, self.site.share, self.site.definition
-        return Workflow(
-            id=d.id,
-            version=d.version,
-            title=share(d.title),
-            owners=share(tuple(map(share, d.owners))),
-            risk=d.risk,
-            expires=share(d.expires),
-            tenants=share(tuple(map(share, d.tenants))),
-            agent=_agent(site, d.who.agent),
-            for_user=_user(site),
-            via=_via(site),
-            intents=_intents(site),
-            conditions=_conditions(site, d.conditions) if d.conditions is not None else share(Conditions()),
-            tools=tools(site),
-            token=clauses.token(site),
-            digest=digest,
-            file=site.root.document.file,
-            observe=d.mode == "observe",
-            tenants_line=site.root["tenants"].line,
-            expires_line=site.root["expires"].line,
-        )
+def compiled(site: Site, digest: str) -> Workflow:
+    """The workflow of one file; good only if the document has no problems afterwards."""
+    share, d = site.share, site.definition
+    return Workflow(
+        id=d.id,
+        version=d.version,
+        title=share(d.title),
+        owners=share(tuple(map(share, d.owners))),
+        risk=d.risk,
+        expires=share(d.expires),
+        tenants=share(tuple(map(share, d.tenants))),
+        agent=_agent(site, d.who.agent),
+        for_user=_user(site),
+        via=_via(site),
+        intents=_intents(site),
+        conditions=_conditions(site, d.conditions) if d.conditions is not None else share.built(Conditions),
+        tools=tools(site),
+        token=clauses.token(site),
+        digest=digest,
+        file=site.root.document.file,
+        observe=d.mode == "observe",
+        tenants_line=site.root["tenants"].line,
+        expires_line=site.root["expires"].line,
+    )
 
 
 # --- who -----------------------------------------------------------------------------------------------------------------
@@ -80,20 +61,19 @@ def _agent(site: Site, block: AgentBlock) -> AgentRule:
         if part is not None and block.in_process:
             at[name].report_key(f"{name} beside in_process", "a proven identity (an agent in process proves nothing)")
     posture, boundary = block.posture or PostureBlock(), block.boundary or BoundaryBlock()
-    return site.share(
-        AgentRule(
-            at.line,
-            in_process=bool(block.in_process),
-            spiffe=tuple(block.spiffe or ()),
-            oidc_issuer=block.oidc.issuer if block.oidc is not None else "",
-            claims=_claims(site, block.oidc, at["oidc", "claims"]) if block.oidc is not None else (),
-            image_signed_by=tuple(posture.image_signed_by or ()),
-            attested_within=posture.attested_within,
-            cluster=tuple(boundary.cluster or ()),
-            namespace=tuple(boundary.namespace or ()),
-            node_pool=tuple(boundary.node_pool or ()),
-            same_key_as_last_token=bool(boundary.same_key_as_last_token),
-        )
+    return site.share.built(
+        AgentRule,
+        at.line,
+        in_process=bool(block.in_process),
+        spiffe=tuple(block.spiffe or ()),
+        oidc_issuer=block.oidc.issuer if block.oidc is not None else "",
+        claims=_claims(site, block.oidc, at["oidc", "claims"]) if block.oidc is not None else (),
+        image_signed_by=tuple(posture.image_signed_by or ()),
+        attested_within=posture.attested_within,
+        cluster=tuple(boundary.cluster or ()),
+        namespace=tuple(boundary.namespace or ()),
+        node_pool=tuple(boundary.node_pool or ()),
+        same_key_as_last_token=bool(boundary.same_key_as_last_token),
     )
 
 
@@ -102,7 +82,7 @@ def _claims(site: Site, block: OidcBlock, at: Place) -> tuple[ClaimRule, ...]:
     for name, claim in block.claims.items():
         if (claim.is_ is None) == (claim.in_ is None):
             at[name].report_key("an empty rule" if claim.is_ is None else "is and in", "exactly one of is, in")
-        rules.append(site.share(ClaimRule(name, at[name].line, tuple(claim.in_ or (claim.is_ or "",)))))
+        rules.append(site.share.built(ClaimRule, name, at[name].line, tuple(claim.in_ or (claim.is_ or "",))))
     return tuple(rules)
 
 
@@ -112,12 +92,12 @@ def _user(site: Site) -> UserRule | None:
         return None
     if not block.model_fields_set:
         at.report_key("an empty block", "groups, same_tenant: true, or both")
-    return site.share(UserRule(at.line, tuple(block.groups or ()), bool(block.same_tenant)))
+    return site.share.built(UserRule, at.line, tuple(block.groups or ()), bool(block.same_tenant))
 
 
 def _via(site: Site) -> ViaRule | None:
     block, at = site.definition.who.via, site.root["who", "via"]
-    return None if block is None else site.share(ViaRule(at.line, block.max_hops, tuple(block.brokers)))
+    return None if block is None else site.share.built(ViaRule, at.line, block.max_hops, tuple(block.brokers))
 
 
 # --- what was asked, when, where -----------------------------------------------------------------------------------------
@@ -142,8 +122,8 @@ def _intents(site: Site) -> Mapping[str, Intent]:
         ):
             if answer == "step_up" and block.unclear != "step_up":
                 at[key].report_key("step_up beside unclear: deny", f"unclear: step_up ({request} is unclear)")
-        intents[site.share(name)] = site.share(
-            Intent(name, at.line, block.asks_for, tuple(block.words), block.unclear, examples, counter, block.delegated, block.unheard)
+        intents[site.share(name)] = site.share.built(
+            Intent, name, at.line, block.asks_for, tuple(block.words), block.unclear, examples, counter, block.delegated, block.unheard
         )
     return site.share.mapping(intents)
 
@@ -157,7 +137,7 @@ def _conditions(site: Site, block: ConditionsBlock) -> Conditions:
             at["network", index].report(shown(network), "a CIDR block without host bits, such as 10.20.0.0/16, or a zone name")
     hours = _hours(site, block.hours, at["hours"]) if block.hours is not None else None
     lists = [tuple(values or ()) for values in (block.environment, block.data_class, block.network)]
-    return site.share(Conditions(at.line, lists[0], hours, lists[1], lists[2]))
+    return site.share.built(Conditions, at.line, lists[0], hours, lists[1], lists[2])
 
 
 def _is_network(text: str) -> bool:
@@ -177,7 +157,7 @@ def _hours(site: Site, block: HoursBlock, at: Place) -> Hours:
     if block.from_ in {block.to, 24 * 60}:
         at["from"].report("an empty or ambiguous window", 'a start before "24:00" that is not the end')
     days = frozenset(map(DAYS.index, block.days))
-    return site.share(Hours(at.line, days, block.from_, block.to, block.zone))
+    return site.share.built(Hours, at.line, days, block.from_, block.to, block.zone)
 
 
 @lru_cache(maxsize=1024)

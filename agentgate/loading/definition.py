@@ -23,12 +23,13 @@ from pydantic_core import ErrorDetails
 from agentgate.errors import CanonicalError, Problem, WorkflowError
 from agentgate.intents.deriver import Deriver, ask
 from agentgate.loading.blocks import Block, Definition, RolesFile
-from agentgate.loading.compiler import Compiler
+from agentgate.loading.compiler import compiled
 from agentgate.loading.sharing import Sharing
+from agentgate.loading.site import Site
 from agentgate.loading.written_out import block_in, is_collection, written_out
 from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, read_yaml, shown
 from agentgate.values.canonical import canonical, digest
-from agentgate.workflow.model import Doubt, Workflow
+from agentgate.workflow.model import Doubt, Intent, Workflow
 
 Derive = Deriver
 Roles = Mapping[str, frozenset[str]]
@@ -160,15 +161,16 @@ def _meaning(
     except CanonicalError as error:
         document.report((), error.got, error.expected)
         digested = ""
-    workflow = Compiler(document, definition, roles, share).workflow(digested)
+    workflow = compiled(Site(document, definition, roles, share), digested)
     if any(p.field.startswith("intents") for p in document.problems):
         return workflow, ()
-    return workflow, share.memo(("doubts", id(derive), id(workflow.intents)), lambda: _doubts(workflow, derive))
+    intents = tuple(workflow.intents.values())  # the deriver, which need have no hash, outlives the table
+    return workflow, share.memo((id(derive), intents), lambda: _doubts(intents, derive))
 
 
-def _doubts(workflow: Workflow, derive: Derive) -> tuple[Doubt, ...]:
+def _doubts(intents: tuple[Intent, ...], derive: Derive) -> tuple[Doubt, ...]:
     """The examples that the deriver reads otherwise than their author: words alone are not the answer."""
-    intents, doubts = tuple(workflow.intents.values()), []
+    doubts = []
     keys: tuple[Literal["examples", "counter_examples"], ...] = ("examples", "counter_examples")
     for intent in intents:
         for key in keys:
@@ -211,8 +213,7 @@ def _report(document: Document, root: type[Block], error: ErrorDetails) -> None:
     if kind == "extra_forbidden":
         allowed = _keys(_block_at(root, path[:-1]))
         present = _at(document.value, path[:-1])
-        unused = [key for key in allowed if key not in present]
-        hint = did_you_mean(path[-1], unused)
+        hint = did_you_mean(path[-1], [key for key in allowed if key not in present])
         document.report(path, "an unknown key", "one of " + ", ".join(allowed), hint, key=True)
     elif kind == "missing":
         if not _misspelt(document, root, path):  # else the unknown key beside it says so
@@ -274,8 +275,7 @@ def _at(value: Any, path: Path) -> Any:
 
 def _misspelt(document: Document, root: type[Block], path: Path) -> bool:
     """True when an unknown key of the same block looks like this missing one."""
-    allowed = _keys(_block_at(root, path[:-1]))
-    present = _at(document.value, path[:-1])
+    allowed, present = _keys(_block_at(root, path[:-1])), _at(document.value, path[:-1])
     unused = [key for key in allowed if key not in present]
     return any(did_you_mean(key, unused) == f"did you mean '{path[-1]}'?" for key in present if key not in allowed)
 

@@ -20,9 +20,8 @@ _NOT_TEXT = {*NUMERIC, "boolean"}
 Steps = tuple[str, ...]
 
 
-def compiled_fact(site: Site, tool: str, name: str, block: FactBlock) -> Fact:
+def compiled_fact(site: Site, tool: str, name: str, block: FactBlock, at: Place) -> Fact:
     """One declared field of a result."""
-    at = site.root["tools", tool, "facts", name]
     if name in site.tools[tool].args:
         at.report_key(f"{name}, also an argument", f"another name ({tool}.{name} must mean one thing; path: says where it is)")
     if block.currency is not None:
@@ -41,18 +40,17 @@ def compiled_fact(site: Site, tool: str, name: str, block: FactBlock) -> Fact:
         steps = (*steps, f"[{block.type}]") if block.find == "one" else (*steps, NUMBERS, EACH)
     if block.named_by or block.where:
         _row(site, tool, block, _list(steps), at)
-    return site.share(
-        Fact(
-            name,
-            at.line,
-            block.type,
-            site.share(steps),
-            block.currency or "",
-            block.trust == "named",
-            _pattern(block, at),
-            site.share(tuple(block.named_by or ())),
-            site.share(tuple((block.where or {}).items())),
-        )
+    return site.share.built(
+        Fact,
+        name,
+        at.line,
+        block.type,
+        site.share(steps),
+        block.currency or "",
+        block.trust == "named",
+        _pattern(block, at),
+        site.share(tuple(block.named_by or ())),
+        site.share(tuple((block.where or {}).items())),
     )
 
 

@@ -34,7 +34,7 @@ def bound(site: Site, stated: str | SumBlock, kind: str, at: Place) -> Source | 
         if not one_row_each(site, source):
             once = "elsewhere a value stands in several rows, and would count twice"
             at.report(text, f"a fact inside the one list of that tool's facts ({once})")
-        source = site.share(Source("sum", source.tool, source.field))
+        source = site.share.built(Source, "sum", source.tool, source.field)
     if kind not in NUMERIC or fact.type not in NUMERIC or (kind == "money") != (fact.type == "money"):
         at.report(f"{kind} at most {fact.type}", "money and money, or number and integer")
     elif fact.type == "money" and not fact.currency:
@@ -66,7 +66,7 @@ def selected(site: Site, tool: str, block: SelectBlock, kind: str, at: Place) ->
         at.report_key("no superlative", "at least one of " + ", ".join(SELECTORS))
     measures = [(key, _measure(site, source, key, text, at[key])) for key, text in superlatives.items()]
     by = tuple((key, field) for key, field in measures if field)
-    return site.share(Source("select", source.tool, source.field, Selector(tool, tuple(block.called), by)))
+    return site.share.built(Source, "select", source.tool, source.field, Selector(tool, tuple(block.called), by))
 
 
 def _measure(site: Site, source: Source, key: str, text: str, at: Place) -> str:

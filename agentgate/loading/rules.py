@@ -80,9 +80,9 @@ def _operators(block: OperatorsBlock, kind: str, at: Place) -> dict[str, Any]:
 # --- arguments -----------------------------------------------------------------------------------------------------------
 
 
-def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock) -> Rule:
+def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock, at: Place) -> Rule:
     """The rule of one argument of a tool."""
-    at, kind = site.root["tools", tool, "args", name], argument_type(block)
+    kind = argument_type(block)
     operators = _operators(block, kind, at)
     if block.each_in is not None:
         operators["one_of"] = _Reading(at, kind).constants("each_in", list(block.each_in))
@@ -99,28 +99,27 @@ def argument_rule(site: Site, tool: str, name: str, block: ArgumentBlock) -> Rul
         at["from", index].report(got, expected)
     if block.currency is not None and kind == "money":
         _currency(site, tool, block.currency, at["currency"])
-    return site.share(
-        Rule(
-            name,
-            at.line,
-            kind,
-            at_most=at_most,
-            max_items=block.max_items,
-            role=block.narrower_than_role or "",
-            role_scopes=scopes,
-            sources=sources,
-            unknown_origin=block.unknown_origin or "deny",
-            entities=entities,
-            currency=block.currency or "",
-            any_call=block.any_call,
-            named_first=bool(block.named_first),
-            optional=block.optional,
-            nullable=bool(block.nullable),
-            page_size=bool(block.page_size),
-            needs=tuple(block.needs or ()),
-            sensitive=block.sensitive,
-            **operators,
-        )
+    return site.share.built(
+        Rule,
+        name,
+        at.line,
+        kind,
+        at_most=at_most,
+        max_items=block.max_items,
+        role=block.narrower_than_role or "",
+        role_scopes=scopes,
+        sources=sources,
+        unknown_origin=block.unknown_origin or "deny",
+        entities=entities,
+        currency=block.currency or "",
+        any_call=block.any_call,
+        named_first=bool(block.named_first),
+        optional=block.optional,
+        nullable=bool(block.nullable),
+        page_size=bool(block.page_size),
+        needs=tuple(block.needs or ()),
+        sensitive=block.sensitive,
+        **operators,
     )
 
 
@@ -296,16 +295,15 @@ def condition(site: Site, tool: str, name: str, block: WhenBlock, at: Place) -> 
         if source is not None:
             origin.append(source)
             _fewer_asked(site, text, source, here)
-    return site.share(
-        Rule(
-            name,
-            at.line,
-            kind,
-            max_items=argument.max_items,
-            currency=argument.currency or "",
-            origin=tuple(origin) if block.origin is not None else None,
-            **operators,
-        )
+    return site.share.built(
+        Rule,
+        name,
+        at.line,
+        kind,
+        max_items=argument.max_items,
+        currency=argument.currency or "",
+        origin=tuple(origin) if block.origin is not None else None,
+        **operators,
     )
 
 

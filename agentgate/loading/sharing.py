@@ -7,15 +7,17 @@ mapping, which was shared before. The table lives as long as the loading, not as
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from agentgate.workflow.model import Tool, Upstream
 
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
+P = ParamSpec("P")
+
+_HOLD_MAPPINGS = frozenset({MappingProxyType, Tool, Upstream})  # have no hash
 
 
 class Sharing:
@@ -30,23 +32,20 @@ class Sharing:
         """The first value equal to this one (hashable, and of elements that equal only their own kind)."""
         return self._seen.setdefault(value, value)  # type: ignore[no-any-return]  # the table maps a value to an equal one of its type
 
+    def built(self, kind: Callable[P, T], *fields: P.args, **named: P.kwargs) -> T:
+        """The value with these fields, each as for a call of this table, a mapping, or a value that holds one and was shared before.
+
+        It is built only for the first of equal ones: what it works out of its fields is worked out once.
+        """
+        key = (kind, tuple(map(_compared, fields)) if kind in _HOLD_MAPPINGS else fields, tuple(named), *named.values())
+        if key not in self._seen:
+            self._seen[key] = kind(*fields, **named)
+        return self._seen[key]  # type: ignore[no-any-return]  # as above
+
     def mapping(self, items: dict[K, V]) -> Mapping[K, V]:
         """A read-only mapping, one object for equal ones (order counts)."""
-        return self._seen.setdefault(("mapping", tuple(items.items())), MappingProxyType(items))  # type: ignore[no-any-return]  # as above
-
-    def upstream(self, value: Upstream) -> Upstream:
-        """One object for equal upstream declarations."""
-        return self._seen.setdefault(("upstream", value.line, value.broker, id(value.settings)), value)  # type: ignore[no-any-return]  # as above
-
-    def tool(self, value: Tool) -> Tool:
-        """One object for equal tools, whose mappings and upstream were shared before."""
-        parts = (getattr(value, name) for name in _TOOL_FIELDS)
-        key = ("tool", *(id(part) if isinstance(part, MappingProxyType | Upstream) else part for part in parts))
-        return self._seen.setdefault(key, value)  # type: ignore[no-any-return]  # as above
-
-    def tools(self, items: dict[str, Tool]) -> Mapping[str, Tool]:
-        """A read-only mapping of tools that were shared before."""
-        return self._seen.setdefault(("tools", *map(id, items.values())), MappingProxyType(items))  # type: ignore[no-any-return]  # as above
+        key = ("mapping", *items, *map(_compared, items.values()))
+        return self._seen.setdefault(key, MappingProxyType(items))  # type: ignore[no-any-return]  # as above
 
     def memo(self, key: object, make: Callable[[], T]) -> T:
         """What `make` returned the first time it was called for this key."""
@@ -55,4 +54,5 @@ class Sharing:
         return self._seen[name]  # type: ignore[no-any-return]  # as above
 
 
-_TOOL_FIELDS = tuple(f.name for f in fields(Tool) if f.init)
+def _compared(value: object) -> object:
+    return id(value) if type(value) in _HOLD_MAPPINGS else value

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.loading.blocks import ArgumentBlock, Definition, FactBlock
 from agentgate.loading.sharing import Sharing
-from agentgate.loading.yaml_nodes import Document, Path, did_you_mean, shown
+from agentgate.loading.yaml_nodes import Document, Node, Path, did_you_mean, node_at, shown
 from agentgate.values.entities import NUMERIC
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Source
 
@@ -21,23 +21,24 @@ _ALONE = {str(source): source for source in (PROMPT, USER, COMPUTED, MODEL)}  # 
 class Place:
     """One place of the document. ``place["args", "payee"]`` is a place inside it, whether or not the file has anything there."""
 
-    __slots__ = ("document", "path")
+    __slots__ = ("document", "node", "path")
 
-    def __init__(self, document: Document, path: Path = ()) -> None:
-        self.document, self.path = document, path
+    def __init__(self, document: Document, path: Path, node: Node | None) -> None:
+        self.document, self.path, self.node = document, path, node
 
     def __getitem__(self, inside: str | int | Path) -> Place:
-        return Place(self.document, (*self.path, *inside) if isinstance(inside, tuple) else (*self.path, inside))
+        steps = inside if isinstance(inside, tuple) else (inside,)
+        return Place(self.document, self.path + steps, node_at(self.node, steps))
 
     @property
     def line(self) -> int:
         """The line of its key (of its value, in a list)."""
-        return self.document.line(self.path)
+        return self.node.line if self.node is not None else self.document.line(self.path)
 
     def element(self, index: int) -> Place:
         """The place of an element; this place where the file writes a single word for the list."""
         element = self[index]
-        return element if self.document.node(element.path) is not None else self
+        return element if element.node is not None else self
 
     def report(self, got: str, expected: str, hint: str = "") -> None:
         """Report what is wrong with the value here."""
@@ -66,7 +67,7 @@ class Site:
     __slots__ = ("definition", "roles", "root", "share", "tools", "used")
 
     def __init__(self, document: Document, definition: Definition, roles: Mapping[str, frozenset[str]], share: Sharing) -> None:
-        self.root, self.definition, self.tools = Place(document), definition, definition.tools
+        self.root, self.definition, self.tools = Place(document, (), document.root), definition, definition.tools
         self.roles, self.share = roles, share
         self.used: dict[str, set[str]] = {}
 
@@ -80,7 +81,9 @@ class Site:
 
     def split(self, text: str) -> tuple[str, str]:
         """``tool.name`` as its tool and name; the longest declared tool name wins, and none is empty."""
-        tool = max((t for t in self.tools if text.startswith(t + ".")), key=len, default="")
+        tool, dot, _ = text.rpartition(".")
+        while dot and tool not in self.tools:
+            tool, dot, _ = tool.rpartition(".")
         return tool, text[len(tool) + 1 :]
 
     def declared(self, tool: str, place: Place, *, key: bool = False) -> bool:
@@ -106,7 +109,7 @@ class Site:
         facts, args = self.facts(name), self.tools[name].args
         if field in facts:
             if self.tools[name].effect == "read" or facts[field].type == "id":
-                return self.noted(Source("fact", name, field))
+                return self.noted(self.share.built(Source, "fact", name, field))
             got = f"{shown(text)}, a result of the {self.tools[name].effect} tool {name}"
             place.report(
                 got, "a fact of a read, or a new id (results of a tool that acts are no origin: a refused value would launder itself)"
@@ -117,7 +120,7 @@ class Site:
         elif "." in field:
             place.report(f"{shown(text)}, inside an argument", "a fact, or a whole argument (a part of one is no origin)")
         else:
-            return self.noted(Source("arg", name, field))
+            return self.noted(self.share.built(Source, "arg", name, field))
         return None
 
     def sources(self, texts: Iterable[str], place: Place) -> tuple[Source, ...]:

@@ -10,12 +10,7 @@ from agentgate.loading.facts import compiled_fact
 from agentgate.loading.rules import argument_rule
 from agentgate.loading.site import Place, Site, argument_type
 from agentgate.values.entities import TOKENISED
-from agentgate.workflow.model import (
-    ANY,
-    NONE,
-    Sequence,
-    Tool,
-)
+from agentgate.workflow.model import ANY, NONE, Sequence, Tool
 from agentgate.workflow.rule import Rule, Source
 
 Rules = Mapping[str, Mapping[str, Rule]]
@@ -24,12 +19,19 @@ Rules = Mapping[str, Mapping[str, Rule]]
 def tools(site: Site) -> Mapping[str, Tool]:
     """Every tool by its name."""
     blocks, share = site.tools, site.share
-    rules = {name: {arg: argument_rule(site, name, arg, rule) for arg, rule in block.args.items()} for name, block in blocks.items()}
-    facts = {name: {each: compiled_fact(site, name, each, fact) for each, fact in site.facts(name).items()} for name in blocks}
+    places = {name: site.root["tools", name] for name in blocks}
+    rules = {
+        name: {arg: argument_rule(site, name, arg, rule, places[name]["args", arg]) for arg, rule in block.args.items()}
+        for name, block in blocks.items()
+    }
+    facts = {
+        name: {each: compiled_fact(site, name, each, fact, places[name]["facts", each]) for each, fact in site.facts(name).items()}
+        for name in blocks
+    }
     sequence, limits = clauses.sequence(site), clauses.limits(site)
     step_ups, upstream = clauses.step_ups(site), clauses.upstream(site)
     for name, block in blocks.items():
-        at = site.root["tools", name]
+        at = places[name]
         if name == ANY:
             at.report_key(ANY, "another name (any means all tools in limits)")
         _needs(site, block, at)
@@ -42,26 +44,25 @@ def tools(site: Site) -> Mapping[str, Tool]:
     _reachable(site, rules, sequence)
     compiled = {}
     for name, block in blocks.items():
-        compiled[share(name)] = share.tool(
-            Tool(
-                share(name),
-                site.root["tools", name].line,
-                block.effect,
-                share(tuple(block.needs)),
-                share(block.audience or ""),
-                share(tuple(block.scope or ())),
-                share(block.definition or ""),
-                block.redeem,
-                share.mapping(rules[name]),
-                share.mapping(facts[name]),
-                share(sequence.get(name, ())),
-                share((*limits.get(name, ()), *limits.get(ANY, ()))),
-                share(step_ups.get(name, ())),
-                upstream.get(name),
-                share(frozenset(site.used.get(name, ())) & frozenset(block.args)),
-            )
+        compiled[share(name)] = share.built(
+            Tool,
+            share(name),
+            places[name].line,
+            block.effect,
+            share(tuple(block.needs)),
+            share(block.audience or ""),
+            share(tuple(block.scope or ())),
+            share(block.definition or ""),
+            block.redeem,
+            share.mapping(rules[name]),
+            share.mapping(facts[name]),
+            share(sequence.get(name, ())),
+            share((*limits.get(name, ()), *limits.get(ANY, ()))),
+            share(step_ups.get(name, ())),
+            upstream.get(name),
+            share(frozenset(site.used.get(name, ())) & frozenset(block.args)),
         )
-    return share.tools(compiled)
+    return share.mapping(compiled)
 
 
 def _needs(site: Site, block: ToolBlock, at: Place) -> None:

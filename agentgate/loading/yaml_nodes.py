@@ -39,6 +39,9 @@ _DIGITS = frozenset("0123456789+-.")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?", re.ASCII)
 
 
+_SCALAR, _END_OF_LIST, _END_OF_MAPPING = yaml.ScalarEvent, yaml.SequenceEndEvent, yaml.MappingEndEvent
+
+
 def dotted(path: Path) -> str:
     """``tools.orders.get.needs[0]`` for a path; ``document`` for the root."""
     out = ""
@@ -77,6 +80,20 @@ class Node(NamedTuple):
     value: Any
     inside: dict[Any, Node] | None
 
+    @property
+    def line(self) -> int:
+        """Line of the key (of the value, in a list)."""
+        return int((self.value if self.key is None else self.key).line) + 1
+
+
+def node_at(node: Node | None, path: Path) -> Node | None:
+    """The node at this path inside a node; None where the file has none."""
+    for part in path:
+        if node is None or node.inside is None:
+            return None
+        node = node.inside.get(part)
+    return node
+
 
 _node = partial(tuple.__new__, Node)  # a third cheaper than its constructor; a file has hundreds of nodes
 
@@ -101,12 +118,7 @@ class Document:
 
     def node(self, path: Path) -> Node | None:
         """The node at exactly this path, or None where the file has none."""
-        node = self.root
-        for part in path:
-            if node is None or node.inside is None:
-                return None
-            node = node.inside.get(part)
-        return node
+        return node_at(self.root, path)
 
     def place(self, path: Path, *, key: bool = False) -> Place:
         """Line and column, from 1, of the value (or key) at `path`; of the nearest enclosing key where the file has none."""
@@ -121,9 +133,7 @@ class Document:
     def line(self, path: Path) -> int:
         """Line of the key of `path` (of the value, in a list)."""
         node = self.node(path)
-        if node is None:
-            return self.place(path, key=True)[0]
-        return int((node.value if node.key is None else node.key).line) + 1
+        return node.line if node is not None else self.place(path, key=True)[0]
 
     def report(self, path: Path, got: str, expected: str, hint: str = "", *, key: bool = False) -> None:
         """Add a finding at `path`; a place keeps its first finding only (later ones are its consequences)."""
@@ -184,6 +194,9 @@ class _Reader:
         if self._count > MAX_NODES:
             self._at(event, f"more than {MAX_NODES} values", f"at most {MAX_NODES}")
             raise _StoppedError
+        text = _text(event)
+        if text is not None:
+            return text, _node((key, event.start_mark, None))
         kind = type(event)
         if kind is yaml.AliasEvent:
             self._at(event, f"an alias *{event.anchor}", "the value itself (aliases hide what is approved)")
@@ -192,7 +205,7 @@ class _Reader:
             self._at(event, f"an anchor &{event.anchor}", "no anchors (write the value where it is used)")
         if event.tag is not None:
             self._at(event, f"a tag {event.tag}", "no tags (a value's type is how it is written)")
-        if kind is yaml.ScalarEvent:
+        if kind is _SCALAR:
             return self._scalar(event), _node((key, event.start_mark, None))
         if len(self._path) >= MAX_DEPTH:
             self._at(event, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
@@ -203,8 +216,8 @@ class _Reader:
 
     def _list(self, inside: dict[Any, Node]) -> list[Any]:
         out: list[Any] = []
-        path = self._path
-        while type(event := self._next()) is not yaml.SequenceEndEvent:
+        path, following = self._path, self._next
+        while type(event := following()) is not _END_OF_LIST:
             index = len(out)
             path.append(index)
             value, inside[index] = self._value(event, None)
@@ -214,10 +227,11 @@ class _Reader:
 
     def _mapping(self, inside: dict[Any, Node]) -> dict[str, Any]:
         out: dict[str, Any] = {}
-        path = self._path
-        while type(event := self._next()) is not yaml.MappingEndEvent:
-            plain = type(event) is yaml.ScalarEvent and event.anchor is None and event.tag is None and event.implicit[0]
-            key = event.value if plain and _plain_key(event.value) else self._key(event)
+        path, following = self._path, self._next
+        while type(event := following()) is not _END_OF_MAPPING:
+            key = _text(event)
+            if key is None or key == "<<":
+                key = self._key(event)
             path.append(key)
             if key in out:
                 self._at(
@@ -225,9 +239,9 @@ class _Reader:
                     f"the key '{key}' again",
                     f"each key once (first on line {inside[key].key.line + 1}; readers differ on which one counts)",
                 )
-                self._value(self._next(), None)  # read on, to report its own problems too
+                self._value(following(), None)  # read on, to report its own problems too
             else:
-                out[key], inside[key] = self._value(self._next(), event.start_mark)
+                out[key], inside[key] = self._value(following(), event.start_mark)
             path.pop()
         return out
 
@@ -271,10 +285,20 @@ class _Reader:
         return value
 
 
+def _text(event: Any) -> str | None:
+    """The text of most scalars, with which nothing is wrong; None for any other event, which must be looked at."""
+    if type(event) is not _SCALAR or event.anchor is not None or event.tag is not None:
+        return None
+    value: str = event.value
+    if event.implicit[0]:
+        return value if _plain(value) else None
+    return value if len(value) <= MAX_SCALAR and value.isprintable() else None
+
+
 @lru_cache(maxsize=4096)
-def _plain_key(value: str) -> bool:
-    """Whether every parser reads an unquoted key as this text: a word, and none that some parsers type."""
-    return len(value) <= MAX_SCALAR and value.isidentifier() and value.lower() not in _WORDS
+def _plain(value: str) -> bool:
+    """Whether every parser reads this scalar, unquoted, as text: it is no word and begins like no number that some parsers type."""
+    return len(value) <= MAX_SCALAR and value[:1] not in _DIGITS and value.lower() not in _WORDS
 
 
 def read_yaml(text: str, file: str) -> Document:

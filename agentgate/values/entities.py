@@ -96,7 +96,7 @@ def _text(value: Any) -> Key | None:
     if type(value) is not str:
         return None
     if value.isascii():
-        return value if value.replace("\n", "").replace("\t", "").isprintable() else None
+        return value if value.isprintable() or value.replace("\n", "").replace("\t", "").isprintable() else None
     if unicodedata.normalize("NFC", value) != value:
         return None
     for char in value:

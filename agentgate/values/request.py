@@ -159,7 +159,12 @@ class Derived:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The frozen part of a run."""
+    """The frozen part of a run.
+
+    Attributes:
+        day: ISO date of the decision clock at opening: what "tomorrow" is counted from.
+        memo: what was found of the other fields, which never change; empty in every new header.
+    """
 
     id: str
     tenant: str
@@ -170,7 +175,8 @@ class Header:
     digest: str
     opened_at: float
     expires_at: float
-    day: str = ""  # ISO date of the decision clock at opening: what "tomorrow" is counted from
+    day: str = ""
+    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

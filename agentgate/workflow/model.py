@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from math import inf
 from typing import Literal, NamedTuple
 
 from agentgate.values.times import clock
@@ -84,13 +85,13 @@ class Dependency(NamedTuple):
         tool: the earlier tool.
         origins: arguments whose value may come from it, with the origins that name it.
         bounds: arguments whose `at_most` it holds.
-        windows: within how many seconds (None: ever) it must have been redeemed.
+        within: how many seconds ago it was redeemed at most (infinite: ever); None: no such call is required.
     """
 
     tool: str
     origins: tuple[tuple[str, tuple[Source, ...]], ...]
     bounds: tuple[str, ...]
-    windows: tuple[int | None, ...]
+    within: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class Tool:
                     tool,
                     tuple([(name, sources) for name, own in calls.items() for called, sources in own if called == tool]),
                     tuple([name for name, called in bounds.items() if called == tool]),
-                    tuple([order.within for order in self.sequence if order.require == tool]),
+                    min([inf if order.within is None else order.within for order in self.sequence if order.require == tool], default=None),
                 )
                 for tool in dict.fromkeys([*referred, *[order.require for order in self.sequence]])
             ]

@@ -10,21 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-EACH = "[]"
+from agentgate.values.paths import EACH
+from agentgate.workflow.rule import Rule
+
 MAX_DEPTH = 16
 MAX_STEP = 64  # characters of a step of a rule's name
-
-
-class LeafRule(Protocol):
-    """What this module reads of a rule."""
-
-    @property
-    def optional(self) -> bool:
-        """The argument may be left out."""
-
-    @property
-    def nullable(self) -> bool:
-        """A null counts as left out."""
 
 
 class Structures(NamedTuple):
@@ -45,7 +35,7 @@ class Structured(Protocol):
     """What this module reads of a tool."""
 
     @property
-    def args(self) -> Mapping[str, LeafRule]:
+    def args(self) -> Mapping[str, Rule]:
         """The rules, by name."""
 
     @property
@@ -61,7 +51,7 @@ def root(name: str) -> str:
     return name.partition(".")[0].removesuffix(EACH)
 
 
-def structures(rules: Mapping[str, LeafRule]) -> Structures:
+def structures(rules: Mapping[str, Rule]) -> Structures:
     """Which arguments are structures, by the names of the rules."""
     roots = frozenset(root(name) for name in rules if "." in name)
     if not roots:

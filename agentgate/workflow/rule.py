@@ -80,6 +80,7 @@ class Rule:
         calls: the origins that name an earlier call, by its tool.
         alone: those that name none, where more than one whole entity of the prompt has to be looked for.
         prompted: the prompt is an origin.
+        joint: nothing but the prompt or one call that meets all of its origins together can explain a value.
         free: any origin will do: none is named, or the model is one.
         said_as: the type as the user's words name it: a number that may be `computed` is no percentage, which says how it is computed.
     """
@@ -116,6 +117,7 @@ class Rule:
     references: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
     calls: tuple[tuple[str, tuple[Source, ...]], ...] = field_(default=(), init=False, compare=False, repr=False)
     alone: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
+    joint: bool = field_(default=False, init=False, compare=False, repr=False)
     free: bool = field_(default=True, init=False, compare=False, repr=False)
     prompted: bool = field_(default=False, init=False, compare=False, repr=False)
     said_as: str = field_(default="", init=False, compare=False, repr=False)
@@ -123,17 +125,22 @@ class Rule:
     def __post_init__(self) -> None:
         calls = tuple([s for s in self.sources if s.tool])
         whole = (MODEL,) if self.type == "text" else (MODEL, PROMPT)
+        alone = tuple([s for s in self.sources if not s.tool and s not in whole])
         derived = {
             "operators": compiled(self),
             "references": calls if self.at_most is None else (*calls, self.at_most),
             "calls": tuple([(tool, tuple([s for s in calls if s.tool == tool])) for tool in dict.fromkeys([s.tool for s in calls])]),
-            "alone": tuple([s for s in self.sources if not s.tool and s not in whole]),
+            "alone": alone,
+            "joint": bool(calls) and not (alone or self.any_call or self.named_first),
             "free": not self.sources or MODEL in self.sources,
             "prompted": PROMPT in self.sources,
             "said_as": "computed" if self.type == "number" and COMPUTED in self.sources else self.type,
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.line, self.type))
 
 
 @dataclass(frozen=True, slots=True)

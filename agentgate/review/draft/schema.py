@@ -16,8 +16,8 @@ from typing import Any
 
 from agentgate.errors import CanonicalError
 from agentgate.values.entities import number
+from agentgate.values.paths import EACH
 from agentgate.values.patterns import Pattern
-from agentgate.workflow.nested import EACH
 
 MAX_REF = 16
 MAX_DEPTH = 3  # structures in structures
