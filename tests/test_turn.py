@@ -1,4 +1,4 @@
-"""Whose words count: whatever is quoted, pasted or forwarded says nothing, and what says no takes back. Attacks first, then everyday turns."""
+"""Whose words count: whatever is quoted, pasted or forwarded says nothing, and what says no takes back."""
 
 from __future__ import annotations
 
@@ -221,7 +221,20 @@ def test_nothing_in_a_pasted_part_counts(foreign: str) -> None:
     assert names_nothing_of(turn, ("email", EVIL), ("iban", IBAN), ("id", "ORD-666"))
 
 
-@pytest.mark.parametrize("spoken", [5, None, [], ["a", "b"], [Own("a"), "b"], [Own(5)], f"a{OWN}b", [Own(f"a{PASTED}b")], {"own": "a"}])
+@pytest.mark.parametrize(
+    "spoken",
+    [
+        5,
+        None,
+        [],
+        ["a", "b"],
+        [Own("a"), "b"],
+        [Own(5)],  # type: ignore[arg-type]
+        f"a{OWN}b",
+        [Own(f"a{PASTED}b")],
+        {"own": "a"},
+    ],
+)
 def test_what_is_no_turn_is_refused(spoken: object) -> None:
     with pytest.raises(ConfigError, match=r"prompt"):
         turn_text(spoken)
@@ -229,14 +242,15 @@ def test_what_is_no_turn_is_refused(spoken: object) -> None:
 
 # --- withdrawals -------------------------------------------------------------------------------------------------------------
 STOPS = """
-No. | Stop | wait | Don't. | Please don't | Don't do it | No, don't. | Absolutely not! | Hold on a second | Hang on | Whoa, hold your horses.
-Cancel that | Scratch that. | Never mind | Forget it | I changed my mind | On second thought, leave it. | Actually, no | That's wrong
-Wrong order! | That was a mistake | I made a mistake. | Oops, wrong one | I didn't mean that | That's not what I meant | You misunderstood me
-I take that back | Abort | Halt | Undo that | Not now | Not yet | Maybe later | I don't want that anymore | I no longer want this
-I'd rather you didn't | Let's not | Better not. | Let me think about it first | Call it off | Pull the plug | Back out | Kill it
-Put the brakes on | Leave it alone | Too late, it's sorted | It has already been refunded | I'm having second thoughts
-Hmm, I am not sure about this | nein | Stopp! | \U0001f6d1 | Non, arr\u00eate | This looks like a scam | Drop it | nope nope nope | N
-You shouldn't have done this | Do nothing | Ignore my last message | Disregard that please | Please hold off for now | I was only joking
+No. | Stop | wait | Don't. | Please don't | Don't do it | No, don't. | Absolutely not! | Hold on a second | Hang on
+Whoa, hold your horses. | Cancel that | Scratch that. | Never mind | Forget it | I changed my mind | On second thought, leave it.
+Actually, no | That's wrong | Wrong order! | That was a mistake | I made a mistake. | Oops, wrong one | I didn't mean that
+That's not what I meant | You misunderstood me | I take that back | Abort | Halt | Undo that | Not now | Not yet | Maybe later
+I don't want that anymore | I no longer want this | I'd rather you didn't | Let's not | Better not. | Let me think about it first
+Call it off | Pull the plug | Back out | Kill it | Put the brakes on | Leave it alone | Too late, it's sorted
+It has already been refunded | I'm having second thoughts | Hmm, I am not sure about this | nein | Stopp! | \U0001f6d1
+Non, arr\u00eate | This looks like a scam | Drop it | nope nope nope | N | You shouldn't have done this | Do nothing
+Ignore my last message | Disregard that please | Please hold off for now | I was only joking
 """
 SAYS_NO = [each.strip() for each in STOPS.replace("\n", "|").split("|") if each.strip()]
 PLAIN = ["stop", "No.", "never mind", "Forget it", "cancel that", "Don't do it", "I changed my mind", "Absolutely not!", "nope"]

@@ -156,11 +156,11 @@ def _moment(workflow: Workflow) -> datetime:
 
 # --- in the user's words --------------------------------------------------------------------------------------------------------
 def in_words(kind: str, value: Any, currency: str) -> str:
-    """A value as a user writes it: money with its currency, a user or channel with its sign, text in quotes."""
+    """A value as a user writes it: money with its currency, a user or channel with its sign, text as a name in quotes."""
     if kind == "money" and currency:
         return f"{value} {currency}"
     if kind == "text":
-        return f'"{value}"'
+        return f'called "{value}"'
     return {"user": "@", "channel": "#"}.get(kind, "") + str(value)
 
 
