@@ -145,12 +145,13 @@ def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
         denied = any(clause.voice == "denied" for clause in turn.clauses)
         unheard = _not_understood(turn, found.values(), handed, shapes=not understood) or ("" if understood or denied else unheard)
         taken = _explained(turn, found) or taken
-    for start, end, how in turn.sentences if state.turns or at else ():
+    asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken
+    for start, end, how in turn.sentences if asked else ():
         if how and (state.turns or any(place < start for place in at.values())):
             _take_back(answers, how, turn.low[start:end], keep={name for name, place in at.items() if place > start})
             if how == "all":
                 spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
-    if state.turns and handed is None and not at and turn.hesitates:
+    if asked and state.turns and handed is None and not at and turn.hesitates:
         _take_back(answers, "doubt", turn.low, keep=set())
     return State(answers, frozenset(spoken), frozenset(quiet), unheard, taken, state.turns + 1)
 

@@ -162,9 +162,9 @@ class Turn:
         plain = IDIOM.sub(" ", text)
         if _THAT_IS_WRONG.match(plain) or _CALLS_OFF.search(plain):
             return "doubt"
-        if _NO.search(plain) is None or self._requests(start, end):
+        if _NO.search(plain) is None or (_FACT.search(plain) and not _WISHES.search(plain)):
             return ""
-        return "" if _FACT.search(plain) and not _WISHES.search(plain) else "doubt"
+        return "" if self._requests(start, end) else "doubt"
 
     def _requests(self, start: int, end: int) -> bool:
         """Whether these words request or ask something, or forbid something that they name."""

@@ -1,13 +1,14 @@
-"""Rows of reading a prompt: deriving the intents of a workflow from it and indexing what it names, seen for the first time."""
+"""Rows of reading: what a gate does with a user's turn, seen for the first time, and with the hundredth of a conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import date
 from itertools import count
 
+from agentgate.gate.state import Readings
 from agentgate.intents.lexical import derive
-from agentgate.language.prompt import Prompt
+from agentgate.workflow.model import Workflow
 from tests.benchmarks import world
 from tests.benchmarks.row import MS, Bare, Measuring, Row, Scale, token_size
 from tests.benchmarks.sidebyside import Pair, compare
@@ -46,18 +47,38 @@ def _texts(sentences: tuple[str, ...]) -> Iterator[str]:
 def reading(scale: Scale) -> Measuring:
     """The payment workflow's intents and a prompt's index, for prose and for text that is dense with what can be named."""
     workflow = world.loaded(world.text())
-    intents = tuple(workflow.intents.values())
     bare = Bare(token_size(world.Desk()))
     rows = []
     for name, sentences in _KINDS.items():
-        texts = _texts(sentences)
+        texts, readings = _texts(sentences), Readings(derive)
 
-        def read(texts: Iterator[str] = texts) -> None:
-            turns = (next(texts),)
-            derive(intents, turns)
-            Prompt.of(turns, _DAY)
+        def read(texts: Iterator[str] = texts, readings: Readings = readings) -> None:
+            _heard(readings, workflow, (next(texts),))
 
         timing = yield from compare(Pair(read, bare.sign, scale.rounds // 4))
         note = f"derive the payment workflow's intent from {LENGTH} characters never read before, and index them"
         rows.append(Row(name, timing.median_us, "", None, timing.median_us, "us", 2 * MS, False, note))
-    return rows
+    return [*rows, (yield from _conversation(scale, workflow))]
+
+
+def _conversation(scale: Scale, workflow: Workflow) -> Generator[None, None, Row]:
+    """The hundredth added turn against the first one, by a gate that heard the ones before; the prompt's intent is at stake in both."""
+    texts, readings = _texts(_KINDS["read_prose"]), Readings(derive)
+    prompt = "Please refund order ORD-10023344, it arrived broken"
+    before = (prompt, *(next(texts) for _ in range(99)))
+    _heard(readings, workflow, before)
+
+    def hundredth() -> None:
+        _heard(readings, workflow, (*before, next(texts)))
+
+    def first() -> None:
+        _heard(readings, workflow, (prompt, next(texts)))
+
+    timing = yield from compare(Pair(hundredth, first, scale.rounds // 4))
+    note = f"hear the hundredth added turn of {LENGTH} characters"
+    return Row("turn_100", timing.median_us, "the first one", timing.baseline_us, timing.ratio, "x", 1.5, False, note)
+
+
+def _heard(readings: Readings, workflow: Workflow, turns: tuple[str, ...]) -> None:
+    readings.intents(workflow, turns)
+    readings.prompt(turns, _DAY)

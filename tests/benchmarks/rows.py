@@ -28,7 +28,7 @@ def rounds(scale: Scale) -> dict[str, int]:
     """How many steps each group of rows takes, for the progress bar."""
     return {
         "engine": 7 * (scale.rounds * 5 // scale.turn),
-        "reading": 2 * (scale.rounds // 4),
+        "reading": 3 * (scale.rounds // 4),
         "cycle": 2 * scale.trips,
         "cycle_dpop": scale.trips,
         "cycle_audit": scale.trips // 3,
