@@ -25,7 +25,7 @@ from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
 from agentgate.intents.phrases import Occurrence, places
 from agentgate.language.delegation import Delegation, handed_over
-from agentgate.language.pieces import FINITE, Piece
+from agentgate.language.pieces import FINITE, NOBODY, Piece
 from agentgate.language.turn import Clause, Taken, Turn
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
@@ -159,7 +159,7 @@ def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:
     shown = " ".join(words.split())[:_SHOWN]
     for name, answer in answers.items():
-        if name in keep:
+        if name in keep or answer.presence == "absent":
             continue
         if how == "all":
             answers[name] = Derived("absent", f"withdrawn: {shown}")
@@ -226,17 +226,18 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], ba
 
 
 _DROPPED = re.compile(r"\b(?:skip|omit|leave out|drop|without|(?<=\w )than)(?: to)?(?: (?:the|an?|any|my|our))? \Z")
-_MODAL = re.compile(rf"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b|{FINITE.pattern}")
+_MODAL = re.compile(r"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b")
+_ASKING = re.compile(r"(?:can|could|would|will|may)\b")  # "can someone join": such a phrase is a question itself
 _USES = ("asked", "aside", "asks")
 
 
 def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -> str:
     """How words are used in their piece: they ask for something, are asked about, or neither."""
     words = turn.low[place.start : place.end]
-    begins = place.start <= piece.head
-    stated = " " in words and _MODAL.search(words) is not None
+    begins = place.start == piece.head or (place.asked and place.start < piece.head)
+    stated = " " in words and (FINITE.search(words) or (_MODAL.search(words) and not NOBODY.match(turn.low, piece.head)))
     if piece.kind == "question":
-        return "asks" if begins and stated else "asked"
+        return "asks" if begins and " " in words and _ASKING.match(words) else "asked"
     if piece.kind == "look":
         return "asks" if begins and place.end + place.asked > piece.looks else "asked"
     if place.start >= piece.aside or _DROPPED.search(turn.low, piece.start, place.start):

@@ -63,6 +63,7 @@ _ASIDE = re.compile(rf"\b(?:{either('subordinate')})\b")
 _DICTATED = re.compile(rf"(?:{either('dictates')})\s(?!it\b|this\b|that\b)(?:\S{{1,40}}\s){{1,4}}?to\s")
 _HEADING = re.compile(rf"\b(?:{either('texts', 'dictates', 'headings')})\b")
 _NOT_WHO = r"(?:i|we|you|it|this|that|there|because|as|since|while|maybe|perhaps|what|which|who|when|where|why|how|whether|if)"
+NOBODY = re.compile(rf"{_NOT_WHO}\b")  # what follows does not say who is to get or do something
 _NEED = re.compile(  # what is to happen to somebody or something; who is to get what
     rf"(?!{_NOT_WHO}\b)(?!they\b.* be\b)(?:(?!(?:i|we|you|that|because)\b)[\w@.'\u2019#/-]{{1,40}} ){{1,8}}?"
     r"(?:also |still |really |just |only |now |then )?(?:(?:(?:ha(?:s|ve)|needs?|ought) to|should|must|(?:is|are) to(?= be\b)) "
@@ -104,8 +105,8 @@ _SUBJECTS = frozenset("i we you he she it they there this that hope thank thanks
 class Piece(NamedTuple):
     """One piece: where it starts and ends, and its kind.
 
-    `head` is where its own words begin, behind greetings and "can you"; `aside` where those begin that request nothing; `looks` where
-    the words end that ask to be shown or told.
+    `head` is where its own words begin, behind greetings and "can you" (-1: it only goes on with the piece before); `aside` where those
+    begin that request nothing; `looks` where the words end that ask to be shown or told.
     """
 
     start: int
@@ -137,12 +138,18 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
         between = clause[before.end - start : piece.start - start].strip()
         heading = heading or (between == ":" and _dictates(clause[before.head - start : before.end - start]))
         if heading:  # "one of the steps is: delete it", "add a to-do: pay Ann"
-            read[at] = piece._replace(kind="statement", head=piece.end)
+            read[at] = piece._replace(kind="statement", head=-1)
         elif piece.kind == "open" and between in _GO_ON:  # "add Kim and Sam as reviewers", "if it was mailed or cancelled"
-            read[at] = piece._replace(kind=before.kind, head=piece.end, aside=piece.start if before.aside < before.end else piece.aside)
+            read[at] = piece._replace(kind=before.kind, head=-1, aside=piece.start if before.aside < before.end else piece.aside)
     asks = any(piece.kind in {"request", "shaping", "look"} for piece in read)
     for at, piece in enumerate(read):
-        if polite and not asks and not question and piece.kind == "open" and any(map(str.isalnum, low[piece.head : piece.end])):
+        if (
+            polite
+            and not asks
+            and not question
+            and piece.kind == "open"
+            and any(map(str.isalnum, low[max(piece.head, piece.start) : piece.end]))
+        ):
             read[at], asks = piece._replace(kind="request"), True
     yield from read
 

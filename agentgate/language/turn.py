@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from agentgate.language.denials import IDIOM, clauses
 from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import small
-from agentgate.language.whose import Part, parts, with_lines
+from agentgate.language.whose import Extent, parts, with_lines
 from agentgate.language.word_files import either, needed
 
 Voice = Literal["said", "reported", "denied"]
@@ -107,7 +107,7 @@ class Turn:
     def __init__(self, text: str) -> None:
         """Read a turn, as it is stored (`agentgate.values.turns.turn_text`)."""
         self.text = with_lines(text)
-        self.parts = found = parts(self.text) if len(text) <= MAX_READ else [Part(0, len(text), "unsure")]
+        self.parts = found = parts(self.text) if len(text) <= MAX_READ else [Extent(0, len(text), "unsure")]
         self.written = _masked(self.text, [part for part in found if part.whose in {"forwarded", "pasted", "unsure"}])
         own = _masked(self.written, [part for part in found if part.whose in {"quoted", "doubtful"}])
         self.named = tuple([(start, end) for start, end, whose in found if whose == "named" and not self.written[start - 1].isspace()])
@@ -184,9 +184,12 @@ class Turn:
         return any(not self._harmless(piece) for piece in self.pieces if piece.kind in {"request", "shaping", "open"})
 
     def _harmless(self, piece: Piece) -> bool:
-        if not any(map(str.isalnum, self.low[piece.head : piece.end])) or _AGREES.match(self.low[piece.start : piece.end]) is not None:
+        if (
+            not any(map(str.isalnum, self.low[max(piece.head, piece.start) : piece.end]))
+            or _AGREES.match(self.low[piece.start : piece.end]) is not None
+        ):
             return True
-        words = self.low[piece.head : piece.end]
+        words = self.low[max(piece.head, piece.start) : piece.end]
         return len(words.split()) > _FEW if piece.kind == "request" else _ANSWER.match(words) is not None
 
 

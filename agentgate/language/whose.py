@@ -102,7 +102,7 @@ _TITLE = re.compile(  # a dot that ends no sentence: "Dr. Meyer", "J. R. Smith"
 )
 
 
-class Part(NamedTuple):
+class Extent(NamedTuple):
     """A part of a turn that is not simply the user's own: where it starts and ends, and whose it is."""
 
     start: int
@@ -123,7 +123,7 @@ def _shown(text: str) -> str:
     return _ACCENT.sub(lambda letter: normalize("NFC", letter.group()).ljust(2, "\u0301"), text) if _MARK.search(text) else text
 
 
-def parts(text: str) -> list[Part]:
+def parts(text: str) -> list[Extent]:
     """Every part of a turn that is not plainly the user's own; parts may overlap.
 
     Args:
@@ -133,31 +133,31 @@ def parts(text: str) -> list[Part]:
     marks = [*_DECLARED.finditer(text)]
     if not text.startswith((OWN, PASTED)):
         return _found(text, pasting=True)
-    found: list[Part] = []
+    found: list[Extent] = []
     for mark, end in zip(marks, [*(after.start() for after in marks[1:]), len(text)], strict=True):
         start = mark.end()
         own = mark.group() == OWN
-        inner = _found(text[start:end], pasting=False) if own else [Part(0, end - start, "pasted")]
-        found += [Part(start + a, start + b, whose) for a, b, whose in inner]
+        inner = _found(text[start:end], pasting=False) if own else [Extent(0, end - start, "pasted")]
+        found += [Extent(start + a, start + b, whose) for a, b, whose in inner]
     return found
 
 
-def _found(text: str, *, pasting: bool) -> list[Part]:
+def _found(text: str, *, pasting: bool) -> list[Extent]:
     if not text.replace("\n", "").isprintable() and _UNSEEN.search(text):
-        return [Part(0, len(text), "unsure")]
+        return [Extent(0, len(text), "unsure")]
     low = small(text)
     found = [*_lines(low, pasting=pasting)] if "\n" in text or ">" in text else []
     if (forwarded := _FORWARDED.search(low)) is not None:
-        found.append(Part(forwarded.start(), len(text), "forwarded"))
+        found.append(Extent(forwarded.start(), len(text), "forwarded"))
     if pasting and (":" in text or "<" in text) and (pasted := _POINTER.search(low)) is not None:
-        found.append(Part(pasted.end(), len(text), "pasted"))
+        found.append(Extent(pasted.end(), len(text), "pasted"))
     for signs, kind in _MARKS:
         if any(map(text.__contains__, signs)):
             found += _quotations(text, low, [*kind.finditer(text)])
     return found
 
 
-def _lines(low: str, *, pasting: bool) -> Iterator[Part]:
+def _lines(low: str, *, pasting: bool) -> Iterator[Extent]:
     """Lines that are quoted, and those that a paste may have brought."""
     several = pasting and _MANY.search(low.strip()) is not None
     about = _ABOUT.search(low) if several else None
@@ -166,30 +166,30 @@ def _lines(low: str, *, pasting: bool) -> Iterator[Part]:
         end, bare = at + len(line), line.strip()
         quoted = bare.startswith(">") or (quoted and bare != "")
         if quoted:
-            yield Part(at, end, "forwarded")
+            yield Extent(at, end, "forwarded")
         elif bare and (introduced or (several and (_LINE.match(bare) or (about is not None and _ABOUT.search(bare) is None)))):
-            yield Part(at, end, "unsure")
+            yield Extent(at, end, "unsure")
         introduced = introduced or (pasting and _INTRODUCES.search(bare) is not None)
         at = end + 1
 
 
-def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Part]:
+def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Extent]:
     """The quotations of one kind of mark."""
     if not marks or (marks[0].re is _SINGLE and not any(_OPENS.match(text, mark.start()) for mark in marks)):
         return
     first, last = marks[0].start(), marks[-1].end()
     if len(marks) % 2:
-        yield Part(first, len(text), "doubtful")
+        yield Extent(first, len(text), "doubtful")
         return
-    named, end, listed = list[Part](), -1, True
+    named, end, listed = list[Extent](), -1, True
     for opening, closing in zip(marks[::2], marks[1::2], strict=True):
         listed = listed and (end < 0 or _AND.fullmatch(text, end, opening.start()) is not None)
         if _is_name(text[opening.end() : closing.start()], low, opening.start(), end):
-            named.append(Part(opening.end(), closing.start(), "named"))
+            named.append(Extent(opening.end(), closing.start(), "named"))
             end = closing.end()
     yield from named
     if len(named) < len(marks) // 2 or not listed:
-        yield Part(first, last, "quoted" if len(marks) == 2 else "doubtful")
+        yield Extent(first, last, "quoted" if len(marks) == 2 else "doubtful")
 
 
 def _is_name(inner: str, low: str, at: int, end: int) -> bool:
