@@ -85,7 +85,7 @@ def test_a_turn_without_utf8_form_is_refused():
 
 def test_unknown_words_are_refused():
     with pytest.raises(NameRefused):
-        ops.record_outcome("acme", "run_1", DIGEST, "great")  # type: ignore[arg-type]  # the point of the test
+        ops.record_outcome("acme", "run_1", DIGEST, "great", "j")  # type: ignore[arg-type]  # the point of the test
     with pytest.raises(NameRefused):
         ops.answer_hold("acme", "h", "1", b"", "consumed")
     with pytest.raises(NameRefused):
@@ -100,7 +100,7 @@ def test_only_a_plain_true_makes_a_call_a_read():
     assert ops.mint(MINT._replace(read="yes")).args[read_flag] == 0  # type: ignore[arg-type]  # the point of the test
 
 
-OK_BURN = [ops.burn(BURN).keys[0].encode(), b"ok", b"{}"]
+OK_BURN = [ops.burn(BURN).keys[0].encode(), b"ok", b"{}", b""]
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,14 @@ OK_BURN = [ops.burn(BURN).keys[0].encode(), b"ok", b"{}"]
         None,
         1,
         b"OK",
+        [*OK_BURN[:3], b"1 2"],
         [],
         OK_BURN[:2],
         [*OK_BURN, b""],
-        [b"ag:{acme-eu}:jti:another", b"ok", b"{}"],
-        [OK_BURN[0], b"fine", b"{}"],
-        [OK_BURN[0], 1, b"{}"],
-        [OK_BURN[0], None, b"{}"],
+        [b"ag:{acme-eu}:jti:another", b"ok", b"{}", b""],
+        [OK_BURN[0], b"fine", b"{}", b""],
+        [OK_BURN[0], 1, b"{}", b""],
+        [OK_BURN[0], None, b"{}", b""],
     ],
 )
 def test_a_burn_reply_that_is_not_this_tokens_is_refused(raw):
@@ -129,7 +130,7 @@ def test_a_burn_reply_that_is_not_this_tokens_is_refused(raw):
 def test_a_mint_reply_without_a_lineage_is_refused(lineage):
     op = ops.mint(MINT)
     with pytest.raises(StoreUnavailable, match="lineage"):
-        ops.parse_mint(op, [op.keys[0].encode(), b"ok", lineage, b""])
+        ops.parse_mint(op, [op.keys[0].encode(), b"ok", lineage, b"", b""])
 
 
 @pytest.mark.parametrize("lost", [b"header", b"rev", b"turns", b"turn:1"])
@@ -147,7 +148,7 @@ _RUN = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
 @pytest.mark.parametrize(
     ("op", "parse", "rest"),
     [
-        (ops.mint(MINT), ops.parse_mint, [b"ok", b"0" * 40, None]),
+        (ops.mint(MINT), ops.parse_mint, [b"ok", b"0" * 40, None, b""]),
         (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, 1, [], b"all"]),
         (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [b"header"], [], b"all"]),
         (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, _RUN, [b"x:head"], b"all"]),

@@ -53,6 +53,7 @@ class _AgentGate(LazyCommands):
         ),
         "root": ("root:app", "The root: who reviews what, with which keys, and how many signatures it takes."),
         "keys": ("keys:app", "Signing keys: publish, rotate."),
+        "store": ("store:app", "The state store: reconcile it with the audit logs after a loss."),
     }
 
 

@@ -253,5 +253,5 @@ def _limits(tool: Tool) -> Iterator[Condition]:
 
 def _store() -> Iterator[Condition]:
     yield _of("store", "revocations", "revoked", "nothing of this call revoked", 0, Reason.REVOKED)
-    ran = (Reason.ALREADY_REDEEMED, Reason.OUTCOME_UNKNOWN)
-    yield _of("store", "call", "once", "a call that did not run yet", 0, *ran)
+    ran = (Reason.ALREADY_REDEEMED, Reason.FAILED, Reason.OUTCOME_UNKNOWN)
+    yield _of("store", "call", "once", "a call that did not run yet, or may run again", 0, *ran)

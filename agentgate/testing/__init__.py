@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from agentgate.testing._book import Blocking
 from agentgate.testing._calls import Calls
+from agentgate.testing._histories import Histories
 from agentgate.testing._limits import Limits
 from agentgate.testing._marks import RisingMarks
 
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Calls, Limits, RisingMarks):
+class StoreConformance(Calls, Limits, Histories, RisingMarks):
     """The suite.
 
     Attributes:

@@ -1,0 +1,86 @@
+"""``agentgate store``: reconcile a store that has lost a part of its history with the audit logs."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentgate.audit import FileAudit
+from agentgate.audit.reconcile import find_loss, find_tenants
+from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say_json
+from agentgate.cli.signing import Json
+from agentgate.stores import Op, Store, ready_store, recovery
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "agentgate store reconcile --store redis://... --audit gate/audit --audit payments/audit\n\n"
+    "agentgate store reconcile --store redis://... --audit gate/audit --accept-loss 'INC-2041, by hand'\n\n"
+    "Exit codes: 0 nothing is lost any more, 2 something still is, 1 an error (nothing was accepted)."
+)
+PATIENCE = 5.0  # seconds for one operation
+app = typer.Typer(help="The state store: reconcile it after a loss.", no_args_is_help=True, epilog=EXAMPLES)
+
+
+@app.callback()
+def _store() -> None: ...
+
+
+@app.command(epilog=EXAMPLES)
+def reconcile(
+    store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")],
+    audit: Annotated[list[Path], typer.Option(help="An audit directory, of every gate and tool server; give all.", exists=True)],
+    tenant: Annotated[list[str] | None, typer.Option(help="Only this tenant; left out: every tenant in the logs.")] = None,
+    accept_loss: Annotated[str, typer.Option(metavar="REASON", help="Go on without what no log tells; the reason is put on record.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Replay into a store what it has lost of redemptions, limits and releases, so that acts go on."""
+    quiet()
+    with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit[0])) as log:
+        try:
+            found = [_reconciled(opened, log, name, audit, accept_loss) for name in tenant or sorted(find_tenants(audit))]
+        except OSError as error:
+            fail(error)
+    if as_json:
+        say_json(found)
+    else:
+        body = [(each["tenant"], each["state"], each["replayed"], len(each["missing"])) for each in found]
+        rows(("tenant", "state", "replayed", "missing"), body, styles=("bold",))
+        for each in found:
+            note(*(f"{each['tenant']}: no log tells {what}" for what in each["missing"]))
+    raise typer.Exit(LOOK if any(each["state"] == "lost" for each in found) else YES)
+
+
+def ask(store: Store, op: Op) -> Any:
+    """The raw reply to one operation."""
+    return store.call(op, time.monotonic() + PATIENCE)
+
+
+def _reconciled(store: Store, log: FileAudit, tenant: str, audit: list[Path], accept_loss: str) -> dict[str, Any]:
+    """One tenant: replay what the logs tell; accept it if they tell everything, or for a reason."""
+    op = recovery.read_history(tenant)
+    loss = find_loss(tenant, recovery.parse_read_history(op, ask(store, op)), audit)
+    replayed = 0
+    for event in loss.events:
+        op = recovery.replay(event)
+        replayed += recovery.parse_replay(op, ask(store, op)) == "ok"
+    state = "whole"
+    if loss.seen:
+        state = "reconciled" if not loss.missing else "accepted" if accept_loss else "lost"
+    if state in {"reconciled", "accepted"}:
+        missing = {"missing": loss.missing, "reason": accept_loss} if loss.missing else {}
+        _record(log, {"tenant": tenant, "replayed": replayed, "seen": loss.seen, **missing})
+        op = recovery.accept_history(tenant, loss.ends(), max(loss.seen.values()))
+        if recovery.parse_accept_history(op, ask(store, op)):  # somebody saw more than these logs tell
+            state = "lost"
+    return {"tenant": tenant, "state": state, "replayed": replayed, "missing": loss.missing}
+
+
+def _record(log: FileAudit, body: dict[str, Any]) -> None:
+    """Put on record who accepts what, before it is accepted."""
+    record = {"type": "history_reconciled", "time": round(time.time(), 6), "by": getpass.getuser(), **body}
+    log.append(record, time.monotonic() + PATIENCE)
