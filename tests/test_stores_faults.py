@@ -197,6 +197,50 @@ def test_an_evicting_server_is_refused_at_start(book, server):
         book.store.check()
 
 
+def test_an_eviction_policy_that_changes_while_the_server_runs_is_noticed(book, server):
+    pool = getattr(book.store, "_store", book.store)._pool
+    _, burning = book.minted()
+    for policy, works in (("allkeys-lru", False), ("allkeys-lru", False), ("noeviction", True)):
+        server.command("CONFIG", "SET", "maxmemory-policy", policy)
+        pool.looked = time.monotonic() - 11
+        if works:
+            assert book.burn(burning).kind == "ok"
+        else:
+            assert "maxmemory_policy" in refused(book, ops.burn(burning))
+
+
+def test_a_writable_replica_burns_nothing(book, server):
+    _, burning = book.minted()
+    server.command("CONFIG", "SET", "replica-read-only", "no")
+    server.command("REPLICAOF", "127.0.0.1", str(free_port()))
+    assert "role:master" in refused(book, ops.burn(burning))
+
+
+def test_what_is_weak_about_a_server_is_said(book, server):
+    settings = {weakness.setting for weakness in book.store.check()}
+    assert settings == {"no append-only file", "no maxmemory", "store user: default"}
+
+
+def test_a_well_kept_server_has_no_weakness(binary, tmp_path):
+    server = Server(binary, tmp_path / "own", durable=True, settings=("--maxmemory", "1gb"))
+    server.command("ACL", "SETUSER", "gate", "on", ">pw", "~ag:*", "+@all")
+    store = open_store(server.url.replace("redis://", "redis://gate:pw@"))
+    try:
+        assert store.check() == ()
+    finally:
+        store.close()
+        server.stop()
+
+
+def test_replicas_need_the_servers_own_fence(server):
+    store = open_store(server.url + "?replicas=1")
+    with pytest.raises(StoreUnavailable, match="min-replicas-to-write"):
+        store.check()
+    server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+    assert "replicas=1, 0 connected" in {weakness.setting for weakness in store.check()}
+    store.close()
+
+
 def test_a_full_server_refuses_and_writes_nothing(book, server):
     op = ops.mint(book.request(limits=(ops.LimitTake("count", 1, 9, 1000),)))
     server.command("CONFIG", "SET", "maxmemory", "1")

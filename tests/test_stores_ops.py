@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from agentgate.errors import NameRefused, StoreUnavailable
 from agentgate.stores import ops
-from agentgate.stores._health import PROBE, judge
+from agentgate.stores._endpoint import Endpoint
+from agentgate.stores._health import PROBE, judge, weak_user
 from agentgate.stores._resp import MAX_REPLY, MORE, Reply, ServerError, pack
 from agentgate.testing._book import WHO
 
@@ -187,6 +188,7 @@ def test_a_call_record_of_unknown_status_is_unreadable():
 
 # the server
 
+PLAIN = Endpoint.of("redis://h")
 INFO = {"role": "master", "maxmemory_policy": "noeviction", "cluster_enabled": "0", "redis_version": "7.2.4"}
 
 
@@ -199,8 +201,49 @@ def info(**changes: str) -> bytes:
 
 
 def test_a_fit_server_is_accepted():
-    judge(info(), probe(), 1000.0, 1000.1)
-    judge(info(redis_version="8.0.2"), probe(clock=b"1000900"), 1000.0, 1000.0)
+    judge(PLAIN, info(), probe(), 1000.0, 1000.1)
+    judge(PLAIN, info(redis_version="8.0.2"), probe(clock=b"1000900"), 1000.0, 1000.0)
+
+
+FULL = {"aof_enabled": "1", "connected_slaves": "0", "maxmemory": "1000", "used_memory": "100"}
+FENCED = {"min_slaves_good_slaves": "1"}
+
+
+@pytest.mark.parametrize(
+    ("url", "changes", "settings"),
+    [
+        ("redis://h", {}, []),
+        ("redis://h", {"aof_enabled": "0"}, ["no append-only file"]),
+        ("redis://h", {"maxmemory": "0"}, ["no maxmemory"]),
+        ("unix:///run/store.sock", {"maxmemory": "0"}, []),
+        ("redis://h", {"used_memory": "801"}, ["maxmemory: 80 % used"]),
+        ("redis://h", {"connected_slaves": "2"}, ["2 replicas, none of which confirms a write"]),
+        ("redis://h?replicas=1", {"connected_slaves": "2", **FENCED}, []),
+        ("redis://h?replicas=2", {"connected_slaves": "1", **FENCED}, ["replicas=2, 1 connected"]),
+    ],
+)
+def test_a_weak_setting_is_named(url, changes, settings):
+    found = judge(Endpoint.of(url), info(**(FULL | changes)), probe(), 1000.0, 1000.1)
+    assert [weakness.setting for weakness in found] == settings
+    assert all(weakness.means and weakness.remedy for weakness in found)
+
+
+def test_replicas_without_the_servers_own_fence_are_refused():
+    with pytest.raises(StoreUnavailable, match=r"min-replicas-to-write 1 and min-replicas-max-lag"):
+        judge(Endpoint.of("redis://h?replicas=1"), info(**FULL), probe(), 1000.0, 1000.1)
+
+
+@pytest.mark.parametrize(
+    ("url", "who", "weak"),
+    [
+        ("redis://h", b"default", True),
+        ("redis://h", b"gate", False),
+        ("redis://h", ServerError("NOPERM"), False),
+        ("unix:///run/store.sock", b"default", False),
+    ],
+)
+def test_the_default_user_is_weak_beyond_one_machine(url, who, weak):
+    assert bool(weak_user(Endpoint.of(url), who)) is weak
 
 
 @pytest.mark.parametrize(
@@ -222,7 +265,7 @@ def test_a_fit_server_is_accepted():
 )
 def test_an_unfit_server_is_refused(answer, checked, text):
     with pytest.raises(StoreUnavailable, match=text):
-        judge(answer, checked, 1000.0, 1000.1)
+        judge(PLAIN, answer, checked, 1000.0, 1000.1)
 
 
 # the protocol

@@ -41,7 +41,8 @@ from agentgate.values.request import Args, CanonicalArguments
 
 Result = TypeVar("Result")
 _log = structlog.get_logger("agentgate.redemption.verifier")
-_UNBURNED = "an unspent, unrevoked token, of a history that the store has not lost (agentgate store reconcile)"
+_UNSPENT = "an unspent, unrevoked token of this store's history"
+_WHOLE = "a store that has lost nothing of this tenant (agentgate store reconcile)"
 
 
 @dataclass(slots=True)
@@ -89,7 +90,7 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
         yield from _not_run(claims)
         raise TokenRefused(Refusal.STORE, "store", str(error), "a state store that answers in time") from None
     if burned.kind != "ok":
-        raise TokenRefused(Refusal(burned.kind), "jti", burned.kind, _UNBURNED)
+        raise TokenRefused(Refusal(burned.kind), "jti", burned.kind, _WHOLE if burned.kind == "lost" else _UNSPENT)
     who.history.see(claims.tenant, sent, burned.history)
     try:
         yield _record(claims, "redemption", tool=tool, call_digest=claims.call_digest, **who.history.note(burned.history))

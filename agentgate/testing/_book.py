@@ -33,8 +33,8 @@ class Blocking:
     def call(self, op: ops.Op, deadline: float) -> Any:
         return self._wait(self._store.call(op, deadline))
 
-    def check(self) -> None:
-        self._wait(self._store.check())
+    def check(self) -> Any:
+        return self._wait(self._store.check())
 
     def close(self) -> None:
         self._wait(self._store.close())
