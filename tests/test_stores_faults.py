@@ -300,6 +300,11 @@ def test_a_write_that_no_replica_confirmed_is_refused_though_applied(server):
     assert time.monotonic() - started < LATE
     plain = Book(open_store(server.url), tenant="acme")
     assert plain.mint(plain.request()).kind == "revoked"
+    other = Book(plain.store)
+    _, burning = other.minted()
+    with pytest.raises(StoreUnavailable, match="applied, not confirmed"):
+        store.call(ops.burn(burning), time.monotonic() + LATE - 0.05)
+    assert other.burn(burning).kind == "used"
     plain.store.close()
     store.close()
 

@@ -51,6 +51,7 @@ class _AgentGate(LazyCommands):
             "explain:explain",
             "Explain a decision: every condition, what it got and expected, where each value came from, what would pass, and whom to ask.",
         ),
+        "doctor": ("doctor:doctor", "Look at store, keys, workflows and audit log: what holds, and what to do about what does not."),
         "root": ("root:app", "The root: who reviews what, with which keys, and how many signatures it takes."),
         "keys": ("keys:app", "Signing keys: publish, rotate."),
         "store": ("store:app", "The state store: reconcile it with the audit logs after a loss."),

@@ -94,7 +94,7 @@ def _weaknesses(endpoint: Endpoint, fields: dict[str, str]) -> list[Weakness]:
         lost = "a failover loses what had not reached them, and acts then wait for agentgate store reconcile"
         found.append(Weakness(f"{replicas} replicas, none of which confirms a write", lost, f"?replicas={replicas} in the store's URL"))
     if replicas < endpoint.replicas:
-        stops = "runs, mints and holds are refused"
+        stops = "runs, mints, redemptions and holds are refused"
         found.append(Weakness(f"replicas={endpoint.replicas}, {replicas} connected", stops, "connect them, or ask for fewer"))
     if most and used > _FULL * most:
         found.append(Weakness(f"maxmemory: {used * 100 // most} % used", "a full server refuses everything", "more memory"))

@@ -233,7 +233,7 @@ def burn(request: BurnRequest) -> Op:
         checked_history(request.history),
         *_revocations(start, run, jti, request.subjects),
     )
-    return Op("burn", (f"{start}jti:{jti}", f"{start}calls:{run}", _history_key(request.tenant)), args)
+    return Op("burn", (f"{start}jti:{jti}", f"{start}calls:{run}", _history_key(request.tenant)), args, confirm=True)
 
 
 def parse_burn(op: Op, raw: Any) -> BurnReply:

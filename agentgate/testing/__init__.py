@@ -11,7 +11,7 @@ serve all of them::
             store.close()
 
 An asynchronous store is tested through `Blocking`. What a suite cannot do from outside (kill the server, cut its network) belongs to
-the store's own tests: after lost data, burns must return `lineage`.
+the store's own tests: after lost data, burns must return `lineage`, and a history that is behind what a caller remembers `lost`.
 """
 
 from __future__ import annotations
