@@ -39,32 +39,73 @@ class Loss:
         """Up to where each epoch is accepted; where something is missing all of it, whatever somebody else saw."""
         return dict.fromkeys(self.seen, MAX_COUNT) if self.missing else self.seen
 
+    def saw(self, epoch: str, count: int) -> None:
+        """Somebody saw this much."""
+        self.seen[epoch] = max(count, self.seen.get(epoch, 0))
+
+    def tell(self, record: Mapping[str, Any], mint: Mapping[str, Any] | None, outcome: str) -> None:
+        """Take an event from its record, what it took of limits from that of its mint, and how it ended."""
+        who = f"call {record['tool_call_id']} of {record['run']}"
+        if mint is None:
+            self.missing.append(f"what {who} took of limits (its gate's log)")
+        taken = mint.get("limits", ()) if mint is not None else ()
+        shares = [each for each in taken if each["amount"] is not None]
+        if len(shares) < len(taken):
+            self.missing.append(f"the sensitive amount that {who} took of a limit")
+        self.events.append(
+            Event(
+                tenant=record["tenant"],
+                run=record["run"],
+                call_digest=record["call_digest"],
+                jti=record["jti"],
+                gen=record["history"][:40],
+                head=canonical(_head(record)),
+                at_ms=int(record["time"] * 1000),
+                outcome=outcome,
+                redeemed=record["type"] == "redemption",
+                limits=tuple([Taken(**each) for each in shares]),
+            )
+        )
+
 
 def find_tenants(directories: Sequence[Path]) -> set[str]:
     """Every tenant whose history these logs name."""
     return {record["tenant"] for record in _counted(directories)}
 
 
-def find_loss(tenant: str, known: HistoryRecord, directories: Sequence[Path]) -> Loss:
-    """What a tenant has lost.
+def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path]) -> dict[str, Loss]:
+    """What each tenant has lost.
+
+    Args:
+        known: tenant -> what its store knows.
+        directories: the audit directories of every gate and tool server.
 
     Raises:
         AuditDamaged, OSError: a log cannot be read; nothing is left out in silence.
     """
-    found = Loss()
-    events: dict[_Counted, Mapping[str, Any]] = {}
+    losses = {tenant: Loss() for tenant in known}
+    events: dict[str, dict[_Counted, dict[str, Any]]] = {tenant: {} for tenant in known}
     for record in _counted(directories):
-        epoch, count = split(record["history"])
-        if record["tenant"] == tenant and count > known.ends.get(epoch, 0):
-            found.seen[epoch] = max(count, found.seen.get(epoch, 0))
+        tenant, place = record["tenant"], split(record["history"])
+        if tenant in known and place[1] > known[tenant].ends.get(place[0], 0):
+            losses[tenant].saw(*place)
             if record["type"] == "redemption" or record.get("spent"):
-                events[epoch, count] = record
-    if known.lost:
-        epoch, count = split(known.lost)
-        found.seen[epoch] = max(count, found.seen.get(epoch, 0))
-    found.missing += _gaps(known, found.seen, events.keys())
-    _tell(found, [events[place] for place in sorted(events, key=lambda place: place[1])], directories)
-    return found
+                events[tenant][place] = record
+    wanted = {record["jti"] for found in events.values() for record in found.values()}
+    minted: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, str] = {}
+    for record in _records(directories) if wanted else ():
+        if record.get("jti") in wanted and record["type"] == "decision":
+            minted[record["jti"]] = record
+        elif record.get("jti") in wanted and record["type"] == "outcome":
+            outcomes[record["jti"]] = record["outcome"]
+    for tenant, loss in losses.items():
+        if known[tenant].lost:
+            loss.saw(*split(known[tenant].lost))
+        loss.missing += _gaps(known[tenant], loss.seen, events[tenant].keys())
+        for _, record in sorted(events[tenant].items(), key=lambda item: item[0][1]):
+            loss.tell(record, minted.get(record["jti"]), outcomes.get(record["jti"], ""))
+    return losses
 
 
 def _counted(directories: Sequence[Path]) -> Iterator[dict[str, Any]]:
@@ -90,42 +131,6 @@ def _gaps(known: HistoryRecord, seen: Mapping[str, int], events: Iterable[_Count
         lacking = [count for count in range(first, last + 1) if (epoch, count) not in have]
         if lacking:
             yield f"{len(lacking)} of the events {first} to {last} of {epoch} (the first is {lacking[0]})"
-
-
-def _tell(found: Loss, records: Sequence[Mapping[str, Any]], directories: Sequence[Path]) -> None:
-    """The events of these records, with what the gate's record says of limits and how the call ended."""
-    jtis = {record["jti"] for record in records}
-    minted: dict[str, dict[str, Any]] = {}
-    outcomes: dict[str, str] = {}
-    for told in _records(directories):
-        if told.get("jti") in jtis and told["type"] == "decision":
-            minted[told["jti"]] = told
-        elif told.get("jti") in jtis and told["type"] == "outcome":
-            outcomes[told["jti"]] = told["outcome"]
-    for record in records:
-        jti, run, call = record["jti"], record["run"], record["call_digest"]
-        mint = minted.get(jti)
-        who = f"call {record['tool_call_id']} of {run}"
-        if mint is None:
-            found.missing.append(f"what {who} took of limits (its gate's log)")
-        taken = mint.get("limits", ()) if mint is not None else ()
-        known = [each for each in taken if each["amount"] is not None]
-        if len(known) < len(taken):
-            found.missing.append(f"the sensitive amount that {who} took of a limit")
-        found.events.append(
-            Event(
-                tenant=record["tenant"],
-                run=run,
-                call_digest=call,
-                jti=jti,
-                gen=record["history"][:40],
-                head=canonical(_head(record)),
-                at_ms=int(record["time"] * 1000),
-                outcome=outcomes.get(jti, ""),
-                redeemed=record["type"] == "redemption",
-                limits=tuple([Taken(**each) for each in known]),
-            )
-        )
 
 
 def _head(record: Mapping[str, Any]) -> Mapping[str, object]:

@@ -20,9 +20,9 @@ from agentgate.audit import read_records, remembered
 from agentgate.cli.commands import examples
 from agentgate.cli.output import LOOK, YES, fail, quiet, rows, say_json
 from agentgate.cli.signing import Json, Root
-from agentgate.cli.store import ask
+from agentgate.cli.store import read_history
 from agentgate.errors import AgentGateError, AuditDamaged
-from agentgate.stores import open_store, recovery
+from agentgate.stores import open_store
 from agentgate.stores.history import split
 from agentgate.token.keys import KeyRing
 
@@ -91,8 +91,7 @@ def _store(url: str, audit: Path | None) -> Iterator[Finding]:
         for weakness in weaknesses:
             yield Finding("store", f"{weakness.setting}: {weakness.means}", holds=False, remedy=weakness.remedy)
         for tenant, seen in sorted(remembered(audit).items()) if audit else ():
-            op = recovery.read_history(tenant)
-            known = recovery.parse_read_history(op, ask(store, op))
+            known = read_history(store, tenant)
             epoch, count = split(seen)
             whole = not known.lost and known.ends.get(epoch, 0) >= count
             remedy = "" if whole else "agentgate store reconcile, with the audit logs of every gate and tool server"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from agentgate.audit import FileAudit
-from agentgate.audit.reconcile import find_loss, find_tenants
+from agentgate.audit.reconcile import Loss, find_losses, find_tenants
 from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say_json
 from agentgate.cli.signing import Json
 from agentgate.stores import Op, Store, ready_store, recovery
@@ -42,9 +42,11 @@ def reconcile(
     quiet()
     with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit[0])) as log:
         try:
-            found = [_reconciled(opened, log, name, audit, accept_loss) for name in tenant or sorted(find_tenants(audit))]
+            known = {name: read_history(opened, name) for name in tenant or sorted(find_tenants(audit))}
+            losses = find_losses(known, audit)
         except OSError as error:
             fail(error)
+        found = [_reconciled(opened, log, name, loss, accept_loss) for name, loss in losses.items()]
     if as_json:
         say_json(found)
     else:
@@ -55,19 +57,22 @@ def reconcile(
     raise typer.Exit(LOOK if any(each["state"] == "lost" for each in found) else YES)
 
 
-def ask(store: Store, op: Op) -> Any:
-    """The raw reply to one operation."""
+def read_history(store: Store, tenant: str) -> recovery.HistoryRecord:
+    """What a store knows of a tenant's history."""
+    op = recovery.read_history(tenant)
+    return recovery.parse_read_history(op, _ask(store, op))
+
+
+def _ask(store: Store, op: Op) -> Any:
     return store.call(op, time.monotonic() + PATIENCE)
 
 
-def _reconciled(store: Store, log: FileAudit, tenant: str, audit: list[Path], accept_loss: str) -> dict[str, Any]:
+def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_loss: str) -> dict[str, Any]:
     """One tenant: replay what the logs tell; accept it if they tell everything, or for a reason."""
-    op = recovery.read_history(tenant)
-    loss = find_loss(tenant, recovery.parse_read_history(op, ask(store, op)), audit)
     replayed = 0
     for event in loss.events:
         op = recovery.replay(event)
-        replayed += recovery.parse_replay(op, ask(store, op)) == "ok"
+        replayed += recovery.parse_replay(op, _ask(store, op)) == "ok"
     state = "whole"
     if loss.seen:
         state = "reconciled" if not loss.missing else "accepted" if accept_loss else "lost"
@@ -75,7 +80,7 @@ def _reconciled(store: Store, log: FileAudit, tenant: str, audit: list[Path], ac
         missing = {"missing": loss.missing, "reason": accept_loss} if loss.missing else {}
         _record(log, {"tenant": tenant, "replayed": replayed, "seen": loss.seen, **missing})
         op = recovery.accept_history(tenant, loss.ends(), max(loss.seen.values()))
-        if recovery.parse_accept_history(op, ask(store, op)):  # somebody saw more than these logs tell
+        if recovery.parse_accept_history(op, _ask(store, op)):  # somebody saw more than these logs tell
             state = "lost"
     return {"tenant": tenant, "state": state, "replayed": replayed, "missing": loss.missing}
 

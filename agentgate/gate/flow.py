@@ -296,6 +296,8 @@ def _refused(settled: ops.MintReply, answer: Eligible, workflow: Workflow) -> Fa
         return Failure(
             Reason.LIMIT, "limits", f"{what} used up", f"at most {bound:g} per {limit.per}{window}", f"{workflow.file}:{limit.line}"
         )
+    if settled.detail == "lost":
+        return Failure(Reason.OUTCOME_UNKNOWN, "call", "of a lost history", "a store that has lost nothing (agentgate store reconcile)")
     reason, field, expected = _REFUSED[settled.kind]
     return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected)
 
