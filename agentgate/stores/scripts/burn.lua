@@ -2,7 +2,7 @@
 -- The revocations are keys too, in the same slot; passed as KEYS they would require the right to write them, which a tool server lacks.
 local digest = ARGV[1]
 local record = redis.call('HMGET', KEYS[2], digest .. ':status', digest .. ':mint', digest .. ':head', 'rev', digest .. ':by',
-  digest .. ':outcome', digest .. ':free')
+  digest .. ':outcome', digest .. ':free', digest .. ':runs')
 local _, minted_jti, minted_at = minting(record[2])
 
 -- (1) revoked
@@ -42,14 +42,14 @@ if not record[1] or minted_jti ~= ARGV[4] or record[5] == ARGV[4] then
   return {KEYS[1], 'used', '', ''}
 end
 
-local rev = digits(tonumber(record[4] or '0') + 1)
-redis.call('HSET', KEYS[2], digest .. ':status', 'redeemed', digest .. ':by', ARGV[4], 'rev', rev, 'changed:' .. rev, digest)
-redis.call('HINCRBY', KEYS[2], digest .. ':runs', 1)
 -- A call that runs again: its first facts stand, with their time, and once done it stays done.
-if redis.call('HEXISTS', KEYS[2], digest .. ':facts') == 0 then
-  redis.call('HSET', KEYS[2], digest .. ':at', digits(now_ms()))
+local rev, runs, at, outcome = digits(tonumber(record[4] or '0') + 1), digits(tonumber(record[8] or '0') + 1), digits(now_ms()), ''
+if record[5] then
+  if redis.call('HEXISTS', KEYS[2], digest .. ':facts') == 1 then
+    at = redis.call('HGET', KEYS[2], digest .. ':at')
+  end
+  outcome = record[6] == 'done' and 'done' or ''
 end
-if record[6] and record[6] ~= 'done' then
-  redis.call('HSET', KEYS[2], digest .. ':outcome', '')
-end
+redis.call('HSET', KEYS[2], digest .. ':status', 'redeemed', digest .. ':by', ARGV[4], digest .. ':runs', runs, digest .. ':at', at,
+  digest .. ':outcome', outcome, 'rev', rev, 'changed:' .. rev, digest)
 return {KEYS[1], 'ok', record[3], record[7] == '1' and '' or raise_history(KEYS[3], gen, before)}
