@@ -119,6 +119,19 @@ def test_a_gate_that_saw_nothing_is_stopped_by_what_another_noticed(shop: Shop) 
     assert asked(shop.opened("second").resume_run("acme", run.id)) == {Reason.OUTCOME_UNKNOWN}
 
 
+def test_a_count_that_has_risen_again_hides_no_loss(shop: Shop) -> None:
+    run = started(shop.gate)
+    shop.lost(lambda: paid(run))
+    second = shop.opened("second")  # it remembers nothing, so it stops at nothing
+    for _ in range(3):
+        paid(started(second))
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+    assert asked(started(second)) == {Reason.OUTCOME_UNKNOWN}
+    code, ((found),) = shop.reconcile("gate", "second")
+    assert (code, found["replayed"]) == (0, 1)
+    assert asked(run) == {Reason.ALREADY_REDEEMED}
+
+
 def test_a_lagging_failover_pays_nothing_again(shop: Shop) -> None:
     shop.server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
     replica = Server(shop.server.binary, shop.folder / "replica", settings=("--replicaof", f"127.0.0.1 {shop.server.port}"))
