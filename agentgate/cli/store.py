@@ -80,8 +80,9 @@ def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_lo
         missing = {"missing": loss.missing, "reason": accept_loss} if loss.missing else {}
         _record(log, {"tenant": tenant, "replayed": replayed, "seen": loss.seen, **missing})
         op = recovery.accept_history(tenant, loss.ends(), max(loss.seen.values()))
-        if recovery.parse_accept_history(op, _ask(store, op)):  # somebody saw more than these logs tell
+        if beyond := recovery.parse_accept_history(op, _ask(store, op)):
             state = "lost"
+            loss.missing.append(f"what another process saw meanwhile ({beyond}): run this again")
     return {"tenant": tenant, "state": state, "replayed": replayed, "missing": loss.missing}
 
 
