@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from agentgate.errors import NameRefused
 
-_history_form = re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,16} [0-9]{1,16})?").fullmatch
+_history_form = re.compile(r"(?:[0-9a-f]{40}\.[0-9]{1,20} [0-9]{1,16})?").fullmatch
 
 
 def checked_history(value: str) -> str:

@@ -85,6 +85,14 @@ class Histories:
         assert book.burn(act).kind == "ok"
         assert split(_act(book, 3, history=seen))[1] == 4
 
+    def test_a_count_that_rose_past_a_remembered_one_in_another_epoch_hides_no_loss(self, store: Store) -> None:
+        book = Book(store)
+        first = _act(book)
+        assert _accepted(book, first) == ""
+        risen = [_act(book, call, history=first) for call in (2, 3, 4)][-1]
+        assert split(risen)[1] > split(_beyond(first))[1]
+        assert book.refused(5, history=_beyond(first)) == ("outcome_unknown", "lost")
+
     def test_accepting_less_than_was_seen_changes_nothing(self, store: Store) -> None:
         book = Book(store)
         first = _act(book)

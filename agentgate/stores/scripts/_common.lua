@@ -41,6 +41,12 @@ local function history(key, seen)
   return kept[1] and kept[1] .. ' ' .. kept[2] or '', lost and true or false
 end
 
+-- A name that no other epoch has: two of one lineage begin in different microseconds.
+local function new_epoch(gen)
+  local time = redis.call('TIME')
+  return gen .. '.' .. time[1] .. string.format('%06d', tonumber(time[2]))
+end
+
 -- One more event; `gen` is the lineage now, `before` what `history` returned. Returns the new "epoch count".
 local function raise_history(key, gen, before)
   local epoch, count = string.match(before, '^(%S+) (%d+)$')
@@ -48,7 +54,7 @@ local function raise_history(key, gen, before)
     if epoch then
       redis.call('HSET', key, 'until:' .. epoch, count)
     end
-    epoch = gen .. '.' .. digits(now_ms())
+    epoch = new_epoch(gen)
   end
   count = digits(tonumber(count or '0') + 1)
   redis.call('HSET', key, 'epoch', epoch, 'count', count)
