@@ -36,7 +36,7 @@ _AHEAD = 3.5 * 24 * 3600  # seconds: half of an index's life
 _SPACE = 1 << 30  # bytes
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """One line of the table: a part, what was looked at and how it is, whether that holds, and what to do if not."""
 
     part: str
@@ -59,7 +59,7 @@ def doctor(
     if not (store or keys or workflows or audit):
         fail("nothing to look at: name a part with --store, --keys, --workflows or --audit")
     quiet()
-    found: list[Finding] = []
+    found: list[Diagnosis] = []
     if store:
         found += _guarded("store", _store(store, audit))
     if keys:
@@ -76,59 +76,59 @@ def doctor(
     raise typer.Exit(YES if all(each.holds for each in found) else LOOK)
 
 
-def _guarded(part: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """The findings, and the error that ended them, as one that does not hold."""
+def _guarded(part: str, findings: Iterator[Diagnosis]) -> Iterator[Diagnosis]:
+    """The diagnoses, and the error that ended them, as one that does not hold."""
     try:
         yield from findings
     except (AgentGateError, OSError) as error:
-        yield Finding(part, str(error), holds=False, remedy="see the message; a gate would not open")
+        yield Diagnosis(part, str(error), holds=False, remedy="see the message; a gate would not open")
 
 
-def _store(url: str, audit: Path | None) -> Iterator[Finding]:
+def _store(url: str, audit: Path | None) -> Iterator[Diagnosis]:
     with closing(open_store(url)) as store:
         weaknesses = store.check()
-        yield Finding("store", "answers; one primary that evicts nothing, of a known version, with the right time", holds=True)
+        yield Diagnosis("store", "answers; one primary that evicts nothing, of a known version, with the right time", holds=True)
         for weakness in weaknesses:
-            yield Finding("store", f"{weakness.setting}: {weakness.means}", holds=False, remedy=weakness.remedy)
+            yield Diagnosis("store", f"{weakness.setting}: {weakness.means}", holds=False, remedy=weakness.remedy)
         for tenant, seen in sorted(remembered(audit).items()) if audit else ():
             known = read_history(store, tenant)
             epoch, count = split(seen)
             whole = not known.lost and known.ends.get(epoch, 0) >= count
             remedy = "" if whole else "agentgate store reconcile, with the audit logs of every gate and tool server"
-            yield Finding("store", f"history of {tenant}: {'whole' if whole else 'lost in part; only reads go on'}", whole, remedy)
+            yield Diagnosis("store", f"history of {tenant}: {'whole' if whole else 'lost in part; only reads go on'}", whole, remedy)
 
 
-def _keys(directory: Path) -> Iterator[Finding]:
+def _keys(directory: Path) -> Iterator[Diagnosis]:
     key = KeyRing.existing(directory).signer(time.time())
-    yield Finding("keys", f"{key.kid} ({key.alg}) signs; readable by its owner only", holds=True)
+    yield Diagnosis("keys", f"{key.kid} ({key.alg}) signs; readable by its owner only", holds=True)
 
 
-def _workflows(directory: Path, root: str | None) -> Iterator[Finding]:
+def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
     now = time.time()
     statuses, later = standing(directory, root, now=now), standing(directory, root, now=now + _AHEAD)
     remedy = "" if root else "--root DIGEST, from your settings and not from that directory"
-    yield Finding("workflows", f"root: {'the pinned one' if root else 'as it lies there'}", root is not None, remedy)
+    yield Diagnosis("workflows", f"root: {'the pinned one' if root else 'as it lies there'}", root is not None, remedy)
     ends = {each.path for each in later if each.in_force is None}
     for each in statuses:
         name = each.id or each.path
         if each.refused is not None:
-            yield Finding("workflows", f"{name}: {each.refused}", holds=False, remedy="agentgate workflow status")
+            yield Diagnosis("workflows", f"{name}: {each.refused}", holds=False, remedy="agentgate workflow status")
         elif each.path in ends:
             soon = f"{name} v{each.in_force}: in force, and not in three and a half days"
-            yield Finding("workflows", soon, holds=False, remedy="agentgate workflow index, or a new version")
+            yield Diagnosis("workflows", soon, holds=False, remedy="agentgate workflow index, or a new version")
         else:
-            yield Finding("workflows", f"{name} v{each.in_force}: in force", holds=True)
+            yield Diagnosis("workflows", f"{name} v{each.in_force}: in force", holds=True)
 
 
-def _audit(directory: Path) -> Iterator[Finding]:
+def _audit(directory: Path) -> Iterator[Diagnosis]:
     damage: list[AuditDamaged] = []
     count = sum(1 for _ in read_records(directory, damaged=damage.append))
     mode = directory.stat().st_mode
     own = os.access(directory, os.W_OK) and not mode & 0o022
-    yield Finding("audit", f"{count} records, each as it was written", not damage)
+    yield Diagnosis("audit", f"{count} records, each as it was written", not damage)
     for each in damage:
-        yield Finding("audit", str(each), holds=False, remedy="restore the segment from where your logs are shipped to; keep this one")
-    yield Finding("audit", "writable by its owner only", own, "" if own else f"chmod 700 {directory}, as the gate's user")
+        yield Diagnosis("audit", str(each), holds=False, remedy="restore the segment from where your logs are shipped to; keep this one")
+    yield Diagnosis("audit", "writable by its owner only", own, "" if own else f"chmod 700 {directory}, as the gate's user")
     free = shutil.disk_usage(directory).free
     more = "" if free >= _SPACE else "make room: nothing is minted while the log cannot be written"
-    yield Finding("audit", f"{free >> 20} MiB free", free >= _SPACE, more)
+    yield Diagnosis("audit", f"{free >> 20} MiB free", free >= _SPACE, more)
