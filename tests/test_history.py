@@ -29,10 +29,10 @@ EPOCH = "0" * 40 + ".1"
 class Shop:
     """A gate, its tool server and their store, each of which may end and come back."""
 
-    def __init__(self, folder: Path, binary: str, **more: Any) -> None:
+    def __init__(self, folder: Path, binary: str, workflow: str = WORKFLOW) -> None:
         (folder / "w").mkdir()
-        (folder / "w" / "refund.yaml").write_text(WORKFLOW)
-        self.folder, self.server, self._ending = folder, Server(binary, folder / "server", **more), ExitStack()
+        (folder / "w" / "refund.yaml").write_text(workflow)
+        self.folder, self.server, self._ending = folder, Server(binary, folder / "server"), ExitStack()
         self._ending.callback(self.server.stop)
         self.gate = self.opened()
 
@@ -121,6 +121,7 @@ def test_a_gate_that_saw_nothing_is_stopped_by_what_another_noticed(shop: Shop) 
 
 def test_a_count_that_has_risen_again_hides_no_loss(shop: Shop) -> None:
     run = started(shop.gate)
+    paid(run, "before")
     shop.lost(lambda: paid(run))
     second = shop.opened("second")  # it remembers nothing, so it stops at nothing
     for _ in range(3):
@@ -339,6 +340,23 @@ def test_what_a_tool_server_did_needs_its_log_and_the_gates(shop: Shop) -> None:
     assert (code, [what.endswith("(its gate's log)") for what in found["missing"]]) == (2, [True])
     assert shop.reconcile("tool", "gate")[0] == 0
     assert asked(run) == {Reason.ALREADY_REDEEMED}
+
+
+def test_a_sensitive_amount_is_on_no_record_and_is_named_as_missing(tmp_path: Path) -> None:
+    text = WORKFLOW.replace("amount: {type: money,", "amount: {sensitive: true, type: money,").replace(
+        "max: 2, per: run}", "max: 2, per: run}, {sum: payments.refund.amount, max: '500.00', per: tenant, every: 1d}"
+    )
+    shop = Shop(tmp_path, redis_binary(), text)
+    try:
+        run = started(shop.gate)
+        shop.lost(lambda: paid(run))
+        (allowed,) = [record for record in read_records(tmp_path / "gate") if record.get("limits")]
+        assert [each["amount"] for each in allowed["limits"]] == [1, None]
+        assert "399900" not in json.dumps(list(read_records(tmp_path / "gate")))
+        code, ((found),) = shop.reconcile("gate")
+        assert (code, found["replayed"], found["missing"]) == (2, 1, [f"the sensitive amount that call pay of {run.id} took of a limit"])
+    finally:
+        shop.close()
 
 
 def test_a_person_may_accept_the_loss_and_it_is_on_record(shop: Shop) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from agentgate.errors import ConfigError, StoreUnavailable
-from agentgate.stores import open_async_store, open_store, ops
+from agentgate.stores import open_async_store, open_store, ops, recovery
 from agentgate.stores._resp import pack
 from agentgate.stores._scripts import script
 from agentgate.testing import Blocking
@@ -107,6 +107,27 @@ def test_after_a_restart_tokens_are_refused_and_only_reads_are_minted_again(bina
         _, again = book.minted(2, read=True)
         assert book.burn(again).kind == "ok"
         assert book.burn(book.minted(1, unspent=write.jti)[1]).kind == "ok"  # its holder knows that it was not spent
+    finally:
+        store.close()
+        server.stop()
+
+
+def test_a_replayed_call_whose_share_was_counted_before_is_not_counted_again(binary, tmp_path):
+    server = Server(binary, tmp_path / "own", durable=True)
+    store = open_store(server.url)
+    try:
+        book = Book(store)
+        _, lost = book.minted(1, limits=(ops.LimitTake("count", 1, 3),), ttl_ms=30)
+        server.kill()
+        server.start()
+        time.sleep(0.1)
+        for call, kind in ((2, "ok"), (3, "ok"), (4, "limit")):  # the last finds a share that cannot be proven unburned, and keeps it
+            assert book.mint(book.request(call, limits=(ops.LimitTake("count", 1, 3),))).kind == kind
+        taken = (recovery.Taken("count", 1, 0, for_run=False),)
+        event = recovery.Event(book.tenant, book.run, lost.call_digest, lost.jti, lost.gen, b"{}", 1, "done", redeemed=True, limits=taken)
+        assert book.ask(recovery.replay(event), recovery.parse_replay) == "ok"
+        assert book.mint(book.request(1)).kind == "already_redeemed"
+        assert book.mint(book.request(5, limits=(ops.LimitTake("count", 1, 4),))).kind == "ok"
     finally:
         store.close()
         server.stop()

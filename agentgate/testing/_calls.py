@@ -208,6 +208,8 @@ class Calls:
             time.sleep(0.01)
         first, second = seen
         assert (second.facts, second.redeemed_at, second.head, second.outcome) == (b"[1]", first.redeemed_at, b'{"n":1}', "done")
+        book.burn(book.minted(read=True)[1])  # and nothing is reported of it
+        assert book.read().calls[0].outcome == "done"
 
     def test_nothing_happened_raises_the_revision(self, store: Store) -> None:
         book = Book(store)
