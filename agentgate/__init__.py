@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agentgate.decision.answer import Allow, Deny, StepUp
-    from agentgate.errors import AgentGateError, TokenRefused
+    from agentgate.errors import AgentGateError, NotDone, TokenRefused
     from agentgate.gate.gate import AsyncGate, Gate
     from agentgate.redemption.verifier import AsyncVerifier, Verifier
     from agentgate.values.refusal import Code, Failure, Reason, RunRefused
@@ -28,6 +28,7 @@ _HOMES = {
     "Deny": "decision.answer",
     "Failure": "values.refusal",
     "Gate": "gate.gate",
+    "NotDone": "errors",
     "Reason": "values.refusal",
     "RunRefused": "values.refusal",
     "StepUp": "decision.answer",
@@ -46,6 +47,7 @@ __all__ = [
     "Deny",
     "Failure",
     "Gate",
+    "NotDone",
     "Reason",
     "RunRefused",
     "StepUp",
