@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agentgate.decision.answer import Allow, Deny, StepUp
-    from agentgate.errors import AgentGateError, TokenRefused
+    from agentgate.errors import AgentGateError, NotDone, TokenRefused
     from agentgate.gate.gate import AsyncGate, Gate
     from agentgate.redemption.verifier import AsyncVerifier, Verifier
     from agentgate.values.refusal import Code, Failure, Reason, RunRefused
@@ -29,6 +29,7 @@ _HOMES = {
     "Deny": "decision.answer",
     "Failure": "values.refusal",
     "Gate": "gate.gate",
+    "NotDone": "errors",
     "Own": "values.turns",
     "Pasted": "values.turns",
     "Reason": "values.refusal",
@@ -49,6 +50,7 @@ __all__ = [
     "Deny",
     "Failure",
     "Gate",
+    "NotDone",
     "Own",
     "Pasted",
     "Reason",

@@ -91,6 +91,10 @@ class AuditDamaged(AgentGateError):
         super().__init__(f"{file}:{line}: got {got}, expected {expected}")
 
 
+class NotDone(AgentGateError):
+    """Raised by a tool: nothing happened, so the same call may run again. Any other exception of an act leaves its outcome unknown."""
+
+
 class CallDenied(AgentGateError):
     """Raised by integrations where a framework needs an exception. Carries the closed code only."""
 
@@ -138,6 +142,7 @@ class Refusal(StrEnum):
     AUTHENTICATION = "authentication"
     REVOKED = "revoked"
     LINEAGE = "lineage"
+    LOST = "lost"
     USED = "used"
     BINDING = "binding"
     STORE = "store"
@@ -164,6 +169,7 @@ _ANSWERS = {
     Refusal.ARGUMENTS: (403, "insufficient_scope"),
     Refusal.SCOPE: (403, "insufficient_scope"),
     Refusal.AUTHENTICATION: (401, "insufficient_user_authentication"),
+    Refusal.LOST: (503, ""),
     Refusal.STORE: (503, ""),
     Refusal.AUDIT: (503, ""),
 }

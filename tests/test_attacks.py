@@ -24,7 +24,8 @@ from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.loading.definition import load_text
-from agentgate.redemption.verifier import Trust, Verifier
+from agentgate.redemption.trust import Trust
+from agentgate.redemption.verifier import Verifier
 from agentgate.stores import ops
 from agentgate.values.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
 from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
@@ -486,7 +487,8 @@ def test_a_release_taken_and_not_run_ends_with_its_timeout_and_a_call_that_ran_s
         assert isinstance(idle.authorize("payments.refund", big, tool_call_id="pay"), Allow)
         answer = done.authorize("payments.refund", big, tool_call_id="pay")
         assert isinstance(answer, Allow)
-        done.redeem(answer.token, tool="payments.refund", args=big)
+        with done.redeem(answer.token, tool="payments.refund", args=big):
+            pass
         wait_for_the_end_of(other)
         assert reasons(idle.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.HOLD_EXPIRED}
         assert reasons(done.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.ALREADY_REDEEMED}

@@ -20,7 +20,7 @@ from agentgate.gate.state import Readings, header_bytes, run_state
 from agentgate.gate.view import View
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
-from agentgate.redemption.verifier import VerifierSettings
+from agentgate.redemption.trust import VerifierSettings
 from agentgate.stores.ops import RunRecord
 from agentgate.values.request import CanonicalArguments, Derived
 
@@ -461,7 +461,8 @@ def test_a_second_gate_goes_on_with_the_run(folder: Path) -> None:
             resumed = second.resume_run("acme", run.id)
             answer = resumed.authorize("payments.refund", REFUND, tool_call_id="pay")
             assert isinstance(answer, Allow)
-            resumed.redeem(answer.token, tool="payments.refund", args=REFUND)
+            with resumed.redeem(answer.token, tool="payments.refund", args=REFUND):
+                assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="pay")) == {Reason.OUTCOME_UNKNOWN}
             assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="pay")) == {Reason.ALREADY_REDEEMED}
 
 

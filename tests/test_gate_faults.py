@@ -89,26 +89,6 @@ def test_the_whole_cycle_on_a_real_server(folder: Path, binary: Any) -> None:
         server.stop()
 
 
-def test_after_a_restart_reads_are_minted_again_and_writes_are_unknown(folder: Path) -> None:
-    server = Server(redis_binary(), folder / "server", durable=True)
-    try:
-        with opened(folder, store=server.url) as gate:
-            run = run_of(gate)
-            looked_up(run)
-            read = run.authorize("orders.get", ORDER, tool_call_id="r").token
-            write = run.authorize("payments.refund", REFUND, tool_call_id="w").token
-            server.kill()
-            server.start()
-            for token, tool, args in ((read, "orders.get", ORDER), (write, "payments.refund", REFUND)):
-                with pytest.raises(TokenRefused) as refused:
-                    run.redeem(token, tool=tool, args=args)
-                assert refused.value.code in {Refusal.LINEAGE, Refusal.STORE}
-            assert isinstance(run.authorize("orders.get", ORDER, tool_call_id="r"), Allow)
-            assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="w")) == {Reason.OUTCOME_UNKNOWN}
-    finally:
-        server.stop()
-
-
 def test_a_run_past_its_life_mints_nothing(folder: Path) -> None:
     with opened(folder) as gate:
         run = gate.open_run("shop.refund", tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT, ttl=1)

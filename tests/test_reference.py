@@ -32,6 +32,7 @@ LATER = frozenset(
         Reason.RUN_EXPIRED,
         Reason.WORKFLOW_UNKNOWN,
         Reason.ALREADY_REDEEMED,
+        Reason.FAILED,
         Reason.OUTCOME_UNKNOWN,
         Reason.HOLD_REFUSED,
         Reason.HOLD_EXPIRED,

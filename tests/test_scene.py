@@ -24,6 +24,7 @@ from agentgate.review.scenarios.testfile import load_tests, scenes
 from agentgate.review.scenarios.testfile import tests_of as beside
 from agentgate.review.scenarios.values import candidates, malformed
 from agentgate.stores import ready_store
+from agentgate.stores.history import History
 from agentgate.token.dpop import DPoP
 from agentgate.token.keys import KeyRing
 from agentgate.values.entities import TYPES, normal
@@ -325,6 +326,7 @@ def played(scene: Scene, before: Scene) -> tuple[str, Any]:
         clock=lambda: core.here.now,
         environment=None,
         brokers=frozenset(),
+        history=History(),
     )
     object.__setattr__(core, "here", before.around)
     header, turns = scene.run.header, scene.run.turns

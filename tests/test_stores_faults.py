@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from agentgate.errors import ConfigError, StoreUnavailable
-from agentgate.stores import open_async_store, open_store, ops
+from agentgate.stores import open_async_store, open_store, ops, recovery
 from agentgate.stores._resp import pack
 from agentgate.stores._scripts import script
 from agentgate.testing import Blocking
@@ -71,8 +71,8 @@ def test_thirty_two_racers_burn_three_thousand_tokens_three_thousand_times(kind,
             for at in range(0, 3000, 100):
                 line.sendall(b"".join(requests[token] for token in order[at : at + 100]))
                 for token in order[at : at + 100]:
-                    assert replies.readline() == b"*3\r\n"
-                    _key, kind, _head = [(replies.readline(), replies.readline())[1].strip() for _ in range(3)]
+                    assert replies.readline() == b"*4\r\n"
+                    _key, kind, *_ = [(replies.readline(), replies.readline())[1].strip() for _ in range(4)]
                     accepted[token] += kind == b"ok"
 
     racers = [threading.Thread(target=race, args=(number * 90,)) for number in range(32)]
@@ -100,11 +100,34 @@ def test_after_a_restart_tokens_are_refused_and_only_reads_are_minted_again(bina
         assert book.read().lineage != old
         assert [book.burn(write).kind, book.burn(read).kind] == ["lineage", "lineage"]
         assert book.mint(book.request(1)).kind == "outcome_unknown"
-        assert book.mint(book.request(3, read=True)).kind == "already_redeemed"
+        assert book.mint(book.request(1, unspent=read.jti)).kind == "outcome_unknown"  # another token that was kept
+        assert book.mint(book.request(3)).kind == "outcome_unknown"
         time.sleep(0.6)  # both tokens are dead, but nothing proves in this history that they were not burned
         assert book.mint(book.request(4, limits=limit)).kind == "limit"
         _, again = book.minted(2, read=True)
         assert book.burn(again).kind == "ok"
+        assert book.burn(book.minted(1, unspent=write.jti)[1]).kind == "ok"  # its holder knows that it was not spent
+    finally:
+        store.close()
+        server.stop()
+
+
+def test_a_replayed_call_whose_share_was_counted_before_is_not_counted_again(binary, tmp_path):
+    server = Server(binary, tmp_path / "own", durable=True)
+    store = open_store(server.url)
+    try:
+        book = Book(store)
+        _, lost = book.minted(1, limits=(ops.LimitTake("count", 1, 3),), ttl_ms=30)
+        server.kill()
+        server.start()
+        time.sleep(0.1)
+        for call, kind in ((2, "ok"), (3, "ok"), (4, "limit")):  # the last finds a share that cannot be proven unburned, and keeps it
+            assert book.mint(book.request(call, limits=(ops.LimitTake("count", 1, 3),))).kind == kind
+        taken = (recovery.Taken("count", 1, 0, for_run=False),)
+        event = recovery.Event(book.tenant, book.run, lost.call_digest, lost.jti, lost.gen, b"{}", 1, "done", redeemed=True, limits=taken)
+        assert book.ask(recovery.replay(event), recovery.parse_replay) == "ok"
+        assert book.mint(book.request(1)).kind == "already_redeemed"
+        assert book.mint(book.request(5, limits=(ops.LimitTake("count", 1, 4),))).kind == "ok"
     finally:
         store.close()
         server.stop()
@@ -137,7 +160,7 @@ def test_no_key_of_a_run_lives_for_ever(book, server):
     time.sleep(0.1)
     book.minted(3, limits=windows)
     keys = [word for word in server.command("KEYS", f"ag:{{{book.tenant}}}:*").split() if word.startswith("ag:")]
-    lives = {key: int(server.command("PTTL", key)[1:]) for key in keys if not key.endswith("holds:all")}
+    lives = {key: int(server.command("PTTL", key)[1:]) for key in keys if not key.endswith(("holds:all", ":history"))}
     assert {key.split(":")[2] for key in lives} == {"run", "calls", "limit", "times", "hold", "jti"}
     assert min(lives.values()) > 0
     assert max(lives.values()) < 4 * 3_600_000
@@ -197,6 +220,50 @@ def test_an_evicting_server_is_refused_at_start(book, server):
         book.store.check()
 
 
+def test_an_eviction_policy_that_changes_while_the_server_runs_is_noticed(book, server):
+    pool = getattr(book.store, "_store", book.store)._pool
+    _, burning = book.minted()
+    for policy, works in (("allkeys-lru", False), ("allkeys-lru", False), ("noeviction", True)):
+        server.command("CONFIG", "SET", "maxmemory-policy", policy)
+        pool.looked = time.monotonic() - 11
+        if works:
+            assert book.burn(burning).kind == "ok"
+        else:
+            assert "maxmemory_policy" in refused(book, ops.burn(burning))
+
+
+def test_a_writable_replica_burns_nothing(book, server):
+    _, burning = book.minted()
+    server.command("CONFIG", "SET", "replica-read-only", "no")
+    server.command("REPLICAOF", "127.0.0.1", str(free_port()))
+    assert "role:master" in refused(book, ops.burn(burning))
+
+
+def test_what_is_weak_about_a_server_is_said(book, server):
+    settings = {weakness.setting for weakness in book.store.check()}
+    assert settings == {"no append-only file", "no maxmemory", "store user: default"}
+
+
+def test_a_well_kept_server_has_no_weakness(binary, tmp_path):
+    server = Server(binary, tmp_path / "own", durable=True, settings=("--maxmemory", "1gb"))
+    server.command("ACL", "SETUSER", "gate", "on", ">pw", "~ag:*", "+@all")
+    store = open_store(server.url.replace("redis://", "redis://gate:pw@"))
+    try:
+        assert store.check() == ()
+    finally:
+        store.close()
+        server.stop()
+
+
+def test_replicas_need_the_servers_own_fence(server):
+    store = open_store(server.url + "?replicas=1")
+    with pytest.raises(StoreUnavailable, match="min-replicas-to-write"):
+        store.check()
+    server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+    assert "replicas=1, 0 connected" in {weakness.setting for weakness in store.check()}
+    store.close()
+
+
 def test_a_full_server_refuses_and_writes_nothing(book, server):
     op = ops.mint(book.request(limits=(ops.LimitTake("count", 1, 9, 1000),)))
     server.command("CONFIG", "SET", "maxmemory", "1")
@@ -219,12 +286,12 @@ def test_a_user_without_info_gets_an_error_not_a_weaker_fence(book, server):
 
 def test_a_tool_servers_user_can_burn_and_report_but_not_write_runs_holds_or_revocations(book, server):
     _, burning = book.minted()
-    keys = ("%RW~ag:{*}:jti:*", "%RW~ag:{*}:calls:*", "%R~ag:{*}:revoked:*")
-    commands = ("+evalsha", "+script|load", "+info", "+time", "+getdel", "+hmget", "+hset", "+hincrby", "+mget")
+    keys = ("%RW~ag:{*}:jti:*", "%RW~ag:{*}:calls:*", "%RW~ag:{*}:history", "%R~ag:{*}:revoked:*")
+    commands = ("+evalsha", "+script|load", "+info", "+time", "+getdel", "+hmget", "+hget", "+hset", "+hexists", "+mget")
     assert server.command("ACL", "SETUSER", "tool", "on", ">pw", "resetkeys", *keys, "-@all", *commands) == "+OK\r\n"
     store = open_store(server.url.replace("redis://", "redis://tool:pw@"))
     tool = Book.__new__(Book)
-    tool.store, tool.tenant, tool.run = store, book.tenant, book.run
+    tool.store, tool.tenant, tool.run, tool.burned = store, book.tenant, book.run, {}
     assert tool.burn(burning).kind == "ok"
     assert (tool.result(1), tool.outcome(1, "done")) == ("ok", "ok")
     for op in (
@@ -256,6 +323,11 @@ def test_a_write_that_no_replica_confirmed_is_refused_though_applied(server):
     assert time.monotonic() - started < LATE
     plain = Book(open_store(server.url), tenant="acme")
     assert plain.mint(plain.request()).kind == "revoked"
+    other = Book(plain.store)
+    _, burning = other.minted()
+    with pytest.raises(StoreUnavailable, match="applied, not confirmed"):
+        store.call(ops.burn(burning), time.monotonic() + LATE - 0.05)
+    assert other.burn(burning).kind == "used"
     plain.store.close()
     store.close()
 

@@ -59,7 +59,7 @@ class Model:
     def mint(self, call: int, amount: int, now: float) -> str:
         old = self.taken.get(call)
         if old and old.burned:
-            return "already_redeemed"
+            return "outcome_unknown"
         others = sum(t.amount for t in self.taken.values() if t.call != call and self.counts(t, now))
         if others + amount > self.maximum:
             return "limit"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from agentgate.errors import NameRefused, StoreUnavailable
 from agentgate.stores import ops
-from agentgate.stores._health import PROBE, judge
+from agentgate.stores._endpoint import Endpoint
+from agentgate.stores._health import PROBE, judge, weak_user
 from agentgate.stores._resp import MAX_REPLY, MORE, Reply, ServerError, pack
 from agentgate.testing._book import WHO
 
@@ -85,7 +86,7 @@ def test_a_turn_without_utf8_form_is_refused():
 
 def test_unknown_words_are_refused():
     with pytest.raises(NameRefused):
-        ops.record_outcome("acme", "run_1", DIGEST, "great")  # type: ignore[arg-type]  # the point of the test
+        ops.record_outcome("acme", "run_1", DIGEST, "great", "j")  # type: ignore[arg-type]  # the point of the test
     with pytest.raises(NameRefused):
         ops.answer_hold("acme", "h", "1", b"", "consumed")
     with pytest.raises(NameRefused):
@@ -100,7 +101,7 @@ def test_only_a_plain_true_makes_a_call_a_read():
     assert ops.mint(MINT._replace(read="yes")).args[read_flag] == 0  # type: ignore[arg-type]  # the point of the test
 
 
-OK_BURN = [ops.burn(BURN).keys[0].encode(), b"ok", b"{}"]
+OK_BURN = [ops.burn(BURN).keys[0].encode(), b"ok", b"{}", b""]
 
 
 @pytest.mark.parametrize(
@@ -109,13 +110,14 @@ OK_BURN = [ops.burn(BURN).keys[0].encode(), b"ok", b"{}"]
         None,
         1,
         b"OK",
+        [*OK_BURN[:3], b"1 2"],
         [],
         OK_BURN[:2],
         [*OK_BURN, b""],
-        [b"ag:{acme-eu}:jti:another", b"ok", b"{}"],
-        [OK_BURN[0], b"fine", b"{}"],
-        [OK_BURN[0], 1, b"{}"],
-        [OK_BURN[0], None, b"{}"],
+        [b"ag:{acme-eu}:jti:another", b"ok", b"{}", b""],
+        [OK_BURN[0], b"fine", b"{}", b""],
+        [OK_BURN[0], 1, b"{}", b""],
+        [OK_BURN[0], None, b"{}", b""],
     ],
 )
 def test_a_burn_reply_that_is_not_this_tokens_is_refused(raw):
@@ -129,7 +131,7 @@ def test_a_burn_reply_that_is_not_this_tokens_is_refused(raw):
 def test_a_mint_reply_without_a_lineage_is_refused(lineage):
     op = ops.mint(MINT)
     with pytest.raises(StoreUnavailable, match="lineage"):
-        ops.parse_mint(op, [op.keys[0].encode(), b"ok", lineage, b""])
+        ops.parse_mint(op, [op.keys[0].encode(), b"ok", lineage, b"", b""])
 
 
 @pytest.mark.parametrize("lost", [b"header", b"rev", b"turns", b"turn:1"])
@@ -147,7 +149,7 @@ _RUN = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
 @pytest.mark.parametrize(
     ("op", "parse", "rest"),
     [
-        (ops.mint(MINT), ops.parse_mint, [b"ok", b"0" * 40, None]),
+        (ops.mint(MINT), ops.parse_mint, [b"ok", b"0" * 40, None, b""]),
         (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, 1, [], b"all"]),
         (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [b"header"], [], b"all"]),
         (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, _RUN, [b"x:head"], b"all"]),
@@ -186,6 +188,7 @@ def test_a_call_record_of_unknown_status_is_unreadable():
 
 # the server
 
+PLAIN = Endpoint.of("redis://h")
 INFO = {"role": "master", "maxmemory_policy": "noeviction", "cluster_enabled": "0", "redis_version": "7.2.4"}
 
 
@@ -198,8 +201,49 @@ def info(**changes: str) -> bytes:
 
 
 def test_a_fit_server_is_accepted():
-    judge(info(), probe(), 1000.0, 1000.1)
-    judge(info(redis_version="8.0.2"), probe(clock=b"1000900"), 1000.0, 1000.0)
+    judge(PLAIN, info(), probe(), 1000.0, 1000.1)
+    judge(PLAIN, info(redis_version="8.0.2"), probe(clock=b"1000900"), 1000.0, 1000.0)
+
+
+FULL = {"aof_enabled": "1", "connected_slaves": "0", "maxmemory": "1000", "used_memory": "100"}
+FENCED = {"min_slaves_good_slaves": "1"}
+
+
+@pytest.mark.parametrize(
+    ("url", "changes", "settings"),
+    [
+        ("redis://h", {}, []),
+        ("redis://h", {"aof_enabled": "0"}, ["no append-only file"]),
+        ("redis://h", {"maxmemory": "0"}, ["no maxmemory"]),
+        ("unix:///run/store.sock", {"maxmemory": "0"}, []),
+        ("redis://h", {"used_memory": "801"}, ["maxmemory: 80 % used"]),
+        ("redis://h", {"connected_slaves": "2"}, ["2 replicas, none of which confirms a write"]),
+        ("redis://h?replicas=1", {"connected_slaves": "2", **FENCED}, []),
+        ("redis://h?replicas=2", {"connected_slaves": "1", **FENCED}, ["replicas=2, 1 connected"]),
+    ],
+)
+def test_a_weak_setting_is_named(url, changes, settings):
+    found = judge(Endpoint.of(url), info(**(FULL | changes)), probe(), 1000.0, 1000.1)
+    assert [weakness.setting for weakness in found] == settings
+    assert all(weakness.means and weakness.remedy for weakness in found)
+
+
+def test_replicas_without_the_servers_own_fence_are_refused():
+    with pytest.raises(StoreUnavailable, match=r"min-replicas-to-write 1 and min-replicas-max-lag"):
+        judge(Endpoint.of("redis://h?replicas=1"), info(**FULL), probe(), 1000.0, 1000.1)
+
+
+@pytest.mark.parametrize(
+    ("url", "who", "weak"),
+    [
+        ("redis://h", b"default", True),
+        ("redis://h", b"gate", False),
+        ("redis://h", ServerError("NOPERM"), False),
+        ("unix:///run/store.sock", b"default", False),
+    ],
+)
+def test_the_default_user_is_weak_beyond_one_machine(url, who, weak):
+    assert bool(weak_user(Endpoint.of(url), who)) is weak
 
 
 @pytest.mark.parametrize(
@@ -221,7 +265,7 @@ def test_a_fit_server_is_accepted():
 )
 def test_an_unfit_server_is_refused(answer, checked, text):
     with pytest.raises(StoreUnavailable, match=text):
-        judge(answer, checked, 1000.0, 1000.1)
+        judge(PLAIN, answer, checked, 1000.0, 1000.1)
 
 
 # the protocol

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from agentgate.audit.file import FileAudit
 from agentgate.audit.memory import MemoryAudit
-from agentgate.audit.segment import read_records
+from agentgate.audit.segment import read_records, remembered
 from agentgate.errors import ConfigError
 
-__all__ = ["AuditLog", "FileAudit", "MemoryAudit", "open_audit", "read_records"]
+__all__ = ["AuditLog", "FileAudit", "MemoryAudit", "open_audit", "read_records", "remembered"]
 
 
 class AuditLog(Protocol):

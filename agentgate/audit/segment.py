@@ -18,7 +18,8 @@ from typing import Any, Self
 
 import orjson
 
-from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError
+from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError, NameRefused
+from agentgate.stores.history import checked_history, split
 from agentgate.values.canonical import MAX_BYTES, canonical, digest
 
 _FIRST = "0" * 64
@@ -147,6 +148,34 @@ def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditD
             if damaged is None:
                 raise
             damaged(error)
+
+
+def remembered(directory: str | os.PathLike[str]) -> dict[str, str]:
+    """The highest history of each tenant that the records of a directory name (`agentgate.stores.history`).
+
+    Damaged lines are passed over: to remember less than everything is no reason to stop, and `read_records` reports damage.
+
+    Raises:
+        AuditUnavailable: a file cannot be read.
+    """
+    found: dict[str, str] = {}
+    try:
+        for path in Path(directory).glob("*.jsonl"):
+            with path.open("rb") as lines:
+                for line in lines:
+                    if b'"history":"' in line:
+                        _remember(found, line)
+    except OSError as error:
+        raise AuditUnavailable(f"audit directory {directory}: {error}") from error
+    return found
+
+
+def _remember(found: dict[str, str], line: bytes) -> None:
+    with suppress(orjson.JSONDecodeError, KeyError, TypeError, NameRefused):
+        record = orjson.loads(line)["record"]
+        tenant, history = record["tenant"], checked_history(record["history"])
+        if split(history)[1] > split(found.get(tenant, ""))[1]:
+            found[tenant] = history
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

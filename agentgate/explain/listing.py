@@ -221,7 +221,8 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
         expected = f"{what}: at most {bound:g} per {limit.per}" + ("" if limit.every is None else f" every {limit.every} s")
         yield _of("limit", "limits", f"limit {number}", expected, limit.line, Reason.LIMIT, rule=limit)
     yield _of("store", "revocations", "revoked", "nothing of this call revoked", 0, Reason.REVOKED)
-    yield _of("store", "call", "once", "a call that did not run yet", 0, Reason.ALREADY_REDEEMED, Reason.OUTCOME_UNKNOWN)
+    ran = (Reason.ALREADY_REDEEMED, Reason.FAILED, Reason.OUTCOME_UNKNOWN)
+    yield _of("store", "call", "once", "a call that did not run yet, or may run again", 0, *ran)
 
 
 def _when(rule: Rule) -> str:

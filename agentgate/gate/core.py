@@ -17,6 +17,7 @@ from agentgate.gate.state import Readings, missing, run_state
 from agentgate.intents.deriver import Deriver
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
+from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
@@ -36,6 +37,7 @@ class Core:
     Attributes:
         clock: the decision clock; moves conditions, workflow expiry and relative dates, never token times.
         issuer: the gate's URL; audience of wrapper-redeemed tools that name none.
+        history: what this gate saw of its tenants' histories.
         readings: headers and turns that this gate read lately.
     """
 
@@ -46,6 +48,7 @@ class Core:
     clock: Callable[[], datetime]
     environment: str | None
     brokers: frozenset[str]
+    history: History
     readings: Readings = field(init=False)
 
     def __post_init__(self) -> None:

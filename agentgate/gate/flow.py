@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from agentgate.decision import caller
-from agentgate.decision.answer import Allow, Decision, Deny, Eligible
+from agentgate.decision.answer import Allow, Decision, Deny, Eligible, Reservation
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe, judge
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, KeyRefused, NameRefused, StoreUnavailable
@@ -204,8 +204,11 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
         "named": answer.named,
         "facts": terms.facts,
         "txn": txn(made),
+        "read": tool.effect == "read",
     }
     boundary = header.agent.boundary
+    limits = tuple([terms.take(reservation, len(state.turns)) for reservation in answer.reservations])
+    sent = core.history.seen(header.tenant)
     op = ops.mint(
         ops.MintRequest(
             tenant=header.tenant,
@@ -218,12 +221,15 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
             ttl_ms=(ttl + LEEWAY + SPARE) * 1000,
             read=tool.effect == "read",
             subjects=terms.subjects,
-            limits=tuple([terms.take(reservation, len(state.turns)) for reservation in answer.reservations]),
+            limits=limits,
             hold=take,
             same_key=(header.agent.id, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
+            history=sent,
+            unspent=view.unspent.get(made, ""),
         )
     )
     settled = ops.parse_mint(op, (yield op))
+    core.history.see(header.tenant, sent, settled.history)
     if settled.kind == "stale":
         return None
     if settled.kind != "ok":
@@ -242,9 +248,23 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
         releases=releases,
     )
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
-    minted = {"call_digest": made, "intent": answer.intent, "jti": jti, "txn": claims.txn, "lineage": settled.lineage}
+    minted: dict[str, object] = {"call_digest": made, "intent": answer.intent, "jti": jti, "txn": claims.txn, "lineage": settled.lineage}
+    minted.update(core.history.note(settled.history))
+    if settled.detail == "spent":
+        minted["spent"] = True
+    if limits:
+        minted["limits"] = [_taken(take, reservation, tool) for take, reservation in zip(limits, answer.reservations, strict=True)]
     yield decided("allow", call, header, **minted, releases=releases, reasons=(), **known)
+    if tool.redeem == "wrapper":
+        view.unspent[made] = jti
     return Allow(mint(core.keys.signer(now), claims, key))
+
+
+def _taken(take: ops.LimitTake, reservation: Reservation, tool: Tool) -> dict[str, object]:
+    """What a call took of a limit, as its record holds it for `agentgate store reconcile`; a sensitive amount is left out."""
+    argument = reservation.limit.argument
+    hidden = bool(argument) and tool.args[argument].sensitive
+    return {"key": take.key, "amount": None if hidden else take.amount, "every_ms": take.every_ms, "for_run": take.for_run}
 
 
 def _kept(tool: Tool, call: Call) -> Mapping[str, Any]:
@@ -264,7 +284,8 @@ _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
     "closed": (Reason.RUN_CLOSED, "run", "an open run"),
     "revoked": (Reason.REVOKED, "revocations", "nothing of this call revoked"),
     "already_redeemed": (Reason.ALREADY_REDEEMED, "call", "a call that did not run yet"),
-    "outcome_unknown": (Reason.OUTCOME_UNKNOWN, "call", "a known outcome: the store's history changed since this call was minted"),
+    "failed": (Reason.FAILED, "call", "a call that may run again: a read runs again three times"),
+    "outcome_unknown": (Reason.OUTCOME_UNKNOWN, "call", "a call whose outcome is known"),
     "hold": (Reason.STEP_UP, "hold", "a release for exactly this call"),
     "key_changed": (Reason.BOUNDARY, "agent.boundary.key", "the key of this account's last token"),
 }
@@ -279,6 +300,8 @@ def _refused(settled: ops.MintReply, answer: Eligible, workflow: Workflow) -> Fa
         return Failure(
             Reason.LIMIT, "limits", f"{what} used up", f"at most {bound:g} per {limit.per}{window}", f"{workflow.file}:{limit.line}"
         )
+    if settled.detail == "lost":
+        return Failure(Reason.OUTCOME_UNKNOWN, "call", "of a lost history", "a store that has lost nothing (agentgate store reconcile)")
     reason, field, expected = _REFUSED[settled.kind]
     return Failure(reason, field, f"{settled.kind} {settled.detail}".strip(), expected)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import structlog
 
-from agentgate.audit import AuditLog, open_audit
+from agentgate.audit import AuditLog, open_audit, remembered
 from agentgate.decision.hold import Hold
 from agentgate.errors import ConfigError
 from agentgate.gate import flow
@@ -23,10 +23,12 @@ from agentgate.gate.core import read as read_run
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
 from agentgate.gate.view import View
-from agentgate.redemption.verifier import AsyncVerifier, Trust, Verifier
+from agentgate.redemption.trust import Trust
+from agentgate.redemption.verifier import AsyncVerifier, Verifier
 from agentgate.shell.step import Step
 from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
+from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.request import Agent, User
 from agentgate.values.turns import Spoken
@@ -45,7 +47,9 @@ def _now() -> datetime:
 
 def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing) -> Core:
     s = settings
-    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, s.environment, s.brokers)
+    # What a store in memory counted means nothing to the next one.
+    history = History(lasting=False) if s.store == "memory://" else History({} if s.audit == "memory://" else remembered(s.audit))
+    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, s.environment, s.brokers, history)
 
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
@@ -100,7 +104,7 @@ class _GateBase(Generic[OneStore]):
     def _trust(self, audience: str, tenants: tuple[str, ...] | list[str]) -> Trust:
         if not audience or not tenants:
             raise ConfigError("audience" if not audience else "tenants", audience or tenants, "exact names")
-        return Trust(self.jwks, self._core.issuer, tuple(tenants), audience)
+        return Trust(self.jwks, self._core.issuer, tuple(tenants), audience, self._core.history)
 
     def _with_approvals(self) -> Opening:
         if self._opening is None:

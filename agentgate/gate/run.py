@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Decision, Deny, StepUp
-from agentgate.errors import ConfigError, Refusal, TokenRefused
+from agentgate.errors import CanonicalError, ConfigError, Refusal, TokenRefused
 from agentgate.gate import flow
 from agentgate.gate.core import read
 from agentgate.gate.view import View
@@ -22,8 +22,9 @@ from agentgate.shell.step import Flow, Step
 from agentgate.shell.twins import awaited, blocking
 from agentgate.token.dpop import DPoP
 from agentgate.token.mint import CallToken
+from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.request import Args, Call, Derived, Header, RunState
+from agentgate.values.request import Args, Call, CanonicalArguments, Derived, Header, RunState
 from agentgate.values.turns import Spoken
 from agentgate.workflow.model import Workflow
 
@@ -68,12 +69,21 @@ class _RunBase:
         known = self._view.refused.get(tool_call_id)
         return None if known is None else known[1]
 
+    def call_id(self, tool: str, args: Args) -> str:
+        """The id of a call to which the runtime gave none: the same act in the same turn is the same call, a read is always a new one."""
+        state = self._view.state
+        workflow = self._view.core.catalog.get(state.header.workflow)
+        known = workflow.tools.get(tool) if workflow is not None and type(tool) is str else None
+        if known is None or known.effect == "read":
+            return "call_" + secrets.token_urlsafe(12)
+        try:
+            data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
+        except (CanonicalError, TypeError, ValueError):
+            return "call_unreadable"  # it is refused
+        return "call_" + digest(canonical([tool, digest(data), len(state.turns)]))[:32]
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self._view.state.header.workflow}>"
-
-
-def _call(tool: str, args: Args, tool_call_id: str | None, definition: str) -> Call | Deny:
-    return flow.checked_call(tool, args, "call_" + secrets.token_urlsafe(12) if tool_call_id is None else tool_call_id, definition)
 
 
 def _authorize(
@@ -85,13 +95,14 @@ def _authorize(
         self: the handle.
         tool: exact tool name.
         args: the arguments (JSON values), or their canonical form.
-        tool_call_id: the runtime's id. The same id with the same arguments is the same call; left out, always a new one.
+        tool_call_id: the runtime's id. The same id with the same arguments is the same call; left out, see `call_id`.
         definition: ``sha256:...`` of the tool's definition, as the integration read it from the tool.
 
     Returns:
         `Allow`, `StepUp` or `Deny`; refusals are values.
     """
-    view, call = self._view, _call(tool, args, tool_call_id, definition)
+    view, named = self._view, self.call_id(tool, args) if tool_call_id is None else tool_call_id
+    call = flow.checked_call(tool, args, named, definition)
     steps = flow.unreadable(view, call) if isinstance(call, Deny) else flow.authorize(view, call)
     decision, state = yield from steps
     return view.take(call, decision, state)
@@ -117,7 +128,7 @@ def _explain(
     """
     from agentgate.explain import verdicts  # noqa: PLC0415 - no call that is authorised or redeemed needs it
 
-    made = None if args is None else _call(tool, args, tool_call_id or "explained", definition)
+    made = None if args is None else flow.checked_call(tool, args, tool_call_id or "explained", definition)
     return _explained(self._view, tool, made, tool_call_id, verdicts)  # so that the import is over before the deadline runs
 
 
@@ -164,12 +175,24 @@ def _redeem(self: _RunBase, token: CallToken, *, tool: str, args: Args) -> Gener
     Raises:
         TokenRefused: and nothing else.
     """
-    done: Redemption = yield from _verified(self._view, token, tool, args)
+    try:
+        done: Redemption = yield from _verified(self._view, token, tool, args)
+    except TokenRefused as error:
+        if error.code is not Refusal.LINEAGE:
+            _spent(self._view, token)
+        raise
+    _spent(self._view, token)
     # Of two calls under one id `record_result` finds neither, or one would get the other's result.
     name = done.claims.tool_call_id
     self._redeemed = {known: call for known, call in self._redeemed.items() if call is None or not call.ended}
     self._redeemed[name] = None if name in self._redeemed else done
     return done
+
+
+def _spent(view: View, token: CallToken) -> None:
+    """The token was burned, or may have been."""
+    if type(token) is CallToken:
+        view.unspent = {call: jti for call, jti in view.unspent.items() if jti != token.jti}
 
 
 def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:

@@ -100,7 +100,7 @@ def missing(tenant: str, run: str, why: str = "no such run") -> RunRefused:
 def run_state(
     tenant: str, run: str, *, record: RunRecord | None, workflow: Workflow, readings: Readings, known: RunState | None = None
 ) -> RunState:
-    """The run as `decide` sees it: only redeemed calls, in the order of redemption.
+    """The run as `decide` sees it: only redeemed calls, without those that failed or never started, in the order of redemption.
 
     Args:
         tenant: tenant of the run.
@@ -122,7 +122,9 @@ def run_state(
         day = date.fromisoformat(header.day)
         calls = {call.digest: call for call in known.calls} if record.since and known is not None else {}
         for call in record.calls:
-            if call.status == "redeemed":
+            if call.outcome in {"failed", "not_run"}:
+                calls.pop(call.digest, None)
+            elif call.status == "redeemed":
                 head = parse(call.head)
                 rows = tuple(parse(call.facts)) if call.facts is not None else ()
                 at, named = call.redeemed_at or 0.0, head["named"] is True

@@ -10,7 +10,7 @@ from typing import Any
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.gate.core import Core
 from agentgate.gate.terms import Terms, terms_of
-from agentgate.redemption.verifier import Trust
+from agentgate.redemption.trust import Trust
 from agentgate.token.signing import RunKey
 from agentgate.values.request import Call, RunState
 from agentgate.workflow.model import Tool, Workflow
@@ -25,12 +25,14 @@ class View:
     Attributes:
         behind: a token was issued since `state` was read.
         refused: the newest refused or held calls, by `tool_call_id`.
+        unspent: call digest -> its last token (`jti`), of calls that only this handle redeems and has not.
     """
 
     core: Core
     state: RunState
     behind: bool = False
     refused: dict[str, tuple[Call, Deny | StepUp]] = field(default_factory=dict)
+    unspent: dict[str, str] = field(default_factory=dict)
     _key: RunKey | None = None
     _terms: dict[str, Terms] = field(default_factory=dict)
     _trusts: dict[str, Trust] = field(default_factory=dict)
@@ -53,9 +55,10 @@ class View:
 
     def trust(self, tool: Tool) -> Trust:
         """What this gate itself believes when it redeems for one of the run's tools (`redeem: wrapper`)."""
-        audience = tool.audience or self.core.issuer
+        core = self.core
+        audience = tool.audience or core.issuer
         if audience not in self._trusts:  # a Trust keeps its parsed keys
-            self._trusts[audience] = Trust(self._jwks, self.core.issuer, (self.state.header.tenant,), audience)
+            self._trusts[audience] = Trust(self._jwks, core.issuer, (self.state.header.tenant,), audience, core.history)
         return self._trusts[audience]
 
     def _jwks(self) -> Mapping[str, Any]:

@@ -8,8 +8,9 @@ the real result, once, from the fields that the workflow declared; a failed call
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Generator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -20,104 +21,28 @@ from agentgate.errors import (
     AgentGateError,
     AuditUnavailable,
     CanonicalError,
-    ConfigError,
     NameRefused,
+    NotDone,
     Refusal,
     StoreUnavailable,
     TokenRefused,
 )
 from agentgate.redemption.facts import extract
+from agentgate.redemption.trust import Trust, VerifierSettings
 from agentgate.shell.drive import adrive, drive
 from agentgate.shell.step import Flow, Record, Step
 from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ops, ready_store
 from agentgate.token.claims import Claims, check_call, check_proof, check_token
 from agentgate.token.dpop import DPoP
-from agentgate.token.jws import PublicKeys
 from agentgate.token.mint import binding
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.request import Args, CanonicalArguments
 
 Result = TypeVar("Result")
-Jwks = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 _log = structlog.get_logger("agentgate.redemption.verifier")
-_REFRESH = 5.0  # seconds between looks at a changing key set
-
-
-@dataclass(slots=True)
-class Trust:
-    """Whose tokens a verifier accepts, and which server it is. Nothing here has a default.
-
-    Attributes:
-        jwks: the gate's key set, or a function that returns the newest one (key rotation).
-    """
-
-    jwks: Jwks
-    issuer: str
-    tenants: tuple[str, ...]
-    audience: str
-    _keys: PublicKeys | None = None
-    _looked: float = 0.0
-
-    def keys(self) -> PublicKeys:
-        """The parsed key set; a function is called again after a few seconds."""
-        if self._keys is None or (callable(self.jwks) and time.monotonic() - self._looked > _REFRESH):
-            self._keys = PublicKeys.from_jwks(self.jwks() if callable(self.jwks) else self.jwks)
-            self._looked = time.monotonic()
-        return self._keys
-
-    def trusted_keys(self) -> PublicKeys:
-        """`keys`, or TokenRefused when the newest set is not available: an old one may hold a key that was withdrawn."""
-        try:
-            return self.keys()
-        except Exception as error:  # noqa: BLE001 - the host's function: whatever it raises, no token is accepted
-            raise TokenRefused(Refusal.NO_KEYS, "jwks", type(error).__name__, "the gate's key set") from None
-
-
-@dataclass(frozen=True, slots=True)
-class VerifierSettings:
-    """Settings of a verifier; none has a default.
-
-    Args:
-        jwks: the gate's key set (RFC 7517), or a function that returns the newest.
-        issuer: the gate's exact `iss`.
-        tenants: exact tenant names this server serves.
-        audience: this server's resource URL, the exact `aud`.
-        store: the gate's state store (redis://, rediss://, unix://, embedded://).
-        audit: directory of this process's audit log.
-    """
-
-    jwks: Jwks
-    _: KW_ONLY
-    issuer: str
-    tenants: Sequence[str]
-    audience: str
-    store: str = field(repr=False)  # its URL may hold a password
-    audit: str
-
-    def __post_init__(self) -> None:
-        for name, value in (("issuer", self.issuer), ("audience", self.audience)):
-            if type(value) is not str or not value:
-                raise ConfigError(name, value, "a URL")
-        if isinstance(self.tenants, str) or not self.tenants or not all(type(t) is str and t for t in self.tenants):
-            raise ConfigError("tenants", self.tenants, "a list of exact tenant names")
-        for name, value in (("audit", self.audit), ("store", self.store)):
-            if type(value) is not str or value.startswith("memory:"):
-                raise ConfigError(
-                    name,
-                    value if type(value) is str else type(value).__name__,
-                    "what another process can share; in one process use gate.verifier(audience)",
-                )
-
-    def trust(self) -> Trust:
-        """Whom the verifier trusts.
-
-        Raises:
-            KeyRefused: the key set holds an unusable key.
-        """
-        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience)
-        trust.keys()
-        return trust
+_UNSPENT = "an unspent, unrevoked token of this store's history"
+_WHOLE = "a store that has lost nothing of this tenant (agentgate store reconcile)"
 
 
 @dataclass(slots=True)
@@ -155,22 +80,34 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
     subjects = ops.Subjects(
         claims.client_id, claims.sub if "user" in claims.identity else "", tool, ops.workflow_subject(workflow, version)
     )
+    sent = who.history.seen(claims.tenant)
     try:
-        op = ops.burn(ops.BurnRequest(claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects))
+        op = ops.burn(ops.BurnRequest(claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects, sent))
         burned = ops.parse_burn(op, (yield op))
-    except (StoreUnavailable, NameRefused) as error:
+    except NameRefused as error:
+        raise TokenRefused(Refusal.STORE, "store", str(error), "names that a store can hold") from None
+    except StoreUnavailable as error:
+        yield from _not_run(claims)
         raise TokenRefused(Refusal.STORE, "store", str(error), "a state store that answers in time") from None
     if burned.kind != "ok":
-        code = {"revoked": Refusal.REVOKED, "lineage": Refusal.LINEAGE, "used": Refusal.USED, "binding": Refusal.BINDING}[burned.kind]
-        raise TokenRefused(code, "jti", burned.kind, "an unspent, unrevoked token of this store's history")
+        raise TokenRefused(Refusal(burned.kind), "jti", burned.kind, _WHOLE if burned.kind == "lost" else _UNSPENT)
+    who.history.see(claims.tenant, sent, burned.history)
     try:
-        yield _record(claims, "redemption", tool=tool)
+        yield _record(claims, "redemption", tool=tool, call_digest=claims.call_digest, **who.history.note(burned.history))
         head = parse(burned.head)
     except AuditUnavailable as error:
+        yield from _not_run(claims)
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the redemption before the tool runs") from None
     except (TypeError, ValueError):
+        yield from _not_run(claims)
         raise TokenRefused(Refusal.STORE, "call record", "unreadable", "the record the gate wrote") from None
     return Redemption(claims, data, head)
+
+
+def _not_run(claims: Claims) -> Flow:
+    """The token may be burned, and the tool is not going to run: without this its outcome would be unknown."""
+    with suppress(StoreUnavailable):
+        yield ops.record_outcome(claims.tenant, claims.run, claims.call_digest, "not_run", claims.jti)
 
 
 def _record(claims: Claims, kind: str, **more: object) -> Record:
@@ -202,9 +139,10 @@ def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any,
 def _record_outcome(done: Redemption, error: BaseException | None) -> Generator[Step, Any, None]:
     """Record how a redeemed call ended: what the tool raised, if anything."""
     done.ended = True
-    outcome: ops.Outcome = "done" if error is None else "failed" if isinstance(error, Exception) else "unknown"
+    nothing_happened = isinstance(error, NotDone) or (isinstance(error, Exception) and done.head.get("read") is True)
+    outcome: ops.Outcome = "done" if error is None else "failed" if nothing_happened else "unknown"
     try:
-        op = ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome)
+        op = ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome, done.claims.jti)
         ops.parse_record(op, (yield op))
         yield _record(done.claims, "outcome", outcome=outcome)
     except AgentGateError as failed:

@@ -12,11 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import structlog
+
 from agentgate.errors import ConfigError, StoreUnavailable
 from agentgate.stores import ops
+from agentgate.stores._health import Weakness
 from agentgate.stores._op import Op
 
-__all__ = ["AsyncStore", "Op", "Store", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
+__all__ = ["AsyncStore", "Op", "Store", "Weakness", "async_ready_store", "open_async_store", "open_store", "ops", "ready_store"]
+
+_log = structlog.get_logger("agentgate.stores")
 
 
 class Store(Protocol):
@@ -29,8 +34,8 @@ class Store(Protocol):
     def call(self, op: Op, deadline: float) -> Any:
         """Run one operation."""
 
-    def check(self) -> None:
-        """Once at start-up: refuse a store that cannot keep the promises (StoreUnavailable names what is wrong)."""
+    def check(self) -> tuple[Weakness, ...]:
+        """Once at start-up: refuse a store that cannot keep the promises (StoreUnavailable names what is wrong); what is weak about it."""
 
     def close(self) -> None:
         """Close connections and stop what this store started."""
@@ -42,8 +47,8 @@ class AsyncStore(Protocol):
     async def call(self, op: Op, deadline: float) -> Any:
         """Run one operation."""
 
-    async def check(self) -> None:
-        """Once at start-up: refuse a store that cannot keep the promises."""
+    async def check(self) -> tuple[Weakness, ...]:
+        """See `Store.check`."""
 
     async def close(self) -> None:
         """Close connections and stop what this store started."""
@@ -81,15 +86,20 @@ def open_async_store(url: str) -> AsyncStore:
     return _classes(url)[1](url)
 
 
+def _tell(weaknesses: tuple[Weakness, ...]) -> None:
+    for weakness in weaknesses:
+        _log.warning("store_weakness", **weakness._asdict())
+
+
 def ready_store(url: str) -> Store:
-    """An open store that passed its start-up check; one that fails is closed again.
+    """An open store that passed its start-up check, whose weaknesses are logged; one that fails is closed again.
 
     Raises:
         ConfigError, StoreUnavailable: see `open_store` and `Store.check`.
     """
     store = open_store(url)
     try:
-        store.check()
+        _tell(store.check())
     except StoreUnavailable:
         store.close()
         raise
@@ -100,7 +110,7 @@ async def async_ready_store(url: str) -> AsyncStore:
     """`ready_store` for asyncio."""
     store = open_async_store(url)
     try:
-        await store.check()
+        _tell(await store.check())
     except StoreUnavailable:
         await store.close()
         raise

@@ -16,7 +16,7 @@ from typing import Any
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint
-from agentgate.stores._health import PROBE, judge
+from agentgate.stores._health import PROBE, Weakness, fields_of, judge, require, weak_user
 from agentgate.stores._op import Op
 from agentgate.stores._resp import ServerError, pack
 from agentgate.stores._scripts import script
@@ -25,6 +25,7 @@ Dialogue = Generator[bytes, Any, Any]
 
 CHECK_SECONDS = 2.0
 _WAIT_LATE = 0.12  # seconds: a server ends a WAIT up to a tenth of a second late
+_LOOK_AGAIN = 10.0  # seconds between looks at what an operator may change while the server runs
 _IDLE = 64  # connections kept for reuse
 
 
@@ -56,8 +57,15 @@ def run_command(endpoint: Endpoint, request: bytes) -> Dialogue:
     return _refuse_error(endpoint, (yield request))
 
 
-def run_op(endpoint: Endpoint, op: Op, deadline: float) -> Dialogue:
-    """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way)."""
+def run_op(pool: Pool, op: Op, deadline: float) -> Dialogue:
+    """One operation's script; with `Op.confirm`, then WAIT until all configured replicas have the write (it is applied either way).
+
+    Now and then the eviction policy is looked at first: one that was changed meanwhile refuses every call.
+    """
+    endpoint = pool.endpoint
+    if time.monotonic() - pool.looked > _LOOK_AGAIN:
+        require(fields_of((yield from run_command(endpoint, pack("INFO", "memory")))), "maxmemory_policy", "noeviction")
+        pool.looked = time.monotonic()
     code = script(op.script)
     request = pack("EVALSHA", code.sha, len(op.keys), *op.keys, *op.args)
     answer = yield request
@@ -73,12 +81,15 @@ def run_op(endpoint: Endpoint, op: Op, deadline: float) -> Dialogue:
     return answer
 
 
-def check_server(endpoint: Endpoint, deadline: float) -> Dialogue:
-    """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
+def check_server(pool: Pool, deadline: float) -> Dialogue:
+    """Refuse a server that cannot keep the promises, or return its weaknesses; see `agentgate.stores._health`."""
+    endpoint = pool.endpoint
     info = yield from run_command(endpoint, pack("INFO"))
+    who = yield pack("ACL", "WHOAMI")
     before = time.time()
-    probe = yield from run_op(endpoint, PROBE, deadline)
-    judge(info, probe, before, time.time())
+    probe = yield from run_op(pool, PROBE, deadline)
+    weaknesses: tuple[Weakness, ...] = judge(endpoint, info, probe, before, time.time()) + weak_user(endpoint, who)
+    return weaknesses
 
 
 class Pool:
@@ -86,6 +97,7 @@ class Pool:
 
     def __init__(self, url: str) -> None:
         self.endpoint = Endpoint.of(url)
+        self.looked = time.monotonic()  # when the server's eviction policy was seen last
         self._idle: deque[Any] = deque()
         self._closed = False
 

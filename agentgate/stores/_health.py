@@ -1,25 +1,62 @@
-"""The start-up check of a server. Pure: judges what the check read.
+"""What a server's own settings mean for what agentgate promises. Pure: judges what was read of the server.
 
-Refused: a replica, an eviction policy other than `noeviction` (an evicted key is a lost burn or limit), Redis Cluster without a
-cluster client, servers older than Redis 7.2 / Valkey 8, a clock more than a second off, a lineage that is not 40 hex characters.
+Refused: a replica, an eviction policy other than `noeviction` (an evicted key is a lost burn or limit; looked at again while running),
+Redis Cluster without a cluster client, servers older than Redis 7.2 / Valkey 8, a clock more than a second off, a lineage that is not 40
+hex characters; and with `replicas=` a server that writes on without them. What only makes a loss more likely is a `Weakness`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._op import Op, lineage_of, reply
 
+if TYPE_CHECKING:
+    from agentgate.stores._endpoint import Endpoint
+
 PROBE = Op("check", ("ag:{agentgate}:check:lineage",))
 MAX_SKEW = 1.0  # seconds
 _OLDEST = (7, 2)
+_FULL = 0.8  # of maxmemory
 
 
-def judge(info: Any, probe: Any, before: float, after: float) -> None:
-    """Refuse a server on which a token could be accepted twice, or a limit forgotten.
+class Weakness(NamedTuple):
+    """A setting of a server under which agentgate runs, and loses or stops more easily than it has to.
+
+    Attributes:
+        setting: the setting, and what it is.
+        means: what follows from it.
+        remedy: what to do.
+    """
+
+    setting: str
+    means: str
+    remedy: str
+
+
+def fields_of(info: Any) -> dict[str, str]:
+    """The fields in a reply of INFO.
+
+    Raises:
+        StoreUnavailable: it is none.
+    """
+    if type(info) is not bytes:
+        raise StoreUnavailable(f"INFO answered {str(info)[:200]}")
+    return dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
+
+
+def require(fields: dict[str, str], name: str, expected: str) -> None:
+    """Refuse a server one of whose fields is another than expected (StoreUnavailable)."""
+    if fields.get(name) != expected:
+        raise StoreUnavailable(f"the server's {name}: got {fields.get(name)!r}, expected {expected!r}")
+
+
+def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float) -> tuple[Weakness, ...]:
+    """Refuse a server on which a token could be accepted twice, or a limit forgotten; what is weak about one that is accepted.
 
     Args:
+        endpoint: the server's address, with `replicas`.
         info: reply of INFO.
         probe: reply of `PROBE`.
         before: POSIX seconds, read before the probe was sent.
@@ -28,17 +65,48 @@ def judge(info: Any, probe: Any, before: float, after: float) -> None:
     Raises:
         StoreUnavailable: naming what is wrong.
     """
-    if type(info) is not bytes:
-        raise StoreUnavailable(f"INFO answered {str(info)[:200]}")
-    fields = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
+    fields = fields_of(info)
     for name, expected in (("role", "master"), ("maxmemory_policy", "noeviction"), ("cluster_enabled", "0")):
-        if fields.get(name) != expected:
-            raise StoreUnavailable(f"the server's {name}: got {fields.get(name)!r}, expected {expected!r}")
+        require(fields, name, expected)
     version = fields.get("redis_version", "")
     if tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:2]) < _OLDEST:
         raise StoreUnavailable(f"the server's version: got {version!r}, expected Redis 7.2 or Valkey 8, or later")
+    if endpoint.replicas and "min_slaves_good_slaves" not in fields:  # shown only where both are set
+        raise StoreUnavailable(
+            f"replicas={endpoint.replicas}: the server's min-replicas-to-write and min-replicas-max-lag are not set, so that a primary "
+            f"cut off from its replicas would go on; expected min-replicas-to-write {endpoint.replicas} and min-replicas-max-lag 2"
+        )
     lineage, clock = reply(PROBE, probe, 2)
     lineage_of(PROBE, lineage)
     server = int(clock) / 1000
     if not before - MAX_SKEW <= server <= after + MAX_SKEW:
         raise StoreUnavailable(f"the server's clock is {server - after:+.3f} s off, expected less than {MAX_SKEW:g} s")
+    return tuple(_weaknesses(endpoint, fields))
+
+
+def _weaknesses(endpoint: Endpoint, fields: dict[str, str]) -> list[Weakness]:
+    found: list[Weakness] = []
+    replicas, most, used = (int(fields.get(name) or 0) for name in ("connected_slaves", "maxmemory", "used_memory"))
+    lost = "a crash loses what came after the last snapshot, and acts then wait for agentgate store reconcile"
+    if fields.get("aof_enabled") == "0":
+        found.append(Weakness("no append-only file", lost, "appendonly yes, and appendfsync always where no second may be lost"))
+    if replicas and not endpoint.replicas:
+        lost = "a failover loses what had not reached them, and acts then wait for agentgate store reconcile"
+        found.append(Weakness(f"{replicas} replicas, none of which confirms a write", lost, f"?replicas={replicas} in the store's URL"))
+    if replicas < endpoint.replicas:
+        stops = "runs, mints, redemptions and holds are refused"
+        found.append(Weakness(f"replicas={endpoint.replicas}, {replicas} connected", stops, "connect them, or ask for fewer"))
+    if most and used > _FULL * most:
+        found.append(Weakness(f"maxmemory: {used * 100 // most} % used", "a full server refuses everything", "more memory"))
+    if not most and endpoint.kind != "unix":
+        killed = "a server that fills its host is killed, not refused"
+        found.append(Weakness("no maxmemory", killed, "maxmemory below the host's memory (with noeviction, as it is)"))
+    return found
+
+
+def weak_user(endpoint: Endpoint, who: Any) -> tuple[Weakness, ...]:
+    """What is weak about the store user, given the reply of ACL WHOAMI (an error: one that may not even ask)."""
+    if who != b"default" or endpoint.kind == "unix":
+        return ()
+    means = "whoever has this address may write everything: runs, releases, revocations"
+    return (Weakness("store user: default", means, "a user for each program (SECURITY.md)"),)

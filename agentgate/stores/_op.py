@@ -13,6 +13,7 @@ from functools import lru_cache, wraps
 from typing import Any, NamedTuple, TypeVar
 
 from agentgate.errors import NameRefused, StoreUnavailable
+from agentgate.stores.history import checked_history
 
 Arg = str | bytes | int
 R = TypeVar("R")
@@ -92,6 +93,14 @@ def checked_number(field: str, value: int, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
         raise NameRefused(field, value, f"an integer from {low} to {high}")
     return value
+
+
+def history_of(op: Op, raw: Any) -> str:
+    """The history in a reply, or StoreUnavailable."""
+    try:
+        return checked_history(_ascii(raw))
+    except NameRefused as error:
+        raise StoreUnavailable(f"script {op.script}: {error}") from error
 
 
 def reply(op: Op, raw: Any, length: int) -> list[Any]:

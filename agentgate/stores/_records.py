@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-MintKind = Literal["ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "outcome_unknown", "hold", "key_changed"]
-BurnKind = Literal["ok", "revoked", "lineage", "used", "binding"]
+MintKind = Literal[
+    "ok", "stale", "missing", "closed", "revoked", "limit", "already_redeemed", "failed", "outcome_unknown", "hold", "key_changed"
+]
+BurnKind = Literal["ok", "revoked", "lineage", "lost", "used", "binding"]
 CallStatus = Literal["minted", "redeemed"]
-Outcome = Literal["done", "failed", "unknown"]
+Outcome = Literal["done", "failed", "not_run", "unknown"]
 HoldState = Literal["waiting", "released", "refused", "consumed"]
 RevokedKind = Literal["token", "run", "agent", "user", "tool", "workflow", "tenant"]
 
@@ -66,9 +68,11 @@ class MintRequest(NamedTuple):
         jti: fresh id of the token (at least 128 random bits).
         binding: SHA-256 hex of call digest, audience and sender key.
         ttl_ms: how long the single-use key lives: token lifetime + leeway + 5 s.
-        read: the tool only reads, so it may be minted again after the lineage changed.
+        read: the tool only reads, so it may run again.
         limits: every limit that covers the call.
         hold: the release to consume, or None.
+        history: what this process last saw of the tenant's history (`agentgate.stores.history`); empty: nothing.
+        unspent: jti of this call's last token, where it never left this process and was not spent; empty: that is not known.
         same_key: (account, key thumbprint): the account's last token must have been for the same key; None: no such condition.
     """
 
@@ -85,6 +89,8 @@ class MintRequest(NamedTuple):
     limits: tuple[LimitTake, ...] = ()
     hold: HoldTake | None = None
     same_key: tuple[str, str] | None = None
+    history: str = ""
+    unspent: str = ""
 
 
 class MintReply(NamedTuple):
@@ -93,16 +99,19 @@ class MintReply(NamedTuple):
     Attributes:
         kind: `ok`, or why nothing was reserved, consumed or released.
         lineage: the store's lineage; the token's `gen`.
-        detail: index of the limit that refused, state of the hold (`missing`, `stale`, `waiting`, `refused`, `consumed`), else empty.
+        detail: index of the limit that refused; state of the hold (`missing`, `stale`, `waiting`, `refused`, `consumed`); `lost` where the
+            store has lost what this or another process saw of the tenant; of a mint that consumed its release `spent`; else empty.
+        history: the tenant's history after this mint; empty: none yet, or it is lost.
     """
 
     kind: MintKind
     lineage: str
     detail: str = ""
+    history: str = ""
 
 
 class BurnRequest(NamedTuple):
-    """All the burn script needs, from the token's verified claims. `gen` is the lineage the token was minted in."""
+    """All the burn script needs, from the token's verified claims. `gen` is the lineage the token was minted in, `history` as in a mint."""
 
     tenant: str
     jti: str
@@ -111,13 +120,19 @@ class BurnRequest(NamedTuple):
     run: str
     call_digest: str
     subjects: Subjects
+    history: str = ""
 
 
 class BurnReply(NamedTuple):
-    """`ok` with the record's head, or why the token is refused (`used`: spent, expired, deleted or never minted)."""
+    """`ok` with the record's head, or why the token is refused.
+
+    `used`: spent, expired, deleted or never minted. `lost`: see `MintReply.detail`. `history` is the tenant's after this burn; empty where
+    the burn does not count (a read that took no limit and no release).
+    """
 
     kind: BurnKind
     head: bytes = b""
+    history: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +145,7 @@ class CallRecord:
         status: minted, or redeemed (its token was burned).
         redeemed_at: POSIX seconds of the store's clock; None until redeemed.
         facts: canonical JSON of the recorded facts; None until recorded.
-        outcome: done, failed, unknown, or empty until reported.
+        outcome: done, failed, not_run, unknown, or empty until reported.
         gen: lineage of its last mint.
     """
 

@@ -14,6 +14,7 @@ import fakeredis
 from redis.exceptions import RedisError
 
 from agentgate.errors import StoreUnavailable
+from agentgate.stores._health import Weakness
 from agentgate.stores._op import Op
 from agentgate.stores._scripts import Script, assemble
 
@@ -45,8 +46,9 @@ class MemoryStore:
         finally:
             self._lock.release()
 
-    def check(self) -> None:
+    def check(self) -> tuple[Weakness, ...]:
         """Nothing to refuse: role, policy and clock are those of this process."""
+        return ()
 
     def close(self) -> None:
         """Forget everything; every later call is refused."""
@@ -71,8 +73,9 @@ class AsyncMemoryStore:
         """Run one operation's script; see `agentgate.stores.Store`."""
         return self._store.call(op, deadline)
 
-    async def check(self) -> None:
+    async def check(self) -> tuple[Weakness, ...]:
         """Nothing to refuse: role, policy and clock are those of this process."""
+        return ()
 
     async def close(self) -> None:
         """Forget everything; every later call is refused."""

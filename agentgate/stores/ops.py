@@ -19,19 +19,18 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 
 Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...); the records of its
 calls are the hash ``calls:{run}``, so that a tool server's store user can write those without being able to write the run. A hold is the
-hash ``hold:{id}`` (`state`, `body`, `rev`, `call`), a revocation one key, never removed. The marks of a gate belong to no tenant:
+hash ``hold:{id}`` (`state`, `body`, `rev`, `call`), a revocation one key, never removed. The hash ``history`` counts what a tenant must
+never lose (see ``scripts/_common.lua``). The marks of a gate belong to no tenant:
 one hash for each gate's URL, under a hash tag of its own.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _op, _records
+from agentgate.stores import _marks, _op, _records
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
@@ -43,12 +42,14 @@ from agentgate.stores._op import (
     checked_number,
     checked_subject,
     checked_text,
+    history_of,
     lineage_of,
     parser,
     prefix,
     reply,
     word,
 )
+from agentgate.stores.history import checked_history
 
 Op = _op.Op
 Subjects = _records.Subjects
@@ -65,11 +66,12 @@ Outcome = _records.Outcome
 HoldState = _records.HoldState
 RevokedKind = _records.RevokedKind
 workflow_subject = _records.workflow_subject
+raise_marks, parse_raise_marks, MAX_MARKS = _marks.raise_marks, _marks.parse_raise_marks, _marks.MAX_MARKS
 
 _MINT_KINDS, _BURN_KINDS, _HOLD_STATES, _REVOKED_KINDS = map(get_args, (_records.MintKind, _records.BurnKind, HoldState, RevokedKind))
+_OUTCOMES = get_args(Outcome)
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
-MAX_MARKS = 500  # in one operation
 
 
 def _run_key(tenant: str, run: str) -> str:
@@ -82,6 +84,10 @@ def _calls_key(tenant: str, run: str) -> str:
 
 def _hold_key(tenant: str, hold_id: str) -> str:
     return f"{prefix(tenant)}hold:{checked_id('hold', hold_id)}"
+
+
+def _history_key(tenant: str) -> str:
+    return f"{prefix(tenant)}history"
 
 
 def _one_word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
@@ -172,7 +178,7 @@ def mint(request: MintRequest) -> Op:
     revoked = _revocations(start, run, jti, request.subjects)
     if len(request.limits) > MAX_LIMITS or len({take.key for take in request.limits}) != len(request.limits):
         raise NameRefused("limits", f"{len(request.limits)} limits", f"at most {MAX_LIMITS}, each key once")
-    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", *revoked]
+    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", _history_key(request.tenant), *revoked]
     args: list[Arg] = [
         checked_digest("call_digest", request.call_digest),
         checked_bytes("head", request.head),
@@ -187,6 +193,8 @@ def mint(request: MintRequest) -> Op:
         len(request.limits),
         "" if request.hold is None else checked_id("hold revision", request.hold.revision),
         "" if request.same_key is None else checked_subject("key thumbprint", request.same_key[1]),
+        checked_history(request.history),
+        checked_id("unspent", request.unspent) if request.unspent else "",
     ]
     if request.hold is not None:
         keys.append(f"{start}hold:{checked_id('hold', request.hold.hold_id)}")
@@ -209,12 +217,12 @@ def mint(request: MintRequest) -> Op:
 @parser
 def parse_mint(op: Op, raw: Any) -> MintReply:
     """The mint script's answer."""
-    kind, lineage, detail = reply(op, raw, 3)
-    return MintReply(word(op, kind, _MINT_KINDS), lineage_of(op, lineage), detail.decode())
+    kind, lineage, detail, history = reply(op, raw, 4)
+    return MintReply(word(op, kind, _MINT_KINDS), lineage_of(op, lineage), detail.decode(), history_of(op, history))
 
 
 def burn(request: BurnRequest) -> Op:
-    """Spend a token once: check revocations, lineage, single-use key and binding, then mark the call redeemed."""
+    """Spend a token once: check revocations, lineage, history, single-use key and binding, then mark the call redeemed."""
     start = prefix(request.tenant)
     run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
     args = (
@@ -222,15 +230,16 @@ def burn(request: BurnRequest) -> Op:
         checked_lineage("gen", request.gen),
         checked_digest("binding", request.binding),
         jti,
+        checked_history(request.history),
         *_revocations(start, run, jti, request.subjects),
     )
-    return Op("burn", (f"{start}jti:{jti}", f"{start}calls:{run}"), args)
+    return Op("burn", (f"{start}jti:{jti}", f"{start}calls:{run}", _history_key(request.tenant)), args, confirm=True)
 
 
 def parse_burn(op: Op, raw: Any) -> BurnReply:
     """The burn script's answer."""
-    kind, head = reply(op, raw, 2)
-    return BurnReply(word(op, kind, _BURN_KINDS), head)
+    kind, head, history = reply(op, raw, 3)
+    return BurnReply(word(op, kind, _BURN_KINDS), head, history_of(op, history))
 
 
 def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op:
@@ -238,11 +247,15 @@ def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op:
     return Op("record_result", (_calls_key(tenant, run),), (checked_digest("call_digest", call_digest), checked_bytes("facts", facts)))
 
 
-def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome) -> Op:
-    """Record how a redeemed call ended, once; only `unknown` may later become done or failed."""
-    if outcome not in ("done", "failed", "unknown"):
-        raise NameRefused("outcome", outcome, "done, failed or unknown")
-    return Op("record_outcome", (_calls_key(tenant, run),), (checked_digest("call_digest", call_digest), outcome))
+def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jti: str) -> Op:
+    """Record how the redemption by a token ended, once; only `unknown` may later become another.
+
+    `failed` says that nothing happened, or that a read failed; `not_run` that the tool was never started.
+    """
+    if outcome not in _OUTCOMES:
+        raise NameRefused("outcome", outcome, ", ".join(_OUTCOMES))
+    args = (checked_digest("call_digest", call_digest), outcome, checked_id("jti", jti))
+    return Op("record_outcome", (_calls_key(tenant, run),), args)
 
 
 def parse_record(op: Op, raw: Any) -> Literal["ok", "not_redeemed", "already_recorded"]:
@@ -313,34 +326,9 @@ def revoke(tenant: str, kind: RevokedKind, subject: str, *, before_ms: int = 0) 
         raise NameRefused("subject", subject, "'*' or the tenant itself")
     name = "*" if kind == "tenant" else checked_subject("subject", subject)
     args = (checked_number("before_ms", before_ms, 0, MAX_AMOUNT),)
-    return Op("revoke", (f"{prefix(tenant)}revoked:{kind}:{name}",), args, confirm=True)
+    return Op("revoke", (f"{prefix(tenant)}revoked:{kind}:{name}", _history_key(tenant)), args, confirm=True)
 
 
 def parse_revoke(op: Op, raw: Any) -> Literal["ok"]:
     """Always `ok`: the revocation is in force."""
     return _one_word(op, raw, ("ok",))  # type: ignore[no-any-return]  # as above
-
-
-# Marks: numbers that only ever rise (versions of workflows, serials). A gate reads them before it loads workflows and raises them
-# afterwards, so that no gate of this URL on this store goes back behind what was once in force.
-
-
-def raise_marks(gate: str, marks: Mapping[str, int]) -> Op:
-    """Raise every mark that is lower than given; 0 only reads it.
-
-    Args:
-        gate: the gate's URL.
-        marks: name -> number, at most `MAX_MARKS`.
-    """
-    args: list[Arg] = [checked_number("marks", len(marks), 1, MAX_MARKS)]
-    for name, value in marks.items():
-        args += [checked_subject("mark", name), checked_number(f"mark {name}", value, 0, MAX_AMOUNT)]
-    key = f"{prefix('_approvals')}marks:{hashlib.sha256(gate.encode()).hexdigest()}"
-    return Op("raise_marks", (key,), tuple(args), confirm=any(marks.values()))
-
-
-@parser
-def parse_raise_marks(op: Op, raw: Any) -> dict[str, int]:
-    """The marks after this operation, by name; 0: none yet."""
-    values = reply(op, raw, 1)[0]
-    return {str(name): int(value) for name, value in zip(op.args[1::2], values, strict=True)}

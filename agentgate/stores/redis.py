@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from agentgate.errors import StoreUnavailable
 from agentgate.stores._endpoint import Endpoint
 from agentgate.stores._exchange import CHECK_SECONDS, Dialogue, Pool, check_server, greet, run_command, run_op, time_left
+from agentgate.stores._health import Weakness
 from agentgate.stores._op import Op
 from agentgate.stores._resp import MORE, Reply
 
@@ -83,16 +84,17 @@ class RedisStore:
 
     def call(self, op: Op, deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
-        return self._converse(run_op(self._endpoint, op, deadline), deadline)
+        return self._converse(run_op(self._pool, op, deadline), deadline)
 
     def command(self, request: bytes, deadline: float) -> Any:
         """Send one plain command (see `agentgate.stores._resp.pack`); only for looking at the server itself."""
         return self._converse(run_command(self._endpoint, request), deadline)
 
-    def check(self) -> None:
+    def check(self) -> tuple[Weakness, ...]:
         """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
         deadline = time.monotonic() + CHECK_SECONDS
-        self._converse(check_server(self._endpoint, deadline), deadline)
+        weaknesses: tuple[Weakness, ...] = self._converse(check_server(self._pool, deadline), deadline)
+        return weaknesses
 
     def close(self) -> None:
         """Close all idle connections; every later call is refused."""
@@ -169,12 +171,13 @@ class AsyncRedisStore:
 
     async def call(self, op: Op, deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.AsyncStore`."""
-        return await self._converse(run_op(self._endpoint, op, deadline), deadline)
+        return await self._converse(run_op(self._pool, op, deadline), deadline)
 
-    async def check(self) -> None:
+    async def check(self) -> tuple[Weakness, ...]:
         """Refuse a server that cannot keep the promises; see `agentgate.stores._health`."""
         deadline = time.monotonic() + CHECK_SECONDS
-        await self._converse(check_server(self._endpoint, deadline), deadline)
+        weaknesses: tuple[Weakness, ...] = await self._converse(check_server(self._pool, deadline), deadline)
+        return weaknesses
 
     async def close(self) -> None:
         """Close all idle connections; every later call is refused."""

@@ -11,19 +11,20 @@ serve all of them::
             store.close()
 
 An asynchronous store is tested through `Blocking`. What a suite cannot do from outside (kill the server, cut its network) belongs to
-the store's own tests: after lost data, burns must return `lineage`.
+the store's own tests: after lost data, burns must return `lineage`, and a history that is behind what a caller remembers `lost`.
 """
 
 from __future__ import annotations
 
 from agentgate.testing._book import Blocking
 from agentgate.testing._calls import Calls
+from agentgate.testing._histories import Histories
 from agentgate.testing._limits import Limits
 
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Calls, Limits):
+class StoreConformance(Calls, Limits, Histories):
     """The suite.
 
     Attributes:

@@ -33,8 +33,8 @@ class Blocking:
     def call(self, op: ops.Op, deadline: float) -> Any:
         return self._wait(self._store.call(op, deadline))
 
-    def check(self) -> None:
-        self._wait(self._store.check())
+    def check(self) -> Any:
+        return self._wait(self._store.check())
 
     def close(self) -> None:
         self._wait(self._store.close())
@@ -53,6 +53,7 @@ class Book:
 
     def __init__(self, store: Store, tenant: str = "", run: str = "run_1") -> None:
         self.store, self.tenant, self.run = store, tenant or f"t-{secrets.token_hex(6)}", run
+        self.burned: dict[str, str] = {}  # call digest -> the token that was burned last
         op = ops.open_run(self.tenant, run, b'{"id":"run_1"}', "Please refund ORD-10023344", 600_000)
         assert self.ask(op, ops.parse_open_run) == "ok"
 
@@ -98,13 +99,20 @@ class Book:
         return reply.kind, reply.detail
 
     def burn(self, request: ops.BurnRequest) -> ops.BurnReply:
-        return self.ask(ops.burn(request), ops.parse_burn)
+        reply = self.ask(ops.burn(request), ops.parse_burn)
+        if reply.kind == "ok":
+            self.burned[request.call_digest] = request.jti
+        return reply
 
     def result(self, call: int, facts: bytes = b"[]") -> str:
         return self.ask(ops.record_result(self.tenant, self.run, f"{call:064x}", facts), ops.parse_record)
 
-    def outcome(self, call: int, outcome: ops.Outcome) -> str:
-        return self.ask(ops.record_outcome(self.tenant, self.run, f"{call:064x}", outcome), ops.parse_record)
+    def outcome(self, call: int, outcome: ops.Outcome, jti: str = "") -> str:
+        """Report how a call ended, as the redemption by `jti` (left out: its last)."""
+        digest = f"{call:064x}"
+        return self.ask(
+            ops.record_outcome(self.tenant, self.run, digest, outcome, jti or self.burned.get(digest, "none")), ops.parse_record
+        )
 
     def hold(self, hold_id: str = "hold_1") -> ops.HoldRecord:
         """Open a hold, or read the existing one."""

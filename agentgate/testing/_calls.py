@@ -61,7 +61,8 @@ class Calls:
     def test_a_minted_token_is_burned_once(self, store: Store) -> None:
         book = Book(store)
         _, burning = book.minted()
-        assert book.burn(burning) == ops.BurnReply("ok", b'{"tool":"payments.refund"}')
+        burned = book.burn(burning)
+        assert (burned.kind, burned.head) == ("ok", b'{"tool":"payments.refund"}')
         assert book.burn(burning).kind == "used"
 
     def test_the_revision_rises_with_redemption_and_result_but_not_with_a_mint_or_outcome(self, store: Store) -> None:
@@ -162,11 +163,60 @@ class Calls:
         assert book.burn(first).kind == "used"
         assert book.burn(second).kind == "ok"
 
-    def test_the_same_call_after_redemption_is_already_redeemed(self, store: Store) -> None:
+    def test_the_same_act_after_redemption_answers_what_is_known(self, store: Store) -> None:
         book = Book(store)
-        _, burning = book.minted()
-        book.burn(burning)
-        assert book.mint(book.request(read=True)).kind == "already_redeemed"
+        book.burn(book.minted()[1])
+        assert book.mint(book.request()).kind == "outcome_unknown"  # it may still be running
+        book.outcome(1, "unknown")
+        assert book.mint(book.request()).kind == "outcome_unknown"
+        book.outcome(1, "done")
+        assert book.mint(book.request()).kind == "already_redeemed"
+
+    def test_an_act_runs_again_only_after_nothing_happened_and_each_token_once(self, store: Store) -> None:
+        nothing_happened: tuple[ops.Outcome, ...] = ("failed", "not_run")
+        for nothing in nothing_happened:
+            book = Book(store)
+            _, first = book.minted()
+            book.burn(first)
+            book.outcome(1, nothing)
+            _, second = book.minted()
+            assert book.burn(first).kind == "used"
+            assert book.burn(second).kind == "ok"
+            assert book.burn(second).kind == "used"
+            assert book.outcome(1, nothing, first.jti) == "not_redeemed"
+            assert book.mint(book.request()).kind == "outcome_unknown"
+            assert book.outcome(1, "done") == "ok"
+            assert book.mint(book.request()).kind == "already_redeemed"
+
+    def test_a_read_runs_again_three_times_whatever_came_of_it(self, store: Store) -> None:
+        answers: dict[ops.Outcome, str] = {"done": "already_redeemed", "failed": "failed", "unknown": "outcome_unknown"}
+        for outcome, answer in answers.items():
+            book = Book(store)
+            for _ in range(4):
+                book.burn(book.minted(read=True)[1])
+                book.outcome(1, outcome)
+            assert book.mint(book.request(read=True)).kind == answer
+
+    def test_the_first_facts_of_a_call_that_runs_again_stand_with_their_time(self, store: Store) -> None:
+        book = Book(store)
+        seen = []
+        for number in (1, 2):
+            book.burn(book.minted(read=True, head=b'{"n":%d}' % number)[1])
+            book.result(1, b"[%d]" % number)
+            book.outcome(1, "done")
+            seen.append(book.read().calls[0])
+            time.sleep(0.01)
+        first, second = seen
+        assert (second.facts, second.redeemed_at, second.head, second.outcome) == (b"[1]", first.redeemed_at, b'{"n":1}', "done")
+        book.burn(book.minted(read=True)[1])  # and nothing is reported of it
+        assert book.read().calls[0].outcome == "done"
+
+    def test_nothing_happened_raises_the_revision(self, store: Store) -> None:
+        book = Book(store)
+        book.burn(book.minted()[1])
+        revision = book.read().revision
+        book.outcome(1, "not_run")
+        assert [call.outcome for call in book.read(revision).calls] == ["not_run"]
 
     def test_a_jti_is_never_minted_twice(self, store: Store) -> None:
         book = Book(store)

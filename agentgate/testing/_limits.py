@@ -111,9 +111,9 @@ class Limits:
     def test_a_limit_spans_the_runs_of_a_tenant(self, store: Store) -> None:
         book = Book(store)
         other = Book(store, book.tenant, "run_2")
-        book.minted(1, limits=_count(1), ttl_ms=30)
+        book.minted(1, limits=_count(1), ttl_ms=300)
         assert other.mint(other.request(2, limits=_count(1))).kind == "limit"
-        time.sleep(0.1)
+        time.sleep(0.4)
         other.minted(2, limits=_count(1))
 
     def test_a_limit_of_a_run_counts_that_run_only(self, store: Store) -> None:
@@ -294,7 +294,7 @@ class Limits:
             raise AssertionError("a late call was answered")
 
     def test_the_store_passes_its_own_check(self, store: Store) -> None:
-        store.check()
+        assert isinstance(store.check(), tuple)
 
     def test_large_values_come_back_whole(self, store: Store) -> None:
         book = Book(store)

@@ -16,6 +16,7 @@ class Code(StrEnum):
     INVALID_ARGUMENTS = "invalid_arguments"
     NEEDS_APPROVAL = "needs_approval"
     ALREADY_DONE = "already_done"
+    FAILED = "failed"
     OUTCOME_UNKNOWN = "outcome_unknown"
     UNAVAILABLE = "unavailable"
 
@@ -57,6 +58,7 @@ class Reason(StrEnum):
     WORKFLOW_EXPIRED = "workflow_expired"
     WORKFLOW_CHANGED = "workflow_changed"
     ALREADY_REDEEMED = "already_redeemed"
+    FAILED = "failed"
     OUTCOME_UNKNOWN = "outcome_unknown"
     HOLD_REFUSED = "hold_refused"
     HOLD_EXPIRED = "hold_expired"
@@ -79,13 +81,17 @@ _CODES = {
     Reason.STEP_UP: Code.NEEDS_APPROVAL,
     Reason.INTENT_UNCLEAR: Code.NEEDS_APPROVAL,
     Reason.ALREADY_REDEEMED: Code.ALREADY_DONE,
+    Reason.FAILED: Code.FAILED,
     Reason.OUTCOME_UNKNOWN: Code.OUTCOME_UNKNOWN,
     Reason.STORE: Code.UNAVAILABLE,
     Reason.AUDIT: Code.UNAVAILABLE,
 }
 # The code of a denial with several reasons: the first of these that occurs. INVALID_ARGUMENTS is last, so that a call
 # refused by policy too never learns that only its form was wrong.
-_ORDER = (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN, Code.ALREADY_DONE, Code.NOT_PERMITTED, Code.NEEDS_APPROVAL, Code.INVALID_ARGUMENTS)
+_ORDER = (
+    *(Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN, Code.ALREADY_DONE, Code.FAILED),
+    *(Code.NOT_PERMITTED, Code.NEEDS_APPROVAL, Code.INVALID_ARGUMENTS),
+)
 
 
 def code_of(reasons: Iterable[Reason]) -> Code:

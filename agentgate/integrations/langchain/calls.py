@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import secrets
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -213,7 +212,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         return refused(Code.INVALID_ARGUMENTS, why=str(error), run=run)
 
     # (2) decided anew at every execution: a resume value or an earlier answer has no effect
-    call_id = proposal.tool_call_id if proposal.tool_call_id is not None else f"call_{secrets.token_hex(16)}"
+    call_id = proposal.tool_call_id if proposal.tool_call_id is not None else run.call_id(tool.name, settled.decided)
     while True:
         decision = yield Ask(run.authorize, tool.name, settled.decided, tool_call_id=call_id, definition=definition)
         if not isinstance(decision, StepUp):

@@ -23,3 +23,40 @@ local function revoked(keys, minted)
   end
   return false
 end
+
+-- A tenant's history is one hash: `count` of what must never be forgotten (redemptions, spent releases, revocations), in the `epoch` (lineage
+-- and time of the first event) in which it is counted; `until:EPOCH` is the count at which an earlier epoch ended. A process remembers the
+-- last "epoch count" it saw. Where that is not found here, the store has lost it: `lost` then tells everybody, until it is reconciled.
+local function history(key, seen)
+  local epoch, count = string.match(seen, '^(%S+) (%d+)$')
+  local kept = redis.call('HMGET', key, 'epoch', 'count', 'lost', 'until:' .. (epoch or ''))
+  local lost = kept[3]
+  if epoch and not lost then
+    local reached = epoch == kept[1] and kept[2] or kept[4] or '-1'
+    if tonumber(reached) < tonumber(count) then
+      lost = seen
+      redis.call('HSET', key, 'lost', seen)
+    end
+  end
+  return kept[1] and kept[1] .. ' ' .. kept[2] or '', lost and true or false
+end
+
+-- A name that no other epoch has: two of one lineage begin in different microseconds.
+local function new_epoch(gen)
+  local time = redis.call('TIME')
+  return gen .. '.' .. time[1] .. string.format('%06d', tonumber(time[2]))
+end
+
+-- One more event; `gen` is the lineage now, `before` what `history` returned. Returns the new "epoch count".
+local function raise_history(key, gen, before)
+  local epoch, count = string.match(before, '^(%S+) (%d+)$')
+  if not epoch or string.sub(epoch, 1, 40) ~= gen then
+    if epoch then
+      redis.call('HSET', key, 'until:' .. epoch, count)
+    end
+    epoch = new_epoch(gen)
+  end
+  count = digits(tonumber(count or '0') + 1)
+  redis.call('HSET', key, 'epoch', epoch, 'count', count)
+  return epoch .. ' ' .. count
+end

@@ -2,6 +2,9 @@
 -- may not call it must get an error, not a weaker fence. A lineage stored as a key would be replicated and prove nothing.
 local function lineage()
   local text = redis.call('INFO', 'replication')
+  if not string.find(text, '\nrole:master\r\n', 1, true) then
+    error('not the primary: INFO replication shows no role:master') -- a replica may be writable
+  end
   local _, before = string.find(text, '\nmaster_replid:', 1, true)
   local id = before and string.sub(text, before + 1, before + 42)
   if not id or #id ~= 42 or not string.find(id, '^%x+\r\n$') then

@@ -1,17 +1,20 @@
--- KEYS jti run calls revoked... [hold] [lastkey] (limit times)...
--- ARGV digest head binding ttl_ms revision jti run read prefix #revoked #limits hold_rev thumbprint (amount maximum every_ms name)...
+-- KEYS jti run calls history revoked... [hold] [lastkey] (limit times)...
+-- ARGV digest head binding ttl_ms revision jti run read prefix #revoked #limits hold_rev thumbprint seen unspent (amount maximum every_ms name)...
 -- A limit with a name counts this run only and is kept in the run's hash; one without has two keys of its own.
 -- Everything is checked first, then everything is written. (Before that, limits only drop what no longer counts.)
 local call, digest, ttl, prefix = redis.call, ARGV[1], tonumber(ARGV[4]), ARGV[9]
 local now, gen = now_ms(), lineage()
 
+local before, lost = history(KEYS[4], ARGV[14])
+local free = ARGV[8] == '1' and ARGV[11] == '0' and ARGV[12] == '' -- a read that takes nothing: forgetting it does no harm
+
 local function refuse(kind, detail)
-  return {KEYS[1], kind, gen, detail or ''}
+  return {KEYS[1], kind, gen, detail or '', lost and '' or before}
 end
 
 -- (1) the run, with its own limits
 local count, asked = tonumber(ARGV[11]), {'rev', 'closed', 'ends', 'kept'}
-for argument = 17, 13 + 4 * count, 4 do
+for argument = 19, 15 + 4 * count, 4 do
   local name = ARGV[argument]
   if name ~= '' then
     local last = #asked
@@ -27,22 +30,30 @@ if run[2] then
 end
 
 -- (2) revocations
-local position = 3 + tonumber(ARGV[10])
-if revoked({unpack(KEYS, 4, position)}, now) then
+local position = 4 + tonumber(ARGV[10])
+if revoked({unpack(KEYS, 5, position)}, now) then
   return refuse('revoked')
 end
 
--- (3) the same call again: never after its redemption; after a mint in another lineage only a read
-local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint')
-local old_gen, old_jti = nil, nil
-if record[2] then
-  if record[2] ~= 'minted' then
-    return refuse('already_redeemed')
+-- (3) the same call again. After its redemption: a read, whatever came of it, three times more; anything else only where nothing happened.
+-- After a mint in another lineage: a read, or a call whose token this gate alone held and did not spend
+local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint', digest .. ':outcome', digest .. ':runs')
+local old_gen, old_jti = minting(record[3])
+if record[2] == 'redeemed' then
+  local outcome, again = record[4], nil
+  if ARGV[8] == '1' then
+    again = tonumber(record[5]) <= 3
+  else
+    again = outcome == 'failed' or outcome == 'not_run'
   end
-  old_gen, old_jti = minting(record[3])
-  if old_gen ~= gen and ARGV[8] ~= '1' then
-    return refuse('outcome_unknown')
+  if not again then
+    return refuse(outcome == 'done' and 'already_redeemed' or outcome == 'failed' and 'failed' or 'outcome_unknown')
   end
+elseif record[2] and old_gen ~= gen and ARGV[8] ~= '1' and old_jti ~= ARGV[15] then
+  return refuse('outcome_unknown')
+end
+if lost and not free then
+  return refuse('outcome_unknown', 'lost')
 end
 
 -- (4) decided on exactly this state of the run, in this lineage of the store
@@ -156,7 +167,7 @@ end
 
 local totals, counters, beyond, place = {}, {}, position, 3
 for i = 1, count do
-  local argument = 9 + 4 * i
+  local argument = 11 + 4 * i
   local amount, maximum, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]), ARGV[argument + 4]
   amount = tonumber(amount)
   local total
@@ -195,8 +206,10 @@ end
 if old_jti then
   call('DEL', prefix .. 'jti:' .. old_jti)
 end
-call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted',
-  digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now))
+call('HSET', KEYS[3], digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now))
+if record[2] ~= 'redeemed' then -- else head, time and facts of the first redemption stand
+  call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted', digest .. ':free', free and '1' or '')
+end
 local fields = {}
 if tonumber(run[4] or '0') < life then
   fields[1], fields[2] = 'kept', digits(life)
@@ -205,6 +218,7 @@ end
 if consume then
   call('HSET', hold, 'state', 'consumed', 'call', digest)
   call('HINCRBY', hold, 'rev', 1)
+  before = raise_history(KEYS[4], gen, before)
 end
 if lastkey then
   call('SET', lastkey, ARGV[13])
@@ -212,7 +226,7 @@ end
 local expiry = now + ttl
 local expires = digits(expiry)
 for i = 1, count do
-  local argument = 9 + 4 * i
+  local argument = 11 + 4 * i
   local amount, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 3]), ARGV[argument + 4]
   if name ~= '' then
     local last = #fields
@@ -241,4 +255,4 @@ end
 if #fields > 0 then
   call('HSET', KEYS[2], unpack(fields))
 end
-return {KEYS[1], 'ok', gen, ''}
+return {KEYS[1], 'ok', gen, consume and 'spent' or '', lost and '' or before}

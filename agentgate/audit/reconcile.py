@@ -1,0 +1,146 @@
+"""What a store has lost of its tenants' histories, found in audit logs.
+
+Rules: each event raised the count of its tenant by one, and is on the record of the gate or tool server that caused it (a revocation is on
+none; gates write those of workflows again when they load). So a missing count is a missing log, or an event that was cut off before its
+record: it is named, and the tenant stays stopped until that log is given too, or a person accepts the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agentgate.audit.segment import read_records
+from agentgate.stores.history import split
+from agentgate.stores.recovery import MAX_COUNT, Event, HistoryRecord, Taken
+from agentgate.values.canonical import canonical
+
+_Counted = tuple[str, int]  # epoch, count
+_COUNTED = ("redemption", "decision")
+
+
+@dataclass(slots=True)
+class Loss:
+    """What one tenant's store has lost.
+
+    Attributes:
+        seen: epoch -> the highest count that anybody is known to have seen.
+        events: to replay, in their order.
+        missing: what no log tells, for a person.
+    """
+
+    seen: dict[str, int] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def ends(self) -> dict[str, int]:
+        """Up to where each epoch is accepted; where something is missing all of it, whatever somebody else saw."""
+        return dict.fromkeys(self.seen, MAX_COUNT) if self.missing else self.seen
+
+    def saw(self, epoch: str, count: int) -> None:
+        """Somebody saw this much."""
+        self.seen[epoch] = max(count, self.seen.get(epoch, 0))
+
+    def tell(self, record: Mapping[str, Any], mint: Mapping[str, Any] | None, outcome: str) -> None:
+        """Take an event from its record, what it took of limits from that of its mint, and how it ended."""
+        who = f"call {record['tool_call_id']} of {record['run']}"
+        if mint is None:
+            self.missing.append(f"what {who} took of limits (its gate's log)")
+        taken = mint.get("limits", ()) if mint is not None else ()
+        shares = [each for each in taken if each["amount"] is not None]
+        if len(shares) < len(taken):
+            self.missing.append(f"the sensitive amount that {who} took of a limit")
+        self.events.append(
+            Event(
+                tenant=record["tenant"],
+                run=record["run"],
+                call_digest=record["call_digest"],
+                jti=record["jti"],
+                gen=record["history"][:40],
+                head=canonical(_head(record)),
+                at_ms=int(record["time"] * 1000),
+                outcome=outcome,
+                redeemed=record["type"] == "redemption",
+                limits=tuple([Taken(**each) for each in shares]),
+            )
+        )
+
+
+def find_tenants(directories: Sequence[Path]) -> set[str]:
+    """Every tenant whose history these logs name."""
+    return {record["tenant"] for record in _counted(directories)}
+
+
+def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path]) -> dict[str, Loss]:
+    """What each tenant has lost.
+
+    Args:
+        known: tenant -> what its store knows.
+        directories: the audit directories of every gate and tool server.
+
+    Raises:
+        AuditDamaged, OSError: a log cannot be read; nothing is left out in silence.
+    """
+    losses = {tenant: Loss() for tenant in known}
+    events: dict[str, dict[_Counted, dict[str, Any]]] = {tenant: {} for tenant in known}
+    for record in _counted(directories):
+        tenant, place = record["tenant"], split(record["history"])
+        if tenant in known and place[1] > known[tenant].ends.get(place[0], 0):
+            losses[tenant].saw(*place)
+            if record["type"] == "redemption" or record.get("spent"):
+                events[tenant][place] = record
+    wanted = {record["jti"] for found in events.values() for record in found.values()}
+    minted: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, str] = {}
+    for record in _records(directories) if wanted else ():
+        if record.get("jti") in wanted and record["type"] == "decision":
+            minted[record["jti"]] = record
+        elif record.get("jti") in wanted and record["type"] == "outcome":
+            outcomes[record["jti"]] = record["outcome"]
+    for tenant, loss in losses.items():
+        if known[tenant].lost:
+            loss.saw(*split(known[tenant].lost))
+        loss.missing += _gaps(known[tenant], loss.seen, events[tenant].keys())
+        for _, record in sorted(events[tenant].items(), key=lambda item: item[0][1]):
+            loss.tell(record, minted.get(record["jti"]), outcomes.get(record["jti"], ""))
+    return losses
+
+
+def _counted(directories: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    return (record for record in _records(directories) if record.get("type") in _COUNTED and "history" in record)
+
+
+def _records(directories: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    for directory in directories:
+        yield from read_records(directory)
+
+
+def _gaps(known: HistoryRecord, seen: Mapping[str, int], events: Iterable[_Counted]) -> Iterator[str]:
+    """The counts that no log tells. An epoch goes on where it is known to have come to, a new one where another came to."""
+    have = set(events)
+    reached = {0, *known.ends.values(), *seen.values()}
+    for epoch, last in seen.items():
+        first = known.ends.get(epoch, 0) + 1
+        if epoch not in known.ends:
+            counts = [count for name, count in have if name == epoch]
+            first = min(counts, default=last)
+            if first - 1 not in reached:
+                first = max(count for count in reached if count < first) + 1
+        lacking = [count for count in range(first, last + 1) if (epoch, count) not in have]
+        if lacking:
+            yield f"{len(lacking)} of the events {first} to {last} of {epoch} (the first is {lacking[0]})"
+
+
+def _head(record: Mapping[str, Any]) -> Mapping[str, object]:
+    """The head of a call whose own is lost: it gave no fact, and none of its arguments is known."""
+    return {
+        "tool": record["tool"],
+        "tool_call_id": record["tool_call_id"],
+        "args": {},
+        "named": False,
+        "facts": {},
+        "txn": record["txn"],
+        "read": False,
+    }

@@ -1,0 +1,126 @@
+"""``agentgate doctor``: what holds of a gate's store, keys, workflows and audit log, and what to do about the rest.
+
+Rules: it changes nothing and makes nothing. Each part is looked at where a gate would look; a part that is not named is not looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from agentgate.approvals import status as standing
+from agentgate.audit import read_records, remembered
+from agentgate.cli.output import LOOK, YES, fail, quiet, rows, say_json
+from agentgate.cli.signing import Json, Root
+from agentgate.cli.store import read_history
+from agentgate.errors import AgentGateError, AuditDamaged
+from agentgate.stores import open_store
+from agentgate.stores.history import split
+from agentgate.token.keys import KeyRing
+
+_AHEAD = 3.5 * 24 * 3600  # seconds: half of an index's life
+_SPACE = 1 << 30  # bytes
+
+
+class Diagnosis(NamedTuple):
+    """One line of the table: a part, what was looked at and how it is, whether that holds, and what to do if not."""
+
+    part: str
+    what: str
+    holds: bool
+    remedy: str = ""
+
+
+def doctor(
+    store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")] = "",
+    keys: Annotated[Path | None, typer.Option(help="The gate's key directory.", file_okay=False)] = None,
+    workflows: Annotated[Path | None, typer.Option(help="The workflow directory.", file_okay=False)] = None,
+    root: Root = None,
+    audit: Annotated[Path | None, typer.Option(help="The audit directory.", file_okay=False)] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Look at store, keys, workflows and audit log: what holds, and what to do about what does not."""
+    if not (store or keys or workflows or audit):
+        fail("nothing to look at: name a part with --store, --keys, --workflows or --audit")
+    quiet()
+    found: list[Diagnosis] = []
+    if store:
+        found += _guarded("store", _store(store, audit))
+    if keys:
+        found += _guarded("keys", _keys(keys))
+    if workflows:
+        found += _guarded("workflows", _workflows(workflows, root))
+    if audit:
+        found += _guarded("audit", _audit(audit))
+    if as_json:
+        say_json([each._asdict() for each in found])
+    else:
+        body = [(each.part, "holds" if each.holds else "does not", each.what, each.remedy) for each in found]
+        rows(("part", "", "what", "to do"), body, styles=("bold",))
+    raise typer.Exit(YES if all(each.holds for each in found) else LOOK)
+
+
+def _guarded(part: str, findings: Iterator[Diagnosis]) -> Iterator[Diagnosis]:
+    """The diagnoses, and the error that ended them, as one that does not hold."""
+    try:
+        yield from findings
+    except (AgentGateError, OSError) as error:
+        yield Diagnosis(part, str(error), holds=False, remedy="see the message; a gate would not open")
+
+
+def _store(url: str, audit: Path | None) -> Iterator[Diagnosis]:
+    with closing(open_store(url)) as store:
+        weaknesses = store.check()
+        yield Diagnosis("store", "answers; one primary that evicts nothing, of a known version, with the right time", holds=True)
+        for weakness in weaknesses:
+            yield Diagnosis("store", f"{weakness.setting}: {weakness.means}", holds=False, remedy=weakness.remedy)
+        for tenant, seen in sorted(remembered(audit).items()) if audit else ():
+            known = read_history(store, tenant)
+            epoch, count = split(seen)
+            whole = not known.lost and known.ends.get(epoch, 0) >= count
+            remedy = "" if whole else "agentgate store reconcile, with the audit logs of every gate and tool server"
+            yield Diagnosis("store", f"history of {tenant}: {'whole' if whole else 'lost in part; only reads go on'}", whole, remedy)
+
+
+def _keys(directory: Path) -> Iterator[Diagnosis]:
+    key = KeyRing.existing(directory).signer(time.time())
+    yield Diagnosis("keys", f"{key.kid} ({key.alg}) signs; readable by its owner only", holds=True)
+
+
+def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
+    now = time.time()
+    statuses, later = standing(directory, root, now=now), standing(directory, root, now=now + _AHEAD)
+    remedy = "" if root else "--root DIGEST, from your settings and not from that directory"
+    yield Diagnosis("workflows", f"root: {'the pinned one' if root else 'as it lies there'}", root is not None, remedy)
+    ends = {each.path for each in later if each.in_force is None}
+    for each in statuses:
+        name = each.id or each.path
+        if each.refused is not None:
+            yield Diagnosis("workflows", f"{name}: {each.refused}", holds=False, remedy="agentgate workflow status")
+        elif each.path in ends:
+            soon = f"{name} v{each.in_force}: in force, and not in three and a half days"
+            yield Diagnosis("workflows", soon, holds=False, remedy="agentgate workflow index, or a new version")
+        else:
+            yield Diagnosis("workflows", f"{name} v{each.in_force}: in force", holds=True)
+
+
+def _audit(directory: Path) -> Iterator[Diagnosis]:
+    damage: list[AuditDamaged] = []
+    count = sum(1 for _ in read_records(directory, damaged=damage.append))
+    mode = directory.stat().st_mode
+    own = os.access(directory, os.W_OK) and not mode & 0o022
+    yield Diagnosis("audit", f"{count} records, each as it was written", not damage)
+    for each in damage:
+        yield Diagnosis("audit", str(each), holds=False, remedy="restore the segment from where your logs are shipped to; keep this one")
+    yield Diagnosis("audit", "writable by its owner only", own, "" if own else f"chmod 700 {directory}, as the gate's user")
+    free = shutil.disk_usage(directory).free
+    more = "" if free >= _SPACE else "make room: nothing is minted while the log cannot be written"
+    yield Diagnosis("audit", f"{free >> 20} MiB free", free >= _SPACE, more)

@@ -1,0 +1,87 @@
+"""``agentgate store``: reconcile a store that has lost a part of its history with the audit logs."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentgate.audit import FileAudit
+from agentgate.audit.reconcile import Loss, find_losses, find_tenants
+from agentgate.cli.commands import HELP
+from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say_json
+from agentgate.cli.signing import Json
+from agentgate.stores import Op, Store, ready_store, recovery
+
+PATIENCE = 5.0  # seconds for one operation
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _store() -> None: ...
+
+
+@app.command(epilog=HELP["store"].examples)
+def reconcile(
+    store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")],
+    audit: Annotated[list[Path], typer.Option(help="An audit directory, of every gate and tool server; give all.", exists=True)],
+    tenant: Annotated[list[str] | None, typer.Option(help="Only this tenant; left out: every tenant in the logs.")] = None,
+    accept_loss: Annotated[str, typer.Option(metavar="REASON", help="Go on without what no log tells; the reason is put on record.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Replay into a store what it has lost of redemptions, limits and releases, so that acts go on."""
+    quiet()
+    with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit[0])) as log:
+        try:
+            known = {name: read_history(opened, name) for name in tenant or sorted(find_tenants(audit))}
+            losses = find_losses(known, audit)
+        except OSError as error:
+            fail(error)
+        found = [_reconciled(opened, log, name, loss, accept_loss) for name, loss in losses.items()]
+    if as_json:
+        say_json(found)
+    else:
+        body = [(each["tenant"], each["state"], each["replayed"], len(each["missing"])) for each in found]
+        rows(("tenant", "state", "replayed", "missing"), body, styles=("bold",))
+        for each in found:
+            note(*(f"{each['tenant']}: no log tells {what}" for what in each["missing"]))
+    raise typer.Exit(LOOK if any(each["state"] == "lost" for each in found) else YES)
+
+
+def read_history(store: Store, tenant: str) -> recovery.HistoryRecord:
+    """What a store knows of a tenant's history."""
+    op = recovery.read_history(tenant)
+    return recovery.parse_read_history(op, _ask(store, op))
+
+
+def _ask(store: Store, op: Op) -> Any:
+    return store.call(op, time.monotonic() + PATIENCE)
+
+
+def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_loss: str) -> dict[str, Any]:
+    """One tenant: replay what the logs tell; accept it if they tell everything, or for a reason."""
+    replayed = 0
+    for event in loss.events:
+        op = recovery.replay(event)
+        replayed += recovery.parse_replay(op, _ask(store, op)) == "ok"
+    state = "whole"
+    if loss.seen:
+        state = "reconciled" if not loss.missing else "accepted" if accept_loss else "lost"
+    if state in {"reconciled", "accepted"}:
+        missing = {"missing": loss.missing, "reason": accept_loss} if loss.missing else {}
+        _record(log, {"tenant": tenant, "replayed": replayed, "seen": loss.seen, **missing})
+        op = recovery.accept_history(tenant, loss.ends(), max(loss.seen.values()))
+        if beyond := recovery.parse_accept_history(op, _ask(store, op)):
+            state = "lost"
+            loss.missing.append(f"what another process saw meanwhile ({beyond}): run this again")
+    return {"tenant": tenant, "state": state, "replayed": replayed, "missing": loss.missing}
+
+
+def _record(log: FileAudit, body: dict[str, Any]) -> None:
+    """Put on record who accepts what, before it is accepted."""
+    record = {"type": "history_reconciled", "time": round(time.time(), 6), "by": getpass.getuser(), **body}
+    log.append(record, time.monotonic() + PATIENCE)

@@ -1,0 +1,94 @@
+"""Whom a verifier trusts: the settings of one, and the parsed key set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from agentgate.audit import remembered
+from agentgate.errors import ConfigError, Refusal, TokenRefused
+from agentgate.stores.history import History
+from agentgate.token.jws import PublicKeys
+
+Jwks = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+_REFRESH = 5.0  # seconds between looks at a changing key set
+
+
+@dataclass(slots=True)
+class Trust:
+    """Whose tokens a verifier accepts, and which server it is. Nothing here has a default.
+
+    Attributes:
+        jwks: the gate's key set, or a function that returns the newest one (key rotation).
+        history: what this process saw of its tenants' histories.
+    """
+
+    jwks: Jwks
+    issuer: str
+    tenants: tuple[str, ...]
+    audience: str
+    history: History = field(default_factory=History)
+    _keys: PublicKeys | None = None
+    _looked: float = 0.0
+
+    def keys(self) -> PublicKeys:
+        """The parsed key set; a function is called again after a few seconds."""
+        if self._keys is None or (callable(self.jwks) and time.monotonic() - self._looked > _REFRESH):
+            self._keys = PublicKeys.from_jwks(self.jwks() if callable(self.jwks) else self.jwks)
+            self._looked = time.monotonic()
+        return self._keys
+
+    def trusted_keys(self) -> PublicKeys:
+        """`keys`, or TokenRefused when the newest set is not available: an old one may hold a key that was withdrawn."""
+        try:
+            return self.keys()
+        except Exception as error:  # noqa: BLE001 - the host's function: whatever it raises, no token is accepted
+            raise TokenRefused(Refusal.NO_KEYS, "jwks", type(error).__name__, "the gate's key set") from None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierSettings:
+    """Settings of a verifier; none has a default.
+
+    Args:
+        jwks: the gate's key set (RFC 7517), or a function that returns the newest.
+        issuer: the gate's exact `iss`.
+        tenants: exact tenant names this server serves.
+        audience: this server's resource URL, the exact `aud`.
+        store: the gate's state store (redis://, rediss://, unix://, embedded://).
+        audit: directory of this process's audit log.
+    """
+
+    jwks: Jwks
+    _: KW_ONLY
+    issuer: str
+    tenants: Sequence[str]
+    audience: str
+    store: str = field(repr=False)  # its URL may hold a password
+    audit: str
+
+    def __post_init__(self) -> None:
+        for name, value in (("issuer", self.issuer), ("audience", self.audience)):
+            if type(value) is not str or not value:
+                raise ConfigError(name, value, "a URL")
+        if isinstance(self.tenants, str) or not self.tenants or not all(type(t) is str and t for t in self.tenants):
+            raise ConfigError("tenants", self.tenants, "a list of exact tenant names")
+        for name, value in (("audit", self.audit), ("store", self.store)):
+            if type(value) is not str or value.startswith("memory:"):
+                raise ConfigError(
+                    name,
+                    value if type(value) is str else type(value).__name__,
+                    "what another process can share; in one process use gate.verifier(audience)",
+                )
+
+    def trust(self) -> Trust:
+        """Whom the verifier trusts.
+
+        Raises:
+            KeyRefused: the key set holds an unusable key. AuditUnavailable: the audit log cannot be read.
+        """
+        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, History(remembered(self.audit)))
+        trust.keys()
+        return trust

@@ -1,0 +1,138 @@
+"""What `agentgate store reconcile` asks of a store, as pure pairs like those of `agentgate.stores.ops`.
+
+| builder | parser |
+|---|---|
+| `read_history` | `parse_read_history` |
+| `replay` | `parse_replay` |
+| `accept_history` | `parse_accept_history` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from agentgate.stores._op import (
+    MAX_AMOUNT,
+    MAX_TTL_MS,
+    Arg,
+    Op,
+    checked_bytes,
+    checked_digest,
+    checked_id,
+    checked_number,
+    checked_subject,
+    history_of,
+    parser,
+    prefix,
+    reply,
+    word,
+)
+from agentgate.stores.history import checked_history
+
+MAX_COUNT = 10**15  # more events than any tenant has
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRecord:
+    """A tenant's history as stored.
+
+    Attributes:
+        ends: epoch -> how far it counted, the present one included.
+        lost: the history that somebody saw and this store does not have; empty: none that is known.
+    """
+
+    ends: Mapping[str, int]
+    lost: str
+
+
+class Taken(NamedTuple):
+    """What a call took of a limit; as in `agentgate.stores.ops.LimitTake`."""
+
+    key: str
+    amount: int
+    every_ms: int
+    for_run: bool
+
+
+class Event(NamedTuple):
+    """A redemption, or only a spent release, as audit logs tell it.
+
+    Attributes:
+        gen: lineage of the mint.
+        head: JSON for the call's record, if the store has none.
+        at_ms: when it was redeemed.
+        outcome: how it ended; empty: not reported.
+        redeemed: False: its release was spent, and its token not redeemed.
+    """
+
+    tenant: str
+    run: str
+    call_digest: str
+    jti: str
+    gen: str
+    head: bytes
+    at_ms: int
+    outcome: str
+    redeemed: bool
+    limits: tuple[Taken, ...]
+
+
+def read_history(tenant: str) -> Op:
+    """Read a tenant's history."""
+    return Op("read_history", (f"{prefix(tenant)}history",))
+
+
+@parser
+def parse_read_history(op: Op, raw: Any) -> HistoryRecord:
+    """Reply of `read_history`."""
+    flat = [part.decode("ascii") for part in reply(op, raw, 1)[0]]
+    kept = dict(zip(flat[::2], flat[1::2], strict=True))
+    ends = {name[6:]: int(value) for name, value in kept.items() if name.startswith("until:")}
+    if "epoch" in kept:
+        ends[kept["epoch"]] = int(kept["count"])
+    return HistoryRecord(ends, kept.get("lost", ""))
+
+
+def replay(event: Event) -> Op:
+    """Write what the store has lost of an event: the call's redemption, its shares of limits, its release."""
+    start, run, digest = prefix(event.tenant), checked_id("run", event.run), checked_digest("call_digest", event.call_digest)
+    at = checked_number("at_ms", event.at_ms, 0, MAX_AMOUNT)
+    keys = [f"{start}calls:{run}", f"{start}run:{run}", f"{start}hold:{digest}"]
+    mint = f"{event.gen} {checked_id('jti', event.jti)} {at}"
+    args: list[Arg] = [digest, mint, checked_bytes("head", event.head), at, event.outcome, run, 1 if event.redeemed else 0]
+    for take in event.limits:
+        name = checked_subject("limit", take.key)
+        in_run = take.for_run and take.every_ms == 0
+        if not in_run:
+            keys += (f"{start}limit:{name}", f"{start}times:{name}")
+        amount = checked_number("limit amount", take.amount, 0, MAX_AMOUNT // 2)
+        args += (amount, checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS), name if in_run else "")
+    return Op("replay", tuple(keys), tuple(args), confirm=True)
+
+
+def parse_replay(op: Op, raw: Any) -> Literal["ok", "known"]:
+    """`ok`, or `known`: the store has the redemption."""
+    return word(op, reply(op, raw, 1)[0], ("ok", "known"))  # type: ignore[no-any-return]  # a member of that type
+
+
+def accept_history(tenant: str, ends: Mapping[str, int], count: int) -> Op:
+    """Stop counting as lost what was seen of some epochs.
+
+    Args:
+        tenant: whose history.
+        ends: epoch -> up to where.
+        count: the highest count that anybody is known to have seen; the new epoch goes on from there.
+    """
+    args: list[Arg] = [checked_number("count", count, 0, MAX_AMOUNT)]
+    for epoch, end in ends.items():
+        checked_history(f"{epoch} {checked_number('end', end, 0, MAX_AMOUNT)}")
+        args += (epoch, end)
+    return Op("accept_history", (f"{prefix(tenant)}history",), tuple(args), confirm=True)
+
+
+@parser
+def parse_accept_history(op: Op, raw: Any) -> str:
+    """What somebody saw beyond that and is still lost; empty: nothing."""
+    return history_of(op, reply(op, raw, 1)[0])

@@ -1,0 +1,142 @@
+"""The conformance suite: a tenant's history, by which a process notices that a store has lost a part of it."""
+# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentgate.stores import Store, ops, recovery
+from agentgate.stores.history import split
+from agentgate.testing._book import WHO, Book
+
+_LIMIT = (ops.LimitTake("count", 1, 9),)
+
+
+def _act(book: Book, call: int = 1, **more: Any) -> str:
+    """An act that is minted and redeemed; the history after it."""
+    return book.burn(book.minted(call, **more)[1]).history
+
+
+def _known(book: Book) -> recovery.HistoryRecord:
+    return book.ask(recovery.read_history(book.tenant), recovery.parse_read_history)
+
+
+def _beyond(history: str) -> str:
+    """One event more than the store knows: what somebody remembers who saw what it has lost."""
+    epoch, count = split(history)
+    return f"{epoch} {count + 1}"
+
+
+def _accepted(book: Book, seen: str) -> str:
+    epoch, count = split(seen)
+    return book.ask(recovery.accept_history(book.tenant, {epoch: count}, count), recovery.parse_accept_history)
+
+
+class Histories:
+    """A history counts what must never be forgotten, and what is missing stops everything but plain reads."""
+
+    def test_a_history_counts_redemptions_spent_releases_and_revocations(self, store: Store) -> None:
+        book = Book(store)
+        assert book.mint(book.request()).history == ""
+        assert split(_act(book))[1] == 1
+        assert split(_act(book, 2, read=True, limits=_LIMIT))[1] == 2
+        reply = book.mint(book.request(3, hold=book.released()))
+        assert (split(reply.history)[1], reply.detail) == (3, "spent")
+        assert book.mint(book.request(3, hold=ops.HoldTake("hold_1", "1"))).detail == ""  # consumed by this very call
+        for _ in range(2):
+            book.revoke("user", "another")
+        assert split(book.mint(book.request(4)).history)[1] == 4
+        assert (sum(_known(book).ends.values()), _known(book).lost) == (4, "")
+
+    def test_a_plain_read_counts_nothing(self, store: Store) -> None:
+        book = Book(store)
+        assert _act(book, read=True) == ""
+        assert _known(book).ends == {}
+
+    def test_a_remembered_history_stops_nothing(self, store: Store) -> None:
+        book = Book(store)
+        first = _act(book)
+        second = _act(book, 2, history=first)
+        for seen in (first, second):
+            assert book.mint(book.request(3, history=seen)).history == second
+
+    def test_lost_history_stops_acts_releases_and_limits_and_no_plain_read(self, store: Store) -> None:
+        for seen in ("", "another"):
+            book = Book(store)
+            held = book.released()
+            _, act = book.minted(1)
+            _, read = book.minted(2, read=True)
+            seen = f"{'0' * 40}.1 1" if seen else _beyond(_act(book, 3))  # noqa: PLW2901 - an epoch the store never had, or a count
+            assert book.burn(act._replace(history=seen)) == ops.BurnReply("lost")
+            for more in ({}, {"read": True, "limits": _LIMIT}, {"read": True, "hold": held}):
+                assert book.refused(4, history=seen, **more) == ("outcome_unknown", "lost")
+            assert book.burn(read._replace(history=seen)).kind == "ok"
+            assert book.mint(book.request(5, read=True, history=seen)).history == ""
+            assert book.hold().state == "released"
+
+    def test_what_one_noticed_stops_everybody_until_it_is_accepted(self, store: Store) -> None:
+        book = Book(store)
+        _, act = book.minted(1)
+        seen = _beyond(_act(book, 2))
+        book.refused(3, history=seen)
+        assert (book.burn(act).kind, book.refused(3)) == ("lost", ("outcome_unknown", "lost"))
+        assert _known(book).lost == seen
+        assert _accepted(book, seen) == ""
+        assert book.burn(act).kind == "ok"
+        assert split(_act(book, 3, history=seen))[1] == 4
+
+    def test_a_count_that_rose_past_a_remembered_one_in_another_epoch_hides_no_loss(self, store: Store) -> None:
+        book = Book(store)
+        first = _act(book)
+        assert _accepted(book, first) == ""
+        risen = [_act(book, call, history=first) for call in (2, 3, 4)][-1]
+        assert split(risen)[1] > split(_beyond(first))[1]
+        assert book.refused(5, history=_beyond(first)) == ("outcome_unknown", "lost")
+
+    def test_accepting_less_than_was_seen_changes_nothing(self, store: Store) -> None:
+        book = Book(store)
+        first = _act(book)
+        seen = _beyond(_beyond(first))
+        book.refused(2, history=seen)
+        assert _accepted(book, _beyond(first)) == seen
+        assert book.refused(2) == ("outcome_unknown", "lost")
+
+    def test_a_replayed_redemption_is_one_and_is_counted_once(self, store: Store) -> None:
+        for every, for_run in ((0, False), (60_000, False), (0, True)):
+            book = Book(store)
+            taken = (recovery.Taken("count", 1, every, for_run),)
+            event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "done", redeemed=True, limits=taken)
+            replies = [book.ask(recovery.replay(event), recovery.parse_replay) for _ in range(2)]
+            assert replies == ["ok", "known"]
+            assert book.mint(book.request(1)).kind == "already_redeemed"
+            limit = (ops.LimitTake("count", 1, 2, every, for_run),)
+            if every:  # replayed at its own time, which left the window long ago
+                book.minted(2, limits=limit)
+            book.minted(3, limits=limit)
+            assert book.refused(4, limits=limit) == ("limit", "0")
+
+    def test_a_replay_finds_the_mint_it_belongs_to(self, store: Store) -> None:
+        book = Book(store)
+        held = book.released(f"{1:064x}")
+        limit = (ops.LimitTake("count", 1, 2),)
+        request, _ = book.minted(1, limits=limit)
+        taken = (recovery.Taken("count", 1, 0, for_run=False),)
+        event = recovery.Event(book.tenant, book.run, f"{1:064x}", request.jti, "0" * 40, b"{}", 1, "", redeemed=True, limits=taken)
+        assert book.ask(recovery.replay(event), recovery.parse_replay) == "ok"
+        assert book.hold(held.hold_id).state == "consumed"
+        assert book.mint(book.request(1, limits=limit)).kind == "outcome_unknown"
+        book.minted(2, limits=limit)
+        assert book.refused(3, limits=limit) == ("limit", "0")
+
+    def test_a_spent_release_without_a_redemption_leaves_the_call_open(self, store: Store) -> None:
+        book = Book(store)
+        held = book.released(f"{1:064x}")
+        event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "", redeemed=False, limits=())
+        book.ask(recovery.replay(event), recovery.parse_replay)
+        assert book.mint(book.request(2, hold=held)).detail == "consumed"
+        book.minted(1, hold=held)
+
+    def test_a_history_belongs_to_one_tenant(self, store: Store) -> None:
+        one, other = Book(store), Book(store)
+        one.refused(1, history=_beyond(_act(one, 2)))
+        assert _act(other, 1, subjects=WHO)

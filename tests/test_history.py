@@ -1,0 +1,408 @@
+"""A store that has lost a part of its history pays nothing twice: on real servers, after crashes, failovers and flushes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from agentgate import Allow, Gate, Reason, StepUp, TokenRefused, Verifier
+from agentgate.audit import FileAudit, read_records, remembered
+from agentgate.cli.main import app
+from agentgate.errors import Refusal
+from agentgate.stores import open_store, ops
+from agentgate.stores.history import History
+from agentgate.token.dpop import DPoP
+from tests.servers import Server, redis_binary, valkey_binary
+from tests.test_gate import BOSS, REFUND, WORKFLOW, looked_up, opened, reasons, run_of
+
+BIG = {**REFUND, "amount": "150.00"}
+EPOCH = "0" * 40 + ".1"
+
+
+class Shop:
+    """A gate, its tool server and their store, each of which may end and come back."""
+
+    def __init__(self, folder: Path, binary: str, workflow: str = WORKFLOW) -> None:
+        (folder / "w").mkdir()
+        (folder / "w" / "refund.yaml").write_text(workflow)
+        self.folder, self.server, self._ending = folder, Server(binary, folder / "server"), ExitStack()
+        self._ending.callback(self.server.stop)
+        self.gate = self.opened()
+
+    def opened(self, name: str = "gate", store: str = "") -> Gate:
+        """A gate process of this name: opened again, it has its audit log and nothing else."""
+        settings = {"keys": self.folder / "keys", "audit": str(self.folder / name)}
+        return self._ending.enter_context(opened(self.folder, store=store or self.server.url, **settings))
+
+    def verifier(self, name: str = "tool") -> Verifier:
+        """The same for a tool server."""
+        url = self.gate.issuer
+        audit = str(self.folder / name)
+        verifier = Verifier.open(self.gate.jwks(), issuer=url, audience=url, tenants=["acme"], audit=audit, store=self.server.url)
+        self._ending.callback(verifier.close)
+        return verifier
+
+    def lost(self, after: Any) -> None:
+        """Take a snapshot, do something, and lose what came after the snapshot."""
+        self.server.command("SAVE")
+        after()
+        self.server.kill()
+        self.server.start()
+
+    def reconcile(self, *logs: str, accept: str = "") -> tuple[int, list[dict[str, Any]]]:
+        """Exit code and findings of ``agentgate store reconcile``."""
+        given = [word for name in logs for word in ("--audit", str(self.folder / name))]
+        accepted = ["--accept-loss", accept] if accept else []
+        done = CliRunner().invoke(app, ["store", "reconcile", "--store", self.server.url, *given, *accepted, "--json"])
+        return done.exit_code, json.loads(done.stdout)
+
+    def close(self) -> None:
+        self._ending.close()
+
+
+@pytest.fixture(params=[redis_binary, valkey_binary], ids=["redis", "valkey"])
+def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    shop = Shop(tmp_path, request.param())
+    yield shop
+    shop.close()
+
+
+def paid(run: Any, call: str = "pay", args: Any = REFUND) -> None:
+    """A refund that is allowed and executed."""
+    answer = run.authorize("payments.refund", args, tool_call_id=call)
+    assert isinstance(answer, Allow), answer
+    with run.redeem(answer.token, tool="payments.refund", args=args):
+        pass
+
+
+def asked(run: Any, call: str = "pay", args: Any = REFUND) -> set[Reason]:
+    """Why a refund is refused."""
+    return reasons(run.authorize("payments.refund", args, tool_call_id=call))
+
+
+def started(gate: Gate) -> Any:
+    run = run_of(gate)
+    looked_up(run)
+    return run
+
+
+# what is lost
+
+
+def test_a_paid_call_is_not_paid_again_from_an_older_snapshot(shop: Shop) -> None:
+    run = started(shop.gate)
+    shop.lost(lambda: paid(run))
+    for handle in (run, shop.gate.resume_run("acme", run.id), shop.opened().resume_run("acme", run.id)):
+        assert asked(handle) == {Reason.OUTCOME_UNKNOWN}
+        assert asked(handle, "another") == {Reason.OUTCOME_UNKNOWN}
+        looked_up(handle, call=f"look {id(handle)}")  # reads go on
+
+
+def test_a_gate_that_comes_back_remembers_by_its_log_alone(shop: Shop) -> None:
+    run = started(shop.gate)
+    shop.lost(lambda: paid(run))
+    shop.gate.close()
+    assert asked(shop.opened().resume_run("acme", run.id)) == {Reason.OUTCOME_UNKNOWN}
+
+
+def test_a_gate_that_saw_nothing_is_stopped_by_what_another_noticed(shop: Shop) -> None:
+    run = started(shop.gate)
+    shop.lost(lambda: paid(run))
+    assert asked(run, "another") == {Reason.OUTCOME_UNKNOWN}
+    assert asked(shop.opened("second").resume_run("acme", run.id)) == {Reason.OUTCOME_UNKNOWN}
+
+
+def test_a_count_that_has_risen_again_hides_no_loss(shop: Shop) -> None:
+    run = started(shop.gate)
+    paid(run, "before")
+    shop.lost(lambda: paid(run))
+    second = shop.opened("second")  # it remembers nothing, so it stops at nothing
+    for _ in range(3):
+        paid(started(second))
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+    assert asked(started(second)) == {Reason.OUTCOME_UNKNOWN}
+    code, ((found),) = shop.reconcile("gate", "second")
+    assert (code, found["replayed"]) == (0, 1)
+    assert asked(run) == {Reason.ALREADY_REDEEMED}
+
+
+def test_a_lagging_failover_pays_nothing_again(shop: Shop) -> None:
+    shop.server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    replica = Server(shop.server.binary, shop.folder / "replica", settings=("--replicaof", f"127.0.0.1 {shop.server.port}"))
+    try:
+        synced(replica)
+        run = started(shop.gate)
+        followed(shop.server, replica)
+        replica.command("REPLICAOF", "NO", "ONE")  # promoted with what it has; what follows never reached it
+        paid(run)
+        assert asked(shop.opened(store=replica.url).resume_run("acme", run.id)) == {Reason.OUTCOME_UNKNOWN}
+    finally:
+        replica.stop()
+
+
+def test_a_flushed_store_is_noticed_though_its_lineage_stays(shop: Shop) -> None:
+    paid(started(shop.gate))
+    shop.server.command("FLUSHALL")
+    for _ in range(2):
+        assert asked(started(shop.gate)) == {Reason.OUTCOME_UNKNOWN}
+
+
+def test_a_release_that_came_back_is_not_spent_twice(shop: Shop) -> None:
+    run = started(shop.gate)
+    held = run.authorize("payments.refund", BIG, tool_call_id="pay")
+    assert isinstance(held, StepUp)
+    shop.gate.release(held.hold, by=BOSS)
+    shop.lost(lambda: run.authorize("payments.refund", BIG, tool_call_id="pay"))  # spent, and not even redeemed
+    assert asked(run, args=BIG) == {Reason.OUTCOME_UNKNOWN}
+
+
+def test_a_forgotten_revocation_is_noticed_by_who_saw_what_followed(shop: Shop) -> None:
+    run = started(shop.gate)
+
+    def revoked() -> None:
+        store = open_store(shop.server.url)
+        store.call(ops.revoke("acme", "user", "somebody"), time.monotonic() + 1)
+        store.close()
+        assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="seen"), Allow)
+
+    shop.lost(revoked)
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+
+
+def test_a_tool_server_that_saw_a_redemption_refuses_the_same_act_of_a_gate_that_did_not(shop: Shop) -> None:
+    run = started(shop.gate)
+    verifier = shop.verifier()
+
+    def redeemed(by: Verifier) -> None:
+        token = run.authorize("payments.refund", REFUND, tool_call_id="pay").token
+        proof = DPoP(token.headers("POST", shop.gate.issuer)["DPoP"], method="POST", url=shop.gate.issuer)
+        with by.redeem(token.reveal(), tool="payments.refund", args=REFUND, proof=proof):
+            pass
+
+    shop.lost(lambda: redeemed(verifier))
+    for again in (verifier, shop.verifier()):  # also one that only has its log
+        with pytest.raises(TokenRefused) as refused:
+            redeemed(again)
+        assert refused.value.code is Refusal.LOST
+        assert refused.value.code.http_status == 503
+        shop.server.command("HDEL", "ag:{acme}:history", "lost")
+    with pytest.raises(TokenRefused):
+        redeemed(verifier)
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}  # and now the gate knows
+
+
+# what is not lost
+
+
+def test_a_clean_restart_stops_nothing(shop: Shop) -> None:
+    run = started(shop.gate)
+    paid(run, "before")
+    waiting = run.authorize("payments.refund", REFUND, tool_call_id="waiting").token
+    shop.server.command("SHUTDOWN", "SAVE")
+    shop.server.stop()
+    shop.server.start()
+    with pytest.raises(TokenRefused) as refused:
+        run.redeem(waiting, tool="payments.refund", args=REFUND)
+    assert refused.value.code is Refusal.LINEAGE
+    assert asked(run, "before") == {Reason.ALREADY_REDEEMED}
+    paid(run, "waiting")
+
+
+def test_a_call_whose_token_another_handle_held_is_unknown_after_a_restart(shop: Shop) -> None:
+    run = started(shop.gate)
+    assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="pay"), Allow)
+    shop.lost(lambda: None)
+    assert asked(shop.gate.resume_run("acme", run.id)) == {Reason.OUTCOME_UNKNOWN}
+
+
+def test_a_token_that_was_tried_is_no_longer_unspent(shop: Shop) -> None:
+    """The burn was lost with its reply: the handle cannot say that its token was never spent."""
+    run = started(shop.gate)
+    token = run.authorize("payments.refund", REFUND, tool_call_id="pay").token
+    shop.server.command("SAVE")
+    shop.server.pause()
+    with pytest.raises(TokenRefused) as refused:
+        run.redeem(token, tool="payments.refund", args=REFUND)
+    assert refused.value.code is Refusal.STORE
+    shop.server.kill()
+    shop.server.start()
+    assert asked(run) in ({Reason.OUTCOME_UNKNOWN}, {Reason.STORE})
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+
+
+def test_a_promotion_in_sync_stops_nothing(shop: Shop) -> None:
+    shop.server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    replica = Server(shop.server.binary, shop.folder / "replica", settings=("--replicaof", f"127.0.0.1 {shop.server.port}"))
+    try:
+        synced(replica)
+        run = started(shop.gate)
+        paid(run, "before")
+        followed(shop.server, replica)
+        replica.command("REPLICAOF", "NO", "ONE")
+        resumed = shop.opened(store=replica.url).resume_run("acme", run.id)
+        assert asked(resumed, "before") == {Reason.ALREADY_REDEEMED}
+        paid(resumed, "after")
+    finally:
+        replica.stop()
+
+
+def test_a_store_in_memory_forgets_and_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW)
+    for _ in range(2):
+        with opened(tmp_path, keys=tmp_path / "keys", audit=str(tmp_path / "audit")) as gate:
+            paid(started(gate))
+    assert remembered(tmp_path / "audit") == {}
+
+
+def synced(replica: Server) -> None:
+    """The replica follows its primary (whose lineage changes when the first replica comes)."""
+    deadline = time.monotonic() + 10
+    while "master_link_status:up" not in replica.command("INFO", "replication"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def followed(primary: Server, replica: Server) -> None:
+    """The replica has all that its primary has."""
+    deadline = time.monotonic() + 10
+    while offset(primary) != offset(replica):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def offset(server: Server) -> str:
+    return server.command("INFO", "replication").split("master_repl_offset:")[1].split()[0]
+
+
+# reconciling
+
+
+def test_reconciling_writes_back_calls_limits_and_releases(shop: Shop) -> None:
+    run = started(shop.gate)
+    held = run.authorize("payments.refund", BIG, tool_call_id="big")
+    assert isinstance(held, StepUp)
+    shop.gate.release(held.hold, by=BOSS)
+
+    def both() -> None:
+        paid(run, "small")
+        paid(run, "big", BIG)
+
+    shop.lost(both)
+    assert asked(run, "small") == {Reason.OUTCOME_UNKNOWN}
+    for replayed in (2, 0):
+        code, ((found),) = shop.reconcile("gate")
+        assert (code, found["replayed"], found["missing"]) == (0, replayed, [])
+    assert asked(run, "small") == asked(run, "big", BIG) == {Reason.ALREADY_REDEEMED}
+    assert asked(run, "third") == {Reason.LIMIT}  # max: 2 per run
+    paid(started(shop.gate), "in another run")
+    assert [r["replayed"] for r in read_records(shop.folder / "gate") if r["type"] == "history_reconciled"] == [2]
+
+
+def test_a_log_that_is_not_given_is_named_and_the_tenant_stays_stopped(shop: Shop) -> None:
+    run = started(shop.gate)
+    second = shop.opened("second").resume_run("acme", run.id)
+
+    def both() -> None:
+        paid(second, "small")
+        paid(run)
+
+    shop.lost(both)
+    code, ((found),) = shop.reconcile("gate")
+    assert (code, found["state"]) == (2, "lost")
+    assert "1 of the events 1 to 2" in found["missing"][0]
+    assert asked(run) == {Reason.ALREADY_REDEEMED}  # replayed already
+    assert asked(run, "small") == {Reason.OUTCOME_UNKNOWN}
+    code, ((found),) = shop.reconcile("gate", "second")
+    assert (code, found["state"]) == (0, "reconciled")
+    assert asked(run, "small") == {Reason.ALREADY_REDEEMED}
+
+
+def test_what_a_tool_server_did_needs_its_log_and_the_gates(shop: Shop) -> None:
+    run = started(shop.gate)
+    verifier = shop.verifier()
+
+    def redeemed() -> None:
+        token = run.authorize("payments.refund", REFUND, tool_call_id="pay").token
+        proof = DPoP(token.headers("POST", shop.gate.issuer)["DPoP"], method="POST", url=shop.gate.issuer)
+        with verifier.redeem(token.reveal(), tool="payments.refund", args=REFUND, proof=proof):
+            pass
+
+    shop.lost(redeemed)
+    code, ((found),) = shop.reconcile("tool")
+    assert (code, [what.endswith("(its gate's log)") for what in found["missing"]]) == (2, [True])
+    assert shop.reconcile("tool", "gate")[0] == 0
+    assert asked(run) == {Reason.ALREADY_REDEEMED}
+
+
+def test_a_sensitive_amount_is_on_no_record_and_is_named_as_missing(tmp_path: Path) -> None:
+    text = WORKFLOW.replace("amount: {type: money,", "amount: {sensitive: true, type: money,").replace(
+        "max: 2, per: run}", "max: 2, per: run}, {sum: payments.refund.amount, max: '500.00', per: tenant, every: 1d}"
+    )
+    shop = Shop(tmp_path, redis_binary(), text)
+    try:
+        run = started(shop.gate)
+        shop.lost(lambda: paid(run))
+        (allowed,) = [record for record in read_records(tmp_path / "gate") if record.get("limits")]
+        assert [each["amount"] for each in allowed["limits"]] == [1, None]
+        assert "399900" not in json.dumps(list(read_records(tmp_path / "gate")))
+        code, ((found),) = shop.reconcile("gate")
+        assert (code, found["replayed"], found["missing"]) == (2, 1, [f"the sensitive amount that call pay of {run.id} took of a limit"])
+    finally:
+        shop.close()
+
+
+def test_a_person_may_accept_the_loss_and_it_is_on_record(shop: Shop) -> None:
+    paid(started(shop.gate))
+    shop.server.command("FLUSHALL")
+    run = started(shop.gate)
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+    FileAudit(shop.folder / "empty").close()
+    code, found = shop.reconcile("empty")
+    assert (code, found) == (0, [])  # no log names the tenant
+    given = ["store", "reconcile", "--store", shop.server.url, "--audit", str(shop.folder / "empty"), "--tenant", "acme"]
+    assert CliRunner().invoke(app, given).exit_code == 2
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}
+    assert CliRunner().invoke(app, [*given, "--accept-loss", "checked by hand"]).exit_code == 0
+    paid(run)
+    (record,) = [r for r in read_records(shop.folder / "empty") if r["type"] == "history_reconciled"]
+    assert (record["tenant"], record["reason"], bool(record["by"])) == ("acme", "checked by hand", True)
+
+
+# the memory
+
+
+def test_a_lower_count_that_comes_late_replaces_nothing() -> None:
+    history = History()
+    history.see("acme", "", f"{EPOCH} 7")
+    history.see("acme", "", f"{EPOCH} 6")
+    assert history.seen("acme") == f"{EPOCH} 7"
+    history.see("acme", f"{EPOCH} 7", "")
+    assert history.seen("acme") == f"{EPOCH} 7"
+    history.see("acme", f"{EPOCH} 7", f"{EPOCH}1 3")  # the store found it to follow
+    assert history.seen("acme") == f"{EPOCH}1 3"
+    assert history.seen("other") == ""
+
+
+def test_a_log_is_remembered_by_its_highest_counts_whatever_else_it_holds(tmp_path: Path) -> None:
+    log = FileAudit(tmp_path)
+    for body in (
+        {"tenant": "acme", "history": f"{EPOCH} 2"},
+        {"tenant": "acme", "history": f"{EPOCH} 1"},
+        {"tenant": "other", "history": "forged 9"},
+        {"tenant": "other", "note": '"history":"' + f"{EPOCH} 9" + '"'},
+        {"tenant": 7, "history": 8},
+        {"history": f"{EPOCH} 9"},
+    ):
+        log.append(body, time.monotonic() + 5)
+    log.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"record":{"history":"torn')
+    assert remembered(tmp_path) == {"acme": f"{EPOCH} 2"}
