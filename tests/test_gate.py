@@ -760,6 +760,41 @@ def test_a_call_in_a_busy_run_goes_on_trying(gate: Gate, times: int) -> None:
     assert run._store.times == 0
 
 
+@pytest.mark.parametrize("later", ["no, stop", "that's wrong", "don't refund it", "hm, pull the plug"])
+def test_a_turn_that_takes_back_kills_the_tokens_that_were_not_redeemed(gate: Gate, later: str) -> None:
+    run = run_of(gate)
+    looked_up(run)
+    allowed = run.authorize("payments.refund", REFUND, tool_call_id="pay")
+    assert isinstance(allowed, Allow)
+    run.add_turn(later)
+    with pytest.raises(TokenRefused, match="revoked"):
+        run.redeem(allowed.token, tool="payments.refund", args=REFUND)
+    assert not isinstance(run.authorize("payments.refund", REFUND, tool_call_id="pay"), Allow)
+    run.add_turn("Please refund order ORD-10023344 after all")
+    assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="pay"), Allow)
+
+
+@pytest.mark.parametrize("later", ["thanks!", "when will it arrive?", "It is the blue one."])
+def test_a_turn_that_takes_nothing_back_leaves_them(gate: Gate, later: str) -> None:
+    run = run_of(gate)
+    looked_up(run)
+    allowed = run.authorize("payments.refund", REFUND, tool_call_id="pay")
+    assert isinstance(allowed, Allow)
+    run.add_turn(later)
+    with run.redeem(allowed.token, tool="payments.refund", args=REFUND) as call:
+        call.record_result({})
+
+
+def test_closing_a_run_kills_its_tokens(gate: Gate) -> None:
+    run = run_of(gate)
+    looked_up(run)
+    allowed = run.authorize("payments.refund", REFUND, tool_call_id="pay")
+    assert isinstance(allowed, Allow)
+    run.close()
+    with pytest.raises(TokenRefused, match="revoked"):
+        run.redeem(allowed.token, tool="payments.refund", args=REFUND)
+
+
 def test_a_run_that_never_rests_mints_nothing(gate: Gate) -> None:
     run = run_of(gate)
     run._store = _Busy(run._store, gate.resume_run(run.tenant, run.id), 1000)

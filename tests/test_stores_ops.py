@@ -25,7 +25,7 @@ def test_all_keys_of_a_tenant_share_its_hash_tag():
     burn = ops.burn(BURN._replace(subjects=full.subjects))
     revocations = [arg for arg in burn.args if str(arg).startswith("ag:")]
     assert len(revocations) == 7
-    for op in (ops.mint(full), burn, ops.open_hold("acme-eu", "h", b"", 1), ops.revoke("acme-eu", "user", "{other}")):
+    for op in (ops.mint(full), burn, ops.open_hold("acme-eu", "run_1", "h", b"", 1), ops.revoke("acme-eu", "user", "{other}")):
         for key in (*op.keys, *map(str, revocations)):
             assert key[key.index("{") + 1 : key.index("}")] == "acme-eu"
 
@@ -81,7 +81,7 @@ def test_a_burn_with_a_malformed_field_is_refused_before_anything_is_sent(change
 
 def test_a_turn_without_utf8_form_is_refused():
     with pytest.raises(NameRefused, match="turn"):
-        ops.add_turn("acme", "run_1", "pay \ud800")
+        ops.add_turn("acme", "run_1", "pay \ud800", takes_back=False)
 
 
 def test_unknown_words_are_refused():

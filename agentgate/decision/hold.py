@@ -2,6 +2,7 @@
 
     waiting --release (enough approvers)--> released --mint--> consumed
     waiting --refuse--> refused             waiting/released --timeout--> expired
+    waiting/released, or consumed by a call that did not run --the user takes back, or the run is closed--> cancelled
 
 Rules: a release covers one call digest and the rules it showed, once, before its timeout. The requester and the agent never release.
 Every rule that fires at mint must be covered by approvers who are eligible under it at that moment.
@@ -18,7 +19,7 @@ from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, User
 from agentgate.workflow.model import StepUpRule
 
-State = Literal["waiting", "released", "refused", "expired", "consumed"]
+State = Literal["waiting", "released", "refused", "expired", "consumed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def _opening(core: Core, workflow: Workflow, header: Header) -> tuple[Failure, .
 
 
 def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) -> Flow:
-    """Add a user's turn (intents are derived again), or close the run.
+    """Add a user's turn, or close the run. What takes back voids the run's tokens and holds in the script that stores it.
 
     Raises (through the driver):
         RunRefused: missing or closed.
@@ -117,7 +117,11 @@ def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) 
     text = "" if closing else _turn(turn)
     if not closing and len(state.turns) >= MAX_TURNS:
         raise _refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
-    op = ops.close_run(header.tenant, header.id) if closing else ops.add_turn(header.tenant, header.id, text)
+    op = (
+        ops.close_run(header.tenant, header.id)
+        if closing
+        else ops.add_turn(header.tenant, header.id, text, takes_back=core.readings.turn(text).takes_back)
+    )
     answer = ops.parse_run_change(op, (yield op))
     if answer == "missing":
         raise missing(header.tenant, header.id)

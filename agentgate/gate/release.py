@@ -31,9 +31,9 @@ def released(case: Case, required: tuple[RequiredHold, ...], *, made: str, known
     call, header, now = case.call, case.run.header, time.time()
     op = ops.read_hold(header.tenant, made)
     record = ops.parse_hold(op, (yield op))
-    if record is None:
+    if record is None or record.state == "cancelled":
         life = 2 * max(hold.rule.timeout for hold in required) * 1000
-        op = ops.open_hold(header.tenant, made, _hold_body(_new_hold(case, required, made)), life)
+        op = ops.open_hold(header.tenant, header.id, made, _hold_body(_new_hold(case, required, made)), life)
         record = ops.parse_hold(op, (yield op))
         if record is None:
             raise StoreUnavailable("hold: not kept by the store")

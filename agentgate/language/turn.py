@@ -173,6 +173,11 @@ class Turn:
         denied = [clause.start for clause in near if clause.voice == "denied" and clause.start >= start]
         return any(piece.kind not in {"statement", "open"} for piece in pieces) or any(_FORBIDS.match(self.low, at) for at in denied)
 
+    @property
+    def takes_back(self) -> bool:
+        """Whether a later turn may take anything back: a request, a value, or all."""
+        return any(sentence.taken for sentence in self.sentences) or any(c.voice == "denied" for c in self.clauses) or self.hesitates
+
     @cached_property
     def hesitates(self) -> bool:
         """Whether a later turn that requests nothing known may take back what was asked for before it."""

@@ -11,7 +11,7 @@ MintKind = Literal[
 BurnKind = Literal["ok", "revoked", "lineage", "lost", "used", "binding"]
 CallStatus = Literal["minted", "redeemed"]
 Outcome = Literal["done", "failed", "not_run", "unknown"]
-HoldState = Literal["waiting", "released", "refused", "consumed"]
+HoldState = Literal["waiting", "released", "refused", "consumed", "cancelled"]
 RevokedKind = Literal["token", "run", "agent", "user", "tool", "workflow", "tenant"]
 
 
@@ -99,8 +99,9 @@ class MintReply(NamedTuple):
     Attributes:
         kind: `ok`, or why nothing was reserved, consumed or released.
         lineage: the store's lineage; the token's `gen`.
-        detail: index of the limit that refused; state of the hold (`missing`, `stale`, `waiting`, `refused`, `consumed`); `lost` where the
-            store has lost what this or another process saw of the tenant; of a mint that consumed its release `spent`; else empty.
+        detail: index of the limit that refused; state of the hold (`missing`, `stale`, `waiting`, `refused`, `consumed`, `cancelled`);
+            `lost` where the store has lost what this or another process saw of the tenant; of a mint that consumed its release `spent`;
+            else empty.
         history: the tenant's history after this mint; empty: none yet, or it is lost.
     """
 
@@ -186,7 +187,7 @@ class HoldRecord:
     """A hold as stored.
 
     Attributes:
-        state: waiting, released, refused or consumed; an expired hold is missing.
+        state: waiting, released, refused, consumed or cancelled (the user took back what it was for); an expired hold is missing.
         body: the gate's JSON, with every answer so far.
         revision: opaque; each answer and the consumption change it; `answer_hold` and `HoldTake` name the one they read.
         call: digest of the call that consumed the release, or empty.

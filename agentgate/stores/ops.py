@@ -108,14 +108,15 @@ def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists"]:
     return _one_word(op, raw, ("ok", "exists"))  # type: ignore[no-any-return]  # a member of that type
 
 
-def add_turn(tenant: str, run: str, text: str) -> Op:
-    """Append a user's turn; the run does not expire later for it."""
-    return Op("add_turn", (_run_key(tenant, run),), (checked_text("turn", text),), confirm=True)
+def add_turn(tenant: str, run: str, text: str, *, takes_back: bool) -> Op:
+    """Append a user's turn; the run does not expire later for it. `takes_back`: what was minted or held before and did not run is void."""
+    args = (checked_text("turn", text), "1" if takes_back else "0")
+    return Op("add_turn", (_run_key(tenant, run), _calls_key(tenant, run)), args, confirm=True)
 
 
 def close_run(tenant: str, run: str) -> Op:
-    """End a run; closing a closed one changes nothing and returns `closed`."""
-    return Op("close_run", (_run_key(tenant, run),), confirm=True)
+    """End a run, and void what was minted or held in it and did not run; closing a closed one changes nothing and returns `closed`."""
+    return Op("close_run", (_run_key(tenant, run), _calls_key(tenant, run)), confirm=True)
 
 
 def parse_run_change(op: Op, raw: Any) -> Literal["ok", "missing", "closed"]:
@@ -267,10 +268,13 @@ def parse_record(op: Op, raw: Any) -> Literal["ok", "not_redeemed", "already_rec
 # mint consumes.
 
 
-def open_hold(tenant: str, hold_id: str, body: bytes, ttl_ms: int) -> Op:
-    """Write a new hold in state `waiting` that expires after `ttl_ms` milliseconds; an existing one is left as it is and returned."""
+def open_hold(tenant: str, run: str, hold_id: str, body: bytes, ttl_ms: int) -> Op:
+    """Write a new hold of a run in state `waiting` that expires after `ttl_ms` milliseconds.
+
+    An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`).
+    """
     args = (checked_bytes("hold body", body), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), hold_id)
-    return Op("open_hold", (_hold_key(tenant, hold_id), f"{prefix(tenant)}holds:all"), args, confirm=True)
+    return Op("open_hold", (_hold_key(tenant, hold_id), f"{prefix(tenant)}holds:all", _calls_key(tenant, run)), args, confirm=True)
 
 
 def read_hold(tenant: str, hold_id: str) -> Op:
@@ -296,7 +300,7 @@ def answer_hold(tenant: str, hold_id: str, expected_revision: str, body: bytes, 
 
 
 def parse_answer_hold(op: Op, raw: Any) -> Literal["ok", "missing", "stale", "final"]:
-    """`ok`; `stale`: another answer came first; `final`: refused or consumed already."""
+    """`ok`; `stale`: another answer came first; `final`: refused, consumed or cancelled already."""
     return _one_word(op, raw, ("ok", "missing", "stale", "final"))  # type: ignore[no-any-return]  # as above
 
 

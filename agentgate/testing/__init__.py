@@ -20,11 +20,12 @@ from agentgate.testing._book import Blocking
 from agentgate.testing._calls import Calls
 from agentgate.testing._histories import Histories
 from agentgate.testing._limits import Limits
+from agentgate.testing._withdrawals import Withdrawals
 
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Calls, Limits, Histories):
+class StoreConformance(Calls, Limits, Histories, Withdrawals):
     """The suite.
 
     Attributes:

@@ -116,7 +116,7 @@ class Book:
 
     def hold(self, hold_id: str = "hold_1") -> ops.HoldRecord:
         """Open a hold, or read the existing one."""
-        record = self.ask(ops.open_hold(self.tenant, hold_id, b"{}", 600_000), ops.parse_hold)
+        record = self.ask(ops.open_hold(self.tenant, self.run, hold_id, b"{}", 600_000), ops.parse_hold)
         assert record is not None
         return record
 

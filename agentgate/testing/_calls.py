@@ -44,7 +44,7 @@ class Calls:
         book = Book(store)
         old = book.read().revision
         for text in ("no, wait", "yes\r\n$5\r\ndo ✓"):
-            assert book.ask(ops.add_turn(book.tenant, book.run, text), ops.parse_run_change) == "ok"
+            assert book.ask(ops.add_turn(book.tenant, book.run, text, takes_back=False), ops.parse_run_change) == "ok"
         assert book.read().turns[1:] == ("no, wait", "yes\r\n$5\r\ndo ✓")
         assert book.mint(book.request(revision=old)).kind == "stale"
 
@@ -52,7 +52,7 @@ class Calls:
         book = Book(store)
         for expected in ("ok", "closed"):
             assert book.ask(ops.close_run(book.tenant, book.run), ops.parse_run_change) == expected
-        assert book.ask(ops.add_turn(book.tenant, book.run, "more"), ops.parse_run_change) == "closed"
+        assert book.ask(ops.add_turn(book.tenant, book.run, "more", takes_back=False), ops.parse_run_change) == "closed"
         assert book.read().closed
         assert book.mint(book.request()).kind == "closed"
 

@@ -225,7 +225,7 @@ class Limits:
     def test_holds_are_listed_until_they_expire(self, store: Store) -> None:
         book = Book(store)
         book.hold("long")
-        book.send(ops.open_hold(book.tenant, "short", b"{}", 30))
+        book.send(ops.open_hold(book.tenant, book.run, "short", b"{}", 30))
         time.sleep(0.1)
         assert book.ask(ops.list_holds(book.tenant), ops.parse_list_holds) == ("long",)
         assert book.ask(ops.read_hold(book.tenant, "short"), ops.parse_hold) is None

@@ -24,6 +24,30 @@ local function revoked(keys, minted)
   return false
 end
 
+-- When the run's user last took something back, or it was closed (ms): what was minted or held before is void.
+local function take_back(run, calls)
+  redis.call('HSET', calls, 'withdrawn', digits(now_ms()))
+  if redis.call('PTTL', calls) < 0 then
+    redis.call('PEXPIRE', calls, redis.call('PTTL', run))
+  end
+end
+
+local function taken_back(at, since)
+  return since and tonumber(at or '0') <= tonumber(since)
+end
+
+-- A hold is its state, body, revision, the call that consumed it, when it was opened, and the key of its run's calls. It is cancelled where
+-- the user took back since, unless a person refused it or the call that consumed it ran.
+local function read_hold(key)
+  local hold = redis.call('HMGET', key, 'state', 'body', 'rev', 'call', 'at', 'calls')
+  if hold[1] and hold[1] ~= 'refused' and taken_back(hold[5], redis.call('HGET', hold[6], 'withdrawn')) then
+    if hold[1] ~= 'consumed' or redis.call('HGET', hold[6], hold[4] .. ':status') ~= 'redeemed' then
+      hold[1] = 'cancelled'
+    end
+  end
+  return hold
+end
+
 -- A tenant's history is one hash: `count` of what must never be forgotten (redemptions, spent releases, revocations), in the `epoch` (lineage
 -- and time of the first event) in which it is counted; `until:EPOCH` is the count at which an earlier epoch ended. A process remembers the
 -- last "epoch count" it saw. Where that is not found here, the store has lost it: `lost` then tells everybody, until it is reconciled.

@@ -1,4 +1,4 @@
--- KEYS run | ARGV text
+-- KEYS run calls | ARGV text takes_back
 local run = redis.call('HMGET', KEYS[1], 'turns', 'closed')
 if not run[1] then
   return {KEYS[1], 'missing'}
@@ -9,4 +9,7 @@ end
 local turns = digits(tonumber(run[1]) + 1)
 redis.call('HSET', KEYS[1], 'turn:' .. turns, ARGV[1], 'turns', turns)
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
+if ARGV[2] == '1' then
+  take_back(KEYS[1], KEYS[2])
+end
 return {KEYS[1], 'ok'}

@@ -1,12 +1,12 @@
 -- KEYS hold | ARGV expected_rev body state
-local hold = redis.call('HMGET', KEYS[1], 'state', 'rev')
+local hold = read_hold(KEYS[1])
 if not hold[1] then
   return {KEYS[1], 'missing'}
 end
-if hold[1] == 'refused' or hold[1] == 'consumed' then
+if hold[1] == 'refused' or hold[1] == 'consumed' or hold[1] == 'cancelled' then
   return {KEYS[1], 'final'}
 end
-if hold[2] ~= ARGV[1] then
+if hold[3] ~= ARGV[1] then
   return {KEYS[1], 'stale'}
 end
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'body', ARGV[2])

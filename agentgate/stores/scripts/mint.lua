@@ -66,15 +66,15 @@ local hold, consume = nil, false
 if ARGV[12] ~= '' then
   position = position + 1
   hold = KEYS[position]
-  local state = call('HMGET', hold, 'state', 'rev', 'call')
+  local state = read_hold(hold)
   if not state[1] then
     return refuse('hold', 'missing')
   elseif state[1] == 'released' then
-    if state[2] ~= ARGV[12] then
+    if state[3] ~= ARGV[12] then
       return refuse('hold', 'stale')
     end
     consume = true
-  elseif state[1] ~= 'consumed' or state[3] ~= digest then
+  elseif state[1] ~= 'consumed' or state[4] ~= digest then
     return refuse('hold', state[1])
   end
 end

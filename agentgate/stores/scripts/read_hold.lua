@@ -1,5 +1,5 @@
 -- KEYS hold
-local hold = redis.call('HMGET', KEYS[1], 'state', 'body', 'rev', 'call')
+local hold = read_hold(KEYS[1])
 if not hold[1] then
   return {KEYS[1], 'missing', '', '', ''}
 end

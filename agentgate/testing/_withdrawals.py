@@ -1,0 +1,112 @@
+"""The conformance suite: what a user takes back, and what a closed run leaves."""
+# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from agentgate.stores import Store, ops
+from agentgate.testing._book import Book
+
+
+def take_back(book: Book, *, closing: bool = False) -> None:
+    """The user's next turn takes back, or the run is closed; not in the millisecond of what came before it."""
+    time.sleep(0.002)
+    op = ops.close_run(book.tenant, book.run) if closing else ops.add_turn(book.tenant, book.run, "no, stop", takes_back=True)
+    assert book.ask(op, ops.parse_run_change) == "ok"
+    time.sleep(0.002)
+
+
+class Withdrawals:
+    """Tokens and holds that a turn, or closing the run, makes void."""
+
+    @pytest.mark.parametrize("closing", [False, True])
+    def test_what_was_minted_before_is_not_burned(self, store: Store, closing: object) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        take_back(book, closing=bool(closing))
+        assert book.burn(burning).kind == "revoked"
+        assert book.burn(burning).kind == "revoked"  # and stays so
+
+    def test_what_is_minted_afterwards_is(self, store: Store) -> None:
+        book = Book(store)
+        take_back(book)
+        _, burning = book.minted()
+        assert book.burn(burning).kind == "ok"
+
+    def test_the_same_call_can_be_minted_again(self, store: Store) -> None:
+        book = Book(store)
+        _, before = book.minted()
+        take_back(book)
+        _, again = book.minted()
+        assert book.burn(before).kind == "used"
+        assert book.burn(again).kind == "ok"
+
+    def test_a_turn_that_takes_nothing_back_voids_nothing(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        book.send(ops.add_turn(book.tenant, book.run, "thanks", takes_back=False))
+        assert book.burn(burning).kind == "ok"
+
+    def test_a_burned_call_goes_on(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted()
+        assert book.burn(burning).kind == "ok"
+        take_back(book)
+        assert book.result(1) == "ok"
+        assert book.outcome(1, "done") == "ok"
+
+    @pytest.mark.parametrize("closing", [False, True])
+    def test_a_hold_is_cancelled_waiting_or_released(self, store: Store, closing: object) -> None:
+        book = Book(store)
+        waiting, take = book.hold("waiting"), book.released("released")
+        request = book.request(hold=take)
+        take_back(book, closing=bool(closing))
+        for name in ("waiting", "released"):
+            record = book.ask(ops.read_hold(book.tenant, name), ops.parse_hold)
+            assert record is not None
+            assert record.state == "cancelled"
+        assert book.answer(waiting.revision, "released", "waiting") == "final"
+        if not closing:
+            assert book.mint(request._replace(revision=book.read().revision)).detail == "cancelled"
+
+    def test_a_cancelled_hold_opens_anew_and_the_old_answer_does_not_fit(self, store: Store) -> None:
+        book = Book(store)
+        old = book.hold()
+        take_back(book)
+        new = book.hold()
+        assert (new.state, new.body) == ("waiting", b"{}")
+        assert new.revision != old.revision
+        assert book.answer(old.revision, "released") == "stale"
+        book.minted(1, hold=book.released())
+
+    def test_a_release_that_a_void_token_took_is_void_too(self, store: Store) -> None:
+        book = Book(store)
+        take = book.released()
+        _, burning = book.minted(1, hold=take)
+        take_back(book)
+        assert book.burn(burning).kind == "revoked"
+        assert book.mint(book.request(1, hold=take)).detail == "cancelled"
+
+    def test_a_release_that_ran_stays_consumed(self, store: Store) -> None:
+        book = Book(store)
+        _, burning = book.minted(1, hold=book.released())
+        assert book.burn(burning).kind == "ok"
+        take_back(book)
+        assert book.hold().state == "consumed"
+
+    def test_a_refused_hold_stays_refused(self, store: Store) -> None:
+        book = Book(store)
+        book.answer(book.hold().revision, "refused")
+        take_back(book)
+        assert book.hold().state == "refused"
+
+    def test_it_ends_with_the_run(self, store: Store) -> None:
+        book = Book(store)
+        op = ops.open_run(book.tenant, "short", b"{}", "hi", 60)
+        book.send(op)
+        book.send(ops.add_turn(book.tenant, "short", "stop", takes_back=True))
+        time.sleep(0.2)
+        assert book.ask(ops.read_run(book.tenant, "short"), ops.parse_read_run) is None
