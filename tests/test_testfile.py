@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from agentgate.cli.main import app
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
@@ -266,3 +268,55 @@ def test_whatever_stands_in_a_file_is_a_report_or_a_named_refusal(cases):
         assert all(problem.line > 0 for problem in error.problems)  # noqa: PT017 - either is right, a traceback is not
     else:
         assert len(report.results) == len(cases) + 1
+
+
+# --- what is heard ------------------------------------------------------------------------------------------------------------
+EXAMPLE = Path(__file__).parent.parent / "examples" / "payment-agent" / "workflows" / "customer-refund.yaml"
+
+
+def beside(folder: Path, heard: str) -> Path:
+    place = folder / "customer-refund.yaml"
+    place.write_text(EXAMPLE.read_text())
+    testfile.tests_of(place).write_text(testfile.tests_of(EXAMPLE).read_text() + heard)
+    return place
+
+
+def command(*args: str) -> Any:
+    return CliRunner().invoke(app, ["workflow", *args])
+
+
+def test_what_is_heard_is_recorded_and_tested(tmp_path: Path) -> None:
+    place = beside(tmp_path, "")
+    for turns in (["Please refund order ORD-10023344"], ["Refund ORD-10023344", 'no, "wait" \u2026']):
+        assert command("heard", str(place), *turns, "--record").exit_code == 0
+    assert (
+        testfile.tests_of(place)
+        .read_text()
+        .endswith(
+            '\nheard:\n  - {prompt: ["Refund ORD-10023344", "no, \\"wait\\" \u2026"], intents: {refund: unclear}}\n'
+            '  - {prompt: "Please refund order ORD-10023344", intents: {refund: present}}\n'
+        )
+    )
+    assert command("test", str(place)).exit_code == 0
+    testfile.tests_of(place).write_text(testfile.tests_of(place).read_text().replace("refund: present", "refund: absent"))
+    failed = command("test", str(place))
+    assert failed.exit_code == 1
+    assert "refund is present: word 'refund'" in failed.stdout
+
+
+@pytest.mark.parametrize(
+    ("heard", "field"),
+    [
+        ("\nheard: hi\n", "heard"),
+        ("\nheard:\n  - hi\n", "heard[0]"),
+        ("\nheard:\n  - {prompt: 5, intents: {refund: present}}\n", "heard[0].prompt"),
+        ("\nheard:\n  - {prompt: hi, intents: [refund]}\n", "heard[0].intents"),
+        ("\nheard:\n  - {prompt: hi, intents: {refund: maybe}}\n", "heard[0].intents.refund"),
+        ("\nheard:\n  - {prompt: hi, intents: {pay: absent}}\n", "heard.intents.pay"),
+        ("\nheard:\n  - {prompt: hi, intents: {refund: absent}, more: 1}\n", "heard[0].more"),
+    ],
+)
+def test_what_is_heard_is_read_strictly(tmp_path: Path, heard: str, field: str) -> None:
+    done = command("test", str(beside(tmp_path, heard)))
+    assert done.exit_code == 1
+    assert f": {field}: " in done.stdout

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from agentgate.cli.output import refusing, rows, say_json
+from agentgate.cli.signing import Json
 from agentgate.intents.lexical import derive
 from agentgate.language.turn import MAX_TURN, Turn
 from agentgate.loading.catalog import ROLES, roles_of
 from agentgate.loading.definition import load_text, read_file
+from agentgate.review.scenarios.testfile import read_tests, tests_of
+from agentgate.values.request import Presence
 
 
 def heard(
     file: Annotated[Path, typer.Argument(help="A workflow file.", show_default=False)],
     prompts: Annotated[list[str], typer.Argument(help="What the user says: one text a turn, oldest first.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Append what was heard to the workflow's tests.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print what each part of a prompt was taken for, and what each intent came out as, with the words that decided.
 
@@ -30,6 +36,8 @@ def heard(
         workflow = load_text(read_file(file), str(file), roles_of(root), derive)
         intents = tuple(workflow.intents.values())
         answers = derive(intents, tuple(prompts))
+        if record:
+            _record(tests_of(file), prompts, {name: answer.presence for name, answer in answers.items()})
     turns = [[*_parts(Turn(prompt[:MAX_TURN]))] for prompt in prompts]
     if as_json:
         say_json({"turns": turns, "intents": {name: {"presence": a.presence, "evidence": a.evidence} for name, a in answers.items()}})
@@ -37,6 +45,19 @@ def heard(
     parts = [(number, row["whose"], row["kind"], row["words"]) for number, turn in enumerate(turns, 1) for row in turn]
     rows(["turn", "whose", "kind", "words"], parts, styles=["dim", "cyan", "magenta"])
     rows(["intent", "came out as", "why"], [(name, a.presence, a.evidence) for name, a in answers.items()], styles=["bold", "bold cyan"])
+
+
+def _record(file: Path, prompts: list[str], intents: Mapping[str, Presence]) -> None:
+    """Append a case to the file's list `heard`, which is made where there is none. The file must load as tests, before and after."""
+    text = read_file(file)
+    read_tests(text, str(file))
+    said = json.dumps(prompts if len(prompts) > 1 else prompts[0], ensure_ascii=False)
+    case = f"  - {{prompt: {said}, intents: {{{', '.join(f'{name}: {presence}' for name, presence in intents.items())}}}}}\n"
+    text += "" if text.endswith("\n") else "\n"
+    place = re.search(r"(?m)^heard:[ \t]*(?:#.*)?\n", text)
+    text = f"{text}\nheard:\n{case}" if place is None else text[: place.end()] + case + text[place.end() :]
+    read_tests(text, str(file))
+    file.write_text(text, "utf-8")
 
 
 def _parts(turn: Turn) -> Iterator[dict[str, Any]]:

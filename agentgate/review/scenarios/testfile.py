@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from agentgate.errors import Problem, WorkflowError
-from agentgate.intents.deriver import Deriver
+from agentgate.intents.deriver import Deriver, ask
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.definition import read_file
 from agentgate.loading.yaml_nodes import Document, did_you_mean, read_yaml, shown
@@ -22,12 +22,22 @@ from agentgate.loading.yaml_nodes import Path as Place
 from agentgate.review.scenarios.case import ASKS, GRANTS, Answer, NamedCase, in_words, mismatch
 from agentgate.review.scenarios.fields import FieldProblem, SceneError, findings, flatten
 from agentgate.review.scenarios.scene import Scene
+from agentgate.values.request import Presence
 from agentgate.workflow.model import Workflow
 
 MAX_CASES = 2000
-_TOP = ("workflow", "base", "expect", "cases")
+_TOP = ("workflow", "base", "expect", "cases", "heard")
 _REQUIRED = {"workflow": (str, "the id of the workflow"), "base": (dict, "a mapping"), "cases": (list, "a list of cases")}
 _CASE = ("name", "set", "without", "expect", "because", "grants", "asks")
+
+
+@dataclass(frozen=True, slots=True)
+class HeardCase:
+    """What the intents come out as after these turns."""
+
+    turns: tuple[str, ...]
+    intents: Mapping[str, Presence]
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,7 @@ class TestFile:
     base: NamedCase
     cases: tuple[NamedCase, ...]
     places: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict, repr=False)
+    heard: tuple[HeardCase, ...] = ()
 
     @property
     def all(self) -> tuple[NamedCase, ...]:
@@ -134,7 +145,27 @@ class _Reading:
             self.report(("cases",), f"{len(top['cases'])} cases", f"at most {MAX_CASES}")
         cases = tuple(self._case(index, each) for index, each in enumerate(top["cases"]))
         document.refuse()
-        return TestFile(document.file, top["workflow"], stated, base, cases, self.places)
+        heard = self._heard(top.get("heard", []))
+        document.refuse()
+        return TestFile(document.file, top["workflow"], stated, base, cases, self.places, heard)
+
+    def _heard(self, listed: Any) -> tuple[HeardCase, ...]:
+        if not isinstance(listed, list) or len(listed) > MAX_CASES:
+            self.report(("heard",), shown(listed), f"a list of at most {MAX_CASES} {{prompt, intents}}")
+            return ()
+        out: list[HeardCase] = []
+        for index, block in enumerate(listed):
+            path: Place = ("heard", index)
+            if not self._is_mapping(path, block, "a mapping: {prompt, intents}"):
+                continue
+            self._known(path, block, ("prompt", "intents"))
+            turns, intents = self._texts((*path, "prompt"), block.get("prompt")), block.get("intents")
+            if self._is_mapping((*path, "intents"), intents, "a mapping of intents: {refund: present}"):
+                for name, presence in intents.items():
+                    if presence not in get_args(Presence):
+                        self.report((*path, "intents", name), shown(presence), " or ".join(get_args(Presence)))
+                out.append(HeardCase(turns, intents, self.document.line(path)))
+        return tuple(out)
 
     def _case(self, index: int, block: Any) -> NamedCase:
         path: Place = ("cases", index)
@@ -235,6 +266,10 @@ def scenes(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) ->
         problems.append(Problem(tests.file, 1, 1, "workflow", shown(tests.workflow), f"'{workflow.id}', the workflow beside it", hint))
     for index, stated in enumerate((tests.stated, *(case.changes for case in tests.cases)), -1):
         problems += tests.problems(index, findings(workflow, stated, changing=index >= 0))
+    for said in tests.heard:
+        unknown = [name for name in said.intents if name not in workflow.intents]
+        expected = "one of " + ", ".join(workflow.intents)
+        problems += [Problem(tests.file, said.line, 1, f"heard.intents.{name}", "no intent of the workflow", expected) for name in unknown]
     _refuse(problems)
     made: list[tuple[NamedCase, Scene]] = []
     for index, case in enumerate(tests.all, -1):
@@ -266,7 +301,16 @@ def run_tests(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical)
         why = mismatch(workflow, case, scene, answer) or impossible(workflow, scene)
         changed = {key: value for key, value in scene.values.items() if key not in base.values or base.values[key] != value}
         results.append(Result(case.name, not why, case.expected, in_words(answer), why, f"{tests.file}:{case.line}", changed))
+    results += [_heard(workflow, tests.file, said, derive) for said in tests.heard]
     return Report(tests.file, workflow.id, tuple(results), dict(base.filled))
+
+
+def _heard(workflow: Workflow, file: str, said: HeardCase, derive: Deriver) -> Result:
+    answers = ask(derive, tuple(workflow.intents.values()), said.turns)
+    got = {name: answers[name].presence for name in said.intents}
+    why = "; ".join(f"{name} is {got[name]}: {answers[name].evidence}" for name in got if got[name] != said.intents[name])
+    expected, came_out = (", ".join(f"{name} {presence}" for name, presence in each.items()) for each in (said.intents, got))
+    return Result(f"heard: {' / '.join(said.turns)}", not why, expected, came_out, why, f"{file}:{said.line}", {})
 
 
 def passing(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) -> list[tuple[NamedCase, Scene]]:
