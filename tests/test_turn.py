@@ -291,6 +291,8 @@ def test_a_tie_is_a_withdrawal() -> None:
 
 def test_marks_hide_no_withdrawal() -> None:
     assert presence("Refund ORD-1", '5" no, stop') != "present"
+    assert presence('Refund ORD-1 with the 5" screw. No wait, do not!') == "unclear"
+    assert presence('Refund ORD-1 with the 5" screw. Thanks!') == "present"
 
 
 KEPT = [

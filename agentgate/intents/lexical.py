@@ -151,7 +151,7 @@ def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
             _take_back(answers, how, turn.low[start:end], keep={name for name, place in at.items() if place > start})
             if how == "all":
                 spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
-    if asked and state.turns and handed is None and not at and turn.hesitates:
+    if asked and (turn.may_say_no or (state.turns and handed is None and not at and turn.hesitates)):
         _take_back(answers, "doubt", turn.low, keep=set())
     return State(answers, frozenset(spoken), frozenset(quiet), unheard, taken, state.turns + 1)
 

@@ -35,15 +35,7 @@ _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
 _BACK = re.compile(rf"\b(?:{either('takes back')})\b")
 _ONLY_BACK = re.compile(rf"\W*+(?:(?:{either('takes back', 'fillers', 'soft')})\b\W*+)+\Z")
 _WORDS = re.compile("[a-z]+")
-_HINTS = needed("takes back", "no signs", "calls off") | {
-    "t",
-    "wrong",
-    "incorrect",
-    "mistake",
-    "mistakes",
-    "error",
-    "errors",
-}  # "t" of "don't"
+_HINTS = needed("takes back", "no signs", "calls off") | frozenset("t wrong incorrect mistake mistakes error errors".split())  # "don't"
 _CALLS_OFF = re.compile(rf"\b(?:{either('calls off')})\b")
 _NO = re.compile(rf"\b(?:{either('no signs')})\b|n['\u2019\u02bc`\u00b4]t\b|[\U0001f6d1\u270b\u274c\U0001f44e\U0001f6ab\u26d4\u2716]")
 _SECOND = re.compile(rf"\b(?:{either('second thoughts')})\b")
@@ -176,13 +168,21 @@ class Turn:
     @property
     def takes_back(self) -> bool:
         """Whether a later turn may take anything back: a request, a value, or all."""
-        return any(sentence.taken for sentence in self.sentences) or any(c.voice == "denied" for c in self.clauses) or self.hesitates
+        return (
+            any(sentence.taken for sentence in self.sentences)
+            or any(c.voice == "denied" for c in self.clauses)
+            or self.may_say_no
+            or self.hesitates
+        )
+
+    @property
+    def may_say_no(self) -> bool:
+        """Whether words that may not be the user's own say no."""
+        return any(map(_NO.search, self.unsure))
 
     @cached_property
     def hesitates(self) -> bool:
         """Whether a later turn that requests nothing known may take back what was asked for before it."""
-        if self.unsure and any(map(_NO.search, self.unsure)):
-            return True
         plain = IDIOM.sub(" ", self.low)
         if _NO.search(plain) or _SECOND.search(plain) or _FOREIGN.search(plain):
             return True
