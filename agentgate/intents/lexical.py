@@ -124,6 +124,7 @@ def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
     found = {intent.name: _found(intent, turn, back) for intent in intents}
     handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
     at: dict[str, int] = {}
+    given: dict[str, int] = {}
     for intent in intents:
         name = intent.name
         heard = _one(intent, turn, found[name], back)
@@ -136,6 +137,8 @@ def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
             answers[name] = Derived("unclear", f"word '{word}', in words that may not be the user's own")
         elif handed is not None and intent.delegated != "deny" and name not in spoken:
             answers[name] = _delegated(intent, handed)
+            if isinstance(handed, Delegation):
+                given[name] = handed.at
         elif not heard.looked:
             continue
         quiet.discard(name)
@@ -146,9 +149,10 @@ def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
         unheard = _not_understood(turn, found.values(), handed, shapes=not understood) or ("" if understood or denied else unheard)
         taken = _explained(turn, found) or taken
     asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken
+    requested = {**given, **at}
     for start, end, how in turn.sentences if asked else ():
-        if how and (state.turns or any(place < start for place in at.values())):
-            _take_back(answers, how, turn.low[start:end], keep={name for name, place in at.items() if place > start})
+        if how and (state.turns or any(place < start for place in requested.values())):
+            _take_back(answers, how, turn.low[start:end], keep={name for name, place in requested.items() if place > start})
             if how == "all":
                 spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
     if asked and state.turns and handed is None and not at and turn.hesitates:

@@ -28,7 +28,7 @@ _REPORTING = re.compile(rf"\b(?:(?P<obliged>{either('obliged')})|(?:{either('rep
 _NEAR = 200  # characters before such a word that may hold its subject
 _BOUND = re.compile(r"[.!?;,(\n]\s?|\b(?:if|and|but|because|since|as|so)\s")
 _SUBJECT = re.compile(  # somebody else: not the user, and no command, request or question
-    rf"(?!(?:i|we|you|please|on|in|at|for|with|to|from|of|{either('question words', 'look', 'verbs', 'asking')})\b)"
+    rf"(?!(?:i|we|you|please|on|in|at|for|with|to|from|of|{either('question words', 'look', 'verbs', 'does', 'asking')})\b)"
     r"(?:[\w@'\u2019-]{1,40}\s){1,6}\Z"
 )
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
@@ -189,12 +189,9 @@ class Turn:
         return any(not self._harmless(piece) for piece in self.pieces if piece.kind in {"request", "shaping", "open"})
 
     def _harmless(self, piece: Piece) -> bool:
-        if (
-            not any(map(str.isalnum, self.low[max(piece.head, piece.start) : piece.end]))
-            or _AGREES.match(self.low[piece.start : piece.end]) is not None
-        ):
+        words = self.low[piece.begins : piece.end]
+        if not any(map(str.isalnum, words)) or _AGREES.match(self.low[piece.start : piece.end]) is not None:
             return True
-        words = self.low[max(piece.head, piece.start) : piece.end]
         return len(words.split()) > _FEW if piece.kind == "request" else _ANSWER.match(words) is not None
 
 
