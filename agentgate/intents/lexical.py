@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
-from agentgate.intents.phrases import Occurrence, places
+from agentgate.intents.phrases import Occurrence, keys_of, places
 from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.pieces import FINITE, NOBODY, Piece
 from agentgate.language.turn import Clause, Taken, Turn
@@ -121,7 +121,8 @@ derive = Lexical()
 def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
     answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
     back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
-    found = {intent.name: _found(intent, turn, back) for intent in intents}
+    keys = keys_of(turn.low)
+    found = {intent.name: _found(intent, turn, keys, back) for intent in intents}
     handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
     at: dict[str, int] = {}
     given: dict[str, int] = {}
@@ -180,10 +181,10 @@ def _settled(heard: _Heard) -> Derived:
     return Derived("absent", f"denied: {heard.denied}")
 
 
-def _found(intent: Intent, turn: Turn, back: frozenset[int]) -> Found:
+def _found(intent: Intent, turn: Turn, keys: frozenset[str], back: frozenset[int]) -> Found:
     """What is found of an intent's words, by clause; those that go over the end of a clause are none."""
     by_clause: dict[Clause, list[Occurrence]] = {}
-    for place in places(intent.words, turn.low):
+    for place in places(intent.words, turn.low, keys=keys):
         clause = turn.clauses[bisect_right(turn.starts, place.start) - 1]
         if place.end <= clause.end:
             by_clause.setdefault(clause, []).append(place)
