@@ -35,15 +35,7 @@ _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
 _BACK = re.compile(rf"\b(?:{either('takes back')})\b")
 _ONLY_BACK = re.compile(rf"\W*+(?:(?:{either('takes back', 'fillers', 'soft')})\b\W*+)+\Z")
 _WORDS = re.compile("[a-z]+")
-_HINTS = needed("takes back", "no signs", "calls off") | {
-    "t",
-    "wrong",
-    "incorrect",
-    "mistake",
-    "mistakes",
-    "error",
-    "errors",
-}  # "t" of "don't"
+_HINTS = needed("takes back", "no signs", "calls off", "wrong") | {"t"}  # "t" of "don't"
 _CALLS_OFF = re.compile(rf"\b(?:{either('calls off')})\b")
 _NO = re.compile(rf"\b(?:{either('no signs')})\b|n['\u2019\u02bc`\u00b4]t\b|[\U0001f6d1\u270b\u274c\U0001f44e\U0001f6ab\u26d4\u2716]")
 _SECOND = re.compile(rf"\b(?:{either('second thoughts')})\b")
@@ -54,10 +46,11 @@ _FACT = re.compile(  # a negated statement: "it never arrived", "the blue one do
     rf"(?:{_AUX}|cannot|never|(?:can|could|will|is|are|was|were|has|have|had|do|did|does|am) (?:not|never|no)"
     r"|(?:have|has|had|got|there is|there['\u2019]s) no|(?<=i['\u2019]m )not)\b"
 )
-_WRONG = r"(?:wrong|incorrect|mistakes?|errors?)(?: (?:one|order|account|person|number|amount|thing))?"
+_WRONG = f"(?:{either('wrong')})"
 _THAT_IS_WRONG = re.compile(
-    rf"\W*(?:that|this|it|which)(?:['\u2019]s| is| was) (?:\w+ )?(?:an? |the )?{_WRONG}\W*\Z"
-    r"|\W*(?:\w+ ){0,2}(?:wrong|incorrect|mistake|error)(?: \w+)?\W*\Z"
+    rf"\W*(?:that|this|it|which)(?:['\u2019]s| is| was) (?:\w+ )?(?:an? |the )?{_WRONG}"
+    r"(?: (?:one|order|account|person|number|amount|thing))?\W*\Z"
+    rf"|\W*(?:\w+ ){{0,2}}{_WRONG}(?: \w+)?\W*\Z"
 )
 _FORBIDS = re.compile(  # "don't ship a replacement", not "don't do it" or "don't want it"
     r"(?:(?<=do )not|don['\u2019]?t|never)\s+(?!(?:want|need|mean|think|like|wish|care|bother)\b)\w{3,}\s+"
