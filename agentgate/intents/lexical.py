@@ -240,7 +240,7 @@ def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -
     """How words are used in their piece: they ask for something, are asked about, or neither."""
     words = turn.low[place.start : place.end]
     begins = place.start == piece.head or (place.asked and place.start < piece.head)
-    stated = " " in words and (FINITE.search(words) or (_MODAL.search(words) and not NOBODY.match(turn.low, piece.head)))
+    stated = " " in words and (FINITE.search(words) or (_MODAL.search(words) and not NOBODY.match(turn.low, piece.begins)))
     if piece.kind == "question":
         return "asks" if begins and " " in words and _ASKING.match(words) else "asked"
     if piece.kind == "look":
