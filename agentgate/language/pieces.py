@@ -95,8 +95,7 @@ _COMMAND = re.compile(
 )
 _SHAPED = re.compile(r"\b(?:in|as|for) the (?:subject|title|text|body|description|reference|caption|heading|name)\b")
 FINITE = re.compile(  # a verb of a statement
-    r"\b(?:is|are|was|were|am|has|had|will|would|did|does|went|came|took|said|left|got|gave|cost|fell|rose|broke|told|wrote|began|became|"
-    r"isn['\u2019]t|wasn['\u2019]t|works|looks|seems|needs|wants|says)\b"
+    rf"\b(?:{either('finite')})\b"
     r"|\b(?!need|feed|speed)(?<!the )(?<!an )(?<!my )(?<!a )(?<!all )(?<!be )(?<!it )(?<!them )[a-z]{3,}ed\b"
 )
 _SUBORDINATE = re.compile(rf"\b(?:to|as|the way|i|we|you|it(?=['\u2019]s| (?:is|was|has|had|will)\b)|{either('subordinate')})\b")
