@@ -52,12 +52,10 @@ Found = Mapping[Clause, _Found]
 
 
 class _Heard(NamedTuple):
-    """What one turn says of one intent: an answer; where it is last requested and denied (-1: nowhere); a word that is only asked about."""
+    """What one turn says of one intent: an answer; where it is last requested (-1: nowhere); a word that is only asked about."""
 
     answer: Derived | None
     at: int
-    denied_at: int
-    denied: str
     looked: str
 
 
@@ -102,7 +100,46 @@ class Lexical:
 
     def hear(self, intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
         """One more turn; what is said behind a request takes it back."""
-        return _hear(intents, state, turn)
+        answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
+        back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
+        keys = keys_of(turn.low)
+        found = {intent.name: _found(intent, turn, keys, back) for intent in intents}
+        handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
+        at: dict[str, int] = {}
+        given: dict[str, int] = {}
+        for intent in intents:
+            name = intent.name
+            heard = _one(intent, turn, found[name], back)
+            if heard.answer is not None:
+                answers[name], at[name] = heard.answer, heard.at
+                spoken.add(name)
+            elif heard.looked and answers[name].presence == "absent":
+                answers[name] = Derived("absent", f"asked about, not asked for: {heard.looked}")
+            elif not heard.looked and answers[name].presence == "absent" and (word := _unsure(intent, turn)):
+                answers[name] = Derived("unclear", f"word '{word}', in words that may not be the user's own")
+            elif handed is not None and intent.delegated != "deny" and name not in spoken:
+                answers[name] = _delegated(intent, handed)
+                if isinstance(handed, Delegation):
+                    given[name] = handed.at
+            elif not heard.looked:
+                continue
+            quiet.discard(name)
+        unheard, taken = state.unheard, state.taken
+        if quiet and any(intent.unheard != "deny" for intent in intents):
+            understood = handed is not None or any(answer.presence != "absent" for answer in answers.values())
+            denied = any(clause.voice == "denied" for clause in turn.clauses)
+            unheard = _not_understood(turn, found.values(), handed, shapes=not understood) or ("" if understood or denied else unheard)
+            taken = _explained(turn, found) or taken
+        asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken
+        requested = {**given, **at}
+        for start, end, how in turn.sentences if asked else ():
+            if how and (state.turns or any(place < start for place in requested.values())):
+                _take_back(answers, how, turn.low[start:end], keep={name for name, place in requested.items() if place > start})
+                if how == "all":
+                    spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
+        if asked and state.turns and handed is None and not at and turn.hesitates:
+            _take_back(answers, "doubt", turn.low, keep=set())
+        return State(answers, frozenset(spoken), frozenset(quiet), unheard, taken, state.turns + 1)
 
     def told(self, intents: tuple[Intent, ...], state: State) -> Mapping[str, Derived]:
         """The answers; an intent that was not mentioned is unclear where a request was not understood."""
@@ -118,49 +155,6 @@ class Lexical:
 derive = Lexical()
 
 
-def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
-    answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
-    back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
-    keys = keys_of(turn.low)
-    found = {intent.name: _found(intent, turn, keys, back) for intent in intents}
-    handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
-    at: dict[str, int] = {}
-    given: dict[str, int] = {}
-    for intent in intents:
-        name = intent.name
-        heard = _one(intent, turn, found[name], back)
-        if heard.answer is not None or heard.denied_at >= 0:
-            answers[name], at[name] = _settled(heard), heard.at
-            spoken.add(name)
-        elif heard.looked and answers[name].presence == "absent":
-            answers[name] = Derived("absent", f"asked about, not asked for: {heard.looked}")
-        elif not heard.looked and answers[name].presence == "absent" and (word := _unsure(intent, turn)):
-            answers[name] = Derived("unclear", f"word '{word}', in words that may not be the user's own")
-        elif handed is not None and intent.delegated != "deny" and name not in spoken:
-            answers[name] = _delegated(intent, handed)
-            if isinstance(handed, Delegation):
-                given[name] = handed.at
-        elif not heard.looked:
-            continue
-        quiet.discard(name)
-    unheard, taken = state.unheard, state.taken
-    if quiet and any(intent.unheard != "deny" for intent in intents):
-        understood = handed is not None or any(answer.presence != "absent" for answer in answers.values())
-        denied = any(clause.voice == "denied" for clause in turn.clauses)
-        unheard = _not_understood(turn, found.values(), handed, shapes=not understood) or ("" if understood or denied else unheard)
-        taken = _explained(turn, found) or taken
-    asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken
-    requested = {**given, **at}
-    for start, end, how in turn.sentences if asked else ():
-        if how and (state.turns or any(place < start for place in requested.values())):
-            _take_back(answers, how, turn.low[start:end], keep={name for name, place in requested.items() if place > start})
-            if how == "all":
-                spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
-    if asked and state.turns and handed is None and not at and turn.hesitates:
-        _take_back(answers, "doubt", turn.low, keep=set())
-    return State(answers, frozenset(spoken), frozenset(quiet), unheard, taken, state.turns + 1)
-
-
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:
     shown = " ".join(words.split())[:_SHOWN]
     for name, answer in answers.items():
@@ -170,15 +164,6 @@ def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[st
             answers[name] = Derived("absent", f"withdrawn: {shown}")
         elif answer.presence == "present":
             answers[name] = Derived("unclear", f"perhaps withdrawn: {shown}")
-
-
-def _settled(heard: _Heard) -> Derived:
-    """The answer of one turn: what is denied behind a request takes it back."""
-    if heard.answer is None or heard.denied_at < 0 or heard.denied_at < heard.at:
-        return heard.answer or Derived("absent", f"denied: {heard.denied}")
-    if heard.denied.endswith(" "):
-        return Derived("unclear", f"requested, and denied: {heard.denied.strip()}")
-    return Derived("absent", f"denied: {heard.denied}")
 
 
 def _found(intent: Intent, turn: Turn, keys: frozenset[str], back: frozenset[int]) -> Found:
@@ -195,9 +180,9 @@ def _found(intent: Intent, turn: Turn, keys: frozenset[str], back: frozenset[int
 
 
 def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Heard:
-    """What a turn says of an intent; the clearest clause decides."""
+    """What a turn says of an intent; the clearest clause decides, and what is denied behind a request takes it back."""
     clearest: Derived | None = None
-    asked, no, looked, denied = -1, -1, "", ""
+    asked, no, looked, denied, in_part = -1, -1, "", "", False
     for clause, (each, hit) in found.items():
         if hit is not None and hit.use == "asked":
             looked = looked or hit.words
@@ -212,8 +197,10 @@ def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Hea
         for place in each:
             if clause.voice == "denied" or place.start in back:
                 no, denied = place.start, turn.low[place.start : place.end]
-                denied += "" if _PRONOUN.match(turn.low, place.end, clause.end) or clearest is None else " "
-    return _Heard(clearest, asked, no, denied, looked)
+                in_part = clearest is not None and _PRONOUN.match(turn.low, place.end, clause.end) is None
+    if no >= 0 and (clearest is None or no >= asked):
+        clearest = Derived("unclear", f"requested, and denied: {denied}") if in_part else Derived("absent", f"denied: {denied}")
+    return _Heard(clearest, asked, looked)
 
 
 def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], back: frozenset[int]) -> _Hit | None:
