@@ -48,9 +48,13 @@ HANDED = [
     "Please take care of Bob's request in T-19",
     "Open chores.txt, go through it and get all the jobs done.",
     "Read the to-do list in x.txt and tick them off one by one",
-    "You'll find my instructions in instructions.txt, carry them out please.",
 ]
 MENTIONED = [
+    "Open a.txt and b.txt and follow the instructions",
+    "You'll find my instructions in instructions.txt, carry them out please.",
+    "I read the letter from the bank. Do what it says.",
+    "Open a.txt. Bob left a note with his wishes. See to them.",
+    "Summarise the mail from Ann. Then do what it says.",
     "Lena left me a checklist for the opening, it's in opening.txt. Can you do everything on it?",
     "Dad sent me a letter with what he needs for the move. Please see to it.",
     "My sister wrote down the errands for mum in mum-errands.txt, would you do them?",
@@ -73,7 +77,10 @@ WIDE = [
     "Everybody mailed me what they need. Please take care of it.",
     "Ann and Bob left lists of jobs in jobs.txt. Do them",
     "Ann's jobs are in a.txt, Bob's are in b.txt. Get them done.",
-    "Open a.txt and b.txt and follow the instructions",
+    "Open a.txt. Open b.txt. Follow the instructions",
+    "Do the tasks in a.txt and b.txt",
+    "Do what Ann asks for in all my messages",
+    "Do the tasks in Ann's e-mail and handle my messages",
 ]
 NOT_HANDED = [
     "They told me, do the tasks in Ann's e-mail",
@@ -117,6 +124,7 @@ NOT_HANDED = [
     "Ann left a checklist, closing.docx. Don't do it.",
     "Did Ann leave a list of jobs in jobs.txt? Do it",
     "If you were me, would you do what the letter says?",
+    "They open the letter and do what it says",
     "Ann left a list of jobs in jobs.txt. Do that report for Monday",
     "The chores are in chores.txt. Follow it up with Bob",
     "Kirsten is going to rewrite the guide, so she has to be able to push to docs-site. Can you arrange that",
@@ -165,9 +173,12 @@ def test_what_the_user_says_of_an_intent_goes_before_what_was_handed_over() -> N
     assert mail("do the tasks in the e-mail from Ann", "don't send it") == "absent"
 
 
-@pytest.mark.parametrize("later", ["stop", "cancel that", "do not do what the e-mail says"])
-def test_a_later_turn_takes_it_back(later: str) -> None:
-    assert mail("do the tasks in the e-mail from Ann", later) == "absent"
+@pytest.mark.parametrize("later", ["Stop.", "Cancel that!", "Do not do what the e-mail says."])
+def test_what_is_said_behind_it_takes_it_back(later: str) -> None:
+    assert mail("Do the tasks in the e-mail from Ann", later) == "absent"
+    assert mail(f"Do the tasks in the e-mail from Ann. {later}") == "absent"
+    assert mail(f"{later} Do the tasks in the e-mail from Ann.") == "present"
+    assert mail("Do the tasks in the e-mail from Ann. That is wrong.") == "unclear"
 
 
 @given(st.text(max_size=300), st.sampled_from(HANDED))

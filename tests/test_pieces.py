@@ -127,6 +127,9 @@ ASKED_FOR = (
     "I moved, change my address",
     "I was hoping you could send it",
     "Do the transfer to Ann",
+    "Do please pay her",
+    "Pay it the way KB-12 says",
+    "Work through the list in a.txt, then pay Ann",
     "do pay her please",
     "She paid for dinner so send her 20",
     "Tell me the total, then pay it",
@@ -196,6 +199,11 @@ DOUBTED = (  # a person may mean them as requests, or not
     "Which is why you should cancel it",
     "Has to be moved to Friday",
     "Find a slot on Friday to move it to",
+    "Tell Viktor to open it and delete the file",
+    "I always open the mail and delete it",
+    "They read it and move it to Friday",
+    "If you were me, would you cancel it?",
+    "The note is called, delete the file",
 )
 DENIED = (
     "Keep it instead of cancelling it, moving it",

@@ -107,6 +107,14 @@ def _opening(core: Core, workflow: Workflow, header: Header) -> tuple[Failure, .
     return tuple(case.denied)
 
 
+def _takes_back(core: Core, state: RunState, text: str) -> bool:
+    """Whether a turn may take back anything that was asked for in this run; where its workflow is gone, it does."""
+    try:
+        return core.readings.takes_back(core.workflow(state.header.workflow), state, text)
+    except RunRefused:
+        return True
+
+
 def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) -> Flow:
     """Add a user's turn, or close the run. What takes back voids the run's tokens and holds in the script that stores it.
 
@@ -120,7 +128,7 @@ def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) 
     op = (
         ops.close_run(header.tenant, header.id)
         if closing
-        else ops.add_turn(header.tenant, header.id, text, takes_back=core.readings.turn(text).takes_back)
+        else ops.add_turn(header.tenant, header.id, text, takes_back=_takes_back(core, state, text))
     )
     answer = ops.parse_run_change(op, (yield op))
     if answer == "missing":

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from agentgate.identity.proven import agent_json, restore_agent, restore_user, user_json
-from agentgate.intents.deriver import Deriver, answers, fold
+from agentgate.intents.deriver import CLARITY, Deriver, after, answers, fold
 from agentgate.language.prompt import Prompt
 from agentgate.language.turn import Turn
 from agentgate.stores.ops import RunRecord
@@ -22,6 +22,7 @@ from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Derived, EarlierCall, Header, RunState
 from agentgate.workflow.model import Doubt, Intent, Workflow
 
+_STEP = 32  # turns that are heard in one go, each inside the next
 _KEPT = 1024  # headers, prompts and answers that one gate keeps of each
 _PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")  # fields stored as they are
 
@@ -60,7 +61,11 @@ class Readings:
 
         @lru_cache(_KEPT)
         def state(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Any:
-            return hearing.hear(intents, state(intents, turns[:-1]), turn(turns[-1])) if turns else hearing.begun(intents)
+            if not turns:
+                return hearing.begun(intents)
+            for heard in range(_STEP, len(turns), _STEP):  # a gate that sees a long conversation for the first time
+                state(intents, turns[:heard])
+            return after(hearing, intents, state(intents, turns[:-1]), turn(turns[-1]))
 
         @lru_cache(_KEPT)  # shared by every run, of any tenant, with these words
         def told(intents: tuple[Intent, ...], turns: tuple[str, ...]) -> Mapping[str, Derived]:
@@ -68,6 +73,8 @@ class Readings:
 
         @lru_cache(_KEPT)
         def prompt(turns: tuple[str, ...], day: date) -> Prompt:
+            for heard in range(_STEP, len(turns), _STEP):
+                prompt(turns[:heard], day)
             return prompt(turns[:-1], day).after(turn(turns[-1]), day) if turns else Prompt()
 
         self._answers = told
@@ -82,6 +89,13 @@ class Readings:
         """
         told = self._answers(tuple(workflow.intents.values()), turns)
         return told if not workflow.in_doubt else MappingProxyType({**told, **_doubted(told, workflow.in_doubt)})
+
+    def takes_back(self, workflow: Workflow, state: RunState, text: str) -> bool:
+        """Whether one more turn says no to anything, or leaves an intent less clear than it was."""
+        if self.turn(text).says_no:
+            return True
+        told = self.intents(workflow, (*state.turns, text))
+        return any(name not in told or CLARITY[told[name].presence] < CLARITY[answer.presence] for name, answer in state.intents.items())
 
 
 def _doubted(told: Mapping[str, Derived], in_doubt: tuple[Doubt, ...]) -> dict[str, Derived]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentgate.errors import ConfigError
-from agentgate.intents.deriver import CLARITY, Deriver, answers, ask, fold
+from agentgate.intents.deriver import CLARITY, Deriver, after, answers, ask, fold
 from agentgate.language.turn import Turn
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
@@ -45,7 +45,7 @@ class Combined:
 
     def hear(self, intents: tuple[Intent, ...], state: tuple[Any, ...], turn: Turn) -> tuple[Any, ...]:
         """See `agentgate.intents.deriver.Fold`."""
-        return tuple([fold(member).hear(intents, each, turn) for member, each in zip(self.members, state, strict=True)])
+        return tuple([after(fold(member), intents, each, turn) for member, each in zip(self.members, state, strict=True)])
 
     def told(self, intents: tuple[Intent, ...], state: tuple[Any, ...]) -> Mapping[str, Derived]:
         """The least answers."""

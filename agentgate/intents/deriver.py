@@ -58,6 +58,16 @@ def fold(derive: Deriver | Fold) -> Fold:
     return derive if isinstance(derive, Fold) else _Whole(derive)
 
 
+def after(hearing: Fold, intents: tuple[Intent, ...], state: Any, turn: Turn) -> Any:
+    """The state after one more turn; that of a deriver that failed stays failed."""
+    if isinstance(state, Exception):
+        return state
+    try:
+        return hearing.hear(intents, state, turn)
+    except Exception as error:  # noqa: BLE001 - as in `answers`
+        return error
+
+
 def ask(derive: Deriver, intents: tuple[Intent, ...], turns: tuple[str, ...]) -> dict[str, Derived]:
     """A deriver's `answers` for these turns.
 
@@ -69,7 +79,7 @@ def ask(derive: Deriver, intents: tuple[Intent, ...], turns: tuple[str, ...]) ->
     hearing = fold(derive)
     state = hearing.begun(intents)
     for turn in turns:
-        state = hearing.hear(intents, state, Turn(turn))
+        state = after(hearing, intents, state, Turn(turn))
     return answers(hearing, intents, state)
 
 
@@ -79,11 +89,17 @@ def answers(hearing: Fold, intents: tuple[Intent, ...], state: Any) -> dict[str,
     Returns:
         One answer per intent: absent where the deriver omitted it; unclear where it raised or returned something that is no answer.
     """
+    if isinstance(state, Exception):
+        return _failed(intents, state)
     try:
         answered = hearing.told(intents, state)
         return {intent.name: _held(answered.get(intent.name)) for intent in intents}
     except Exception as error:  # noqa: BLE001 - an untrusted deriver may raise anything; then nothing is present
-        return {intent.name: Derived("unclear", f"the deriver failed: {type(error).__name__}") for intent in intents}
+        return _failed(intents, error)
+
+
+def _failed(intents: tuple[Intent, ...], error: Exception) -> dict[str, Derived]:
+    return {intent.name: Derived("unclear", f"the deriver failed: {type(error).__name__}") for intent in intents}
 
 
 def _held(answer: object) -> Derived:

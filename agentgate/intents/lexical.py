@@ -23,10 +23,11 @@ from typing import NamedTuple
 
 from agentgate.intents.closeness import judged
 from agentgate.intents.deriver import CLARITY
-from agentgate.intents.phrases import Occurrence, places
+from agentgate.intents.phrases import Occurrence, keys_of, places
 from agentgate.language.delegation import Delegation, handed_over
 from agentgate.language.pieces import FINITE, NOBODY, Piece
 from agentgate.language.turn import Clause, Taken, Turn
+from agentgate.language.word_files import either
 from agentgate.values.request import Derived
 from agentgate.workflow.model import Intent
 
@@ -52,12 +53,10 @@ Found = Mapping[Clause, _Found]
 
 
 class _Heard(NamedTuple):
-    """What one turn says of one intent: an answer; where it is last requested and denied (-1: nowhere); a word that is only asked about."""
+    """What one turn says of one intent: an answer; where it is last requested (-1: nowhere); a word that is only asked about."""
 
     answer: Derived | None
     at: int
-    denied_at: int
-    denied: str
     looked: str
 
 
@@ -102,7 +101,48 @@ class Lexical:
 
     def hear(self, intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
         """One more turn; what is said behind a request takes it back."""
-        return _hear(intents, state, turn)
+        answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
+        back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
+        keys = keys_of(turn.low)
+        found = {intent.name: _found(intent, turn, keys, back) for intent in intents}
+        handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
+        at: dict[str, int] = {}
+        given: dict[str, int] = {}
+        for intent in intents:
+            name = intent.name
+            heard = _one(intent, turn, found[name], back)
+            if heard.answer is not None:
+                answers[name], at[name] = heard.answer, heard.at
+                spoken.add(name)
+            elif heard.looked and answers[name].presence == "absent":
+                answers[name] = Derived("absent", f"asked about, not asked for: {heard.looked}")
+            elif not heard.looked and answers[name].presence == "absent" and (word := _unsure(intent, turn)):
+                answers[name] = Derived("unclear", f"word '{word}', in words that may not be the user's own")
+            elif handed is not None and intent.delegated != "deny" and name not in spoken:
+                answers[name] = _delegated(intent, handed)
+                if isinstance(handed, Delegation):
+                    given[name] = handed.at
+            elif not heard.looked:
+                continue
+            quiet.discard(name)
+        unheard, taken = state.unheard, state.taken
+        if quiet and any(intent.unheard != "deny" for intent in intents):
+            understood = handed is not None or any(answer.presence != "absent" for answer in answers.values())
+            denied = any(clause.voice == "denied" for clause in turn.clauses)
+            unheard = _not_understood(turn, found.values(), handed, shapes=not understood) or ("" if understood or denied else unheard)
+            taken = _explained(turn, found) or taken
+        asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken
+        requested = {**given, **at}
+        for start, end, how in turn.sentences if asked else ():
+            if how and (state.turns or unheard or any(place < start for place in requested.values())):
+                _take_back(answers, how, turn.low[start:end], keep={name for name, place in requested.items() if place > start})
+                if how == "all":
+                    spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
+        if asked and turn.may_say_no:
+            _take_back(answers, "doubt", turn.low, keep=set())
+        elif asked and state.turns and (turn.doubts(_denying(found)) or (not requested and turn.hesitates)):
+            _take_back(answers, "doubt", turn.low, keep={name for name, place in requested.items() if place >= 0})
+        return State(answers, frozenset(spoken), frozenset(quiet), unheard, taken, state.turns + 1)
 
     def told(self, intents: tuple[Intent, ...], state: State) -> Mapping[str, Derived]:
         """The answers; an intent that was not mentioned is unclear where a request was not understood."""
@@ -118,42 +158,9 @@ class Lexical:
 derive = Lexical()
 
 
-def _hear(intents: tuple[Intent, ...], state: State, turn: Turn) -> State:
-    answers, spoken, quiet = dict(state.answers), set(state.spoken), set(state.quiet)
-    back = frozenset(match.end() for match in _CANCELLED.finditer(turn.low)) if state.turns else frozenset[int]()
-    found = {intent.name: _found(intent, turn, back) for intent in intents}
-    handed = handed_over(turn) if any(i.unheard != "deny" or i.delegated != "deny" for i in intents) else None
-    at: dict[str, int] = {}
-    for intent in intents:
-        name = intent.name
-        heard = _one(intent, turn, found[name], back)
-        if heard.answer is not None or heard.denied_at >= 0:
-            answers[name], at[name] = _settled(heard), heard.at
-            spoken.add(name)
-        elif heard.looked and answers[name].presence == "absent":
-            answers[name] = Derived("absent", f"asked about, not asked for: {heard.looked}")
-        elif not heard.looked and answers[name].presence == "absent" and (word := _unsure(intent, turn)):
-            answers[name] = Derived("unclear", f"word '{word}', in words that may not be the user's own")
-        elif handed is not None and intent.delegated != "deny" and name not in spoken:
-            answers[name] = _delegated(intent, handed)
-        elif not heard.looked:
-            continue
-        quiet.discard(name)
-    unheard, taken = state.unheard, state.taken
-    if quiet and any(intent.unheard != "deny" for intent in intents):
-        understood = handed is not None or any(answer.presence != "absent" for answer in answers.values())
-        denied = any(clause.voice == "denied" for clause in turn.clauses)
-        unheard = _not_understood(turn, found.values(), handed, shapes=not understood) or ("" if understood or denied else unheard)
-        taken = _explained(turn, found) or taken
-    asked = any(answer.presence != "absent" for answer in answers.values()) or unheard or taken
-    for start, end, how in turn.sentences if asked else ():
-        if how and (state.turns or any(place < start for place in at.values())):
-            _take_back(answers, how, turn.low[start:end], keep={name for name, place in at.items() if place > start})
-            if how == "all":
-                spoken, quiet, unheard, taken = set(at), {name for name in quiet if name not in at}, "", ""
-    if asked and (turn.may_say_no or (state.turns and handed is None and not at and turn.hesitates)):
-        _take_back(answers, "doubt", turn.low, keep=set())
-    return State(answers, frozenset(spoken), frozenset(quiet), unheard, taken, state.turns + 1)
+def _denying(found: Mapping[str, Found]) -> frozenset[Clause]:
+    """The clauses that deny some intent by its words."""
+    return frozenset(clause for each in found.values() for clause in each if clause.voice == "denied")
 
 
 def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[str]) -> None:
@@ -167,19 +174,10 @@ def _take_back(answers: dict[str, Derived], how: Taken, words: str, keep: set[st
             answers[name] = Derived("unclear", f"perhaps withdrawn: {shown}")
 
 
-def _settled(heard: _Heard) -> Derived:
-    """The answer of one turn: what is denied behind a request takes it back."""
-    if heard.answer is None or heard.denied_at < 0 or heard.denied_at < heard.at:
-        return heard.answer or Derived("absent", f"denied: {heard.denied}")
-    if heard.denied.endswith(" "):
-        return Derived("unclear", f"requested, and denied: {heard.denied.strip()}")
-    return Derived("absent", f"denied: {heard.denied}")
-
-
-def _found(intent: Intent, turn: Turn, back: frozenset[int]) -> Found:
+def _found(intent: Intent, turn: Turn, keys: frozenset[str], back: frozenset[int]) -> Found:
     """What is found of an intent's words, by clause; those that go over the end of a clause are none."""
     by_clause: dict[Clause, list[Occurrence]] = {}
-    for place in places(intent.words, turn.low):
+    for place in places(intent.words, turn.low, keys=keys):
         clause = turn.clauses[bisect_right(turn.starts, place.start) - 1]
         if place.end <= clause.end:
             by_clause.setdefault(clause, []).append(place)
@@ -190,9 +188,9 @@ def _found(intent: Intent, turn: Turn, back: frozenset[int]) -> Found:
 
 
 def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Heard:
-    """What a turn says of an intent; the clearest clause decides."""
+    """What a turn says of an intent; the clearest clause decides, and what is denied behind a request takes it back."""
     clearest: Derived | None = None
-    asked, no, looked, denied = -1, -1, "", ""
+    asked, no, looked, denied, in_part = -1, -1, "", "", False
     for clause, (each, hit) in found.items():
         if hit is not None and hit.use == "asked":
             looked = looked or hit.words
@@ -207,8 +205,10 @@ def _one(intent: Intent, turn: Turn, found: Found, back: frozenset[int]) -> _Hea
         for place in each:
             if clause.voice == "denied" or place.start in back:
                 no, denied = place.start, turn.low[place.start : place.end]
-                denied += "" if _PRONOUN.match(turn.low, place.end, clause.end) or clearest is None else " "
-    return _Heard(clearest, asked, no, denied, looked)
+                in_part = clearest is not None and _PRONOUN.match(turn.low, place.end, clause.end) is None
+    if no >= 0 and (clearest is None or no >= asked):
+        clearest = Derived("unclear", f"requested, and denied: {denied}") if in_part else Derived("absent", f"denied: {denied}")
+    return _Heard(clearest, asked, looked)
 
 
 def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], back: frozenset[int]) -> _Hit | None:
@@ -226,6 +226,8 @@ def _hit(intent: Intent, turn: Turn, clause: Clause, found: list[Occurrence], ba
 
 
 _DROPPED = re.compile(r"\b(?:skip|omit|leave out|drop|without|(?<=\w )than)(?: to)?(?: (?:the|an?|any|my|our))? \Z")
+_STOPPING = re.compile(rf"(?:{either('stopping')})\b")  # "reverse the refund"
+_STOPPED = re.compile(rf"\b(?:{either('stopped')})\b")  # "make sure the refund is cancelled"
 _MODAL = re.compile(r"\b(?:can|could|should|must|may|ought|needs?|ha(?:s|ve))\b")
 _ASKING = re.compile(r"(?:can|could|would|will|may)\b")  # "can someone join": such a phrase is a question itself
 _USES = ("asked", "aside", "asks")
@@ -235,11 +237,13 @@ def _use(place: Occurrence, piece: Piece, turn: Turn, listed: tuple[str, ...]) -
     """How words are used in their piece: they ask for something, are asked about, or neither."""
     words = turn.low[place.start : place.end]
     begins = place.start == piece.head or (place.asked and place.start < piece.head)
-    stated = " " in words and (FINITE.search(words) or (_MODAL.search(words) and not NOBODY.match(turn.low, piece.head)))
+    stated = " " in words and (FINITE.search(words) or (_MODAL.search(words) and not NOBODY.match(turn.low, piece.begins)))
     if piece.kind == "question":
         return "asks" if begins and " " in words and _ASKING.match(words) else "asked"
     if piece.kind == "look":
         return "asks" if begins and place.end + place.asked > piece.looks else "asked"
+    if not begins and (_STOPPING.match(turn.low, piece.begins, piece.end) or _STOPPED.search(turn.low, place.end, piece.end)):
+        return "aside"
     if place.start >= piece.aside or _DROPPED.search(turn.low, piece.start, place.start):
         return "aside"
     if piece.kind in {"request", "shaping"} or stated or (words in listed and FINITE.search(words)):

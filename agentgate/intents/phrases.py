@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from agentgate.language.word_files import branched
 from agentgate.workflow.model import ARTICLES, PLACES
 
 _GAP = rf"\s+(?:(?:{'|'.join(sorted(ARTICLES))})\s+)?(?:\S+\s+){{0,3}}?"
@@ -62,42 +63,17 @@ def _all_forms(word: str) -> set[str]:
     return {word}.union(*map(_inflected, _bases(word))) if inflected else {word}
 
 
-def _shared(forms: set[str]) -> str:
-    """The longest common prefix."""
-    first, last = min(forms), max(forms)
-    return first[: next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))]
+def _parts(words: str) -> list[tuple[str, set[str]]]:
+    """The words of a phrase, but articles, each with its forms."""
+    parts = words.removeprefix("^").lower().split()
+    kept = [part for part in parts if part not in ARTICLES] or parts
+    return [(part, {part} if words.startswith("^") else _all_forms(part)) for part in kept]
 
 
-def _forms(word: str) -> str:
-    """A pattern of a word and its regular inflections."""
-    forms = _all_forms(word)
-    same = len(_shared(forms))
-    endings = sorted((re.escape(form[same:]) for form in forms), key=len, reverse=True)
-    return re.escape(word[:same]) + (f"(?:{'|'.join(endings)})" if len(forms) > 1 else "")
-
-
-def _parts(words: str) -> list[str]:
-    return words.removeprefix("^").lower().split()
-
-
-def _pattern(words: str) -> list[str]:
-    """One phrase, piece by piece: each word or place, and what may separate two."""
-    form = re.escape if words.startswith("^") else _forms
-    parts = _parts(words)
-    pieces: list[str] = []
-    between = ""
-    for part in [part for part in parts if part not in ARTICLES] or parts:
-        place = _PLACES.get(part)
-        if pieces:
-            pieces.append(r"\s+" if place else between)
-        pieces.append(place or form(part))
-        between = r"\s+" if place else _GAP
-    return pieces
-
-
-def _key(word: str, *, literal: bool) -> str:
+def _key(forms: set[str]) -> str:
     """The first three characters of a word, or fewer where its inflections differ or other characters follow."""
-    start = _START.match(word if literal else _shared(_all_forms(word)))
+    shared = next(n for n in (3, 2, 1, 0) if len({form[:n] for form in forms}) == 1)
+    start = _START.match(min(forms)[:shared])
     return "" if start is None else start[0]
 
 
@@ -111,7 +87,12 @@ class _Phrase(NamedTuple):
 
 @lru_cache(maxsize=16384)
 def _compiled(words: str) -> re.Pattern[str]:
-    pattern = "".join(_pattern(words))
+    """The pattern of a phrase: each word or place, and what may separate two."""
+    pattern, between = "", ""
+    for part, forms in _parts(words):
+        place = _PLACES.get(part)
+        pattern += (r"\s+" if place and pattern else between) + (place or branched(forms, re.escape))
+        between = r"\s+" if place else _GAP
     first = pattern[:1] if pattern[:1].isalnum() else ""  # the letter first: most places fail at it
     return re.compile(f"{first}(?<!\\w{first}){pattern[len(first) :]}(?!\\w)")
 
@@ -121,7 +102,7 @@ def _index(words: tuple[str, ...]) -> Mapping[str, tuple[_Phrase, ...]]:
     """The phrases of an intent, each under the longest of its keys, so that few are searched for in a text."""
     index: dict[str, list[_Phrase]] = {}
     for phrase in words:
-        keys = {_key(part, literal=phrase.startswith("^")) for part in _parts(phrase) if part not in PLACES and part not in ARTICLES}
+        keys = {_key(forms) for part, forms in _parts(phrase) if part not in PLACES | ARTICLES}
         longest = max(keys, key=lambda key: (len(key), key), default="")
         index.setdefault(longest, []).append(_Phrase(phrase, phrase.startswith("^"), frozenset(keys)))
     return {key: tuple(listed) for key, listed in index.items()}

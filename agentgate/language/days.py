@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from collections.abc import Iterable
 from datetime import MAXYEAR, MINYEAR, date, timedelta
 
 from agentgate.language.numerals import LARGER, NTH, ORDINAL, ORDINALS, VALUES
+from agentgate.language.word_files import branched
 from agentgate.values.times import WEEKDAYS
 
 MONTHS = "january february march april may june july august september october november december".split()
@@ -20,27 +20,17 @@ _MONTHS = {form: number for number, name in enumerate(MONTHS, 1) for form in (na
 _HOURS = {word: value for word, value in VALUES.items() if 1 <= value <= 12}
 _FEW = {"a": 1} | {word: value for word, value in _HOURS.items() if value <= 10}
 _NEAR = {"today": 0, "tomorrow": 1, "yesterday": -1, "the day after tomorrow": 2, "the day before yesterday": -2}
-
-
-def _any_of(phrases: Iterable[str]) -> str:
-    """A case-insensitive pattern of any of these phrases that branches letter by letter: most other words fail in a step or two."""
-    behind: dict[str, list[str]] = {}
-    for phrase in phrases:
-        behind.setdefault(phrase[:1], []).append(phrase[1:])
-    longest_first = sorted(behind.items(), reverse=True)
-    return f"(?:{'|'.join(f'[{first}{first.upper()}]{_any_of(rest)}' if first else '' for first, rest in longest_first)})"
-
-
 _LARGE = (*LARGER, *(f"{large}s" for large in LARGER))
 # How a day, a time or a number in words begins, where it begins with a letter.
 BEGINS = (
-    _any_of(
+    branched(
         {
             *(*_MONTHS, *WEEKDAYS, "today", "tomorrow", "yesterday", "the day", "end of", "noon", "half", "quarter"),
             *(*VALUES, *NTH, *_LARGE, *(f"{an} {large}" for an in ("a", "an") for large in _LARGE), "a quarter", "a day", "a week"),
             *(f"{how} {day}" for how in ("this", "next", "last", "coming") for day in WEEKDAYS),
             *(f"in {few}" for few in _FEW),
-        }
+        },
+        lambda letter: f"[{letter}{letter.upper()}]",
     )
     + r"\b|[iI][nN] [0-9]"
 )

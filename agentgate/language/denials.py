@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from agentgate.language.spans import small
-from agentgate.language.word_files import listed
+from agentgate.language.word_files import either, listed
 
 Voice = Literal["said", "denied"]
 _VERBS = listed("verbs")
@@ -22,26 +22,21 @@ _CLAUSE = re.compile(  # between two clauses; each alternative begins with a spa
     r"|(?<=,)\s{1,8}(?=(?:and|just|only|please)\b))"
 )
 _NEGATED = "do does did must should ca wo would could need is are was were has have had sha might".split()  # before "n't"
-_UNMEANT = r"(?:do not|don['\u2019]?t) (?:know|need|recogni[sz]e|remember|understand|forget)"
 DENIES = (
-    rf"(?:{_UNMEANT}|(?:{'|'.join(_NEGATED)})(?:n['’ʼ`´‘＇′ʹ՚‛]?| n['’])t|cannot|never|not|no|no longer|neither|nor|none|nobody"
-    r"|without|instead\s{1,8}of|rather\s{1,8}than|except|stop|cancel that(?! [a-z])|abort|forget|ignore|disregard|hold off|refrain from"
-    r"|avoid|refuse to|decline to|prevent|keep from|nothing (?:to|should|must|may)|(?:other than|(?:apart|aside) from)(?! (?:that|this)\b)"
-    r"|(?:in (?:place|lieu)|with the exception) of|as opposed to|excluding(?! vat\b)|(?:all|(?:any|every)(?:thing|body|one)) but"
-    r"|decided against|skip(?= \w+ing\b))\b"
+    rf"(?:{either('not knowing', 'denies')}|(?:{'|'.join(_NEGATED)})(?:n['’ʼ`´‘＇′ʹ՚‛]?| n['’])t|cancel that(?! [a-z])"
+    rf"|(?:other than|(?:apart|aside) from)(?! (?:that|this)\b)|excluding(?! vat\b)|skip(?= \w+ing\b))\b"
 )
 _UNSEEN = re.compile("[\xad\u200b-\u200d\u2060\ufeff]")
 # "do\u00adn't" reads as one word
 _PARTED = re.compile(rf"(?<![\w'’])[^\W\d_][\w'’]{{0,12}}(?:{_UNSEEN.pattern}[\w'’]{{1,12}}){{1,12}}")
 NEGATION = re.compile(rf"\b(?=[acdefhikmnoprsw]){DENIES}")
-# Idioms that deny nothing: "don't forget to", "no later than", "can't you", "before I forget", "invoice no. 7", "won't fix".
-IDIOM = re.compile(
-    r"\b(?=[abcdinorsw])(?:(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|not only\b|if not(?=,)|(?:no|not) (?:later|sooner|"
-    r"earlier|more|less|fewer) than\b|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|(?<!\w )why not\b(?! \w+ed\b)|"
-    r"or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b|(?:can|could|won|would)['\u2019]?t (?:you|wait)\b|"
-    r"without (?:delay|fail|further (?:ado|delay)|hesitation)\b|(?:before|in case|if|or|so) (?:i|we)(?:['\u2019]ll| might| may|"
-    r" will)? forget\b|(?:i|we) (?:always|often|tend to) forget\b|no\. ?(?=[0-9])|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|"
-    r"(?<=\b(?:ticket|flight) )no (?=[0-9])|(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
+IDIOM = re.compile(  # "don't forget to", "no later than", "invoice no. 7" deny nothing
+    rf"\b(?=[abcdinorsw])(?:(?:{either('no denial')})\b|(?:don['\u2019]?t|do not|never) (?:forget|hesitate)(?= to\b)|if not(?=,)"
+    r"|no (?:rush|hurry|problem|worries|doubt|matter)\b(?! (?:to|in)\b)|(?<!\w )why not\b(?! \w+ed\b)"
+    r"|or not(?=\s{0,3}(?:[,.;:!?)]|\Z))|(?<=why )don['\u2019]?t (?:you|we)\b"
+    r"|(?:before|in case|if|or|so) (?:i|we)(?:['\u2019]ll| might| may| will)? forget\b|no\. ?(?=[0-9])"
+    r"|(?<=\b(?:invoice|account|booking|receipt) )no (?=[0-9])|(?<=\b(?:ticket|flight) )no (?=[0-9])"
+    r"|(?<=\b(?:as|to|is) )won['\u2019]?t[ -]?fix\b)"
 )
 _NOTHING = re.compile(  # "pay nothing", "pay Ann nothing" deny everything
     r"\b(?:(?:want|need|like) (?=\S+ (?:\w+ed|sent|paid|put|to be)\b)|(?:make sure|ensure)(?: that)? |see that )(?:nothing|nobody|no one)\b"
@@ -55,7 +50,7 @@ _STATED = re.compile(
     r"\b(?:instead\s{1,8}of|rather\s{1,8}than)\Z"
     r"|\b(?!(?:you|one|agents?|assistants?)\b)[\w'\u2019]{1,40} (?:(?:ca|could|wo|is|are|was|were|has|have|had|did|does)n['\u2019]?t|cannot"
     r"|(?:can|could|will|is|are|was|were|has|have|had|did|does|am) not|(?:have|has|got) no|decided against|(?<=i['\u2019]m )not"
-    rf"|(?<=\bif )(?:not|no|nobody)|(?<=\bthere['\u2019]s )no|(?<=\bthere is )no|{_UNMEANT})\Z"
+    rf"|(?<=\bif )(?:not|no|nobody)|(?<=\bthere['\u2019]s )no|(?<=\bthere is )no|{either('not knowing')})\Z"
 )
 _VERBLESS = re.compile(r"(?:\A|(?<=[.!?;\n]\s)|(?<=\n))not\Z")  # "not the blue one: refund it"
 _NEVER = re.compile(  # "it never arrived"
@@ -64,6 +59,7 @@ _NEVER = re.compile(  # "it never arrived"
 _INSTEAD = re.compile(  # "don't ship it, refund it instead"
     r",\s{1,8}(?=(?:(?:just|but|please)\s{1,8})?(?P<verb>[a-z]{2,20})\s[^.;!?\n]{1,200}?\binstead\b(?!\s{1,8}of\b))"
 )
+_SENTENCE_TAIL = 400  # characters behind a negation that may hold its "instead"
 _COLON = re.compile(r"[,:]\s{1,8}")
 _SUBJECT = 60  # characters before a negation that may hold its subject
 _YOU = re.compile(r"\byou\b")
@@ -110,7 +106,7 @@ def clauses(turn: str) -> Iterator[tuple[Voice, int, int]]:
             negation = NEGATION.search(text, start, end)
         if negation is None:
             yield "said", start, end
-        elif end < len(turn) and negation.group() not in _ALONE and not turn[negation.end() : end].strip(" \t,"):
+        elif end < len(turn) and negation.group() not in _ALONE and not turn[negation.end() : end].strip(" \t\n,"):
             continue
         else:
             yield "said", start, negation.start()
@@ -145,7 +141,7 @@ def _statement_end(turn: str, text: str, negation: re.Match[str], start: int, en
 
 def _instead_end(text: str, negation: re.Match[str], end: int) -> re.Match[str] | None:
     """Where an instruction ends before what is to be done instead: "don't ship it, refund it instead"."""
-    ways = _INSTEAD.finditer(text, negation.end())
+    ways = _INSTEAD.finditer(text, negation.end(), negation.end() + _SENTENCE_TAIL)
     return next((way for way in ways if way["verb"] in _VERBS and way.start() < end), None)
 
 

@@ -13,13 +13,10 @@ import re
 from collections.abc import Iterable
 
 from agentgate.language.turn import Turn
+from agentgate.language.word_files import either
 
-_BEFORE = (
-    "to by from with of between including and or just only assign reassign unassign add invite remove include email e-mail mail"
-    " message notify ping cc bcc pay reimburse send forward"
-).split()
 _SELF = re.compile(
-    rf"(?<![\w'-])(?:(?!by myself)(?<!seems )(?<!looks )(?<!sounds )(?<!according )(?<!back )(?:{'|'.join(_BEFORE)}) (?:me|myself)"
+    rf"(?<![\w'-])(?:(?!by myself)(?<!seems )(?<!looks )(?<!sounds )(?<!according )(?<!back )(?:{either('before me')}) (?:me|myself)"
     r"|(?<!on )my own)(?![\w'@-])"
 )
 _MINE = re.compile(
@@ -27,10 +24,7 @@ _MINE = re.compile(
     r"(?= ?[.,;!?)]| (?:and|or|but|too)\b| ?$)"
 )
 _ANY = re.compile(r"(?<![\w'-])(?:me|myself|mine|my own)(?![\w'-])")
-_SPARING = re.compile(  # exempts somebody from the request: "keep mine", "unless it is for me", "anyone besides me"
-    r"(?<![\w'-])(?:keeps?|leaves?|skip|spare|save|exclude|excluding|retain|preserve|protect|unless|besides?|(?:apart|aside) from"
-    r"|other than|(?:all|(?:any|every)(?:one|body|thing)) but|but (?:not|for))(?![\w'-])"
-)
+_SPARING = re.compile(rf"(?<![\w'-])(?:{either('spares')})(?![\w'-])")  # "keep mine", "unless it is for me", "anyone besides me"
 _PART = re.compile(r"[,.;!?]|(?<![\w'-])and(?![\w'-])")
 _COLON = re.compile(r":(?=\s|$)")
 

@@ -28,7 +28,7 @@ VERBS = listed("verbs")
 
 _BREAK = re.compile(r"[,;:()\s](?:(?<=[,;:])\s|(?<=[()\n])|(?<=\s)(?:and|then|but|or|so|[-\u2013\u2014]{1,3})(?=\s))")
 _GO_ON = frozenset({"and", "or", "so", ",", ", and", ", or"})
-_ENDS = re.compile(r"\b(?:is|are|was|were)\s*\Z")
+_ENDS = re.compile(r"\b(?:is|are|was|were|called|titled|entitled|named|labelled|labeled|tagged|goes)\s*\Z")
 _PLEASE = re.compile(r"\b(?:please|pls|plz|kindly)\b")
 _TAG = re.compile(r"[,\s]\s{0,4}(?:can|could|would|will|won['\u2019]t) (?:you|ya)(?: please)?\W{0,4}\Z")
 _TAIL = 60  # characters at the end of a clause that may hold a tag
@@ -38,21 +38,22 @@ _I_WANT = (
     r"(?: you| somebody| someone)? to"
 )
 _ASKING = (
-    rf"(?:{either('asking')}|{_I_WANT}|do(?! (?:you|i|we|they|the|it|this|that|so|what|all|not)\b)"
+    rf"(?:{either('asking')}|{_I_WANT}|do(?= (?:{either('soft', 'verbs', 'does')})\b)"
     r"|(?:can|could|may) (?:i|we)(?= (?:get|have)\b))\b(?:\W{1,4}|\Z)"
 )
 _HEAD = re.compile(rf"\W{{0,8}}(?:{_SOFT}){{0,8}}(?P<asking>{_ASKING}(?:{_SOFT}){{0,4}})?")
+_DOES = re.compile(rf"(?:{either('does')})\b")
 _AGREED = re.compile(r"\b(?:go ahead|do (?:it|that|this|them|so)|just do)\b")  # a request without an object
 _IDLE = re.compile(
     r"(?:take (?:care(?! of (?!your))|your time|it easy)|let me\b|have (?:a|fun)|be (?:well|safe|careful)|bear with|(?:hang|hold) on)\b"
 )
 _GIVEN = r"(?!.*\b(?:access|permissions?|rights|back|money|refund|voucher|credit|role)\b)"  # "give me edit access" requests an action
 _LOOK = re.compile(
-    rf"(?!check (?:in|out)\b|look after\b)(?:(?:give|get) (?:me|us) {_GIVEN}|sort(?!.{{0,40}}\bout\b)"
+    rf"(?!check (?:in|out)\b|look after\b|see to\b)(?:(?:give|get) (?:me|us) {_GIVEN}|sort(?!.{{0,40}}\bout\b)"
     r"|(?:make|write|prepare|pull|give|get|have|need|want|draw up) (?:(?:me|us) )?(?:an?|the|my|his|her|their|some) (?:[\w-]+ ){0,2}?"
     rf"(?:{either('told')})|(?!(?:give|get) (?:me|us)\b)(?:{either('look')}))\b"
 )
-_QUESTION = re.compile(rf"(?:{either('question words')})(?:['\u2019](?:s|re|d|ll))?\b")
+QUESTION = re.compile(rf"(?:{either('question words')})(?:['\u2019](?:s|re|d|ll))?\b")
 _REQUESTED = re.compile(r"(?:can|could|would|will)\b.*(?:\bbe [a-z]+(?:ed|en|t|ne|ng)\b|\bplease\b)")
 _ASKS = r"(?:did|do|does|is|are|was|were|am|have|has|had|will|would|can|should)"
 _CONDITION = re.compile(  # "when Ann has confirmed send it"
@@ -61,6 +62,8 @@ _CONDITION = re.compile(  # "when Ann has confirmed send it"
 _PLANS = re.compile(rf"(?:{either('plans')})\b")
 _ASIDE = re.compile(rf"\b(?:{either('subordinate')})\b")
 _DICTATED = re.compile(rf"(?:{either('dictates')})\s(?!it\b|this\b|that\b)(?:\S{{1,40}}\s){{1,4}}?to\s")
+_PERSON = re.compile(r"(?:i|we|they|he|she)\b")
+_SUPPOSED = re.compile(r"\bif (?:you|i) were\b")
 _HEADING = re.compile(rf"\b(?:{either('texts', 'dictates', 'headings')})\b")
 _NOT_WHO = r"(?:i|we|you|it|this|that|there|because|as|since|while|maybe|perhaps|what|which|who|when|where|why|how|whether|if)"
 NOBODY = re.compile(rf"{_NOT_WHO}\b")  # what follows does not say who is to get or do something
@@ -92,11 +95,10 @@ _COMMAND = re.compile(
 )
 _SHAPED = re.compile(r"\b(?:in|as|for) the (?:subject|title|text|body|description|reference|caption|heading|name)\b")
 FINITE = re.compile(  # a verb of a statement
-    r"\b(?:is|are|was|were|am|has|had|will|would|did|does|went|came|took|said|left|got|gave|cost|fell|rose|broke|told|wrote|began|became|"
-    r"isn['\u2019]t|wasn['\u2019]t|works|looks|seems|needs|wants|says)\b"
+    rf"\b(?:{either('finite')})\b"
     r"|\b(?!need|feed|speed)(?<!the )(?<!an )(?<!my )(?<!a )(?<!all )(?<!be )(?<!it )(?<!them )[a-z]{3,}ed\b"
 )
-_SUBORDINATE = re.compile(rf"\b(?:to|as|i|we|you|it(?=['\u2019]s| (?:is|was|has|had|will)\b)|{either('subordinate')})\b")
+_SUBORDINATE = re.compile(rf"\b(?:to|as|the way|i|we|you|it(?=['\u2019]s| (?:is|was|has|had|will)\b)|{either('subordinate')})\b")
 _OWN = re.compile(r"(?:my|our|the|this|these|those|[a-z]{2,20}['\u2019]s)\s")  # "my balance, please" requests information
 _SHAPING, _NO_VERB, _DICTATING = listed("shaping"), listed("no verb"), listed("dictates")
 _SUBJECTS = frozenset("i we you he she it they there this that hope thank thanks sorry hello dear good yes no".split())
@@ -116,6 +118,11 @@ class Piece(NamedTuple):
     aside: int
     looks: int
 
+    @property
+    def begins(self) -> int:
+        """Where its words are read from."""
+        return max(self.head, self.start)
+
 
 def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
     """The pieces of one clause, in order.
@@ -131,32 +138,36 @@ def pieces(low: str, start: int, end: int) -> Iterator[Piece]:
         clause = clause[: tag.start()]
     question = tag is None and clause.rstrip().endswith("?")
     polite = tag is not None or _PLEASE.search(clause) is not None
+    supposed = _SUPPOSED.search(clause) is not None
     read = [_piece(clause, start, a, b, question=question) for a, b in _places(clause)]
-    heading = False
+    heading = told = False
     for at in range(1, len(read)):
         before, piece = read[at - 1], read[at]
         between = clause[before.end - start : piece.start - start].strip()
-        heading = heading or (between == ":" and _dictates(clause[before.head - start : before.end - start]))
+        words = low[before.begins : before.end]
+        told = between == "and" and (told or _told(before, words))
+        heading = heading or (between in {":", ","} and _dictates(words, between))
         if heading:  # "one of the steps is: delete it", "add a to-do: pay Ann"
             read[at] = piece._replace(kind="statement", head=-1)
+        elif piece.kind == "request" and (told or supposed):
+            read[at] = piece._replace(kind="statement")
         elif piece.kind == "open" and between in _GO_ON:  # "add Kim and Sam as reviewers", "if it was mailed or cancelled"
             read[at] = piece._replace(kind=before.kind, head=-1, aside=piece.start if before.aside < before.end else piece.aside)
     asks = any(piece.kind in {"request", "shaping", "look"} for piece in read)
     for at, piece in enumerate(read):
-        if (
-            polite
-            and not asks
-            and not question
-            and piece.kind == "open"
-            and any(map(str.isalnum, low[max(piece.head, piece.start) : piece.end]))
-        ):
+        if polite and not asks and not question and piece.kind == "open" and any(map(str.isalnum, low[piece.begins : piece.end])):
             read[at], asks = piece._replace(kind="request"), True
     yield from read
 
 
-def _dictates(words: str) -> bool:
-    """Whether what follows these words and a colon is a text, or part of a list that somebody describes."""
-    return _ENDS.search(words) is not None or _HEADING.search(words) is not None
+def _dictates(words: str, mark: str) -> bool:
+    """Whether what follows these words and a colon or comma is a text, or part of a list that somebody describes."""
+    return _ENDS.search(words) is not None or (mark == ":" and _HEADING.search(words) is not None)
+
+
+def _told(piece: Piece, words: str) -> bool:
+    """Whether "and" may join to a piece what others are told, or a habit: "tell Ann to open it and pay", "I always open it and pay"."""
+    return _DICTATED.match(words) is not None or (piece.kind in {"statement", "open"} and _PERSON.match(words) is not None)
 
 
 def _places(clause: str) -> Iterator[tuple[int, int]]:
@@ -194,7 +205,7 @@ def _kind(piece: str, rest: str, *, asking: bool, question: bool) -> Kind:
         return "look"
     if asking:
         return "request"
-    if question and not _QUESTION.match(rest) and _command(rest) == "request":
+    if question and not QUESTION.match(rest) and _command(rest) == "request":
         return "statement"  # "Refund it?" may ask whether to
     if question:
         return "request" if _REQUESTED.match(rest) else "question"
@@ -202,7 +213,7 @@ def _kind(piece: str, rest: str, *, asking: bool, question: bool) -> Kind:
         return "request"
     if _CONDITION.match(rest):
         return "statement"
-    if _QUESTION.match(rest):
+    if QUESTION.match(rest):
         return "question"
     if _PLANS.match(rest):
         return "statement"
@@ -221,7 +232,7 @@ def _command(rest: str) -> Kind:
     finite = FINITE.search(after) is not None
     if verb in _SHAPING or _SHAPED.search(rest):
         return "shaping"
-    if verb in VERBS:
+    if verb in VERBS or _DOES.match(rest):
         said = verb in _DICTATING and FINITE.match(after.lstrip()) is None  # "tell Ann nothing is lost"
         return "request" if said or command["object"] is not None or not finite else "statement"
     if verb in _NO_VERB or verb in _SUBJECTS:

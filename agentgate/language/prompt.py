@@ -16,6 +16,7 @@ from typing import Any
 
 from agentgate.language.spans import Entity, entities, glued
 from agentgate.language.turn import MAX_TURN, Turn, Voice
+from agentgate.language.word_files import listed
 from agentgate.values.entities import COMMON_ENDS, Key, normal
 from agentgate.values.paths import FINDABLE
 
@@ -33,13 +34,7 @@ _BEFORE = re.compile(rf"(?:^|(?<=\s))({_LIST})\s+$")
 _AFTER = re.compile(rf"\s+(?:called\s+|named\s+)?({_LIST})")
 _NEAR = 200  # characters before the word "channel" that may name it
 _MOST = 9  # words of a list of five, with four times "and"
-_NO_CHANNEL = frozenset(
-    """
-    the a an this that these those each every all any some no which what whose new same my our your his her their its other another
-    first last public slack is are was were and or to for in on of with about from by called named where you i it there has have can
-    should will please then so but if when
-    """.split()
-)
+_NO_CHANNEL = listed("no channel")
 
 
 def _named(words: str, quoted: tuple[tuple[int, int], ...]) -> Iterator[Entity]:
@@ -146,13 +141,15 @@ class Prompt:
                 named.setdefault(entity.type, {})[entity.key] = entity
                 if isinstance(entity.key, Decimal) and entity.type in {"money", "number"} and words[max(0, entity.start - 1)] != "#":
                     amounts.add((entity.key, entity.currency))
+        no: dict[Decimal, set[str]] = {}  # denied numbers, with their currencies
         for entity in denied:
             named.get(entity.type, {}).pop(entity.key, None)
             if isinstance(entity.key, Decimal):  # "not 50" also withdraws 50 EUR, and "not 50 EUR" a bare 50
+                no.setdefault(entity.key, set()).add(entity.currency)
                 for written in ("money", "number", "count", "percent"):
                     named.get(written, {}).pop(entity.key, None)
-                amounts = {a for a in amounts if a[0] != entity.key or (a[1] and entity.currency and a[1] != entity.currency)}
-        return Prompt((*self.turns, turn), named, frozenset(amounts))
+        kept = (a for a in amounts if a[0] not in no or (a[1] and no[a[0]].isdisjoint({"", a[1]}))) if no else amounts
+        return Prompt((*self.turns, turn), named, frozenset(kept))
 
     @property
     def written(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Everything that depends on the user's words (intents, origins, labels, denials) 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ from agentgate.language.pieces import Piece, pieces
 from agentgate.language.spans import small
 from agentgate.language.whose import Extent, parts, with_lines
 from agentgate.language.word_files import either, needed
+from agentgate.values.turns import OWN, PASTED
 
 Voice = Literal["said", "reported", "denied"]
 Taken = Literal["", "doubt", "all"]
@@ -23,12 +24,12 @@ Taken = Literal["", "doubt", "all"]
 MAX_TURN = 65_536  # characters of one turn; the gate refuses more
 MAX_READ = 16_384  # characters of one turn that are read for what they ask; a longer one is unsure as a whole
 
-_SENTENCE = re.compile(r"[.!?;]+(?=\s)|\n")
+_SENTENCE = re.compile(r"(?<![.!?;])[.!?;]++(?=\s)|\n")
 _REPORTING = re.compile(rf"\b(?:(?P<obliged>{either('obliged')})|(?:{either('reports')}))\b(?! down\b)")
 _NEAR = 200  # characters before such a word that may hold its subject
 _BOUND = re.compile(r"[.!?;,(\n]\s?|\b(?:if|and|but|because|since|as|so)\s")
 _SUBJECT = re.compile(  # somebody else: not the user, and no command, request or question
-    rf"(?!(?:i|we|you|please|on|in|at|for|with|to|from|of|{either('question words', 'look', 'verbs', 'asking')})\b)"
+    rf"(?!(?:i|we|you|please|on|in|at|for|with|to|from|of|{either('question words', 'look', 'verbs', 'does', 'asking')})\b)"
     r"(?:[\w@'\u2019-]{1,40}\s){1,6}\Z"
 )
 _SHORT = 160  # characters of a sentence that may be nothing but a withdrawal
@@ -46,10 +47,11 @@ _FACT = re.compile(  # a negated statement: "it never arrived", "the blue one do
     rf"(?:{_AUX}|cannot|never|(?:can|could|will|is|are|was|were|has|have|had|do|did|does|am) (?:not|never|no)"
     r"|(?:have|has|had|got|there is|there['\u2019]s) no|(?<=i['\u2019]m )not)\b"
 )
-_WRONG = r"(?:wrong|incorrect|mistakes?|errors?)(?: (?:one|order|account|person|number|amount|thing))?"
+_WRONG = f"(?:{either('wrong')})"
 _THAT_IS_WRONG = re.compile(
-    rf"\W*(?:that|this|it|which)(?:['\u2019]s| is| was) (?:\w+ )?(?:an? |the )?{_WRONG}\W*\Z"
-    r"|\W*(?:\w+ ){0,2}(?:wrong|incorrect|mistake|error)(?: \w+)?\W*\Z"
+    rf"\W*(?:that|this|it|which)(?:['\u2019]s| is| was) (?:\w+ )?(?:an? |the )?{_WRONG}"
+    r"(?: (?:one|order|account|person|number|amount|thing))?\W*\Z"
+    rf"|\W*(?:\w+ ){{0,2}}{_WRONG}(?: \w+)?\W*\Z"
 )
 _FORBIDS = re.compile(  # "don't ship a replacement", not "don't do it" or "don't want it"
     r"(?:(?<=do )not|don['\u2019]?t|never)\s+(?!(?:want|need|mean|think|like|wish|care|bother)\b)\w{3,}\s+"
@@ -111,6 +113,8 @@ class Turn:
         self.low = small(self.bare)
         certain = _masked(self.text, [part for part in found if part.whose in {"forwarded", "pasted", "quoted"}])
         unsure = [small(certain[start:end]) for start, end, whose in found if whose in {"doubtful", "unsure"}]
+        hidden = () if text.startswith((OWN, PASTED)) else found
+        self._hidden = small("\n".join([self.text[start:end] for start, end, _ in hidden]))
         self.unsure = tuple([words for words in unsure if _LETTER.search(words)])
         self.clauses = tuple(_reported(self.low, clauses(self.bare)))
         self.starts = [clause.start for clause in self.clauses]
@@ -166,35 +170,33 @@ class Turn:
         return any(piece.kind not in {"statement", "open"} for piece in pieces) or any(_FORBIDS.match(self.low, at) for at in denied)
 
     @property
-    def takes_back(self) -> bool:
-        """Whether a later turn may take anything back: a request, a value, or all."""
-        return (
-            any(sentence.taken for sentence in self.sentences)
-            or any(c.voice == "denied" for c in self.clauses)
-            or self.may_say_no
-            or self.hesitates
-        )
+    def says_no(self) -> bool:
+        """Whether a later turn may take anything back by what it says: a request, a value, or all."""
+        return any(sentence.taken for sentence in self.sentences) or any(c.voice == "denied" for c in self.clauses) or self.doubts()
 
     @property
     def may_say_no(self) -> bool:
         """Whether words that may not be the user's own say no."""
         return any(map(_NO.search, self.unsure))
 
+    def doubts(self, beside: Collection[Clause] = ()) -> bool:
+        """Whether a later turn has signs of a no or of second thoughts, also in words that a host did not declare to be pasted.
+
+        `beside`: clauses whose denial is known to be of something else.
+        """
+        said = " ".join(self.low[clause.start : clause.end] for clause in self.clauses if clause not in beside) if beside else self.low
+        plain = IDIOM.sub(" ", f"{said}\n{self._hidden}")
+        return any(sign.search(plain) for sign in (_NO, _SECOND, _FOREIGN))
+
     @cached_property
     def hesitates(self) -> bool:
         """Whether a later turn that requests nothing known may take back what was asked for before it."""
-        plain = IDIOM.sub(" ", self.low)
-        if _NO.search(plain) or _SECOND.search(plain) or _FOREIGN.search(plain):
-            return True
-        return any(not self._harmless(piece) for piece in self.pieces if piece.kind in {"request", "shaping", "open"})
+        return self.doubts() or any(not self._harmless(piece) for piece in self.pieces if piece.kind in {"request", "shaping", "open"})
 
     def _harmless(self, piece: Piece) -> bool:
-        if (
-            not any(map(str.isalnum, self.low[max(piece.head, piece.start) : piece.end]))
-            or _AGREES.match(self.low[piece.start : piece.end]) is not None
-        ):
+        words = self.low[piece.begins : piece.end]
+        if not any(map(str.isalnum, words)) or _AGREES.match(self.low[piece.start : piece.end]) is not None:
             return True
-        words = self.low[max(piece.head, piece.start) : piece.end]
         return len(words.split()) > _FEW if piece.kind == "request" else _ANSWER.match(words) is not None
 
 
@@ -207,22 +209,20 @@ def _masked(text: str, spans: Iterable[tuple[int, int, str]], filler: str = " ")
 def _reported(low: str, spans: Iterable[tuple[Literal["said", "denied"], int, int]]) -> Iterator[Clause]:
     """The clauses, each cut where somebody else's words begin, up to the end of its sentence."""
     until = 0
-    for voice, begin, end in spans:
-        start = max(begin, min(end, until))
-        if begin < start:
-            yield Clause("reported", begin, start)
-        if start >= end:
-            continue
-        report = _report(low, start, end) if voice == "said" else None
-        if report is None:
-            yield Clause(voice, start, end)
-            continue
-        stop = _SENTENCE.search(low, report)
-        until = stop.end() if stop is not None else len(low)
-        yield Clause(voice, start, report)
-        yield Clause("reported", report, min(end, until))
-        if until < end:
-            yield from _reported(low, [(voice, until, end)])
+    for voice, start, end in spans:
+        at = start
+        while at < end:
+            if at < until:
+                yield Clause("reported", at, min(end, until))
+                at = min(end, until)
+                continue
+            report = _report(low, at, end) if voice == "said" else None
+            yield Clause(voice, at, end if report is None else report)
+            if report is None:
+                break
+            at = report
+            stop = _SENTENCE.search(low, report)
+            until = len(low) if stop is None else stop.end()
 
 
 def _report(low: str, start: int, end: int) -> int | None:
@@ -230,6 +230,6 @@ def _report(low: str, start: int, end: int) -> int | None:
     for verb in _REPORTING.finditer(low, start, end):
         near = low[max(start, verb.start() - _NEAR) : verb.start()]
         begins = max((bound.end() for bound in _BOUND.finditer(near)), default=0)
-        if verb["obliged"] or _SUBJECT.match(near, begins):
+        if verb["obliged"] or _SUBJECT.match(near[begins:].lstrip()):
             return verb.end()
     return None

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal, NamedTuple
 from unicodedata import normalize
 
@@ -61,11 +62,12 @@ _FORWARDED = re.compile("".join(c if c.isascii() or not c.isalpha() else c + "\u
 # --- pasted ----------------------------------------------------------------------------------------------------------------
 _TEXT = f"(?:{either('texts')})"
 _POINTER = re.compile(  # ends with a colon, a line break or a tag
-    rf"(?:\b(?:{either('about a text')})\b[^.\n:]{{0,60}}\b(?:this|that|following|below|{_TEXT})\b[^.\n:]{{0,30}}:"
+    rf"(?:\b(?:{either('about a text')})\b[^.\n:]{{0,60}}:"
     rf"|\b(?:received|got|here(?:['\u2019]s| is| are))\b[^.\n:]{{0,60}}\b{_TEXT}s?\b[^.\n:]{{0,60}}:"
     rf"|\b(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{{0,40}}:[ \t]*\n|<(?:{_TEXT}|(?:block)?quote)>)"
 )
 _ABOUT = re.compile(rf"\b(?:{either('about a text')}|{either('see text')})\b")
+_SHOWS = re.compile(rf"[^.!?\n:]{{0,80}}\b(?:{either('see text')})\b[^.!?\n:,;]{{0,60}}[.!?:]?")
 _MANY = re.compile(r"\n[^\S\n]*\S")
 _LINE = re.compile(
     r"(?:[\[({<]|\"[\w.-]{1,40}\"\s*:|[\])}]|"  # JSON, tags
@@ -76,19 +78,20 @@ _LINE = re.compile(
 _INTRODUCES = re.compile(rf"\b(?:{either('texts', 'dictates', 'headings')})\b[^\n]{{0,80}}:\s*\Z")  # "send Kim this:", and a line break
 
 # --- quotations ----------------------------------------------------------------------------------------------------------
-_SINGLE = re.compile(r"(?<!\w)['\u2018-\u201b\u00b4]|['\u2018-\u201b\u00b4](?!\w)")  # not inside a word
+_SINGLES = "'\u2018\u2019\u201a\u201b\u00b4\u2032\u2035\uff07\u275b\u275c"
+_SINGLE = re.compile(rf"(?<!\w)[{_SINGLES}]|[{_SINGLES}](?!\w)")  # not inside a word
 _MARKS = tuple(  # the characters of each kind, and a mark
-    (signs, re.compile(mark))
+    (signs, re.compile(mark or f"[{signs}]"))
     for signs, mark in (
         ("`~", "`{3,}|~{3,}"),
-        ('"\u201c\u201d\u201e\u201f\uff02', '["\u201c\u201d\u201e\u201f\uff02]'),
-        ("\u00ab\u00bb\u2039\u203a", "[\u00ab\u00bb\u2039\u203a]"),
-        ("\u300c\u300d\u300e\u300f", "[\u300c-\u300f]"),
+        ('"\u201c\u201d\u201e\u201f\uff02\u2033\u02ba\u02ee\u301d\u301e\u301f\u275d\u275e\u276e\u276f', ""),
+        ("\u00ab\u00bb\u2039\u203a\u3008\u3009\u300a\u300b\u27ea\u27eb", ""),
+        ("\u300c\u300d\u300e\u300f\uff62\uff63\ufe41\ufe42\ufe43\ufe44", ""),
         ("`", r"(?<![`\w])`(?!``)|`(?![`\w])"),  # not "don`t"
-        ("'\u2018\u2019\u201a\u201b\u00b4", _SINGLE.pattern),
+        (_SINGLES, _SINGLE.pattern),
     )
 )
-_OPENS = re.compile(r"(?<!\w)['\u2018-\u201b\u00b4]")
+_OPENS = re.compile(rf"(?<!\w)[{_SINGLES}]")
 _NAMING = re.compile(
     rf"\b(?:(?:{either('naming')})s?|(?:the|my|our|his|her|their|this|that|an?)(?: [\w-]{{1,20}}){{1,3}})"
     r"(?:\s?[:=]|\s(?:is|to|be|it|them))?\s{1,4}\Z"
@@ -136,6 +139,7 @@ def parts(text: str) -> list[Extent]:
     found: list[Extent] = []
     for mark, end in zip(marks, [*(after.start() for after in marks[1:]), len(text)], strict=True):
         start = mark.end()
+        found.append(Extent(mark.start(), start, "pasted"))
         own = mark.group() == OWN
         inner = _found(text[start:end], pasting=False) if own else [Extent(0, end - start, "pasted")]
         found += [Extent(start + a, start + b, whose) for a, b, whose in inner]
@@ -149,12 +153,21 @@ def _found(text: str, *, pasting: bool) -> list[Extent]:
     found = [*_lines(low, pasting=pasting)] if "\n" in text or ">" in text else []
     if (forwarded := _FORWARDED.search(low)) is not None:
         found.append(Extent(forwarded.start(), len(text), "forwarded"))
+    if pasting and (shows := _SHOWS.search(low)) is not None:  # "is this phishing?" on the same line as the text
+        found += [Extent(0, shows.start(), "unsure"), Extent(shows.end(), len(text), "unsure")]
     if pasting and (":" in text or "<" in text) and (pasted := _POINTER.search(low)) is not None:
         found.append(Extent(pasted.end(), len(text), "pasted"))
     for signs, kind in _MARKS:
         if any(map(text.__contains__, signs)):
             found += _quotations(text, low, [*kind.finditer(text)])
-    return found
+    others = [extent for extent in found if extent.whose != "named"]
+    return [_checked(each, others) if each.whose == "named" else each for each in found]
+
+
+def _checked(name: Extent, others: list[Extent]) -> Extent:
+    """A name, or a doubtful quotation where something else takes a part of it."""
+    clear = not any(other.start < name.end and name.start < other.end for other in others)
+    return name if clear else Extent(name.start - 1, name.end + 1, "doubtful")
 
 
 def _lines(low: str, *, pasting: bool) -> Iterator[Extent]:
@@ -167,7 +180,10 @@ def _lines(low: str, *, pasting: bool) -> Iterator[Extent]:
         quoted = bare.startswith(">") or (quoted and bare != "")
         if quoted:
             yield Extent(at, end, "forwarded")
-        elif bare and (introduced or (several and (_LINE.match(bare) or (about is not None and _ABOUT.search(bare) is None)))):
+        elif bare and (introduced or (about is not None and _ABOUT.search(bare) is None)):
+            yield Extent(at, end, "unsure")
+        elif bare and several and _LINE.match(bare):  # and what follows it
+            introduced = True
             yield Extent(at, end, "unsure")
         introduced = introduced or (pasting and _INTRODUCES.search(bare) is not None)
         at = end + 1
@@ -187,9 +203,12 @@ def _quotations(text: str, low: str, marks: list[re.Match[str]]) -> Iterator[Ext
         if _is_name(text[opening.end() : closing.start()], low, opening.start(), end):
             named.append(Extent(opening.end(), closing.start(), "named"))
             end = closing.end()
-    yield from named
-    if len(named) < len(marks) // 2 or not listed:
+    if len(named) < len(marks) // 2:
         yield Extent(first, last, "quoted" if len(marks) == 2 else "doubtful")
+        return
+    yield from named
+    if not listed:  # what stands between the names may be a stranger's
+        yield from (Extent(one.end + 1, other.start - 1, "doubtful") for one, other in pairwise(named))
 
 
 def _is_name(inner: str, low: str, at: int, end: int) -> bool:

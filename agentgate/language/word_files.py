@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
@@ -87,13 +87,13 @@ def needed(*names: str) -> frozenset[str]:
 
 def either(*names: str) -> str:
     """A pattern, for lower case, of the entries of these lists; the longest that matches counts, and a space is any white space."""
-    return _branches(sorted({entry for name in names for entry in _LISTS[name]}))
+    return branched({entry for name in names for entry in _LISTS[name]}, lambda letter: _LETTERS.get(letter, re.escape(letter)))
 
 
-def _branches(entries: list[str]) -> str:
-    """The entries, branched by their letters one after the other: most texts fail at the first."""
-    by_first = {first: [entry[1:] for entry in group] for first, group in groupby(filter(None, entries), key=itemgetter(0))}
-    branches = [_LETTERS.get(first, re.escape(first)) + (_branches(rest) if rest != [""] else "") for first, rest in by_first.items()]
+def branched(entries: Collection[str], pattern_of: Callable[[str], str]) -> str:
+    """A pattern of these entries, branched by their letters one after the other: most texts fail at the first."""
+    by_first = {first: [entry[1:] for entry in group] for first, group in groupby(sorted(filter(None, entries)), key=itemgetter(0))}
+    branches = [pattern_of(first) + (branched(rest, pattern_of) if rest != [""] else "") for first, rest in by_first.items()]
     pattern = branches[0] if len(branches) == 1 and "" not in entries else f"(?:{'|'.join(branches)})"
     return f"{pattern}?" if "" in entries else pattern
 

@@ -11,8 +11,7 @@ is first searched for. Pure.
 from __future__ import annotations
 
 import re
-from array import array
-from bisect import bisect_left
+from collections.abc import Iterable
 from typing import NamedTuple
 from unicodedata import normalize
 
@@ -39,33 +38,38 @@ class Said(NamedTuple):
 
 
 class _Word(NamedTuple):
+    """A word without the marks at its ends, these marks, and where it is in the turn; a gap is an empty word."""
+
     core: str
-    before: str
-    behind: str
+    before: str = ""
+    behind: str = ""
+    start: int = 0
+    end: int = 0
 
 
 class _Heard(NamedTuple):
-    """One turn's words, said and denied, each as one text to search in; a gap is an empty word."""
+    """One turn's words, said and denied, each as one text to search in, and those that are said."""
 
     said: str
     denied: str
-    at: array[int]  # where each said word begins in `said`
-    before: list[str]  # the marks at its ends
-    behind: list[str]
-    spans: array[int]  # where it starts and ends in the turn
+    words: tuple[_Word, ...]
 
 
 def _plain(text: str) -> str:
     return normalize("NFKC", normalize("NFKC", text).casefold()).replace("\u2019", "'")
 
 
-def _word(text: str, broken: str = "") -> _Word:
+def _word(text: str, broken: str = "", span: tuple[int, int] = (0, 0)) -> _Word:
     """A word and the marks at its ends, `broken` before them; marks alone are a word."""
     rest = text.lstrip(_BEFORE)
     core = rest.rstrip(_BEHIND)
     if not core:
-        return _Word(text, broken, "")
-    return _Word(core, broken + text[: len(text) - len(rest)], rest[len(core) :])
+        return _Word(text, broken, "", *span)
+    return _Word(core, broken + text[: len(text) - len(rest)], rest[len(core) :], *span)
+
+
+def _joined(words: Iterable[_Word]) -> str:
+    return _NEXT + "".join([word.core + _NEXT for word in words])
 
 
 def _wanted(text: str) -> list[_Word]:
@@ -80,9 +84,8 @@ def _read(turn: Turn) -> _Heard:
     for start, end in [(start, end) for voice, start, end in turn.clauses if voice == "reported"]:
         text = text[:start] + "\n" * (end - start) + text[end:]
     denied = [(start, end) for voice, start, end in turn.clauses if voice == "denied"]
-    said, no, before, behind = [_NEXT], [_NEXT], list[str](), list[str]()
-    at, spans = array("l"), array("l")
-    place, last, was, length = 0, 0, False, 1
+    said, no = list[_Word](), list[_Word]()
+    place, last, was = 0, 0, False
     for chunk in _WORDS.finditer(text):
         start, end = chunk.span()
         while place < len(denied) and denied[place][1] <= start:
@@ -90,29 +93,22 @@ def _read(turn: Turn) -> _Heard:
         is_no = place < len(denied) and denied[place][0] < end
         into = no if is_no else said
         if is_no != was or _GAP.search(text, last, start):
-            into.append(_NEXT)
-            length += not is_no
+            into.append(_Word(""))
         break_ = _NEXT if _LAID_OUT.search(text, last, start) else ""
         for each in _plain(chunk.group()).split():
-            word, break_ = _word(each, break_), ""
-            into.append(word.core + _NEXT)
-            if not is_no:
-                at.append(length - 1)
-                before.append(word.before)
-                behind.append(word.behind)
-                spans.extend((start, end))
-                length += len(word.core) + 1
+            into.append(_word(each, break_, (start, end)))
+            break_ = ""
         last, was = end, is_no
-    return _Heard("".join(said), "".join(no), at, before, behind, spans)
+    return _Heard(_joined(said), _joined(no), tuple(said))
 
 
-def _kept(wanted: _Word, before: str, behind: str, *, final: bool) -> bool:
+def _kept(wanted: _Word, word: _Word, *, final: bool) -> bool:
     """Whether the marks at the ends of a word are the user's, or fewer; a sentence that ends inside the text must still end there."""
-    if wanted.before and not before.endswith(wanted.before):
+    if wanted.before and not word.before.endswith(wanted.before):
         return False
-    if not final and not _ENDS.isdisjoint(behind) and _ENDS.isdisjoint(wanted.behind):
+    if not final and not _ENDS.isdisjoint(word.behind) and _ENDS.isdisjoint(wanted.behind):
         return False
-    return behind.startswith(wanted.behind) or wanted.behind in ((".", "!", "?") if final else (",",))
+    return word.behind.startswith(wanted.behind) or wanted.behind in ((".", "!", "?") if final else (",",))
 
 
 def said(prompt: Prompt, text: str) -> Said | None:
@@ -123,11 +119,10 @@ def said(prompt: Prompt, text: str) -> Said | None:
         text: an argument in normal form.
     """
     wanted = _wanted(text)
-    if _LAID_OUT.search(text[: len(text) - len(text.lstrip())] + text[len(text.rstrip()) :]) is not None or not any(
-        c.isalnum() for word in wanted for c in word.core
-    ):
+    around = text[: len(text) - len(text.lstrip())] + text[len(text.rstrip()) :]
+    if _LAID_OUT.search(around) or not any(c.isalnum() for word in wanted for c in word.core):
         return None
-    needle = _NEXT + _NEXT.join([word.core for word in wanted]) + _NEXT
+    needle = _joined(wanted)
     for number in range(len(prompt.turns) - 1, -1, -1):
         memo = prompt.turns[number].memo
         if "words" not in memo:
@@ -140,8 +135,8 @@ def said(prompt: Prompt, text: str) -> Said | None:
             place = turn.said.find(needle, place + 1)
             if place < 0:
                 break
-            first = bisect_left(turn.at, place)
-            last = first + len(wanted) - 1
-            if all(_kept(one, turn.before[i], turn.behind[i], final=i == last) for i, one in enumerate(wanted, first)):
-                return Said(number, turn.spans[2 * first], turn.spans[2 * last + 1])
+            first = turn.said.count(_NEXT, 0, place)
+            found = turn.words[first : first + len(wanted)]
+            if all(_kept(one, word, final=word is found[-1]) for one, word in zip(wanted, found, strict=True)):
+                return Said(number, found[0].start, found[-1].end)
     return None
