@@ -47,7 +47,7 @@ def _once(work: Callable[Concatenate[Answer, P], T]) -> Callable[Concatenate[Ans
 def own_id(run: RunState) -> str | None:
     """The id of the user a run is for; None without one, and for one of another tenant, where that id may be somebody else's."""
     user = run.header.user
-    return user.id if user is not None and user.tenant == run.header.tenant and user.id else None
+    return user.id if user is not None and user.tenant == run.header.tenant else None
 
 
 _NO_FACTS: tuple[Row, ...] = ({},)
