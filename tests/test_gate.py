@@ -219,6 +219,24 @@ def test_the_limit_counts_calls(gate: Gate) -> None:
     assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="c")) == {Reason.LIMIT}
 
 
+def test_limits_with_counters_of_their_own_are_all_taken_from(folder: Path) -> None:
+    """Which limits would share a counter is known when the file is loaded; whatever loads can be taken from."""
+    limits = """limits:
+  - {count: payments.refund, max: 9, per: run}
+  - {count: payments.refund, max: 9, per: turn}
+  - {count: payments.refund, max: 9, per: run, every: 1h}
+  - {count: any, max: 9, per: run}
+  - {sum: payments.refund.amount, max: "900", per: run}
+  - {sum: payments.refund.amount, max: "45", per: tenant, every: 1d}
+"""
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("limits: [{count: payments.refund, max: 2, per: run}]\n", limits))
+    with opened(folder) as gate:
+        run = run_of(gate)
+        looked_up(run)
+        assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="a"), Allow)
+        assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="b")) == {Reason.LIMIT}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
