@@ -246,6 +246,24 @@ def test_other_inner_lists_load(leaf: str) -> None:
     assert leaf.partition(":")[0] in load(PAYMENTS + f"      {leaf}\n").tools["pay.all"].args
 
 
+def test_a_selected_row_is_a_row_too() -> None:
+    sized = PAYMENTS.replace(
+        "facts: {to: {type: id, path: '[].to'},", "facts: {to: {type: id, path: '[].to'}, size: {type: number, path: '[].size'},"
+    )
+    select = "select: {of: people.list.to, called: [person], largest: people.list.size}"
+    leaf = f"      payments[].by[]: {{type: id, max_items: 9, from: [prompt], optional: true, {select}}}\n"
+    with pytest.raises(WorkflowError) as wrong:
+        load(sized + leaf)
+    assert [problem.field for problem in wrong.value.problems] == ["tools.pay.all.args.payments[].by[]"]
+
+
+def test_the_only_list_of_a_tool_is_held_to_rows() -> None:
+    lines = PAYMENTS.splitlines(keepends=True)
+    text = "".join(line for line in lines if "amounts:" not in line and "].tip:" not in line and "].to:" not in line)
+    assert reasons(pays({"id": "A-1", "amount": 10}), DUE, text=text) == set()
+    assert {reason for reason, _ in reasons(pays({"id": "A-1", "amount": 9000}), DUE, text=text)} == {"one_source"}
+
+
 def test_inner_lists_side_by_side_from_rows_of_one_tool_do_not_load() -> None:
     more = "".join(
         f"      others[].{inner}[].x: {{type: id, max_items: 9, from: [due.list.paper], optional: true}}\n" for inner in ("a", "b")

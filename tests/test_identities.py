@@ -82,6 +82,7 @@ def test_usual_names_are_kept_as_they_are(name: str) -> None:
         ("lee", "LEE"),
         ("lee", "@lee"),
         ("lee", "\uff4cee"),
+        ("hans", "\u210bans"),
         ("straße", "STRASSE"),
         ("\u0130x", "i\u0307X"),
     ],
@@ -143,6 +144,9 @@ def test_scenes_and_episodes_name_what_is_wrong() -> None:
         with pytest.raises(SceneError) as wrong:
             Scene.of(workflow, {"call": "orders.get", "prompt": "Refund ORD-10023344", "args": ORDER, key: value})
         assert key in str(wrong.value)
+    own = WORKFLOW.replace("payee: {type: id, from: [orders.get.customer], sensitive: true}", "payee: {type: text, from: [user]}")
+    with pytest.raises(SceneError, match=r"who\.user\.id"):
+        Scene.of(load_text(own, "w.yaml", {}, derive), {"call": "payments.refund", "args": {**REFUND, "payee": "lee\n"}})
     episode = {
         "id": "e1",
         "suite": "s",

@@ -90,15 +90,13 @@ def explained_together(call: Answer, needed: Sequence[TiedElement], *, standing:
 
 
 def _alike(rows: Mapping[str, frozenset[int]]) -> dict[frozenset[str], frozenset[int]]:
-    """The rows that have exactly the same arguments of an element, by these; no more than `MAX_WAYS` are told apart."""
+    """The rows that have exactly the same arguments of an element, by these."""
     alike = {frozenset[str](): frozenset[int]().union(*rows.values())}
     for name, having in rows.items():
         split: dict[frozenset[str], frozenset[int]] = {}
         for names, indices in alike.items():
             split[names | {name}], split[names] = indices & having, indices - having
         alike = {names: indices for names, indices in split.items() if indices}
-        if len(alike) > MAX_WAYS:
-            break
     return alike
 
 
