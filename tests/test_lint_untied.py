@@ -138,6 +138,25 @@ def test_other_ids_are_not_warned_about(changes: list[tuple[str, str]]) -> None:
     assert untied(*changes, amount) == []
 
 
+def test_all_that_is_looked_up_by_names_the_object() -> None:
+    read = (ARGS, "args: {slip: {type: id, from: [prompt]}}")
+    loose = (LOOSE, "slip: {type: id, from: [prompt]}\n      payee")
+    ((_, text),) = untied(read, loose)
+    assert text.endswith("slip: {from: [orders.get.slip]} would tie it")
+    assert untied((ARGS, "args: {slip: {type: id, from: [prompt]}, of: {type: id, from: [prompt]}}"), loose) == []
+
+
+def test_what_the_model_may_write_anyway_and_a_new_id_are_no_values_of_a_read() -> None:
+    payee = ("payee: {type: id, from: [orders.get.customer]}", "payee: {type: id, from: [orders.get.customer, model]}")
+    assert untied(payee, ("at_most: orders.get.total, from: [prompt, orders.get.total]", "from: [prompt]")) == []
+    acting = (
+        "effect: read\n    needs: any\n    redeem: wrapper\n    " + ARGS,
+        "effect: write\n    needs: [pay]\n    redeem: wrapper\n    " + ARGS,
+    )
+    amount = ("at_most: orders.get.total, from: [prompt, orders.get.total]", "from: [prompt]")
+    assert untied(acting, amount) == []
+
+
 def test_a_bound_is_a_value_of_the_read_too() -> None:
     payee = ("payee: {type: id, from: [orders.get.customer]}", "payee: {type: id, from: [prompt]}")
     ((_, text),) = untied(payee, ("from: [prompt, orders.get.total]", "from: [model]"))

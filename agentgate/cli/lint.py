@@ -242,8 +242,8 @@ def _untied(workflow: Workflow, tool: Tool, rule: Rule) -> Iterator[tuple[Source
     """Reads of the object that an argument names whose values the call takes, but perhaps of another object: what would tie them."""
     values: dict[str, list[str]] = {}
     for other in tool.args.values():
-        bound_only = other.free  # the model may write it, within what the read says
-        read_from = [s.tool for s in other.references if of_call(s).returned and (s == other.at_most or not bound_only)]
+        taken = [s for s in other.references if s == other.at_most or not other.free]  # what the model may write is only bounded
+        read_from = [source.tool for source in taken if of_call(source).returned]
         for name in dict.fromkeys(read_from if other is not rule and not other.any_call else ()):
             values.setdefault(name, []).append(other.name)
     for name, others in values.items():
@@ -259,12 +259,14 @@ def _handle(tool: Tool, rule: Rule, read: Tool) -> Source | None:
     """
     name = rule.name.rpartition(".")[2].removesuffix(EACH)
     own = _objects(name, tool) & _objects("id", read)
-    for other, argument in read.args.items() if read.effect == "read" else ():
+    if read.effect != "read":
+        return None
+    for other, argument in read.args.items():
         alike = rule.pattern is not None and argument.pattern is not None and argument.pattern.source == rule.pattern.source
         looked_up = name == other and len(read.args) == 1
         if (alike or looked_up or own & _objects(other, read)) and "." not in other and argument.max_items is None:
             return Source("arg", read.name, other)
-    for other, fact in read.facts.items() if read.effect == "read" else ():
+    for other, fact in read.facts.items():
         if fact.type == "id" and own & _objects(other, read):
             return Source("fact", read.name, other)
     return None
