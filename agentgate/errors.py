@@ -193,6 +193,14 @@ class TokenRefused(AgentGateError):
         return TokenRefused, (self.code, self.field, self.got, self.expected)
 
 
+class IdentityRefused(AgentGateError, ValueError):
+    """The id, tenant or group of a user or an agent has no accepted form (field, what it got, what was expected)."""
+
+    def __init__(self, field: str, got: object, expected: str) -> None:
+        self.field, self.got, self.expected = field, ascii(got)[:80] if type(got) is str else type(got).__name__, expected
+        super().__init__(f"{field}: got {self.got}, expected {expected}")
+
+
 class NameRefused(AgentGateError):
     """A name cannot be part of a store key (field, what it got, what was expected). Nothing was sent."""
 

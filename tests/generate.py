@@ -331,10 +331,16 @@ class Generator(Workflows):
                 base[name] = (earlier, self.rng.choice(earlier.rows) if earlier.rows else {})
         return base
 
+    def rows(self, base: dict[str, Any]) -> dict[str, Any]:
+        """Another row of each call."""
+        return {name: (call, self.rng.choice(call.rows) if call.rows else row) for name, (call, row) in base.items()}
+
     def args(self, tool: Tool, run: RunState, prompt: str) -> dict[str, Any]:
         base = self.base(run)
         self.own = run.header.user.id if run.header.user is not None else ""
         mixed = self.maybe(0.3)  # order A's id with order B's payee
+        alike = {} if self.maybe(0.4) else {at: self.rows(base) for at in range(3)}  # a row of each tool for each element of a structure
+        size = self.rng.randint(1, 3)
         args: dict[str, Any] = {}
         for name, rule in tool.args.items():
             if rule.optional and self.maybe(0.3):
@@ -354,10 +360,10 @@ class Generator(Workflows):
                     args[name] = inside if self.maybe(0.3) else [self.rng.choice(inside)]
                     continue
                 elements = []
-                for _ in range(self.rng.randint(1, rule.max_items)):
+                for at in range(size if name.startswith("lines[].") else self.rng.randint(1, rule.max_items)):
                     if self.maybe(0.6):
-                        base = {n: (c, self.rng.choice(c.rows) if c.rows else r) for n, (c, r) in base.items()}
-                    elements.append(self.value(rule, base, prompt))
+                        base = self.rows(base)
+                    elements.append(self.value(rule, alike.get(at, base) if "[]." in name else base, prompt))
                 args[name] = elements
         return args
 
@@ -376,20 +382,28 @@ class Generator(Workflows):
         )
 
     def folded(self, args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments as a tool takes them: what is in ``files[].x`` becomes the elements of ``files``."""
-        args = {"files" if "[]." in name and value is None and self.maybe(0.5) else name: value for name, value in args.items()}
-        leaves = {name: [None] if value is None else value for name, value in args.items() if "[]." in name}
+        """The arguments as a tool takes them: what is in ``files[].x`` becomes the elements of ``files``; likewise ``lines``."""
+        for root in ("files", "lines"):
+            args = self.in_elements(root, args)
+        return args
+
+    def in_elements(self, root: str, args: dict[str, Any]) -> dict[str, Any]:
+        mine = {name for name in args if name.startswith(f"{root}[].")}
+        args = {root if name in mine and value is None and self.maybe(0.5) else name: value for name, value in args.items()}
+        leaves = {name: [None] if value is None else value for name, value in args.items() if name in mine}
         leaves = {name: value for name, value in leaves.items() if type(value) is list}
         if not leaves:
             return args
         size = max(len(values) for values in leaves.values()) + self.maybe(0.05)
-        files = [{n.partition("[].")[2]: v[i] for n, v in leaves.items() if i < len(v)} for i in range(size)]
-        if files and self.maybe(0.1):
-            self.rng.choice(files)[self.rng.choice(sorted(leaves)).partition("[].")[2]] = None
-        if files and self.maybe(0.05):
-            files[-1][self.rng.choice(("more", "path.x", "note[]"))] = self.rng.choice(("x", [], {}, None))
-        whole = files[0] if files and self.maybe(0.03) else files
-        return {**{name: value for name, value in args.items() if name not in leaves}, "files": whole}
+        elements = [{n.partition("[].")[2]: v[i] for n, v in leaves.items() if i < len(v)} for i in range(size)]
+        if elements and self.maybe(0.1):
+            self.rng.choice(elements)[self.rng.choice(sorted(leaves)).partition("[].")[2]] = None
+        if elements and self.maybe(0.1):
+            self.rng.choice(elements).pop(self.rng.choice(sorted(leaves)).partition("[].")[2], None)
+        if elements and self.maybe(0.05):
+            elements[-1][self.rng.choice(("more", "path.x", "note[]"))] = self.rng.choice(("x", [], {}, None))
+        whole = elements[0] if elements and self.maybe(0.03) else elements
+        return {**{name: value for name, value in args.items() if name not in leaves}, root: whole}
 
     def case(self, workflow: Workflow) -> Case:
         rng = self.rng

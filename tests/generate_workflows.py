@@ -61,6 +61,7 @@ class Workflows:
         self.line = 0
         self.tight = False
         self.trusting = False
+        self.listing = False  # the paying tool takes a list of objects
 
     # --- small choices -------------------------------------------------------------------------------------------------
     def maybe(self, chance: float) -> bool:
@@ -282,6 +283,20 @@ class Workflows:
                 "max_items": rng.randint(1, 3),
                 "sources": sources(PROMPT, fact("orders.get", "subject"), fact("users.find", "subject")),
             },
+            "lines[].order_id": {
+                "type": "id",
+                "max_items": 3,
+                "sources": sources(fact("orders.get", "order_id"), PROMPT, arg("orders.get", "order_id")),
+            },
+            "lines[].payee": {"type": "id", "max_items": 3, "sources": sources(*customers)},
+            "lines[].email": {"type": "email", "max_items": 3, "sources": sources(*emails)},
+            "lines[].amount": {
+                "type": "money",
+                "currency": "currency",
+                "max_items": 3,
+                "at_most": rng.choice((None, total, limit)),
+                "sources": sources(total, total, limit, MODEL),
+            },
             "files[].path": {
                 "type": "path",
                 "max_items": rng.randint(1, 3),
@@ -304,17 +319,21 @@ class Workflows:
             "count": {"type": "integer", "minimum": Decimal(1), "maximum": Decimal(20), "sources": (MODEL, PROMPT)},
         }
         currencies = (MODEL, MODEL, PROMPT, fact("orders.get", "currency"), fact("users.find", "currency"))
-        names = set(rng.sample(sorted(found), rng.choice((1, 2, 2, 3, 3, 4, 5))))
+        lines = {name for name in found if name.startswith("lines[].")}
+        names = set(rng.sample(sorted(found.keys() - lines), rng.choice((1, 2, 2, 3, 3, 4, 5))))
         if self.trusting:
             names = set(rng.sample(("address", "notify", "order_id", "path", "payee", "payees", "title"), rng.choice((1, 2, 2, 3))))
+        if self.listing:
+            names = {*rng.sample(sorted(lines), rng.choice((2, 2, 3))), *rng.sample(sorted(names), rng.choice((0, 0, 1)))}
         found["currency"] = {"one_of": ("EUR", "GBP"), "sources": sources(*currencies)}
         names |= {"amounts"} if "amount" in names and self.maybe(0.2) else set()
-        names |= {"currency"} if {"amount", "amounts"} & names else set()
+        names |= {"currency"} if {"amount", "amounts", "lines[].amount"} & names else set()
         return {name: found[name] for name in sorted(names)}
 
     def pay(self, intents: tuple[str, ...]) -> Tool:
         """The tool that is mostly asked for: anything but a read."""
-        self.tight = self.trusting or self.maybe(0.3)
+        self.listing = self.maybe(0.12)
+        self.tight = self.trusting or self.listing or self.maybe(0.3)
         args = {}
         picky = bool(intents) and self.maybe(0.15)
         for name, how in self.offered().items():

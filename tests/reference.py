@@ -57,6 +57,8 @@ class Verdict:
 # A choice: for every referenced tool one earlier call and one row of it, or nothing.
 Choice = Mapping[str, tuple[EarlierCall | None, Mapping[str, Any] | None]]
 Condition = Callable[[Choice], bool]
+Holds = Callable[[Any, Mapping[str, Any] | None], bool]  # of one key in one row
+Met = Callable[[str, Any, Source, EarlierCall | None, Mapping[str, Any] | None], bool]  # of one argument, as `_Question.met`
 
 
 def same(one: object, other: object) -> bool:
@@ -101,6 +103,7 @@ class _Question:
         self.found: set[str] = set()
         self.keys: dict[str, list[Any]] = {}  # arguments in good form -> the keys of their elements
         self.args = _by_rule(tool, call.args)
+        self.elements: list[list[tuple[str, Any]]] = []  # of each element of a list, its leaves in good form with their keys
 
     # --- form and value ------------------------------------------------------------------------------------------------
     def forms(self) -> set[Reason]:
@@ -123,6 +126,7 @@ class _Question:
                 denied.add(Reason.ARGUMENT_FORM)
                 continue
             self.keys[name] = keys
+        self.elements = _elements_of(self.tool, self.call.args, self.keys)
         return denied
 
     def values(self) -> set[Reason]:
@@ -426,7 +430,7 @@ class _Question:
 
     def origins(self) -> set[Reason]:
         denied: set[Reason] = set()
-        joint: list[tuple[bool, Condition]] = []  # (may be left to a person, condition)
+        joint: list[tuple[bool, str, Condition]] = []  # (may be left to a person, the argument whose origin it is, condition)
         for name in self.keys:
             rule = self.tool.args[name]
             soft = rule.unknown_origin == "step_up"
@@ -437,7 +441,7 @@ class _Question:
                 else:
                     condition = self._origin(name)
                     if self._alone(condition):
-                        joint.append((soft, condition))
+                        joint.append((soft, name, condition))
                     else:
                         (self.forced if soft else denied).add(Reason.ARGUMENT_ORIGIN)
             if rule.at_most is not None:
@@ -447,19 +451,20 @@ class _Question:
                 else:
                     condition = self._bound(name, rule)
                     if self._alone(condition):
-                        joint.append((False, condition))
+                        joint.append((False, "", condition))
                     else:
                         denied.add(Reason.AT_MOST)
 
         for step in self.tool.sequence:
             condition = self._required(step.require, step.within)
             if self._alone(condition):
-                joint.append((False, condition))
+                joint.append((False, "", condition))
             else:
                 denied.add(Reason.SEQUENCE)
 
-        if not denied & {Reason.ARGUMENT_ORIGIN, Reason.AT_MOST, Reason.SEQUENCE} and not self._together([c for _, c in joint]):
-            if len([c for s, c in joint if s]) > 0 and self._together([c for s, c in joint if not s]):
+        if not denied & {Reason.ARGUMENT_ORIGIN, Reason.AT_MOST, Reason.SEQUENCE} and not self._together(joint):
+            hard = [each for each in joint if not each[0]]
+            if len(hard) < len(joint) and self._together(hard):
                 self.forced.add(Reason.ONE_SOURCE)
             else:
                 denied.add(Reason.ONE_SOURCE)
@@ -497,8 +502,57 @@ class _Question:
     def _alone(self, condition: Condition) -> bool:
         return any(condition(choice) for choice in self._choices())
 
-    def _together(self, conditions: list[Condition]) -> bool:
-        return any(all(condition(choice) for condition in conditions) for choice in self._choices())
+    def _together(self, conditions: list[tuple[bool, str, Condition]]) -> bool:
+        lists = [name for _, name, _ in conditions if name and self.tool.args[name].max_items is not None]
+        bounds = {name: rule.at_most.tool for name, rule in self.tool.args.items() if rule.at_most is not None and not rule.any_call}
+
+        def holds(choice: Choice) -> bool:
+            if not all(condition(choice) for _, _, condition in conditions):
+                return False
+            in_rows = self.by_element(choice, {name: self._explaining(name, choice) for name in lists}, bounds)
+            self.found |= set() if in_rows else {"elements"}
+            return in_rows
+
+        return any(holds(choice) for choice in self._choices())
+
+    def _explaining(self, name: str, choice: Choice) -> dict[str, Holds]:
+        """The tools (none: empty) of which one source explains a whole list, each with whether it explains one key in one row."""
+        found: dict[str, Holds] = {}
+        for source in self.sources(name):
+            earlier, _ = choice.get(source.tool, (None, None))
+            rows = [None, *earlier.rows] if earlier is not None else [None]
+            if all(any(self.met(name, key, source, earlier, row) for row in rows) for key in self.keys[name]):
+                found[source.tool] = self._any_of(name, source.tool, choice, self.met)
+        return found
+
+    def _any_of(self, name: str, tool: str, choice: Choice, met: Met) -> Holds:
+        """Whether any source of a tool is met by one key in one row."""
+        own, (earlier, _) = [source for source in self.sources(name) if source.tool == tool], choice.get(tool, (None, None))
+        return lambda key, row: any(met(name, key, source, earlier, row) for source in own)
+
+    def by_element(self, choice: Choice, explained: Mapping[str, Mapping[str, Holds]], bounds: Mapping[str, str]) -> bool:
+        """One tool can be said to explain each list so that every element takes all that it takes of a tool from one row.
+
+        Args:
+            choice: one call of each tool.
+            explained: for each list the tools that explain it, each with whether it explains one key in one row.
+            bounds: the arguments with `at_most`, each with its tool.
+        """
+
+        def in_one_row(tool: str, element: list[tuple[str, Any]], chosen: Mapping[str, str]) -> bool:
+            earlier, _ = choice[tool]
+            for row in [None, *earlier.rows] if earlier is not None else [None]:
+                mine = [explained[name][tool](key, row) for name, key in element if chosen.get(name) == tool]
+                mine += [self.bounded(name, key, earlier, row) for name, key in element if bounds.get(name) == tool]
+                if all(mine):
+                    return True
+            return False
+
+        for tools in product(*explained.values()):
+            chosen = dict(zip(explained, tools, strict=True))
+            if all(in_one_row(tool, element, chosen) for tool in choice for element in self.elements):
+                return True
+        return False
 
     # --- free text -----------------------------------------------------------------------------------------------------
     def inner_entities(self) -> set[Reason]:
@@ -633,17 +687,27 @@ class _Question:
             declared = self.workflow.tools[source.tool].facts[source.field]
             return declared.named or self._meant(source.tool, declared, row, earlier, affirmed(self.run.prompt.turns))
 
+        def trusted(name: str, key: Any, source: Source, earlier: EarlierCall | None, row: Mapping[str, Any] | None) -> bool:
+            here = earlier is not None and row is not None and self.stands_for_words(source) and counts(source, earlier, row)
+            return here and self.met(name, key, source, earlier, row)
+
         def holds(name: str, choice: Choice) -> bool:
+            return self.plainly_named(name) or standing(name, choice) != {}
+
+        def standing(name: str, choice: Choice) -> dict[str, Holds]:
+            found: dict[str, Holds] = {}
             for source in self.sources(name):
                 earlier, row = choice.get(source.tool, (None, None))
-                if earlier is not None and row is not None and self.stands_for_words(source):
-                    rows = [row] if self.tool.args[name].max_items is None else earlier.rows
-                    trusted = [one for one in rows if counts(source, earlier, one)]
-                    if all(any(self.met(name, key, source, earlier, one) for one in trusted) for key in self.keys[name]):
-                        return True
-            return self.plainly_named(name)
+                rows = [row] if self.tool.args[name].max_items is None or earlier is None else earlier.rows
+                if all(any(trusted(name, key, source, earlier, one) for one in rows) for key in self.keys[name]):
+                    found[source.tool] = self._any_of(name, source.tool, choice, trusted)
+            return found
 
-        return bool(self.keys) and any(all(holds(name, choice) for name in self.keys) for choice in self._choices())
+        def together(choice: Choice) -> bool:
+            lists = [name for name in self.keys if self.tool.args[name].max_items is not None and not self.plainly_named(name)]
+            return all(holds(name, choice) for name in self.keys) and self.by_element(choice, {n: standing(n, choice) for n in lists}, {})
+
+        return bool(self.keys) and any(together(choice) for choice in self._choices())
 
     # --- step-up -------------------------------------------------------------------------------------------------------
     def fires(self, step_up: StepUpRule) -> bool:
@@ -704,6 +768,30 @@ def _places(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _places(path + "[]", inner)
     else:
         yield path, value
+
+
+def _elements_of(tool: Tool, args: Mapping[str, Any], keys: Mapping[str, list[Any]]) -> list[list[tuple[str, Any]]]:
+    """The elements of all lists: the leaves that stand at the same indices, by name."""
+    found: dict[tuple[str, tuple[int, ...]], list[tuple[str, Any]]] = {}
+    for arg, value in args.items():
+        for path, at, inner in _indexed(arg, (), value):
+            name = path if path in tool.args else path.removesuffix("[]")
+            if name in keys and tool.args[name].max_items is not None and not (inner is None and tool.args[name].nullable):
+                around = name[: name.rindex("[]")] if "[]" in name else name
+                found.setdefault((around, at), []).append((name, normal(tool.args[name].type, inner)))
+    return list(found.values())
+
+
+def _indexed(path: str, at: tuple[int, ...], value: Any) -> Iterator[tuple[str, tuple[int, ...], Any]]:
+    """As `_places`, with the index in each list around a leaf."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _indexed(path + "." + (key if not set(".[") & set(key) else "?"), at, inner)
+    elif isinstance(value, list) and value:
+        for index, inner in enumerate(value):
+            yield from _indexed(path + "[]", (*at, index), inner)
+    else:
+        yield path, at, value
 
 
 def _elements(path: str, value: Any, wanted: str) -> int:

@@ -126,6 +126,34 @@ def test_a_person_who_is_asked_sees_that_a_list_is_emptied(tmp_path: Path) -> No
         assert dict(left.hold.shown) == {"issue": "WEB-42"}
 
 
+CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029) if chr(code) not in "\n\t"]
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=ascii)
+def test_no_text_holds_a_control_character(control: str) -> None:
+    """A terminal that shows the text would obey it; line breaks and tabs are part of ordinary texts."""
+    rules = {
+        "typed": "{type: text, text: 99, from: [model]}",
+        "bounded": "{text: 99, from: [model]}",
+        "patterned": "{pattern: '(?s).*', from: [model]}",
+        "globbed": "{glob: '**', from: [model]}",
+        "listed": "{text: 99, max_items: 2, from: [model]}",
+        "data": "{type: json, text: 99, from: [model]}",
+        "said": "{from: [prompt]}",
+        "told": "{from: [find.who_said]}",
+    }
+    more = "".join(f"      {name}: {rule[:-1]}, optional: true}}\n" for name, rule in rules.items())
+    text = (ISSUES + more).replace("mail: {type: email, path", "who_said: {type: text, path: '[].said'}, mail: {type: email, path")
+    lists, data = {"listed": lambda v: ["a", v]}, {"data": lambda v: {"a": v}}
+    for name in rules:
+        for value in (control, f"a{control}b", f"{ASSIGN}{control}"):
+            sent = (lists | data).get(name, str)(value)
+            assert refused(answer({name: sent}, workflow=load(text))) >= {("argument_form", f"args.{name}")}
+    assert refused(answer({"data": {control: 1}}, workflow=load(text))) == {("argument_form", "args.data")}
+    for name in ("typed", "bounded", "patterned"):
+        assert refused(answer({name: "a\tb\nc"}, workflow=load(text))) == set()
+
+
 LEAVES: st.SearchStrategy[Any] = st.sampled_from(["bug", "docs", "a", "b", 3, None, [], {}])
 TAGS = st.lists(st.fixed_dictionaries({}, optional={"x": LEAVES}), max_size=2)
 LABELS = st.lists(st.fixed_dictionaries({}, optional={"name": LEAVES, "tags": TAGS | LEAVES}) | LEAVES, max_size=3)

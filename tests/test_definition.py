@@ -1079,6 +1079,23 @@ def test_a_sum_cannot_be_slipped_past(old, new, expected):
     expect_one(changed(text, old, new), "limits[0].sum", expected)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("{count: send, max: 1, per: run}", "{count: send, max: 2, per: run}", "one limit for it (the lower max), or another per"),
+        ("{count: send, max: 1, per: run}", "{count: send, max: 1, per: run}", "a second limit of send.count per run (first on line "),
+        ("{count: any, max: 9, per: agent, every: 1d}", "{count: any, max: 5, per: agent, every: 24h}", "one limit for it"),
+        ('{sum: send.x, max: "900", per: tenant}', '{sum: send.x, max: "90", per: tenant}', "a second limit of send.x per tenant"),
+        ('{sum: send.count, max: "900", per: run}', "{count: send, max: 2, per: run}", "another name for the argument count"),
+        ("{count: send, max: 2, per: run}", '{sum: send.count, max: "900", per: run}', "another name for the argument count"),
+    ],
+)
+def test_two_limits_never_share_a_counter(first, second, expected):
+    """They loaded, and then every call was refused: a call takes from a counter once."""
+    text = BLOCKS.replace("      x:", "      count: {type: integer, min: 0, max: 9, from: [model]}\n      x:")
+    expect_one(changed(text, "tools:\n", f"limits: [{first}, @@{second}]\ntools:\n"), "limits[1]", expected)
+
+
 def test_money_is_not_summed_without_a_currency():
     text = PAIR.replace("{X}", "{type: money, from: [model]}")
     expect_one(

@@ -246,7 +246,6 @@ def test_the_same_name_with_its_sign_is_the_same() -> None:
         None,
         User("lee@acme.example", tenant="evil", groups=("staff",)),
         User("lee@evil.example", tenant="acme", groups=("staff",)),
-        User("", tenant="acme", groups=("staff",)),
     ],
 )
 def test_of_nobody_and_of_another_tenant_no_row_is(user: User | None) -> None:

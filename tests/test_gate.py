@@ -158,8 +158,9 @@ def test_a_part_of_a_run_is_no_run(gate: Gate) -> None:
         (lambda body: body.replace(b'"tenant":"acme","user"', b'"tenant":"other","user"'), "another run"),
         (lambda body: body.replace(b'"id":"run_', b'"id":"run_x'), "another run"),
         (lambda body: body.replace(b'"digest"', b'"digests"'), "KeyError"),
+        (lambda body: body.replace(b'"lee"', b'""'), "IdentityRefused"),
     ],
-    ids=["of another form", "of another tenant", "of another run", "without its digest"],
+    ids=["of another form", "of another tenant", "of another run", "without its digest", "of a user without an id"],
 )
 def test_a_header_is_refused(gate: Gate, change: Any, why: str) -> None:
     run = run_of(gate)
@@ -216,6 +217,24 @@ def test_the_limit_counts_calls(gate: Gate) -> None:
     for name in ("a", "b"):
         assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id=name), Allow)
     assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="c")) == {Reason.LIMIT}
+
+
+def test_limits_with_counters_of_their_own_are_all_taken_from(folder: Path) -> None:
+    """Which limits would share a counter is known when the file is loaded; whatever loads can be taken from."""
+    limits = """limits:
+  - {count: payments.refund, max: 9, per: run}
+  - {count: payments.refund, max: 9, per: turn}
+  - {count: payments.refund, max: 9, per: run, every: 1h}
+  - {count: any, max: 9, per: run}
+  - {sum: payments.refund.amount, max: "900", per: run}
+  - {sum: payments.refund.amount, max: "45", per: tenant, every: 1d}
+"""
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("limits: [{count: payments.refund, max: 2, per: run}]\n", limits))
+    with opened(folder) as gate:
+        run = run_of(gate)
+        looked_up(run)
+        assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="a"), Allow)
+        assert reasons(run.authorize("payments.refund", REFUND, tool_call_id="b")) == {Reason.LIMIT}
 
 
 @pytest.mark.parametrize(

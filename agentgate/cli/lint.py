@@ -8,6 +8,7 @@ that the calling job takes the model's place, so the last of these does not appl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from agentgate.decision.earlier import stands_for_words
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.errors import Problem, WorkflowError
 from agentgate.intents.lexical import derive
+from agentgate.language.stems import stems
 from agentgate.loading.catalog import ROLES, Catalog, roles_of
 from agentgate.loading.definition import load_text, read_file
 from agentgate.loading.yaml_nodes import Document, dotted, read_yaml
@@ -42,7 +44,8 @@ def lint(
     """Check workflow files: every problem with file, line, column, what was expected and what was probably meant.
 
     Warnings name what loads and deserves a second look: arguments that the model writes and no step-up shows, arguments
-    steered by reads that the model chooses, what is not pinned, and what a draft left to decide (# DECIDE:).
+    steered by reads that the model chooses, ids that are not tied to the values beside them, what is not pinned, and what a
+    draft left to decide (# DECIDE:).
     """
     workflows, problems, advice = _linted(path)
     if not workflows and not problems:
@@ -218,6 +221,9 @@ def _acting(workflow: Workflow, tool: Tool, rule: Rule, steered: dict[str, str])
         if led:
             chosen = _and(steered[source.tool] for source in led)
             yield key, f"steerable: the model chooses {chosen}, and so what {_and(led)} {'say' if len(led) > 1 else 'says'}"
+    for handle, others in _untied(workflow, tool, rule):
+        which = f"{_and(others)}, which {'come' if len(others) > 1 else 'comes'} from {handle.tool}"
+        yield "from", f"nothing ties it to {which}: they may be those of another object; {rule.name}: {{from: [{handle}]}} would tie it"
     if rule.type == "datetime" and rule.unknown_origin == "deny" and rule.sources == (PROMPT,):
         yield "from", "refused where the user names the day and the time apart; unknown_origin: step_up would ask a person"
     open_ = [source for source in rule.sources if _is_any_row(workflow, source)]
@@ -230,6 +236,46 @@ def _acting(workflow: Workflow, tool: Tool, rule: Rule, steered: dict[str, str])
             yield "from", text
         if rule.maximum is None and rule.at_most is None:
             yield "from", "computed without max or at_most: a sum or a multiple is more than any of its numbers"
+
+
+def _untied(workflow: Workflow, tool: Tool, rule: Rule) -> Iterator[tuple[Source, list[str]]]:
+    """Reads of the object that an argument names whose values the call takes, but perhaps of another object: what would tie them."""
+    values: dict[str, list[str]] = {}
+    for other in tool.args.values():
+        taken = [s for s in other.references if s == other.at_most or not other.free]  # what the model may write is only bounded
+        read_from = [source.tool for source in taken if of_call(source).returned]
+        for name in dict.fromkeys(read_from if other is not rule and not other.any_call else ()):
+            values.setdefault(name, []).append(other.name)
+    for name, others in values.items():
+        handle = _handle(tool, rule, workflow.tools[name]) if any(source.tool != name for source in rule.sources) else None
+        if handle is not None:
+            yield handle, others
+
+
+def _handle(tool: Tool, rule: Rule, read: Tool) -> Source | None:
+    """The argument or fact of a read that says which object it returned, if a tool's argument names such an object; None otherwise.
+
+    They are known to name the same by one pattern, by being all that is looked up by, or by the name of the object's id.
+    """
+    name = rule.name.rpartition(".")[2].removesuffix(EACH)
+    own = _objects(name, tool) & _objects("id", read)
+    if read.effect != "read":
+        return None
+    for other, argument in read.args.items():
+        alike = rule.pattern is not None and argument.pattern is not None and argument.pattern.source == rule.pattern.source
+        looked_up = name == other and len(read.args) == 1
+        if (alike or looked_up or own & _objects(other, read)) and "." not in other and argument.max_items is None:
+            return Source("arg", read.name, other)
+    for other, fact in read.facts.items():
+        if fact.type == "id" and own & _objects(other, read):
+            return Source("fact", read.name, other)
+    return None
+
+
+def _objects(name: str, tool: Tool) -> frozenset[str]:
+    """What an argument or fact may be the id of, in words: ``order_id`` of an order, ``id`` of whatever the tool's name says."""
+    of = tool.name if name == "id" else name.removesuffix("_id") if name.endswith("_id") else ""
+    return stems(re.sub(r"[^A-Za-z]+", " ", of))
 
 
 def _unnamed(tool: Tool) -> list[Rule]:

@@ -17,6 +17,7 @@ from agentgate.decision.caller import CALLER, OF_HEADER
 from agentgate.decision.case import Case, Check
 from agentgate.decision.origin_kinds import kind_of
 from agentgate.decision.origins import came_from, in_some_call, trace
+from agentgate.decision.traced import Traced
 from agentgate.decision.value import Value, sources_of
 from agentgate.language.spans import embedded
 from agentgate.values.entities import NUMERIC, Key, texts
@@ -49,7 +50,8 @@ def check_origins(case: Case) -> None:
     tool = case.tool
     if tool is None:
         return
-    traced = trace(tool, case.values, case.run.prompt, case.earlier, now=case.around.now.timestamp(), file=case.workflow.file)
+    traced = Traced(tool, case.call.args, case.run.prompt, case.workflow.file)
+    trace(traced, case.values, case.earlier, case.around.now.timestamp())
     case.named, case.traced = traced.named and bool(case.values), traced
     case.denied += traced.failures
     case.forced += traced.unknown.values()

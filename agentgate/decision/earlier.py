@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from agentgate.decision.labels import Heard, affirmed, asked_by_user, meant, own_row
 from agentgate.decision.origin_kinds import Found, Row, kind_of, of_call
 from agentgate.decision.selectors import chosen, picked
-from agentgate.decision.value import Value, element
+from agentgate.decision.value import Element, Value, element
 from agentgate.language.calculation import Number, Spoken, calculation, names_any, spoken, too_many
 from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key, normal
@@ -47,7 +47,7 @@ def _once(work: Callable[Concatenate[Answer, P], T]) -> Callable[Concatenate[Ans
 def own_id(run: RunState) -> str | None:
     """The id of the user a run is for; None without one, and for one of another tenant, where that id may be somebody else's."""
     user = run.header.user
-    return user.id if user is not None and user.tenant == run.header.tenant and user.id else None
+    return user.id if user is not None and user.tenant == run.header.tenant else None
 
 
 _NO_FACTS: tuple[Row, ...] = ({},)
@@ -126,6 +126,18 @@ class Answer:
             if known[index] == wanted:
                 return True
         return False
+
+    def rows_with(self, wanted: Element, sources: Iterable[Source], *, standing: bool = False) -> frozenset[int]:
+        """The rows in which one of the sources has this value."""
+        return frozenset().union(*[self._rows_of(source, standing=standing).get(wanted, ()) for source in sources])
+
+    @_once
+    def _rows_of(self, source: Source, *, standing: bool = False) -> Mapping[Found, list[int]]:
+        """Each value that a source has, and in which rows."""
+        rows: dict[Found, list[int]] = {}
+        for index, key in enumerate(self.standing(source) if standing else self.origins(source)):
+            rows.setdefault(key, []).append(index)
+        return rows
 
     @_once
     def standing(self, source: Source) -> tuple[Found, ...]:

@@ -4,8 +4,9 @@
     waiting --refuse--> refused             waiting/released --timeout--> expired
     waiting/released, or consumed by a call that did not run --the user takes back, or the run is closed--> cancelled
 
-Rules: a release covers one call digest and the rules it showed, once, before its timeout. The requester and the agent never release.
-Every rule that fires at mint must be covered by approvers who are eligible under it at that moment.
+Rules: a release covers one call digest and the rules it showed, once, before its timeout. The requester and the agent never release,
+under no spelling of their id (`agentgate.values.identities`). Every rule that fires at mint must be covered by approvers who are eligible
+under it at that moment.
 Pure values: the store keeps the state, the mint script consumes it.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from agentgate.values.identities import person
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, User
 from agentgate.workflow.model import StepUpRule
@@ -67,9 +69,9 @@ def check_approver(rule: StepUpRule, by: User | Approver, requester: User | None
     where = f"step_up.{rule.id}.approvers"
     if by.tenant != tenant:
         return Failure(Reason.STEP_UP, where, f"{by.id} of tenant {by.tenant}", f"an approver of tenant {tenant}")
-    if requester is not None and by.id == requester.id:
+    if requester is not None and person(by.id) == person(requester.id):
         return Failure(Reason.STEP_UP, where, f"{by.id}, who asked for the call", "another person than the requester")
-    if by.id == agent.id:
+    if person(by.id) == person(agent.id):
         return Failure(Reason.STEP_UP, where, f"{by.id}, the agent", "a person")
     if rule.group not in by.groups:
         return Failure(Reason.STEP_UP, where, f"{by.id} in {', '.join(by.groups) or 'no group'}", f"a member of {rule.group}")
@@ -78,5 +80,5 @@ def check_approver(rule: StepUpRule, by: User | Approver, requester: User | None
 
 def covered(rule: StepUpRule, hold: Hold, requester: User | None, agent: Agent) -> bool:
     """True when the hold showed this rule and enough distinct, still eligible approvers said yes to it."""
-    yes = {a.id for a in hold.approvers if check_approver(rule, a, requester, agent, hold.tenant) is None}
+    yes = {person(a.id) for a in hold.approvers if check_approver(rule, a, requester, agent, hold.tenant) is None}
     return rule.id in hold.rules and len(yes) >= rule.count

@@ -1,7 +1,7 @@
 """One call, one source: what a call refers to in earlier calls of one tool must be met by a single one of them, and by one row of it.
 
 That is every value that comes from such a call (`from`), every bound (`at_most`) and every required call (`require`). The elements of
-a list argument may each come from a row of their own, within the same call.
+a list argument may each come from a row of their own, within the same call (`agentgate.decision.elements`).
 
 How the joint choice is found without trying every combination: what must hold of one tool whatever the others do (`at_most`,
 `require`) filters its calls and rows; each of those left covers a set of arguments by `from`; only different, maximal sets matter; and one
@@ -16,10 +16,10 @@ from math import prod
 from typing import NamedTuple
 
 from agentgate.decision.earlier import Answer, Earlier
+from agentgate.decision.elements import TiedElement, explained_together, in_one_row_each, maximal, names_in, tied
 from agentgate.decision.traced import Joined, Traced
 from agentgate.decision.value import Value
 from agentgate.values.refusal import Reason
-from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import Source
 
 MAX_CHOICES = 1024  # ways to combine the rows of several tools that are tried where no call and row meets everything by itself
@@ -33,29 +33,30 @@ class JointNeed(NamedTuple):
     origins: list[tuple[str, Value, tuple[Source, ...]]]
     bounds: list[Value]
     within: float | None
+    elements: tuple[TiedElement, ...]
 
 
-def needs_of(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value]) -> list[JointNeed]:
+def needs_of(traced: Traced, values: Mapping[str, Value], pending: Mapping[str, Value]) -> list[JointNeed]:
     """What a call needs of earlier calls, by tool.
 
     Args:
-        tool: the tool called.
+        traced: the call.
         values: the arguments that are present and in normal form.
         pending: those whose value must come from an earlier call.
     """
     needs = []
-    for other, origins, bounds, within in tool.dependencies:
+    for other, origins, bounds, within, ties in traced.tool.dependencies:
         mine = [(name, pending[name], sources) for name, sources in origins if name in pending]
         bounded = [values[name] for name in bounds if name in values]
         if mine or bounded or within is not None:
-            needs.append(JointNeed(other, mine, bounded, within))
+            needs.append(JointNeed(other, mine, bounded, within, tied(mine, bounded, traced.args) if ties else ()))
     return needs
 
 
-def joined(tool: Tool, values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float) -> Joined | None:
+def joined(traced: Traced, values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float) -> Joined | None:
     """The one earlier call (and row) of each tool that meets everything together; None without one. Arguments as of `needs_of`."""
     found: dict[str, tuple[Answer, int]] = {}
-    needs = needs_of(tool, values, pending)
+    needs = needs_of(traced, values, pending)
     for need in needs:
         for call in earlier.of(need.tool):
             index = _meets_all(call, need, now)
@@ -96,6 +97,7 @@ def _covers(need: JointNeed, calls: Sequence[Answer], now: float, *, standing: b
     Empty: no call meets that. A tool that only explains arguments meets it with any call, also with none (None as its place).
     """
     everything = frozenset([name for name, _, _ in need.origins])
+    free = everything - names_in(need.elements)
     covers: _Covers = {}
     for call in calls:
         if not call.recent(need.within, now):
@@ -104,17 +106,21 @@ def _covers(need: JointNeed, calls: Sequence[Answer], now: float, *, standing: b
         if len(able) <= 1 and not need.bounds:  # nothing has to share a row
             covers.setdefault(frozenset([name for name, _, _ in able]), _place(call, able, standing=standing))
             continue
+        ways = explained_together(call, need.elements, standing=standing)
+        lists = frozenset([name for name, value, _ in able if value.rule.max_items is not None])  # in any row
+        single = [each for each in able if each[0] not in lists]
         for index in range(len(call.rows)):
             if all(call.within(value, index) for value in need.bounds):
-                explained = [name for name, value, sources in able if call.in_row(value, sources, index, standing=standing)]
-                covers.setdefault(frozenset(explained), (call, index))
+                explained = lists | {name for name, value, sources in single if call.in_row(value, sources, index, standing=standing)}
+                for way in ways:
+                    covers.setdefault(explained & (way | free), (call, index))
     if not covers and not need.bounds and need.within is None:
         return {frozenset(): None}
     if everything in covers:
         return {everything: covers[everything]}
     if len(covers) > MAX_CHOICES:
         return covers
-    return {one: place for one, place in covers.items() if not any(one < other for other in covers)}
+    return {one: covers[one] for one in maximal(covers)}
 
 
 def _place(call: Answer, able: Sequence[tuple[str, Value, tuple[Source, ...]]], *, standing: bool) -> tuple[Answer, int]:
@@ -125,8 +131,10 @@ def _place(call: Answer, able: Sequence[tuple[str, Value, tuple[Source, ...]]], 
 
 def _meets_all(call: Answer, need: JointNeed, now: float) -> int | None:
     """The row of a call that explains all arguments that may come from its tool and bounds the others; None without one."""
-    _, origins, bounds, within = need
+    _, origins, bounds, within, tied_elements = need
     if not call.recent(within, now):
+        return None
+    if tied_elements and not in_one_row_each(call, tied_elements):
         return None
     if len(call.rows) > _FEW and not all(call.has_any(value, sources) for _, value, sources in origins):
         return None
@@ -147,7 +155,7 @@ def _meets_all(call: Answer, need: JointNeed, now: float) -> int | None:
 def explain(values: Mapping[str, Value], pending: Mapping[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
     """Record why it does not hold together: what no call meets by itself, and only without that, what one call cannot meet at once."""
     tool = traced.tool
-    for need in needs_of(tool, values, pending):
+    for need in needs_of(traced, values, pending):
         for value in need.bounds:
             if not within_some_call(value, earlier):
                 traced.above(value)
@@ -163,7 +171,7 @@ def explain(values: Mapping[str, Value], pending: Mapping[str, Value], earlier: 
             got, expected = f"no redeemed {order.require}{window}", f"{order.require} before {tool.name}"
             traced.of_tool(Reason.SEQUENCE, got, expected, order.line, f"require {index}")
     if not traced.failures:
-        _explain_joint(needs_of(tool, values, explained), explained, earlier, now, traced)
+        _explain_joint(needs_of(traced, values, explained), explained, earlier, now, traced)
 
 
 def _explain_joint(needs: Sequence[JointNeed], pending: Mapping[str, Value], earlier: Earlier, now: float, traced: Traced) -> None:
@@ -187,4 +195,6 @@ def _explain_joint(needs: Sequence[JointNeed], pending: Mapping[str, Value], ear
     for name in sorted(wanted - best):
         asks = name in asking and wanted - asking <= best
         expected, condition = "the same earlier call as the other arguments", f"{traced.tool.name} one source"
+        if any(name in names_in(need.elements) for need in needs):
+            expected = "in each element, the same row of one earlier call as the other arguments"
         traced.argument(Reason.ONE_SOURCE, pending[name], expected, condition, asks=asks)

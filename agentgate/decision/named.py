@@ -1,7 +1,8 @@
 """Named calls: each argument is one whole entity of the user's words, or a value that stands for them.
 
 Such a value is a fact with `named_by`, in a row that words mean which are neither quoted nor denied, or with `trust: named`, where it
-counts; of an earlier read, among the argument's own origins, and all facts of one tool in one call and row.
+counts; of an earlier read, among the argument's own origins, and all facts of one tool in one call and row (for a list: one row for
+each element).
 
 Whether a call is named is worked out once, when it is minted, and kept in its record: no call looks further back than one step. Pure.
 """
@@ -9,20 +10,23 @@ Whether a call is named is worked out once, when it is minted, and kept in its r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from agentgate.decision.earlier import Earlier
+from agentgate.decision.elements import tied
 from agentgate.decision.joint import JointNeed, choice
 from agentgate.decision.value import Value, in_prompt
 from agentgate.language.prompt import Prompt
 from agentgate.workflow.rule import Source
 
 
-def is_named(values: dict[str, Value], said: Mapping[str, bool], prompt: Prompt, earlier: Earlier) -> bool:
+def is_named(values: dict[str, Value], said: Mapping[str, bool], args: Mapping[str, Any], prompt: Prompt, earlier: Earlier) -> bool:
     """Whether a call is named.
 
     Args:
         values: its arguments.
         said: whether an argument is in the prompt, where that is known already.
+        args: the arguments as sent.
         prompt: the user's words.
         earlier: the redeemed calls of the run.
     """
@@ -37,5 +41,5 @@ def is_named(values: dict[str, Value], said: Mapping[str, bool], prompt: Prompt,
     needs = []
     for other in dict.fromkeys([source.tool for sources in standing.values() for source in sources]):
         mine = [(name, left[name], tuple([s for s in sources if s.tool == other])) for name, sources in standing.items()]
-        needs.append(JointNeed(other, mine, [], None))
+        needs.append(JointNeed(other, mine, [], None, tied(mine, [], args)))
     return choice(needs, left, earlier, 0, standing=True) is not None

@@ -68,6 +68,7 @@ class OriginKind(ABC):
         free: the model may write the value: any value will do.
         spread: it covers all rows of a call together.
         row_fact: it is a fact of any one row.
+        of_row: it belongs to one row of a call.
         words: describes the values that have it, for a person.
         short: names it, for a person (only of a kind that stands alone).
     """
@@ -78,6 +79,7 @@ class OriginKind(ABC):
     free: ClassVar[bool] = False
     spread: ClassVar[bool] = False
     row_fact: ClassVar[bool] = False
+    of_row: ClassVar[bool] = False
     words: ClassVar[str]
     short: ClassVar[str]
 
@@ -191,7 +193,7 @@ class OfCall(OriginKind):
 class FactOf(OfCall):
     """``tool.fact``: equals a declared fact that the call returned."""
 
-    name, row_fact = "fact", True
+    name, row_fact, of_row = "fact", True, True
 
 
 class ArgumentOf(OfCall):
@@ -209,7 +211,7 @@ class ArgumentOf(OfCall):
 class SelectedFact(OfCall):
     """``select``: a fact in the one row that the user's words select ("the largest file"); the selector tells rows apart, no label."""
 
-    name, labelled = "select", False
+    name, labelled, of_row = "select", False, True
 
     def counted(self, source: Source, call: AnsweredCall, rows: Sequence[Row], tools: Mapping[str, Tool]) -> Sequence[int]:
         return [index for index in super().counted(source, call, rows, tools) if index in call.selected(source)]

@@ -16,10 +16,8 @@ from agentgate.decision.named import is_named
 from agentgate.decision.origin_kinds import kind_of
 from agentgate.decision.traced import Traced
 from agentgate.decision.value import Value, in_prompt, sources_of
-from agentgate.language.prompt import Prompt
 from agentgate.values.entities import Key
 from agentgate.values.paths import FINDABLE
-from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import PROMPT, Rule, Source
 
 MAX_RECORDED = 20  # elements of a list whose origins are recorded
@@ -38,18 +36,16 @@ def in_some_call(kind: str, key: Key, sources: tuple[Source, ...], earlier: Earl
     return any(kind_of(source).free for source in sources) or came_from(Value(_OF_TYPE[kind], (key,), "", key), key, sources, earlier)
 
 
-def trace(tool: Tool, values: dict[str, Value], prompt: Prompt, earlier: Earlier, *, now: float, file: str) -> Traced:
+def trace(traced: Traced, values: dict[str, Value], earlier: Earlier, now: float) -> None:
     """Find whether the origins, bounds and required calls of one call can all hold together.
 
     Args:
-        tool: the tool called, with its rules.
+        traced: the call, to which what is found is added.
         values: the arguments that are present and in normal form.
-        prompt: entities of the user's turns.
         earlier: the run's redeemed calls.
         now: decision time in POSIX seconds.
-        file: workflow file, for ``file:line`` in failures.
     """
-    traced = Traced(tool, prompt, file)
+    prompt = traced.prompt
     said: dict[str, bool] = {}  # asked only where it matters
     pending: dict[str, Value] = {}  # what only an earlier call can explain
     for name, value in values.items():
@@ -77,13 +73,12 @@ def trace(tool: Tool, values: dict[str, Value], prompt: Prompt, earlier: Earlier
             pending[name] = value
         else:
             traced.unexplained(value)
-    chosen = None if traced.failures else joined(tool, values, pending, earlier, now)
+    chosen = None if traced.failures else joined(traced, values, pending, earlier, now)
     if chosen is None:
         explain(values, pending, earlier, now, traced)
     else:
         traced.pending, traced.chosen = pending, chosen
-    traced.named = is_named(values, said, prompt, earlier)
-    return traced
+    traced.named = is_named(values, said, traced.args, prompt, earlier)
 
 
 def _explained(value: Value, given: tuple[Source, ...], sources: tuple[Source, ...], earlier: Earlier) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from agentgate.decision.earlier import Answer
 from agentgate.decision.value import Value, sources_of
@@ -22,13 +23,14 @@ class Traced:
         unknown: arguments whose origin does not hold and whose rule asks a person then (``unknown_origin: step_up``), with why.
         named: the call is named (`agentgate.decision.named`).
         origins: how the decision's record names the origin of each argument that no earlier call explains.
+        args: the arguments as sent.
         pending, chosen: the arguments that earlier calls explain, and the call (and row) of each tool that was chosen for all of them.
     """
 
-    __slots__ = ("chosen", "failures", "file", "named", "origins", "pending", "prompt", "tool", "unknown")
+    __slots__ = ("args", "chosen", "failures", "file", "named", "origins", "pending", "prompt", "tool", "unknown")
 
-    def __init__(self, tool: Tool, prompt: Prompt, file: str) -> None:
-        self.tool, self.prompt, self.file, self.named = tool, prompt, file, False
+    def __init__(self, tool: Tool, args: Mapping[str, Any], prompt: Prompt, file: str) -> None:
+        self.tool, self.args, self.prompt, self.file, self.named = tool, args, prompt, file, False
         self.failures: list[Failure] = []
         self.unknown: dict[str, Failure] = {}
         self.origins: dict[str, str] = {}

@@ -22,6 +22,7 @@ from agentgate.language.days import BEGINS, CLOCK, DAY, read_clock, read_day
 from agentgate.values.currencies import CLEAR, CODE, COMMON_CODES, CURRENCIES, IN_WORDS, SIGN
 from agentgate.values.entities import COMMON_ENDS, COUNTRY, Key, normal
 from agentgate.values.paths import FINDABLE, MAX_FIND
+from agentgate.values.visible import UNSEEN
 
 _ODD = (("\u0130", "i"), ("\u0131", "i"), ("\u017f", "s"), ("\u212a", "k"))  # characters that `re.IGNORECASE` matches with these letters
 
@@ -219,10 +220,6 @@ _NO_DIGITS = str.maketrans("", "", "0123456789")
 _WORDS_AFTER = re.compile(r"(?:[\s-][A-Za-z]+)+$")
 # No email, link, IBAN or phone number, strict or loose, is without one of these.
 _HINT = re.compile(r"[@0-9]|:[/\\]|/{2}|\\{2}|[pPsS]:|[wW]{3}\.|\.[A-Za-z]{2}")
-_UNSEEN = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
-    "\U000e0000-\U000e0fff]"
-)
 _LIKE = str.maketrans({**dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"), "\u3002": ".", "\u2044": "/", "\u2215": "/"})
 _CODED = re.compile(r"&(?:#|[A-Za-z]{2})")
 
@@ -231,7 +228,7 @@ def as_read(text: str) -> str:
     """A text as people read it and programs follow it: HTML entities decoded, invisible characters removed, variants made plain."""
     if text.isascii() and _CODED.search(text) is None:
         return text
-    plain = _UNSEEN.sub("", unicodedata.normalize("NFKC", unescape(text)).translate(_LIKE))
+    plain = UNSEEN.sub("", unicodedata.normalize("NFKC", unescape(text)).translate(_LIKE))
     return plain if plain.isascii() else "".join(str(unicodedata.decimal(c, c)) for c in plain)
 
 

@@ -79,7 +79,7 @@ class AgentBlock(Block):
 class UserBlock(Block):
     """`who.for_user`; left out: an autonomous workload."""
 
-    groups: t.Texts | None = None
+    groups: t.Groups | None = None
     same_tenant: t.Yes | None = None
 
 
@@ -244,7 +244,7 @@ class LimitBlock(Block):
 class ApproversBlock(Block):
     """`step_up.approvers`."""
 
-    group: t.Text
+    group: t.Group
     count: Annotated[int, Field(ge=1, le=10)] = 1
     not_: Annotated[list[Literal["requester"]], Len(1, 1)] = Field(["requester"], alias="not")
 

@@ -35,11 +35,26 @@ def sequence(site: Site) -> dict[str, tuple[Sequence, ...]]:
 def limits(site: Site) -> dict[str, tuple[Limit, ...]]:
     """The limits of each tool (`ANY`: of all tools)."""
     by_tool: dict[str, tuple[Limit, ...]] = {}
+    counters: dict[tuple[object, ...], Limit] = {}
     for index, block in enumerate(site.definition.limits or ()):
-        limit = _limit(site, block, site.root["limits", index])
+        at = site.root["limits", index]
+        limit = _limit(site, block, at)
         if limit is not None:
+            counter = limit.tool, limit.argument or "count", limit.per, limit.every
+            if counter in counters:
+                _shared(limit, counters[counter], at)
+            counters.setdefault(counter, limit)
             by_tool[limit.tool] = (*by_tool.get(limit.tool, ()), limit)
     return by_tool
+
+
+def _shared(limit: Limit, first: Limit, at: Place) -> None:
+    """Report a second limit on one counter: a call takes from a counter once. A count is kept as the sum of an argument `count` is."""
+    if limit.argument == first.argument:
+        expected = "one limit for it (the lower max), or another per or every"
+    else:
+        expected = "another per or every for one of them, or another name for the argument count (both are kept in one counter)"
+    at.report_key(f"a second limit of {limit.tool}.{limit.argument or 'count'} per {limit.per} (first on line {first.line})", expected)
 
 
 def _limit(site: Site, block: LimitBlock, at: Place) -> Limit | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from agentgate.decision.origin_kinds import kind_of
 from agentgate.loading import clauses
 from agentgate.loading.blocks import ToolBlock
 from agentgate.loading.facts import compiled_fact
 from agentgate.loading.rules import argument_rule
 from agentgate.loading.site import Place, Site, argument_type
 from agentgate.values.entities import TOKENISED
+from agentgate.values.paths import EACH
 from agentgate.workflow.model import ANY, NONE, Sequence, Tool
+from agentgate.workflow.nested import list_of
 from agentgate.workflow.rule import Rule, Source
 
 Rules = Mapping[str, Mapping[str, Rule]]
@@ -39,6 +42,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
             at.report_key(got, expected)
         _origins_stated(site, name, block, at)
         _trusted(site, name, block, rules[name], at)
+        _levels(rules[name], at)
         if site.definition.who.for_user is None:
             _without_user(site, block, at)
     _reachable(site, rules, sequence)
@@ -109,6 +113,19 @@ def _origins_stated(site: Site, name: str, block: ToolBlock, at: Place) -> None:
     for argument, rule in block.args.items():
         if rule.from_ is None:
             at["args", argument].report_key("no from", f"from: where the value may come from ({why})")
+
+
+def _levels(rules: Mapping[str, Rule], at: Place) -> None:
+    """One element of a list takes what it takes of a tool's rows from one row: no element and list inside it, or two lists inside it."""
+    first: dict[tuple[str, str], str] = {}
+    for name, rule in rules.items():
+        if EACH in name and not rule.any_call:
+            outermost = name[: name.index(EACH)]
+            for tool in dict.fromkeys([source.tool for source in rule.references if kind_of(source).of_row]):
+                other = first.setdefault((outermost, tool), name)
+                if list_of(other) != list_of(name):
+                    expected = "origins of another tool, or any_call: true, on one of them (no row could hold a whole element)"
+                    at["args", name].report_key(f"rows of {tool} for {name}, and for {other} at another depth", expected)
 
 
 def _trusted(site: Site, name: str, block: ToolBlock, rules: Mapping[str, Rule], at: Place) -> None:

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from agentgate.loading.yaml_nodes import did_you_mean
 from agentgate.values.entities import TYPES, number
+from agentgate.values.identities import FORM, is_name
 from agentgate.values.times import SHORT_WEEKDAYS, seconds
 
 MAX_DURATION = 366 * 86400  # seconds
@@ -94,6 +95,12 @@ def _type(value: str) -> str:
     return value
 
 
+def _group(value: str) -> str:
+    if not is_name(value):
+        raise wrong(f"the name of a group: {FORM}")
+    return value
+
+
 def word_or_list(*words: str) -> Callable[[Any], Any]:
     """One of these words alone, read as a list of it, or a list."""
 
@@ -108,6 +115,8 @@ def word_or_list(*words: str) -> Callable[[Any], Any]:
 Distinct = AfterValidator(_distinct)
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Texts = Annotated[list[Text], Len(1, 200), Distinct]
+Group = Annotated[Text, AfterValidator(_group)]
+Groups = Annotated[list[Group], Len(1, 200), Distinct]
 References = Annotated[list[Text], Len(1, 50), Distinct]
 Label = Annotated[str, _form(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "1 to 128 ASCII letters, digits, '.', '_' or '-'")]
 Labels = Annotated[list[Label], Len(1, 200), Distinct]

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, final
 
-from agentgate.errors import CanonicalError
+from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.values.canonical import canonical, digest, parse
+from agentgate.values.identities import checked_name
 
 Identity = Literal["in_process", "proven"]
 Presence = Literal["present", "unclear", "absent"]
@@ -21,7 +22,7 @@ Status = Literal["minted", "redeemed", "done", "failed", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """The person for whom the agent works.
+    """The person for whom the agent works. Raises IdentityRefused for a name that `agentgate.values.identities` does not accept.
 
     Attributes:
         id: subject identifier, unique within the tenant.
@@ -36,7 +37,13 @@ class User:
     identity: Identity = field(default="in_process", init=False)
 
     def __post_init__(self) -> None:
+        if type(self.groups) not in {tuple, list}:
+            raise IdentityRefused("user.groups", self.groups, "a tuple or list of group names")
         object.__setattr__(self, "groups", tuple(self.groups))
+        checked_name("user.id", self.id)
+        checked_name("user.tenant", self.tenant)
+        for group in self.groups:
+            checked_name("user.groups", group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The workload that calls.
+    """The workload that calls. Raises IdentityRefused as `User` does.
 
     Attributes:
         id: client identifier.
@@ -76,6 +83,9 @@ class Agent:
     boundary: Boundary | None = field(default=None, init=False)
     via: tuple[str, ...] = field(default=(), init=False)
     identity: Identity = field(default="in_process", init=False)
+
+    def __post_init__(self) -> None:
+        checked_name("agent.id", self.id)
 
 
 @final

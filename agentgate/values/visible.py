@@ -10,6 +10,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
+UNSEEN = re.compile(  # characters that are not shown at all
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\U000e0000-\U000e0fff]"
+)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ASCII = re.compile(r"[A-Za-z]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&@:/])")

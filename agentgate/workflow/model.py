@@ -13,7 +13,7 @@ from math import inf
 from typing import Literal, NamedTuple
 
 from agentgate.values.times import clock
-from agentgate.workflow.nested import Structures, structures
+from agentgate.workflow.nested import Structures, list_of, structures
 from agentgate.workflow.rule import Fact, Rule, Source
 
 Effect = Literal["read", "write", "egress", "destructive"]
@@ -86,12 +86,14 @@ class Dependency(NamedTuple):
         origins: arguments whose value may come from it, with the origins that name it.
         bounds: arguments whose `at_most` it holds.
         within: how many seconds ago it was redeemed at most (infinite: ever); None: no such call is required.
+        tied: an element of a list takes several values or bounds from it (`agentgate.decision.elements`).
     """
 
     tool: str
     origins: tuple[tuple[str, tuple[Source, ...]], ...]
     bounds: tuple[str, ...]
     within: float | None
+    tied: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +138,14 @@ class Tool:
         bounds = {name: rule.at_most.tool for name, rule in rules.items() if rule.at_most is not None}
         calls = {name: () if rule.free else rule.calls for name, rule in rules.items()}
         referred = [tool for name in rules for tool in (bounds.get(name, ""), *[called for called, _ in calls[name]]) if tool]
-        dependencies = tuple(
-            [
-                Dependency(
-                    tool,
-                    tuple([(name, sources) for name, own in calls.items() for called, sources in own if called == tool]),
-                    tuple([name for name, called in bounds.items() if called == tool]),
-                    min([inf if order.within is None else order.within for order in self.sequence if order.require == tool], default=None),
-                )
-                for tool in dict.fromkeys([*referred, *[order.require for order in self.sequence]])
-            ]
-        )
-        object.__setattr__(self, "dependencies", dependencies)
+        dependencies = []
+        for tool in dict.fromkeys([*referred, *[order.require for order in self.sequence]]):
+            origins = tuple([(name, sources) for name, own in calls.items() for called, sources in own if called == tool])
+            bounded = tuple([name for name, called in bounds.items() if called == tool])
+            within = min([inf if order.within is None else order.within for order in self.sequence if order.require == tool], default=None)
+            lists = [list_of(name) for name in (*[name for name, _ in origins], *bounded) if rules[name].max_items is not None]
+            dependencies.append(Dependency(tool, origins, bounded, within, tied=len(lists) > len(set(lists))))
+        object.__setattr__(self, "dependencies", tuple(dependencies))
         object.__setattr__(self, "asking", tuple([name for name, rule in self.args.items() if rule.needs]))
         object.__setattr__(self, "grounded", tuple([name for name, rule in self.args.items() if rule.entities is not None]))
 

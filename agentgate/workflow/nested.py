@@ -7,7 +7,7 @@ path. A null under a `nullable` rule counts as left out, as does one in place of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from agentgate.values.paths import EACH
@@ -71,14 +71,14 @@ def flat(tool: Structured, args: Mapping[str, Any]) -> Mapping[str, Any]:
     if not roots:
         return args if None not in args.values() else {n: v for n, v in args.items() if not (v is None and _nullable(tool, n))}
     leaves: dict[str, Any] = {}
-    elements = dict.fromkeys(lists, 0)
+    counted = dict.fromkeys(lists, 0)
     for name, value in args.items():
         if name not in roots:
             leaves[_plain(name)] = value
         elif value is not None or name not in nullable:
-            _leaves(name, value, leaves, elements, 0)
+            _leaves(name, value, leaves, counted, 0)
     for name, rule in tool.args.items():
-        if not rule.optional and name in leaves and EACH in name and len(leaves[name]) != elements.get(_list_of(name)):
+        if not rule.optional and name in leaves and EACH in name and len(leaves[name]) != counted.get(list_of(name)):
             del leaves[name]  # an element lacks it
         elif rule.nullable and name in leaves:
             if EACH in name:
@@ -92,8 +92,7 @@ def emptied(name: str, args: Mapping[str, Any]) -> bool:
     """Whether the call sends an empty list where a rule's leaves would be, which may mean "none of them"."""
     level: list[Any] = [args]
     for step in name.split(".") if "." in name else ():
-        key = step.partition(EACH)[0]
-        level = [outer[key] for outer in level if type(outer) is dict and key in outer]
+        level = _under(step, level)
         for _ in range(step.count(EACH)):
             lists = [value for value in level if type(value) is list]
             level = [inner for each in lists for inner in each]
@@ -102,19 +101,55 @@ def emptied(name: str, args: Mapping[str, Any]) -> bool:
     return False
 
 
+def list_of(name: str) -> str:
+    """The list whose elements hold the leaf of this name: ``payments[]`` for ``payments[].to``; for a whole argument its own name."""
+    return name[: name.rindex(EACH) + len(EACH)] if EACH in name else name
+
+
+def elements(path: str, leaves: Iterable[str], args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each element of a list in a call's arguments: its leaves by the names of their rules, without those it does not send.
+
+    Args:
+        path: the list, as `list_of` names it.
+        leaves: names of rules whose list it is.
+        args: the arguments as sent.
+    """
+    level: list[Any] = [args]
+    for step in path.split("."):
+        level = _under(step, level)
+        for _ in range(step.count(EACH)):
+            level = [inner for value in level if type(value) is list for inner in value]
+    steps = {name: name[len(path) + 1 :].split(".") for name in leaves}
+    for element in level:
+        found = {}
+        for name, keys in steps.items():
+            inside = [element]
+            for key in keys:
+                inside = _under(key, inside)
+            if inside and inside[0] is not None:
+                found[name] = inside[0]
+        yield found
+
+
+def _under(step: str, level: list[Any]) -> list[Any]:
+    """What the objects among these values hold under the key of a step."""
+    key = step.partition(EACH)[0]
+    return [outer[key] for outer in level if type(outer) is dict and key in outer]
+
+
 def _nullable(tool: Structured, name: str) -> bool:
     rule = tool.args.get(name)
     return rule is not None and rule.nullable
 
 
-def _leaves(path: str, value: Any, leaves: dict[str, Any], elements: dict[str, int], depth: int) -> None:
+def _leaves(path: str, value: Any, leaves: dict[str, Any], counted: dict[str, int], depth: int) -> None:
     if type(value) is dict and value and depth < MAX_DEPTH:
         for key, inner in value.items():
-            _leaves(f"{path}.{_plain(key)}", inner, leaves, elements, depth + 1)
-    elif type(value) is list and (value or path + EACH in elements) and depth < MAX_DEPTH:
-        elements[path + EACH] = elements.get(path + EACH, 0) + len(value)
+            _leaves(f"{path}.{_plain(key)}", inner, leaves, counted, depth + 1)
+    elif type(value) is list and (value or path + EACH in counted) and depth < MAX_DEPTH:
+        counted[path + EACH] = counted.get(path + EACH, 0) + len(value)
         for inner in value:
-            _leaves(path + EACH, inner, leaves, elements, depth + 1)
+            _leaves(path + EACH, inner, leaves, counted, depth + 1)
     elif EACH in path:
         leaves.setdefault(path, []).append(value)
     else:
@@ -124,7 +159,3 @@ def _leaves(path: str, value: Any, leaves: dict[str, Any], elements: dict[str, i
 def _plain(key: str) -> str:
     """A key as one step of a path; a longer one, or one that looks like several steps, is quoted (and cut), as no rule's name is."""
     return repr(key[:MAX_STEP]) if len(key) > MAX_STEP or "." in key or "[" in key else key
-
-
-def _list_of(name: str) -> str:
-    return name[: name.rindex(EACH) + len(EACH)]

@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from functools import wraps
 from math import sqrt
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import AuditUnavailable, StoreUnavailable
@@ -29,6 +29,7 @@ from agentgate.explain.verdicts import heard_of
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
 from agentgate.loading.catalog import collector_paused
+from agentgate.values.identities import checked_name
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import Agent, User
 
@@ -40,6 +41,14 @@ _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SIDE_EFFECTS = frozenset({"write", "egress"})
 _LATE = frozenset({Reason.STORE, Reason.AUDIT})
 _TRIES = 3  # of one episode, where the machine was too slow to decide a call before its deadline
+
+
+def _name(value: str) -> str:
+    checked_name("name", value)
+    return value
+
+
+_Name = Annotated[str, AfterValidator(_name)]
 
 
 class _Recorded(BaseModel):
@@ -72,10 +81,10 @@ class Episode(_Recorded):
     id: str
     suite: str
     workflow: str
-    tenant: str
-    user: str
-    groups: tuple[str, ...] = Field(default=(), strict=False)
-    agent: str
+    tenant: _Name
+    user: _Name
+    groups: tuple[_Name, ...] = Field(default=(), strict=False)
+    agent: _Name
     now: AwareDatetime = Field(strict=False)
     prompt: str
     attack: Attack | None

@@ -18,6 +18,7 @@ from agentgate.decision.origin_kinds import of_call
 from agentgate.errors import AgentGateError
 from agentgate.loading.yaml_nodes import did_you_mean, shown
 from agentgate.values.entities import number
+from agentgate.values.identities import FORM, is_name
 from agentgate.values.times import seconds
 from agentgate.workflow.model import Limit, Tool, Workflow
 from agentgate.workflow.rule import Source
@@ -69,6 +70,8 @@ _AMOUNT: _Form = (_used, "how much was used before: a number from 0")
 _COUNT: _Form = (partial(_used, whole=True), _AMOUNT[1])
 _TEXT: _Form = (lambda v: type(v) is str, "text")
 _TEXTS: _Form = (_texts, "a list of texts")
+_NAME: _Form = (is_name, FORM)
+_NAMES: _Form = (lambda v: _texts(v) and all(map(is_name, v)), f"a list of names, each {FORM}")
 _YES: _Form = (lambda v: type(v) is bool, "true or false")
 _DURATIONS: _Form = (lambda v: seconds(v) is not None, "a duration: a whole number and s, m, h or d, such as 15m")
 _FIXED: Mapping[str, _Form] = {
@@ -80,10 +83,9 @@ _FIXED: Mapping[str, _Form] = {
     "brokers": _TEXTS,
     "spent_ago": _DURATIONS,
     "nulls": _TEXTS,
-    **dict.fromkeys(("who.user.id", "who.user.tenant"), _TEXT),
-    "who.user.groups": _TEXTS,
+    **dict.fromkeys(("who.user.id", "who.user.tenant", "who.agent.id"), _NAME),
+    "who.user.groups": _NAMES,
     "who.user.proven": _YES,
-    "who.agent.id": _TEXT,
     "who.agent.proven": _YES,
     **dict.fromkeys(("who.agent.spiffe", "who.agent.issuer", "who.agent.posture.image_signed_by"), _TEXT),
     "who.agent.posture.attested_ago": _DURATIONS,

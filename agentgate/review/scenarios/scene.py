@@ -19,7 +19,7 @@ from agentgate.decision import checks
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.decision.arguments import check_arguments
 from agentgate.decision.case import Case
-from agentgate.errors import CanonicalError
+from agentgate.errors import CanonicalError, IdentityRefused
 from agentgate.gate.state import Readings
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.deriver import Deriver
@@ -260,4 +260,7 @@ def _user(values: Mapping[str, Any]) -> User | None:
     if not who:
         return None
     made = proven_user if who.get("proven") else User
-    return made(who.get("id", "user"), tenant=who.get("tenant", values["tenant"]), groups=tuple(who.get("groups", ())))
+    try:
+        return made(who.get("id", "user"), tenant=who.get("tenant", values["tenant"]), groups=tuple(who.get("groups", ())))
+    except IdentityRefused as error:  # a name that was filled in from an argument
+        raise SceneError((FieldProblem(f"who.{error.field}", error.got, error.expected),)) from error

@@ -92,7 +92,7 @@ def candidates(rule: Rule, top: Decimal | None = None) -> Iterator[Any]:
 _FIRST_DAY = date(2026, 1, 7)  # a Wednesday; for a workflow that expires before, a day of its last week
 _DAY = 24 * 60  # minutes
 _NOWHERE = Surroundings(datetime(2000, 1, 1, tzinfo=UTC))
-_NOBODY = RunState(Header("", "", None, Agent(""), "", 0, "", 0.0, 0.0), (), {}, None, (), "")
+_NOBODY = RunState(Header("", "", None, Agent("agent"), "", 0, "", 0.0, 0.0), (), {}, None, (), "")
 
 
 def fits(workflow: Workflow, tool: str, name: str, value: Any) -> bool:
