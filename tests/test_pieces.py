@@ -200,6 +200,7 @@ DOUBTED = (  # a person may mean them as requests, or not
     "Has to be moved to Friday",
     "Find a slot on Friday to move it to",
     "Tell Viktor to open it and delete the file",
+    "Tell Viktor to read it and open it and delete the file",
     "I always open the mail and delete it",
     "They read it and move it to Friday",
     "If you were me, would you cancel it?",

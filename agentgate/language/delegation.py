@@ -148,13 +148,13 @@ def _delegates(words: str, joined: str, before: _Before, *, denied: bool = False
 def _doubt(match: re.Match[str], joined: str, before: _Before) -> str | None:
     """Why the source of a request is doubtful; None where it has none."""
     groups = match.groupdict()
-    named = [groups[name] for name in ("place", "speaker") if groups.get(name)]
-    for words in named:
+    named = [(name, groups[name]) for name in ("place", "speaker") if groups.get(name)]
+    for name, words in named:
         if _PRONOUN.match(words):
             return _introduced(before)
         if _SOURCE.search(words):
             return MANY_SOURCES if _MANY.search(words) or _several_files(joined) else ""
-        if words == groups.get("speaker") and match.re is not _ACCORDING and _PERSON.match(words):
+        if name == "speaker" and match.re is not _ACCORDING and _PERSON.match(words):
             return ""
     if named or (match.re is _THEM and _TO_DO.search(before.said) is None):
         return None
