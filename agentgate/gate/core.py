@@ -180,7 +180,7 @@ def _withheld(rule: Rule) -> bool:
 def deny(header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:
     """Record a refusal, with what was `seen`. If the record cannot be written, the refusal has one more reason."""
     try:
-        yield decided("deny", call, header, reasons=_brief(failures), **known)
+        yield decided("deny", call, header, reasons=_brief(failures), **known)._replace(refusal=True)
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))
     return Deny(failures)

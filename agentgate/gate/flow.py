@@ -89,7 +89,7 @@ def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Ag
     )
     refused = _opening(core, workflow, header)
     if refused:
-        yield stamp("run_refused", header, reasons=describe(refused))
+        yield stamp("run_refused", header, reasons=describe(refused))._replace(refusal=True)
         raise RunRefused(refused)
     op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000)
     if ops.parse_open_run(op, (yield op)) != "ok":

@@ -137,7 +137,7 @@ def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) ->
     checked = ((rule, check_approver(rule, by, header.user, header.agent, tenant)) for rule in rules)
     failures = tuple(replace(failure, rule=f"{workflow.file}:{rule.line}") for rule, failure in checked if failure is not None)
     if failures:
-        yield stamp("hold_answer_refused", header, hold=hold_id, by=by.id, reasons=describe(failures))
+        yield stamp("hold_answer_refused", header, hold=hold_id, by=by.id, reasons=describe(failures))._replace(refusal=True)
         raise RunRefused(failures)
     state_after: ops.HoldState = "refused"
     if release:
