@@ -65,9 +65,9 @@ def _validate(value: Any, field: str, depth: int, counted: Iterator[int]) -> Non
             raise CanonicalError(field, "a larger integer", "an integer within 2^53 (larger ones collide in JSON)")
     elif kind is float:
         if not math.isfinite(value):
-            raise CanonicalError(field, str(value), "a finite number")
+            raise CanonicalError(field, "another number", "a finite number")
         if abs(value) > _MAX_INT:
-            raise CanonicalError(field, repr(value), "a number within 2^53")
+            raise CanonicalError(field, "a larger number", "a number within 2^53")
     elif depth >= MAX_DEPTH:
         raise CanonicalError(field, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
     elif kind is dict:
