@@ -102,6 +102,7 @@ class _Question:
         self.forced: set[Reason] = set()  # an unclear intent, an unknown origin: ask a person under all of the tool's step-up rules
         self.found: set[str] = set()
         self.keys: dict[str, list[Any]] = {}  # arguments in good form -> the keys of their elements
+        self.refused: set[str] = set()  # those of them with a value that is not allowed: what is in them is not looked at
         self.args = _by_rule(tool, call.args)
         self.elements: list[list[tuple[str, Any]]] = []  # of each element of a list, its leaves in good form with their keys
 
@@ -133,11 +134,10 @@ class _Question:
         denied = set()
         for name, keys in self.keys.items():
             rule = self.tool.args[name]
-            if rule.max_items is not None and len(keys) > rule.max_items:
+            too_many = rule.max_items is not None and len(keys) > rule.max_items
+            if too_many or not all(all(_operators(rule, key)) for key in keys):
                 denied.add(Reason.ARGUMENT_VALUE)
-            for key in keys:
-                if not all(_operators(rule, key)):
-                    denied.add(Reason.ARGUMENT_VALUE)
+                self.refused.add(name)
             if rule.role and not set(keys) < set(rule.role_scopes):
                 denied.add(Reason.ROLE)
         return denied
@@ -559,7 +559,7 @@ class _Question:
         denied: set[Reason] = set()
         for name, keys in self.keys.items():
             allowed = self.tool.args[name].entities
-            if allowed is None:
+            if allowed is None or name in self.refused:
                 continue
             inside = _texts(self.args[name]) if self.tool.args[name].type == "json" else keys
             for text in inside:

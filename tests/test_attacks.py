@@ -576,13 +576,15 @@ def test_a_call_that_failed_and_one_that_was_interrupted_are_told_apart(gate: Ga
 def test_a_call_that_fits_but_whose_hold_does_not_is_denied(folder: Path) -> None:
     source = WORKFLOW.replace(
         "      payee: {type: id, from",
-        "      note: {text: 4000, max_items: 100, from: [model], optional: true}\n      payee: {type: id, from",
+        "".join(f"      {note}: {{text: 4000, max_items: 100, from: [model], optional: true}}\n" for note in ("n1", "n2", "n3", "n4", "n5"))
+        + "      payee: {type: id, from",
     )
-    (folder / "w" / "refund.yaml").write_text(source.replace("show: [order_id, amount, payee]", "show: [order_id, amount, note]"))
+    (folder / "w" / "refund.yaml").write_text(source.replace("amount, payee]", "amount, n1, n2, n3, n4, n5]"))
     with opened(folder) as gate:
         run = run_of(gate)
         looked_up(run)
-        answer = run.authorize("payments.refund", {**REFUND, "amount": "150.00", "note": ["x" * 3997] * 65 + ["x" * 1900]})
+        notes = {**dict.fromkeys(("n1", "n2", "n3", "n4"), ["x" * 3997] * 13), "n5": [*["x" * 3997] * 13, "x" * 1880]}
+        answer = run.authorize("payments.refund", {**REFUND, "amount": "150.00", **notes})
         assert reasons(answer) == {Reason.INPUT}
 
 

@@ -1,6 +1,7 @@
 """The check of a call's arguments: each known, present, in normal form, and allowed by every operator of its rule.
 
-Rules: as in `agentgate.decision.checks`. Every operator is ANDed, on every element of a list.
+Rules: as in `agentgate.decision.checks`. Every operator is ANDed, on every element of a list. A value with more text than `MAX_TEXT` is
+refused before anything reads it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from typing import Any
 
 from agentgate.decision.case import Case
 from agentgate.decision.value import Value
-from agentgate.values.entities import NORMAL, Key, written
+from agentgate.values.entities import NORMAL, Key, texts, written
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import Tool
 from agentgate.workflow.nested import flat
 from agentgate.workflow.operator import Operator
 from agentgate.workflow.rule import Rule
 
+MAX_TEXT = 65_536  # characters of all texts in one argument
 _LISTED = 100  # unknown arguments that are reported one by one
 _value = partial(tuple.__new__, Value)  # a third of what the constructor costs
 
@@ -29,12 +31,17 @@ def check_arguments(case: Case) -> None:
     args = flat(tool, case.call.args)
     if not args.keys() <= tool.args.keys():
         _deny_unknown(case, tool, [name for name in args if name not in tool.args])
+    large = len(case.call.data) > MAX_TEXT  # else no text in it is
     for name, rule in tool.args.items():
         if name not in args:
             if not rule.optional:
                 case.deny(Reason.ARGUMENT_MISSING, f"args.{name}", "nothing", "a value", rule.line, f"args.{name} required")
             continue
         raw, keys = args[name], None
+        if large and (length := sum(map(len, texts(raw)))) > MAX_TEXT:
+            shown, expected = f"{length} characters", f"at most {MAX_TEXT} characters"
+            case.deny(Reason.ARGUMENT_FORM, f"args.{name}", shown, expected, rule.line, f"args.{name} type")
+            continue
         if rule.max_items is not None:
             keys = _list_keys(rule, raw)
         elif (key := NORMAL[rule.type](raw)) is not None:

@@ -27,6 +27,7 @@ from agentgate.workflow.model import ANY, NONE, Tool, Workflow
 from agentgate.workflow.nested import emptied
 from agentgate.workflow.rule import Rule
 
+MAX_SEARCHED = 40_000  # characters in all texts of a call that are searched for entities; the slowest such texts take 0.2 s
 SCALE = 10_000  # sums are kept in units of 10^-4
 _NOTHING = Decimal()
 _reservation = partial(tuple.__new__, Reservation)  # as `Value` in `agentgate.decision.arguments`
@@ -60,16 +61,25 @@ def check_origins(case: Case) -> None:
 def check_entities(case: Case) -> None:
     """Every address, link and account inside a free text has an allowed origin of its own (exfiltration in a memo line).
 
-    Where the argument says ``unknown_origin: step_up``, a person sees the text instead.
+    Where the argument says ``unknown_origin: step_up``, a person sees the text instead. A value that is refused already is not searched,
+    nor is more text than `MAX_SEARCHED`: that is refused, since nothing is known of what is in it.
     """
     if case.tool is None:
         return
+    refused = {failure.field for failure in case.denied if failure.reason is Reason.ARGUMENT_VALUE}
+    left = MAX_SEARCHED
     for name in case.tool.grounded:
         value = case.values.get(name)
-        if value is None:
+        if value is None or f"args.{name}" in refused:
             continue
+        inside = tuple(texts(value.raw))
+        left -= sum(map(len, inside))
+        if left < 0:
+            got, expected = "more text than is searched", f"at most {MAX_SEARCHED} characters in all texts of the call that are searched"
+            case.deny(Reason.ENTITY_ORIGIN, f"args.{name}", got, expected, value.rule.line, f"args.{name} entities")
+            return
         allowed = value.rule.entities or ()
-        for text in texts(value.raw) if value.rule.type == "json" else map(str, value.keys):
+        for text in inside:
             for entity in embedded(text, case.around.now.date()):
                 if not in_some_call(entity.type, entity.key, allowed, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)

@@ -188,7 +188,7 @@ def _argument(rule: Rule) -> Iterator[Condition]:
     if rule.sources:
         yield one("origin", "from", "a value from " + " or ".join(map(str, rule.sources)), Reason.ARGUMENT_ORIGIN, after=formed)
     if rule.entities is not None:
-        yield one("origin", "entities", "found in " + " or ".join(map(str, rule.entities)), Reason.ENTITY_ORIGIN, after=formed)
+        yield one("origin", "entities", "found in " + " or ".join(map(str, rule.entities)), Reason.ENTITY_ORIGIN, after=before)
 
 
 def _together(tool: Tool) -> Iterator[Condition]:

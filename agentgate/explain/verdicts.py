@@ -16,7 +16,7 @@ from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.explain.explanation import Explanation, Outcome, Row, Verdict
 from agentgate.explain.listing import AT_MINT, Condition, conditions, matching
 from agentgate.explain.remedy import Remedy, all_together, order_of, remedy
-from agentgate.values.refusal import Code, Failure, Reason
+from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason
 from agentgate.values.request import Call, Derived, RunState, Surroundings
 from agentgate.workflow.model import StepUpRule, Workflow
 from agentgate.workflow.nested import flat, root
@@ -136,6 +136,9 @@ class _Table:
     def _failed_got(self, condition: Condition, failures: tuple[Failure, ...]) -> str:
         """What a condition that did not hold got. Of an intent also why; its failure, which is recorded, does not say."""
         got = "; ".join(dict.fromkeys(f.got for f in failures))
+        if got == NOT_SHOWN:  # the record's reasons hold no value
+            sent = self._case.values.get(condition.argument)
+            got = self._kept.hidden.get(root(condition.argument), got) if sent is None else sent.shown
         words = heard(self._case, condition) if condition.about == "intent" else ""
         if not words or not self._kept.alive:
             return got

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,10 @@ from agentgate.stores import ops
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
-from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.entities import NUMERIC
+from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, RunRefused, told
 from agentgate.values.request import Call, Header, RunState, Surroundings
-from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import Rule
 
@@ -85,7 +86,7 @@ def stamp(kind: str, header: Header, **more: object) -> Record:
         "identity": {"user": user.identity if user else None, "agent": agent.identity},
         **more,
     }
-    return Record(body)
+    return Record(body, refusal=bool(more.get("reasons")))  # or a hold: nothing is minted either
 
 
 def decided(answer: str, call: Call, header: Header, **more: object) -> Record:
@@ -120,12 +121,13 @@ _MAX_REASONS, _MAX_WORDS = 50, 300
 _NOTHING: Mapping[str, object] = {}
 
 
-def _brief(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
-    """The reasons, cut to what always fits a record: a call must not keep its refusal off the record by its size."""
+def reasons_of(failures: tuple[Failure, ...]) -> list[Mapping[str, str]]:
+    """What a record holds of failures, cut to what always fits it: a call must not keep its refusal off the record by its size."""
+    tellable = told(failures)
     kept: list[Mapping[str, str]] = [
-        {name: words[:_MAX_WORDS] for name, words in each.items()} for each in describe(failures[:_MAX_REASONS])
+        {name: words[:_MAX_WORDS] for name, words in each.items()} for each in describe(tellable[:_MAX_REASONS])
     ]
-    left = len(failures) - len(kept)
+    left = len(tellable) - len(kept)
     return [*kept, {"reason": "more", "field": str(left)}] if left else kept
 
 
@@ -137,8 +139,9 @@ def seen(core: Core, case: Case, *, whole: bool) -> Mapping[str, object]:
 
     `turns` and `calls` count the turns and redeemed calls that were known; `origins` names the allowed origin of each argument;
     `environment` is the gate's and `definition` what the integration read from the tool, where there is one. A `whole` record also
-    has the decision time `at` and the declared arguments: in `args` as they are, in `hidden` as HMAC where one is sensitive, free text or
-    long. It is for a call that is not minted; a minted call has a record of its own, for as long as the run lives.
+    has the decision time `at` and the declared arguments: in `args` as they are, in `hidden` as HMAC where one is sensitive, free text,
+    long, or text that its rule refuses. It is for a call that is not minted; a minted call has a record of its own, for as long as the
+    run lives.
     """
     run, call = case.run, case.call
     known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls)}
@@ -149,38 +152,45 @@ def seen(core: Core, case: Case, *, whole: bool) -> Mapping[str, object]:
         known["definition"] = call.definition
     if whole:
         known["at"] = case.around.now.isoformat()
-        known["args"], known["hidden"] = _shown(core, run.header.tenant, case.tool, call.args)
+        known["args"], known["hidden"] = _shown(core, case)
     return known
 
 
-def _shown(core: Core, tenant: str, tool: Tool | None, given: Mapping[str, object]) -> tuple[dict[str, object], dict[str, str]]:
+def _shown(core: Core, case: Case) -> tuple[dict[str, object], dict[str, str]]:
     """The declared arguments that a record may hold as they are, and the HMACs of the others."""
     args: dict[str, object] = {}
     hidden: dict[str, str] = {}
     rules: dict[str, list[Rule]] = {}
-    for name, rule in tool.args.items() if tool is not None else ():
+    given, tenant = case.call.args, case.run.header.tenant
+    refused = {failure.field for failure in case.denied if failure.reason in {Reason.ARGUMENT_FORM, Reason.ARGUMENT_VALUE}}
+    for name, rule in case.tool.args.items() if case.tool is not None else ():
         rules.setdefault(root(name), []).append(rule)
     for name, inside in rules.items():
         if name in given:
             data = canonical(given[name])
+            structure = b"{" in data  # it may hold what no rule names
             if given[name] is None and all(rule.nullable for rule in inside):
                 args[name] = None  # as left out
-            elif len(data) > _SHOWN or b"{" in data or any(map(_withheld, inside)):  # a structure may hold what no rule names
+            elif structure or len(data) > _SHOWN or any(_withheld(case, rule, refused) for rule in inside):
                 hidden[name] = core.keys.masked(tenant, data)
             else:
                 args[name] = given[name]
     return args, hidden
 
 
-def _withheld(rule: Rule) -> bool:
-    """A value that no record holds as it is: a sensitive one, or free text that nothing narrows."""
+def _withheld(case: Case, rule: Rule, refused: set[str]) -> bool:
+    """A value that no record holds as it is: a sensitive one, free text that nothing narrows, or text that its rule refuses."""
+    if f"args.{rule.name}" in refused and (rule.name not in case.values or rule.type not in NUMERIC):
+        return True
     return rule.sensitive or (rule.type in {"text", "json"} and not (rule.one_of or rule.equals or rule.pattern or rule.glob))
 
 
-def deny(header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:
+def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:
     """Record a refusal, with what was `seen`. If the record cannot be written, the refusal has one more reason."""
+    workflow = core.catalog.get(header.workflow)
+    named = call if workflow is not None and call.tool in workflow.tools else replace(call, tool=NOT_SHOWN)  # a name the model made up
     try:
-        yield decided("deny", call, header, reasons=_brief(failures), **known)
+        yield decided("deny", named, header, reasons=reasons_of(failures), **known)
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))
     return Deny(failures)

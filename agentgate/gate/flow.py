@@ -15,9 +15,9 @@ from typing import Any
 from agentgate.decision import caller
 from agentgate.decision.answer import Allow, Decision, Deny, Eligible, Reservation
 from agentgate.decision.case import Case
-from agentgate.decision.checks import describe, judge
+from agentgate.decision.checks import judge
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, KeyRefused, NameRefused, StoreUnavailable
-from agentgate.gate.core import Core, decided, deny, read, seen, stamp
+from agentgate.gate.core import Core, decided, deny, read, reasons_of, seen, stamp
 from agentgate.gate.release import released
 from agentgate.gate.state import header_bytes, missing
 from agentgate.gate.terms import txn
@@ -89,7 +89,7 @@ def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Ag
     )
     refused = _opening(core, workflow, header)
     if refused:
-        yield stamp("run_refused", header, reasons=describe(refused))
+        yield stamp("run_refused", header, reasons=reasons_of(refused))
         raise RunRefused(refused)
     op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000)
     if ops.parse_open_run(op, (yield op)) != "ok":
@@ -158,7 +158,7 @@ def authorize(view: View, call: Call) -> Generator[Step, Any, tuple[Decision, Ru
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
                 decision = yield from _settle(view, case, answer)
             elif isinstance(answer, Deny) and fresh:
-                decision = yield from deny(header, call, answer.failures, seen(core, case, whole=True))
+                decision = yield from deny(core, header, call, answer.failures, seen(core, case, whole=True))
             if decision is not None:
                 return decision, state
             state, fresh = (yield from read(core, header.tenant, header.id, state)), True
@@ -173,7 +173,7 @@ def authorize(view: View, call: Call) -> Generator[Step, Any, tuple[Decision, Ru
         failures = (Failure(Reason.STORE, "keys", str(error), "a signing key"),)
     except AuditUnavailable as error:
         return Deny((Failure(Reason.AUDIT, "audit", str(error), "a durable audit record before any token"),)), state
-    return (yield from deny(header, call, failures)), state
+    return (yield from deny(core, header, call, failures)), state
 
 
 def _in_force(core: Core, header: Header) -> Workflow:
@@ -189,7 +189,7 @@ def _in_force(core: Core, header: Header) -> Workflow:
 
 def unreadable(view: View, refused: Deny) -> Flow:
     """Record the refusal of a call that has no canonical form. Returns what `authorize` does."""
-    return (yield from deny(view.state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), view.state
+    return (yield from deny(view.core, view.state.header, Call("(unreadable)", "(unreadable)", b"{}", {}), refused.failures)), view.state
 
 
 def _settle(view: View, case: Case, answer: Eligible) -> Flow:
@@ -201,7 +201,7 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
     made = terms.digest(call)
     take = None
     if answer.holds:
-        release = yield from released(case, answer.holds, made=made, known=known)
+        release = yield from released(core, case, answer.holds, made=made, known=known)
         if not isinstance(release, ops.HoldTake):
             return release
         take = release
@@ -245,7 +245,7 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
     if settled.kind == "stale":
         return None
     if settled.kind != "ok":
-        return (yield from deny(header, call, (_refused(settled, answer, workflow),), known))
+        return (yield from deny(core, header, call, (_refused(settled, answer, workflow),), known))
     releases = (take.hold_id,) if take else ()
     claims = terms.claims(
         call,

@@ -12,21 +12,20 @@ from dataclasses import replace
 
 from agentgate.decision.answer import RequiredHold, StepUp
 from agentgate.decision.case import Case
-from agentgate.decision.checks import describe
 from agentgate.decision.hold import Approver, Hold, check_approver, covered
 from agentgate.errors import StoreUnavailable
-from agentgate.gate.core import Core, decided, deny, read, stamp
+from agentgate.gate.core import Core, decided, deny, read, reasons_of, stamp
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, parse
-from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.refusal import Failure, Reason, RunRefused, without_values
 from agentgate.values.request import RunState, User
 from agentgate.workflow.nested import emptied, flat
 
 _PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")  # fields of a hold that are stored as they are
 
 
-def released(case: Case, required: tuple[RequiredHold, ...], *, made: str, known: Mapping[str, object]) -> Flow:
+def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made: str, known: Mapping[str, object]) -> Flow:
     """The release to consume, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either."""
     call, header, now = case.call, case.run.header, time.time()
     op = ops.read_hold(header.tenant, made)
@@ -49,7 +48,7 @@ def released(case: Case, required: tuple[RequiredHold, ...], *, made: str, known
     elif status == "waiting":
         why = tuple(f for each in required for f in each.why)
         rules = [each.rule.id for each in required]
-        yield decided("step_up", call, header, call_digest=made, hold=made, rules=rules, reasons=describe(why), **known)
+        yield decided("step_up", call, header, call_digest=made, hold=made, rules=rules, reasons=reasons_of(why), **known)
         return StepUp(hold, why)
     else:
         short = next((each.rule for each in required if not covered(each.rule, hold, header.user, header.agent)), None)
@@ -57,7 +56,7 @@ def released(case: Case, required: tuple[RequiredHold, ...], *, made: str, known
             by = "released by " + ", ".join(a.id for a in hold.approvers)
             failure = Failure(Reason.STEP_UP, f"step_up.{short.id}", by, f"{short.count} of {short.group} who saw this rule")
     if failure is not None:
-        return (yield from deny(header, call, (failure,), known))
+        return (yield from deny(core, header, call, (failure,), known))
     return ops.HoldTake(made, record.revision)
 
 
@@ -70,7 +69,9 @@ def _new_hold(case: Case, required: tuple[RequiredHold, ...], made: str) -> Hold
     shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
     expires = time.time() + min(hold.rule.timeout for hold in required)
     rules = tuple(hold.rule.id for hold in required)
-    why = tuple(str(f) for hold in required for f in hold.why)
+    because = [f for hold in required for f in hold.why]
+    # why a person is asked holds no value that is not shown to them
+    why = tuple(str(f if f.field.removeprefix("args.") in shown else without_values(f)) for f in because)
     return Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, round(expires, 3))
 
 
@@ -137,7 +138,7 @@ def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) ->
     checked = ((rule, check_approver(rule, by, header.user, header.agent, tenant)) for rule in rules)
     failures = tuple(replace(failure, rule=f"{workflow.file}:{rule.line}") for rule, failure in checked if failure is not None)
     if failures:
-        yield stamp("hold_answer_refused", header, hold=hold_id, by=by.id, reasons=describe(failures))
+        yield stamp("hold_answer_refused", header, hold=hold_id, by=by.id, reasons=reasons_of(failures))
         raise RunRefused(failures)
     state_after: ops.HoldState = "refused"
     if release:

@@ -65,11 +65,11 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
     try:
         if type(tool) is not str:
             raise TokenRefused(Refusal.TOOL, "tool", type(tool).__name__, "a tool's name")
-        data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
         claims = check_token(token, who.trusted_keys(), issuer=who.issuer, tenants=who.tenants, audience=who.audience, now=now)
         if proof is not None and type(proof) is not DPoP:
             raise TokenRefused(Refusal.PROOF, "proof", type(proof).__name__, "a DPoP")
         check_proof(claims, token, proof, now)
+        data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")  # costs most, so only for a good token
     except (CanonicalError, TypeError, ValueError, AttributeError) as error:
         raise TokenRefused(Refusal.ARGUMENTS, "args", type(error).__name__, "arguments with a canonical form") from None
     finally:

@@ -1,7 +1,7 @@
 """The two shells that carry out a flow's steps: blocking and awaited. One monotonic deadline per call.
 
 Rules: a step that fails or is late is thrown into the flow, which refuses; a reply after the deadline is discarded. Store steps end a
-little before the call's deadline, which leaves time to record the refusal itself.
+little before the call's deadline, which leaves time to record the refusal itself; a refusal that comes later still has that much time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
-from agentgate.shell.step import Flow
+from agentgate.shell.step import Flow, Record
 from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
@@ -22,6 +22,11 @@ def _in_time(answer: Any, deadline: float) -> Any:
     if time.monotonic() > deadline:
         raise StoreUnavailable("the step ended after the call's deadline; its reply is discarded")
     return answer
+
+
+def _time_for(record: Record, deadline: float) -> float:
+    """When to stop waiting for a record: a refusal is recorded whatever the deadline says, within a time of its own."""
+    return max(deadline, time.monotonic() + _FOR_THE_RECORD) if record.refusal else deadline
 
 
 def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
@@ -38,7 +43,7 @@ def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
                 if isinstance(step, Op):
                     answer = _in_time(store.call(step, end - _FOR_THE_RECORD), end)
                 else:
-                    audit.append(step.body, end)
+                    audit.append(step.body, _time_for(step, end))
                     answer = None
             except AgentGateError as error:
                 step = flow.throw(error)
@@ -58,7 +63,7 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog) -> Any:
                 if isinstance(step, Op):
                     answer = _in_time(await store.call(step, end - _FOR_THE_RECORD), end)
                 else:
-                    await audit.aappend(step.body, end)
+                    await audit.aappend(step.body, _time_for(step, end))
                     answer = None
             except AgentGateError as error:
                 step = flow.throw(error)

@@ -9,9 +9,10 @@ from agentgate.stores import Op
 
 
 class Record(NamedTuple):
-    """An audit record that must be durable before the flow goes on."""
+    """An audit record that must be durable before the flow goes on. That of a `refusal` is written after the call's deadline too."""
 
     body: Mapping[str, Any]
+    refusal: bool = False
 
 
 Step = Op | Record

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import orjson
@@ -19,6 +21,7 @@ from agentgate.errors import CanonicalError
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
+_AT_MOST = f"at most {MAX_BYTES} bytes"
 _MAX_INT = 2**53 - 1
 _MAX_FIELD = 300  # characters of a path in an error; a key may be as long as the value
 _MIN_PLAIN = 1e-3
@@ -50,9 +53,11 @@ def _is_plain(value: Any, depth: int) -> bool:
     return kind in _SIMPLE
 
 
-def _validate(value: Any, field: str, depth: int) -> None:
-    """Raise CanonicalError for what has no safe form, with its place."""
+def _validate(value: Any, field: str, depth: int, counted: Iterator[int]) -> None:
+    """Raise CanonicalError for what has no safe form, with its place; `counted` bounds the values that are looked at."""
     kind = type(value)
+    if next(counted) > MAX_BYTES:  # each takes a byte at least
+        raise CanonicalError(field, "a value behind as many others", _AT_MOST)
     if kind in _SIMPLE:
         return
     if kind is int:
@@ -60,19 +65,19 @@ def _validate(value: Any, field: str, depth: int) -> None:
             raise CanonicalError(field, "a larger integer", "an integer within 2^53 (larger ones collide in JSON)")
     elif kind is float:
         if not math.isfinite(value):
-            raise CanonicalError(field, str(value), "a finite number")
+            raise CanonicalError(field, "another number", "a finite number")
         if abs(value) > _MAX_INT:
-            raise CanonicalError(field, repr(value), "a number within 2^53")
+            raise CanonicalError(field, "a larger number", "a number within 2^53")
     elif depth >= MAX_DEPTH:
         raise CanonicalError(field, f"nesting deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
     elif kind is dict:
         for key, item in value.items():
             if type(key) is not str:
                 raise CanonicalError(field, f"a key of type {type(key).__name__}", "keys that are text")
-            _validate(item, f"{field}.{key}"[:_MAX_FIELD] if field else key[:_MAX_FIELD], depth + 1)
+            _validate(item, f"{field}.{key}"[:_MAX_FIELD] if field else key[:_MAX_FIELD], depth + 1, counted)
     elif kind is list or kind is tuple:
         for index, item in enumerate(value):
-            _validate(item, f"{field}[{index}]"[:_MAX_FIELD], depth + 1)
+            _validate(item, f"{field}[{index}]"[:_MAX_FIELD], depth + 1, counted)
     else:
         raise CanonicalError(field, f"a value of type {kind.__name__}", "JSON: text, number, boolean, null, list or object")
 
@@ -95,17 +100,23 @@ def canonical(value: Any, field: str = "") -> bytes:
         CanonicalError: the value has no safe canonical form.
     """
     try:
+        out = orjson.dumps(value, option=_SORTED)  # also the quickest way to find a value too large for the checks below
+        _check_size(out, field)
         plain = _is_plain(value, 0)
         if not plain:
-            _validate(value, field, 0)
-        out = orjson.dumps(value, option=_SORTED) if plain else rfc8785.dumps(value)
-        if plain and not out.isascii() and not _ascii_keys(value):
+            _validate(value, field, 0, count())
+        if not plain or not (out.isascii() or _ascii_keys(value)):
             out = rfc8785.dumps(value)
+            _check_size(out, field)
     except (orjson.JSONEncodeError, rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        _validate(value, field, 0, count())
         raise CanonicalError(field, str(error), "JSON with valid Unicode text") from error
-    if len(out) > MAX_BYTES:
-        raise CanonicalError(field, f"{len(out)} bytes", f"at most {MAX_BYTES} bytes")
     return out
+
+
+def _check_size(data: bytes, field: str) -> None:
+    if len(data) > MAX_BYTES:
+        raise CanonicalError(field, f"{len(data)} bytes", _AT_MOST)
 
 
 def parse(data: bytes) -> Any:

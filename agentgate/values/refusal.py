@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from agentgate.errors import AgentGateError
@@ -107,7 +107,7 @@ class Failure:
     Attributes:
         reason: the closed reason.
         field: what was checked, e.g. ``args.payee``.
-        got: what it was, as text for an operator (never given to the model; a `sensitive` value is masked).
+        got: what it was, as text for the host's own process (see `told`); a `sensitive` value is masked.
         expected: what would have held.
         rule: ``file:line`` of the rule, or empty.
         condition: the key of its `agentgate.explain.listing.Condition`, where `field` alone does not identify it.
@@ -123,6 +123,29 @@ class Failure:
     def __str__(self) -> str:
         where = f" [{self.rule}]" if self.rule else ""
         return f"{self.reason}: {self.field}: got {self.got}, expected {self.expected}{where}"
+
+
+NOT_SHOWN = "(not shown)"
+_NAMING = frozenset({Reason.ARGUMENT_UNKNOWN, Reason.INPUT})  # whose field may be a name that the model made up
+_WITHOUT_VALUE = frozenset({Reason.ARGUMENT_MISSING, Reason.INTENT_ABSENT, Reason.INTENT_UNCLEAR})
+
+
+def told(failures: Iterable[Failure]) -> tuple[Failure, ...]:
+    """Failures as audit record and log hold them: without any value of the call and without names that the model made up.
+
+    What is the same then is told once. In process (`Deny.failures`, `run.explain`) failures are whole; the model sees only the code.
+    """
+    return tuple(dict.fromkeys(map(without_values, failures)))
+
+
+def without_values(failure: Failure) -> Failure:
+    """One failure as `told`."""
+    of_argument = failure.field.startswith("args.")
+    if of_argument and failure.reason in _NAMING:
+        return replace(failure, field="args")
+    if (of_argument and failure.reason not in _WITHOUT_VALUE) or failure.field == "tool":
+        return replace(failure, got=NOT_SHOWN)
+    return failure
 
 
 class RunRefused(AgentGateError):

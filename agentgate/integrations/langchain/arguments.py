@@ -188,9 +188,16 @@ class Arguments:
         self.text = first if takes_text else ""
 
     def not_the_models(self, name: str) -> str:
-        """What a log says of an argument that the model may not set."""
-        got = "a value that LangChain or the host injects" if name in self.injected else "a name the tool does not have"
-        return f"argument '{name[:80]}', which the model may not set: got {got}, expected only {', '.join(self.names) or 'no argument'}"
+        """What a log says of an argument that the model may not set; a name that the model made up is not in it."""
+        what, got = "an argument", "a name that the tool does not have"
+        if name in self.injected:
+            what, got = f"argument '{name}'", "a value that LangChain or the host injects"
+        return f"{what} that the model may not set: got {got}, expected only {', '.join(self.names) or 'no argument'}"
+
+    def unreadable(self, error: CanonicalError) -> str:
+        """What a log says of arguments that cannot be used, with the tool's own name of the argument at most."""
+        field = next((field for field in (f"args.{name}" for name in self.names) if error.field.startswith(field)), "args")
+        return f"{field}: got {error.got}, expected {error.expected}"
 
     def settle(self, values: Mapping[str, Any], injected: Mapping[str, Any]) -> Settled:
         """Canonical bytes of validated values, and the values to run with.

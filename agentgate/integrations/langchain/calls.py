@@ -30,7 +30,7 @@ from agentgate.decision.answer import Deny, StepUp
 from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
 from agentgate.integrations.langchain.arguments import Arguments, definition_of
 from agentgate.token.mint import CallToken
-from agentgate.values.refusal import Code
+from agentgate.values.refusal import Code, told
 
 _log = structlog.get_logger("agentgate.langchain")
 _LOGGED, _LOGGED_REASONS = 500, 20  # characters of a reason, and reasons of a refusal, that are logged
@@ -154,6 +154,7 @@ def refusal(
     decision: Deny | None = None,
     given_id: str = "",
     run: Any = None,
+    logged: str = "",
 ) -> Any:
     """The result of a refused call: an error message for the model. The developer's log says why; the model is told nothing but the code.
 
@@ -166,18 +167,19 @@ def refusal(
         decision: what the gate decided.
         given_id: the id under which it decided.
         run: its run.
+        logged: what the log calls the tool, where `name` may be the model's own word.
 
     Raises:
         CallRefused: there is no `tool_call_id` to answer to.
     """
     from agentgate.values.visible import visible  # noqa: PLC0415 - only a refusal needs it
 
-    entry: dict[str, Any] = {"tool": name, "tool_call_id": tool_call_id or given_id, "code": str(code)}
+    entry: dict[str, Any] = {"tool": logged or name, "tool_call_id": tool_call_id or given_id, "code": str(code)}
     if run is not None:
         entry |= {"run": run.id, "workflow": f"{run.header.workflow} v{run.header.version}"}
         with suppress(AgentGateError):  # no longer loaded, which is the refusal's own reason
             entry["owners"] = ", ".join(run.workflow.owners)
-    failures = decision.failures if decision is not None else ()
+    failures = told(decision.failures) if decision is not None else ()
     reasons = [visible(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [visible(why)]
     _log.warning("call_refused", **entry, reasons=reasons)
     if tool_call_id is None:
@@ -209,7 +211,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         settled = guard.arguments.settle({**first, **named}, injected)
         definition = guard.definition(tool)
     except CanonicalError as error:
-        return refused(Code.INVALID_ARGUMENTS, why=str(error), run=run)
+        return refused(Code.INVALID_ARGUMENTS, why=guard.arguments.unreadable(error), run=run)
 
     # (2) decided anew at every execution: a resume value or an earlier answer has no effect
     call_id = proposal.tool_call_id if proposal.tool_call_id is not None else run.call_id(tool.name, settled.decided)

@@ -27,7 +27,7 @@ from agentgate.errors import AgentGateError, ConfigError
 from agentgate.integrations.langchain.calls import INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
 from agentgate.integrations.langchain.turns import Turns, callers_turns, marked_as_written
-from agentgate.values.refusal import Code
+from agentgate.values.refusal import NOT_SHOWN, Code
 from agentgate.values.request import Agent, User
 from agentgate.values.visible import visible
 
@@ -237,7 +237,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             return
         if tool is None or run is None or call_id is None:
             why = UNREGISTERED if tool is None else NO_MIDDLEWARE_RUN if run is None else "a call without an id"
-            yield _refused(Code.NOT_PERMITTED, name, call_id, why)
+            yield _refused(Code.NOT_PERMITTED, name, call_id, why, logged=NOT_SHOWN if tool is None else name)
         elif forged := forged_name(tool, request.tool_call["args"]):  # LangGraph would strip a forged value in silence
             yield _refused(Code.INVALID_ARGUMENTS, name, call_id, forged)
         else:
@@ -284,8 +284,8 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         return request.override(tools=offered)
 
 
-def _refused(code: Code, name: str, call_id: str | None, why: str) -> ToolMessage:
-    message: ToolMessage = refusal(code, name=name, tool_call_id=call_id or "", why=why)
+def _refused(code: Code, name: str, call_id: str | None, why: str, logged: str = "") -> ToolMessage:
+    message: ToolMessage = refusal(code, name=name, tool_call_id=call_id or "", why=why, logged=logged)
     return message
 
 
