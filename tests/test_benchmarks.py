@@ -23,6 +23,7 @@ TARGETS = {
     "memory": 8192.0,
     "read_prose": 2000.0,
     "read_dense": 2000.0,
+    "turn_100": 1.5,
 }
 NAMES = {
     "decide_mint",
@@ -43,6 +44,7 @@ NAMES = {
     "flat",
     "load",
     "memory",
+    "turn_100",
     "langchain",
 }
 

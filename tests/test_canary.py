@@ -201,6 +201,7 @@ CANARIES: dict[str, tuple[str, dict[str, Any]]] = {
     "many unknown arguments": ("orders.get", {"order_id": ORDER, **{f"{SECRET}{n}": n for n in range(200)}}),
     "an unknown tool": (SECRET, {"order_id": ORDER}),
     "a name without a canonical form": ("orders.get", {"order_id": ORDER, SECRET: 2**60}),
+    "a key above a number without a canonical form": ("orders.get", {"order_id": {SECRET: 2**60}}),
     "a tool's name that is none": (SECRET + "\n", {"order_id": ORDER}),
 }
 
@@ -249,6 +250,13 @@ def test_what_was_refused_is_in_no_log_and_no_answer_to_the_model(
     assert "call_refused" in logs.getvalue()
     for sink in (logs.getvalue(), caplog.text, json.dumps(shop.records), repr(answer)):
         assert gone(sink)
+
+
+def test_a_number_without_a_canonical_form_is_in_no_log(shop: Shop, logs: io.StringIO) -> None:
+    (guarded,) = guard_tools([StructuredTool.from_function(print, name="orders.get", description="x", args_schema=LOOSE)], run=shop.run())
+    guarded.invoke({"name": "orders.get", "args": {"order_id": 4.711e30}, "id": "call", "type": "tool_call"})
+    assert "args.order_id: got a larger number" in logs.getvalue()
+    assert "4.711" not in logs.getvalue()
 
 
 def test_a_tool_that_the_model_made_up_is_in_no_log(shop: Shop, logs: io.StringIO) -> None:
