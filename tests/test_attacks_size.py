@@ -125,8 +125,8 @@ def test_an_explanation_says_what_was_not_searched(gate: Gate) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [[1] * 5_000_000, [1.0] * 2_500_000, [*[1] * 5_000_000, object()], [*[[]] * 3_000_000, 2**60], "é" * 5_000_000],
-    ids=["whole numbers", "floats", "an object at the end", "a large integer at the end", "a text"],
+    [[1] * 5_000_000, [1.0] * 2_500_000, [*[1] * 5_000_000, object()], [*[[]] * 3_000_000, 2**60], "é" * 5_000_000, [1e-6] * 45_000],
+    ids=["whole numbers", "floats", "an object at the end", "a large integer at the end", "a text", "numbers longer in canonical form"],
 )
 def test_arguments_over_the_cap_are_refused_before_they_are_canonicalised(value: Any) -> None:
     begun = time.process_time()
