@@ -6,7 +6,7 @@ import tracemalloc
 from datetime import date
 from functools import cache
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any
 
 import pytest

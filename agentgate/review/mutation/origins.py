@@ -18,6 +18,7 @@ _ADDRESSES = {  # and a text that holds each
     "kim@other.example": "write to kim@other.example",
     "https://other.example/a": "see https://other.example/a",
     "DE12500105170648489890": "pay DE12500105170648489890",
+    "a@b.test": "a@b.test",  # where only a short text passes
 }
 
 
