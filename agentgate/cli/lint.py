@@ -257,10 +257,10 @@ def _handle(tool: Tool, rule: Rule, read: Tool) -> Source | None:
 
     They are known to name the same by one pattern, by being all that is looked up by, or by the name of the object's id.
     """
-    name = rule.name.rpartition(".")[2].removesuffix(EACH)
-    own = _objects(name, tool) & _objects("id", read)
     if read.effect != "read":
         return None
+    name = rule.name.rpartition(".")[2].removesuffix(EACH)
+    own = _objects(name, tool) & _objects("id", read)
     for other, argument in read.args.items():
         alike = rule.pattern is not None and argument.pattern is not None and argument.pattern.source == rule.pattern.source
         looked_up = name == other and len(read.args) == 1
