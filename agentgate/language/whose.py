@@ -67,6 +67,7 @@ _POINTER = re.compile(  # ends with a colon, a line break or a tag
     rf"|\b(?:wrote|writes|says|said|sent me|reads)\b[^.\n:]{{0,40}}:[ \t]*\n|<(?:{_TEXT}|(?:block)?quote)>)"
 )
 _ABOUT = re.compile(rf"\b(?:{either('about a text')}|{either('see text')})\b")
+_SEE = re.compile(rf"\b(?:{either('see text')})\b")
 _SHOWS = re.compile(rf"[^.!?\n:]{{0,80}}\b(?:{either('see text')})\b[^.!?\n:,;]{{0,60}}[.!?:]?")
 _MANY = re.compile(r"\n[^\S\n]*\S")
 _LINE = re.compile(
@@ -153,7 +154,7 @@ def _found(text: str, *, pasting: bool) -> list[Extent]:
     found = [*_lines(low, pasting=pasting)] if "\n" in text or ">" in text else []
     if (forwarded := _FORWARDED.search(low)) is not None:
         found.append(Extent(forwarded.start(), len(text), "forwarded"))
-    if pasting and (shows := _SHOWS.search(low)) is not None:  # "is this phishing?" on the same line as the text
+    if pasting and (shows := _shows(low)) is not None:  # "is this phishing?" on the same line as the text
         found += [Extent(0, shows.start(), "unsure"), Extent(shows.end(), len(text), "unsure")]
     if pasting and (":" in text or "<" in text) and (pasted := _POINTER.search(low)) is not None:
         found.append(Extent(pasted.end(), len(text), "pasted"))
@@ -162,6 +163,14 @@ def _found(text: str, *, pasting: bool) -> list[Extent]:
             found += _quotations(text, low, [*kind.finditer(text)])
     others = [extent for extent in found if extent.whose != "named"]
     return [_checked(each, others) if each.whose == "named" else each for each in found]
+
+
+def _shows(low: str) -> re.Match[str] | None:
+    """The first question about a text: what `_SHOWS.search` finds, without a try at every character."""
+    if (see := _SEE.search(low)) is None:
+        return None
+    at = see.start()
+    return _SHOWS.match(low, max(0, at - 80, *(low.rfind(sign, 0, at) + 1 for sign in ".!?\n:")))
 
 
 def _checked(name: Extent, others: list[Extent]) -> Extent:
