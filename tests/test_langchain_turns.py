@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from langsmith import RunTree, tracing_context
 from structlog.testing import capture_logs
 
 from agentgate import Own, Pasted
+from agentgate.errors import ConfigError
 from agentgate.integrations.langchain import AgentGateMiddleware
 from agentgate.integrations.langchain.turns import NO_MESSAGES, NOT_THE_CALLER, NOTHING_NEW, UNREADABLE
 from agentgate.language.prompt import MAX_TURN
@@ -494,6 +496,54 @@ def test_a_list_of_a_tools_results_is_marked_too(shop: Shop) -> None:
     assert EVIL in [m.content for m in out["messages"]]
     desk.agent.invoke({"messages": [*out["messages"], ("user", "go on")]}, context=LEE)
     assert desk.turns[1] == (PROMPT, "go on")
+
+
+def _writing_middleware(update: Any) -> Any:
+    class Writes(AgentMiddleware):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            handler(request)
+            return Command(update=update(ToolMessage("done", tool_call_id=request.tool_call["id"])))
+
+    return Writes()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda done: Overwrite([HumanMessage(PROMPT), done, HumanMessage(EVIL)]),
+        lambda done: [done, ["user", EVIL]],
+    ],
+    ids=["an overwrite", "a pair as a list"],
+)
+def test_a_message_is_marked_in_every_form_of_an_update(shop: Shop, written: Any) -> None:
+    inner = _writing_middleware(lambda done: {"messages": written(done)})
+    out = Desk(shop, WRITE, say(), tools=[writing("object")], after=[inner]).agent.invoke({"messages": PROMPT}, context=LEE)
+    assert EVIL in [m.content for m in out["messages"]]
+    desk = Desk(shop, say(), history=True)
+    desk.agent.invoke({"messages": [("user", PROMPT), *out["messages"][1:], ("user", "go on")]}, context=LEE)
+    assert desk.turns == [(PROMPT, "go on")]
+
+
+@dataclass
+class Annotated:
+    messages: Any
+
+
+@pytest.mark.parametrize(
+    ("update", "field"),
+    [
+        (lambda done: (("messages", [done, HumanMessage(EVIL)]),), r"'Command\.update': got 'tuple'"),
+        (lambda done: [("messages", [done, HumanMessage(EVIL)])], r"'Command\.update': got 'list'"),
+        (lambda done: Annotated([done, HumanMessage(EVIL)]), r"'Command\.update': got 'Annotated'"),
+        (lambda done: {"messages": {"__overwrite__": [done, HumanMessage(EVIL)]}}, r"'Command\.update\.messages': got 'dict'"),
+        (lambda done: {"messages": [done, 5]}, r"'Command\.update\.messages': got 'int'"),
+    ],
+    ids=["pairs", "a list of pairs", "an object", "an overwrite as a dict", "no message"],
+)
+def test_an_update_in_which_a_message_would_not_be_found_is_refused(shop: Shop, update: Any, field: str) -> None:
+    desk = Desk(shop, WRITE, say(), tools=[writing("object")], after=[_writing_middleware(update)])
+    with pytest.raises(ConfigError, match=field):
+        desk.agent.invoke({"messages": PROMPT}, context=LEE)
 
 
 def test_an_update_that_holds_no_messages_is_passed_on_as_it_is(shop: Shop) -> None:

@@ -20,7 +20,6 @@ from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import (
-    BaseMessage,
     HumanMessage,
     RemoveMessage,
     add_notification_metadata,
@@ -31,7 +30,9 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
-from langgraph.types import Command
+from langgraph.types import Command, Overwrite
+
+from agentgate.errors import ConfigError
 
 NOT_THE_CALLER = "the input came from another graph, tool or Runnable around this agent, not from its caller; give the middleware prompt="
 NO_MESSAGES = "the input of this invoke holds no messages"
@@ -116,29 +117,36 @@ def marked_as_written(result: Any) -> Any:
     """A tool's result whose human messages are marked as no user's.
 
     A stateless caller passes what an invoke returned as part of its next input; the mark tells them from the user's own.
+
+    Raises:
+        ConfigError: the result updates graph state in a form in which a human message would not be found.
     """
     if isinstance(result, list):
         return [marked_as_written(one) for one in result]
-    update = result.update if isinstance(result, Command) else None
-    if not isinstance(update, dict) or "messages" not in update:
+    if not isinstance(result, Command) or result.update is None:
         return result
-    written = update["messages"]
-    marked = [_marked(one) for one in written] if isinstance(written, list) else _marked(written)
-    return replace(result, update={**update, "messages": marked})
+    if not isinstance(result.update, dict):  # LangGraph also takes pairs and annotated objects
+        raise ConfigError("Command.update", type(result.update).__name__, "a dict of what the tool changes in graph state")
+    if "messages" not in result.update:
+        return result
+    return replace(result, update={**result.update, "messages": _marked(result.update["messages"])})
 
 
 def _marked(written: Any) -> Any:
-    """A human message with the mark; anything else as it is."""
+    """What an update writes into `messages`, its human messages with the mark."""
+    if isinstance(written, Overwrite):
+        return Overwrite(_marked(written.value))
+    if isinstance(written, list):
+        return [_one_marked(one) for one in written]
+    return _one_marked(written)
+
+
+def _one_marked(written: Any) -> Any:
     try:
-        message = _messages_in(written)[0]
-    except Exception:  # noqa: BLE001 - the channel refuses what is no message
-        return written
+        (message,) = convert_to_messages([written])
+    except Exception as error:
+        raise ConfigError("Command.update.messages", type(written).__name__, "messages, which `messages` can hold") from error
     return add_notification_metadata(message, source="tool") if isinstance(message, HumanMessage) else written
-
-
-def _messages_in(value: Any) -> list[BaseMessage]:
-    """Messages as the `messages` channel reads them: one, or a list, each an object, dict, tuple or text."""
-    return convert_to_messages(value if isinstance(value, list) else [value])
 
 
 def _turns_of(inputs: Any) -> Turns:
@@ -146,7 +154,7 @@ def _turns_of(inputs: Any) -> Turns:
     if value is None:
         return Turns(uncounted=(NO_MESSAGES,))
     try:
-        messages = _messages_in(value)
+        messages = convert_to_messages(value if isinstance(value, list) else [value])  # as the channel reads them
     except Exception:  # noqa: BLE001 - any outermost Runnable's input comes here, not only an agent's; unreadable counts nothing
         return Turns(uncounted=(UNREADABLE,))
     removed = {message.id for message in messages if isinstance(message, RemoveMessage)}
