@@ -20,7 +20,7 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 @pytest.mark.parametrize(
     ("files", "automatic", "minted"),
     [
-        (("clean", "attacks"), (59, 100), (4, 228)),
+        (("clean", "attacks"), (60, 100), (4, 228)),
         (("dojo-clean", "dojo-attacks"), (18, 22), (1, 69)),
         (("sales-clean", "sales-attacks"), (11, 24), (1, 59)),
     ],
@@ -44,5 +44,5 @@ def test_labelled_prompts() -> None:
     counted = heard(BENCHMARKS / "unseen" / "prompts.jsonl.xz", Catalog.load(BENCHMARKS / "agentdojo", derive))
     assert sum(counted.values()) == 340
     assert counted["write present"] >= 174
-    assert counted["write absent"] <= 22
+    assert counted["write absent"] <= 21
     assert counted["look extra"] == 0
