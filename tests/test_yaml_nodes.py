@@ -105,6 +105,7 @@ def test_reads_plain_whole_numbers(scalar, value):
         ("&k a: 1\n", (1, 1), "an anchor or tag on a key"),
         ("!!str a: 1\n", (1, 1), "an anchor or tag on a key"),
         ("a:\n  <<: {b: 1}\n", (2, 3), "a merge key <<"),
+        ("a:\n  '<<': {b: 1}\n", (2, 3), "a merge key <<"),
         ("a: !!str 1\n", (1, 4), "a tag tag:yaml.org,2002:str"),
         ("a: ! x\n", (1, 4), "a tag !"),
         ("a: !python/object:os.system x\n", (1, 4), "a tag !python/object:os.system"),
