@@ -150,8 +150,8 @@ def _sealed(text: str) -> Callable[[], str]:
 
 
 def new_jti() -> str:
-    """128 random bits, base64url."""
-    return secrets.token_urlsafe(16)
+    """128 random bits, hexadecimal: an id that begins with "-" is an option to a command (`agentgate explain JTI`)."""
+    return secrets.token_hex(16)
 
 
 def payload(claims: MintClaims) -> bytes:
