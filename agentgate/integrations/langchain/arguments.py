@@ -189,10 +189,19 @@ class Arguments:
 
     def not_the_models(self, name: str) -> str:
         """What a log says of an argument that the model may not set; a name that the model made up is not in it."""
-        what, got = "an argument", "a name that the tool does not have"
-        if name in self.injected:
-            what, got = f"argument '{name}'", "a value that LangChain or the host injects"
-        return f"{what} that the model may not set: got {got}, expected only {', '.join(self.names) or 'no argument'}"
+        only = f"expected only {', '.join(self.names) or 'no argument'}"
+        if name not in self.injected:
+            return f"an argument that the model may not set: got a name that the tool does not have, {only}"
+        return (
+            f"argument '{name}' that the model may not set: got a value of unknown source, {only} "
+            f"(LangGraph's ToolNode injects state, store and runtime; a host injects with use_run(run, inject={{{name!r}: ...}}))"
+        )
+
+    def shown(self, name: str) -> str:
+        """What a log says of an argument that the host injects and the tool shows to the model."""
+        return (
+            f"argument '{name}': got a value of inject=, expected a name that the tool hides from the model (annotate it InjectedToolArg)"
+        )
 
     def unreadable(self, error: CanonicalError) -> str:
         """What a log says of arguments that cannot be used, with the tool's own name of the argument at most."""

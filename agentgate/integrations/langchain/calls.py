@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Deny, StepUp
 from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
-from agentgate.integrations.langchain.arguments import Arguments, definition_of
+from agentgate.integrations.langchain.guard import Guard
+from agentgate.integrations.langchain.injection import Host
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, told
 
 _log = structlog.get_logger("agentgate.langchain")
 _LOGGED, _LOGGED_REASONS = 500, 20  # characters of a reason, and reasons of a refusal, that are logged
 NO_RUN = "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with AgentGateMiddleware"
-_JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
 
 
 @dataclass(slots=True)
@@ -66,6 +66,7 @@ PROPOSAL: ContextVar[ProposedCall | None] = ContextVar("agentgate_proposal", def
 CLEARED: ContextVar[Cleared | None] = ContextVar("agentgate_cleared", default=None)
 # the tool_call_id whose arguments the middleware saw before LangGraph stripped forged values and injected its own
 INJECTED_FOR: ContextVar[str | None] = ContextVar("agentgate_injected_for", default=None)
+HOST: ContextVar[Host | None] = ContextVar("agentgate_host", default=None)
 
 
 @contextmanager
@@ -102,46 +103,6 @@ class Execute:
 
 Ask = partial[Any]  # step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly
 Steps = Generator[Ask | Execute, Any, Any]
-
-
-@dataclass(slots=True, repr=False)
-class Guard:
-    """What a guarded tool holds: its arguments, the run it was bound to, if any, and the parameters LangChain itself fills."""
-
-    arguments: Arguments
-    run: Any
-    framework: frozenset[str]
-    _definition: tuple[Any, str] = (None, "")
-
-    def definition(self, tool: BaseTool) -> str:
-        """The tool's digest as it is now: a description or schema exchanged after wrapping changes it (rug pull)."""
-        if isinstance(tool.args_schema, dict):
-            return definition_of(tool)
-        key = (tool.name, tool.description, tool.args_schema)
-        if self._definition[0] != key:
-            self._definition = (key, definition_of(tool))
-        return self._definition[1]
-
-    def positional(self, args: tuple[Any, ...]) -> dict[str, Any]:
-        """A text input, which LangChain passes by position, under the name of the argument it fills.
-
-        Raises:
-            CanonicalError: more than one value, or no argument that text may fill.
-        """
-        if not args:
-            return {}
-        if len(args) > 1 or not self.arguments.text:
-            raise CanonicalError("args", f"{len(args)} values by position", "one text, for the first argument the model may set")
-        return {self.arguments.text: args[0]}
-
-    def forged(self, given: Mapping[str, Any], *, trusted: bool) -> str:
-        """Why a name or an injected value may come from the model and must not: what JSON can carry counts unless `trusted`; or empty."""
-        for name, value in given.items():
-            if name in self.arguments.spellings:
-                continue
-            if name not in self.arguments.injected or (isinstance(value, _JSON_TYPES) and not trusted):
-                return self.arguments.not_the_models(name)
-        return ""
 
 
 def refusal(

@@ -10,7 +10,7 @@ List this middleware last, so that nothing edits a call after it; the tools enfo
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired
@@ -24,7 +24,8 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
 from agentgate.errors import AgentGateError, ConfigError
-from agentgate.integrations.langchain.calls import INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
+from agentgate.integrations.langchain.calls import HOST, INJECTED_FOR, RUN, Ask, Steps, adrive, bound, drive, refusal
+from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.tools import forged_name, guard_tools, is_guarded, type_and_name
 from agentgate.integrations.langchain.turns import Turns, callers_turns, marked_as_written
 from agentgate.values.refusal import NOT_SHOWN, Code
@@ -68,6 +69,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             words are the newest human messages that the caller passes to the invoke.
         history: take the earlier human messages of that input for the user's too when a run is opened. For stateless callers, who pass a
             transcript that they keep themselves.
+        inject: the runtime context -> values for arguments that the tools hide from the model (`InjectedToolArg`), as in `use_run`.
 
     Raises:
         ConfigError: `identify` cannot be called, or the gate has no such workflow.
@@ -84,6 +86,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         identify: Callable[[Any], Identity],
         prompt: Callable[[Any], Any] | None = None,
         history: bool = False,
+        inject: Callable[[Any], Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if not callable(identify):
@@ -93,7 +96,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
             raise ConfigError("workflow", workflow, f"the id of a workflow that the gate has loaded: {', '.join(loaded)}")
         self.tools: Sequence[BaseTool] = []
         self._gate, self._workflow, self._identify, self._prompt = gate, workflow, identify, prompt
-        self._history = history
+        self._history, self._inject = history, inject
         self._runs: OrderedDict[str, _Open] = OrderedDict()
         self._guarded: dict[int, tuple[BaseTool, BaseTool]] = {}
 
@@ -232,6 +235,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         run = RUN.get() if kept is None else kept.run
         try:
             tool = self._guard(request.tool)
+            host = self._host(run, request.runtime)
         except AgentGateError as error:
             yield _refused(Code.NOT_PERMITTED, name, call_id, str(error))
             return
@@ -241,8 +245,22 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         elif forged := forged_name(tool, request.tool_call["args"]):  # LangGraph would strip a forged value in silence
             yield _refused(Code.INVALID_ARGUMENTS, name, call_id, forged)
         else:
-            with bound((RUN, run), (INJECTED_FOR, call_id)):
+            with bound((RUN, run), (HOST, host), (INJECTED_FOR, call_id)):
                 yield request.override(tool=tool)
+
+    def _host(self, run: Any, runtime: Any) -> Host | None:
+        """What the host injects: of its context, or, in a run that it bound itself, what it said there.
+
+        Raises:
+            ConfigError: `inject` failed, or returned no mapping of names.
+        """
+        if self._inject is None:
+            return HOST.get()
+        try:
+            values = self._inject(runtime.context)
+        except Exception as error:
+            raise ConfigError("inject", f"{type(error).__name__} raised", "a mapping: argument name -> value") from error
+        return Host(run, values)
 
     def _guard(self, tool: BaseTool | None) -> BaseTool | None:
         """The tool itself if it is guarded, else its guarded copy.

@@ -24,19 +24,21 @@ from agentgate.errors import ConfigError
 from agentgate.integrations.langchain.arguments import Arguments
 from agentgate.integrations.langchain.calls import (
     CLEARED,
+    HOST,
     INJECTED_FOR,
     PROPOSAL,
     RUN,
     TOKEN,
     Cleared,
     Execute,
-    Guard,
     ProposedCall,
     adrive,
     bound,
     drive,
     steps,
 )
+from agentgate.integrations.langchain.guard import Guard
+from agentgate.integrations.langchain.injection import Host, Injections
 from agentgate.token.mint import CallToken
 
 _FRAMEWORK = frozenset({"run_manager", "callbacks"})  # LangChain fills these; `FILTERED_ARGS` in langchain-core
@@ -86,9 +88,18 @@ def call_token() -> CallToken:
 
 
 @contextmanager
-def use_run(run: Any) -> Iterator[None]:
-    """Bind a `Run` or `AsyncRun` to the current context, for guarded tools that were given none."""
-    with bound((RUN, run)):
+def use_run(run: Any, *, inject: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Bind a `Run` or `AsyncRun` to the current context, for guarded tools that were given none.
+
+    Args:
+        run: the run.
+        inject: values for arguments that the tools hide from the model (`InjectedToolArg`), by name, in the calls of this run; each tool
+            takes those that it has. What a model sends under such a name is refused, and so is a tool that shows the name to the model.
+
+    Raises:
+        ConfigError: `inject` is no mapping of names.
+    """
+    with bound((RUN, run), (HOST, None if inject is None else Host(run, inject))):
         yield
 
 
@@ -123,7 +134,7 @@ def _guarded(tool: BaseTool, run: Any) -> BaseTool:
         raise ConfigError("tools", f"{type_and_name(tool)}, which replaces {', '.join(replaced)}", "tools whose body is in _run or _arun")
     if is_guarded(tool):
         raise ConfigError("tools", f"'{tool.name}', which is guarded already", "tools that are not guarded yet")
-    guard = Guard(Arguments(tool), run, _FRAMEWORK | _config_names(type(tool)))
+    guard = Guard(Arguments(tool), run, _FRAMEWORK | _config_names(type(tool)), Injections.of(tool))
     if taken := sorted(guard.framework & guard.arguments.spellings):
         raise ConfigError("args_schema", f"'{tool.name}' with {taken}", "names that LangChain does not fill itself")
     guard.definition(tool)
@@ -171,13 +182,18 @@ def _guarded_class(base: Any) -> type[BaseTool]:
 
     @functools.wraps(base.run)
     def run(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        with _proposed(self, tool_input, kwargs.get("tool_call_id")):
-            return base.run(self, tool_input, *args, **kwargs)
+        with _proposed(self, tool_input, kwargs.get("tool_call_id")) as ready:
+            return base.run(self, ready, *args, **kwargs)
 
     @functools.wraps(base.arun)
     async def arun(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        with _proposed(self, tool_input, kwargs.get("tool_call_id")):
-            return await base.arun(self, tool_input, *args, **kwargs)
+        with _proposed(self, tool_input, kwargs.get("tool_call_id")) as ready:
+            return await base.arun(self, ready, *args, **kwargs)
+
+    @functools.wraps(base.get_input_schema)
+    def get_input_schema(self: Any, *args: Any, **kwargs: Any) -> Any:
+        schema = base.get_input_schema(self, *args, **kwargs)
+        return _guard_of(self).injections.witnessed(schema)
 
     namespace = {
         "__module__": base.__module__,
@@ -188,6 +204,7 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         "_arun": _method(_arun),
         "run": _method(run),
         "arun": _method(arun),
+        "get_input_schema": get_input_schema,
         # StructuredTool and Tool run a sync function's whole `invoke` in a thread, where an AsyncRun cannot be awaited;
         # BaseTool's own way sends only the function there.
         "ainvoke": BaseTool.ainvoke,
@@ -202,11 +219,14 @@ def _method(function: Callable[..., Any]) -> property:
 
 
 @contextmanager
-def _proposed(tool: Any, tool_input: Any, tool_call_id: str | None) -> Iterator[None]:
+def _proposed(tool: Any, tool_input: Any, tool_call_id: str | None) -> Iterator[Any]:
+    """What `run` or `arun` goes on with, while it is known what it received."""
+    guard, host = _guard_of(tool), HOST.get()
     trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
-    forged = _guard_of(tool).forged(tool_input, trusted=trusted) if isinstance(tool_input, dict) else ""
+    theirs = host is not None and host.run is (guard.run if guard.run is not None else RUN.get())
+    ready, forged = guard.received(tool_input, tool_call_id, host if theirs else None, trusted=trusted)
     with bound((PROPOSAL, ProposedCall(tool, tool_call_id, forged)), (INJECTED_FOR, None), (CLEARED, None)):
-        yield
+        yield ready
 
 
 def _values(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
