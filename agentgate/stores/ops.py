@@ -14,23 +14,22 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 | `open_hold`, `read_hold` | `parse_hold` |
 | `answer_hold` | `parse_answer_hold` |
 | `list_holds` | `parse_list_holds` |
-| `revoke` | `parse_revoke` |
+| `revoke`, `lift`, `list_revocations` | `parse_revoke`, `parse_lift`, `parse_list_revocations` |
 | `raise_marks` | `parse_raise_marks` |
 
 Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...); the records of its
 calls are the hash ``calls:{run}``, so that a tool server's store user can write those without being able to write the run. A hold is the
-hash ``hold:{id}`` (`state`, `body`, `rev`, `call`), a revocation one key, never removed. The hash ``history`` counts what a tenant must
-never lose (see ``scripts/_common.lua``). The marks of a gate belong to no tenant:
-one hash for each gate's URL, under a hash tag of its own.
+hash ``hold:{id}`` (`state`, `body`, `rev`, `call`); `agentgate.stores._revocations` tells of revocations. The hash ``history`` counts what
+a tenant must never lose (see ``scripts/_common.lua``). The marks of a gate belong to no tenant: one hash for each gate's URL, under a hash
+tag of its own.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _marks, _op, _records
+from agentgate.stores import _marks, _op, _records, _revocations
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
@@ -65,10 +64,15 @@ HoldRecord = _records.HoldRecord
 Outcome = _records.Outcome
 HoldState = _records.HoldState
 RevokedKind = _records.RevokedKind
+RevocationRecord = _revocations.RevocationRecord
 workflow_subject = _records.workflow_subject
+revoke, parse_revoke, revocation_name = _revocations.revoke, _revocations.parse_revoke, _revocations.revocation_name
+lift, parse_lift = _revocations.lift, _revocations.parse_lift
+list_revocations, parse_list_revocations = _revocations.list_revocations, _revocations.parse_list_revocations
+REVOKED_KINDS = _revocations.REVOKED_KINDS
 raise_marks, parse_raise_marks, MAX_MARKS = _marks.raise_marks, _marks.parse_raise_marks, _marks.MAX_MARKS
 
-_MINT_KINDS, _BURN_KINDS, _HOLD_STATES, _REVOKED_KINDS = map(get_args, (_records.MintKind, _records.BurnKind, HoldState, RevokedKind))
+_MINT_KINDS, _BURN_KINDS, _HOLD_STATES = map(get_args, (_records.MintKind, _records.BurnKind, HoldState))
 _OUTCOMES = get_args(Outcome)
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
@@ -161,22 +165,11 @@ def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
 # Calls. Each script first checks everything, then writes everything. A token is valid only in the lineage it was minted in.
 
 
-@lru_cache(maxsize=4096)
-def _shared_revocations(start: str, who: Subjects) -> tuple[str, ...]:
-    """The keys of revocations that may stop more than one run: the same for call after call."""
-    named = {"tenant": "*"} | who._asdict()
-    return tuple(f"{start}revoked:{kind}:{checked_subject(kind, name)}" for kind, name in named.items() if name or kind != "user")
-
-
-def _revocations(start: str, run: str, jti: str, who: Subjects) -> tuple[str, ...]:
-    return (f"{start}revoked:token:{jti}", f"{start}revoked:run:{run}", *_shared_revocations(start, who))
-
-
 def mint(request: MintRequest) -> Op:
     """Reserve limits, consume a release, record the call and write its token's single-use key: all of it or nothing."""
     start = prefix(request.tenant)
     run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
-    revoked = _revocations(start, run, jti, request.subjects)
+    revoked = _revocations.revocations_of(start, run, jti, request.subjects)
     if len(request.limits) > MAX_LIMITS or len({take.key for take in request.limits}) != len(request.limits):
         raise NameRefused("limits", f"{len(request.limits)} limits", f"at most {MAX_LIMITS}, each key once")
     keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", _history_key(request.tenant), *revoked]
@@ -232,7 +225,7 @@ def burn(request: BurnRequest) -> Op:
         checked_digest("binding", request.binding),
         jti,
         checked_history(request.history),
-        *_revocations(start, run, jti, request.subjects),
+        *_revocations.revocations_of(start, run, jti, request.subjects),
     )
     return Op("burn", (f"{start}jti:{jti}", f"{start}calls:{run}", _history_key(request.tenant)), args, confirm=True)
 
@@ -313,26 +306,3 @@ def list_holds(tenant: str) -> Op:
 def parse_list_holds(op: Op, raw: Any) -> tuple[str, ...]:
     """Reply of `list_holds`."""
     return tuple(item.decode() for item in reply(op, raw, 1)[0])
-
-
-def revoke(tenant: str, kind: RevokedKind, subject: str, *, before_ms: int = 0) -> Op:
-    """Refuse a subject's mints and burns from now on. A revocation only ever grows.
-
-    Args:
-        tenant: in whose slot; a revocation that spans tenants is written to each.
-        kind: what `subject` is.
-        subject: jti, run id, agent, user, tool, `workflow_subject`, or ``*`` for the tenant.
-        before_ms: 0: everything, for good. Else POSIX milliseconds: only tokens minted up to then.
-    """
-    if kind not in _REVOKED_KINDS:
-        raise NameRefused("revocation kind", kind, ", ".join(sorted(_REVOKED_KINDS)))
-    if kind == "tenant" and subject not in ("*", tenant):
-        raise NameRefused("subject", subject, "'*' or the tenant itself")
-    name = "*" if kind == "tenant" else checked_subject("subject", subject)
-    args = (checked_number("before_ms", before_ms, 0, MAX_AMOUNT),)
-    return Op("revoke", (f"{prefix(tenant)}revoked:{kind}:{name}", _history_key(tenant)), args, confirm=True)
-
-
-def parse_revoke(op: Op, raw: Any) -> Literal["ok"]:
-    """Always `ok`: the revocation is in force."""
-    return _one_word(op, raw, ("ok",))  # type: ignore[no-any-return]  # as above

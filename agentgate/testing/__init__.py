@@ -20,12 +20,13 @@ from agentgate.testing._book import Blocking
 from agentgate.testing._calls import Calls
 from agentgate.testing._histories import Histories
 from agentgate.testing._limits import Limits
+from agentgate.testing._revocations import Revocations
 from agentgate.testing._withdrawals import Withdrawals
 
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Calls, Limits, Histories, Withdrawals):
+class StoreConformance(Calls, Limits, Histories, Withdrawals, Revocations):
     """The suite.
 
     Attributes:

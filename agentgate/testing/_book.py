@@ -128,5 +128,15 @@ class Book:
         assert self.answer(self.hold(hold_id).revision, "released", hold_id) == "ok"
         return ops.HoldTake(hold_id, self.hold(hold_id).revision)
 
-    def revoke(self, kind: ops.RevokedKind, subject: str, before_ms: int = 0) -> None:
-        assert self.ask(ops.revoke(self.tenant, kind, subject, before_ms=before_ms), ops.parse_revoke) == "ok"
+    def revoke(self, kind: ops.RevokedKind, subject: str, before_ms: int = 0, **more: Any) -> str:
+        """The tenant's history after it."""
+        return self.ask(ops.revoke(self.tenant, kind, subject, before_ms=before_ms, **more), ops.parse_revoke)
+
+    def lift(self, kind: ops.RevokedKind, subject: str) -> str:
+        return self.ask(ops.lift(self.tenant, kind, subject), ops.parse_lift)
+
+    def revocations(self) -> dict[str, ops.RevocationRecord]:
+        """What is revoked, by name."""
+        total, page = self.ask(ops.list_revocations(self.tenant), ops.parse_list_revocations)
+        assert total == len(page)
+        return {record.name: record for record in page}

@@ -1,4 +1,4 @@
-"""The conformance suite: runs, mints, burns and revocations."""
+"""The conformance suite: runs, mints and burns."""
 # ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agentgate.testing._book import PATIENCE, WHO, Book, ask
 
 
 class Calls:
-    """Runs, mints, burns, revocations."""
+    """Runs, mints, burns."""
 
     racers: int
     tokens: int
@@ -244,34 +244,3 @@ class Calls:
             rounds = pool.map(lambda shift: [book.burn(b).kind for b in burnings[shift:] + burnings[:shift]], range(self.racers))
             kinds = Counter(kind for kinds in rounds for kind in kinds)
         assert kinds == {"ok": self.tokens, "used": self.tokens * (self.racers - 1)}
-
-    # revocations
-
-    def test_each_revocation_stops_mint_and_burn(self, store: Store) -> None:
-        for kind in ("token", "run", "tenant", "agent", "user", "tool", "workflow"):
-            book = Book(store)
-            request, burning = book.minted()
-            book.revoke(kind, {"token": request.jti, "run": book.run, "tenant": "*"}.get(kind) or getattr(WHO, kind))
-            assert book.burn(burning).kind == "revoked", kind
-            assert book.mint(book.request(jti=request.jti)).kind == "revoked", kind
-
-    def test_a_revocation_of_another_subject_stops_nothing(self, store: Store) -> None:
-        book = Book(store)
-        for kind in ("token", "run", "agent", "user", "tool", "workflow"):
-            book.revoke(kind, "another")
-        assert book.burn(book.minted()[1]).kind == "ok"
-
-    def test_a_revocation_by_time_stops_what_was_minted_before(self, store: Store) -> None:
-        book = Book(store)
-        _, early = book.minted(1)
-        time.sleep(0.02)
-        book.revoke("agent", WHO.agent, before_ms=int(time.time() * 1000))
-        time.sleep(0.02)
-        _, late = book.minted(2)
-        assert (book.burn(early).kind, book.burn(late).kind) == ("revoked", "ok")
-
-    def test_a_revocation_only_grows(self, store: Store) -> None:
-        book = Book(store)
-        book.revoke("user", WHO.user)
-        book.revoke("user", WHO.user, before_ms=1)
-        assert book.mint(book.request()).kind == "revoked"

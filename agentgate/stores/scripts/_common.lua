@@ -13,11 +13,11 @@ local function minting(text)
   return string.match(text or '', '^(%x+) (%S+) (%d+)$')
 end
 
--- True if any of these keys revokes a token minted at `minted` (ms). A number revokes what was minted up to that time, any other value
--- ('*') everything.
-local function revoked(keys, minted)
+-- True if any of these keys revokes the tokens of a run opened at `opened` (ms). A number revokes the runs opened up to that time, any
+-- other value ('*', 'signed') everything.
+local function revoked(keys, opened)
   for _, value in ipairs(redis.call('MGET', unpack(keys))) do
-    if value and minted <= (tonumber(value) or math.huge) then
+    if value and opened <= (tonumber(value) or math.huge) then
       return true
     end
   end

@@ -2,7 +2,7 @@
 -- The revocations are keys too, in the same slot; passed as KEYS they would require the right to write them, which a tool server lacks.
 local digest = ARGV[1]
 local record = redis.call('HMGET', KEYS[2], digest .. ':status', digest .. ':mint', digest .. ':head', 'rev', digest .. ':by',
-  digest .. ':outcome', digest .. ':free', digest .. ':runs', 'withdrawn')
+  digest .. ':outcome', digest .. ':free', digest .. ':runs', 'withdrawn', 'opened')
 local _, minted_jti, minted_at = minting(record[2])
 
 -- (1) revoked, or taken back by the user
@@ -10,7 +10,7 @@ local revocations = {}
 for i = 6, #ARGV do
   revocations[i - 5] = ARGV[i]
 end
-if taken_back(minted_at, record[9]) or revoked(revocations, tonumber(minted_at or '0')) then
+if taken_back(minted_at, record[9]) or revoked(revocations, tonumber(record[10] or '0')) then
   return {KEYS[1], 'revoked', '', ''}
 end
 

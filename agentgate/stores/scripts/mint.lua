@@ -13,7 +13,7 @@ local function refuse(kind, detail)
 end
 
 -- (1) the run, with its own limits
-local count, asked = tonumber(ARGV[11]), {'rev', 'closed', 'ends', 'kept'}
+local count, asked = tonumber(ARGV[11]), {'rev', 'closed', 'ends', 'kept', 'opened'}
 for argument = 19, 15 + 4 * count, 4 do
   local name = ARGV[argument]
   if name ~= '' then
@@ -29,9 +29,9 @@ if run[2] then
   return refuse('closed')
 end
 
--- (2) revocations
+-- (2) revocations; one by time stops the runs that were opened up to then
 local position = 4 + tonumber(ARGV[10])
-if revoked({unpack(KEYS, 5, position)}, now) then
+if revoked({unpack(KEYS, 5, position)}, tonumber(run[5] or '0')) then
   return refuse('revoked')
 end
 
@@ -165,7 +165,7 @@ local function slide(counter, times, left)
   return call('HMGET', counter, 'total', digest, 'fresh', 'oldest')
 end
 
-local totals, counters, beyond, place = {}, {}, position, 3
+local totals, counters, beyond, place = {}, {}, position, 4
 for i = 1, count do
   local argument = 11 + 4 * i
   local amount, maximum, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]), ARGV[argument + 4]
@@ -206,7 +206,7 @@ end
 if old_jti then
   call('DEL', prefix .. 'jti:' .. old_jti)
 end
-call('HSET', KEYS[3], digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now))
+call('HSET', KEYS[3], digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now), 'opened', run[5] or '0')
 if record[2] ~= 'redeemed' then -- else head, time and facts of the first redemption stand
   call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted', digest .. ':free', free and '1' or '')
 end

@@ -1,0 +1,163 @@
+"""What is revoked: written, listed and lifted. Mint and burn look for it (``revoked`` in ``scripts/_common.lua``).
+
+A revocation is the key ``revoked:NAME``, which mint and burn read, with ``revocation:NAME`` (who, when, why) and a place in the sorted set
+``revocations`` beside it; NAME is ``kind:subject``. People and agents are compared as `agentgate.values.identities.person` does: to revoke
+one spelling of an id is to revoke all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+from agentgate.errors import NameRefused
+from agentgate.stores._op import (
+    MAX_AMOUNT,
+    MAX_TTL_MS,
+    Op,
+    checked_bytes,
+    checked_id,
+    checked_number,
+    checked_subject,
+    history_of,
+    parser,
+    prefix,
+    reply,
+    word,
+)
+from agentgate.stores._records import RevokedKind, Subjects
+from agentgate.stores.history import checked_history
+from agentgate.values.identities import person
+
+REVOKED_KINDS: tuple[RevokedKind, ...] = get_args(RevokedKind)
+_SIGNED, _ALL = "signed", "*"
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationRecord:
+    """A revocation as stored.
+
+    Attributes:
+        name: ``kind:subject``.
+        before_ms: only what was opened or minted up to then (POSIX milliseconds); None: everything.
+        signed: reviewers said it; it is not lifted.
+        told: the JSON it was written with.
+        life_ms: how long it still holds; None: until it is lifted.
+    """
+
+    name: str
+    before_ms: int | None
+    signed: bool
+    told: bytes
+    life_ms: int | None
+
+
+def revocation_name(tenant: str, kind: RevokedKind, subject: str) -> str:
+    """``kind:subject`` as it is stored.
+
+    Raises:
+        NameRefused: no such kind, or nothing of that kind can have this name.
+    """
+    if kind not in REVOKED_KINDS:
+        raise NameRefused("revocation kind", kind, ", ".join(sorted(REVOKED_KINDS)))
+    if kind == "tenant":
+        if subject not in (_ALL, tenant):
+            raise NameRefused("subject", subject, "'*' or the tenant itself")
+        return f"tenant:{_ALL}"
+    if kind in ("token", "run"):
+        return f"{kind}:{checked_id(kind, subject)}"
+    return f"{kind}:{_subject(kind, subject)}"
+
+
+def _subject(kind: str, name: str) -> str:
+    checked_subject(kind, name)
+    return checked_subject(kind, person(name) or name) if kind in ("user", "agent") else name
+
+
+@lru_cache(maxsize=4096)
+def _shared(start: str, who: Subjects) -> tuple[str, ...]:
+    """The keys of revocations that may stop more than one run: the same for call after call."""
+    named = {"tenant": _ALL} | who._asdict()
+    return tuple(f"{start}revoked:{kind}:{_subject(kind, name)}" for kind, name in named.items() if name or kind != "user")
+
+
+def revocations_of(start: str, run: str, jti: str, who: Subjects) -> tuple[str, ...]:
+    """The keys of every revocation that would stop this token; `start` is the tenant's prefix."""
+    return (f"{start}revoked:token:{jti}", f"{start}revoked:run:{run}", *_shared(start, who))
+
+
+def _keys(tenant: str, name: str) -> tuple[str, str, str, str]:
+    start = prefix(tenant)
+    return f"{start}revoked:{name}", f"{start}history", f"{start}revocation:{name}", f"{start}revocations"
+
+
+def revoke(
+    tenant: str,
+    kind: RevokedKind,
+    subject: str,
+    *,
+    before_ms: int = 0,
+    life_ms: int = 0,
+    told: bytes = b"{}",
+    signed: bool = False,
+    history: str = "",
+) -> Op:
+    """Refuse a subject's mints and burns from now on. A revocation only ever grows.
+
+    Args:
+        tenant: in whose slot; a revocation that spans tenants is written to each.
+        kind: what `subject` is.
+        subject: jti, run id, agent, user, tool, `workflow_subject`, or ``*`` for the tenant.
+        before_ms: 0: everything. Else POSIX milliseconds: only runs opened up to then, and their tokens.
+        life_ms: after how many milliseconds it ends; 0: when it is lifted.
+        told: JSON for those who list it: who, when, why.
+        signed: reviewers said it; it is not lifted.
+        history: as in a mint.
+    """
+    name = revocation_name(tenant, kind, subject)
+    before = checked_number("before_ms", before_ms, 0, MAX_AMOUNT)
+    value = _SIGNED if signed is True else str(before) if before else _ALL
+    life = checked_number("life_ms", life_ms, 0, MAX_TTL_MS)
+    return Op("revoke", _keys(tenant, name), (value, name, checked_bytes("told", told), life, checked_history(history)), confirm=True)
+
+
+def parse_revoke(op: Op, raw: Any) -> str:
+    """The tenant's history after it (empty: it is lost); the revocation is written."""
+    said, history = reply(op, raw, 2)
+    word(op, said, ("ok",))
+    return history_of(op, history)
+
+
+def lift(tenant: str, kind: RevokedKind, subject: str) -> Op:
+    """End a revocation."""
+    name = revocation_name(tenant, kind, subject)
+    revocation, _, told, index = _keys(tenant, name)
+    return Op("lift", (revocation, told, index), (name,), confirm=True)
+
+
+def parse_lift(op: Op, raw: Any) -> Literal["lifted", "missing", "signed"]:
+    """`lifted`; `missing`: there is none; `signed`: reviewers said it, and it stands."""
+    return word(op, reply(op, raw, 1)[0], ("lifted", "missing", "signed"))  # type: ignore[no-any-return]  # a member of that type
+
+
+def list_revocations(tenant: str, skip: int = 0) -> Op:
+    """A page of what is revoked in a tenant (at most 500), lasting ones first, from number `skip` on."""
+    start = prefix(tenant)
+    return Op("list_revocations", (f"{start}revocations",), (start, checked_number("skip", skip, 0, MAX_AMOUNT)))
+
+
+@parser
+def parse_list_revocations(op: Op, raw: Any) -> tuple[int, tuple[RevocationRecord, ...]]:
+    """How many there are, and the page."""
+    total, page = reply(op, raw, 2)
+    return int(total), tuple(_listed(page))
+
+
+def _listed(page: list[list[bytes]]) -> Iterator[RevocationRecord]:
+    for name, value, told, life in page:
+        if value:  # else it has just ended
+            said, left = value.decode("ascii"), int(life)
+            before = int(said) if said not in (_ALL, _SIGNED) else None
+            yield RevocationRecord(name.decode(), before, said == _SIGNED, told, left if left >= 0 else None)
