@@ -160,7 +160,10 @@ def test_what_is_handed_out_and_who_is_asked_can_be_pinned(refund, pin, why):
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ("{name: a}", "r.test.yaml:8:5: cases[0]: got nothing, expected expect: allow, deny or {step_up: rule-id} (required)"),
+        (
+            "{name: a}",
+            "r.test.yaml:8:5: cases[0]: got nothing, expected expect: allow, deny, {confirm: rule-id} or {step_up: rule-id} (required)",
+        ),
         ("{name: a, expect: deny}", "deny without a reason"),
         ("{name: a, expect: alow}", "did you mean 'allow'?"),
         (
@@ -169,7 +172,7 @@ def test_what_is_handed_out_and_who_is_asked_can_be_pinned(refund, pin, why):
         ),
         ("{name: a, expect: {step_up: 3}}", "text, or a list of texts"),
         ("{name: a, expect: {step_up: ''}}", "text, or a list of texts"),
-        ("{name: a, expect: {stepup: x}}", "expected allow, deny or {step_up: rule-id}"),
+        ("{name: a, expect: {stepup: x}}", "expected allow, deny, {confirm: rule-id} or {step_up: rule-id}"),
         ("{name: a, expect: allow, because: payee}", "nothing is refused"),
         ("{name: a, expect: allow, becuase: payee}", "did you mean 'because'?"),
         ("{expect: allow}", "a sentence that names the case"),

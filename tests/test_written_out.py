@@ -110,8 +110,9 @@ def test_every_default_is_in_the_signed_bytes():
     }
     more = yaml.safe_load(EVERYTHING)
     more["tools"] |= {"t": {"args": {"b": {"min": "1", "max": "2"}, "a": {"max_items": 2}}, "facts": {"f": {"type": "id"}}}}
-    more["step_up"].append({"id": "s", "for": "t", "approvers": {"group": "g"}})
+    more["step_up"] += [{"id": "u", "for": "t", "approvers": {"user": True}}, {"id": "s", "for": "t", "approvers": {"group": "g"}}]
     out = written_out(more)
+    assert out["step_up"][-2]["approvers"] == {"user": True}
     assert out["tools"]["t"]["args"]["b"]["type"] == "number"
     assert "unknown_origin" not in out["tools"]["t"]["args"]["a"]
     assert out["tools"]["t"]["facts"]["f"]["path"] == "f"
@@ -128,8 +129,6 @@ def test_every_default_is_in_the_signed_bytes():
         *(("IntentBlock", name) for name in ("unclear", "delegated", "unheard")),
         *(("ArgumentBlock", name) for name in ("any_call", "optional", "sensitive")),
         ("ToolBlock", "args"),
-        ("ApproversBlock", "count"),
-        ("ApproversBlock", "not"),
         *(("TokenBlock", name) for name in ("ttl", "uses", "bound_to")),
     }
 

@@ -142,7 +142,8 @@ def _list(listed: list[Failed]) -> None:
 
 def _json(score: Score) -> dict[str, Any]:
     shares = {name: _share_json(k, n) for name, (k, n) in score.shares().items()}
-    return {**shares, "step-ups per task": score.step_ups / score.clean if score.clean else None, "reasons": score.reasons.most_common(10)}
+    asked = {name: count / score.clean if score.clean else None for name, count in score.asked().items()}
+    return {**shares, **asked, "reasons": score.reasons.most_common(10)}
 
 
 def _share_json(k: int, n: int) -> dict[str, Any]:
@@ -185,8 +186,8 @@ def _deputy_table(tallies: Tallies) -> None:
 def _table(scores: dict[str, Score]) -> None:
     say("Replayed through a real gate (shares with their 95% interval)", "")
     body = [(name, *(_share(*score.shares()[name]) for score in scores.values())) for name in Score().shares()]
-    body.append(("step-ups per task", *(f"{s.step_ups / s.clean:.2f}" if s.clean else "-" for s in scores.values())))
-    rows(("", *scores), body, styles=("bold",))
+    asked = [(name, *(f"{s.asked()[name] / s.clean:.2f}" if s.clean else "-" for s in scores.values())) for name in Score().asked()]
+    rows(("", *scores), [*body, *asked], styles=("bold",))
     reasons = list(scores.values())[-1].reasons.most_common(10) if scores else []
     _more(("steps of ordinary work that were held or refused", "count"), reasons)
 

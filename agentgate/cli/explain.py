@@ -137,7 +137,7 @@ def show(explanation: Explanation, story: tuple[Record, ...], *, as_json: bool) 
     if console is None:
         say(*text_lines(explanation), *(f"then: {event(record)}" for record in story))
         return
-    style = {"allow": "bold green", "step_up": "bold yellow", "deny": "bold red"}[explanation.decision]
+    style = {"allow": "bold green", "confirm": "bold yellow", "step_up": "bold yellow", "deny": "bold red"}[explanation.decision]
     call = f"  {visible(explanation.tool)}  {visible(explanation.workflow)}  {visible(explanation.file)}"
     console.print(Text.assemble((explanation.decision.upper(), style), call))
     if explanation.agent:

@@ -7,7 +7,7 @@ Rules: a refusal is a value with closed reasons; the model sees only a code from
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from agentgate.decision.hold import Hold
 from agentgate.values.refusal import Code, Failure, Reason, code_of
@@ -33,6 +33,11 @@ class RequiredHold:
     why: tuple[Failure, ...]
 
 
+def asked(holds: tuple[RequiredHold, ...]) -> Literal["confirm", "step_up"]:
+    """How strict a question is: a confirm asks only the run's own user, a step-up somebody else (too)."""
+    return "confirm" if all(hold.rule.user for hold in holds) else "step_up"
+
+
 class Eligible(NamedTuple):
     """Policy lets the call through, if the store grants `reservations` and every required hold is released.
 
@@ -47,6 +52,11 @@ class Eligible(NamedTuple):
     holds: tuple[RequiredHold, ...]
     intent: str
     named: bool
+
+    @property
+    def asks(self) -> Literal["allow", "confirm", "step_up"]:
+        """How strict the answer is: nobody is asked, only the run's own user is, or somebody else is too."""
+        return asked(self.holds) if self.holds else "allow"
 
 
 class _Reasoned:
@@ -75,10 +85,14 @@ class Deny(_Reasoned):
 
 @dataclass(frozen=True, slots=True)
 class StepUp(_Reasoned):
-    """The call waits for a person; nothing was minted. Authorise the same call again after the hold is released."""
+    """The call waits for a person; nothing was minted. Authorise the same call again after the hold is released.
+
+    `confirm`: only the run's own user is asked.
+    """
 
     hold: Hold
     failures: tuple[Failure, ...]
+    confirm: bool = False
     code: ClassVar[Code] = Code.NEEDS_APPROVAL
 
 

@@ -6,19 +6,23 @@
 
 Rules: a release covers one call digest and the rules it showed, once, before its timeout. The requester and the agent never release,
 under no spelling of their id (`agentgate.values.identities`). Every rule that fires at mint must be covered by approvers who are eligible
-under it at that moment.
+under it at that moment; a yes counts only under the rules that ask whoever gave it.
+
+A *confirm* is a yes under a rule with ``user: true``: the run's own user, under exactly their id and tenant, says yes to exactly this call.
+It counts for no group, and no group's yes counts for it. `check_answer` says who may answer a hold; how they prove who they are is the
+channel's part, and no channel is one on which the agent or the model speaks.
 Pure values: the store keeps the state, the mint script consumes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentgate.values.identities import person
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.request import Agent, User
+from agentgate.values.request import Agent, Identity, User
 from agentgate.workflow.model import StepUpRule
 
 State = Literal["waiting", "released", "refused", "expired", "consumed", "cancelled"]
@@ -26,11 +30,12 @@ State = Literal["waiting", "released", "refused", "expired", "consumed", "cancel
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """Who said yes, as known at that moment."""
+    """Who said yes, as known at that moment. `identity`: how; in process only where the workflow says ``in_process: true``."""
 
     id: str
     tenant: str
     groups: tuple[str, ...]
+    identity: Identity = "in_process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,23 @@ class Hold:
 
 
 def check_approver(rule: StepUpRule, by: User | Approver, requester: User | None, agent: Agent, tenant: str) -> Failure | None:
-    """Whether this person may say yes under this rule; None when they may (self-approval, wrong group, wrong tenant)."""
+    """Whether this person may say yes under this rule; None when they may (self-approval, wrong group, wrong tenant).
+
+    Args:
+        rule: one that the hold shows.
+        by: who answers, proven by the channel (in process: taken as given, and only where the workflow allows it).
+        requester: the run's user; None for an autonomous workload.
+        agent: the run's agent.
+        tenant: the run's tenant.
+    """
     where = f"step_up.{rule.id}.approvers"
+    if rule.user:
+        if requester is None or (by.id, by.tenant) != (requester.id, requester.tenant):
+            asked = f"{requester.id} of tenant {requester.tenant}" if requester is not None else "a user (this run has none)"
+            return Failure(Reason.STEP_UP, where, f"{by.id} of tenant {by.tenant}", f"the user who asked for the call: {asked}")
+        if person(by.id) == person(agent.id):
+            return Failure(Reason.STEP_UP, where, f"{by.id}, the agent", "a person")
+        return None
     if by.tenant != tenant:
         return Failure(Reason.STEP_UP, where, f"{by.id} of tenant {by.tenant}", f"an approver of tenant {tenant}")
     if requester is not None and person(by.id) == person(requester.id):
@@ -76,6 +96,16 @@ def check_approver(rule: StepUpRule, by: User | Approver, requester: User | None
     if rule.group not in by.groups:
         return Failure(Reason.STEP_UP, where, f"{by.id} in {', '.join(by.groups) or 'no group'}", f"a member of {rule.group}")
     return None
+
+
+def check_answer(
+    rules: Iterable[StepUpRule], by: User | Approver, requester: User | None, agent: Agent, tenant: str
+) -> tuple[Failure, ...]:
+    """Why this person may not answer a hold with these rules, yes or no; empty where at least one rule asks them."""
+    failures = [check_approver(rule, by, requester, agent, tenant) for rule in rules]
+    if None in failures:
+        return ()
+    return tuple(f for f in failures if f is not None) or (Failure(Reason.STEP_UP, "hold", "no rule", "a hold whose rules ask a person"),)
 
 
 def covered(rule: StepUpRule, hold: Hold, requester: User | None, agent: Agent) -> bool:

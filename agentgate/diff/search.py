@@ -161,7 +161,7 @@ def _people(rules: Sequence[StepUpRule]) -> str:
     if not rules:
         return ""
     count = max(r.count for r in rules)
-    return f"{count} release{'s' if count > 1 else ''} by {' and '.join(dict.fromkeys(r.group for r in rules))}"
+    return f"{count} release{'s' if count > 1 else ''} by {' and '.join(dict.fromkeys(r.people for r in rules))}"
 
 
 def _after(side: _Side, ruling: Ruling) -> _Side:
@@ -202,8 +202,8 @@ def _cells(path: _Path | None) -> list[Cell]:
 def missing(old: Sequence[StepUpRule], new: Sequence[StepUpRule]) -> StepUpRule | None:
     """A rule of the old version for which the new one has none as strict, each used once.
 
-    As strict: of the same group, by as many people; and the same rule (what else changed in it is told apart), or one that keeps
-    out whom it keeps out, is good for no longer and shows as much.
+    As strict: of the same group, by as many people (any group is stricter than the user); and the same rule (what else changed in it is
+    told apart), or one that keeps out whom it keeps out, is good for no longer and shows as much.
     """
     taken: dict[int, StepUpRule] = {}
 
@@ -222,7 +222,7 @@ def missing(old: Sequence[StepUpRule], new: Sequence[StepUpRule]) -> StepUpRule 
 
 
 def _stands_for(new: StepUpRule, old: StepUpRule) -> bool:
-    if new.group != old.group or new.count < old.count:
+    if not (old.user or (new.group == old.group and new.count >= old.count)):
         return False
     shown = not new.show or (bool(old.show) and set(old.show) <= set(new.show))
     return new.id == old.id or (set(old.exclude) <= set(new.exclude) and new.timeout <= old.timeout and shown)
@@ -238,9 +238,9 @@ def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, st
     name = f"step_up.{rule.id}"
     other = by_id(new).get(rule.id)
     if other is None:
-        return name, f"{rule.count} of {rule.group} when {when_text(rule)}", "(removed)"
-    if (rule.group, rule.count) != (other.group, other.count):
-        return f"{name}.approvers", f"{rule.count} of {rule.group}", f"{other.count} of {other.group}"
+        return name, f"{rule.whom} when {when_text(rule)}", "(removed)"
+    if rule.whom != other.whom:
+        return f"{name}.approvers", rule.whom, other.whom
     return f"{name}.when", when_text(rule), when_text(other)
 
 

@@ -53,7 +53,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     "Fact": {LIST: "named pattern named_by where", READ: "type path currency", NONE: "name line"},
     "Sequence": {CALLS: "before require within", NONE: "line"},
     "Limit": {LIST: "tool argument maximum per every", NONE: "line"},
-    "StepUpRule": {CALLS: "when group count", LIST: "exclude timeout show", NONE: "id line tool"},
+    "StepUpRule": {CALLS: "when group count user", LIST: "exclude timeout show", NONE: "id line tool"},
     "Upstream": {LIST: "broker settings", NONE: "line"},
     "TokenRule": {LIST: "ttl agent_key"},
 }

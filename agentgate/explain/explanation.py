@@ -18,7 +18,7 @@ from agentgate.values.visible import visible
 Verdict = Literal["held", "failed", "asks", "not sent", "not reached", "at mint"]
 """Of a condition: it held; it refuses the call; it asks a person; its optional argument was left out; a condition before it failed; only
 the store knows, when it mints."""
-Outcome = Literal["allow", "step_up", "deny"]
+Outcome = Literal["allow", "confirm", "step_up", "deny"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,7 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
         yield _of("order", tool.name, f"require {number}", expected, order.line, Reason.SEQUENCE)
     for rule in tool.step_ups:
         when = " and ".join(_when(each) for each in rule.when) or "every call"
-        expected = f"{when}: a yes of {rule.count} of {rule.group}" + (", not the requester" if rule.exclude else "")
+        expected = f"{when}: a yes of {rule.whom}" + (", not the requester" if rule.exclude else "")
         yield _of("person", f"step_up.{rule.id}", "step_up", expected, rule.line, Reason.STEP_UP, rule=rule)
     if tool.step_ups:
         answered = (Reason.STEP_UP, Reason.HOLD_REFUSED, Reason.HOLD_EXPIRED)

@@ -270,7 +270,7 @@ def _person(condition: Condition, _: Case) -> str:
     rule = condition.rule
     if not isinstance(rule, StepUpRule):
         return condition.expected
-    return f"a yes of {rule.count} of {rule.group}" + (", not the requester" if rule.exclude else "") + f", within {rule.timeout} s"
+    return f"a yes of {rule.whom}" + (", not the requester" if rule.exclude else "") + f", within {rule.timeout} s"
 
 
 _TOLD: Mapping[Reason, Callable[[Condition, Case], str]] = {

@@ -51,7 +51,7 @@ def explain(workflow: Workflow, run: RunState, call: Call, around: Surroundings,
     table.put([failure for failure in case.forced if failure not in denied], "asks")
     for hold in required_holds(case):
         table.put_hold(hold.rule.id, hold.why)
-    outcome: Outcome = "deny" if denied or later else "step_up" if isinstance(answer, Eligible) and answer.holds else "allow"
+    outcome: Outcome = "deny" if denied or later else answer.asks if isinstance(answer, Eligible) else "deny"
     return table.explanation(outcome, (*denied, *later))
 
 
@@ -73,7 +73,7 @@ def code_of(decision: Outcome, failures: tuple[Failure, ...]) -> str:
     """The closed code that the agent sees; empty for an allowed call."""
     if decision == "deny":
         return str(Deny(failures).code) if failures else str(Code.NOT_PERMITTED)
-    return str(Code.NEEDS_APPROVAL) if decision == "step_up" else ""
+    return str(Code.NEEDS_APPROVAL) if decision in {"confirm", "step_up"} else ""
 
 
 class _Table:

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from agentgate.decision.answer import RequiredHold, StepUp
+from agentgate.decision.answer import RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
-from agentgate.decision.hold import Approver, Hold, check_approver, covered
+from agentgate.decision.hold import Approver, Hold, check_answer, covered
 from agentgate.errors import StoreUnavailable
 from agentgate.gate.core import Core, decided, deny, read, reasons_of, stamp
 from agentgate.shell.step import Flow
@@ -48,13 +48,14 @@ def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made
     elif status == "waiting":
         why = tuple(f for each in required for f in each.why)
         rules = [each.rule.id for each in required]
-        yield decided("step_up", call, header, call_digest=made, hold=made, rules=rules, reasons=reasons_of(why), **known)
-        return StepUp(hold, why)
+        asks = asked(required)
+        yield decided(asks, call, header, call_digest=made, hold=made, rules=rules, reasons=reasons_of(why), **known)
+        return StepUp(hold, why, asks == "confirm")
     else:
         short = next((each.rule for each in required if not covered(each.rule, hold, header.user, header.agent)), None)
         if short is not None:
             by = "released by " + ", ".join(a.id for a in hold.approvers)
-            failure = Failure(Reason.STEP_UP, f"step_up.{short.id}", by, f"{short.count} of {short.group} who saw this rule")
+            failure = Failure(Reason.STEP_UP, f"step_up.{short.id}", by, f"{short.whom}, who saw this rule")
     if failure is not None:
         return (yield from deny(core, header, call, (failure,), known))
     return ops.HoldTake(made, record.revision)
@@ -84,7 +85,7 @@ def _hold_body(hold: Hold) -> bytes:
             "shown": dict(hold.shown),
             "why": list(hold.why),
             "expires_at": hold.expires_at,
-            "approvers": [{"id": a.id, "tenant": a.tenant, "groups": list(a.groups)} for a in hold.approvers],
+            "approvers": [{"id": a.id, "tenant": a.tenant, "groups": list(a.groups), "identity": a.identity} for a in hold.approvers],
         }
     )
 
@@ -106,7 +107,7 @@ def hold_of(record: ops.HoldRecord) -> Hold:
             why=tuple(stored["why"]),
             expires_at=float(stored["expires_at"]),
             state=record.state,
-            approvers=tuple(Approver(a["id"], a["tenant"], tuple(a["groups"])) for a in stored["approvers"]),
+            approvers=tuple(Approver(a["id"], a["tenant"], tuple(a["groups"]), a["identity"]) for a in stored["approvers"]),
             revision=record.revision,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -133,23 +134,23 @@ def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) ->
     if workflow.digest != state.header.digest or len(rules) != len(hold.rules):
         raise _no_answer("workflow", "changed since the hold was opened", "the version the call was held under")
     if by.identity != "proven" and not workflow.agent.in_process:
-        raise _no_answer("approver", f"{by.id} (in process)", "a person proven by a token")
+        raise _no_answer("approver", f"{by.id} (in process)", "a person proven by a token (in process only under in_process: true)")
     header = state.header
-    checked = ((rule, check_approver(rule, by, header.user, header.agent, tenant)) for rule in rules)
-    failures = tuple(replace(failure, rule=f"{workflow.file}:{rule.line}") for rule, failure in checked if failure is not None)
+    failures = check_answer(rules, by, header.user, header.agent, tenant)
     if failures:
+        failures = tuple(replace(f, rule=f"{workflow.file}:{rule.line}") for rule, f in zip(rules, failures, strict=True))
         yield stamp("hold_answer_refused", header, hold=hold_id, by=by.id, reasons=reasons_of(failures))
         raise RunRefused(failures)
     state_after: ops.HoldState = "refused"
     if release:
         others = tuple(a for a in hold.approvers if a.id != by.id)
-        hold = replace(hold, approvers=(*others, Approver(by.id, by.tenant, tuple(by.groups))))
+        hold = replace(hold, approvers=(*others, Approver(by.id, by.tenant, tuple(by.groups), by.identity)))
         enough = all(covered(rule, hold, header.user, header.agent) for rule in rules)
         state_after = "released" if enough else "waiting"
     hold = replace(hold, state=state_after)
     said = "release" if release else "refuse"
     of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id}
-    yield stamp("hold_answer", header, by=by.id, answer=said, state=hold.state, **of_hold)
+    yield stamp("hold_answer", header, by=by.id, by_identity=by.identity, answer=said, state=hold.state, **of_hold)
     op = ops.answer_hold(tenant, hold_id, record.revision, _hold_body(hold), state_after)
     if ops.parse_answer_hold(op, (yield op)) != "ok":
         raise _no_answer("hold", "answered by somebody else meanwhile", "a waiting hold")

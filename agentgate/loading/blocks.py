@@ -242,11 +242,12 @@ class LimitBlock(Block):
 
 
 class ApproversBlock(Block):
-    """`step_up.approvers`."""
+    """`step_up.approvers`: exactly one of `group` and `user`; `count` and `not` (1, requester) beside a group."""
 
-    group: t.Group
-    count: Annotated[int, Field(ge=1, le=10)] = 1
-    not_: Annotated[list[Literal["requester"]], Len(1, 1)] = Field(["requester"], alias="not")
+    group: t.Group | None = None
+    user: t.Yes | None = None
+    count: Annotated[int, Field(ge=1, le=10)] | None = None
+    not_: Annotated[list[Literal["requester"]], Len(1, 1)] | None = Field(None, alias="not")
 
 
 class StepUpBlock(Block):

@@ -6,7 +6,9 @@ past a limit; a person is shown every argument unless the rule says which.
 
 from __future__ import annotations
 
-from agentgate.loading.blocks import ArgumentBlock, LimitBlock, StepUpBlock
+from typing import Literal
+
+from agentgate.loading.blocks import ApproversBlock, ArgumentBlock, LimitBlock, StepUpBlock
 from agentgate.loading.rules import condition
 from agentgate.loading.site import Place, Site, argument_type
 from agentgate.loading.yaml_nodes import shown
@@ -121,9 +123,22 @@ def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
     conditions = [condition(site, block.for_, name, stated, at["when", name]) for name, stated in (block.when or {}).items()]
     when = tuple(rule for rule in conditions if rule is not None)
     show = tuple(block.show or args)
-    return site.share.built(
-        StepUpRule, block.id, at.line, block.for_, when, people.group, people.count, tuple(people.not_), block.timeout, show
-    )
+    _approvers(site, people, at["approvers"])
+    group, count, user = people.group or "", people.count or 1, bool(people.user)
+    exclude: tuple[Literal["requester"], ...] = () if user else ("requester",)  # the only value that `not` takes
+    return site.share.built(StepUpRule, block.id, at.line, block.for_, when, group, count, exclude, block.timeout, show, user)
+
+
+def _approvers(site: Site, people: ApproversBlock, at: Place) -> None:
+    """Who answers: the members of a group, or the run's own user alone."""
+    if (people.group is None) == (not people.user):
+        at.report_key("no approvers" if people.group is None else "group and user", "exactly one of group, user: true")
+    elif people.user:
+        for key, stated in (("count", people.count), ("not", people.not_)):
+            if stated is not None:
+                at[key].report_key(f"{key} beside user", f"no {key} (the run's own user answers, nobody else)")
+        if site.definition.who.for_user is None:
+            at["user"].report("true", "a group (nobody stands behind this agent: no who.for_user)")
 
 
 def token(site: Site) -> TokenRule:

@@ -33,10 +33,13 @@ def written_out(value: Any) -> Any:
         for fact, block in _mappings(tool.get("facts")):
             block.setdefault("path", fact)
     rules = out.get("step_up")
-    for rule in rules if type(rules) is list else ():
-        shown = _arguments(tools, rule.get("for")) if type(rule) is dict else []
+    for rule in [each for each in rules if type(each) is dict] if type(rules) is list else ():
+        shown = _arguments(tools, rule.get("for"))
         if shown:
             rule.setdefault("show", shown)
+        people = rule.get("approvers")
+        if type(people) is dict and "group" in people:
+            rule["approvers"] = {"count": 1, "not": ["requester"], **people}
     return out
 
 

@@ -56,7 +56,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class StepUpRule:
-    """When a person must look: every rule in `when` holds (empty: always)."""
+    """When a person must look: every rule in `when` holds (empty: always).
+
+    Attributes:
+        group, count: how many members of which group say yes; `user` instead: the run's own user does, and nobody for them.
+    """
 
     id: str
     line: int
@@ -67,6 +71,17 @@ class StepUpRule:
     exclude: tuple[Literal["requester"], ...]
     timeout: int
     show: tuple[str, ...]
+    user: bool = False
+
+    @property
+    def people(self) -> str:
+        """Who may answer: the group, or ``the user``."""
+        return "the user" if self.user else self.group
+
+    @property
+    def whom(self) -> str:
+        """Whose yes it asks for, as text: ``the user`` or ``2 of leads``."""
+        return "the user" if self.user else f"{self.count} of {self.group}"
 
 
 @dataclass(frozen=True, slots=True)

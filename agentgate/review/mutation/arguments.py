@@ -248,7 +248,7 @@ def conditions(basis: Basis, tool: Tool, part: Part) -> Mutated:
         for operator in when.operators:
             for words, value, name, tries in operator.narrowed(argument.type, others):
                 only = firing(basis, tool, rule, when, placed(argument, [sent(argument, each) for each in tries or ()]))
-                yield condition.mutant(operator.key, words, f"{when.name} {name} asks {rule.group}", only, **{operator.field: value})
+                yield condition.mutant(operator.key, words, f"{when.name} {name} asks {rule.people}", only, **{operator.field: value})
 
 
 def _meets(basis: Basis, tool: Tool, argument: Rule, when: Rule, value: Any) -> bool:

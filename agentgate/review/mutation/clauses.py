@@ -128,12 +128,14 @@ def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:
     """When people are asked, whom, and what they see."""
     fires = firing(basis, tool.value, rule)
     part = tool.inside("step_up", "step_ups", rule)
-    yield part.mutant(rule.id, "dropped", f"{rule.id} asks {rule.group}", fires, of=("Tool", "step_ups"))
+    yield part.mutant(rule.id, "dropped", f"{rule.id} asks {rule.people}", fires, of=("Tool", "step_ups"))
     part = replace(part, path=f"step_up.{rule.id}")
     yield from conditions(basis, tool.value, part)
     name = f"{rule.id} asks whom it says"
-    yield part.mutant("approvers.group", "another", name, fires, pin=("asks", "group"), group="everybody")
-    yield part.moved("approvers.count", name, fires, pin=("asks", "count"), field="count", by=-1)
+    if not rule.user:
+        yield part.mutant("approvers", f"{rule.group} -> the user", name, fires, user=True)
+        yield part.mutant("approvers.group", "another", name, fires, pin=("asks", "group"), group="everybody")
+        yield part.moved("approvers.count", name, fires, pin=("asks", "count"), field="count", by=-1)
     yield part.moved("timeout", name, fires, pin=("asks", "timeout"))
     yield from part.without("approvers.not", name, fires, pin=("asks", "not"), exclude=())
     for shown in rule.show:

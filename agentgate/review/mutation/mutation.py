@@ -203,7 +203,7 @@ def _cases(workflow: Workflow, blank: NamedCase, scene: Scene, answer: Eligible 
         yield from (replace(blank, because=because) for because in _reasons(answer.failures))
         return
     held = tuple(hold.rule.id for hold in answer.holds)
-    case = replace(blank, answer="step_up" if held else "allow", rules=held)
+    case = replace(blank, answer=answer.asks, rules=held)
     if mutant.pin is None:
         yield case
         why = tuple(failure for hold in answer.holds for failure in hold.why)
@@ -245,7 +245,7 @@ def _one_or_all(values: tuple[str, ...]) -> str | tuple[str, ...]:
 
 def case_yaml(case: NamedCase) -> str:
     """One case as a line (or a few) to append below ``cases:``."""
-    expected = {"step_up": _one_or_all(case.rules)} if case.answer == "step_up" else case.answer
+    expected = {case.answer: _one_or_all(case.rules)} if case.rules else case.answer
     parts = {
         "set": {key: value for key, value in case.changes.items() if value is not None},
         "without": [key for key, value in case.changes.items() if value is None],
@@ -278,5 +278,5 @@ def head_yaml(workflow: Workflow, *, derive: Deriver = lexical) -> str:
     answer = scene.decide()
     if isinstance(answer, Eligible) and answer.holds:
         held = _one_or_all(tuple(hold.rule.id for hold in answer.holds))
-        lines.append(f"expect: {inline({'step_up': held})}   # the base asks a person")
+        lines.append(f"expect: {inline({answer.asks: held})}   # the base asks a person")
     return "\n".join([*lines, "cases:", ""])

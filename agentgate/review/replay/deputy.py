@@ -243,7 +243,7 @@ class Tally:
         if decided.answer == "allow":
             self.minted += 1
             self.why[mutant.tool, mutant.argument, mutant.place, outcome.because] += 1
-        elif decided.answer == "step_up":
+        elif decided.answer in {"confirm", "step_up"}:
             self.held += 1
         else:
             self.refused += 1

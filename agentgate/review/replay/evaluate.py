@@ -35,7 +35,7 @@ from agentgate.values.request import Agent, User
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Answer = Literal["allow", "step_up", "deny"]
+Answer = Literal["allow", "confirm", "step_up", "deny"]
 MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
 _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SIDE_EFFECTS = frozenset({"write", "egress"})
@@ -142,7 +142,7 @@ class Decided:
         """The decision of an answer."""
         if isinstance(answer, Allow):
             return cls("allow", heard=heard)
-        return cls("step_up" if isinstance(answer, StepUp) else "deny", answer.failures, heard)
+        return cls("deny" if isinstance(answer, Deny) else "confirm" if answer.confirm else "step_up", answer.failures, heard)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -202,9 +202,12 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
     if isinstance(answer, StepUp) and not careful:
         rules = {rule.id: rule for rule in run.workflow.tools[step.tool].step_ups}
         asked = [rules[name] for name in answer.hold.rules]
-        groups = sorted({rule.group for rule in asked})
-        for person in range(max(rule.count for rule in asked)):
+        groups = sorted({rule.group for rule in asked if not rule.user})
+        for person in range(max([rule.count for rule in asked if not rule.user], default=0)):
             gate.release(answer.hold, by=User(f"approver-{person}", tenant=run.tenant, groups=groups))
+        user = run.header.user
+        if user is not None and any(rule.user for rule in asked):
+            gate.release(answer.hold, by=user)
         answer = answer_of(run, step.tool, step.args, call_id)
     if isinstance(answer, Allow):
         with run.redeem(answer.token, tool=step.tool, args=step.args) as call:
@@ -245,6 +248,7 @@ class Score:
 
     clean: int = 0
     automatic: int = 0
+    confirms: int = 0
     step_ups: int = 0
     denied: int = 0
     attacker_writes: int = 0
@@ -259,6 +263,7 @@ class Score:
             answers = Counter(d.answer for d in decided)
             self.clean += 1
             self.automatic += answers["allow"] == len(decided)
+            self.confirms += answers["confirm"]
             self.step_ups += answers["step_up"]
             self.denied += answers["deny"] > 0
             for step, one in zip(episode.steps, decided, strict=True):
@@ -271,6 +276,10 @@ class Score:
         if writes:
             self.attacks += 1
             self.attacks_minted += all(writes)
+
+    def asked(self) -> Mapping[str, int]:
+        """How often the user, and how often somebody else, was asked."""
+        return {"confirms per task": self.confirms, "step-ups per task": self.step_ups}
 
     def shares(self) -> Mapping[str, tuple[int, int]]:
         """Each metric as (k, n)."""

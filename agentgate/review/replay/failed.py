@@ -20,7 +20,7 @@ from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
 
 _CUT = 300  # characters shown of a prompt, of arguments and of each value of a failure
-_SAID = {"allow": "MINTED", "step_up": "HELD", "deny": "REFUSED"}
+_SAID = {"allow": "MINTED", "confirm": "HELD", "step_up": "HELD", "deny": "REFUSED"}
 _STYLES: Mapping[str, str] = {"MINTED": "bold red", "HELD": "bold yellow", "REFUSED": "bold red"}
 
 

@@ -32,7 +32,7 @@ from agentgate.workflow.nested import root
 
 Record = Mapping[str, Any]
 STORE_SECONDS = 5.0
-_OUTCOMES: Mapping[str, Outcome] = {"allow": "allow", "step_up": "step_up", "deny": "deny"}
+_OUTCOMES: Mapping[str, Outcome] = {"allow": "allow", "confirm": "confirm", "step_up": "step_up", "deny": "deny"}
 _REASONS = {reason.value: reason for reason in Reason}
 
 

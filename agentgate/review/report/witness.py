@@ -115,7 +115,7 @@ def _said(answer: Eligible | Deny) -> str:
     if not answer.holds:
         return "allowed"
     count = max(h.rule.count for h in answer.holds)
-    groups = " and ".join(dict.fromkeys(h.rule.group for h in answer.holds))
+    groups = " and ".join(dict.fromkeys(h.rule.group or h.rule.whom for h in answer.holds))
     return f"allowed after {count} release{'s' if count > 1 else ''} by {groups}"
 
 

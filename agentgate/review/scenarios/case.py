@@ -20,9 +20,9 @@ from agentgate.values.request import Call
 from agentgate.values.times import seconds
 from agentgate.workflow.model import StepUpRule, Workflow
 
-Answer = Literal["allow", "deny", "step_up"]
+Answer = Literal["allow", "deny", "confirm", "step_up"]
 GRANTS = ("ttl", "bound_to", "scope", "audience", "redeem", "effect", "intent", "upstream", "masked", "mode")
-ASKS = ("group", "count", "not", "timeout", "show")
+ASKS = ("user", "group", "count", "not", "timeout", "show")
 _DURATIONS = frozenset({"ttl", "timeout"})
 _UNORDERED = frozenset({"bound_to", "scope", "masked", "show", "not"})
 
@@ -34,7 +34,7 @@ class NamedCase:
     name: str
     changes: Mapping[str, Any]  # dotted key -> value, over the base (`set`, and `without` as None)
     answer: Answer  # the expected answer
-    rules: tuple[str, ...] = ()  # ids of the step-up rules that fire, for ``step_up``
+    rules: tuple[str, ...] = ()  # ids of the rules that fire, for ``confirm`` and ``step_up``
     because: tuple[str, ...] = ()  # fields or reasons; a denial (or hold) is for each of these and nothing else
     grants: Mapping[str, Any] = field(default_factory=dict)  # what an allowed or held call gets; only the named keys are compared
     asks: Mapping[str, Any] = field(default_factory=dict)  # by rule id, who is asked; only the named keys are compared
@@ -43,20 +43,20 @@ class NamedCase:
     @property
     def expected(self) -> str:
         """The expectation in words."""
-        what = {"allow": "allow", "deny": "deny", "step_up": "step_up " + ", ".join(self.rules)}[self.answer]
+        what = " ".join([self.answer, ", ".join(self.rules)]) if self.rules else self.answer
         return what + (f" because {', '.join(self.because)}" if self.because else "")
 
 
 def mismatch(workflow: Workflow, case: NamedCase, scene: Scene, answer: Eligible | Deny) -> str:
     """What of a case does not hold of a decision, in words; empty when all of it holds."""
-    kind: Answer = "deny" if isinstance(answer, Deny) else "step_up" if answer.holds else "allow"
+    kind: Answer = "deny" if isinstance(answer, Deny) else answer.asks
     if kind != case.answer:
         return f"expected {case.expected}, got {in_words(answer)}"
     if isinstance(answer, Deny):
         return _because(case, answer.failures)
     held = tuple(hold.rule.id for hold in answer.holds)
     if set(held) != set(case.rules):
-        return f"expected {case.expected}, got step_up {', '.join(held)}"
+        return f"expected {case.expected}, got {in_words(answer)}"
     if case.because and (wrong := _because(case, tuple(f for hold in answer.holds for f in hold.why))):
         return wrong
     given = granted(workflow, scene.call, answer)
@@ -88,7 +88,7 @@ def in_words(answer: Eligible | Deny) -> str:
     """A decision in one line."""
     if isinstance(answer, Deny):
         return "deny: " + "; ".join(map(str, answer.failures))
-    return "step_up " + ", ".join(hold.rule.id for hold in answer.holds) if answer.holds else "allow"
+    return " ".join([answer.asks, ", ".join(hold.rule.id for hold in answer.holds)]) if answer.holds else "allow"
 
 
 # --- what no decision shows ---------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def granted(workflow: Workflow, call: Call, answer: Eligible) -> Mapping[str, An
 
 def asked(rule: StepUpRule) -> Mapping[str, Any]:
     """Who answers a hold under this rule, and what they see: `ASKS` by name."""
-    whom = {"group": rule.group, "count": rule.count, "not": list(rule.exclude)}
+    whom = {"user": rule.user, "group": rule.group or "none", "count": rule.count, "not": list(rule.exclude)}
     return {**whom, "timeout": f"{rule.timeout}s", "show": list(rule.show)}
 
 

@@ -28,6 +28,8 @@ from agentgate.workflow.model import Workflow
 MAX_CASES = 2000
 _TOP = ("workflow", "base", "expect", "cases", "heard")
 _REQUIRED = {"workflow": (str, "the id of the workflow"), "base": (dict, "a mapping"), "cases": (list, "a list of cases")}
+_ASKED: tuple[Answer, ...] = ("confirm", "step_up")
+_EXPECTED = "allow, deny, {confirm: rule-id} or {step_up: rule-id}"
 _CASE = ("name", "set", "without", "expect", "because", "grants", "asks")
 
 
@@ -139,7 +141,7 @@ class _Reading:
         stated = self._leaves(-1, ("base",), top["base"])
         answer, rules = self._expectation(("expect",), top.get("expect", "allow"))
         if answer == "deny":
-            self.report(("expect",), "deny", "a base that goes through: allow, or {step_up: rule-id}")
+            self.report(("expect",), "deny", "a base that goes through: allow, {confirm: rule-id} or {step_up: rule-id}")
         base = NamedCase("base", {}, answer, rules, line=document.line(("base",)))
         if len(top["cases"]) > MAX_CASES:
             self.report(("cases",), f"{len(top['cases'])} cases", f"at most {MAX_CASES}")
@@ -187,7 +189,7 @@ class _Reading:
             changes[key] = None
             self.places[index, key] = self.document.place((*path, "without", at))
         if "expect" not in block:
-            self.report(path, "nothing", "expect: allow, deny or {step_up: rule-id} (required)", key=True)
+            self.report(path, "nothing", f"expect: {_EXPECTED} (required)", key=True)
             return NamedCase(str(name), changes, "allow", line=line)
         answer, rules = self._expectation((*path, "expect"), block["expect"])
         because = self._texts((*path, "because"), block.get("because", []))
@@ -204,8 +206,8 @@ class _Reading:
             asks = self._pins((*path, "asks"), asks, ASKS)
         if grants and answer == "deny":
             self.report((*path, "grants"), "grants of a denial", "none: nothing is handed out", key=True)
-        if asks and (answer != "step_up" or (len(rules) != 1 and not by_rule)):
-            self.report((*path, "asks"), "asks", "expect: {step_up: rule-id} with one rule, or asks: {rule-id: {...}}", key=True)
+        if asks and (not rules or (len(rules) != 1 and not by_rule)):
+            self.report((*path, "asks"), "asks", "expect: {step_up: rule-id} or confirm with one rule, or asks: {rule-id: {...}}", key=True)
         return NamedCase(str(name), changes, answer, rules, because, grants, asks if by_rule else dict.fromkeys(rules[:1], asks), line)
 
     def _is_mapping(self, path: Place, value: Any, expected: str) -> bool:
@@ -246,11 +248,12 @@ class _Reading:
     def _expectation(self, path: Place, value: Any) -> tuple[Answer, tuple[str, ...]]:
         if value in ("allow", "deny"):
             return value, ()
-        if isinstance(value, dict) and list(value) == ["step_up"]:
-            if value["step_up"] == []:
-                self.report((*path, "step_up"), "an empty list", "the id of at least one step-up rule (it must not be empty)")
-            return "step_up", self._texts((*path, "step_up"), value["step_up"])
-        self.report(path, shown(value), "allow, deny or {step_up: rule-id}", did_you_mean(value, ("allow", "deny")))
+        for asks in _ASKED:
+            if isinstance(value, dict) and list(value) == [asks]:
+                if value[asks] == []:
+                    self.report((*path, asks), "an empty list", "the id of at least one step-up rule (it must not be empty)")
+                return asks, self._texts((*path, asks), value[asks])
+        self.report(path, shown(value), _EXPECTED, did_you_mean(value, ("allow", "deny")))
         return "allow", ()
 
 
