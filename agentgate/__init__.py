@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agentgate.errors import AgentGateError, NotDone, TokenRefused
     from agentgate.gate.gate import AsyncGate, Gate
     from agentgate.redemption.verifier import AsyncVerifier, Verifier
-    from agentgate.values.refusal import Code, Failure, Reason, RunRefused
+    from agentgate.values.refusal import AnswerRefused, Code, Failure, Reason, RunRefused
     from agentgate.values.request import Agent, User
     from agentgate.values.turns import Own, Pasted
 
@@ -23,6 +23,7 @@ _HOMES = {
     "Agent": "values.request",
     "AgentGateError": "errors",
     "Allow": "decision.answer",
+    "AnswerRefused": "values.refusal",
     "AsyncGate": "gate.gate",
     "AsyncVerifier": "redemption.verifier",
     "Code": "values.refusal",
@@ -44,6 +45,7 @@ __all__ = [
     "Agent",
     "AgentGateError",
     "Allow",
+    "AnswerRefused",
     "AsyncGate",
     "AsyncVerifier",
     "Code",

@@ -21,7 +21,6 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, tool
 from pydantic import PrivateAttr
 
-from agentgate.decision.hold import Hold
 from agentgate.errors import TokenRefused
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
@@ -240,10 +239,6 @@ class Shop:
     def run(self, prompt: str = PROMPT) -> Run:
         """A run of Lee's."""
         return self.gate.open_run("shop.refund", tenant="acme", user=LEE, agent=DESK, prompt=prompt)
-
-    def hold(self, hold_id: str) -> Hold:
-        """A handle to answer a hold by its id."""
-        return Hold(hold_id, "acme", "", "", "", (), {}, (), 0.0)
 
     @property
     def records(self) -> list[dict[str, Any]]:

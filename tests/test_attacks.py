@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
+from agentgate import Agent, Allow, AnswerRefused, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User
 from agentgate.decision.answer import Eligible
 from agentgate.decision.checks import decide
 from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError
-from agentgate.gate import release as holding
+from agentgate.gate import answer as holding
 from agentgate.gate.flow import MAX_TURNS
 from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
@@ -379,17 +379,17 @@ def test_rows_made_to_be_combined_in_very_many_ways_are_refused_at_once() -> Non
 
 
 # --- what each line of the flow holds ----------------------------------------------------------------------------------------
-def test_a_minted_release_is_consumed_and_can_not_be_answered_again(gate: Gate) -> None:
+def test_a_minted_release_is_spent_and_can_not_be_answered_again(gate: Gate) -> None:
     run = run_of(gate)
     looked_up(run)
     big = {**REFUND, "amount": "150.00"}
     held = run.authorize("payments.refund", big, tool_call_id="pay")
-    gate.release(held.hold, by=BOSS)
+    gate.release(held.hold.id, tenant="acme", by=BOSS)
     assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), Allow)
     for answer in (gate.release, gate.refuse):
-        with pytest.raises(RunRefused) as refused:
-            answer(held.hold, by=BOSS)
-        assert "consumed" in str(refused.value)
+        with pytest.raises(AnswerRefused) as refused:
+            answer(held.hold.id, tenant="acme", by=BOSS)
+        assert "spent" in str(refused.value)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("agent", "bot"), ("user", "lee"), ("tool", "orders.get"), ("workflow", "shop.refund@1")])
@@ -471,19 +471,19 @@ def test_a_hold_past_its_timeout_is_neither_used_nor_answered(folder: Path) -> N
     (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("timeout: 10m", "timeout: 3s"))
     with opened(folder) as gate:
         (run, big, hold), (_, _, other) = held_call(gate), held_call(gate)
-        gate.release(hold, by=BOSS)
+        gate.release(hold.id, tenant="acme", by=BOSS)
         wait_for_the_end_of(other)
         assert reasons(run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.HOLD_EXPIRED}
-        with pytest.raises(RunRefused):
-            gate.release(other, by=BOSS)
+        with pytest.raises(AnswerRefused):
+            gate.release(other.id, tenant="acme", by=BOSS)
 
 
 def test_a_release_taken_and_not_run_ends_with_its_timeout_and_a_call_that_ran_stays_done(folder: Path) -> None:
     (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("timeout: 10m", "timeout: 3s"))
     with opened(folder) as gate:
         (idle, big, hold), (done, _, other) = held_call(gate), held_call(gate)
-        gate.release(hold, by=BOSS)
-        gate.release(other, by=BOSS)
+        gate.release(hold.id, tenant="acme", by=BOSS)
+        gate.release(other.id, tenant="acme", by=BOSS)
         assert isinstance(idle.authorize("payments.refund", big, tool_call_id="pay"), Allow)
         answer = done.authorize("payments.refund", big, tool_call_id="pay")
         assert isinstance(answer, Allow)
@@ -519,7 +519,7 @@ def test_a_release_does_not_cover_a_rule_that_it_did_not_show(folder: Path) -> N
     with opened(folder) as gate:
         run, big, hold = held_call(gate)
         assert hold.rules == ("big",)
-        gate.release(hold, by=BOSS)
+        gate.release(hold.id, tenant="acme", by=BOSS)
         run.add_turn("refund every order")
         again = run.authorize("payments.refund", big, tool_call_id="pay")
         assert isinstance(again, StepUp)
@@ -531,9 +531,9 @@ def test_one_person_twice_is_one_approver(folder: Path) -> None:
     with opened(folder) as gate:
         run, big, hold = held_call(gate)
         for _ in range(2):
-            assert gate.release(hold, by=BOSS).state == "waiting"
+            assert gate.release(hold.id, tenant="acme", by=BOSS).state == "pending"
         assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), StepUp)
-        assert gate.release(hold, by=User("ann", tenant="acme", groups=["leads"])).state == "released"
+        assert gate.release(hold.id, tenant="acme", by=User("ann", tenant="acme", groups=["leads"])).state == "released"
         assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), Allow)
 
 
@@ -542,8 +542,8 @@ def test_a_hold_of_an_older_workflow_is_not_answered_under_the_newer(folder: Pat
     with opened(folder, store=store) as old:
         _, _, hold = held_call(old)
         (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("version: 1", "version: 2"))
-        with opened(folder, store=store) as new, pytest.raises(RunRefused) as refused:
-            new.release(hold, by=BOSS)
+        with opened(folder, store=store) as new, pytest.raises(AnswerRefused) as refused:
+            new.release(hold.id, tenant="acme", by=BOSS)
         assert "changed since" in str(refused.value)
 
 
@@ -626,9 +626,9 @@ def test_where_people_are_proven_an_unproven_one_answers_no_hold(folder: Path) -
         run = run_of(gate, user=lee, agent=proven_agent("bot", spiffe="spiffe://acme.example/bot"))
         looked_up(run)
         hold = run.authorize("payments.refund", {**REFUND, "amount": "150.00"}, tool_call_id="pay").hold
-        with pytest.raises(RunRefused):
-            gate.release(hold, by=BOSS)
-        assert gate.release(hold, by=proven_user("boss", tenant="acme", groups=("leads",))).state == "released"
+        with pytest.raises(AnswerRefused):
+            gate.release(hold.id, tenant="acme", by=BOSS)
+        assert gate.release(hold.id, tenant="acme", by=proven_user("boss", tenant="acme", groups=("leads",))).state == "released"
 
 
 def test_of_two_rules_the_shorter_timeout_counts(folder: Path) -> None:
@@ -646,13 +646,13 @@ def overtaken(gate: Gate, hold: Hold) -> None:
     while True:
         step = steps.send(reply)
         if isinstance(step, ops.Op) and step.script == "answer_hold":
-            gate.refuse(hold, by=BOSS)
+            gate.refuse(hold.id, tenant="acme", by=BOSS)
         reply = gate._store.call(step, time.monotonic() + 1) if isinstance(step, ops.Op) else None
 
 
 def test_an_answer_that_another_answer_overtook_does_not_count(gate: Gate) -> None:
     run, big, hold = held_call(gate)
-    with pytest.raises(RunRefused) as refused:
+    with pytest.raises(AnswerRefused) as refused:
         overtaken(gate, hold)
     assert "meanwhile" in str(refused.value)
     assert reasons(run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.HOLD_REFUSED}

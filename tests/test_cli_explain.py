@@ -217,7 +217,7 @@ def test_a_held_call_goes_by_its_hold_and_tells_who_answered(world: World) -> No
         assert (found["decision"], found["code"]) == ("step_up", "needs_approval")
         asks = condition(found, "step_up.big", "step_up")
         assert (asks["verdict"], asks["would_pass_with"]["text"]) == ("asks", "a yes of 1 of leads, not the requester, within 600 s")
-        gate.release(held.hold, by=KIM)
+        gate.release(held.hold.id, tenant="acme", by=KIM)
         assert isinstance(run.authorize("payments.refund", {**REFUND, "amount": "150.00"}, tool_call_id="pay"), Allow)
     found = world.json(held.hold.id)
     assert found["decision"] == "allow"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, Deny, Gate, RunRefused, StepUp, User
+from agentgate import Agent, Allow, AnswerRefused, Deny, Gate, StepUp, User
 from agentgate.audit import read_records
 from agentgate.decision.hold import check_answer, check_approver
 from agentgate.errors import WorkflowError
@@ -77,7 +77,7 @@ def test_the_user_says_yes_to_exactly_the_call_that_was_asked_about(gate: Gate, 
     run = run_of(gate)
     asked = held(run)
     assert (asked.hold.rules, asked.confirm) == (("mine",), True)
-    assert gate.release(asked.hold, by=User("lee", tenant="acme")).state == "released"
+    assert gate.release(asked.hold.id, tenant="acme", by=User("lee", tenant="acme")).state == "released"
     other = run.authorize("pay", {**SMALL, "amount": 200}, tool_call_id="c1")
     assert isinstance(other, StepUp)
     assert isinstance(run.authorize("pay", SMALL, tool_call_id="c1"), Allow)
@@ -101,15 +101,15 @@ def test_the_user_says_yes_to_exactly_the_call_that_was_asked_about(gate: Gate, 
 def test_nobody_else_says_it_for_the_user(gate: Gate, by: User) -> None:
     run = run_of(gate)
     for release in (gate.release, gate.refuse):
-        with pytest.raises(RunRefused) as refused:
-            release(held(run).hold, by=by)
+        with pytest.raises(AnswerRefused) as refused:
+            release(held(run).hold.id, tenant="acme", by=by)
         assert refused.value.failures[0].field in {"step_up.mine.approvers", "approver"}
     assert isinstance(run.authorize("pay", SMALL, tool_call_id="c1"), StepUp)
 
 
 def test_an_agent_that_calls_itself_like_its_user_confirms_nothing(gate: Gate) -> None:
-    with pytest.raises(RunRefused):
-        gate.release(held(run_of(gate, agent="Lee")).hold, by=LEE)
+    with pytest.raises(AnswerRefused):
+        gate.release(held(run_of(gate, agent="Lee")).hold.id, tenant="acme", by=LEE)
 
 
 def test_a_confirm_stands_for_no_group_and_no_group_for_a_confirm(gate: Gate) -> None:
@@ -118,21 +118,21 @@ def test_a_confirm_stands_for_no_group_and_no_group_for_a_confirm(gate: Gate) ->
     asked = held(run, LARGE)
     assert (asked.hold.rules, asked.confirm) == (("mine", "lead"), False)
     for by in (LEE, LEE):
-        assert gate.release(asked.hold, by=by).state == "waiting"
+        assert gate.release(asked.hold.id, tenant="acme", by=by).state == "pending"
     assert isinstance(run.authorize("pay", LARGE, tool_call_id="c1"), StepUp)
-    assert gate.release(asked.hold, by=BOSS).state == "released"
+    assert gate.release(asked.hold.id, tenant="acme", by=BOSS).state == "released"
     assert isinstance(run.authorize("pay", LARGE, tool_call_id="c1"), Allow)
 
     other = run_of(gate)
     asked = held(other, LARGE)
     for by in (BOSS, User("mona", tenant="acme", groups=["leads"])):
-        assert gate.release(asked.hold, by=by).state == "waiting"
+        assert gate.release(asked.hold.id, tenant="acme", by=by).state == "pending"
     assert isinstance(other.authorize("pay", LARGE, tool_call_id="c1"), StepUp)
 
 
 def test_the_user_may_say_no(gate: Gate) -> None:
     run = run_of(gate)
-    assert gate.refuse(held(run).hold, by=LEE).state == "refused"
+    assert gate.refuse(held(run).hold.id, tenant="acme", by=LEE).state == "refused"
     refused = run.authorize("pay", SMALL, tool_call_id="c1")
     assert isinstance(refused, Deny)
     assert refused.reasons == (Reason.HOLD_REFUSED,)

@@ -11,7 +11,21 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Allow, AsyncGate, AsyncVerifier, Deny, Gate, Reason, RunRefused, StepUp, TokenRefused, User, Verifier
+from agentgate import (
+    Agent,
+    Allow,
+    AnswerRefused,
+    AsyncGate,
+    AsyncVerifier,
+    Deny,
+    Gate,
+    Reason,
+    RunRefused,
+    StepUp,
+    TokenRefused,
+    User,
+    Verifier,
+)
 from agentgate.audit import read_records
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, Refusal, StoreUnavailable
 from agentgate.gate.run import AsyncRun, Run
@@ -196,7 +210,7 @@ def test_a_release_that_a_call_took_is_its_own_until_its_timeout(gate: Gate) -> 
     big = {**REFUND, "amount": "120.00"}
     held = run.authorize("payments.refund", big, tool_call_id="pay")
     assert isinstance(held, StepUp)
-    gate.release(held.hold, by=BOSS)
+    gate.release(held.hold.id, tenant="acme", by=BOSS)
     for _ in range(2):  # minted, not redeemed, asked again
         assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), Allow)
 
@@ -288,7 +302,7 @@ def test_a_big_refund_waits_for_a_lead_and_then_passes_once(gate: Gate) -> None:
     assert isinstance(held, StepUp)
     assert held.hold.shown == {"order_id": "ORD-10023344", "amount": "150.00", "payee": "(masked)"}
     assert run.authorize("payments.refund", big, tool_call_id="pay").hold.id == held.hold.id
-    gate.release(held.hold, by=BOSS)
+    gate.release(held.hold.id, tenant="acme", by=BOSS)
     assert isinstance(run.authorize("payments.refund", {**big, "amount": "149.00"}, tool_call_id="pay"), StepUp | Deny)
     assert isinstance(run.authorize("payments.refund", big, tool_call_id="other"), StepUp)
     assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), Allow)
@@ -309,8 +323,9 @@ def test_nobody_else_may_release(gate: Gate, by: User) -> None:
     looked_up(run)
     big = {**REFUND, "amount": "150.00"}
     held = run.authorize("payments.refund", big, tool_call_id="pay")
-    with pytest.raises(RunRefused):
-        gate.release(held.hold, by=by)
+    with pytest.raises(AnswerRefused) as refused:
+        gate.release(held.hold.id, tenant="acme", by=by)
+    assert refused.value.code == "approver"
     assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), StepUp)
 
 
@@ -319,9 +334,9 @@ def test_a_refused_hold_stays_refused(gate: Gate) -> None:
     looked_up(run)
     big = {**REFUND, "amount": "150.00"}
     held = run.authorize("payments.refund", big, tool_call_id="pay")
-    gate.refuse(held.hold, by=BOSS)
-    with pytest.raises(RunRefused):
-        gate.release(held.hold, by=BOSS)
+    gate.refuse(held.hold.id, tenant="acme", by=BOSS)
+    with pytest.raises(AnswerRefused):
+        gate.release(held.hold.id, tenant="acme", by=BOSS)
     assert reasons(run.authorize("payments.refund", big, tool_call_id="pay")) == {Reason.HOLD_REFUSED}
 
 
@@ -643,7 +658,7 @@ async def test_the_async_gate_is_the_same(folder: Path) -> None:
         big = {**REFUND, "amount": "150.00"}
         held = await run.authorize("payments.refund", big, tool_call_id="pay")
         assert isinstance(held, StepUp)
-        await gate.release(held.hold, by=BOSS)
+        await gate.release(held.hold.id, tenant="acme", by=BOSS)
         answer = await run.authorize("payments.refund", big, tool_call_id="pay")
         assert isinstance(answer, Allow)
         verifier = gate.verifier("https://gate.example", tenants=["acme"])

@@ -79,7 +79,7 @@ def test_the_whole_cycle_on_a_real_server(folder: Path, binary: Any) -> None:
             big = {**REFUND, "amount": "150.00"}
             held = run.authorize("payments.refund", big, tool_call_id="pay")
             assert isinstance(held, StepUp)
-            gate.release(held.hold, by=BOSS)
+            gate.release(held.hold.id, tenant="acme", by=BOSS)
             answer = run.authorize("payments.refund", big, tool_call_id="pay")
             assert isinstance(answer, Allow)
             with run.redeem(answer.token, tool="payments.refund", args=big):

@@ -153,7 +153,7 @@ def test_a_release_that_came_back_is_not_spent_twice(shop: Shop) -> None:
     run = started(shop.gate)
     held = run.authorize("payments.refund", BIG, tool_call_id="pay")
     assert isinstance(held, StepUp)
-    shop.gate.release(held.hold, by=BOSS)
+    shop.gate.release(held.hold.id, tenant="acme", by=BOSS)
     shop.lost(lambda: run.authorize("payments.refund", BIG, tool_call_id="pay"))  # spent, and not even redeemed
     assert asked(run, args=BIG) == {Reason.OUTCOME_UNKNOWN}
 
@@ -271,7 +271,7 @@ def test_reconciling_writes_back_calls_limits_and_releases(shop: Shop) -> None:
     run = started(shop.gate)
     held = run.authorize("payments.refund", BIG, tool_call_id="big")
     assert isinstance(held, StepUp)
-    shop.gate.release(held.hold, by=BOSS)
+    shop.gate.release(held.hold.id, tenant="acme", by=BOSS)
 
     def both() -> None:
         paid(run, "small")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentgate import Agent, Gate, RunRefused, StepUp, User
+from agentgate import Agent, AnswerRefused, Gate, RunRefused, StepUp, User
 from agentgate.decision.hold import Approver, Hold, check_approver, covered
 from agentgate.errors import AgentGateError, IdentityRefused, WorkflowError
 from agentgate.identity.proven import proven_agent, proven_user, restore_user
@@ -99,8 +99,8 @@ def test_nobody_releases_their_own_call_in_another_spelling(gate: Gate, name: st
     looked_up(run)
     big = {**REFUND, "amount": "150.00"}
     held = run.authorize("payments.refund", big, tool_call_id="pay")
-    with pytest.raises(RunRefused):
-        gate.release(held.hold, by=User(name, tenant="acme", groups=["leads"]))
+    with pytest.raises(AnswerRefused):
+        gate.release(held.hold.id, tenant="acme", by=User(name, tenant="acme", groups=["leads"]))
     assert isinstance(run.authorize("payments.refund", big, tool_call_id="pay"), StepUp)
 
 

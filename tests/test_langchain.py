@@ -847,7 +847,7 @@ def test_a_step_up_interrupts_and_only_a_release_resumes_it(dear_shop: Shop, ser
     assert again.value["hold"] == asked.value["hold"]
     assert server.tokens == []
 
-    dear_shop.gate.release(dear_shop.hold(asked.value["hold"]), by=LEAD)
+    dear_shop.gate.release(asked.value["hold"], tenant="acme", by=LEAD)
     out = built.invoke(Command(resume=False), thread, context=LEE)
     assert tool_messages(out)[-1].content == "re_1"
     assert server.paid == [DEAR[1]]
@@ -857,7 +857,7 @@ async def test_a_step_up_interrupts_an_awaited_agent_too(dear_shop: Shop, server
     built = agent(dear_shop, calls(GET), calls(DEAR), say(), checkpointer=InMemorySaver())
     thread = {"configurable": {"thread_id": "1"}}
     out = await built.ainvoke(ask(), thread, context=LEE)
-    dear_shop.gate.release(dear_shop.hold(out["__interrupt__"][0].value["hold"]), by=LEAD)
+    dear_shop.gate.release(out["__interrupt__"][0].value["hold"], tenant="acme", by=LEAD)
     out = await built.ainvoke(Command(resume="go"), thread, context=LEE)
     assert tool_messages(out)[-1].content == "re_1"
     assert len(server.paid) == 1
@@ -867,7 +867,7 @@ def test_a_refused_hold_is_a_denial_after_resume(dear_shop: Shop, server: ToolSe
     built = agent(dear_shop, calls(GET), calls(DEAR), say(), checkpointer=InMemorySaver())
     thread = {"configurable": {"thread_id": "1"}}
     out = built.invoke(ask(), thread, context=LEE)
-    dear_shop.gate.refuse(dear_shop.hold(out["__interrupt__"][0].value["hold"]), by=LEAD)
+    dear_shop.gate.refuse(out["__interrupt__"][0].value["hold"], tenant="acme", by=LEAD)
     out = built.invoke(Command(resume="approved"), thread, context=LEE)
     assert tool_messages(out)[-1].content == DENIED
     assert server.tokens == []
@@ -877,7 +877,7 @@ def test_a_resume_without_identity_is_denied_even_after_a_release(dear_shop: Sho
     built = agent(dear_shop, calls(GET), calls(DEAR), say(), checkpointer=InMemorySaver())
     thread = {"configurable": {"thread_id": "1"}}
     out = built.invoke(ask(), thread, context=LEE)
-    dear_shop.gate.release(dear_shop.hold(out["__interrupt__"][0].value["hold"]), by=LEAD)
+    dear_shop.gate.release(out["__interrupt__"][0].value["hold"], tenant="acme", by=LEAD)
     out = built.invoke(Command(resume="go"), thread)
     assert tool_messages(out)[-1].content == DENIED
     assert server.tokens == []
@@ -886,7 +886,7 @@ def test_a_resume_without_identity_is_denied_even_after_a_release(dear_shop: Sho
 def test_another_process_goes_on_after_a_step_up(dear_shop: Shop, server: ToolServer) -> None:
     saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
     out = agent(dear_shop, calls(GET), calls(DEAR), checkpointer=saver).invoke(ask(), thread, context=LEE)
-    dear_shop.gate.release(dear_shop.hold(out["__interrupt__"][0].value["hold"]), by=LEAD)
+    dear_shop.gate.release(out["__interrupt__"][0].value["hold"], tenant="acme", by=LEAD)
     other = agent(dear_shop, say(), checkpointer=saver)  # a fresh middleware knows the run only by its id in graph state
     assert tool_messages(other.invoke(Command(resume="go"), thread, context=LEE))[-1].content == "re_1"
 
@@ -894,7 +894,7 @@ def test_another_process_goes_on_after_a_step_up(dear_shop: Shop, server: ToolSe
 def test_another_process_does_not_go_on_for_another_user(dear_shop: Shop, server: ToolServer) -> None:
     saver, thread = InMemorySaver(), {"configurable": {"thread_id": "1"}}
     out = agent(dear_shop, calls(GET), calls(DEAR), checkpointer=saver).invoke(ask(), thread, context=LEE)
-    dear_shop.gate.release(dear_shop.hold(out["__interrupt__"][0].value["hold"]), by=LEAD)
+    dear_shop.gate.release(out["__interrupt__"][0].value["hold"], tenant="acme", by=LEAD)
     other = agent(dear_shop, say(), checkpointer=saver)
     assert tool_messages(other.invoke(Command(resume="go"), thread, context=LEAD))[-1].content == DENIED
     assert server.tokens == []
@@ -908,7 +908,7 @@ def test_outside_a_graph_a_step_up_is_an_error_that_names_the_hold(dear_shop: Sh
     with pytest.raises(StepUpRequired) as asked:
         refund.invoke(call)
     assert isinstance(asked.value, CallDenied)
-    dear_shop.gate.release(dear_shop.hold(asked.value.hold_id), by=LEAD)
+    dear_shop.gate.release(asked.value.hold_id, tenant="acme", by=LEAD)
     assert refund.invoke(call).content == "re_1"
 
 

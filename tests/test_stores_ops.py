@@ -25,7 +25,12 @@ def test_all_keys_of_a_tenant_share_its_hash_tag():
     burn = ops.burn(BURN._replace(subjects=full.subjects))
     revocations = [arg for arg in burn.args if str(arg).startswith("ag:")]
     assert len(revocations) == 7
-    for op in (ops.mint(full), burn, ops.open_hold("acme-eu", "run_1", "h", b"", 1), ops.revoke("acme-eu", "user", "{other}")):
+    for op in (
+        ops.mint(full),
+        burn,
+        ops.open_hold("acme-eu", "run_1", "h", b"", ttl_ms=1, answer_ms=1),
+        ops.revoke("acme-eu", "user", "{other}"),
+    ):
         for key in (*op.keys, *map(str, revocations)):
             assert key[key.index("{") + 1 : key.index("}")] == "acme-eu"
 
@@ -88,7 +93,7 @@ def test_unknown_words_are_refused():
     with pytest.raises(NameRefused):
         ops.record_outcome("acme", "run_1", DIGEST, "great", "j")  # type: ignore[arg-type]  # the point of the test
     with pytest.raises(NameRefused):
-        ops.answer_hold("acme", "h", "1", b"", "consumed")
+        ops.answer_hold("acme", "h", "1", b"", "spent")
     with pytest.raises(NameRefused):
         ops.revoke("acme", "everything", "x")  # type: ignore[arg-type]  # the point of the test
     with pytest.raises(NameRefused):
@@ -154,8 +159,8 @@ _RUN = [b"header", b"{}", b"rev", b"1", b"turns", b"1", b"turn:1", b"hi"]
         (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [b"header"], [], b"all"]),
         (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, _RUN, [b"x:head"], b"all"]),
         (ops.read_run("acme", "run_1"), ops.parse_read_run, [b"0" * 40, [*_RUN[:3], b"one", *_RUN[4:]], [], b"all"]),
-        (ops.read_hold("acme", "h"), ops.parse_hold, [b"waiting", b"{}", b"x", b""]),
-        (ops.read_hold("acme", "h"), ops.parse_hold, [b"waiting", b"{}", b"1", None]),
+        (ops.read_hold("acme", "h"), ops.parse_hold, [b"pending", b"{}", b"x", b""]),
+        (ops.read_hold("acme", "h"), ops.parse_hold, [b"pending", b"{}", b"1", None]),
         (ops.list_holds("acme"), ops.parse_list_holds, [None]),
         (ops.list_holds("acme"), ops.parse_list_holds, [[1]]),
         (ops.raise_marks("https://g", {"a": 1}), ops.parse_raise_marks, [[b"x"]]),

@@ -22,7 +22,7 @@ from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, TokenRefused
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
-from agentgate.values.refusal import Code, RunRefused
+from agentgate.values.refusal import AnswerRefused, Code, RunRefused
 from agentgate.values.request import Agent, User
 
 SMALL, BIG = "ORD-10023344", "ORD-10023377"  # 49.90 and 180.00 EUR
@@ -266,12 +266,12 @@ def _held(stage: _Stage) -> Iterator[TableRow]:
         "Lee, who asked for it, tries to release it alone", "denied", "not_released", "step_up", "step_up.big-refund.approvers"
     )
     try:
-        stage.gate.release(decision.hold, by=User("lee", tenant="acme-eu", groups=["support-l1", "support-leads"]))
-    except RunRefused as refused:
+        stage.gate.release(decision.hold.id, tenant="acme-eu", by=User("lee", tenant="acme-eu", groups=["support-l1", "support-leads"]))
+    except AnswerRefused as refused:
         yield _refused(expected, refused.failures, "approver", "not_released", "the hold keeps waiting")
     else:
         yield TableRow(expected, "allowed", "ok", "approver", "released")
-    stage.gate.release(decision.hold, by=User("mona", tenant="acme-eu", groups=["support-leads"]))
+    stage.gate.release(decision.hold.id, tenant="acme-eu", by=User("mona", tenant="acme-eu", groups=["support-leads"]))
     stage.go_on(talk, stage.agent.GO_ON)
     yield stage.row(Expected("Mona, a support lead, releases exactly that call; the agent goes on", "allowed", "ok"), talk)
 

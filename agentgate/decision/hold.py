@@ -1,8 +1,4 @@
-"""A hold: one exact call that waits for a person; its transitions, and who may answer it.
-
-    waiting --release (enough approvers)--> released --mint--> consumed
-    waiting --refuse--> refused             waiting/released --timeout--> expired
-    waiting/released, or consumed by a call that did not run --the user takes back, or the run is closed--> cancelled
+"""A hold: one exact call that waits for a person, and who may answer it. Its states are in `agentgate.decision.hold_states`.
 
 Rules: a release covers one call digest and the rules it showed, once, before its timeout. The requester and the agent never release,
 under no spelling of their id (`agentgate.values.identities`). Every rule that fires at mint must be covered by approvers who are eligible
@@ -11,21 +7,20 @@ under it at that moment; a yes counts only under the rules that ask whoever gave
 A *confirm* is a yes under a rule with ``user: true``: the run's own user, under exactly their id and tenant, says yes to exactly this call.
 It counts for no group, and no group's yes counts for it. `check_answer` says who may answer a hold; how they prove who they are is the
 channel's part, and no channel is one on which the agent or the model speaks.
-Pure values: the store keeps the state, the mint script consumes it.
+Pure values: the store keeps the state, the mint script spends it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from agentgate.decision.hold_states import State
 from agentgate.values.identities import person
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Identity, User
 from agentgate.workflow.model import StepUpRule
-
-State = Literal["waiting", "released", "refused", "expired", "consumed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +55,13 @@ class Hold:
     shown: Mapping[str, Any]
     why: tuple[str, ...]
     expires_at: float
-    state: State = "waiting"
+    state: State = "pending"
     approvers: tuple[Approver, ...] = ()
     revision: str = ""
 
     def state_at(self, now: float) -> State:
-        """The state at POSIX time `now`; a hold past its timeout is expired unless it was already consumed or refused."""
-        return "expired" if self.state in {"waiting", "released"} and now >= self.expires_at else self.state
+        """The state at POSIX time `now`: a pending or released hold past its deadline is expired."""
+        return "expired" if self.state in {"pending", "released"} and now >= self.expires_at else self.state
 
 
 def check_approver(rule: StepUpRule, by: User | Approver, requester: User | None, agent: Agent, tenant: str) -> Failure | None:

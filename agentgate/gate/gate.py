@@ -15,9 +15,10 @@ import structlog
 
 from agentgate.audit import AuditLog, open_audit, remembered
 from agentgate.decision.hold import Hold
+from agentgate.decision.hold_states import State
 from agentgate.errors import ConfigError
+from agentgate.gate import answer as holding
 from agentgate.gate import flow
-from agentgate.gate import release as holding
 from agentgate.gate.core import Core
 from agentgate.gate.core import read as read_run
 from agentgate.gate.run import AsyncRun, Run
@@ -142,19 +143,60 @@ def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, 
     return View(self._core, (yield from read_run(self._core, tenant, run)))
 
 
-def _release(self: _GateBase[Any], hold: Hold, *, by: User) -> Generator[Step, Any, Hold]:
-    """A person's yes to one held call; usable once, by that call only.
+def _hold(self: _GateBase[Any], hold_id: str, *, tenant: str) -> Generator[Step, Any, Hold]:  # noqa: ARG001 - the twins give it
+    """A hold as the store has it, in its state now.
 
     Raises:
-        RunRefused: this person may not, or the hold is missing, expired or answered. StoreUnavailable, AuditUnavailable.
+        AnswerRefused: this tenant has no hold of this id. StoreUnavailable.
     """
-    answered: Hold = yield from holding.answer(self._core, hold.tenant, hold.id, by, release=True)
+    found: Hold = yield from holding.one(tenant, hold_id)
+    return found
+
+
+def _holds(
+    self: _GateBase[Any],  # noqa: ARG001 - as above
+    tenant: str,
+    *,
+    run: str | None = None,
+    state: State | None = "pending",
+) -> Generator[Step, Any, tuple[Hold, ...]]:
+    """The holds of a tenant, the earliest deadline first.
+
+    Args:
+        self: the gate.
+        tenant: exact tenant.
+        run: only those of this run.
+        state: only those in this state now; None: in any state, as long as the store keeps them (twice the time to answer).
+
+    Raises:
+        NameRefused: no tenant or run can have this name. StoreUnavailable.
+    """
+    found: tuple[Hold, ...] = yield from holding.many(tenant, run, state)
+    return found
+
+
+def _release(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User) -> Generator[Step, Any, Hold]:
+    """A person's yes to one held call; usable once, by that call only.
+
+    Args:
+        self: the gate.
+        hold_id: `Hold.id`, `StepUpRequired.hold_id`.
+        tenant: of the hold.
+        by: who says so.
+
+    Returns:
+        The hold as it is now: released, or still pending where a rule wants more approvers.
+
+    Raises:
+        AnswerRefused: the answer does not count. StoreUnavailable, AuditUnavailable: nothing was answered.
+    """
+    answered: Hold = yield from holding.answer(self._core, tenant, hold_id, by, release=True)
     return answered
 
 
-def _refuse(self: _GateBase[Any], hold: Hold, *, by: User) -> Generator[Step, Any, Hold]:
-    """A person's no to one held call. Raises as `release`."""
-    answered: Hold = yield from holding.answer(self._core, hold.tenant, hold.id, by, release=False)
+def _refuse(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User) -> Generator[Step, Any, Hold]:
+    """A person's no to one held call, also to one that was released and is not spent yet. Takes and raises what `release` does."""
+    answered: Hold = yield from holding.answer(self._core, tenant, hold_id, by, release=False)
     return answered
 
 
@@ -208,6 +250,8 @@ class Gate(_GateBase[Store]):
 
     open_run = blocking(_open_run, lambda self, view: Run(view, self._store, self._audit))
     resume_run = blocking(_resume_run, lambda self, view: Run(view, self._store, self._audit))
+    hold = blocking(_hold)
+    holds = blocking(_holds)
     release = blocking(_release)
     refuse = blocking(_refuse)
 
@@ -261,6 +305,8 @@ class AsyncGate(_GateBase[AsyncStore]):
 
     open_run = awaited(_open_run, lambda self, view: AsyncRun(view, self._store, self._audit))
     resume_run = awaited(_resume_run, lambda self, view: AsyncRun(view, self._store, self._audit))
+    hold = awaited(_hold)
+    holds = awaited(_holds)
     release = awaited(_release)
     refuse = awaited(_refuse)
 

@@ -1,51 +1,49 @@
-"""Holds in the store: what a held call answers, the release that its mint consumes, and a person's answer.
+"""Holds in the store: what a held call answers, the release that its mint spends, and their stored form.
 
-Rules: `agentgate.decision.hold` says who may answer and which state follows. Here holds are read, shown, compared and written, and each
-answer is on record before it is written.
+Rules: `agentgate.decision.hold` says who may answer, `agentgate.decision.hold_states` which state follows. A hold whose user took back
+opens anew. A release is compared with the rules that ask now, and the mint script spends it only as it was read here.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 from agentgate.decision.answer import RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
-from agentgate.decision.hold import Approver, Hold, check_answer, covered
+from agentgate.decision.hold import Approver, Hold, covered
 from agentgate.errors import StoreUnavailable
-from agentgate.gate.core import Core, decided, deny, read, reasons_of, stamp
+from agentgate.gate.core import Core, decided, deny, reasons_of
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, parse
-from agentgate.values.refusal import Failure, Reason, RunRefused, without_values
-from agentgate.values.request import RunState, User
+from agentgate.values.refusal import Failure, Reason, without_values
+from agentgate.values.request import Identity
 from agentgate.workflow.nested import emptied, flat
 
 _PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")  # fields of a hold that are stored as they are
 
 
 def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made: str, known: Mapping[str, object]) -> Flow:
-    """The release to consume, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either."""
-    call, header, now = case.call, case.run.header, time.time()
+    """The release to spend, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either."""
+    call, header = case.call, case.run.header
     op = ops.read_hold(header.tenant, made)
     record = ops.parse_hold(op, (yield op))
     if record is None or record.state == "cancelled":
-        life = 2 * max(hold.rule.timeout for hold in required) * 1000
-        op = ops.open_hold(header.tenant, header.id, made, _hold_body(_new_hold(case, required, made)), life)
+        times = [hold.rule.timeout * 1000 for hold in required]
+        body = body_of(_new_hold(case, required, made))
+        op = ops.open_hold(header.tenant, header.id, made, body, ttl_ms=2 * max(times), answer_ms=min(times))
         record = ops.parse_hold(op, (yield op))
         if record is None:
             raise StoreUnavailable("hold: not kept by the store")
     hold = hold_of(record)
-    status = hold.state_at(now)
-    if status == "consumed" and now >= hold.expires_at and not any(c.id == call.id and c.tool == call.tool for c in case.run.calls):
-        status = "expired"  # a release is good before its timeout only, also for the call that took it and did not run
+    status = hold.state_at(time.time())
     failure = None
     if status == "refused":
         failure = Failure(Reason.HOLD_REFUSED, "hold", "a person refused this call", "a released hold")
     elif status == "expired":
         failure = Failure(Reason.HOLD_EXPIRED, "hold", "nobody answered in time", "a released hold")
-    elif status == "waiting":
+    elif status == "pending":
         why = tuple(f for each in required for f in each.why)
         rules = [each.rule.id for each in required]
         asks = asked(required)
@@ -76,7 +74,8 @@ def _new_hold(case: Case, required: tuple[RequiredHold, ...], made: str) -> Hold
     return Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, round(expires, 3))
 
 
-def _hold_body(hold: Hold) -> bytes:
+def body_of(hold: Hold) -> bytes:
+    """The stored form of a hold."""
     return canonical(
         {
             "v": 1,
@@ -88,6 +87,10 @@ def _hold_body(hold: Hold) -> bytes:
             "approvers": [{"id": a.id, "tenant": a.tenant, "groups": list(a.groups), "identity": a.identity} for a in hold.approvers],
         }
     )
+
+
+def _approver(*, id: str, tenant: str, groups: list[str], identity: Identity = "in_process") -> Approver:  # noqa: A002 - as it is stored
+    return Approver(id, tenant, tuple(groups), identity)
 
 
 def hold_of(record: ops.HoldRecord) -> Hold:
@@ -107,55 +110,10 @@ def hold_of(record: ops.HoldRecord) -> Hold:
             why=tuple(stored["why"]),
             expires_at=float(stored["expires_at"]),
             state=record.state,
-            approvers=tuple(Approver(a["id"], a["tenant"], tuple(a["groups"]), a["identity"]) for a in stored["approvers"]),
+            approvers=tuple(
+                Approver(a["id"], a["tenant"], tuple(a["groups"]), a.get("identity", "in_process")) for a in stored["approvers"]
+            ),
             revision=record.revision,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error
-
-
-def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) -> Flow:
-    """A person's answer to a hold; returns the hold as it is after it.
-
-    Raises (through the driver):
-        RunRefused: this person may not answer, or the hold is missing, expired or answered.
-    """
-    op = ops.read_hold(tenant, hold_id)
-    record = ops.parse_hold(op, (yield op))
-    if record is None:
-        raise _no_answer("hold", "missing or expired", "a waiting hold")
-    hold = hold_of(record)
-    status = hold.state_at(time.time())
-    if status != "waiting":
-        raise _no_answer("hold", status, "a waiting hold")
-    state: RunState = yield from read(core, tenant, hold.run)
-    workflow = core.workflow(state.header.workflow)
-    rules = tuple(rule for rule in workflow.tools[hold.tool].step_ups if rule.id in hold.rules)
-    if workflow.digest != state.header.digest or len(rules) != len(hold.rules):
-        raise _no_answer("workflow", "changed since the hold was opened", "the version the call was held under")
-    if by.identity != "proven" and not workflow.agent.in_process:
-        raise _no_answer("approver", f"{by.id} (in process)", "a person proven by a token (in process only under in_process: true)")
-    header = state.header
-    failures = check_answer(rules, by, header.user, header.agent, tenant)
-    if failures:
-        failures = tuple(replace(f, rule=f"{workflow.file}:{rule.line}") for rule, f in zip(rules, failures, strict=True))
-        yield stamp("hold_answer_refused", header, hold=hold_id, by=by.id, reasons=reasons_of(failures))
-        raise RunRefused(failures)
-    state_after: ops.HoldState = "refused"
-    if release:
-        others = tuple(a for a in hold.approvers if a.id != by.id)
-        hold = replace(hold, approvers=(*others, Approver(by.id, by.tenant, tuple(by.groups), by.identity)))
-        enough = all(covered(rule, hold, header.user, header.agent) for rule in rules)
-        state_after = "released" if enough else "waiting"
-    hold = replace(hold, state=state_after)
-    said = "release" if release else "refuse"
-    of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id}
-    yield stamp("hold_answer", header, by=by.id, by_identity=by.identity, answer=said, state=hold.state, **of_hold)
-    op = ops.answer_hold(tenant, hold_id, record.revision, _hold_body(hold), state_after)
-    if ops.parse_answer_hold(op, (yield op)) != "ok":
-        raise _no_answer("hold", "answered by somebody else meanwhile", "a waiting hold")
-    return hold
-
-
-def _no_answer(field: str, got: str, expected: str) -> RunRefused:
-    return RunRefused((Failure(Reason.STEP_UP, field, got, expected),))

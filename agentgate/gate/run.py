@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Decision, Deny, StepUp
+from agentgate.decision.hold import Hold
 from agentgate.errors import CanonicalError, ConfigError, Refusal, TokenRefused
-from agentgate.gate import flow
+from agentgate.gate import flow, waiting
 from agentgate.gate.core import read
 from agentgate.gate.view import View
 from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall, Redemption, record_result, redeem
@@ -232,6 +233,21 @@ class Run(_RunBase):
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit))
     record_result = blocking(_record_result)
 
+    def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:
+        """Wait until one of this run's holds is answered or over, then authorise the same call again: waiting grants nothing.
+
+        Args:
+            hold: the hold of a `StepUp`, or its id; only the id counts.
+            timeout: seconds to wait at most; None: until the hold's deadline.
+
+        Returns:
+            The hold as the store has it: released, refused, expired, cancelled or spent; pending only after `timeout`.
+
+        Raises:
+            AnswerRefused: this run has no such hold. ConfigError: no such timeout. StoreUnavailable: at the deadline or `timeout`.
+        """
+        return waiting.wait(waiting.looks(self.tenant, self.id, hold, timeout), self._store, self._audit)
+
 
 class AsyncRun(_RunBase):
     """`Run`, awaited."""
@@ -242,3 +258,7 @@ class AsyncRun(_RunBase):
     close = awaited(_close)
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit))
     record_result = awaited(_record_result)
+
+    async def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:  # noqa: ASYNC109 - the twin of a blocking method
+        """See `Run.wait`."""
+        return await waiting.await_(waiting.looks(self.tenant, self.id, hold, timeout), self._store, self._audit)

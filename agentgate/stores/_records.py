@@ -11,7 +11,7 @@ MintKind = Literal[
 BurnKind = Literal["ok", "revoked", "lineage", "lost", "used", "binding"]
 CallStatus = Literal["minted", "redeemed"]
 Outcome = Literal["done", "failed", "not_run", "unknown"]
-HoldState = Literal["waiting", "released", "refused", "consumed", "cancelled"]
+HoldState = Literal["pending", "released", "refused", "expired", "spent", "cancelled"]
 RevokedKind = Literal["token", "run", "agent", "user", "tool", "workflow", "tenant"]
 
 
@@ -53,7 +53,7 @@ class LimitTake(NamedTuple):
 
 
 class HoldTake(NamedTuple):
-    """The release this call consumes: the hold, and the revision at which the gate read it released."""
+    """The release this call spends: the hold, and the revision at which the gate read it released."""
 
     hold_id: str
     revision: str
@@ -70,7 +70,7 @@ class MintRequest(NamedTuple):
         ttl_ms: how long the single-use key lives: token lifetime + leeway + 5 s.
         read: the tool only reads, so it may run again.
         limits: every limit that covers the call.
-        hold: the release to consume, or None.
+        hold: the release to spend, or None.
         history: what this process last saw of the tenant's history (`agentgate.stores.history`); empty: nothing.
         unspent: jti of this call's last token, where it never left this process and was not spent; empty: that is not known.
         same_key: (account, key thumbprint): the account's last token must have been for the same key; None: no such condition.
@@ -97,11 +97,10 @@ class MintReply(NamedTuple):
     """The mint script's answer.
 
     Attributes:
-        kind: `ok`, or why nothing was reserved, consumed or released.
+        kind: `ok`, or why nothing was reserved, spent or released.
         lineage: the store's lineage; the token's `gen`.
-        detail: index of the limit that refused; state of the hold (`missing`, `stale`, `waiting`, `refused`, `consumed`, `cancelled`);
-            `lost` where the store has lost what this or another process saw of the tenant; of a mint that consumed its release `spent`;
-            else empty.
+        detail: index of the limit that refused; state of the hold (`missing`, `stale`, or a `HoldState`); `lost` where the store has lost
+            what this or another process saw of the tenant; of a mint that spent its release `spent`; else empty.
         history: the tenant's history after this mint; empty: none yet, or it is lost.
     """
 
@@ -187,10 +186,10 @@ class HoldRecord:
     """A hold as stored.
 
     Attributes:
-        state: waiting, released, refused, consumed or cancelled (the user took back what it was for); an expired hold is missing.
+        state: as the store's clock and the run's calls say now (`agentgate.decision.hold_states`).
         body: the gate's JSON, with every answer so far.
-        revision: opaque; each answer and the consumption change it; `answer_hold` and `HoldTake` name the one they read.
-        call: digest of the call that consumed the release, or empty.
+        revision: opaque; each answer and the mint that spends it change it; `answer_hold` and `HoldTake` name the one they read.
+        call: digest of the call that spent the release, or empty.
     """
 
     state: HoldState

@@ -166,7 +166,7 @@ def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:
 
 
 def mint(request: MintRequest) -> Op:
-    """Reserve limits, consume a release, record the call and write its token's single-use key: all of it or nothing."""
+    """Reserve limits, spend a release, record the call and write its token's single-use key: all of it or nothing."""
     start = prefix(request.tenant)
     run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
     revoked = _revocations.revocations_of(start, run, jti, request.subjects)
@@ -257,16 +257,16 @@ def parse_record(op: Op, raw: Any) -> Literal["ok", "not_redeemed", "already_rec
     return _one_word(op, raw, ("ok", "not_redeemed", "already_recorded"))  # type: ignore[no-any-return]  # as above
 
 
-# Holds. Their transitions are in `agentgate.decision.hold`; the scripts enforce that `refused` and `consumed` are final, and that only a
-# mint consumes.
+# Holds. Their states, and what follows them, are in `agentgate.decision.hold_states`; the scripts follow that table.
 
 
-def open_hold(tenant: str, run: str, hold_id: str, body: bytes, ttl_ms: int) -> Op:
-    """Write a new hold of a run in state `waiting` that expires after `ttl_ms` milliseconds.
+def open_hold(tenant: str, run: str, hold_id: str, body: bytes, *, ttl_ms: int, answer_ms: int) -> Op:
+    """Write a new hold of a run in state `pending`: to be answered within `answer_ms` milliseconds, forgotten after `ttl_ms`.
 
     An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`).
     """
-    args = (checked_bytes("hold body", body), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), hold_id)
+    answered = checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
+    args = (checked_bytes("hold body", body), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), answered, hold_id)
     return Op("open_hold", (_hold_key(tenant, hold_id), f"{prefix(tenant)}holds:all", _calls_key(tenant, run)), args, confirm=True)
 
 
@@ -281,28 +281,35 @@ def parse_hold(op: Op, raw: Any) -> HoldRecord | None:
     state, body, revision, call = reply(op, raw, 4)
     if state == b"missing":
         return None
-    return HoldRecord(word(op, state, _HOLD_STATES), body, str(int(revision)), call.decode())
+    return _hold(op, state, body, revision, call)
 
 
 def answer_hold(tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState) -> Op:
-    """Replace body and state if the revision is still the expected one (`waiting`: more approvers are needed)."""
-    if state not in ("waiting", "released", "refused"):
-        raise NameRefused("hold state", state, "waiting, released or refused")
+    """Replace body and state if the revision is still the expected one (`pending`: more approvers are needed).
+
+    A released hold takes only `refused`.
+    """
+    if state not in ("pending", "released", "refused"):
+        raise NameRefused("hold state", state, "pending, released or refused")
     args = (checked_id("hold revision", expected_revision), checked_bytes("hold body", body), state)
     return Op("answer_hold", (_hold_key(tenant, hold_id),), args, confirm=True)
 
 
 def parse_answer_hold(op: Op, raw: Any) -> Literal["ok", "missing", "stale", "final"]:
-    """`ok`; `stale`: another answer came first; `final`: refused, consumed or cancelled already."""
+    """`ok`; `stale`: another answer came first; `final`: answered, expired, spent or cancelled already."""
     return _one_word(op, raw, ("ok", "missing", "stale", "final"))  # type: ignore[no-any-return]  # as above
 
 
-def list_holds(tenant: str) -> Op:
-    """The ids of a tenant's holds that have not expired, in any state, oldest expiry first (at most 1,000)."""
-    return Op("list_holds", (f"{prefix(tenant)}holds:all",))
+def list_holds(tenant: str, run: str = "") -> Op:
+    """A tenant's holds that the store still keeps, in any state (the 1,000 that it keeps longest); with `run` only that run's."""
+    return Op("list_holds", (f"{prefix(tenant)}holds:all",), (f"{prefix(tenant)}hold:", _calls_key(tenant, run) if run else ""))
 
 
 @parser
-def parse_list_holds(op: Op, raw: Any) -> tuple[str, ...]:
+def parse_list_holds(op: Op, raw: Any) -> tuple[HoldRecord, ...]:
     """Reply of `list_holds`."""
-    return tuple(item.decode() for item in reply(op, raw, 1)[0])
+    return tuple(_hold(op, *item) for item in reply(op, raw, 1)[0])
+
+
+def _hold(op: Op, state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord:
+    return HoldRecord(word(op, state, _HOLD_STATES), body, str(int(revision)), call.decode())

@@ -19,6 +19,7 @@ from __future__ import annotations
 from agentgate.testing._book import Blocking
 from agentgate.testing._calls import Calls
 from agentgate.testing._histories import Histories
+from agentgate.testing._holds import Holds
 from agentgate.testing._limits import Limits
 from agentgate.testing._revocations import Revocations
 from agentgate.testing._withdrawals import Withdrawals
@@ -26,7 +27,7 @@ from agentgate.testing._withdrawals import Withdrawals
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Calls, Limits, Histories, Withdrawals, Revocations):
+class StoreConformance(Calls, Limits, Histories, Withdrawals, Revocations, Holds):
     """The suite.
 
     Attributes:

@@ -114,9 +114,9 @@ class Book:
             ops.record_outcome(self.tenant, self.run, digest, outcome, jti or self.burned.get(digest, "none")), ops.parse_record
         )
 
-    def hold(self, hold_id: str = "hold_1") -> ops.HoldRecord:
+    def hold(self, hold_id: str = "hold_1", answer_ms: int = 300_000) -> ops.HoldRecord:
         """Open a hold, or read the existing one."""
-        record = self.ask(ops.open_hold(self.tenant, self.run, hold_id, b"{}", 600_000), ops.parse_hold)
+        record = self.ask(ops.open_hold(self.tenant, self.run, hold_id, b"{}", ttl_ms=600_000, answer_ms=answer_ms), ops.parse_hold)
         assert record is not None
         return record
 

@@ -42,7 +42,7 @@ class Histories:
         assert split(_act(book, 2, read=True, limits=_LIMIT))[1] == 2
         reply = book.mint(book.request(3, hold=book.released()))
         assert (split(reply.history)[1], reply.detail) == (3, "spent")
-        assert book.mint(book.request(3, hold=ops.HoldTake("hold_1", "1"))).detail == ""  # consumed by this very call
+        assert book.mint(book.request(3, hold=ops.HoldTake("hold_1", "1"))).detail == ""  # spent by this very call
         for _ in range(2):
             book.revoke("user", "another")
         assert split(book.mint(book.request(4)).history)[1] == 4
@@ -123,7 +123,7 @@ class Histories:
         taken = (recovery.Taken("count", 1, 0, for_run=False),)
         event = recovery.Event(book.tenant, book.run, f"{1:064x}", request.jti, "0" * 40, b"{}", 1, "", redeemed=True, limits=taken)
         assert book.ask(recovery.replay(event), recovery.parse_replay) == "ok"
-        assert book.hold(held.hold_id).state == "consumed"
+        assert book.hold(held.hold_id).state == "spent"
         assert book.mint(book.request(1, limits=limit)).kind == "outcome_unknown"
         book.minted(2, limits=limit)
         assert book.refused(3, limits=limit) == ("limit", "0")
@@ -133,7 +133,7 @@ class Histories:
         held = book.released(f"{1:064x}")
         event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", 1, "", redeemed=False, limits=())
         book.ask(recovery.replay(event), recovery.parse_replay)
-        assert book.mint(book.request(2, hold=held)).detail == "consumed"
+        assert book.mint(book.request(2, hold=held)).detail == "spent"
         book.minted(1, hold=held)
 
     def test_a_history_belongs_to_one_tenant(self, store: Store) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from agentgate.errors import StoreUnavailable
 from agentgate.stores import Store, ops
 from agentgate.testing._book import Book, ask
+from agentgate.testing._withdrawals import take_back
 
 
 def _count(maximum: int, every_ms: int = 0, key: str = "count", *, for_run: bool = False) -> tuple[ops.LimitTake, ...]:
@@ -159,23 +160,24 @@ class Limits:
         take = ops.HoldTake("hold_1", "1")
         assert book.mint(book.request(hold=take)).detail == "missing"
         revision = book.hold().revision
-        assert book.mint(book.request(hold=take)).detail == "waiting"
+        assert book.mint(book.request(hold=take)).detail == "pending"
         book.answer(revision, "refused")
         assert book.refused(hold=take) == ("hold", "refused")
 
-    def test_a_release_is_consumed_by_one_call_which_may_come_again(self, store: Store) -> None:
+    def test_a_release_is_spent_by_one_call_which_may_come_again(self, store: Store) -> None:
         book = Book(store)
         take = book.released()
         for _ in range(2):
             book.minted(1, hold=take)
         record = book.hold()
-        assert (record.state, record.call) == ("consumed", f"{1:064x}")
-        assert book.mint(book.request(2, hold=take)).detail == "consumed"
+        assert (record.state, record.call) == ("spent", f"{1:064x}")
+        assert book.mint(book.request(2, hold=take)).detail == "spent"
 
     def test_a_release_read_at_another_revision_is_stale(self, store: Store) -> None:
         book = Book(store)
         take = book.released()
-        book.answer(take.revision, "released")
+        take_back(book)
+        book.released()
         assert book.mint(book.request(hold=take)).detail == "stale"
 
     def test_a_mint_refused_by_a_limit_leaves_the_release(self, store: Store) -> None:
@@ -184,7 +186,7 @@ class Limits:
         assert book.mint(book.request(1, hold=take, limits=_count(0))).kind == "limit"
         assert book.hold().state == "released"
 
-    def test_sixty_four_racers_consume_a_release_once(self, store: Store) -> None:
+    def test_sixty_four_racers_spend_a_release_once(self, store: Store) -> None:
         book = Book(store)
         take = book.released()
         requests = [book.request(call, hold=take) for call in range(64)]
@@ -204,17 +206,17 @@ class Limits:
     def test_an_opened_hold_is_left_as_it_is(self, store: Store) -> None:
         book = Book(store)
         first = book.hold()
-        assert (first.state, first.body, first.call) == ("waiting", b"{}", "")
-        book.answer(first.revision, "waiting")
+        assert (first.state, first.body, first.call) == ("pending", b"{}", "")
+        book.answer(first.revision, "pending")
         assert book.hold().body == b'{"by":"ana"}'
 
     def test_an_answer_to_an_old_revision_is_stale(self, store: Store) -> None:
         book = Book(store)
         revision = book.hold().revision
-        assert [book.answer(revision, "waiting"), book.answer(revision, "released")] == ["ok", "stale"]
-        assert book.hold().state == "waiting"
+        assert [book.answer(revision, "pending"), book.answer(revision, "released")] == ["ok", "stale"]
+        assert book.hold().state == "pending"
 
-    def test_refused_and_consumed_are_final(self, store: Store) -> None:
+    def test_refused_and_spent_are_final(self, store: Store) -> None:
         book = Book(store)
         book.answer(book.hold("a").revision, "refused", "a")
         assert book.answer(book.hold("a").revision, "released", "a") == "final"
@@ -225,9 +227,13 @@ class Limits:
     def test_holds_are_listed_until_they_expire(self, store: Store) -> None:
         book = Book(store)
         book.hold("long")
-        book.send(ops.open_hold(book.tenant, book.run, "short", b"{}", 30))
+        book.send(ops.open_hold(book.tenant, book.run, "short", b"{}", ttl_ms=30, answer_ms=30))
         time.sleep(0.1)
-        assert book.ask(ops.list_holds(book.tenant), ops.parse_list_holds) == ("long",)
+        book.answer(book.hold("said").revision, "refused", "said")
+        records = book.ask(ops.list_holds(book.tenant), ops.parse_list_holds)
+        assert sorted((record.state, record.body) for record in records) == [("pending", b"{}"), ("refused", b'{"by":"ana"}')]
+        assert book.ask(ops.list_holds(book.tenant, book.run), ops.parse_list_holds) == records
+        assert book.ask(ops.list_holds(book.tenant, "run_2"), ops.parse_list_holds) == ()
         assert book.ask(ops.read_hold(book.tenant, "short"), ops.parse_hold) is None
 
     # after the burn

@@ -56,17 +56,17 @@ class Withdrawals:
         assert book.result(1) == "ok"
         assert book.outcome(1, "done") == "ok"
 
-    def test_a_hold_is_cancelled_waiting_or_released(self, store: Store) -> None:
+    def test_a_hold_is_cancelled_pending_or_released(self, store: Store) -> None:
         for closing in (False, True):
             book = Book(store)
-            waiting, take = book.hold("waiting"), book.released("released")
+            waiting, take = book.hold("pending"), book.released("released")
             request = book.request(hold=take)
             take_back(book, closing=closing)
-            for name in ("waiting", "released"):
+            for name in ("pending", "released"):
                 record = book.ask(ops.read_hold(book.tenant, name), ops.parse_hold)
                 assert record is not None
                 assert record.state == "cancelled"
-            assert book.answer(waiting.revision, "released", "waiting") == "final"
+            assert book.answer(waiting.revision, "released", "pending") == "final"
             refused = book.mint(request._replace(revision=book.read().revision))
             assert (refused.kind, refused.detail) == (("closed", "") if closing else ("hold", "cancelled"))
 
@@ -75,7 +75,7 @@ class Withdrawals:
         old = book.hold()
         take_back(book)
         new = book.hold()
-        assert (new.state, new.body) == ("waiting", b"{}")
+        assert (new.state, new.body) == ("pending", b"{}")
         assert new.revision != old.revision
         assert book.answer(old.revision, "released") == "stale"
         book.minted(1, hold=book.released())
@@ -88,12 +88,12 @@ class Withdrawals:
         assert book.burn(burning).kind == "revoked"
         assert book.mint(book.request(1, hold=take)).detail == "cancelled"
 
-    def test_a_release_that_ran_stays_consumed(self, store: Store) -> None:
+    def test_a_release_that_ran_stays_spent(self, store: Store) -> None:
         book = Book(store)
         _, burning = book.minted(1, hold=book.released())
         assert book.burn(burning).kind == "ok"
         take_back(book)
-        assert book.hold().state == "consumed"
+        assert book.hold().state == "spent"
 
     def test_a_refused_hold_stays_refused(self, store: Store) -> None:
         book = Book(store)

@@ -54,7 +54,7 @@ class MintClaims(NamedTuple):
         tool_digest: the tool's definition digest; empty: unknown.
         identity: ``proven`` or ``in_process`` for `user`, `agent`, `host`.
         cnf_jkt: thumbprint of the sender's key; None: a bearer token.
-        releases: ids of the holds whose release it consumed.
+        releases: ids of the holds whose release it spent.
         auth_time, acr, amr: copied from the user's credential; None or empty: unknown.
     """
 

@@ -148,6 +148,34 @@ def without_values(failure: Failure) -> Failure:
     return failure
 
 
+class AnswerCode(StrEnum):
+    """Why a hold was not answered, for whoever answered, logs and tests. Closed."""
+
+    MISSING = "missing"  # no such hold of this tenant: another tenant's, a forgotten one, a made-up id
+    STATE = "state"  # answered, expired, cancelled or spent
+    RUN = "run"  # its run is over, or cannot be read
+    WORKFLOW = "workflow"  # another version is in force than the one it was held under
+    UNPROVEN = "unproven"  # a person built in process, where the workflow wants a proven one
+    APPROVER = "approver"  # this person may not: the requester, the agent, another group or tenant
+    OVERTAKEN = "overtaken"  # somebody else's answer, or a mint, came first
+
+
+class AnswerRefused(AgentGateError):
+    """A person's answer does not count: the hold stays as it was, and the attempt is on record.
+
+    Attributes:
+        code: the closed reason.
+        failures: every condition that did not hold.
+    """
+
+    def __init__(self, code: AnswerCode, failures: tuple[Failure, ...]) -> None:
+        self.code, self.failures = code, failures
+        super().__init__(f"{code}: " + "; ".join(str(f) for f in failures))
+
+    def __reduce__(self) -> tuple[type[AnswerRefused], tuple[AnswerCode, tuple[Failure, ...]]]:
+        return AnswerRefused, (self.code, self.failures)
+
+
 class RunRefused(AgentGateError):
     """A run may not be opened, or is missing, closed or expired.
 

@@ -204,10 +204,10 @@ def taken(gate: Gate, run: Run, step: Step, number: int, *, careful: bool) -> De
         asked = [rules[name] for name in answer.hold.rules]
         groups = sorted({rule.group for rule in asked if not rule.user})
         for person in range(max([rule.count for rule in asked if not rule.user], default=0)):
-            gate.release(answer.hold, by=User(f"approver-{person}", tenant=run.tenant, groups=groups))
+            gate.release(answer.hold.id, tenant=run.tenant, by=User(f"approver-{person}", tenant=run.tenant, groups=groups))
         user = run.header.user
         if user is not None and any(rule.user for rule in asked):
-            gate.release(answer.hold, by=user)
+            gate.release(answer.hold.id, tenant=run.tenant, by=user)
         answer = answer_of(run, step.tool, step.args, call_id)
     if isinstance(answer, Allow):
         with run.redeem(answer.token, tool=step.tool, args=step.args) as call:

@@ -227,7 +227,7 @@ def event(record: Record) -> str:
     text = {
         "decision": f"decided: {record.get('decision')}",
         "hold_answer": f"{record.get('by')} answered: {record.get('answer')} (then {record.get('state')})",
-        "hold_answer_refused": f"{record.get('by')} may not answer",
+        "hold_answer_refused": f"an answer of {record.get('by')} does not count: {record.get('code')}",
         "redemption": "its token was redeemed",
         "outcome": f"ended: {record.get('outcome')}",
     }.get(kind, kind)

@@ -36,14 +36,24 @@ local function taken_back(at, since)
   return since and tonumber(at or '0') <= tonumber(since)
 end
 
--- A hold is its state, body, revision, the call that consumed it, when it was opened, and the key of its run's calls. It is cancelled where
--- the user took back since, unless a person refused it or the call that consumed it ran.
+local old_words = {waiting = 'pending', consumed = 'spent'} -- as earlier versions wrote them
+
+-- A hold is its state, body, revision, the call that spent it, when it was opened, and the key of its run's calls; `deadline` (ms) ends the
+-- time to answer it. A refusal stands, and so does a release whose call ran. Of others, the user's taking back cancels, the deadline ends.
 local function read_hold(key)
-  local hold = redis.call('HMGET', key, 'state', 'body', 'rev', 'call', 'at', 'calls')
-  if hold[1] and hold[1] ~= 'refused' and taken_back(hold[5], redis.call('HGET', hold[6], 'withdrawn')) then
-    if hold[1] ~= 'consumed' or redis.call('HGET', hold[6], hold[4] .. ':status') ~= 'redeemed' then
-      hold[1] = 'cancelled'
-    end
+  local hold = redis.call('HMGET', key, 'state', 'body', 'rev', 'call', 'at', 'calls', 'deadline')
+  hold[1] = old_words[hold[1]] or hold[1]
+  if not hold[1] or hold[1] == 'refused' then
+    return hold
+  end
+  local withdrawn, status, outcome = unpack(redis.call('HMGET', hold[6], 'withdrawn', hold[4] .. ':status', hold[4] .. ':outcome'))
+  if hold[1] == 'spent' and status == 'redeemed' and outcome ~= 'failed' and outcome ~= 'not_run' then
+    return hold
+  end
+  if taken_back(hold[5], withdrawn) then
+    hold[1] = 'cancelled'
+  elseif hold[7] and now_ms() >= tonumber(hold[7]) then
+    hold[1] = 'expired'
   end
   return hold
 end

@@ -61,8 +61,8 @@ if run[1] .. '.' .. (record[1] or '0') .. '.' .. gen ~= ARGV[5] then
   return refuse('stale')
 end
 
--- (5) the release: of this revision, or consumed by this very call
-local hold, consume = nil, false
+-- (5) the release: of this revision, or spent by this very call
+local hold, spend = nil, false
 if ARGV[12] ~= '' then
   position = position + 1
   hold = KEYS[position]
@@ -73,8 +73,8 @@ if ARGV[12] ~= '' then
     if state[3] ~= ARGV[12] then
       return refuse('hold', 'stale')
     end
-    consume = true
-  elseif state[1] ~= 'consumed' or state[4] ~= digest then
+    spend = true
+  elseif state[1] ~= 'spent' or state[4] ~= digest then
     return refuse('hold', state[1])
   end
 end
@@ -215,8 +215,8 @@ if tonumber(run[4] or '0') < life then
   fields[1], fields[2] = 'kept', digits(life)
   call('PEXPIREAT', KEYS[3], fields[2])
 end
-if consume then
-  call('HSET', hold, 'state', 'consumed', 'call', digest)
+if spend then
+  call('HSET', hold, 'state', 'spent', 'call', digest)
   call('HINCRBY', hold, 'rev', 1)
   before = raise_history(KEYS[4], gen, before)
 end
@@ -255,4 +255,4 @@ end
 if #fields > 0 then
   call('HSET', KEYS[2], unpack(fields))
 end
-return {KEYS[1], 'ok', gen, consume and 'spent' or '', lost and '' or before}
+return {KEYS[1], 'ok', gen, spend and 'spent' or '', lost and '' or before}

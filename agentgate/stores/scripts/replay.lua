@@ -5,8 +5,8 @@ local call, digest, at, run = redis.call, ARGV[1], ARGV[4], ARGV[6]
 local record = call('HMGET', KEYS[1], digest .. ':status', digest .. ':mint', digest .. ':outcome', 'rev', digest .. ':by')
 
 local state = call('HGET', KEYS[3], 'state')
-if state and state ~= 'consumed' then
-  call('HSET', KEYS[3], 'state', 'consumed', 'call', digest)
+if state and state ~= 'spent' and state ~= 'consumed' then
+  call('HSET', KEYS[3], 'state', 'spent', 'call', digest)
   call('HINCRBY', KEYS[3], 'rev', 1)
 end
 local _, jti = minting(ARGV[2])

@@ -1,0 +1,92 @@
+"""The conformance suite: each cell of the table of a hold's states."""
+# ruff: noqa: S101 - the name of a test is its sentence, and assert is what it does
+
+from __future__ import annotations
+
+import time
+
+from agentgate.decision.hold_states import AFTER, EVENTS, Event, Row, after
+from agentgate.stores import Store, ops
+from agentgate.testing._book import Book
+from agentgate.testing._withdrawals import take_back
+
+_SOON_MS = 120  # a deadline that is over soon, but not before the steps that lead to it
+
+
+class _Held:
+    """A hold brought into one row of the table."""
+
+    def __init__(self, store: Store, row: Row, event: Event) -> None:
+        self.book = Book(store)
+        soon = event == "deadline" or row == "expired"
+        self.opened, self.answer_ms = time.monotonic(), _SOON_MS if soon else 60_000
+        revision = self._hold().revision
+        if row in {"released", "spent", "ran"}:
+            assert self._answer(revision, "released")
+        if row == "refused":
+            assert self._answer(revision, "refused")
+        if row in {"spent", "ran"}:
+            assert self._mint()
+        if row == "ran":
+            assert self.book.burn(self.burning).kind == "ok"
+        if row == "cancelled":
+            take_back(self.book)
+        if row == "expired":
+            self._wait()
+
+    def _hold(self) -> ops.HoldRecord:
+        return self.book.hold(answer_ms=self.answer_ms)
+
+    def _wait(self) -> None:
+        time.sleep(max(0.0, self.opened + self.answer_ms / 1000 + 0.01 - time.monotonic()))
+
+    def _answer(self, revision: str, state: ops.HoldState) -> bool:
+        return self.book.answer(revision, state) == "ok"
+
+    def _read(self) -> ops.HoldRecord:
+        record = self.book.ask(ops.read_hold(self.book.tenant, "hold_1"), ops.parse_hold)
+        assert record is not None
+        return record
+
+    def _mint(self) -> bool:
+        request = self.book.request(hold=ops.HoldTake("hold_1", self._read().revision))
+        reply = self.book.mint(request)
+        if reply.kind == "ok":
+            self.burning = self.book.burning(request, reply.lineage)
+        return reply.kind == "ok"
+
+    def happens(self, event: Event) -> bool:
+        """Let it happen; False: it was refused."""
+        revision = self._read().revision
+        match event:
+            case "asked":
+                self._hold()
+            case "yes":
+                return self._answer(revision, "pending")
+            case "enough":
+                return self._answer(revision, "released")
+            case "no":
+                return self._answer(revision, "refused")
+            case "minted":
+                return self._mint()
+            case "deadline":
+                self._wait()
+            case "withdrawn":
+                take_back(self.book)
+        return True
+
+    def state(self) -> str:
+        """Its state in the store now."""
+        return self._read().state
+
+
+class Holds:
+    """What follows in each state of a hold, and what is refused."""
+
+    def test_what_follows_in_each_state_is_what_the_table_says(self, store: Store) -> None:
+        for row in AFTER:
+            for event in EVENTS:
+                held, then = _Held(store, row, event), after(row, event)
+                assert held.happens(event) == (then is not None), (row, event)
+                now = row if then is None else then
+                assert held.state() == ("spent" if now == "ran" else now), (row, event)
