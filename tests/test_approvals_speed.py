@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -50,3 +53,59 @@ def test_verifying_costs_little_beyond_the_signatures(tmp_path: Path):
 
     ratio = least(verified) / least(bare)
     assert ratio < MOST, f"{ratio:.1f} times the bare signature checks"
+
+
+def calls_of(work: Callable[[], object], *names: str) -> int:
+    """How many functions, C ones included, are called (of these names, if any): the same on a busy machine."""
+    count = 0
+
+    def counted(frame: FrameType, event: str, what: Any) -> None:
+        nonlocal count
+        if event in {"call", "c_call"}:
+            count += not names or (frame.f_code.co_name if event == "call" else what.__name__) in names
+
+    sys.setprofile(counted)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def versions_signed(folder: Path, upto: int) -> Team:
+    """A workflow with this many approved versions, under an index that names the first."""
+    team = Team(folder)
+    team.approve(ALICE, BOB)
+    first = {name: team.approvals(name).read_bytes() for name in ("index.json", "index.json.sig")}
+    for version in range(2, upto + 1):
+        team.edit(f"version: {version - 1}", f"version: {version}")
+        team.approve(ALICE, BOB)
+    for name, data in first.items():
+        team.approvals(name).write_bytes(data)
+    return team
+
+
+def test_loading_many_versions_that_no_index_names_looks_at_each_once(tmp_path: Path):
+    team = versions_signed(tmp_path, 20)
+    assert team.running() == 20
+    team.known = {}
+    assert calls_of(team.load, "scandir") < 20 + 8
+    assert calls_of(team.load, "standing") < 5 * 20
+
+
+def test_signing_costs_the_same_among_many_workflows_and_versions(tmp_path: Path):
+    team = Team(tmp_path)
+
+    def signed() -> int:
+        calls = calls_of(lambda: team.approve(ALICE, index=False))
+        team.approve(BOB)
+        team.edit(f"version: {team.running()}", f"version: {(team.running() or 0) + 1}")
+        return calls
+
+    signed()
+    few = signed()
+    for number in range(100):
+        (team.directory / f"shop/w{number}.yaml").write_text(WORKFLOW.replace("shop.refund", f"shop.w{number}"))
+    for _ in range(8):
+        signed()
+    assert signed() < 1.2 * few

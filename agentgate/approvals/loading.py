@@ -151,7 +151,7 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     until: dict[str, float] = {}
     for id_, approved in chosen.items():
         file = files.get(approved.statement.path)
-        wrong = _misplaced(folder, approved, file)
+        wrong = _misplaced(folder, approved, file, broken)
         if wrong is not None:
             refusals.append(wrong)
             continue
@@ -231,7 +231,7 @@ def _chosen(judge: Judge) -> tuple[dict[str, Approved], list[Refused]]:
     return chosen, refusals
 
 
-def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> Refused | None:
+def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None, broken: Mapping[str, WorkflowError]) -> Refused | None:
     """The refusal of an approved workflow whose file is not where it was approved, or is another workflow's."""
     id_, version, path = approved.version.id, approved.version.version, approved.statement.path
     if file is None:
@@ -239,7 +239,7 @@ def _misplaced(folder: Path, approved: Approved, file: WorkflowFile | None) -> R
             there = stat.S_ISREG((folder / path).lstat().st_mode)
         except (OSError, ValueError):
             there = False
-        if there and path in {p.relative_to(folder).as_posix() for p in workflow_files(folder)}:
+        if there and str(folder / path) in broken:
             return None  # it cannot be read: the approved bytes run, and the file is reported
         field, got, expected = "file", "no workflow file", f"{id_} in the file it was approved for"
     elif file.value.get("id") != id_:

@@ -25,7 +25,7 @@ from agentgate.approvals.statement import MAX_WIDER, Statement
 from agentgate.approvals.version import Version
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive as lexical
-from agentgate.loading.catalog import TESTS, roles_of, text_of, workflow_files
+from agentgate.loading.catalog import TESTS, is_workflow_file, roles_of, text_of, workflow_files
 from agentgate.loading.definition import Derive, load_document
 from agentgate.values.canonical import canonical
 from agentgate.workflow.model import Workflow
@@ -159,8 +159,11 @@ def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Pa
 
 def find_workflow(folder: Path, workflow: Path | str) -> WorkflowFile:
     """The workflow file of this path or id. Raises ConfigError: there is none. WorkflowError: it cannot be read."""
-    files = workflow_files(folder)
-    named = [p for p in files if os.path.realpath(p) == os.path.realpath(workflow) or p.relative_to(folder).as_posix() == str(workflow)]
+    for path in (folder / workflow, Path(workflow)):  # without a look at each of thousands
+        if is_workflow_file(path, folder):
+            return read_workflow_file(path, folder)
+    files, real = workflow_files(folder), os.path.realpath(workflow)
+    named = [p for p in files if os.path.realpath(p) == real]
     if named:
         return read_workflow_file(named[0], folder)
     marker = f"id: {workflow}"

@@ -136,6 +136,15 @@ def workflow_files(root: Path) -> list[Path]:
     return [Path(path) for path in sorted(paths) if path != str(root / ROLES)]
 
 
+def is_workflow_file(path: Path, root: Path) -> bool:
+    """Whether a path, as it is written, is one of `workflow_files`; looks at nothing else in the folder."""
+    if not path.is_relative_to(root) or ".." in path.parts or not path.name.endswith(".yaml") or path.name.endswith(TESTS):
+        return False
+    folders = path.relative_to(root).parts[:-1]
+    linked = any(root.joinpath(*folders[:depth]).is_symlink() for depth in range(1, len(folders) + 1))
+    return not (linked or folders[:1] == (APPROVALS,) or path == root / ROLES) and (path.is_file() or path.is_symlink())
+
+
 def text_of(path: Path, root: Path) -> str:
     """The text of a workflow file.
 
