@@ -96,9 +96,11 @@ class Judge:
     read: dict[str, dict[str, Any]] = field(default_factory=dict)
     share: Sharing = field(default_factory=Sharing)
     _judged: dict[tuple[str, int], Standing] = field(default_factory=dict)
-    _stored: dict[tuple[str, int], Version] = field(default_factory=dict)
-    _versions: dict[str, list[int]] = field(default_factory=dict)
     _below: dict[tuple[str, int, int], Approved | None] = field(default_factory=dict)
+    _reader: VersionReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reader = VersionReader(self.tree, self.root, self.allowed, self.now, self.read)
 
     def revoked_up_to(self, id_: str) -> int:
         """The highest revoked version of a workflow; 0: none."""
@@ -130,7 +132,7 @@ class Judge:
 
     def _approved_below(self, id_: str, version: int, above: int = 0) -> Approved | None:
         """The newest approved version below one, and above another. Each answer is kept: thousands of versions build on each other."""
-        versions, newest = self._ascending(id_), self.newest(id_)
+        versions, newest = self._reader.ascending(id_), self.newest(id_)
         first, end = bisect_right(versions, above), bisect_left(versions, version)
         start = bisect_left(versions, newest.version, first, end) if newest is not None and newest.version < version else first
         unjudged = takewhile(lambda v: (id_, v) not in self._judged, (versions[at] for at in range(end - 1, start - 1, -1)))
@@ -138,20 +140,11 @@ class Judge:
             self.standing(id_, each)
         found = None
         for at in range(end - 1, first - 1, -1):
-            found = self.standing(id_, versions[at]).approved
-            if found is not None:
-                break
-            if (id_, versions[at], above) in self._below:
-                found = self._below[id_, versions[at], above]
+            found = self.standing(id_, versions[at]).approved or self._below.get((id_, versions[at], above))
+            if found is not None or (id_, versions[at], above) in self._below:
                 break
         self._below[id_, version, above] = found
         return found
-
-    def _ascending(self, id_: str) -> list[int]:
-        """The stored versions, oldest first, as they were when they were first asked for."""
-        if id_ not in self._versions:
-            self._versions[id_] = self.tree.versions(id_)[::-1]
-        return self._versions[id_]
 
     def running(self, id_: str) -> tuple[Approved | None, list[Refused]]:
         """The newest approved version at or above the floor, and why the newer ones are not. Raises ApprovalRefused: unreadable folder."""
@@ -177,24 +170,11 @@ class Judge:
     def _judge(self, id_: str, version: int) -> Standing:
         stored = None
         try:
-            stored = self._read(id_, version)
+            stored = self._reader.version(id_, version)
             self._whole(stored)
             return self._counted(stored)
         except ApprovalRefused as error:
             return Standing(stored, (), replace(error.refused, workflow=id_, version=version), None)
-
-    def _read(self, id_: str, version: int) -> Version:
-        """A version with its signatures, read once. Raises ApprovalRefused."""
-        if (id_, version) not in self._stored:
-            self._stored[id_, version] = VersionReader(self.tree, self.root, self.allowed, self.now, self.read).version(id_, version)
-        return self._stored[id_, version]
-
-    def _is_stored(self, id_: str, version: int, digest: str | None) -> bool:
-        """Whether a version is there with this digest, whatever its signatures are worth."""
-        try:
-            return self._read(id_, version).digest == digest
-        except ApprovalRefused:
-            return False
 
     def _whole(self, stored: Version) -> None:
         """Checks that do not depend on the signers. Raises ApprovalRefused."""
@@ -291,8 +271,8 @@ class Judge:
         memory = self.known.get(stored.id, 0)
         least = memory if memory < stored.version else 0
         if pinned:
-            below = takewhile(lambda v: v >= least, reversed(self._ascending(stored.id)))
-            named = any(v < stored.version and self._is_stored(stored.id, v, previous) for v in below)
+            below = takewhile(lambda v: v >= least, reversed(self._reader.ascending(stored.id)))
+            named = any(v < stored.version and self._reader.has(stored.id, v, previous) for v in below)
             expected = f"version {least} or later" if least and not named else ""
         elif before is not None and before.version >= least:
             expected = f"{before.digest}, version {before.version}" if previous != before.digest else ""

@@ -145,7 +145,7 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     """
     folder = judge.tree.directory
     roles, broken = roles_of(folder), dict(broken)
-    judge.read = {file.digest: file.value for file in files.values()}
+    judge.read.update({file.digest: file.value for file in files.values()})
     chosen, refusals = _chosen(judge)
     workflows: dict[str, Workflow] = {}
     until: dict[str, float] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentgate.approvals import sshsig
@@ -66,7 +66,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class VersionReader:
-    """Reads versions by the trust files of one moment.
+    """Reads versions by the trust files of one moment, each once.
 
     Attributes:
         now: POSIX seconds.
@@ -78,9 +78,30 @@ class VersionReader:
     allowed: AllowedSigners
     now: float
     known: Mapping[str, dict[str, Any]]
+    _ascending: dict[str, list[int]] = field(default_factory=dict)
+    _read: dict[tuple[str, int], Version] = field(default_factory=dict)
+
+    def ascending(self, id_: str) -> list[int]:
+        """The stored versions, oldest first, as they were when first asked for. Raises ApprovalRefused as `Tree.versions`."""
+        if id_ not in self._ascending:
+            self._ascending[id_] = self.tree.versions(id_)[::-1]
+        return self._ascending[id_]
+
+    def has(self, id_: str, version: int, digest: str | None) -> bool:
+        """Whether a version is there with this digest, whatever its signatures are worth."""
+        try:
+            return self.version(id_, version).digest == digest
+        except ApprovalRefused:
+            return False
 
     def version(self, id_: str, version: int) -> Version:
-        """A version with its signatures, checks 1 and 4 to 6 of `agentgate.approvals.judge`.
+        """A version with its signatures, read once. Raises ApprovalRefused as `_version`."""
+        if (id_, version) not in self._read:
+            self._read[id_, version] = self._version(id_, version)
+        return self._read[id_, version]
+
+    def _version(self, id_: str, version: int) -> Version:
+        """Checks 1 and 4 to 6 of `agentgate.approvals.judge`.
 
         Raises ApprovalRefused: the definition is absent, malformed, incomplete, or of another id or version.
         """
