@@ -24,7 +24,6 @@ from pydantic import BaseModel, Field, field_validator
 from agentgate.errors import CallDenied, ConfigError, StepUpRequired
 from agentgate.gate.gate import AsyncGate
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, call_token, guard_tools, use_run
-from agentgate.integrations.langchain.arguments import Arguments
 from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.request import User
 from tests.langchain_shop import (
@@ -529,21 +528,6 @@ def test_a_json_schema_with_a_reference_elsewhere_is_refused_when_guarded(shop: 
     schema = {"type": "object", "properties": {"order_id": {"$ref": elsewhere.as_uri()}}}
     with pytest.raises(ConfigError, match="args_schema"):
         guard_tools([mcp_like(shop, schema)])
-
-
-class Line(BaseModel):
-    sku: str = Field(alias="SKU")
-
-
-def test_arguments_are_written_by_field_name_however_they_were_spelled() -> None:
-    @tool
-    def order(lines: list[Line]) -> str:
-        """Order."""
-        return str(lines)
-
-    settled = Arguments(order).settle({"lines": [Line(SKU="a")]}, {})
-    assert settled.decided.data == b'{"lines":[{"sku":"a"}]}'
-    assert settled.values == {"lines": [Line(SKU="a")]}
 
 
 def test_the_arguments_of_a_call_are_canonicalised_once_and_parsed_once_on_each_side(shop: Shop) -> None:

@@ -1,4 +1,4 @@
-"""Models inside the arguments of a LangChain tool: a null that is a field's own default is no argument, and nothing else is lost."""
+"""Models inside the arguments of a LangChain tool: a default that says nothing is no argument, and nothing else is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class File(BaseModel):
     kind: str | None = None  # left out where it is null
     size: int | None  # null says something: it is required
     copies: int | None = 1  # null says something: the default is 1
-    tags: list[str | None] = Field(default_factory=list)
+    tags: list[str | None] = Field(default_factory=list)  # left out where it is empty
     inside: list[File] | None = None
     by_name: dict[str, File] | None = None
 
@@ -39,7 +39,7 @@ def settled(**values: Any) -> dict[str, Any]:
 
 
 FILE = File(file_id="a", size=None)
-PLAIN: dict[str, Any] = {"file_id": "a", "size": None, "copies": 1, "tags": []}
+PLAIN: dict[str, Any] = {"file_id": "a", "size": None, "copies": 1}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ PLAIN: dict[str, Any] = {"file_id": "a", "size": None, "copies": 1, "tags": []}
         (File(file_id="a", size=None, by_name={"x": FILE}), {**PLAIN, "by_name": {"x": PLAIN}}),
     ],
 )
-def test_a_null_default_inside_a_structure_is_the_same_as_leaving_it_out(file, plain):
+def test_a_null_or_empty_default_inside_a_structure_is_the_same_as_leaving_it_out(file, plain):
     assert settled(files=[file], one=file) == {"files": [plain], "one": plain}
 
 

@@ -69,7 +69,7 @@ _TOKEN = re.compile(
     rf"|{numerals.SCALE}(?:\s(?:{SIGN}|{CODE}|{CLEAR})|{SIGN}))){_END}"
     rf"|(?<![0-9],)(?P<percent>{_AMOUNT}{numerals.PERCENT}){_END}(?!%)"
     rf"|(?P<phone>\+[1-9](?:[ ()-]{{0,2}}[0-9]){{6,14}}){_END}"
-    rf"|\#(?P<numbered>{_REFERENCE}){_END}"
+    rf"|\#(?P<numbered>{_REFERENCE}){_END}|\#(?P<coded>[0-9]{{1,64}}){_END}"
     rf"|(?P<channel>\#[A-Za-z][A-Za-z0-9_-]{{0,79}}){_END}"
     rf"|(?P<user>@[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,62}}[A-Za-z0-9])?){_END}"
     rf"|(?P<path>/?(?:[\w+-][\w.+-]{{0,120}}/){{1,16}}[\w+-][\w.+-]{{0,120}}\.{_FILE}|[\w+-][\w.+-]{{0,120}}\.{_FILE}){_END}"
@@ -148,6 +148,8 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
                 yield Entity("number", Decimal(reference[0]), reference[0], start + reference.start())
             if words[-1] in "kK" and (thousands := numerals.read_thousands(text, start, end)) is not None:
                 yield Entity("count", thousands, words, start)
+        elif kind == "coded" or (kind in {"alone", "number"} and _CODED_NUMBER.fullmatch(words)):
+            kind, key = "id", normal("id", words)  # "00123" is no number, and "#0042" not the 42nd of anything
         elif kind == "money":
             beside, amount = numerals.read_amount(text, start, end)
             currency = CURRENCIES.get(beside, "")
@@ -172,6 +174,7 @@ def _entities(text: str, today: date) -> Iterator[Entity]:
 
 _UNNUMERIC = re.compile(r"[^0-9.]")
 _DIGIT = re.compile("[0-9]")
+_CODED_NUMBER = re.compile("0[0-9]+")
 _REFERRED = re.compile(rf"(?<=[A-Za-z]#){_REFERENCE}$")
 _WRITTEN: Mapping[str, Callable[[str], object]] = {  # the value of words with one possible reading
     "email": str.lower,

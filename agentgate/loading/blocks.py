@@ -178,7 +178,7 @@ class ArgumentBlock(OperatorsBlock):
     from_: t.References | None = Field(None, alias="from")
     unknown_origin: Literal["deny", "step_up"] | None = None
     entities: t.References | None = None
-    currency: t.Name | None = None
+    currency: t.ArgumentName | None = None
     any_call: bool = False
     named_first: t.Yes | None = None
     optional: bool = False

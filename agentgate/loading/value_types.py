@@ -23,6 +23,7 @@ from agentgate.values.times import SHORT_WEEKDAYS, seconds
 MAX_DURATION = 366 * 86400  # seconds
 DAYS = [day.lower() for day in SHORT_WEEKDAYS]  # as a file writes them
 _NAME = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
+_STEP = "[A-Za-z0-9_$@][A-Za-z0-9_$@:/-]{0,63}"  # of an argument: JSON Schemas have "$filter", "@type" and "2fa"
 _PORT_AND_PATH = r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]*)?"
 
 
@@ -125,8 +126,8 @@ Name = Annotated[str, _form(_NAME, "a name of ASCII letters, digits, '_' or '-'"
 ArgumentName = Annotated[
     str,
     _form(
-        rf"{_NAME}(?:(?:\[\])?(?:\.{_NAME}(?:\[\])?){{1,8}})?",
-        "a name of ASCII letters, digits, '_' or '-', or a path of such names: attachments[].file_id",
+        rf"{_STEP}(?:(?:\[\])?(?:\.{_STEP}(?:\[\])?){{1,8}})?",
+        "a name of ASCII letters, digits, '_', '-', '$', '@', ':' or '/', or a path of such names: attachments[].file_id",
     ),
 ]
 Tenant = Annotated[str, _form(r"[A-Za-z0-9._-]{1,64}", "an exact tenant name, 1 to 64 of A-Z a-z 0-9 . _ - (no wildcards)")]

@@ -208,7 +208,7 @@ TOKENISED = TYPES - {"boolean", "json"}
 
 def written(kind: str) -> str:
     """What a value of a type must be, for a person."""
-    return f"{kind} in normal form" + (" (2026-06-03T10:00, without a zone)" if kind == "datetime" else "")
+    return f"{kind} in normal form" + {"datetime": " (2026-06-03T10:00, without a zone)", "id": " (42, without #)"}.get(kind, "")
 
 
 def normal(kind: str, value: Any) -> Key | None:

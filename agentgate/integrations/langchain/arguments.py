@@ -2,9 +2,10 @@
 
 Rules: the model may set only the names that the tool shows it (`names`). Values arrive validated by the tool's own schema and are dumped to
 canonical JSON; the tool runs from a parse of those bytes, validated again by the same schema. What that second validation returns must dump
-to the same bytes, else the call is refused: the executed value would not be the decided one. Defaults are filled in before deciding; a null
-that equals the field's own null default is left out (in pydantic models inside arguments too), since leaving it out means the same.
-Injected values never enter the bytes. Nothing here decides or does I/O.
+to the same bytes, else the call is refused: the executed value would not be the decided one. Names are those that the tool shows to the
+model: of an argument the field's, inside arguments the alias. Defaults are filled in before deciding; a null, or an empty list or object,
+that is the field's own default is left out (inside arguments too), since leaving it out means the same. Injected values never enter the
+bytes. Nothing here decides or does I/O.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import Any, Protocol
 import orjson
 from langchain_core.tools import BaseTool, Tool
 from langchain_core.utils.pydantic import get_fields
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import AliasChoices, BaseModel, ValidationError, create_model
+from pydantic.fields import FieldInfo
 from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic.v1 import ValidationError as ValidationErrorV1
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, PydanticUndefined
 
 from agentgate.errors import CanonicalError, ConfigError
 from agentgate.values.canonical import definition_digest, parse
@@ -28,6 +30,7 @@ from agentgate.values.request import CanonicalArguments
 
 # pydantic makes fields of these names for *args and **kwargs; LangChain never passes them on unless they were given
 _VARIADIC = frozenset({"args", "kwargs"})
+_EMPTY = (list, dict, set, tuple, frozenset)
 
 
 class Schema(Protocol):
@@ -43,7 +46,7 @@ class Schema(Protocol):
 
 
 class _FieldSchema:
-    """A model of either pydantic. Field names count, never aliases: two spellings of one argument would be two arguments."""
+    """A model of either pydantic."""
 
     def __init__(
         self,
@@ -55,11 +58,11 @@ class _FieldSchema:
     ) -> None:
         """`defaults` are those of the names that are not required."""
         self._fields, self.names, self._dump, self._validate = fields, names, dump, validate
-        self._null = frozenset(n for n, default in defaults.items() if default is None)
-        self._defaulted = frozenset(defaults) - _VARIADIC
+        self._defaults, self._defaulted = defaults, frozenset(defaults) - _VARIADIC
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {n: _pruned(values.get(n), v) for n, v in self._dump(values).items() if not (v is None and n in self._null)}
+        shown = {n: _shown(values.get(n), v) for n, v in self._dump(values).items()}
+        return {n: v for n, v in shown.items() if not (n in self._defaults and _says_nothing(v, self._defaults[n]))}
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:
         instance = self._validate({**plain, **{n: v for n, v in injected.items() if n in self._fields}})
@@ -72,8 +75,10 @@ def _of_model(model: type[BaseModel], names: tuple[str, ...]) -> Schema:
         return instance.model_dump(mode="json", include=set(values), by_alias=False, warnings="none")
 
     fields = model.model_fields
-    defaults = {n: fields[n].default for n in names if not fields[n].is_required()}
-    return _FieldSchema(fields, names, defaults, dump, lambda values: model.model_validate(values, by_alias=False, by_name=True))
+    if swapped := sorted(n for n in names if (_aliases(fields[n]) - {n}) & fields.keys()):
+        raise ConfigError("args_schema", f"a field whose alias is another field: {', '.join(swapped)}", "aliases that are no fields")
+    defaults = {n: _default(fields[n]) for n in names if not fields[n].is_required()}
+    return _FieldSchema(fields, names, defaults, dump, lambda values: model.model_validate(values, by_alias=True, by_name=True))
 
 
 def _of_v1_model(model: type[BaseModelV1], names: tuple[str, ...]) -> Schema:
@@ -85,17 +90,50 @@ def _of_v1_model(model: type[BaseModelV1], names: tuple[str, ...]) -> Schema:
     return _FieldSchema(fields, names, defaults, lambda v: orjson.loads(model.construct(None, **v).json(include=set(v))), model.parse_obj)
 
 
-def _pruned(value: Any, plain: Any) -> Any:
-    """The JSON form of a value, where models inside it leave out a null that is their field's own null default too."""
-    if isinstance(value, BaseModel) and type(plain) is dict:
-        fields = type(value).model_fields
-        null = {n for n, f in fields.items() if f.default is None and f.default_factory is None and getattr(value, n, 0) is None}
-        return {n: _pruned(getattr(value, n, None), v) for n, v in plain.items() if not (v is None and n in null)}
+def _default(field: FieldInfo) -> Any:
+    """A field's default; of those that are made for each call only an empty one, else a value that nothing equals."""
+    made: Any = field.default_factory
+    return field.default if made is None else made() if made in _EMPTY else PydanticUndefined
+
+
+def _says_nothing(plain: Any, default: Any) -> bool:
+    """Whether the JSON form of a value is null or empty, and its field's own default is the same."""
+    return (plain is None and default is None) or (plain in ([], {}) and isinstance(default, _EMPTY) and not default)
+
+
+def _aliases(field: FieldInfo) -> set[str]:
+    """Every alias under which a field is read."""
+    choices = field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else [field.validation_alias]
+    paths = [[choice] if isinstance(choice, str) else choice.path for choice in choices if choice is not None]
+    return {path[0] for path in paths if len(path) == 1 and isinstance(path[0], str)}
+
+
+def _shown(value: Any, plain: Any) -> Any:
+    """The JSON form of a value; in models inside it, names are those of a JSON Schema, and defaults that say nothing are left out."""
+    fields: Any = getattr(type(value), "__pydantic_fields__", None)  # of a model or a dataclass
+    if fields and type(plain) is dict:
+        kept = {}
+        for name, inner in plain.items():
+            field = fields.get(name)
+            shown = _shown(getattr(value, name, None), inner)
+            if field is None or field.is_required() or not _says_nothing(shown, _default(field)):
+                kept[_spelled(type(value), name, field)] = shown
+        return kept
     if isinstance(value, list | tuple) and type(plain) is list and len(value) == len(plain):
-        return [_pruned(one, shown) for one, shown in zip(value, plain, strict=True)]
+        return [_shown(one, shown) for one, shown in zip(value, plain, strict=True)]
     if isinstance(value, dict) and type(plain) is dict:
-        return {n: _pruned(value.get(n), v) for n, v in plain.items()}
+        return {n: _shown(value.get(n), v) for n, v in plain.items()}
     return plain
+
+
+def _spelled(model: Any, name: str, field: FieldInfo | None) -> str:
+    """The name of a field as pydantic's JSON Schema shows it."""
+    config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) or {}
+    if field is None or config.get("validate_by_alias") is False:
+        return name
+    alias = field.validation_alias
+    first = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return next((n for n in first if isinstance(n, str)), name)
 
 
 class _JsonSchema:
@@ -120,12 +158,11 @@ class _JsonSchema:
         self.names = tuple(properties)
         required = frozenset(self._schema.get("required", ()))
         declared = {n: p["default"] for n, p in properties.items() if isinstance(p, dict) and "default" in p and n not in required}
-        self._null = frozenset(n for n, default in declared.items() if default is None)
-        self._defaults = {n: default for n, default in declared.items() if default is not None}
+        self._declared = declared
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {n: v for n, v in values.items() if not (v is None and n in self._null)}
-        return {**copy.deepcopy(self._defaults), **kept}
+        whole = {**copy.deepcopy(self._declared), **values}
+        return {n: v for n, v in whole.items() if not (n in self._declared and _says_nothing(v, self._declared[n]))}
 
     def load(self, plain: dict[str, Any], injected: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - a JSON Schema has none
         if not self._validator.is_valid(plain):
@@ -162,6 +199,7 @@ class Arguments:
         names: what the model may set, in declared order.
         injected: what only the framework may set (`InjectedToolArg`, `ToolRuntime`, ...).
         spellings: names as a model may write them.
+        bare: it takes one value, under any name.
         text: the argument that an input of bare text fills, or empty.
     """
 
@@ -179,8 +217,12 @@ class Arguments:
         # langchain-core shows nowhere else the names that it finds only in the function's signature
         signature: frozenset[str] = getattr(tool, "_injected_args_keys", frozenset())
         self.injected = (frozenset(fields) | signature) - frozenset(self.names) - _VARIADIC
-        # a tool without a schema is shown to models with the argument `__arg1`
-        self.spellings = frozenset(self.names) | ({"__arg1"} if _is_bare(tool) else frozenset())
+        # a single-input tool without a schema takes one value under any name; models are shown `__arg1`
+        self.bare = _is_bare(tool)
+        model: Any = tool.args_schema
+        aliased = isinstance(model, type) and issubclass(model, BaseModel)
+        aliases = frozenset[str]().union(*(_aliases(model.model_fields[n]) for n in self.names)) if aliased else frozenset[str]()
+        self.spellings = frozenset(self.names) | aliases | ({"__arg1"} if self.bare else frozenset())
 
         only = isinstance(tool, Tool)  # takes one value and no names
         first = next(iter(fields or self.names), "")
@@ -208,14 +250,21 @@ class Arguments:
         field = next((field for field in (f"args.{name}" for name in self.names) if error.field.startswith(field)), "args")
         return f"{field}: got {error.got}, expected {error.expected}"
 
-    def settle(self, values: Mapping[str, Any], injected: Mapping[str, Any]) -> Settled:
+    def settle(self, values: Mapping[str, Any], injected: Mapping[str, Any], *, incomplete: bool = False) -> Settled:
         """Canonical bytes of validated values, and the values to run with.
+
+        Args:
+            values: as LangChain passes them.
+            injected: what the framework or the host adds.
+            incomplete: LangChain passed a text alone; other arguments have their defaults.
 
         Raises:
             CanonicalError: no canonical form, or a value that changes between check and use.
         """
         try:
             decided = CanonicalArguments(self._schema.dump(values))
+            if incomplete:
+                decided = CanonicalArguments(self._schema.dump(self._schema.load(parse(decided.data), injected)))
             loaded = self._schema.load(parse(decided.data), injected)
             executed = CanonicalArguments(self._schema.dump(loaded))
         except (ValidationError, ValidationErrorV1) as error:

@@ -169,7 +169,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     named = {n: v for n, v in kwargs.items() if n not in framework and n not in injected}
     try:
         first = guard.positional(args)
-        settled = guard.arguments.settle({**first, **named}, injected)
+        settled = guard.arguments.settle({**first, **named}, injected, incomplete=bool(first))
         definition = guard.definition(tool)
     except CanonicalError as error:
         return refused(Code.INVALID_ARGUMENTS, why=guard.arguments.unreadable(error), run=run)

@@ -59,6 +59,8 @@ class Guard:
             trusted: the middleware saw what the model sent, and `ToolNode` replaced it.
             runtime: the `ToolRuntime` of this call, which vouches for its own state.
         """
+        if self.arguments.bare and len(given) == 1:
+            return ""
         for name, value in given.items():
             if name in self.arguments.spellings:
                 continue

@@ -89,7 +89,7 @@ def argument(
     """
     if not plain:
         always = required or resolve(schema, root).get("default") is not None
-        return Argument(name, None, "no workflow can hold its name (letters, digits, _ and -)", always=always)
+        return Argument(name, None, "no workflow can hold its name (letters, digits and _-$@:/)", always=always)
     drafted = _Drafting(name, root, acting, mails and name.lower() == "to").draft(schema, required=required)
     if acting or not sized(name) or drafted.rule is None or drafted.rule.get("type") != "integer":
         return drafted

@@ -22,7 +22,7 @@ from agentgate.values.patterns import Pattern
 MAX_REF = 16
 MAX_DEPTH = 3  # structures in structures
 _MOST = 1000  # values of one argument, as in a workflow
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)  # that a workflow can declare
+_NAME = re.compile(r"[A-Za-z0-9_$@][A-Za-z0-9_$@:/-]{0,63}", re.ASCII)  # that a workflow can declare
 
 
 def resolve(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
