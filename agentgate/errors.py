@@ -201,6 +201,24 @@ class IdentityRefused(AgentGateError, ValueError):
         super().__init__(f"{field}: got {self.got}, expected {expected}")
 
 
+class CredentialRefused(AgentGateError):
+    """A credential proves nothing here; for the operator (an outside caller learns a closed code).
+
+    Attributes:
+        field: what was looked at, e.g. ``agent.oidc.aud``.
+        got: what it was, shortened to visible ASCII; a claim's value or a word about it, never the credential.
+        expected: what would have been accepted.
+    """
+
+    def __init__(self, field: str, got: object, expected: str) -> None:
+        self.field, self.got, self.expected = field, ascii(got)[:120], expected
+        super().__init__(f"{field}: got {self.got}, expected {expected}")
+
+
+class KeysUnavailable(CredentialRefused):
+    """The keys that would prove a credential cannot be had now, nor were they lately (field, what happened, what is expected)."""
+
+
 class NameRefused(AgentGateError):
     """A name cannot be part of a store key (field, what it got, what was expected). Nothing was sent."""
 

@@ -28,10 +28,10 @@ ROOMS = {
     "intents": "derivers: what the turns ask for, from the workflow's closed vocabulary",
     "decision": "the pure decision: checks, arguments, origins, earlier calls, holds as values",
     "explain": "a decision told to a person",
-    "identity": "the one place where a `User` or `Agent` becomes proven",
     "stores": "one script per operation; memory, embedded, Redis and Valkey",
     "audit": "durable records",
     "shell": "a flow's steps carried out, blocking or awaited, under one deadline",
+    "identity": "an unverified credential becomes a proven value that ends: the one place where a `User` or `Agent` becomes proven",
     "redemption": "the tool side: redeem a token, read facts, report; needs no workflow",
     "loading": "YAML text becomes a workflow, or every reason why not",
     "diff": "which calls a change newly permits",
@@ -77,7 +77,7 @@ IMPURE_CALLS = {"open", "print", "input", "now", "utcnow", "today", "getenv"}
 # third-party package -> (distribution in pyproject.toml, the modules that may import it; "x.*" is x and all in it)
 THIRD_PARTY = {
     "annotated_types": ("pydantic", "loading.blocks loading.value_types approvals.*"),
-    "cryptography": ("cryptography", "token.* approvals.* cli.*"),
+    "cryptography": ("cryptography", "token.* approvals.* cli.* identity.*"),
     "fakeredis": ("fakeredis", "stores.memory"),
     "jinja2": ("jinja2", "review.*"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
@@ -86,7 +86,10 @@ THIRD_PARTY = {
     "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
     "orjson": ("orjson", "values.canonical token.* audit.segment integrations.* review.* approvals.*"),
-    "pydantic": ("pydantic", "loading.blocks loading.value_types loading.definition integrations.* review.* approvals.* intents.chat"),
+    "pydantic": (
+        "pydantic",
+        "loading.blocks loading.value_types loading.definition integrations.* review.* approvals.* intents.chat identity.settings",
+    ),
     "pydantic_core": ("pydantic", "loading.value_types loading.definition integrations.*"),
     "re2": ("google-re2", "values.patterns"),
     "redis": ("redis", "stores.*"),

@@ -7,12 +7,33 @@ token, JWT-SVID); `restore_agent` and `restore_user` rebuild what a gate wrote i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from agentgate.values.request import Agent, Boundary, Posture, User
 
-__all__ = ["agent_json", "proven_agent", "proven_user", "restore_agent", "restore_user", "user_json"]
+__all__ = ["Proven", "agent_json", "proven_agent", "proven_user", "restore_agent", "restore_user", "user_json"]
+
+Who = TypeVar("Who")
+
+
+@dataclass(frozen=True, slots=True)
+class Proven(Generic[Who]):
+    """What a credential proved.
+
+    Attributes:
+        who: a `User` or an `Agent`.
+        expires_at: POSIX seconds; nothing is proven from then on.
+        once: what tells this credential, or this attempt of a job, from every other of the same subject (`jti`, a run and its attempt);
+            empty: nothing does.
+        key: thumbprint of the key or certificate that its holder proved to hold; empty: none.
+    """
+
+    who: Who
+    expires_at: float
+    once: str = ""
+    key: str = ""
 
 
 def _set(value: object, **fields: object) -> None:
@@ -29,17 +50,37 @@ def proven_agent(
     posture: Posture | None = None,
     boundary: Boundary | None = None,
     via: tuple[str, ...] = (),
+    subject: str = "",
+    key: str = "",
+    environment: str | None = None,
 ) -> Agent:
     """An agent whose credential the caller has verified. Every argument must come from that credential."""
     out = Agent(agent)
-    _set(out, spiffe=spiffe, issuer=issuer, claims=dict(claims or {}), posture=posture, boundary=boundary, via=via, identity="proven")
+    _set(out, spiffe=spiffe, issuer=issuer, claims=dict(claims or {}), posture=posture, boundary=boundary, via=via)
+    _set(out, subject=subject, key=key, environment=environment, identity="proven")
     return out
 
 
-def proven_user(user: str, *, tenant: str, groups: tuple[str, ...] = ()) -> User:
+def placed(agent: Agent, *, posture: Posture | None, boundary: Boundary | None, via: tuple[str, ...]) -> Agent:
+    """A proven agent with what was proven beside its credential. Only for an agent that `proven_agent` built."""
+    _set(agent, posture=posture, boundary=boundary, via=via)
+    return agent
+
+
+def proven_user(
+    user: str,
+    *,
+    tenant: str,
+    groups: tuple[str, ...] = (),
+    issuer: str = "",
+    subject: str = "",
+    auth_time: int | None = None,
+    acr: str | None = None,
+    amr: tuple[str, ...] = (),
+) -> User:
     """A user whose token the caller has verified."""
     out = User(user, tenant=tenant, groups=groups)
-    _set(out, identity="proven")
+    _set(out, issuer=issuer, subject=subject, auth_time=auth_time, acr=acr, amr=amr, identity="proven")
     return out
 
 
@@ -47,7 +88,8 @@ def user_json(user: User | None) -> dict[str, Any] | None:
     """A user as JSON for a run's header."""
     if user is None:
         return None
-    return {"id": user.id, "tenant": user.tenant, "groups": list(user.groups), "identity": user.identity}
+    signed_in = {"issuer": user.issuer, "subject": user.subject, "auth_time": user.auth_time, "acr": user.acr, "amr": list(user.amr)}
+    return {"id": user.id, "tenant": user.tenant, "groups": list(user.groups), "identity": user.identity, **signed_in}
 
 
 def restore_user(kept: Mapping[str, Any] | None) -> User | None:
@@ -55,7 +97,8 @@ def restore_user(kept: Mapping[str, Any] | None) -> User | None:
     if kept is None:
         return None
     user = User(kept["id"], tenant=kept["tenant"], groups=tuple(kept["groups"]))
-    _set(user, identity=kept["identity"])
+    _set(user, identity=kept["identity"], amr=tuple(kept.get("amr", ())))
+    _set(user, **{name: kept[name] for name in ("issuer", "subject", "auth_time", "acr") if name in kept})
     return user
 
 
@@ -70,6 +113,9 @@ def agent_json(agent: Agent) -> dict[str, Any]:
         "posture": None if posture is None else [posture.image_signed_by, posture.attested_at.isoformat()],
         "boundary": None if boundary is None else [boundary.cluster, boundary.namespace, boundary.node_pool, boundary.key],
         "via": list(agent.via),
+        "subject": agent.subject,
+        "key": agent.key,
+        "environment": agent.environment,
         "identity": agent.identity,
     }
 
@@ -88,4 +134,5 @@ def restore_agent(kept: Mapping[str, Any]) -> Agent:
         via=tuple(kept["via"]),
         identity=kept["identity"],
     )
+    _set(out, **{name: kept[name] for name in ("subject", "key", "environment") if name in kept})  # absent in a header of 0.1.0's start
     return out

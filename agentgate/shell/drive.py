@@ -1,17 +1,19 @@
 """The two shells that carry out a flow's steps: blocking and awaited. One monotonic deadline per call.
 
-Rules: a step that fails or is late is thrown into the flow, which refuses; a reply after the deadline is discarded. Store steps end a
+Rules: a step that fails or is late is thrown into the flow, which refuses; a reply after the deadline is discarded. Work outside has time
+of its own, which moves the deadline. Store steps end a
 little before the call's deadline, which leaves time to record the refusal itself; a refusal that comes later still has that much time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
-from agentgate.shell.step import Flow, Record
+from agentgate.shell.step import Flow, Outside, Record
 from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
@@ -29,6 +31,11 @@ def _time_for(record: Record, deadline: float) -> float:
     return max(deadline, time.monotonic() + _FOR_THE_RECORD) if record.refusal else deadline
 
 
+def _later(end: float, step: Outside, began: float) -> float:
+    """The deadline without what the work took of its own time."""
+    return end + min(step.seconds, time.monotonic() - began)
+
+
 def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
     """Run a flow to its result, blocking.
 
@@ -42,6 +49,9 @@ def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
             try:
                 if isinstance(step, Op):
                     answer = _in_time(store.call(step, end - _FOR_THE_RECORD), end)
+                elif isinstance(step, Outside):
+                    began, answer = time.monotonic(), step.work()
+                    end = _later(end, step, began)
                 else:
                     audit.append(step.body, _time_for(step, end))
                     answer = None
@@ -62,6 +72,9 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog) -> Any:
             try:
                 if isinstance(step, Op):
                     answer = _in_time(await store.call(step, end - _FOR_THE_RECORD), end)
+                elif isinstance(step, Outside):
+                    began, answer = time.monotonic(), await asyncio.to_thread(step.work)
+                    end = _later(end, step, began)
                 else:
                     await audit.aappend(step.body, _time_for(step, end))
                     answer = None

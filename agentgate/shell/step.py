@@ -1,8 +1,11 @@
-"""The steps a flow yields: a store operation, or an audit record. Knows no policy, so that a tool server can verify without any."""
+"""The steps a flow yields: a store operation, an audit record, or work that waits for somebody else.
+
+They know no policy, so that a tool server can verify without any.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
 from agentgate.stores import Op
@@ -15,5 +18,15 @@ class Record(NamedTuple):
     refusal: bool = False
 
 
-Step = Op | Record
+class Outside(NamedTuple):
+    """Work that may wait for somebody outside: keys are fetched, a catalogue is asked. An awaited shell does it in a thread.
+
+    It raises nothing but an `AgentGateError`. It may take `seconds` that do not count for the call's deadline.
+    """
+
+    work: Callable[[], Any]
+    seconds: float = 0.0
+
+
+Step = Op | Record | Outside
 Flow = Generator[Step, Any, Any]

@@ -32,7 +32,7 @@ _FROM_URL = bytes.maketrans(b"-_", b"+/")
 _LAST = (frozenset[int](), frozenset[int](), frozenset(b"AQgw"), frozenset(b"AEIMQUYcgkosw048"))
 _PADDING = (b"", b"", b"==", b"=")
 _ES256 = ECDSA(SHA256())
-_SECRET = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 sections 6.2.2, 6.3.2, 6.4.1
+SECRET = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 sections 6.2.2, 6.3.2, 6.4.1
 _P = 2**255 - 19
 _D = -121665 * pow(121666, -1, _P) % _P
 
@@ -181,7 +181,7 @@ class PublicKey:
         Raises:
             KeyRefused: private or secret, not P-256 or Ed25519, for another `alg`, `use` or `key_ops`, off the curve, small order.
         """
-        if not isinstance(jwk, Mapping) or _SECRET & jwk.keys():
+        if not isinstance(jwk, Mapping) or SECRET & jwk.keys():
             raise KeyRefused("key: got a private or secret key, expected a public JWK")
         kind = (jwk.get("kty"), jwk.get("crv"))
         if kind not in (("EC", "P-256"), ("OKP", "Ed25519")):

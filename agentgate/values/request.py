@@ -28,12 +28,19 @@ class User:
         id: subject identifier, unique within the tenant.
         tenant: the tenant the person belongs to.
         groups: group names.
+        issuer, subject: `iss` and `sub` of the credential; empty in process.
+        auth_time, acr, amr: how and when the person signed in (POSIX seconds), as the credential says; None or empty: unknown.
         identity: how it is known; never an argument.
     """
 
     id: str
     tenant: str = field(kw_only=True)
     groups: tuple[str, ...] | list[str] = field(default=(), kw_only=True)
+    issuer: str = field(default="", init=False)
+    subject: str = field(default="", init=False)
+    auth_time: int | None = field(default=None, init=False)
+    acr: str | None = field(default=None, init=False)
+    amr: tuple[str, ...] = field(default=(), init=False)
     identity: Identity = field(default="in_process", init=False)
 
     def __post_init__(self) -> None:
@@ -70,8 +77,11 @@ class Agent:
 
     Attributes:
         id: client identifier.
-        spiffe, issuer, claims, posture, boundary: set only by `agentgate.identity.proven`, from a verified credential.
+        spiffe, issuer, claims, posture, boundary and what follows: set only by `agentgate.identity.proven`, from a verified credential.
         via: ids of the brokers between user and agent, nearest last.
+        subject: `sub` of the credential; empty in process.
+        key: thumbprint of the DPoP key that the agent proved to hold; empty: none. Its tokens are bound to it.
+        environment: of the job, by its proven claim and the gate's settings; None: the gate's own counts; empty: not known.
         identity: how it is known; never an argument.
     """
 
@@ -82,6 +92,9 @@ class Agent:
     posture: Posture | None = field(default=None, init=False)
     boundary: Boundary | None = field(default=None, init=False)
     via: tuple[str, ...] = field(default=(), init=False)
+    subject: str = field(default="", init=False)
+    key: str = field(default="", init=False)
+    environment: str | None = field(default=None, init=False)
     identity: Identity = field(default="in_process", init=False)
 
     def __post_init__(self) -> None:

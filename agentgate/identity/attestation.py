@@ -1,0 +1,163 @@
+"""Where and as what a workload runs, by a signed statement of a configured attestor; never by the request.
+
+Rules: a statement is about one workload and counts for no other; its attestor may speak of its own clusters only. Two forms: a JWT, and a
+DSSE envelope (protocol v1) around an in-toto Statement v1 with the predicate `PREDICATE`. How fresh it has to be is the workflow's word
+(`attested_within`); it never counts before its time, and not after its own end.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from agentgate.errors import CredentialRefused
+from agentgate.identity.credential import MAX_CREDENTIAL, Credential
+from agentgate.identity.keys import Source, strict_object
+from agentgate.identity.settings import AttestorSettings
+from agentgate.identity.signed import LEEWAY, Expected, read, text_of, verified
+from agentgate.shell.step import Outside
+from agentgate.values.request import Posture
+
+PREDICATE = "https://agentgate.dev/attestation/workload/v1"
+_STATEMENT = "https://in-toto.io/Statement/v1"
+_PAYLOAD = "application/vnd.in-toto+json"
+_WHAT = "agent.posture"
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What a statement says of one workload. `key`: thumbprint of the key it was attested with; empty: none is named."""
+
+    workload: str
+    posture: Posture
+    cluster: str
+    namespace: str
+    node_pool: str
+    expires_at: float
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attestor:
+    """One configured attestor and its keys."""
+
+    settings: AttestorSettings
+    source: Source
+
+
+def attested(credential: Credential, attestors: Iterable[Attestor], now: float) -> Generator[Outside, Any, Attested]:
+    """The statement, proven. `now`: POSIX seconds.
+
+    Raises:
+        CredentialRefused, KeysUnavailable.
+    """
+    said: Mapping[str, Any]
+    if credential.reveal().lstrip().startswith("{"):
+        attestor, workload, said, ends = yield from _envelope(credential, [a for a in attestors if a.settings.format == "dsse"], now)
+    else:
+        issuer = read(credential, _WHAT).unverified_claims.get("iss")
+        found = next((a for a in attestors if a.settings.format == "jwt" and a.settings.issuer == issuer), None)
+        if found is None:
+            raise CredentialRefused(f"{_WHAT}.iss", issuer, "a configured attestor")
+        attestor, settings = found, found.settings
+        expected = Expected(_WHAT, settings.audience or "", settings.issuer, max_lifetime=settings.max_lifetime)
+        said = yield from verified(credential, attestor.source, expected, now)
+        workload, ends = text_of(said, "sub", _WHAT), float(said["exp"])
+    cluster = text_of(said, "cluster", _WHAT)
+    if cluster not in attestor.settings.clusters:
+        raise CredentialRefused(f"{_WHAT}.cluster", cluster, f"one of this attestor's: {', '.join(attestor.settings.clusters)}")
+    at = _time(said, "attested_at")
+    if at > now + LEEWAY:
+        raise CredentialRefused(f"{_WHAT}.attested_at", "a time to come", "when it was attested")
+    posture = Posture(text_of(said, "image_signed_by", _WHAT), datetime.fromtimestamp(min(at, now), UTC))
+    namespace, pool = text_of(said, "namespace", _WHAT), text_of(said, "node_pool", _WHAT)
+    return Attested(workload, posture, cluster, namespace, pool, ends, _key(said.get("cnf", {})))
+
+
+def _key(cnf: object) -> str:
+    """The thumbprint of the key that the workload was attested with; empty: none is named."""
+    named = list(cnf.items()) if type(cnf) is dict and len(cnf) <= 1 else [("", "")]
+    if any(way not in {"jkt", "x5t#S256"} or type(value) is not str or not value for way, value in named):
+        raise CredentialRefused(f"{_WHAT}.cnf", "another way to confirm", "one of jkt, x5t#S256")
+    return str(named[0][1]) if named else ""
+
+
+def _time(said: Mapping[str, Any], name: str) -> float:
+    """A time as seconds since 1970 or RFC 3339 text."""
+    value = said.get(name)
+    if type(value) is int and 0 <= value < 2**40:
+        return float(value)
+    try:
+        time = datetime.fromisoformat(value) if type(value) is str else None
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise CredentialRefused(f"{_WHAT}.{name}", type(value).__name__, "seconds since 1970, or RFC 3339 text with a zone")
+    return time.timestamp()
+
+
+def _envelope(
+    credential: Credential, attestors: list[Attestor], now: float
+) -> Generator[Outside, Any, tuple[Attestor, str, Mapping[str, Any], float]]:
+    """Attestor, workload, predicate and end of a DSSE envelope (github.com/secure-systems-lab/dsse, v1.0.0)."""
+    envelope = _outer(credential)
+    if isinstance(envelope, CredentialRefused):
+        raise CredentialRefused(envelope.field, envelope.got, envelope.expected)
+    payload, signatures = envelope
+    signed = b"DSSEv1 %d %b %d %b" % (len(_PAYLOAD), _PAYLOAD.encode(), len(payload), payload)
+    for attestor in attestors:
+        for kid, signature in signatures:
+            key = (yield from attestor.source.held(kid)).keys.get(kid)
+            if key is not None and _signed(key.key, signature, signed):
+                return (attestor, *_statement(payload, attestor.settings, now))
+    raise CredentialRefused(f"{_WHAT}.signatures", f"{len(signatures)} that no attestor made", "one by a key of a configured attestor")
+
+
+def _outer(credential: Credential) -> tuple[bytes, list[tuple[str, bytes]]] | CredentialRefused:
+    """Payload and named signatures. Returns a refusal where others raise: this frame holds the credential."""
+    wrong = CredentialRefused(_WHAT, "another form", f"a DSSE envelope of type {_PAYLOAD}, at most {MAX_CREDENTIAL} characters")
+    try:
+        text = credential.reveal()
+        envelope = strict_object(text.encode(), _WHAT) if len(text) <= MAX_CREDENTIAL else {}
+        listed = envelope["signatures"]
+        if envelope["payloadType"] != _PAYLOAD or type(listed) is not list or not 0 < len(listed) <= 4:
+            return wrong
+        payload = base64.b64decode(envelope["payload"], validate=True)
+        return payload, [(each["keyid"], base64.b64decode(each["sig"], validate=True)) for each in listed if type(each["keyid"]) is str]
+    except (KeyError, TypeError, UnicodeEncodeError, binascii.Error, ValueError, CredentialRefused):
+        return wrong
+
+
+def _signed(key: object, signature: bytes, data: bytes) -> bool:
+    try:
+        if isinstance(key, Ed25519PublicKey):
+            key.verify(signature, data)
+        elif isinstance(key, EllipticCurvePublicKey) and key.curve.name == "secp256r1":
+            key.verify(signature, data, ECDSA(SHA256()))
+        else:
+            return False
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _statement(payload: bytes, settings: AttestorSettings, now: float) -> tuple[str, Mapping[str, Any], float]:
+    statement = strict_object(payload, _WHAT)
+    subjects, predicate = statement.get("subject"), statement.get("predicate")
+    if statement.get("_type") != _STATEMENT or statement.get("predicateType") != PREDICATE or type(predicate) is not dict:
+        raise CredentialRefused(f"{_WHAT}.predicateType", statement.get("predicateType"), f"{PREDICATE} in a {_STATEMENT}")
+    if type(subjects) is not list or len(subjects) != 1 or type(subjects[0]) is not dict:
+        raise CredentialRefused(f"{_WHAT}.subject", "none, or several", "exactly one workload")
+    ends = min(_time(predicate, "expires_at"), _time(predicate, "attested_at") + settings.max_lifetime)
+    if ends <= now - LEEWAY:
+        raise CredentialRefused(f"{_WHAT}.expires_at", "past", "a time to come")
+    return text_of(subjects[0], "name", _WHAT), predicate, ends

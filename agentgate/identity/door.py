@@ -1,0 +1,139 @@
+"""Where credentials become proven identities: one object, made of the settings, that a gate keeps.
+
+Rules: which verifier looks at a credential is decided by its kind and by the names in the settings; nothing that a credential says of
+itself counts before its signature. What a credential proves ends with it, and with the first end of all that came along. Proving yields
+what it waits for (`Outside`) and does no I/O itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from agentgate.errors import CredentialRefused
+from agentgate.identity.attestation import Attested, Attestor, attested
+from agentgate.identity.client import Client
+from agentgate.identity.connection import Connection, caller, networks
+from agentgate.identity.credential import JWTSVID, X509SVID, AgentCredential, Credential, OIDCToken
+from agentgate.identity.delegation import Broker, proven_hops
+from agentgate.identity.keys import Source
+from agentgate.identity.oidc import Issuer
+from agentgate.identity.proven import Proven, placed
+from agentgate.identity.settings import IdentitySettings
+from agentgate.identity.signed import read
+from agentgate.identity.svid import TrustDomain, chain_of, trust_domain
+from agentgate.shell.step import Outside
+from agentgate.values.request import Agent, Boundary, User
+
+
+class Identities:
+    """See the module."""
+
+    __slots__ = ("_attestors", "_brokers", "_clients", "_domains", "_issuers", "_proxies", "_settings")
+
+    def __init__(self, settings: IdentitySettings) -> None:
+        self._settings = s = settings
+        self._issuers = {each.issuer: Issuer(each, _source(each)) for each in s.issuers.values()}
+        self._domains = {
+            name: TrustDomain(name, each, Source(each.bundle, private=each.private_addresses, spiffe=True))
+            for name, each in s.trust_domains.items()
+        }
+        self._attestors = tuple(Attestor(each, _source(each)) for each in s.attestors.values())
+        self._brokers = {name: Broker(name, each, _source(each)) for name, each in s.brokers.items()}
+        self._clients = {name: Client(name, each, None if each.keys is None else _source(each)) for name, each in s.clients.items()}
+        self._proxies = networks(s.proxies.addresses) if s.proxies is not None else ()
+
+    def caller(self, connection: Connection | None) -> str | None:
+        """The address that a call came from; None: unknown."""
+        return caller(connection, self._proxies)
+
+    def client(self, name: str) -> Client:
+        """A configured client.
+
+        Raises:
+            CredentialRefused: there is none of this name.
+        """
+        found = self._clients.get(name)
+        if found is None:
+            raise CredentialRefused("client", name, "a configured client")
+        return found
+
+    def user(self, credential: object, now: float) -> Generator[Outside, Any, Proven[User]]:
+        """Prove a user. `now`: POSIX seconds.
+
+        Raises:
+            CredentialRefused, KeysUnavailable.
+        """
+        if type(credential) is not OIDCToken:
+            raise CredentialRefused("user", type(credential).__name__, "an OIDCToken")
+        if credential.attestation is not None or credential.delegation:
+            raise CredentialRefused("user", "an attestation or hops", "those of the agent, with its own credential")
+        return (yield from self._issuer(credential, "user.oidc").user(credential, now))
+
+    def agent(self, credential: object, tenant: str, user: User | None, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+        """Prove an agent, where it runs and through whom its work came.
+
+        Args:
+            credential: an `AgentCredential`.
+            tenant: of the run.
+            user: the run's user, proven already; None: none.
+            now: POSIX seconds.
+
+        Raises:
+            CredentialRefused, KeysUnavailable.
+        """
+        if not isinstance(credential, AgentCredential):
+            raise CredentialRefused("agent", type(credential).__name__, "an OIDCToken, JWTSVID or X509SVID")
+        found = yield from self._proven(credential, tenant, now)
+        agent, ends, statement = found.who, found.expires_at, None
+        via: tuple[str, ...] = ()
+        if credential.attestation is not None:
+            statement = yield from attested(credential.attestation, self._attestors, now)
+            _check_about(statement, agent, found.key)
+            ends = min(ends, statement.expires_at)
+        if credential.delegation:
+            whose = None if user is None else user.subject or user.id
+            hops = yield from proven_hops(credential.delegation, self._brokers, agent=agent.subject, user=whose, now=now)
+            via, ends = hops.via, min(ends, hops.expires_at)
+        boundary = Boundary("", "", "", found.key) if found.key else None
+        if statement is not None:
+            boundary = Boundary(statement.cluster, statement.namespace, statement.node_pool, found.key)
+        posture = None if statement is None else statement.posture
+        return replace(found, who=placed(agent, posture=posture, boundary=boundary, via=via), expires_at=ends)
+
+    def _proven(self, credential: AgentCredential, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+        if isinstance(credential, OIDCToken):
+            return (yield from self._issuer(credential, "agent.oidc").agent(credential, tenant, now))
+        if isinstance(credential, X509SVID):
+            chain = chain_of(credential, self._settings.proxies)
+            return (yield from self._domain(chain.spiffe).x509(chain, tenant, now))
+        if isinstance(credential, JWTSVID):
+            spiffe = read(credential, "agent.spiffe").unverified_claims.get("sub")
+            return (yield from self._domain(spiffe).jwt(credential, tenant, now))
+        raise CredentialRefused("agent", type(credential).__name__, "an OIDCToken, JWTSVID or X509SVID")
+
+    def _issuer(self, credential: Credential, what: str) -> Issuer:
+        name = read(credential, what).unverified_claims.get("iss")
+        found = self._issuers.get(name) if type(name) is str else None
+        if found is None:
+            raise CredentialRefused(f"{what}.iss", name, "a configured issuer (identity.issuers)")
+        return found
+
+    def _domain(self, spiffe: object) -> TrustDomain:
+        found = self._domains.get(trust_domain(spiffe)) if type(spiffe) is str else None
+        if found is None:
+            raise CredentialRefused("agent.spiffe.sub", spiffe, "an id of a configured trust domain (identity.trust_domains)")
+        return found
+
+
+def _source(settings: Any) -> Source:
+    return Source(settings.keys, private=settings.private_addresses)
+
+
+def _check_about(statement: Attested, agent: Agent, key: str) -> None:
+    """Raise CredentialRefused for a statement about another workload, or about one with another key."""
+    if statement.workload != agent.subject:
+        raise CredentialRefused("agent.posture.sub", statement.workload, f"{agent.subject}, which shows it")
+    if statement.key and statement.key != key:
+        raise CredentialRefused("agent.posture.cnf", "another key", "the key that the agent proved")

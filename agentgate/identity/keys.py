@@ -1,0 +1,193 @@
+"""Where an issuer's keys come from: a pinned URL or a file, cached, read again when they are old or a key is unknown.
+
+Rules: only public keys for asymmetric signatures, each with its one algorithm and a `kid` that no other has; a set that holds a private or
+a secret key is refused whole. A set is read again after `FRESH` seconds; where that fails, the last one is used for `USABLE` seconds and
+then none. An unknown `kid` makes the set be read, but never more often than every `PAUSE` seconds, and after failures less and less often
+(no storm on the issuer, whatever callers send). One caller reads at a time; others go on with the keys they have.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from agentgate.errors import CredentialRefused, KeyRefused, KeysUnavailable
+from agentgate.identity.fetch import MAX_BYTES, SECONDS, fetch
+from agentgate.shell.step import Outside
+from agentgate.token.jws import SECRET, PublicKey
+
+ALGORITHMS = frozenset("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split())
+FRESH, USABLE, PAUSE, MAX_PAUSE = 300.0, 3600.0, 10.0, 320.0  # seconds
+FILE_FRESH = 1.0  # seconds
+MAX_KEYS = 100
+MIN_RSA = 2048  # bits
+_BY_TYPE = {
+    ("RSA", None): "RS256",
+    ("EC", "P-256"): "ES256",
+    ("EC", "P-384"): "ES384",
+    ("EC", "P-521"): "ES512",
+    ("OKP", "Ed25519"): "EdDSA",
+}
+
+
+def strict_object(data: bytes, name: str) -> dict[str, Any]:
+    """A JSON object in which no key occurs twice, at any depth.
+
+    Raises:
+        CredentialRefused: anything else.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        value = None
+    if type(value) is not dict:
+        raise CredentialRefused(name, "something else, or a key twice", "a JSON object")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(name)  # NaN, Infinity
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """What a source held. `keys`: by `kid`; `roots`: X.509 authorities (base64 DER) of a SPIFFE bundle."""
+
+    keys: Mapping[str, jwt.PyJWK]
+    roots: tuple[str, ...] = ()
+
+
+def read_keys(data: bytes, *, spiffe: bool = False) -> KeySet:
+    """Read a JWK set (RFC 7517), or a SPIFFE bundle: keys for other uses, of other types or without a name are left out.
+
+    Raises:
+        KeyRefused: no JWK set; a private, secret, weak or malformed key; a `kid` twice.
+    """
+    try:
+        listed = strict_object(data, "keys").get("keys")
+    except CredentialRefused as error:
+        raise KeyRefused(f"key set: {error}") from None
+    if type(listed) is not list or len(listed) > MAX_KEYS or not all(type(each) is dict for each in listed):
+        raise KeyRefused(f'key set: expected {{"keys": [...]}}, at most {MAX_KEYS}')
+    if any(SECRET & each.keys() for each in listed):
+        raise KeyRefused("key set: got a private or secret key, expected public ones only")
+    use = "jwt-svid" if spiffe else "sig"
+    keys: dict[str, jwt.PyJWK] = {}
+    for each in listed:
+        kid, alg = each.get("kid"), each.get("alg", _BY_TYPE.get((each.get("kty"), each.get("crv"))))
+        for_this = each.get("use", None if spiffe else use) == use and "verify" in each.get("key_ops", ["verify"])
+        if type(kid) is not str or not kid or not for_this or alg not in ALGORITHMS:
+            continue
+        if kid in keys:
+            raise KeyRefused(f"key {kid[:64]!r} is twice in the set")
+        keys[kid] = _key(each, alg)
+    chains = [each.get("x5c") for each in listed if spiffe and each.get("use") == "x509-svid"]
+    return KeySet(keys, tuple(chain[0] for chain in chains if type(chain) is list and chain and type(chain[0]) is str))
+
+
+def _key(jwk: dict[str, Any], alg: str) -> jwt.PyJWK:
+    try:
+        key = jwt.PyJWK(jwk, alg)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+        raise KeyRefused(f"key {jwk['kid'][:64]!r}: unusable ({type(error).__name__})") from None
+    if jwk.get("crv") == "Ed25519":
+        PublicKey.from_jwk(jwk)  # refuses points of small order, which pyca loads
+    if isinstance(key.key, RSAPublicKey) and key.key.key_size < MIN_RSA:
+        raise KeyRefused(f"key {jwk['kid'][:64]!r}: got {key.key.key_size} bits, expected at least {MIN_RSA}")
+    return key
+
+
+class Source:
+    """The keys at one place. See the module.
+
+    Args:
+        where: an https URL or the path of a file.
+        private: a URL may lead to addresses that are not public.
+        spiffe: the set is a SPIFFE bundle.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, where: str, *, private: bool = False, spiffe: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self.where, self._private, self._spiffe, self._clock = where, private, spiffe, clock
+        self._remote = "://" in where
+        self._set, self._problem = KeySet({}), "never read"
+        self._read_at = self._next = float("-inf")
+        self._pause = 0.0
+        self._lock = threading.Lock()
+
+    def _known(self, kid: str) -> bool:
+        """Whether there is such a key, or any set where none is named."""
+        return (not kid or kid in self._set.keys) and self._clock() - self._read_at < USABLE
+
+    def _due(self, kid: str) -> bool:
+        now = self._clock()
+        fresh = now - self._read_at < (FRESH if self._remote else FILE_FRESH)
+        return now >= self._next and not (fresh and self._known(kid))
+
+    def read(self, kid: str = "") -> None:
+        """Read the keys again, unless somebody else does or it was tried lately; a failure keeps what there is."""
+        if not self._lock.acquire(blocking=not self._known(kid)):
+            return
+        try:
+            if self._due(kid):
+                self._read()
+        finally:
+            self._lock.release()
+
+    def _read(self) -> None:
+        pause = PAUSE if self._remote else FILE_FRESH
+        try:
+            self._set = read_keys(self._data(), spiffe=self._spiffe)
+        except (KeyRefused, KeysUnavailable, OSError) as error:
+            self._problem = f"{type(error).__name__}: {error}"[:300]
+            self._pause = min(MAX_PAUSE, max(pause, 2 * self._pause))
+        else:
+            self._read_at, self._pause = self._clock(), pause
+        self._next = self._clock() + self._pause
+
+    def _data(self) -> bytes:
+        if self._remote:
+            return fetch(self.where, private=self._private)
+        with Path(self.where).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise KeyRefused(f"{self.where}: expected at most {MAX_BYTES} bytes")
+        return data
+
+    def held(self, kid: str = "") -> Generator[Outside, Any, KeySet]:
+        """The keys, read again first where that is due.
+
+        Raises:
+            KeysUnavailable: there are none, or none that may still be used.
+        """
+        if self._due(kid):
+            yield Outside(lambda: self.read(kid), 2 * SECONDS)
+        if self._clock() - self._read_at >= USABLE:
+            raise KeysUnavailable("keys", f"{self.where}: {self._problem}", "a key set that can be read")
+        return self._set
+
+    def key(self, kid: str) -> Generator[Outside, Any, jwt.PyJWK]:
+        """The key of this name.
+
+        Raises:
+            KeysUnavailable: as `held`. CredentialRefused: there is no such key.
+        """
+        found = (yield from self.held(kid)).keys.get(kid)
+        if found is None:
+            raise CredentialRefused("kid", kid, f"a key that {self.where} publishes")
+        return found

@@ -1,0 +1,145 @@
+"""A JWT of a configured OIDC issuer proves a user, a service or a CI job.
+
+Rules: the issuer is looked up in the settings; its keys are where they say, never where the token points. An issuer proves only what its
+settings name (users, agents or jobs), only for its own tenants. Claims become id, tenant and groups by configuration; an `act` of
+the token itself is nobody's proof (`agentgate.identity.delegation` is), so a token with one is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from agentgate.errors import CredentialRefused, IdentityRefused
+from agentgate.identity.ci import SHAPES
+from agentgate.identity.credential import AgentCredential
+from agentgate.identity.keys import Source
+from agentgate.identity.possession import proven_key
+from agentgate.identity.proven import Proven, proven_agent, proven_user
+from agentgate.identity.settings import IssuerSettings
+from agentgate.identity.signed import Expected, SignedClaims, text_of, verified
+from agentgate.shell.step import Outside
+from agentgate.values.request import Agent, User
+
+MAX_CLAIMS, MAX_CLAIM, MAX_GROUPS = 100, 512, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """One configured issuer and its keys."""
+
+    settings: IssuerSettings
+    source: Source
+
+    def agent(self, credential: AgentCredential, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+        """Prove an agent. `tenant`: of the run; `now`: POSIX seconds.
+
+        Raises:
+            CredentialRefused, KeysUnavailable.
+        """
+        what, settings = "agent.oidc", self.settings
+        if settings.agent is None and settings.shape == "oidc":
+            raise CredentialRefused(f"{what}.iss", settings.issuer, "an issuer that proves agents")
+        claims = yield from self._claims(credential, what, now)
+        if tenant not in settings.tenants:
+            raise CredentialRefused(f"{what}.iss", f"{settings.issuer} for tenant {tenant}", f"an issuer of {', '.join(settings.tenants)}")
+        once, environment = str(claims.get("jti", "")), None
+        if settings.shape != "oidc":
+            shape = SHAPES[settings.shape]
+            shape.check(claims, what)
+            once, environment = shape.once(claims), shape.environment_of(claims, settings.environment)
+        key = proven_key(credential, claims, what, now)
+        name = at(claims, "sub" if settings.agent is None else settings.agent.id, f"{what}.id")
+        try:
+            agent = proven_agent(
+                name,
+                issuer=settings.issuer,
+                subject=claims["sub"],
+                claims=texts(claims),
+                key=key if credential.proof is not None else "",
+                environment=environment,
+            )
+        except IdentityRefused as error:
+            raise CredentialRefused(f"{what}.{error.field}", error.got, error.expected) from None
+        return Proven(agent, float(claims["exp"]), once, key)
+
+    def user(self, credential: AgentCredential, now: float) -> Generator[Outside, Any, Proven[User]]:
+        """Prove a user. `now`: POSIX seconds.
+
+        Raises:
+            CredentialRefused, KeysUnavailable.
+        """
+        what, mapped = "user.oidc", self.settings.user
+        if mapped is None:
+            raise CredentialRefused(f"{what}.iss", self.settings.issuer, "an issuer that proves users")
+        claims = yield from self._claims(credential, what, now)
+        proven_key(credential, claims, what, now)
+        tenant = at(claims, mapped.tenant, f"{what}.tenant")
+        if mapped.tenants is not None:
+            tenant = mapped.tenants.get(tenant, "")
+        if tenant not in self.settings.tenants:
+            raise CredentialRefused(f"{what}.tenant", tenant or "one without a translation", f"one of {', '.join(self.settings.tenants)}")
+        groups = [] if mapped.groups is None else _value(claims, mapped.groups)
+        if groups is None:
+            groups = []
+        if type(groups) is not list or len(groups) > MAX_GROUPS or not all(type(group) is str for group in groups):
+            raise CredentialRefused(f"{what}.groups", type(groups).__name__, f"a list of at most {MAX_GROUPS} names")
+        at_time, acr, amr = claims.get("auth_time"), claims.get("acr"), claims.get("amr")
+        try:
+            user = proven_user(
+                at(claims, mapped.id, f"{what}.id"),
+                tenant=tenant,
+                groups=tuple(groups),
+                issuer=self.settings.issuer,
+                subject=claims["sub"],
+                auth_time=at_time if type(at_time) is int else None,
+                acr=acr if type(acr) is str else None,
+                amr=tuple(amr) if type(amr) is list and all(type(each) is str for each in amr) else (),
+            )
+        except IdentityRefused as error:
+            raise CredentialRefused(f"{what}.{error.field}", error.got, error.expected) from None
+        return Proven(user, float(claims["exp"]), str(claims.get("jti", "")))
+
+    def _claims(self, credential: AgentCredential, what: str, now: float) -> Generator[Outside, Any, SignedClaims]:
+        settings = self.settings
+        algorithms = frozenset(settings.algorithms)
+        expected = Expected(what, settings.audience, settings.issuer, algorithms=algorithms, max_lifetime=settings.max_lifetime)
+        claims = yield from verified(credential, self.source, expected, now)
+        text_of(claims, "sub", what)
+        for name, value in settings.required.items():
+            if claims.get(name) != value:
+                raise CredentialRefused(f"{what}.{name}", claims.get(name), value)
+        for name in ("act", "may_act"):
+            if name in claims:
+                raise CredentialRefused(f"{what}.{name}", "one", "none (hops are proven by the brokers that signed them)")
+        return claims
+
+
+def _value(claims: SignedClaims, path: str | tuple[str, ...]) -> Any:
+    value: Any = claims
+    for name in (path,) if isinstance(path, str) else path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def at(claims: SignedClaims, path: str | tuple[str, ...], what: str) -> str:
+    """A claim at its path, which must be text.
+
+    Raises:
+        CredentialRefused: missing, or anything else.
+    """
+    value = _value(claims, path)
+    if type(value) is not str or not value:
+        raise CredentialRefused(what, "none" if value is None else type(value).__name__, f"text in claim {path}")
+    return value
+
+
+def texts(claims: SignedClaims) -> dict[str, str]:
+    """The claims that a workflow may compare: text, and whole numbers and booleans as text; nothing long, no lists, no objects."""
+    found: dict[str, str] = {}
+    for name, value in list(claims.items())[:MAX_CLAIMS]:
+        text = value if type(value) is str else str(value).lower() if type(value) in {int, bool} else None
+        if text is not None and len(text) <= MAX_CLAIM and len(name) <= MAX_CLAIM:
+            found[name] = text
+    return found

@@ -1,0 +1,212 @@
+"""What a gate believes of credentials: one frozen object, from Python values, a mapping or a TOML file. ``docs/identity.md`` explains it.
+
+Rules: nothing is believed by default; every issuer, trust domain, attestor, broker and client is named, with its keys, the exact audience
+and the tenants it may speak for. Unknown names are refused. Nothing here is secret.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agentgate.errors import ConfigError
+from agentgate.identity.connection import networks
+from agentgate.identity.keys import ALGORITHMS
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def _place(value: str) -> str:
+    url = urlsplit(value)
+    if "://" not in value:
+        return value
+    if url.scheme not in {"https", "http"} or not url.hostname or url.username is not None or url.fragment:
+        raise ValueError("an https URL, or the path of a file")
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        raise ValueError("https (http only on loopback)")
+    return value
+
+
+def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    networks(values)
+    return values
+
+
+Name = Annotated[str, Field(min_length=1, max_length=512)]
+Names = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
+Place = Annotated[Name, AfterValidator(_place)]
+Claim = Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=8)]
+Seconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class _Keyed(_Block):
+    """Keys at one place.
+
+    `keys`: an https URL that is pinned here (never taken from a credential), or a file. `private_addresses`: the URL may lead into
+    your own network.
+    """
+
+    keys: Place
+    private_addresses: bool = False
+
+    @model_validator(mode="after")
+    def _loopback_is_private(self) -> Self:
+        if urlsplit(self.keys).scheme == "http" and not self.private_addresses:
+            raise ValueError("private_addresses: true, since http is for loopback only")
+        return self
+
+
+class UserClaims(_Block):
+    """Which claims say who a user is. A claim's name, or the path to it (``["realm_access", "roles"]``).
+
+    `tenants` translates what the tenant claim says; then nothing else is a tenant.
+    """
+
+    id: Claim = "sub"
+    tenant: Claim
+    groups: Claim | None = None
+    tenants: dict[Name, Name] | None = None
+
+
+class AgentClaims(_Block):
+    """Which claim says who an agent is."""
+
+    id: Claim = "sub"
+
+
+class IssuerSettings(_Keyed):
+    """An OIDC issuer. It proves users, agents or both: whichever of the two blocks stands here; a CI issuer proves jobs.
+
+    `tenants`: the only tenants it may speak for. `environment`: for a CI issuer, the job's environment claim -> an environment of
+    workflows. `required`: further claims that must have exactly this value.
+    """
+
+    issuer: Name
+    audience: Name
+    tenants: Names
+    shape: Literal["oidc", "github", "gitlab"] = "oidc"
+    user: UserClaims | None = None
+    agent: AgentClaims | None = None
+    required: dict[Name, Name] = {}
+    environment: dict[Name, Name] | None = None
+    algorithms: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = tuple(sorted(ALGORITHMS))
+    max_lifetime: Seconds = 24 * 3600
+
+    @model_validator(mode="after")
+    def _proves_somebody(self) -> Self:
+        if self.shape == "oidc" and self.user is None and self.agent is None:
+            raise ValueError("a block user or agent: whom this issuer proves")
+        if self.shape != "oidc" and (self.user is not None or self.agent is not None):
+            raise ValueError("no block user or agent: a CI issuer proves its jobs")
+        if self.shape == "oidc" and self.environment is not None:
+            raise ValueError("no environment: only CI jobs have one")
+        if not set(self.algorithms) <= ALGORITHMS:
+            raise ValueError("algorithms: of " + ", ".join(sorted(ALGORITHMS)))
+        return self
+
+
+class TrustDomainSettings(_Block):
+    """A SPIFFE trust domain. `bundle`: file with its bundle (JWK set), read again when it changes."""
+
+    bundle: Place
+    audience: Name
+    tenants: Names
+    max_lifetime: Seconds = 3600
+    private_addresses: bool = False
+
+
+class AttestorSettings(_Keyed):
+    """Who may attest workloads. `clusters`: the only clusters it may speak for. `issuer`, `audience`: of a JWT; DSSE has neither."""
+
+    format: Literal["jwt", "dsse"] = "jwt"
+    issuer: Name | None = None
+    audience: Name | None = None
+    clusters: Names
+    max_lifetime: Seconds = 24 * 3600
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if (self.format == "jwt") != (self.issuer is not None and self.audience is not None):
+            raise ValueError("issuer and audience, for format: jwt and for no other")
+        return self
+
+
+class BrokerSettings(_Keyed):
+    """A service that passes work on and signs what it passed to whom. Its name is the id that workflows list under `via.brokers`."""
+
+    audience: Name
+    max_lifetime: Seconds = 3600
+
+
+class ClientSettings(_Block):
+    """A client that authenticates itself: by `private_key_jwt` with `keys`, or by mTLS with one of `certificates` (SHA-256 thumbprints)."""
+
+    keys: Place | None = None
+    certificates: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    audience: Name
+    tenants: Names
+    private_addresses: bool = False
+
+    @model_validator(mode="after")
+    def _authenticates(self) -> Self:
+        if self.keys is None and not self.certificates:
+            raise ValueError("keys or certificates")
+        return self
+
+
+class ProxySettings(_Block):
+    """Proxies whose word about the caller counts. `certificate`: they pass client certificates on, in this form; absent: they do not."""
+
+    addresses: Annotated[tuple[Name, ...], Field(strict=False, min_length=1), AfterValidator(_networks)]
+    certificate: Literal["xfcc", "pem"] | None = None
+
+
+class IdentitySettings(_Block):
+    """See the module."""
+
+    issuers: dict[Name, IssuerSettings] = {}
+    trust_domains: dict[Name, TrustDomainSettings] = {}
+    attestors: dict[Name, AttestorSettings] = {}
+    brokers: dict[Name, BrokerSettings] = {}
+    clients: dict[Name, ClientSettings] = {}
+    proxies: ProxySettings | None = None
+
+    @model_validator(mode="after")
+    def _each_issuer_once(self) -> Self:
+        for kind in (self.issuers, self.attestors):
+            named = [each.issuer for each in kind.values() if each.issuer is not None]
+            if len(named) != len(set(named)):
+                raise ValueError("each issuer once (for another audience, open another gate)")
+        return self
+
+    @classmethod
+    def of(cls, given: IdentitySettings | Mapping[str, Any] | str | os.PathLike[str]) -> IdentitySettings:
+        """From what a host gives: the object, its values, or a TOML file, whole or under ``[identity]``.
+
+        Raises:
+            ConfigError: names the setting, what it was and what is expected.
+        """
+        if isinstance(given, IdentitySettings):
+            return given
+        if not isinstance(given, Mapping):
+            try:
+                read = tomllib.loads(Path(given).read_text(encoding="utf-8"))
+            except (OSError, ValueError, TypeError) as error:
+                raise ConfigError("identity", str(given), f"a readable TOML file ({error})") from None
+            given = read.get("identity", read)
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            got = first["input"] if first["type"] != "missing" else None
+            raise ConfigError(".".join(("identity", *map(str, first["loc"]))), got, first["msg"]) from None

@@ -1,0 +1,171 @@
+"""A signed JWT becomes claims. PyJWT verifies the signature and what RFC 7519 says of claims; here stands what it leaves open.
+
+In this order: (1) three parts in canonical base64url, not too long; (2) a header of known members, of an expected `typ`, with a `kid`, so
+that nothing in it points to a key (`jku`, `x5u`, `jwk`, `x5c`) or changes how it is read (`crit`, `b64`, `zip`); (3) the key of that
+name from the configured source, with the one algorithm of that key; (4) PyJWT: signature, `exp`, `iat`, `nbf`, `iss`, `aud`, required
+claims; (5) times that are numbers, a lifetime that is short enough, this one audience and no other. No JSON in it has a key twice.
+
+The credential's text is in no local variable of a frame that raises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, NewType
+
+import jwt
+
+from agentgate.errors import CredentialRefused, TokenRefused
+from agentgate.identity.credential import MAX_CREDENTIAL, Credential
+from agentgate.identity.keys import ALGORITHMS, Source, strict_object
+from agentgate.shell.step import Outside
+from agentgate.token.jws import split, unb64url
+
+SignedClaims = NewType("SignedClaims", Mapping[str, Any])
+LEEWAY = 5  # seconds two clocks may differ
+_MEMBERS = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
+_OF_ERROR = {  # what PyJWT found -> the claim, and what is expected of it
+    "InvalidSignatureError": ("signature", "a signature by this key"),
+    "InvalidAlgorithmError": ("alg", "the algorithm of the key"),
+    "ExpiredSignatureError": ("exp", "a time to come"),
+    "ImmatureSignatureError": ("iat", "issued in the past, and valid already"),
+    "InvalidIssuedAtError": ("iat", "seconds since 1970"),
+    "InvalidAudienceError": ("aud", "this audience"),
+    "InvalidIssuerError": ("iss", "this issuer"),
+    "InvalidSubjectError": ("sub", "text"),
+    "InvalidJTIError": ("jti", "text"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a kind of credential must say.
+
+    Attributes:
+        what: how refusals name it, e.g. ``agent.oidc``.
+        audience: the one audience.
+        issuer: exact `iss`; None: it has none that counts.
+        types: accepted `typ` in lower case; empty text: none is stated.
+        required: claims that must be there.
+        algorithms: what a key of the source may be for.
+        max_lifetime: seconds from `iat` (or from now, where there is none) to `exp`.
+    """
+
+    what: str
+    audience: str
+    issuer: str | None
+    types: frozenset[str] = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
+    required: tuple[str, ...] = ("iss", "sub", "aud", "exp", "iat")
+    algorithms: frozenset[str] = ALGORITHMS
+    max_lifetime: int = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """The header and claims of a credential that has the right form; they prove nothing yet."""
+
+    unverified_header: Mapping[str, Any]
+    unverified_claims: Mapping[str, Any]
+
+
+def read(credential: Credential, what: str) -> Unverified:
+    """Steps 1 and 2 without `typ`.
+
+    Raises:
+        CredentialRefused: form or header.
+    """
+    found = _parts(credential)
+    if not isinstance(found, Unverified):
+        raise CredentialRefused(f"{what}.{found.field}" if found.field else what, found.got, found.expected)
+    header = found.unverified_header
+    if not header.keys() <= _MEMBERS:
+        raise CredentialRefused(f"{what}.header", min(header.keys() - _MEMBERS), f"only {', '.join(sorted(_MEMBERS))}")
+    return found
+
+
+def _parts(credential: Credential) -> Unverified | CredentialRefused:
+    """Returns a refusal where `read` raises it: this frame holds the credential."""
+    try:
+        parts = split(credential.reveal(), MAX_CREDENTIAL)
+        return Unverified(strict_object(unb64url(parts.header), "header"), strict_object(parts.unverified_payload, "claims"))
+    except TokenRefused as error:
+        return CredentialRefused("", error.got, error.expected)
+    except CredentialRefused as error:
+        return CredentialRefused(error.field, error.got, error.expected)
+    except ValueError:
+        return CredentialRefused("header", "another encoding", "canonical base64url")
+
+
+def verified(credential: Credential, source: Source, expected: Expected, now: float) -> Generator[Outside, Any, SignedClaims]:
+    """The claims of a credential, proven by a key of `source`. `now`: POSIX seconds.
+
+    Raises:
+        CredentialRefused: with the first step that failed. KeysUnavailable: nothing can be proven now.
+    """
+    what, form = expected.what, read(credential, expected.what)
+    header, claims = form.unverified_header, form.unverified_claims
+    typ, kid = header.get("typ", ""), header.get("kid")
+    if type(typ) is not str or typ.lower() not in expected.types:  # (2)
+        raise CredentialRefused(f"{what}.typ", typ, " or ".join(sorted(filter(None, expected.types))))
+    if type(kid) is not str or not kid:
+        raise CredentialRefused(f"{what}.kid", "none", "the name of a key")
+    key = yield from source.key(kid)  # (3)
+    if header.get("alg") != key.algorithm_name or key.algorithm_name not in expected.algorithms:
+        accepted = sorted({key.algorithm_name} & expected.algorithms) or sorted(expected.algorithms)
+        raise CredentialRefused(f"{what}.alg", header.get("alg"), f"{' or '.join(accepted)}, by a key for it")
+    for name in ("exp", "iat", "nbf"):  # before PyJWT rounds them
+        if name in claims and (type(claims[name]) not in {int, float} or not math.isfinite(claims[name]) or not 0 <= claims[name] < 2**53):
+            raise CredentialRefused(f"{what}.{name}", type(claims[name]).__name__, "seconds since 1970")
+    problem = _proved(credential, key, expected)  # (4)
+    if problem:
+        field, wanted = _OF_ERROR.get(problem, ("claims", f"{', '.join(expected.required)}, in their forms"))
+        wanted = {"aud": expected.audience, "iss": expected.issuer or wanted}.get(field, wanted)
+        got = claims.get(field, problem) if field not in {"signature", "alg"} else "no match"
+        raise CredentialRefused(f"{what}.{field}", got, wanted)
+    if claims["aud"] not in (expected.audience, [expected.audience]):  # (5)
+        raise CredentialRefused(f"{what}.aud", claims["aud"], f"{expected.audience} and no other")
+    lifetime = claims["exp"] - claims.get("iat", now)
+    if not 0 < lifetime <= expected.max_lifetime:
+        raise CredentialRefused(f"{what}.exp", f"{lifetime:.0f} s", f"a lifetime of at most {expected.max_lifetime} s")
+    return SignedClaims(claims)
+
+
+def _proved(credential: Credential, key: jwt.PyJWK, expected: Expected) -> str:
+    """Empty, or the name of what PyJWT found."""
+    try:
+        jwt.decode(
+            credential.reveal(),
+            key,
+            algorithms=[key.algorithm_name],
+            audience=expected.audience,
+            issuer=expected.issuer,
+            leeway=LEEWAY,
+            options={
+                "require": list(expected.required),
+                "verify_signature": True,
+                "verify_exp": True,
+                "verify_iat": True,
+                "verify_nbf": True,
+                "verify_aud": True,
+                "verify_iss": expected.issuer is not None,
+                "verify_sub": True,
+                "verify_jti": True,
+            },
+        )
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+        return type(error).__name__
+    return ""
+
+
+def text_of(claims: Mapping[str, Any], name: str, what: str) -> str:
+    """A claim that is text and not empty.
+
+    Raises:
+        CredentialRefused: missing, or anything else.
+    """
+    value = claims.get(name)
+    if type(value) is not str or not value:
+        raise CredentialRefused(f"{what}.{name}", "none" if value is None else type(value).__name__, "text")
+    return value

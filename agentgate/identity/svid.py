@@ -1,0 +1,128 @@
+"""SPIFFE identities: a JWT-SVID, or an X.509-SVID that a proxy received in TLS.
+
+Rules (SPIFFE JWT-SVID and X.509-SVID): the id belongs to a configured trust domain and is proven by that domain's bundle, which is a file
+and read again. A certificate counts only where settings name the proxy's addresses and the form of its header, only from those
+addresses, and only if it leads to the bundle's authorities by itself: the proxy's word alone proves nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from agentgate.errors import CredentialRefused
+from agentgate.identity.connection import inside, networks
+from agentgate.identity.credential import JWTSVID, X509SVID
+from agentgate.identity.keys import Source
+from agentgate.identity.possession import proven_key
+from agentgate.identity.proven import Proven, proven_agent
+from agentgate.identity.settings import ProxySettings, TrustDomainSettings
+from agentgate.identity.signed import Expected, text_of, verified
+from agentgate.shell.step import Outside
+from agentgate.token.jws import b64url
+from agentgate.values.request import Agent
+
+_ID = re.compile(r"spiffe://([a-z0-9._-]{1,255})((?:/[A-Za-z0-9._-]+)+)")  # SPIFFE-ID 2: trust domain, path
+_TYPES = frozenset({"", "jwt", "jose"})  # JWT-SVID 2
+_CHAIN = 8  # certificates that a header may hold
+_XFCC_FIELD = re.compile(r'(By|Hash|Cert|Chain|Subject|URI|DNS)=("[^"]*"|[^",;]*)')
+_XFCC = re.compile(rf"{_XFCC_FIELD.pattern}(?:;{_XFCC_FIELD.pattern})*")  # one element: a second proxy would have added one
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+
+
+def trust_domain(spiffe: str) -> str:
+    """The trust domain of a SPIFFE id; empty: it is none, or one without a path."""
+    found = _ID.fullmatch(spiffe)
+    return "" if found is None or {".", ".."} & set(found[2].split("/")) or len(spiffe) > 2048 else found[1]
+
+
+class Chain(NamedTuple):
+    """The certificates that a proxy passed on: nothing is proven of them yet but that they came from the proxy."""
+
+    leaf: x509.Certificate
+    others: tuple[x509.Certificate, ...]
+    spiffe: str
+
+
+def chain_of(credential: X509SVID, proxies: ProxySettings | None) -> Chain:
+    """The certificates in a proxy's header, and the one SPIFFE id of the first (X.509-SVID 2).
+
+    Raises:
+        CredentialRefused: no proxy is configured to pass any on, this is none of them, or the header holds something else.
+    """
+    what, connection = "agent.x509", credential.connection
+    if proxies is None or proxies.certificate is None:
+        raise CredentialRefused(what, "a certificate in a header", "no such header (identity.proxies.certificate is not set)")
+    if not inside(connection.peer, networks(proxies.addresses)):
+        raise CredentialRefused(f"{what}.peer", connection.peer, f"one of {', '.join(proxies.addresses)}")
+    value = connection.certificate
+    if proxies.certificate == "xfcc":  # envoyproxy.io: x-forwarded-client-cert
+        found = _XFCC.fullmatch(value)
+        fields = dict(_XFCC_FIELD.findall(value)) if found is not None else {}
+        value = fields.get("Cert", "").strip('"') + fields.get("Chain", "").strip('"')
+    pems = _PEM.findall(unquote(value))
+    if not 0 < len(pems) <= _CHAIN:
+        raise CredentialRefused(what, f"{len(pems)} certificates", f"1 to {_CHAIN}, of one client")
+    try:
+        leaf, *others = dict.fromkeys(x509.load_pem_x509_certificate(pem.encode()) for pem in pems)
+        alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = alternative.get_values_for_type(x509.UniformResourceIdentifier)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise CredentialRefused(what, type(error).__name__, "a certificate with a SPIFFE id") from None
+    if len(names) != 1:
+        raise CredentialRefused(what, f"{len(names)} URIs", "exactly one SPIFFE id")
+    return Chain(leaf, tuple(others), names[0])
+
+
+@dataclass(frozen=True, slots=True)
+class TrustDomain:
+    """One configured trust domain and its bundle."""
+
+    name: str
+    settings: TrustDomainSettings
+    source: Source
+
+    def jwt(self, credential: JWTSVID, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+        """Prove an agent by its JWT-SVID. `tenant`: of the run; `now`: POSIX seconds.
+
+        Raises:
+            CredentialRefused, KeysUnavailable.
+        """
+        what, settings = "agent.spiffe", self.settings
+        expected = Expected(what, settings.audience, None, _TYPES, ("sub", "aud", "exp"), max_lifetime=settings.max_lifetime)
+        claims = yield from verified(credential, self.source, expected, now)
+        spiffe = text_of(claims, "sub", what)
+        self._check(spiffe, tenant)
+        key = proven_key(credential, claims, what, now)
+        agent = proven_agent(spiffe, spiffe=spiffe, subject=spiffe, key=key if credential.proof is not None else "")
+        return Proven(agent, float(claims["exp"]), str(claims.get("jti", "")), key)
+
+    def x509(self, chain: Chain, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
+        """Prove an agent by the certificate that its proxy passed on (`chain_of`). Raises as `jwt`."""
+        roots = (yield from self.source.held()).roots
+        try:
+            store = Store([x509.load_der_x509_certificate(base64.b64decode(root, validate=True)) for root in roots])
+            verifier = PolicyBuilder().store(store).time(datetime.fromtimestamp(now, UTC)).build_client_verifier()
+            verifier.verify(chain.leaf, list(chain.others))
+        except (VerificationError, ValueError) as error:
+            raise CredentialRefused("agent.x509", str(error) or type(error).__name__, f"a certificate under {self.name}") from None
+        self._check(chain.spiffe, tenant)
+        thumb = b64url(chain.leaf.fingerprint(SHA256())).decode()
+        agent = proven_agent(chain.spiffe, spiffe=chain.spiffe, subject=chain.spiffe)
+        return Proven(agent, chain.leaf.not_valid_after_utc.timestamp(), key=thumb)
+
+    def _check(self, spiffe: str, tenant: str) -> None:
+        if trust_domain(spiffe) != self.name:
+            raise CredentialRefused("agent.spiffe.sub", spiffe, f"an id of spiffe://{self.name}/")
+        if tenant not in self.settings.tenants:
+            expected = f"a trust domain of {', '.join(self.settings.tenants)}"
+            raise CredentialRefused("agent.spiffe.sub", f"spiffe://{self.name} for tenant {tenant}", expected)
