@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from agentgate.decision.answer import Allow, Deny, StepUp
     from agentgate.errors import AgentGateError, NotDone, TokenRefused
     from agentgate.gate.gate import AsyncGate, Gate
+    from agentgate.identity.connection import Connection
+    from agentgate.identity.credential import JWTSVID, X509SVID, OIDCToken
     from agentgate.redemption.verifier import AsyncVerifier, Verifier
     from agentgate.values.refusal import AnswerRefused, Code, Failure, Reason, RunRefused
     from agentgate.values.request import Agent, User
@@ -27,10 +29,13 @@ _HOMES = {
     "AsyncGate": "gate.gate",
     "AsyncVerifier": "redemption.verifier",
     "Code": "values.refusal",
+    "Connection": "identity.connection",
     "Deny": "decision.answer",
     "Failure": "values.refusal",
     "Gate": "gate.gate",
+    "JWTSVID": "identity.credential",
     "NotDone": "errors",
+    "OIDCToken": "identity.credential",
     "Own": "values.turns",
     "Pasted": "values.turns",
     "Reason": "values.refusal",
@@ -39,9 +44,12 @@ _HOMES = {
     "TokenRefused": "errors",
     "User": "values.request",
     "Verifier": "redemption.verifier",
+    "X509SVID": "identity.credential",
 }
 
 __all__ = [
+    "JWTSVID",
+    "X509SVID",
     "Agent",
     "AgentGateError",
     "Allow",
@@ -49,10 +57,12 @@ __all__ = [
     "AsyncGate",
     "AsyncVerifier",
     "Code",
+    "Connection",
     "Deny",
     "Failure",
     "Gate",
     "NotDone",
+    "OIDCToken",
     "Own",
     "Pasted",
     "Reason",

@@ -38,6 +38,7 @@ LATER = frozenset(
         Reason.HOLD_EXPIRED,
         Reason.REVOKED,
         Reason.INPUT,
+        Reason.KEYS,
         Reason.STORE,
         Reason.AUDIT,
     }

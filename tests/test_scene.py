@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from agentgate import Allow, Deny, Gate, RunRefused, StepUp
 from agentgate.audit import open_audit
 from agentgate.decision.answer import Eligible
+from agentgate.gate.around import Sources, environment_of
 from agentgate.gate.core import Core
+from agentgate.identity.connection import caller
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
@@ -29,7 +31,7 @@ from agentgate.token.dpop import DPoP
 from agentgate.token.keys import KeyRing
 from agentgate.values.entities import TYPES, normal
 from agentgate.values.patterns import Pattern
-from agentgate.values.request import Surroundings
+from agentgate.values.request import Agent, Surroundings
 from agentgate.values.samples import from_pattern
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.rule import Rule
@@ -302,11 +304,11 @@ def test_a_pattern_that_cannot_be_made_up_gives_nothing(source):
 
 # --- a real gate ---------------------------------------------------------------------------------------------------------------
 class Here(Core):
-    """A core whose gate stands where the scene says (data class and network have no setting yet)."""
+    """A core whose gate stands where the scene says."""
 
     here: Surroundings
 
-    def around(self) -> Surroundings:
+    def around(self, *_: str | Agent | None) -> Surroundings:
         return self.here
 
 
@@ -324,7 +326,7 @@ def played(scene: Scene, before: Scene) -> tuple[str, Any]:
         issuer="https://gate.acme.example",
         derive=derive,
         clock=lambda: core.here.now,
-        environment=None,
+        sources=Sources(environment_of(None), caller),
         brokers=frozenset(),
         history=History(),
     )

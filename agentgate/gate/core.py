@@ -13,21 +13,24 @@ from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
 from agentgate.errors import AuditUnavailable, NameRefused
 from agentgate.explain.evidence import origin_names
+from agentgate.gate.around import Sources
 from agentgate.gate.state import Readings, missing, run_state
+from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
-from agentgate.shell.step import Flow, Record
+from agentgate.shell.step import Flow, Outside, Record
 from agentgate.stores import ops
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.entities import NUMERIC
 from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, RunRefused, told
-from agentgate.values.request import Call, Header, RunState, Surroundings
+from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
 from agentgate.workflow.rule import Rule
 
 if TYPE_CHECKING:
+    from agentgate.identity.door import Identities
     from agentgate.loading.catalog import Catalog
 
 
@@ -38,7 +41,9 @@ class Core:
     Attributes:
         clock: the decision clock; moves conditions, workflow expiry and relative dates, never token times.
         issuer: the gate's URL; audience of wrapper-redeemed tools that name none.
+        sources: where the surroundings of a call come from.
         history: what this gate saw of its tenants' histories.
+        identities: proves credentials; None: this gate takes none.
         readings: headers and turns that this gate read lately.
     """
 
@@ -47,9 +52,10 @@ class Core:
     issuer: str
     derive: Deriver
     clock: Callable[[], datetime]
-    environment: str | None
+    sources: Sources
     brokers: frozenset[str]
     history: History
+    identities: Identities | None = None
     readings: Readings = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,9 +73,10 @@ class Core:
             raise RunRefused((Failure(Reason.WORKFLOW_UNKNOWN, "workflow", got, "the id of a loaded workflow"),))
         return workflow
 
-    def around(self) -> Surroundings:
-        """The decision time and what this gate knows of its surroundings; read once per call."""
-        return Surroundings(self.clock(), environment=self.environment, brokers=self.brokers)
+    def around(self, agent: Agent | None = None, network: str | None = None, data_class: str | None = None) -> Surroundings:
+        """The decision time and what is known of a call's surroundings; read once per call."""
+        environment = None if agent is None else self.sources.environment(agent)
+        return Surroundings(self.clock(), environment, data_class, network, self.brokers)
 
 
 def stamp(kind: str, header: Header, **more: object) -> Record:
@@ -93,6 +100,14 @@ def decided(answer: str, call: Call, header: Header, **more: object) -> Record:
     """The audit record of a decision."""
     of_call = {"tool": call.tool, "tool_call_id": call.id, "arguments_digest": call.arguments_digest}
     return stamp("decision", header, decision=answer, **of_call, **more)
+
+
+def surroundings(core: Core, workflow: Workflow, header: Header, call: Call, connection: Connection | None) -> Flow:
+    """The surroundings of a call; the catalogue is asked only where the workflow asks for a data class."""
+    kind = None
+    if workflow.conditions.data_class and core.sources.data_class is not None:
+        kind = yield Outside(lambda: core.sources.class_of(call.tool, call.args))
+    return core.around(header.agent, core.sources.network(connection), kind)
 
 
 def read(core: Core, tenant: str, run: str, known: RunState | None = None) -> Flow:
@@ -138,16 +153,17 @@ def seen(core: Core, case: Case, *, whole: bool) -> Mapping[str, object]:
     """What the record of a decision holds so that it can be explained later: how much of the run was known, when, and which values.
 
     `turns` and `calls` count the turns and redeemed calls that were known; `origins` names the allowed origin of each argument;
-    `environment` is the gate's and `definition` what the integration read from the tool, where there is one. A `whole` record also
-    has the decision time `at` and the declared arguments: in `args` as they are, in `hidden` as HMAC where one is sensitive, free text,
-    long, or text that its rule refuses. It is for a call that is not minted; a minted call has a record of its own, for as long as the
-    run lives.
+    `environment`, `data_class` and `network` are the call's, and `definition` what the integration read from the tool, where there is one.
+    A `whole` record also has the decision time `at` and the declared arguments: in `args` as they are, in `hidden` as HMAC where one is
+    sensitive, free text, long, or text that its rule refuses. It is for a call that is not minted; a minted call has a record of its own,
+    for as long as the run lives.
     """
     run, call = case.run, case.call
     known: dict[str, object] = {"turns": len(run.turns), "calls": len(run.calls)}
     known["origins"] = origin_names(case)
-    if core.environment:
-        known["environment"] = core.environment
+    around = case.around
+    named = {"environment": around.environment, "data_class": around.data_class, "network": around.network}
+    known.update({name: value for name, value in named.items() if value})
     if call.definition:
         known["definition"] = call.definition
     if whole:

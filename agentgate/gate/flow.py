@@ -1,4 +1,4 @@
-"""The steps of a gate, as generators that yield what they need from outside: a store operation or an audit record.
+"""The steps of a gate, as generators that yield what they need from outside: a store operation, an audit record, or work outside.
 
 Rules: one flow, two shells. `Gate` and `AsyncGate` drive the same generators, so that there is one order of steps: decide, settle in one
 script, record durably, only then sign. The driver holds the call's one deadline. Whatever fails on the way is a `Deny` with a closed
@@ -7,106 +7,58 @@ reason; a token is built last, and `Allow` nowhere else.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from agentgate.decision import caller
 from agentgate.decision.answer import Allow, Decision, Deny, Eligible, Reservation
 from agentgate.decision.case import Case
 from agentgate.decision.checks import judge
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, KeyRefused, NameRefused, StoreUnavailable
-from agentgate.gate.core import Core, decided, deny, read, reasons_of, seen, stamp
+from agentgate.gate.core import Core, decided, deny, read, seen, stamp, surroundings
 from agentgate.gate.release import released
-from agentgate.gate.state import header_bytes, missing
+from agentgate.gate.state import missing
 from agentgate.gate.terms import txn
 from agentgate.gate.view import View
+from agentgate.identity.connection import Connection
 from agentgate.language.prompt import MAX_TURN
 from agentgate.shell.step import Flow, Step
 from agentgate.stores import ops
 from agentgate.token.mint import binding, mint, new_jti
 from agentgate.values.canonical import canonical
 from agentgate.values.refusal import Failure, Reason, RunRefused
-from agentgate.values.request import Agent, Args, Call, Header, RunState, User
+from agentgate.values.request import Args, Call, Header, RunState
 from agentgate.values.turns import Spoken, turn_text
 from agentgate.workflow.model import Tool, Workflow
 
 LEEWAY = 5  # seconds a verifier's clock may differ
 SPARE = 5  # seconds a single-use key outlives its token beyond that
-MAX_TTL = 24 * 3600
 MAX_TURNS = 200  # a gate that has not seen the run yet reads them all
 _REREADS = 16  # parallel calls of one run change it; the deadline of a call ends before that many
 _MAX_DEFINITION = 256
 _KEPT = 2048  # bytes of arguments that a call's record keeps only to explain it
 
 
-def _refused_input(field: str, got: str, expected: str) -> RunRefused:
+_ENDED = Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime, and that of its credentials (run.renew)")
+
+
+def refused_input(field: str, got: str, expected: str) -> RunRefused:
+    """The refusal of what a host gave in the wrong form."""
     return RunRefused((Failure(Reason.INPUT, field, got, expected),))
 
 
-def _turn(spoken: Spoken) -> str:
+def checked_turn(spoken: Spoken) -> str:
     """A turn as it is stored."""
     try:
         text = turn_text(spoken)
     except ConfigError as error:
-        raise _refused_input("prompt", repr(error.got), error.expected) from error
+        raise refused_input("prompt", repr(error.got), error.expected) from error
     if len(text) > MAX_TURN or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
-        raise _refused_input("prompt", f"{type(spoken).__name__} of length {len(text)}", f"Unicode text of at most {MAX_TURN} characters")
+        raise refused_input("prompt", f"{type(spoken).__name__} of length {len(text)}", f"Unicode text of at most {MAX_TURN} characters")
     return text
 
 
-def _check_who(tenant: object, user: object, agent: object) -> None:
-    known = type(user) is User and all(type(group) is str for group in user.groups)
-    if type(tenant) is not str or type(agent) is not Agent or not (user is None or known):
-        raise _refused_input("tenant, user or agent", "another type", "text, a User with groups that are text, an Agent")
-
-
 # --- runs ----------------------------------------------------------------------------------------------------------------
-def open_run(core: Core, name: str, *, tenant: str, user: User | None, agent: Agent, prompt: Spoken, ttl: int) -> Flow:
-    """Open a run: identity, tenant and workflow decide whether it opens; intents are derived now and decide per call.
-
-    Raises (through the driver):
-        RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
-    """
-    workflow = core.workflow(name)
-    text = _turn(prompt)
-    _check_who(tenant, user, agent)
-    if type(ttl) is not int or not 0 < ttl <= MAX_TTL:
-        raise _refused_input("ttl", type(ttl).__name__, f"an int from 1 to {MAX_TTL} seconds")
-    now = time.time()
-    header = Header(
-        "run_" + secrets.token_urlsafe(18),
-        tenant,
-        user,
-        agent,
-        workflow.id,
-        workflow.version,
-        workflow.digest,
-        round(now, 3),
-        round(now + ttl, 3),
-        core.clock().date().isoformat(),
-    )
-    refused = _opening(core, workflow, header)
-    if refused:
-        yield stamp("run_refused", header, reasons=reasons_of(refused))
-        raise RunRefused(refused)
-    op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000)
-    if ops.parse_open_run(op, (yield op)) != "ok":
-        raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
-    yield stamp("run_opened", header, expires_at=header.expires_at)
-    return (yield from read(core, tenant, header.id))
-
-
-def _opening(core: Core, workflow: Workflow, header: Header) -> tuple[Failure, ...]:
-    """The checks that need no call: a run that could never mint does not open."""
-    empty = RunState(header, (), {}, None, (), "")
-    case = Case(workflow, empty, Call("", "", b"{}", {}), core.around())
-    for check in (caller.check_run, caller.check_tenant, caller.check_agent, caller.check_user, caller.check_hops):
-        check(case)
-    return tuple(case.denied)
-
-
 def _takes_back(core: Core, state: RunState, text: str) -> bool:
     """Whether a turn may take back anything that was asked for in this run; where its workflow is gone, it does."""
     try:
@@ -122,9 +74,9 @@ def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) 
         RunRefused: missing or closed.
     """
     header = state.header
-    text = "" if closing else _turn(turn)
+    text = "" if closing else checked_turn(turn)
     if not closing and len(state.turns) >= MAX_TURNS:
-        raise _refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
+        raise refused_input("turns", f"{len(state.turns)} turns", f"at most {MAX_TURNS}: open a new run")
     op = (
         ops.close_run(header.tenant, header.id)
         if closing
@@ -140,19 +92,20 @@ def change(core: Core, state: RunState, turn: Spoken, *, closing: bool = False) 
 
 
 # --- one call ------------------------------------------------------------------------------------------------------------
-def authorize(view: View, call: Call) -> Generator[Step, Any, tuple[Decision, RunState]]:
+def authorize(view: View, call: Call, connection: Connection | None = None) -> Generator[Step, Any, tuple[Decision, RunState]]:
     """Decide one call and, only if everything holds, mint its token; a refusal is a value. Also returns the freshest state of the run.
 
     A cached state is good enough to allow (the mint script compares its revision), never to deny or to ask a person. Where it is
     probably behind (a token of this run was issued, and will have been redeemed), it is read first, which saves a mint in vain.
     """
-    core, state, fresh = view.core, view.state, view.behind
-    header = state.header
+    core, state, header = view.core, view.state, view.state.header
+    fresh = view.behind or header.ends <= time.time() < header.expires_at  # another handle may have renewed it
     try:
         if fresh:
             state = yield from read(core, header.tenant, header.id, state)
         for _ in range(_REREADS):
-            case = Case(_in_force(core, header), state, call, core.around())
+            workflow = _in_force(core, state.header)
+            case = Case(workflow, state, call, (yield from surroundings(core, workflow, state.header, call, connection)))
             answer = judge(case)
             decision: Decision | None = None
             if isinstance(answer, Eligible) and (fresh or not answer.holds):
@@ -182,8 +135,8 @@ def _in_force(core: Core, header: Header) -> Workflow:
     if workflow is None or workflow.digest != header.digest:
         got = f"{header.workflow} {header.digest}"
         raise RunRefused((Failure(Reason.WORKFLOW_CHANGED, "workflow", got, "the version the run was opened with, in force now"),))
-    if time.time() >= header.expires_at:
-        raise RunRefused((Failure(Reason.RUN_EXPIRED, "run", "expired", "a run within its lifetime"),))
+    if time.time() >= header.ends:
+        raise RunRefused((_ENDED,))
     return workflow
 
 
@@ -205,10 +158,15 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
         if not isinstance(release, ops.HoldTake):
             return release
         take = release
-    key = view.key if workflow.token.agent_key and tool.effect != "read" else None
-    jkt = key.jkt if key is not None else None
+    key, jkt = None, None
+    if workflow.token.agent_key and tool.effect != "read":
+        own = header.agent.key if tool.redeem == "server" else ""  # proven at the door: only the agent holds it
+        key = None if own else view.key
+        jkt = own if key is None else key.jkt
     jti, now, arguments_digest = new_jti(), int(time.time()), call.arguments_digest
-    ttl = min(workflow.token.ttl, max(1, int(header.expires_at - now)))
+    ttl = min(workflow.token.ttl, int(header.ends) - now)
+    if ttl < 1:
+        return (yield from deny(core, header, call, (_ENDED,), known))
     head = {
         "tool": tool.name,
         "tool_call_id": call.id,

@@ -18,12 +18,16 @@ from agentgate.decision.hold import Hold
 from agentgate.decision.hold_states import State
 from agentgate.errors import ConfigError
 from agentgate.gate import answer as holding
-from agentgate.gate import flow
+from agentgate.gate import door
+from agentgate.gate.around import Sources, data_classes, environment_of
 from agentgate.gate.core import Core
 from agentgate.gate.core import read as read_run
+from agentgate.gate.door import AgentGiven, UserGiven
 from agentgate.gate.run import AsyncRun, Run
-from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
+from agentgate.gate.settings import ApprovedSettings, GateSettings, IdentityGiven, UnapprovedSettings
 from agentgate.gate.view import View
+from agentgate.identity.connection import caller
+from agentgate.identity.credential import OIDCToken
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.verifier import AsyncVerifier, Verifier
 from agentgate.shell.step import Step
@@ -31,11 +35,12 @@ from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
-from agentgate.values.request import Agent, User
+from agentgate.values.request import User
 from agentgate.values.turns import Spoken
 
 if TYPE_CHECKING:
     from agentgate.approvals.opening import Opening
+    from agentgate.identity.door import Identities
     from agentgate.loading.catalog import Catalog
 
 _log = structlog.get_logger("agentgate.gate.gate")
@@ -50,7 +55,16 @@ def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing) -> Core:
     s = settings
     # What a store in memory counted means nothing to the next one.
     history = History(lasting=False) if s.store == "memory://" else History({} if s.audit == "memory://" else remembered(s.audit))
-    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, s.environment, s.brokers, history)
+    identities = None if s.identity is None else _identities(s.identity)
+    sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
+    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, sources, s.brokers, history, identities)
+
+
+def _identities(given: IdentityGiven) -> Identities:
+    from agentgate.identity.door import Identities  # noqa: PLC0415 - pydantic and PyJWT are for gates that prove identities
+    from agentgate.identity.settings import IdentitySettings  # noqa: PLC0415 - as above
+
+    return Identities(IdentitySettings.of(given))
 
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
@@ -114,7 +128,7 @@ class _GateBase(Generic[OneStore]):
 
 
 def _open_run(
-    self: _GateBase[Any], workflow: str, *, tenant: str, user: User | None, agent: Agent, prompt: Spoken, ttl: int = 3600
+    self: _GateBase[Any], workflow: str, *, tenant: str, user: UserGiven, agent: AgentGiven, prompt: Spoken, ttl: int = 3600
 ) -> Generator[Step, Any, View]:
     """Open a run and freeze tenant, user, agent and workflow version.
 
@@ -122,16 +136,17 @@ def _open_run(
         self: the gate.
         workflow: id of a loaded workflow.
         tenant: exact tenant.
-        user: the person worked for; None where the workflow is for an autonomous workload.
-        agent: the workload.
+        user: the person worked for, or their `OIDCToken`; None where the workflow is for an autonomous workload.
+        agent: the workload, or its credential: an `OIDCToken`, `JWTSVID` or `X509SVID`. Credentials are proven now, and the run ends with
+            the first of them (`Run.renew`).
         prompt: the user's own words; a host that knows which part was pasted gives `[Own(...), Pasted(...)]`.
-        ttl: the run's life in seconds.
+        ttl: the run's life in seconds, at most a day; a week with credentials, since it can be renewed that long.
 
     Raises:
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
     """
     core = self._core
-    return View(core, (yield from flow.open_run(core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl)))
+    return View(core, (yield from door.open_run(core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl)))
 
 
 def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, Any, View]:
@@ -175,14 +190,14 @@ def _holds(
     return found
 
 
-def _release(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User) -> Generator[Step, Any, Hold]:
+def _release(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User | OIDCToken) -> Generator[Step, Any, Hold]:
     """A person's yes to one held call; usable once, by that call only.
 
     Args:
         self: the gate.
         hold_id: `Hold.id`, `StepUpRequired.hold_id`.
         tenant: of the hold.
-        by: who says so.
+        by: who says so, or their token, which is proven now.
 
     Returns:
         The hold as it is now: released, or still pending where a rule wants more approvers.
@@ -190,13 +205,15 @@ def _release(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User) -> Ge
     Raises:
         AnswerRefused: the answer does not count. StoreUnavailable, AuditUnavailable: nothing was answered.
     """
-    answered: Hold = yield from holding.answer(self._core, tenant, hold_id, by, release=True)
+    who: User = yield from door.person(self._core, tenant, hold_id, by)
+    answered: Hold = yield from holding.answer(self._core, tenant, hold_id, who, release=True)
     return answered
 
 
-def _refuse(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User) -> Generator[Step, Any, Hold]:
+def _refuse(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User | OIDCToken) -> Generator[Step, Any, Hold]:
     """A person's no to one held call, also to one that was released and is not spent yet. Takes and raises what `release` does."""
-    answered: Hold = yield from holding.answer(self._core, tenant, hold_id, by, release=False)
+    who: User = yield from door.person(self._core, tenant, hold_id, by)
+    answered: Hold = yield from holding.answer(self._core, tenant, hold_id, who, release=False)
     return answered
 
 

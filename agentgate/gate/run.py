@@ -15,9 +15,11 @@ from agentgate.audit import AuditLog
 from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
 from agentgate.errors import CanonicalError, ConfigError, Refusal, TokenRefused
-from agentgate.gate import flow, waiting
-from agentgate.gate.core import read
+from agentgate.gate import door, flow, waiting
+from agentgate.gate.core import read, surroundings
 from agentgate.gate.view import View
+from agentgate.identity.connection import Connection
+from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall, Redemption, record_result, redeem
 from agentgate.shell.step import Flow, Step
 from agentgate.shell.twins import awaited, blocking
@@ -88,7 +90,13 @@ class _RunBase:
 
 
 def _authorize(
-    self: _RunBase, tool: str, args: Args, *, tool_call_id: str | None = None, definition: str = ""
+    self: _RunBase,
+    tool: str,
+    args: Args,
+    *,
+    tool_call_id: str | None = None,
+    definition: str = "",
+    connection: Connection | None = None,
 ) -> Generator[Step, Any, Decision]:
     """Decide one call; mint its token only if everything holds.
 
@@ -98,13 +106,14 @@ def _authorize(
         args: the arguments (JSON values), or their canonical form.
         tool_call_id: the runtime's id. The same id with the same arguments is the same call; left out, see `call_id`.
         definition: ``sha256:...`` of the tool's definition, as the integration read it from the tool.
+        connection: that on which the call came, for `conditions.network`; None: it came on none, so nothing is known.
 
     Returns:
         `Allow`, `StepUp` or `Deny`; refusals are values.
     """
     view, named = self._view, self.call_id(tool, args) if tool_call_id is None else tool_call_id
     call = flow.checked_call(tool, args, named, definition)
-    steps = flow.unreadable(view, call) if isinstance(call, Deny) else flow.authorize(view, call)
+    steps = flow.unreadable(view, call) if isinstance(call, Deny) else flow.authorize(view, call, connection)
     decision, state = yield from steps
     return view.take(call, decision, state)
 
@@ -147,7 +156,8 @@ def _explained(view: View, tool: str, made: Call | Deny | None, tool_call_id: st
     if known is not None and known[0] == call:
         later = tuple(f for f in known[1].failures if f.reason in verdicts.LATER and (f.reason is not Reason.LIMIT or f.field == "limits"))
     state: RunState = yield from read(view.core, header.tenant, header.id, view.state)
-    explanation: Explanation = verdicts.explain(view.workflow, state, call, view.core.around(), later)
+    around = yield from surroundings(view.core, view.workflow, state.header, call, None)
+    explanation: Explanation = verdicts.explain(view.workflow, state, call, around, later)
     latest = view.refused.get(call.id)
     if latest is not None and latest[0] == call and isinstance(latest[1], StepUp):
         hold = latest[1].hold
@@ -163,6 +173,16 @@ def _add_turn(self: _RunBase, text: Spoken) -> Generator[Step, Any, None]:
         RunRefused: the run is missing or closed. StoreUnavailable, AuditUnavailable: not added.
     """
     self._view.state = yield from flow.change(self._view.core, self._view.state, text)
+
+
+def _renew(self: _RunBase, *, agent: AgentCredential | None = None, user: OIDCToken | None = None) -> Generator[Step, Any, None]:
+    """Go on with the run under fresh credentials: of the same issuer, subject, tenant and key. What is left out stays as it is.
+
+    Raises:
+        RunRefused: the run is missing, closed or in process; or a credential proves nothing here, or somebody else.
+        StoreUnavailable, AuditUnavailable.
+    """
+    self._view.state = yield from door.renew(self._view.core, self._view.state, user=user, agent=agent)
 
 
 def _close(self: _RunBase) -> Generator[Step, Any, None]:
@@ -229,6 +249,7 @@ class Run(_RunBase):
     authorize = blocking(_authorize)
     explain = blocking(_explain)
     add_turn = blocking(_add_turn)
+    renew = blocking(_renew)
     close = blocking(_close)
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit))
     record_result = blocking(_record_result)
@@ -255,6 +276,7 @@ class AsyncRun(_RunBase):
     authorize = awaited(_authorize)
     explain = awaited(_explain)
     add_turn = awaited(_add_turn)
+    renew = awaited(_renew)
     close = awaited(_close)
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit))
     record_result = awaited(_record_result)

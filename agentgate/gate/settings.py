@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from agentgate.errors import ConfigError
+from agentgate.gate.around import DataClasses
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
 from agentgate.token.jws import ALGS, Alg
 
 Directory = str | os.PathLike[str]
+IdentityGiven = Any  # IdentitySettings | Mapping[str, Any] | Directory: naming the class would load pydantic for every gate
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -32,6 +35,10 @@ def _is_audit(value: object) -> bool:
     return _is_path(value) and (value == "memory://" or "://" not in os.fspath(value))  # type: ignore[call-overload]  # a path by now
 
 
+def _is_identity(value: object) -> bool:
+    return value is None or _is_path(value) or isinstance(value, Mapping) or type(value).__name__ == "IdentitySettings"
+
+
 def _is_names(value: object) -> bool:
     return isinstance(value, frozenset | set) and all(type(name) is str for name in value)  # "a" is in "ab", so no text
 
@@ -47,6 +54,8 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "alg": (lambda value: value in ALGS, " or ".join(ALGS)),
     "brokers": (_is_names, "a set of names"),
     "deriver": (callable, "a callable: intents, turns -> answers"),
+    "identity": (_is_identity, "identity settings, their values, or a TOML file"),
+    "data_classes": (lambda value: value is None or _is_path(value) or callable(value), "a TOML file, or a callable: tool, args -> class"),
 }
 
 
@@ -64,6 +73,8 @@ class GateSettings(ABC):
         alg: ES256 or EdDSA.
         brokers: names of the upstream brokers that are configured.
         deriver: derives intents from the user's turns.
+        identity: what is believed of credentials (`agentgate.identity.settings`): the object, its values, or a TOML file; None: nothing.
+        data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
     """
 
     workflows: Directory
@@ -76,6 +87,8 @@ class GateSettings(ABC):
     alg: Alg = "ES256"
     brokers: frozenset[str] = frozenset()
     deriver: Deriver = derive
+    identity: IdentityGiven | None = None
+    data_classes: DataClasses | Directory | None = None
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in _RULES.items():

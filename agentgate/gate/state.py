@@ -1,7 +1,7 @@
 """A run's record in the store, and what `decide` sees of it.
 
-Rules: the header is written once; a record that cannot be read is `RunRefused`, never an empty run. Intents and entities are derived
-from the turns; a gate keeps what it derived lately (`Readings`), because the same words always read the same.
+Rules: the header is written when the run is opened or renewed; a record that cannot be read is `RunRefused`, never an empty run. Intents
+and entities are derived from the turns; a gate keeps what it derived lately (`Readings`), because the same words always read the same.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from agentgate.workflow.model import Doubt, Intent, Workflow
 _STEP = 32  # turns that are heard in one go, each inside the next
 _KEPT = 1024  # headers, prompts and answers that one gate keeps of each
 _PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")  # fields stored as they are
+_UNTIL = ("user_until", "agent_until")  # absent where nothing was proven
 
 
 def header_bytes(header: Header) -> bytes:
     """The stored form of a header."""
     fields = {name: getattr(header, name) for name in _PLAIN}
+    fields |= {name: until for name in _UNTIL if (until := getattr(header, name))}
     return canonical({"v": 1, **fields, "user": user_json(header.user), "agent": agent_json(header.agent)})
 
 
@@ -38,7 +40,7 @@ def _header(data: bytes) -> Header:
     if stored["v"] != 1:
         raise ValueError(f"header version {stored['v']!r}")
     fields = {name: stored[name] for name in _PLAIN}
-    fields |= {name: float(stored[name]) for name in ("opened_at", "expires_at")}
+    fields |= {name: float(stored[name]) for name in ("opened_at", "expires_at", *_UNTIL) if name in stored or name not in _UNTIL}
     return Header(**fields, user=restore_user(stored["user"]), agent=restore_agent(stored["agent"]))
 
 

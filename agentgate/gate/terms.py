@@ -27,6 +27,7 @@ class Terms:
         subjects: whom a revocation may name.
         facts: the tool's declared facts, name -> path, as the call's record holds them.
         identity: how user, agent and host are known.
+        signed_in: `auth_time`, `acr` and `amr` of the user, as their credential said.
     """
 
     issuer: str
@@ -40,6 +41,7 @@ class Terms:
     scope: str
     act: Mapping[str, Any]
     identity: Mapping[str, str]
+    signed_in: tuple[int | None, str | None, tuple[str, ...]] = (None, None, ())
 
     def digest(self, call: Call) -> str:
         """The call digest (see `agentgate.token.mint.call_digest`)."""
@@ -110,6 +112,7 @@ class Terms:
             self.identity,
             cnf_jkt,
             releases,
+            *self.signed_in,
         )
 
     def take(self, reservation: Reservation, turns: int) -> ops.LimitTake:
@@ -167,5 +170,6 @@ def terms_of(kept: dict[str, Terms], issuer: str, header: Header, workflow: Work
         scope=" ".join(tool.scope) or tool.name,
         act=_actor(agent, issuer),
         identity=identity,
+        signed_in=(None, None, ()) if user is None else (user.auth_time, user.acr, user.amr),
     )
     return made

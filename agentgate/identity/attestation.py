@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from agentgate.errors import CredentialRefused
 from agentgate.identity.credential import MAX_CREDENTIAL, Credential
-from agentgate.identity.keys import Source, strict_object
+from agentgate.identity.keys import KeySource, strict_object
 from agentgate.identity.settings import AttestorSettings
-from agentgate.identity.signed import LEEWAY, Expected, read, text_of, verified
+from agentgate.identity.signed import LEEWAY, ExpectedClaims, read, text_of, verified
 from agentgate.shell.step import Outside
 from agentgate.values.request import Posture
 
@@ -51,7 +51,7 @@ class Attestor:
     """One configured attestor and its keys."""
 
     settings: AttestorSettings
-    source: Source
+    source: KeySource
 
 
 def attested(credential: Credential, attestors: Iterable[Attestor], now: float) -> Generator[Outside, Any, Attested]:
@@ -69,7 +69,7 @@ def attested(credential: Credential, attestors: Iterable[Attestor], now: float) 
         if found is None:
             raise CredentialRefused(f"{_WHAT}.iss", issuer, "a configured attestor")
         attestor, settings = found, found.settings
-        expected = Expected(_WHAT, settings.audience or "", settings.issuer, max_lifetime=settings.max_lifetime)
+        expected = ExpectedClaims(_WHAT, settings.audience or "", settings.issuer, max_lifetime=settings.max_lifetime)
         said = yield from verified(credential, attestor.source, expected, now)
         workload, ends = text_of(said, "sub", _WHAT), float(said["exp"])
     cluster = text_of(said, "cluster", _WHAT)

@@ -14,7 +14,7 @@ from agentgate.identity.signed import SignedClaims, text_of
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class CIShape:
     """What the tokens of one CI say.
 
     Attributes:
@@ -44,9 +44,9 @@ class Shape:
         return known.get(value, "") if type(value) is str else ""
 
 
-SHAPES: Mapping[str, Shape] = {
+SHAPES: Mapping[str, CIShape] = {
     # docs.github.com/actions/reference/security/oidc
-    "github": Shape(
+    "github": CIShape(
         required=(
             *("repository", "repository_id", "repository_owner", "repository_owner_id", "ref", "event_name"),
             *("job_workflow_ref", "runner_environment", "run_id", "run_attempt"),
@@ -54,7 +54,7 @@ SHAPES: Mapping[str, Shape] = {
         attempt=("run_id", "run_attempt"),
     ),
     # docs.gitlab.com/ci/secrets/id_token_authentication: token payload
-    "gitlab": Shape(
+    "gitlab": CIShape(
         required=("project_id", "project_path", "namespace_id", "ref", "ref_type", "ref_protected", "pipeline_source", "job_id"),
         attempt=("job_id",),
     ),

@@ -1,7 +1,7 @@
 """A client authenticates itself: `private_key_jwt` (RFC 7523 section 3, OpenID Connect Core section 9) or mTLS (RFC 8705 section 2.2).
 
 Rules: a client is one that the settings name; its keys or the thumbprints of its certificates stand there. An assertion is its own (`iss`
-and `sub`), for this audience, short-lived, and has a `jti`: whoever accepts it remembers that until it ends, so that it counts once.
+and `sub`), for this audience, lives an hour at most, and has a `jti`: whoever accepts it remembers that until it ends: it counts once.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 from agentgate.errors import CredentialRefused
 from agentgate.identity.credential import Credential
-from agentgate.identity.keys import Source
+from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import ClientSettings
-from agentgate.identity.signed import Expected, text_of, verified
+from agentgate.identity.signed import ExpectedClaims, text_of, verified
 from agentgate.shell.step import Outside
 
-MAX_LIFETIME = 300  # seconds of an assertion
+MAX_LIFETIME = 3600  # seconds of an assertion; what usual clients ask for at most
 _TYPES = frozenset({"", "jwt", "client-authentication+jwt"})
 _WHAT = "client"
 
@@ -46,7 +46,7 @@ class Client:
 
     name: str
     settings: ClientSettings
-    source: Source | None
+    source: KeySource | None
 
     def assertion(self, credential: Credential, now: float) -> Generator[Outside, Any, ProvenClient]:
         """Prove the client by a `private_key_jwt` assertion. `now`: POSIX seconds.
@@ -57,7 +57,7 @@ class Client:
         if self.source is None:
             raise CredentialRefused(_WHAT, "an assertion", f"a certificate: {self.name} has no keys in the settings")
         required = ("iss", "sub", "aud", "exp", "iat", "jti")
-        expected = Expected(_WHAT, self.settings.audience, self.name, _TYPES, required, max_lifetime=MAX_LIFETIME)
+        expected = ExpectedClaims(_WHAT, self.settings.audience, self.name, _TYPES, required, max_lifetime=MAX_LIFETIME)
         claims = yield from verified(credential, self.source, expected, now)
         if text_of(claims, "sub", _WHAT) != self.name:
             raise CredentialRefused(f"{_WHAT}.sub", claims["sub"], self.name)

@@ -40,7 +40,7 @@ def inside(address: str | None, blocks: Iterable[Network]) -> bool:
     return ip is not None and any(ip in block for block in blocks)
 
 
-def caller(connection: Connection | None, proxies: tuple[Network, ...]) -> str | None:
+def caller(connection: Connection | None, proxies: tuple[Network, ...] = ()) -> str | None:
     """The caller's address; None: unknown."""
     if connection is None:
         return None

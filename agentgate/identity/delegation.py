@@ -19,9 +19,9 @@ from typing import Any
 
 from agentgate.errors import CredentialRefused
 from agentgate.identity.credential import Credential
-from agentgate.identity.keys import Source
+from agentgate.identity.keys import KeySource
 from agentgate.identity.settings import BrokerSettings
-from agentgate.identity.signed import Expected, read, text_of, verified
+from agentgate.identity.signed import ExpectedClaims, read, text_of, verified
 from agentgate.shell.step import Outside
 
 MAX_HOPS = 8  # as many as a workflow can allow
@@ -34,7 +34,7 @@ class Broker:
 
     name: str
     settings: BrokerSettings
-    source: Source
+    source: KeySource
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def proven_hops(
         broker = brokers.get(name) if type(name) is str else None
         if broker is None:
             raise CredentialRefused(f"{what}.iss", name, "a configured broker")
-        expected = Expected(what, broker.settings.audience, broker.name, max_lifetime=broker.settings.max_lifetime)
+        expected = ExpectedClaims(what, broker.settings.audience, broker.name, max_lifetime=broker.settings.max_lifetime)
         claims = yield from verified(hop, broker.source, expected, now)
         if whose is None:
             whose = broker.name

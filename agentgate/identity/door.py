@@ -17,7 +17,7 @@ from agentgate.identity.client import Client
 from agentgate.identity.connection import Connection, caller, networks
 from agentgate.identity.credential import JWTSVID, X509SVID, AgentCredential, Credential, OIDCToken
 from agentgate.identity.delegation import Broker, proven_hops
-from agentgate.identity.keys import Source
+from agentgate.identity.keys import KeySource
 from agentgate.identity.oidc import Issuer
 from agentgate.identity.proven import Proven, placed
 from agentgate.identity.settings import IdentitySettings
@@ -36,7 +36,7 @@ class Identities:
         self._settings = s = settings
         self._issuers = {each.issuer: Issuer(each, _source(each)) for each in s.issuers.values()}
         self._domains = {
-            name: TrustDomain(name, each, Source(each.bundle, private=each.private_addresses, spiffe=True))
+            name: TrustDomain(name, each, KeySource(each.bundle, private=each.private_addresses, spiffe=True))
             for name, each in s.trust_domains.items()
         }
         self._attestors = tuple(Attestor(each, _source(each)) for each in s.attestors.values())
@@ -127,8 +127,8 @@ class Identities:
         return found
 
 
-def _source(settings: Any) -> Source:
-    return Source(settings.keys, private=settings.private_addresses)
+def _source(settings: Any) -> KeySource:
+    return KeySource(settings.keys, private=settings.private_addresses)
 
 
 def _check_about(statement: Attested, agent: Agent, key: str) -> None:

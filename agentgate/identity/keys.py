@@ -112,7 +112,7 @@ def _key(jwk: dict[str, Any], alg: str) -> jwt.PyJWK:
     return key
 
 
-class Source:
+class KeySource:
     """The keys at one place. See the module.
 
     Args:

@@ -14,11 +14,11 @@ from typing import Any
 from agentgate.errors import CredentialRefused, IdentityRefused
 from agentgate.identity.ci import SHAPES
 from agentgate.identity.credential import AgentCredential
-from agentgate.identity.keys import Source
+from agentgate.identity.keys import KeySource
 from agentgate.identity.possession import proven_key
 from agentgate.identity.proven import Proven, proven_agent, proven_user
 from agentgate.identity.settings import IssuerSettings
-from agentgate.identity.signed import Expected, SignedClaims, text_of, verified
+from agentgate.identity.signed import ExpectedClaims, SignedClaims, text_of, verified
 from agentgate.shell.step import Outside
 from agentgate.values.request import Agent, User
 
@@ -30,7 +30,7 @@ class Issuer:
     """One configured issuer and its keys."""
 
     settings: IssuerSettings
-    source: Source
+    source: KeySource
 
     def agent(self, credential: AgentCredential, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
         """Prove an agent. `tenant`: of the run; `now`: POSIX seconds.
@@ -104,7 +104,7 @@ class Issuer:
     def _claims(self, credential: AgentCredential, what: str, now: float) -> Generator[Outside, Any, SignedClaims]:
         settings = self.settings
         algorithms = frozenset(settings.algorithms)
-        expected = Expected(what, settings.audience, settings.issuer, algorithms=algorithms, max_lifetime=settings.max_lifetime)
+        expected = ExpectedClaims(what, settings.audience, settings.issuer, algorithms=algorithms, max_lifetime=settings.max_lifetime)
         claims = yield from verified(credential, self.source, expected, now)
         text_of(claims, "sub", what)
         for name, value in settings.required.items():

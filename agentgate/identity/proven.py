@@ -6,7 +6,7 @@ token, JWT-SVID); `restore_agent` and `restore_user` rebuild what a gate wrote i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -64,6 +64,12 @@ def proven_agent(
 def placed(agent: Agent, *, posture: Posture | None, boundary: Boundary | None, via: tuple[str, ...]) -> Agent:
     """A proven agent with what was proven beside its credential. Only for an agent that `proven_agent` built."""
     _set(agent, posture=posture, boundary=boundary, via=via)
+    return agent
+
+
+def narrowed(agent: Agent, claims: Collection[str]) -> Agent:
+    """A proven agent with only these of its claims. As `placed`."""
+    _set(agent, claims={name: value for name, value in agent.claims.items() if name in claims})
     return agent
 
 

@@ -19,7 +19,7 @@ import jwt
 
 from agentgate.errors import CredentialRefused, TokenRefused
 from agentgate.identity.credential import MAX_CREDENTIAL, Credential
-from agentgate.identity.keys import ALGORITHMS, Source, strict_object
+from agentgate.identity.keys import ALGORITHMS, KeySource, strict_object
 from agentgate.shell.step import Outside
 from agentgate.token.jws import split, unb64url
 
@@ -40,7 +40,7 @@ _OF_ERROR = {  # what PyJWT found -> the claim, and what is expected of it
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedClaims:
     """What a kind of credential must say.
 
     Attributes:
@@ -98,7 +98,7 @@ def _parts(credential: Credential) -> Unverified | CredentialRefused:
         return CredentialRefused("header", "another encoding", "canonical base64url")
 
 
-def verified(credential: Credential, source: Source, expected: Expected, now: float) -> Generator[Outside, Any, SignedClaims]:
+def verified(credential: Credential, source: KeySource, expected: ExpectedClaims, now: float) -> Generator[Outside, Any, SignedClaims]:
     """The claims of a credential, proven by a key of `source`. `now`: POSIX seconds.
 
     Raises:
@@ -132,7 +132,7 @@ def verified(credential: Credential, source: Source, expected: Expected, now: fl
     return SignedClaims(claims)
 
 
-def _proved(credential: Credential, key: jwt.PyJWK, expected: Expected) -> str:
+def _proved(credential: Credential, key: jwt.PyJWK, expected: ExpectedClaims) -> str:
     """Empty, or the name of what PyJWT found."""
     try:
         jwt.decode(

@@ -22,11 +22,11 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from agentgate.errors import CredentialRefused
 from agentgate.identity.connection import inside, networks
 from agentgate.identity.credential import JWTSVID, X509SVID
-from agentgate.identity.keys import Source
+from agentgate.identity.keys import KeySource
 from agentgate.identity.possession import proven_key
 from agentgate.identity.proven import Proven, proven_agent
 from agentgate.identity.settings import ProxySettings, TrustDomainSettings
-from agentgate.identity.signed import Expected, text_of, verified
+from agentgate.identity.signed import ExpectedClaims, text_of, verified
 from agentgate.shell.step import Outside
 from agentgate.token.jws import b64url
 from agentgate.values.request import Agent
@@ -89,7 +89,7 @@ class TrustDomain:
 
     name: str
     settings: TrustDomainSettings
-    source: Source
+    source: KeySource
 
     def jwt(self, credential: JWTSVID, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
         """Prove an agent by its JWT-SVID. `tenant`: of the run; `now`: POSIX seconds.
@@ -98,7 +98,7 @@ class TrustDomain:
             CredentialRefused, KeysUnavailable.
         """
         what, settings = "agent.spiffe", self.settings
-        expected = Expected(what, settings.audience, None, _TYPES, ("sub", "aud", "exp"), max_lifetime=settings.max_lifetime)
+        expected = ExpectedClaims(what, settings.audience, None, _TYPES, ("sub", "aud", "exp"), max_lifetime=settings.max_lifetime)
         claims = yield from verified(credential, self.source, expected, now)
         spiffe = text_of(claims, "sub", what)
         self._check(spiffe, tenant)

@@ -7,6 +7,7 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 |---|---|
 | `open_run` | `parse_open_run` |
 | `add_turn`, `close_run` | `parse_run_change` |
+| `renew_run` | `parse_renew_run` |
 | `read_run` | `parse_read_run` |
 | `mint` | `parse_mint` |
 | `burn` | `parse_burn` |
@@ -110,6 +111,16 @@ def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int) -> Op
 def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists"]:
     """`ok`, or `exists`: the id is taken and nothing was written."""
     return _one_word(op, raw, ("ok", "exists"))  # type: ignore[no-any-return]  # a member of that type
+
+
+def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op:
+    """Write another header into an open run that is still as it was read (`revision`)."""
+    return Op("renew_run", (_run_key(tenant, run),), (checked_bytes("header", header), checked_id("revision", revision)), confirm=True)
+
+
+def parse_renew_run(op: Op, raw: Any) -> Literal["ok", "missing", "closed", "stale"]:
+    """`ok`, or why nothing was written."""
+    return _one_word(op, raw, ("ok", "missing", "closed", "stale"))  # type: ignore[no-any-return]  # as above
 
 
 def add_turn(tenant: str, run: str, text: str, *, takes_back: bool) -> Op:

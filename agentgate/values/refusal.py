@@ -64,6 +64,7 @@ class Reason(StrEnum):
     HOLD_EXPIRED = "hold_expired"
     REVOKED = "revoked"
     INPUT = "input"
+    KEYS = "keys"
     STORE = "store"
     AUDIT = "audit"
 
@@ -83,6 +84,7 @@ _CODES = {
     Reason.ALREADY_REDEEMED: Code.ALREADY_DONE,
     Reason.FAILED: Code.FAILED,
     Reason.OUTCOME_UNKNOWN: Code.OUTCOME_UNKNOWN,
+    Reason.KEYS: Code.UNAVAILABLE,
     Reason.STORE: Code.UNAVAILABLE,
     Reason.AUDIT: Code.UNAVAILABLE,
 }

@@ -186,6 +186,7 @@ class Header:
 
     Attributes:
         day: ISO date of the decision clock at opening: what "tomorrow" is counted from.
+        user_until, agent_until: POSIX seconds when what the credential proved ends; 0: in process, or nobody.
         memo: what was found of the other fields, which never change; empty in every new header.
     """
 
@@ -199,7 +200,14 @@ class Header:
     opened_at: float
     expires_at: float
     day: str = ""
+    user_until: float = 0.0
+    agent_until: float = 0.0
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @property
+    def ends(self) -> float:
+        """POSIX seconds from which nothing is minted: the end of the run, or of the first credential before that."""
+        return min(at for at in (self.expires_at, self.user_until, self.agent_until) if at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +260,9 @@ class Surroundings:
 
     Attributes:
         now: decision time, timezone-aware.
-        environment: where this gate runs, from its settings; None: not configured (a workflow that requires one is refused).
+        environment: of the deployment, or of the job that calls; None: not configured (a workflow that requires one is refused).
         data_class: class of the data the call touches, from the data catalogue; None: not configured or unknown.
-        network: the caller's network zone; None: not configured.
+        network: the caller's address or network zone; None: not known.
         brokers: names of the configured upstream brokers.
     """
 

@@ -135,7 +135,7 @@ def explain_record(record: Record, workflow: Workflow | None, alive: Alive | Non
     if not complete:  # an argument with an origin was sent
         hidden |= {n: NOT_KEPT for n in map(root, map(str, record.get("origins", {}))) if n not in args and n not in hidden}
     origins = {str(n): str(o) for n, o in record.get("origins", {}).items()}
-    recorded = frozenset(name for name in ("environment", "definition") if type(record.get(name)) is str)
+    recorded = frozenset(name for name in ("environment", "data_class", "network", "definition") if type(record.get(name)) is str)
     asked = tuple(map(str, record.get("rules", ())))
     kept = Kept(_decision_of(record), _failures_of(record), asked, hidden, origins, alive is not None, recorded)
     tool = workflow.tools.get(str(record["tool"]))
@@ -185,8 +185,16 @@ def _around(record: Record, workflow: Workflow, failures: tuple[Failure, ...]) -
     return Surroundings(
         now,
         environment=str(record["environment"]) if "environment" in record else allowed,
-        data_class=rule.data_class[0] if rule.data_class and Reason.DATA_CLASS not in reasons else None,
-        network=rule.network[0].partition("/")[0] if rule.network and Reason.NETWORK not in reasons else None,
+        data_class=str(record["data_class"])
+        if "data_class" in record
+        else rule.data_class[0]
+        if rule.data_class and Reason.DATA_CLASS not in reasons
+        else None,
+        network=str(record["network"])
+        if "network" in record
+        else rule.network[0].partition("/")[0]
+        if rule.network and Reason.NETWORK not in reasons
+        else None,
         brokers=frozenset(t.upstream.broker for t in workflow.tools.values() if t.upstream is not None and Reason.UPSTREAM not in reasons),
     )
 

@@ -1,0 +1,205 @@
+"""Runs are opened, and renewed: who comes in, for whom, and until when.
+
+Rules: a host's `User` and `Agent` are taken as `in_process`; a credential is proven here, against the gate's identity settings, before
+anything else is looked at. Nothing is kept of the credential itself. A run ends for every call when the first of its credentials does; a
+fresh one of the same issuer, subject, tenant and key goes on with it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from agentgate.decision import caller
+from agentgate.decision.case import Case
+from agentgate.errors import CredentialRefused, KeysUnavailable, StoreUnavailable
+from agentgate.gate.core import Core, read, reasons_of, stamp
+from agentgate.gate.flow import checked_turn, refused_input
+from agentgate.gate.state import header_bytes, missing
+from agentgate.identity.credential import AgentCredential
+from agentgate.identity.proven import Proven, narrowed
+from agentgate.shell.step import Flow, Record
+from agentgate.stores import ops
+from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
+from agentgate.values.request import Agent, Call, Header, RunState, User
+from agentgate.values.turns import Spoken
+from agentgate.workflow.model import Workflow
+
+MAX_TTL = 24 * 3600
+MAX_PROVEN_TTL = 7 * 24 * 3600  # while no credential is renewed nothing can be done in it; a hold may wait for days
+_TRIES = 16  # as in `flow`
+UserGiven = User | AgentCredential | None
+AgentGiven = Agent | AgentCredential
+_REASONS = {"user": Reason.USER, "posture": Reason.POSTURE, "boundary": Reason.BOUNDARY, "via": Reason.HOPS}
+
+
+def open_run(core: Core, name: str, *, tenant: str, user: UserGiven, agent: AgentGiven, prompt: Spoken, ttl: int) -> Flow:
+    """Open a run: identity, tenant and workflow decide whether it opens; intents are derived now and decide per call.
+
+    Raises (through the driver):
+        RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
+    """
+    workflow = core.workflow(name)
+    text = checked_turn(prompt)
+    _check_who(tenant, user, agent)
+    most = MAX_PROVEN_TTL if isinstance(agent, AgentCredential) or isinstance(user, AgentCredential) else MAX_TTL
+    if type(ttl) is not int or not 0 < ttl <= most:
+        raise refused_input("ttl", type(ttl).__name__, f"an int from 1 to {most} seconds")
+    for_user, by_agent = yield from _proven(core, workflow, tenant, user, agent)
+    now = time.time()
+    header = Header(
+        "run_" + secrets.token_urlsafe(18),
+        tenant,
+        None if for_user is None else for_user.who,
+        by_agent.who,
+        workflow.id,
+        workflow.version,
+        workflow.digest,
+        round(now, 3),
+        round(now + ttl, 3),
+        core.clock().date().isoformat(),
+        0.0 if for_user is None else for_user.expires_at,
+        by_agent.expires_at,
+    )
+    yield from _check(core, workflow, header)
+    op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000)
+    if ops.parse_open_run(op, (yield op)) != "ok":
+        raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
+    yield stamp("run_opened", header, expires_at=header.ends)
+    return (yield from read(core, tenant, header.id))
+
+
+def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | None) -> Flow:
+    """Go on with a run under fresh credentials; whichever is left out stays as it is, with its end.
+
+    Raises (through the driver):
+        RunRefused: missing, closed or in process; the credentials prove nothing here, or somebody else. StoreUnavailable, AuditUnavailable.
+    """
+    header = state.header
+    if not (header.agent_until or header.user_until) or not all(
+        each is None or isinstance(each, AgentCredential) for each in (user, agent)
+    ):
+        raise refused_input("run", "in process, or no credential", "a run that was opened with credentials, and fresh ones")
+    workflow = core.workflow(header.workflow)
+    fresh_user, fresh_agent = yield from _proven(core, workflow, header.tenant, user, agent, known=header.user)
+    for _ in range(_TRIES):
+        header = state.header
+        renewed = header
+        if fresh_user is not None:
+            renewed = replace(renewed, user=fresh_user.who, user_until=fresh_user.expires_at)
+        if fresh_agent is not None:
+            renewed = replace(renewed, agent=fresh_agent.who, agent_until=fresh_agent.expires_at)
+        yield from _check(core, workflow, renewed, _another(header, renewed))
+        op = ops.renew_run(header.tenant, header.id, header_bytes(renewed), state.revision)
+        answer = ops.parse_renew_run(op, (yield op))
+        if answer == "ok":
+            yield stamp("run_renewed", renewed, expires_at=renewed.ends)
+        if answer != "stale":
+            break
+        state = yield from read(core, header.tenant, header.id, state)
+    if answer == "missing":
+        raise missing(header.tenant, header.id)
+    if answer != "ok":
+        raise RunRefused((Failure(Reason.RUN_CLOSED, "run", answer, "an open run"),))
+    return (yield from read(core, header.tenant, header.id, state))
+
+
+def person(core: Core, tenant: str, hold_id: str, by: User | AgentCredential) -> Flow:
+    """The person who answers a hold: proven now, if they come with a credential.
+
+    Raises (through the driver):
+        AnswerRefused: it proves nobody; that is on record.
+    """
+    if not isinstance(by, AgentCredential):
+        return by
+    try:
+        return (yield from _identities(core).user(by, time.time())).who
+    except CredentialRefused as error:
+        refused = _failure(error)
+    shown = {name: value[:80] if type(value) is str else None for name, value in (("tenant", tenant), ("hold", hold_id))}
+    yield _refusal({"type": "hold_answer_refused", **shown, "by": None}, refused)
+    raise AnswerRefused(AnswerCode.UNPROVEN, (refused,))
+
+
+def _check_who(tenant: object, user: object, agent: object) -> None:
+    known = type(user) is User and all(type(group) is str for group in user.groups)
+    known = known or user is None or isinstance(user, AgentCredential)
+    if type(tenant) is not str or not (type(agent) is Agent or isinstance(agent, AgentCredential)) or not known:
+        raise refused_input("tenant, user or agent", "another type", "text, a User with groups that are text, an Agent; or credentials")
+
+
+def _check(core: Core, workflow: Workflow, header: Header, further: tuple[Failure, ...] = ()) -> Flow:
+    """The checks that need no call: a run that could never mint does not open."""
+    empty = RunState(header, (), {}, None, (), "")
+    case = Case(workflow, empty, Call("", "", b"{}", {}), core.around())
+    checks = (caller.check_run, caller.check_tenant, caller.check_agent, caller.check_user, caller.check_hops)
+    # A proven run's posture and boundary change only with its credentials; one that is built in process is judged per call.
+    for check in (*checks, caller.check_posture, caller.check_boundary) if header.agent_until else checks:
+        check(case)
+    refused = (*further, *case.denied)
+    if refused:
+        yield stamp("run_refused", header, reasons=reasons_of(refused))
+        raise RunRefused(refused)
+
+
+def _another(before: Header, after: Header) -> tuple[Failure, ...]:
+    """What a fresh credential says otherwise than the run's first: whoever comes, it is not the same."""
+    was, now, failures = before.agent, after.agent, list[Failure]()
+    for name in ("issuer", "subject", "id", "key"):
+        if getattr(was, name) != getattr(now, name):
+            failures.append(Failure(Reason.AGENT, f"agent.{name}", repr(getattr(now, name)), f"the run's own, {getattr(was, name)!r}"))
+    if before.user is None or after.user is None:
+        return (*failures, *([] if before.user is after.user else [Failure(Reason.USER, "user", "another", "the run's own")]))
+    for name in ("issuer", "subject", "id", "tenant"):
+        old, new = getattr(before.user, name), getattr(after.user, name)
+        if old != new:
+            failures.append(Failure(Reason.USER, f"user.{name}", repr(new), f"the run's own, {old!r}"))
+    return tuple(failures)
+
+
+# --- credentials -----------------------------------------------------------------------------------------------------------
+def _proven(
+    core: Core, workflow: Workflow, tenant: str, user: UserGiven, agent: AgentGiven | None, *, known: User | None = None
+) -> Generator[Any, Any, tuple[Proven[User] | None, Any]]:
+    """User and agent of a run, with the ends of what was proven; 0 for what a host vouches for. `known`: the run's user already."""
+    now = time.time()
+    try:
+        for_user: Proven[User] | None = None
+        if isinstance(user, AgentCredential):
+            for_user = yield from _identities(core).user(user, now)
+        elif user is not None:
+            for_user = Proven(user, 0.0)
+        if not isinstance(agent, AgentCredential):
+            return for_user, None if agent is None else Proven(agent, 0.0)
+        who = for_user.who if for_user is not None else known
+        found = yield from _identities(core).agent(agent, tenant, who, now)
+    except CredentialRefused as error:
+        refused = _failure(error)
+    else:
+        # Of the claims, the run keeps those that the workflow compares, and nothing else about anybody.
+        return for_user, replace(found, who=narrowed(found.who, {claim.name for claim in workflow.agent.claims}))
+    where = {"id": workflow.id, "version": workflow.version, "digest": workflow.digest}
+    yield _refusal({"type": "run_refused", "tenant": tenant, "run": None, "workflow": where, "user": None, "agent": None}, refused)
+    raise RunRefused((refused,))
+
+
+def _identities(core: Core) -> Any:
+    if core.identities is None:
+        raise CredentialRefused("agent", "a credential", "a gate with identity settings (identity=...), or a User and an Agent")
+    return core.identities
+
+
+def _failure(error: CredentialRefused) -> Failure:
+    if isinstance(error, KeysUnavailable):
+        reason = Reason.KEYS
+    else:
+        parts = error.field.partition("[")[0].split(".")
+        reason = next((_REASONS[part] for part in parts[:2] if part in _REASONS), Reason.AGENT)
+    return Failure(reason, error.field, error.got, error.expected)
+
+
+def _refusal(body: dict[str, Any], refused: Failure) -> Record:
+    return Record({"time": round(time.time(), 6), **body, "reasons": reasons_of((refused,))}, refusal=True)
