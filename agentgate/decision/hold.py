@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentgate.decision.hold_states import State
+from agentgate.decision.question import Question
 from agentgate.values.identities import person
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Identity, User
@@ -44,6 +45,7 @@ class Hold:
         why: the failures because of which a person is asked, as text.
         expires_at: POSIX seconds.
         revision: the store's, for compare-and-set.
+        question: what a person is shown who judges it; None in a record of an earlier version.
     """
 
     id: str
@@ -58,6 +60,7 @@ class Hold:
     state: State = "pending"
     approvers: tuple[Approver, ...] = ()
     revision: str = ""
+    question: Question | None = None
 
     def state_at(self, now: float) -> State:
         """The state at POSIX time `now`: a pending or released hold past its deadline is expired."""

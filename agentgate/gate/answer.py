@@ -14,7 +14,7 @@ from agentgate.decision.hold import Approver, Hold, check_answer, covered
 from agentgate.decision.hold_states import Event, after
 from agentgate.errors import NameRefused
 from agentgate.gate.core import Core, read, reasons_of, stamp
-from agentgate.gate.release import body_of, hold_of
+from agentgate.gate.release import body_of, hold_of, with_words
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
@@ -47,13 +47,23 @@ def _read(tenant: str, hold_id: str) -> Flow:
 
 
 def one(tenant: str, hold_id: str) -> Flow:
-    """A hold by its id, in its state now.
+    """A hold by its id, in its state now, its question without the user's words.
 
     Raises (through the driver):
         AnswerRefused: `MISSING`. StoreUnavailable.
     """
     hold, _ = yield from _read(tenant, hold_id)
     return replace(hold, state=hold.state_at(time.time()))
+
+
+def shown(core: Core, tenant: str, hold_id: str) -> Flow:
+    """`one`, and in its question the user's words, while the run is there. Raises as `one`."""
+    hold = yield from one(tenant, hold_id)
+    try:
+        state: RunState = yield from read(core, tenant, hold.run)
+    except RunRefused:
+        return hold
+    return with_words(core, hold, state.turns)
 
 
 def many(tenant: str, run: str | None, state: str | None) -> Flow:

@@ -158,18 +158,18 @@ def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, 
     return View(self._core, (yield from read_run(self._core, tenant, run)))
 
 
-def _hold(self: _GateBase[Any], hold_id: str, *, tenant: str) -> Generator[Step, Any, Hold]:  # noqa: ARG001 - the twins give it
-    """A hold as the store has it, in its state now.
+def _hold(self: _GateBase[Any], hold_id: str, *, tenant: str) -> Generator[Step, Any, Hold]:
+    """A hold as the store has it, in its state now; `Hold.question` is what a person judges it by, as a value, text and JSON.
 
     Raises:
         AnswerRefused: this tenant has no hold of this id. StoreUnavailable.
     """
-    found: Hold = yield from holding.one(tenant, hold_id)
+    found: Hold = yield from holding.shown(self._core, tenant, hold_id)
     return found
 
 
 def _holds(
-    self: _GateBase[Any],  # noqa: ARG001 - as above
+    self: _GateBase[Any],  # noqa: ARG001 - the twins give it
     tenant: str,
     *,
     run: str | None = None,

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from agentgate.decision.answer import RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
 from agentgate.decision.hold import Approver, Hold, covered
+from agentgate.decision.question import as_json, from_json
 from agentgate.errors import StoreUnavailable
+from agentgate.explain.asking import MAX_SAID, because, question_of, said, shown_names
 from agentgate.gate.core import Core, decided, deny, reasons_of
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, parse
-from agentgate.values.refusal import Failure, Reason, without_values
+from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Identity
 from agentgate.workflow.nested import emptied, flat
 
@@ -48,7 +51,7 @@ def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made
         rules = [each.rule.id for each in required]
         asks = asked(required)
         yield decided(asks, call, header, call_digest=made, hold=made, rules=rules, reasons=reasons_of(why), **known)
-        return StepUp(hold, why, asks == "confirm")
+        return StepUp(with_words(core, hold, case.run.turns), why, asks == "confirm")
     else:
         short = next((each.rule for each in required if not covered(each.rule, hold, header.user, header.agent)), None)
         if short is not None:
@@ -62,16 +65,21 @@ def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made
 def _new_hold(case: Case, required: tuple[RequiredHold, ...], made: str) -> Hold:
     call, header = case.call, case.run.header
     tool = case.workflow.tools[call.tool]
-    names = dict.fromkeys(name for hold in required for name in (hold.rule.show or tuple(tool.args)))
-    args = flat(tool, call.args)
+    names, args = shown_names(required, tool.args), flat(tool, call.args)
     shown = {name: "(masked)" if tool.args[name].sensitive else args[name] for name in names if name in args}
     shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
-    expires = time.time() + min(hold.rule.timeout for hold in required)
+    expires = round(time.time() + min(hold.rule.timeout for hold in required), 3)
+    question = question_of(case, required, made=made, deadline=expires)
+    why = tuple(because([f for hold in required for f in hold.why], names))
     rules = tuple(hold.rule.id for hold in required)
-    because = [f for hold in required for f in hold.why]
-    # why a person is asked holds no value that is not shown to them
-    why = tuple(str(f if f.field.removeprefix("args.") in shown else without_values(f)) for f in because)
-    return Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, round(expires, 3))
+    return Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, expires, question=question)
+
+
+def with_words(core: Core, hold: Hold, turns: tuple[str, ...]) -> Hold:
+    """The hold, in whose question the user's words stand: they are kept with the run only."""
+    if hold.question is None:
+        return hold
+    return replace(hold, question=replace(hold.question, words=said(map(core.readings.turn, turns[-MAX_SAID:]))))
 
 
 def body_of(hold: Hold) -> bytes:
@@ -84,6 +92,7 @@ def body_of(hold: Hold) -> bytes:
             "shown": dict(hold.shown),
             "why": list(hold.why),
             "expires_at": hold.expires_at,
+            "question": None if hold.question is None else as_json(replace(hold.question, words=())),
             "approvers": [{"id": a.id, "tenant": a.tenant, "groups": list(a.groups), "identity": a.identity} for a in hold.approvers],
         }
     )
@@ -114,6 +123,7 @@ def hold_of(record: ops.HoldRecord) -> Hold:
                 Approver(a["id"], a["tenant"], tuple(a["groups"]), a.get("identity", "in_process")) for a in stored["approvers"]
             ),
             revision=record.revision,
+            question=from_json(stored["question"]) if stored.get("question") else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreUnavailable(f"hold: unreadable ({type(error).__name__})") from error

@@ -1,0 +1,141 @@
+"""What a person is shown who judges a held call: one frozen value, rendered once by the gate; plain text and JSON come from it.
+
+Rules: it is made of the exact bytes that will run (`agentgate.explain.asking`), and everything in it is text that is already visible:
+control, bidirectional and other unseen characters are escapes, long text is cut and says so. What the model or a tool wrote says that it
+did. A `sensitive` value is masked; whoever must judge it asks for it on record (`Gate.reveal`). The user's words live in the run only, so
+a stored question has none: they are put in when it is read. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+By = Literal["user", "result", "model", "unknown"]
+_LABEL = 10  # width of the left column
+
+
+@dataclass(frozen=True, slots=True)
+class ShownArgument:
+    """One argument of the call.
+
+    Attributes:
+        value: visible text; ``(masked)`` where it is sensitive, ``(not shown)`` where the rule's `show` leaves it out.
+        origin: where it came from, in words.
+        by: who wrote it: the user, a tool's result, the model, or nobody that is known.
+    """
+
+    name: str
+    value: str
+    origin: str
+    by: By
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRule:
+    """One rule that asks: its id, ``file:line``, whose yes it wants (``2 of leads``, ``the user``), and what made it ask."""
+
+    id: str
+    place: str
+    whom: str
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A held call as a person sees it.
+
+    Attributes:
+        hold: the hold's id, which is the digest of exactly this call.
+        workflow: id and version.
+        effect: what the tool does: read, write, destructive, ...
+        arguments: in the order in which the rules show them.
+        words: the user's own words, the newest turn last; text that is not theirs is only named.
+        requester, agent: ids; `via`: the brokers between them.
+        rules: the rules that ask.
+        limits: what is used of each limit that covers the call.
+        deadline: POSIX seconds.
+        arguments_digest: SHA-256 of the canonical arguments.
+    """
+
+    hold: str
+    tenant: str
+    workflow: str
+    tool: str
+    effect: str
+    arguments: tuple[ShownArgument, ...]
+    requester: str
+    agent: str
+    via: tuple[str, ...]
+    rules: tuple[ShownRule, ...]
+    limits: tuple[str, ...]
+    deadline: float
+    arguments_digest: str
+    words: tuple[str, ...] = ()
+
+    @property
+    def whom(self) -> str:
+        """Who may answer."""
+        return " and ".join(dict.fromkeys(rule.whom for rule in self.rules))
+
+    def __str__(self) -> str:
+        return "\n".join(text_lines(self))
+
+
+def moment(seconds: float) -> str:
+    """POSIX seconds as a UTC time for a person."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def rows_of(question: Question) -> Iterator[tuple[str, str]]:
+    """The question as pairs of a label and a line, in the order in which they are read."""
+    yield "call", f"{question.tool} ({question.effect}), {question.workflow}"
+    name, value = (max((len(text) for text in column), default=0) for column in _columns(question))
+    for each in question.arguments:
+        yield "", f"{each.name:<{min(name, 30)}}  {each.value:<{min(value, 40)}}  {each.origin}"
+    yield "said", " / ".join(f'"{words}"' for words in question.words) or "(the user's words are with the run)"
+    yield "for", f"{question.requester or 'nobody: an autonomous workload'} of tenant {question.tenant}"
+    yield "agent", question.agent + (f", through {', '.join(question.via)}" if question.via else "")
+    for rule in question.rules:
+        yield "asks", f"{rule.whom}, by rule {rule.id} ({rule.place})"
+        for why in rule.why:
+            yield "", why
+    for used in question.limits:
+        yield "limit", used
+    yield "until", moment(question.deadline)
+    yield "digest", question.hold
+
+
+def _columns(question: Question) -> tuple[list[str], list[str]]:
+    return [each.name for each in question.arguments], [each.value for each in question.arguments]
+
+
+def text_lines(question: Question) -> list[str]:
+    """The question as plain text."""
+    return [f"{label:<{_LABEL}}{line}".rstrip() for label, line in rows_of(question)]
+
+
+def as_json(question: Question) -> dict[str, Any]:
+    """The question as JSON values."""
+    plain = asdict(question)
+    for name in ("words", "via", "limits"):
+        plain[name] = list(plain[name])
+    plain["arguments"] = list(plain["arguments"])
+    plain["rules"] = [{**rule, "why": list(rule["why"])} for rule in plain["rules"]]
+    return plain
+
+
+def from_json(stored: Mapping[str, Any]) -> Question:
+    """The question that `as_json` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    plain = dict(stored)
+    plain["arguments"] = tuple(ShownArgument(**each) for each in plain["arguments"])
+    plain["rules"] = tuple(ShownRule(**{**each, "why": tuple(each["why"])}) for each in plain["rules"])
+    for name in ("words", "via", "limits"):
+        plain[name] = tuple(plain[name])
+    return Question(**{**plain, "deadline": float(plain["deadline"])})

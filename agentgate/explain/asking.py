@@ -1,0 +1,140 @@
+"""Makes the question that a person judges a held call by, from the decision of that call.
+
+Rules: every argument has its origin in words, as `agentgate.explain.evidence` finds it; of the arguments' values those are shown that the
+rules' `show` names (all, where it names none), and no sensitive one. Text is made visible and cut. Of a turn only what is the user's own
+is quoted. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from agentgate.decision.answer import RequiredHold
+from agentgate.decision.case import Case
+from agentgate.decision.question import By, Question, ShownArgument, ShownRule
+from agentgate.explain.evidence import MASKED, Evidence, Origin
+from agentgate.language.turn import Turn
+from agentgate.values.canonical import canonical
+from agentgate.values.refusal import NOT_SHOWN, Failure, without_values
+from agentgate.values.turns import OWN, PASTED
+from agentgate.values.visible import visible
+from agentgate.workflow.nested import emptied, flat
+
+MAX_VALUE, MAX_WORDS, MAX_ORIGIN = 2000, 2000, 300  # characters that are shown of a value, of a turn, of an origin
+MAX_SAID = 5  # turns, the newest
+_WORD = re.compile(r"[\w@.,:/+-]{1,80}", re.ASCII)
+_NOT_THEIRS = frozenset({"forwarded", "pasted", "unsure"})
+
+
+def shown_text(value: Any) -> str:
+    """A value as a person sees it: visible, in quotation marks where it is more than a word, and cut where it is long, with its length."""
+    text = value if isinstance(value, str) else canonical(value).decode()
+    if not isinstance(value, str) or _WORD.fullmatch(text):
+        return _cut(text, visible(text[:MAX_VALUE]))
+    quoted = visible(text[:MAX_VALUE].replace("\\", "\\\\").replace('"', '\\"'))
+    return _cut(text, f'"{quoted}"')
+
+
+def _cut(text: str, shown: str) -> str:
+    return shown if len(text) <= MAX_VALUE else f"{shown} (the first {MAX_VALUE} of {len(text)} characters)"
+
+
+def shown_names(required: Iterable[RequiredHold], names: Iterable[str]) -> tuple[str, ...]:
+    """The arguments that the rules show, in their order."""
+    every = tuple(names)
+    return tuple(dict.fromkeys(name for hold in required for name in (hold.rule.show or every)))
+
+
+def question_of(case: Case, required: tuple[RequiredHold, ...], *, made: str, deadline: float, limits: tuple[str, ...] = ()) -> Question:
+    """The question of a call that waits for people.
+
+    Args:
+        case: the call, after all checks.
+        required: the rules that ask, and why.
+        made: the call digest.
+        deadline: POSIX seconds.
+        limits: what is used of each limit, as text.
+    """
+    call, header, workflow = case.call, case.run.header, case.workflow
+    tool = workflow.tools[call.tool]
+    evidence, args = Evidence(workflow, case.run, case.values, case.earlier), flat(tool, call.args)
+    show = shown_names(required, tool.args)
+    names = [*show, *[name for name in tool.args if name not in show]]
+    given = {name: args[name] for name in names if name in args} | {
+        name: [] for name in names if name not in args and emptied(name, call.args)
+    }
+    arguments = []
+    for name in names:
+        if name in given:
+            origin, by = _origin(case, name, evidence.of(name))
+            value = MASKED if tool.args[name].sensitive else shown_text(given[name]) if name in show else NOT_SHOWN
+            arguments.append(ShownArgument(name, value, origin, by))
+    rules = tuple(
+        ShownRule(hold.rule.id, f"{workflow.file}:{hold.rule.line}", hold.rule.whom, tuple(because(hold.why, show))) for hold in required
+    )
+    user, agent = header.user, header.agent
+    return Question(
+        hold=made,
+        tenant=header.tenant,
+        workflow=f"{workflow.id} v{workflow.version}",
+        tool=tool.name,
+        effect=tool.effect,
+        arguments=tuple(arguments),
+        requester=visible(user.id, MAX_ORIGIN) if user is not None else "",
+        agent=visible(agent.id, MAX_ORIGIN),
+        via=tuple(visible(broker, MAX_ORIGIN) for broker in agent.via),
+        rules=rules,
+        limits=limits,
+        deadline=deadline,
+        arguments_digest=call.arguments_digest,
+    )
+
+
+def because(why: Iterable[Failure], show: Iterable[str]) -> list[str]:
+    """Why a person is asked, without a value that is not shown to them."""
+    fields = {f"args.{name}" for name in show}
+    return list(dict.fromkeys(visible(str(f if f.field in fields else without_values(f)), MAX_VALUE) for f in why))
+
+
+def said(turns: Iterable[Turn]) -> tuple[str, ...]:
+    """The user's own words in their newest turns."""
+    return tuple(_own(turn) for turn in tuple(turns)[-MAX_SAID:])
+
+
+def _own(turn: Turn) -> str:
+    """A turn, in which text that is not plainly the user's own is only named."""
+    out, at = [], 0
+    for start, end, whose in sorted(turn.parts):
+        if whose in _NOT_THEIRS and start >= at:
+            left = len(turn.text[start:end].strip(f"{OWN}{PASTED} \n"))
+            out += [turn.text[at:start], f" [{left} characters that are not the user's own words] " if left else ""]
+            at = end
+    text = "".join([*out, turn.text[at:]]).replace(OWN, "").replace(PASTED, "").strip()
+    return visible(text, MAX_WORDS)
+
+
+def _origin(case: Case, name: str, origins: tuple[Origin, ...]) -> tuple[str, By]:
+    """Where an argument came from, in words, and who wrote it: of a list's elements, the one that is trusted least."""
+    ruled = name in case.values and bool(case.values[name].rule.sources)
+    told = [_in_words(case, origin, ruled=ruled) for origin in origins] or [("of a form that was not traced", "unknown")]
+    order: tuple[By, ...] = ("unknown", "model", "result", "user")
+    words = "; ".join(dict.fromkeys(text for text, _ in told))
+    return visible(words, MAX_ORIGIN), next(by for by in order if by in {by for _, by in told})
+
+
+def _in_words(case: Case, origin: Origin, *, ruled: bool) -> tuple[str, By]:
+    if origin.source == "unknown" or not origin.allowed:
+        return ("of unknown origin: nothing that counts explains it", "unknown") if ruled else ("written by the model", "model")
+    if origin.source == "prompt":
+        return (f'typed by the user: "{origin.words}"' if origin.words and origin.words != MASKED else "typed by the user"), "user"
+    if origin.source == "user":
+        return "the user's own id", "user"
+    if origin.source == "computed":
+        return f"computed from what the user said: {origin.words}", "user"
+    if origin.source == "model":
+        return "written by the model", "model"
+    named = any(earlier.id == origin.call and earlier.named for earlier in case.run.calls)
+    how = ", of what the user named" if named else ""
+    return f"{'from' if origin.row else 'as in'} {origin.source}{how}", "result"
