@@ -41,7 +41,7 @@ class LimitTake(NamedTuple):
         key: the counter's name, unique per rule, owner and currency; at most once in a mint.
         amount: integer; 1 for a count, units of 10^-4 for a sum.
         maximum: the total must not exceed it.
-        every_ms: exact sliding window in milliseconds; 0: no window.
+        every_ms: sliding window in milliseconds, which counts in buckets of a sixtieth, each until it is wholly outside; 0: no window.
         for_run: it counts this run only and ends with it (`per: run`); without a window it is kept beside the run.
     """
 

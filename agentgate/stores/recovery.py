@@ -106,7 +106,7 @@ def replay(event: Event) -> Op:
         name = checked_subject("limit", take.key)
         in_run = take.for_run and take.every_ms == 0
         if not in_run:
-            keys += (f"{start}limit:{name}", f"{start}times:{name}")
+            keys.append(f"{start}limit:{name}")
         amount = checked_number("limit amount", take.amount, 0, MAX_AMOUNT // 2)
         args += (amount, checked_number("limit every_ms", take.every_ms, 0, MAX_TTL_MS), name if in_run else "")
     return Op("replay", tuple(keys), tuple(args), confirm=True)

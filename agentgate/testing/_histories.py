@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from agentgate.stores import Store, ops, recovery
@@ -125,6 +126,19 @@ class Histories:
         assert book.ask(recovery.replay(event), recovery.parse_replay) == "ok"
         assert book.hold(held.hold_id).state == "spent"
         assert book.mint(book.request(1, limits=limit)).kind == "outcome_unknown"
+        book.minted(2, limits=limit)
+        assert book.refused(3, limits=limit) == ("limit", "0")
+
+    def test_a_replayed_redemption_counts_in_the_window_it_was_in(self, store: Store) -> None:
+        book = Book(store)
+        limit = (ops.LimitTake("count", 1, 3, 60_000),)
+        book.burn(book.minted(1, limits=limit)[1])
+        book.outcome(1, "failed")
+        later = int(time.time() * 1000) + 5000  # it ran again, and that was lost
+        taken = (recovery.Taken("count", 1, 60_000, for_run=False),)
+        event = recovery.Event(book.tenant, book.run, f"{1:064x}", "j" * 22, "0" * 40, b"{}", later, "", redeemed=True, limits=taken)
+        for _ in range(2):
+            book.ask(recovery.replay(event), recovery.parse_replay)
         book.minted(2, limits=limit)
         assert book.refused(3, limits=limit) == ("limit", "0")
 

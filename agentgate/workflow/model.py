@@ -43,7 +43,7 @@ class Limit:
     Attributes:
         maximum: for a count the number of calls; for a sum the amount in units of 10^-4, per currency.
         per: whose counter it is; `turn`: since the user last spoke in this run.
-        every: sliding window in seconds; None: for ever (per run: the run's life).
+        every: sliding window in seconds (what it counts leaves up to a sixtieth of it later); None: for ever (per run: the run's life).
     """
 
     line: int

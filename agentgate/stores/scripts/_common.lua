@@ -94,3 +94,25 @@ local function raise_history(key, gen, before)
   redis.call('HSET', key, 'epoch', epoch, 'count', count)
   return epoch .. ' ' .. count
 end
+
+-- A window counts in buckets, each until it is wholly outside: up to a sixtieth of the window too long, and never too little. They are in a
+-- hash: `total`, `first` (the oldest bucket that counts), and the amount of each bucket under its number.
+local function bucket_of(time, every)
+  return math.floor(time / math.ceil(every / 60))
+end
+
+-- Drop the buckets before `first`, however many calls they count.
+local function slide(hash, first)
+  local kept, gone, left = redis.call('HGETALL', hash), {}, 0
+  for i = 1, #kept, 2 do
+    local bucket = tonumber(kept[i])
+    if bucket and bucket < first then
+      gone[#gone + 1], left = kept[i], left + tonumber(kept[i + 1])
+    end
+  end
+  if #gone > 0 then
+    redis.call('HDEL', hash, unpack(gone))
+    redis.call('HINCRBY', hash, 'total', digits(-left))
+  end
+  redis.call('HSET', hash, 'first', digits(first))
+end

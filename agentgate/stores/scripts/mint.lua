@@ -1,6 +1,5 @@
 -- KEYS jti run calls history revoked... [hold] [lastkey] (limit times)...
 -- ARGV digest head binding ttl_ms revision jti run read prefix #revoked #limits hold_rev thumbprint seen unspent (amount maximum every_ms name)...
--- A limit with a name counts this run only and is kept in the run's hash; one without has two keys of its own.
 -- Everything is checked first, then everything is written. (Before that, limits only drop what no longer counts.)
 local call, digest, ttl, prefix = redis.call, ARGV[1], tonumber(ARGV[4]), ARGV[9]
 local now, gen = now_ms(), lineage()
@@ -12,15 +11,29 @@ local function refuse(kind, detail)
   return {KEYS[1], kind, gen, detail or '', lost and '' or before}
 end
 
--- (1) the run, with its own limits
-local count, asked = tonumber(ARGV[11]), {'rev', 'closed', 'ends', 'kept', 'opened'}
-for argument = 19, 15 + 4 * count, 4 do
-  local name = ARGV[argument]
-  if name ~= '' then
-    local last = #asked
-    asked[last + 1], asked[last + 2] = 'total:' .. name, digest .. ':' .. name
-  end
+-- The limits. One with a name counts this run only, as a field of the run's hash; one without has a hash of its own, and a sorted set of what
+-- is reserved, by expiry. What a call took ("amount bucket") is a field of the call's record for as long as it counts.
+local limits, asked, shares, place = {}, {'rev', 'closed', 'ends', 'kept', 'opened', 'due'}, {}, 1 + #KEYS
+for i = 1, tonumber(ARGV[11]) do
+  place = place - (ARGV[15 + 4 * i] == '' and 2 or 0)
 end
+for i = 1, tonumber(ARGV[11]) do
+  local argument, name = 12 + 4 * i, ARGV[15 + 4 * i]
+  local hash, times, total, share = KEYS[2], false, 'total:' .. name, nil
+  if name ~= '' then
+    asked[#asked + 1], share = total, ':run:' .. name .. ':share'
+  else
+    hash, times, total, place = KEYS[place], KEYS[place + 1], 'total', place + 2
+    share = ':all:' .. hash .. ':share'
+  end
+  limits[i] = {
+    amount = tonumber(ARGV[argument]), maximum = tonumber(ARGV[argument + 1]), every = tonumber(ARGV[argument + 2]),
+    hash = hash, times = times, total = total, share = share, own = 0, own_bucket = 0, bucket = '0', first = 0, kept = false, sum = 0,
+  }
+  shares[i] = digest .. share
+end
+
+-- (1) the run, with its own limits
 local run = call('HMGET', KEYS[2], unpack(asked))
 if not run[1] then
   return refuse('missing')
@@ -37,7 +50,8 @@ end
 
 -- (3) the same call again. After its redemption: a read, whatever came of it, three times more; anything else only where nothing happened.
 -- After a mint in another lineage: a read, or a call whose token this gate alone held and did not spend
-local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint', digest .. ':outcome', digest .. ':runs')
+local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint', digest .. ':outcome', digest .. ':runs',
+  unpack(shares))
 local old_gen, old_jti = minting(record[3])
 if record[2] == 'redeemed' then
   local outcome, again = record[4], nil
@@ -90,110 +104,103 @@ if ARGV[13] ~= '' then
   end
 end
 
--- (7) limits. Each keeps a total, and the share of each call until it is known whether its token was burned. A share is given back only
--- if the token is provably unburned: it has expired, the call's record says minted, in this lineage, and its single-use key is gone.
--- A share that was burned, or cannot be proven unburned, counts for ever. Returns true, false, or nil: not known yet.
-local function burned(owner, member)
-  local entry = call('HMGET', prefix .. 'calls:' .. owner, member .. ':status', member .. ':mint')
-  local minted_in, jti = minting(entry[2])
-  if entry[1] ~= 'minted' or minted_in ~= gen then
-    return true
-  end
-  if call('EXISTS', prefix .. 'jti:' .. jti) == 0 then
-    return false
-  end
-end
+-- (7) limits. A share is reserved until its token expires. Then it is given back only if that token is provably unburned: the call's record
+-- says minted, in this lineage, and the single-use key is gone. A share that was burned, or cannot be proven unburned, counts on.
+-- Whatever the number of calls, a mint looks at few of them: what it did not come to counts meanwhile.
+local SOME, MANY = 4, 200
 
--- The shares of other calls in a counter's `total`, of which `own` ("amount ...") is this call's.
-local function others(total, own)
-  total = tonumber(total or '0')
-  return own and total - tonumber(string.match(own, '^%d+')) or total
-end
-
--- A limit of this run is two fields of the run's hash: its total, and per call "amount expiry".
-local function settle_run(name)
-  for _, field in ipairs(call('HKEYS', KEYS[2])) do
-    local member = string.match(field, '^(%x+):')
-    if member and #member == 64 and string.sub(field, 66) == name then
-      local amount, expiry = string.match(call('HGET', KEYS[2], field), '^(%d+) (%d+)$')
-      if tonumber(expiry) <= now then
-        local spent = burned(ARGV[7], member)
-        if spent == false then
-          call('HINCRBY', KEYS[2], 'total:' .. name, digits(-tonumber(amount)))
+local function settle(hash, times, most, limit_of)
+  for _, member in ipairs(call('ZRANGEBYSCORE', times, '-inf', '(' .. digits(now), 'LIMIT', 0, most)) do
+    local taker, calls, limit = string.sub(member, 1, 64), limit_of(string.sub(member, 66))
+    if taker ~= digest then
+      local entry = call('HMGET', calls, taker .. ':status', taker .. ':mint', taker .. limit.share)
+      local minted_in, jti = minting(entry[2])
+      local unburned = entry[1] == 'minted' and minted_in == gen
+      if not unburned or call('EXISTS', prefix .. 'jti:' .. jti) == 0 then
+        local amount, bucket = string.match(entry[3] or '', '^(%d+) (%d+)$')
+        if unburned and amount then
+          call('HDEL', calls, taker .. limit.share)
+          if limit.every == 0 or tonumber(bucket) >= limit.first then
+            local back = digits(-tonumber(amount))
+            call('HINCRBY', hash, limit.total, back)
+            if limit.every > 0 then
+              call('HINCRBY', hash, bucket, back)
+            end
+          end
         end
-        if spent ~= nil then
-          call('HDEL', KEYS[2], field)
-        end
+        call('ZREM', times, member)
       end
     end
   end
-  return others(unpack(call('HMGET', KEYS[2], 'total:' .. name, digest .. ':' .. name)))
+  local next_due = call('ZRANGE', times, 0, 0, 'WITHSCORES')[2]
+  call('HSET', hash, 'due', next_due and digits(tonumber(next_due)) or '')
 end
 
--- A limit beyond this run is a hash (`total`, and per call "amount:run") and a sorted set of times: each call's digest at the time of its
--- mint (windows only), and its digest after a '-' at minus the time its token expires.
-local function forget(counter, times, member, amount)
-  call('HINCRBY', counter, 'total', digits(-amount))
-  call('HDEL', counter, member)
-  call('ZREM', times, member, '-' .. member)
+local function is_due(due)
+  return due and due ~= '' and tonumber(due) < now
 end
 
-local function settle(counter, times, every)
-  for _, name in ipairs(call('ZRANGEBYSCORE', times, digits(-now), '0', 'LIMIT', 0, 10000)) do
-    local member = string.sub(name, 2)
-    local amount, owner = string.match(call('HGET', counter, member) or '', '^(%d+):(.+)$')
-    local spent = not owner or burned(owner, member)
-    if spent == false then
-      forget(counter, times, member, tonumber(amount))
-    elseif spent then
-      call('ZREM', times, name)
-      if every == 0 then
-        call('HDEL', counter, member)
-      end
+local function sum_of(limit, total) -- what would be taken with this call; `own` is what it took itself, as far as that still counts
+  limit.sum = tonumber(total or '0') - (total and limit.own or 0) + limit.amount
+  return limit.sum > limit.maximum
+end
+
+-- Of this run: what it reserved is one sorted set, of calls and limits.
+local expiry, reserved = now + ttl, prefix .. 'reserved:' .. ARGV[7]
+local function sum_run()
+  local at, over = 6, false
+  for i, limit in ipairs(limits) do
+    if not limit.times then
+      at, limit.own = at + 1, tonumber(string.match(record[5 + i] or '0', '^%d+'))
+      over = sum_of(limit, run[at]) or over
     end
   end
-  return others(unpack(call('HMGET', counter, 'total', digest)))
+  return over
+end
+local over = sum_run()
+if #asked > 6 and is_due(run[6]) then
+  settle(KEYS[2], reserved, over and MANY or SOME, function(name)
+    return KEYS[3], {total = 'total:' .. name, share = ':run:' .. name .. ':share', every = 0}
+  end)
+  run = call('HMGET', KEYS[2], unpack(asked))
+  sum_run()
 end
 
--- Drop what left the window. `oldest` is never later than the oldest call in it, so a mint rarely has to look.
-local function slide(counter, times, left)
-  for _, member in ipairs(call('ZRANGEBYSCORE', times, '(0', digits(left), 'LIMIT', 0, 10000)) do
-    forget(counter, times, member, tonumber(string.match(call('HGET', counter, member) or '', '^(%d+):') or '0'))
+-- Beyond this run. A clock that went back counts in the oldest bucket, so that none comes back that was dropped.
+local function sum_beyond(limit, from)
+  local kept = call('HMGET', limit.hash, 'total', 'due', 'fresh', 'first', limit.bucket)
+  limit.first = math.max(tonumber(kept[4] or '0'), from)
+  if limit.own_bucket < limit.first then
+    limit.own = 0 -- it left the window
   end
-  local first = call('ZRANGEBYSCORE', times, '(0', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  call('HSET', counter, 'oldest', digits(tonumber(first[2] or now)))
-  return call('HMGET', counter, 'total', digest, 'fresh', 'oldest')
+  if tonumber(limit.bucket) < limit.first then
+    limit.bucket = digits(limit.first)
+    kept[5] = call('HGET', limit.hash, limit.bucket)
+  end
+  limit.kept = kept
+  return sum_of(limit, kept[1])
 end
 
-local totals, counters, beyond, place = {}, {}, position, 4
-for i = 1, count do
-  local argument = 11 + 4 * i
-  local amount, maximum, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]), ARGV[argument + 4]
-  amount = tonumber(amount)
-  local total
-  if name ~= '' then
-    place = place + 2
-    total = others(run[place], run[place + 1]) + amount
-    if total > maximum then
-      total = settle_run(name) + amount
+for i, limit in ipairs(limits) do
+  if limit.times then
+    local every, amount, bucket = limit.every, string.match(record[5 + i] or '0 0', '^(%d+) (%d+)$')
+    local from = every > 0 and bucket_of(now - every, every) or 0
+    limit.own, limit.own_bucket, limit.bucket = tonumber(amount), tonumber(bucket), every > 0 and digits(bucket_of(now, every)) or '0'
+    local over = sum_beyond(limit, from)
+    if limit.kept[1] and tonumber(limit.kept[4] or '0') < from then
+      slide(limit.hash, from)
+      over = sum_beyond(limit, from)
     end
-  else
-    local counter, times = KEYS[beyond + 1], KEYS[beyond + 2]
-    beyond = beyond + 2
-    local kept = call('HMGET', counter, 'total', digest, 'fresh', 'oldest')
-    if kept[1] and every > 0 and tonumber(kept[4] or '0') <= now - every then
-      kept = slide(counter, times, now - every)
+    if is_due(limit.kept[2]) then
+      settle(limit.hash, limit.times, over and MANY or SOME, function(owner)
+        return prefix .. 'calls:' .. owner, limit
+      end)
+      sum_beyond(limit, from)
     end
-    total = others(kept[1], kept[2]) + amount
-    if total > maximum then
-      total = settle(counter, times, every) + amount
-    end
-    counters[i] = kept
   end
-  if total > maximum then
+  if limit.sum > limit.maximum then
     return refuse('limit', digits(i - 1))
   end
-  totals[i] = digits(total)
 end
 
 -- the calls' records outlive both the run and this token; `kept` says until when
@@ -206,10 +213,17 @@ end
 if old_jti then
   call('DEL', prefix .. 'jti:' .. old_jti)
 end
-call('HSET', KEYS[3], digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now), 'opened', run[5] or '0')
+local written = {digest .. ':mint', gen .. ' ' .. ARGV[6] .. ' ' .. digits(now), 'opened', run[5] or '0'}
 if record[2] ~= 'redeemed' then -- else head, time and facts of the first redemption stand
-  call('HSET', KEYS[3], digest .. ':head', ARGV[2], digest .. ':status', 'minted', digest .. ':free', free and '1' or '')
+  for i, value in ipairs({digest .. ':head', ARGV[2], digest .. ':status', 'minted', digest .. ':free', free and '1' or ''}) do
+    written[4 + i] = value
+  end
 end
+for i, limit in ipairs(limits) do
+  written[#written + 1] = shares[i]
+  written[#written + 1] = ARGV[12 + 4 * i] .. ' ' .. (limit.bucket or '0')
+end
+call('HSET', KEYS[3], unpack(written))
 local fields = {}
 if tonumber(run[4] or '0') < life then
   fields[1], fields[2] = 'kept', digits(life)
@@ -223,33 +237,50 @@ end
 if lastkey then
   call('SET', lastkey, ARGV[13])
 end
-local expiry = now + ttl
-local expires = digits(expiry)
-for i = 1, count do
-  local argument = 11 + 4 * i
-  local amount, every, name = ARGV[argument + 1], tonumber(ARGV[argument + 3]), ARGV[argument + 4]
-  if name ~= '' then
-    local last = #fields
-    fields[last + 1], fields[last + 2], fields[last + 3], fields[last + 4] =
-      'total:' .. name, totals[i], digest .. ':' .. name, amount .. ' ' .. expires
+local expires, scored = digits(expiry), {}
+for _, limit in ipairs(limits) do
+  if not limit.times then
+    fields[#fields + 1], fields[#fields + 2] = limit.total, digits(limit.sum)
+    scored[#scored + 1], scored[#scored + 2] = expires, digest .. ':' .. string.sub(limit.total, 7)
   else
-    local counter, times, kept = KEYS[position + 1], KEYS[position + 2], counters[i]
-    position = position + 2
-    call('HSET', counter, 'total', totals[i], digest, amount .. ':' .. ARGV[7])
-    if every == 0 then
-      call('ZADD', times, digits(-expiry), '-' .. digest)
-    else
-      call('ZADD', times, digits(-expiry), '-' .. digest, digits(now), digest)
-      -- The keys' expiry is set later than needed, and rarely. A member that never leaves ('+') keeps the set, and with it its
-      -- expiry, when all others have left.
-      local keep = every + ttl + 60000
-      if tonumber(kept[3] or '0') < now + keep then
-        call('HSET', counter, 'fresh', digits(now + 2 * keep), 'oldest', kept[4] or digits(now))
-        call('ZADD', times, '+inf', '+')
-        call('PEXPIRE', counter, digits(3 * keep))
-        call('PEXPIRE', times, digits(3 * keep))
-      end
+    local hash, kept, every, changed = limit.hash, limit.kept, limit.every, {'total', digits(limit.sum)}
+    local waiting = kept[2] and kept[2] ~= ''
+    if not waiting or tonumber(kept[2]) > expiry then
+      changed[3], changed[4] = 'due', expires
     end
+    call('ZADD', limit.times, expires, digest .. ':' .. ARGV[7])
+    if every > 0 then
+      local size, own = tonumber(kept[5] or '0') + limit.amount, kept[1] and limit.own or 0
+      if own > 0 and limit.own_bucket == tonumber(limit.bucket) then
+        size = size - own
+      elseif own > 0 then
+        call('HINCRBY', hash, digits(limit.own_bucket), digits(-own))
+      end
+      local last, keep = #changed, every + ttl + 60000
+      changed[last + 1], changed[last + 2], changed[last + 3], changed[last + 4] = limit.bucket, digits(size), 'first', digits(limit.first)
+      if tonumber(kept[3] or '0') < now + keep then -- the keys' expiry is set later than needed, and rarely
+        changed[last + 5], changed[last + 6], waiting = 'fresh', digits(now + 2 * keep), false
+        call('HSET', hash, unpack(changed))
+        call('PEXPIRE', hash, digits(3 * keep))
+      else
+        call('HSET', hash, unpack(changed))
+      end
+      if not waiting then -- a set that was empty has no expiry
+        call('PEXPIRE', limit.times, digits(3 * keep))
+      end
+    else
+      call('HSET', hash, unpack(changed))
+    end
+  end
+end
+if #scored > 0 then
+  local waiting = run[6] and run[6] ~= ''
+  call('ZADD', reserved, unpack(scored))
+  if not waiting or fields[1] == 'kept' then
+    call('PEXPIREAT', reserved, digits(life))
+  end
+  if not waiting or tonumber(run[6]) > expiry then
+    fields[#fields + 1], fields[#fields + 2] = 'due', expires
   end
 end
 if #fields > 0 then

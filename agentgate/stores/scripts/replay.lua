@@ -1,4 +1,4 @@
--- KEYS calls run hold (limit times)... | ARGV digest mint head at outcome run redeemed (amount every name)...
+-- KEYS calls run hold limit... | ARGV digest mint head at outcome run redeemed (amount every name)...
 -- A redemption, or only a spent release, that the store has lost and an audit log has kept. Replayed again it changes nothing.
 -- A limit with a name counts this run only (see mint.lua).
 local call, digest, at, run = redis.call, ARGV[1], ARGV[4], ARGV[6]
@@ -16,29 +16,28 @@ if ARGV[7] ~= '1' or ended then
   return {KEYS[1], 'known'}
 end
 
--- The share of a mint that is on record is counted, unless it was given back, which happens only in the lineage of the mint.
-local counted = redeemed or record[1] and minting(record[2]) ~= lineage()
-local place = 3
+-- A share is on the call's record for as long as it counts. In a window a later mint of the same call counts later.
+local now, place = now_ms(), 3
 for i = 8, #ARGV, 3 do
   local amount, every, name = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
-  if name ~= '' then
-    if call('EXISTS', KEYS[2]) == 1 and not counted and call('HEXISTS', KEYS[2], digest .. ':' .. name) == 0 then
-      call('HINCRBY', KEYS[2], 'total:' .. name, amount)
+  local hash, total, share, bucket = KEYS[2], 'total:' .. name, digest .. ':run:' .. name .. ':share', '0'
+  local counts = name == '' or call('EXISTS', hash) == 1
+  if name == '' then
+    hash, total, place = KEYS[place + 1], 'total', place + 1
+    share = digest .. ':all:' .. hash .. ':share'
+    if every > 0 then
+      bucket = digits(bucket_of(tonumber(at), every))
+      counts = tonumber(bucket) >= bucket_of(now - every, every)
     end
-  else
-    local counter, times = KEYS[place + 1], KEYS[place + 2]
-    place = place + 2
-    if not counted and call('HEXISTS', counter, digest) == 0 then
-      call('HINCRBY', counter, 'total', amount)
-      if every > 0 then
-        local oldest = call('HGET', counter, 'oldest') or at
-        call('HSET', counter, digest, amount .. ':' .. run, 'oldest', digits(math.min(tonumber(oldest), tonumber(at))))
-        call('ZADD', times, at, digest, '+inf', '+')
-        for _, key in ipairs({counter, times}) do
-          if call('PTTL', key) < 0 then
-            call('PEXPIRE', key, digits(3 * (every + 600000)))
-          end
-        end
+  end
+  local counted = string.match(call('HGET', KEYS[1], share) or '', '%d+$')
+  if counts and (not counted or tonumber(counted) < tonumber(bucket)) then
+    call('HINCRBY', hash, total, amount)
+    call('HSET', KEYS[1], share, amount .. ' ' .. bucket)
+    if every > 0 then
+      call('HINCRBY', hash, bucket, amount)
+      if call('PTTL', hash) < 0 then
+        call('PEXPIRE', hash, digits(3 * (every + 600000)))
       end
     end
   end
