@@ -1,7 +1,7 @@
 # Needs make and Python >= 3.11 with its venv module; everything else goes into .venv. Nothing needs root.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench faults clean
 
 # The newest Python >= 3.11 that can make a virtual environment; `make test PYTHON=/path/to/python` picks another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -15,6 +15,7 @@ help: ## what there is
 	@echo "make test    all tests (starts its own Valkey, from a wheel, and redis-server where installed)"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make bench   speed, as ratios measured side by side"
+	@echo "make faults  crashes, failovers, full disks: what hosts are answered, and that nothing happens twice (some minutes)"
 	@echo "make clean   remove $(VENV) and caches"
 	@echo "PYTHON=...   another Python >= 3.11 (now: $(or $(PYTHON),none found))"
 
@@ -31,6 +32,9 @@ lint: $(VENV)/.has-test ## ruff and mypy
 
 bench: $(VENV)/.has-bench ## speed
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+faults: $(VENV)/.has-test ## what faults make of calls
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 clean: ## remove what make made
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .demo dist build

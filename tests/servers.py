@@ -81,6 +81,14 @@ class Server:
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
+    def wait(self) -> None:
+        """Until the process has ended by itself."""
+        self._process.wait(timeout=10)
+
+    def runs(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
     def stop(self) -> None:
         """End for good."""
         if self._process.poll() is None:
@@ -90,16 +98,31 @@ class Server:
 
     @contextmanager
     def replica(self, folder: Path) -> Iterator[Server]:
-        """A server that follows this one, from when it is in sync (the lineage changes when the first replica comes)."""
+        """A server with the same settings that follows this one, from when it is in sync (the lineage changes when the first comes)."""
         self.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
-        replica = Server(self.binary, folder, settings=("--replicaof", f"127.0.0.1 {self.port}"))
+        replica = Server(self.binary, folder, settings=(*self._settings, "--replicaof", f"127.0.0.1 {self.port}"))
         try:
-            deadline = time.monotonic() + 10
-            while "state=online" not in self.command("INFO", "replication") or "link_status:up" not in replica.command(
-                "INFO", "replication"
-            ):
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            replica.follows(self)
             yield replica
         finally:
             replica.stop()
+
+    def follows(self, primary: Server) -> None:
+        """Until this replica has all that its primary has."""
+        deadline = time.monotonic() + 10
+        while (
+            "state=online" not in primary.command("INFO", "replication")
+            or "link_status:up" not in self.command("INFO", "replication")
+            or self._offset() != primary._offset()
+        ):
+            assert time.monotonic() < deadline, f"{self.url} does not follow {primary.url}"
+            time.sleep(0.02)
+
+    def _offset(self) -> str:
+        return self.command("INFO", "replication").split("master_repl_offset:")[1].split()[0]
+
+    def takes_over(self, ended: Server) -> None:
+        """Become a primary, at the address of one that has ended."""
+        self.command("REPLICAOF", "NO", "ONE")
+        self.command("CONFIG", "SET", "port", str(ended.port))
+        self.port = ended.port

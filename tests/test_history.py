@@ -16,6 +16,7 @@ from agentgate import Allow, Gate, Reason, StepUp, TokenRefused, Verifier
 from agentgate.audit import FileAudit, read_records, remembered
 from agentgate.cli.main import app
 from agentgate.errors import Refusal
+from agentgate.gate.issued import LIMIT, Issued
 from agentgate.stores import open_store, ops
 from agentgate.stores.history import History
 from agentgate.token.dpop import DPoP
@@ -136,7 +137,7 @@ def test_a_count_that_has_risen_again_hides_no_loss(shop: Shop) -> None:
 def test_a_lagging_failover_pays_nothing_again(shop: Shop) -> None:
     with shop.server.replica(shop.folder / "replica") as replica:
         run = started(shop.gate)
-        followed(shop.server, replica)
+        replica.follows(shop.server)
         replica.command("REPLICAOF", "NO", "ONE")  # promoted with what it has; what follows never reached it
         paid(run)
         assert asked(shop.opened(store=replica.url).resume_run("acme", run.id)) == {Reason.OUTCOME_UNKNOWN}
@@ -193,6 +194,68 @@ def test_a_tool_server_that_saw_a_redemption_refuses_the_same_act_of_a_gate_that
     assert asked(run) == {Reason.OUTCOME_UNKNOWN}  # and now the gate knows
 
 
+def test_a_gate_whose_tool_server_redeemed_what_the_store_lost_mints_it_for_no_other(shop: Shop) -> None:
+    run = started(shop.gate)
+
+    def redeemed() -> None:
+        token = run.authorize("payments.refund", REFUND, tool_call_id="pay").token
+        proof = DPoP(token.headers("POST", shop.gate.issuer)["DPoP"], method="POST", url=shop.gate.issuer)
+        with shop.verifier().redeem(token.reveal(), tool="payments.refund", args=REFUND, proof=proof):
+            pass
+
+    shop.lost(redeemed)  # nobody asked this gate for anything since, so it has not heard of the redemption
+    run._view.unspent.clear()  # as for a tool with `redeem: server`
+    for handle in (run, shop.gate.resume_run("acme", run.id)):
+        assert asked(handle) == {Reason.OUTCOME_UNKNOWN}
+    assert asked(shop.opened("second").resume_run("acme", run.id)) == {Reason.OUTCOME_UNKNOWN}  # it is told
+    assert shop.reconcile("gate", "tool")[0] == 0
+    assert asked(run) == {Reason.ALREADY_REDEEMED}
+
+
+def test_a_call_whose_mint_was_lost_and_that_nobody_redeemed_runs_once_it_is_reconciled(shop: Shop) -> None:
+    run = started(shop.gate)
+    shop.lost(lambda: run.authorize("payments.refund", REFUND, tool_call_id="pay"))
+    other = shop.gate.resume_run("acme", run.id)
+    assert asked(other) == {Reason.OUTCOME_UNKNOWN}
+    code, ((found),) = shop.reconcile("gate")
+    assert (code, found["state"], found["replayed"], found["missing"]) == (0, "reconciled", 0, [])
+    paid(other)
+    assert asked(run) == {Reason.ALREADY_REDEEMED}
+
+
+def test_a_token_that_was_minted_after_the_loss_is_void_once_it_is_reconciled(shop: Shop) -> None:
+    run = started(shop.gate)
+    verifier = shop.verifier()
+    tokens = []
+
+    def redeemed(by: Any) -> None:
+        tokens.append(by.authorize("payments.refund", REFUND, tool_call_id="pay").token)
+        redeem(tokens[-1])
+
+    def redeem(token: Any) -> None:
+        proof = DPoP(token.headers("POST", shop.gate.issuer)["DPoP"], method="POST", url=shop.gate.issuer)
+        with verifier.redeem(token.reveal(), tool="payments.refund", args=REFUND, proof=proof):
+            pass
+
+    shop.lost(lambda: redeemed(run))
+    with pytest.raises(TokenRefused) as refused:
+        redeemed(shop.opened("second").resume_run("acme", run.id))  # a gate that knows nothing of it
+    assert refused.value.code is Refusal.LOST
+    assert shop.reconcile("gate", "second", "tool")[0] == 0
+    for token in tokens:
+        with pytest.raises(TokenRefused) as refused:
+            redeem(token)
+        assert refused.value.code in {Refusal.USED, Refusal.LINEAGE}
+
+
+def test_what_a_gate_issued_is_kept_for_the_newest_calls() -> None:
+    issued = Issued()
+    for number in range(LIMIT + 2):
+        issued.add(str(number))
+        issued.add("1")
+    assert [str(number) in issued for number in (0, 1, 2, LIMIT)] == [False, True, False, True]
+
+
 # what is not lost
 
 
@@ -236,7 +299,7 @@ def test_a_promotion_in_sync_stops_nothing(shop: Shop) -> None:
     with shop.server.replica(shop.folder / "replica") as replica:
         run = started(shop.gate)
         paid(run, "before")
-        followed(shop.server, replica)
+        replica.follows(shop.server)
         replica.command("REPLICAOF", "NO", "ONE")
         resumed = shop.opened(store=replica.url).resume_run("acme", run.id)
         assert asked(resumed, "before") == {Reason.ALREADY_REDEEMED}
@@ -250,18 +313,6 @@ def test_a_store_in_memory_forgets_and_stops_nobody(tmp_path: Path) -> None:
         with opened(tmp_path, keys=tmp_path / "keys", audit=str(tmp_path / "audit")) as gate:
             paid(started(gate))
     assert remembered(tmp_path / "audit") == {}
-
-
-def followed(primary: Server, replica: Server) -> None:
-    """The replica has all that its primary has."""
-    deadline = time.monotonic() + 10
-    while offset(primary) != offset(replica):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def offset(server: Server) -> str:
-    return server.command("INFO", "replication").split("master_repl_offset:")[1].split()[0]
 
 
 # reconciling

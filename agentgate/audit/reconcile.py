@@ -69,8 +69,8 @@ class Loss:
 
 
 def find_tenants(directories: Sequence[Path]) -> set[str]:
-    """Every tenant whose history these logs name."""
-    return {record["tenant"] for record in _counted(directories)}
+    """Every tenant whose calls these logs name."""
+    return {record["tenant"] for record in _records(directories) if record.get("type") in _COUNTED}
 
 
 def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path]) -> dict[str, Loss]:
@@ -123,6 +123,8 @@ def _gaps(known: HistoryRecord, seen: Mapping[str, int], events: Iterable[_Count
     reached = {0, *known.ends.values(), *seen.values()}
     for epoch, last in seen.items():
         first = known.ends.get(epoch, 0) + 1
+        if not last:  # only a mint was lost
+            continue
         if epoch not in known.ends:
             counts = [count for name, count in have if name == epoch]
             first = min(counts, default=last)

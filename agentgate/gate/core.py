@@ -14,6 +14,7 @@ from agentgate.decision.checks import describe
 from agentgate.errors import AuditUnavailable, NameRefused
 from agentgate.explain.evidence import origin_names
 from agentgate.gate.around import Sources
+from agentgate.gate.issued import Issued
 from agentgate.gate.state import Readings, missing, run_state
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
@@ -45,6 +46,7 @@ class Core:
         history: what this gate saw of its tenants' histories.
         identities: proves credentials; None: this gate takes none.
         readings: headers and turns that this gate read lately.
+        issued: acts for which it issued a token lately.
     """
 
     catalog: Catalog
@@ -57,6 +59,7 @@ class Core:
     history: History
     identities: Identities | None = None
     readings: Readings = field(init=False)
+    issued: Issued = field(default_factory=Issued, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "readings", Readings(self.derive))

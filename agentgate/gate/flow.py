@@ -196,10 +196,13 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
             same_key=(header.agent.id, boundary.key) if workflow.agent.same_key_as_last_token and boundary else None,
             history=sent,
             unspent=view.unspent.get(made, ""),
+            issued=made in core.issued,
         )
     )
     settled = ops.parse_mint(op, (yield op))
     core.history.see(header.tenant, sent, settled.history)
+    if settled.detail == "lost":
+        core.issued.forget(made)
     if settled.kind == "stale":
         return None
     if settled.kind != "ok":
@@ -227,6 +230,8 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
     yield decided("allow", call, header, **minted, releases=releases, reasons=(), **known)
     if tool.redeem == "wrapper":
         view.unspent[made] = jti
+    if tool.effect != "read":
+        core.issued.add(made)
     return Allow(mint(core.keys.signer(now), claims, key))
 
 

@@ -72,6 +72,7 @@ class MintRequest(NamedTuple):
         limits: every limit that covers the call.
         hold: the release to spend, or None.
         history: what this process last saw of the tenant's history (`agentgate.stores.history`); empty: nothing.
+        issued: this gate has issued a token of this call before; where the store knows of none, it may have been redeemed.
         unspent: jti of this call's last token, where it never left this process and was not spent; empty: that is not known.
         same_key: (account, key thumbprint): the account's last token must have been for the same key; None: no such condition.
     """
@@ -91,6 +92,7 @@ class MintRequest(NamedTuple):
     same_key: tuple[str, str] | None = None
     history: str = ""
     unspent: str = ""
+    issued: bool = False
 
 
 class MintReply(NamedTuple):

@@ -199,7 +199,7 @@ def mint(request: MintRequest) -> Op:
         "" if request.hold is None else checked_id("hold revision", request.hold.revision),
         "" if request.same_key is None else checked_subject("key thumbprint", request.same_key[1]),
         checked_history(request.history),
-        checked_id("unspent", request.unspent) if request.unspent else "",
+        checked_id("unspent", request.unspent) if request.unspent else "-" if request.issued else "",
     ]
     if request.hold is not None:
         keys.append(f"{start}hold:{checked_id('hold', request.hold.hold_id)}")

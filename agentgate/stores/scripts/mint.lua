@@ -49,7 +49,8 @@ if revoked({unpack(KEYS, 5, position)}, tonumber(run[5] or '0')) then
 end
 
 -- (3) the same call again. After its redemption: a read, whatever came of it, three times more; anything else only where nothing happened.
--- After a mint in another lineage: a read, or a call whose token this gate alone held and did not spend
+-- After a mint in another lineage: a read, or a call whose token this gate alone held and did not spend. After a mint that the store has
+-- lost ("-": its gate knows of it): whoever had its token may have redeemed it
 local record = call('HMGET', KEYS[3], 'rev', digest .. ':status', digest .. ':mint', digest .. ':outcome', digest .. ':runs',
   unpack(shares))
 local old_gen, old_jti = minting(record[3])
@@ -65,6 +66,9 @@ if record[2] == 'redeemed' then
   end
 elseif record[2] and old_gen ~= gen and ARGV[8] ~= '1' and old_jti ~= ARGV[15] then
   return refuse('outcome_unknown')
+elseif not record[2] and ARGV[15] == '-' and ARGV[8] ~= '1' and not lost then
+  lost = true
+  call('HSET', KEYS[4], 'lost', new_epoch(gen) .. ' 0') -- no count was seen, so nothing is missing from the logs
 end
 if lost and not free then
   return refuse('outcome_unknown', 'lost')

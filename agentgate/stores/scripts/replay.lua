@@ -45,9 +45,10 @@ end
 
 local rev, kept = digits(tonumber(record[4] or '0') + 1), call('PTTL', KEYS[1])
 if not record[1] then
-  call('HSET', KEYS[1], digest .. ':head', ARGV[3], digest .. ':mint', ARGV[2], digest .. ':free', '')
+  call('HSET', KEYS[1], digest .. ':head', ARGV[3], digest .. ':free', '')
 end
-call('HSET', KEYS[1], digest .. ':status', 'redeemed', digest .. ':by', jti, digest .. ':at', at, digest .. ':outcome', ARGV[5],
+-- The mint that was redeemed stands: a token that was minted since, by who knew nothing of it, is no longer the call's.
+call('HSET', KEYS[1], digest .. ':mint', ARGV[2], digest .. ':status', 'redeemed', digest .. ':by', jti, digest .. ':at', at, digest .. ':outcome', ARGV[5],
   'rev', rev, 'changed:' .. rev, digest)
 call('HINCRBY', KEYS[1], digest .. ':runs', 1)
 if kept < 0 then

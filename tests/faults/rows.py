@@ -1,0 +1,217 @@
+"""The faults, one function each: what comes first (up to the first yield), the fault (up to the second), and its end.
+
+Between the first and the second yield calls are executed, and tokens minted, that the fault may lose. Between the second and the end hosts
+ask for all calls, and after the end they ask again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tests.faults.shop import Shop, Side
+from tests.servers import Server
+
+Steps = Iterator[None]
+ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+EVERYSEC = ("--appendonly", "yes", "--appendfsync", "everysec")
+FENCED = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row.
+
+    Attributes:
+        steps: what happens, as above.
+        settings: of the server.
+        confirmed: whether a replica must confirm every write (``?replicas=1``); one that need not is started by the steps that need it.
+        disk: the folder of the shop that is a small file system of its own ("" for none).
+        asked: gate and tool server that hosts ask first: those of side "a" executed the calls, those of "b" saw nothing of them.
+        apart: while it lasts, hosts reach only these.
+        limit: why a call may be executed twice in this row, where that is known (docs/state.md); it counts all the same.
+    """
+
+    name: str
+    steps: Callable[[Shop], Steps]
+    settings: tuple[str, ...] = ()
+    confirmed: bool = False
+    disk: str = ""
+    asked: tuple[Side, Side] = ("a", "a")
+    apart: bool = False
+    limit: str = ""
+
+
+def kill(shop: Shop) -> Steps:
+    yield
+    shop.server.kill()
+    yield
+    shop.server.start()
+
+
+def kill_with_older_snapshot(shop: Shop) -> Steps:
+    shop.server.command("SAVE")
+    yield from kill(shop)
+
+
+def clean_restart(shop: Shop) -> Steps:
+    yield
+    shop.server.command("SHUTDOWN", "SAVE")
+    shop.server.wait()
+    yield
+    shop.server.start()
+
+
+def flush(shop: Shop) -> Steps:
+    yield
+    shop.server.command("FLUSHALL")
+    yield
+
+
+def failover_in_sync(shop: Shop) -> Steps:
+    replica = shop.replica()
+    yield
+    replica.follows(shop.server)
+    shop.server.kill()
+    yield
+    replica.takes_over(shop.server)
+    shop.lead(replica)
+
+
+def failover_of_a_replica_that_lags(shop: Shop) -> Steps:
+    """The link to the replica is cut; the primary goes on, and ends; the replica takes its place with what it has."""
+    replica = shop.replica()
+    replica.follows(shop.server)
+    replica.command("REPLICAOF", "NO", "ONE")
+    yield
+    shop.server.kill()
+    yield
+    replica.takes_over(shop.server)
+    shop.lead(replica)
+
+
+def split_brain(shop: Shop) -> Steps:
+    """Side a stays with the old primary, side b goes with the promoted replica; then the old one is demoted."""
+    old, new = shop.server, shop.replica()
+    new.follows(old)
+    new.command("REPLICAOF", "NO", "ONE")
+    shop.lead(new)
+    shop.move("b", new.url)
+    yield
+    yield
+    old.command("REPLICAOF", "127.0.0.1", str(new.port))
+    shop.move("a", new.url)
+
+
+def writable_replica(shop: Shop) -> Steps:
+    """Side b talks to a replica that takes writes, which shares its primary's `master_replid`; then it is promoted, and side a follows."""
+    other = shop.started(Server(shop.server.binary, shop.folder / "writable", settings=("--replica-read-only", "no")))
+    shop.move("b", other.url)
+    yield
+    shop.server.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    other.command("REPLICAOF", "127.0.0.1", str(shop.server.port))
+    other.follows(shop.server)
+    yield
+    other.command("REPLICAOF", "NO", "ONE")
+    shop.lead(other)
+    shop.move("a", other.url)
+
+
+def hang(shop: Shop) -> Steps:
+    yield
+    shop.server.pause()
+    yield
+    shop.server.resume()
+
+
+def pause_clients(shop: Shop) -> Steps:
+    yield
+    shop.server.command("CLIENT", "PAUSE", "60000", "WRITE")
+    yield
+    shop.server.command("CLIENT", "UNPAUSE")
+
+
+def full_memory(shop: Shop) -> Steps:
+    yield
+    shop.server.command("CONFIG", "SET", "maxmemory", "1")
+    yield
+    shop.server.command("CONFIG", "SET", "maxmemory", "0")
+
+
+def eviction(shop: Shop) -> Steps:
+    """An operator makes room: keys go at random, among them ours, before any gate has looked at the policy again."""
+    for number in range(100):
+        shop.server.command("SET", f"cache:{number}", "x" * 4000)
+    yield
+    used = int(shop.server.command("INFO", "memory").split("used_memory:")[1].split()[0])
+    shop.server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+    shop.server.command("CONFIG", "SET", "maxmemory", str(used - 250_000))
+    shop.server.command("SET", "cache:more", "x" * 4000)
+    yield
+    shop.server.command("CONFIG", "SET", "maxmemory", "0")
+    shop.server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    time.sleep(0.1)
+
+
+def full_disk(shop: Shop) -> Steps:
+    assert shop.disk is not None
+    yield
+    shop.disk.fill()
+    shop.ask_until_refused()  # a page that is in use has room for some more records
+    yield
+    shop.disk.free()
+    if not shop.server.runs():  # a server that must sync every write ends when it cannot, and whatever supervises it starts it again
+        shop.server.start()
+
+
+def clocks(gate: float, tool: float) -> Callable[[Shop], Steps]:
+    """The clocks of all gates and of all tool servers step by so many seconds, and back; both alike is the store's clock, the other way."""
+
+    def steps(shop: Shop) -> Steps:
+        yield
+        shop.clocks.update(gate=gate, tool=tool)
+        yield
+        shop.clocks.update(gate=0.0, tool=0.0)
+
+    return steps
+
+
+_HOUR = 3600.0
+_UNSEEN = "the store lost it, and the gate and tool server that were asked had not seen it"
+FAULTS = (
+    Fault("kill -9, no file", kill),
+    Fault("kill -9, everysec", kill, EVERYSEC),
+    Fault("kill -9, always", kill, ALWAYS),
+    Fault("kill -9, older snapshot", kill_with_older_snapshot),
+    Fault("kill -9, older snapshot, asked elsewhere", kill_with_older_snapshot, asked=("b", "b"), limit=_UNSEEN),
+    Fault("kill -9, older snapshot, other tool server", kill_with_older_snapshot, asked=("a", "b")),
+    Fault("clean restart", clean_restart),
+    Fault("failover in sync", failover_in_sync),
+    Fault("lagging failover", failover_of_a_replica_that_lags),
+    Fault("lagging failover, asked elsewhere", failover_of_a_replica_that_lags, asked=("b", "b"), limit=_UNSEEN),
+    Fault("lagging failover, other tool server", failover_of_a_replica_that_lags, asked=("a", "b")),
+    Fault("lagging failover, replicas=1", failover_of_a_replica_that_lags, FENCED, confirmed=True),
+    Fault("lagging failover, replicas=1, asked elsewhere", failover_of_a_replica_that_lags, FENCED, confirmed=True, asked=("b", "b")),
+    Fault("split brain", split_brain, apart=True),
+    Fault("split brain, asked elsewhere", split_brain, limit="two primaries take writes, and each side knows one of them"),
+    Fault("split brain, replicas=1, asked elsewhere", split_brain, FENCED, confirmed=True),
+    Fault("writable replica, promoted", writable_replica),
+    Fault("SIGSTOP", hang),
+    Fault("CLIENT PAUSE", pause_clients),
+    Fault("FLUSHALL", flush),
+    Fault("FLUSHALL, asked elsewhere", flush, asked=("b", "b")),
+    Fault("out of memory", full_memory),
+    Fault("eviction while running", eviction),
+    Fault("full disk, gate's audit", full_disk, disk="a/gate"),
+    Fault("full disk, tool server's audit", full_disk, disk="a/tool"),
+    Fault("full disk, store (everysec)", full_disk, EVERYSEC, disk="server"),
+    Fault("full disk, store (always)", full_disk, ALWAYS, disk="server"),
+    Fault("gates' clocks +1 h", clocks(_HOUR, 0)),
+    Fault("gates' clocks -1 h", clocks(-_HOUR, 0)),
+    Fault("tool servers' clocks +1 h", clocks(0, _HOUR)),
+    Fault("tool servers' clocks -1 h", clocks(0, -_HOUR)),
+    Fault("store's clock +1 h", clocks(-_HOUR, -_HOUR)),
+    Fault("store's clock -1 h", clocks(_HOUR, _HOUR)),
+)
+BY_NAME = {fault.name: fault for fault in FAULTS}
