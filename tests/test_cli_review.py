@@ -258,7 +258,7 @@ def test_a_comment_for_the_pull_request_and_a_page(repository):
     result = run("diff", f"main:{FILE}", FILE, "--markdown", "--html", "change.html", code=2)
     assert "**MORE permitted&#58; 1**" in result.stdout
     page = Path("change.html").read_text()
-    assert "What is newly permitted" in page
+    assert "MORE permitted" in page
     assert "+  version: 2" not in page
     assert "+version: 2" in page
     run("diff", f"main:{FILE}", FILE, "--markdown", "--json", code=1)

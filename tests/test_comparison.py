@@ -9,6 +9,7 @@ import pytest
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_roles, load_text
 from agentgate.loading.source import on_disk
+from agentgate.review.mutation.mutation import mutations
 from agentgate.review.report.comparison import base_of, told
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
@@ -48,7 +49,7 @@ def test_a_wider_rule_is_shown_by_the_base_call_with_few_fields_changed(change, 
     assert {key for key, *_ in found.call} == fields
     assert found.answers[0].startswith(before)
     assert found.answers[1] == "allowed"
-    assert not any("no call shows" in line for line in told_of.read_yourself)
+    assert not any("no call shows" in row.effect for row in told_of.read_yourself)
 
 
 @pytest.mark.parametrize(
@@ -71,16 +72,26 @@ def test_what_no_call_could_be_made_up_for_is_read_by_a_person_and_not_claimed()
         ("currency: {in: [EUR, GBP], from: [orders.get.currency]", "currency: {in: [EUR, GBP], from: [orders.get.currency, prompt]")
     )
     assert told_of.wider == ()
-    assert [line.partition(" (")[0] for line in told_of.read_yourself] == ["payments.refund: args.currency.from"]
-    assert "no call shows that it permits more" in told_of.read_yourself[0]
+    [row] = told_of.read_yourself
+    assert (row.where, row.new) == ("payments.refund: args.currency.from", "orders.get.currency, prompt")
+    assert "no call shows that it permits more" in row.effect
     assert told_of.looks
 
 
 def test_a_first_version_and_one_that_is_gone():
     workflow = SOURCE.workflow()
     first = {c.where: c.new for c in told(None, workflow).wider}
-    assert first["payments.refund"] == "write, for intent refund"
-    assert first["orders.get"] == "read, for whatever is asked"
+    assert first["payments.refund"].startswith("write, for intent refund, with a credential of vault")
+    assert first["tenant"] == "one of acme-eu, acme-uk"
+    assert first["user.groups"] == "one of support-l1, support-l2"
+    assert first["expires"] == "not after 2031-12-31"
+    assert "refund, reimburse" in first["intents.refund"]
+    assert "amount" in first["payments.refund: step_up.big-refund"]
+    assert "calls of payments.refund: at most 1 per run" in {c.new for c in told(None, workflow).wider}
+    assert {c.effect for c in told(None, workflow).wider if c.where == "intents.refund"} == {
+        "asked for by: Please refund order ORD-10023344, it arrived broken; not by: What is the status of ORD-10023344?"
+    }
+    assert first["orders.get"].startswith("read, for whatever is asked")
     assert "cus_[A-Za-z0-9]{14}" in first["payments.refund: args.payee"]
     assert first["payments.refund: args.payee"].endswith("from: orders.get.customer_id")
     assert {f"{t.name}: args.{a}" for t in workflow.tools.values() for a in t.args} <= set(first)
@@ -99,3 +110,96 @@ def test_a_long_value_is_shown_short_and_kept_whole_in_the_call():
     [found] = changed(("reason:   {text: 200", "reason:   {text: 400")).wider
     assert found.example == f"{'x' * 40}... (201 characters)"
     assert ("args.reason", "x" * 201) in [(key, after) for key, _, after in found.call]
+
+
+SHIPPED = [p for p in sorted(WORKFLOWS.glob("*/*.yaml")) if not p.name.endswith(".test.yaml") and p.parent.name != "approvals"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_row_of_every_loosened_condition_is_in_the_words_of_the_engine_about_a_call_that_holds_its_example(path):
+    source = on_disk(path)
+    workflow, base = source.workflow(), base_of(source)
+    shown = 0
+    for mutant in mutations(workflow).found:
+        report = told(workflow, mutant.workflow, base=base)
+        for row in (r for r in (*report.wider, *report.narrower) if r.answers[1]):
+            short = [answer.partition(":")[0] for answer in row.answers]
+            assert row.effect == f"was {short[0]}, would be {short[1]}", mutant
+            assert short[0] != short[1], mutant
+            value = row.example.partition("... (")[0]
+            held = (text for key, before, after in row.call for text in (after, f"{key}: {after}"))
+            assert any(text.startswith(value) for text in held) or not row.call, mutant
+            shown += 1
+    assert shown > 5
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "less"),
+    [
+        (("{count: payments.refund, max: 1, per: run}", "{count: payments.refund, max: 1, per: turn}"), "limits", None),
+        (("per: tenant, every: 1d", "per: tenant, every: 1h"), "limits", None),
+        (("limits:\n", "limits:\n  - {count: orders.get, max: 3, per: run}\n"), "limits", "less would be granted in all"),
+        (('max: "5000.00"', 'max: "4000.00"'), "limits", "less would be granted in all"),
+        (("ttl: 60s", "ttl: 30s"), "token.ttl", "a token would live less long"),
+        (("timeout: 10m", "timeout: 5m"), "step_up", "a release would be good less long"),
+    ],
+)
+def test_less_is_said_only_of_what_is_less_and_in_words_of_its_own(change, where, less):
+    report = changed(change)
+    rows = [row for row in report.narrower if where in row.where]
+    assert [row.effect for row in rows] == ([less] if less else [])
+    assert not any("(removed)" in (row.old, row.new) for row in rows)
+    assert bool(report.wider) is (less is None)
+
+
+def test_a_step_up_that_was_added_is_less_and_not_removed():
+    text = SOURCE.text[: SOURCE.text.index("step_up:\n")] + SOURCE.text[SOURCE.text.index("token:") :]
+    old = load_text(text.replace("unclear: step_up ", "unclear: deny "), "old.yaml", ROLES, derive)
+    rows = {row.where: row for row in told(old, SOURCE.workflow(), base=base_of(SOURCE)).narrower}
+    assert not any("(removed)" in (row.old, row.new) for row in rows.values())
+    assert any(row.effect == "was allowed, would be allowed after 1 release by support-leads" for row in rows.values()), rows
+
+
+def test_the_worst_is_first_and_a_title_is_one_line_at_the_end():
+    report = changed(
+        ("tenants: [acme-eu, acme-uk]", "tenants: [acme-eu, acme-uk, acme-us]"),
+        ("title: Support", "title: Nice support"),
+        ("owners: [team:payments]", "owners: [team:other]"),
+        (PAYEE, ANYBODY),
+        ("words: [refund, reimburse, money back]", "words: [refund, money back]"),
+    )
+    assert [row.where for row in report.wider] == ["payments.refund: args.payee.from", "tenants"]
+    assert [line.partition(" ")[0] for line in report.idle] == ["title", "owners", "intents.refund.words"]
+    assert report.looks
+
+
+def test_a_word_more_is_shown_with_a_prompt_that_asks_for_it_now():
+    [row] = changed(("words: [refund, reimburse, money back]", "words: [refund, reimburse, money back, compensate]")).read_yourself
+    assert (row.where, row.new) == ("intents.refund.words", "refund, reimburse, money back, compensate")
+    assert row.effect.startswith("now asked for by: ")
+    prompt = row.effect.partition(": ")[2]
+    assert derive(tuple(SOURCE.workflow().intents.values()), (prompt,))["refund"].presence != "present"
+
+
+def test_a_new_tool_is_told_whole():
+    more = "tools:\n  notes.list: {effect: read, needs: any, redeem: wrapper, args: {book: {in: [red, blue]}}}\n"
+    [row] = changed(("tools:\n", more)).wider
+    assert row.lines == (
+        "notes.list: read, for whatever is asked",
+        "notes.list: args.book: type: text, in: red, blue, from anywhere",
+        "notes.list: limits: calls of any: at most 20 per run",
+    )
+
+
+def test_a_guard_that_decides_nothing_today_is_named():
+    text = (WORKFLOWS / "orchestration/internal-dispatch.yaml").read_text()
+    old = load_text(text, "old.yaml", ROLES, derive)
+    [(tool, rule)] = [(t, r) for t in old.tools.values() for r in t.args.values() if r.role]
+    roles = {**ROLES, rule.role: frozenset({*ROLES[rule.role], "jobs:other"})}  # beside which every listed scope is narrower
+    old, new = (load_text(t, "w.yaml", roles, derive) for t in (text, text.replace(f", narrower_than_role: {rule.role}", "")))
+    report = told(old, new)
+    assert report.wider == ()
+    [row] = report.alike
+    assert row.where == f"tools.{tool.name}.args.{rule.name}"
+    assert f"narrower_than_role: {rule.role}" in row.old
+    assert "narrower_than_role" not in row.new

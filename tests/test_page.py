@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate.review.report.changes import MOST_ROWS, Change, Changes, as_json, comment, page, plain, unified
+from agentgate.review.report.contrast import contrast
 from agentgate.values.visible import code, markdown, visible
 
 ATTACKS = [
@@ -36,8 +38,9 @@ ATTACKS = [
 
 
 def changes(text="x", **more: Any):
-    rows = (Change(text, text, text, text, text, ((text, text, text),), (text, text)),)
-    given = {"wider": rows, "narrower": rows, "read_yourself": (text,), "signers": (text,), "lines": (f"+{text}",), "notes": (text,)}
+    rows = (Change(text, text, text, text, text, ((text, text, text),), (text, text), ((text, text),), (text,)),)
+    given = {"wider": rows, "narrower": rows, "read_yourself": rows, "alike": rows, "idle": (text,), "about": ((text, text),)}
+    given |= {"signers": (text,), "lines": (f"+{text}",), "notes": (text,)}
     return Changes(text, text, text, **{**given, **more}, engine=text, digest=text)
 
 
@@ -74,11 +77,12 @@ def test_nothing_from_a_file_acts_on_the_page(attack):
 def test_nothing_from_a_file_acts_in_a_comment(attack):
     made = "\n".join(comment(changes(attack)))
     assert made.count("\n") == "\n".join(comment(changes())).count("\n")
-    assert parsed(made).tags <= {"code", "sub"}
+    assert parsed(made).tags <= {"code", "sub", "br"}
     bare = re.sub(r"<code>[^<]*</code>|&#[0-9]+;", "", made)
     assert not re.search(r"[@`\[\]]|https?:|www\.|!\(", bare)
     assert "evil.example" not in made
-    assert len(re.findall(r"(?<!\\)\|", made.splitlines()[6])) == 5  # four cells, whatever they hold
+    rows = [line for line in made.splitlines() if line.startswith("| 1 |")]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [5] * 4  # four cells, whatever they hold
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -113,12 +117,32 @@ def test_a_letter_of_another_alphabet_inside_a_word_is_shown(text, shown):
     assert visible(text) == shown
 
 
-def test_a_comment_has_at_most_eight_rows_and_counts_the_rest():
-    many = tuple(Change(f"t.a{n}", "1", "2") for n in range(20))
-    made = "\n".join(comment(changes(wider=many, read_yourself=tuple(f"p{n}" for n in range(20)))))
-    assert len(re.findall(r"^\| \d+ \|", made, re.MULTILINE)) == MOST_ROWS
-    assert "and 12 more: `agentgate workflow diff`" in made
-    assert made.count("and 12 more") == 2
+def test_a_comment_has_at_most_eight_rows_in_sight_and_folds_the_rest():
+    many = tuple(Change(f"t.a{n}", "1", "2") for n in range(300))
+    made = "\n".join(comment(changes(wider=many, narrower=(), read_yourself=(), alike=())))
+    assert len(re.findall(r"^\| \d+ \|", made.partition("<details>")[0], re.MULTILINE)) == MOST_ROWS
+    assert "<details><summary>292 more</summary>" in made
+    assert "t.a207" in html.unescape(made)
+    assert "… and 92 more: `agentgate workflow diff`" in made
+
+
+LONG = ", ".join(f"search_emails.from_{n}" for n in range(40))
+
+
+@pytest.mark.parametrize("added", ["attacker.field", "prompt", "a b c"])
+def test_what_differs_is_never_cut(added):
+    made = html.unescape("\n".join(comment(changes(wider=(Change("payee", LONG, f"{LONG}, {added}"),)))))
+    [line] = [line for line in made.splitlines() if line.startswith("| 1 | <code>payee</code>")]
+    assert added in line
+    assert "from_20" not in line  # what is the same is shortened
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_the_pieces_of_a_contrast_are_the_text_and_what_is_the_same_is_in_both(old, new):
+    left, right = contrast(old, new)
+    assert ("".join(p.text for p in left), "".join(p.text for p in right)) == (old, new)
+    same = ["".join(p.text for p in side if not p.changed).replace(",", "") for side in (left, right)]
+    assert same[0] == same[1]
 
 
 def test_the_page_loads_nothing_and_runs_nothing():
@@ -143,8 +167,9 @@ def test_the_policy_names_the_style_sheet_that_is_there():
     [
         ({}, "wider"),
         ({"wider": ()}, "read_yourself"),
-        ({"wider": (), "read_yourself": ()}, "narrower"),
-        ({"wider": (), "read_yourself": (), "narrower": ()}, "same"),
+        ({"wider": (), "read_yourself": (), "idle": ()}, "narrower"),
+        ({"wider": (), "read_yourself": ()}, "read_yourself"),
+        ({"wider": (), "read_yourself": (), "idle": (), "narrower": ()}, "same"),
     ],
 )
 def test_the_verdict_is_the_worst(more, verdict):
@@ -159,14 +184,17 @@ def test_rows_are_readable_at_a_hundred_columns():
         Change("payments.refund: args.payee.from", "orders.get.customer_id", "prompt", "was refused, would be allowed", "cus_a"),
         Change("token.ttl", "60s", "5m"),
     )
-    made = list(plain(Changes("payments.customer-refund", "v7", "v8", wider, (), ("intents.refund.words",))))
+    read = (Change("intents.refund.words", "refund", "refund, credit", "now asked for by: Please credit it"),)
+    made = list(plain(Changes("payments.customer-refund", "v7", "v8", wider, (), read, idle=("title (a -> b)",))))
     assert made == [
-        "payments.customer-refund  v7 -> v8     MORE permitted: 2",
+        "payments.customer-refund  v7 -> v8     MORE permitted: 2 (read yourself: 1)",
         "  1. payments.refund: args.payee.from",
         "       orders.get.customer_id -> prompt",
         "       cus_a: was refused, would be allowed",
         "  2. token.ttl                         60s -> 5m",
-        "READ YOURSELF: intents.refund.words",
+        "READ YOURSELF: 1",
+        "  1. intents.refund.words  refund -> refund, credit  now asked for by: Please credit it",
+        "ALSO DIFFERS, decides nothing: title (a -> b)",
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from agentgate.diff import plain, surroundings, table, tools
-from agentgate.diff.finding import ABSENT, NULL, Diff, Field, Finding
+from agentgate.diff.finding import ABSENT, NULL, REMOVED, Diff, Field, Finding
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.search import Asking, World
 from agentgate.workflow.model import Tool, Workflow
@@ -26,19 +26,28 @@ def compare(old: Workflow, new: Workflow) -> Diff:
 
     Findings come worst first: what is no longer refused, what asks less, what grants more; then what is left to read.
     """
-    read = dict.fromkeys((*_read(old, new), *_unlisted(old, new)))
+    read: dict[str, tuple[object, object]] = {path: (one, other) for path, one, other in (*_read(old, new), *_unlisted(old, new))}
     shared = list(surroundings.fields(old, new))
     unanswered: list[str] = []
     budget = Budget()
     pairs = {
         n: tools.worlds(old, new, n, unanswered, budget) for n in new.tools if n in old.tools and not table.same(*_deciding(old, new, n))
     }
-    read.update(dict.fromkeys(unanswered))
+    for path in unanswered:
+        read.setdefault(path, (None, None))
     wider = [*_gained(old, new, shared, pairs, read, budget), *plain.workflow(old, new)]
     back = {n: [[f.swapped() for f in fields] for fields in worlds] for n, worlds in pairs.items()}
     narrower = [*_gained(new, old, [f.swapped() for f in shared], back, read, budget), *plain.workflow(new, old)]
-    wide, narrow = _distinct(sorted(wider, key=_weight)), _distinct(_backwards(f) for f in narrower)
-    return Diff(wide, narrow, tuple(read), tuple(_same_calls(old, new, (*wide, *narrow), tuple(read))))
+    wide = _distinct(sorted(wider, key=_weight))
+    either = {_counted(f) for f in wide if not f.call}  # what has no order is wider both ways, and less in neither
+    narrow = _distinct(_backwards(f) for f in narrower if f.call or _counted(f) not in either)
+    alike = {path: (one, other) for path, one, other in _same_calls(old, new, (*wide, *narrow), tuple(read))}
+    return Diff(wide, narrow, tuple(read), tuple(alike), {**read, **alike})
+
+
+def _counted(finding: Finding) -> tuple[str, str]:
+    """What a finding is about; of a limit, what it counts, over whatever window."""
+    return finding.tool, finding.field.partition(" per ")[0]
 
 
 def _weight(finding: Finding) -> tuple[bool, bool]:
@@ -46,14 +55,14 @@ def _weight(finding: Finding) -> tuple[bool, bool]:
     return not finding.call, " after " in finding.effect.rpartition(", ")[2]
 
 
-def _same_calls(old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[str]:
-    """Paths of arguments whose rules differ and allow the same calls."""
+def _same_calls(old: Workflow, new: Workflow, findings: tuple[Finding, ...], read: tuple[str, ...]) -> Iterator[tuple[str, object, object]]:
+    """Arguments whose rules differ and allow the same calls: path, old and new rule."""
     for name, one, another in table.kept(old.tools, new.tools):
         for arg, rule, other in table.kept(one.args, another.args):
             path = f"tools.{name}.args.{arg}"
             told = any(f.tool == name and (f.field + ".").startswith((f"args.{arg}.", "tool.")) for f in findings)
             if not table.same(rule, other) and not told and not any(p.startswith(path) for p in read):
-                yield path
+                yield path, rule, other
 
 
 def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
@@ -68,7 +77,12 @@ def _deciding(old: Workflow, new: Workflow, name: str) -> tuple[object, object]:
 
 
 def _gained(  # noqa: PLR0917 - one direction of `compare`
-    old: Workflow, new: Workflow, shared: list[Field], pairs: dict[str, list[list[Field]]], read: dict[str, None], budget: Budget
+    old: Workflow,
+    new: Workflow,
+    shared: list[Field],
+    pairs: dict[str, list[list[Field]]],
+    read: dict[str, tuple[object, object]],
+    budget: Budget,
 ) -> Iterator[Finding]:
     callable_ = False
     for name, tool in new.tools.items():
@@ -82,7 +96,7 @@ def _gained(  # noqa: PLR0917 - one direction of `compare`
             try:
                 yield from world.gained()
             except TooLarge:
-                read[f"tools.{name}.step_up"] = None
+                read.setdefault(f"tools.{name}.step_up", (None, None))
         if not callable_ and not all(c.old.status <= c.new.status for f in shared for c in f.cells):
             own = [world for world in worlds if world.callable] if worlds else _callable(new, name, shared, asking, budget)
             if own:
@@ -96,33 +110,38 @@ def _callable(new: Workflow, name: str, shared: list[Field], asking: Asking, bud
     return [world for world in worlds if world.callable]
 
 
-def _read(old: Workflow, new: Workflow) -> Iterator[str]:
-    """Paths of what differs and has no exact answer."""
+_Differs = Iterator[tuple[str, object, object]]  # path, old and new value; None where a version has none
+
+
+def _read(old: Workflow, new: Workflow) -> _Differs:
+    """What differs and has no exact answer."""
     yield from table.to_read(old, new)
-    yield from (f"intents.{name}" for name in _in_one(old.intents, new.intents))
+    yield from _in_one(old.intents, new.intents, "intents")
     if new.version < old.version:
-        yield "version"
+        yield "version", old.version, new.version
     for name, before, after in table.kept(old.tools, new.tools):
         if "read" not in {before.effect, after.effect} and before.effect != after.effect:
-            yield f"tools.{name}.effect"
+            yield f"tools.{name}.effect", before.effect, after.effect
         if any("[]" in fact.path for tool in (before, after) for fact in tool.facts.values()):  # its rows hold other facts too
-            yield from (f"tools.{name}.facts.{fact}" for fact in _in_one(before.facts, after.facts))
+            yield from _in_one(before.facts, after.facts, f"tools.{name}.facts")
 
 
-def _in_one(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
-    return (name for name in (*old, *new) if (name in old) != (name in new))
+def _in_one(old: Mapping[str, object], new: Mapping[str, object], path: str) -> _Differs:
+    return ((f"{path}.{name}", old.get(name), new.get(name)) for name in (*old, *new) if (name in old) != (name in new))
 
 
-def _unlisted(old: Workflow, new: Workflow) -> Iterator[str]:
-    """Paths of fields without a row in the table."""
+def _unlisted(old: Workflow, new: Workflow) -> _Differs:
+    """Fields without a row in the table."""
     before, after = dict(table.unlisted(old)), dict(table.unlisted(new))
-    yield from (path for path in dict.fromkeys((*before, *after)) if before.get(path) != after.get(path))
+    paths = dict.fromkeys((*before, *after))
+    yield from ((path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path))
 
 
 def _backwards(finding: Finding) -> Finding:
     """A finding of the comparison the other way round, in the words of this one."""
-    effect = finding.effect.replace("would be ", "is ").replace("was ", "would be ", 1) if finding.call else "less than before"
-    return replace(finding, old=finding.new, new=finding.old, effect=effect)
+    effect = finding.effect.replace("would be ", "is ").replace("was ", "would be ", 1) if finding.call else finding.back
+    old = "" if finding.new == REMOVED else finding.new
+    return replace(finding, old=old, new=finding.old or (REMOVED if old and not finding.call else ""), effect=effect)
 
 
 def _distinct(findings: Iterator[Finding] | list[Finding]) -> tuple[Finding, ...]:

@@ -26,6 +26,7 @@ class Unsent(Enum):
 
 
 ABSENT, NULL = Unsent.ABSENT, Unsent.NULL
+REMOVED = "(removed)"  # the text of a rule or a limit that is gone
 Point = Mapping[str, Any]
 
 
@@ -126,6 +127,7 @@ class Finding:
         point: what a call needs, beyond any allowed call, to show it (empty: no single call shows it).
         rest: values of every other field that the new version allows, in case those of an allowed call do not fit.
         call: whether a single call can show it; limits, lifetimes and who answers need more than one.
+        back: of what no single call shows, the consequence of the change the other way round.
     """
 
     tool: str
@@ -137,6 +139,7 @@ class Finding:
     point: Point = having(default_factory=dict)
     rest: Point = having(default_factory=dict)
     call: bool = True
+    back: str = ""
 
     def __str__(self) -> str:
         where = f"{self.tool}: {self.field}" if self.tool else self.field
@@ -154,6 +157,7 @@ class Diff:
         narrower: where it needs more, or grants less.
         read_yourself: paths of what differs and has no exact answer.
         same_calls: paths of rules that are written differently and allow exactly the same calls.
+        differs: for each of those paths, the value in each version (None where it has none).
         only_narrower: True only if no call needs fewer releases under NEW and nothing is left to read.
     """
 
@@ -161,6 +165,7 @@ class Diff:
     narrower: tuple[Finding, ...]
     read_yourself: tuple[str, ...]
     same_calls: tuple[str, ...] = ()
+    differs: Mapping[str, tuple[Any, Any]] = having(default_factory=dict, compare=False)
 
     @property
     def only_narrower(self) -> bool:

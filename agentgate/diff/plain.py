@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from agentgate.decision.origin_kinds import kind_of
-from agentgate.diff.finding import Finding
+from agentgate.diff.finding import REMOVED, Finding
 from agentgate.diff.forms import alphabet, form
 from agentgate.diff.language import Language, TooLarge
 from agentgate.diff.table import by_id, kept, same
@@ -22,35 +22,55 @@ from agentgate.workflow.rule import USER, Fact, Source
 
 _RISKS = ("low", "medium", "high")
 _DELEGATED = ("deny", "step_up", "present")
+_ASKED = ("a person would be asked less often: fewer values count as from there", "a person would be asked more often: more values count")
+_CREDENTIALS = ("another credential", "a credential that grants less, or for less long")
 
 
-def _wider(field: str, old: object, new: object, effect: str, tool: str = "") -> Finding:
-    return Finding(tool, field, str(old), str(new), effect, call=False)
+_Effects = tuple[str, str]  # of the change, and of the change the other way round
+
+
+def _wider(field: str, old: object, new: object, effects: _Effects, tool: str = "") -> Finding:
+    return Finding(tool, field, str(old), str(new), effects[0], call=False, back=effects[1])
+
+
+def _would(count: str) -> _Effects:
+    """The effects of counting, and of not counting: ``... would {}count ...``."""
+    return count.replace("{}", ""), count.replace("{}", "not ")
 
 
 def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
     """What became wider in the workflow as a whole."""
     if new.token.ttl > old.token.ttl:
-        yield _wider("token.ttl", duration(old.token.ttl), duration(new.token.ttl), "a token would live longer")
+        yield _wider(
+            "token.ttl", duration(old.token.ttl), duration(new.token.ttl), ("a token would live longer", "a token would live less long")
+        )
     if old.token.agent_key and not new.token.agent_key:
-        yield _wider("token.bound_to", "call, agent_key", "call", "a token would serve whoever holds it")
+        yield _wider(
+            "token.bound_to", "call, agent_key", "call", ("a token would serve whoever holds it", "a token would serve its agent only")
+        )
     if new.observe and not old.observe:
-        yield _wider("mode", "enforce", "observe", "refusals would be recorded, not enforced")
+        yield _wider("mode", "enforce", "observe", ("refusals would be recorded, not enforced", "refusals would be enforced"))
     if _RISKS.index(new.risk) < _RISKS.index(old.risk):
-        yield _wider("risk", old.risk, new.risk, "fewer reviewers would sign the next change")
+        yield _wider(
+            "risk", old.risk, new.risk, ("fewer reviewers would sign the next change", "more reviewers would sign the next change")
+        )
     for name, before, after in kept(old.intents, new.intents):
         if _DELEGATED.index(after.delegated) > _DELEGATED.index(before.delegated):
-            effect = "a source the user names could choose this action"
-            yield _wider(f"intents.{name}.delegated", before.delegated, after.delegated, effect)
+            effects = "a source the user names could choose this action", "a source the user names could choose it less freely"
+            yield _wider(f"intents.{name}.delegated", before.delegated, after.delegated, effects)
         if (before.unheard, after.unheard) == ("deny", "step_up"):
-            effect = "a person would be asked where a request that is not understood is refused"
-            yield _wider(f"intents.{name}.unheard", before.unheard, after.unheard, effect)
+            effects = (
+                "a person would be asked where a request that is not understood is refused",
+                "a request that is not understood is refused",
+            )
+            yield _wider(f"intents.{name}.unheard", before.unheard, after.unheard, effects)
     for name, one, other in kept(old.tools, new.tools):
         yield from tool(one, other)
         yield from _asked(old, new, name)
         yield from _named(old, new, name)
         for arg in _sized(old, new, name):
-            yield _wider(f"args.{arg}.page_size", "", "true", "rows would count although the model chose how many", name)
+            effects = "rows would count although the model chose how many", "rows would not count where the model chose how many"
+            yield _wider(f"args.{arg}.page_size", "", "true", effects, name)
         yield from _joined(old, one, other)
 
 
@@ -64,8 +84,8 @@ def _asked(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
             led = any(True for t in new.tools for _ in (*_standing(new, old, t), *_sized(new, old, t)))
             fewer = fact is not None and bool(fact.named or fact.named_by) and led
             if fact is None or acts or fewer or any(True for _ in _fact(source.tool, fact, before.facts[source.field])):
-                effect = "a person would be asked less often: fewer values count as from there"
-                yield _wider(f"step_up.{rule.id}.when", f"from {source}", f"from {source}, where it counts", effect, name)
+                effects = _ASKED
+                yield _wider(f"step_up.{rule.id}.when", f"from {source}", f"from {source}, where it counts", effects, name)
 
 
 def _named(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
@@ -73,8 +93,8 @@ def _named(old: Workflow, new: Workflow, name: str) -> Iterator[Finding]:
     facts = kept(old.tools[name].facts, new.tools[name].facts)
     if any((before.named and after.named) or (before.named_by and after.named_by) for _, before, after in facts):
         for arg, source in _standing(old, new, name):
-            effect = f"a call with what {source} returned would count as named by the user"
-            yield _wider(f"args.{arg}.from", "", f"{source}, which stands for the user's words", effect, name)
+            effects = _would(f"a call with what {source} returned would {{}}count as named by the user")
+            yield _wider(f"args.{arg}.from", "", f"{source}, which stands for the user's words", effects, name)
 
 
 def _standing(old: Workflow, new: Workflow, name: str) -> Iterator[tuple[str, Source]]:
@@ -106,27 +126,28 @@ def _joined(workflow: Workflow, old: Tool, new: Tool) -> Iterator[Finding]:
     """A rule can decide otherwise beside other arguments than alone: one call, one source."""
     for arg, before, after in kept(old.args, new.args):
         if before.max_items is not None and before.at_most is not None and not before.any_call and after.at_most != before.at_most:
-            yield _wider(f"args.{arg}.at_most", before.at_most, after.at_most or "", "a row that does not bound it would count", new.name)
+            effects = "a row that does not bound it would count", "a row that does not bound it would not count"
+            yield _wider(f"args.{arg}.at_most", before.at_most, after.at_most or "", effects, new.name)
         for source in after.sources:
             read = workflow.tools.get(source.tool)
             fact = read.facts.get(source.field) if read is not None else None
             if source.kind == "select" and source not in before.sources and fact is not None and fact.named_by:
-                effect = "a row would count that the user's words select and do not name"
-                yield _wider(f"args.{arg}.from", "", source, effect, new.name)
+                effects = _would("a row that the user's words select and do not name would {}count")
+                yield _wider(f"args.{arg}.from", "", source, effects, new.name)
 
 
 def tool(old: Tool, new: Tool) -> Iterator[Finding]:
     """What became wider in one tool, beside its calls."""
     name = new.name
     if old.effect != "read" and new.effect == "read":
-        yield _wider("effect", old.effect, new.effect, "its results would be trusted, and its token bound to no key", name)
+        effects = "its results would be trusted, and its token bound to no key", "its results would not be trusted"
+        yield _wider("effect", old.effect, new.effect, effects, name)
     if old.audience != new.audience:
-        yield _wider(
-            "audience", old.audience or "(the gate)", new.audience or "(the gate)", "a token would be good at another server", name
-        )
+        elsewhere = "a token would be good at another server"
+        yield _wider("audience", old.audience or "(the gate)", new.audience or "(the gate)", (elsewhere, elsewhere), name)
     scopes = [t.scope or (t.name,) for t in (old, new)]
     if not set(scopes[1]) <= set(scopes[0]):
-        yield _wider("scope", ", ".join(scopes[0]), ", ".join(scopes[1]), "a token would grant more", name)
+        yield _wider("scope", ", ".join(scopes[0]), ", ".join(scopes[1]), ("a token would grant more", "a token would grant less"), name)
     for limit in old.limits:
         yield from _limit(limit, new)
     for _, rule, other in kept(by_id(old.step_ups), by_id(new.step_ups)):
@@ -134,10 +155,12 @@ def tool(old: Tool, new: Tool) -> Iterator[Finding]:
     yield from _upstream(name, old.upstream, new.upstream)
     for arg, before, after in kept(old.args, new.args):
         if before.named_first and not after.named_first and any(s.tool or s == USER for s in after.sources):
-            yield _wider(f"args.{arg}.named_first", "true", "", "a value of elsewhere would count although the user named another", name)
+            effects = _would("a value of elsewhere would {}count where the user named another")
+            yield _wider(f"args.{arg}.named_first", "true", "", effects, name)
     for arg in sorted(_as_null(new) - _as_null(old)):
         if all(before.nullable for leaf, before, _ in kept(old.args, new.args) if root(leaf) == arg):
-            yield _wider(f"args.{arg}", "", "null", "null would count as left out: what is gone inside kept it from that", name)
+            effects = "null would count as left out: what is gone inside kept it from that", "null would not count as left out"
+            yield _wider(f"args.{arg}", "", "null", effects, name)
     for _, one, another in kept(old.facts, new.facts):
         yield from _fact(name, one, another)
 
@@ -156,9 +179,10 @@ def _limit(limit: Limit, new: Tool) -> Iterator[Finding]:
     what = "sum" if limit.argument else "count"
     of = "any" if limit.tool == ANY else f"{limit.tool}.{limit.argument}" if limit.argument else limit.tool
     after = min(same_count, key=lambda n: n.maximum) if same_count else next(iter(alike), None)
-    text = limit_text(after) if after is not None else "(removed)"
+    text = limit_text(after) if after is not None else REMOVED
+    more = "more would be granted in all" + ("" if same_count or after is None else ": it counts anew, over another window")
     tool = "" if limit.tool == ANY else new.name
-    yield _wider(f"limits.{what} {of} per {limit.per}", limit_text(limit), text, "more would be granted in all", tool)
+    yield _wider(f"limits.{what} {of} per {limit.per}", limit_text(limit), text, (more, "less would be granted in all"), tool)
 
 
 def limit_text(limit: Limit) -> str:
@@ -170,12 +194,20 @@ def limit_text(limit: Limit) -> str:
 def _step_up(tool: str, old: StepUpRule, new: StepUpRule, shown: list[tuple[str, ...]]) -> Iterator[Finding]:
     name = f"step_up.{old.id}"
     if new.timeout > old.timeout:
-        yield _wider(f"{name}.timeout", duration(old.timeout), duration(new.timeout), "a release would be good for longer", tool)
+        yield _wider(
+            f"{name}.timeout",
+            duration(old.timeout),
+            duration(new.timeout),
+            ("a release would be good for longer", "a release would be good less long"),
+            tool,
+        )
     if not set(old.exclude) <= set(new.exclude):
-        yield _wider(f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", "who asks could answer", tool)
+        effects = "who asks could answer", "who asks could not answer"
+        yield _wider(f"{name}.approvers.not", ", ".join(old.exclude), ", ".join(new.exclude) or "(nobody)", effects, tool)
     hidden = [s for s in shown[0] if s not in shown[1]]
     if hidden:
-        yield _wider(f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), f"the approver would not see {', '.join(hidden)}", tool)
+        effects = f"the approver would not see {', '.join(hidden)}", f"the approver would also see {', '.join(hidden)}"
+        yield _wider(f"{name}.show", ", ".join(shown[0]), ", ".join(shown[1]), effects, tool)
 
 
 def _upstream(tool: str, old: Upstream | None, new: Upstream | None) -> Iterator[Finding]:
@@ -183,17 +215,17 @@ def _upstream(tool: str, old: Upstream | None, new: Upstream | None) -> Iterator
     if new is None or same(old, new):
         return
     if old is None:
-        yield _wider("upstream", "", new.broker, "the tool would be given a credential", tool)
+        yield _wider("upstream", "", new.broker, ("the tool would be given a credential", "the tool would be given no credential"), tool)
         return
     if old.broker != new.broker:
-        yield _wider("upstream.broker", old.broker, new.broker, "another broker's credential", tool)
+        yield _wider("upstream.broker", old.broker, new.broker, ("another broker's credential",) * 2, tool)
     for key in sorted({*old.settings, *new.settings}):
         before, after = old.settings.get(key), new.settings.get(key)
         fewer = isinstance(before, tuple) and isinstance(after, tuple) and set(after) <= set(before)
         shorter = key == "duration" and isinstance(before, int) and isinstance(after, int) and after <= before
         bounded = key == "narrower_than" and before is None
         if before != after and not (fewer or shorter or bounded):
-            yield _wider(f"upstream.{key}", _words(before), _words(after), "another credential", tool)
+            yield _wider(f"upstream.{key}", _words(before), _words(after), _CREDENTIALS, tool)
 
 
 def _words(value: object) -> str:
@@ -202,16 +234,19 @@ def _words(value: object) -> str:
 
 def _fact(tool: str, old: Fact, new: Fact) -> Iterator[Finding]:
     if old.named and not new.named:
-        yield _wider(f"facts.{old.name}.trust", "named", "", "would count although the user did not name its source", tool)
+        effects = _would("would {}count where the user did not name its source")
+        yield _wider(f"facts.{old.name}.trust", "named", "", effects, tool)
     if old.pattern is not None and (new.pattern is None or not _within(old, new)):
         after = new.pattern.source if new.pattern is not None else ""
-        yield _wider(f"facts.{old.name}.pattern", old.pattern.source, after, "more values would count", tool)
+        yield _wider(f"facts.{old.name}.pattern", old.pattern.source, after, ("more values would count", "fewer values would count"), tool)
     if old.named_by and set(old.named_by) != set(new.named_by):  # another label can mean another row, a label less too
         others = "rows that the user does not name would count" if not new.named_by else "other rows would count as named"
-        yield _wider(f"facts.{old.name}.named_by", ", ".join(old.named_by), ", ".join(new.named_by), others, tool)
+        fewer = "rows that the user does not name would not count"
+        yield _wider(f"facts.{old.name}.named_by", ", ".join(old.named_by), ", ".join(new.named_by), (others, fewer), tool)
     if not set(old.where) <= set(new.where):
         said = [", ".join(f"{fact}: {argument}" for fact, argument in f.where) for f in (old, new)]
-        yield _wider(f"facts.{old.name}.where", said[0], said[1], "rows that the call did not ask for would count", tool)
+        effects = _would("rows that the call did not ask for would {}count")
+        yield _wider(f"facts.{old.name}.where", said[0], said[1], effects, tool)
 
 
 def _within(old: Fact, new: Fact) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from agentgate.diff.arguments import describe
-from agentgate.diff.finding import Cell, Field, Finding, Ruling, Status
+from agentgate.diff.finding import REMOVED, Cell, Field, Finding, Ruling, Status
 from agentgate.diff.language import TooLarge
 from agentgate.diff.table import by_id
 from agentgate.workflow.model import StepUpRule
@@ -238,7 +238,7 @@ def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, st
     name = f"step_up.{rule.id}"
     other = by_id(new).get(rule.id)
     if other is None:
-        return name, f"{rule.whom} when {when_text(rule)}", "(removed)"
+        return name, f"{rule.whom} when {when_text(rule)}", REMOVED
     if rule.whom != other.whom:
         return f"{name}.approvers", rule.whom, other.whom
     return f"{name}.when", when_text(rule), when_text(other)

@@ -115,8 +115,8 @@ def unlisted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from unlisted(inner, f"{path}.{getattr(inner, 'id', index)}")
 
 
-def to_read(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Paths of the fields, inside two values of one kind, that differ and have no exact answer."""
+def to_read(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The fields, inside two values of one kind, that differ and have no exact answer: path, old and new value."""
     if isinstance(old, Mapping):
         for name, one, other in kept(old, new):
             yield from to_read(one, other, f"{path}.{name}")
@@ -128,6 +128,6 @@ def to_read(old: Any, new: Any, path: str = "") -> Iterator[str]:
             answer, here = rows.get(field.name, READ), f"{path}.{_PATHS.get(field.name, field.name)}".lstrip(".")
             one, other = getattr(old, field.name), getattr(new, field.name)
             if answer == READ and not same(one, other):
-                yield here
+                yield here, one, other
             elif answer in {CALLS, LIST}:
                 yield from to_read(one, other, here)

@@ -11,15 +11,18 @@ import base64
 import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from agentgate.review.draft.template import render
+from agentgate.review.report.contrast import contrast, shortened
 from agentgate.values.visible import code, markdown, visible
 
-MOST_ROWS = 8  # of a comment; further rows are only counted
+MOST_ROWS = 8  # of a comment, in sight; further rows are folded away below
+_MOST_FOLDED = 200  # a forge takes a comment of some 65,000 characters
+_MOST_TEXT = 1_000  # characters of one cell of a comment
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,13 @@ class Change:
     where: str  # tool and field, or the block
     old: str  # the text of each version; empty where it has none
     new: str
-    effect: str = ""  # the consequence for a call, in words ("was refused, would be allowed")
-    example: str = ""  # the value that shows it, or empty
+    effect: str = ""  # the consequence for a call, in words ("was refused, would be allowed"); with `answers`, the engine's own
+    example: str = ""  # the value of `call` that shows it, or empty
     # a call that shows it: (field, before, after) of each field in which it differs from an allowed one
     call: tuple[tuple[str, str, str], ...] = ()
     answers: tuple[str, str] = ("", "")  # the engine's answer to that call under the old and the new version; empty where there is none
+    whole: tuple[tuple[str, str], ...] = ()  # that call, whole: the user's words, then its arguments
+    lines: tuple[str, ...] = ()  # more about it, a line each (what a new tool is)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,12 @@ class Changes:
     new: str
     wider: tuple[Change, ...] = ()  # what is newly and what no longer permitted
     narrower: tuple[Change, ...] = ()
-    read_yourself: tuple[str, ...] = ()  # what no program compared, or could show by a call
+    read_yourself: tuple[Change, ...] = ()  # what no program compared, or could show by a call
+    alike: tuple[Change, ...] = ()  # rules that differ, although no call does, as roles and other rules are today
+    idle: tuple[str, ...] = ()  # what decides nothing: titles, owners, the order of a list, a word less
     signers: tuple[str, ...] = ()  # who must still sign, in words, one line each; empty: not known here
     lines: tuple[str, ...] = ()  # the change of the file, as a unified diff
+    about: tuple[tuple[str, str], ...] = ()  # what a reviewer asks first: risk, tenants, last day, who proposes it
     engine: str = ""  # what compared the versions
     digest: str = ""  # ``sha256:...`` of the new definition
     notes: tuple[str, ...] = ()  # further remarks
@@ -55,16 +63,29 @@ class Changes:
     @property
     def looks(self) -> bool:
         """True when a person must look: more is permitted, or something was not compared."""
-        return bool(self.wider or self.read_yourself)
+        return bool(self.wider or self.read_yourself or self.idle)
+
+    @property
+    def first(self) -> bool:
+        """Whether there is no older version: all of it is new."""
+        return self.old == "nothing"
 
     @property
     def verdict(self) -> str:
         """The result, in one sentence."""
+        if self.first:
+            return "NEW: all of it is to be read"
         if self.wider:
             return f"MORE permitted: {len(self.wider)}"
         if self.read_yourself:
             return "nothing proved wider, but not everything could be compared"
         return "nothing more is permitted" if self.narrower else "nothing that decides differs"
+
+    @property
+    def counts(self) -> str:
+        """How many rows of each other kind there are, in words; empty for none."""
+        kinds = (("less permitted", self.narrower), ("read yourself", self.read_yourself), ("same calls", self.alike))
+        return ", ".join(f"{name}: {len(found)}" for name, found in kinds if found)
 
 
 def unified(old: str, new: str, names: tuple[str, str]) -> tuple[str, ...]:
@@ -74,25 +95,44 @@ def unified(old: str, new: str, names: tuple[str, str]) -> tuple[str, ...]:
 
 def plain(changes: Changes, width: int = 100) -> Iterator[str]:
     """The change as visible text, one block per kind."""
-    yield visible(f"{changes.id}  {changes.old} -> {changes.new}     {changes.verdict}")
-    yield from _numbered(changes.wider, width)
-    if changes.narrower:
-        yield f"LESS permitted: {len(changes.narrower)}"
-        yield from _numbered(changes.narrower, width)
-    if changes.read_yourself:
-        yield visible("READ YOURSELF: " + ", ".join(changes.read_yourself))
+    counts = f" ({changes.counts})" if changes.counts else ""
+    yield visible(f"{changes.id}  {changes.old} -> {changes.new}     {changes.verdict}{counts}")
+    if changes.about:
+        yield visible("  ".join(f"{name}: {value}" for name, value in changes.about))
+    yield from _numbered([_alone(c) for c in changes.wider] if changes.first else changes.wider, width)
+    for heading, found in kinds(changes)[1:]:
+        if found:
+            yield f"{heading}: {len(found)}"
+            yield from _numbered(found, width)
+    if changes.idle:
+        yield visible("ALSO DIFFERS, decides nothing: " + "; ".join(changes.idle))
     for line in changes.signers:
         yield visible(f"STILL TO SIGN: {line}")
     yield from map(visible, changes.notes)
+
+
+def kinds(changes: Changes) -> tuple[tuple[str, Sequence[Change]], ...]:
+    """The rows by kind, each with its heading."""
+    return (
+        ("MORE permitted", changes.wider),
+        ("LESS permitted", changes.narrower),
+        ("READ YOURSELF", changes.read_yourself),
+        ("SAME CALLS today, by other rules", changes.alike),
+    )
+
+
+def _alone(change: Change) -> Change:
+    """A row without an older version beside it."""
+    return replace(change, old="", new="", effect="; ".join(filter(None, (change.new, change.effect))))
 
 
 def _numbered(changes: Sequence[Change], width: int) -> Iterator[str]:
     """Each change on one line where it fits, else one part per line."""
     where = max((len(visible(c.where)) for c in changes), default=0)
     for number, c in enumerate(changes, 1):
-        parts = [part for part in (visible(c.where), visible(arrow(c)), visible(consequence(c))) if part]
+        parts = [part for part in (visible(c.where), visible(arrow(c)), visible(consequence(c)), *map(visible, c.lines)) if part]
         line = f"{number:>3}. {parts[0]:<{where}}  {'  '.join(parts[1:])}".rstrip()
-        if len(line) <= width:
+        if len(line) <= width and not c.lines:
             yield line
         else:
             yield f"{number:>3}. {parts[0]}"
@@ -100,7 +140,7 @@ def _numbered(changes: Sequence[Change], width: int) -> Iterator[str]:
 
 
 def arrow(change: Change) -> str:
-    """``old -> new``."""
+    """``old -> new``; of what had nothing before and is not compared, only what it is."""
     return f"{change.old or '(nothing)'} -> {change.new or '(nothing)'}" if change.old or change.new else ""
 
 
@@ -116,11 +156,14 @@ def as_json(changes: Changes) -> dict[str, Any]:
         "old": changes.old,
         "new": changes.new,
         "digest": changes.digest,
-        "verdict": "wider" if changes.wider else "read_yourself" if changes.read_yourself else "narrower" if changes.narrower else "same",
+        "verdict": "wider" if changes.wider else "read_yourself" if changes.looks else "narrower" if changes.narrower else "same",
         "wider": [_row(c) for c in changes.wider],
         "narrower": [_row(c) for c in changes.narrower],
-        "read_yourself": list(changes.read_yourself),
+        "read_yourself": [_row(c) for c in changes.read_yourself],
+        "same_calls": [_row(c) for c in changes.alike],
+        "decides_nothing": list(changes.idle),
         "still_to_sign": list(changes.signers),
+        "about": dict(changes.about),
         "engine": changes.engine,
         "notes": list(changes.notes),
     }
@@ -135,37 +178,56 @@ def _row(c: Change) -> dict[str, Any]:
         "example": c.example,
         "call": [{"field": key, "before": before, "after": after} for key, before, after in c.call],
         "engine_said": {"old": c.answers[0], "new": c.answers[1]} if c.answers[1] else None,
+        "whole": [{"field": key, "value": value} for key, value in c.whole],
+        "lines": list(c.lines),
     }
 
 
 def comment(changes: Changes) -> Iterator[str]:
-    """The change as a pull request's comment: at most eight rows, the worst first, and who must still sign."""
+    """The change as a pull request's comment: eight rows in sight, the worst first, the rest folded; and who must still sign."""
     for paragraph in _paragraphs(changes):
         yield from (*paragraph, "")
     yield f"<sub>{code(changes.digest)} {code(changes.engine)}</sub>"
 
 
 def _paragraphs(changes: Changes) -> Iterator[Sequence[str]]:
-    sign = "⛔" if changes.wider else "⚠️" if changes.read_yourself else "✅"
+    sign = "⛔" if changes.wider else "⚠️" if changes.looks else "✅"
     yield [f"### {sign} {code(changes.id)} {markdown(changes.old)} → {markdown(changes.new)}"]
-    yield [f"**{markdown(changes.verdict)}**" + (f" · less permitted: {len(changes.narrower)}" if changes.narrower else "")]
-    if changes.wider:
-        rows = enumerate(changes.wider[:MOST_ROWS], 1)
-        table = [f"| {n} | {code(c.where, 60)} | {_cell(c)} | {code(consequence(c), 120) if c.effect else ''} |" for n, c in rows]
-        yield ["| | what | approved → proposed | effect |", "|--:|---|---|---|", *table]
-    more = len(changes.wider) - MOST_ROWS
-    if more > 0:
-        yield [f"… and {more} more: `agentgate workflow diff` lists them all."]
-    if changes.read_yourself:
-        shown = ", ".join(code(path, 80) for path in changes.read_yourself[:MOST_ROWS])
-        more = len(changes.read_yourself) - MOST_ROWS
-        yield [f"**Read yourself** (not compared by a program): {shown}" + (f" and {more} more" if more > 0 else "")]
+    yield [f"**{markdown(changes.verdict)}**" + (f" · {markdown(changes.counts)}" if changes.counts else "")]
+    if changes.about:
+        yield [" · ".join(f"{markdown(name)} {code(value, 120)}" for name, value in changes.about)]
     yield from ([f"**Still to sign:** {code(line, 200)}"] for line in changes.signers)
+    for number, (heading, found) in enumerate(kinds(changes)):
+        if found and number:
+            yield [f"**{markdown(heading)}**"]
+        if found:
+            yield _table(found[:MOST_ROWS], 1)
+        folded = found[MOST_ROWS:][:_MOST_FOLDED]
+        if folded:
+            yield [f"<details><summary>{len(found) - MOST_ROWS} more</summary>"]
+            yield _table(folded, MOST_ROWS + 1)
+            yield ["</details>"]
+        if len(found) > MOST_ROWS + _MOST_FOLDED:
+            yield [f"… and {len(found) - MOST_ROWS - _MOST_FOLDED} more: `agentgate workflow diff` lists them all."]
+    if changes.idle:
+        yield [f"Also differs, decides nothing: {code('; '.join(changes.idle), _MOST_TEXT)}"]
     yield from ([code(note, 300)] for note in changes.notes)
 
 
+def _table(found: Sequence[Change], start: int) -> list[str]:
+    rows = (f"| {n} | {code(c.where, 120)} | {_cell(c)} | {_said(c)} |" for n, c in enumerate(found, start))
+    return ["| | what | approved → proposed | effect |", "|--:|---|---|---|", *rows]
+
+
 def _cell(c: Change) -> str:
-    return " → ".join(code(part or "(nothing)", 60) for part in (c.old, c.new)) if c.old or c.new else ""
+    """Both texts, what is the same in them shortened, what differs whole."""
+    both = contrast(c.old, c.new)
+    texts = [shortened(pieces) or "(nothing)" for pieces in both] if c.old or c.new else []
+    return "<br>".join([" → ".join(code(text, _MOST_TEXT) for text in texts), *(code(line, 200) for line in c.lines)])
+
+
+def _said(c: Change) -> str:
+    return code(consequence(c), 300) if c.effect or c.example else ""
 
 
 # --- as a page ------------------------------------------------------------------------------------------------------------------
@@ -176,5 +238,6 @@ def page(changes: Sequence[Changes], *, title: str, subtitle: str) -> str:
     """The page, as HTML: changes, one per workflow, and a subtitle that says what was compared with what."""
     style = (_TEMPLATES / "page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    values = {"changes": changes, "title": title, "subtitle": subtitle, "style": style, "style_digest": digest, "visible": visible}
+    values: dict[str, Any] = {"changes": changes, "title": title, "subtitle": subtitle, "style": style, "style_digest": digest}
+    values |= {"visible": visible, "contrast": contrast, "kinds": kinds}
     return render(_TEMPLATES / "page.html", **values)

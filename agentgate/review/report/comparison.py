@@ -8,15 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 from agentgate.diff import ENGINE, Finding, compare
-from agentgate.diff.arguments import describe, shown
+from agentgate.diff.arguments import shown
 from agentgate.errors import WorkflowError
+from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.source import WorkflowText
-from agentgate.review.report.changes import Change, Changes, arrow, unified
-from agentgate.review.report.witness import Witness, witnesses
+from agentgate.review.report.changes import Change, Changes, unified
+from agentgate.review.report.reading import added, first, rows, text
+from agentgate.review.report.witness import Witness, witness
 from agentgate.review.scenarios.testfile import read_tests, tests_of
-from agentgate.workflow.model import ANY, NONE, Workflow
+from agentgate.workflow.model import Workflow
 
-_NEW = "a new workflow: everything it permits is new"
 _LONGEST = 160  # characters of a reason
 _ENGINE = f"agentgate diff engine {ENGINE}"
 _GONE = "the workflow is gone: every call of it is refused"
@@ -56,56 +57,95 @@ def told(
     if left is None:
         raise ValueError("nothing to compare")
     report = Changes(left.id, _version(before), _version(after), signers=signers, lines=lines, engine=_ENGINE, digest=left.digest)
+    report = replace(report, about=_about(left))
     if before is None:
-        return replace(report, wider=_permits(left))
+        return replace(report, wider=tuple(first(left)))
     if after is None:
         return replace(report, narrower=(Change("the workflow", "", "", _GONE),))
     diff = compare(before, after)
-    calls = witnesses(before, after, diff, base)
+    more = [witness(before, after, finding, base) for finding in diff.wider]
+    less = [witness(after, before, finding, base) for finding in diff.narrower]
+    read, idle = rows(before, after, {path: diff.differs.get(path, (None, None)) for path in diff.read_yourself}, lexical)
     return replace(
         report,
-        wider=tuple(_shown(each) for each in calls if not each.reason),
-        narrower=tuple(map(_change, diff.narrower)),
-        read_yourself=(*diff.read_yourself, *(_unshown(each) for each in calls if each.reason)),
+        wider=tuple(sorted((_shown(each, after) for each in more if not each.reason), key=_weight)),
+        narrower=tuple(_less(each) for each in less),
+        read_yourself=(*(_unshown(each) for each in more if each.reason), *sorted(read, key=_weight)),
+        alike=tuple(Change(path, text(diff.differs[path][0]), text(diff.differs[path][1])) for path in diff.same_calls),
+        idle=idle,
         notes=(f"two different workflows are compared: {before.id} and {after.id}",) if before.id != after.id else (),
     )
 
 
+_HEAVY = ("mode", "args.", "step_up", "intents", "needs", "limits", "effect", "tool", "facts", "who")  # what an attacker would change first
+_PAID = (".from", ".any_call", ".at_most", ".max", ".pattern", ".entities")
+
+
+def _weight(change: Change) -> tuple[int, int, bool]:
+    """Worst first: calls that need no person, then calls that need one, then what no call shows; in these, payees and origins first."""
+    kind = 2 if not change.answers[1] else 0 if change.answers[1] == _ALLOWED else 1
+    field = change.where.rpartition(": ")[2]
+    return kind, next((n for n, head in enumerate(_HEAVY) if field.startswith(head)), len(_HEAVY)), not field.endswith(_PAID)
+
+
+_ALLOWED = "allowed"
+
+
 def _change(finding: Finding) -> Change:
     where = f"{finding.tool}: {finding.field}" if finding.tool else finding.field
-    return Change(where, finding.old, finding.new, finding.effect, finding.example)
+    return Change(where, finding.old, finding.new, finding.effect)
 
 
-def _shown(witness: Witness) -> Change:
-    """A finding with the call that the engine answered differently, unless no single call could show it (a limit, a lifetime)."""
-    call = tuple((key, _value(old), _value(new)) for key, (old, new) in (witness.changes or {}).items())
-    change = _change(witness.finding)
-    example = next((after for key, _, after in call if f"{witness.finding.field}.".startswith(f"{key}.")), change.example)
-    return replace(change, example=shown(example), call=call, answers=(witness.before, witness.after))
+def _shown(found: Witness, after: Workflow) -> Change:
+    """A finding with the call that the engine answered differently, in the engine's words; a limit or a lifetime has no such call."""
+    change = _change(found.finding)
+    if found.finding.field == "tool":
+        change = replace(change, lines=added(after, found.finding.tool))
+    return _answered(change, found, (found.before, found.after))
 
 
-def _unshown(witness: Witness) -> str:
+def _less(found: Witness) -> Change:
+    """The same for what is no longer permitted: the older version allows the call, or asks fewer people for it."""
+    change = _change(found.finding)
+    if found.reason:
+        return replace(change, effect=f"{change.effect} (no call shows it: {found.reason[:_LONGEST]})")
+    return _answered(change, found, (found.after, found.before))
+
+
+def _answered(change: Change, found: Witness, answers: tuple[str, str]) -> Change:
+    """With the call, and its effect in the engine's words; as it is where a limit or a lifetime has no call to show it."""
+    if found.scene is None or found.changes is None:
+        return change
+    call = tuple((key, _value(old), _value(new)) for key, (old, new) in found.changes.items())
+    values = found.scene.values
+    whole = tuple((key, _value(values[key])) for key in values if key in {"prompt", "call"} or key.startswith("args."))
+    effect = f"was {_short(answers[0])}, would be {_short(answers[1])}"
+    return replace(change, example=_example(found.finding, call), call=call, whole=whole, answers=answers, effect=effect)
+
+
+def _example(finding: Finding, call: tuple[tuple[str, str, str], ...]) -> str:
+    """The changed value of the call that the finding is about, or else the first one, by its name; empty: the base call shows it."""
+    about = next((value for key, _, value in call if f"{finding.field}.".startswith(f"{key}.")), None)
+    return shown(about) if about is not None else next((f"{key}: {shown(value)}" for key, _, value in call), "")
+
+
+def _short(answer: str) -> str:
+    """An answer of the engine without its reasons."""
+    return answer.partition(":")[0]
+
+
+def _unshown(found: Witness) -> Change:
     """A finding without a call to show it: the diff compares fields one by one, and other fields may block every such call."""
-    change = _change(witness.finding)
-    return f"{change.where} ({arrow(change)}; no call shows that it permits more: {witness.reason[:_LONGEST]})"
+    change = _change(found.finding)
+    return replace(change, effect=f"no call shows that it permits more: {found.reason[:_LONGEST]}")
 
 
 def _value(value: Any) -> str:
     return "(left out)" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _permits(workflow: Workflow) -> tuple[Change, ...]:
-    """A first version: each tool, and each argument with its permitted values and origins."""
-    permitted = [Change("the workflow", "", "", _NEW)]
-    for tool in workflow.tools.values():
-        needs = {ANY: "whatever is asked", NONE: "nobody asks"}
-        asked = " or ".join(needs.get(name, f"intent {name}") for name in tool.needs)
-        held = ", always after a person's yes" if any(not step.when for step in tool.step_ups) else ""
-        permitted.append(Change(tool.name, "", f"{tool.effect}, for {asked}{held}"))
-        for rule in tool.args.values():
-            anywhere = "" if rule.sources else ", from anywhere"
-            permitted.append(Change(f"{tool.name}: args.{rule.name}", "", describe(rule) + anywhere))
-    return tuple(permitted)
+def _about(workflow: Workflow) -> tuple[tuple[str, str], ...]:
+    return ("risk", workflow.risk), ("tenants", ", ".join(workflow.tenants)), ("last day", workflow.expires.isoformat())
 
 
 def _version(workflow: Workflow | None) -> str:
