@@ -138,7 +138,7 @@ def test_what_differs_is_never_cut(added):
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
-def test_the_pieces_of_a_contrast_are_the_text_and_what_is_the_same_is_in_both(old, new):
+def test_the_fragments_of_a_contrast_are_the_text_and_what_is_the_same_is_in_both(old, new):
     left, right = contrast(old, new)
     assert ("".join(p.text for p in left), "".join(p.text for p in right)) == (old, new)
     same = ["".join(p.text for p in side if not p.changed).replace(",", "") for side in (left, right)]

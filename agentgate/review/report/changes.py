@@ -222,7 +222,7 @@ def _table(found: Sequence[Change], start: int) -> list[str]:
 def _cell(c: Change) -> str:
     """Both texts, what is the same in them shortened, what differs whole."""
     both = contrast(c.old, c.new)
-    texts = [shortened(pieces) or "(nothing)" for pieces in both] if c.old or c.new else []
+    texts = [shortened(fragments) or "(nothing)" for fragments in both] if c.old or c.new else []
     return "<br>".join([" → ".join(code(text, _MOST_TEXT) for text in texts), *(code(line, 200) for line in c.lines)])
 
 

@@ -13,15 +13,15 @@ _WHOLE = 60  # a text up to this long is shown whole
 _KEPT = 18  # characters of what is the same that stay beside a difference
 
 
-class Piece(NamedTuple):
+class Fragment(NamedTuple):
     """A part of a text, and whether the other text lacks it."""
 
     text: str
     changed: bool
 
 
-def contrast(old: str, new: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
-    """Both texts in pieces, each with what only it has marked."""
+def contrast(old: str, new: str) -> tuple[tuple[Fragment, ...], tuple[Fragment, ...]]:
+    """Both texts in fragments, each with what only it has marked."""
     words = [_WORD.findall(text) for text in (old, new)]
     if not old or not new or max(map(len, words)) > _MOST_WORDS:
         return _whole(old), _whole(new)
@@ -30,12 +30,12 @@ def contrast(old: str, new: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
     left = ("".join(words[0][a:b]) for _, a, b, _, _ in same)
     right = ("".join(words[1][a:b]) for _, _, _, a, b in same)
     changed = [kind != "equal" for kind, *_ in same]
-    return _pieces(zip(left, changed, strict=True)), _pieces(zip(right, changed, strict=True))
+    return _fragments(zip(left, changed, strict=True)), _fragments(zip(right, changed, strict=True))
 
 
-def shortened(pieces: Iterable[Piece]) -> str:
+def shortened(fragments: Iterable[Fragment]) -> str:
     """The text with what is the same shortened, and what differs whole."""
-    parts = tuple(pieces)
+    parts = tuple(fragments)
     if sum(len(part.text) for part in parts) <= _WHOLE:
         return "".join(part.text for part in parts)
     return "".join(part.text if part.changed or len(part.text) <= 2 * _KEPT else _ends(part.text) for part in parts)
@@ -45,9 +45,9 @@ def _ends(text: str) -> str:
     return f"{text[:_KEPT]}…{text[-_KEPT:]}"
 
 
-def _whole(text: str) -> tuple[Piece, ...]:
-    return (Piece(text, changed=True),) if text else ()
+def _whole(text: str) -> tuple[Fragment, ...]:
+    return (Fragment(text, changed=True),) if text else ()
 
 
-def _pieces(parts: Iterable[tuple[str, bool]]) -> tuple[Piece, ...]:
-    return tuple(Piece(text, changed) for text, changed in parts if text)
+def _fragments(parts: Iterable[tuple[str, bool]]) -> tuple[Fragment, ...]:
+    return tuple(Fragment(text, changed) for text, changed in parts if text)
