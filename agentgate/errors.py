@@ -79,6 +79,10 @@ class StoreUnavailable(AgentGateError):
     """The state store is down, hung, read-only, misconfigured or answered late. Nothing was minted."""
 
 
+class Unconfirmed(StoreUnavailable):
+    """A write was applied, and not confirmed by every replica that was asked for."""
+
+
 class AuditUnavailable(AgentGateError):
     """The audit record could not be made durable in time. Nothing was minted."""
 

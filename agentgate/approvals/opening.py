@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from agentgate.approvals._files import Tree
+from agentgate.approvals._files import APPROVALS, REVOKED, Tree
 from agentgate.approvals.judge import IN_FORCE
 from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, load_approved
 from agentgate.approvals.narrowing import Prover
@@ -27,9 +27,10 @@ from agentgate.errors import NameRefused
 from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import Derive
 from agentgate.shell.drive import adrive, drive
-from agentgate.shell.step import Flow, Record
+from agentgate.shell.step import Apart, Flow, Record, Step
 from agentgate.stores import AsyncStore, Store, ops
 from agentgate.token.keys import KeyRing
+from agentgate.values.canonical import canonical
 
 _log = structlog.get_logger("agentgate.gate.gate")
 _MAX_REFUSED, _MAX_WORDS = 100, 600  # named in one audit record
@@ -56,8 +57,8 @@ class Opening:
         self._directory, self._root, self._gate, self._derive = directory, root, gate, derive
         self._marks, self._prover = Marks(kept), Prover(kept=kept)
 
-    def flows(self) -> Generator[Flow, Any, Loaded]:
-        """What is in force now: both shells carry out each flow, with a deadline of its own, and send back what it returns.
+    def steps(self) -> Generator[Step, Any, Loaded]:
+        """What is in force now. Each store operation has its own deadline: how many there are depends on the directory.
 
         Raises as `load`, and ApprovalRefused: the approvals folder cannot be read.
         """
@@ -68,11 +69,12 @@ class Opening:
         self._marks.rise(loaded.marks)
         raised = yield from self._stored({name: mark for name, mark in loaded.marks.items() if not name.startswith(IN_FORCE)})
         loaded = self.settle(loaded, raised)
+        yield Apart(_on_record(loaded))
+        told = canonical({"at": round(time.time(), 3), "by": "reviewers", "reason": f"{APPROVALS}/{REVOKED}"})
         for id_, version, tenants in loaded.revoked:  # ends tokens, runs, and gates that did not reload yet
             for tenant in tenants:
                 with suppress(NameRefused):  # no tenant of this name can exist
-                    yield _revoke(ops.revoke(tenant, "workflow", ops.workflow_subject(id_, version)))
-        yield _on_record(loaded)
+                    yield Apart(_revoke(ops.revoke(tenant, "workflow", ops.workflow_subject(id_, version), told=told, signed=True)))
         return loaded
 
     def load(self, stored_marks: Mapping[str, int]) -> Loaded:
@@ -94,35 +96,25 @@ class Opening:
         kept = {id_: workflow for id_, workflow in loaded.workflows.items() if id_ not in gone}
         return replace(loaded, workflows=kept, refused=(*loaded.refused, *more))
 
-    def _stored(self, marks: Mapping[str, int]) -> Generator[Flow, Any, dict[str, int]]:
+    def _stored(self, marks: Mapping[str, int]) -> Generator[Step, Any, dict[str, int]]:
         """Raise marks in the store; returns their values there."""
         values: dict[str, int] = {}
         for chunk in chunks(marks):
-            values |= yield stored(self._gate, chunk)
+            values |= yield Apart(stored(self._gate, chunk))
         return values
 
 
 def load(opening: Opening, store: Store) -> Catalog:
-    """What is in force now. Each store operation has its own deadline: how many there are depends on the directory.
+    """What is in force now.
 
     Raises ApprovalRefused, ConfigError, WorkflowError, StoreUnavailable, AuditUnavailable: nothing is loaded.
     """
-    flows, answer = opening.flows(), None
-    try:
-        while True:
-            answer = drive(flows.send(answer), store, opening.log)
-    except StopIteration as done:
-        return _catalog(done.value)
+    return _catalog(drive(opening.steps(), store, opening.log))
 
 
 async def aload(opening: Opening, store: AsyncStore) -> Catalog:
     """`load`, awaited."""
-    flows, answer = opening.flows(), None
-    try:
-        while True:
-            answer = await adrive(flows.send(answer), store, opening.log)
-    except StopIteration as done:
-        return _catalog(done.value)
+    return _catalog(await adrive(opening.steps(), store, opening.log))
 
 
 def report(catalog: Catalog) -> None:
@@ -175,6 +167,7 @@ def _on_record(loaded: Loaded) -> Flow:
             "workflows": len(loaded.workflows),
             "refused": [str(each)[:_MAX_WORDS] for each in loaded.refused[:_MAX_REFUSED]],
             "more": max(0, len(loaded.refused) - _MAX_REFUSED),
+            "revoked": [ops.workflow_subject(id_, version) for id_, version, _ in loaded.revoked[:_MAX_REFUSED]],
         }
     )
 

@@ -246,7 +246,10 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
     root: Root = None,
     accept: Accept = None,
 ) -> None:
-    """End a workflow's versions, for good: one signature is enough, and gates refuse them from their next look on."""
+    """End a workflow's versions for good, signed in its approvals: one signature is enough, and gates refuse them from their next look on.
+
+    To stop a version (or a user, an agent, a run...) at once in the state store, until it is lifted: agentgate revoke.
+    """
     with refusing():
         signer = own_signer(key)
         version = up_to if up_to is not None else _newest(workflow, directory, root)

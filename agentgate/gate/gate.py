@@ -18,7 +18,7 @@ from agentgate.decision.hold import Hold
 from agentgate.decision.hold_states import State
 from agentgate.errors import ConfigError
 from agentgate.gate import answer as holding
-from agentgate.gate import door
+from agentgate.gate import door, revoking
 from agentgate.gate.around import Sources, data_classes, environment_of
 from agentgate.gate.core import Core
 from agentgate.gate.core import read as read_run
@@ -103,6 +103,10 @@ class _GateBase(Generic[OneStore]):
         self._core, self._store, self._audit, self._opening = core, store, audit, opening
 
     @property
+    def _history(self) -> History:
+        return self._core.history
+
+    @property
     def issuer(self) -> str:
         """This gate's URL."""
         return self._core.issuer
@@ -115,6 +119,11 @@ class _GateBase(Generic[OneStore]):
     def jwks(self) -> dict[str, Any]:
         """The public key set (RFC 7517) for verifiers."""
         return dict(self._core.keys.jwks(_now().timestamp()))
+
+    def every_tenant(self) -> tuple[str, ...]:
+        """Every tenant that a loaded workflow names, or whose history this gate has seen."""
+        named = {tenant for workflow in self._core.catalog for tenant in workflow.tenants}
+        return tuple(sorted(named | self._core.history.tenants()))
 
     def _trust(self, audience: str, tenants: tuple[str, ...] | list[str]) -> Trust:
         if not audience or not tenants:
@@ -271,6 +280,9 @@ class Gate(_GateBase[Store]):
     holds = blocking(_holds)
     release = blocking(_release)
     refuse = blocking(_refuse)
+    revoke = blocking(revoking.revoke)
+    lift = blocking(revoking.lift)
+    revocations = blocking(revoking.revocations)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> Verifier:
         """A verifier in this process that shares this gate's store, log and (rotating) keys."""
@@ -326,6 +338,9 @@ class AsyncGate(_GateBase[AsyncStore]):
     holds = awaited(_holds)
     release = awaited(_release)
     refuse = awaited(_refuse)
+    revoke = awaited(revoking.revoke)
+    lift = awaited(revoking.lift)
+    revocations = awaited(revoking.revocations)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:
         """See `Gate.verifier`."""

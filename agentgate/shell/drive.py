@@ -13,7 +13,7 @@ from typing import Any
 
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
-from agentgate.shell.step import Flow, Outside, Record
+from agentgate.shell.step import Apart, Flow, Outside, Record
 from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
@@ -52,6 +52,8 @@ def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
                 elif isinstance(step, Outside):
                     began, answer = time.monotonic(), step.work()
                     end = _later(end, step, began)
+                elif isinstance(step, Apart):
+                    answer = drive(step.flow, store, audit)
                 else:
                     audit.append(step.body, _time_for(step, end))
                     answer = None
@@ -75,6 +77,8 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog) -> Any:
                 elif isinstance(step, Outside):
                     began, answer = time.monotonic(), await asyncio.to_thread(step.work)
                     end = _later(end, step, began)
+                elif isinstance(step, Apart):
+                    answer = await adrive(step.flow, store, audit)
                 else:
                     await audit.aappend(step.body, _time_for(step, end))
                     answer = None

@@ -1,4 +1,4 @@
-"""The steps a flow yields: a store operation, an audit record, or work that waits for somebody else.
+"""The steps a flow yields: a store operation, an audit record, work that waits for somebody else, or another flow.
 
 They know no policy, so that a tool server can verify without any.
 """
@@ -28,5 +28,11 @@ class Outside(NamedTuple):
     seconds: float = 0.0
 
 
-Step = Op | Record | Outside
+class Apart(NamedTuple):
+    """A flow that is carried out under a deadline of its own, for work whose number of steps nobody knows: its result is the answer."""
+
+    flow: Generator[Any, Any, Any]
+
+
+Step = Op | Record | Outside | Apart
 Flow = Generator[Step, Any, Any]

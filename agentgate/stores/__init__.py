@@ -31,6 +31,13 @@ class Store(Protocol):
     (seconds of `time.monotonic`), connecting included, and raises only `StoreUnavailable`.
     """
 
+    @property
+    def heartbeat(self) -> float | None:
+        """After how many seconds a primary cut off from its replicas writes no more.
+
+        0: no replica is asked for; None: not known (before `check`, or the server does not say).
+        """
+
     def call(self, op: Op, deadline: float) -> Any:
         """Run one operation."""
 
@@ -43,6 +50,10 @@ class Store(Protocol):
 
 class AsyncStore(Protocol):
     """`Store`, awaited."""
+
+    @property
+    def heartbeat(self) -> float | None:
+        """See `Store.heartbeat`."""
 
     async def call(self, op: Op, deadline: float) -> Any:
         """Run one operation."""

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Generator
 from typing import Any
 
-from agentgate.errors import StoreUnavailable
+from agentgate.errors import StoreUnavailable, Unconfirmed
 from agentgate.stores._endpoint import Endpoint
-from agentgate.stores._health import PROBE, Weakness, fields_of, judge, require, weak_user
+from agentgate.stores._health import PROBE, Weakness, fields_of, heartbeat, judge, require, weak_user
 from agentgate.stores._op import Op
 from agentgate.stores._resp import ServerError, pack
 from agentgate.stores._scripts import script
@@ -77,7 +77,7 @@ def run_op(pool: Pool, op: Op, deadline: float) -> Dialogue:
         patience = max(1, int((time_left(deadline) - _WAIT_LATE) * 1000))
         confirmed = yield pack("WAIT", endpoint.replicas, patience)
         if type(confirmed) is not int or confirmed < endpoint.replicas:
-            raise StoreUnavailable(f"store {endpoint.name}: applied, not confirmed: {confirmed} of {endpoint.replicas} replicas have it")
+            raise Unconfirmed(f"store {endpoint.name}: applied, not confirmed: {confirmed} of {endpoint.replicas} replicas have it")
     return answer
 
 
@@ -86,6 +86,8 @@ def check_server(pool: Pool, deadline: float) -> Dialogue:
     endpoint = pool.endpoint
     info = yield from run_command(endpoint, pack("INFO"))
     who = yield pack("ACL", "WHOAMI")
+    if endpoint.replicas:
+        pool.heartbeat = heartbeat((yield pack("CONFIG", "GET", "min-replicas-max-lag")))
     before = time.time()
     probe = yield from run_op(pool, PROBE, deadline)
     weaknesses: tuple[Weakness, ...] = judge(endpoint, info, probe, before, time.time()) + weak_user(endpoint, who)
@@ -97,6 +99,7 @@ class Pool:
 
     def __init__(self, url: str) -> None:
         self.endpoint = Endpoint.of(url)
+        self.heartbeat: float | None = None if self.endpoint.replicas else 0.0  # see `agentgate.stores.Store`; learnt by `check_server`
         self.looked = time.monotonic()  # when the server's eviction policy was seen last
         self._idle: deque[Any] = deque()
         self._closed = False

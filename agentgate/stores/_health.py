@@ -52,6 +52,15 @@ def require(fields: dict[str, str], name: str, expected: str) -> None:
         raise StoreUnavailable(f"the server's {name}: got {fields.get(name)!r}, expected {expected!r}")
 
 
+def heartbeat(lag: Any) -> float | None:
+    """After how many seconds a primary without its replicas writes no more, from the reply of CONFIG GET min-replicas-max-lag.
+
+    It counts in whole seconds since a replica's last word, and looks once a second. None: unlimited, or the store's user may not ask.
+    """
+    value = lag[1] if type(lag) is list and len(lag) == 2 else b""
+    return float(value) + 2 if value.isdigit() and int(value) else None
+
+
 def judge(endpoint: Endpoint, info: Any, probe: Any, before: float, after: float) -> tuple[Weakness, ...]:
     """Refuse a server on which a token could be accepted twice, or a limit forgotten; what is weak about one that is accepted.
 

@@ -40,6 +40,10 @@ class History:
         """What was last seen of a tenant, or empty."""
         return self._seen.get(tenant, "")
 
+    def tenants(self) -> set[str]:
+        """Of whom anything was seen."""
+        return set(self._seen)
+
     def see(self, tenant: str, sent: str, got: str) -> None:
         """Take what a script answered (empty: nothing) to `sent`."""
         with self._lock:

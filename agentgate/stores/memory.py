@@ -22,6 +22,8 @@ from agentgate.stores._scripts import Script, assemble
 class MemoryStore:
     """A state store for one process. Safe to share between threads; one script runs at a time."""
 
+    heartbeat: float | None = 0.0
+
     def __init__(self, _url: str = "memory://") -> None:
         self._client = fakeredis.FakeStrictRedis(server=fakeredis.FakeServer(), protocol=2)
         self._lineage = f"local function lineage() return '{secrets.token_hex(20)}' end"
@@ -65,6 +67,8 @@ class MemoryStore:
 
 class AsyncMemoryStore:
     """`MemoryStore`, awaited. It runs on the event loop, since it waits only for its own lock."""
+
+    heartbeat: float | None = 0.0
 
     def __init__(self, _url: str = "memory://") -> None:
         self._store = MemoryStore()

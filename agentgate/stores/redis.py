@@ -82,6 +82,11 @@ class RedisStore:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._endpoint.name})"
 
+    @property
+    def heartbeat(self) -> float | None:
+        """See `agentgate.stores.Store`."""
+        return self._pool.heartbeat
+
     def call(self, op: Op, deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.Store`."""
         return self._converse(run_op(self._pool, op, deadline), deadline)
@@ -168,6 +173,11 @@ class AsyncRedisStore:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._endpoint.name})"
+
+    @property
+    def heartbeat(self) -> float | None:
+        """See `agentgate.stores.Store`."""
+        return self._pool.heartbeat
 
     async def call(self, op: Op, deadline: float) -> Any:
         """Run one operation's script; see `agentgate.stores.AsyncStore`."""

@@ -33,6 +33,10 @@ class Blocking:
     def call(self, op: ops.Op, deadline: float) -> Any:
         return self._wait(self._store.call(op, deadline))
 
+    @property
+    def heartbeat(self) -> float | None:
+        return self._store.heartbeat
+
     def check(self) -> Any:
         return self._wait(self._store.check())
 

@@ -1,0 +1,173 @@
+"""``agentgate revoke``: stop tokens, runs and people at once, in the state store; list what is revoked, and lift it.
+
+Not ``agentgate workflow revoke``, by which reviewers end versions for good, signed and without a store.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from agentgate.audit import FileAudit, remembered
+from agentgate.cli.output import LOOK, YES, complain, fail, quiet, refusing, rows, say, say_json
+from agentgate.cli.signing import Json
+from agentgate.errors import ConfigError
+from agentgate.gate import revoking
+from agentgate.gate.revoking import AppliedRevocation, StoredRevocation
+from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
+from agentgate.shell.twins import blocking
+from agentgate.stores import Store, ready_store
+from agentgate.stores.history import History
+
+_EVERY = "all"
+
+
+class _Operator:
+    """Who revokes: a person with the store's address, and an audit directory."""
+
+    def __init__(self, store: Store, audit: FileAudit, folder: Path, workflows: Path | None) -> None:
+        self._store, self._audit, self._history = store, audit, History(remembered(folder))
+        self._tenants = set(self._history.tenants())
+        self._unread = ""
+        if workflows is not None:
+            catalog = Catalog.load(workflows, derive)
+            self._tenants |= {tenant for workflow in catalog for tenant in workflow.tenants}
+            self._unread = ", ".join(sorted(map(str, catalog.quarantined)))
+
+    def every_tenant(self) -> tuple[str, ...]:
+        """Those of the audit log and the workflows."""
+        return tuple(sorted(self._tenants))
+
+    def meant(self, tenant: list[str], workflows: Path | None) -> tuple[str, ...]:
+        """The tenants that the command names."""
+        if _EVERY not in tenant:
+            return tuple(tenant)
+        if workflows is None or self._unread or not self._tenants:
+            got = f"all, but these do not load: {self._unread}" if self._unread else "all, without workflows that name them"
+            raise ConfigError("tenant", got, "all with --workflows DIR, every file of which loads; or each tenant by name")
+        return self.every_tenant()
+
+    revoke = blocking(revoking.revoke)
+    lift = blocking(revoking.lift)
+    revocations = blocking(revoking.revocations)
+
+
+def revoke(  # noqa: PLR0917 - a command's options, given by name
+    name: Annotated[
+        str, typer.Argument(help="token:JTI, run:ID, agent:ID, user:ID, tool:NAME, workflow:ID@VERSION or tenant:*.", show_default=False)
+    ] = "",
+    store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")] = "",
+    audit: Annotated[Path | None, typer.Option(help="An audit directory of this machine; it is on record there before it counts.")] = None,
+    tenant: Annotated[list[str] | None, typer.Option(help="Where, each by name; all: every tenant of --workflows and --audit.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for those who read it later.")] = "",
+    before: Annotated[
+        str, typer.Option(metavar="TIME", help="Only runs opened up to then, and their tokens: 2026-05-31T14:00:00Z, or now.")
+    ] = "",
+    listing: Annotated[bool, typer.Option("--list", help="List what is revoked.")] = False,
+    lift: Annotated[bool, typer.Option("--lift", help="End the revocation of this name.")] = False,
+    workflows: Annotated[Path | None, typer.Option(help="The workflow directory, for --tenant all.", file_okay=False)] = None,
+    by: Annotated[str, typer.Option(help="Who; left out: your user name here.")] = "",
+    patience: Annotated[float, typer.Option(help="Seconds to wait for replicas, and until it is in force.", min=0)] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Refuse at once what a token, run, agent, user, tool, workflow version or tenant asks for; list that, or lift it.
+
+    It works in the state store, for every gate and tool server on it. Reviewers end a workflow's versions for good with
+    agentgate workflow revoke, which is signed and cannot be lifted.
+    """
+    quiet()
+    if listing == bool(name):
+        fail("name what to revoke (user:lee@acme.example), or say --list")
+    for given, option in ((store, "--store"), (audit, "--audit"), (tenant, "--tenant"), (reason or listing, "--reason")):
+        if not given:
+            fail(f"{option} is missing (agentgate revoke --help)")
+    if store == "memory://":
+        fail("--store memory:// is this process's own: nothing that runs would notice")
+    assert audit is not None and tenant is not None  # noqa: S101, PT018 - as looked at above
+    with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
+        operator = _Operator(opened, log, audit, workflows)
+        tenants, who = operator.meant(tenant, workflows), by or getpass.getuser()
+        if listing:
+            found = [each for name_ in tenants for each in operator.revocations(name_)]
+            _tell_list(found, as_json=as_json)
+        elif lift:
+            _tell_lifted(name, operator.lift(name, tenants=tenants, by=who, reason=reason), as_json=as_json)
+        else:
+            when = _time(before) if before else None
+            done = operator.revoke(name, tenants=tenants, by=who, reason=reason, before=when, patience=patience)
+            _tell(done, patience, as_json=as_json)
+
+
+def _time(text: str) -> datetime:
+    try:
+        when = datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError("before", text, "now, or a time with its zone: 2026-05-31T14:00:00Z") from error
+    return when
+
+
+def _shown(when: float | None) -> str:
+    return datetime.fromtimestamp(when, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00") + "Z" if when else ""
+
+
+def _tell(done: AppliedRevocation, patience: float, *, as_json: bool) -> NoReturn:
+    """Applied and in force, apart; waits until it is in force, for so long."""
+    where = ", ".join(done.tenants)
+    if not as_json:
+        say(f"applied: {done.name} in {where}")
+    if done.unknown:
+        complain(f"no workflow and no record names {', '.join(done.unknown)}: is that spelt right?", colour="yellow")
+    left = 0.0 if done.in_force_at is None else done.in_force_at - time.time()
+    in_force = done.in_force_at is not None and left <= patience
+    if in_force:
+        time.sleep(max(0.0, left))
+    if as_json:
+        said = {"name": done.name, "applied": done.tenants, "in_force": in_force, "in_force_at": done.in_force_at}
+        say_json({**said, "lacking": done.lacking, "unknown": done.unknown})
+    elif in_force:
+        say(f"in force: {done.name} in {where}")
+    else:
+        complain("not in force yet:", *done.lacking, *([f"before {_shown(done.in_force_at)}"] if done.in_force_at else []))
+        complain("Say it again to try again: the same command, as often as you like.")
+    raise typer.Exit(YES if in_force else LOOK)
+
+
+def _tell_lifted(name: str, found: dict[str, str], *, as_json: bool) -> NoReturn:
+    words = {
+        "lifted": "lifted",
+        "missing": "nothing of this name is revoked (--list says what is)",
+        "signed": "stands: reviewers revoked it (agentgate workflow revoke); a higher version can be approved",
+    }
+    if as_json:
+        say_json({"name": name, "tenants": found})
+    else:
+        rows(("tenant", name), [(tenant, words[state]) for tenant, state in found.items()], styles=("bold",))
+    raise typer.Exit(YES if set(found.values()) == {"lifted"} else LOOK)
+
+
+def _tell_list(found: list[StoredRevocation], *, as_json: bool) -> None:
+    if as_json:
+        say_json([{name: getattr(each, name) for name in StoredRevocation.__slots__} for each in found])
+        return
+    body = [
+        (
+            each.tenant,
+            each.name,
+            f"opened up to {_shown(each.before)}" if each.before else "everything",
+            "not at all (signed)" if each.signed else _shown(each.until) or "when lifted",
+            _shown(each.at),
+            each.by,
+            each.reason,
+        )
+        for each in found
+    ]
+    rows(("tenant", "revoked", "what", "ends", "since", "by", "why"), body, styles=("bold", "bold"))
+    if not body:
+        say("nothing is revoked")
