@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from agentgate import Gate
 from agentgate.approvals import ApprovalRefused, root_digest, status
+from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.testing import demo_approvals
@@ -64,6 +66,19 @@ def test_a_clone_works_in_any_year(copied):
     for later in (0.0, 20 * year, 400 * year):
         root = demo_approvals.prepare(copied, 1_800_000_000 + later)
         assert all(found.refused is None for found in status(copied, root, now=1_800_000_000 + later))
+
+
+def test_the_check_that_ci_runs_finds_the_shipped_workflows_approved(copied, monkeypatch):
+    """As on a pull request that changes nothing: the index is of today, made in this copy, and committed nowhere."""
+    monkeypatch.chdir(copied.parent)
+    for words in (("init", "-q"), ("add", "."), ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "shipped")):
+        subprocess.run(["git", *words], check=True)
+    command = ["workflow", "check", copied.name, "--base", "HEAD"]
+    unsigned = CliRunner().invoke(app, command)
+    assert (unsigned.exit_code, "STALE INDEX" in unsigned.stdout) == (2, True)
+    demo_approvals.prepare(copied)
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, "approved: every workflow file is in force" in done.stdout) == (0, True), done.stdout
 
 
 def test_signing_again_changes_nothing(copied):

@@ -13,11 +13,13 @@ import orjson
 import pytest
 import time_machine
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from agentgate import Agent, Allow, AsyncGate, Deny, Gate, Reason, StepUp, TokenRefused, User
 from agentgate.approvals import ApprovalRefusal, ApprovalRefused, status
 from agentgate.approvals.opening import Opening
 from agentgate.audit import FileAudit, open_audit, read_records
+from agentgate.cli.main import app
 from agentgate.errors import (
     AgentGateError,
     AuditUnavailable,
@@ -494,17 +496,61 @@ def test_a_failed_reload_leaves_what_was_in_force(team):
         assert gate.catalog.get(ID) is not None
 
 
-def test_an_approval_that_ends_while_the_gate_runs_ends_the_minting(team):
-    with opened(team) as gate:
+def test_an_approval_that_ends_while_the_gate_runs_ends_the_minting_and_says_so(team, stored):
+    with opened(team, store=stored, issuer=f"https://gate-{team.now}.example") as gate:
         run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT, ttl=24 * 3600)
-        assert isinstance(run.authorize("payments.refund", REFUND), Allow)
+        out = run.authorize("payments.refund", REFUND)
+        assert isinstance(out, Allow)
         with time_machine.travel(team.now + 7 * 86400 + 10, tick=True):
             assert gate.catalog.get(ID) is None
-            assert isinstance(run.authorize("payments.refund", REFUND), Deny)
-            with pytest.raises(RunRefused):
-                gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT)
+            answers = [run.authorize("payments.refund", REFUND)]
+            for do in (
+                lambda: gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT),
+                lambda: gate.resume_run("acme", run.id),
+                lambda: run.add_turn("please"),
+            ):
+                with pytest.raises(RunRefused) as refused:
+                    do()
+                answers.append(Deny(refused.value.failures))
+            for answer in answers:
+                assert isinstance(answer, Deny)
+                (why,) = answer.failures
+                assert (why.reason, why.field) == (Reason.APPROVAL_EXPIRED, "approvals.index")
+                assert "agentgate workflow index" in why.expected
+            with pytest.raises(TokenRefused, match="the index ended at"):
+                run.redeem(out.token, tool="payments.refund", args=REFUND)
             with pytest.raises(ApprovalRefused, match="STALE INDEX"):
                 gate.reload()
+
+
+def test_the_end_of_an_index_is_warned_of_from_half_time_on(team):
+    def warned(days: float, do: Any) -> list[tuple[Any, Any]]:
+        with time_machine.travel(team.now + days * 86400, tick=True), capture_logs() as logs:
+            do()
+        return [(entry["what"], entry["remedy"]) for entry in logs if entry["event"] == "approvals_end"]
+
+    expected = [("index", "agentgate workflow index, and reload the gate")]
+    with opened(team) as gate:
+        run = gate.open_run(ID, tenant="acme", user=LEE, agent=Agent("bot"), prompt=PROMPT, ttl=24 * 3600)
+        for days, found in ((0.0, []), (3.4, []), (3.6, expected), (3.61, []), (3.65, expected), (6.9, expected), (7.1, expected)):
+            assert warned(days, lambda: run.authorize("payments.refund", REFUND)) == found, days
+        assert warned(3.4, gate.reload) == []
+        assert warned(3.6, gate.reload) == expected
+        assert warned(3.62, lambda: run.authorize("payments.refund", REFUND)) == []
+    assert warned(3.6, lambda: opened(team).close()) == expected
+    with time_machine.travel(team.now + 3.6 * 86400, tick=True):
+        shown = CliRunner().invoke(app, ["workflow", "status", "-d", str(team.directory), "--root", team.root])
+    assert "the index ends at" in shown.stdout
+    assert "agentgate workflow index" in shown.stdout
+    assert "ends at" not in CliRunner().invoke(app, ["workflow", "status", "-d", str(team.directory), "--root", team.root]).stdout
+
+
+def test_an_approval_that_ends_before_the_index_is_named_as_such(team):
+    catalog = Catalog(dict.fromkeys([ID, "b", "c", "d"]), {}, {ID: 5.0, "b": 6.0, "c": 7.0, "d": 4e9}, {"index": 6.0, "root": 7.0})  # type: ignore[arg-type]  # only their ends count
+    ended = {name: catalog.ended(name) for name in (ID, "b", "c", "d", "e")}
+    assert {name: each and each.what for name, each in ended.items()} == {ID: "approval", "b": "index", "c": "root", "d": None, "e": None}
+    assert [each.what for each in catalog.due()] == ["approval", "index", "root"]
+    assert catalog.due() == ()
 
 
 def test_a_kept_proof_needs_no_second_comparison(team):

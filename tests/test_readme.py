@@ -129,3 +129,10 @@ def test_a_calls_way_goes_through_ten_rooms_and_comes_back_to_none() -> None:
     assert len(READ) > 30
     for room, files in rows:
         assert all(file.startswith(f"{room}/") for file, _ in re.findall(r"`([\w/]+\.(py|lua))`", files))
+
+
+def test_security_says_of_the_store_what_the_readme_says() -> None:
+    _, start, rest = README.partition("| setting of the store |")
+    table = start + rest.partition("\n\n")[0]
+    assert table.count("\n") > 5
+    assert table in (ROOT / "SECURITY.md").read_text(encoding="utf-8")

@@ -31,6 +31,7 @@ LATER = frozenset(
         Reason.RUN_MISSING,
         Reason.RUN_EXPIRED,
         Reason.WORKFLOW_UNKNOWN,
+        Reason.APPROVAL_EXPIRED,
         Reason.ALREADY_REDEEMED,
         Reason.FAILED,
         Reason.OUTCOME_UNKNOWN,

@@ -36,7 +36,7 @@ from agentgate.approvals.refusal import ROLLBACK, STALE_INDEX, TAMPERED, UNAPPRO
 from agentgate.approvals.root import Role, Root
 from agentgate.errors import KeyRefused
 
-INDEX_LIFE = 7 * 24 * 3600
+INDEX_LIFE = 7 * 24 * 3600  # twice `agentgate.loading.catalog.AHEAD`
 MAX_INDEX = 32 * 1024 * 1024
 UNKNOWN = "?"  # no path of a workflow file
 _LEEWAY = 300  # seconds a signer's clock may be ahead

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,13 @@ class Loaded:
 
     Attributes:
         workflows: by id.
-        until: id -> POSIX seconds at which its approval ends.
+        until: id -> POSIX seconds at which it is no longer in force: its approval, the index or the root ends.
         refused: what is not in force and why; those with a workflow that is also in `workflows` left an older version running.
         broken: path -> why a workflow file cannot be read (the approved bytes run without it).
         marks: what may never be lower again: versions by id, and the serials.
         root: the trusted root.
         revoked: versions that would be in force were they not revoked: id, version and tenants.
+        ends: POSIX seconds at which `index` and `root` end.
     """
 
     workflows: Mapping[str, Workflow]
@@ -66,6 +67,7 @@ class Loaded:
     marks: Mapping[str, int]
     root: Root
     revoked: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
+    ends: Mapping[str, float] = field(default_factory=dict)
 
 
 def strict_judge(
@@ -167,7 +169,8 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     others = (unapproved(judge, file, chosen.get(str(file.value.get("id")))) for file in files.values())
     refusals += [each for each in others if each is not None and (each.workflow, each.version) not in seen]
     judge.prover.save()
-    return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, _revoked(judge, refusals))
+    ends = {"index": judge.index.until if judge.index else math.inf, "root": judge.root.until}
+    return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, _revoked(judge, refusals), ends)
 
 
 @dataclass(frozen=True, slots=True)

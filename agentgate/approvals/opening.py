@@ -24,7 +24,7 @@ from agentgate.approvals.refusal import ROLLBACK, ApprovalRefused, Refused, refu
 from agentgate.approvals.watermark import Marks, chunks, higher, stored
 from agentgate.audit import AuditLog
 from agentgate.errors import NameRefused
-from agentgate.loading.catalog import Catalog
+from agentgate.loading.catalog import Catalog, Ending
 from agentgate.loading.definition import Derive
 from agentgate.shell.drive import adrive, drive
 from agentgate.shell.step import Apart, Flow, Record, Step
@@ -34,6 +34,7 @@ from agentgate.values.canonical import canonical
 
 _log = structlog.get_logger("agentgate.gate.gate")
 _MAX_REFUSED, _MAX_WORDS = 100, 600  # named in one audit record
+_MAX_ENDINGS = 5  # in one warning
 _SERIALS = (ROOT_MARK, INDEX_MARK, REVOKED_MARK)
 
 
@@ -117,6 +118,13 @@ async def aload(opening: Opening, store: AsyncStore) -> Catalog:
     return _catalog(await adrive(opening.steps(), store, opening.log))
 
 
+def warn_of(endings: tuple[Ending, ...]) -> None:
+    """Log what ends soon, or has ended, of what reviewers signed."""
+    for ending in endings[:_MAX_ENDINGS]:
+        message = "what it keeps in force is refused from then on"
+        _log.warning("approvals_end", what=ending.what, ends=ending.day, message=message, remedy=ending.remedy)
+
+
 def report(catalog: Catalog) -> None:
     """Log the files that are not loaded, the modes that are ignored, and the intents in doubt."""
     for file, error in catalog.quarantined.items():
@@ -152,8 +160,9 @@ def _catalog(loaded: Loaded) -> Catalog:
             in_force=running.version if running is not None else None,
             problem=str(each),
         )
-    catalog = Catalog(loaded.workflows, loaded.broken, loaded.until)
+    catalog = Catalog(loaded.workflows, loaded.broken, loaded.until, loaded.ends)
     report(catalog)
+    warn_of(catalog.due())
     return catalog
 
 

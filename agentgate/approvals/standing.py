@@ -17,7 +17,7 @@ from agentgate.approvals.version import first_difference
 from agentgate.approvals.writing import needs
 from agentgate.errors import WorkflowError
 from agentgate.intents.lexical import derive as lexical
-from agentgate.loading.catalog import workflow_files
+from agentgate.loading.catalog import Catalog, Ending, workflow_files
 from agentgate.loading.definition import Derive
 from agentgate.workflow.model import Doubt, Workflow
 
@@ -38,6 +38,7 @@ class WorkflowStatus:
         refused: why the version in the file is not in force; None: it is.
         ignored: signatures that do not count, and why.
         in_doubt: why intents of the version in force are unclear at most under this deriver.
+        ends: when it is no longer in force: that approval, the index or the root ends; None: it is not in force.
     """
 
     id: str
@@ -51,6 +52,7 @@ class WorkflowStatus:
     refused: Refused | None = None
     ignored: tuple[Refused, ...] = ()
     in_doubt: tuple[Doubt, ...] = ()
+    ends: Ending | None = None
 
     @property
     def missing(self) -> int:
@@ -68,15 +70,17 @@ def status(
     folder, when = Path(directory), time.time() if now is None else now
     judge, wrong = lenient_judge(folder, root, derive=derive, now=when, prover=prover)
     files, broken = read_workflow_files(folder)
-    loaded: Mapping[str, Workflow] = {}
+    loaded, catalog = dict[str, Workflow](), Catalog({}, {})
     if not wrong:  # else a gate loads nothing
         with suppress(WorkflowError):
-            loaded = load_judged(judge, files, broken).workflows
+            found = load_judged(judge, files, broken)
+            loaded, catalog = dict(found.workflows), Catalog(found.workflows, {}, found.until, found.ends)
     statuses = [WorkflowStatus("", each.file, 0, refused=each) for each in wrong]
     for path in workflow_files(folder):
         name = path.relative_to(folder).as_posix()
         if name in files:
-            statuses.append(_status(judge, files[name], loaded))
+            status_ = _status(judge, files[name], loaded)
+            statuses.append(replace(status_, ends=catalog.ending(status_.id)))
         else:
             problem = broken[str(path)].problems[0]
             unread = refused(UNAPPROVED, f"{name}:{problem.line}", problem.field, problem.got, problem.expected)

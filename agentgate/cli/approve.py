@@ -5,6 +5,7 @@ To approve: read what became wider, type that you accept it, sign with the SSH k
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
 from agentgate.cli.test import failures, tested
 from agentgate.errors import ConfigError
+from agentgate.loading.catalog import AHEAD
 from agentgate.loading.source import WorkflowText, on_disk
 from agentgate.review.draft.draft import undecided
 from agentgate.review.report.changes import Changes, as_json
@@ -174,6 +176,8 @@ def status(
         say_json({"root": digest, "pinned": root is not None, "workflows": [_json(each) for each in statuses]})
     else:
         _tell(statuses)
+        soon = dict.fromkeys(each.ends for each in statuses if each.ends is not None)
+        note(*(f"the {e.what} ends at {e.day}: {e.remedy}" for e in soon if e.at - time.time() <= AHEAD))
         say("", f"root {digest}" + ("" if root else " (as it lies there; a gate pins it: --root or AGENTGATE_ROOT)"))
     raise typer.Exit(LOOK if any(each.refused is not None for each in statuses) else YES)
 
@@ -214,6 +218,7 @@ def _json(each: WorkflowStatus) -> dict[str, Any]:
         "version": each.version,
         "in_force": each.in_force,
         "until": datetime.fromtimestamp(each.until, UTC).isoformat() if each.until else None,
+        "ends": {"what": each.ends.what, "at": each.ends.at} if each.ends else None,
         "signed": list(each.signed),
         "missing": each.missing,
         "can": list(each.can),

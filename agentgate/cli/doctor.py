@@ -21,11 +21,11 @@ from agentgate.cli.output import LOOK, YES, fail, quiet, rows, say_json
 from agentgate.cli.signing import Json, Root
 from agentgate.cli.store import read_history
 from agentgate.errors import AgentGateError, AuditDamaged
+from agentgate.loading.catalog import AHEAD
 from agentgate.stores import open_store
 from agentgate.stores.history import split
 from agentgate.token.keys import KeyRing
 
-_AHEAD = 3.5 * 24 * 3600  # seconds: half of an index's life
 _SPACE = 1 << 30  # bytes
 
 
@@ -97,7 +97,7 @@ def _keys(directory: Path) -> Iterator[Diagnosis]:
 
 def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
     now = time.time()
-    statuses, later = standing(directory, root, now=now), standing(directory, root, now=now + _AHEAD)
+    statuses, later = standing(directory, root, now=now), standing(directory, root, now=now + AHEAD)
     remedy = "" if root else "--root DIGEST, from your settings and not from that directory"
     yield Diagnosis("workflows", f"root: {'the pinned one' if root else 'as it lies there'}", root is not None, remedy)
     ends = {each.path for each in later if each.in_force is None}

@@ -64,13 +64,30 @@ class Core:
     def __post_init__(self) -> None:
         object.__setattr__(self, "readings", Readings(self.derive))
 
+    def current(self, name: str) -> Workflow | None:
+        """The workflow in force under this id; None: no such workflow is loaded. An end that is near is warned of.
+
+        Raises:
+            RunRefused: it is loaded, and the index, the root or its approval has ended.
+        """
+        if due := self.catalog.due():
+            from agentgate.approvals.opening import warn_of  # noqa: PLC0415 - an hour's first call only
+
+            warn_of(due)
+        workflow = self.catalog.get(name) if type(name) is str else None
+        ended = self.catalog.ended(name) if workflow is None and type(name) is str else None
+        if ended is not None:
+            what = Failure(Reason.APPROVAL_EXPIRED, f"approvals.{ended.what}", f"ended at {ended.day}", f"one in force: {ended.remedy}")
+            raise RunRefused((what,))
+        return workflow
+
     def workflow(self, name: str) -> Workflow:
         """The workflow in force under this id.
 
         Raises:
-            RunRefused: there is none.
+            RunRefused: there is none, or what reviewers signed has ended.
         """
-        workflow = self.catalog.get(name) if type(name) is str else None
+        workflow = self.current(name)
         if workflow is None:
             got = repr(name) if type(name) is str else type(name).__name__
             raise RunRefused((Failure(Reason.WORKFLOW_UNKNOWN, "workflow", got, "the id of a loaded workflow"),))

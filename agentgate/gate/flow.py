@@ -131,7 +131,7 @@ def authorize(view: View, call: Call, connection: Connection | None = None) -> G
 
 def _in_force(core: Core, header: Header) -> Workflow:
     """The workflow of a run that may still mint: in force as it was when the run was opened."""
-    workflow = core.catalog.get(header.workflow)
+    workflow = core.current(header.workflow)
     if workflow is None or workflow.digest != header.digest:
         got = f"{header.workflow} {header.digest}"
         raise RunRefused((Failure(Reason.WORKFLOW_CHANGED, "workflow", got, "the version the run was opened with, in force now"),))

@@ -222,7 +222,8 @@ def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
     workflow = view.core.catalog.get(view.state.header.workflow)
     rule = workflow.tools.get(tool) if workflow is not None and type(tool) is str else None
     if rule is None or rule.redeem != "wrapper":  # else the agent's process could report what a server's tool returned
-        got = tool[:120] if type(tool) is str else "no text"
+        ended = view.core.catalog.ended(view.state.header.workflow)
+        got = f"none: the {ended.what} ended at {ended.day}" if ended is not None else tool[:120] if type(tool) is str else "no text"
         raise TokenRefused(Refusal.TOOL, "tool", got, "a tool whose workflow says redeem: wrapper")
     trust = view.trust(rule)
     headers = token.headers("POST", trust.audience)

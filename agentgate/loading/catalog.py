@@ -8,12 +8,15 @@ Rules: a bad file is quarantined and reported, the others stay loaded; two files
 from __future__ import annotations
 
 import gc
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from agentgate.errors import Problem, WorkflowError
 from agentgate.loading.definition import Derive, Roles, load_text, parse_roles, read_file
@@ -41,6 +44,32 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+AHEAD = 3.5 * 24 * 3600  # seconds: half of an index's life; from then on its end is warned of
+_AGAIN = 3600.0  # seconds between two warnings
+_NEXT = {
+    "index": "agentgate workflow index, and reload the gate",
+    "root": "agentgate root draft, new and sign, and reload the gate",
+    "approval": "agentgate workflow approve, and reload the gate",
+}
+
+
+class Ending(NamedTuple):
+    """What reviewers signed ends: `what` (index, root or approval) at a time (POSIX seconds)."""
+
+    what: str
+    at: float
+
+    @property
+    def day(self) -> str:
+        """The time, for people."""
+        return datetime.fromtimestamp(self.at, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00") + "Z"
+
+    @property
+    def remedy(self) -> str:
+        """What to do before or after it."""
+        return _NEXT[self.what]
+
+
 class Catalog:
     """The workflows of one folder, as they were at one moment. Build with `Catalog.load`.
 
@@ -48,22 +77,25 @@ class Catalog:
         quarantined: path -> why that file is not loaded.
     """
 
-    __slots__ = ("_live", "quarantined")
+    __slots__ = ("_live", "_warn_at", "quarantined")
 
     def __init__(
         self,
         workflows: Mapping[str, Workflow],
         quarantined: Mapping[str, WorkflowError],
         until: Mapping[str, float] | None = None,
+        ends: Mapping[str, float] | None = None,
     ) -> None:
         """Hold what was loaded.
 
         Args:
             workflows: by id.
             quarantined: path -> why that file is not loaded.
-            until: id -> POSIX seconds at which its approval ends; None: approvals were not required.
+            until: id -> POSIX seconds at which it is no longer in force; None: approvals were not required.
+            ends: those of them that are of `index` and `root`; any other is of an approval.
         """
-        self._live = workflows, until
+        self._live = workflows, until, ends or {}
+        self._warn_at = min(until.values(), default=math.inf) - AHEAD if until else math.inf
         self.quarantined = quarantined
 
     @classmethod
@@ -101,13 +133,34 @@ class Catalog:
 
     def get(self, id: str) -> Workflow | None:  # noqa: A002 - the word of the vocabulary
         """The workflow of this id; None when there is none, it is quarantined, or its approval has ended."""
-        workflows, until = self._live
+        workflows, until, _ = self._live
         ended = until is not None and time.time() >= until.get(id, 0.0)
         return None if ended else workflows.get(id)
 
+    def ended(self, id: str) -> Ending | None:  # noqa: A002 - as above
+        """Why a workflow that was loaded is not in force any more; None: it is, or was never loaded."""
+        ending = self.ending(id)
+        return ending if ending is not None and time.time() >= ending.at else None
+
+    def ending(self, id: str) -> Ending | None:  # noqa: A002 - as above
+        """When a loaded workflow is no longer in force; None: it is not loaded, or ends with nothing that reviewers signed."""
+        workflows, until, _ = self._live
+        return self._ending(until[id]) if until is not None and id in workflows and id in until else None
+
+    def due(self) -> tuple[Ending, ...]:
+        """What to warn of now: each end from `AHEAD` before it, once an hour."""
+        now = time.time()
+        if now < self._warn_at:
+            return ()
+        self._warn_at = now + _AGAIN
+        return tuple(map(self._ending, sorted({at for at in (self._live[1] or {}).values() if at <= now + AHEAD})))
+
+    def _ending(self, at: float) -> Ending:
+        return Ending(next((what for what, end in self._live[2].items() if end == at), "approval"), at)
+
     def become(self, other: Catalog) -> None:
         """Hold what another catalog holds; concurrent readers see one or the other."""
-        self._live, self.quarantined = other._live, other.quarantined  # same class
+        self._live, self.quarantined, self._warn_at = other._live, other.quarantined, other._warn_at  # same class
 
     def __iter__(self) -> Iterator[Workflow]:
         return iter(self._live[0].values())

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     RUN_EXPIRED = "run_expired"
     WORKFLOW_UNKNOWN = "workflow_unknown"
     WORKFLOW_EXPIRED = "workflow_expired"
+    APPROVAL_EXPIRED = "approval_expired"
     WORKFLOW_CHANGED = "workflow_changed"
     ALREADY_REDEEMED = "already_redeemed"
     FAILED = "failed"
