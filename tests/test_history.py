@@ -439,3 +439,28 @@ def test_a_log_is_remembered_by_its_highest_counts_whatever_else_it_holds(tmp_pa
     (path,) = tmp_path.glob("*.jsonl")
     path.write_bytes(path.read_bytes() + b'{"record":{"history":"torn')
     assert remembered(tmp_path) == {"acme": f"{EPOCH} 2"}
+
+
+# revocations
+
+
+def test_a_lost_revocation_is_noticed_and_written_again_unless_it_was_lifted(shop: Shop) -> None:
+    run = started(shop.gate)
+    paid(run)
+    where: dict[str, Any] = {"tenants": ["acme"], "by": "ana", "reason": "INC-1"}
+
+    def revoked() -> None:
+        shop.gate.revoke("user:somebody", **where)
+        shop.gate.revoke("user:somebody", **where)  # said again: no event of its own
+        shop.gate.revoke("agent:other", **where)
+        shop.gate.lift("agent:other", **where)
+        shop.gate.revoke("run:run_1", **where)
+
+    shop.lost(revoked)
+    assert shop.gate.revocations("acme") == ()
+    assert asked(run, "another") == {Reason.OUTCOME_UNKNOWN}
+    code, (found,) = shop.reconcile("gate")
+    assert (code, found["state"], found["replayed"], found["missing"]) == (0, "reconciled", 2, [])
+    listed = shop.gate.revocations("acme")
+    assert {(each.name, each.by, each.reason) for each in listed} == {("user:somebody", "ana", "INC-1"), ("run:run_1", "ana", "INC-1")}
+    assert {each.name: each.until is None for each in listed} == {"user:somebody": True, "run:run_1": False}

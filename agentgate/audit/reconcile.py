@@ -1,24 +1,26 @@
 """What a store has lost of its tenants' histories, found in audit logs.
 
-Rules: each event raised the count of its tenant by one, and is on the record of the gate or tool server that caused it (a revocation is on
-none; gates write those of workflows again when they load). So a missing count is a missing log, or an event that was cut off before its
+Rules: each event raised the count of its tenant by one, and is on the record of the gate or tool server that caused it (a revocation by
+reviewers on none; gates write those again when they load). So a missing count is a missing log, or an event that was cut off before its
 record: it is named, and the tenant stays stopped until that log is given too, or a person accepts the loss.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agentgate.audit.segment import read_records
+from agentgate.stores import Op, ops
 from agentgate.stores.history import split
 from agentgate.stores.recovery import MAX_COUNT, Event, HistoryRecord, Taken
 from agentgate.values.canonical import canonical
 
 _Counted = tuple[str, int]  # epoch, count
-_COUNTED = ("redemption", "decision")
+_COUNTED = ("redemption", "decision", "revocation_applied")
 
 
 @dataclass(slots=True)
@@ -28,11 +30,13 @@ class Loss:
     Attributes:
         seen: epoch -> the highest count that anybody is known to have seen.
         events: to replay, in their order.
+        revocations: to write again, those that were not lifted and have not ended.
         missing: what no log tells, for a person.
     """
 
     seen: dict[str, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    revocations: list[Op] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def ends(self) -> dict[str, int]:
@@ -89,9 +93,10 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
         tenant, place = record["tenant"], split(record["history"])
         if tenant in known and place[1] > known[tenant].ends.get(place[0], 0):
             losses[tenant].saw(*place)
-            if record["type"] == "redemption" or record.get("spent"):
+            if record["type"] != "decision" or record.get("spent"):
                 events[tenant][place] = record
-    wanted = {record["jti"] for found in events.values() for record in found.values()}
+    wanted = {record.get("jti", record.get("name")) for found in events.values() for record in found.values()}
+    lifted: dict[tuple[str, str], float] = {}
     minted: dict[str, dict[str, Any]] = {}
     outcomes: dict[str, str] = {}
     for record in _records(directories) if wanted else ():
@@ -99,12 +104,17 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
             minted[record["jti"]] = record
         elif record.get("jti") in wanted and record["type"] == "outcome":
             outcomes[record["jti"]] = record["outcome"]
+        elif record.get("type") == "lifting":
+            lifted[record["tenant"], record["name"]] = record["time"]
     for tenant, loss in losses.items():
         if known[tenant].lost:
             loss.saw(*split(known[tenant].lost))
         loss.missing += _gaps(known[tenant], loss.seen, events[tenant].keys())
         for _, record in sorted(events[tenant].items(), key=lambda item: item[0][1]):
-            loss.tell(record, minted.get(record["jti"]), outcomes.get(record["jti"], ""))
+            if record["type"] != "revocation_applied":
+                loss.tell(record, minted.get(record["jti"]), outcomes.get(record["jti"], ""))
+            elif lifted.get((tenant, record["name"]), 0.0) < record["time"] and (op := _revoked(record)) is not None:
+                loss.revocations.append(op)
     return losses
 
 
@@ -133,6 +143,17 @@ def _gaps(known: HistoryRecord, seen: Mapping[str, int], events: Iterable[_Count
         lacking = [count for count in range(first, last + 1) if (epoch, count) not in have]
         if lacking:
             yield f"{len(lacking)} of the events {first} to {last} of {epoch} (the first is {lacking[0]})"
+
+
+def _revoked(record: Mapping[str, Any]) -> Op | None:
+    """The revocation of a record, written again; None: it has ended."""
+    left = int(record["time"] + record["life"] - time.time()) if record["life"] else 0
+    if record["life"] and left <= 0:
+        return None
+    kind, _, subject = record["name"].partition(":")
+    told = canonical({"at": record["time"], "by": record["by"], "reason": record["reason"]})
+    before = int((record["before"] or 0) * 1000)
+    return ops.revoke(record["tenant"], kind, subject, before_ms=before, life_ms=left * 1000, told=told)
 
 
 def _head(record: Mapping[str, Any]) -> Mapping[str, object]:

@@ -15,7 +15,7 @@ from agentgate.audit.reconcile import Loss, find_losses, find_tenants
 from agentgate.cli.commands import HELP
 from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say_json
 from agentgate.cli.signing import Json
-from agentgate.stores import Op, Store, ready_store, recovery
+from agentgate.stores import Op, Store, ops, ready_store, recovery
 
 PATIENCE = 5.0  # seconds for one operation
 app = typer.Typer(no_args_is_help=True)
@@ -68,6 +68,8 @@ def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_lo
     for event in loss.events:
         op = recovery.replay(event)
         replayed += recovery.parse_replay(op, _ask(store, op)) == "ok"
+    for again in loss.revocations:
+        replayed += ops.parse_revoke(again, _ask(store, again)).kind == "ok"
     state = "whole"
     if loss.seen:
         state = "reconciled" if not loss.missing else "accepted" if accept_loss else "lost"

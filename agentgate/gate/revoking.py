@@ -221,9 +221,10 @@ def _applied(history: History, order: _Order, tenant: str, told: bytes) -> Flow:
     sent = history.seen(tenant)
     op = _op(order, tenant, told, sent)
     got = ops.parse_revoke(op, (yield op))
-    history.see(tenant, sent, got)
-    with suppress(AuditUnavailable):  # it is applied; this record only closes a gap for `agentgate store reconcile`
-        yield order.record("revocation_applied", tenant, **order.said(), **history.note(got))
+    history.see(tenant, sent, got.history)
+    if got.kind == "ok":
+        with suppress(AuditUnavailable):  # it is applied; this record is for `agentgate store reconcile`
+            yield order.record("revocation_applied", tenant, **order.said(), **history.note(got.history))
 
 
 def lift(self: Revoker, name: str, *, tenants: Sequence[str], by: str, reason: str) -> Generator[Step, Any, dict[str, str]]:  # noqa: ARG001 - a method

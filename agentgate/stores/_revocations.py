@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from agentgate.errors import NameRefused
 from agentgate.stores._op import (
@@ -52,6 +52,13 @@ class RevocationRecord:
     signed: bool
     told: bytes
     life_ms: int | None
+
+
+class RevokeReply(NamedTuple):
+    """`ok`, or `known` where it revokes nothing more than before; the tenant's history (one event more after `ok`; empty: lost)."""
+
+    kind: Literal["ok", "known"]
+    history: str
 
 
 def revocation_name(tenant: str, kind: RevokedKind, subject: str) -> str:
@@ -123,11 +130,10 @@ def revoke(
     return Op("revoke", _keys(tenant, name), (value, name, checked_bytes("told", told), life, checked_history(history)), confirm=True)
 
 
-def parse_revoke(op: Op, raw: Any) -> str:
-    """The tenant's history after it (empty: it is lost); the revocation is written."""
+def parse_revoke(op: Op, raw: Any) -> RevokeReply:
+    """It is written."""
     said, history = reply(op, raw, 2)
-    word(op, said, ("ok",))
-    return history_of(op, history)
+    return RevokeReply(word(op, said, ("ok", "known")), history_of(op, history))
 
 
 def lift(tenant: str, kind: RevokedKind, subject: str) -> Op:

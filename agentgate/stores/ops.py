@@ -66,6 +66,7 @@ Outcome = _records.Outcome
 HoldState = _records.HoldState
 RevokedKind = _records.RevokedKind
 RevocationRecord = _revocations.RevocationRecord
+RevokeReply = _revocations.RevokeReply
 workflow_subject = _records.workflow_subject
 revoke, parse_revoke, revocation_name = _revocations.revoke, _revocations.parse_revoke, _revocations.revocation_name
 lift, parse_lift = _revocations.lift, _revocations.parse_lift

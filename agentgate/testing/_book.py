@@ -132,8 +132,7 @@ class Book:
         assert self.answer(self.hold(hold_id).revision, "released", hold_id) == "ok"
         return ops.HoldTake(hold_id, self.hold(hold_id).revision)
 
-    def revoke(self, kind: ops.RevokedKind, subject: str, before_ms: int = 0, **more: Any) -> str:
-        """The tenant's history after it."""
+    def revoke(self, kind: ops.RevokedKind, subject: str, before_ms: int = 0, **more: Any) -> ops.RevokeReply:
         return self.ask(ops.revoke(self.tenant, kind, subject, before_ms=before_ms, **more), ops.parse_revoke)
 
     def lift(self, kind: ops.RevokedKind, subject: str) -> str:

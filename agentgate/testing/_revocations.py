@@ -109,14 +109,14 @@ class Revocations:
 
     def test_a_revocation_counts_once_in_the_history(self, store: Store) -> None:
         book = Book(store)
-        first = book.revoke("user", "another")
-        assert first.endswith(" 1")
-        assert book.revoke("user", "another", history=first) == first
-        assert book.revoke("user", "another", before_ms=5, history=first) == first
+        said, first = book.revoke("user", "another")
+        assert (said, first[-2:]) == ("ok", " 1")
+        assert book.revoke("user", "another", history=first) == ("known", first)
+        assert book.revoke("user", "another", before_ms=5, history=first) == ("known", first)
 
     def test_a_revocation_that_notices_a_loss_is_written_and_says_so(self, store: Store) -> None:
         book = Book(store)
-        assert not book.revoke("user", WHO.user, history=f"{'a' * 40}.1 5")
+        assert not book.revoke("user", WHO.user, history=f"{'a' * 40}.1 5").history
         assert book.mint(book.request(2)).kind == "revoked"
         assert book.lift("user", WHO.user) == "lifted"
         assert book.refused(3, limits=(ops.LimitTake("k", 1, 9),)) == ("outcome_unknown", "lost")

@@ -10,9 +10,11 @@ local before, lost = history(KEYS[2], ARGV[5])
 local old, now = call('GET', KEYS[1]), now_ms()
 if rank(old) > rank(ARGV[1]) then
   call('SET', KEYS[1], old, 'KEEPTTL')
-  return {KEYS[1], 'ok', lost and '' or before}
+  return {KEYS[1], 'known', lost and '' or before}
 end
+local said = 'known'
 if rank(old) < rank(ARGV[1]) then
+  said = 'ok'
   before = raise_history(KEYS[2], lineage(), before)
 elseif life > 0 then
   local left = call('PTTL', KEYS[1])
@@ -26,4 +28,4 @@ if life > 0 then
   call('PEXPIRE', KEYS[1], digits(life))
   call('PEXPIRE', KEYS[3], digits(life))
 end
-return {KEYS[1], 'ok', lost and '' or before}
+return {KEYS[1], said, lost and '' or before}
