@@ -18,14 +18,14 @@ from functools import partial
 from typing import Any, Protocol
 
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, Unconfirmed
-from agentgate.gate.flow import MAX_TTL
+from agentgate.gate.door import MAX_PROVEN_TTL
 from agentgate.shell.step import Apart, Flow, Outside, Record, Step
 from agentgate.stores import AsyncStore, Store, ops
 from agentgate.stores.history import History
 from agentgate.values.canonical import canonical, parse
 from agentgate.values.identities import FORM, checked_name, is_name
 
-LIFE = MAX_TTL + 120  # seconds: the longest run, its last token, and clocks that differ
+LIFE = MAX_PROVEN_TTL + 120  # seconds: the longest run, its last token, and clocks that differ
 _BETWEEN = 0.1  # seconds between two tries
 _FORM = "kind:subject, of kinds " + ", ".join(sorted(ops.REVOKED_KINDS)) + "; a workflow as id@version"
 _AHEAD = 5.0  # seconds a time may lie ahead: clocks differ
