@@ -18,18 +18,16 @@ from agentgate.audit import FileAudit, remembered
 from agentgate.cli.output import LOOK, YES, complain, fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import Json
 from agentgate.errors import ConfigError
-from agentgate.gate import revoking
-from agentgate.gate.revoking import AppliedRevocation, StoredRevocation
+from agentgate.gate.revoking import AppliedRevocation, Revoking, StoredRevocation
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
-from agentgate.shell.twins import blocking
 from agentgate.stores import Store, ready_store
 from agentgate.stores.history import History
 
 _EVERY = "all"
 
 
-class _Operator:
+class _Operator(Revoking):
     """Who revokes: a person with the store's address, and an audit directory."""
 
     def __init__(self, store: Store, audit: FileAudit, folder: Path, workflows: Path | None) -> None:
@@ -53,10 +51,6 @@ class _Operator:
             got = f"all, but these do not load: {self._unread}" if self._unread else "all, without workflows that name them"
             raise ConfigError("tenant", got, "all with --workflows DIR, every file of which loads; or each tenant by name")
         return self.every_tenant()
-
-    revoke = blocking(revoking.revoke)
-    lift = blocking(revoking.lift)
-    revocations = blocking(revoking.revocations)
 
 
 def revoke(  # noqa: PLR0917 - a command's options, given by name

@@ -18,11 +18,12 @@ from agentgate.decision.hold import Hold
 from agentgate.decision.hold_states import State
 from agentgate.errors import ConfigError
 from agentgate.gate import answer as holding
-from agentgate.gate import door, revoking
+from agentgate.gate import door
 from agentgate.gate.around import Sources, data_classes, environment_of
 from agentgate.gate.core import Core
 from agentgate.gate.core import read as read_run
 from agentgate.gate.door import AgentGiven, UserGiven
+from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, IdentityGiven, UnapprovedSettings
 from agentgate.gate.view import View
@@ -96,15 +97,11 @@ def _unapproved(settings: UnapprovedSettings) -> Core:
     return _core(settings, catalog, ring)
 
 
-class _GateBase(Generic[OneStore]):
+class _GateBase(Tenants, Generic[OneStore]):
     """What both gates consist of."""
 
     def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None) -> None:
         self._core, self._store, self._audit, self._opening = core, store, audit, opening
-
-    @property
-    def _history(self) -> History:
-        return self._core.history
 
     @property
     def issuer(self) -> str:
@@ -119,11 +116,6 @@ class _GateBase(Generic[OneStore]):
     def jwks(self) -> dict[str, Any]:
         """The public key set (RFC 7517) for verifiers."""
         return dict(self._core.keys.jwks(_now().timestamp()))
-
-    def every_tenant(self) -> tuple[str, ...]:
-        """Every tenant that a loaded workflow names, or whose history this gate has seen."""
-        named = {tenant for workflow in self._core.catalog for tenant in workflow.tenants}
-        return tuple(sorted(named | self._core.history.tenants()))
 
     def _trust(self, audience: str, tenants: tuple[str, ...] | list[str]) -> Trust:
         if not audience or not tenants:
@@ -226,7 +218,7 @@ def _refuse(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User | OIDCT
     return answered
 
 
-class Gate(_GateBase[Store]):
+class Gate(_GateBase[Store], Revoking):
     """A gate for blocking code; see `AsyncGate` for its awaited twin."""
 
     @classmethod
@@ -280,9 +272,6 @@ class Gate(_GateBase[Store]):
     holds = blocking(_holds)
     release = blocking(_release)
     refuse = blocking(_refuse)
-    revoke = blocking(revoking.revoke)
-    lift = blocking(revoking.lift)
-    revocations = blocking(revoking.revocations)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> Verifier:
         """A verifier in this process that shares this gate's store, log and (rotating) keys."""
@@ -300,7 +289,7 @@ class Gate(_GateBase[Store]):
         self.close()
 
 
-class AsyncGate(_GateBase[AsyncStore]):
+class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
     """`Gate`, awaited."""
 
     @classmethod
@@ -338,9 +327,6 @@ class AsyncGate(_GateBase[AsyncStore]):
     holds = awaited(_holds)
     release = awaited(_release)
     refuse = awaited(_refuse)
-    revoke = awaited(revoking.revoke)
-    lift = awaited(revoking.lift)
-    revocations = awaited(revoking.revocations)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:
         """See `Gate.verifier`."""

@@ -18,8 +18,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, Unconfirmed
+from agentgate.gate.core import Core
 from agentgate.gate.door import MAX_PROVEN_TTL
 from agentgate.shell.step import Apart, Flow, Outside, Record, Step
+from agentgate.shell.twins import awaited, blocking
 from agentgate.stores import AsyncStore, Store, ops
 from agentgate.stores.history import History
 from agentgate.values.canonical import canonical, parse
@@ -148,7 +150,7 @@ class Revoker(Protocol):
         """All tenants it knows."""
 
 
-def revoke(
+def _revoke(
     self: Revoker, name: str, *, tenants: Sequence[str], by: str, reason: str, before: datetime | None = None, patience: float = 5.0
 ) -> Generator[Step, Any, AppliedRevocation]:
     """Refuse from now on every mint and token of a token's id, run, agent, user, tool, workflow version or tenant.
@@ -227,7 +229,7 @@ def _applied(history: History, order: _Order, tenant: str, told: bytes) -> Flow:
             yield order.record("revocation_applied", tenant, **order.said(), **history.note(got.history))
 
 
-def lift(self: Revoker, name: str, *, tenants: Sequence[str], by: str, reason: str) -> Generator[Step, Any, dict[str, str]]:  # noqa: ARG001 - a method
+def _lift(self: Revoker, name: str, *, tenants: Sequence[str], by: str, reason: str) -> Generator[Step, Any, dict[str, str]]:  # noqa: ARG001 - a method
     """End a revocation. Parameters as of `revoke`; the name is that in the list.
 
     Returns:
@@ -254,7 +256,7 @@ def _lifted(op: ops.Op) -> Flow:
     return ops.parse_lift(op, (yield op))
 
 
-def revocations(self: Revoker, tenant: str) -> Generator[Step, Any, tuple[StoredRevocation, ...]]:  # noqa: ARG001 - a method
+def _revocations(self: Revoker, tenant: str) -> Generator[Step, Any, tuple[StoredRevocation, ...]]:  # noqa: ARG001 - a method
     """What is revoked in a tenant, lasting ones first. Raises StoreUnavailable, NameRefused."""
     found: dict[str, StoredRevocation] = {}
     skip = total = 0
@@ -283,3 +285,34 @@ def _told(tenant: str, page: tuple[ops.RevocationRecord, ...], now: float) -> It
         until = None if each.life_ms is None else round(now + each.life_ms / 1000, 3)
         before = None if each.before_ms is None else each.before_ms / 1000
         yield StoredRevocation(tenant, each.name, before, each.signed, by, reason, at, until)
+
+
+class Tenants:
+    """The tenants that a gate knows."""
+
+    _core: Core
+
+    @property
+    def _history(self) -> History:
+        return self._core.history
+
+    def every_tenant(self) -> tuple[str, ...]:
+        """Every tenant that a loaded workflow names, or whose history this gate has seen."""
+        named = {tenant for workflow in self._core.catalog for tenant in workflow.tenants}
+        return tuple(sorted(named | self._history.tenants()))
+
+
+class Revoking:
+    """The methods of a `Revoker` for blocking code."""
+
+    revoke = blocking(_revoke)
+    lift = blocking(_lift)
+    revocations = blocking(_revocations)
+
+
+class AsyncRevoking:
+    """`Revoking`, awaited."""
+
+    revoke = awaited(_revoke)
+    lift = awaited(_lift)
+    revocations = awaited(_revocations)
