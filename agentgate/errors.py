@@ -215,7 +215,7 @@ class CredentialRefused(AgentGateError):
     """
 
     def __init__(self, field: str, got: object, expected: str) -> None:
-        self.field, self.got, self.expected = field, ascii(got)[:120], expected
+        self.field, self.got, self.expected = field, ascii(got)[:240], expected
         super().__init__(f"{field}: got {self.got}, expected {expected}")
 
 

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc.jwk import KeySet as JoseKeySet
 from joserfc.jwk import import_key
+
+from agentgate.shell.step import Outside
 
 GATE = "https://gate.acme.example"
 
@@ -112,6 +114,16 @@ def claims_of(issuer: str, subject: str, audience: str = GATE, life: int = 600, 
     }
 
 
+def proven(steps: Generator[Outside, Any, Any]) -> Any:
+    """Carry out what a verifier waits for, as the blocking shell does."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(step.work())
+    except StopIteration as done:
+        return done.value
+
+
 # --- HTTP ----------------------------------------------------------------------------------------------------------------
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -147,6 +159,20 @@ class Web:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def slowly(seconds: float, answer: Answer) -> Answer:
+    """The same answer, later."""
+
+    def late(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(seconds)
+        answer(handler)
+
+    return late
+
+
+def redirect(status: int, to: str) -> Answer:
+    return lambda handler: reply(handler, b"", status, Location=to)
 
 
 def reply(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:

@@ -83,13 +83,13 @@ class _Exchange:
         connection.sock = self._socket
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         connection.request("GET", path, headers={"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise self._refused(f"status {answer.status}", "status 200 (no redirect is followed)")
-        body = answer.read(MAX_BYTES + 1)
-        if len(body) > MAX_BYTES or answer.getheader("Content-Encoding", "identity") != "identity":
-            raise self._refused("a larger or an encoded body", f"at most {MAX_BYTES} bytes, not compressed")
-        return body
+        with connection.getresponse() as answer:
+            if answer.status != 200:
+                raise self._refused(f"status {answer.status}", "status 200 (no redirect is followed)")
+            body = answer.read(MAX_BYTES + 1)
+            if len(body) > MAX_BYTES or answer.getheader("Content-Encoding", "identity") != "identity":
+                raise self._refused("a larger or an encoded body", f"at most {MAX_BYTES} bytes, not compressed")
+            return body
 
     def _address(self, host: str, port: int) -> str:
         found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]

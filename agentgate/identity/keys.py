@@ -166,7 +166,7 @@ class KeySource:
         with Path(self.where).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise KeyRefused(f"{self.where}: expected at most {MAX_BYTES} bytes")
+            raise KeyRefused(f"key set: expected at most {MAX_BYTES} bytes")
         return data
 
     def held(self, kid: str = "") -> Generator[Outside, Any, KeySet]:

@@ -136,7 +136,8 @@ class AttestorSettings(_Keyed):
 
     @model_validator(mode="after")
     def _named(self) -> Self:
-        if (self.format == "jwt") != (self.issuer is not None and self.audience is not None):
+        stated = {self.issuer is not None, self.audience is not None}
+        if stated != {self.format == "jwt"}:
             raise ValueError("issuer and audience, for format: jwt and for no other")
         return self
 

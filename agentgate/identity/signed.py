@@ -17,7 +17,7 @@ from typing import Any, NewType
 
 import jwt
 
-from agentgate.errors import CredentialRefused, TokenRefused
+from agentgate.errors import CredentialRefused, KeysUnavailable, TokenRefused
 from agentgate.identity.credential import MAX_CREDENTIAL, Credential
 from agentgate.identity.keys import ALGORITHMS, KeySource, strict_object
 from agentgate.shell.step import Outside
@@ -111,7 +111,12 @@ def verified(credential: Credential, source: KeySource, expected: ExpectedClaims
         raise CredentialRefused(f"{what}.typ", typ, " or ".join(sorted(filter(None, expected.types))))
     if type(kid) is not str or not kid:
         raise CredentialRefused(f"{what}.kid", "none", "the name of a key")
-    key = yield from source.key(kid)  # (3)
+    try:
+        key = yield from source.key(kid)  # (3)
+    except KeysUnavailable as error:
+        raise KeysUnavailable(f"{what}.keys", error.got, error.expected) from None
+    except CredentialRefused as error:
+        raise CredentialRefused(f"{what}.kid", kid, error.expected) from None
     if header.get("alg") != key.algorithm_name or key.algorithm_name not in expected.algorithms:
         accepted = sorted({key.algorithm_name} & expected.algorithms) or sorted(expected.algorithms)
         raise CredentialRefused(f"{what}.alg", header.get("alg"), f"{' or '.join(accepted)}, by a key for it")
