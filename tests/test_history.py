@@ -449,18 +449,28 @@ def test_a_lost_revocation_is_noticed_and_written_again_unless_it_was_lifted(sho
     paid(run)
     where: dict[str, Any] = {"tenants": ["acme"], "by": "ana", "reason": "INC-1"}
 
+    shop.gate.revoke("user:known", **where)
+
     def revoked() -> None:
+        paid(run, "second")
+        shop.gate.revoke("user:known", **where)  # said again: no event of its own, or it would stand in the place of the payment
         shop.gate.revoke("user:somebody", **where)
-        shop.gate.revoke("user:somebody", **where)  # said again: no event of its own
         shop.gate.revoke("agent:other", **where)
         shop.gate.lift("agent:other", **where)
         shop.gate.revoke("run:run_1", **where)
 
     shop.lost(revoked)
-    assert shop.gate.revocations("acme") == ()
+    assert [each.name for each in shop.gate.revocations("acme")] == ["user:known"]
     assert asked(run, "another") == {Reason.OUTCOME_UNKNOWN}
     code, (found,) = shop.reconcile("gate")
-    assert (code, found["state"], found["replayed"], found["missing"]) == (0, "reconciled", 2, [])
+    assert (code, found["state"], found["replayed"], found["missing"]) == (0, "reconciled", 3, [])
+    assert asked(run, "second") == {Reason.ALREADY_REDEEMED}
     listed = shop.gate.revocations("acme")
-    assert {(each.name, each.by, each.reason) for each in listed} == {("user:somebody", "ana", "INC-1"), ("run:run_1", "ana", "INC-1")}
-    assert {each.name: each.until is None for each in listed} == {"user:somebody": True, "run:run_1": False}
+    assert {(each.by, each.reason) for each in listed} == {("ana", "INC-1")}
+    assert {each.name: each.until is None for each in listed} == {"user:known": True, "user:somebody": True, "run:run_1": False}
+
+
+def test_a_gate_that_revoked_last_notices_that_the_revocation_is_lost(shop: Shop) -> None:
+    run = started(shop.gate)
+    shop.lost(lambda: shop.gate.revoke("user:somebody", tenants=["acme"], by="ana", reason="INC-1"))
+    assert asked(run) == {Reason.OUTCOME_UNKNOWN}
