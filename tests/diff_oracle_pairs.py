@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from agentgate.values.patterns import Glob, Pattern
+from agentgate.workflow.left_open import answers, causes
 from agentgate.workflow.model import (
     AgentRule,
     Conditions,
@@ -86,7 +87,7 @@ class Pairs:
         return self.maybe(0.3, Upstream(1, "vault", {}))
 
     def draw_unclear(self, _: str) -> Any:
-        return tuple(self.rng.choice(("deny", "step_up")) for _ in range(2))
+        return tuple(self.rng.choice(("deny", "confirm", "step_up")) for _ in range(2))
 
     def draw_needs(self, _: str) -> Any:
         return self.some(("refund", "notify"))
@@ -112,7 +113,7 @@ class Pairs:
 
     def draw_flags(self, _: str) -> Any:
         optional = self.rng.random() < 0.3
-        unknown, nullable = self.rng.choice(("deny", "deny", "step_up")), optional and self.rng.random() < 0.5
+        unknown, nullable = self.rng.choice(("deny", "deny", "confirm", "step_up")), optional and self.rng.random() < 0.5
         return optional, unknown, nullable
 
     def draw_asks(self, _: str) -> Any:
@@ -155,7 +156,8 @@ class Pairs:
         if self.rng.random() < 0.4:
             return None
         whens = {arg: self.when(arg) for arg in KINDS if self.rng.random() < 0.4}
-        return self.rng.choice(("leads", "leads", "bosses")), self.rng.randint(1, 2), whens
+        left_open = self.some(("intent", "origin")) if self.rng.random() < 0.3 else ()
+        return self.rng.choice(("leads", "leads", "bosses", "")), self.rng.randint(1, 2), whens, left_open
 
     def when(self, arg: str) -> dict[str, Any]:
         rng = self.rng
@@ -223,9 +225,11 @@ def build(genes: dict[str, Any]) -> Workflow:
     steps = []
     for index, gene in enumerate(("step", "step.2")):
         if genes[gene] is not None:
-            group, count, whens = genes[gene]
+            group, count, whens, left_open = genes[gene]
             when = tuple(Rule(a, 1, KINDS[a], **w) for a, w in whens.items() if a in args)
-            steps.append(StepUpRule(f"ask-{index}", 1, "act", when, group, count, ("requester",), 600, ()))
+            steps.append(asking(f"ask-{index}", group, count, when, left_open))
+    unclear = dict(zip(("refund", "notify"), genes["unclear"], strict=True))
+    answer(steps, args, genes["needs"], unclear)
     facts = {
         "total": Fact("total", 1, "money", ("total",), "currency"),
         "currency": Fact("currency", 1, "text", ("currency",)),
@@ -271,6 +275,24 @@ def build(genes: dict[str, Any]) -> Workflow:
         "sha256:" + "00" * 32,
         "small.yaml",
     )
+
+
+def asking(name: str, group: str, count: int, when: tuple[Rule, ...], left_open: tuple[Any, ...]) -> StepUpRule:
+    """A step-up rule of these people; without a group, of the user."""
+    if group:
+        return StepUpRule(name, 1, "act", when, group, count, ("requester",), 600, (), left_open=left_open)
+    return StepUpRule(name, 1, "act", when, "", 1, (), 600, (), user=True, left_open=left_open)
+
+
+def answer(steps: list[StepUpRule], args: dict[str, Rule], needs: tuple[str, ...], unclear: dict[str, Any]) -> None:
+    """Add what a tool with step-up rules needs in order to load: a rule for whatever a call can leave open."""
+    while steps:
+        tool = Tool("act", 1, "write", needs, "", (), "", "wrapper", args, {}, step_ups=tuple(steps))
+        left = [c for c in causes(tool, unclear) if not any(answers(rule, c, by_when=tool.by_when) for rule in steps)]
+        if not left:
+            return
+        group = "leads" if left[0].answer == "step_up" else ""
+        steps.append(asking(f"left-{len(steps)}", group, 1, (), (left[0].kind,)))
 
 
 def _read(name: str, facts: dict[str, Fact]) -> Tool:

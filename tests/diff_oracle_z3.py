@@ -227,7 +227,7 @@ def _facts(name: str, rules: list[Rule], whens: list[Rule]) -> list[Any]:
 
 @cache
 def _allowed(name: str, rule: Rule | None) -> tuple[Any, Any]:
-    """Whether a rule lets the argument through, and whether it asks a person."""
+    """Whether a rule lets the argument through, and whether it leaves open where it, or something in it, comes from."""
     sent, null = _boolean(f"{name}?"), _boolean(f"{name}=null")  # sent, with a value; else sent as null, or not at all
     if rule is None:
         return z3.Not(z3.Or(sent, null)), z3.BoolVal(False)
@@ -240,16 +240,23 @@ def _allowed(name: str, rule: Rule | None) -> tuple[Any, Any]:
         parts.append(z3.Not(z3.And([z3.Or([z3.And(there, _inside(e, s)) for e, there in elements]) for s in scopes])))
     if rule.at_most is not None:
         parts.append(_boolean(f"{name}<={rule.at_most}"))
-    explained, ask, inner = z3.BoolVal(True), z3.BoolVal(False), z3.BoolVal(True)
+    explained, ask, inner = _origin(name, rule), z3.BoolVal(False), z3.BoolVal(True)
     if rule.entities is not None:
         inner = z3.Or(z3.Not(_boolean(f"{name}@")), *(_boolean(f"{name}@{s}") for s in rule.entities))
-    if rule.sources and not any(s.kind == "model" for s in rule.sources):
-        explained = z3.Or([z3.And([z3.Implies(there, _explained(e, s)) for e, there in elements]) for s in rule.sources])
-    if rule.unknown_origin == "step_up":
+    if rule.unknown_origin != "deny":
         ask = z3.And(sent, z3.Not(z3.And(explained, inner)))
     else:
         parts += [explained, inner]
     return z3.If(sent, z3.And(parts), z3.If(null, z3.BoolVal(rule.nullable), z3.BoolVal(rule.optional))), ask
+
+
+@cache
+def _origin(name: str, rule: Rule) -> Any:
+    """Whether a value has one of the origins that its rule lists."""
+    if not rule.sources or any(s.kind == "model" for s in rule.sources):
+        return z3.BoolVal(True)
+    elements = _elements(name, many=rule.max_items is not None)
+    return z3.Or([z3.And([z3.Implies(there, _explained(e, s)) for e, there in elements]) for s in rule.sources])
 
 
 @cache
@@ -260,11 +267,9 @@ def _fires(name: str, rule: Rule, when: Rule) -> Any:
         parts = [there, _meets(element, when)]
         if when.origin is not None:
             known = [_explained(element, s) for s in rule.sources if s.kind != "model"]
-            parts.append(
-                z3.Or(
-                    [_explained(element, o) if isinstance(o, Source) and o.kind != "model" else z3.Not(z3.Or(known)) for o in when.origin]
-                )
-            )
+            ways_of = [_explained(element, o) if isinstance(o, Source) and o.kind != "model" else z3.Not(z3.Or(known)) for o in when.origin]
+            left_open = rule.unknown_origin != "deny" and "unknown" in when.origin
+            parts.append(z3.Or([*ways_of, *([z3.Not(_origin(name, rule))] if left_open else [])]))
         ways.append(z3.And(parts))
     return z3.And(_boolean(f"{name}?"), z3.Or(ways))
 
@@ -357,21 +362,26 @@ def _hours(hours: Hours) -> Any:
     return z3.Or(ways)
 
 
-def _intents(w: Workflow, needs: tuple[str, ...]) -> tuple[Any, Any]:
-    """Let through, and asks: 0 absent, 1 unclear, 2 present."""
+def _intents(w: Workflow, needs: tuple[str, ...]) -> tuple[Any, Any, Any]:
+    """Let through; left open; left open to a group only. Each intent is 0 absent, 1 unclear or 2 present."""
     if needs in {("any",), ()}:
-        return z3.BoolVal(True), z3.BoolVal(False)
+        return z3.BoolVal(True), z3.BoolVal(False), z3.BoolVal(False)
     present = z3.Or([z3.Int(f"intent {n}") == 2 for n in needs])
-    unclear = z3.Or([z3.Int(f"intent {n}") == 1 for n in needs if w.intents[n].unclear == "step_up"])
-    return z3.Or(present, unclear), z3.And(z3.Not(present), unclear)
+    unclear, user = (
+        z3.Or([z3.Int(f"intent {n}") == 1 for n in needs if w.intents[n].unclear in answers])
+        for answers in (("confirm", "step_up"), ("confirm",))
+    )
+    return z3.Or(present, unclear), z3.And(z3.Not(present), unclear), z3.And(z3.Not(present), unclear, z3.Not(user))
 
 
-def _sent(w: Workflow, tool: Tool, name: str) -> tuple[Any, Any]:
-    """What is said of an argument, and of its own intents where it is sent."""
-    held, asks = _allowed(name, tool.args.get(name))
-    needed, unclear = _intents(w, tool.args[name].needs if name in tool.args else ())
+def _sent(w: Workflow, tool: Tool, name: str) -> tuple[Any, Any, Any, Any]:
+    """What is said of an argument, and of its own intents where it is sent: held; origin open; intent open; open to a group only."""
+    rule = tool.args.get(name)
+    held, asks = _allowed(name, rule)
+    needed, unclear, strictly = _intents(w, rule.needs if rule is not None else ())
     sent = _boolean(f"{name}?")
-    return z3.And(held, z3.Implies(sent, needed)), z3.Or(asks, z3.And(sent, unclear))
+    strict = z3.Or(asks if rule is not None and rule.unknown_origin == "step_up" else z3.BoolVal(False), z3.And(sent, strictly))
+    return z3.And(held, z3.Implies(sent, needed)), asks, z3.And(sent, unclear), strict
 
 
 _LIMITS = [
@@ -401,17 +411,21 @@ def _wider(old: Workflow, new: Workflow, name: str) -> bool:
         facts += _facts(argument, rules, [w for t in tools for s in t.step_ups for w in s.when if w.name == argument])
     eligible, fired = [], []
     for w, tool in zip(versions, tools, strict=True):
-        needed, asks = _intents(w, tool.needs)
-        said = [_sent(w, tool, argument) for argument in arguments]
-        forced = z3.Or(asks, *(ask for _, ask in said))
-        parts = [*_place(w, tool), needed, *(held for held, _ in said)]
-        eligible.append(z3.And(parts if tool.step_ups else [*parts, z3.Not(forced)]))
-        fired.append([z3.Or(forced, z3.And([_fires(x.name, tool.args[x.name], x) for x in s.when])) for s in tool.step_ups])
+        needed, unclear, strictly = _intents(w, tool.needs)
+        sent = [_sent(w, tool, argument) for argument in arguments]
+        left_open = {"origin": z3.Or([ask for _, ask, _, _ in sent]), "intent": z3.Or(unclear, *(ask for _, _, ask, _ in sent))}
+        strict = z3.Or(strictly, *(each for _, _, _, each in sent))
+        everyone = z3.And(strict, z3.BoolVal(not any(s.left_open for s in tool.step_ups)))
+        whens = [[_fires(x.name, tool.args[x.name], x) for x in s.when] + [left_open[kind] for kind in s.left_open] for s in tool.step_ups]
+        fired.append([z3.Or(everyone, z3.And(when)) for when in whens])
+        some, group = (z3.Or([f for f, s in zip(fired[-1], tool.step_ups, strict=True) if not (s.user and only)]) for only in (False, True))
+        answered = z3.And(z3.Implies(z3.Or(list(left_open.values())), some), z3.Implies(strict, group))
+        eligible.append(z3.And([*_place(w, tool), needed, *(held for held, *_ in sent), answered]))
     less = []
     for before in product((False, True), repeat=len(fired[0])):
         for after in product((False, True), repeat=len(fired[1])):
-            said = [(s.group, s.count) for s, f in zip(tools[0].step_ups, before, strict=True) if f]
-            kept = [(s.group, s.count) for s, f in zip(tools[1].step_ups, after, strict=True) if f]
+            said = [("" if s.user else s.group, s.count) for s, f in zip(tools[0].step_ups, before, strict=True) if f]
+            kept = [("" if s.user else s.group, s.count) for s, f in zip(tools[1].step_ups, after, strict=True) if f]
             if not _as_strict(said, kept):
                 less.append(z3.And([x if f else z3.Not(x) for x, f in zip((*fired[0], *fired[1]), (*before, *after), strict=True)]))
     solver = z3.SimpleSolver()
@@ -422,8 +436,8 @@ def _wider(old: Workflow, new: Workflow, name: str) -> bool:
 
 
 def _as_strict(said: list[tuple[str, int]], kept: list[tuple[str, int]]) -> bool:
-    """Whether every hold of one list has one of its own in the other, of the same group and by as many people."""
+    """Whether every hold of one list has one of its own in the other, of the same group and by as many people; the user's by anybody."""
     return any(
-        all(one[0] == other[0] and one[1] <= other[1] for one, other in zip(said, chosen, strict=True))
+        all(not one[0] or (one[0] == other[0] and one[1] <= other[1]) for one, other in zip(said, chosen, strict=True))
         for chosen in permutations(kept, len(said))
     )

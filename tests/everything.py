@@ -156,6 +156,7 @@ step_up:
     approvers: {group: leads, count: 1}
     timeout: 10m
     show: [id]
+  - {id: meant, for: files.drop, when: {intent: unclear}, approvers: {user: true}, timeout: 5m, show: [id]}
 token: {ttl: 60s, uses: 1, bound_to: [call, agent_key]}
 upstream:
   bills.pay: {broker: vault, role: payer, narrower_than: support}

@@ -99,7 +99,7 @@ class Workflows:
         )
 
     def intent(self, name: str) -> Intent:
-        return Intent(name, 1, "asks", (name,), self.rng.choice(("deny", "step_up")), (), ())
+        return Intent(name, 1, "asks", (name,), self.rng.choice(("deny", "step_up", "confirm")), (), ())
 
     def agent_rule(self) -> AgentRule:
         in_process = self.maybe(0.3)
@@ -338,7 +338,7 @@ class Workflows:
         picky = bool(intents) and self.maybe(0.15)
         for name, how in self.offered().items():
             needs = self.some(intents) if picky and self.maybe(0.4) else ()
-            unknown = self.rng.choice(("deny", "deny", "step_up"))
+            unknown = self.rng.choice(("deny", "deny", "step_up", "confirm"))
             first = PROMPT in how["sources"] and MODEL not in how["sources"] and len(how["sources"]) > 1 and self.maybe(0.15)
             more = {"any_call": self.maybe(0.1), "named_first": first, **how}
             optional = self.maybe(0.25)
@@ -353,8 +353,8 @@ class Workflows:
         limits = [Limit(self.next_line(), "pay", "", 3, "run", None)] if self.maybe(0.3) else []
         for name in sorted({"amount", "amounts", "count"} & set(args)):
             limits += [Limit(self.next_line(), "pay", name, 10_000_000, "tenant", 86_400)] if self.maybe(0.3) else []
-        asks = any(rule.unknown_origin == "step_up" for rule in args.values()) or (intents and self.maybe(0.3))
-        asked = self.rng.choice((1, 1, 2)) if (asks and self.maybe(0.95)) or self.maybe(0.6) else 0
+        asks = any(rule.unknown_origin != "deny" for rule in args.values()) or (intents and self.maybe(0.3))
+        asked = self.rng.choice((1, 1, 2, 3)) if (asks and self.maybe(0.95)) or self.maybe(0.6) else 0
         return self.tool(
             "pay",
             self.rng.choice(("write", "egress", "destructive")),
@@ -369,9 +369,11 @@ class Workflows:
     def step_up(self, index: int, args: dict[str, Rule]) -> StepUpRule:
         known = sorted(set(args) - {"meta"})
         names = self.rng.sample(known, min(len(known), self.rng.choice((0, 0, 1, 1, 1, 2))))
-        return StepUpRule(
-            f"ask-{index}", self.next_line(), "pay", tuple(self.when(args[name]) for name in names), "leads", 1, ("requester",), 600, ()
-        )
+        when = tuple(self.when(args[name]) for name in names)
+        left_open = self.some(("intent", "origin")) if self.maybe(0.25) else ()
+        when = when if not left_open or self.maybe(0.3) else ()
+        rule = StepUpRule(f"ask-{index}", self.next_line(), "pay", when, "leads", 1, ("requester",), 600, (), left_open=left_open)
+        return replace(rule, group="", exclude=(), user=True) if self.maybe(0.25) else rule
 
     def when(self, rule: Rule) -> Rule:
         more: dict[str, Any] = {}

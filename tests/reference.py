@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 from agentgate.decision.labels import Heard, heard
@@ -83,14 +83,23 @@ def evaluate(workflow: Workflow, run: RunState, call: Call, around: Surroundings
     denied |= question.inner_entities()
     denied |= question.intents()
     denied |= question.limits()
-    if not tool.step_ups:
-        denied |= question.forced  # nobody can be asked
+    holds = question.asked()
+    if question.forced and not any(not rule.user or question.enough == "confirm" for rule in holds):
+        denied |= {reason for reason, _ in question.forced}  # nobody is asked who could answer
     if denied:
         return Verdict(frozenset(denied), reached=frozenset(question.found))
-    holds = frozenset(rule.id for rule in tool.step_ups if question.forced or question.fires(rule))
+    question.found |= {"confirm"} if holds and all(rule.user for rule in holds) else set()
+    question.found |= {"what is left open"} if any(rule.left_open for rule in holds) else set()
     named, plainly = question.named(), bool(question.keys) and all(map(question.plainly_named, question.keys))
     return Verdict(
-        frozenset(), holds, named, question.taken(), question.intent(), named and not plainly, question.worded(), question.reached()
+        frozenset(),
+        frozenset(r.id for r in holds),
+        named,
+        question.taken(),
+        question.intent(),
+        named and not plainly,
+        question.worded(),
+        question.reached(),
     )
 
 
@@ -99,7 +108,8 @@ class _Question:
 
     def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings, tool: Tool) -> None:
         self.workflow, self.run, self.call, self.around, self.tool = workflow, run, call, around, tool
-        self.forced: set[Reason] = set()  # an unclear intent, an unknown origin: ask a person under all of the tool's step-up rules
+        self.forced: set[tuple[Reason, str]] = set()  # an unclear intent, an unknown origin: why a person is asked, of which argument
+        self.enough = "confirm"  # whose yes suffices at least
         self.found: set[str] = set()
         self.keys: dict[str, list[Any]] = {}  # arguments in good form -> the keys of their elements
         self.refused: set[str] = set()  # those of them with a value that is not allowed: what is in them is not looked at
@@ -433,17 +443,17 @@ class _Question:
         joint: list[tuple[bool, str, Condition]] = []  # (may be left to a person, the argument whose origin it is, condition)
         for name in self.keys:
             rule = self.tool.args[name]
-            soft = rule.unknown_origin == "step_up"
+            soft = rule.unknown_origin != "deny"
             if rule.sources:
                 if rule.any_call:
                     if not all(self.from_anywhere(name, key, self.sources(name)) for key in self.keys[name]):
-                        (self.forced if soft else denied).add(Reason.ARGUMENT_ORIGIN)
+                        denied |= self.open(Reason.ARGUMENT_ORIGIN, name)
                 else:
                     condition = self._origin(name)
                     if self._alone(condition):
                         joint.append((soft, name, condition))
                     else:
-                        (self.forced if soft else denied).add(Reason.ARGUMENT_ORIGIN)
+                        denied |= self.open(Reason.ARGUMENT_ORIGIN, name)
             if rule.at_most is not None:
                 if rule.any_call:
                     if not any(all(self.bounded(name, key, *place) for key in self.keys[name]) for place in self.everywhere()):
@@ -465,10 +475,19 @@ class _Question:
         if not denied & {Reason.ARGUMENT_ORIGIN, Reason.AT_MOST, Reason.SEQUENCE} and not self._together(joint):
             hard = [each for each in joint if not each[0]]
             if len(hard) < len(joint) and self._together(hard):
-                self.forced.add(Reason.ONE_SOURCE)
+                self._apart(hard, [each for each in joint if each[0]])
             else:
                 denied.add(Reason.ONE_SOURCE)
         return denied
+
+    def _apart(self, hard: list[tuple[bool, str, Condition]], soft: list[tuple[bool, str, Condition]]) -> None:
+        """Of the arguments that may be left to a person, as few as possible are; where others would do as well, each may be the odd one."""
+        for kept in range(len(soft) - 1, -1, -1):
+            ways = [way for way in combinations(soft, kept) if self._together([*hard, *way])]
+            if ways:
+                for _, name, _ in (each for way in ways for each in soft if each not in way):
+                    self.open(Reason.ONE_SOURCE, name)
+                return
 
     def _origin(self, name: str) -> Condition:
         return lambda choice: self.explained(name, choice)
@@ -565,7 +584,7 @@ class _Question:
             for text in inside:
                 for kind, key in _inner(text):
                     if not self.entity_from(kind, key, allowed):
-                        (self.forced if self.tool.args[name].unknown_origin == "step_up" else denied).add(Reason.ENTITY_ORIGIN)
+                        denied |= self.open(Reason.ENTITY_ORIGIN, name)
         return denied
 
     def entity_from(self, kind: str, key: Any, allowed: tuple[Source, ...]) -> bool:
@@ -609,10 +628,13 @@ class _Question:
         unclear = [name for name, found in presence.items() if found == "unclear"]
         if not unclear:
             return {Reason.INTENT_ABSENT}
-        if any(self.workflow.intents[name].unclear == "step_up" for name in unclear):
-            self.forced.add(Reason.INTENT_UNCLEAR)
-            return set()
-        return {Reason.INTENT_UNCLEAR}
+        said = [self.workflow.intents[name].unclear for name in unclear]
+        if set(said) == {"deny"}:
+            return {Reason.INTENT_UNCLEAR}
+        self.forced.add((Reason.INTENT_UNCLEAR, ""))
+        if "confirm" not in said:  # any of them would do, so the one that asks least
+            self.enough = "step_up"
+        return set()
 
     def intent(self) -> str:
         for wanted in ("present", "unclear"):
@@ -710,6 +732,25 @@ class _Question:
         return bool(self.keys) and any(together(choice) for choice in self._choices())
 
     # --- step-up -------------------------------------------------------------------------------------------------------
+    def open(self, reason: Reason, name: str) -> set[Reason]:
+        """An origin that does not hold: a reason to refuse, or to ask, as the argument says."""
+        said = self.tool.args[name].unknown_origin
+        if said == "deny":
+            return {reason}
+        self.forced.add((reason, name))
+        if said == "step_up":
+            self.enough = "step_up"
+        return set()
+
+    def asked(self) -> list[StepUpRule]:
+        """The rules that ask: every one where a group must be asked and no rule says what it is about; else those whose `when` holds."""
+        rules = self.tool.step_ups
+        if self.forced and self.enough == "step_up" and all(rule.left_open == () for rule in rules):
+            return list(rules)
+        reasons = {reason for reason, _ in self.forced}
+        there = {"intent": Reason.INTENT_UNCLEAR in reasons, "origin": bool(reasons - {Reason.INTENT_UNCLEAR})}
+        return [rule for rule in rules if self.fires(rule) and all(there[kind] for kind in rule.left_open)]
+
     def fires(self, step_up: StepUpRule) -> bool:
         """Every rule of `when` holds; one on an absent argument does not, one on a list holds if it does for an element."""
         return all(any(self._fires_on(when, key) for key in self.keys.get(when.name, [])) for when in step_up.when)
@@ -726,7 +767,8 @@ class _Question:
             found = []
             for origin in when.origin:
                 if origin == "unknown" or origin.kind == "model":
-                    found.append(not explained)
+                    left_open = {name for reason, name in self.forced if reason is not Reason.ENTITY_ORIGIN}
+                    found.append(not explained or (origin == "unknown" and when.name in left_open))
                 else:
                     found.append(self.from_anywhere(when.name, key, (origin,)))
             holds.append(any(found))

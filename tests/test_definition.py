@@ -796,7 +796,12 @@ BLOCKS = PAIR.replace("{X}", '{type: money, currency: unit, min: "1", max: "100"
             id="digest that is none",
         ),
         pytest.param(
-            "words: [send],", "words: [send], unclear: @@allow,", "intents.send.unclear", "deny or step_up", "", id="unclear means allow"
+            "words: [send],",
+            "words: [send], unclear: @@allow,",
+            "intents.send.unclear",
+            "deny, confirm or step_up",
+            "",
+            id="unclear means allow",
         ),
         pytest.param(
             "examples: [Send it]", "examples: [@@Look at it]", "intents.send.examples[0]", "present", "", id="example that is not present"
@@ -995,8 +1000,8 @@ BLOCKS = PAIR.replace("{X}", '{type: money, currency: unit, min: "1", max: "100"
         pytest.param(
             "tools:\n",
             "step_up: [{id: a, for: send, @@approvers: {}, timeout: 1m}]\ntools:\n",
-            "step_up[0].approvers.group",
-            "group: (required)",
+            "step_up[0].approvers",
+            "exactly one of group, user: true",
             "",
             id="approvers without a group",
         ),

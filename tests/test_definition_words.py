@@ -18,7 +18,7 @@ def test_an_intent_is_not_delegated_unless_it_says_so():
 @pytest.mark.parametrize(
     ("new", "expected"),
     [
-        ("words: [send], delegated: @@allow,", "deny, step_up or present"),
+        ("words: [send], delegated: @@allow,", "deny, confirm, step_up or present"),
         ("words: [send], unclear: deny, @@delegated: step_up,", "unclear: step_up"),
     ],
 )

@@ -351,7 +351,10 @@ def test_what_is_proposed_for_a_tool_that_acts_can_be_written_as_it_stands(name)
     deletes = act_of(speaking(words_of(name), verb_of(name)), words_of(name)) == "delete"
     for workflow in (as_proposed(made), loaded(drafted(declared(name, ORDER, ["order_id"]), settle=True))):
         intent = workflow.intents[made.example.intent]
-        assert (intent.unclear, intent.unheard) == ("step_up", "deny" if deletes else "step_up")  # a careless yes deletes for good
+        (rule,) = workflow.tools[name].step_ups
+        gone = workflow.tools[name].effect == "destructive"  # whose yes is enough for what cannot be undone, a person decides
+        assert (intent.unclear, rule.user, rule.left_open) == ("step_up" if gone else "confirm", not gone, ("intent",))
+        assert intent.unheard == ("deny" if deletes else intent.unclear)  # a careless yes deletes for good
 
 
 def as_proposed(made):

@@ -30,6 +30,7 @@ from agentgate.loading.yaml_nodes import Document, dotted, read_yaml
 from agentgate.review.draft.draft import undecided
 from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
 from agentgate.values.visible import visible
+from agentgate.workflow.left_open import causes
 from agentgate.workflow.model import ANY, Intent, Tool, Workflow
 from agentgate.workflow.page_size import is_size
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Fact, Rule, Source
@@ -139,6 +140,7 @@ def _blocks(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Remarks]]:
     for tool in workflow.tools.values():
         block = ("tools", tool.name)
         yield block, _tool(tool)
+        yield block, _asking(workflow, tool)
         for fact in tool.facts.values():
             yield (*block, "facts", fact.name), _fact(workflow, tool, fact)
         for rule in tool.args.values():
@@ -169,7 +171,7 @@ def _intent(workflow: Workflow, intent: Intent) -> Remarks:
     if intent.delegated == "present":
         text = "where the user hands the choice on, whoever writes that source chooses the action; the arguments' origins still hold"
         yield "delegated", text
-    if intent.unheard == "step_up" and not any(intent.name in t.needs and t.effect != "read" for t in workflow.tools.values()):
+    if intent.unheard != "deny" and not any(intent.name in t.needs and t.effect != "read" for t in workflow.tools.values()):
         yield "unheard", "says nothing: no tool that acts needs this intent, and a read is cheaper to allow or refuse than to ask about"
 
 
@@ -185,6 +187,14 @@ def _tool(tool: Tool) -> Remarks:
             yield "needs", f"{need} alone never suffices: {barred.name} is always sent and needs {' or '.join(barred.needs)}"
         elif not free and not any(need in rule.needs for rule in picky):
             yield "needs", f"{need} alone may send no argument that is optional (each needs another intent)"
+
+
+def _asking(workflow: Workflow, tool: Tool) -> Remarks:
+    """Of several rules, those that ask although their `when` does not hold."""
+    open_ = any(c.answer == "step_up" for c in causes(tool, {name: intent.unclear for name, intent in workflow.intents.items()}))
+    narrow = [rule.id for rule in tool.step_ups if rule.when]
+    if open_ and narrow and len(tool.step_ups) > 1 and not tool.by_when:
+        yield "", f"{_and(narrow)} asks whenever anything is left open, unless a rule says when it asks (intent: unclear, origin: unknown)"
 
 
 def _fact(workflow: Workflow, tool: Tool, fact: Fact) -> Remarks:
@@ -225,7 +235,7 @@ def _acting(workflow: Workflow, tool: Tool, rule: Rule, steered: dict[str, str])
         which = f"{_and(others)}, which {'come' if len(others) > 1 else 'comes'} from {handle.tool}"
         yield "from", f"nothing ties it to {which}: they may be those of another object; {rule.name}: {{from: [{handle}]}} would tie it"
     if rule.type == "datetime" and rule.unknown_origin == "deny" and rule.sources == (PROMPT,):
-        yield "from", "refused where the user names the day and the time apart; unknown_origin: step_up would ask a person"
+        yield "from", "refused where the user names the day and the time apart; unknown_origin: confirm or step_up would ask"
     open_ = [source for source in rule.sources if _is_any_row(workflow, source)]
     if open_ and tool.effect == "destructive" and rule.type == "id":
         yield "from", f"any row of {_and(open_)} counts, also one that the user did not mean (named_by on it says which do)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from agentgate.decision.earlier import Earlier
 from agentgate.decision.traced import Traced
@@ -10,6 +10,7 @@ from agentgate.decision.value import Value
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, RunState, Surroundings
 from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.rule import WhenOpen
 
 
 class Case:
@@ -20,10 +21,10 @@ class Case:
         named: every argument came from the prompt (`agentgate.decision.named`).
         traced: what was found of the arguments' origins.
         denied: failures that refuse the call.
-        forced: failures that ask a person, whatever the step-up rules say.
+        forced: failures that ask a person; at least a group where `strict`.
     """
 
-    __slots__ = ("_earlier", "around", "call", "denied", "forced", "named", "run", "tool", "traced", "values", "workflow")
+    __slots__ = ("_earlier", "around", "call", "denied", "forced", "named", "run", "strict", "tool", "traced", "values", "workflow")
 
     def __init__(self, workflow: Workflow, run: RunState, call: Call, around: Surroundings) -> None:
         self.workflow, self.run, self.call, self.around = workflow, run, call, around
@@ -34,6 +35,7 @@ class Case:
         self._earlier: Earlier | None = None
         self.denied: list[Failure] = []
         self.forced: list[Failure] = []
+        self.strict = False
 
     @property
     def earlier(self) -> Earlier:
@@ -45,6 +47,16 @@ class Case:
     def deny(self, reason: Reason, field: str, got: object, expected: str, line: int = 0, condition: str = "") -> None:  # noqa: PLR0917 - as `Failure`
         """Record one condition that did not hold, with its key where the field alone does not identify it."""
         self.denied.append(Failure(reason, field, str(got), expected, f"{self.workflow.file}:{line}" if line else "", condition))
+
+    @property
+    def left_open(self) -> Container[str]:
+        """The arguments whose own origin the call leaves open, found out by the checks."""
+        return {*self.traced.unknown, *self.traced.apart} if self.traced is not None else ()
+
+    def leave_open(self, failure: Failure, answer: WhenOpen) -> None:
+        """Record what the call leaves open: refused, or asked at least as strictly as the workflow says."""
+        (self.denied if answer == "deny" else self.forced).append(failure)
+        self.strict |= answer == "step_up"
 
 
 Check = Callable[[Case], None]

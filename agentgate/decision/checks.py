@@ -25,7 +25,7 @@ from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Call, RunState, Surroundings
 from agentgate.workflow.model import ANY, NONE, Tool, Workflow
 from agentgate.workflow.nested import emptied
-from agentgate.workflow.rule import Rule
+from agentgate.workflow.rule import STRICTNESS, Rule
 
 MAX_SEARCHED = 40_000  # characters in all texts of a call that are searched for entities; the slowest such texts take 0.2 s
 SCALE = 10_000  # sums are kept in units of 10^-4
@@ -55,13 +55,15 @@ def check_origins(case: Case) -> None:
     trace(traced, case.values, case.earlier, case.around.now.timestamp())
     case.named, case.traced = traced.named and bool(case.values), traced
     case.denied += traced.failures
-    case.forced += traced.unknown.values()
+    for name, failure in traced.unknown.items():
+        case.leave_open(failure, tool.args[name].unknown_origin)
+    case.strict |= any(tool.args[name].unknown_origin == "step_up" for name in traced.apart)
 
 
 def check_entities(case: Case) -> None:
     """Every address, link and account inside a free text has an allowed origin of its own (exfiltration in a memo line).
 
-    Where the argument says ``unknown_origin: step_up``, a person sees the text instead. A value that is refused already is not searched,
+    Where the argument's `unknown_origin` asks a person, they see the text instead. A value that is refused already is not searched,
     nor is more text than `MAX_SEARCHED`: that is refused, since nothing is known of what is in it.
     """
     if case.tool is None:
@@ -84,9 +86,8 @@ def check_entities(case: Case) -> None:
                 if not in_some_call(entity.type, entity.key, allowed, case.earlier):
                     shown = "(masked)" if value.rule.sensitive else repr(entity.words)
                     expected, rule = "found in " + " or ".join(map(str, allowed)), f"{case.workflow.file}:{value.rule.line}"
-                    ask = value.rule.unknown_origin == "step_up"
                     failure = Failure(Reason.ENTITY_ORIGIN, f"args.{name}", shown, expected, rule, f"args.{name} entities")
-                    (case.forced if ask else case.denied).append(failure)
+                    case.leave_open(failure, value.rule.unknown_origin)
 
 
 def check_intent(case: Case) -> None:
@@ -118,8 +119,8 @@ def _check_needs(case: Case, field: str, needs: tuple[str, ...], line: int) -> N
         return
     got, rule = "unclear: " + ", ".join(unclear), f"{case.workflow.file}:{line}"
     failure = Failure(Reason.INTENT_UNCLEAR, field, got, "a clear request", rule, f"{field} needs")
-    asks = any(case.workflow.intents[name].unclear == "step_up" for name in unclear)
-    (case.forced if asks else case.denied).append(failure)
+    answers = {case.workflow.intents[name].unclear for name in unclear}  # one of them would do: the least strict counts
+    case.leave_open(failure, next(answer for answer in STRICTNESS if answer in answers))
 
 
 CHECKS: tuple[Check, ...] = (*CALLER, check_tool, check_arguments, check_origins, check_entities, check_intent)
@@ -127,12 +128,16 @@ _OF_CALL = tuple([check for check in CHECKS if check not in OF_HEADER])
 
 
 def _fires(rule: Rule, case: Case, step_up: str) -> Failure | None:
-    """The failure that asks a person where one `step_up.when` condition holds of the call; an absent argument never fires."""
+    """The failure that asks a person where one `step_up.when` condition holds of the call; an absent argument never fires.
+
+    ``origin: unknown`` also holds of an argument whose origin the call leaves open, such as one of another call than the rest.
+    """
     value = case.values.get(rule.name)
     if value is None:
         return None
+    left_open = "unknown" in (rule.origin or ()) and rule.name in case.left_open
     for key in value.keys:
-        if violated(rule, (key,)) is None and (rule.origin is None or _has_origin(rule, value, key, case)):
+        if violated(rule, (key,)) is None and (rule.origin is None or left_open or _has_origin(rule, value, key, case)):
             where = f"{case.workflow.file}:{rule.line}"
             return Failure(Reason.STEP_UP, f"args.{rule.name}", value.shown, "a person's yes", where, f"step_up.{step_up} step_up")
     return None
@@ -150,17 +155,17 @@ def _has_origin(rule: Rule, value: Value, key: Key, case: Case) -> bool:
 
 
 def required_holds(case: Case) -> tuple[RequiredHold, ...]:
-    """The step-up rules that fire: each whose `when` holds, and all of the tool's when origin or intent is unclear."""
+    """The step-up rules that fire: each whose `when` holds; every one where a group must be asked and none says what it is about."""
     tool = case.tool
     holds: list[RequiredHold] = []
+    everyone = case.strict and tool is not None and not tool.by_when
+    left_open = {"intent" if failure.reason is Reason.INTENT_UNCLEAR else "origin" for failure in case.forced}
     for rule in tool.step_ups if tool is not None else ():
         fired = tuple([failure for each in rule.when if (failure := _fires(each, case, rule.id)) is not None])
-        if case.forced:
-            holds.append(RequiredHold(rule, (*case.forced, *fired)))
-        elif len(fired) == len(rule.when):
+        if everyone or (len(fired) == len(rule.when) and left_open.issuperset(rule.left_open)):
             where = f"{case.workflow.file}:{rule.line}"
             always = Failure(Reason.STEP_UP, f"step_up.{rule.id}", "every call", "a person's yes", where)
-            holds.append(RequiredHold(rule, fired or (always,)))
+            holds.append(RequiredHold(rule, (*case.forced, *fired) or (always,)))
     return tuple(holds)
 
 
@@ -211,8 +216,8 @@ def judge(case: Case, checks: tuple[Check, ...] = CHECKS) -> Eligible | Deny:
         memo["caller"] = case.workflow
     taken = reservations(case)
     holds = required_holds(case)
-    if case.forced and not holds:
-        case.denied += case.forced
+    if case.forced and not any(not (case.strict and hold.rule.user) for hold in holds):
+        case.denied += case.forced  # nobody is asked who could answer
     if case.denied or case.tool is None:
         return Deny(tuple(case.denied) or (Failure(Reason.TOOL_UNKNOWN, "tool", case.call.tool, "a known tool"),))
     return Eligible(taken, holds, _intent(case.tool, case.run), case.named)

@@ -186,12 +186,15 @@ def _explain_joint(needs: Sequence[JointNeed], pending: Mapping[str, Value], ear
         traced.mixed(f"{', '.join([need.tool for need in needs])} in few enough different results")
         return
     wanted = frozenset(pending)
-    asking = {name for name, value in pending.items() if value.rule.unknown_origin == "step_up"}
+    asking = {name for name, value in pending.items() if value.rule.unknown_origin != "deny"}
     choices = [frozenset().union(*choice) for choice in product(*covers)]
     # of equals, the one that covers the first arguments: the answer must not depend on the order of a set
     best = max(
         choices, key=lambda covered: (len((covered & wanted) - asking), len(covered & asking), [name in covered for name in pending])
     )
+    if wanted - asking <= best:
+        as_good = [covered for covered in choices if wanted - asking <= covered and len(covered & wanted) == len(best & wanted)]
+        traced.apart = {name for covered in as_good for name in wanted - covered}
     for name in sorted(wanted - best):
         asks = name in asking and wanted - asking <= best
         expected, condition = "the same earlier call as the other arguments", f"{traced.tool.name} one source"

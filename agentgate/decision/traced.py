@@ -20,19 +20,21 @@ class Traced:
 
     Attributes:
         failures: conditions that refuse the call.
-        unknown: arguments whose origin does not hold and whose rule asks a person then (``unknown_origin: step_up``), with why.
+        unknown: arguments whose origin does not hold and whose `unknown_origin` asks a person then, with why.
+        apart: those of which any may be the one that no call explains together with the rest.
         named: the call is named (`agentgate.decision.named`).
         origins: how the decision's record names the origin of each argument that no earlier call explains.
         args: the arguments as sent.
         pending, chosen: the arguments that earlier calls explain, and the call (and row) of each tool that was chosen for all of them.
     """
 
-    __slots__ = ("args", "chosen", "failures", "file", "named", "origins", "pending", "prompt", "tool", "unknown")
+    __slots__ = ("apart", "args", "chosen", "failures", "file", "named", "origins", "pending", "prompt", "tool", "unknown")
 
     def __init__(self, tool: Tool, args: Mapping[str, Any], prompt: Prompt, file: str) -> None:
         self.tool, self.args, self.prompt, self.file, self.named = tool, args, prompt, file, False
         self.failures: list[Failure] = []
         self.unknown: dict[str, Failure] = {}
+        self.apart: set[str] = set()
         self.origins: dict[str, str] = {}
         self.pending: Mapping[str, Value] = {}
         self.chosen: Joined = {}
@@ -67,7 +69,7 @@ class Traced:
     def unexplained(self, value: Value) -> None:
         """Record that an argument has none of its origins."""
         expected = "a value from " + " or ".join(map(str, sources_of(value, self.prompt))) + self._apart(value)
-        asks = value.rule.unknown_origin == "step_up"
+        asks = value.rule.unknown_origin != "deny"
         self.argument(Reason.ARGUMENT_ORIGIN, value, expected, f"args.{value.rule.name} from", asks=asks)
 
     def _apart(self, value: Value) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agentgate.diff.finding import ABSENT, NULL, Cell, Field, Ruling, Status, Unsent, by, free_if
+from agentgate.diff.finding import ABSENT, NULL, ORIGIN, Cell, Field, Ruling, Status, Unsent, asks, by, free_if
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, bounded, has_origin, status, ways
 from agentgate.diff.values import plain, representatives
@@ -39,12 +39,16 @@ Sides = tuple[Side, Side]
 
 @dataclass(frozen=True, slots=True)
 class _Element:
-    """One class of single values: the value, its origin, what fails in each version, and which conditions it meets (old, new)."""
+    """One class of single values: the value, its origin, what fails in each version, and which conditions it meets (old, new).
+
+    `plainly`: which it meets, its origin apart.
+    """
 
     raw: Any
     origin: Explanations
     fails: tuple[Fails, Fails]
     meets: tuple[Meets, Meets]
+    plainly: tuple[Meets, Meets]
 
 
 def argument(name: str, old: Side, new: Side, budget: Budget | None = None) -> Field:
@@ -130,7 +134,7 @@ def _element(sides: Sides, raw: Any, *, many: bool) -> _Element:
     keys = [None if s.rule is None else _key(s.rule, raw) for s in sides]
     old, new = (_fails(s.rule, k, many=many) for s, k in zip(sides, keys, strict=True))
     meets = [tuple([k is not None and _meets(w, k) for _, w in s.whens]) for s, k in zip(sides, keys, strict=True)]
-    return _Element(raw, Explanations(frozenset(), frozenset()), (old, new), (meets[0], meets[1]))
+    return _Element(raw, Explanations(frozenset(), frozenset()), (old, new), (meets[0], meets[1]), (meets[0], meets[1]))
 
 
 def _from(origin: Explanations, element: _Element, sides: Sides) -> _Element:
@@ -142,7 +146,7 @@ def _from(origin: Explanations, element: _Element, sides: Sides) -> _Element:
     old, new = (
         tuple([m and there(s, w) for m, (_, w) in zip(met, s.whens, strict=True)]) for s, met in zip(sides, element.meets, strict=True)
     )
-    return _Element(element.raw, origin, element.fails, (old, new))
+    return _Element(element.raw, origin, element.fails, (old, new), element.plainly)
 
 
 def _key(rule: Rule, raw: Any) -> Key | None:
@@ -199,7 +203,7 @@ def _lists(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
 def _sum(sides: Sides, chosen: list[_Element]) -> object:
     shared = frozenset.intersection(*(e.origin.atoms for e in chosen))
     explained = tuple(s.rule is not None and all(any(x in e.origin.atoms for x in s.rule.sources) for e in chosen) for s in sides)
-    met = tuple(tuple(map(any, zip(*(e.meets[i] for e in chosen), strict=True))) for i in range(2))
+    met = tuple(tuple(map(any, zip(*(e.meets[i] + e.plainly[i] for e in chosen), strict=True))) for i in range(2))
     return shared, chosen[0].origin.within, chosen[0].origin.split, explained, met
 
 
@@ -214,7 +218,9 @@ def _roles(sides: Sides, elements: list[_Element]) -> Iterator[list[_Element]]:
 # --- cells ---------------------------------------------------------------------------------------------------------------
 def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cell:
     origin = chosen[0].origin
-    old, new = (_decided(name, side, chosen, [(e.fails[i], e.meets[i]) for e in chosen], many=many) for i, side in enumerate(sides))
+    old, new = (
+        _decided(name, side, chosen, [(e.fails[i], e.meets[i], e.plainly[i]) for e in chosen], many=many) for i, side in enumerate(sides)
+    )
     raw: Any = [e.raw for e in chosen] if many else chosen[0].raw
     point: dict[str, Any] = {f"args.{name}": raw}
     rules = [s.rule for s in sides if s.rule is not None]
@@ -228,9 +234,9 @@ def _cell(name: str, sides: Sides, chosen: list[_Element], *, many: bool) -> Cel
     return Cell(old, new, point, shown(raw))
 
 
-def _decided(name: str, side: Side, chosen: list[_Element], judged: list[tuple[Fails, Meets]], *, many: bool) -> Ruling:
-    """What one version decides about a value or list; `judged`: what fails of each element, and which conditions it meets."""
-    failed, rule, origin = set[str]().union(*(fails for fails, _ in judged)), side.rule, chosen[0].origin
+def _decided(name: str, side: Side, chosen: list[_Element], judged: list[tuple[Fails, Meets, Meets]], *, many: bool) -> Ruling:
+    """What one version decides about a value or list; `judged`: what fails of each element, and which conditions it meets (plainly)."""
+    failed, rule, origin = set[str]().union(*(fails for fails, _, _ in judged)), side.rule, chosen[0].origin
     asked = Status.FREE
     if rule is not None and "max_items" not in failed:
         if rule.max_items is not None and len(chosen) > rule.max_items:
@@ -244,8 +250,11 @@ def _decided(name: str, side: Side, chosen: list[_Element], judged: list[tuple[F
     if rule is not None and asked:
         failed.add("from" if status(rule, [e.origin.atoms for e in chosen], split=False) else "any_call")
     why = frozenset(f"args.{name}.{key}" if key else f"args.{name}" for key in failed)
-    met = [any(column) for column in zip(*(meets for _, meets in judged), strict=True)]
-    return Ruling(max(refused, asked), why, mask_of(side, met))
+    met = [any(column) for column in zip(*(meets for _, meets, _ in judged), strict=True)]
+    for index, (_, when) in enumerate(side.whens):
+        if asks(asked) and "unknown" in (when.origin or ()):  # its origin is left open, whichever element's it is
+            met[index] = any(plainly[index] for _, _, plainly in judged)
+    return Ruling(max(refused, asked), why, mask_of(side, met), ORIGIN if asks(max(refused, asked)) else 0)
 
 
 def shown(raw: Any) -> str:
@@ -279,9 +288,14 @@ def describe(rule: Rule | None, operator: str = "") -> str:
     }
     if operator:
         value = words.get(operator)
-        unknown = ", else a person" if operator == "from" and rule.unknown_origin == "step_up" else ""
+        unknown = else_asked(rule) if operator == "from" else ""
         return "" if value is None else f"{value}{unknown}"
     return ", ".join(f"{k}: {v}" for k, v in words.items() if v is not None)
+
+
+def else_asked(rule: Rule) -> str:
+    """Who is asked where an origin is unknown, as the end of a description."""
+    return {"confirm": ", else the user", "step_up": ", else a person", "deny": ""}[rule.unknown_origin]
 
 
 def _many(values: tuple[Any, ...] | None) -> str | None:

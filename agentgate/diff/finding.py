@@ -12,6 +12,8 @@ from dataclasses import field as having
 from enum import Enum, IntEnum
 from typing import Any
 
+from agentgate.workflow.rule import WhenOpen
+
 
 class Unsent(Enum):
     """How a call can hold no value for an argument; the value is how a reviewer reads it."""
@@ -34,8 +36,14 @@ class Status(IntEnum):
     """What one field alone decides about a call."""
 
     FREE = 0
-    ASK = 1  # a person must be asked, under all step-up rules of the tool
-    REFUSE = 2
+    CONFIRM = 1  # somebody must be asked, at least the run's own user
+    ASK = 2  # at least a group must be asked
+    REFUSE = 3
+
+
+ANSWERS: Mapping[WhenOpen, Status] = {"confirm": Status.CONFIRM, "step_up": Status.ASK, "deny": Status.REFUSE}
+INTENT, ORIGIN = 1, 2  # what a class leaves open, one bit each
+LEFT_OPEN: Mapping[str, int] = {"intent": INTENT, "origin": ORIGIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +54,13 @@ class Ruling:
         status: of this field alone.
         why: names of the rules that refuse or ask.
         fires: one bit for each step-up rule of the tool; 0 where this field keeps the rule from firing.
+        left_open: what this field leaves open, where it asks: `INTENT`, `ORIGIN` or both.
     """
 
     status: Status
     why: frozenset[str] = frozenset()
     fires: int = -1
+    left_open: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +104,19 @@ def free_if(held: object) -> Status:
     return Status.FREE if held else Status.REFUSE
 
 
-def by(label: str, status: Status, fires: int = -1) -> Ruling:
-    """A ruling that is due to one rule."""
-    return Ruling(status, frozenset({label}) if status else frozenset(), fires)
+def asks(status: Status) -> bool:
+    """Whether somebody has to be asked."""
+    return status in {Status.CONFIRM, Status.ASK}
 
 
-def cell(statuses: Iterable[Status], label: str, point: Point, shown: str) -> Cell:
+def by(label: str, status: Status, fires: int = -1, left_open: int = 0) -> Ruling:
+    """A ruling that is due to one rule; `left_open`: what it leaves open where it asks."""
+    return Ruling(status, frozenset({label}) if status else frozenset(), fires, left_open if asks(status) else 0)
+
+
+def cell(statuses: Iterable[Status], label: str, point: Point, shown: str, left_open: int = 0) -> Cell:
     """A class of values about which one rule of each version, named by `label`, decides."""
-    old, new = (by(label, status) for status in statuses)
+    old, new = (by(label, status, left_open=left_open) for status in statuses)
     return Cell(old, new, point, shown)
 
 

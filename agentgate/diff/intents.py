@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import product
 
 from agentgate.diff.arguments import left_out
-from agentgate.diff.finding import Cell, Field, Ruling, Status, cell, field
+from agentgate.diff.finding import ANSWERS, INTENT, Cell, Field, Ruling, Status, cell, field
 from agentgate.workflow.model import ANY, NONE, Tool, Workflow
 from agentgate.workflow.rule import Rule
 
@@ -77,8 +77,7 @@ def _needed(workflow: Workflow, needs: Needs, presence: Presence) -> Status:
     known = {n: presence.get(n, "absent") for n in needs if n in workflow.intents}
     if "present" in known.values():
         return Status.FREE
-    asks = any(workflow.intents[n].unclear == "step_up" for n, p in known.items() if p == "unclear")
-    return Status.ASK if asks else Status.REFUSE
+    return min((ANSWERS[workflow.intents[n].unclear] for n, p in known.items() if p == "unclear"), default=Status.REFUSE)
 
 
 def _needs(versions: _Versions, presences: list[Presence]) -> Field:
@@ -87,7 +86,7 @@ def _needs(versions: _Versions, presences: list[Presence]) -> Field:
 
     def saying(presence: Presence) -> Cell:
         text = ", ".join(f"{n}: {p}" for n, p in presence.items()) or "any request"
-        return cell(_both(versions, needs, presence), _label(versions, needs, presence, "needs"), {"intents": presence}, text)
+        return cell(_both(versions, needs, presence), _label(versions, needs, presence, "needs"), {"intents": presence}, text, INTENT)
 
     return field("needs", map(saying, presences), {"needs": [", ".join(each) for each in needs], **_unclear(versions)})
 
@@ -111,7 +110,7 @@ def _sent(versions: _Versions, argument: Field, said: Mapping[str, Both], presen
     if status is None or status == (Status.FREE, Status.FREE):
         return argument
     needs = [_of(t, arg) for _, t in versions]
-    needed = cell(status, _label(versions, needs, presence, f"args.{arg}.needs"), {}, "")
+    needed = cell(status, _label(versions, needs, presence, f"args.{arg}.needs"), {}, "", INTENT)
 
     def cells() -> Iterator[Cell]:
         for each in argument.cells:
@@ -125,4 +124,4 @@ def _sent(versions: _Versions, argument: Field, said: Mapping[str, Both], presen
 
 def _both_of(one: Ruling, other: Ruling) -> Ruling:
     """Two fields' rulings as one."""
-    return Ruling(max(one.status, other.status), one.why | other.why, one.fires & other.fires)
+    return Ruling(max(one.status, other.status), one.why | other.why, one.fires & other.fires, one.left_open | other.left_open)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from agentgate.diff.finding import Status
+from agentgate.diff.finding import ANSWERS, Status
 from agentgate.diff.language import TooLarge
 from agentgate.workflow.rule import MODEL, Rule, Source
 
@@ -73,7 +73,7 @@ def status(rule: Rule, elements: Sequence[Atoms], *, split: bool) -> Status:
             return Status.FREE
     if rule.any_call and all(any(s in atoms for s in rule.sources) for atoms in elements):
         return Status.FREE
-    return Status.ASK if rule.unknown_origin == "step_up" else Status.REFUSE
+    return ANSWERS[rule.unknown_origin]
 
 
 def bounded(rule: Rule, origin: Explanations) -> bool:

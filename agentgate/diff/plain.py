@@ -21,9 +21,10 @@ from agentgate.workflow.nested import root
 from agentgate.workflow.rule import USER, Fact, Source
 
 _RISKS = ("low", "medium", "high")
-_DELEGATED = ("deny", "step_up", "present")
+_WIDER = ("deny", "step_up", "confirm", "present")  # what an open question does, the widest last
 _ASKED = ("a person would be asked less often: fewer values count as from there", "a person would be asked more often: more values count")
 _CREDENTIALS = ("another credential", "a credential that grants less, or for less long")
+_NOT_HEARD = {"deny": "is refused", "step_up": "asks a group", "confirm": "asks the user"}
 
 
 _Effects = tuple[str, str]  # of the change, and of the change the other way round
@@ -55,15 +56,12 @@ def workflow(old: Workflow, new: Workflow) -> Iterator[Finding]:
             "risk", old.risk, new.risk, ("fewer reviewers would sign the next change", "more reviewers would sign the next change")
         )
     for name, before, after in kept(old.intents, new.intents):
-        if _DELEGATED.index(after.delegated) > _DELEGATED.index(before.delegated):
+        if _WIDER.index(after.delegated) > _WIDER.index(before.delegated):
             effects = "a source the user names could choose this action", "a source the user names could choose it less freely"
             yield _wider(f"intents.{name}.delegated", before.delegated, after.delegated, effects)
-        if (before.unheard, after.unheard) == ("deny", "step_up"):
-            effects = (
-                "a person would be asked where a request that is not understood is refused",
-                "a request that is not understood is refused",
-            )
-            yield _wider(f"intents.{name}.unheard", before.unheard, after.unheard, effects)
+        if _WIDER.index(after.unheard) > _WIDER.index(before.unheard):
+            now, then = (f"a request that is not understood {_NOT_HEARD[each.unheard]}" for each in (after, before))
+            yield _wider(f"intents.{name}.unheard", before.unheard, after.unheard, (now, then))
     for name, one, other in kept(old.tools, new.tools):
         yield from tool(one, other)
         yield from _asked(old, new, name)

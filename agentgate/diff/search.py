@@ -1,8 +1,11 @@
 """Box difference: is there a combination of classes, one of each field, for which the new version needs less than the old?
 
 Three questions, in this order, so that each answer belongs to one field. A: a field that refused and no longer does, while all others
-can be met. B: a field for which a person had to be asked (under all step-up rules) and no longer is. C: fields that agree, under
+can be met. B: a field for which somebody had to be asked and no longer is, or somebody less strict. C: fields that agree, under
 step-up rules that differ. B and C walk over the fields and keep only what the step-up rules can still distinguish.
+
+A workflow that loads has, for all that a call can leave open, a rule that asks then and is strict enough (`agentgate.workflow.left_open`):
+no combination of fields is refused there because nobody could answer.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from agentgate.diff.arguments import describe
-from agentgate.diff.finding import REMOVED, Cell, Field, Finding, Ruling, Status
+from agentgate.diff.finding import LEFT_OPEN, REMOVED, Cell, Field, Finding, Ruling, Status, asks
 from agentgate.diff.language import TooLarge
 from agentgate.diff.table import by_id
 from agentgate.workflow.model import StepUpRule
@@ -28,9 +31,10 @@ class Asking:
     new: tuple[StepUpRule, ...]
 
 
-_Side = tuple[bool, int]  # of one version: is a person asked under all step-up rules, and else which rules can still fire
+# Of one version: who must be asked at least, which rules can still fire, and what is left open. Where every rule asks, no more is kept.
+_Side = tuple[Status, int, int]
 _State = tuple[_Side, _Side]  # what the step-up rules can still distinguish, in the old and the new version
-_ANY: _Side = (False, -1)
+_ANY: _Side = (Status.FREE, -1, 0)
 
 
 class _Path(NamedTuple):
@@ -94,7 +98,7 @@ class World:
         fields = [_only(f, lambda c: Status.REFUSE not in {c.old.status, c.new.status}) for f in self._fields]
         for field in fields:
             for cell in filter(_freed, field.cells):
-                start = _after(_ANY, cell.old), _after(_ANY, cell.new)
+                start = _after(_ANY, cell.old, asking.old), _after(_ANY, cell.new, asking.new)
                 less = next(_less([f for f in fields if f is not field], start, asking), None)
                 if less is not None:
                     state, cells, _ = less
@@ -115,8 +119,8 @@ class World:
 
 
 def _freed(cell: Cell) -> bool:
-    """Whether the old version asks about a class, and the new one does not."""
-    return (cell.old.status, cell.new.status) == (Status.ASK, Status.FREE)
+    """Whether the old version asks about a class, and the new one does not, or only the user."""
+    return cell.new.status < cell.old.status < Status.REFUSE
 
 
 def _only(field: Field, kept: Callable[[Cell], bool]) -> Field:
@@ -128,12 +132,13 @@ def _met(field: Field) -> bool:
 
 
 def _usable(field: Field, asking: Asking) -> Field:
-    """The field with asking as refusing in a version without step-up rules."""
+    """The field with asking as refusing in a version without step-up rules that could answer."""
 
     def usable(ruling: Ruling, rules: tuple[StepUpRule, ...]) -> Ruling:
-        return replace(ruling, status=Status.REFUSE) if ruling.status == Status.ASK and not rules else ruling
+        able = any(not (rule.user and ruling.status == Status.ASK) for rule in rules)
+        return replace(ruling, status=Status.REFUSE, left_open=0) if asks(ruling.status) and not able else ruling
 
-    if asking.old and asking.new:
+    if all(any(not rule.user for rule in rules) for rules in (asking.old, asking.new)):
         return field
     return replace(field, cells=tuple([replace(c, old=usable(c.old, asking.old), new=usable(c.new, asking.new)) for c in field.cells]))
 
@@ -151,7 +156,7 @@ def _now_allowed(cells: Sequence[Cell], asking: Asking) -> str:
     """The effect of a call of these classes being allowed, with the releases that it needs."""
     side = _ANY
     for cell in cells:
-        side = _after(side, cell.new)
+        side = _after(side, cell.new, asking.new)
     people = _people(_fired(asking.new, side))
     return "was refused, would be allowed" + (f" after {people}" if people else "")
 
@@ -164,14 +169,25 @@ def _people(rules: Sequence[StepUpRule]) -> str:
     return f"{count} release{'s' if count > 1 else ''} by {' and '.join(dict.fromkeys(r.people for r in rules))}"
 
 
-def _after(side: _Side, ruling: Ruling) -> _Side:
-    asked = side[0] or ruling.status == Status.ASK
-    return asked, 0 if asked else side[1] & ruling.fires
+def _after(side: _Side, ruling: Ruling, rules: tuple[StepUpRule, ...]) -> _Side:
+    status = max(side[0], ruling.status)
+    if status == Status.ASK and not any(rule.left_open for rule in rules):
+        return status, 0, 0
+    return status, side[1] & ruling.fires, side[2] | ruling.left_open
 
 
 def _fired(rules: tuple[StepUpRule, ...], side: _Side) -> tuple[StepUpRule, ...]:
-    asked, mask = side
-    return rules if asked else tuple(r for i, r in enumerate(rules) if mask >> i & 1)
+    status, mask, left_open = side
+    if status == Status.ASK and not any(rule.left_open for rule in rules):
+        return rules
+    return tuple(r for i, r in enumerate(rules) if mask >> i & 1 and all(LEFT_OPEN[kind] & left_open for kind in r.left_open))
+
+
+def _needed(rules: tuple[StepUpRule, ...], side: _Side) -> tuple[StepUpRule, ...] | None:
+    """The rules that must be released; None: what is left open nobody is asked who could answer, and the call is refused."""
+    fired = _fired(rules, side)
+    answered = not side[0] or any(not (rule.user and side[0] == Status.ASK) for rule in fired)
+    return fired if answered else None
 
 
 def _less(fields: Sequence[Field], start: _State, asking: Asking) -> Iterator[tuple[_State, list[Cell], StepUpRule]]:
@@ -181,12 +197,14 @@ def _less(fields: Sequence[Field], start: _State, asking: Asking) -> Iterator[tu
         following: dict[_State, _Path | None] = {}
         for state, path in states.items():
             for cell in field.cells:
-                following.setdefault((_after(state[0], cell.old), _after(state[1], cell.new)), _Path(cell, path))
+                after = _after(state[0], cell.old, asking.old), _after(state[1], cell.new, asking.new)
+                following.setdefault(after, _Path(cell, path))
         if len(following) > _MAX_STATES:
             raise TooLarge
         states = following
     for state, path in states.items():
-        lost = missing(_fired(asking.old, state[0]), _fired(asking.new, state[1]))
+        needed, kept = _needed(asking.old, state[0]), _needed(asking.new, state[1])
+        lost = None if kept is None else asking.old[0] if needed is None else missing(needed, kept)
         if lost is not None:
             yield state, _cells(path), lost
 
@@ -229,8 +247,9 @@ def _stands_for(new: StepUpRule, old: StepUpRule) -> bool:
 
 
 def _effect(state: _State, asking: Asking) -> str:
-    before, after = _people(_fired(asking.old, state[0])), _people(_fired(asking.new, state[1]))
-    return f"was allowed after {before}, would be allowed" + (f" after {after}" if after else "")
+    before, after = _needed(asking.old, state[0]), _people(_fired(asking.new, state[1]))
+    was = "refused" if before is None else f"allowed after {_people(before)}"
+    return f"was {was}, would be allowed" + (f" after {after}" if after else "")
 
 
 def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, str]:
@@ -241,9 +260,12 @@ def lost_rule(rule: StepUpRule, new: Sequence[StepUpRule]) -> tuple[str, str, st
         return name, f"{rule.whom} when {when_text(rule)}", REMOVED
     if rule.whom != other.whom:
         return f"{name}.approvers", rule.whom, other.whom
-    return f"{name}.when", when_text(rule), when_text(other)
+    was, now = when_text(rule), when_text(other)
+    return f"{name}.when", "whenever a group is asked" if was == now else was, now
 
 
 def when_text(rule: StepUpRule) -> str:
     """When a person must look."""
-    return "; ".join(f"{w.name}: {describe(w).partition(', ')[2] or describe(w)}" for w in rule.when) or "every call"
+    left_open = [{"intent": "intent: unclear", "origin": "origin: unknown"}[kind] for kind in rule.left_open]
+    whens = [f"{w.name}: {describe(w).partition(', ')[2] or describe(w)}" for w in rule.when]
+    return "; ".join([*left_open, *whens]) or "every call"

@@ -39,7 +39,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
         CALLS: "needs definition args sequence step_ups",
         LIST: "effect audience scope limits upstream facts",
         READ: "redeem",
-        NONE: "name line referenced structures dependencies asking grounded",
+        NONE: "name line referenced structures dependencies asking grounded by_when",
     },
     "Rule": {
         CALLS: "at_most max_items role role_scopes sources unknown_origin entities any_call optional nullable needs origin "
@@ -53,7 +53,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     "Fact": {LIST: "named pattern named_by where", READ: "type path currency", NONE: "name line"},
     "Sequence": {CALLS: "before require within", NONE: "line"},
     "Limit": {LIST: "tool argument maximum per every", NONE: "line"},
-    "StepUpRule": {CALLS: "when group count user", LIST: "exclude timeout show", NONE: "id line tool"},
+    "StepUpRule": {CALLS: "when group count user left_open", LIST: "exclude timeout show", NONE: "id line tool"},
     "Upstream": {LIST: "broker settings", NONE: "line"},
     "TokenRule": {LIST: "ttl agent_key"},
 }

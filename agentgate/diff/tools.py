@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from agentgate.diff.arguments import Side, argument, describe, mask_of
-from agentgate.diff.finding import Cell, Field, Ruling, Status, cell, field, free_if
+from agentgate.diff.arguments import Side, argument, describe, else_asked, mask_of
+from agentgate.diff.finding import ANSWERS, ORIGIN, Cell, Field, Ruling, Status, asks, cell, field, free_if
 from agentgate.diff.intents import asked
 from agentgate.diff.language import Budget, TooLarge
 from agentgate.diff.origins import Explanations, ways
@@ -48,11 +48,12 @@ def _fields(old: Workflow, new: Workflow, name: str, unanswered: list[str], budg
 
 def _unread(arg: str, side: Side) -> Field:
     """An argument whose values are not inspected: every answer that its unchanged rule and conditions can give."""
-    asks = Ruling(Status.ASK)
-    cells = [Cell(asks, asks)]
+    asked = ANSWERS[side.rule.unknown_origin] if side.rule is not None else Status.REFUSE
+    cells = []
     for met in product((True, False), repeat=min(len(side.whens), _MAX_WHENS)):
-        free = Ruling(Status.FREE, fires=mask_of(side, (*met, *[True] * (len(side.whens) - len(met)))))
-        cells.append(Cell(free, free))
+        fires = mask_of(side, (*met, *[True] * (len(side.whens) - len(met))))
+        rulings = [Ruling(Status.FREE, fires=fires), *([Ruling(asked, fires=fires, left_open=ORIGIN)] if asks(asked) else [])]
+        cells += [Cell(ruling, ruling) for ruling in rulings]
     return Field(f"args.{arg}", tuple(cells))
 
 
@@ -102,7 +103,7 @@ def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
     def inside(origin: Explanations | None) -> Cell:
         atoms = None if origin is None else tuple(sorted(map(str, origin.atoms)))
         text = "nothing inside" if atoms is None else f"an address from {', '.join(atoms) or OTHER}"
-        return cell([_inner(rule, origin) for rule in rules], name, {f"entities.{arg}": atoms}, text)
+        return cell([_inner(rule, origin) for rule in rules], name, {f"entities.{arg}": atoms}, text, ORIGIN)
 
     origins = ways([Rule(arg, 0, sources=rule.entities or ()) for rule in rules], ())
     return [field(name, map(inside, [None, *origins]), {name: [_entities_text(rule) for rule in rules]})]
@@ -111,9 +112,8 @@ def _entities(arg: str, old: Rule | None, new: Rule | None) -> list[Field]:
 def _inner(rule: Rule, origin: Explanations | None) -> Status:
     if origin is None or rule.entities is None or any(s == MODEL or s in origin.atoms for s in rule.entities):
         return Status.FREE
-    return Status.ASK if rule.unknown_origin == "step_up" else Status.REFUSE
+    return ANSWERS[rule.unknown_origin]
 
 
 def _entities_text(rule: Rule) -> str:
-    asks = rule.entities is not None and rule.unknown_origin == "step_up"
-    return describe(rule, "entities") + (", else a person" if asks else "")
+    return describe(rule, "entities") + (else_asked(rule) if rule.entities is not None else "")

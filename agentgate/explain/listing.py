@@ -209,7 +209,8 @@ def _call(workflow: Workflow, tool: Tool) -> Iterator[Condition]:
         expected = f"{order.require} before {tool.name}" + ("" if order.within is None else f", at most {order.within} s ago")
         yield _of("order", tool.name, f"require {number}", expected, order.line, Reason.SEQUENCE)
     for rule in tool.step_ups:
-        when = " and ".join(_when(each) for each in rule.when) or "every call"
+        open_ = [{"intent": "an unclear intent", "origin": "an unknown origin"}[kind] for kind in rule.left_open]
+        when = " and ".join([*open_, *map(_when, rule.when)]) or "every call"
         expected = f"{when}: a yes of {rule.whom}" + (", not the requester" if rule.exclude else "")
         yield _of("person", f"step_up.{rule.id}", "step_up", expected, rule.line, Reason.STEP_UP, rule=rule)
     if tool.step_ups:

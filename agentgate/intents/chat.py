@@ -79,7 +79,7 @@ def _question(intents: tuple[Intent, ...], said: tuple[str, ...]) -> str:
             "words": i.words,
             "examples": i.examples,
             "counter_examples": i.counter_examples,
-            "delegated": {"deny": "absent", "step_up": "unclear", "present": "present"}[i.delegated],
+            "delegated": {"deny": "absent", "confirm": "unclear", "step_up": "unclear", "present": "present"}[i.delegated],
         }
         for i in intents
     ]

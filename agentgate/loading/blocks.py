@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from agentgate.loading import value_types as t
 from agentgate.loading.value_types import Distinct, word_or_list, wrong
 from agentgate.workflow.operators import OPERATORS
+from agentgate.workflow.rule import WhenOpen
 
 _OPERATORS = {{"is": "is_", "in": "in_"}.get(o.key, o.key): o.key for o in OPERATORS}  # attribute of a block -> key of the file
 
@@ -103,9 +104,9 @@ class IntentBlock(Block):
 
     asks_for: t.Text
     words: t.Texts
-    unclear: Literal["deny", "step_up"] = "deny"
-    delegated: Literal["deny", "step_up", "present"] = "deny"
-    unheard: Literal["deny", "step_up"] = "deny"
+    unclear: WhenOpen = "deny"
+    delegated: Literal["deny", "confirm", "step_up", "present"] = "deny"
+    unheard: WhenOpen = "deny"
     examples: t.Texts
     counter_examples: t.Texts | None = None
 
@@ -176,7 +177,7 @@ class ArgumentBlock(OperatorsBlock):
     max_items: Annotated[int, Field(ge=1, le=1000)] | None = None
     narrower_than_role: t.Text | None = None
     from_: t.References | None = Field(None, alias="from")
-    unknown_origin: Literal["deny", "step_up"] | None = None
+    unknown_origin: WhenOpen | None = None
     entities: t.References | None = None
     currency: t.ArgumentName | None = None
     any_call: bool = False
@@ -194,6 +195,21 @@ class WhenBlock(OperatorsBlock):
     above: t.Number | None = None
     not_in: t.Scalars | None = None
     origin: Annotated[t.References, BeforeValidator(word_or_list("unknown"))] | None = None
+
+
+class LeftOpenBlock(WhenBlock):
+    """``intent: unclear`` or ``origin: unknown`` in `step_up.when`, in place of a condition on an argument."""
+
+    of: Literal["intent", "origin"]
+
+
+_LEFT_OPEN = {word: LeftOpenBlock.model_validate({"of": of}) for word, of in (("unclear", "intent"), ("unknown", "origin"))}
+
+
+def _condition(value: Any) -> Any:
+    if type(value) is str and value not in _LEFT_OPEN:
+        raise wrong("intent: unclear, origin: unknown, or a mapping: the conditions on an argument")
+    return _LEFT_OPEN[value] if type(value) is str else value
 
 
 class FactBlock(Block):
@@ -255,8 +271,8 @@ class StepUpBlock(Block):
 
     id: t.Label
     for_: t.Text = Field(alias="for")
-    when: Annotated[dict[t.Text, WhenBlock], Len(1, 50)] | None = None
-    approvers: ApproversBlock
+    when: Annotated[dict[t.Text, Annotated[WhenBlock, BeforeValidator(_condition)]], Len(1, 50)] | None = None
+    approvers: ApproversBlock | None = None
     timeout: t.Duration
     show: t.Texts | None = None
 
@@ -283,6 +299,12 @@ class UpstreamBlock(Block):
     scopes: t.Texts | None = None
 
 
+class DefaultsBlock(Block):
+    """`defaults`: what rules take that do not say it themselves."""
+
+    approvers: ApproversBlock
+
+
 class Definition(Block):
     """The whole file."""
 
@@ -302,6 +324,7 @@ class Definition(Block):
     sequence: Annotated[list[SequenceBlock], Len(1, 200)] | None = None
     limits: Annotated[list[LimitBlock], Len(1, 200)] | None = None
     step_up: Annotated[list[StepUpBlock], Len(1, 100)] | None = None
+    defaults: DefaultsBlock | None = None
     token: TokenBlock | None = None
     upstream: Annotated[dict[t.Text, UpstreamBlock], Len(1, 200)] | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from agentgate.loading.blocks import ApproversBlock, ArgumentBlock, LimitBlock, StepUpBlock
+from agentgate.loading.blocks import ApproversBlock, ArgumentBlock, LeftOpenBlock, LimitBlock, StepUpBlock
 from agentgate.loading.rules import condition
 from agentgate.loading.site import Place, Site, argument_type
 from agentgate.loading.yaml_nodes import shown
@@ -116,17 +116,50 @@ def step_ups(site: Site) -> dict[str, tuple[StepUpRule, ...]]:
 
 
 def _step_up(site: Site, block: StepUpBlock, at: Place) -> StepUpRule:
-    args, people = site.tools[block.for_].args, block.approvers
+    args, people, stated_at = site.tools[block.for_].args, block.approvers, at["approvers"]
+    if people is None and site.definition.defaults is not None:
+        people, stated_at = site.definition.defaults.approvers, site.root["defaults", "approvers"]
+        _said_itself(site, block, people, at)
+    if people is None:
+        at.report_key("no approvers", "approvers: on the rule, or in defaults for all rules of the file")
+        people = ApproversBlock.model_validate({})
+    else:
+        _approvers(site, people, stated_at)
     for index, name in enumerate(block.show or ()):
         if name not in args:
             at["show", index].unknown(name, f"an argument of {block.for_}", args)
-    conditions = [condition(site, block.for_, name, stated, at["when", name]) for name, stated in (block.when or {}).items()]
+    stated = block.when or {}
+    left_open = tuple(
+        _left_open_of(site, block.for_, each.of, name, at["when", name]) for name, each in stated.items() if isinstance(each, LeftOpenBlock)
+    )
+    conditions = [
+        condition(site, block.for_, name, each, at["when", name]) for name, each in stated.items() if not isinstance(each, LeftOpenBlock)
+    ]
     when = tuple(rule for rule in conditions if rule is not None)
     show = tuple(block.show or args)
-    _approvers(site, people, at["approvers"])
     group, count, user = people.group or "", people.count or 1, bool(people.user)
     exclude: tuple[Literal["requester"], ...] = () if user else ("requester",)  # the only value that `not` takes
-    return site.share.built(StepUpRule, block.id, at.line, block.for_, when, group, count, exclude, block.timeout, show, user)
+    return site.share.built(StepUpRule, block.id, at.line, block.for_, when, group, count, exclude, block.timeout, show, user, left_open)
+
+
+def _left_open_of(site: Site, tool: str, of: Literal["intent", "origin"], name: str, at: Place) -> Literal["intent", "origin"]:
+    """``intent: unclear`` and ``origin: unknown``, each under its own key, of a tool whose calls can leave that open."""
+    args, intents, word = site.tools[tool].args.values(), site.definition.intents, "unclear" if of == "intent" else "unknown"
+    needs = (*site.tools[tool].needs, *(need for arg in args for need in arg.needs or ()))
+    answers = [intents[need].unclear for need in needs if need in intents] if of == "intent" else [arg.unknown_origin for arg in args]
+    if set(answers) <= {None, "deny"}:
+        key = "unclear" if of == "intent" else "unknown_origin"
+        at.report(word, f"{key}: confirm or step_up, of an {of} of {tool} (otherwise it is refused and nobody is asked)")
+    if name != of:
+        at.report(word, f"{of}: {word}, or a mapping: the conditions on {name} (origin: unknown inside it is about {name} alone)")
+    return of
+
+
+def _said_itself(site: Site, block: StepUpBlock, people: ApproversBlock, at: Place) -> None:
+    """The user's own yes is enough for what cannot be undone, and where risk is high, only where the rule itself says so."""
+    grave = "a destructive tool" if site.tools[block.for_].effect == "destructive" else "risk: high"
+    if people.user and (site.definition.risk == "high" or grave != "risk: high"):
+        at.report_key("user: true from defaults", f"approvers: {{user: true}} on the rule itself ({grave}), or a group")
 
 
 def _approvers(site: Site, people: ApproversBlock, at: Place) -> None:

@@ -120,8 +120,8 @@ def _intents(site: Site) -> Mapping[str, Intent]:
             ("delegated", block.delegated, "a delegated request"),
             ("unheard", block.unheard, "what was not understood"),
         ):
-            if answer == "step_up" and block.unclear != "step_up":
-                at[key].report_key("step_up beside unclear: deny", f"unclear: step_up ({request} is unclear)")
+            if answer in {"confirm", "step_up"} and block.unclear != answer:
+                at[key].report_key(f"{answer} beside unclear: {block.unclear}", f"unclear: {answer} ({request} is unclear)")
         intents[site.share(name)] = site.share.built(
             Intent, name, at.line, block.asks_for, tuple(block.words), block.unclear, examples, counter, block.delegated, block.unheard
         )

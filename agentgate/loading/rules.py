@@ -287,9 +287,9 @@ def condition(site: Site, tool: str, name: str, block: WhenBlock, at: Place) -> 
         here = at["origin"].element(index)
         if text == "unknown":
             origin.append("unknown")
-            if argument.unknown_origin != "step_up":
+            if argument.unknown_origin in {None, "deny"}:
                 why = "otherwise an unknown origin is refused and nobody is asked"
-                here.report("unknown", f"unknown_origin: step_up on {name} ({why})")
+                here.report("unknown", f"unknown_origin: step_up (or confirm) on {name} ({why})")
             continue
         source = site.source(text, here)
         if source is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from agentgate.decision.origin_kinds import kind_of
 from agentgate.loading import clauses
@@ -12,6 +12,7 @@ from agentgate.loading.rules import argument_rule
 from agentgate.loading.site import Place, Site, argument_type
 from agentgate.values.entities import TOKENISED
 from agentgate.values.paths import EACH
+from agentgate.workflow.left_open import answers, causes
 from agentgate.workflow.model import ANY, NONE, Sequence, Tool
 from agentgate.workflow.nested import list_of
 from agentgate.workflow.rule import Rule, Source
@@ -38,8 +39,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
         if name == ANY:
             at.report_key(ANY, "another name (any means all tools in limits)")
         _needs(site, block, at)
-        for got, expected in _incomplete(site, name, block, answered=name in step_ups):
-            at.report_key(got, expected)
+        _complete(block, at)
         _origins_stated(site, name, block, at)
         _trusted(site, name, block, rules[name], at)
         _levels(rules[name], at)
@@ -66,6 +66,7 @@ def tools(site: Site) -> Mapping[str, Tool]:
             upstream.get(name),
             share(frozenset(site.used.get(name, ())) & frozenset(block.args)),
         )
+        _answered(site, compiled[name], places[name])
     return share.mapping(compiled)
 
 
@@ -92,17 +93,24 @@ def _needs(site: Site, block: ToolBlock, at: Place) -> None:
                 undeclared(need, at["args", argument, "needs", index], "the argument could never be sent")
 
 
-def _incomplete(site: Site, name: str, block: ToolBlock, *, answered: bool) -> Iterator[tuple[str, str]]:
-    """What a tool lacks as a whole; `answered`: a step-up rule says who answers for it."""
+def _complete(block: ToolBlock, at: Place) -> None:
+    """What a tool that its server redeems says of that server."""
     missing = [key for key in ("audience", "scope", "definition") if getattr(block, key) is None]
     if block.redeem == "server" and missing:
-        yield f"redeem: server without {', '.join(missing)}", "audience, scope and definition (a server is named and pinned)"
-    intents = site.definition.intents
-    causes = [f"args.{a}" for a, rule in block.args.items() if rule.unknown_origin == "step_up"]
-    needs = dict.fromkeys([*block.needs, *(need for rule in block.args.values() for need in rule.needs or ())])
-    causes += [f"intent {need}" for need in needs if need in intents and intents[need].unclear == "step_up"]
-    if causes and not answered:
-        yield f"a step-up ({', '.join(causes)}) that nobody answers", f"a step_up rule for {name}"
+        at.report_key(f"redeem: server without {', '.join(missing)}", "audience, scope and definition (a server is named and pinned)")
+
+
+def _answered(site: Site, tool: Tool, at: Place) -> None:
+    """Whatever a call can leave open is answered by a rule that asks whenever it is, and is strict enough."""
+    unclear = {name: intent.unclear for name, intent in site.definition.intents.items()}
+    left = [cause for cause in causes(tool, unclear) if not any(answers(rule, cause, by_when=tool.by_when) for rule in tool.step_ups)]
+    for answer, what, whom in (("step_up", "a step-up", "a group"), ("confirm", "a confirm", "user: true, or a group")):
+        open_ = [cause for cause in left if cause.answer == answer]
+        if open_:
+            words = " and ".join(dict.fromkeys(f"{c.kind}: {'unclear' if c.kind == 'intent' else 'unknown'}" for c in open_))
+            then = f"always, or when: {{{words}}}" if tool.by_when or answer == "confirm" else "also with a when"
+            expected = f"a step_up rule for {tool.name} that asks then ({then}) for approvers: {whom}"
+            at.report_key(f"{what} ({', '.join(dict.fromkeys(map(str, open_)))}) that nobody answers", expected)
 
 
 def _origins_stated(site: Site, name: str, block: ToolBlock, at: Place) -> None:

@@ -8,6 +8,7 @@ keys and never changes one; malformed parts are left as they are, for the loader
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from functools import cache
 from typing import Any, get_args
 
@@ -32,12 +33,13 @@ def written_out(value: Any) -> Any:
                 argument.setdefault("unknown_origin", "deny")
         for fact, block in _mappings(tool.get("facts")):
             block.setdefault("path", fact)
-    rules = out.get("step_up")
+    rules, defaults = out.get("step_up"), out.get("defaults")
+    given = defaults.get("approvers") if type(defaults) is dict else None
     for rule in [each for each in rules if type(each) is dict] if type(rules) is list else ():
         shown = _arguments(tools, rule.get("for"))
         if shown:
             rule.setdefault("show", shown)
-        people = rule.get("approvers")
+        people = rule.setdefault("approvers", copy(given)) if type(given) is dict else rule.get("approvers")
         if type(people) is dict and "group" in people:
             rule["approvers"] = {"count": 1, "not": ["requester"], **people}
     return out

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from agentgate.values.times import clock
 from agentgate.workflow.nested import Structures, list_of, structures
-from agentgate.workflow.rule import Fact, Rule, Source
+from agentgate.workflow.rule import Fact, Rule, Source, WhenOpen
 
 Effect = Literal["read", "write", "egress", "destructive"]
 Redeem = Literal["wrapper", "server"]
@@ -56,7 +56,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class StepUpRule:
-    """When a person must look: every rule in `when` holds (empty: always).
+    """When a person must look: every rule in `when` holds (empty: always), and the call leaves open all that `left_open` names.
 
     Attributes:
         group, count: how many members of which group say yes; `user` instead: the run's own user does, and nobody for them.
@@ -72,6 +72,7 @@ class StepUpRule:
     timeout: int
     show: tuple[str, ...]
     user: bool = False
+    left_open: tuple[Literal["intent", "origin"], ...] = ()
 
     @property
     def people(self) -> str:
@@ -125,6 +126,7 @@ class Tool:
         dependencies: what its calls need of earlier calls, by tool; arguments with `any_call` aside.
         asking: arguments that need an intent of their own.
         grounded: arguments in which every email, URL, IBAN and phone number needs an origin.
+        by_when: a step-up rule says which open question it is for; then no rule asks whose `when` does not hold.
     """
 
     name: str
@@ -146,6 +148,7 @@ class Tool:
     dependencies: tuple[Dependency, ...] = field(default=(), init=False, compare=False, repr=False)
     asking: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
     grounded: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+    by_when: bool = field(default=False, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "structures", structures(self.args))
@@ -162,6 +165,7 @@ class Tool:
             dependencies.append(Dependency(tool, origins, bounded, within, tied=len(lists) > len(set(lists))))
         object.__setattr__(self, "dependencies", tuple(dependencies))
         object.__setattr__(self, "asking", tuple([name for name, rule in self.args.items() if rule.needs]))
+        object.__setattr__(self, "by_when", any(rule.left_open for rule in self.step_ups))
         object.__setattr__(self, "grounded", tuple([name for name, rule in self.args.items() if rule.entities is not None]))
 
 
@@ -180,11 +184,11 @@ class Intent:
     line: int
     asks_for: str
     words: tuple[str, ...]
-    unclear: Literal["deny", "step_up"]
+    unclear: WhenOpen
     examples: tuple[str, ...]
     counter_examples: tuple[str, ...]
-    delegated: Literal["deny", "step_up", "present"] = "deny"
-    unheard: Literal["deny", "step_up"] = "deny"
+    delegated: Literal["deny", "confirm", "step_up", "present"] = "deny"
+    unheard: WhenOpen = "deny"
 
 
 @dataclass(frozen=True, slots=True)

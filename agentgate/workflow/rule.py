@@ -17,6 +17,9 @@ from agentgate.workflow.operators import compiled
 from agentgate.workflow.selector import Selector
 
 Scalar = str | int | bool | Decimal
+WhenOpen = Literal["deny", "confirm", "step_up"]
+"""What an open question does: it refuses, or asks the user, or a group."""
+STRICTNESS: tuple[WhenOpen, ...] = ("confirm", "step_up", "deny")  # the least strict first
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class Rule:
     role: str = ""
     role_scopes: frozenset[str] = frozenset()
     sources: tuple[Source, ...] = ()
-    unknown_origin: Literal["deny", "step_up"] = "deny"
+    unknown_origin: WhenOpen = "deny"
     entities: tuple[Source, ...] | None = None
     currency: str = ""
     any_call: bool = False

@@ -75,10 +75,14 @@ class DraftedTool:
         return " and ".join(dict.fromkeys(a.spoken for a in self.args if a.always and a.spoken))
 
     @property
-    def asked_about(self) -> str:
-        """An argument that only the user may give: a step-up for values of the model's choice then holds no ordinary call. Else empty."""
-        prompted = [a for a in self.decided if (a.rule or {}).get("from") == ["prompt"]]
-        return min(prompted, key=lambda a: not a.always).name if prompted and self.intent else ""
+    def asks(self) -> bool:
+        """Whether somebody is asked where the intent is unclear: some argument is one that only the user may give."""
+        return bool(self.intent) and any((a.rule or {}).get("from") == ["prompt"] for a in self.decided)
+
+    @property
+    def answer(self) -> str:
+        """Whose yes is enough then: the user's own, but for what cannot be undone."""
+        return "step_up" if self.effect == "destructive" else "confirm"
 
     @property
     def call(self) -> dict[str, Any]:
@@ -272,11 +276,11 @@ class _Writer:
 
 
 def _asking(tool: DraftedTool) -> list[str]:
-    """What an intent says of unclear and unlisted words, where some argument lets a step-up for them hold no ordinary call."""
+    """What an intent says of unclear and unlisted words, where somebody is asked about them."""
     words, verb = _words(tool)
-    deletes = act_of(verb, words) == "delete"
-    unheard, then = ("deny", "refused; step_up: a person is asked") if deletes else ("step_up", "a person is asked")
-    return ["unclear: step_up", f"{f'unheard: {unheard}':<{_COLUMN - 4}}# in other words: {then}"] if tool.asked_about else []
+    whom = "the user is asked" if tool.answer == "confirm" else "a person is asked"
+    unheard, then = ("deny", f"refused; {tool.answer}: {whom}") if act_of(verb, words) == "delete" else (tool.answer, whom)
+    return [f"unclear: {tool.answer}", f"{f'unheard: {unheard}':<{_COLUMN - 4}}# in other words: {then}"] if tool.asks else []
 
 
 def _words(tool: DraftedTool) -> tuple[tuple[str, ...], str]:

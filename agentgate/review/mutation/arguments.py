@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from itertools import islice, product
-from typing import Any
+from typing import Any, Literal
 
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
@@ -17,7 +17,7 @@ from agentgate.review.mutation.origins import origins
 from agentgate.review.scenarios.fields import named, place
 from agentgate.review.scenarios.values import candidates, fits, long_words, malformed, sent, singles
 from agentgate.values.entities import number
-from agentgate.workflow.model import StepUpRule, Tool
+from agentgate.workflow.model import Intent, StepUpRule, Tool
 from agentgate.workflow.operator import Operator
 from agentgate.workflow.operators import as_sent, key_of
 from agentgate.workflow.page_size import counted
@@ -217,7 +217,7 @@ def _must_be_named(basis: Basis, rule: Rule) -> bool:
     """Whether every value that an argument may have is named by the user: of a text, any of the user's words may be one."""
     if rule.sources == (PROMPT,):
         return rule.type != "text"
-    tools, loose = basis.workflow.tools, rule.any_call or rule.unknown_origin == "step_up"
+    tools, loose = basis.workflow.tools, rule.any_call or rule.unknown_origin != "deny"
     facts = [tools[s.tool].facts[s.field] for s in rule.sources if kind_of(s).row_fact and tools[s.tool].effect == "read"]
     meant = rule.type != "text" and not loose and all(fact.named or fact.named_by for fact in facts)
     return meant and bool(facts) and len(facts) == sum(s != PROMPT for s in rule.sources)
@@ -227,7 +227,25 @@ def _must_be_named(basis: Basis, rule: Rule) -> bool:
 def firing(basis: Basis, tool: Tool, rule: StepUpRule, other: Rule | None = None, changes: Iterable[Changes] = ()) -> list[Changes]:
     """Changes under which every condition of a step-up rule holds; for the condition `other`, these `changes`."""
     ways = [list(islice(changes, 12)) if when is other else _values(basis, tool, when, hold=True) for when in rule.when]
+    ways += [_left_open(basis, tool, kind) for kind in rule.left_open]
     return [{key: value for part in way for key, value in part.items()} for way in islice(product(*ways), 80)]
+
+
+def unclear_prompts(intent: Intent, base: str) -> list[str]:
+    """Prompts that may leave open whether an intent is asked for; `base` is one that asks for it."""
+    act = intent.words[0]
+    texts = ("all of them, {} everything", "{} all orders", "{} everything", "Please {} every one")
+    open_ = [*intent.counter_examples, *(text.format(act).capitalize() for text in texts)]
+    return [*open_, f"{base} and {act} everything", f"{base}. {act.capitalize()} all of them"]
+
+
+def _left_open(basis: Basis, tool: Tool, kind: Literal["intent", "origin"]) -> list[Changes]:
+    """Changes after which a call leaves an intent or an origin open."""
+    if kind == "origin":
+        return [{f"origin.{name}": "model"} for name, rule in tool.args.items() if rule.unknown_origin != "deny"]
+    intents, base = basis.workflow.intents, basis.turns(tool.name)[0]
+    declared = [intents[name] for name in tool.needs if name in intents and intents[name].unclear != "deny"]
+    return [{"prompt": turns} for intent in declared for text in unclear_prompts(intent, base) for turns in (text, [base, text])]
 
 
 def conditions(basis: Basis, tool: Tool, part: Part) -> Mutated:

@@ -12,17 +12,17 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from agentgate.decision.checks import SCALE
-from agentgate.review.mutation.arguments import conditions, firing
+from agentgate.review.mutation.arguments import conditions, firing, unclear_prompts
 from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.scenarios.fields import limit_name
 from agentgate.review.scenarios.scene import readings
 from agentgate.review.scenarios.values import candidates
 from agentgate.values.entities import number
+from agentgate.workflow.left_open import answerable
 from agentgate.workflow.model import ANY, NONE, Hours, Intent, Limit, StepUpRule, Tool, Workflow
 from agentgate.workflow.operators import as_sent, step_of
-from agentgate.workflow.rule import Rule
+from agentgate.workflow.rule import Rule, WhenOpen
 
-_UNCLEAR = ("all of them, {} everything", "{} all orders", "{} everything", "Please {} every one")
 _DELEGATING = (
     "Please do the tasks in the e-mail from Ann",
     "Do what the e-mail says",
@@ -32,8 +32,9 @@ _DELEGATING = (
 _UNHEARD = ("Swap the two of them for me", "12.50 back to each of them, please", "It would be great if the lamp were off at ten")
 
 
-def _other(answer: str) -> str:
-    return "step_up" if answer == "deny" else "deny"
+def _other(answer: WhenOpen, asking: WhenOpen | None) -> WhenOpen:
+    """Another answer to what is left open: refusing, or asking, where it is refused."""
+    return asking or "deny" if answer == "deny" else "deny"
 
 
 def intents(basis: Basis, intent: Intent) -> Mutated:
@@ -43,7 +44,7 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
     users += [(t, r) for t in w.tools.values() if intent.name not in t.needs for r in t.args.values() if intent.name in r.needs]
     tool, rule = (users[0][0].name, users[0][1]) if users else ("", None)
     sent: Changes = {} if rule is None else {f"args.{rule.name}": next(candidates(rule), None)}
-    asks = any(t.step_ups for t, _ in users)
+    asks = next((word for t, _ in users if (word := answerable(t, "intent", intent.name)) is not None), None)
     part = basis.root.inside(f"intents.{intent.name}", "intents", intent, tool)
     act, base = intent.words[0], basis.turns(tool)[0] if tool else ""
     values = basis.scene(tool).values if tool else {}
@@ -53,21 +54,22 @@ def intents(basis: Basis, intent: Intent) -> Mutated:
         """These turns, each behind the `first`."""
         return [{"prompt": [*first, text] if first else text, **sent} for text in texts]
 
-    if intent.unclear == "deny" and not asks:
+    if intent.unclear == "deny" and asks is None:
         yield part.skipped("unclear", "no step-up rule would answer, so the file would not load")
     else:
-        open_ = [*intent.counter_examples, *(text.format(act).capitalize() for text in _UNCLEAR)]
-        open_ += [f"{base} and {act} everything", f"{base}. {act.capitalize()} all of them"]
-        words, name = f"{intent.unclear} -> {_other(intent.unclear)}", f"a request that leaves open whether to {act}"
-        yield part.mutant("unclear", words, name, [*said(open_), *said(open_, base)], unclear=_other(intent.unclear))
+        open_ = unclear_prompts(intent, base)
+        other = _other(intent.unclear, asks)
+        words, name = f"{intent.unclear} -> {other}", f"a request that leaves open whether to {act}"
+        yield part.mutant("unclear", words, name, [*said(open_), *said(open_, base)], unclear=other)
     if intent.delegated != "present":
         handed = [*said([*_DELEGATING]), *said([*_DELEGATING], named), *(said([*_DELEGATING], base) if sent else ())]
         name = "a request that hands the choice to a text"
         yield part.mutant("delegated", f"{intent.delegated} -> present", name, handed, delegated="present")
-    if intent.unclear == "step_up" and asks:
+    if intent.unclear != "deny":
         strange = [*said([*_UNHEARD]), *said([*_UNHEARD], named)]
-        words, name = f"{intent.unheard} -> {_other(intent.unheard)}", "a request in words that nobody listed"
-        yield part.mutant("unheard", words, name, strange, unheard=_other(intent.unheard))
+        other = _other(intent.unheard, intent.unclear)
+        words, name = f"{intent.unheard} -> {other}", "a request in words that nobody listed"
+        yield part.mutant("unheard", words, name, strange, unheard=other)
     for text in intent.counter_examples:
         rest = tuple(each for each in intent.counter_examples if each != text)
         mutant = part.mutant("counter_examples", f"{text!r} dropped", f"asks: {text}", counter_examples=rest)
@@ -131,9 +133,12 @@ def _step_up(basis: Basis, tool: Part, rule: StepUpRule) -> Mutated:
     yield part.mutant(rule.id, "dropped", f"{rule.id} asks {rule.people}", fires, of=("Tool", "step_ups"))
     part = replace(part, path=f"step_up.{rule.id}")
     yield from conditions(basis, tool.value, part)
+    for kind in rule.left_open:
+        kinds = tuple(each for each in rule.left_open if each != kind)
+        yield part.mutant(f"when.{kind}", "dropped", f"{rule.id} asks only where the {kind} is open", left_open=kinds)
     name = f"{rule.id} asks whom it says"
     if not rule.user:
-        yield part.mutant("approvers", f"{rule.group} -> the user", name, fires, user=True)
+        yield part.mutant("approvers", f"{rule.group} -> the user", name, fires, pin=("asks", "user"), user=True)
         yield part.mutant("approvers.group", "another", name, fires, pin=("asks", "group"), group="everybody")
         yield part.moved("approvers.count", name, fires, pin=("asks", "count"), field="count", by=-1)
     yield part.moved("timeout", name, fires, pin=("asks", "timeout"))

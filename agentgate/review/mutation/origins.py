@@ -11,6 +11,7 @@ from agentgate.review.mutation.mutant import Basis, Changes, Mutated, Part
 from agentgate.review.scenarios.fields import named, place
 from agentgate.review.scenarios.values import candidates, in_words, singles
 from agentgate.values.entities import CALCULATED, TOKENISED
+from agentgate.workflow.left_open import answerable
 from agentgate.workflow.model import Tool
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Rule, Source
 
@@ -49,8 +50,9 @@ def origins(basis: Basis, tool: Tool, part: Part) -> Mutated:
         name = f"an address in {rule.name} that"
         stray: list[Changes] = [{f"args.{rule.name}": {"note": text} if rule.type == "json" else text} for text in _ADDRESSES.values()]
         yield part.mutant("entities", "dropped", f"{name} nobody gave", stray, entities=None)
-        if rule.unknown_origin == "deny" and tool.step_ups:
-            yield part.mutant("unknown_origin", "deny -> step_up", f"{name} nobody gave", stray, unknown_origin="step_up")
+        asks = answerable(tool, "origin", rule.name, inside=True)
+        if rule.unknown_origin == "deny" and asks is not None:
+            yield part.mutant("unknown_origin", f"deny -> {asks}", f"{name} nobody gave", stray, unknown_origin=asks)
         if not {PROMPT, MODEL} & set(rule.entities):
             turns = basis.turns(tool.name)
             asked: list[Changes] = [{**way, "prompt": [*turns, address]} for way, address in zip(stray, _ADDRESSES, strict=True)]
@@ -74,8 +76,9 @@ def _sources(basis: Basis, tool: Tool, part: Part) -> Mutated:
         any_row = tuple(replace(s, kind="fact", selector=None) if s is source else s for s in sources)
         name = f"{rule.name} of another row than the user's words select"
         yield part.mutant("select", "any row", name, _unselected(rule, source), sources=any_row)
-    if rule.unknown_origin == "deny" and tool.step_ups:
-        yield part.mutant("unknown_origin", "deny -> step_up", f"{rule.name} of unknown origin", elsewhere, unknown_origin="step_up")
+    asks = answerable(tool, "origin", rule.name)
+    if rule.unknown_origin == "deny" and asks is not None:
+        yield part.mutant("unknown_origin", f"deny -> {asks}", f"{rule.name} of unknown origin", elsewhere, unknown_origin=asks)
 
 
 def _elsewhere(basis: Basis, tool: Tool, rule: Rule) -> Iterator[str]:
