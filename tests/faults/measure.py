@@ -66,7 +66,7 @@ def measure(fault: Fault, binary: str, server: str) -> Row:
     quiet()
     begin, row = time.monotonic(), Row(fault.name, server)
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
-        shop = Shop(Path(folder), binary, settings=fault.settings, confirmed=fault.confirmed, disk=fault.disk)
+        shop = Shop(Path(folder), binary, settings=fault.settings, replica=fault.replica, confirmed=fault.confirmed, disk=fault.disk)
         try:
             _carry_out(fault, shop, row)
         finally:

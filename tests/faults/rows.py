@@ -26,7 +26,8 @@ class Fault:
     Attributes:
         steps: what happens, as above.
         settings: of the server.
-        confirmed: whether a replica must confirm every write (``?replicas=1``); one that need not is started by the steps that need it.
+        replica: whether the server has one that need not confirm anything.
+        confirmed: whether it has one that must confirm every write (``?replicas=1``).
         disk: the folder of the shop that is a small file system of its own ("" for none).
         asked: gate and tool server that hosts ask first: those of side "a" executed the calls, those of "b" saw nothing of them.
         apart: while it lasts, hosts reach only these.
@@ -36,6 +37,7 @@ class Fault:
     name: str
     steps: Callable[[Shop], Steps]
     settings: tuple[str, ...] = ()
+    replica: bool = False
     confirmed: bool = False
     disk: str = ""
     asked: tuple[Side, Side] = ("a", "a")
@@ -187,14 +189,14 @@ FAULTS = (
     Fault("kill -9, older snapshot, asked elsewhere", kill_with_older_snapshot, asked=("b", "b"), limit=_UNSEEN),
     Fault("kill -9, older snapshot, other tool server", kill_with_older_snapshot, asked=("a", "b")),
     Fault("clean restart", clean_restart),
-    Fault("failover in sync", failover_in_sync),
-    Fault("lagging failover", failover_of_a_replica_that_lags),
-    Fault("lagging failover, asked elsewhere", failover_of_a_replica_that_lags, asked=("b", "b"), limit=_UNSEEN),
-    Fault("lagging failover, other tool server", failover_of_a_replica_that_lags, asked=("a", "b")),
+    Fault("failover in sync", failover_in_sync, replica=True),
+    Fault("lagging failover", failover_of_a_replica_that_lags, replica=True),
+    Fault("lagging failover, asked elsewhere", failover_of_a_replica_that_lags, replica=True, asked=("b", "b"), limit=_UNSEEN),
+    Fault("lagging failover, other tool server", failover_of_a_replica_that_lags, replica=True, asked=("a", "b")),
     Fault("lagging failover, replicas=1", failover_of_a_replica_that_lags, FENCED, confirmed=True),
     Fault("lagging failover, replicas=1, asked elsewhere", failover_of_a_replica_that_lags, FENCED, confirmed=True, asked=("b", "b")),
-    Fault("split brain", split_brain, apart=True),
-    Fault("split brain, asked elsewhere", split_brain, limit="two primaries take writes, and each side knows one of them"),
+    Fault("split brain", split_brain, replica=True, apart=True),
+    Fault("split brain, asked elsewhere", split_brain, replica=True, limit="two primaries take writes, and each side knows one of them"),
     Fault("split brain, replicas=1, asked elsewhere", split_brain, FENCED, confirmed=True),
     Fault("writable replica, promoted", writable_replica),
     Fault("SIGSTOP", hang),

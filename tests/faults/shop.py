@@ -119,7 +119,9 @@ class Call:
 class Shop:
     """The whole of it, in one folder; every process in it can end and come back with its logs."""
 
-    def __init__(self, folder: Path, binary: str, *, settings: tuple[str, ...] = (), confirmed: bool = False, disk: str = "") -> None:
+    def __init__(
+        self, folder: Path, binary: str, *, settings: tuple[str, ...] = (), replica: bool = False, confirmed: bool = False, disk: str = ""
+    ) -> None:
         self._ending = ExitStack()
         self.folder, self.ledger, self._confirmed = folder, Ledger(folder / "ledger"), confirmed
         self._ending.callback(self.ledger.close)
@@ -130,7 +132,7 @@ class Shop:
         (folder / "w" / "refund.yaml").write_text(WORKFLOW, encoding="utf-8")
         self.server = self.started(Server(binary, folder / "server", settings=settings))
         self._replicas: list[Server] = []
-        if confirmed:
+        if replica or confirmed:
             self._attach(self.server)
         self.clocks = {"gate": 0.0, "tool": 0.0}  # how far the clocks of all gates, and of all tool servers, are off; seconds
         self.gates: dict[Side, Gate] = {}
@@ -152,7 +154,7 @@ class Shop:
 
     def replica(self) -> Server:
         """The replica that the steps of a fault need."""
-        return self._replicas[0] if self._replicas else self._attach(self.server)
+        return self._replicas[0]
 
     def lead(self, server: Server) -> None:
         """This server is the primary now; where a replica must confirm, an operator gives it one."""
