@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import pickle
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import time_machine
 
 from agentgate import JWTSVID, Agent, Allow, AsyncGate, Connection, Deny, Gate, OIDCToken, Reason, RunRefused, StepUp, User
 from agentgate.errors import ConfigError
+from agentgate.gate.around import DataClassFile
 from agentgate.identity.settings import IdentitySettings
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Code, code_of
 from tests.authority import GATE, Key, Web, claims_of, now, slowly, web
@@ -464,3 +466,19 @@ def test_a_catalogue_of_another_form_opens_no_gate(desk: Desk, text: str) -> Non
     path.write_text(text)
     with pytest.raises(ConfigError, match="data_classes"):
         Gate.open_unsafe_unapproved(desk.folder / "w", **{**desk.given, "data_classes": path})
+
+
+def test_the_settings_in_the_documentation_load(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "identity.md").read_text()
+    blocks = re.findall(r"^( *)```toml\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 5
+    named: dict[str, Any] = {}
+    for indent, block in blocks:
+        path = tmp_path / "block.toml"
+        path.write_text("".join(line.removeprefix(indent) for line in block.splitlines(keepends=True)))
+        if "[data_sets]" in block:
+            assert DataClassFile(path)("datasets.query", {"dataset": "northwind/orders/2026"}) == "pseudonymous"
+        else:
+            settings = IdentitySettings.of(path)
+            named |= {name: value for name, value in settings if value}
+    assert set(named) == {"issuers", "trust_domains", "proxies", "attestors"}

@@ -308,3 +308,17 @@ def test_names_an_amount_computed_from_any_row_or_without_a_bound():
     assert "computed from any rows of orders.get.total" in found[1]
     assert "computed without max" in other[1]
     assert warnings((old, old.replace("total]}", "total, computed]}"))) == []
+
+
+def test_a_claim_that_can_change_hands_is_named_with_the_one_that_cannot(tmp_path):
+    shutil.copy(WORKFLOWS / "roles.yaml", tmp_path)
+    text = (WORKFLOWS / "ci/deploy.yaml").read_text()
+    (tmp_path / "deploy.yaml").write_text(text)
+    assert "take over" not in lint(tmp_path).stdout
+    line = next(line for line in text.splitlines() if "repository_id" in line)
+    (tmp_path / "deploy.yaml").write_text(text.replace(line + "\n", ""))
+    warned = [row for row in lint(tmp_path).stdout.splitlines() if "take over" in row]
+    place = 1 + next(n for n, row in enumerate(text.splitlines()) if "repository: {is" in row)
+    assert len(warned) == 1
+    assert f"deploy.yaml:{place}:9: warning: who.agent.oidc.claims.repository: " in warned[0]
+    assert "repository_id" in warned[0]

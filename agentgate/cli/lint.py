@@ -1,9 +1,9 @@
 """``agentgate workflow lint``: everything that is wrong with workflow files, at its line and column, and what is advised.
 
 Advice is on what a workflow permits that its author may not have noticed; it never changes what loads. There is one function for each kind
-of thing that can be advised on: an intent, a tool, a fact, an argument, and an argument of a tool that acts; each lists its rules with the
-text they give. Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`), the author has declared
-that the calling job takes the model's place, so the last of these does not apply.
+of thing that can be advised on: an agent's claims, an intent, a tool, a fact, an argument, and an argument of a tool that acts; each
+lists its rules with the text they give. Where a workload acts for nobody and no prompt decides (`intents: {none: ...}`, no `for_user`),
+the author has declared that the calling job takes the model's place, so the last of these does not apply.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from agentgate.cli.output import complain, say, terminal
 from agentgate.decision.earlier import stands_for_words
 from agentgate.decision.origin_kinds import kind_of, of_call
 from agentgate.errors import Problem, WorkflowError
+from agentgate.identity.ci import UNLASTING
 from agentgate.intents.lexical import derive
 from agentgate.language.stems import stems
 from agentgate.loading.catalog import ROLES, Catalog, roles_of
@@ -31,7 +32,7 @@ from agentgate.review.draft.draft import undecided
 from agentgate.values.paths import EACH, FIND, FINDABLE, NUMBERS
 from agentgate.values.visible import visible
 from agentgate.workflow.left_open import causes
-from agentgate.workflow.model import ANY, Intent, Tool, Workflow
+from agentgate.workflow.model import ANY, AgentRule, Intent, Tool, Workflow
 from agentgate.workflow.page_size import is_size
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, Fact, Rule, Source
 
@@ -134,6 +135,7 @@ def advise(workflow: Workflow, document: Document) -> tuple[Advice, ...]:
 
 def _blocks(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Remarks]]:
     """Every block of the file with what is to be said of it."""
+    yield ("who", "agent", "oidc", "claims"), _claims(workflow.agent)
     for intent in workflow.intents.values():
         yield ("intents", intent.name), _intent(workflow, intent)
     steered = _steered(workflow)
@@ -165,6 +167,13 @@ def _and(names: Iterable[object]) -> str:
     """Each once, as a sentence lists them."""
     *most, last = dict.fromkeys(map(str, names))
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def _claims(agent: AgentRule) -> Remarks:
+    named = {claim.name for claim in agent.claims}
+    for name in sorted(named & UNLASTING.keys()):
+        if UNLASTING[name] not in named:
+            yield name, f"a name that somebody else can take over one day; {UNLASTING[name]} beside it says who is meant"
 
 
 def _intent(workflow: Workflow, intent: Intent) -> Remarks:

@@ -40,6 +40,27 @@ class Calls:
         time.sleep(0.1)
         assert book.mint(book.request()._replace(run="short")).kind == "missing"
 
+    def test_a_header_is_replaced_in_an_open_run_that_nobody_changed(self, store: Store) -> None:
+        book = Book(store)
+        old = book.read().revision
+        assert book.ask(ops.renew_run(book.tenant, book.run, b"fresh", old), ops.parse_renew_run) == "ok"
+        assert (book.read().header, book.read().turns) == (b"fresh", ("Please refund ORD-10023344",))
+        assert book.mint(book.request(revision=old)).kind == "stale"
+        assert book.ask(ops.renew_run(book.tenant, book.run, b"older", old), ops.parse_renew_run) == "stale"
+        assert book.ask(ops.renew_run(book.tenant, "other", b"x", old), ops.parse_renew_run) == "missing"
+        book.ask(ops.close_run(book.tenant, book.run), ops.parse_run_change)
+        assert book.ask(ops.renew_run(book.tenant, book.run, b"x", book.read().revision), ops.parse_renew_run) == "closed"
+        assert book.read().header == b"fresh"
+
+    def test_a_renewed_run_ends_when_it_would_have(self, store: Store) -> None:
+        book = Book(store)
+        book.send(ops.open_run(book.tenant, "short", b"{}", "hi", 150))
+        record = book.ask(ops.read_run(book.tenant, "short"), ops.parse_read_run)
+        assert record is not None
+        assert book.ask(ops.renew_run(book.tenant, "short", b"fresh", record.revision), ops.parse_renew_run) == "ok"
+        time.sleep(0.2)
+        assert book.ask(ops.read_run(book.tenant, "short"), ops.parse_read_run) is None
+
     def test_turns_are_kept_in_order_and_raise_the_revision(self, store: Store) -> None:
         book = Book(store)
         old = book.read().revision
