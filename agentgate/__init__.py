@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agentgate.identity.connection import Connection
     from agentgate.identity.credential import JWTSVID, X509SVID, OIDCToken
     from agentgate.redemption.verifier import AsyncVerifier, Verifier
+    from agentgate.values.answers import JWSAnswer, SSHAnswer
     from agentgate.values.refusal import AnswerRefused, Code, Failure, Reason, RunRefused
     from agentgate.values.request import Agent, User
     from agentgate.values.turns import Own, Pasted
@@ -34,7 +35,9 @@ _HOMES = {
     "Failure": "values.refusal",
     "Gate": "gate.gate",
     "JWTSVID": "identity.credential",
+    "JWSAnswer": "values.answers",
     "NotDone": "errors",
+    "SSHAnswer": "values.answers",
     "OIDCToken": "identity.credential",
     "Own": "values.turns",
     "Pasted": "values.turns",
@@ -61,12 +64,14 @@ __all__ = [
     "Deny",
     "Failure",
     "Gate",
+    "JWSAnswer",
     "NotDone",
     "OIDCToken",
     "Own",
     "Pasted",
     "Reason",
     "RunRefused",
+    "SSHAnswer",
     "StepUp",
     "TokenRefused",
     "User",

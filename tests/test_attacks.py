@@ -642,7 +642,7 @@ def test_of_two_rules_the_shorter_timeout_counts(folder: Path) -> None:
 
 def overtaken(gate: Gate, hold: Hold) -> None:
     """Release a hold, and refuse it when the release is about to be written."""
-    steps, reply = holding.answer(gate._core, "acme", hold.id, BOSS, release=True), None
+    steps, reply = holding.answer(gate._core, "acme", hold.id, BOSS, "release"), None
     while True:
         step = steps.send(reply)
         if isinstance(step, ops.Op) and step.script == "answer_hold":

@@ -16,6 +16,7 @@ from agentgate.audit import open_audit
 from agentgate.decision.answer import Eligible
 from agentgate.gate.around import Sources, environment_of
 from agentgate.gate.core import Core
+from agentgate.gate.proof import Answerers
 from agentgate.identity.connection import caller
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
@@ -319,10 +320,11 @@ def played(scene: Scene, before: Scene) -> tuple[str, Any]:
         scene: what is played.
         before: the scene in whose surroundings the earlier calls are made.
     """
-    w = scene.workflow
+    w, ring = scene.workflow, KeyRing.ephemeral("ES256")
     core = Here(
         catalog=CATALOG,
-        keys=KeyRing.ephemeral("ES256"),
+        keys=ring,
+        answerers=Answerers(ring, "https://gate.acme.example", {}, lambda: None),
         issuer="https://gate.acme.example",
         derive=derive,
         clock=lambda: core.here.now,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agentgate.approvals._files import APPROVALS, INDEX, REVOKED, ROOT, Tree, file_digest
+from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import check_not_ended, check_same, load_index, load_revoked
 from agentgate.approvals.judge import Approved, Judge, in_force
 from agentgate.approvals.narrowing import Prover
@@ -56,6 +57,7 @@ class Loaded:
         broken: path -> why a workflow file cannot be read (the approved bytes run without it).
         marks: what may never be lower again: versions by id, and the serials.
         root: the trusted root.
+        allowed: its signers' keys.
         revoked: versions that would be in force were they not revoked: id, version and tenants.
         ends: POSIX seconds at which `index` and `root` end.
     """
@@ -66,6 +68,7 @@ class Loaded:
     broken: Mapping[str, WorkflowError]
     marks: Mapping[str, int]
     root: Root
+    allowed: AllowedSigners
     revoked: tuple[tuple[str, int, tuple[str, ...]], ...] = ()
     ends: Mapping[str, float] = field(default_factory=dict)
 
@@ -170,7 +173,8 @@ def load_judged(judge: Judge, files: Mapping[str, WorkflowFile], broken: Mapping
     refusals += [each for each in others if each is not None and (each.workflow, each.version) not in seen]
     judge.prover.save()
     ends = {"index": judge.index.until if judge.index else math.inf, "root": judge.root.until}
-    return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, _revoked(judge, refusals), ends)
+    revoked = _revoked(judge, refusals)
+    return Loaded(workflows, until, tuple(refusals), broken, _marks(judge, chosen), judge.root, judge.allowed, revoked, ends)
 
 
 @dataclass(frozen=True, slots=True)

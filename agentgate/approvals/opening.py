@@ -20,6 +20,7 @@ from agentgate.approvals._files import APPROVALS, REVOKED, Tree
 from agentgate.approvals.judge import IN_FORCE
 from agentgate.approvals.loading import INDEX_MARK, REVOKED_MARK, ROOT_MARK, Loaded, load_approved
 from agentgate.approvals.narrowing import Prover
+from agentgate.approvals.people import Signers
 from agentgate.approvals.refusal import ROLLBACK, ApprovalRefused, Refused, refused
 from agentgate.approvals.watermark import Marks, chunks, higher, stored
 from agentgate.audit import AuditLog
@@ -51,10 +52,11 @@ class Opening:
         derive: the intent deriver.
     """
 
-    __slots__ = ("_derive", "_directory", "_gate", "_marks", "_prover", "_root", "log", "ring")
+    __slots__ = ("_derive", "_directory", "_gate", "_marks", "_prover", "_root", "log", "ring", "signers")
 
     def __init__(self, directory: Path, root: str, *, gate: str, ring: KeyRing, kept: Path, log: AuditLog, derive: Derive) -> None:
         self.ring, self.log = ring, log
+        self.signers: Signers | None = None  # whose SSH keys answer holds, since the last loading
         self._directory, self._root, self._gate, self._derive = directory, root, gate, derive
         self._marks, self._prover = Marks(kept), Prover(kept=kept)
 
@@ -76,6 +78,7 @@ class Opening:
             for tenant in tenants:
                 with suppress(NameRefused):  # no tenant of this name can exist
                     yield Apart(_revoke(ops.revoke(tenant, "workflow", ops.workflow_subject(id_, version), told=told, signed=True)))
+        self.signers = Signers(loaded.root, loaded.allowed)
         return loaded
 
     def load(self, stored_marks: Mapping[str, int]) -> Loaded:

@@ -18,11 +18,13 @@ from agentgate.approvals import sshkey
 from agentgate.approvals._wire import WireReader, mpint, string
 from agentgate.approvals.sshkey import SshKey
 from agentgate.errors import KeyRefused
+from agentgate.values.answers import ANSWER_NAMESPACE
 
 NAMESPACE = "agentgate-workflow"
 ROOT_NAMESPACE = "agentgate-root"
 INDEX_NAMESPACE = "agentgate-index"
 REVOKED_NAMESPACE = "agentgate-revoked"
+HOLD_NAMESPACE = ANSWER_NAMESPACE
 
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 

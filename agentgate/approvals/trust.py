@@ -29,7 +29,7 @@ from agentgate.approvals.sshkey import SshKey
 from agentgate.intents.lexical import derive as lexical
 from agentgate.loading.definition import Derive
 
-NAMESPACES = (sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE)
+NAMESPACES = (sshsig.NAMESPACE, sshsig.ROOT_NAMESPACE, sshsig.INDEX_NAMESPACE, sshsig.REVOKED_NAMESPACE, sshsig.HOLD_NAMESPACE)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.@/-]*", re.ASCII)
 _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
 

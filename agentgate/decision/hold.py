@@ -13,25 +13,37 @@ Pure values: the store keeps the state, the mint script spends it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from agentgate.decision.hold_states import State
 from agentgate.decision.question import Question
+from agentgate.values.answers import Said
+from agentgate.values.canonical import canonical
 from agentgate.values.identities import person
 from agentgate.values.refusal import Failure, Reason
 from agentgate.values.request import Agent, Identity, User
 from agentgate.workflow.model import StepUpRule
 
+Channel = Literal["in_process", "token", "ssh", "jws"]
+
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """Who said yes, as known at that moment. `identity`: how; in process only where the workflow says ``in_process: true``."""
+    """Who said yes, as known at that moment.
+
+    Attributes:
+        identity: how they are known; in process only where the workflow says ``in_process: true``.
+        channel: how they said it.
+        proof: what shows it again before the call is minted: the signed answer, or the gate's seal on one that was given to it unsigned.
+    """
 
     id: str
     tenant: str
     groups: tuple[str, ...]
     identity: Identity = "in_process"
+    channel: Channel = "in_process"
+    proof: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,21 @@ class Hold:
     approvers: tuple[Approver, ...] = ()
     revision: str = ""
     question: Question | None = None
+
+    def statement(self, answer: Said, nonce: str) -> bytes:
+        """What a person signs to answer: canonical JSON (RFC 8785) of exactly this hold, this answer and the gate's nonce."""
+        return canonical(
+            {
+                "agentgate": "answer/v1",
+                "tenant": self.tenant,
+                "run": self.run,
+                "hold": self.id,
+                "call": self.id,
+                "rules": list(self.rules),
+                "answer": answer,
+                "nonce": nonce,
+            }
+        )
 
     def state_at(self, now: float) -> State:
         """The state at POSIX time `now`: a pending or released hold past its deadline is expired."""

@@ -56,7 +56,7 @@ class Question:
         requester, agent: ids; `via`: the brokers between them.
         rules: the rules that ask.
         limits: what is used of each limit that covers the call.
-        deadline: POSIX seconds.
+        opened, deadline: POSIX seconds.
         arguments_digest: SHA-256 of the canonical arguments.
     """
 
@@ -71,6 +71,7 @@ class Question:
     via: tuple[str, ...]
     rules: tuple[ShownRule, ...]
     limits: tuple[str, ...]
+    opened: float
     deadline: float
     arguments_digest: str
     words: tuple[str, ...] = ()
@@ -138,4 +139,4 @@ def from_json(stored: Mapping[str, Any]) -> Question:
     plain["rules"] = tuple(ShownRule(**{**each, "why": tuple(each["why"])}) for each in plain["rules"])
     for name in ("words", "via", "limits"):
         plain[name] = tuple(plain[name])
-    return Question(**{**plain, "deadline": float(plain["deadline"])})
+    return Question(**{**plain, "opened": float(plain["opened"]), "deadline": float(plain["deadline"])})

@@ -47,13 +47,16 @@ def shown_names(required: Iterable[RequiredHold], names: Iterable[str]) -> tuple
     return tuple(dict.fromkeys(name for hold in required for name in (hold.rule.show or every)))
 
 
-def question_of(case: Case, required: tuple[RequiredHold, ...], *, made: str, deadline: float, limits: tuple[str, ...] = ()) -> Question:
+def question_of(
+    case: Case, required: tuple[RequiredHold, ...], *, made: str, opened: float, deadline: float, limits: tuple[str, ...] = ()
+) -> Question:
     """The question of a call that waits for people.
 
     Args:
         case: the call, after all checks.
         required: the rules that ask, and why.
         made: the call digest.
+        opened: POSIX seconds.
         deadline: POSIX seconds.
         limits: what is used of each limit, as text.
     """
@@ -87,6 +90,7 @@ def question_of(case: Case, required: tuple[RequiredHold, ...], *, made: str, de
         via=tuple(visible(broker, MAX_ORIGIN) for broker in agent.via),
         rules=rules,
         limits=limits,
+        opened=opened,
         deadline=deadline,
         arguments_digest=call.arguments_digest,
     )

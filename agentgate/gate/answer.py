@@ -6,6 +6,7 @@ is checked, then put on record, then written, and only on the revision that was 
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,23 +15,22 @@ from agentgate.decision.hold import Approver, Hold, check_answer, covered
 from agentgate.decision.hold_states import Event, after
 from agentgate.errors import NameRefused
 from agentgate.gate.core import Core, read, reasons_of, stamp
+from agentgate.gate.proof import Answering, refusal
 from agentgate.gate.release import body_of, hold_of, with_words
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
-from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
+from agentgate.values.answers import NONCE_SECONDS, Said
+from agentgate.values.canonical import parse
+from agentgate.values.refusal import AnswerCode, AnswerRefused, RunRefused
 from agentgate.values.request import RunState, User
 from agentgate.workflow.model import StepUpRule, Workflow
 
 _SHOWN = 80  # characters of a name from outside in a record
 
 
-def _refusal(code: AnswerCode, field: str, got: str, expected: str) -> AnswerRefused:
-    return AnswerRefused(code, (Failure(Reason.STEP_UP, field, got, expected),))
-
-
 def _read(tenant: str, hold_id: str) -> Flow:
     """The stored hold of a tenant, with its state now, and its record."""
-    missing = _refusal(AnswerCode.MISSING, "hold", "no such hold of this tenant", "the id of a hold that the store still has")
+    missing = refusal(AnswerCode.MISSING, "hold", "no such hold of this tenant", "the id of a hold that the store still has")
     if type(tenant) is not str or type(hold_id) is not str:
         raise missing
     try:
@@ -79,28 +79,45 @@ def many(tenant: str, run: str | None, state: str | None) -> Flow:
     return tuple(sorted((h for h in now_known if state in {None, h.state}), key=lambda h: (h.expires_at, h.id)))
 
 
-def answer(core: Core, tenant: str, hold_id: str, by: User, *, release: bool) -> Flow:
-    """A person's answer to a hold; returns the hold as it is after it.
+def nonce(tenant: str, hold_id: str) -> Flow:
+    """A new nonce for one signed answer to this hold.
+
+    Raises (through the driver):
+        AnswerRefused: `MISSING`, or `STATE`: there is nothing to answer. StoreUnavailable.
+    """
+    yield from _read(tenant, hold_id)
+    new = secrets.token_urlsafe(24)
+    op = ops.nonce_hold(tenant, hold_id, new, NONCE_SECONDS * 1000)
+    if ops.parse_nonce(op, (yield op)) != "ok":
+        raise refusal(AnswerCode.STATE, "hold", "answered, or over", "a pending or released hold")
+    return new
+
+
+def answer(core: Core, tenant: str, hold_id: str, by: Answering, said: Said) -> Flow:
+    """A person's answer to a hold; returns the hold as it is after it, for `reveal` its sensitive values.
 
     Raises (through the driver):
         AnswerRefused: it does not count; that is on record. StoreUnavailable, AuditUnavailable: not answered.
     """
     known: dict[str, object] = {"by": by.id if type(by) is User else None}
     try:
-        return (yield from _answered(core, tenant, hold_id, by, release=release, known=known))
+        return (yield from _answered(core, tenant, hold_id, by, said, known=known))
     except AnswerRefused as refused:
-        yield _refused_on_record(tenant, hold_id, refused, known)
+        yield _refused_on_record(tenant, hold_id, refused, {**known, "answer": said})
         raise
 
 
-def _answered(core: Core, tenant: str, hold_id: str, by: User, *, release: bool, known: dict[str, object]) -> Flow:
+_EVENT: Mapping[Said, Event] = {"release": "yes", "refuse": "no", "reveal": "no"}  # sensitive values are shown while a no may come
+
+
+def _answered(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, *, known: dict[str, object]) -> Flow:
     # (1) the hold, still open
     hold, record = yield from _read(tenant, hold_id)
     known["run"] = hold.run
     status = hold.state_at(time.time())
-    said: Event = "yes" if release else "no"
-    if after(status, said) is None:
-        raise _refusal(AnswerCode.STATE, "hold", status, "a pending hold" if release else "a pending or released hold")
+    event = _EVENT[said]
+    if after(status, event) is None:
+        raise refusal(AnswerCode.STATE, "hold", status, "a pending hold" if said == "release" else "a pending or released hold")
     # (2) its run, and the version it was held under
     try:
         state: RunState = yield from read(core, tenant, hold.run)
@@ -108,32 +125,59 @@ def _answered(core: Core, tenant: str, hold_id: str, by: User, *, release: bool,
     except RunRefused as refused:
         raise AnswerRefused(AnswerCode.RUN, refused.failures) from refused
     rules = _rules(workflow, state, hold)
-    # (3) who says so, and whether they may
-    if type(by) is not User or (by.identity != "proven" and not workflow.agent.in_process):
-        got = f"{by.id} (in process)" if type(by) is User else type(by).__name__
-        raise _refusal(AnswerCode.UNPROVEN, "approver", got, "a person who is proven (in process only under in_process: true)")
-    header = state.header
-    failures = check_answer(rules, by, header.user, header.agent, tenant)
+    # (3) who says so, with a nonce of this hold
+    proven = core.answerers.prove(hold, said, by, in_process=workflow.agent.in_process)
+    who, header = proven.user, state.header
+    known["by"] = who.id
+    if proven.nonce:
+        yield from _take(tenant, hold_id, proven.nonce, take=said == "reveal")
+    # (4) whether they may
+    failures = check_answer(rules, who, header.user, header.agent, tenant)
     if failures:
         placed = tuple(replace(f, rule=f"{workflow.file}:{rule.line}") for rule, f in zip(rules, failures, strict=True))
         raise AnswerRefused(AnswerCode.APPROVER, placed)
-    # (4) what follows
-    if release:
-        others = tuple(a for a in hold.approvers if a.id != by.id)
-        hold = replace(hold, approvers=(*others, Approver(by.id, by.tenant, tuple(by.groups), by.identity)))
-        said = "enough" if all(covered(rule, hold, header.user, header.agent) for rule in rules) else "yes"
-    then = after(status, said)
+    whose = {"by": who.id, "by_identity": who.identity, "channel": proven.channel}
+    of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id, "rules": list(hold.rules)}
+    if said == "reveal":
+        yield stamp("hold_revealed", header, **whose, **of_hold)
+        op = ops.reveal_hold(tenant, hold_id)
+        return parse(ops.parse_reveal_hold(op, (yield op)) or b"{}")
+    # (5) what follows
+    if said == "release":
+        others = tuple(a for a in hold.approvers if a.id != who.id)
+        one_more = Approver(who.id, who.tenant, tuple(who.groups), who.identity, proven.channel, proven.proof)
+        hold = replace(hold, approvers=(*others, one_more))
+        still = core.answerers.standing(hold, in_process=workflow.agent.in_process)
+        event = "enough" if all(covered(rule, still, header.user, header.agent) for rule in rules) else "yes"
+    then = after(status, event)
     if then not in {"pending", "released", "refused"}:
-        raise _refusal(AnswerCode.STATE, "hold", status, "a pending hold")
+        raise refusal(AnswerCode.STATE, "hold", status, "a pending hold")
     hold = replace(hold, state=then)
-    # (5) on record, then written where nobody answered meanwhile
-    of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id}
-    word = "release" if release else "refuse"
-    yield stamp("hold_answer", header, by=by.id, by_identity=by.identity, answer=word, state=hold.state, **of_hold)
-    op = ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then)
-    if ops.parse_answer_hold(op, (yield op)) != "ok":
-        raise _refusal(AnswerCode.OVERTAKEN, "hold", "answered by somebody else meanwhile", "the hold as it was read")
+    # (6) on record, then written where nobody answered meanwhile
+    opened = hold.question.opened if hold.question is not None else None
+    took = {} if opened is None else {"seconds": round(time.time() - opened, 3)}
+    yield stamp("hold_answer", header, **whose, answer=said, state=hold.state, **of_hold, **took)
+    op = ops.answer_hold(tenant, hold_id, record.revision, body_of(hold), then, nonce=proven.nonce)
+    written = ops.parse_answer_hold(op, (yield op))
+    if written == "nonce":
+        raise _used()
+    if written != "ok":
+        raise refusal(AnswerCode.OVERTAKEN, "hold", "answered by somebody else meanwhile", "the hold as it was read")
     return hold
+
+
+def _take(tenant: str, hold_id: str, given: str, *, take: bool) -> Flow:
+    """Refuse a nonce that is not this hold's, was used, or is too old."""
+    try:
+        op = ops.take_nonce(tenant, hold_id, given, take=take)
+    except NameRefused:
+        raise _used() from None
+    if ops.parse_nonce(op, (yield op)) != "ok":
+        raise _used()
+
+
+def _used() -> AnswerRefused:
+    return refusal(AnswerCode.NONCE, "nonce", "one that is not this hold's, was used, or is too old", "a fresh one (Gate.nonce)")
 
 
 def _rules(workflow: Workflow, state: RunState, hold: Hold) -> tuple[StepUpRule, ...]:
@@ -141,7 +185,7 @@ def _rules(workflow: Workflow, state: RunState, hold: Hold) -> tuple[StepUpRule,
     tool = workflow.tools.get(hold.tool)
     rules = tuple(rule for rule in tool.step_ups if rule.id in hold.rules) if tool is not None else ()
     if workflow.digest != state.header.digest or len(rules) != len(hold.rules) or not rules:
-        raise _refusal(AnswerCode.WORKFLOW, "workflow", "changed since the hold was opened", "the version the call was held under")
+        raise refusal(AnswerCode.WORKFLOW, "workflow", "changed since the hold was opened", "the version the call was held under")
     return rules
 
 

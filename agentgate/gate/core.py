@@ -15,6 +15,7 @@ from agentgate.errors import AuditUnavailable, NameRefused
 from agentgate.explain.evidence import origin_names
 from agentgate.gate.around import Sources
 from agentgate.gate.issued import Issued
+from agentgate.gate.proof import Answerers
 from agentgate.gate.state import Readings, missing, run_state
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
@@ -44,6 +45,7 @@ class Core:
         issuer: the gate's URL; audience of wrapper-redeemed tools that name none.
         sources: where the surroundings of a call come from.
         history: what this gate saw of its tenants' histories.
+        answerers: whose signatures answer holds.
         identities: proves credentials; None: this gate takes none.
         readings: headers and turns that this gate read lately.
         issued: acts for which it issued a token lately.
@@ -57,6 +59,7 @@ class Core:
     sources: Sources
     brokers: frozenset[str]
     history: History
+    answerers: Answerers
     identities: Identities | None = None
     readings: Readings = field(init=False)
     issued: Issued = field(default_factory=Issued, init=False)

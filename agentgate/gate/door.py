@@ -18,6 +18,7 @@ from agentgate.decision.case import Case
 from agentgate.errors import CredentialRefused, KeysUnavailable, StoreUnavailable
 from agentgate.gate.core import Core, read, reasons_of, stamp
 from agentgate.gate.flow import checked_turn, refused_input
+from agentgate.gate.proof import Answering
 from agentgate.gate.state import header_bytes, missing
 from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, narrowed
@@ -107,7 +108,7 @@ def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | N
     return (yield from read(core, header.tenant, header.id, state))
 
 
-def person(core: Core, tenant: str, hold_id: str, by: User | AgentCredential) -> Flow:
+def person(core: Core, tenant: str, hold_id: str, by: Answering | AgentCredential) -> Flow:
     """The person who answers a hold: proven now, if they come with a credential.
 
     Raises (through the driver):

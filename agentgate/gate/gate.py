@@ -14,21 +14,18 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import structlog
 
 from agentgate.audit import AuditLog, open_audit, remembered
-from agentgate.decision.hold import Hold
-from agentgate.decision.hold_states import State
 from agentgate.errors import ConfigError
-from agentgate.gate import answer as holding
-from agentgate.gate import door
+from agentgate.gate import door, holding
 from agentgate.gate.around import Sources, data_classes, environment_of
 from agentgate.gate.core import Core
 from agentgate.gate.core import read as read_run
 from agentgate.gate.door import AgentGiven, UserGiven
+from agentgate.gate.proof import Answerers, fronts
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, IdentityGiven, UnapprovedSettings
 from agentgate.gate.view import View
 from agentgate.identity.connection import caller
-from agentgate.identity.credential import OIDCToken
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.verifier import AsyncVerifier, Verifier
 from agentgate.shell.step import Step
@@ -36,7 +33,6 @@ from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
-from agentgate.values.request import User
 from agentgate.values.turns import Spoken
 
 if TYPE_CHECKING:
@@ -52,13 +48,14 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing) -> Core:
+def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing, opening: Opening | None = None) -> Core:
     s = settings
     # What a store in memory counted means nothing to the next one.
     history = History(lasting=False) if s.store == "memory://" else History({} if s.audit == "memory://" else remembered(s.audit))
     identities = None if s.identity is None else _identities(s.identity)
     sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
-    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, sources, s.brokers, history, identities)
+    answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
+    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, sources, s.brokers, history, answerers, identities)
 
 
 def _identities(given: IdentityGiven) -> Identities:
@@ -159,65 +156,6 @@ def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, 
     return View(self._core, (yield from read_run(self._core, tenant, run)))
 
 
-def _hold(self: _GateBase[Any], hold_id: str, *, tenant: str) -> Generator[Step, Any, Hold]:
-    """A hold as the store has it, in its state now; `Hold.question` is what a person judges it by, as a value, text and JSON.
-
-    Raises:
-        AnswerRefused: this tenant has no hold of this id. StoreUnavailable.
-    """
-    found: Hold = yield from holding.shown(self._core, tenant, hold_id)
-    return found
-
-
-def _holds(
-    self: _GateBase[Any],  # noqa: ARG001 - the twins give it
-    tenant: str,
-    *,
-    run: str | None = None,
-    state: State | None = "pending",
-) -> Generator[Step, Any, tuple[Hold, ...]]:
-    """The holds of a tenant, the earliest deadline first.
-
-    Args:
-        self: the gate.
-        tenant: exact tenant.
-        run: only those of this run.
-        state: only those in this state now; None: in any state, as long as the store keeps them (twice the time to answer).
-
-    Raises:
-        NameRefused: no tenant or run can have this name. StoreUnavailable.
-    """
-    found: tuple[Hold, ...] = yield from holding.many(tenant, run, state)
-    return found
-
-
-def _release(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User | OIDCToken) -> Generator[Step, Any, Hold]:
-    """A person's yes to one held call; usable once, by that call only.
-
-    Args:
-        self: the gate.
-        hold_id: `Hold.id`, `StepUpRequired.hold_id`.
-        tenant: of the hold.
-        by: who says so, or their token, which is proven now.
-
-    Returns:
-        The hold as it is now: released, or still pending where a rule wants more approvers.
-
-    Raises:
-        AnswerRefused: the answer does not count. StoreUnavailable, AuditUnavailable: nothing was answered.
-    """
-    who: User = yield from door.person(self._core, tenant, hold_id, by)
-    answered: Hold = yield from holding.answer(self._core, tenant, hold_id, who, release=True)
-    return answered
-
-
-def _refuse(self: _GateBase[Any], hold_id: str, *, tenant: str, by: User | OIDCToken) -> Generator[Step, Any, Hold]:
-    """A person's no to one held call, also to one that was released and is not spent yet. Takes and raises what `release` does."""
-    who: User = yield from door.person(self._core, tenant, hold_id, by)
-    answered: Hold = yield from holding.answer(self._core, tenant, hold_id, who, release=False)
-    return answered
-
-
 class Gate(_GateBase[Store], Revoking):
     """A gate for blocking code; see `AsyncGate` for its awaited twin."""
 
@@ -241,7 +179,7 @@ class Gate(_GateBase[Store], Revoking):
             store = ready_store(settings.store)
             undo.callback(store.close)
             catalog = _not_empty(settings, load(opening, store))
-            gate = cls(_core(settings, catalog, opening.ring), store, opening.log, opening)
+            gate = cls(_core(settings, catalog, opening.ring, opening), store, opening.log, opening)
             undo.pop_all()
         return gate
 
@@ -268,10 +206,12 @@ class Gate(_GateBase[Store], Revoking):
 
     open_run = blocking(_open_run, lambda self, view: Run(view, self._store, self._audit))
     resume_run = blocking(_resume_run, lambda self, view: Run(view, self._store, self._audit))
-    hold = blocking(_hold)
-    holds = blocking(_holds)
-    release = blocking(_release)
-    refuse = blocking(_refuse)
+    hold = blocking(holding.hold)
+    holds = blocking(holding.holds)
+    release = blocking(holding.release)
+    refuse = blocking(holding.refuse)
+    nonce = blocking(holding.nonce)
+    reveal = blocking(holding.reveal)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> Verifier:
         """A verifier in this process that shares this gate's store, log and (rotating) keys."""
@@ -304,7 +244,7 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
             store = await async_ready_store(settings.store)
             undo.push_async_callback(store.close)
             catalog = _not_empty(settings, await aload(opening, store))
-            gate = cls(_core(settings, catalog, opening.ring), store, opening.log, opening)
+            gate = cls(_core(settings, catalog, opening.ring, opening), store, opening.log, opening)
             undo.pop_all()
         return gate
 
@@ -323,10 +263,12 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
 
     open_run = awaited(_open_run, lambda self, view: AsyncRun(view, self._store, self._audit))
     resume_run = awaited(_resume_run, lambda self, view: AsyncRun(view, self._store, self._audit))
-    hold = awaited(_hold)
-    holds = awaited(_holds)
-    release = awaited(_release)
-    refuse = awaited(_refuse)
+    hold = awaited(holding.hold)
+    holds = awaited(holding.holds)
+    release = awaited(holding.release)
+    refuse = awaited(holding.refuse)
+    nonce = awaited(holding.nonce)
+    reveal = awaited(holding.reveal)
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:
         """See `Gate.verifier`."""

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from agentgate.decision.answer import RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
 from agentgate.decision.hold import Approver, Hold, covered
 from agentgate.decision.question import as_json, from_json
 from agentgate.errors import StoreUnavailable
-from agentgate.explain.asking import MAX_SAID, because, question_of, said, shown_names
+from agentgate.explain.asking import MAX_SAID, because, question_of, said, shown_names, shown_text
 from agentgate.gate.core import Core, decided, deny, reasons_of
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
-from agentgate.values.canonical import canonical, parse
+from agentgate.values.canonical import canonical, digest, parse
 from agentgate.values.refusal import Failure, Reason
-from agentgate.values.request import Identity
 from agentgate.workflow.nested import emptied, flat
 
 _PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")  # fields of a hold that are stored as they are
@@ -34,12 +34,16 @@ def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made
     record = ops.parse_hold(op, (yield op))
     if record is None or record.state == "cancelled":
         times = [hold.rule.timeout * 1000 for hold in required]
-        body = body_of(_new_hold(case, required, made))
-        op = ops.open_hold(header.tenant, header.id, made, body, ttl_ms=2 * max(times), answer_ms=min(times))
+        new, act = _new_hold(case, required, made), digest(canonical([call.tool, call.arguments_digest]))
+        life, kept = 2 * max(times), _sensitive(case)
+        op = ops.open_hold(header.tenant, header.id, made, body_of(new), act=act, ttl_ms=life, answer_ms=min(times), sensitive=kept)
         record = ops.parse_hold(op, (yield op))
         if record is None:
             raise StoreUnavailable("hold: not kept by the store")
-    hold = hold_of(record)
+        if record is ops.COOLING:
+            refused = Failure(Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", "another act, or later")
+            return (yield from deny(core, header, call, (refused,), known))
+    hold = core.answerers.standing(hold_of(record), in_process=case.workflow.agent.in_process)
     status = hold.state_at(time.time())
     failure = None
     if status == "refused":
@@ -55,7 +59,7 @@ def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made
     else:
         short = next((each.rule for each in required if not covered(each.rule, hold, header.user, header.agent)), None)
         if short is not None:
-            by = "released by " + ", ".join(a.id for a in hold.approvers)
+            by = "released by " + (", ".join(a.id for a in hold.approvers) or "nobody who counts")
             failure = Failure(Reason.STEP_UP, f"step_up.{short.id}", by, f"{short.whom}, who saw this rule")
     if failure is not None:
         return (yield from deny(core, header, call, (failure,), known))
@@ -68,11 +72,19 @@ def _new_hold(case: Case, required: tuple[RequiredHold, ...], made: str) -> Hold
     names, args = shown_names(required, tool.args), flat(tool, call.args)
     shown = {name: "(masked)" if tool.args[name].sensitive else args[name] for name in names if name in args}
     shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
-    expires = round(time.time() + min(hold.rule.timeout for hold in required), 3)
-    question = question_of(case, required, made=made, deadline=expires)
+    opened = round(time.time(), 3)
+    expires = round(opened + min(hold.rule.timeout for hold in required), 3)
+    question = question_of(case, required, made=made, opened=opened, deadline=expires)
     why = tuple(because([f for hold in required for f in hold.why], names))
     rules = tuple(hold.rule.id for hold in required)
     return Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, expires, question=question)
+
+
+def _sensitive(case: Case) -> bytes:
+    """The sensitive arguments, as text: kept apart, for whoever must judge them (`agentgate.gate.answer.reveal`)."""
+    tool = case.workflow.tools[case.call.tool]
+    args = flat(tool, case.call.args)
+    return canonical({name: shown_text(args[name]) for name, rule in tool.args.items() if rule.sensitive and name in args})
 
 
 def with_words(core: Core, hold: Hold, turns: tuple[str, ...]) -> Hold:
@@ -93,13 +105,17 @@ def body_of(hold: Hold) -> bytes:
             "why": list(hold.why),
             "expires_at": hold.expires_at,
             "question": None if hold.question is None else as_json(replace(hold.question, words=())),
-            "approvers": [{"id": a.id, "tenant": a.tenant, "groups": list(a.groups), "identity": a.identity} for a in hold.approvers],
+            "approvers": [_kept(a) for a in hold.approvers],
         }
     )
 
 
-def _approver(*, id: str, tenant: str, groups: list[str], identity: Identity = "in_process") -> Approver:  # noqa: A002 - as it is stored
-    return Approver(id, tenant, tuple(groups), identity)
+def _kept(approver: Approver) -> dict[str, object]:
+    return {**asdict(approver), "groups": list(approver.groups), "proof": dict(approver.proof)}
+
+
+def _approver(**stored: Any) -> Approver:
+    return Approver(**{**stored, "groups": tuple(stored["groups"])})
 
 
 def hold_of(record: ops.HoldRecord) -> Hold:
@@ -119,9 +135,7 @@ def hold_of(record: ops.HoldRecord) -> Hold:
             why=tuple(stored["why"]),
             expires_at=float(stored["expires_at"]),
             state=record.state,
-            approvers=tuple(
-                Approver(a["id"], a["tenant"], tuple(a["groups"]), a.get("identity", "in_process")) for a in stored["approvers"]
-            ),
+            approvers=tuple(_approver(**each) for each in stored["approvers"]),
             revision=record.revision,
             question=from_json(stored["question"]) if stored.get("question") else None,
         )

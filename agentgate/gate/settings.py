@@ -15,8 +15,10 @@ from agentgate.gate.around import DataClasses
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
 from agentgate.token.jws import ALGS, Alg
+from agentgate.values.identities import is_name
 
 Directory = str | os.PathLike[str]
+AnswerKeys = Mapping[str, Mapping[str, Any] | Directory]
 IdentityGiven = Any  # IdentitySettings | Mapping[str, Any] | Directory: naming the class would load pydantic for every gate
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -43,6 +45,10 @@ def _is_names(value: object) -> bool:
     return isinstance(value, frozenset | set) and all(type(name) is str for name in value)  # "a" is in "ab", so no text
 
 
+def _is_answer_keys(value: object) -> bool:
+    return isinstance(value, Mapping) and all(is_name(tenant) and (isinstance(k, Mapping) or _is_path(k)) for tenant, k in value.items())
+
+
 # setting -> whether a value will do, and what will
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "workflows": (_is_path, "a directory of workflow files"),
@@ -53,6 +59,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "clock": (lambda value: value is None or callable(value), "a callable that returns an aware datetime, or None"),
     "alg": (lambda value: value in ALGS, " or ".join(ALGS)),
     "brokers": (_is_names, "a set of names"),
+    "answer_keys": (_is_answer_keys, "tenant -> a JWK set, or the path of its file"),
     "deriver": (callable, "a callable: intents, turns -> answers"),
     "identity": (_is_identity, "identity settings, their values, or a TOML file"),
     "data_classes": (lambda value: value is None or _is_path(value) or callable(value), "a TOML file, or a callable: tool, args -> class"),
@@ -74,6 +81,8 @@ class GateSettings(ABC):
         brokers: names of the upstream brokers that are configured.
         deriver: derives intents from the user's turns.
         identity: what is believed of credentials (`agentgate.identity.settings`): the object, its values, or a TOML file; None: nothing.
+        answer_keys: tenant -> the public keys (JWK set, or the path of its file) of what may sign people's answers to holds there, such as
+            a front end out of the agent's reach; none: no `JWSAnswer` counts.
         data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
     """
 
@@ -89,6 +98,7 @@ class GateSettings(ABC):
     deriver: Deriver = derive
     identity: IdentityGiven | None = None
     data_classes: DataClasses | Directory | None = None
+    answer_keys: AnswerKeys = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in _RULES.items():

@@ -15,6 +15,8 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 | `open_hold`, `read_hold` | `parse_hold` |
 | `answer_hold` | `parse_answer_hold` |
 | `list_holds` | `parse_list_holds` |
+| `nonce_hold`, `take_nonce` | `parse_nonce` |
+| `reveal_hold` | `parse_reveal_hold` |
 | `revoke`, `lift`, `list_revocations` | `parse_revoke`, `parse_lift`, `parse_list_revocations` |
 | `raise_marks` | `parse_raise_marks` |
 
@@ -30,7 +32,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _marks, _op, _records, _revocations
+from agentgate.stores import _holds, _marks, _op, _records, _revocations
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
@@ -72,9 +74,15 @@ revoke, parse_revoke, revocation_name = _revocations.revoke, _revocations.parse_
 lift, parse_lift = _revocations.lift, _revocations.parse_lift
 list_revocations, parse_list_revocations = _revocations.list_revocations, _revocations.parse_list_revocations
 REVOKED_KINDS = _revocations.REVOKED_KINDS
+open_hold, read_hold, parse_hold = _holds.open_hold, _holds.read_hold, _holds.parse_hold
+answer_hold, parse_answer_hold = _holds.answer_hold, _holds.parse_answer_hold
+list_holds, parse_list_holds = _holds.list_holds, _holds.parse_list_holds
+nonce_hold, take_nonce, parse_nonce = _holds.nonce_hold, _holds.take_nonce, _holds.parse_nonce
+reveal_hold, parse_reveal_hold = _holds.reveal_hold, _holds.parse_reveal_hold
+COOLING = _holds.COOLING
 raise_marks, parse_raise_marks, MAX_MARKS = _marks.raise_marks, _marks.parse_raise_marks, _marks.MAX_MARKS
 
-_MINT_KINDS, _BURN_KINDS, _HOLD_STATES = map(get_args, (_records.MintKind, _records.BurnKind, HoldState))
+_MINT_KINDS, _BURN_KINDS = map(get_args, (_records.MintKind, _records.BurnKind))
 _OUTCOMES = get_args(Outcome)
 _CALL_STATUS: dict[bytes, _records.CallStatus] = {b"minted": "minted", b"redeemed": "redeemed"}
 MAX_LIMITS = 64  # in one mint
@@ -86,10 +94,6 @@ def _run_key(tenant: str, run: str) -> str:
 
 def _calls_key(tenant: str, run: str) -> str:
     return f"{prefix(tenant)}calls:{checked_id('run', run)}"
-
-
-def _hold_key(tenant: str, hold_id: str) -> str:
-    return f"{prefix(tenant)}hold:{checked_id('hold', hold_id)}"
 
 
 def _history_key(tenant: str) -> str:
@@ -267,61 +271,3 @@ def record_outcome(tenant: str, run: str, call_digest: str, outcome: Outcome, jt
 def parse_record(op: Op, raw: Any) -> Literal["ok", "not_redeemed", "already_recorded"]:
     """Reply of `record_result` and `record_outcome`. Facts of a call that failed are `already_recorded`: its record is closed."""
     return _one_word(op, raw, ("ok", "not_redeemed", "already_recorded"))  # type: ignore[no-any-return]  # as above
-
-
-# Holds. Their states, and what follows them, are in `agentgate.decision.hold_states`; the scripts follow that table.
-
-
-def open_hold(tenant: str, run: str, hold_id: str, body: bytes, *, ttl_ms: int, answer_ms: int) -> Op:
-    """Write a new hold of a run in state `pending`: to be answered within `answer_ms` milliseconds, forgotten after `ttl_ms`.
-
-    An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`).
-    """
-    answered = checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
-    args = (checked_bytes("hold body", body), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), answered, hold_id)
-    return Op("open_hold", (_hold_key(tenant, hold_id), f"{prefix(tenant)}holds:all", _calls_key(tenant, run)), args, confirm=True)
-
-
-def read_hold(tenant: str, hold_id: str) -> Op:
-    """Read one hold."""
-    return Op("read_hold", (_hold_key(tenant, hold_id),))
-
-
-@parser
-def parse_hold(op: Op, raw: Any) -> HoldRecord | None:
-    """Reply of `open_hold` (never None) and `read_hold` (None: missing or expired)."""
-    state, body, revision, call = reply(op, raw, 4)
-    if state == b"missing":
-        return None
-    return _hold(op, state, body, revision, call)
-
-
-def answer_hold(tenant: str, hold_id: str, expected_revision: str, body: bytes, state: HoldState) -> Op:
-    """Replace body and state if the revision is still the expected one (`pending`: more approvers are needed).
-
-    A released hold takes only `refused`.
-    """
-    if state not in ("pending", "released", "refused"):
-        raise NameRefused("hold state", state, "pending, released or refused")
-    args = (checked_id("hold revision", expected_revision), checked_bytes("hold body", body), state)
-    return Op("answer_hold", (_hold_key(tenant, hold_id),), args, confirm=True)
-
-
-def parse_answer_hold(op: Op, raw: Any) -> Literal["ok", "missing", "stale", "final"]:
-    """`ok`; `stale`: another answer came first; `final`: answered, expired, spent or cancelled already."""
-    return _one_word(op, raw, ("ok", "missing", "stale", "final"))  # type: ignore[no-any-return]  # as above
-
-
-def list_holds(tenant: str, run: str = "") -> Op:
-    """A tenant's holds that the store still keeps, in any state (the 1,000 that it keeps longest); with `run` only that run's."""
-    return Op("list_holds", (f"{prefix(tenant)}holds:all",), (f"{prefix(tenant)}hold:", _calls_key(tenant, run) if run else ""))
-
-
-@parser
-def parse_list_holds(op: Op, raw: Any) -> tuple[HoldRecord, ...]:
-    """Reply of `list_holds`."""
-    return tuple(_hold(op, *item) for item in reply(op, raw, 1)[0])
-
-
-def _hold(op: Op, state: bytes, body: bytes, revision: bytes, call: bytes) -> HoldRecord:
-    return HoldRecord(word(op, state, _HOLD_STATES), body, str(int(revision)), call.decode())

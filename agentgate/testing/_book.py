@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import threading
 import time
@@ -120,7 +121,9 @@ class Book:
 
     def hold(self, hold_id: str = "hold_1", answer_ms: int = 300_000) -> ops.HoldRecord:
         """Open a hold, or read the existing one."""
-        record = self.ask(ops.open_hold(self.tenant, self.run, hold_id, b"{}", ttl_ms=600_000, answer_ms=answer_ms), ops.parse_hold)
+        act = hashlib.sha256(hold_id.encode()).hexdigest()
+        op = ops.open_hold(self.tenant, self.run, hold_id, b"{}", act=act, ttl_ms=600_000, answer_ms=answer_ms)
+        record = self.ask(op, ops.parse_hold)
         assert record is not None
         return record
 

@@ -19,8 +19,9 @@ class _Held:
     def __init__(self, store: Store, row: Row, event: Event) -> None:
         self.book = Book(store)
         soon = event == "deadline" or row == "expired"
-        self.opened, self.answer_ms = time.monotonic(), _SOON_MS if soon else 60_000
+        self.answer_ms = _SOON_MS if soon else 60_000
         revision = self._hold().revision
+        self.opened = time.monotonic()
         if row in {"released", "spent", "ran"}:
             assert self._answer(revision, "released")
         if row == "refused":

@@ -124,8 +124,8 @@ def _check_identity(identity: object) -> None:
     if type(identity) is not dict or "agent" not in identity:
         raise _claim("identity", identity, "an object with agent")
     for name, how in identity.items():
-        if name not in ("user", "agent", "host") or how not in ("proven", "in_process"):
-            raise _claim(f"identity.{name}", how, "user, agent, host: proven or in_process")
+        if name not in ("user", "agent", "host", "approver") or how not in ("proven", "in_process"):
+            raise _claim(f"identity.{name}", how, "user, agent, host, approver: proven or in_process")
 
 
 def _read_optional(value: dict[str, Any]) -> tuple[str | None, int | None, str | None, tuple[str, ...]]:

@@ -201,6 +201,10 @@ class KeyRing:
             key = self._masks[contents.secret, tenant] = contents.derive(32, "agentgate mask key v1", tenant)
         return hmac.digest(key, value, "sha256").hex()[:32]
 
+    def seal(self, tenant: str, value: bytes) -> str:
+        """An HMAC-SHA256 (hex) that only this ring makes over what a gate wrote into a store, under a key of the tenant of its own."""
+        return hmac.digest(self._contents.derive(32, "agentgate seal key v1", tenant), value, "sha256").hex()
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key ring is neither copied nor pickled")
 

@@ -158,6 +158,10 @@ class AnswerCode(StrEnum):
     STATE = "state"  # answered, expired, cancelled or spent
     RUN = "run"  # its run is over, or cannot be read
     WORKFLOW = "workflow"  # another version is in force than the one it was held under
+    FORM = "form"  # a signed answer that cannot be read
+    SIGNATURE = "signature"  # by no key that counts here, or over something else: another hold, tenant, run, rule, answer or nonce
+    NONCE = "nonce"  # unknown to this hold, used, or too old
+    CHANNEL = "channel"  # this gate has no such way to answer
     UNPROVEN = "unproven"  # a person built in process, where the workflow wants a proven one
     APPROVER = "approver"  # this person may not: the requester, the agent, another group or tenant
     OVERTAKEN = "overtaken"  # somebody else's answer, or a mint, came first

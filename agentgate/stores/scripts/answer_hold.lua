@@ -1,4 +1,4 @@
--- KEYS hold | ARGV expected_rev body state: a pending hold takes any answer, a released one only a no
+-- KEYS hold | ARGV expected_rev body state nonce: a pending hold takes any answer, a released one only a no; a signed answer its nonce
 local hold = read_hold(KEYS[1])
 if not hold[1] then
   return {KEYS[1], 'missing'}
@@ -9,6 +9,19 @@ end
 if hold[3] ~= ARGV[1] then
   return {KEYS[1], 'stale'}
 end
+if ARGV[4] ~= '' then
+  local ends = redis.call('HGET', KEYS[1], 'nonce:' .. ARGV[4])
+  if not ends or tonumber(ends) <= now_ms() then
+    return {KEYS[1], 'nonce'}
+  end
+  redis.call('HDEL', KEYS[1], 'nonce:' .. ARGV[4])
+end
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'body', ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'rev', 1)
+if ARGV[3] == 'refused' then -- the same act under another id is not asked again for as long as a person has to answer
+  local cool = redis.call('HMGET', KEYS[1], 'cool', 'time')
+  if cool[1] then
+    redis.call('SET', cool[1], '1', 'PX', cool[2])
+  end
+end
 return {KEYS[1], 'ok'}

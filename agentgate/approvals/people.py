@@ -1,0 +1,41 @@
+"""The people of a root, as approvers of holds: an SSH signature becomes a person with their teams.
+
+Rules: the key must be one that the root gives to exactly one person and that ``allowed_signers`` lets sign holds now (``agentgate-hold``
+among its namespaces); an expired root names nobody. A person's name in the root is their user id, their teams are their groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentgate.approvals import sshsig
+from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.refusal import ApprovalRefused
+from agentgate.approvals.root import Root
+from agentgate.errors import KeyRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """The root in force and its signers' keys."""
+
+    root: Root
+    allowed: AllowedSigners
+
+    def who(self, signature: str, statement: bytes, now: float) -> tuple[str, tuple[str, ...]]:
+        """The person who signed a hold's statement, and their teams. `now`: POSIX seconds.
+
+        Raises:
+            KeyRefused: no signature over these bytes, or by no key that may answer holds now.
+        """
+        key = sshsig.verify(signature, statement, sshsig.HOLD_NAMESPACE)
+        owners = [name for name in self.root.keys if self.root.owns(name, key)]
+        if len(owners) != 1:
+            raise KeyRefused(f"signature: got key {key.fingerprint} of {len(owners)} people in the root, expected that of exactly one")
+        if now >= self.root.until:
+            raise KeyRefused("root: got one that has expired, expected a root that its signers renewed")
+        try:
+            self.allowed.until(owners[0], key, sshsig.HOLD_NAMESPACE, now)
+        except ApprovalRefused as error:
+            raise KeyRefused(str(error)) from None
+        return owners[0], tuple(self.root.shape.people[owners[0]].teams or ())

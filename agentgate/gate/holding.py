@@ -1,0 +1,105 @@
+"""The gate's methods for holds, as steps: read, list, answer, and what a signed answer needs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any, Protocol
+
+from agentgate.decision.hold import Hold
+from agentgate.decision.hold_states import State
+from agentgate.gate import answer, door
+from agentgate.gate.core import Core
+from agentgate.gate.proof import Answering
+from agentgate.identity.credential import OIDCToken
+from agentgate.shell.step import Flow, Step
+from agentgate.values.answers import Said
+
+By = Answering | OIDCToken
+
+
+class HasCore(Protocol):
+    """A gate, blocking or awaited."""
+
+    _core: Core
+
+
+def hold(self: HasCore, hold_id: str, *, tenant: str) -> Generator[Step, Any, Hold]:
+    """A hold as the store has it, in its state now; `Hold.question` is what a person judges it by, as a value, text and JSON.
+
+    Raises:
+        AnswerRefused: this tenant has no hold of this id. StoreUnavailable.
+    """
+    found: Hold = yield from answer.shown(self._core, tenant, hold_id)
+    return found
+
+
+def holds(
+    self: HasCore,  # noqa: ARG001 - as below
+    tenant: str,
+    *,
+    run: str | None = None,
+    state: State | None = "pending",
+) -> Generator[Step, Any, tuple[Hold, ...]]:
+    """The holds of a tenant, the earliest deadline first.
+
+    Args:
+        self: the gate.
+        tenant: exact tenant.
+        run: only those of this run.
+        state: only those in this state now; None: in any state, as long as the store keeps them (twice the time to answer).
+
+    Raises:
+        NameRefused: no tenant or run can have this name. StoreUnavailable.
+    """
+    found: tuple[Hold, ...] = yield from answer.many(tenant, run, state)
+    return found
+
+
+def release(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Step, Any, Hold]:
+    """A person's yes to one held call; usable once, by that call only.
+
+    Args:
+        self: the gate.
+        hold_id: `Hold.id`, `StepUpRequired.hold_id`.
+        tenant: of the hold.
+        by: who says so: an `SSHAnswer` or a `JWSAnswer`, their `OIDCToken`, which is proven now, or a `User` that the host vouches for,
+            which only a workflow with ``in_process: true`` takes.
+
+    Returns:
+        The hold as it is now: released, or still pending where a rule wants more approvers.
+
+    Raises:
+        AnswerRefused: the answer does not count. StoreUnavailable, AuditUnavailable: nothing was answered.
+    """
+    answered: Hold = yield from _answered(self, hold_id, tenant, by, "release")
+    return answered
+
+
+def refuse(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Step, Any, Hold]:
+    """A person's no to one held call, also to one that was released and is not spent yet. Takes and raises what `release` does."""
+    answered: Hold = yield from _answered(self, hold_id, tenant, by, "refuse")
+    return answered
+
+
+def nonce(self: HasCore, hold_id: str, *, tenant: str) -> Generator[Step, Any, str]:  # noqa: ARG001 - the twins give it
+    """A nonce for one signed answer to a hold, good for five minutes; it is part of what is signed (`Hold.statement`).
+
+    Raises:
+        AnswerRefused: this tenant has no such hold, or there is nothing to answer. StoreUnavailable.
+    """
+    given: str = yield from answer.nonce(tenant, hold_id)
+    return given
+
+
+def reveal(self: HasCore, hold_id: str, *, tenant: str, by: By) -> Generator[Step, Any, Mapping[str, str]]:
+    """The sensitive arguments of a held call, as text, for somebody who may answer it; on record before they are read.
+
+    Takes and raises what `release` does; a signed answer says ``reveal``.
+    """
+    values: Mapping[str, str] = yield from _answered(self, hold_id, tenant, by, "reveal")
+    return values
+
+
+def _answered(self: HasCore, hold_id: str, tenant: str, by: By, said: Said) -> Flow:
+    who: Answering = yield from door.person(self._core, tenant, hold_id, by)
+    return (yield from answer.answer(self._core, tenant, hold_id, who, said))

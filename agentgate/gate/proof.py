@@ -1,0 +1,194 @@
+"""Who answers a hold, proven: an SSH signature, a JWS, a token, or, only where the workflow says ``in_process: true``, the host's word.
+
+Rules: (1) a signed answer is over the statement of exactly this hold, answer and nonce, by a key that counts now; (2) the nonce is the
+gate's, for this hold, unused and young (the store's script takes it); (3) before a call is minted, each yes is proven again: a signed one
+by its signature, an unsigned one by the seal of a gate with these keys. So a release that somebody writes into the store is none. The
+signer's place in the root, their teams and keys are looked up again, too: whoever left answers nothing any more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agentgate.decision.hold import Approver, Channel, Hold
+from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, TokenRefused
+from agentgate.identity.proven import proven_user
+from agentgate.token.jws import PublicKey, split, unb64url
+from agentgate.token.keys import KeyRing
+from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, JWSAnswer, Said, SSHAnswer
+from agentgate.values.canonical import canonical, parse
+from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason
+from agentgate.values.request import User
+
+if TYPE_CHECKING:
+    from agentgate.approvals.people import Signers
+
+Answering = User | SSHAnswer | JWSAnswer
+_LEEWAY = 5  # seconds a front end's clock may be ahead
+_MAX_ANSWER = 16 * 1024  # characters
+
+
+def refusal(code: AnswerCode, field: str, got: str, expected: str) -> AnswerRefused:
+    """An answer that does not count, for one reason."""
+    return AnswerRefused(code, (Failure(Reason.STEP_UP, field, got, expected),))
+
+
+class ProvenAnswer(NamedTuple):
+    """Who answered, on which channel, with which nonce (empty: none is needed), and what shows it again."""
+
+    user: User
+    channel: Channel
+    nonce: str
+    proof: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Answerers:
+    """Whose signatures answer the holds of one gate.
+
+    Attributes:
+        keys: the gate's own.
+        issuer: the gate's URL, the `aud` of a JWS answer.
+        fronts: tenant -> `kid` -> public key of a front end.
+        signers: the root's people; called for each answer. None: this gate was opened without approvals.
+    """
+
+    keys: KeyRing
+    issuer: str
+    fronts: Mapping[str, Mapping[str, PublicKey]]
+    signers: Callable[[], Signers | None]
+
+    def prove(self, hold: Hold, answer: Said, by: object, *, in_process: bool) -> ProvenAnswer:
+        """Who gives this answer to this hold. `in_process`: the workflow takes the host's word.
+
+        Raises:
+            AnswerRefused: `FORM`, `SIGNATURE`, `CHANNEL` or `UNPROVEN`.
+        """
+        now = time.time()
+        if isinstance(by, SSHAnswer):
+            return ProvenAnswer(self._ssh(hold, answer, by, now), "ssh", by.nonce, {"nonce": by.nonce, "signature": by.signature})
+        if isinstance(by, JWSAnswer):
+            user, nonce = self._jws(hold, answer, by, now)
+            return ProvenAnswer(user, "jws", nonce, {"token": by.token})
+        if type(by) is not User or (by.identity != "proven" and not in_process):
+            got = f"{by.id} (in process)" if type(by) is User else type(by).__name__
+            expected = "a person who is proven: an SSHAnswer, a JWSAnswer or a token (in process only under in_process: true)"
+            raise refusal(AnswerCode.UNPROVEN, "approver", got, expected)
+        channel: Channel = "token" if by.identity == "proven" else "in_process"
+        return ProvenAnswer(by, channel, "", {"seal": self._seal(hold, by, channel)})
+
+    def standing(self, hold: Hold, *, in_process: bool) -> Hold:
+        """The hold with those approvers whose yes is proven still, each in the groups they are in now."""
+        return replace(hold, approvers=tuple(a for each in hold.approvers if (a := self._again(hold, each, in_process)) is not None))
+
+    def _again(self, hold: Hold, known: Approver, in_process: bool) -> Approver | None:  # noqa: FBT001 - private
+        user = proven_user(known.id, tenant=known.tenant, groups=known.groups) if known.identity == "proven" else None
+        try:
+            if known.channel == "ssh":
+                user = self._ssh(hold, "release", SSHAnswer(known.proof["nonce"], known.proof["signature"]), time.time())
+            elif known.channel == "jws":
+                user, _ = self._jws(hold, "release", JWSAnswer(known.proof["token"]), None)
+            else:
+                user = user or User(known.id, tenant=known.tenant, groups=known.groups)
+                sealed = known.proof.get("seal") == self._seal(hold, user, known.channel)
+                if not sealed or (user.identity != "proven" and not in_process):
+                    return None
+        except (AnswerRefused, KeyError, IdentityRefused):
+            return None
+        if (user.id, user.tenant) != (known.id, known.tenant):
+            return None
+        return replace(known, groups=tuple(user.groups))
+
+    def _seal(self, hold: Hold, user: User, channel: Channel) -> str:
+        who = [user.id, user.tenant, list(user.groups), user.identity, channel]
+        return self.keys.seal(hold.tenant, canonical([parse(hold.statement("release", "")), who]))
+
+    def _ssh(self, hold: Hold, answer: Said, by: SSHAnswer, now: float) -> User:
+        signers = self.signers()
+        if signers is None:
+            raise refusal(AnswerCode.CHANNEL, "root", "a gate opened without approvals", "Gate.open with root=, whose people sign")
+        if type(by.signature) is not str or type(by.nonce) is not str or not 0 < len(by.nonce) <= 128:
+            raise refusal(AnswerCode.FORM, "answer", "no text", "a nonce of the gate and an armoured SSH signature")
+        try:
+            name, teams = signers.who(by.signature, hold.statement(answer, by.nonce), now)
+            return proven_user(name, tenant=hold.tenant, groups=teams)
+        except (KeyRefused, IdentityRefused) as error:
+            raise refusal(AnswerCode.SIGNATURE, "signature", str(error), f"one over this hold's statement: {answer}") from None
+
+    def _jws(self, hold: Hold, answer: Said, by: JWSAnswer, now: float | None) -> tuple[User, str]:
+        """Who signed, and the nonce; `now` None: it was young enough when it was given."""
+        keys = self.fronts.get(hold.tenant)
+        if not keys:
+            expected = f"answer_keys of tenant {hold.tenant}: the public keys of a front end"
+            raise refusal(AnswerCode.CHANNEL, "answer_keys", "none for this tenant", expected)
+        claims = _claims(by, keys)
+        # (1) the statement of exactly this hold, answer and nonce, for this gate
+        nonce = claims.get("nonce")
+        if type(nonce) is not str or not 0 < len(nonce) <= 128:
+            raise refusal(AnswerCode.FORM, "nonce", type(nonce).__name__, "the gate's nonce")
+        stated = parse(hold.statement(answer, nonce)) | {"aud": self.issuer}
+        wrong = [name for name, value in stated.items() if claims.get(name) != value]
+        if wrong:
+            raise refusal(AnswerCode.SIGNATURE, wrong[0], "another one", f"the {wrong[0]} of this hold's statement: {answer}")
+        # (2) nothing more than this, in its time
+        more = claims.keys() - stated.keys() - {"sub", "groups", "iat", "exp"}
+        iat, exp, groups = claims.get("iat"), claims.get("exp"), claims.get("groups", [])
+        if more or type(iat) is not int or type(exp) is not int or type(groups) is not list or not all(type(g) is str for g in groups):
+            raise refusal(AnswerCode.FORM, min(more, default="iat, exp, groups"), "another form", "the statement, sub, iat, exp and groups")
+        if now is not None and not (iat - _LEEWAY <= now < exp <= iat + NONCE_SECONDS):
+            raise refusal(AnswerCode.NONCE, "exp", "too old, too early or too long", f"iat up to now, exp at most {NONCE_SECONDS} s later")
+        # (3) who
+        try:
+            return proven_user(claims.get("sub", ""), tenant=hold.tenant, groups=tuple(groups)), nonce
+        except IdentityRefused as error:
+            raise refusal(AnswerCode.FORM, error.field, error.got, error.expected) from None
+
+
+def _claims(by: JWSAnswer, keys: Mapping[str, PublicKey]) -> dict[str, Any]:
+    """The claims of a JWS by one of these keys."""
+    from agentgate.identity.keys import strict_object  # noqa: PLC0415 - only gates that take a JWS need its room
+
+    try:
+        parts = split(by.token, _MAX_ANSWER)
+        header = strict_object(unb64url(parts.header), "header")
+        kid = header.get("kid")
+        key = keys.get(kid) if type(kid) is str else None
+        if key is None or header != {"alg": key.alg, "kid": kid, "typ": ANSWER_TYPE}:
+            expected = f"exactly alg, kid and typ ({ANSWER_TYPE}) of a key in answer_keys"
+            raise refusal(AnswerCode.SIGNATURE, "header", "no such key, or another header", expected)
+        if not key.verify(parts.signature, parts.signed):
+            raise refusal(AnswerCode.SIGNATURE, "signature", "no match", f"a signature by {kid}")
+        return strict_object(parts.unverified_payload, "claims")
+    except (TokenRefused, CredentialRefused) as error:
+        raise refusal(AnswerCode.FORM, error.field, error.got, error.expected) from None
+    except ValueError:
+        raise refusal(AnswerCode.FORM, "header", "another encoding", "canonical base64url") from None
+
+
+def fronts(given: Mapping[str, Mapping[str, Any] | str | os.PathLike[str]], own: KeyRing) -> dict[str, dict[str, PublicKey]]:
+    """The keys of the setting `answer_keys`: tenant -> `kid` -> public key.
+
+    Raises:
+        ConfigError: unreadable, no JWK set, a key without `kid`, twice, private, or the gate's own.
+    """
+    mine = {jwk["kid"] for jwk in own.jwks(time.time())["keys"]}
+    found: dict[str, dict[str, PublicKey]] = {}
+    for tenant, source in given.items():
+        try:
+            jwks = source if isinstance(source, Mapping) else parse(Path(source).read_bytes())
+            keys = [(jwk["kid"], PublicKey.from_jwk(jwk)) for jwk in jwks["keys"]]
+        except (OSError, ValueError, KeyError, TypeError, KeyRefused) as error:
+            raise ConfigError(
+                f"answer_keys.{tenant}", str(error)[:200], "a JWK set of public ES256 or Ed25519 keys, each with a kid"
+            ) from None
+        found[tenant] = dict(keys)
+        names = all(type(name) is str and name for name, _ in keys)
+        if not keys or not names or len(found[tenant]) != len(keys) or any(key.kid in mine for _, key in keys):
+            expected = "at least one key, each with a kid of its own, and none that signs this gate's tokens"
+            raise ConfigError(f"answer_keys.{tenant}", sorted(map(str, found[tenant])), expected)
+    return found

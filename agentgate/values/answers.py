@@ -1,0 +1,39 @@
+"""A person's signed answer to a hold: what `by=` of `Gate.release`, `Gate.refuse` and `Gate.reveal` takes beside a `User` or a token.
+
+Both are over the statement of the hold (`agentgate.decision.hold.Hold.statement`), with a nonce that the gate gave out for it
+(`Gate.nonce`): good for one answer, and for `NONCE_SECONDS`. Having one of these objects proves nothing; the gate verifies it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+NONCE_SECONDS = 300
+ANSWER_TYPE = "agentgate-answer+jwt"  # `typ` of a JWS answer
+ANSWER_NAMESPACE = "agentgate-hold"  # of an SSH answer (SSHSIG)
+
+Said = Literal["release", "refuse", "reveal"]
+
+
+@dataclass(frozen=True, slots=True)
+class SSHAnswer:
+    """An armoured SSH signature (SSHSIG) of a person whose key the root of approvals names, in the namespace ``agentgate-hold``.
+
+    Attributes:
+        nonce: the nonce in the signed statement.
+        signature: the text that ``ssh-keygen -Y sign`` writes.
+    """
+
+    nonce: str
+    signature: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JWSAnswer:
+    """A compact JWS of a key that the gate's setting `answer_keys` names for the tenant: the host's front end, out of the agent's reach.
+
+    Its claims are those of the statement, with `aud` (the gate's URL), `sub` (who answers), `iat`, `exp`, and optionally `groups`.
+    """
+
+    token: str = field(repr=False)
