@@ -6,8 +6,10 @@ Errors carry their evidence as fields: what was looked at, what it got, what was
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class AgentGateError(Exception):
@@ -108,11 +110,29 @@ class CallDenied(AgentGateError):
 
 
 class StepUpRequired(CallDenied):
-    """The call waits for a person; `hold_id` names the hold to release."""
+    """The call waits for a person.
 
-    def __init__(self, hold_id: str) -> None:
-        self.hold_id = hold_id
+    Attributes:
+        hold_id: of the hold to release.
+        asks: what a host shows to whom it asks: who may answer, the arguments, why, the deadline.
+    """
+
+    def __init__(self, hold_id: str, asks: Mapping[str, Any] | None = None, run: Any = None) -> None:
+        self.hold_id, self.asks, self._run = hold_id, dict(asks or {}), run
         super().__init__("needs_approval")
+
+    def wait(self, *, timeout: float | None = None) -> Any:
+        """Wait as `Run.wait` does (with an `AsyncRun`: await it), then make the same call again.
+
+        Raises:
+            ConfigError: it carries no run.
+        """
+        if self._run is None:
+            raise ConfigError("wait", "an error without its run", "run.wait(hold_id)")
+        return self._run.wait(self.hold_id, timeout=timeout)
+
+    def __reduce__(self) -> tuple[type[StepUpRequired], tuple[str, dict[str, Any]]]:
+        return StepUpRequired, (self.hold_id, self.asks)
 
 
 class Refusal(StrEnum):

@@ -822,8 +822,19 @@ def test_a_step_up_interrupts_and_only_a_release_resumes_it(dear_shop: Shop, ser
     thread = {"configurable": {"thread_id": "1"}}
     out = built.invoke(ask(), thread, context=LEE)
     (asked,) = out["__interrupt__"]
-    assert set(asked.value) == {"type", "hold", "code", "tool"}
-    assert asked.value["code"] == "needs_approval"
+    assert asked.value == {
+        "type": "agentgate.step_up",
+        "hold": asked.value["hold"],
+        "code": "needs_approval",
+        "tool": "payments.refund",
+        "whom": ["1 of leads"],
+        "shown": DEAR[1],
+        "why": asked.value["why"],
+        "rules": ["big-refund"],
+        "deadline": dear_shop.gate.hold(asked.value["hold"], tenant="acme").expires_at,
+        "run": dear_shop.gate.hold(asked.value["hold"], tenant="acme").run,
+        "tenant": "acme",
+    }
 
     # what the client resumes with is not an approval
     out = built.invoke(Command(resume={"approved": True, "decisions": [{"type": "approve"}]}), thread, context=LEE)
@@ -857,14 +868,17 @@ def test_a_refused_hold_is_a_denial_after_resume(dear_shop: Shop, server: ToolSe
     assert server.tokens == []
 
 
-def test_a_resume_without_identity_is_denied_even_after_a_release(dear_shop: Shop, server: ToolServer) -> None:
+def test_a_resume_without_identity_is_refused_and_leaves_the_call_as_it_is(dear_shop: Shop, server: ToolServer) -> None:
     built = agent(dear_shop, calls(GET), calls(DEAR), say(), checkpointer=InMemorySaver())
     thread = {"configurable": {"thread_id": "1"}}
     out = built.invoke(ask(), thread, context=LEE)
     dear_shop.gate.release(out["__interrupt__"][0].value["hold"], tenant="acme", by=LEAD)
-    out = built.invoke(Command(resume="go"), thread)
-    assert tool_messages(out)[-1].content == DENIED
+    with pytest.raises(ConfigError, match="context of the first invoke, on resume too"):
+        built.invoke(Command(resume="go"), thread)
     assert server.tokens == []
+    assert [i.value["hold"] for i in built.get_state(thread).interrupts] == [out["__interrupt__"][0].value["hold"]]
+    out = built.invoke(Command(resume="go"), thread, context=LEE)
+    assert tool_messages(out)[-1].content == "re_1"
 
 
 def test_another_process_goes_on_after_a_step_up(dear_shop: Shop, server: ToolServer) -> None:

@@ -231,6 +231,18 @@ def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
     return redeem(trust, token.reveal(), tool, args, proof)
 
 
+def _facts(self: _RunBase, tool_call_id: str) -> Generator[Step, Any, tuple[Mapping[str, Any], ...]]:
+    """The declared facts of the one redeemed call of this id: a mapping for each row; empty where there is none, or more than one call.
+
+    Raises:
+        RunRefused: the run is gone. StoreUnavailable.
+    """
+    header = self._view.state.header
+    self._view.state = state = yield from read(self._view.core, header.tenant, header.id, self._view.state)
+    found = [call.rows for call in state.calls if call.id == tool_call_id]
+    return tuple({n: v for n, v in row.items() if not n.startswith("[")} for row in found[0]) if len(found) == 1 else ()
+
+
 def _record_result(self: _RunBase, tool_call_id: str, result: Any) -> Generator[Step, Any, None]:
     """Record the declared facts of a call this run redeemed itself (integrations do this).
 
@@ -254,6 +266,7 @@ class Run(_RunBase):
     close = blocking(_close)
     redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit))
     record_result = blocking(_record_result)
+    facts = blocking(_facts)
 
     def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:
         """Wait until one of this run's holds is answered or over, then authorise the same call again: waiting grants nothing.
@@ -281,6 +294,7 @@ class AsyncRun(_RunBase):
     close = awaited(_close)
     redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit))
     record_result = awaited(_record_result)
+    facts = awaited(_facts)
 
     async def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:  # noqa: ASYNC109 - the twin of a blocking method
         """See `Run.wait`."""

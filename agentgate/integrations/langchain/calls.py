@@ -14,22 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import orjson
 import structlog
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Deny, StepUp
-from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, StepUpRequired, TokenRefused
+from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, TokenRefused
 from agentgate.integrations.langchain.guard import Guard
+from agentgate.integrations.langchain.held import ask_person, is_interrupt
 from agentgate.integrations.langchain.injection import Host
+from agentgate.integrations.langchain.task import NO_TASK, TaskCall
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, told
 
@@ -44,11 +47,13 @@ class ProposedCall:
 
     Attributes:
         forged: why an argument may not come from the model; empty if every one may.
+        call: the call in its task, where it was made through `run` or `arun`.
     """
 
     tool: BaseTool
     tool_call_id: str | None
     forged: str
+    call: TaskCall | None = None
 
 
 @dataclass(slots=True)
@@ -101,8 +106,15 @@ class Execute:
     kwargs: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """Step: the call is held; wait for the others of its task."""
+
+    call: TaskCall
+
+
 Ask = partial[Any]  # step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly
-Steps = Generator[Ask | Execute, Any, Any]
+Steps = Generator[Ask | Execute | Alone, Any, Any]
 
 
 def refusal(
@@ -116,6 +128,7 @@ def refusal(
     given_id: str = "",
     run: Any = None,
     logged: str = "",
+    facts: Sequence[Mapping[str, Any]] = (),
 ) -> Any:
     """The result of a refused call: an error message for the model. The developer's log says why; the model is told nothing but the code.
 
@@ -129,6 +142,7 @@ def refusal(
         given_id: the id under which it decided.
         run: its run.
         logged: what the log calls the tool, where `name` may be the model's own word.
+        facts: of a call that is done, what it returned and the workflow declares.
 
     Raises:
         CallRefused: there is no `tool_call_id` to answer to.
@@ -145,7 +159,8 @@ def refusal(
     _log.warning("call_refused", **entry, reasons=reasons)
     if tool_call_id is None:
         raise CallRefused(code, decision, given_id)
-    message = ToolMessage(content=str(CallDenied(code)), status="error", tool_call_id=tool_call_id, name=name)
+    said = " ".join([str(CallDenied(code)), *([orjson.dumps(facts[0] if len(facts) == 1 else facts).decode()] if facts else [])])
+    message = ToolMessage(content=said, status="success" if facts else "error", tool_call_id=tool_call_id, name=name)
     return (message, None) if response_format == "content_and_artifact" else message
 
 
@@ -174,6 +189,11 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     except CanonicalError as error:
         return refused(Code.INVALID_ARGUMENTS, why=guard.arguments.unreadable(error), run=run)
 
+    call = proposal.call or NO_TASK
+    done, result = call.kept(tool.name, settled.decided.data)
+    if done:
+        return result
+
     # (2) decided anew at every execution: a resume value or an earlier answer has no effect
     call_id = proposal.tool_call_id if proposal.tool_call_id is not None else run.call_id(tool.name, settled.decided)
     while True:
@@ -181,9 +201,13 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         if not isinstance(decision, StepUp):
             break
         _log.info("call_held", tool=tool.name, tool_call_id=call_id, run=run.id, hold=decision.hold.id, rules=list(decision.hold.rules))
-        ask_person(decision, tool.name)
+        yield Alone(call)
+        ask_person(decision, run, tool.name)
     if isinstance(decision, Deny):
-        return refused(decision.code, decision=decision, given_id=call_id, run=run)
+        known = run.workflow.tools.get(tool.name)
+        acted = decision.code == Code.ALREADY_DONE and known is not None and known.effect != "read"
+        facts = (yield Ask(run.facts, call_id)) if acted else ()
+        return refused(decision.code, decision=decision, given_id=call_id, run=run, facts=facts)
 
     # (3) run from the decided bytes, whose digest the redemption compares; exactly one side redeems
     declared = run.workflow.tools.get(tool.name)
@@ -193,20 +217,33 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
     execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
     with bound((PROPOSAL, None), (RUN, run), (TOKEN, decision.token if declared.redeem == "server" else None)):
         if declared.redeem == "server":
-            return (yield execute)
-        try:
-            redeemed = yield Ask(run.redeem, decision.token, tool=tool.name, args=settled.executed)
-        except TokenRefused as error:
-            code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
-            return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)
-        return (yield from _redeemed(tool, redeemed, execute, facts=bool(declared.facts)))
+            result = yield from _executed(execute, call)
+        else:
+            try:
+                redeemed = yield Ask(run.redeem, decision.token, tool=tool.name, args=settled.executed)
+            except TokenRefused as error:
+                code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
+                return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)
+            result = yield from _redeemed(tool, redeemed, execute, call, facts=bool(declared.facts))
+    call.keep(tool.name, settled.decided.data, result)
+    return result
 
 
-def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, *, facts: bool) -> Steps:
+def _executed(execute: Execute, call: TaskCall) -> Steps:
+    """Run the tool's body; where a graph inside it is interrupted, this call waits as a held one does."""
+    try:
+        return (yield execute)
+    except BaseException as error:
+        if is_interrupt(error):
+            yield Alone(call)
+        raise
+
+
+def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, *, facts: bool) -> Steps:
     """Run a redeemed call; record the facts of its result and its outcome."""
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
     try:
-        result = yield execute
+        result = yield from _executed(execute, call)
     except BaseException as error:
         yield Ask(leave, type(error), error, error.__traceback__)
         raise
@@ -228,23 +265,6 @@ def _facts_in(tool: BaseTool, result: Any) -> Any:
         return None  # no JSON form, no facts: later calls may use less
 
 
-def ask_person(decision: StepUp, tool: str) -> None:
-    """Interrupt the graph until it is resumed; the value it is resumed with is ignored.
-
-    Raises:
-        GraphInterrupt: inside a LangGraph graph. Its payload is checkpointed and holds no argument and no secret.
-        StepUpRequired: outside a graph.
-    """
-    try:
-        from langgraph.types import interrupt  # noqa: PLC0415 - langgraph is an extra
-    except ImportError:
-        raise StepUpRequired(decision.hold.id) from None
-    try:
-        interrupt({"type": "agentgate.step_up", "hold": decision.hold.id, "code": str(decision.code), "tool": tool})
-    except (KeyError, RuntimeError):  # what langgraph raises outside of a graph
-        raise StepUpRequired(decision.hold.id) from None
-
-
 def drive(call: Steps, execute: Callable[[Execute], Any] | None = None) -> Any:
     """Carry out steps in this thread.
 
@@ -264,9 +284,11 @@ def drive(call: Steps, execute: Callable[[Execute], Any] | None = None) -> Any:
         return done.value
 
 
-def _block(step: Ask | Execute, execute: Callable[[Execute], Any] | None) -> Any:
+def _block(step: Ask | Execute | Alone, execute: Callable[[Execute], Any] | None) -> Any:
     if isinstance(step, Execute):
         return None if execute is None else execute(step)
+    if isinstance(step, Alone):
+        return None  # LangGraph waits for the threads of the others
     if inspect.iscoroutinefunction(step):
         raise ConfigError("run", "an AsyncRun or AsyncGate in a blocking call", "a Run and Gate, or an awaited call of the tool")
     return step()
@@ -287,7 +309,9 @@ async def adrive(call: Steps, execute: Callable[[Execute], Awaitable[Any]] | Non
         return done.value
 
 
-async def _await(step: Ask | Execute, execute: Callable[[Execute], Awaitable[Any]] | None) -> Any:
+async def _await(step: Ask | Execute | Alone, execute: Callable[[Execute], Awaitable[Any]] | None) -> Any:
     if isinstance(step, Execute):
         return None if execute is None else await execute(step)
+    if isinstance(step, Alone):
+        return await step.call.alone()
     return await (step() if inspect.iscoroutinefunction(step) else asyncio.to_thread(step))

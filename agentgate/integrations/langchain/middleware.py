@@ -64,7 +64,7 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         gate: a `Gate`, or an `AsyncGate` for agents that are only invoked asynchronously.
         workflow: id of the workflow the agent's runs are opened under.
         identify: the runtime context (``invoke(..., context=...)``, to be passed again on resume) -> (tenant, user, agent).
-            Whatever it raises is a refusal.
+            Whatever it raises is a refusal; on resume, where a refusal would use up the held call, a `ConfigError` out of the invoke.
         prompt: the runtime context -> the user's words, for hosts whose agent is part of another graph, tool or Runnable; None: the user's
             words are the newest human messages that the caller passes to the invoke.
         history: take the earlier human messages of that input for the user's too when a run is opened. For stateless callers, who pass a
@@ -227,7 +227,12 @@ class AgentGateMiddleware(AgentMiddleware[Any, Any, Any]):
         if RUN.get() is not None:
             return None
         identity = self._who(request.runtime)
-        return None if identity is None else (yield from self._known(request.state, request.runtime, identity))
+        if identity is not None:
+            return (yield from self._known(request.state, request.runtime, identity))
+        if isinstance(request.state, dict) and request.state.get("agentgate_run"):  # resumed: the call must stay as it is
+            expected = "the context of the first invoke, on resume too (context=...); nothing ran, so resume again with it"
+            raise ConfigError("context", type(request.runtime.context).__name__, expected)
+        return None
 
     @contextmanager
     def _bound(self, request: ToolCallRequest, kept: _Open | None) -> Iterator[ToolCallRequest | ToolMessage]:

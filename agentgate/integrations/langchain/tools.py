@@ -39,6 +39,7 @@ from agentgate.integrations.langchain.calls import (
 )
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.injection import Host, Injections
+from agentgate.integrations.langchain.task import in_task
 from agentgate.token.mint import CallToken
 
 _FRAMEWORK = frozenset({"run_manager", "callbacks"})  # LangChain fills these; `FILTERED_ARGS` in langchain-core
@@ -182,12 +183,12 @@ def _guarded_class(base: Any) -> type[BaseTool]:
 
     @functools.wraps(base.run)
     def run(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        with _proposed(self, tool_input, kwargs.get("tool_call_id")) as ready:
+        with _proposed(self, tool_input, kwargs) as ready:
             return base.run(self, ready, *args, **kwargs)
 
     @functools.wraps(base.arun)
     async def arun(self: Any, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        with _proposed(self, tool_input, kwargs.get("tool_call_id")) as ready:
+        with _proposed(self, tool_input, kwargs) as ready:
             return await base.arun(self, ready, *args, **kwargs)
 
     @functools.wraps(base.get_input_schema)
@@ -219,14 +220,17 @@ def _method(function: Callable[..., Any]) -> property:
 
 
 @contextmanager
-def _proposed(tool: Any, tool_input: Any, tool_call_id: str | None) -> Iterator[Any]:
+def _proposed(tool: Any, tool_input: Any, kwargs: Mapping[str, Any]) -> Iterator[Any]:
     """What `run` or `arun` goes on with, while it is known what it received."""
-    guard, host = _guard_of(tool), HOST.get()
+    guard, host, tool_call_id = _guard_of(tool), HOST.get(), kwargs.get("tool_call_id")
     trusted = tool_call_id is not None and INJECTED_FOR.get() == tool_call_id
-    theirs = host is not None and host.run is (guard.run if guard.run is not None else RUN.get())
-    ready, forged = guard.received(tool_input, tool_call_id, host if theirs else None, trusted=trusted)
-    with bound((PROPOSAL, ProposedCall(tool, tool_call_id, forged)), (INJECTED_FOR, None), (CLEARED, None)):
-        yield ready
+    run = guard.run if guard.run is not None else RUN.get()
+    ours = host if host is not None and host.run is run else None
+    ready, forged = guard.received(tool_input, tool_call_id, ours, trusted=trusted)
+    with in_task(run, kwargs.get("config"), tool_call_id) as call:
+        proposal = ProposedCall(tool, tool_call_id, forged, call)
+        with bound((PROPOSAL, proposal), (INJECTED_FOR, None), (CLEARED, None)):
+            yield ready
 
 
 def _values(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

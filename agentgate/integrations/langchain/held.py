@@ -1,0 +1,55 @@
+"""A held call as the host is told of it: LangGraph's interrupt, or an error outside of a graph. The model is told nothing."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from agentgate.decision.answer import StepUp
+from agentgate.errors import StepUpRequired
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an exception is LangGraph's, on its way to interrupt the graph."""
+    module = sys.modules.get("langgraph.errors")
+    return module is not None and isinstance(error, module.GraphBubbleUp)
+
+
+def asks(decision: StepUp, run: Any, tool: str) -> dict[str, Any]:
+    """What a host shows to whom it asks, as JSON values; it is checkpointed, so no sensitive value is in it.
+
+    Keys: `type`, `hold` (its id), `code`, `tool`, `whom` (who may answer), `shown` (arguments, as the rules show them), `why`, `rules`
+    (ids), `deadline` (POSIX seconds), `run`, `tenant`.
+    """
+    hold = decision.hold
+    declared = run.workflow.tools.get(hold.tool)
+    rules = {rule.id: rule for rule in declared.step_ups} if declared is not None else {}
+    return {
+        "type": "agentgate.confirm" if decision.confirm else "agentgate.step_up",
+        "hold": hold.id,
+        "code": str(decision.code),
+        "tool": tool,
+        "whom": list(dict.fromkeys(rules[name].whom for name in hold.rules if name in rules)),
+        "shown": dict(hold.shown),
+        "why": list(hold.why),
+        "rules": list(hold.rules),
+        "deadline": hold.expires_at,
+        "run": hold.run,
+        "tenant": hold.tenant,
+    }
+
+
+def ask_person(decision: StepUp, run: Any, tool: str) -> None:
+    """Interrupt the graph until it is resumed; the value it is resumed with is ignored.
+
+    Raises:
+        GraphInterrupt: inside a LangGraph graph, with `asks`.
+        StepUpRequired: outside of one, with the same.
+    """
+    asked = asks(decision, run, tool)
+    try:
+        from langgraph.types import interrupt  # noqa: PLC0415 - langgraph is an extra
+
+        interrupt(asked)
+    except (ImportError, KeyError, RuntimeError):  # what langgraph raises outside of a graph
+        raise StepUpRequired(decision.hold.id, asked, run) from None

@@ -1,0 +1,320 @@
+"""A held call in a graph of one's own, where a resume runs the whole `ToolNode` again, and outside of any graph."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.tools import ToolRuntime
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.tools import BaseTool, tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command
+
+from agentgate.errors import ConfigError, StepUpRequired
+from agentgate.gate.gate import AsyncGate
+from agentgate.gate.run import Run
+from agentgate.integrations.langchain import AgentGateMiddleware, guard_tools
+from agentgate.integrations.langchain.task import MAX_KEPT, in_task
+from agentgate.values.request import User
+from tests.langchain_shop import (
+    DENIED,
+    DESK,
+    ISSUER,
+    LEAD,
+    LEE,
+    ORDER,
+    PROMPT,
+    Script,
+    Shop,
+    calls,
+    identify,
+    say,
+    tool_messages,
+    tool_server,
+)
+
+GET = ("orders.get", {"order_id": ORDER})
+NOTE = ("notes.add", {"order_id": ORDER, "text": "broken"})
+DEAR = ("payments.refund", {"order_id": ORDER, "amount": "150.00", "currency": "EUR"})
+IN_THREAD = {"configurable": {"thread_id": "1"}}
+
+
+class Desk(Shop):
+    """A shop whose notes are numbered, and slow if awaited."""
+
+    @property
+    def note(self) -> BaseTool:
+        """Adds a note."""
+
+        async def slow(order_id: str, text: str, times: int = 1) -> dict[str, Any]:
+            await asyncio.sleep(0.05)
+            self.ran.append(("notes.add", {"order_id": order_id, "text": text, "times": times}))
+            return {"note_id": f"N-{len(self.ran_names())}"}
+
+        def add(order_id: str, text: str, times: int = 1) -> dict[str, Any]:
+            return asyncio.run(slow(order_id, text, times))
+
+        made: BaseTool = self.tool("notes.add").model_copy(update={"func": add, "coroutine": slow})
+        return made
+
+    def guarded(self, run: Any) -> list[BaseTool]:
+        """All tools, for this run."""
+        return guard_tools([self.tool("orders.get"), self.note, self.tool("payments.refund")], run=run)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    import tests.langchain_shop as of
+
+    times = '      times: {{min: "1", max: "3", from: [model], optional: true}}\n'
+    monkeypatch.setattr(of, "WORKFLOW", of.WORKFLOW.replace(times, times + "    facts: {{note_id: {{type: id}}}}\n"))
+    with tool_server() as served:
+        yield Desk(tmp_path, served, total="150.00")
+
+
+def graph_of(tools: list[BaseTool], saver: InMemorySaver) -> Any:
+    graph = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode(tools))
+    graph.add_edge(START, "tools")
+    return graph.compile(checkpointer=saver)
+
+
+def asking(*wanted: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    return {"messages": [HumanMessage(PROMPT), calls(*wanted)]}
+
+
+def held(out: dict[str, Any]) -> str:
+    (interrupt,) = out["__interrupt__"]
+    found: str = interrupt.value["hold"]
+    return found
+
+
+def read_first(desk: Desk, run: Run) -> None:
+    """The order is read once, so that its facts are origins."""
+    with run.redeem(run.authorize("orders.get", GET[1], tool_call_id="before").token, tool="orders.get", args=GET[1]) as call:  # type: ignore[union-attr]
+        call.record_result({"total": "150.00", "currency": "EUR"})
+
+
+def test_a_finished_sibling_is_not_run_again_and_its_result_is_still_there(desk: Desk) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    built = graph_of(desk.guarded(run), InMemorySaver())
+    out = built.invoke(asking(GET, NOTE, DEAR), IN_THREAD)
+    assert sorted(desk.ran_names()) == ["notes.add", "orders.get"]
+    desk.gate.release(held(out), tenant="acme", by=LEAD)
+    out = built.invoke(Command(resume="approved"), IN_THREAD)
+    assert sorted(desk.ran_names()) == ["notes.add", "orders.get", "payments.refund"]
+    got, noted, paid = (m.content for m in tool_messages(out))
+    assert '"total": "150.00"' in got
+    assert str(noted).startswith('{"note_id": "N-')
+    assert paid == "re_1"
+
+
+async def test_an_awaited_sibling_is_not_lost_when_another_call_is_held(desk: Desk) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    built = graph_of(desk.guarded(run), InMemorySaver())
+    out = await built.ainvoke(asking(DEAR, NOTE, GET), IN_THREAD)
+    assert sorted(desk.ran_names()) == ["notes.add", "orders.get"]
+    assert [r["outcome"] for r in desk.records if r["type"] == "outcome"] == ["done"] * 3
+    desk.gate.release(held(out), tenant="acme", by=LEAD)
+    out = await built.ainvoke(Command(resume="approved"), IN_THREAD)
+    assert sorted(desk.ran_names()) == ["notes.add", "orders.get", "payments.refund"]
+    assert tool_messages(out)[0].content == "re_1"
+    assert str(tool_messages(out)[1].content).startswith('{"note_id": "N-')
+
+
+async def test_two_awaited_held_calls_are_both_open_before_the_graph_is_interrupted(desk: Desk) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    built = graph_of(desk.guarded(run), InMemorySaver())
+    out = await built.ainvoke(asking(DEAR, NOTE, DEAR), IN_THREAD)
+    assert {h.tool_call_id for h in desk.gate.holds("acme")} == {"payments.refund-0", "payments.refund-2"}
+    for hold in desk.gate.holds("acme"):
+        desk.gate.release(hold.id, tenant="acme", by=LEAD)
+    out = await built.ainvoke(Command(resume="approved"), IN_THREAD)
+    assert {m.content for m in tool_messages(out)} > {"re_1", "re_2"}
+    assert desk.ran_names().count("notes.add") == 1
+
+
+def test_in_another_process_an_act_answers_its_facts_and_a_read_runs_again(desk: Desk) -> None:
+    saver, run = InMemorySaver(), desk.run()
+    read_first(desk, run)
+    out = graph_of(desk.guarded(run), saver).invoke(asking(GET, NOTE, DEAR), IN_THREAD)
+    desk.gate.release(held(out), tenant="acme", by=LEAD)
+    elsewhere = desk.gate.resume_run("acme", run.id)
+    out = graph_of(desk.guarded(elsewhere), saver).invoke(Command(resume="approved"), IN_THREAD)
+    assert sorted(desk.ran_names()) == ["notes.add", "orders.get", "orders.get", "payments.refund"]
+    got, noted, paid = tool_messages(out)
+    assert '"total": "150.00"' in got.content
+    assert (noted.status, noted.content[:38]) == ("success", 'agentgate: already_done {"note_id":"N-')
+    assert paid.content == "re_1"
+
+
+def test_a_refused_hold_leaves_the_siblings_results(desk: Desk) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    built = graph_of(desk.guarded(run), InMemorySaver())
+    out = built.invoke(asking(NOTE, DEAR), IN_THREAD)
+    desk.gate.refuse(held(out), tenant="acme", by=LEAD)
+    out = built.invoke(Command(resume="approved"), IN_THREAD)
+    noted, paid = (m.content for m in tool_messages(out))
+    assert str(noted).startswith('{"note_id": "N-')
+    assert paid == DENIED
+    assert desk.ran_names() == ["notes.add"]
+
+
+def test_a_kept_result_answers_only_the_same_call_of_the_same_task(desk: Desk) -> None:
+    graph: Any = StateGraph(MessagesState)
+    run = desk.run()
+    tools = desk.guarded(run)
+    again = AIMessage("", tool_calls=calls(GET).tool_calls, id="again")
+    graph.add_node("tools", ToolNode(tools))
+    graph.add_node("ask", lambda _: {"messages": [again]})
+    graph.add_node("more", ToolNode(tools))
+    graph.add_edge(START, "tools")
+    graph.add_edge("tools", "ask")
+    graph.add_edge("ask", "more")
+    graph.compile().invoke(asking(GET))
+    assert desk.ran_names() == ["orders.get"] * 2  # a new step of the graph asks again, under the same id
+
+
+async def test_a_call_held_inside_another_tool_does_not_wait_for_that_tool(desk: Desk) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    inner = {each.name: each for each in desk.guarded(run)}
+
+    @tool("delegate")
+    async def delegate(task: str, runtime: ToolRuntime) -> Any:
+        """Pay, from inside."""
+        wanted = {"name": "payments.refund", "args": DEAR[1], "id": f"inner {task}", "type": "tool_call"}
+        return (await inner["payments.refund"].ainvoke(wanted, runtime.config)).content
+
+    built = graph_of([*guard_tools([delegate], run=run), inner["notes.add"]], InMemorySaver())
+    out = await asyncio.wait_for(built.ainvoke(asking(("delegate", {"task": "x"}), NOTE), IN_THREAD), 20)
+    assert desk.ran_names() == ["notes.add"]
+    desk.gate.release(held(out), tenant="acme", by=LEAD)
+    out = await asyncio.wait_for(built.ainvoke(Command(resume=1), IN_THREAD), 20)
+    assert tool_messages(out)[0].content == "re_1"
+    assert desk.ran_names() == ["notes.add", "payments.refund"]
+
+
+async def test_an_awaited_sibling_is_not_lost_when_an_agent_inside_another_tool_is_interrupted(desk: Desk) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    _, note, refund = desk.guarded(run)
+    inner: Any = create_agent(Script(answers=[calls(DEAR), say("paid")]), [refund])
+
+    @tool("delegate")
+    async def delegate(task: str) -> str:
+        """Ask another agent."""
+        return str((await inner.ainvoke({"messages": task}))["messages"][-1].content)
+
+    built = graph_of([*guard_tools([delegate], run=run), note], InMemorySaver())
+    out = await built.ainvoke(asking(("delegate", {"task": "x"}), NOTE), IN_THREAD)
+    assert desk.ran_names() == ["notes.add"]
+    desk.gate.release(held(out), tenant="acme", by=LEAD)
+    out = await built.ainvoke(Command(resume=1), IN_THREAD)
+    assert tool_messages(out)[0].content == "paid"
+    assert desk.ran_names() == ["notes.add", "payments.refund"]
+
+
+async def test_an_awaited_gate_too_holds_a_call_when_its_siblings_are_done(desk: Desk) -> None:
+    async with await AsyncGate.open_unsafe_unapproved(desk.directory, issuer=ISSUER, audit="memory://") as gate:
+        run = await gate.open_run("shop.refund", tenant="acme", user=LEE, agent=DESK, prompt=PROMPT)
+        get, note, refund = desk.guarded(run)
+        await get.ainvoke(GET[1])
+        built = graph_of([note, refund], InMemorySaver())
+        out = await built.ainvoke(asking(DEAR, NOTE), IN_THREAD)
+        assert desk.ran_names() == ["orders.get", "notes.add"]
+        await gate.refuse(held(out), tenant="acme", by=LEAD)
+        out = await built.ainvoke(Command(resume=1), IN_THREAD)
+        assert [m.status for m in tool_messages(out)] == ["error", "success"]
+        assert desk.ran_names() == ["orders.get", "notes.add"]
+
+
+def test_a_subagents_held_call_interrupts_the_agent_above(desk: Desk) -> None:
+    gated = AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)
+    inner: Any = create_agent(Script(answers=[calls(GET), calls(DEAR), say("paid")]), desk.tools, middleware=[gated], context_schema=User)
+
+    @tool("delegate")
+    def delegate(task: str) -> str:
+        """Ask another agent."""
+        return str(inner.invoke({"messages": task}, context=LEE)["messages"][-1].content)
+
+    outer: Any = create_agent(
+        Script(answers=[calls(("delegate", {"task": "pay"})), say()]),
+        [delegate],
+        middleware=[AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)],
+        context_schema=User,
+        checkpointer=InMemorySaver(),
+    )
+    out = outer.invoke({"messages": PROMPT}, IN_THREAD, context=LEE)
+    desk.gate.release(held(out), tenant="acme", by=LEAD)
+    out = outer.invoke(Command(resume=1), IN_THREAD, context=LEE)
+    assert tool_messages(out)[0].content == "paid"
+    assert desk.server.paid == [DEAR[1]]
+
+
+def test_no_more_than_so_many_results_of_a_run_are_kept(desk: Desk) -> None:
+    run, config = desk.run(), {"configurable": {"__pregel_task_id": "t"}}
+    for n in range(MAX_KEPT + 1):
+        with in_task(run, config, f"c{n}") as call:
+            call.keep("orders.get", b"{}", n)
+    for n, kept in ((0, (False, None)), (1, (True, 1)), (MAX_KEPT, (True, MAX_KEPT))):
+        with in_task(run, config, f"c{n}") as call:
+            assert call.kept("orders.get", b"{}") == kept
+            assert call.kept("orders.get", b'{"a":1}') == call.kept("notes.add", b"{}") == (False, None)
+    with in_task(desk.run(), config, "c1") as call:
+        assert call.kept("orders.get", b"{}") == (False, None)
+    with in_task(run, {"configurable": {"__pregel_task_id": "u"}}, "c1") as call:
+        assert call.kept("orders.get", b"{}") == (False, None)
+
+
+# --- without a graph --------------------------------------------------------------------------------------------------------
+def test_outside_a_graph_the_error_says_what_the_interrupt_says_and_waits(desk: Desk) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    refund = desk.guarded(run)[2]
+    call = {"name": refund.name, "args": DEAR[1], "id": "c1", "type": "tool_call"}
+    with pytest.raises(StepUpRequired) as required:
+        refund.invoke(call)
+    asks = required.value.asks
+    assert (asks["hold"], asks["whom"], asks["shown"], asks["tenant"]) == (required.value.hold_id, ["1 of leads"], DEAR[1], "acme")
+    assert required.value.wait(timeout=0.05).state == "pending"
+    answer = threading.Timer(0.1, lambda: desk.gate.release(asks["hold"], tenant=asks["tenant"], by=LEAD))
+    answer.start()
+    assert required.value.wait(timeout=10).state == "released"
+    answer.join()
+    assert refund.invoke(call).content == "re_1"
+
+
+async def test_outside_a_graph_an_awaited_call_waits_too(desk: Desk) -> None:
+    async with await AsyncGate.open_unsafe_unapproved(desk.directory, issuer=ISSUER, audit="memory://") as gate:
+        run = await gate.open_run("shop.refund", tenant="acme", user=LEE, agent=DESK, prompt=PROMPT)
+        get, _, refund = desk.guarded(run)
+        await get.ainvoke(GET[1])
+        with pytest.raises(StepUpRequired) as required:
+            await refund.ainvoke(DEAR[1])
+        await gate.refuse(required.value.hold_id, tenant="acme", by=LEAD)
+        assert (await required.value.wait()).state == "refused"
+
+
+def test_the_error_can_be_sent_on_but_then_waits_for_nothing(desk: Desk) -> None:
+    run = desk.run()
+    read_first(desk, run)
+    with pytest.raises(StepUpRequired) as required:
+        desk.guarded(run)[2].invoke(DEAR[1])
+    sent = pickle.loads(pickle.dumps(required.value))  # noqa: S301 - our own
+    assert (sent.hold_id, sent.asks, str(sent)) == (required.value.hold_id, required.value.asks, "agentgate: needs_approval")
+    with pytest.raises(ConfigError, match="an error without its run"):
+        sent.wait()
