@@ -104,12 +104,22 @@ def test_the_proposer_does_not_count_under_a_second_name_with_the_same_key(tmp_p
     assert team.running() is None
 
 
-def test_signers_must_name_the_same_proposer(team):
+def test_whoever_any_signer_names_as_proposer_does_not_count(team):
+    """One liar hides nobody: Alice names another, Bob names Alice."""
     team.approve(ALICE, index=False)
-    team.approve(BOB, proposer=CAROL)
+    team.approve(BOB, proposer=ALICE)
     assert team.running() is None
-    team.approve(DAVE, proposer=CAROL)
-    assert team.running() == 1  # Bob and Dave agree; Alice's signature is of another statement
+    team.approve(CAROL, proposer=ALICE)
+    assert team.running() == 1
+
+
+def test_no_author_counts(team):
+    write_approval(team.directory, team.draft(ALICE).made_by(DAVE, "Alice+x@ACME.example", BOB), key(ALICE))
+    team.approve(BOB, index=False)
+    assert team.running() is None
+    team.approve(CAROL)
+    assert (team.running(), team.refusal().got) == (None, "1 of 2 signatures for **")
+    assert "not alice@acme.example, bob@acme.example" in team.refusal().expected
 
 
 def test_the_same_key_under_two_names_counts_once(tmp_path):

@@ -326,7 +326,7 @@ def test_a_wider_version_needs_the_quorum_and_each_signer_types_what_they_accept
     assert "To sign, type: shop.refund v2, 1 wider" in approve(tmp_path, PEOPLE[0], "yes", code=1).stdout
     assert not Path("workflows/approvals/shop.refund/2").exists()
     shown = approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2).stdout
-    assert "proposed by dev@acme.example" in shown
+    assert "made by: dev@acme.example" in shown
     assert "still needed: 1 of bob@acme.example" in shown
     run("status", code=2)
     assert "in force: v2" in approve(tmp_path, PEOPLE[1], "shop.refund v2, 1 wider").stdout
@@ -345,10 +345,107 @@ def test_the_proposer_never_counts(approved, tmp_path):
     shown = approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2).stdout
     assert "STILL TO SIGN: 2 of alice@acme.example, bob@acme.example for **" in shown
     assert "does not count" not in shown
-    assert "your own signature does not count: you proposed it" in approve(tmp_path, PEOPLE[2], "shop.refund v2, 1 wider", code=2).stdout
+    assert (
+        "your own signature does not count: you made the change" in approve(tmp_path, PEOPLE[2], "shop.refund v2, 1 wider", code=2).stdout
+    )
     shown = run("status", code=2).stdout
     assert "UNAPPROVED" in shown
     assert " 1 of 2 " in shown
+
+
+def made(version: str = "2") -> list[str]:
+    """Who made the version, according to each statement."""
+    texts = [json.loads(f.read_text()).get("predicate") for f in sorted(Path(f"workflows/approvals/shop.refund/{version}").glob("*.json"))]
+    return sorted({name for text in texts if text for name in (text["proposer"], *text.get("authors", ()))})
+
+
+@pytest.mark.parametrize("how", ["an earlier commit", "a co-author", "a committer", "another spelling", "--proposer nobody"])
+def test_nobody_who_made_part_of_a_change_counts_for_it(approved, tmp_path, monkeypatch, how):
+    """Alice wrote part of it; the last commit is by someone else. Bob alone is not enough, whoever Alice says proposed it."""
+    more: tuple[str, ...] = ()
+    if how == "an earlier commit":
+        write(WIDER + "# first\n")
+        commit(author=PEOPLE[0])
+    write(WIDER)
+    message, author = "change", "kim@acme.example"
+    if how == "a co-author":
+        message = "change\n\nCo-authored-by: Alice <alice@acme.example>"
+    elif how == "a committer":
+        monkeypatch.setenv("GIT_COMMITTER_EMAIL", PEOPLE[0])
+    elif how == "another spelling":
+        author = "Alice+Work@ACME.example"
+    elif how == "--proposer nobody":
+        author, more = PEOPLE[0], ("--proposer", "nobody")
+    commit(message, author)
+    monkeypatch.delenv("GIT_COMMITTER_EMAIL", raising=False)
+    shown = approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", *more, code=2).stdout
+    assert "your own signature does not count: you made the change" in shown
+    assert any(name.lower().replace("+work", "") == PEOPLE[0] for name in made())
+    approve(tmp_path, PEOPLE[1], "shop.refund v2, 1 wider", code=2)
+    assert "1 of 2 signatures for **" in run("status", code=2).stdout
+    assert "not alice@acme.example" in run("status", code=2).stdout
+
+
+def test_what_was_committed_before_the_version_in_force_makes_nobody_an_author(approved, tmp_path):
+    write(WORKFLOW + "# a remark\n")
+    commit(author=PEOPLE[0])
+    write(WIDER)
+    commit(author="kim@acme.example")
+    approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2)
+    assert made() == ["dev@acme.example", "kim@acme.example"]  # dev committed it
+
+
+def test_a_history_that_is_cut_off_before_the_version_in_force_hides_no_author(approved, tmp_path, monkeypatch):
+    for n in range(3):
+        write(WIDER + f"# {n}\n")
+        commit(author=PEOPLE[0])
+    git("clone", "-q", "--depth", "1", f"file://{approved}", str(tmp_path / "shallow"))
+    monkeypatch.chdir(tmp_path / "shallow")
+    assert "git fetch --unshallow" in approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=1).stderr
+
+
+@pytest.fixture
+def signed_commits(approved, tmp_path):
+    """The same under a root that takes only signed commits; git signs with SSH keys."""
+    signers = {name: open_signer(key(tmp_path, name)) for name in PEOPLE}
+    new_root(
+        "workflows",
+        [Reviewer(name, (hand.public_key,)) for name, hand in signers.items()],
+        expires="2031-12-31",
+        rules=[ReviewRule("**", PEOPLE, {"low": 1, "medium": 2})],
+        signer=signers[PEOPLE[0]],
+        signed_commits=True,
+    )
+    git("config", "gpg.format", "ssh")
+    return approved
+
+
+def signed(tmp_path: Path, name: str, *more: str) -> None:
+    git("add", "-A")
+    git("-c", f"user.signingkey={key(tmp_path, name)}", "commit", "-q", "-S", "-m", "change", *more)
+
+
+def test_where_commits_are_signed_whoever_signed_one_made_it(signed_commits, tmp_path):
+    write(WIDER)
+    signed(tmp_path, PEOPLE[0], "--author=Kim <kim@acme.example>")
+    approve(tmp_path, PEOPLE[1], "shop.refund v2, 1 wider", code=2)
+    assert PEOPLE[0] in made()
+
+
+def test_where_commits_are_signed_an_unsigned_or_a_strangers_commit_is_not_approved(signed_commits, tmp_path):
+    write(WIDER)
+    assert "signed_commits" in approve(tmp_path, PEOPLE[1], "shop.refund v2, 1 wider", code=1).stderr  # not committed
+    commit()
+    assert "with no signature" in approve(tmp_path, PEOPLE[1], "shop.refund v2, 1 wider", code=1).stderr
+    signed(tmp_path, "mallory", "--amend")
+    assert "with another signature" in approve(tmp_path, PEOPLE[1], "shop.refund v2, 1 wider", code=1).stderr
+    signed(tmp_path, PEOPLE[0], "--amend")
+    forged = git("cat-file", "commit", "HEAD").replace("change", "changed")
+    fake = subprocess.run(
+        ["git", "hash-object", "-t", "commit", "-w", "--stdin"], input=forged + "\n", text=True, check=True, capture_output=True
+    )
+    git("reset", "-q", "--soft", fake.stdout.strip())
+    assert "with another signature" in approve(tmp_path, PEOPLE[1], "shop.refund v2, 1 wider", code=1).stderr
 
 
 def test_who_proposed_an_uncommitted_change_must_be_said(approved, tmp_path):

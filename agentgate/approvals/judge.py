@@ -9,8 +9,9 @@ The checks of one version, in order (the same numbers stand in the code; 1 and 4
 5. Each signature is over its statement, in our namespace, by a key that root and allowed_signers give to that person now.
 6. It has not ended. EXPIRED.
 7. It was compared with the newest version approved before it: what the index says of that, or what is proved here, and never less than
-   what this gate had in force. Signers who name another proposer, path, previous version or other roles are not counted together.
-8. The proposer does not count (except under a solo root, which approves only low risk). Every rule of the root for its path,
+   what this gate had in force. Signers who name another path, previous version or other roles are not counted together.
+8. Nobody counts whom any of these signers names as proposer or author (except under a solo root, which approves only low risk), under
+   another spelling or with their key under another name neither. Every rule of the root for its path,
    now and before, at the higher of its risks, now and before, has its number of distinct people and keys. UNAPPROVED.
    Where nothing vouches for the version before: every rule, with the most it ever asks for.
 9. Or: it is proved to only narrow the newest approved version; then one signature under each rule is enough, for as long as that lasts.
@@ -38,6 +39,7 @@ from agentgate.errors import WorkflowError
 from agentgate.loading.definition import Derive, load_document
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document
+from agentgate.values.identities import author
 from agentgate.workflow.model import Workflow
 
 IN_FORCE = "in force:"
@@ -210,7 +212,7 @@ class Judge:
             if wrong is not None:
                 ignored.append(wrong)
                 continue
-            same = (statement.path, statement.proposer, statement.previous, tuple(sorted(statement.roles.items())))
+            same = (statement.path, statement.previous, tuple(sorted(statement.roles.items())))
             groups.setdefault(same, []).append(signed)
         best: tuple[Need, ...] | None = None
         for group in sorted(groups.values(), key=len, reverse=True):
@@ -243,10 +245,10 @@ class Judge:
 
     def _group(self, stored: Version, group: list[Signed], counting: Newest) -> tuple[tuple[Need, ...], Approved | None]:
         statement = group[0].statement
-        # (8) the proposer never counts
-        mine = statement.proposer.casefold()
-        theirs = {key for person, keys in self.root.keys.items() if person.casefold() == mine for key in keys}
-        counted = [s for s in group if self.root.solo or not (s.person.casefold() == mine or s.key.fingerprint in theirs)]
+        # (8) whoever made the change never counts
+        made_it = _makers(group)
+        theirs = {key for person, keys in self.root.keys.items() if author(person) in made_it for key in keys}
+        counted = [s for s in group if self.root.solo or not (author(s.person) in made_it or s.key.fingerprint in theirs)]
         who = tuple(s.person for s in counted)
 
         def needs(signed: list[Signed], *, narrower: bool = False) -> tuple[Need, ...]:
@@ -316,8 +318,22 @@ class Judge:
             got, expected = f"risk {stored.risk}", f"a risk that can be approved {solo}"
         else:
             got = f"{missing.have} of {missing.needed} signatures for {missing.path}"
-            expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; the proposer never counts"
+            expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; {self._but_not(stored, missing)}"
         return refused(UNAPPROVED, stored.folder, "signatures", got, expected, workflow=stored.id, version=stored.version)
+
+    def uncounted(self, stored: Version) -> tuple[str, ...]:
+        """Who may sign under some rule and never counts for this version, because a signer named them as its proposer or an author."""
+        made_it = _makers(stored.signed) if not self.root.solo else set()
+        return tuple(sorted(name for name in self.root.keys if author(name) in made_it))
+
+    def _but_not(self, stored: Version, need: Need) -> str:
+        out = ", ".join(name for name in self.uncounted(stored) if name in need.by)
+        return f"not {out}: who made a change never counts" if out else "who made a change never counts"
+
+
+def _makers(signed: Iterable[Signed]) -> set[str]:
+    """Everybody whom a signer names as having made the change, as `author` spells them."""
+    return {author(name) for each in signed for name in (each.statement.proposer, *each.statement.authors)}
 
 
 def in_force(id_: str, version: int, digest: str = "") -> str:

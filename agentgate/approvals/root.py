@@ -79,6 +79,7 @@ class RootShape(Shape):
     reviews: Annotated[list[ReviewShape], Len(1, 200)]
     solo: bool = False
     demo: bool = False
+    signed_commits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

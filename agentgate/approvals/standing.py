@@ -101,8 +101,8 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
     stored = standing.version if standing is not None else None
     same = stored if stored is not None and stored.digest == file.digest else None
     signed = tuple(s.person for s in same.signed) if same is not None else ()
-    proposers = {s.statement.proposer for s in same.signed} if same is not None and not judge.root.solo else set()
-    can = {person for need in asks if not need.met for person in need.by} - set(signed) - proposers
+    makers = judge.uncounted(same) if same is not None else ()
+    can = {person for need in asks if not need.met for person in need.by} - set(signed) - set(makers)
     workflow = loaded.get(id_)
     return WorkflowStatus(
         id=id_,

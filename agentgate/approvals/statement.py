@@ -48,6 +48,7 @@ class _Predicate:
     signer: Person
     role: Literal["reviewer"]
     not_after: Moment
+    authors: Annotated[tuple[Person, ...], Len(0, 200)] = ()
 
 
 class _StatementShape(Shape):
@@ -73,6 +74,7 @@ class Statement(_Predicate):
         roles: the static roles the workflow stays narrower than, each with its scopes.
         wider: what it newly permits, in words.
         proposer: who made the change; never counts.
+        authors: who else wrote or committed part of it since the version before; none of them counts.
         not_after: until when the approval holds, ``2031-12-31T00:00:00Z``.
     """
 
@@ -86,7 +88,7 @@ class Statement(_Predicate):
                 "_type": TYPE,
                 "subject": [{"name": self.id, "digest": {"sha256": self.digest.removeprefix("sha256:")}}],
                 "predicateType": PREDICATE,
-                "predicate": {field.name: getattr(self, field.name) for field in fields(_Predicate)},
+                "predicate": {f.name: getattr(self, f.name) for f in fields(_Predicate) if f.name != "authors" or self.authors},
             },
             "statement",
         )

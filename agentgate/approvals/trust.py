@@ -72,6 +72,7 @@ def new_root(
     threshold: int = 1,
     solo: bool = False,
     demo: bool = False,
+    signed_commits: bool = False,
     signer: Signer | None = None,
 ) -> str:
     """Write ``root.yaml`` and ``allowed_signers``; an earlier root is moved to ``approvals/root/`` with its signatures.
@@ -85,6 +86,7 @@ def new_root(
         threshold: signatures a root needs.
         solo: one person approves their own changes, low risk only; gates warn at every start.
         demo: for demonstrations; gates warn at every start.
+        signed_commits: reviewers' commands take only commits that somebody of the root signed, and who signed one made the change.
         signer: signs it at once; others call `sign_root`.
 
     Returns:
@@ -113,6 +115,7 @@ def new_root(
         "reviews": [{"path": r.path, "by": list(r.by), "signatures": dict(r.signatures)} for r in tuple(rules) or (default,)],
     }
     value |= ({"solo": True} if solo else {}) | ({"demo": True} if demo else {})
+    value |= {"signed_commits": True} if signed_commits else {}
     data = _yaml(value)
     root = Root.parse(data, f"{APPROVALS}/{ROOT}")
     AllowedSigners.parse(text_of(signers, SIGNERS), f"{APPROVALS}/{SIGNERS}")

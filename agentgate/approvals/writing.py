@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,12 @@ class Unsigned:
     proof: Proof | None
     definition: bytes
     needs: tuple[Need, ...]
+
+    def made_by(self, proposer: str, *authors: str) -> Unsigned:
+        """The same, with everybody who made the change (none of them counts). Raises ApprovalRefused: a name that cannot be signed."""
+        said = replace(self.statement, proposer=proposer, authors=tuple(sorted({*authors} - {proposer})))
+        Statement.parse(said.data, "statement")
+        return replace(self, statement=said)
 
 
 def statement(

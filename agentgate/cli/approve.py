@@ -6,6 +6,7 @@ To approve: read what became wider, type that you accept it, sign with the SSH k
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from agentgate.approvals import ApprovalRefused, Signer, WorkflowStatus, root_di
 from agentgate.approvals import revoke as write_revocation
 from agentgate.approvals import status as standing
 from agentgate.approvals.root import Root as TrustRoot
-from agentgate.approvals.writing import find_workflow
+from agentgate.approvals.writing import Unsigned, find_workflow
 from agentgate.cli.diff import tell
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
@@ -27,7 +28,8 @@ from agentgate.loading.source import WorkflowText, on_disk
 from agentgate.review.draft.draft import undecided
 from agentgate.review.report.changes import Changes, as_json
 from agentgate.review.report.comparison import base_of, told
-from agentgate.review.report.signers import author_of, in_words
+from agentgate.review.report.signers import in_words, makers
+from agentgate.values.identities import author
 
 ROOT_FILE = "approvals/root.yaml"
 
@@ -39,7 +41,9 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
     root: Root = None,
     proposer: Annotated[
         str | None,
-        typer.Option(help="Who made the change (it never counts as a reviewer); left out: the author of the file's last commit."),
+        typer.Option(
+            help="Who made a change that is not committed yet; beside whoever git names since the version before. None of them counts."
+        ),
     ] = None,
     until: Annotated[str | None, typer.Option(help="Last day of this approval, 2031-05-31; left out: the workflow's own last day.")] = None,
     accept: Accept = None,
@@ -62,16 +66,18 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
             directory,
             source.path,
             signer=signer,
-            proposer=proposer or _proposer(Path(source.path), directory, signer),
+            proposer=proposer or "unknown",
             root=root,
             not_after=_day(until),
         )
-        changes = told(made.old, made.workflow, tuple(in_words(made.needs, made.statement.proposer)), base=base_of(source))
+        made_by = _made_by(Path(source.path), made, directory, signer, proposer)
+        made = made.made_by(*made_by)
         said = made.statement
+        changes = told(made.old, made.workflow, tuple(in_words(made.needs, made_by)), base=base_of(source))
+        changes = replace(changes, about=(*changes.about, ("made by", ", ".join(made_by))))
         if not as_json_:
             say(
                 f"{said.id} v{said.version}, {made.workflow.title}",
-                f"risk {said.risk}, tenants {', '.join(said.tenants)}, proposed by {said.proposer}",
                 "",
             )
             tell(changes)
@@ -86,8 +92,8 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
         say_json({**as_json(changes), **done})
     else:
         say("", f"signed as {said.signer}: {written}", *_standing(now, renewed=renewed))
-        if said.signer == said.proposer and now.missing:
-            say("your own signature does not count: you proposed it")
+        if author(said.signer) in {author(name) for name in made_by} and now.missing:
+            say("your own signature does not count: you made the change")
     raise typer.Exit(YES if now.refused is None else LOOK)
 
 
@@ -114,15 +120,18 @@ def _day(text: str | None) -> str | None:
         raise ConfigError("until", text, "a day such as 2031-05-31") from error
 
 
-def _proposer(file: Path, directory: Path, signer: Signer) -> str:
-    """Who made the change: git's author; under a solo root, which does not exclude the proposer, the one person in it."""
-    author = author_of(file)
-    if author is None:
-        root = TrustRoot.parse((directory / ROOT_FILE).read_bytes(), ROOT_FILE)
-        author = root.person(signer.public_key) if root.solo else None
-    if author is None:
+def _made_by(file: Path, made: Unsigned, directory: Path, signer: Signer, proposer: str | None) -> tuple[str, ...]:
+    """Who made the change: whoever git names since the version in force, and --proposer; under a solo root the one person in it."""
+    root = TrustRoot.parse((directory / ROOT_FILE).read_bytes(), ROOT_FILE)
+    named = makers(file, made.statement.previous, root if root.shape.signed_commits else None)
+    if root.shape.signed_commits and not named:
+        raise ConfigError("signed_commits", f"{file}, changed since its last commit", "a committed file, with every commit signed")
+    if proposer is not None:
+        named = (proposer, *(name for name in named if name != proposer))
+    solo = root.person(signer.public_key) if root.solo and not named else None
+    if not named and solo is None:
         raise ConfigError("proposer", f"{file}, changed since its last commit", "a committed file, or --proposer NAME: who made the change")
-    return author
+    return named or (str(solo),)
 
 
 def phrase(changes: Changes, *, first: bool) -> str:

@@ -24,7 +24,7 @@ from agentgate.loading.source import WorkflowText, below, blob, commit_of, files
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.report.changes import Changes, as_json, comment
 from agentgate.review.report.comparison import changes_between
-from agentgate.review.report.signers import author_of, in_words
+from agentgate.review.report.signers import in_words, makers
 from agentgate.values.canonical import digest
 from agentgate.values.visible import code
 
@@ -40,6 +40,7 @@ class Findings:
     tests: list[Tested] = field(default_factory=list)
     changes: list[Changes] = field(default_factory=list)
     unapproved: list[str] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)  # of the definitions at the base, by id
     asked: bool = False
 
     @property
@@ -110,6 +111,8 @@ def _compare(findings: Findings, directory: Path) -> None:
         after = source.workflow()
         before = by_id.get(after.id) or old.get(path)
         was = before.workflow() if before is not None else None
+        if was is not None:
+            findings.digests[after.id] = was.digest
         if before is not None and was is not None and was.digest == after.digest and before.roles == source.roles:
             continue
         findings.changes.append(changes_between(_named(before, findings.base), source))
@@ -163,8 +166,17 @@ def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: 
     for each in standing:
         if each.refused is not None:  # who must still sign, and who may: not the proposer, as far as git names one
             nobody = ["nobody who has not signed yet may sign it"] if each.missing and not each.can else []
-            signers[each.id] = (*in_words(each.needs, author_of(directory / each.path) or ""), *nobody)
+            signers[each.id] = (*in_words(each.needs, _made_by(findings, each.id, directory / each.path)), *nobody)
     findings.changes = [replace(c, signers=signers.get(c.id, ())) for c in findings.changes]
+
+
+def _made_by(findings: Findings, id_: str, file: Path) -> tuple[str, ...]:
+    """Who made a workflow what it is since the base, as far as git tells."""
+    try:
+        return makers(file, findings.digests.get(id_))
+    except ConfigError as error:
+        findings.warnings.append(str(error))
+        return ()
 
 
 def _older_lists(findings: Findings, directory: Path) -> None:

@@ -94,6 +94,7 @@ def new(  # noqa: PLR0917 - a command's options, given by name
                 threshold=said.threshold,
                 solo=said.solo,
                 demo=said.demo,
+                signed_commits=said.signed_commits,
             )
             made = standing(folder)
             made.refuse_unsignable()
@@ -261,6 +262,7 @@ def _json(state: RootStanding, now: float) -> dict[str, Any]:
         "threshold": shape.threshold,
         "solo": shape.solo,
         "demo": shape.demo,
+        "signed_commits": shape.signed_commits,
         "people": [
             {
                 "name": name,

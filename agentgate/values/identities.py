@@ -32,6 +32,12 @@ def checked_name(field: str, value: object) -> None:
         raise IdentityRefused(field, value, FORM)
 
 
+def author(name: str) -> str:
+    """What tells one author of a change from another: `person`, without the ``+tag`` of an address (RFC 5233)."""
+    local, at, host = person(name).rpartition("@")
+    return f"{local.partition('+')[0] or local}{at}{host}"
+
+
 def person(name: str) -> str:
     """What tells one person or agent from another: the id without case, compatibility forms and the sign of a user name."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).removeprefix("@")

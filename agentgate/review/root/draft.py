@@ -52,6 +52,7 @@ class DraftShape(Shape):
     reviews: Annotated[list[ReviewShape], Field(min_length=1, max_length=200)]
     solo: bool = False
     demo: bool = False
+    signed_commits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class RootDraft:
     solo: bool = False
     demo: bool = False
     notes: tuple[str, ...] = ()  # what its source says and a draft cannot, in words
+    signed_commits: bool = False
 
 
 def read_draft(path: Path) -> RootDraft:
@@ -146,7 +148,7 @@ def _merged(people: Sequence[Reviewer], more: Sequence[Reviewer]) -> tuple[Revie
 def _drafted(shape: DraftShape | RootShape, people: Sequence[Reviewer], expires: str, notes: tuple[str, ...] = ()) -> RootDraft:
     rules = tuple(ReviewRule(review.path, tuple(review.by), review.counts) for review in shape.reviews)
     roles = {role: tuple(names) for role, names in shape.roles or ()}
-    return RootDraft(tuple(people), rules, shape.threshold, expires, roles, shape.solo, shape.demo, notes)
+    return RootDraft(tuple(people), rules, shape.threshold, expires, roles, shape.solo, shape.demo, notes, shape.signed_commits)
 
 
 def person_of(text: str) -> Reviewer:
