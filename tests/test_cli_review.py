@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from agentgate.approvals import Reviewer, ReviewRule, new_root, open_signer, root_digest, statement, write_approval, write_index
@@ -454,6 +455,13 @@ def test_who_proposed_an_uncommitted_change_must_be_said(approved, tmp_path):
     approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", "--proposer", "dev@acme.example", code=2)
 
 
+@pytest.mark.parametrize("day", ["2020-01-01", "2999-12-31", "soon"])
+def test_an_approval_ends_between_today_and_the_workflows_last_day(approved, tmp_path, day):
+    write(WIDER)
+    commit()
+    assert "setting 'until'" in approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", "--until", day, code=1).stderr
+
+
 def test_a_draft_with_open_questions_or_failing_tests_is_not_signed(approved, tmp_path):
     write(WIDER.replace("    args:", "    args:\n      # DECIDE: may it?"))
     assert "undecided: may it?" in approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=1).stderr
@@ -503,7 +511,7 @@ def test_approvals_survive_rebase_and_squash_and_die_with_one_changed_value(appr
     git("merge", "-q", "--squash", "topic")
     commit("squashed")
     run("status")
-    run("check", "--base", "HEAD~1")
+    run("check", "--base", "HEAD~1", code=3)
     write("# only a comment\n" + WIDER)
     run("status")
     write(WIDER.replace("max: 1, per: run", "max: 2, per: run"))
@@ -527,7 +535,7 @@ def test_a_pull_request_is_checked_whole(approved, tmp_path):
     assert "shop.refund" in Path("changes.html").read_text()
     for name in PEOPLE[:2]:
         approve(tmp_path, name, "shop.refund v2, 1 wider", code=2 if name == PEOPLE[0] else 0)
-    assert "every workflow file is in force" in run("check", "--base", "main").stdout
+    assert "every workflow file is in force" in run("check", "--base", "main", code=3).stdout
 
 
 def test_what_does_not_load_or_hold_is_an_error(approved):
@@ -537,6 +545,69 @@ def test_what_does_not_load_or_hold_is_an_error(approved):
     write(TESTS.replace("because: order_id", "because: notify"), "workflows/shop/refund.test.yaml")
     assert "1 errors" in run("check", "--base", "main", "--markdown", code=1).stdout
     run("check", "--base", "nowhere", code=1)
+
+
+def test_what_is_approved_and_wider_has_an_exit_code_of_its_own(approved, tmp_path):
+    git("checkout", "-q", "-b", "topic")
+    write(WIDER)
+    commit()
+    run("check", "--base", "main", code=2)
+    for name in PEOPLE[:2]:
+        approve(tmp_path, name, "shop.refund v2, 1 wider", code=2 if name == PEOPLE[0] else 0)
+    commit("approved")
+    assert "approved: every workflow file is in force (more is permitted than before)" in run("check", "--base", "main", code=3).stdout
+    run("check", "--base", "HEAD")
+
+
+def test_the_first_check_of_a_new_repository_compares_with_nothing_and_says_what_is_next(tmp_path, home, monkeypatch):
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "new")
+    git("init", "-q", "-b", "main")
+    write(WORKFLOW)
+    write(TESTS, "workflows/shop/refund.test.yaml")
+    shown = run("check", code=2)
+    assert "changes since nothing (no commit yet)" in shown.stdout
+    assert "agentgate root draft" in shown.stdout + shown.stderr
+
+
+def jobs() -> tuple[list[str], list[str]]:
+    """The shell of the two CI jobs in the documentation: GitHub's steps, GitLab's script."""
+    text = (Path(__file__).parent.parent / "docs/reviewing.md").read_text()
+    blocks = text.partition("Post first, then fail.")[2].split("```yaml")[1:3]
+    github, gitlab = (yaml.safe_load(block.partition("```")[0]) for block in blocks)
+    return [step["run"] for step in github if "run" in step], gitlab["workflow-check"]["script"]
+
+
+@pytest.mark.parametrize("forge", ["GitHub", "GitLab"])
+@pytest.mark.parametrize("change", ["wider", "approved", "none"])
+def test_the_documented_jobs_post_before_they_fail(approved, tmp_path, monkeypatch, forge, change):
+    """In a clone of a bare repository; the forge's own program is a script that keeps the comment."""
+    git("clone", "-q", "--bare", str(approved), str(tmp_path / "bare.git"))
+    git("clone", "-q", f"file://{tmp_path}/bare.git", str(tmp_path / "job"))
+    monkeypatch.chdir(tmp_path / "job")
+    git("config", "user.email", "dev@acme.example")
+    git("config", "user.name", "Dev")
+    if change != "none":
+        write(WIDER)
+        commit()
+    for name in PEOPLE[:2] if change == "approved" else ():
+        approve(tmp_path, name, "shop.refund v2, 1 wider", code=2 if name == PEOPLE[0] else 0)
+    (tmp_path / "bin").mkdir()
+    for name in ("gh", "curl"):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\ncp comment.md {tmp_path}/posted\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "bin/agentgate").write_text(f'#!/bin/sh\nexec {sys.executable} -m agentgate "$@"\n')
+    (tmp_path / "bin/agentgate").chmod(0o755)
+    output, env = tmp_path / "output", {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "BASE": "main", "PR": "1"}
+    env |= {"GITHUB_OUTPUT": str(output), "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}
+    steps = jobs()[0] if forge == "GitHub" else ["\n".join(jobs()[1])]
+    codes = []
+    for step in steps:
+        code = {"CODE": output.read_text().strip().partition("=")[2]} if output.exists() else {}
+        codes.append(subprocess.run(["bash", "-e", "-c", step], env={**env, **code}, check=False, capture_output=True).returncode)
+    assert "## agentgate" in (tmp_path / "posted").read_text()
+    assert codes[:-1] == [0] * (len(codes) - 1)
+    assert (codes[-1] == 0) is (change != "wider")
 
 
 def test_a_change_cannot_bring_its_own_root(approved, tmp_path):
@@ -585,7 +656,7 @@ def test_a_base_that_does_not_load_makes_all_of_it_new(approved):
     write(WORKFLOW.replace("effect: write", "effect: wrte"))
     commit()
     write(WORKFLOW)
-    assert "does not load there" in run("check", "--base", "HEAD").stdout
+    assert "does not load there" in run("check", "--base", "HEAD", code=3).stdout
 
 
 def test_who_must_sign_is_said_by_the_old_side(approved):
@@ -658,6 +729,21 @@ def test_what_is_not_there_is_an_error_and_never_a_traceback(approved, tmp_path,
 
 
 # --- revoke, index --------------------------------------------------------------------------------------------------------------
+
+
+def test_revoking_says_what_is_in_force_afterwards_before_it_is_signed(approved, tmp_path):
+    bob = key(tmp_path, PEOPLE[1])
+    revoke = ("revoke", "shop.refund", "--reason", "INC-7", "--key", bob)
+    assert "in force afterwards: nothing: every call of it is refused" in run(*revoke, "--accept", "no", code=1).stdout
+    write(NARROWER)
+    commit()
+    approve(tmp_path, PEOPLE[0], "shop.refund v2")
+    shown = run(*revoke, "--up-to", "1", "--accept", "revoke shop.refund up to v1").stdout
+    assert "in force afterwards: nothing" in shown  # v2 rests on v1, which it only narrows
+    assert run("status", code=2).stdout.splitlines()[1].split()[:3] == ["shop.refund", "v2", "none"]
+    assert "still needed: 1 of alice@acme.example" in approve(tmp_path, PEOPLE[1], "shop.refund v2, all of it", code=2).stdout
+    approve(tmp_path, PEOPLE[0], "shop.refund v2, all of it")  # again: what she signed was compared with v1
+    assert run("status").stdout.splitlines()[1].split()[:3] == ["shop.refund", "v2", "v2"]
 
 
 def test_one_signature_revokes_for_good(approved, tmp_path):

@@ -9,7 +9,7 @@ from agentgate.approvals.refusal import ApprovalRefusal, ApprovalRefused, Refuse
 from agentgate.approvals.root import Need
 from agentgate.approvals.signer import KeygenSigner, KeySigner, Signer, open_signer
 from agentgate.approvals.sshkey import SshKey
-from agentgate.approvals.standing import WorkflowStatus, status
+from agentgate.approvals.standing import WorkflowStatus, forecast, status
 from agentgate.approvals.statement import Statement
 from agentgate.approvals.trust import Reviewer, ReviewRule, new_root, revoke, root_digest, sign_root, write_index
 from agentgate.approvals.writing import Unsigned, statement, write_approval
@@ -31,6 +31,7 @@ __all__ = [
     "Statement",
     "Unsigned",
     "WorkflowStatus",
+    "forecast",
     "load_approved",
     "new_root",
     "open_signer",

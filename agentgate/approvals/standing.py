@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.judge import Approved, Judge, Standing
 from agentgate.approvals.loading import WorkflowFile, lenient_judge, load_judged, read_workflow_files, unapproved
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, Refused, refused
-from agentgate.approvals.root import Need
+from agentgate.approvals.root import Need, Root
 from agentgate.approvals.version import first_difference
 from agentgate.approvals.writing import needs
 from agentgate.errors import WorkflowError
@@ -88,6 +89,50 @@ def status(
     return tuple(statuses)
 
 
+def forecast(
+    directory: Path | str,
+    *,
+    root: str | None = None,
+    under: tuple[Root, AllowedSigners] | None = None,
+    revoking: tuple[str, int] | None = None,
+    derive: Derive = lexical,
+    now: float | None = None,
+) -> tuple[tuple[str, int | None, int | None], ...]:
+    """What would be in force after a step that nobody took yet.
+
+    Args:
+        directory: the workflow directory.
+        root: the pinned digest; None: the present root.
+        under: another root, with the keys of its people.
+        revoking: a workflow and the highest of its versions to revoke.
+        derive: the intent deriver.
+        now: POSIX seconds; None: now.
+
+    Returns:
+        For each workflow whose version would change: its id, the version in force now and then (None: none).
+
+    Raises ApprovalRefused: the root is not trusted.
+    """
+    folder, when = Path(directory), time.time() if now is None else now
+    judge, _ = lenient_judge(folder, root, derive=derive, now=when)
+    trusted, allowed = under or (judge.root, judge.allowed)
+    known = {f"revoked:{revoking[0]}": revoking[1]} if revoking is not None else {}
+    then = Judge(judge.tree, trusted, allowed, judge.index, judge.revoked, known, when, derive, Prover())
+    listed = set(judge.index.workflows if judge.index is not None else ()) | {
+        f.value.get("id") for f in read_workflow_files(folder)[0].values()
+    }
+    found = [(id_, _running(judge, id_), _running(then, id_)) for id_ in sorted(id_ for id_ in listed if type(id_) is str)]
+    return tuple((id_, before, after) for id_, before, after in found if before != after)
+
+
+def _running(judge: Judge, id_: str) -> int | None:
+    try:
+        approved, _ = judge.running(id_)
+    except ApprovalRefused:
+        return None
+    return approved.version.version if approved is not None else None
+
+
 def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) -> WorkflowStatus:
     id_, version = file.value.get("id"), file.value.get("version")
     if type(id_) is not str or type(version) is not int:
@@ -102,7 +147,10 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
     same = stored if stored is not None and stored.digest == file.digest else None
     signed = tuple(s.person for s in same.signed) if same is not None else ()
     makers = judge.uncounted(same) if same is not None else ()
-    can = {person for need in asks if not need.met for person in need.by} - set(signed) - set(makers)
+    before = judge.before(id_, version) if same is not None else None
+    base = before.digest if before is not None else None
+    again = {s.person for s in same.signed if s.statement.previous != base} if same is not None else set()
+    can = {person for need in asks if not need.met for person in need.by} - (set(signed) - again) - set(makers)
     workflow = loaded.get(id_)
     return WorkflowStatus(
         id=id_,

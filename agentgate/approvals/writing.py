@@ -44,6 +44,7 @@ class Unsigned:
         proof: the comparison (`agentgate.diff.Diff`); None: there was none.
         definition: canonical bytes that will be stored.
         needs: what the root requires, counting the present signatures.
+        baseline: what it is compared with, in words: ``v2``, ``v2, REVOKED: INC-7``, ``nothing``.
     """
 
     statement: Statement
@@ -52,6 +53,7 @@ class Unsigned:
     proof: Proof | None
     definition: bytes
     needs: tuple[Need, ...]
+    baseline: str = ""
 
     def made_by(self, proposer: str, *authors: str) -> Unsigned:
         """The same, with everybody who made the change (none of them counts). Raises ApprovalRefused: a name that cannot be signed."""
@@ -136,7 +138,15 @@ def statement(
         not_after=end,
     )
     Statement.parse(made.data, "statement")  # what could not be read again is not signed
-    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(judge, file))
+    return Unsigned(made, new, old, proof, canonical(file.value, "definition"), needs(judge, file), _baseline(judge, before))
+
+
+def _baseline(judge: Judge, before: Version | None) -> str:
+    """What a version is compared with, in words; that it was revoked and why."""
+    if before is None:
+        return "nothing"
+    over = judge.revoked.revoked.get(before.id) if judge.revoked is not None else None
+    return f"v{before.version}" + (f", REVOKED: {over.reason}" if over is not None and before.version <= over.up_to else "")
 
 
 def write_approval(directory: Path | str, draft: Unsigned, signer: Signer) -> Path:

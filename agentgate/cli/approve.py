@@ -13,7 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import ApprovalRefused, Signer, WorkflowStatus, root_digest, statement, write_approval, write_index
+from agentgate.approvals import (
+    ApprovalRefused,
+    Signer,
+    WorkflowStatus,
+    forecast,
+    root_digest,
+    statement,
+    write_approval,
+    write_index,
+)
 from agentgate.approvals import revoke as write_revocation
 from agentgate.approvals import status as standing
 from agentgate.approvals.root import Root as TrustRoot
@@ -68,13 +77,13 @@ def approve(  # noqa: PLR0917 - a command's options, given by name
             signer=signer,
             proposer=proposer or "unknown",
             root=root,
-            not_after=_day(until),
+            not_after=_day(until, source.workflow().expires),
         )
         made_by = _made_by(Path(source.path), made, directory, signer, proposer)
         made = made.made_by(*made_by)
         said = made.statement
         changes = told(made.old, made.workflow, tuple(in_words(made.needs, made_by)), base=base_of(source))
-        changes = replace(changes, about=(*changes.about, ("made by", ", ".join(made_by))))
+        changes = replace(changes, about=(*changes.about, ("made by", ", ".join(made_by)), ("compared with", made.baseline)))
         if not as_json_:
             say(
                 f"{said.id} v{said.version}, {made.workflow.title}",
@@ -111,13 +120,17 @@ def _ready(source: WorkflowText) -> None:
         fail("A draft is not signed before each # DECIDE: is decided and its mark deleted. Nothing was signed.")
 
 
-def _day(text: str | None) -> str | None:
+def _day(text: str | None, last: date) -> str | None:
     if text is None:
         return None
+    today = datetime.now(UTC).date()
     try:
-        return date.fromisoformat(text).isoformat()
+        day = date.fromisoformat(text)
     except ValueError as error:
         raise ConfigError("until", text, "a day such as 2031-05-31") from error
+    if not today <= day <= last:
+        raise ConfigError("until", text, f"a day from today, {today}, to the workflow's last, {last}")
+    return day.isoformat()
 
 
 def _made_by(file: Path, made: Unsigned, directory: Path, signer: Signer, proposer: str | None) -> tuple[str, ...]:
@@ -268,6 +281,8 @@ def revoke(  # noqa: PLR0917 - a command's options, given by name
         signer = own_signer(key)
         version = up_to if up_to is not None else _newest(workflow, directory, root)
         say(f"revoking {workflow} up to v{version}: it is never undone (a higher version can be approved)")
+        then = forecast(directory, root=root, revoking=(workflow, version))
+        say(*(f"in force afterwards: {f'v{after}' if after else 'nothing: every call of it is refused'}" for _, _, after in then))
         confirm(f"revoke {workflow} up to v{version}", accept, "--accept")
         written = write_revocation(directory, workflow, signer, version=version, reason=reason, root=root)
     say(f"wrote {written}: commit it, or copy it to where your gates read it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -15,12 +16,12 @@ from agentgate.approvals._files import DEFINITION, INDEX, REVOKED
 from agentgate.cli.commands import ERROR
 from agentgate.cli.diff import save, tell
 from agentgate.cli.lint import lint_text
-from agentgate.cli.output import LOOK, YES, note, refusing, say, say_json
+from agentgate.cli.output import LOOK, WIDER, YES, note, refusing, say, say_json
 from agentgate.cli.signing import Json, Root
 from agentgate.cli.test import Tested, failures, tested
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.loading.catalog import APPROVALS
-from agentgate.loading.source import WorkflowText, below, blob, commit_of, files_of, in_git, prefix
+from agentgate.loading.source import WorkflowText, ask, below, blob, commit_of, files_of, in_git, prefix
 from agentgate.loading.yaml_nodes import read_yaml
 from agentgate.review.report.changes import Changes, as_json, comment
 from agentgate.review.report.comparison import changes_between
@@ -46,12 +47,17 @@ class Findings:
     @property
     def exit_code(self) -> int:
         """See the command's help."""
-        return ERROR if self.errors else LOOK if self.unapproved else YES
+        if self.errors:
+            return ERROR
+        return LOOK if self.unapproved else WIDER if any(c.wider for c in self.changes) else YES
 
 
 def check(  # noqa: PLR0917 - a command's options, given by name
     directory: Annotated[Path, typer.Argument(help="The workflow directory.", file_okay=False, show_default=True)] = Path("workflows"),
-    base: Annotated[str, typer.Option(help="The revision that the change is compared with.")] = "origin/main",
+    base: Annotated[
+        str | None,
+        typer.Option(help="The revision that the change is compared with; left out: origin/main, or what there is.", show_default=False),
+    ] = None,
     root: Root = None,
     unsafe_unapproved: Annotated[
         bool, typer.Option("--unsafe-unapproved", help="Do not ask for signatures; what is wider still exits with 2.")
@@ -64,13 +70,13 @@ def check(  # noqa: PLR0917 - a command's options, given by name
     with refusing():
         if as_json_ and markdown:
             raise ConfigError("output", "--json and --markdown", "one of them")
-        findings = Findings(base, commit_of(base))
+        findings = Findings(*_base(base))
         _files(findings, directory)
         if not findings.errors:
             _compare(findings, directory)
             _approved(findings, directory, root, unsafe=unsafe_unapproved)
         if html is not None:
-            save(html, findings.changes, f"{base} → {directory}")
+            save(html, findings.changes, f"{findings.base} → {directory}")
     if as_json_:
         say_json(_json(findings))
     elif markdown:
@@ -78,6 +84,19 @@ def check(  # noqa: PLR0917 - a command's options, given by name
     else:
         _tell(findings)
     raise typer.Exit(findings.exit_code)
+
+
+def _base(named: str | None) -> tuple[str, str]:
+    """The revision to compare with, and its commit; in a repository without any commit, its empty tree."""
+    if named is not None:
+        return named, commit_of(named)
+    for usual in ("origin/main", "origin/HEAD", "HEAD"):
+        with suppress(ConfigError):
+            return usual, commit_of(usual)
+    tree = ask("hash-object", "-t", "tree", "/dev/null")
+    if tree is None:
+        raise ConfigError("base", "nothing", "a git repository here, or --base REVISION")
+    return "nothing (no commit yet)", tree.decode().strip()
 
 
 def _files(findings: Findings, directory: Path) -> None:
@@ -145,7 +164,7 @@ def _approved(findings: Findings, directory: Path, root: str | None, *, unsafe: 
     _older_lists(findings, directory)
     if not (directory / APPROVALS).is_dir():
         findings.unapproved.append(
-            f"{directory / APPROVALS}: nobody signs here yet (agentgate init makes a root; --unsafe-unapproved asks for none)"
+            f"nobody signs here yet: next, agentgate root draft (a team) or agentgate init (you alone) makes {directory / APPROVALS}"
         )
         return
     inside = _in_repository(directory)
@@ -216,7 +235,8 @@ def _tell(findings: Findings) -> None:
         say("")
     note(*findings.unapproved)
     good = "approved: every workflow file is in force" if findings.asked else "nothing more is permitted"
-    say("a person must look" if findings.unapproved else good)
+    more = " (more is permitted than before)" if findings.exit_code == WIDER else ""
+    say("a person must look" if findings.unapproved else good + more)
 
 
 def _comment(findings: Findings) -> list[str]:

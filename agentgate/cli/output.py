@@ -25,7 +25,7 @@ from agentgate.cli.commands import ERROR
 from agentgate.errors import AgentGateError
 from agentgate.values.visible import visible
 
-YES, LOOK = 0, 2
+YES, LOOK, WIDER = 0, 2, 3  # nothing to do; a person must look; approved, and more is permitted than before
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from agentgate.approvals import ApprovalRefusal, new_root, sign_root
+from agentgate.approvals import ApprovalRefusal, ApprovalRefused, forecast, new_root, sign_root
 from agentgate.approvals._files import ROOT, SIGNERS, Tree, text_of
 from agentgate.approvals._shape import RISKS
 from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.root import Root as TrustRoot
 from agentgate.cli.commands import HELP, Commands
 from agentgate.cli.output import LOOK, YES, complain, fail, note, refusing, rows, say, say_json
 from agentgate.cli.signing import Accept, Directory, Json, Key, Root, confirm, own_signer
@@ -100,6 +101,8 @@ def new(  # noqa: PLR0917 - a command's options, given by name
             made.refuse_unsignable()
             if signer is not None:
                 made.signer(signer.public_key)
+            if old is not None and not as_json:
+                _falls(directory, made.root, allowed_in(Tree(folder)))
             _accepted(made, accept, as_json=as_json)
             again = hand_over(folder, old, made.root, signer, time.time()) if old is not None else ()
             if signer is not None:
@@ -109,6 +112,17 @@ def new(  # noqa: PLR0917 - a command's options, given by name
     if again and not as_json:
         say(f"signed again, since who signed it is not in this root any more: {', '.join(n for n in again if not n.endswith('.sig'))}")
     _tell(state, directory, as_json=as_json)
+
+
+def _falls(directory: Path, root: TrustRoot, allowed: AllowedSigners) -> None:
+    """Warn of what falls out of force under this root: signatures of people or keys that it does not name."""
+    try:
+        changed = forecast(directory, under=(root, allowed))
+    except ApprovalRefused:  # the root that lies there is not complete: nothing is in force
+        return
+    for id_, before, after in changed:
+        then = f"v{after}" if after is not None else "nothing"
+        note(f"under this root {id_} v{before} is not in force any more, but {then}: sign it anew (agentgate workflow approve {id_})")
 
 
 @app.command(epilog=HELP["root sign"].examples)

@@ -290,7 +290,7 @@ def describe(rule: Rule | None, operator: str = "") -> str:
         value = words.get(operator)
         unknown = else_asked(rule) if operator == "from" else ""
         return "" if value is None else f"{value}{unknown}"
-    return ", ".join(f"{k}: {v}" for k, v in words.items() if v is not None)
+    return ", ".join(f"{v}" if k in {"optional", "nullable"} else f"{k}: {v}" for k, v in words.items() if v is not None)
 
 
 def else_asked(rule: Rule) -> str:

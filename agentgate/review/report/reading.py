@@ -131,7 +131,7 @@ def text(value: Any) -> str:
         path = f", at {'.'.join(value.path)}" if value.path not in {(), (value.name,)} else ""
         where = f", where {', '.join(f'{fact} is {argument}' for fact, argument in value.where)}" if value.where else ""
         return f"{value.type}{path}{where}" + (", only what the user named" if value.named else "") + _labels(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return ", ".join(f"{key}: {text(inner)}" for key, inner in value.items())
     if isinstance(value, tuple | list):
         return ", ".join(map(text, value))
