@@ -30,6 +30,7 @@ from agentgate.approvals._files import Tree
 from agentgate.approvals._shape import RISKS, Risk
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.index import UNKNOWN, Index, Listed, Newest, Revoked
+from agentgate.approvals.makers import but_not, reviewers
 from agentgate.approvals.narrowing import Prover, lifts_doubt, name_of
 from agentgate.approvals.refusal import EXPIRED, REVOKED, TAMPERED, UNAPPROVED, WRONG_PLACE, ApprovalRefused, Refused, refuse, refused
 from agentgate.approvals.root import Need, Root
@@ -39,7 +40,6 @@ from agentgate.errors import WorkflowError
 from agentgate.loading.definition import Derive, load_document
 from agentgate.loading.sharing import Sharing
 from agentgate.loading.yaml_nodes import Document
-from agentgate.values.identities import author
 from agentgate.workflow.model import Workflow
 
 IN_FORCE = "in force:"
@@ -246,9 +246,7 @@ class Judge:
     def _group(self, stored: Version, group: list[Signed], counting: Newest) -> tuple[tuple[Need, ...], Approved | None]:
         statement = group[0].statement
         # (8) whoever made the change never counts
-        made_it = _makers(group)
-        theirs = {key for person, keys in self.root.keys.items() if author(person) in made_it for key in keys}
-        counted = [s for s in group if self.root.solo or not (author(s.person) in made_it or s.key.fingerprint in theirs)]
+        counted = reviewers(self.root, group)
         who = tuple(s.person for s in counted)
 
         def needs(signed: list[Signed], *, narrower: bool = False) -> tuple[Need, ...]:
@@ -318,22 +316,8 @@ class Judge:
             got, expected = f"risk {stored.risk}", f"a risk that can be approved {solo}"
         else:
             got = f"{missing.have} of {missing.needed} signatures for {missing.path}"
-            expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; {self._but_not(stored, missing)}"
+            expected = f"{missing.needed} of {', '.join(sorted(missing.by))}; {but_not(self.root, stored.signed, missing)}"
         return refused(UNAPPROVED, stored.folder, "signatures", got, expected, workflow=stored.id, version=stored.version)
-
-    def uncounted(self, stored: Version) -> tuple[str, ...]:
-        """Who may sign under some rule and never counts for this version, because a signer named them as its proposer or an author."""
-        made_it = _makers(stored.signed) if not self.root.solo else set()
-        return tuple(sorted(name for name in self.root.keys if author(name) in made_it))
-
-    def _but_not(self, stored: Version, need: Need) -> str:
-        out = ", ".join(name for name in self.uncounted(stored) if name in need.by)
-        return f"not {out}: who made a change never counts" if out else "who made a change never counts"
-
-
-def _makers(signed: Iterable[Signed]) -> set[str]:
-    """Everybody whom a signer names as having made the change, as `author` spells them."""
-    return {author(name) for each in signed for name in (each.statement.proposer, *each.statement.authors)}
 
 
 def in_force(id_: str, version: int, digest: str = "") -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.judge import Approved, Judge, Standing
 from agentgate.approvals.loading import WorkflowFile, lenient_judge, load_judged, read_workflow_files, unapproved
+from agentgate.approvals.makers import uncounted
 from agentgate.approvals.narrowing import Prover
 from agentgate.approvals.refusal import TAMPERED, UNAPPROVED, ApprovalRefused, Refused, refused
 from agentgate.approvals.root import Need, Root
@@ -146,7 +147,7 @@ def _status(judge: Judge, file: WorkflowFile, loaded: Mapping[str, Workflow]) ->
     stored = standing.version if standing is not None else None
     same = stored if stored is not None and stored.digest == file.digest else None
     signed = tuple(s.person for s in same.signed) if same is not None else ()
-    makers = judge.uncounted(same) if same is not None else ()
+    makers = uncounted(judge.root, same.signed) if same is not None else ()
     before = judge.before(id_, version) if same is not None else None
     base = before.digest if before is not None else None
     again = {s.person for s in same.signed if s.statement.previous != base} if same is not None else set()
