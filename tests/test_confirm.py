@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from agentgate import Agent, Allow, AnswerRefused, Deny, Gate, StepUp, User
+from agentgate import Agent, Allow, AnswerRefused, AsyncGate, Deny, Gate, JWSAnswer, StepUp, User
 from agentgate.audit import read_records
 from agentgate.decision.hold import check_answer, check_approver
-from agentgate.errors import WorkflowError
-from agentgate.identity.proven import proven_user
+from agentgate.errors import ConfigError, WorkflowError
+from agentgate.identity.proven import proven_agent, proven_user
+from agentgate.integrations.terminal import ask
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
+from agentgate.token.jws import unb64url
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import StepUpRule
 
@@ -170,3 +179,143 @@ def test_a_rule_that_nobody_or_too_many_could_answer_does_not_load(old: str, new
     with pytest.raises(WorkflowError) as wrong:
         load(WORKFLOW.replace(old, new, 1))
     assert any(got in p.got and expected in p.expected for p in wrong.value.problems), str(wrong.value)
+
+
+# --- the channels of a confirm ----------------------------------------------------------------------------------------------
+def asking(tmp_path: Path, confirm: Any, text: str = WORKFLOW, **more: Any) -> Gate:
+    (tmp_path / "pay.yaml").write_text(text)
+    return Gate.open_unsafe_unapproved(
+        tmp_path, issuer="https://gate.example", audit=str(tmp_path / "audit"), keys=tmp_path / "keys", confirm=confirm, **more
+    )
+
+
+def test_a_callback_of_the_host_asks_the_user_and_token_and_audit_say_so(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def yes(question: Any) -> bool:
+        seen.append(question)
+        time.sleep(0.4)  # longer than a call may take otherwise
+        return True
+
+    with asking(tmp_path, yes) as gate:
+        run = run_of(gate)
+        answer = run.authorize("pay", SMALL, tool_call_id="c1")
+        assert isinstance(answer, Allow)
+        (question,) = seen
+        assert (question.whom, question.tool) == ("the user", "pay")
+        assert question.words == ("Pay 20 to kim@acme.example, then pay 200 to kim@acme.example",)
+        claims = json.loads(unb64url(answer.token.reveal().split(".")[1].encode()))
+        assert claims["authorization_details"][0]["identity"]["approver"] == "in_process"
+        with run.redeem(answer.token, tool="pay", args=SMALL):
+            pass
+    records = list(read_records(tmp_path / "audit"))
+    (answered,) = (r for r in records if r["type"] == "hold_answer")
+    assert (answered["by"], answered["channel"], answered["answer"]) == ("lee", "in_process", "release")
+    (allowed,) = (r for r in records if r.get("decision") == "allow")
+    assert allowed["approver"] == "in_process"
+
+
+def broken(_: Any) -> bool:
+    raise RuntimeError("no window")
+
+
+@pytest.mark.parametrize(
+    ("confirm", "kind"),
+    [(lambda _: False, Deny), (lambda _: None, StepUp), (lambda _: "yes", StepUp), (lambda _: 1, StepUp), (broken, StepUp), (None, StepUp)],
+    ids=["no", "no answer", "a text", "a number", "it fails", "none is set"],
+)
+def test_nothing_but_true_is_a_yes(tmp_path: Path, confirm: Any, kind: type) -> None:
+    with asking(tmp_path, confirm) as gate:
+        assert isinstance(run_of(gate).authorize("pay", SMALL, tool_call_id="c1"), kind)
+
+
+def test_a_callback_is_not_asked_what_others_must_judge_too(tmp_path: Path) -> None:
+    with asking(tmp_path, lambda _: True) as gate:
+        assert isinstance(run_of(gate).authorize("pay", LARGE, tool_call_id="c1"), StepUp)
+
+
+PROVEN = WORKFLOW.replace("agent: {in_process: true}", "agent: {spiffe: ['spiffe://acme.example/bot']}")
+
+
+def proven_run(gate: Gate) -> Any:
+    user, agent = proven_user("lee", tenant="acme"), proven_agent("bot", spiffe="spiffe://acme.example/bot")
+    return gate.open_run("shop.pay", tenant="acme", user=user, agent=agent, prompt="Pay 20 to kim@acme.example")
+
+
+def test_where_the_agent_is_proven_the_hosts_callback_is_not_asked_and_without_a_channel_the_call_is_refused(tmp_path: Path) -> None:
+    with asking(tmp_path, lambda _: True, PROVEN) as gate:
+        answer = proven_run(gate).authorize("pay", SMALL, tool_call_id="c1")
+        assert isinstance(answer, Deny)
+        assert answer.reasons == (Reason.STEP_UP,)
+        assert "answer_keys of tenant acme" in answer.failures[0].expected
+        assert gate.holds("acme", state=None) == ()
+
+
+def test_the_users_own_yes_comes_by_the_front_ends_key(tmp_path: Path) -> None:
+    """As docs/holds.md shows it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = {**json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key())), "kid": "front-1"}
+    with asking(tmp_path, None, PROVEN, answer_keys={"acme": {"keys": [public]}}) as gate:
+        run = proven_run(gate)
+        asked = run.authorize("pay", SMALL, tool_call_id="c1")
+        assert isinstance(asked, StepUp)
+        for user in ("boss", "Lee", "lee"):
+            stated = json.loads(asked.hold.statement("release", gate.nonce(asked.hold.id, tenant="acme")))
+            now = int(time.time())
+            claims = {**stated, "aud": gate.issuer, "sub": user, "groups": ["leads"], "iat": now, "exp": now + 60}
+            by = JWSAnswer(jwt.encode(claims, key, "ES256", {"kid": "front-1", "typ": "agentgate-answer+jwt"}))
+            if user == "lee":
+                assert gate.release(asked.hold.id, tenant="acme", by=by).state == "released"
+            else:
+                with pytest.raises(AnswerRefused):
+                    gate.release(asked.hold.id, tenant="acme", by=by)
+        answer = run.authorize("pay", SMALL, tool_call_id="c1")
+        assert isinstance(answer, Allow)
+
+
+async def test_an_awaited_gate_asks_in_a_thread(tmp_path: Path) -> None:
+    (tmp_path / "pay.yaml").write_text(WORKFLOW)
+    here = threading.get_ident()
+    where: list[int] = []
+
+    def yes(_: Any) -> bool:
+        where.append(threading.get_ident())
+        return True
+
+    gate = await AsyncGate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://", confirm=yes)
+    async with gate:
+        run = await gate.open_run("shop.pay", tenant="acme", user=LEE, agent=Agent("bot"), prompt="Pay 20 to kim@acme.example")
+        assert isinstance(await run.authorize("pay", SMALL, tool_call_id="c1"), Allow)
+    assert where
+    assert where[0] != here
+
+    async def later(_: Any) -> bool:
+        return True
+
+    with pytest.raises(ConfigError, match="confirm"):
+        Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://", confirm=later)  # type: ignore[arg-type]  # not plain
+
+
+@pytest.mark.parametrize(("typed", "said"), [("yes\n", True), ("no\n", False), ("y\n", None), ("\n", None), ("YES\n", True)])
+def test_the_terminal_takes_a_whole_word(monkeypatch: pytest.MonkeyPatch, gate: Gate, typed: str, said: bool | None) -> None:  # noqa: FBT001 - a row
+    """On a real pseudo terminal."""
+    question = held(run_of(gate)).hold.question
+    assert question is not None
+    ours, theirs = pty.openpty()
+    monkeypatch.setattr("agentgate.integrations.terminal._TERMINAL", os.ttyname(theirs))
+    os.write(ours, typed.encode())
+    assert ask(question) is said
+    shown = ""
+    while "Type yes or no" not in shown:
+        shown += os.read(ours, 65536).decode()
+    assert "agentgate asks you:" in shown
+    assert "typed by the user" in shown
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_without_a_terminal_nobody_answered(monkeypatch: pytest.MonkeyPatch, gate: Gate, tmp_path: Path) -> None:
+    monkeypatch.setattr("agentgate.integrations.terminal._TERMINAL", str(tmp_path / "none"))
+    question = held(run_of(gate)).hold.question
+    assert question is not None
+    assert ask(question) is None

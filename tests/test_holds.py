@@ -304,6 +304,20 @@ def test_a_call_without_an_id_finds_its_open_hold_again_in_the_same_turn(gate: G
     assert isinstance(run.authorize("payments.refund", BIG), Allow)
 
 
+def test_a_held_read_without_an_id_finds_its_hold_again_too(folder: Path) -> None:
+    look = "\n  - {id: look, for: orders.get, approvers: {group: leads, count: 1}, timeout: 10m}\ntoken:"
+    (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("\ntoken:", look, 1))
+    with opened(folder) as gate:
+        run = run_of(gate)
+        order = {"order_id": "ORD-10023344"}
+        first, again = run.authorize("orders.get", order), run.authorize("orders.get", order)
+        assert isinstance(first, StepUp)
+        assert isinstance(again, StepUp)
+        assert first.hold.id == again.hold.id
+        gate.release(first.hold.id, tenant="acme", by=BOSS)
+        assert isinstance(run.authorize("orders.get", order), Allow)
+
+
 # --- waiting ----------------------------------------------------------------------------------------------------------------
 def test_a_run_waits_for_the_answer(gate: Gate) -> None:
     run, hold = held(gate)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agentgate.decision.answer import Deny
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
+from agentgate.decision.question import Question
 from agentgate.errors import AuditUnavailable, NameRefused
 from agentgate.explain.evidence import origin_names
 from agentgate.gate.around import Sources
@@ -46,6 +47,7 @@ class Core:
         sources: where the surroundings of a call come from.
         history: what this gate saw of its tenants' histories.
         answerers: whose signatures answer holds.
+        confirm: asks the run's own user in this process (`agentgate.gate.confirming`); None: it does not.
         identities: proves credentials; None: this gate takes none.
         readings: headers and turns that this gate read lately.
         issued: acts for which it issued a token lately.
@@ -61,6 +63,7 @@ class Core:
     history: History
     answerers: Answerers
     identities: Identities | None = None
+    confirm: Callable[[Question], bool | None] | None = None
     readings: Readings = field(init=False)
     issued: Issued = field(default_factory=Issued, init=False)
 

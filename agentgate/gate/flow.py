@@ -16,7 +16,7 @@ from agentgate.decision.case import Case
 from agentgate.decision.checks import judge
 from agentgate.errors import AuditUnavailable, CanonicalError, ConfigError, KeyRefused, NameRefused, StoreUnavailable
 from agentgate.gate.core import Core, decided, deny, read, seen, stamp, surroundings
-from agentgate.gate.release import released
+from agentgate.gate.release import Released, released
 from agentgate.gate.state import missing
 from agentgate.gate.terms import txn
 from agentgate.gate.view import View
@@ -152,12 +152,12 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
     known = seen(core, case, whole=bool(answer.holds))
     terms = view.terms(state, workflow, tool)
     made = terms.digest(call)
-    take = None
+    take, approver = None, ""
     if answer.holds:
         release = yield from released(core, case, answer.holds, made=made, known=known)
-        if not isinstance(release, ops.HoldTake):
+        if not isinstance(release, Released):
             return release
-        take = release
+        take, approver = release.take, release.approver
     key, jkt = None, None
     if workflow.token.agent_key and tool.effect != "read":
         own = header.agent.key if tool.redeem == "server" else ""  # proven at the door: only the agent holds it
@@ -219,12 +219,15 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
         arguments_digest=arguments_digest,
         cnf_jkt=jkt,
         releases=releases,
+        approver=approver,
     )
     # Promise 1: durable first, then signed. If this fails there is no token, and the same call finds its reservation.
     minted: dict[str, object] = {"call_digest": made, "intent": answer.intent, "jti": jti, "txn": claims.txn, "lineage": settled.lineage}
     minted.update(core.history.note(settled.history))
     if settled.detail == "spent":
         minted["spent"] = True
+    if approver:
+        minted["approver"] = approver
     if limits:
         minted["limits"] = [_taken(take, reservation, tool) for take, reservation in zip(limits, answer.reservations, strict=True)]
     yield decided("allow", call, header, **minted, releases=releases, reasons=(), **known)

@@ -55,7 +55,7 @@ def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing, opening: Open
     identities = None if s.identity is None else _identities(s.identity)
     sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
     answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
-    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, sources, s.brokers, history, answerers, identities)
+    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, sources, s.brokers, history, answerers, identities, s.confirm)
 
 
 def _identities(given: IdentityGiven) -> Identities:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentgate.decision.answer import RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
@@ -27,12 +27,22 @@ from agentgate.workflow.nested import emptied, flat
 _PLAIN = ("id", "tenant", "run", "tool", "tool_call_id")  # fields of a hold that are stored as they are
 
 
+class Released(NamedTuple):
+    """The release to spend, and how those who gave it are known: proven or in_process."""
+
+    take: ops.HoldTake
+    approver: str
+
+
 def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made: str, known: Mapping[str, object]) -> Flow:
     """The release to spend, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either."""
     call, header = case.call, case.run.header
     op = ops.read_hold(header.tenant, made)
     record = ops.parse_hold(op, (yield op))
     if record is None or record.state == "cancelled":
+        unreachable = _unreachable(core, case, required)
+        if unreachable is not None:
+            return (yield from deny(core, header, call, (unreachable,), known))
         times = [hold.rule.timeout * 1000 for hold in required]
         new, act = _new_hold(case, required, made), digest(canonical([call.tool, call.arguments_digest]))
         life, kept = 2 * max(times), _sensitive(case)
@@ -63,7 +73,20 @@ def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made
             failure = Failure(Reason.STEP_UP, f"step_up.{short.id}", by, f"{short.whom}, who saw this rule")
     if failure is not None:
         return (yield from deny(core, header, call, (failure,), known))
-    return ops.HoldTake(made, record.revision)
+    how = "proven" if all(a.identity == "proven" for a in hold.approvers) else "in_process"
+    return Released(ops.HoldTake(made, record.revision), how)
+
+
+def _unreachable(core: Core, case: Case, required: tuple[RequiredHold, ...]) -> Failure | None:
+    """Why the user cannot be asked at all, where nobody but they must say yes; None where they can, or others are asked."""
+    tenant, who = case.run.header.tenant, core.answerers
+    if asked(required) != "confirm" or case.workflow.agent.in_process or core.identities is not None:
+        return None
+    if who.fronts.get(tenant) or who.signers() is not None:
+        return None
+    rule = f"{case.workflow.file}:{required[0].rule.line}"
+    expected = f"answer_keys of tenant {tenant} (or identity, or a root): a way for the user to answer"
+    return Failure(Reason.STEP_UP, f"step_up.{required[0].rule.id}", "no way to ask the user", expected, rule)
 
 
 def _new_hold(case: Case, required: tuple[RequiredHold, ...], made: str) -> Hold:

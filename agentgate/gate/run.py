@@ -16,6 +16,7 @@ from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
 from agentgate.errors import CanonicalError, ConfigError, Refusal, TokenRefused
 from agentgate.gate import door, flow, waiting
+from agentgate.gate.confirming import confirmed
 from agentgate.gate.core import read, surroundings
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
@@ -73,11 +74,14 @@ class _RunBase:
         return None if known is None else known[1]
 
     def call_id(self, tool: str, args: Args) -> str:
-        """The id of a call to which the runtime gave none: the same act in the same turn is the same call, a read is always a new one."""
+        """The id of a call to which the runtime gave none: the same act in the same turn is the same call.
+
+        So is a read that a person may be asked about, or its hold would never be found again; any other read is always a new one.
+        """
         state = self._view.state
         workflow = self._view.core.catalog.get(state.header.workflow)
         known = workflow.tools.get(tool) if workflow is not None and type(tool) is str else None
-        if known is None or known.effect == "read":
+        if known is None or (known.effect == "read" and not known.step_ups):
             return "call_" + secrets.token_urlsafe(12)
         try:
             data = args.data if type(args) is CanonicalArguments else canonical(dict(args), "args")
@@ -115,7 +119,8 @@ def _authorize(
     call = flow.checked_call(tool, args, named, definition)
     steps = flow.unreadable(view, call) if isinstance(call, Deny) else flow.authorize(view, call, connection)
     decision, state = yield from steps
-    return view.take(call, decision, state)
+    taken = view.take(call, decision, state)
+    return (yield from confirmed(view, call, taken, connection)) if isinstance(taken, StepUp) and isinstance(call, Call) else taken
 
 
 def _explain(

@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
+from inspect import iscoroutinefunction
 from typing import Any
 from urllib.parse import urlsplit
 
+from agentgate.decision.question import Question
 from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClasses
 from agentgate.intents.deriver import Deriver
@@ -49,6 +51,10 @@ def _is_answer_keys(value: object) -> bool:
     return isinstance(value, Mapping) and all(is_name(tenant) and (isinstance(k, Mapping) or _is_path(k)) for tenant, k in value.items())
 
 
+def _is_confirm(value: object) -> bool:
+    return value is None or (callable(value) and not iscoroutinefunction(value))
+
+
 # setting -> whether a value will do, and what will
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "workflows": (_is_path, "a directory of workflow files"),
@@ -60,6 +66,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "alg": (lambda value: value in ALGS, " or ".join(ALGS)),
     "brokers": (_is_names, "a set of names"),
     "answer_keys": (_is_answer_keys, "tenant -> a JWK set, or the path of its file"),
+    "confirm": (_is_confirm, "a plain callable: question -> True, False or None (an awaited gate calls it in a thread), or None"),
     "deriver": (callable, "a callable: intents, turns -> answers"),
     "identity": (_is_identity, "identity settings, their values, or a TOML file"),
     "data_classes": (lambda value: value is None or _is_path(value) or callable(value), "a TOML file, or a callable: tool, args -> class"),
@@ -83,6 +90,8 @@ class GateSettings(ABC):
         identity: what is believed of credentials (`agentgate.identity.settings`): the object, its values, or a TOML file; None: nothing.
         answer_keys: tenant -> the public keys (JWK set, or the path of its file) of what may sign people's answers to holds there, such as
             a front end out of the agent's reach; none: no `JWSAnswer` counts.
+        confirm: asks the run's own user in this process, only for a workflow with ``in_process: true``: gets the question, says True or
+            False (`agentgate.integrations.terminal.ask` asks at the terminal); None: the call is held.
         data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
     """
 
@@ -99,6 +108,7 @@ class GateSettings(ABC):
     identity: IdentityGiven | None = None
     data_classes: DataClasses | Directory | None = None
     answer_keys: AnswerKeys = field(default_factory=dict)
+    confirm: Callable[[Question], bool | None] | None = None
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in _RULES.items():

@@ -72,6 +72,7 @@ class Terms:
         arguments_digest: str,
         cnf_jkt: str | None = None,
         releases: tuple[str, ...] = (),
+        approver: str = "",
     ) -> MintClaims:
         """The claims of the call's token.
 
@@ -86,6 +87,7 @@ class Terms:
             arguments_digest: `Call.arguments_digest`.
             cnf_jkt: thumbprint of the presenter's key; None: a bearer token.
             releases: ids of the holds whose release it used.
+            approver: how those who released it are known; empty: nobody did.
         """
         header = self.header
         return MintClaims(  # in the order of its fields: naming each costs more than the tuple
@@ -109,7 +111,7 @@ class Terms:
             made,
             arguments_digest,
             call.definition,
-            self.identity,
+            self.identity if not approver else {**self.identity, "approver": approver},
             cnf_jkt,
             releases,
             *self.signed_in,

@@ -1,0 +1,50 @@
+"""The run's own user, asked in the host's own process: the setting `confirm`.
+
+Rules: only where the workflow says ``in_process: true``, and only for a call that nobody but the user must judge. The callback gets the
+rendered question and says True, False, or anything else, which is no answer: the call stays held. It runs while the call waits, its time
+not counted; whatever it does wrong is no answer. Audit and token say that the answer was given in process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from agentgate.decision.answer import Decision, StepUp
+from agentgate.decision.question import Question
+from agentgate.errors import AgentGateError
+from agentgate.gate import flow
+from agentgate.gate.answer import answer
+from agentgate.gate.view import View
+from agentgate.identity.connection import Connection
+from agentgate.shell.step import Flow, Outside
+from agentgate.values.request import Call
+
+Confirm = Callable[[Question], bool | None]
+
+
+def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | None) -> Flow:
+    """The decision after the user was asked; the `StepUp` as it was where they cannot be, or gave no answer."""
+    core, header = view.core, view.state.header
+    user, question = header.user, asked.hold.question
+    if core.confirm is None or user is None or question is None or not asked.confirm or not view.workflow.agent.in_process:
+        return asked
+    said = yield Outside(partial(_said, core.confirm, question), max(0.0, asked.hold.expires_at - time.time()))
+    if said is None:
+        return asked
+    try:
+        yield from answer(core, header.tenant, asked.hold.id, user, "release" if said else "refuse")
+    except AgentGateError:
+        return asked  # it stays as it is in the store, and is on record
+    decision: Decision
+    decision, state = yield from flow.authorize(view, call, connection)
+    return view.take(call, decision, state)
+
+
+def _said(confirm: Confirm, question: Question) -> bool | None:
+    try:
+        said = confirm(question)
+    except Exception:  # noqa: BLE001 - the host's own code: whatever it raises, nobody said yes
+        return None
+    return said if type(said) is bool else None
