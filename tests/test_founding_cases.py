@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import time_machine
 
-from agentgate import JWTSVID, Allow, Connection, Deny, OIDCToken, Reason, RunRefused
+from agentgate import JWTSVID, Agent, Allow, Connection, Deny, OIDCToken, Reason, RunRefused, User
 from agentgate.token.dpop import DPoP
 from tests.authority import Key, web
 from tests.founding import EXPORTER, PROD, World, shown
@@ -147,6 +148,43 @@ def test_a_job_of_the_main_branch_gets_one_credential(world: World) -> None:
     answer = asked(world, run, "cloud.assume-deploy-role", DEPLOY)
     assert isinstance(answer, Allow)
     assert reasons(asked(world, run, "cloud.assume-deploy-role", DEPLOY, tool_call_id="second")) == {Reason.LIMIT}
+
+
+def test_an_attempt_of_a_job_has_one_run_however_often_it_asks(world: World) -> None:
+    def run(**claims: Any) -> Any:
+        agent = OIDCToken(world.job(**{"run_id": "77", **claims}))
+        return world.gate.open_run("ci.deploy", tenant="acme-eu", user=None, agent=agent, prompt="", once=True)
+
+    first, again = run(), run(exp=int(time.time()) + 900)
+    assert first.id == again.id
+    assert again.header.ends > first.header.ends, "a fresh token of the job goes on with its run"
+    assert isinstance(asked(world, first, "cloud.assume-deploy-role", DEPLOY, tool_call_id="a"), Allow)
+    assert reasons(asked(world, run(), "cloud.assume-deploy-role", DEPLOY, tool_call_id="b")) == {Reason.LIMIT}
+    assert len({first.id, run(run_attempt="2").id, run(run_id="78").id, run(sub="repo:acme/shop:ref:refs/heads/main").id}) == 4
+    again.close()
+    with pytest.raises(RunRefused, match="closed"):
+        run()
+
+
+def test_a_credential_without_an_id_of_its_own_has_one_run(world: World) -> None:
+    text, other = world.svid(ORCHESTRATOR), world.svid(ORCHESTRATOR, exp=int(time.time()) + 290)
+
+    def run(text: str) -> str:
+        given: dict[str, Any] = {"tenant": "acme-uk", "user": None, "prompt": "", "once": True}
+        return str(world.gate.open_run("orchestration.internal-dispatch", agent=JWTSVID(text), **given).id)
+
+    assert run(text) == run(text) != run(other)
+
+
+@pytest.mark.parametrize("more", [{"prompt": "deploy"}, {"agent": Agent("ci")}, {"user": User("lee", tenant="acme-eu")}], ids=str)
+def test_a_run_that_somebody_asks_for_is_not_found_by_a_credential(world: World, more: Any) -> None:
+    given = {"tenant": "acme-eu", "user": None, "agent": OIDCToken(world.job()), "prompt": "", **more}
+    with pytest.raises(RunRefused):
+        world.gate.open_run("ci.deploy", once=True, **given)
+    held = support(world)
+    del held["key"]
+    with pytest.raises(RunRefused, match="once"):
+        world.gate.open_run("payments.customer-refund", tenant="acme-eu", once=True, **held)
 
 
 @pytest.mark.parametrize(

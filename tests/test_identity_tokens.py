@@ -137,6 +137,8 @@ ATTACKS: dict[str, tuple[Callable[[], str], str]] = {
     "another key under the same name": (lambda: MINE.sign(said()), "signature"),
     "no name of a key": (lambda: EC.sign_raw({"alg": "ES256", "typ": "JWT"}, json.dumps(said())), "kid"),
     "a name that is a number": (lambda: EC.sign_raw(header(kid=7), json.dumps(said())), "kid"),
+    "a name that is a list": (lambda: EC.sign_raw(header(kid=["ec"]), json.dumps(said())), "kid"),
+    "a type that is a number": (lambda: EC.sign_raw(header(typ=7), json.dumps(said())), "typ"),
     "an unknown key": (lambda: EC.sign_raw(header(kid="other"), json.dumps(said())), "kid"),
     "a path as the key's name": (lambda: EC.sign_raw(header(kid="../../dev/null"), json.dumps(said())), "kid"),
     "expired": (lambda: EC.sign(said(exp=now() - 6, iat=now() - 60)), "exp"),

@@ -24,6 +24,7 @@ from agentgate.identity.credential import AgentCredential
 from agentgate.identity.proven import Proven, narrowed
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
+from agentgate.values.canonical import canonical, digest
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
 from agentgate.values.request import Agent, Call, Header, RunState, User
 from agentgate.values.turns import Spoken
@@ -37,8 +38,12 @@ AgentGiven = Agent | AgentCredential
 _REASONS = {"user": Reason.USER, "posture": Reason.POSTURE, "boundary": Reason.BOUNDARY, "via": Reason.HOPS}
 
 
-def open_run(core: Core, name: str, *, tenant: str, user: UserGiven, agent: AgentGiven, prompt: Spoken, ttl: int) -> Flow:
+def open_run(
+    core: Core, name: str, *, tenant: str, user: UserGiven, agent: AgentGiven, prompt: Spoken, ttl: int, once: bool = False
+) -> Flow:
     """Open a run: identity, tenant and workflow decide whether it opens; intents are derived now and decide per call.
+
+    `once`: the run of this very credential, found again if it is open, so that limits per run hold whoever asks how often.
 
     Raises (through the driver):
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
@@ -50,9 +55,15 @@ def open_run(core: Core, name: str, *, tenant: str, user: UserGiven, agent: Agen
     if type(ttl) is not int or not 0 < ttl <= most:
         raise refused_input("ttl", type(ttl).__name__, f"an int from 1 to {most} seconds")
     for_user, by_agent = yield from _proven(core, workflow, tenant, user, agent)
-    now = time.time()
+    now, name = time.time(), "run_" + secrets.token_urlsafe(18)
+    if once:
+        if workflow.intents or text or user is not None or not isinstance(agent, AgentCredential):
+            expected = "a workflow with intents: {none: ...}, no prompt, no user, and a credential of the agent"
+            raise refused_input("once", "a run that somebody asks for", expected)
+        same = [tenant, workflow.id, by_agent.who.issuer, by_agent.who.subject, by_agent.once]
+        name, ttl = "run_" + digest(canonical(same))[:40], MAX_PROVEN_TTL  # it is not forgotten while the credential may come again
     header = Header(
-        "run_" + secrets.token_urlsafe(18),
+        name,
         tenant,
         None if for_user is None else for_user.who,
         by_agent.who,
@@ -68,7 +79,9 @@ def open_run(core: Core, name: str, *, tenant: str, user: UserGiven, agent: Agen
     yield from _check(core, workflow, header)
     op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000)
     if ops.parse_open_run(op, (yield op)) != "ok":
-        raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
+        if not once:
+            raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
+        return (yield from _renewed(core, (yield from read(core, tenant, header.id)), None, by_agent))
     yield stamp("run_opened", header, expires_at=header.ends)
     return (yield from read(core, tenant, header.id))
 
@@ -85,7 +98,12 @@ def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | N
     ):
         raise refused_input("run", "in process, or no credential", "a run that was opened with credentials, and fresh ones")
     workflow = core.workflow(header.workflow)
-    fresh_user, fresh_agent = yield from _proven(core, workflow, header.tenant, user, agent, known=header.user)
+    return (yield from _renewed(core, state, *(yield from _proven(core, workflow, header.tenant, user, agent, known=header.user))))
+
+
+def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh_agent: Proven[Agent] | None) -> Flow:
+    """The run under what was proven afresh. Raises as `renew`."""
+    workflow = core.workflow(state.header.workflow)
     for _ in range(_TRIES):
         header = state.header
         renewed = header

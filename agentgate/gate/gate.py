@@ -23,7 +23,7 @@ from agentgate.gate.door import AgentGiven, UserGiven
 from agentgate.gate.proof import Answerers, fronts
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
-from agentgate.gate.settings import ApprovedSettings, GateSettings, IdentityGiven, UnapprovedSettings
+from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
 from agentgate.gate.view import View
 from agentgate.identity.connection import caller
 from agentgate.redemption.trust import Trust
@@ -37,7 +37,6 @@ from agentgate.values.turns import Spoken
 
 if TYPE_CHECKING:
     from agentgate.approvals.opening import Opening
-    from agentgate.identity.door import Identities
     from agentgate.loading.catalog import Catalog
 
 _log = structlog.get_logger("agentgate.gate.gate")
@@ -52,17 +51,14 @@ def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing, opening: Open
     s = settings
     # What a store in memory counted means nothing to the next one.
     history = History(lasting=False) if s.store == "memory://" else History({} if s.audit == "memory://" else remembered(s.audit))
-    identities = None if s.identity is None else _identities(s.identity)
+    identities = None
+    if s.identity is not None:
+        from agentgate.identity.door import Identities  # noqa: PLC0415 - pydantic and PyJWT are for gates that prove identities
+
+        identities = Identities.of(s.identity)
     sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
     answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
     return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, sources, s.brokers, history, answerers, identities, s.confirm)
-
-
-def _identities(given: IdentityGiven) -> Identities:
-    from agentgate.identity.door import Identities  # noqa: PLC0415 - pydantic and PyJWT are for gates that prove identities
-    from agentgate.identity.settings import IdentitySettings  # noqa: PLC0415 - as above
-
-    return Identities(IdentitySettings.of(given))
 
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
@@ -126,7 +122,15 @@ class _GateBase(Tenants, Generic[OneStore]):
 
 
 def _open_run(
-    self: _GateBase[Any], workflow: str, *, tenant: str, user: UserGiven, agent: AgentGiven, prompt: Spoken, ttl: int = 3600
+    self: _GateBase[Any],
+    workflow: str,
+    *,
+    tenant: str,
+    user: UserGiven,
+    agent: AgentGiven,
+    prompt: Spoken,
+    ttl: int = 3600,
+    once: bool = False,
 ) -> Generator[Step, Any, View]:
     """Open a run and freeze tenant, user, agent and workflow version.
 
@@ -135,16 +139,16 @@ def _open_run(
         workflow: id of a loaded workflow.
         tenant: exact tenant.
         user: the person worked for, or their `OIDCToken`; None where the workflow is for an autonomous workload.
-        agent: the workload, or its credential: an `OIDCToken`, `JWTSVID` or `X509SVID`. Credentials are proven now, and the run ends with
-            the first of them (`Run.renew`).
+        agent: the workload, or its credential (`OIDCToken`, `JWTSVID`, `X509SVID`); the run ends with the first credential (`Run.renew`).
         prompt: the user's own words; a host that knows which part was pasted gives `[Own(...), Pasted(...)]`.
         ttl: the run's life in seconds, at most a day; a week with credentials, since it can be renewed that long.
+        once: the run of this very credential (`jti`, or attempt of a job), found again where it is open; for workflows without intents.
 
     Raises:
         RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
     """
-    core = self._core
-    return View(core, (yield from door.open_run(core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl)))
+    steps = door.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, once=once)
+    return View(self._core, (yield from steps))
 
 
 def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, Any, View]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from agentgate.errors import CredentialRefused
 from agentgate.identity.attestation import Attested, Attestor, attested
@@ -20,10 +20,11 @@ from agentgate.identity.delegation import Broker, proven_hops
 from agentgate.identity.keys import KeySource
 from agentgate.identity.oidc import Issuer
 from agentgate.identity.proven import Proven, placed
-from agentgate.identity.settings import IdentitySettings
+from agentgate.identity.settings import IdentityGiven, IdentitySettings
 from agentgate.identity.signed import read
 from agentgate.identity.svid import TrustDomain, chain_of, trust_domain
 from agentgate.shell.step import Outside
+from agentgate.token.dpop import token_hash
 from agentgate.values.request import Agent, Boundary, User
 
 
@@ -43,6 +44,11 @@ class Identities:
         self._brokers = {name: Broker(name, each, _source(each)) for name, each in s.brokers.items()}
         self._clients = {name: Client(name, each, None if each.keys is None else _source(each)) for name, each in s.clients.items()}
         self._proxies = networks(s.proxies.addresses) if s.proxies is not None else ()
+
+    @classmethod
+    def of(cls, given: IdentityGiven) -> Self:
+        """From the settings of a gate. Raises ConfigError as `IdentitySettings.of`."""
+        return cls(IdentitySettings.of(given))
 
     def caller(self, connection: Connection | None) -> str | None:
         """The address that a call came from; None: unknown."""
@@ -100,7 +106,8 @@ class Identities:
         if statement is not None:
             boundary = Boundary(statement.cluster, statement.namespace, statement.node_pool, found.key)
         posture = None if statement is None else statement.posture
-        return replace(found, who=placed(agent, posture=posture, boundary=boundary, via=via), expires_at=ends)
+        who = placed(agent, posture=posture, boundary=boundary, via=via)
+        return replace(found, who=who, expires_at=ends, once=found.once or token_hash(credential.reveal()))
 
     def _proven(self, credential: AgentCredential, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
         if isinstance(credential, OIDCToken):

@@ -130,7 +130,7 @@ def at(claims: SignedClaims, path: str | tuple[str, ...], what: str) -> str:
         CredentialRefused: missing, or anything else.
     """
     value = _value(claims, path)
-    if type(value) is not str or not value:
+    if type(value) is not str:
         raise CredentialRefused(what, "none" if value is None else type(value).__name__, f"text in claim {path}")
     return value
 

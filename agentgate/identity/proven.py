@@ -25,8 +25,8 @@ class Proven(Generic[Who]):
     Attributes:
         who: a `User` or an `Agent`.
         expires_at: POSIX seconds; nothing is proven from then on.
-        once: what tells this credential, or this attempt of a job, from every other of the same subject (`jti`, a run and its attempt);
-            empty: nothing does.
+        once: what tells this credential, or this attempt of a job, from every other of the same subject (`jti`, a run and its attempt, a
+            digest).
         key: thumbprint of the key or certificate that its holder proved to hold; empty: none.
     """
 

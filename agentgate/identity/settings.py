@@ -191,7 +191,7 @@ class IdentitySettings(_Block):
         return self
 
     @classmethod
-    def of(cls, given: IdentitySettings | Mapping[str, Any] | str | os.PathLike[str]) -> IdentitySettings:
+    def of(cls, given: IdentityGiven) -> IdentitySettings:
         """From what a host gives: the object, its values, or a TOML file, whole or under ``[identity]``.
 
         Raises:
@@ -211,3 +211,6 @@ class IdentitySettings(_Block):
             first = error.errors(include_url=False)[0]
             got = first["input"] if first["type"] != "missing" else None
             raise ConfigError(".".join(("identity", *map(str, first["loc"]))), got, first["msg"]) from None
+
+
+IdentityGiven = IdentitySettings | Mapping[str, Any] | str | os.PathLike[str]

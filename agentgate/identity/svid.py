@@ -118,7 +118,7 @@ class TrustDomain:
         self._check(chain.spiffe, tenant)
         thumb = b64url(chain.leaf.fingerprint(SHA256())).decode()
         agent = proven_agent(chain.spiffe, spiffe=chain.spiffe, subject=chain.spiffe)
-        return Proven(agent, chain.leaf.not_valid_after_utc.timestamp(), key=thumb)
+        return Proven(agent, chain.leaf.not_valid_after_utc.timestamp(), thumb, thumb)
 
     def _check(self, spiffe: str, tenant: str) -> None:
         if trust_domain(spiffe) != self.name:
