@@ -112,10 +112,13 @@ def test_arguments_without_a_canonical_form_are_explained_as_such(gate: Gate) ->
     assert any(r.failures and r.failures[0].reason is Reason.INPUT for r in found.failed)
 
 
-def test_only_the_newest_refusals_are_remembered(gate: Gate) -> None:
-    run = opened(gate)
-    for number in range(40):
-        run.authorize("payments.refund", {**REFUND, "payee": f"x{number}"}, tool_call_id=f"c{number}")
+def test_only_the_newest_refusals_are_remembered(folder: Path) -> None:
+    with Gate.open_unsafe_unapproved(
+        folder / "w", issuer="https://gate.example", audit="memory://", clock=lambda: NOW, denials_per_run=100
+    ) as gate:
+        run = opened(gate)
+        for number in range(40):
+            run.authorize("payments.refund", {**REFUND, "payee": f"x{number}"}, tool_call_id=f"c{number}")
     assert run.refusal("c0") is None
     assert run.refusal("c39") is not None
 

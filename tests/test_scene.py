@@ -15,7 +15,7 @@ from agentgate import Allow, Deny, Gate, RunRefused, StepUp
 from agentgate.audit import open_audit
 from agentgate.decision.answer import Eligible
 from agentgate.gate.around import Sources, environment_of
-from agentgate.gate.core import Core
+from agentgate.gate.core import Allowances, Core
 from agentgate.gate.proof import Answerers
 from agentgate.identity.connection import caller
 from agentgate.intents.lexical import derive
@@ -330,6 +330,7 @@ def played(scene: Scene, before: Scene) -> tuple[str, Any]:
         clock=lambda: core.here.now,
         sources=Sources(environment_of(None), caller),
         brokers=frozenset(),
+        budgets=Allowances(20, 5, 60),
         history=History(),
     )
     object.__setattr__(core, "here", before.around)

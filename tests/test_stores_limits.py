@@ -109,7 +109,7 @@ def test_a_limit_never_counts_less_than_the_model_nor_longer_than_one_bucket_mor
     store, model = open_store("memory://"), Model(every)
     bucket = -(-every // 60)
     book = Book(store)
-    book.send(ops.open_run(book.tenant, "long", b"{}", "hi", 10_000_000))
+    book.send(ops.open_run(book.tenant, "long", b"{}", "hi", 10_000_000, whose="lee", most=9))
     book.run = "long"
     tokens: dict[int, ops.BurnRequest] = {}
     for kind, call, amount in steps:

@@ -28,6 +28,7 @@ from rich.text import Text
 from agentgate.cli.output import complain, fail, quiet, refusing, rows, say, say_json, terminal
 from agentgate.errors import AgentGateError
 from agentgate.gate.gate import Gate
+from agentgate.gate.settings import MOST
 from agentgate.review.replay.deputy import TARGETS, Kind, Tally, confused_deputy
 from agentgate.review.replay.evaluate import Clock, Decided, Episode, EpisodeUnreadable, Score, read_episodes, replay, wilson
 from agentgate.review.replay.failed import Failed, as_json, lines
@@ -216,8 +217,8 @@ class ReplaySettings:
 
     @contextmanager
     def gate(self, clock: Clock) -> Iterator[Gate]:
-        """A gate whose state, keys and log end with the replay."""
-        common: Any = {"issuer": "https://gate.invalid", "environment": self.environment, "clock": clock}
+        """A gate whose state, keys and log end with the replay. Its budgets are as large as they may be: episodes are no live run."""
+        common: Any = {"issuer": "https://gate.invalid", "environment": self.environment, "clock": clock, **MOST}
         with ExitStack() as stack:
             if self.root is None:
                 gate = Gate.open_unsafe_unapproved(self.workflows, audit="memory://", **common)

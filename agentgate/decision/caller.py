@@ -18,7 +18,7 @@ def check_run(case: Case) -> None:
     """The run is open and was opened under exactly this workflow, which has not expired."""
     run, header, workflow = case.run, case.run.header, case.workflow
     if run.closed:
-        case.deny(Reason.RUN_CLOSED, "run", "closed", "an open run")
+        case.deny(Reason.TOO_MANY_DENIALS if run.denials_spent else Reason.RUN_CLOSED, "run", "closed", "an open run")
     if header.workflow != workflow.id or header.digest != workflow.digest:
         in_force = f"{workflow.id} {workflow.digest}, in force now"
         case.deny(Reason.WORKFLOW_CHANGED, "workflow", f"{header.workflow} {header.digest}", in_force)

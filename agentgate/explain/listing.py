@@ -77,7 +77,7 @@ def _any(words: tuple[str, ...]) -> str:
 
 # --- the run and who it is for -------------------------------------------------------------------------------------------
 def _run(workflow: Workflow) -> Iterator[Condition]:
-    opened = (Reason.RUN_CLOSED, Reason.RUN_MISSING, Reason.RUN_EXPIRED)
+    opened = (Reason.RUN_CLOSED, Reason.TOO_MANY_DENIALS, Reason.RUN_MISSING, Reason.RUN_EXPIRED)
     yield _of("run", "run", "run", "an open run within its lifetime", 0, *opened)
     in_force = f"{workflow.id} {workflow.digest}, in force now"
     yield _of("run", "workflow", "version", in_force, 0, Reason.WORKFLOW_CHANGED, Reason.WORKFLOW_UNKNOWN, Reason.APPROVAL_EXPIRED)

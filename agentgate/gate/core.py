@@ -12,7 +12,7 @@ from agentgate.decision.answer import Deny
 from agentgate.decision.case import Case
 from agentgate.decision.checks import describe
 from agentgate.decision.question import Question
-from agentgate.errors import AuditUnavailable, NameRefused
+from agentgate.errors import AuditUnavailable, NameRefused, StoreUnavailable
 from agentgate.explain.evidence import origin_names
 from agentgate.gate.around import Sources
 from agentgate.gate.issued import Issued
@@ -26,7 +26,7 @@ from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
 from agentgate.values.canonical import canonical
 from agentgate.values.entities import NUMERIC
-from agentgate.values.refusal import NOT_SHOWN, Failure, Reason, RunRefused, told
+from agentgate.values.refusal import NOT_SHOWN, Code, Failure, Reason, RunRefused, code_of, told
 from agentgate.values.request import Agent, Call, Header, RunState, Surroundings
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.nested import root
@@ -35,6 +35,15 @@ from agentgate.workflow.rule import Rule
 if TYPE_CHECKING:
     from agentgate.identity.door import Identities
     from agentgate.loading.catalog import Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Allowances:
+    """What a run or its user may use up (`agentgate.gate.settings`)."""
+
+    denials: int
+    holds: int
+    runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,7 @@ class Core:
         history: what this gate saw of its tenants' histories.
         answerers: whose signatures answer holds.
         confirm: asks the run's own user in this process (`agentgate.gate.confirming`); None: it does not.
+        budgets: what a run or its user may use up.
         identities: proves credentials; None: this gate takes none.
         readings: headers and turns that this gate read lately.
         issued: acts for which it issued a token lately.
@@ -62,6 +72,7 @@ class Core:
     brokers: frozenset[str]
     history: History
     answerers: Answerers
+    budgets: Allowances
     identities: Identities | None = None
     confirm: Callable[[Question], bool | None] | None = None
     readings: Readings = field(init=False)
@@ -228,11 +239,31 @@ def _withheld(case: Case, rule: Rule, refused: set[str]) -> bool:
 
 
 def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], known: Mapping[str, object] = _NOTHING) -> Flow:
-    """Record a refusal, with what was `seen`. If the record cannot be written, the refusal has one more reason."""
+    """Record a refusal, with what was `seen`, and count it: the run's last one closes it.
+
+    If it cannot be recorded, or not counted, the refusal has one more reason, which is all that the model then learns.
+    """
     workflow = core.catalog.get(header.workflow)
     named = call if workflow is not None and call.tool in workflow.tools else replace(call, tool=NOT_SHOWN)  # a name the model made up
     try:
         yield decided("deny", named, header, reasons=reasons_of(failures), **known)
     except AuditUnavailable as error:
         return Deny((*failures, Failure(Reason.AUDIT, "audit", str(error), "a durable audit record")))
+    reasons, most = {failure.reason for failure in failures}, core.budgets.denials
+    if code_of(reasons) not in _COUNTED or reasons & _OVER:
+        return Deny(failures)
+    try:
+        op = ops.count_denial(header.tenant, header.id, most)
+        if ops.parse_count_denial(op, (yield op)) == "spent":
+            spent = Failure(Reason.TOO_MANY_DENIALS, "run", f"{most} denials", f"fewer than {most} in one run, which is closed now")
+            failures = (*failures, spent)
+            yield stamp("run_closed", header, reasons=reasons_of((spent,)))
+    except (StoreUnavailable, AuditUnavailable) as error:
+        reason = Reason.STORE if isinstance(error, StoreUnavailable) else Reason.AUDIT
+        return Deny((*failures, Failure(reason, "run", str(error), "a denial that is counted")))
     return Deny(failures)
+
+
+# An answer that tells where the edge is. What is known of a call, or that something is unavailable, tells nothing of it.
+_COUNTED = frozenset({Code.NOT_PERMITTED, Code.INVALID_ARGUMENTS, Code.NEEDS_APPROVAL})
+_OVER = frozenset({Reason.RUN_MISSING, Reason.RUN_CLOSED, Reason.RUN_EXPIRED, Reason.TOO_MANY_DENIALS})

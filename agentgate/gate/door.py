@@ -25,6 +25,7 @@ from agentgate.identity.proven import Proven, narrowed
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
+from agentgate.values.identities import person as person_of
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Failure, Reason, RunRefused
 from agentgate.values.request import Agent, Call, Header, RunState, User
 from agentgate.values.turns import Spoken
@@ -77,8 +78,16 @@ def open_run(
         by_agent.expires_at,
     )
     yield from _check(core, workflow, header)
-    op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000)
-    if ops.parse_open_run(op, (yield op)) != "ok":
+    whose, most = (f"user {person_of(header.user.id)}" if header.user else f"agent {person_of(header.agent.id)}"), core.budgets.runs
+    op = ops.open_run(tenant, header.id, header_bytes(header), text, ttl * 1000, whose=whose, most=most)
+    opened = ops.parse_open_run(op, (yield op))
+    if opened == "too_many":
+        many = Failure(
+            Reason.TOO_MANY_RUNS, "runs", f"{most} in an hour", f"at most {most} runs of one user (without one: agent) in an hour"
+        )
+        yield stamp("run_refused", header, reasons=reasons_of((many,)))
+        raise RunRefused((many,))
+    if opened != "ok":
         if not once:
             raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
         return (yield from _renewed(core, (yield from read(core, tenant, header.id)), None, by_agent))

@@ -270,6 +270,8 @@ _REFUSED: Mapping[str, tuple[Reason, str, str]] = {
 
 
 def _refused(settled: ops.MintReply, answer: Eligible, workflow: Workflow) -> Failure:
+    if settled.kind == "closed" and settled.detail == "denials":
+        return Failure(Reason.TOO_MANY_DENIALS, "run", "closed", "an open run")
     if settled.kind == "limit":
         limit = answer.reservations[int(settled.detail)].limit
         what = f"{limit.tool}.{limit.argument}" if limit.argument else f"calls of {limit.tool}"

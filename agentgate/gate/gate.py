@@ -17,7 +17,7 @@ from agentgate.audit import AuditLog, open_audit, remembered
 from agentgate.errors import ConfigError
 from agentgate.gate import door, holding
 from agentgate.gate.around import Sources, data_classes, environment_of
-from agentgate.gate.core import Core
+from agentgate.gate.core import Allowances, Core
 from agentgate.gate.core import read as read_run
 from agentgate.gate.door import AgentGiven, UserGiven
 from agentgate.gate.proof import Answerers, fronts
@@ -58,7 +58,8 @@ def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing, opening: Open
         identities = Identities.of(s.identity)
     sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
     answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
-    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, sources, s.brokers, history, answerers, identities, s.confirm)
+    budgets = Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour)
+    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, sources, s.brokers, history, answerers, budgets, identities, s.confirm)
 
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:

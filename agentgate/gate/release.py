@@ -46,10 +46,12 @@ def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made
         times = [hold.rule.timeout * 1000 for hold in required]
         new, act = _new_hold(case, required, made), digest(canonical([call.tool, call.arguments_digest]))
         life, kept = 2 * max(times), _sensitive(case)
-        op = ops.open_hold(header.tenant, header.id, made, body_of(new), act=act, ttl_ms=life, answer_ms=min(times), sensitive=kept)
+        most, body = core.budgets.holds, body_of(new)
+        op = ops.open_hold(header.tenant, header.id, made, body, act=act, ttl_ms=life, answer_ms=min(times), most=most, sensitive=kept)
         record = ops.parse_hold(op, (yield op))
         if record is None:
-            raise StoreUnavailable("hold: not kept by the store")
+            refused = Failure(Reason.TOO_MANY_HOLDS, "run", f"{most} open holds", f"fewer than {most} open holds in one run")
+            return (yield from deny(core, header, call, (refused,), known))
         if record is ops.COOLING:
             refused = Failure(Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", "another act, or later")
             return (yield from deny(core, header, call, (refused,), known))

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,6 +56,14 @@ def _is_confirm(value: object) -> bool:
     return value is None or (callable(value) and not iscoroutinefunction(value))
 
 
+# A budget is never off: what it may be at most.
+MOST: dict[str, Any] = {"denials_per_run": 1000, "open_holds_per_run": 100, "runs_per_hour": 100_000}
+
+
+def _is_budget(most: int, value: object) -> bool:
+    return type(value) is int and 0 < value <= most
+
+
 # setting -> whether a value will do, and what will
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "workflows": (_is_path, "a directory of workflow files"),
@@ -69,6 +78,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "confirm": (_is_confirm, "a plain callable: question -> True, False or None (an awaited gate calls it in a thread), or None"),
     "deriver": (callable, "a callable: intents, turns -> answers"),
     "identity": (_is_identity, "identity settings, their values, or a TOML file"),
+    **{name: (partial(_is_budget, most), f"an integer from 1 to {most:,}") for name, most in MOST.items()},
     "data_classes": (lambda value: value is None or _is_path(value) or callable(value), "a TOML file, or a callable: tool, args -> class"),
 }
 
@@ -92,6 +102,9 @@ class GateSettings(ABC):
             a front end out of the agent's reach; none: no `JWSAnswer` counts.
         confirm: asks the run's own user in this process, only for a workflow with ``in_process: true``: gets the question, says True or
             False (`agentgate.integrations.terminal.ask` asks at the terminal); None: the call is held.
+        denials_per_run: with so many denied calls a run closes.
+        open_holds_per_run: how many holds of a run may wait for a person at once.
+        runs_per_hour: how many runs of one user a tenant opens in any hour (up to a minute longer); without a user, of one agent.
         data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
     """
 
@@ -109,6 +122,9 @@ class GateSettings(ABC):
     data_classes: DataClasses | Directory | None = None
     answer_keys: AnswerKeys = field(default_factory=dict)
     confirm: Callable[[Question], bool | None] | None = None
+    denials_per_run: int = 20
+    open_holds_per_run: int = 5
+    runs_per_hour: int = 60
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in _RULES.items():

@@ -150,7 +150,8 @@ def run_state(
     if header.tenant != tenant or header.id != run:
         raise missing(tenant, run, "the record is of another run")
     turns, ordered = record.turns, tuple(sorted(calls.values(), key=_redemption))
-    return RunState(header, turns, readings.intents(workflow, turns), readings.prompt(turns, day), ordered, record.revision, record.closed)
+    intents, prompt = readings.intents(workflow, turns), readings.prompt(turns, day)
+    return RunState(header, turns, intents, prompt, ordered, record.revision, record.closed, record.denials_spent)
 
 
 def _redemption(call: EarlierCall) -> tuple[float, str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
 from agentgate.stores._op import (
+    MAX_AMOUNT,
     MAX_TTL_MS,
     Op,
     checked_bytes,
@@ -40,16 +41,33 @@ def _record(op: Op, state: bytes, body: bytes, revision: bytes, call: bytes) -> 
     return HoldRecord(word(op, state, _STATES), body, str(int(revision)), call.decode())
 
 
-def open_hold(tenant: str, run: str, hold_id: str, body: bytes, *, act: str, ttl_ms: int, answer_ms: int, sensitive: bytes = b"{}") -> Op:
+def open_hold(
+    tenant: str, run: str, hold_id: str, body: bytes, *, act: str, ttl_ms: int, answer_ms: int, most: int, sensitive: bytes = b"{}"
+) -> Op:
     """Write a new hold of a run in state `pending`: to be answered within `answer_ms` milliseconds, forgotten after `ttl_ms`.
 
     An existing one is left as it is and returned, unless the user took back what it was for (`cancelled`). `act` is the digest of tool and
-    arguments: where a person refused the act in this run less than its `answer_ms` ago, there is no new hold (`COOLING`).
+    arguments: where a person refused the act in this run less than its `answer_ms` ago, there is no new hold (`COOLING`), and
+    none where `most` of the run are pending.
     """
     start, answered = prefix(tenant), checked_number("answer_ms", answer_ms, 1, MAX_TTL_MS)
-    keys = (_key(tenant, hold_id), f"{start}holds:all", _calls(tenant, run), f"{start}cool:{run}:{checked_digest('act', act)}")
+    keys = (
+        _key(tenant, hold_id),
+        f"{start}holds:all",
+        _calls(tenant, run),
+        f"{start}cool:{run}:{checked_digest('act', act)}",
+        f"{start}open:{run}",
+    )
     ttl = checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS)
-    args = (checked_bytes("hold body", body), ttl, answered, hold_id, checked_bytes("sensitive", sensitive))
+    args = (
+        checked_bytes("hold body", body),
+        ttl,
+        answered,
+        hold_id,
+        checked_bytes("sensitive", sensitive),
+        f"{start}hold:",
+        checked_number("most", most, 1, MAX_AMOUNT),
+    )
     return Op("open_hold", keys, args, confirm=True)
 
 
@@ -60,9 +78,9 @@ def read_hold(tenant: str, hold_id: str) -> Op:
 
 @parser
 def parse_hold(op: Op, raw: Any) -> HoldRecord | None:
-    """Reply of `open_hold` (never None) and `read_hold` (None: missing or forgotten)."""
+    """Reply of `open_hold` (None: too many of the run are pending) and `read_hold` (None: missing or forgotten)."""
     state, body, revision, call = reply(op, raw, 4)
-    if state == b"missing":
+    if state == (b"missing" if op.script == "read_hold" else b"too_many"):
         return None
     if state == b"cooling" and op.script == "open_hold":
         return COOLING

@@ -101,8 +101,9 @@ class MintReply(NamedTuple):
     Attributes:
         kind: `ok`, or why nothing was reserved, spent or released.
         lineage: the store's lineage; the token's `gen`.
-        detail: index of the limit that refused; state of the hold (`missing`, `stale`, or a `HoldState`); `lost` where the store has lost
-            what this or another process saw of the tenant; of a mint that spent its release `spent`; else empty.
+        detail: index of the limit that refused; state of the hold (`missing`, `stale`, or a `HoldState`); `denials` where the last one
+            closed the run; `lost` where the store has lost what this or another process saw of the tenant; of a mint that spent its release
+            `spent`; else empty.
         history: the tenant's history after this mint; empty: none yet, or it is lost.
     """
 
@@ -172,6 +173,7 @@ class RunRecord:
         calls: in no particular order; all of them, or those `since`.
         lineage: the store's lineage when it was read.
         since: `calls` are only those that were redeemed, or whose facts were recorded, after the revision the reader knew.
+        denials_spent: it was closed by its last denial.
     """
 
     header: bytes
@@ -181,6 +183,7 @@ class RunRecord:
     calls: tuple[CallRecord, ...]
     lineage: str
     since: bool = False
+    denials_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

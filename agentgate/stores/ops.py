@@ -7,6 +7,7 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 |---|---|
 | `open_run` | `parse_open_run` |
 | `add_turn`, `close_run` | `parse_run_change` |
+| `count_denial` | `parse_count_denial` |
 | `renew_run` | `parse_renew_run` |
 | `read_run` | `parse_read_run` |
 | `mint` | `parse_mint` |
@@ -29,10 +30,11 @@ tag of its own.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _holds, _marks, _op, _records, _revocations
+from agentgate.stores import _denials, _holds, _marks, _op, _records, _revocations
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
@@ -80,6 +82,7 @@ list_holds, parse_list_holds = _holds.list_holds, _holds.parse_list_holds
 nonce_hold, take_nonce, parse_nonce = _holds.nonce_hold, _holds.take_nonce, _holds.parse_nonce
 reveal_hold, parse_reveal_hold = _holds.reveal_hold, _holds.parse_reveal_hold
 COOLING = _holds.COOLING
+count_denial, parse_count_denial = _denials.count_denial, _denials.parse_count_denial
 raise_marks, parse_raise_marks, MAX_MARKS = _marks.raise_marks, _marks.parse_raise_marks, _marks.MAX_MARKS
 
 _MINT_KINDS, _BURN_KINDS = map(get_args, (_records.MintKind, _records.BurnKind))
@@ -107,15 +110,26 @@ def _one_word(op: Op, raw: Any, known: tuple[str, ...]) -> Any:
 # Runs. A missing run is None and a refusal, never an empty run.
 
 
-def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int) -> Op:
-    """Write a new run that expires after `ttl_ms` milliseconds. An existing id is never overwritten."""
+def open_run(tenant: str, run: str, header: bytes, turn: str, ttl_ms: int, *, whose: str, most: int) -> Op:
+    """Write a new run that expires after `ttl_ms` milliseconds. An existing id is never overwritten.
+
+    Args:
+        tenant: tenant of the run.
+        run: its id.
+        header: its frozen part.
+        turn: the user's first words.
+        ttl_ms: its life.
+        whose: who opened it, any text; their runs of the last hour are counted (up to a minute longer).
+        most: how many they may be.
+    """
+    opened = f"{prefix(tenant)}runs:{hashlib.sha256(checked_text('whose', whose)).hexdigest()}"
     args = (checked_bytes("header", header), checked_text("turn", turn), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
-    return Op("open_run", (_run_key(tenant, run),), args, confirm=True)
+    return Op("open_run", (_run_key(tenant, run), opened), (*args, checked_number("most", most, 1, MAX_AMOUNT)), confirm=True)
 
 
-def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists"]:
-    """`ok`, or `exists`: the id is taken and nothing was written."""
-    return _one_word(op, raw, ("ok", "exists"))  # type: ignore[no-any-return]  # a member of that type
+def parse_open_run(op: Op, raw: Any) -> Literal["ok", "exists", "too_many"]:
+    """`ok`, or why nothing was written: the id is taken, or as many runs were opened as may be."""
+    return _one_word(op, raw, ("ok", "exists", "too_many"))  # type: ignore[no-any-return]  # a member of that type
 
 
 def renew_run(tenant: str, run: str, header: bytes, revision: str) -> Op:
@@ -167,7 +181,7 @@ def parse_read_run(op: Op, raw: Any) -> RunRecord | None:
     turns = tuple(fields[b"turn:%d" % n].decode() for n in range(1, int(fields[b"turns"]) + 1))
     revision = f"{int(fields[b'rev'])}.{int(kept.get(b'rev', b'0'))}.{lineage}"
     calls = tuple(_call(kept, name[:-5]) for name in kept if name.endswith(b":head"))
-    return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since)
+    return RunRecord(fields[b"header"], turns, revision, b"closed" in fields, calls, lineage, since, fields.get(b"closed") == b"denials")
 
 
 def _call(kept: dict[bytes, bytes], digest: bytes) -> CallRecord:

@@ -17,6 +17,7 @@ the store's own tests: after lost data, burns must return `lineage`, and a histo
 from __future__ import annotations
 
 from agentgate.testing._book import Blocking
+from agentgate.testing._budgets import Budgets
 from agentgate.testing._calls import Calls
 from agentgate.testing._histories import Histories
 from agentgate.testing._holds import Holds
@@ -27,7 +28,7 @@ from agentgate.testing._withdrawals import Withdrawals
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Calls, Limits, Histories, Withdrawals, Revocations, Holds):
+class StoreConformance(Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds):
     """The suite.
 
     Attributes:

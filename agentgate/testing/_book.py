@@ -59,7 +59,7 @@ class Book:
     def __init__(self, store: Store, tenant: str = "", run: str = "run_1") -> None:
         self.store, self.tenant, self.run = store, tenant or f"t-{secrets.token_hex(6)}", run
         self.burned: dict[str, str] = {}  # call digest -> the token that was burned last
-        op = ops.open_run(self.tenant, run, b'{"id":"run_1"}', "Please refund ORD-10023344", 600_000)
+        op = ops.open_run(self.tenant, run, b'{"id":"run_1"}', "Please refund ORD-10023344", 600_000, whose="lee", most=1000)
         assert self.ask(op, ops.parse_open_run) == "ok"
 
     def ask(self, op: ops.Op, parse: Callable[[ops.Op, Any], T]) -> T:
@@ -122,7 +122,7 @@ class Book:
     def hold(self, hold_id: str = "hold_1", answer_ms: int = 300_000) -> ops.HoldRecord:
         """Open a hold, or read the existing one."""
         act = hashlib.sha256(hold_id.encode()).hexdigest()
-        op = ops.open_hold(self.tenant, self.run, hold_id, b"{}", act=act, ttl_ms=600_000, answer_ms=answer_ms)
+        op = ops.open_hold(self.tenant, self.run, hold_id, b"{}", act=act, ttl_ms=600_000, answer_ms=answer_ms, most=1000)
         record = self.ask(op, ops.parse_hold)
         assert record is not None
         return record

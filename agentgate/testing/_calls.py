@@ -31,12 +31,12 @@ class Calls:
 
     def test_a_run_is_never_written_over(self, store: Store) -> None:
         book = Book(store)
-        assert book.ask(ops.open_run(book.tenant, book.run, b"other", "other", 1000), ops.parse_open_run) == "exists"
+        assert book.ask(ops.open_run(book.tenant, book.run, b"other", "other", 1000, whose="lee", most=9), ops.parse_open_run) == "exists"
         assert book.read().header == b'{"id":"run_1"}'
 
     def test_a_run_ends_with_its_life(self, store: Store) -> None:
         book = Book(store)
-        book.send(ops.open_run(book.tenant, "short", b"{}", "hi", 30))
+        book.send(ops.open_run(book.tenant, "short", b"{}", "hi", 30, whose="lee", most=9))
         time.sleep(0.1)
         assert book.mint(book.request()._replace(run="short")).kind == "missing"
 
@@ -54,7 +54,7 @@ class Calls:
 
     def test_a_renewed_run_ends_when_it_would_have(self, store: Store) -> None:
         book = Book(store)
-        book.send(ops.open_run(book.tenant, "short", b"{}", "hi", 150))
+        book.send(ops.open_run(book.tenant, "short", b"{}", "hi", 150, whose="lee", most=9))
         record = book.ask(ops.read_run(book.tenant, "short"), ops.parse_read_run)
         assert record is not None
         assert book.ask(ops.renew_run(book.tenant, "short", b"fresh", record.revision), ops.parse_renew_run) == "ok"

@@ -227,7 +227,7 @@ class Limits:
     def test_holds_are_listed_until_they_expire(self, store: Store) -> None:
         book = Book(store)
         book.hold("long")
-        book.send(ops.open_hold(book.tenant, book.run, "short", b"{}", act="a" * 64, ttl_ms=30, answer_ms=30))
+        book.send(ops.open_hold(book.tenant, book.run, "short", b"{}", act="a" * 64, ttl_ms=30, answer_ms=30, most=9))
         time.sleep(0.1)
         book.answer(book.hold("said").revision, "refused", "said")
         records = book.ask(ops.list_holds(book.tenant), ops.parse_list_holds)

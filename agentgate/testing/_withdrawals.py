@@ -103,7 +103,7 @@ class Withdrawals:
 
     def test_it_ends_with_the_run(self, store: Store) -> None:
         book = Book(store)
-        op = ops.open_run(book.tenant, "short", b"{}", "hi", 60)
+        op = ops.open_run(book.tenant, "short", b"{}", "hi", 60, whose="lee", most=9)
         book.send(op)
         book.send(ops.add_turn(book.tenant, "short", "stop", takes_back=True))
         time.sleep(0.2)

@@ -241,6 +241,7 @@ class RunState:
         intents: every intent of the workflow's vocabulary -> what was derived.
         prompt: typed entities of the turns (`agentgate.values.entities.Prompt`).
         revision: opaque; the mint script refuses when the store's differs.
+        denials_spent: it was closed by its last denial.
         memo: values derived from the other fields, which never change; empty in every new state.
     """
 
@@ -251,6 +252,7 @@ class RunState:
     calls: tuple[EarlierCall, ...]
     revision: str
     closed: bool = False
+    denials_spent: bool = False
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 

@@ -10,6 +10,7 @@ from langchain_core.tools import tool
 
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
+from agentgate.gate.settings import MOST
 from agentgate.integrations.langchain import guard_tools, use_run
 from agentgate.values.request import Agent, User
 from tests.benchmarks import world
@@ -53,7 +54,7 @@ def langchain(scale: Scale) -> Measuring:
         (folder / "workflows").mkdir()
         (folder / "workflows" / "status.yaml").write_text(_LOOKUP, encoding="utf-8")
         gate = stack.enter_context(
-            Gate.open_unsafe_unapproved(folder / "workflows", issuer=world.ISSUER, audit="memory://", store=server.url)
+            Gate.open_unsafe_unapproved(folder / "workflows", issuer=world.ISSUER, audit="memory://", store=server.url, **MOST)
         )
         (guarded,) = guard_tools([look_up])
         runs: list[Run] = []

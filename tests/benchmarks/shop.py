@@ -14,6 +14,7 @@ import redis
 from agentgate.decision.answer import Allow
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
+from agentgate.gate.settings import MOST
 from agentgate.redemption.verifier import Verifier
 from agentgate.token.dpop import DPoP
 from agentgate.token.mint import CallToken
@@ -41,6 +42,7 @@ class Shop:
             environment="prod",
             clock=lambda: world.NOW,
             brokers=frozenset({"vault"}),
+            **MOST,
         )
         (workflow,) = self.gate.catalog
         self.id, self.tools = workflow.id, workflow.tools

@@ -39,7 +39,7 @@ if not run[1] then
   return refuse('missing')
 end
 if run[2] then
-  return refuse('closed')
+  return refuse('closed', run[2] == 'denials' and 'denials' or '')
 end
 
 -- (2) revocations; one by time stops the runs that were opened up to then

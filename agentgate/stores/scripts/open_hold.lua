@@ -1,11 +1,27 @@
--- KEYS hold index calls cool | ARGV body ttl_ms answer_ms id sensitive: an existing hold is left as it is, unless it was cancelled. While
--- `cool` is there, a person refused this act of the run a while ago, and nobody is asked again
+-- KEYS hold index calls cool open | ARGV body ttl_ms answer_ms id sensitive prefix most: an existing hold is left as it is, unless it was
+-- cancelled. While `cool` is there, a person refused this act of the run a while ago, and nobody is asked again. `open` names the holds of
+-- the run that were pending when one was last opened: at most `most`.
 local hold = read_hold(KEYS[1])
 if hold[1] and hold[1] ~= 'cancelled' then
   return {KEYS[1], hold[1], hold[2], hold[3], hold[4]}
 end
 if redis.call('EXISTS', KEYS[4]) == 1 then
   return {KEYS[1], 'cooling', '', '', ''}
+end
+local open = 0
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[5])) do
+  if read_hold(ARGV[6] .. id)[1] == 'pending' then
+    open = open + 1
+  else
+    redis.call('SREM', KEYS[5], id)
+  end
+end
+if open >= tonumber(ARGV[7]) then
+  return {KEYS[1], 'too_many', '', '', ''}
+end
+redis.call('SADD', KEYS[5], ARGV[4])
+if redis.call('PTTL', KEYS[5]) < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[5], ARGV[2])
 end
 local now, rev = now_ms(), digits(tonumber(hold[3] or '0') + 1)
 redis.call('HSET', KEYS[1], 'state', 'pending', 'body', ARGV[1], 'rev', rev, 'call', '', 'at', digits(now), 'calls', KEYS[3],

@@ -1,8 +1,20 @@
--- KEYS run | ARGV header turn ttl_ms
-if redis.call('EXISTS', KEYS[1]) == 1 then
+-- KEYS run opened | ARGV header turn ttl_ms most: at most so many runs in any hour; `opened` counts them like a limit's window
+local call, now, hour = redis.call, now_ms(), 3600000
+if call('EXISTS', KEYS[1]) == 1 then
   return {KEYS[1], 'exists'}
 end
-redis.call('HSET', KEYS[1], 'header', ARGV[1], 'rev', '1', 'turns', '1', 'turn:1', ARGV[2],
-  'opened', digits(now_ms()), 'ends', digits(now_ms() + tonumber(ARGV[3])))
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+local from = bucket_of(now - hour, hour)
+if tonumber(call('HGET', KEYS[2], 'first') or '0') < from then
+  slide(KEYS[2], from)
+end
+local kept = call('HMGET', KEYS[2], 'total', 'first')
+if tonumber(kept[1] or '0') >= tonumber(ARGV[4]) then
+  return {KEYS[1], 'too_many'}
+end
+call('HINCRBY', KEYS[2], 'total', 1)
+call('HINCRBY', KEYS[2], digits(math.max(bucket_of(now, hour), tonumber(kept[2]))), 1)
+call('PEXPIRE', KEYS[2], digits(2 * hour))
+call('HSET', KEYS[1], 'header', ARGV[1], 'rev', '1', 'turns', '1', 'turn:1', ARGV[2], 'opened', digits(now),
+  'ends', digits(now + tonumber(ARGV[3])))
+call('PEXPIRE', KEYS[1], ARGV[3])
 return {KEYS[1], 'ok'}
