@@ -89,6 +89,46 @@ class AuditUnavailable(AgentGateError):
     """The audit record could not be made durable in time. Nothing was minted."""
 
 
+class Overloaded(AgentGateError):
+    """A gate or verifier has as much under way as it does at once (its setting `at_once`): refused before anything was read or sent.
+
+    Attributes:
+        under_way: how much was.
+        at_once: how much may be.
+    """
+
+    def __init__(self, under_way: int, at_once: int) -> None:
+        self.under_way, self.at_once = under_way, at_once
+        super().__init__(f"overload: got {self.got}, expected {self.expected}")
+
+    @property
+    def got(self) -> str:
+        """How much was under way."""
+        return f"{self.under_way} calls under way"
+
+    @property
+    def expected(self) -> str:
+        """How much may be, and what to do."""
+        return f"fewer than at_once={self.at_once}: try again after a moment; more processes carry more"
+
+
+class NotRecorded(AgentGateError):
+    """A tool ran, and what it did could not be recorded. Its call must not be run again; asked for again it is `outcome_unknown`.
+
+    Attributes:
+        txn: the call.
+        missing: what is on no record: `facts` (calls that need them are refused), `outcome`, `audit record`.
+    """
+
+    def __init__(self, txn: str, missing: tuple[str, ...], why: str) -> None:
+        self.txn, self.missing, self.why = txn, missing, why
+        what = " and ".join(missing)
+        super().__init__(f"call {txn}: its tool ran, and its {what} could not be recorded ({why}); do not run it again")
+
+    def __reduce__(self) -> tuple[type[NotRecorded], tuple[str, tuple[str, ...], str]]:
+        return NotRecorded, (self.txn, self.missing, self.why)
+
+
 class AuditDamaged(AgentGateError):
     """A line of an audit segment is not what its writer wrote there (file, line from 1, what it got, what was expected)."""
 
@@ -171,6 +211,7 @@ class Refusal(StrEnum):
     BINDING = "binding"
     STORE = "store"
     AUDIT = "audit"
+    OVERLOAD = "overload"
 
     @property
     def http_status(self) -> int:
@@ -196,6 +237,7 @@ _ANSWERS = {
     Refusal.LOST: (503, ""),
     Refusal.STORE: (503, ""),
     Refusal.AUDIT: (503, ""),
+    Refusal.OVERLOAD: (503, ""),
 }
 
 

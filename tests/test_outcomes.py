@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -151,10 +152,10 @@ def test_a_full_audit_log_leaves_a_call_that_may_run(folder: Path) -> None:
 
 
 class Proxy:
-    """Between a client and a server; when told to, it carries out one burn and keeps the reply to itself."""
+    """Between a client and a server; when told to, it carries out one burn and keeps the reply to itself, for a while with an open line."""
 
-    def __init__(self, port: int) -> None:
-        self.swallow = False
+    def __init__(self, port: int, hold: float = 0.0) -> None:
+        self.swallow, self._hold = False, hold
         self._port, self._listener = port, socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -172,6 +173,7 @@ class Proxy:
                 reply = server.recv(65536)
                 if self.swallow and b":jti:" in data:
                     self.swallow = False
+                    time.sleep(self._hold)
                     return
                 client.sendall(reply)
 
@@ -179,9 +181,10 @@ class Proxy:
         self._listener.close()
 
 
-def test_a_burn_whose_reply_was_lost_leaves_a_call_that_may_run(folder: Path) -> None:
+@pytest.mark.parametrize("hold", [0.0, 1.0], ids=["lost", "late"])
+def test_a_burn_whose_reply_was_lost_leaves_a_call_that_may_run(folder: Path, hold: float) -> None:
     server = Server(redis_binary(), folder / "server")
-    proxy = Proxy(server.port)
+    proxy = Proxy(server.port, hold)
     try:
         with opened(folder, store=proxy.url) as gate:
             run = run_of(gate)

@@ -42,6 +42,7 @@ LATER = frozenset(
         Reason.KEYS,
         Reason.STORE,
         Reason.AUDIT,
+        Reason.OVERLOAD,
     }
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agentgate.audit.file import FileAudit
+from agentgate.audit.heads import FOLDER
 from agentgate.audit.memory import MemoryAudit
 from agentgate.audit.segment import read_records, remembered
 from agentgate.errors import ConfigError
@@ -22,26 +23,41 @@ class AuditLog(Protocol):
     def durable(self) -> bool:
         """False only for ``memory://``."""
 
-    def append(self, record: Mapping[str, Any], deadline: float) -> None:
+    def append(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
         """Make one record durable.
 
         Args:
             record: JSON values only; the keys ``writer`` and ``seq`` are reserved for the log.
             deadline: when the caller stops waiting, in seconds of `time.monotonic()`.
+            promised: it tells of what cannot be undone, so it may use the space that is kept free for that (`room`).
 
         Raises:
             AuditUnavailable: the record was not durable in time. Nothing may be minted.
         """
 
-    async def aappend(self, record: Mapping[str, Any], deadline: float) -> None:
+    async def aappend(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
         """`append`, without blocking the event loop."""
+
+    def room(self, deadline: float) -> None:
+        """Make sure, before something that cannot be undone, that there is room for `promised` records of it.
+
+        Raises:
+            AuditUnavailable: the disk is full, or the log is not where it was. Nothing may be burned.
+        """
+
+    async def aroom(self, deadline: float) -> None:
+        """`room`, without blocking the event loop."""
 
     def close(self) -> None:
         """Write what was accepted and end. Every later `append` raises AuditUnavailable."""
 
 
-def open_audit(address: str | os.PathLike[str]) -> AuditLog:
+def open_audit(address: str | os.PathLike[str], keys: str | os.PathLike[str] | None = None) -> AuditLog:
     """Open the log at ``memory://`` (this process, not durable) or in a directory (created owner-only if absent).
+
+    Args:
+        address: where.
+        keys: a directory that keeps how far the log came (`agentgate.audit.heads`); None: none does.
 
     Raises:
         ConfigError: another scheme, or a directory others may write to.
@@ -52,4 +68,4 @@ def open_audit(address: str | os.PathLike[str]) -> AuditLog:
     text = os.fspath(address)
     if not text or "://" in text:
         raise ConfigError("audit", text, "a directory, or memory://")
-    return FileAudit(Path(text))
+    return FileAudit(Path(text), heads=None if keys is None else Path(keys) / FOLDER)

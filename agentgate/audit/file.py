@@ -5,6 +5,10 @@ when the thread takes them form one group and cost one sync. An error refuses th
 starts a new segment, so the log recovers without a restart when a full disk is freed. If a sync hangs, each caller is refused at its
 deadline; when such a record becomes durable after all, a ``discarded`` record names it, so that an auditor knows that no token was issued
 for it. A forked child is refused, since a segment has one writer.
+
+On a full disk records are refused before anything of them is written; what was promised (a redemption whose token is burned, an outcome)
+is written into the room kept for it. A segment that was deleted, replaced or changed under its writer is noticed before the next record
+counts: that one is refused, and the next segment begins with a record of what the lost one held (``segment_lost``).
 """
 
 from __future__ import annotations
@@ -20,12 +24,15 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from agentgate.audit.segment import Segment, record_bytes, sync_directory
+from agentgate.audit.heads import KEEP_SECONDS, Head, keep
+from agentgate.audit.room import FULL
+from agentgate.audit.segment import Segment, SegmentLost, record_bytes, sync_directory
 from agentgate.errors import AuditUnavailable, ConfigError
 
 MAX_GROUP = 512
 MAX_WAITING = 4096  # entries; while a sync hangs, more are refused at once
 _CLOSE_WAIT = 5.0
+_A_REDEMPTION = bytes(2048)  # as large as the records are for which room is asked
 
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
 
@@ -33,10 +40,11 @@ _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has o
 class _Entry:
     """One record on its way to the disk. `state` changes once, under the writer's lock."""
 
-    __slots__ = ("data", "error", "state", "wake")
+    __slots__ = ("data", "error", "promised", "state", "wake")
 
-    def __init__(self, record: Mapping[str, Any], wake: Callable[[], object]) -> None:
-        self.data, self.wake = record_bytes(record), wake
+    def __init__(self, record: Mapping[str, Any] | None, wake: Callable[[], object], *, promised: bool = False) -> None:
+        """Take a record, or None: only ask for room. A `promised` one may use the room that is kept."""
+        self.data, self.wake, self.promised = record_bytes(record) if record is not None else b"", wake, promised
         self.state: Literal["waiting", "durable", "failed", "given up"] = "waiting"
         self.error: BaseException | None = None
 
@@ -51,9 +59,13 @@ class _Entry:
 class _Writer:
     """Queue and thread behind a `FileAudit`. The thread holds no reference to the `FileAudit`, so that one can be collected."""
 
-    def __init__(self, directory: Path, sync: Callable[[int], None]) -> None:
-        self._directory, self._sync = directory, sync
-        self._segment: Segment | None = Segment.create(directory)
+    def __init__(self, directory: Path, sync: Callable[[int], None], heads: Path | None) -> None:
+        self._directory, self._sync, self._heads = directory, sync, heads
+        self._short: OSError | None = None  # why there is no room
+        self._lost: list[bytes] = []  # records of segments that were lost
+        self._kept: Head | None = None
+        self._kept_at = 0.0
+        self._segment: Segment | None = self._begin()
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
@@ -95,6 +107,11 @@ class _Writer:
                 self._closed = True
                 self._queue.put(None)
 
+    def has_room(self) -> bool:
+        """Whether the segment is there and has room; False also where only the thread can tell."""
+        segment = self._segment
+        return segment is not None and self._short is None and segment.is_there()
+
     def _run(self) -> None:
         running = True
         while running:
@@ -103,11 +120,18 @@ class _Writer:
                 self._write(group)
         if self._segment:
             self._segment.close()
+            with suppress(OSError):
+                self._keep_head(0.0)
 
     def _group(self) -> tuple[list[_Entry], bool]:
         """The entries that wait, at least one; and False if none will follow."""
-        entry = self._queue.get()
         group: list[_Entry] = []
+        try:
+            entry = self._queue.get(timeout=KEEP_SECONDS if self._heads and self._segment and self._segment.head != self._kept else None)
+        except Empty:
+            with suppress(OSError):  # said before the next group
+                self._keep_head(0.0)
+            return group, True
         with suppress(Empty):
             while entry is not None:
                 group.append(entry)
@@ -118,6 +142,15 @@ class _Writer:
         return group, True
 
     def _write(self, group: list[_Entry]) -> None:
+        self._short = self._room_for(group)
+        for entry in group:
+            if self._short is not None and not entry.promised:
+                self._finish(entry, "failed", self._short)
+            elif not entry.data:
+                self._finish(entry, "durable", None)
+        group = [entry for entry in group if entry.data and (self._short is None or entry.promised)]
+        if not group:
+            return
         try:
             seqs = self._durable([entry.data for entry in group])
         except Exception as error:  # noqa: BLE001 - whatever it was, no record of the group is reported as durable
@@ -129,15 +162,63 @@ class _Writer:
             with suppress(Exception):  # the log then only lacks the note that these records had no effect
                 self._durable([record_bytes({"event": "discarded", "records": late})])
 
+    def _room_for(self, group: list[_Entry]) -> OSError | None:
+        """Why there is no room for a group beyond what is promised; None: there is."""
+        try:
+            if self._segment is None:
+                self._segment = self._begin()
+            self._keep_head(KEEP_SECONDS)
+        except OSError as error:
+            return error
+        try:
+            self._segment.make_room([entry.data or _A_REDEMPTION for entry in group])
+        except OSError as error:
+            if error.errno not in FULL:
+                self._let_go(error)
+            return error
+        return None
+
+    def _begin(self) -> Segment:
+        """A new segment, on record with what was lost before it, and its head kept."""
+        segment = Segment.create(self._directory)
+        try:
+            if self._lost:
+                segment.append(self._lost, self._sync)
+                self._lost = []
+            if self._heads:
+                self._kept = segment.head
+                keep(self._heads, self._kept)
+        except OSError:
+            segment.abandon()
+            raise
+        return segment
+
+    def _keep_head(self, every: float) -> None:
+        """Keep the segment's head, where it moved and the last is older than `every` seconds."""
+        if self._heads and self._segment and self._segment.head != self._kept and time.monotonic() - self._kept_at >= every:
+            self._kept_at, head = time.monotonic(), self._segment.head
+            keep(self._heads, head)
+            self._kept = head
+
+    def _let_go(self, error: OSError) -> None:
+        """Give the segment up after an error; one that was lost is not touched, and told of in the next."""
+        segment, self._segment = self._segment, None
+        if segment is None:
+            return
+        if not isinstance(error, SegmentLost):
+            segment.abandon()
+            return
+        segment.leave()
+        lost = {"type": "segment_lost", "time": round(time.time(), 6), "why": str(error), "head": segment.head._asdict()}
+        self._lost.append(record_bytes(lost))
+
     def _durable(self, records: list[bytes]) -> list[int]:
         try:
             if self._segment is None:
-                self._segment = Segment.create(self._directory)
+                self._segment = self._begin()
             return self._segment.append(records, self._sync)
-        except BaseException:
-            segment, self._segment = self._segment, None
-            if segment:
-                segment.abandon()
+        except BaseException as error:
+            self._let_go(error if isinstance(error, OSError) else OSError(str(error)))
             raise
 
     def _finish(self, entry: _Entry, state: Literal["durable", "failed"], error: BaseException | None) -> bool:
@@ -157,29 +238,47 @@ class FileAudit:
 
     durable = True
 
-    def __init__(self, directory: Path, *, sync: Callable[[int], None] = _sync) -> None:
+    def __init__(self, directory: Path, *, heads: Path | None = None, sync: Callable[[int], None] = _sync) -> None:
         """Open a new segment.
 
         Args:
             directory: the directory of the segments; created with mode 0700 if absent.
+            heads: where to keep how far each segment came (`agentgate.audit.heads`); None: nowhere.
             sync: makes what was written to a file descriptor durable, or raises.
 
         Raises:
             ConfigError: others may write to the directory.
-            AuditUnavailable: it cannot be written now.
+            AuditUnavailable: it, or `heads`, cannot be written now.
         """
         try:
             _prepare(directory)
-            self._writer = _Writer(directory.absolute(), sync)
+            self._writer = _Writer(directory.absolute(), sync, heads.absolute() if heads is not None else None)
         except OSError as error:
             raise AuditUnavailable(f"audit directory {directory}: {error}") from error
         self._finalizer = weakref.finalize(self, self._writer.stop)
 
-    def append(self, record: Mapping[str, Any], deadline: float) -> None:
+    def append(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
         """See `agentgate.audit.AuditLog`."""
+        self._wait(record, deadline, promised=promised)
+
+    async def aappend(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
+        """`append`, without blocking the event loop. If it is cancelled while waiting, its record counts as discarded."""
+        await self._await(record, deadline, promised=promised)
+
+    def room(self, deadline: float) -> None:
+        """See `agentgate.audit.AuditLog`."""
+        if not self._writer.has_room():
+            self._wait(None, deadline)
+
+    async def aroom(self, deadline: float) -> None:
+        """`room`, without blocking the event loop."""
+        if not self._writer.has_room():
+            await self._await(None, deadline)
+
+    def _wait(self, record: Mapping[str, Any] | None, deadline: float, *, promised: bool = False) -> None:
         ready = threading.Lock()
         ready.acquire()
-        entry = _Entry(record, ready.release)
+        entry = _Entry(record, ready.release, promised=promised)
         left = self._writer.put(entry, deadline)
         try:
             ready.acquire(timeout=left)
@@ -187,10 +286,9 @@ class FileAudit:
             self._writer.give_up(entry)
         entry.settle()
 
-    async def aappend(self, record: Mapping[str, Any], deadline: float) -> None:
-        """`append`, without blocking the event loop. If it is cancelled while waiting, its record counts as discarded."""
+    async def _await(self, record: Mapping[str, Any] | None, deadline: float, *, promised: bool = False) -> None:
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        entry = _Entry(record, lambda: loop.call_soon_threadsafe(ready.set))
+        entry = _Entry(record, lambda: loop.call_soon_threadsafe(ready.set), promised=promised)
         left = self._writer.put(entry, deadline)
         try:
             with suppress(TimeoutError):

@@ -30,7 +30,7 @@ class MemoryAudit:
         """Copies of the records, oldest first, each with its ``writer`` and ``seq``."""
         return [{**parse(data), "writer": "memory", "seq": seq} for seq, data in tuple(self._kept)]
 
-    def append(self, record: Mapping[str, Any], deadline: float) -> None:
+    def append(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:  # noqa: ARG002 - memory is not kept free
         """See `agentgate.audit.AuditLog`."""
         if self._closed:
             raise AuditUnavailable("the audit log is closed")
@@ -39,9 +39,18 @@ class MemoryAudit:
             raise AuditUnavailable("the audit record was not written before the deadline")
         self._kept.append((next(self._seq), data))
 
-    async def aappend(self, record: Mapping[str, Any], deadline: float) -> None:
+    async def aappend(self, record: Mapping[str, Any], deadline: float, *, promised: bool = False) -> None:
         """`append`, which never waits."""
-        self.append(record, deadline)
+        self.append(record, deadline, promised=promised)
+
+    def room(self, deadline: float) -> None:
+        """See `agentgate.audit.AuditLog`."""
+        if self._closed or time.monotonic() >= deadline:
+            raise AuditUnavailable("the audit log is closed, or the deadline has passed")
+
+    async def aroom(self, deadline: float) -> None:
+        """`room`, which never waits."""
+        self.room(deadline)
 
     def close(self) -> None:
         """End; the kept records stay readable."""

@@ -3,7 +3,8 @@
 Each line is RFC 8785 JSON: ``{"prev", "record", "seq", "writer"}``. `seq` rises from 1 without gaps, `prev` is the SHA-256 of the
 previous line (64 zeros in the first). Canonical JSON escapes newlines and control characters, so a record is always exactly one
 line. The chain shows damage and accidental edits; it has no key, so whoever can write the file can also write a consistent chain.
-Files are created owner-only, never reopened, and never written again after an error.
+Files are created owner-only, never reopened, and never written again after an error. A writer keeps space free ahead of it, and looks
+before and after each group whether its file is still the one in the directory, and as long as it left it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
+from agentgate.audit.heads import Head
+from agentgate.audit.room import ROOM, STEP, check_limit, reserve
 from agentgate.errors import AuditDamaged, AuditUnavailable, CanonicalError, NameRefused
 from agentgate.stores.history import checked_history, split
 from agentgate.values.canonical import MAX_BYTES, canonical, digest
@@ -26,7 +29,12 @@ _FIRST = "0" * 64
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _KEYS = {"prev", "record", "seq", "writer"}
 _PREFIX = len(b'{"record":')
-_MAX = MAX_BYTES - 512  # leaves room for what surrounds a record in its line
+_AROUND = 512  # bytes, at most, of what surrounds a record in its line
+_MAX = MAX_BYTES - _AROUND
+
+
+class SegmentLost(OSError):
+    """A segment was deleted, replaced or changed under its writer, which must not touch what is there now."""
 
 
 def record_bytes(record: Mapping[str, Any]) -> bytes:
@@ -57,24 +65,62 @@ class Segment:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path, self.writer, self.seq = path, path.stem, 0
-        self._descriptor, self._prev, self._size = descriptor, _FIRST, 0
+        self._descriptor, self._prev, self._size, self._reserved = descriptor, _FIRST, 0, 0
+        here = os.fstat(descriptor)
+        self._file = here.st_dev, here.st_ino
+
+    @property
+    def head(self) -> Head:
+        """The last durable record."""
+        return Head(self.writer, self.seq, self._size, self._prev)
 
     @classmethod
     def create(cls, directory: Path) -> Self:
-        """A new empty segment whose name survives a power cut.
+        """A new empty segment whose name survives a power cut, with room ahead.
 
         Raises:
-            OSError: the directory cannot be written.
+            OSError: the directory cannot be written, others may write to it, or the disk is full.
         """
+        if directory.stat().st_mode & 0o022:
+            raise PermissionError(f"{directory}: others may write to it")
         writer = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(8)}"
         path = directory / f"{writer}.jsonl"
         segment = cls(path, os.open(path, _FLAGS, 0o600))
         try:
             sync_directory(directory)
+            segment.make_room([])
         except OSError:
             segment.abandon()
             raise
         return segment
+
+    def make_room(self, records: list[bytes]) -> None:
+        """Keep space for these records, and beyond them for what is promised (`agentgate.audit.room`).
+
+        Raises:
+            SegmentLost: the file is not what it was. OSError: there is no space; the segment is as it was.
+        """
+        self._check_intact()
+        end = self._size + sum(map(len, records)) + _AROUND * len(records) + ROOM
+        check_limit(end)
+        if end > self._reserved:
+            reserve(self._descriptor, self._size, end + STEP)
+            self._reserved = end + STEP
+
+    def is_there(self) -> bool:
+        """Whether the directory still has this file; asked from any thread."""
+        try:
+            there = self.path.lstat()
+        except OSError:
+            return False
+        return self._file == (there.st_dev, there.st_ino)
+
+    def _check_intact(self) -> None:
+        if not self.is_there():
+            raise SegmentLost(f"segment {self.path}: deleted or replaced after {self.seq} records, while it was written")
+        here = os.fstat(self._descriptor)
+        if here.st_size != self._size:
+            raise SegmentLost(f"segment {self.path}: got {here.st_size} bytes, expected the {self._size} that its writer wrote")
 
     def append(self, records: list[bytes], sync: Callable[[int], None]) -> list[int]:
         """Write records (canonical JSON) as one group and make them durable.
@@ -84,7 +130,7 @@ class Segment:
 
         Raises:
             OSError: the segment must be abandoned: after a failed sync the kernel may have dropped the data, and a second sync would
-                not report it.
+                not report it. SegmentLost: it must not be touched.
         """
         prev, lines = self._prev, []
         seqs = range(self.seq + 1, self.seq + len(records) + 1)
@@ -97,11 +143,24 @@ class Segment:
         while data:
             data = data[os.write(self._descriptor, data) :]
         sync(self._descriptor)
-        self.seq, self._prev, self._size = seqs[-1], prev, self._size + size
+        before, self._size = self._size, self._size + size
+        try:
+            self._check_intact()
+        except SegmentLost:
+            self._size = before
+            raise
+        self.seq, self._prev = seqs[-1], prev
         return list(seqs)
 
     def close(self) -> None:
-        """Close the file; everything in it is durable already."""
+        """Close the file, and give back the room ahead; everything in it is durable already."""
+        with suppress(OSError):
+            self._check_intact()
+            os.ftruncate(self._descriptor, self._size)
+        self.leave()
+
+    def leave(self) -> None:
+        """Close the file without touching it."""
         with suppress(OSError):
             os.close(self._descriptor)
 
@@ -109,7 +168,7 @@ class Segment:
         """After an error: cut off what was never acknowledged, if the disk still allows it; remove a file without records."""
         with suppress(OSError):
             os.ftruncate(self._descriptor, self._size)
-        self.close()
+        self.leave()
         if not self.seq:
             with suppress(OSError):
                 self.path.unlink()
@@ -143,7 +202,8 @@ def read_records(directory: str | os.PathLike[str], *, damaged: Callable[[AuditD
     """
     for path in sorted(Path(directory).glob("*.jsonl")):
         try:
-            yield from _read(path)
+            for line in read_lines(path):
+                yield {**line.record, "writer": path.stem, "seq": line.seq}
         except AuditDamaged as error:
             if damaged is None:
                 raise
@@ -178,8 +238,18 @@ def _remember(found: dict[str, str], line: bytes) -> None:
             found[tenant] = history
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    prev, seq = _FIRST, 0
+class Line(NamedTuple):
+    """A line of a segment: its record, number and digest, and where it ends (bytes)."""
+
+    record: dict[str, Any]
+    seq: int
+    digest: str
+    end: int
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The lines of one segment, without a torn one at its end. Raises as `read_records`."""
+    prev, end = _FIRST, 0
     with path.open("rb") as lines:
         for number, ended in enumerate(lines, 1):
             line = ended.removesuffix(b"\n")
@@ -188,12 +258,15 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
                     raise AuditDamaged(str(path), number, "a torn line", "torn lines only at the end")
                 return
             value = _value(path, number, line)
-            seq += 1
-            for name, got, expected in (("writer", value["writer"], path.stem), ("seq", value["seq"], seq), ("prev", value["prev"], prev)):
+            for name, got, expected in (
+                ("writer", value["writer"], path.stem),
+                ("seq", value["seq"], number),
+                ("prev", value["prev"], prev),
+            ):
                 if got != expected:
                     raise AuditDamaged(str(path), number, f"{name} {got!r}", repr(expected))
-            prev = digest(line)
-            yield {**value["record"], "writer": path.stem, "seq": seq}
+            prev, end = digest(line), end + len(ended)
+            yield Line(value["record"], number, prev, end)
 
 
 def _value(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from typing import Annotated, NamedTuple
 import typer
 
 from agentgate.approvals import status as standing
-from agentgate.audit import read_records, remembered
+from agentgate.audit import remembered
+from agentgate.audit.heads import kept
+from agentgate.audit.verify import verify
 from agentgate.cli.output import LOOK, YES, fail, quiet, rows, say_json
 from agentgate.cli.signing import Json, Root
 from agentgate.cli.store import read_history
-from agentgate.errors import AgentGateError, AuditDamaged
+from agentgate.errors import AgentGateError
 from agentgate.loading.catalog import AHEAD
 from agentgate.stores import open_store
 from agentgate.stores.history import split
@@ -59,7 +61,7 @@ def doctor(
     if workflows:
         found += _guarded("workflows", _workflows(workflows, root))
     if audit:
-        found += _guarded("audit", _audit(audit))
+        found += _guarded("audit", _audit(audit, keys))
     if as_json:
         say_json([each._asdict() for each in found])
     else:
@@ -112,14 +114,20 @@ def _workflows(directory: Path, root: str | None) -> Iterator[Diagnosis]:
             yield Diagnosis("workflows", f"{name} v{each.in_force}: in force", holds=True)
 
 
-def _audit(directory: Path) -> Iterator[Diagnosis]:
-    damage: list[AuditDamaged] = []
-    count = sum(1 for _ in read_records(directory, damaged=damage.append))
+def _audit(directory: Path, keys: Path | None) -> Iterator[Diagnosis]:
+    segments = verify([directory], kept(keys) if keys is not None else {})
+    damage = [each for each in segments if each.wrong]
+    count = sum(each.records for each in segments)
     mode = directory.stat().st_mode
     own = os.access(directory, os.W_OK) and not mode & 0o022
     yield Diagnosis("audit", f"{count} records, each as it was written", not damage)
     for each in damage:
-        yield Diagnosis("audit", str(each), holds=False, remedy="restore the segment from where your logs are shipped to; keep this one")
+        yield Diagnosis(
+            "audit",
+            f"{each.file or each.writer}: {each.wrong}",
+            holds=False,
+            remedy="restore the segment from where your logs are shipped to; keep this one",
+        )
     yield Diagnosis("audit", "writable by its owner only", own, "" if own else f"chmod 700 {directory}, as the gate's user")
     free = shutil.disk_usage(directory).free
     more = "" if free >= _SPACE else "make room: nothing is minted while the log cannot be written"

@@ -21,6 +21,7 @@ from agentgate.errors import ConfigError
 from agentgate.gate.revoking import AppliedRevocation, Revoking, StoredRevocation
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
+from agentgate.shell.bound import Bound
 from agentgate.stores import Store, ready_store
 from agentgate.stores.history import History
 
@@ -31,7 +32,7 @@ class _Operator(Revoking):
     """Who revokes: a person with the store's address, and an audit directory."""
 
     def __init__(self, store: Store, audit: FileAudit, folder: Path, workflows: Path | None) -> None:
-        self._store, self._audit, self._history = store, audit, History(remembered(folder))
+        self._store, self._audit, self._history, self._bound = store, audit, History(remembered(folder)), Bound()
         self._tenants = set(self._history.tenants())
         self._unread = ""
         if workflows is not None:

@@ -28,8 +28,9 @@ from agentgate.gate.view import View
 from agentgate.identity.connection import caller
 from agentgate.redemption.trust import Trust
 from agentgate.redemption.verifier import AsyncVerifier, Verifier
+from agentgate.shell.bound import AT_ONCE, Bound
 from agentgate.shell.step import Step
-from agentgate.shell.twins import awaited, blocking, taking
+from agentgate.shell.twins import awaited, blocking, busy, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
@@ -73,7 +74,7 @@ def _opening(settings: ApprovedSettings) -> Opening:
     from agentgate.approvals.opening import Opening  # noqa: PLC0415 - YAML, diff and approvals are for opening and reloading only
 
     ring, kept = KeyRing.open(settings.keys, settings.alg), Path(settings.keys)
-    workflows, log = Path(settings.workflows), open_audit(settings.audit)
+    workflows, log = Path(settings.workflows), open_audit(settings.audit, kept)
     return Opening(workflows, settings.root, gate=settings.issuer, ring=ring, kept=kept, log=log, derive=settings.deriver)
 
 
@@ -94,8 +95,8 @@ def _unapproved(settings: UnapprovedSettings) -> Core:
 class _GateBase(Tenants, Generic[OneStore]):
     """What both gates consist of."""
 
-    def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None) -> None:
-        self._core, self._store, self._audit, self._opening = core, store, audit, opening
+    def __init__(self, core: Core, store: OneStore, audit: AuditLog, opening: Opening | None = None, *, at_once: int = AT_ONCE) -> None:
+        self._core, self._store, self._audit, self._opening, self._bound = core, store, audit, opening, Bound(at_once)
 
     @property
     def issuer(self) -> str:
@@ -146,7 +147,7 @@ def _open_run(
         once: the run of this very credential (`jti`, or attempt of a job), found again where it is open; for workflows without intents.
 
     Raises:
-        RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable: not opened.
+        RunRefused: with every failing reason. StoreUnavailable, AuditUnavailable, Overloaded: not opened.
     """
     steps = door.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, once=once)
     return View(self._core, (yield from steps))
@@ -184,7 +185,7 @@ class Gate(_GateBase[Store], Revoking):
             store = ready_store(settings.store)
             undo.callback(store.close)
             catalog = _not_empty(settings, load(opening, store))
-            gate = cls(_core(settings, catalog, opening.ring, opening), store, opening.log, opening)
+            gate = cls(_core(settings, catalog, opening.ring, opening), store, opening.log, opening, at_once=settings.at_once)
             undo.pop_all()
         return gate
 
@@ -196,8 +197,9 @@ class Gate(_GateBase[Store], Revoking):
         Raises:
             ConfigError, KeyRefused, WorkflowError (roles.yaml), StoreUnavailable, AuditUnavailable: nothing is opened.
         """
-        log = open_audit(settings.audit)
-        return cls(_unapproved(settings), ready_store(settings.store), log)
+        core = _unapproved(settings)  # which makes the key directory
+        log = open_audit(settings.audit, settings.keys)
+        return cls(core, ready_store(settings.store), log, at_once=settings.at_once)
 
     def reload(self) -> None:
         """Load what is in force now: new versions, revocations, a new index. On an error what was in force stays until it ends.
@@ -209,8 +211,8 @@ class Gate(_GateBase[Store], Revoking):
 
         self._core.catalog.become(load(self._with_approvals(), self._store))
 
-    open_run = blocking(_open_run, lambda self, view: Run(view, self._store, self._audit))
-    resume_run = blocking(_resume_run, lambda self, view: Run(view, self._store, self._audit))
+    open_run = blocking(_open_run, lambda self, view: Run(view, self._store, self._audit, self._bound), busy=busy)
+    resume_run = blocking(_resume_run, lambda self, view: Run(view, self._store, self._audit, self._bound), busy=busy)
     hold = blocking(holding.hold)
     holds = blocking(holding.holds)
     release = blocking(holding.release)
@@ -220,10 +222,11 @@ class Gate(_GateBase[Store], Revoking):
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> Verifier:
         """A verifier in this process that shares this gate's store, log and (rotating) keys."""
-        return Verifier(self._trust(audience, tenants), self._store, self._audit)
+        return Verifier(self._trust(audience, tenants), self._store, self._audit, self._bound)
 
     def close(self) -> None:
         """Close the store and the log."""
+        self._bound.tell_rest(self._audit)
         self._store.close()
         self._audit.close()
 
@@ -249,7 +252,7 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
             store = await async_ready_store(settings.store)
             undo.push_async_callback(store.close)
             catalog = _not_empty(settings, await aload(opening, store))
-            gate = cls(_core(settings, catalog, opening.ring, opening), store, opening.log, opening)
+            gate = cls(_core(settings, catalog, opening.ring, opening), store, opening.log, opening, at_once=settings.at_once)
             undo.pop_all()
         return gate
 
@@ -257,8 +260,9 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
     @taking(UnapprovedSettings)
     async def open_unsafe_unapproved(cls, settings: UnapprovedSettings) -> AsyncGate:
         """See `Gate.open_unsafe_unapproved`."""
-        log = open_audit(settings.audit)
-        return cls(_unapproved(settings), await async_ready_store(settings.store), log)
+        core = _unapproved(settings)  # as above
+        log = open_audit(settings.audit, settings.keys)
+        return cls(core, await async_ready_store(settings.store), log, at_once=settings.at_once)
 
     async def reload(self) -> None:
         """See `Gate.reload`."""
@@ -266,8 +270,8 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
 
         self._core.catalog.become(await aload(self._with_approvals(), self._store))
 
-    open_run = awaited(_open_run, lambda self, view: AsyncRun(view, self._store, self._audit))
-    resume_run = awaited(_resume_run, lambda self, view: AsyncRun(view, self._store, self._audit))
+    open_run = awaited(_open_run, lambda self, view: AsyncRun(view, self._store, self._audit, self._bound), busy=busy)
+    resume_run = awaited(_resume_run, lambda self, view: AsyncRun(view, self._store, self._audit, self._bound), busy=busy)
     hold = awaited(holding.hold)
     holds = awaited(holding.holds)
     release = awaited(holding.release)
@@ -277,10 +281,11 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
 
     def verifier(self, audience: str, *, tenants: tuple[str, ...] | list[str]) -> AsyncVerifier:
         """See `Gate.verifier`."""
-        return AsyncVerifier(self._trust(audience, tenants), self._store, self._audit)
+        return AsyncVerifier(self._trust(audience, tenants), self._store, self._audit, self._bound)
 
     async def close(self) -> None:
         """See `Gate.close`."""
+        self._bound.tell_rest(self._audit)
         await self._store.close()
         self._audit.close()
 

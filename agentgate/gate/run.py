@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agentgate.audit import AuditLog
 from agentgate.decision.answer import Decision, Deny, StepUp
 from agentgate.decision.hold import Hold
-from agentgate.errors import CanonicalError, ConfigError, Refusal, TokenRefused
+from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloaded, Refusal, TokenRefused
 from agentgate.gate import door, flow, waiting
 from agentgate.gate.confirming import confirmed
 from agentgate.gate.core import read, surroundings
@@ -22,8 +22,9 @@ from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.identity.credential import AgentCredential, OIDCToken
 from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall, Redemption, record_result, redeem
+from agentgate.shell.bound import Bound
 from agentgate.shell.step import Flow, Step
-from agentgate.shell.twins import awaited, blocking
+from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
 from agentgate.token.dpop import DPoP
 from agentgate.token.mint import CallToken
 from agentgate.values.canonical import canonical, digest
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 class _RunBase:
     """What both handles offer."""
 
-    def __init__(self, view: View, store: Any, audit: AuditLog) -> None:
-        self._view, self._store, self._audit = view, store, audit
+    def __init__(self, view: View, store: Any, audit: AuditLog, bound: Bound | None = None) -> None:
+        self._view, self._store, self._audit, self._bound = view, store, audit, bound or Bound()
         self._redeemed: dict[str, Redemption | None] = {}
 
     @property
@@ -252,25 +253,35 @@ def _record_result(self: _RunBase, tool_call_id: str, result: Any) -> Generator[
     """Record the declared facts of a call this run redeemed itself (integrations do this).
 
     Raises:
-        ConfigError: no such redeemed call here.
+        ConfigError: no such redeemed call here. NotRecorded: the store or the log did not take them.
     """
     done = self._redeemed.get(tool_call_id) if type(tool_call_id) is str else None
     if done is None:
         raise ConfigError("tool_call_id", type(tool_call_id).__name__, "the id of exactly one call that this run redeemed")
     del self._redeemed[tool_call_id]
-    return record_result(done, result)
+    return _told(done, record_result(done, result))
+
+
+def _told(done: Redemption, steps: Generator[Step, Any, None]) -> Generator[Step, Any, None]:
+    yield from steps
+    if done.missing:
+        raise NotRecorded(done.claims.txn, tuple(done.missing), done.missing["facts"])
+
+
+def _busy(error: Overloaded) -> Deny:
+    return Deny((Failure(Reason.OVERLOAD, "load", error.got, error.expected),))
 
 
 class Run(_RunBase):
     """One piece of work for one user under one workflow, opened by the trusted host."""
 
-    authorize = blocking(_authorize)
-    explain = blocking(_explain)
+    authorize = blocking(_authorize, busy=_busy)
+    explain = blocking(_explain, busy=busy)
     add_turn = blocking(_add_turn)
     renew = blocking(_renew)
     close = blocking(_close)
-    redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit))
-    record_result = blocking(_record_result)
+    redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound))
+    record_result = recording(_record_result)
     facts = blocking(_facts)
 
     def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:
@@ -292,13 +303,13 @@ class Run(_RunBase):
 class AsyncRun(_RunBase):
     """`Run`, awaited."""
 
-    authorize = awaited(_authorize)
-    explain = awaited(_explain)
+    authorize = awaited(_authorize, busy=_busy)
+    explain = awaited(_explain, busy=busy)
     add_turn = awaited(_add_turn)
     renew = awaited(_renew)
     close = awaited(_close)
-    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit))
-    record_result = awaited(_record_result)
+    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound))
+    record_result = arecording(_record_result)
     facts = awaited(_facts)
 
     async def wait(self, hold: Hold | str, *, timeout: float | None = None) -> Hold:  # noqa: ASYNC109 - the twin of a blocking method

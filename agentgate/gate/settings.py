@@ -17,6 +17,7 @@ from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClasses
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
+from agentgate.shell.bound import AT_ONCE, checked_at_once
 from agentgate.token.jws import ALGS, Alg
 from agentgate.values.identities import is_name
 
@@ -76,6 +77,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "brokers": (_is_names, "a set of names"),
     "answer_keys": (_is_answer_keys, "tenant -> a JWK set, or the path of its file"),
     "confirm": (_is_confirm, "a plain callable: question -> True, False or None (an awaited gate calls it in a thread), or None"),
+    "at_once": (lambda value: bool(checked_at_once(value)), ""),
     "deriver": (callable, "a callable: intents, turns -> answers"),
     "identity": (_is_identity, "identity settings, their values, or a TOML file"),
     **{name: (partial(_is_budget, most), f"an integer from 1 to {most:,}") for name, most in MOST.items()},
@@ -106,6 +108,7 @@ class GateSettings(ABC):
         open_holds_per_run: how many holds of a run may wait for a person at once.
         runs_per_hour: how many runs of one user a tenant opens in any hour (up to a minute longer); without a user, of one agent.
         data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
+        at_once: how many calls and openings of runs are under way at once; more are refused at once (`overload`).
     """
 
     workflows: Directory
@@ -125,6 +128,7 @@ class GateSettings(ABC):
     denials_per_run: int = 20
     open_holds_per_run: int = 5
     runs_per_hour: int = 60
+    at_once: int = AT_ONCE
 
     def __post_init__(self) -> None:
         for name, (fits, expected) in _RULES.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 from agentgate.audit import remembered
 from agentgate.errors import ConfigError, Refusal, TokenRefused
+from agentgate.shell.bound import AT_ONCE, checked_at_once
 from agentgate.stores.history import History
 from agentgate.token.jws import PublicKeys
 
@@ -50,7 +51,7 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class VerifierSettings:
-    """Settings of a verifier; none has a default.
+    """Settings of a verifier; none but the last two has a default.
 
     Args:
         jwks: the gate's key set (RFC 7517), or a function that returns the newest.
@@ -59,6 +60,8 @@ class VerifierSettings:
         audience: this server's resource URL, the exact `aud`.
         store: the gate's state store (redis://, rediss://, unix://, embedded://).
         audit: directory of this process's audit log.
+        at_once: how many redemptions are under way at once; more are refused at once.
+        heads: a directory outside `audit` that keeps how far the log came, for ``agentgate audit verify --keys``; None: none does.
     """
 
     jwks: Jwks
@@ -68,8 +71,11 @@ class VerifierSettings:
     audience: str
     store: str = field(repr=False)  # its URL may hold a password
     audit: str
+    at_once: int = AT_ONCE
+    heads: str | None = None
 
     def __post_init__(self) -> None:
+        checked_at_once(self.at_once)
         for name, value in (("issuer", self.issuer), ("audience", self.audience)):
             if type(value) is not str or not value:
                 raise ConfigError(name, value, "a URL")

@@ -1,8 +1,8 @@
 """The tool side: redeem a token against the call really received, burn it, and report what the tool did.
 
-Rules: the checks of `agentgate.token.claims` up to the call binding, then the burn, then the durable record, then the tool. `redeem` raises
-only `TokenRefused`. The tool runs from `RedeemedCall.args`, a parse of the bytes whose digest was compared. This side reads the facts from
-the real result, once, from the fields that the workflow declared; a failed call has none.
+Rules: the checks of `agentgate.token.claims` up to the call binding, then room in the log, then the burn, then the durable record, then the
+tool. `redeem` raises only `TokenRefused`. The tool runs from `RedeemedCall.args`, a parse of the bytes whose digest was compared. This
+side reads the facts from the real result, once, from the fields that the workflow declared; a failed call has none.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import structlog
 
@@ -23,14 +23,17 @@ from agentgate.errors import (
     CanonicalError,
     NameRefused,
     NotDone,
+    NotRecorded,
+    Overloaded,
     Refusal,
     StoreUnavailable,
     TokenRefused,
 )
 from agentgate.redemption.facts import extract
 from agentgate.redemption.trust import Trust, VerifierSettings
-from agentgate.shell.drive import adrive, drive
-from agentgate.shell.step import Flow, Record, Step
+from agentgate.shell.bound import Bound
+from agentgate.shell.drive import arecord, record
+from agentgate.shell.step import Afterwards, Flow, Record, Room, Step
 from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ops, ready_store
 from agentgate.token.claims import Claims, check_call, check_proof, check_token
@@ -47,12 +50,19 @@ _WHOLE = "a store that has lost nothing of this tenant (agentgate store reconcil
 
 @dataclass(slots=True)
 class Redemption:
-    """What a redemption proved: claims, canonical arguments, and the head of the call's record; and whether the call has `ended`."""
+    """What a redemption proved, and what became of its call.
+
+    Attributes:
+        claims, data, head: the verified claims, the canonical arguments, the head of the call's record.
+        ended: whether the call has ended.
+        missing: what could not be recorded of it -> why.
+    """
 
     claims: Claims
     data: bytes
     head: Mapping[str, Any]
     ended: bool = False
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) -> Flow:
@@ -82,6 +92,10 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
     )
     sent = who.history.seen(claims.tenant)
     try:
+        yield Room()
+    except AuditUnavailable as error:  # and the token is not burned
+        raise TokenRefused(Refusal.AUDIT, "audit", str(error), "room for the record of the redemption") from None
+    try:
         op = ops.burn(ops.BurnRequest(claims.tenant, claims.jti, claims.gen, bound, claims.run, claims.call_digest, subjects, sent))
         burned = ops.parse_burn(op, (yield op))
     except NameRefused as error:
@@ -93,7 +107,8 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
         raise TokenRefused(Refusal(burned.kind), "jti", burned.kind, _WHOLE if burned.kind == "lost" else _UNSPENT)
     who.history.see(claims.tenant, sent, burned.history)
     try:
-        yield _record(claims, "redemption", tool=tool, call_digest=claims.call_digest, **who.history.note(burned.history))
+        noted: dict[str, Any] = who.history.note(burned.history)
+        yield _record(claims, "redemption", promised=True, tool=tool, call_digest=claims.call_digest, **noted)
         head = parse(burned.head)
     except AuditUnavailable as error:
         yield from _not_run(claims)
@@ -106,14 +121,17 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
 
 def _not_run(claims: Claims) -> Flow:
     """The token may be burned, and the tool is not going to run: without this its outcome would be unknown."""
-    with suppress(StoreUnavailable):
-        yield ops.record_outcome(claims.tenant, claims.run, claims.call_digest, "not_run", claims.jti)
+    try:
+        yield Afterwards(ops.record_outcome(claims.tenant, claims.run, claims.call_digest, "not_run", claims.jti))
+    except StoreUnavailable:  # the caller is refused, and the log says that nothing ran
+        with suppress(AuditUnavailable):
+            yield _record(claims, "outcome", refusal=True, promised=True, outcome="not_run", missing=["outcome"])
 
 
-def _record(claims: Claims, kind: str, **more: object) -> Record:
+def _record(claims: Claims, kind: str, *, refusal: bool = False, promised: bool = False, **more: object) -> Record:
     who = {"tenant": claims.tenant, "run": claims.run, "workflow": claims.workflow._asdict(), "user": claims.sub, "agent": claims.client_id}
     call = {"txn": claims.txn, "jti": claims.jti, "tool_call_id": claims.tool_call_id}
-    return Record({"type": kind, "time": round(time.time(), 6), **who, **call, **more})
+    return Record({"type": kind, "time": round(time.time(), 6), **who, **call, **more}, refusal, promised)
 
 
 def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
@@ -123,7 +141,7 @@ def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
         declared = {name: tuple(path) for name, path in done.head["facts"].items()}
         facts = canonical([dict(row) for row in extract(declared, result)] if declared else [])
     except AgentGateError as error:
-        _lost(done, "result", error)
+        _lost(done, "facts", error)
     return _record_facts(done, facts)
 
 
@@ -133,24 +151,38 @@ def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any,
             op = ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, facts)
             ops.parse_record(op, (yield op))
     except AgentGateError as error:
-        _lost(done, "result", error)
+        _lost(done, "facts", error)
 
 
 def _record_outcome(done: Redemption, error: BaseException | None) -> Generator[Step, Any, None]:
-    """Record how a redeemed call ended: what the tool raised, if anything."""
+    """Record how a redeemed call ended: what the tool raised, if anything. What is missing in the store is on the audit record.
+
+    Raises (through the driver):
+        NotRecorded: something of the call is on no record. Where the tool raised, that says it instead, in a note.
+    """
     done.ended = True
     nothing_happened = isinstance(error, NotDone) or (isinstance(error, Exception) and done.head.get("read") is True)
     outcome: ops.Outcome = "done" if error is None else "failed" if nothing_happened else "unknown"
     try:
         op = ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome, done.claims.jti)
         ops.parse_record(op, (yield op))
-        yield _record(done.claims, "outcome", outcome=outcome)
     except AgentGateError as failed:
         _lost(done, "outcome", failed)
+    try:
+        missing: dict[str, Any] = {"missing": list(done.missing)} if done.missing else {}
+        yield _record(done.claims, "outcome", refusal=bool(missing), promised=True, outcome=outcome, **missing)
+    except AgentGateError as failed:
+        _lost(done, "audit record", failed)
+    if done.missing:
+        lost = NotRecorded(done.claims.txn, tuple(done.missing), next(iter(done.missing.values())))
+        if error is None:
+            raise lost
+        error.add_note(str(lost))
 
 
 def _lost(done: Redemption, what: str, error: Exception) -> None:
-    # The tool has run: failing now would invite a second try. Without the record, later calls may use less.
+    # Told when the call ends: its result is the caller's in any case, and without the record later calls may use less.
+    done.missing[what] = str(error)
     _log.error("not_recorded", what=what, txn=done.claims.txn, error=str(error))
 
 
@@ -160,8 +192,8 @@ OneStore = TypeVar("OneStore", bound=Store | AsyncStore)
 class _CallBase(Generic[OneStore]):
     """What both redeemed calls offer: the proven call."""
 
-    def __init__(self, done: Redemption, store: OneStore, audit: AuditLog) -> None:
-        self._done, self._store, self._audit = done, store, audit
+    def __init__(self, done: Redemption, store: OneStore, audit: AuditLog, bound: Bound) -> None:
+        self._done, self._store, self._audit, self._bound = done, store, audit, bound
 
     @property
     def args(self) -> dict[str, Any]:
@@ -181,7 +213,10 @@ class _CallBase(Generic[OneStore]):
 
 
 class RedeemedCall(_CallBase[Store]):
-    """A call whose token was burned. Use as a context manager: leaving it reports the outcome."""
+    """A call whose token was burned. Use as a context manager: leaving it reports the outcome.
+
+    Leaving it raises NotRecorded where facts or outcome could not be recorded within two seconds: the tool ran all the same.
+    """
 
     def record_result(self, result: Result) -> Result:
         """Read the declared facts from the tool's real result and record them, once; returns the result.
@@ -189,14 +224,14 @@ class RedeemedCall(_CallBase[Store]):
         Args:
             result: what the tool returned: JSON values (dict, list, scalars).
         """
-        drive(record_result(self._done, result), self._store, self._audit)
+        record(record_result(self._done, result), self._store, self._audit, self._bound)
         return result
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        drive(_record_outcome(self._done, error), self._store, self._audit)
+        record(_record_outcome(self._done, error), self._store, self._audit, self._bound)
 
 
 class AsyncRedeemedCall(_CallBase[AsyncStore]):
@@ -204,21 +239,21 @@ class AsyncRedeemedCall(_CallBase[AsyncStore]):
 
     async def record_result(self, result: Result) -> Result:
         """See `RedeemedCall.record_result`."""
-        await adrive(record_result(self._done, result), self._store, self._audit)
+        await arecord(record_result(self._done, result), self._store, self._audit, self._bound)
         return result
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await adrive(_record_outcome(self._done, error), self._store, self._audit)
+        await arecord(_record_outcome(self._done, error), self._store, self._audit, self._bound)
 
 
 class _VerifierBase(Generic[OneStore]):
     """What both verifiers are made of."""
 
-    def __init__(self, who: Trust, store: OneStore, audit: AuditLog) -> None:
-        self._who, self._store, self._audit = who, store, audit
+    def __init__(self, who: Trust, store: OneStore, audit: AuditLog, bound: Bound | None = None) -> None:
+        self._who, self._store, self._audit, self._bound = who, store, audit, bound or Bound()
 
 
 def _redeem(
@@ -242,6 +277,10 @@ def _redeem(
     return done
 
 
+def _busy(error: Overloaded) -> NoReturn:
+    raise TokenRefused(Refusal.OVERLOAD, "load", error.got, error.expected)
+
+
 class Verifier(_VerifierBase[Store]):
     """Redeems call tokens for one tool server."""
 
@@ -254,13 +293,14 @@ class Verifier(_VerifierBase[Store]):
             ConfigError: something is missing or unusable. KeyRefused: an unusable key. StoreUnavailable: the store fails
                 its start-up check.
         """
-        trust, log = settings.trust(), open_audit(settings.audit)
-        return cls(trust, ready_store(settings.store), log)
+        trust, log = settings.trust(), open_audit(settings.audit, settings.heads)
+        return cls(trust, ready_store(settings.store), log, Bound(settings.at_once))
 
-    redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit))
+    redeem = blocking(_redeem, lambda self, done: RedeemedCall(done, self._store, self._audit, self._bound), busy=_busy)
 
     def close(self) -> None:
         """Close the store and the log."""
+        self._bound.tell_rest(self._audit)
         self._store.close()
         self._audit.close()
 
@@ -272,12 +312,13 @@ class AsyncVerifier(_VerifierBase[AsyncStore]):
     @taking(VerifierSettings)
     async def open(cls, settings: VerifierSettings) -> AsyncVerifier:
         """See `Verifier.open`."""
-        trust, log = settings.trust(), open_audit(settings.audit)
-        return cls(trust, await async_ready_store(settings.store), log)
+        trust, log = settings.trust(), open_audit(settings.audit, settings.heads)
+        return cls(trust, await async_ready_store(settings.store), log, Bound(settings.at_once))
 
-    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit))
+    redeem = awaited(_redeem, lambda self, done: AsyncRedeemedCall(done, self._store, self._audit, self._bound), busy=_busy)
 
     async def close(self) -> None:
         """Close the store and the log."""
+        self._bound.tell_rest(self._audit)
         await self._store.close()
         self._audit.close()

@@ -1,23 +1,41 @@
 """The two shells that carry out a flow's steps: blocking and awaited. One monotonic deadline per call.
 
 Rules: a step that fails or is late is thrown into the flow, which refuses; a reply after the deadline is discarded. Work outside has time
-of its own, which moves the deadline. Store steps end a
-little before the call's deadline, which leaves time to record the refusal itself; a refusal that comes later still has that much time.
+of its own, which moves the deadline. Store steps end a little before the call's deadline, which leaves time to record the refusal itself;
+a refusal that comes later still has that much time.
+What a tool did that ran already has a deadline of its own, which begins before it waits for its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentgate.audit import AuditLog
 from agentgate.errors import AgentGateError, StoreUnavailable
-from agentgate.shell.step import Apart, Flow, Outside, Record
+from agentgate.shell.bound import Bound
+from agentgate.shell.step import Afterwards, Apart, Flow, Outside, Record, Room, Step
 from agentgate.stores import AsyncStore, Op, Store
 
 CALL_SECONDS = 0.29  # promise 4: a refusal within 300 ms
+RECORD_SECONDS = 2.0  # for the results and outcomes of tools that ran: nobody is refused by their being late
 _FOR_THE_RECORD = 0.05
+
+
+class _Ask(NamedTuple):
+    """A store operation, when to stop waiting for its reply, and when a reply that came is too late."""
+
+    op: Op
+    until: float
+    end: float
+
+
+def _ask(step: Op | Afterwards, end: float) -> _Ask:
+    if isinstance(step, Op):
+        return _Ask(step, end - _FOR_THE_RECORD, end)
+    late = max(end, time.monotonic() + _FOR_THE_RECORD) - _FOR_THE_RECORD / 2  # and then a record of it, perhaps
+    return _Ask(step.op, late, late)
 
 
 def _in_time(answer: Any, deadline: float) -> Any:
@@ -36,27 +54,31 @@ def _later(end: float, step: Outside, began: float) -> float:
     return end + min(step.seconds, time.monotonic() - began)
 
 
-def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
-    """Run a flow to its result, blocking.
+def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -> Any:
+    """Run a flow to its result, blocking; `end`: its deadline (`time.monotonic`), None: that of a call which begins now.
 
     Raises:
         AgentGateError: what the flow raises.
     """
-    end = time.monotonic() + CALL_SECONDS
+    end = time.monotonic() + CALL_SECONDS if end is None else end
     try:
-        step = next(flow)
+        step: Step = next(flow)
         while True:
             try:
-                if isinstance(step, Op):
-                    answer = _in_time(store.call(step, end - _FOR_THE_RECORD), end)
+                if isinstance(step, Record):
+                    audit.append(step.body, _time_for(step, end), promised=step.promised)
+                    answer = None
+                elif isinstance(step, Room):
+                    audit.room(end)
+                    answer = None
                 elif isinstance(step, Outside):
                     began, answer = time.monotonic(), step.work()
                     end = _later(end, step, began)
                 elif isinstance(step, Apart):
                     answer = drive(step.flow, store, audit)
                 else:
-                    audit.append(step.body, _time_for(step, end))
-                    answer = None
+                    ask = _ask(step, end)
+                    answer = _in_time(store.call(ask.op, ask.until), ask.end)
             except AgentGateError as error:
                 step = flow.throw(error)
             else:
@@ -65,26 +87,45 @@ def drive(flow: Flow, store: Store, audit: AuditLog) -> Any:
         return done.value
 
 
-async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog) -> Any:
+async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | None = None) -> Any:
     """`drive`, awaited."""
-    end = time.monotonic() + CALL_SECONDS
+    end = time.monotonic() + CALL_SECONDS if end is None else end
     try:
-        step = next(flow)
+        step: Step = next(flow)
         while True:
             try:
-                if isinstance(step, Op):
-                    answer = _in_time(await store.call(step, end - _FOR_THE_RECORD), end)
+                if isinstance(step, Record):
+                    await audit.aappend(step.body, _time_for(step, end), promised=step.promised)
+                    answer = None
+                elif isinstance(step, Room):
+                    await audit.aroom(end)
+                    answer = None
                 elif isinstance(step, Outside):
                     began, answer = time.monotonic(), await asyncio.to_thread(step.work)
                     end = _later(end, step, began)
                 elif isinstance(step, Apart):
                     answer = await adrive(step.flow, store, audit)
                 else:
-                    await audit.aappend(step.body, _time_for(step, end))
-                    answer = None
+                    ask = _ask(step, end)
+                    answer = _in_time(await store.call(ask.op, ask.until), ask.end)
             except AgentGateError as error:
                 step = flow.throw(error)
             else:
                 step = flow.send(answer)
     except StopIteration as done:
         return done.value
+
+
+def record(flow: Flow, store: Store, audit: AuditLog, bound: Bound) -> Any:
+    """Carry out a flow that records what a tool did: never refused for the load, at its turn, under its own deadline."""
+    end = time.monotonic() + RECORD_SECONDS
+    with bound.place(new=False), bound.turn(end):
+        return drive(flow, store, audit, end)
+
+
+async def arecord(flow: Flow, store: AsyncStore, audit: AuditLog, bound: Bound) -> Any:
+    """`record`, awaited."""
+    end = time.monotonic() + RECORD_SECONDS
+    with bound.place(new=False):
+        async with bound.aturn(end):
+            return await adrive(flow, store, audit, end)

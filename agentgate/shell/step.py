@@ -12,10 +12,24 @@ from agentgate.stores import Op
 
 
 class Record(NamedTuple):
-    """An audit record that must be durable before the flow goes on. That of a `refusal` is written after the call's deadline too."""
+    """An audit record that must be durable before the flow goes on.
+
+    That of a `refusal`, or of what is on no other record, is written after the deadline too. A `promised` one has room on a full disk.
+    """
 
     body: Mapping[str, Any]
     refusal: bool = False
+    promised: bool = False
+
+
+class Room(NamedTuple):
+    """Before something that cannot be undone: the audit log has room for promised records of it."""
+
+
+class Afterwards(NamedTuple):
+    """A store operation that tells of a refusal. It may end a little after the call's deadline, as the record of one does."""
+
+    op: Op
 
 
 class Outside(NamedTuple):
@@ -34,5 +48,5 @@ class Apart(NamedTuple):
     flow: Generator[Any, Any, Any]
 
 
-Step = Op | Record | Outside | Apart
+Step = Op | Record | Room | Afterwards | Outside | Apart
 Flow = Generator[Step, Any, Any]

@@ -71,6 +71,7 @@ class Reason(StrEnum):
     KEYS = "keys"
     STORE = "store"
     AUDIT = "audit"
+    OVERLOAD = "overload"
 
     @property
     def code(self) -> Code:
@@ -91,6 +92,7 @@ _CODES = {
     Reason.KEYS: Code.UNAVAILABLE,
     Reason.STORE: Code.UNAVAILABLE,
     Reason.AUDIT: Code.UNAVAILABLE,
+    Reason.OVERLOAD: Code.UNAVAILABLE,
 }
 # The code of a denial with several reasons: the first of these that occurs. INVALID_ARGUMENTS is last, so that a call
 # refused by policy too never learns that only its form was wrong.

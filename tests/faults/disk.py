@@ -32,7 +32,7 @@ def in_own_namespace() -> None:
 class Disk:
     """A file system of `size` at `folder`."""
 
-    def __init__(self, folder: Path, size: str = "1m") -> None:
+    def __init__(self, folder: Path, size: str = "4m") -> None:
         folder.mkdir(parents=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)], check=True)
         self._folder, self._filler = folder, folder / "filler"

@@ -21,7 +21,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from agentgate import Agent, Allow, Gate, RunRefused, StepUp, TokenRefused, User, Verifier
-from agentgate.errors import AuditUnavailable, StoreUnavailable
+from agentgate.errors import AuditUnavailable, NotRecorded, StoreUnavailable
 from agentgate.token.dpop import DPoP
 from tests.faults.disk import Disk
 from tests.faults.ledger import Ledger
@@ -214,7 +214,7 @@ class Shop:
             answer = run.authorize("orders.get", ORDER, tool_call_id="look")
             if not isinstance(answer, Allow):
                 raise StoreUnavailable(f"the read was answered {_code(answer)}")
-            with run.redeem(answer.token, tool="orders.get", args=ORDER) as redeemed:
+            with suppress(NotRecorded), run.redeem(answer.token, tool="orders.get", args=ORDER) as redeemed:
                 redeemed.record_result({"total": "150.00", "currency": "EUR", "customer": "cus_1"})
         if big:
             held = self._authorized(call, gate)
@@ -261,7 +261,7 @@ class Shop:
         for call in calls:
             for token in call.tokens:
                 for side in SIDES:
-                    with suppress(TokenRefused, RunRefused, StoreUnavailable):
+                    with suppress(TokenRefused, RunRefused, StoreUnavailable, NotRecorded):
                         self._redeemed(call, token, side)
 
     def _timed(self, call: Call, work: Any) -> str:
@@ -272,6 +272,8 @@ class Shop:
             answer = f"token: {error.code}"
         except RunRefused as error:
             answer = f"run: {error.failures[0].reason}"
+        except NotRecorded:  # the host has the tool's result
+            answer = "done"
         except (StoreUnavailable, AuditUnavailable):
             answer = "unavailable"
         self.slowest = max(self.slowest, time.perf_counter() - begin)

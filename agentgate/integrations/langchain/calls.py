@@ -12,7 +12,6 @@ origin of each value and what would pass; `CallRefused` carries the `decision` a
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,11 +27,12 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Deny, StepUp
-from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, TokenRefused
+from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, NotRecorded, TokenRefused
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.held import ask_person, is_interrupt
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.task import NO_TASK, TaskCall
+from agentgate.shell.twins import in_a_thread
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code, told
 
@@ -249,7 +249,8 @@ def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, *
         raise
     if facts:
         yield Ask(redeemed.record_result, _facts_in(tool, result))
-    yield Ask(leave, None, None, None)
+    with suppress(NotRecorded):  # it is logged; the tool ran, and its result is true
+        yield Ask(leave, None, None, None)
     return result
 
 
@@ -314,4 +315,6 @@ async def _await(step: Ask | Execute | Alone, execute: Callable[[Execute], Await
         return None if execute is None else await execute(step)
     if isinstance(step, Alone):
         return await step.call.alone()
-    return await (step() if inspect.iscoroutinefunction(step) else asyncio.to_thread(step))
+    if inspect.iscoroutinefunction(step):
+        return await step()
+    return await in_a_thread(step.func, *step.args, **step.keywords)

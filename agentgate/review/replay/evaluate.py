@@ -39,7 +39,7 @@ Answer = Literal["allow", "confirm", "step_up", "deny"]
 MAX_LINE = 8 * 1024 * 1024  # bytes of one episode
 _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SIDE_EFFECTS = frozenset({"write", "egress"})
-_LATE = frozenset({Reason.STORE, Reason.AUDIT})
+_LATE = frozenset({Reason.STORE, Reason.AUDIT, Reason.OVERLOAD})
 _TRIES = 3  # of one episode, where the machine was too slow to decide a call before its deadline
 
 

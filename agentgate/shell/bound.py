@@ -1,0 +1,125 @@
+"""How much a gate or a verifier does at once. What is beyond it is refused before its clock starts: a queue of calls would make all late.
+
+Rules: new work (a run, a call to decide on, a token from outside) is refused at once while `at_once` flows are under way. What was begun is
+never refused here: a token that this process issued is redeemed, a turn is added, an answer to a hold is taken. Results and outcomes are of
+tools that ran already: they wait for their turn, `at_once` at a time, under a deadline of their own, and new work waits for none of them.
+What was refused is counted, and goes on record with the next flow, at most once a second, and when the gate is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import structlog
+
+from agentgate.audit import AuditLog
+from agentgate.errors import AuditUnavailable, ConfigError, Overloaded
+from agentgate.shell.step import Record, Step
+
+AT_ONCE = 32  # measured: docs/adr-0020-overload.md
+_MOST = 1024  # a process that does more than this at once is late with all of it
+_EVERY = 1.0  # seconds between records of refusals
+_log = structlog.get_logger("agentgate.shell.bound")
+
+
+def checked_at_once(value: object) -> int:
+    """The setting `at_once`, else ConfigError."""
+    if type(value) is not int or not 1 <= value <= _MOST:
+        raise ConfigError("at_once", value, f"how many calls are under way at once, from 1 to {_MOST}")
+    return value
+
+
+class Bound:
+    """The bound of one gate or verifier, which its runs share. Safe to share between threads.
+
+    Args:
+        at_once: the most flows that are under way when new work begins.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self.at_once = checked_at_once(at_once)
+        self._lock = threading.Lock()
+        self._under_way = self._refused = 0
+        self._since = self._told = 0.0
+        self._turns = threading.BoundedSemaphore(at_once)
+        self._loop_turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+
+    @contextmanager
+    def place(self, *, new: bool) -> Iterator[None]:
+        """A place for one flow.
+
+        Raises:
+            Overloaded: it is `new`, and there is none.
+        """
+        with self._lock:
+            if new and self._under_way >= self.at_once:
+                self._since = self._since if self._refused else time.time()
+                self._refused += 1
+                raise Overloaded(self._under_way, self.at_once)
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    @contextmanager
+    def turn(self, deadline: float) -> Iterator[None]:
+        """A turn to record what happened. Who has none at the deadline (`time.monotonic`) goes on, and is late with everything."""
+        mine = self._turns.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        try:
+            yield
+        finally:
+            if mine:
+                self._turns.release()
+
+    @asynccontextmanager
+    async def aturn(self, deadline: float) -> AsyncIterator[None]:
+        """`turn`, awaited."""
+        loop = asyncio.get_running_loop()
+        if self._loop_turns is None or self._loop_turns[0] is not loop:
+            self._loop_turns = loop, asyncio.Semaphore(self.at_once)
+        turns = self._loop_turns[1]
+        mine = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline - time.monotonic()):
+                mine = await turns.acquire()
+        try:
+            yield
+        finally:
+            if mine:
+                turns.release()
+
+    def telling(self, flow: Generator[Step, Any, Any]) -> Generator[Step, Any, Any]:
+        """The flow; before it, where some are untold, the record of what was refused."""
+        if self._refused and time.monotonic() - self._told > _EVERY and (record := self.untold()) is not None:
+            count = record.body["refused"]
+            try:
+                yield record
+            except AuditUnavailable:
+                with self._lock:
+                    self._refused += count
+        return (yield from flow)
+
+    def untold(self) -> Record | None:
+        """The record of what was refused and is on no record yet; it counts as told from now on."""
+        with self._lock:
+            refused, since, self._refused = self._refused, self._since, 0
+            self._told = time.monotonic()
+        if not refused:
+            return None
+        _log.warning("overloaded", refused=refused, at_once=self.at_once)
+        body = {"type": "overloaded", "time": round(time.time(), 6), "since": round(since, 6), "refused": refused, "at_once": self.at_once}
+        return Record(body, refusal=True)
+
+    def tell_rest(self, audit: AuditLog) -> None:
+        """Before the log is closed: record what is untold."""
+        record = self.untold()
+        if record is not None:
+            with suppress(AuditUnavailable):
+                audit.append(record.body, time.monotonic() + _EVERY)
