@@ -1,0 +1,283 @@
+"""``agentgate holds``: the calls that wait for people: list, show, answer with one's own SSH key, watch, and what the answers say.
+
+It works beside the gates, on their store. Whoever answers needs no key of a gate: the answer is their signature, which the gate verifies
+again before it mints. Answers are on record in an audit directory of this machine before they count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from agentgate.approvals import load_approved, root_digest
+from agentgate.approvals.people import Signers
+from agentgate.approvals.sshsig import HOLD_NAMESPACE
+from agentgate.audit import AuditLog, FileAudit, MemoryAudit, read_records
+from agentgate.cli.commands import HELP
+from agentgate.cli.output import LOOK, YES, fail, note, quiet, refusing, rows, say, say_json, terminal
+from agentgate.cli.signing import Accept, Json, Key, Root, confirm, own_signer
+from agentgate.decision.hold import Hold
+from agentgate.decision.question import as_json, moment, rows_of, text_lines
+from agentgate.gate import answer as answering
+from agentgate.gate.around import Sources, environment_of
+from agentgate.gate.core import Allowances, Core
+from agentgate.gate.proof import Answerers
+from agentgate.identity.connection import caller
+from agentgate.intents.lexical import derive
+from agentgate.loading.catalog import Catalog
+from agentgate.review.report.theatre import ENOUGH, rule_stats
+from agentgate.shell.drive import drive
+from agentgate.shell.step import Flow
+from agentgate.stores import Store, ready_store
+from agentgate.stores.history import History
+from agentgate.token.keys import KeyRing
+from agentgate.values.answers import Said, SSHAnswer
+
+_NOBODY = "https://nobody.invalid"  # no gate
+_SHORT = 12  # characters of an id in a list; as many, or more, name a hold
+app = typer.Typer(no_args_is_help=True)
+
+StoreUrl = Annotated[str, typer.Option("--store", help="The state store's URL.", envvar="AGENTGATE_STORE")]
+Tenant = Annotated[str, typer.Option("--tenant", help="The tenant.", envvar="AGENTGATE_TENANT")]
+Id = Annotated[str, typer.Argument(metavar="ID", help=f"The hold's id, or its first {_SHORT} characters or more.")]
+Workflows = Annotated[Path | None, typer.Option(help="The workflow directory: with it the user's words are shown.", file_okay=False)]
+Directory = Annotated[Path, typer.Option("--workflows", help="The workflow directory, with its approvals.", file_okay=False)]
+Audit = Annotated[Path, typer.Option("--audit", help="An audit directory of this machine; answers are on record there before they count.")]
+
+
+@app.callback()
+def _holds() -> None: ...
+
+
+class _Desk:
+    """What one command works with: a store, a log, and the workflows in force, where they are at hand."""
+
+    def __init__(self, store: Store, log: AuditLog, core: Core | None) -> None:
+        self.store, self.log, self.core = store, log, core
+
+    def run(self, flow: Flow) -> Any:
+        """Carry out one flow."""
+        return drive(flow, self.store, self.log)
+
+    def listed(self, tenant: str, state: str | None) -> tuple[Hold, ...]:
+        """The holds of a tenant."""
+        found: tuple[Hold, ...] = self.run(answering.many(tenant, None, state))
+        return found
+
+    def hold(self, tenant: str, name: str) -> Hold:
+        """The hold of this id, or of the one id that begins with it."""
+        if _SHORT <= len(name) < 64:
+            fit = [hold.id for hold in self.listed(tenant, None) if hold.id.startswith(name)]
+            if len(fit) != 1:
+                fail(f"got {name}, expected the beginning of exactly one hold's id of tenant {tenant} (it begins {len(fit)})")
+            name = fit[0]
+        found: Hold = self.run(answering.one(tenant, name) if self.core is None else answering.shown(self.core, tenant, name))
+        return found
+
+
+@contextmanager
+def _desk(store: str, audit: Path | None = None, workflows: Path | None = None, root: str | None = None) -> Iterator[_Desk]:
+    quiet()
+    if store == "memory://":
+        fail("--store memory:// is this process's own: no gate's holds are in it")
+    with refusing(), ExitStack() as stack:
+        opened = ready_store(store)
+        stack.callback(opened.close)
+        log: AuditLog = MemoryAudit() if audit is None else FileAudit(audit)
+        stack.callback(log.close)
+        yield _Desk(opened, log, None if workflows is None else _core(workflows, root))
+
+
+def _core(workflows: Path, root: str | None) -> Core:
+    """The workflows in force and the root's people. It has no key of a gate, so it mints nothing."""
+    loaded = load_approved(workflows, root or root_digest(workflows), derive=derive, now=time.time())
+    ring, signers = KeyRing.ephemeral(), Signers(loaded.root, loaded.allowed)
+    catalog = Catalog(loaded.workflows, loaded.broken, loaded.until)
+    return Core(
+        catalog=catalog,
+        keys=ring,
+        issuer=_NOBODY,
+        derive=derive,
+        clock=lambda: datetime.now(UTC),
+        sources=Sources(environment_of(None), caller),
+        brokers=frozenset(),
+        history=History(lasting=False),
+        answerers=Answerers(ring, _NOBODY, {}, lambda: signers),
+        budgets=Allowances(1, 1, 1),
+    )
+
+
+@app.command("list", epilog=HELP["holds list"].examples)
+def list_(
+    store: StoreUrl,
+    tenant: Tenant,
+    state: Annotated[str, typer.Option(help="pending, released, refused, expired, cancelled, spent; or any.")] = "pending",
+    as_json: Json = False,
+) -> None:
+    """List a tenant's holds, the earliest deadline first."""
+    with _desk(store) as desk:
+        found = desk.listed(tenant, None if state == "any" else state)
+    if as_json:
+        say_json([_json(hold) for hold in found])
+        return
+    rows(("hold", "state", "call", "for", "asks", "until"), [_row(hold) for hold in found], styles=("bold", "", "", "", "", "dim"))
+    if not found:
+        note(f"no hold of tenant {tenant} is {state}")
+
+
+def _row(hold: Hold) -> tuple[str, ...]:
+    question = hold.question
+    who, whom = (question.requester, question.whom) if question is not None else ("?", ", ".join(hold.rules))
+    return hold.id[:_SHORT], hold.state, hold.tool, who, whom, moment(hold.expires_at)
+
+
+def _json(hold: Hold) -> dict[str, Any]:
+    return {
+        "hold": hold.id,
+        "state": hold.state,
+        "run": hold.run,
+        "released_by": [a.id for a in hold.approvers],
+        "question": None if hold.question is None else as_json(hold.question),
+    }
+
+
+@app.command(epilog=HELP["holds show"].examples)
+def show(  # noqa: PLR0917 - a command's options, given by name
+    id: Id,  # noqa: A002 - the word of the vocabulary
+    store: StoreUrl,
+    tenant: Tenant,
+    workflows: Workflows = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Show one held call as whoever must judge it sees it."""
+    with _desk(store, None, workflows, root) as desk:
+        hold = desk.hold(tenant, id)
+    if as_json:
+        say_json(_json(hold))
+    else:
+        _tell(hold)
+
+
+def _tell(hold: Hold, revealed: dict[str, str] | None = None) -> None:
+    said = f", a yes of {', '.join(a.id for a in hold.approvers)}" if hold.approvers else ""
+    if hold.question is None:
+        fail(f"{hold.id}: {hold.state}; opened by an earlier version, which kept no question: agentgate explain {hold.id} --audit ...")
+    console = terminal()
+    if console is None:
+        say(f"{hold.state}{said}", *text_lines(hold.question))
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for label, line in (("state", f"{hold.state}{said}"), *rows_of(hold.question)):
+            table.add_row(Text(label, style="dim"), Text(line, style="bold" if label in {"call", "until"} else "", overflow="fold"))
+        console.print(table)
+    for name, value in (revealed or {}).items():
+        say(f"revealed  {name}: {value}")
+
+
+@app.command(epilog=HELP["holds release"].examples)
+def release(  # noqa: PLR0917 - a command's options, given by name
+    id: Id,  # noqa: A002 - as above
+    store: StoreUrl,
+    tenant: Tenant,
+    audit: Audit,
+    workflows: Directory = Path("workflows"),
+    root: Root = None,
+    key: Key = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show the sensitive values first; that is on record.")] = False,
+    accept: Accept = None,
+) -> None:
+    """Say yes to one held call, signed with your SSH key: it may run once."""
+    _answer(id, "release", (store, tenant, audit, workflows, root), key, reveal=reveal, accept=accept)
+
+
+@app.command(epilog=HELP["holds refuse"].examples)
+def refuse(  # noqa: PLR0917 - as above
+    id: Id,  # noqa: A002 - as above
+    store: StoreUrl,
+    tenant: Tenant,
+    audit: Audit,
+    workflows: Directory = Path("workflows"),
+    root: Root = None,
+    key: Key = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show the sensitive values first; that is on record.")] = False,
+    accept: Accept = None,
+) -> None:
+    """Say no to one held call, signed with your SSH key; also to a released one that did not run yet."""
+    _answer(id, "refuse", (store, tenant, audit, workflows, root), key, reveal=reveal, accept=accept)
+
+
+def _answer(
+    name: str, said: Said, where: tuple[str, str, Path, Path, str | None], key: Path | None, *, reveal: bool, accept: str | None
+) -> None:
+    store, tenant, audit, workflows, root = where
+    with _desk(store, audit, workflows, root) as desk:
+        signer, hold = own_signer(key), desk.hold(tenant, name)
+        core = desk.core
+        assert core is not None  # noqa: S101 - as opened
+
+        def signed(what: Said) -> Any:
+            nonce = desk.run(answering.nonce(tenant, hold.id))
+            given = SSHAnswer(nonce, signer.sign(hold.statement(what, nonce), HOLD_NAMESPACE))
+            return desk.run(answering.answer(core, tenant, hold.id, given, what))
+
+        _tell(hold, signed("reveal") if reveal else None)
+        confirm(f"{said} {hold.id[:_SHORT]}", accept, "--accept")
+        answered: Hold = signed(said)
+    left = " (a rule wants more approvers)" if answered.state == "pending" else ""
+    say(f"{answered.state}{left}: {hold.id}")
+
+
+@app.command(epilog=HELP["holds watch"].examples)
+def watch(
+    store: StoreUrl,
+    tenant: Tenant,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0, help="End after so many seconds; 0: when you interrupt it.")] = 0.0,
+) -> None:
+    """Print every new hold of a tenant, and every change of its state, as it happens."""
+    known: dict[str, str] = {}
+    end = time.monotonic() + seconds if seconds else float("inf")
+    with _desk(store) as desk, suppress(KeyboardInterrupt):
+        while True:
+            for hold in desk.listed(tenant, None):
+                if known.get(hold.id) != hold.state and (hold.id in known or hold.state == "pending"):
+                    say(f"{datetime.now(UTC):%H:%M:%S}  " + "  ".join(_row(hold)))
+                known[hold.id] = hold.state
+            if time.monotonic() >= end:
+                break
+            time.sleep(min(every, max(0.0, end - time.monotonic())))
+
+
+@app.command(epilog=HELP["holds stats"].examples)
+def stats(
+    audit: Annotated[list[Path], typer.Option(help="An audit directory of a gate; several for several gates.", exists=True)],
+    as_json: Json = False,
+) -> None:
+    """Say of each rule how often and how fast its holds are released, and which of them nobody really judges."""
+    quiet()
+    with refusing():
+        found = rule_stats(chain.from_iterable(read_records(folder) for folder in audit))
+    if as_json:
+        names = ("workflow", "rule", "answered", "released", "seconds", "instead")
+        say_json([{name: getattr(each, name) for name in names} | {"rate": each.rate} for each in found])
+    else:
+        took = ["?" if each.seconds is None else f"{each.seconds:.1f} s" for each in found]
+        body = [
+            (each.workflow, each.rule, each.answered, f"{each.rate:.0%}", seconds, "theatre" if each.instead else "")
+            for each, seconds in zip(found, took, strict=True)
+        ]
+        rows(("workflow", "rule", "answers", "released", "median", ""), body, styles=("", "bold"))
+        note(*(f"{e.workflow}, rule {e.rule} is theatre: nobody looks. Instead: {e.instead}" for e in found if e.instead))
+        if not found:
+            note(f"no answer is on record (a rule is judged from {ENOUGH} answers on)")
+    raise typer.Exit(LOOK if any(each.instead for each in found) else YES)
