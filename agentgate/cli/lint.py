@@ -9,6 +9,7 @@ the author has declared that the calling job takes the model's place, so the las
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +54,9 @@ def lint(
     if not workflows and not problems:
         problems = (Problem(str(path), 1, 1, "workflows", "no workflow file", "at least one *.yaml below the folder"),)
     _print(problems, advice)
-    summary = f"{_count(workflows, 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}"
+    kinds = Counter(each.kind for each in advice)
+    by_kind = f" ({', '.join(f'{kind} {n}' for kind, n in kinds.most_common())})" if len(kinds) > 1 else ""
+    summary = f"{_count(workflows, 'workflow')} loaded, {_count(len(problems), 'problem')}, {_count(len(advice), 'warning')}{by_kind}"
     complain(summary, colour="red" if problems else "yellow" if advice else "green")
     raise typer.Exit(1 if problems or (strict and advice) else 0)
 
@@ -122,6 +125,12 @@ class Advice:
     field: str
     text: str
 
+    @property
+    def kind(self) -> str:
+        """What it is about: the last key of its place, or how it begins where it is about a whole block."""
+        head, colon, _ = self.text.partition(":")
+        return head if colon and head in {"not pinned", "steerable"} else self.field.rpartition(".")[2]
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: warning: {self.field}: {self.text}"
 
@@ -138,6 +147,7 @@ def _blocks(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Remarks]]:
     yield ("who", "agent", "oidc", "claims"), _claims(workflow.agent)
     for intent in workflow.intents.values():
         yield ("intents", intent.name), _intent(workflow, intent)
+    yield from _pins(workflow)
     steered = _steered(workflow)
     for tool in workflow.tools.values():
         block = ("tools", tool.name)
@@ -184,10 +194,20 @@ def _intent(workflow: Workflow, intent: Intent) -> Remarks:
         yield "unheard", "says nothing: no tool that acts needs this intent, and a read is cheaper to allow or refuse than to ask about"
 
 
+def _pins(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Remarks]]:
+    """Every tool that is not pinned, in one remark at the first of them."""
+    missing: dict[str, list[str]] = {}
+    for tool in workflow.tools.values():
+        if not tool.definition:  # audience and scope alone are then the gate's own, which no other server accepts
+            missing.setdefault(", ".join(n for n in ("audience", "scope", "definition") if not getattr(tool, n)), []).append(tool.name)
+    if missing:
+        what = "; ".join(f"{names} of {_and(tools)}" for names, tools in missing.items())
+        text = f"not pinned: {what} (the gate fills in its own; a changed tool is not noticed without definition)"
+        first = next(tool.name for tool in workflow.tools.values() if not tool.definition)
+        yield ("tools", first), iter([("", text)])
+
+
 def _tool(tool: Tool) -> Remarks:
-    if not tool.definition:  # audience and scope alone are then the gate's own, which no other server accepts
-        missing = ", ".join(name for name in ("audience", "scope", "definition") if not getattr(tool, name))
-        yield "", f"not pinned: {missing} (the gate fills in its own; a changed tool is not noticed without definition)"
     picky = [rule for rule in tool.args.values() if rule.needs]
     free = any(rule.optional and not rule.needs for rule in tool.args.values()) or not any(rule.optional for rule in picky)
     for need in tool.needs if picky and ANY not in tool.needs else ():

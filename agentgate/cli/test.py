@@ -92,7 +92,8 @@ def _tell(each: Tested, surveyed: Survey | None, *, verbose: bool) -> None:
         return
     covered = len(surveyed.mutants) - len(surveyed.survivors)
     say(f"  {covered} of {len(surveyed.mutants)} conditions have a case that would miss them")
-    note(*(f"  {mutant}, and every case still holds" for mutant in surveyed.survivors))
+    first = sorted(surveyed.survivors, key=lambda mutant: not mutant.tries)  # what a case can be written for
+    note(*(f"  {mutant}, and every case still holds" for mutant in first))
     if surveyed.survivors:
         say("  agentgate workflow test --propose writes cases that would")
     say(f"  {len(surveyed.not_covered)} things no case can show" + (":" if verbose else " (-v lists them)"))
