@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentgate.cli.lint import advise
+from agentgate.cli.advice import advise
 from agentgate.decision.answer import Deny, Eligible
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError

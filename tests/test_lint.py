@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agentgate.cli.lint import Advice, advise, gathered
+from agentgate.cli.advice import Advice, advise, gathered
 from agentgate.cli.main import app
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_roles, load_text

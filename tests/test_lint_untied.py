@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentgate.cli.lint import advise
+from agentgate.cli.advice import advise
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
 from agentgate.loading.yaml_nodes import read_yaml

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentgate import Agent, Allow, Gate, User
-from agentgate.cli.lint import advise
+from agentgate.cli.advice import advise
 from agentgate.diff import compare
 from agentgate.errors import WorkflowError
 from agentgate.gate.run import Run

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentgate.cli.lint import advise
+from agentgate.cli.advice import advise
 from agentgate.decision.answer import Eligible
 from agentgate.decision.checks import decide
 from agentgate.diff import compare

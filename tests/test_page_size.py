@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Gate, StepUp, User
-from agentgate.cli.lint import advise
+from agentgate.cli.advice import advise
 from agentgate.decision.answer import Eligible
 from agentgate.decision.earlier import Earlier
 from agentgate.diff import compare

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentgate import Agent, Allow, Deny, Gate, Reason, StepUp, User
-from agentgate.cli.lint import advise
+from agentgate.cli.advice import advise
 from agentgate.intents.combined import Combined
 from agentgate.intents.deriver import ask
 from agentgate.intents.lexical import derive
