@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -15,8 +16,9 @@ from typer.testing import CliRunner
 
 from agentgate.approvals import root_digest
 from agentgate.cli.main import app
-from agentgate.decision.answer import Deny
+from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.gate.gate import Gate
+from agentgate.values.refusal import AnswerRefused
 from agentgate.values.request import Agent, User
 
 ROOT = Path(__file__).parent.parent
@@ -88,7 +90,8 @@ LANGCHAIN = ("--langchain", "shop_module:tools")
 def test_a_draft_of_langchain_tools_passes_lint_and_its_tests(place):
     shown = new(*LANGCHAIN, "--tenant", "acme").stdout
     assert "wrote workflows/shop/orders.yaml" in shown
-    assert "2 to decide" in shown
+    assert "2 to decide (each is refused until then)" in shown
+    assert "reason: free text; how long may it be, or which values?" in shown
     assert "undecided" in run("workflow", "lint", "workflows").stdout
     run("workflow", "lint", "--strict", "workflows", code=1)
     assert "cases hold" in run("workflow", "test", "workflows").stdout
@@ -191,7 +194,7 @@ def test_one_command_and_one_answer_lead_to_an_approved_workflow_and_a_guarded_c
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("Type yes") == 1
+    assert done.stdout.count("Sign it? yes or no") == 1
     assert "refused" in done.stdout
     assert root_digest("workflows") in done.stdout
     run("workflow", "status", "-d", "workflows")
@@ -199,7 +202,7 @@ def test_one_command_and_one_answer_lead_to_an_approved_workflow_and_a_guarded_c
 
 def test_the_lines_it_prints_run(place, key):
     said = json.loads(run("init", *LANGCHAIN, "--yes", "--json").stdout)
-    assert len(said["paste"]) == 10
+    assert len(said["paste"]) == 13
     Path("paste.py").write_text("\n".join(said["paste"]))
     done = subprocess.run(
         [sys.executable, "paste.py"], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": f"{ROOT}:."}
@@ -208,21 +211,115 @@ def test_the_lines_it_prints_run(place, key):
     assert "root_solo" in done.stdout + done.stderr
 
 
-def test_only_looking_is_permitted_at_first(place, key, tmp_path):
+def test_every_tool_can_be_used_and_an_act_waits_for_the_users_own_yes(place, key, tmp_path):
     said = json.loads(run("init", *LANGCHAIN, "--yes", "--json", "--tenant", "acme").stdout)
     with Gate.open("workflows", root=said["root"], issuer="https://g.example", keys=tmp_path / "k", audit=str(tmp_path / "a")) as gate:
         [workflow] = gate.catalog
-        assert (list(workflow.tools), workflow.risk, workflow.tenants) == (["orders_get"], "low", ("acme",))
-        user = User("kim", tenant="acme")
+        assert (list(workflow.tools), workflow.risk, workflow.tenants) == (["orders_get", "orders_cancel"], "low", ("acme",))
+        user, definitions = User("kim", tenant="acme"), {t.name: t.definition for t in workflow.tools.values()}
         opened = gate.open_run(workflow.id, tenant="acme", user=user, agent=Agent("a"), prompt="Cancel A-10023344")
-        answer = opened.authorize("orders_cancel", {"order_id": "A-10023344"})
-        assert isinstance(answer, Deny)
-        assert "tool_unknown" in answer.reasons
+        args = {"order_id": "A-10023344", "reason": "too late"}
+        held = opened.authorize("orders_cancel", args, tool_call_id="c1", definition=definitions["orders_cancel"])
+        assert isinstance(held, StepUp), held
+        with pytest.raises(AnswerRefused):
+            gate.release(held.hold.id, tenant="acme", by=User("lee", tenant="acme"))
+        gate.release(held.hold.id, tenant="acme", by=user)
+        answer = opened.authorize("orders_cancel", args, tool_call_id="c1", definition=definitions["orders_cancel"])
+        assert isinstance(answer, Allow), answer
+        named, found = ({"order_id": order} for order in ("A-10023344", "A-10023399"))
+        assert isinstance(opened.authorize("orders_get", named, definition=definitions["orders_get"]), Allow)
+        assert isinstance(opened.authorize("orders_get", found, definition=definitions["orders_get"]), StepUp)
+        looking = gate.open_run(workflow.id, tenant="acme", user=user, agent=Agent("a"), prompt="What is A-10023344?")
+        assert isinstance(looking.authorize("orders_cancel", args, definition=definitions["orders_cancel"]), Deny)
+
+
+ODD = """\
+from typing import Annotated, Literal
+from langchain.tools import InjectedState, ToolRuntime
+from langchain_core.tools import InjectedToolArg, StructuredTool, tool
+from pydantic import BaseModel
+
+class Period(BaseModel):
+    since: str
+    until: str | None = None
+
+@tool
+async def search_bikes(query: str, most: int = 5) -> list[dict]:
+    \"\"\"Search the catalogue.\"\"\"
+    return [{"sku": "BK-1001", "query": query}]
+
+@tool
+def list_repairs(customer: str, user_id: Annotated[str, InjectedToolArg], status: list[Literal["open", "done"]] = []) -> str:
+    \"\"\"List repairs.\"\"\"
+    return user_id
+
+@tool
+def revenue(shop: Literal["north", "south"], period: Period, runtime: ToolRuntime) -> str:
+    \"\"\"Get the revenue of a shop.\"\"\"
+    return shop
+
+@tool(response_format="content_and_artifact")
+def note_repair(note: str, state: Annotated[dict, InjectedState]) -> tuple[str, dict]:
+    \"\"\"Add a note.\"\"\"
+    return note, {"note": note}
+
+schema = {"type": "object", "properties": {"path": {"type": "string"}, "$deep": {"type": "boolean"}, "more": {"type": "object"}}}
+async def listing(**values): return sorted(values.items())
+over_mcp = StructuredTool(name="list_files", description="List files.", args_schema=schema, coroutine=listing)
+tools = [search_bikes, list_repairs, revenue, note_repair, over_mcp]
+searching = [search_bikes]
+injected = [list_repairs]
+"""
+
+
+def test_tools_of_every_kind_are_drafted_whole(place, key):
+    Path("odd_module.py").write_text(ODD)
+    said = json.loads(run("init", "--langchain", "odd_module:tools", "--yes", "--json").stdout)
+    text = Path(said["workflow"]).read_text()
+    assert "DECIDE" not in text
+    for part in (
+        "most: {type: integer, optional: true}",
+        "status: {each_in: [open, done], max_items: 50, optional: true}",
+        "period.until: {text: 2000, optional: true, nullable: true}",
+        "effect: read                            # CHECK: its description begins with 'get'",
+        "note: {text: 2000, from: [model]}",
+        "'$deep': {type: boolean, optional: true}",
+        "more: {type: json, text: 4000, optional: true}",
+        "{id: ask-note_repair, for: note_repair, approvers: {user: true}, timeout: 10m}",
+    ):
+        assert part in text, part
+    assert "user_id" not in text
+    agent = "\n".join(said["agent"])
+    assert 'inject=lambda context: {"user_id": ...})' in agent
+    assert "await agent.ainvoke(" in agent
+    compile(agent, "agent", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 @pytest.mark.parametrize(
     ("tools", "says"),
-    [("shop_module:open_ended", "query {text: 200}"), ("shop_module:acting", "orders_cancel"), ("shop_module:nested.reads", "orders_get")],
+    [("odd_module:searching", "'query': 'hello'"), ("odd_module:injected", ""), ("shop_module:acting", "")],
+)
+def test_the_lines_it_prints_run_for_awaited_injected_and_acting_tools(place, key, tools, says):
+    Path("odd_module.py").write_text(ODD)
+    Path("shop_module.py").write_text(SHOP.replace('raise SystemExit("a tool that init must not call")', "return order_id"))
+    said = json.loads(run("init", "--langchain", tools, "--yes", "--json").stdout)
+    Path("paste.py").write_text("\n".join(said["paste"]).replace('"user_id": ...', '"user_id": "u7"'))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/type_yes.py"), sys.executable, "paste.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:."},
+    )
+    expected = {"odd_module:searching": "BK-1001", "odd_module:injected": "u7", "shop_module:acting": "A-10023344"}[tools]
+    assert expected in done.stdout.splitlines()[-1], done.stdout + done.stderr
+    assert says in "\n".join(said["paste"])
+    assert done.stdout.count("agentgate asks you") == (tools == "shop_module:acting")
+
+
+@pytest.mark.parametrize(
+    ("tools", "says"),
+    [("shop_module:open_ended", "query {text: 2000}"), ("shop_module:acting", "orders_cancel"), ("shop_module:nested.reads", "orders_get")],
 )
 def test_other_kinds_of_tools_get_a_workflow_too(place, key, tools, says):
     shown = run("init", "--langchain", tools, "--yes").stdout

@@ -185,8 +185,14 @@ def test_a_number_of_a_schema_is_an_id_only_where_its_name_says_so(name, schema,
 def test_a_number_that_names_a_thing_must_be_the_users():
     made = drafted(declared("update_issue", {"issue_number": {"type": "integer"}}, ["issue_number"]), settle=True)
     said = {"call": "update_issue", "prompt": "Update issue 7"}
-    assert isinstance(Scene.of(loaded(made), {**said, "args": {"issue_number": 7}}).decide(), Eligible)
-    for wrong in (8, "seven", 7.5):
+    named, other = (Scene.of(loaded(made), {**said, "args": {"issue_number": n}}).decide() for n in (7, 8))
+    assert isinstance(named, Eligible)
+    assert isinstance(other, Eligible)
+    assert [[f.field for hold in answer.holds for f in hold.why if f.field.startswith("args.")] for answer in (named, other)] == [
+        [],
+        ["args.issue_number"],
+    ]
+    for wrong in ("seven", 7.5):
         assert isinstance(Scene.of(loaded(made), {**said, "args": {"issue_number": wrong}}).decide(), Deny), wrong
 
 
@@ -237,7 +243,21 @@ def test_whom_a_mail_goes_to_is_an_address_that_the_user_names():
     ],
 )
 def test_the_effect_is_the_strictest_that_name_or_annotations_say(name, hints, effect):
-    assert effect_of(declared(name, hints=hints))[0] == effect
+    assert effect_of(declared(name, description="", hints=hints))[0] == effect
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "effect"),
+    [
+        ("revenue", "Get the revenue.", "read"),
+        ("revenue", "Deletes it all", "write"),
+        ("x", "Delete it", "destructive"),
+        ("delete_x", "Get", "destructive"),
+    ],
+)
+def test_where_the_name_says_nothing_the_first_word_of_the_description_does(name, description, effect):
+    assert effect_of(declared(name, description=description))[0] == effect
+    assert effect_of(declared(name, description=description, hints={"destructiveHint": True}))[0] == "destructive"
 
 
 @pytest.mark.parametrize(
@@ -349,12 +369,15 @@ def test_what_is_proposed_for_a_tool_that_acts_can_be_written_as_it_stands(name)
         return
     assert isinstance(loaded(made).tools[name], Tool)
     deletes = act_of(speaking(words_of(name), verb_of(name)), words_of(name)) == "delete"
-    for workflow in (as_proposed(made), loaded(drafted(declared(name, ORDER, ["order_id"]), settle=True))):
-        intent = workflow.intents[made.example.intent]
-        (rule,) = workflow.tools[name].step_ups
-        gone = workflow.tools[name].effect == "destructive"  # whose yes is enough for what cannot be undone, a person decides
-        assert (intent.unclear, rule.user, rule.left_open) == ("step_up" if gone else "confirm", not gone, ("intent",))
-        assert intent.unheard == ("deny" if deletes else intent.unclear)  # a careless yes deletes for good
+    workflow = as_proposed(made)
+    intent = workflow.intents[made.example.intent]
+    (rule,) = workflow.tools[name].step_ups
+    gone = workflow.tools[name].effect == "destructive"  # whose yes is enough for what cannot be undone, a person decides
+    assert (intent.unclear, rule.user, rule.left_open) == ("step_up" if gone else "confirm", not gone, ("intent",))
+    assert intent.unheard == ("deny" if deletes else intent.unclear)  # a careless yes deletes for good
+    start = loaded(drafted(declared(name, ORDER, ["order_id"]), settle=True))
+    (rule,) = start.tools[name].step_ups
+    assert (rule.user, rule.when, rule.left_open) == (True, (), ())  # the user is asked about every call
 
 
 def as_proposed(made):
@@ -364,10 +387,8 @@ def as_proposed(made):
     return load_text(re.sub(r"(?m)^# (step_up:|  - )", r"\1", text), "w.yaml", {}, derive)
 
 
-@pytest.mark.parametrize("settle", [True, False])
-def test_a_person_is_asked_where_a_request_is_in_other_words_and_only_there(settle):
-    made = drafted(declared("orders_cancel", ORDER, ["order_id"]), settle=settle)
-    workflow = loaded(made) if settle else as_proposed(made)
+def test_a_person_is_asked_where_a_request_is_in_other_words_and_only_there():
+    workflow = as_proposed(drafted(declared("orders_cancel", ORDER, ["order_id"])))
 
     def answer(prompt: str, order: str = "A-1") -> str:
         found = Scene.of(workflow, {"call": "orders_cancel", "prompt": prompt, "args": {"order_id": order}}).decide()
@@ -381,8 +402,22 @@ def test_a_person_is_asked_where_a_request_is_in_other_words_and_only_there(sett
         assert answer(prompt, "A-2") == "refused", prompt
 
 
+def test_a_start_asks_the_user_before_each_act_and_where_a_read_takes_what_they_did_not_name():
+    start = loaded(drafted(declared("orders_cancel", ORDER, ["order_id"]), declared("get_order", ORDER, ["order_id"]), settle=True))
+
+    def answer(call: str, prompt: str, order: str = "A-1") -> str:
+        found = Scene.of(start, {"call": call, "prompt": prompt, "args": {"order_id": order}}).decide()
+        return "refused" if isinstance(found, Deny) else "asked" if found.holds else "allowed"
+
+    for prompt, order in (("Cancel A-1", "A-1"), ("Please unwind A-1", "A-1"), ("Cancel A-1", "A-2")):
+        assert answer("orders_cancel", prompt, order) == "asked"
+    for prompt in ("What is in A-1?", "Please do not cancel A-1", "Hello, A-1"):
+        assert answer("orders_cancel", prompt) == "refused", prompt
+    assert [answer("get_order", "What is in A-1?", order) for order in ("A-1", "A-2")] == ["allowed", "asked"]
+
+
 def test_where_no_argument_is_only_the_users_nobody_is_asked():
-    made = drafted(declared("orders_cancel", {"kind": {"enum": ["a", "b"]}}, ["kind"]), settle=True)
+    made = drafted(declared("orders_cancel", {"kind": {"enum": ["a", "b"]}}, ["kind"]))
     assert "step_up" not in made.text
     assert loaded(made).intents["orders_cancel"].unheard == "deny"
 

@@ -1,4 +1,4 @@
-"""Runs a command at a terminal of its own and answers ``yes`` to the first question; prints all that the command printed."""
+"""Runs a command at a terminal of its own and says yes to the first question; prints all that the command printed."""
 
 import os
 import pty
@@ -10,9 +10,9 @@ answered = False
 def read(fd):
     global answered  # noqa: PLW0603 - one command, one answer
     data = os.read(fd, 65536)
-    if not answered and b"Type yes" in data:
+    if not answered and (b"Sign it? yes or no" in data or b"Type yes or no" in data):
         answered = True
-        os.write(fd, b"yes\n")
+        os.write(fd, b"y\n" if b"Sign it" in data else b"yes\n")
     return data
 
 

@@ -8,10 +8,11 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,12 +22,12 @@ from agentgate.approvals import Reviewer, Signer, new_root, statement, write_app
 from agentgate.cli.new import LIFE, person_here
 from agentgate.cli.output import fail, quiet, refusing, rows, say, say_json
 from agentgate.cli.signing import MADE, Key, default_key, own_signer
-from agentgate.decision.answer import Allow, Deny
+from agentgate.decision.answer import Allow, Deny, StepUp
 from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
 from agentgate.review.draft.argument import inline
 from agentgate.review.draft.draft import Draft, draft
-from agentgate.review.draft.toolset import effect_of, from_langchain
+from agentgate.review.draft.toolset import from_langchain, import_tools
 from agentgate.values.refusal import Failure, RunRefused
 from agentgate.values.request import Agent, User
 
@@ -36,7 +37,7 @@ ISSUER = "https://gate.example"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The start: whose tools, which directory, for which tenant, by whom, the draft, and the tools that are not in it."""
+    """The start: whose tools, which directory, for which tenant, by whom, the draft, what the host injects, what can only be awaited."""
 
     langchain: str
     directory: Path
@@ -44,7 +45,8 @@ class Start:
     tenant: str
     person: str
     made: Draft
-    left_out: tuple[str, ...]
+    injected: Mapping[str, frozenset[str]]
+    awaited: frozenset[str]
 
     @property
     def file(self) -> Path:
@@ -67,17 +69,19 @@ def init(  # noqa: PLR0917 - a command's options, given by name
 ) -> None:
     """Draft a workflow for your tools, approve it with your own SSH key, open a gate on it, and prove one guarded call.
 
-    Only looking is permitted at first: of tools that read, what the user names.
+    Every tool can be called at first: reads of what the user names, and with your yes (the run's own user's)
+    each act, and a read of what the user did not name. Then narrow it.
     One answer signs it. The root is marked solo: one person approves their own changes,
     at low risk only, and gates say so at every start.
+
+    Example: agentgate init --langchain shop:tools
     """
     with refusing():
         if (directory / "approvals").exists():
             fail(f"{directory / 'approvals'}: there already. To add a workflow: agentgate workflow new, then agentgate workflow approve.")
         module = [re.sub(r"[^A-Za-z0-9_-]", "-", part) for part in langchain.partition(":")[0].split(".")]
         person, called = name or person_here(), id or ".".join(module[-2:] if len(module) > 1 else ["first", *module])
-        made, left_out = _draft(langchain, called, tenant, person)
-        start = Start(langchain, directory, called, tenant, person, made, left_out)
+        start = Start(langchain, directory, called, tenant, person, *_draft(langchain, called, tenant, person))
         own = key or default_key()
         signer = own_signer(own) if own is not None else None
         if not as_json:
@@ -85,36 +89,36 @@ def init(  # noqa: PLR0917 - a command's options, given by name
         _consent(yes=yes, make_key=make_key, found=signer is not None)
         if signer is None:
             signer = own_signer(_new_key())
-        digest, (allowed, refused) = _build(start, signer)
-    lines, file = paste(start, digest), directory / start.file
+        digest, (allowed, asked, refused) = _build(start, signer)
+    lines, agent, file = paste(start, digest), in_an_agent(start), directory / start.file
     if as_json:
-        say_json({"root": digest, "workflow": str(file), "allowed": allowed, "refused": refused, "paste": lines})
+        proof = {"allowed": allowed, "asked": asked, "refused": refused}
+        say_json({"root": digest, "workflow": str(file), **proof, "paste": lines, "agent": agent})
         return
-    say("", f"allowed  {allowed}", f"refused  {refused}", "")
+    say("", f"allowed  {allowed}", *[f"asked    {asked}"] * bool(asked), f"refused  {refused}", "")
     say(f"root     {digest}", f"         pin it in your settings, not in {directory}: it is what a gate trusts", "")
     say("Paste this, with something that your tool knows in both places of the example:", "")
     say(*lines)
+    say("", "And for an agent (docs/langchain.md):", "")
+    say(*agent)
     say(
         "",
         "keys will hold the gate's private keys: keep it out of git.",
         "The index holds for seven days: agentgate workflow index renews it.",
-        f"Next: read {file}, then agentgate workflow new --help",
+        f"Next: narrow {file} (agentgate workflow lint says where), then agentgate workflow approve {start.id}",
     )
 
 
-def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, tuple[str, ...]]:
-    """A draft and the names of the tools left out of it.
+def _draft(langchain: str, id_: str, tenant: str, owner: str) -> tuple[Draft, Mapping[str, frozenset[str]], frozenset[str]]:
+    """A draft, the arguments that the host injects into tools of it, and the tools that can only be awaited."""
+    from agentgate.integrations.langchain.injection import hidden, injects  # noqa: PLC0415 - a fifth of a second that other commands do not need
 
-    Of the tools that only read, what can be decided; where nothing can be, their proposals; where no tool only reads, all of them.
-    """
-    tools = from_langchain(langchain)
-    looking = tuple(tool for tool in tools if effect_of(tool)[0] == "read")
-    more = {"id": id_, "source": langchain, "owner": owner, "expires": (datetime.now(UTC) + LIFE).date(), "tenant": tenant}
-    made = draft(looking or tools, **more, settle=not looking)  # type: ignore[arg-type]  # each of its own type
-    if looking and not made.example.ready:
-        made = draft(looking, **more, settle=True)  # type: ignore[arg-type]  # as above
-    drafted = {t.declared.name for t in made.tools}
-    return made, tuple(t.name for t in tools if t.name not in drafted)
+    tools = import_tools(langchain)
+    expires = (datetime.now(UTC) + LIFE).date()
+    last = [t.name for t in tools if injects(t)]
+    made = draft(from_langchain(langchain), id=id_, source=langchain, owner=owner, expires=expires, tenant=tenant, settle=True, last=last)
+    awaited = frozenset(t.name for t in tools if getattr(t, "coroutine", None) is not None and getattr(t, "func", None) is None)
+    return made, {t.name: hidden(t) for t in tools}, awaited
 
 
 def _plan(start: Start, signer: Signer | None) -> None:
@@ -122,20 +126,25 @@ def _plan(start: Start, signer: Signer | None) -> None:
         (
             t.name,
             t.effect,
-            ", ".join(f"{a.name} {inline(a.rule)}" for a in t.decided) or "no arguments",
+            "you confirm each call" if t.intent else "you confirm what you did not name" if t.confirmed else "freely",
+            ", ".join(f"{a.name} {_short(a.rule)}" for a in t.decided) or "no arguments",
             ", ".join(a.name for a in t.undecided),
         )
         for t in start.made.tools
     ]
     say(f"{start.directory / start.file} would permit, and nothing else:", "")
-    rows(("tool", "effect", "with", "refused for now"), body, styles=("bold", "cyan", "", "yellow"))
-    if start.left_out:
-        say("", f"left out   {', '.join(start.left_out)} (not only looking; agentgate workflow new drafts them)")
+    rows(("tool", "effect", "runs", "with", "refused"), body, styles=("bold", "cyan", "", "", "yellow"))
+    for name in start.made.left_out:
+        say("", f"left out   {name} (no workflow can hold its name)")
     say("", f"signed by  {start.person}, as the only reviewer (solo: low risk only)")
     if signer is not None:
         say(f"with       {signer.public_key.kind} {signer.public_key.fingerprint}")
     else:
         say(f"with       a new key: ~/.ssh/{MADE} would be made (no usable SSH key in ~/.ssh or ssh-agent; --key names another)")
+
+
+def _short(rule: Mapping[str, Any] | None) -> str:
+    return inline({key: value for key, value in (rule or {}).items() if key not in {"unknown_origin", "nullable"}})
 
 
 def _consent(*, yes: bool, make_key: bool, found: bool) -> None:
@@ -146,7 +155,7 @@ def _consent(*, yes: bool, make_key: bool, found: bool) -> None:
         return
     if not sys.stdin.isatty():
         fail("nobody is here to answer; a script says --yes. Nothing was written.")
-    if typer.prompt("\nType yes to sign it", default="", show_default=False, err=True).strip() != "yes":
+    if typer.prompt("\nSign it? yes or no", default="", show_default=False, err=True).strip().lower() not in {"y", "yes"}:
         fail("Nothing was written.")
 
 
@@ -165,7 +174,7 @@ def _new_key() -> Path:
     return file
 
 
-def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str]]:
+def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str, str]]:
     """Make everything in a temporary directory, prove it with a gate, and only then copy it to its place."""
     directory, file, made, person = start.directory, start.file, start.made, start.person
     with tempfile.TemporaryDirectory() as scratch:
@@ -192,10 +201,10 @@ def _build(start: Start, signer: Signer) -> tuple[str, tuple[str, str]]:
     return digest, proof
 
 
-def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str, str]:
-    """Open a gate on the signed workflow; the example call must be minted and redeemed once, and refused when nobody asked for it.
+def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str, str, str]:
+    """Open a gate on the signed workflow; the example call must be minted and redeemed once, with the user's yes where it asks.
 
-    Returns the call that was allowed and the one that was refused, in words.
+    Returns the call that was allowed, when the user is asked (or empty), and the one that was refused, in words.
     """
     quiet()
     made, tenant = start.made, start.tenant
@@ -205,19 +214,26 @@ def _prove(start: Start, digest: str, folder: Path, scratch: Path) -> tuple[str,
         [workflow] = gate.catalog
         user, agent = User("you", tenant=tenant), Agent("assistant")
         run = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt=made.prompt)
-        answer = run.authorize(tool.name, args, definition=tool.definition)
+        answer, yes = run.authorize(tool.name, args, tool_call_id="example", definition=tool.definition), ""
+        if isinstance(answer, StepUp):
+            gate.release(answer.hold.id, tenant=tenant, by=user)
+            yes = ", after your yes"
+            answer = run.authorize(tool.name, args, tool_call_id="example", definition=tool.definition)
         if not isinstance(answer, Allow):
             raise ConfigError("proof", "; ".join(map(str, answer.failures)), "the example call, minted")
         with run.redeem(answer.token, tool=tool.name, args=args):
-            allowed = f"{shown}  when the user says: {made.prompt}"
+            allowed = f"{shown}  when the user says: {made.prompt}{yes}"
+        asked = ""
+        other = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt="Good morning")
+        said = other.authorize(tool.name, args, definition=tool.definition)
+        if isinstance(said, Deny):
+            return allowed, asked, f"the same when the user says: Good morning  ({_why(said.failures[0])})"
+        if isinstance(said, StepUp) and said.failures:
+            asked = f"the same when the user says: Good morning  ({_why(said.failures[0])})"
         try:
-            other = gate.open_run(workflow.id, tenant=tenant, user=user, agent=agent, prompt="Good morning")
-            said = other.authorize(tool.name, args, definition=tool.definition)
-            if isinstance(said, Deny):
-                return allowed, f"the same when the user says: Good morning  ({_why(said.failures[0])})"
             gate.open_run(workflow.id, tenant=f"not-{tenant}", user=user, agent=agent, prompt=made.prompt)
         except RunRefused as refused:
-            return allowed, f"the same for another tenant  ({_why(refused.failures[0])})"
+            return allowed, asked, f"the same for another tenant  ({_why(refused.failures[0])})"
     raise ConfigError("proof", "a call for another tenant, allowed", "a refusal")
 
 
@@ -225,21 +241,59 @@ def _why(failure: Failure) -> str:
     return f"{failure.field}: got {failure.got}, expected {failure.expected}"
 
 
+def _opened(start: Start, digest: str) -> list[str]:
+    return [
+        f'gate = Gate.open({json.dumps(str(start.directory))}, root="{digest}",',
+        f'                 issuer="{ISSUER}", keys="keys", audit="audit", confirm=ask)  # asks you, at the terminal',
+    ]
+
+
+def _injected(names: Iterable[str], prefix: str) -> str:
+    values = ", ".join(f'"{name}": ...' for name in sorted(names))
+    return f", inject={prefix}{{{values}}}" if values else ""
+
+
 def paste(start: Start, digest: str) -> list[str]:
-    """The lines that open a gate on the new workflow and guard the tools with it."""
+    """The lines that open a gate on the new workflow, guard the tools with it and call the example."""
     module, _, path = start.langchain.partition(":")
     made, tenant = start.made, json.dumps(start.tenant)
     first, *rest = path.split(".")
-    name = made.example.declared.name
+    name = made.example.name
+    call = f"tools_by_name[{json.dumps(name)}].invoke({made.example.call!r})"
+    if name in start.awaited:
+        call = f"asyncio.run({call.replace('.invoke(', '.ainvoke(', 1)})"
     return [
+        *["import asyncio"] * (name in start.awaited),
         "from agentgate import Agent, Gate, User",
-        "from agentgate.integrations.langchain import guard_tools",
+        "from agentgate.integrations.langchain import guard_tools, use_run",
+        "from agentgate.integrations.terminal import ask",
         f"from {module} import {first}",
         "",
-        f'gate = Gate.open({json.dumps(str(start.directory))}, root="{digest}",',
-        f'                 issuer="{ISSUER}", keys="keys", audit="audit")',
-        f'run = gate.open_run({json.dumps(start.id)}, tenant={tenant}, user=User("you", tenant={tenant}),',
+        *_opened(start, digest),
+        f'you = User("you", tenant={tenant})',
+        f"run = gate.open_run({json.dumps(start.id)}, tenant={tenant}, user=you,",
         f'                    agent=Agent("assistant"), prompt={json.dumps(made.prompt)})',
-        f"tools_by_name = {{t.name: t for t in guard_tools({'.'.join([first, *rest])}, run=run)}}",
-        f"print(tools_by_name[{json.dumps(name)}].invoke({made.example.call!r}))",
+        f"tools_by_name = {{t.name: t for t in guard_tools({'.'.join([first, *rest])})}}",
+        f"with use_run(run{_injected(start.injected[name], '')}):",
+        f"    print({call})",
+    ]
+
+
+def in_an_agent(start: Start) -> list[str]:
+    """The lines that make an agent of the same tools."""
+    tenant, path = json.dumps(start.tenant), start.langchain.partition(":")[2]
+    who = f'lambda context: ({tenant}, User("you", tenant={tenant}), Agent("assistant"))'
+    hosts = frozenset[str]().union(*start.injected.values())
+    run = "await agent.ainvoke" if start.awaited else "agent.invoke"
+    return [
+        "from langchain.agents import create_agent",
+        "from langgraph.checkpoint.memory import InMemorySaver",
+        "from agentgate.integrations.langchain import AgentGateMiddleware",
+        "",
+        f"gated = AgentGateMiddleware(gate, workflow={json.dumps(start.id)},",
+        f"                            identify={who}{',' if hosts else ')'}",
+        *[f"                            {_injected(hosts, 'lambda context: ').removeprefix(', ')})"] * bool(hosts),
+        f'agent = create_agent("provider:model", {path}, middleware=[gated], checkpointer=InMemorySaver())',
+        f'out = {run}({{"messages": "..."}}, {{"configurable": {{"thread_id": "1"}}}})',
+        '# without confirm=ask a held call is in out["__interrupt__"]: gate.release(its hold), then Command(resume=True)',
     ]

@@ -103,7 +103,8 @@ def _tell(made: Draft, path: Path, tests: Path) -> None:
     say("", f"wrote {path}", f"wrote {tests}", "")
     questions = undecided(made.text)
     if questions:
-        say(f"{len(questions)} to decide (each is refused until then), at the lines marked # DECIDE: in {path}")
+        say(f"{len(questions)} to decide (each is refused until then), at the lines marked # DECIDE:")
+        say(*(f"  {path}:{line}: {text.partition(' Until then ')[0]}" for line, _, text in questions), "")
     say("Next:", f"  agentgate workflow lint {path}", f"  agentgate workflow test -v {path}")
 
 

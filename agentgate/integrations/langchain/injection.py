@@ -19,6 +19,7 @@ from pydantic import BaseModel, create_model
 from pydantic.json_schema import SkipJsonSchema
 
 from agentgate.errors import ConfigError
+from agentgate.integrations.langchain.arguments import Arguments
 
 WITNESS = "agentgate_runtime"  # under which ToolNode gives its ToolRuntime to a tool that takes graph state and no ToolRuntime of its own
 _JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
@@ -88,6 +89,27 @@ class Injections:
         mark = Annotated[Any, InjectedToolArg, _tool_node().ToolRuntime, SkipJsonSchema()]
         more: Any = {WITNESS: (mark, None)}
         return create_model(schema.__name__, __base__=schema, __doc__=schema.__doc__, **more)
+
+
+def injects(tool: BaseTool) -> bool:
+    """Whether LangGraph or the host injects anything into a tool's calls."""
+    return bool(Arguments(tool).injected)
+
+
+def hidden(tool: BaseTool) -> frozenset[str]:
+    """The arguments that only a host can inject, and must: hidden from the model, required, and nothing that LangGraph injects."""
+    module = _tool_node()
+    schema: Any = None if isinstance(tool.args_schema, dict) else tool.get_input_schema()
+    if schema is None or not issubclass(schema, BaseModel):
+        return frozenset()
+    by_graph = (module.InjectedState, module.InjectedStore, module.ToolRuntime) if module is not None else ()
+    hints, found = get_all_basemodel_annotations(schema), set()
+    for name, field in schema.model_fields.items():
+        marks = getattr(hints.get(name), "__metadata__", ())
+        ours = [mark for mark in marks if mark is InjectedToolArg or isinstance(mark, InjectedToolArg)]
+        if ours and field.is_required() and not any(isinstance(mark, by_graph) or mark in by_graph for mark in marks):
+            found.add(name)
+    return frozenset(found)
 
 
 def runtime_in(given: Mapping[str, Any], tool_call_id: str | None) -> Any:

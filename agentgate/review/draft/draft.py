@@ -8,26 +8,24 @@ loads strictly. It quotes a tool's description and never follows it. The engine 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from agentgate.decision.answer import Eligible
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.review.draft.argument import Argument, argument, inline
+from agentgate.review.draft.argument import Argument, argument, inline, opened
+from agentgate.review.draft.first_tests import base_of, first_tests, refused
 from agentgate.review.draft.phrasebook import act_of, example, listed, speaking, usual
 from agentgate.review.draft.schema import leaves
 from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, verb_of, words_of
-from agentgate.review.scenarios.scene import Scene
 from agentgate.review.scenarios.statements import put_at, steps
-from agentgate.review.scenarios.testfile import impossible
 from agentgate.values.visible import visible
-from agentgate.workflow.model import Effect, Workflow
+from agentgate.workflow.model import Effect
 
 UNDECIDED = "undecided"  # no tenant has this name
 _MARK = re.compile(r"(?:^|\s)#[ ]*DECIDE:[ ]*(.*)$")
@@ -41,13 +39,14 @@ _Place = tuple[str, str]  # a tool and an argument of it
 
 @dataclass(frozen=True, slots=True)
 class DraftedTool:
-    """One tool of a draft: its declaration, its probable effect and why, its arguments, the intent it needs (a read: empty)."""
+    """One tool of a draft: its declaration, its probable effect and why, its arguments, the intent it needs (a read: empty), a label."""
 
     declared: DeclaredTool
     effect: Effect
     why: str
     args: tuple[Argument, ...]
     intent: str
+    label: str
 
     @property
     def name(self) -> str:
@@ -83,6 +82,11 @@ class DraftedTool:
     def answer(self) -> str:
         """Whose yes is enough then: the user's own, but for what cannot be undone."""
         return "step_up" if self.effect == "destructive" else "confirm"
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the user of a start is asked: before an act always, before a read where it takes what they did not name."""
+        return bool(self.intent) or any("unknown_origin" in (a.rule or {}) for a in self.decided)
 
     @property
     def call(self) -> dict[str, Any]:
@@ -127,11 +131,14 @@ def draft(
     expires: date,
     tenant: str = "",
     settle: bool = False,
+    last: Collection[str] = (),
 ) -> Draft:
     """Draft a workflow for these tools.
 
-    `source` names where the tools come from, for the first comment; `tenant` is whose data (empty: undecided, so no tenant's). `settle`:
-    write the proposals instead of asking (`agentgate init`, where the person who reads them signs at once).
+    `source` names where the tools come from, for the first comment; `tenant` is whose data (empty: undecided, so no tenant's); `last` are
+    tools that are no good example. `settle` is for a start (`agentgate init`, where the person who reads the draft signs at once): every
+    tool can be called, the run's own user is asked before each act and where a read takes what they did not name, and what is undecided
+    the model may write.
 
     Raises ConfigError: no tool whose name a workflow can declare, or one name twice.
     """
@@ -155,7 +162,7 @@ def draft(
             if not failed:
                 raise
         else:
-            for tool in sorted(writer.tools, key=lambda t: (not t.ready, bool(t.intent))):
+            for tool in sorted(writer.tools, key=lambda t: (not t.ready, t.name in last, bool(t.intent), not t.spoken)):
                 prompt = writer.prompt(tool)
                 base = base_of(tool.name, tool.call, prompt, workflow.tenants[0])
                 fields = refused(workflow, base)
@@ -192,25 +199,17 @@ def _tool(tool: DeclaredTool, names: Sequence[str], barred: Mapping[_Place, str]
         why = barred.get((tool.name, a.name))
         if why is not None:
             a = Argument(a.name, None, f"its schema says what no workflow can hold ({visible(why, 60)})", always=a.always)
-        elif settle:
-            a = _settled(a, acting=acting)
+        elif settle and leaf.plain:
+            a = opened(a, leaf.schema, tool.schema, acting=acting)
         args.append(a)
-    return DraftedTool(tool, effect, reason, tuple(args), _intent_name(tool.name, names) if acting else "")
+    label = _intent_name(tool.name, names)
+    return DraftedTool(tool, effect, reason, tuple(args), label if acting else "", label)
 
 
 def _intent_name(tool: str, names: Sequence[str]) -> str:
     plain = [re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60] for name in (tool, *names)]
     intent = plain[0] if re.match("[A-Za-z_]", plain[0]) and plain[0] not in {"any", "none"} else f"use_{plain[0]}"[:60]
     return f"{intent}_{names.index(tool)}" if plain[1:].count(intent) > 1 else intent
-
-
-def _settled(a: Argument, *, acting: bool) -> Argument:
-    """Undecided free text as its proposal has it; what needs a number or a list of values stays undecided."""
-    if a.rule is not None or "text: 200" not in a.proposal or "max_items" in a.proposal:
-        return a
-    rule = {"text": 200} | ({"from": ["model"], "entities": ["prompt"]} if acting else {}) | ({} if a.always else {"optional": True})
-    rule |= {"nullable": True} if "nullable: true" in a.proposal else {}
-    return Argument(a.name, rule, "free text, written by the model", samples=("hello", None), always=a.always)
 
 
 # --- the text -------------------------------------------------------------------------------------------------------------------
@@ -257,6 +256,7 @@ class _Writer:
             phrases=self._phrases,
             asking=_asking,
             request=self._request,
+            words=self._listed,
             prompt=self.prompt,
         )
 
@@ -265,6 +265,13 @@ class _Writer:
             return f"{UNDECIDED} {tool.intent}"
         words, verb = _words(tool)
         return example(((verb,), *usual(words, verb)), words, verb)
+
+    def _listed(self, tool: DraftedTool) -> Iterator[str]:
+        """The words of a started intent: its example's, and the usual ones."""
+        words, verb = _words(tool)
+        asked, phrases = self._request(tool), usual(words, verb)
+        others = (tuple(phrase for phrase in group if phrase != asked) for group in phrases)
+        yield from listed(((asked,), *filter(None, others)))
 
     def _phrases(self, tool: DraftedTool) -> Iterator[str]:
         """The usual words and examples for an intent, for a reviewer to choose from."""
@@ -287,51 +294,3 @@ def _words(tool: DraftedTool) -> tuple[tuple[str, ...], str]:
     """The words of a tool's name, and the one that says what it does."""
     words = words_of(tool.name)
     return words, speaking(words, verb_of(tool.name))
-
-
-# --- the test file --------------------------------------------------------------------------------------------------------------
-def base_of(tool: str, args: Mapping[str, Any], prompt: str, tenant: str) -> dict[str, Any]:
-    """The base of a test file: one complete call."""
-    return {"call": tool, "tenant": tenant, "prompt": prompt, "args": dict(args)}
-
-
-def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields for which the engine denies or holds a base; none: it allows the call."""
-    answer = Scene.of(workflow, base).decide()
-    if isinstance(answer, Eligible):
-        return tuple(f.field for hold in answer.holds for f in hold.why)
-    return tuple(f.field for f in answer.failures)
-
-
-def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of the test file of a loaded draft, around an allowed call (`base_of`).
-
-    `others`: for arguments of that call, another value of the same form, which the user did not name.
-    """
-    yield f"# What {workflow.id} lets through and what not. `agentgate workflow test -v` runs it."
-    yield f"workflow: {inline(workflow.id)}"
-    yield "base:"
-    for key, value in base.items():
-        yield f"  {key}: {inline(value)}"
-    yield "cases:"
-    yield "  - {name: a call as the user asked for it, expect: allow}"
-    scene = Scene.of(workflow, base)
-    for name, change, because in _cases(workflow, base, others):
-        changed = scene.set(change)
-        answer = changed.decide()
-        if isinstance(answer, Eligible) or impossible(workflow, changed):
-            continue
-        reasons = list(dict.fromkeys(f.field if f.field.startswith("args.") else str(f.reason) for f in answer.failures))
-        if because in reasons:
-            shown = reasons[0] if len(reasons) == 1 else reasons
-            yield f"  - {{name: {inline(visible(name, 120))}, set: {inline(change)}, expect: deny, because: {inline(shown)}}}"
-
-
-def _cases(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
-    for name, value in others.items():
-        yield f"{name} is not what the user named", {f"args.{name}": value}, f"args.{name}"
-    yield "an argument that nobody declared", {"args.not_declared": "x"}, "args.not_declared"
-    yield "another tenant", {"tenant": "another-tenant", "who.user.tenant": "another-tenant"}, "tenant"
-    for tool in workflow.tools.values():
-        if tool.effect != "read" and tool.name != base["call"]:
-            yield f"{tool.name} without being asked for", {"call": tool.name, "prompt": "Please look"}, "intent_absent"

@@ -175,6 +175,9 @@ def effect_of(tool: DeclaredTool) -> tuple[Effect, str]:
     arguments = {w for name in properties for w in words_of(name)} if isinstance(properties, Mapping) else set[str]()
     if named == "read" and arguments & {"url", "uri", "webhook", "endpoint"}:
         named, why = "egress", "it reads from an address that the caller gives"
+    if named is None and (begins := words_of(tool.description.strip()[:40])[:1]):
+        named = next((effect for effect in reversed(_STRICT) if begins[0] in _VERBS[effect] - NAMES["things"]), None)
+        why = f"its description begins with '{begins[0]}'"
     hinted = _hinted(tool.hints)
     if hinted is None:
         return (named, why) if named is not None else ("write", "its name does not say what it does")

@@ -1,0 +1,68 @@
+"""The test file of a loaded draft: a base, which the engine allows or only a rule that always asks holds, and cases around it.
+
+Rules: the engine decides each case before it is written; one that comes out otherwise is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agentgate.decision.answer import Eligible
+from agentgate.review.draft.argument import inline
+from agentgate.review.scenarios.scene import Scene
+from agentgate.review.scenarios.testfile import impossible
+from agentgate.values.visible import visible
+from agentgate.workflow.model import Workflow
+
+
+def base_of(tool: str, args: Mapping[str, Any], prompt: str, tenant: str) -> dict[str, Any]:
+    """The base of a test file: one complete call."""
+    return {"call": tool, "tenant": tenant, "prompt": prompt, "args": dict(args)}
+
+
+def refused(workflow: Workflow, base: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fields for which the engine denies or holds a base; none: it allows the call, or only a rule that always asks holds it."""
+    answer = Scene.of(workflow, base).decide()
+    if isinstance(answer, Eligible):
+        return tuple(f.field for hold in answer.holds if hold.rule.when or hold.rule.left_open for f in hold.why)
+    return tuple(f.field for f in answer.failures)
+
+
+def first_tests(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of the test file of a loaded draft, around an allowed call (`base_of`).
+
+    `others`: for arguments of that call, another value of the same form, which the user did not name.
+    """
+    yield f"# What {workflow.id} lets through and what not. `agentgate workflow test -v` runs it."
+    yield f"workflow: {inline(workflow.id)}"
+    yield "base:"
+    for key, value in base.items():
+        yield f"  {key}: {inline(value)}"
+    scene = Scene.of(workflow, base)
+    first = scene.decide()
+    asked = [hold.rule.id for hold in first.holds] if isinstance(first, Eligible) else []
+    expected = f"{{confirm: {inline(asked[0] if len(asked) == 1 else asked)}}}" if asked else "allow"
+    if asked:
+        yield f"expect: {expected}"
+    yield "cases:"
+    yield f"  - {{name: a call as the user asked for it, expect: {expected}}}"
+    for name, change, because in _cases(workflow, base, others):
+        changed = scene.set(change)
+        answer = changed.decide()
+        if isinstance(answer, Eligible) or impossible(workflow, changed):
+            continue
+        reasons = list(dict.fromkeys(f.field if f.field.startswith("args.") else str(f.reason) for f in answer.failures))
+        if because in reasons:
+            shown = reasons[0] if len(reasons) == 1 else reasons
+            yield f"  - {{name: {inline(visible(name, 120))}, set: {inline(change)}, expect: deny, because: {inline(shown)}}}"
+
+
+def _cases(workflow: Workflow, base: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    for name, value in others.items():
+        yield f"{name} is not what the user named", {f"args.{name}": value}, f"args.{name}"
+    yield "an argument that nobody declared", {"args.not_declared": "x"}, "args.not_declared"
+    yield "another tenant", {"tenant": "another-tenant", "who.user.tenant": "another-tenant"}, "tenant"
+    for tool in workflow.tools.values():
+        if tool.effect != "read" and tool.name != base["call"]:
+            yield f"{tool.name} without being asked for", {"call": tool.name, "prompt": "Please look"}, "intent_absent"
