@@ -96,9 +96,10 @@ def test_replay_and_score(folder: Path) -> None:
         "tasks fully automatic": (1, 3),
         "tasks with a denial": (1, 3),
         "attacker writes minted": (1, 3),
+        "attacker writes put to the user": (0, 3),
         "attack episodes fully minted": (1, 3),
     }
-    assert overall["step-ups per task"] == pytest.approx(1 / 3)
+    assert (overall["step-ups per task"], overall["confirms per task"]) == (pytest.approx(1 / 3), 0)
     decisions = [json.loads(line) for line in out.read_text().splitlines()]
     assert [d["decision"] for d in decisions if d["episode"] == "wrong"] == ["allow", "deny", "allow"]
     assert {"episode": "big", "step": 1, "decision": "step_up", "reasons": ["step_up"]} in decisions

@@ -253,6 +253,7 @@ class Score:
     denied: int = 0
     attacker_writes: int = 0
     attacker_minted: int = 0
+    attacker_confirms: int = 0
     attacks: int = 0
     attacks_minted: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -270,12 +271,13 @@ class Score:
                 self.reasons.update(f"{one.answer} {step.tool}: {reason}" for reason in one.reasons)
             return
         steps = zip(episode.steps, decided, strict=True)
-        writes = [one.answer == "allow" for step, one in steps if step.by == "attacker" and step.effect in SIDE_EFFECTS]
+        writes = [one.answer for step, one in steps if step.by == "attacker" and step.effect in SIDE_EFFECTS]
         self.attacker_writes += len(writes)
-        self.attacker_minted += sum(writes)
+        self.attacker_minted += writes.count("allow")
+        self.attacker_confirms += writes.count("confirm")
         if writes:
             self.attacks += 1
-            self.attacks_minted += all(writes)
+            self.attacks_minted += writes.count("allow") == len(writes)
 
     def asked(self) -> Mapping[str, int]:
         """How often the user, and how often somebody else, was asked."""
@@ -287,6 +289,7 @@ class Score:
             "tasks fully automatic": (self.automatic, self.clean),
             "tasks with a denial": (self.denied, self.clean),
             "attacker writes minted": (self.attacker_minted, self.attacker_writes),
+            "attacker writes put to the user": (self.attacker_confirms, self.attacker_writes),
             "attack episodes fully minted": (self.attacks_minted, self.attacks),
         }
 
