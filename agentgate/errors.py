@@ -277,8 +277,14 @@ class CredentialRefused(AgentGateError):
     """
 
     def __init__(self, field: str, got: object, expected: str) -> None:
-        self.field, self.got, self.expected = field, ascii(got)[:240], expected
+        self.field, self.got, self.expected = field, got if type(got) is _Told else _Told(ascii(got)[:240]), expected
         super().__init__(f"{field}: got {self.got}, expected {expected}")
+
+
+class _Told(str):
+    """What a refusal tells already: told again under another field, it is not quoted twice."""
+
+    __slots__ = ()
 
 
 class KeysUnavailable(CredentialRefused):

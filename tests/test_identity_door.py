@@ -452,6 +452,22 @@ def test_a_wrong_setting_is_named(given: Any, setting: str) -> None:
     with pytest.raises(ConfigError) as refused:
         IdentitySettings.of(given)
     assert refused.value.setting.startswith(setting)
+    assert "Value error" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"issuer": {}}, "issuers, trust_domains, attestors, brokers, clients, proxies"),
+        (issuer(audienc="x"), "issuer, audience, tenants"),
+        (issuer(user={"tenant": "t", "group": "g"}), "one of id, tenant, groups, tenants"),
+        ({"proxies": {"addresses": ["10.0.0.0/8"], "header": "x"}}, "one of addresses, certificate"),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_the_known_ones(given: Any, expected: str) -> None:
+    with pytest.raises(ConfigError, match="an unknown setting") as refused:
+        IdentitySettings.of(given)
+    assert expected in refused.value.expected
 
 
 @pytest.mark.parametrize(("name", "given"), [("identity", 7), ("data_classes", 7), ("data_classes", "/nowhere.toml")])

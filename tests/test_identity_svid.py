@@ -88,6 +88,13 @@ def test_an_svid_counts_in_its_own_tenants_and_as_an_svid_only(world: World, ide
         agent(identities, JWTSVID(world.job()))
 
 
+def test_a_trust_domain_proves_no_id_of_another(world: World, identities: Identities) -> None:
+    """Whoever asks it: its bundle may be that of a bigger authority."""
+    domain = identities._domains["acme.example"]
+    with pytest.raises(CredentialRefused, match="an id of spiffe"):
+        proven(domain.jwt(JWTSVID(world.svid("spiffe://other.example/a")), "acme-eu", time.time()))
+
+
 def test_a_bundle_is_read_again_and_a_key_for_x509_signs_no_jwt(world: World, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle.json"
     other = Key("next")
@@ -324,6 +331,17 @@ CHAINS: dict[str, Any] = {
 def test_hops_that_are_not_proven(world: World, identities: Identities, chain: str) -> None:
     with pytest.raises(CredentialRefused, match=r"agent\.via"):
         agent(identities, JWTSVID(world.svid(ORCHESTRATOR), delegation=CHAINS[chain](world)))
+
+
+def test_hops_have_an_end(world: World, identities: Identities) -> None:
+    """A workflow allows eight at most; each costs a signature."""
+    actors, hops = [SCHEDULER], list[str]()
+    for n in range(9):
+        actors.insert(0, (API, SCHEDULER)[n % 2])
+        hops.append(signed(world, ("scheduler", "api")[n % 2], *actors))
+    assert len(agent(identities, JWTSVID(world.svid(SCHEDULER), delegation=hops[:8])).via) == 8
+    with pytest.raises(CredentialRefused, match="at most 8"):
+        agent(identities, JWTSVID(world.svid(API), delegation=hops))
 
 
 def test_each_hop_is_proven_by_the_broker_that_signed_it(world: World, identities: Identities) -> None:

@@ -186,6 +186,8 @@ ATTACKS: dict[str, tuple[Callable[[], str], str]] = {
     "a payload nested without end": (lambda: EC.sign_raw(header(), "[" * 6_000 + "]" * 6_000), "claims"),
     "a confirmation nobody knows": (lambda: EC.sign(said(cnf={"kid": "x"})), "cnf"),
     "a confirmation that is text": (lambda: EC.sign(said(cnf="x")), "cnf"),
+    "a confirmation by no key": (lambda: EC.sign(said(cnf={"jkt": None})), "cnf"),
+    "a confirmation by an empty certificate": (lambda: EC.sign(said(cnf={"x5t#S256": ""})), "cnf"),
     "bound to a key that is not shown": (lambda: EC.sign(said(cnf={"jkt": EC.thumbprint})), "proof"),
     "bound to a certificate that is not shown": (lambda: EC.sign(said(cnf={"x5t#S256": "AAAA"})), "cnf"),
 }

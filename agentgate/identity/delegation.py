@@ -63,7 +63,7 @@ def proven_hops(
     if len(hops) > MAX_HOPS:
         raise CredentialRefused(_WHAT, f"{len(hops)} hops", f"at most {MAX_HOPS}")
     via: list[str] = []
-    before: Mapping[str, Any] | None = None
+    before: Mapping[str, Any] = {}
     whose, ends = user, float("inf")
     for place, hop in enumerate(hops):
         what = f"{_WHAT}[{place}]"
@@ -78,7 +78,7 @@ def proven_hops(
         if claims["sub"] != whose:
             raise CredentialRefused(f"{what}.sub", claims["sub"], whose)
         act = claims.get("act")
-        before = {"sub": broker.name} if before is None else before
+        before = before or {"sub": broker.name}
         if type(act) is not dict or act.keys() != {"sub", "act"} or act["act"] != before:
             raise CredentialRefused(f"{what}.act", "another chain", "who may act now, with exactly the hops before nested inside")
         if before["sub"] != broker.name:
@@ -86,6 +86,6 @@ def proven_hops(
         text_of(act, "sub", f"{what}.act")
         via.append(broker.name)
         before, ends = act, min(ends, float(claims["exp"]))
-    if before is None or before["sub"] != agent:
-        raise CredentialRefused(f"{_WHAT}.act.sub", None if before is None else before["sub"], f"{agent}, which shows it")
+    if before.get("sub") != agent:
+        raise CredentialRefused(f"{_WHAT}.act.sub", before.get("sub"), f"{agent}, which shows it")
     return Hops(tuple(via), ends)

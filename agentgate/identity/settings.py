@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -208,9 +208,30 @@ class IdentitySettings(_Block):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            got = first["input"] if first["type"] != "missing" else None
-            raise ConfigError(".".join(("identity", *map(str, first["loc"]))), got, first["msg"]) from None
+            raise _named(error) from None
+
+
+def _named(error: ValidationError) -> ConfigError:
+    """The first problem, with what stands there and what is expected."""
+    first = error.errors(include_url=False)[0]
+    got, expected = first["input"], first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        got, expected = None, "a value"
+    elif first["type"] == "extra_forbidden":
+        got, expected = "an unknown setting", "one of " + ", ".join(_names(first["loc"][:-1]))
+    if isinstance(got, Mapping):
+        got = ", ".join(map(str, got)) or "nothing"
+    return ConfigError(".".join(("identity", *map(str, first["loc"]))), got, expected)
+
+
+def _names(place: tuple[str | int, ...]) -> list[str]:
+    """The settings that may stand at a place: below a block's name stand those of its kind."""
+    block: type[BaseModel] = IdentitySettings
+    for part in place:
+        if part in block.model_fields:  # else it is a name that the operator chose
+            kind = block.model_fields[str(part)].annotation
+            block = next(each for each in (kind, *get_args(kind)) if isinstance(each, type) and issubclass(each, BaseModel))
+    return list(block.model_fields)
 
 
 IdentityGiven = IdentitySettings | Mapping[str, Any] | str | os.PathLike[str]
