@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -216,18 +218,19 @@ def test_a_job_opens_no_run_of_another_tenant(world: World) -> None:
 
 def test_the_environment_is_the_jobs_by_its_claim(world: World) -> None:
     """A gate of staging mints nothing for production's jobs by being somewhere, and a production gate nothing for another environment."""
-    world.settings["issuers"]["github"]["environment"] = {"production": "staging"}
-    with world.opened() as gate:
-        run = gate.open_run("ci.deploy", tenant="acme-eu", user=None, agent=OIDCToken(world.job()), prompt="")
-        assert reasons(asked(world, run, "cloud.assume-deploy-role", DEPLOY)) == {Reason.ENVIRONMENT}
-    world.settings["issuers"]["github"]["environment"] = {"elsewhere": "prod"}
-    with world.opened() as gate:
-        run = gate.open_run("ci.deploy", tenant="acme-eu", user=None, agent=OIDCToken(world.job()), prompt="")
-        assert reasons(asked(world, run, "cloud.assume-deploy-role", DEPLOY)) == {Reason.ENVIRONMENT}
-    world.settings["issuers"]["github"]["environment"] = {"production": "prod"}
-    with world.opened(environment="staging") as gate:
-        run = gate.open_run("ci.deploy", tenant="acme-eu", user=None, agent=OIDCToken(world.job()), prompt="")
-        assert isinstance(asked(world, run, "cloud.assume-deploy-role", DEPLOY), Allow)
+    settings = copy.deepcopy(world.settings)
+
+    def answer(known: dict[str, str] | None, deployment: str) -> Any:
+        settings["issuers"]["github"]["environment"] = known
+        with world.opened(identity=settings, environment=deployment) as gate:
+            run = gate.open_run("ci.deploy", tenant="acme-eu", user=None, agent=OIDCToken(world.job()), prompt="")
+            return asked(world, run, "cloud.assume-deploy-role", DEPLOY)
+
+    assert reasons(answer({"production": "staging"}, "prod")) == {Reason.ENVIRONMENT}
+    assert reasons(answer({"elsewhere": "prod"}, "prod")) == {Reason.ENVIRONMENT}
+    assert isinstance(answer({"production": "prod"}, "staging"), Allow)
+    assert isinstance(answer(None, "prod"), Allow)  # nothing is said of jobs: the gate's own counts
+    assert reasons(answer(None, "staging")) == {Reason.ENVIRONMENT}
 
 
 # --- 3: a partner ---------------------------------------------------------------------------------------------------------------
@@ -269,13 +272,14 @@ def test_another_class_of_data_is_refused(world: World, dataset: str) -> None:
     assert reasons(asked(world, partner(world), "datasets.query", {**QUERY, "dataset": dataset}, connection=THEIRS)) == {Reason.DATA_CLASS}
 
 
-def test_data_that_the_catalogue_does_not_know_is_refused(world: World) -> None:
-    world.catalogue.write_text('[arguments]\n"datasets.query" = "dataset"\n[data_sets]\n"northwind/customers" = "personal"\n')
-    with world.opened() as gate:
+def test_data_that_the_catalogue_does_not_know_is_refused(world: World, tmp_path: Path) -> None:
+    catalogue = tmp_path / "data.toml"
+    catalogue.write_text('[arguments]\n"datasets.query" = "dataset"\n[data_sets]\n"northwind/customers" = "personal"\n')
+    with world.opened(data_classes=catalogue) as gate:
         token = world.northwind.of_client("northwind-order-sync", tenant="northwind")
         run = gate.open_run("partners.northwind-orders", tenant="northwind", user=None, agent=OIDCToken(token), prompt="")
         assert reasons(asked(world, run, "datasets.query", QUERY, connection=THEIRS)) == {Reason.DATA_CLASS}
-        world.catalogue.write_text('[arguments]\n"datasets.query" = "dataset"\n[data_sets]\n"northwind/orders/*" = "pseudonymous"\n')
+        catalogue.write_text('[arguments]\n"datasets.query" = "dataset"\n[data_sets]\n"northwind/orders/*" = "pseudonymous"\n')
         gate._core.sources.data_class._looked = 0.0  # type: ignore[union-attr]  # a second later
         assert isinstance(asked(world, run, "datasets.query", QUERY, connection=THEIRS), Allow)
 

@@ -270,6 +270,8 @@ STATEMENTS: dict[str, Any] = {
     "by an unknown issuer": lambda w: w.attested(EXPORTER, iss="https://evil.example"),
     "for another audience": lambda w: w.attested(EXPORTER, aud="https://other.example"),
     "with a key that was not shown": lambda w: w.attested(EXPORTER, cnf={"jkt": "abc"}),
+    "with a confirmation by no key": lambda w: w.attested(EXPORTER, cnf={"jkt": ""}),
+    "with a confirmation that is text": lambda w: w.attested(EXPORTER, cnf="abc"),
     "with a confirmation nobody knows": lambda w: w.attested(EXPORTER, cnf={"kid": "abc"}),
 }
 
@@ -320,7 +322,7 @@ CHAINS: dict[str, Any] = {
     "a hop for another audience": lambda w: [signed(w, "scheduler", *FIRST, aud="https://x"), signed(w, "api", *SECOND)],
     "a hop without act": lambda w: [signed(w, "scheduler", *FIRST), signed(w, "api", *SECOND, act=None)],
     "an act that is text": lambda w: [signed(w, "scheduler", *FIRST, act="api")],
-    "an act with more in it": lambda w: [signed(w, "scheduler", *FIRST, act={**act(*FIRST), "role": "admin"})],
+    "an act with more in it": lambda w: [signed(w, "scheduler", *FIRST), signed(w, "api", *SECOND, act={**act(*SECOND), "role": "admin"})],
     "a hop twice": lambda w: [signed(w, "scheduler", *FIRST)] * 2,
     "nine hops": lambda w: [signed(w, "scheduler", *FIRST)] * 9,
     "no JWT": lambda w: ["x"],
