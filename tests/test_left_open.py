@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,6 +185,21 @@ def test_the_strictest_of_what_may_be_the_odd_one_counts() -> None:
         answer = Scene.of(workflow, {"call": "pay", "prompt": CLEAR, "args": {**ARGS, "ref": "B2"}, "facts": facts}).decide()
         assert isinstance(answer, Eligible)
         assert (answer.asks, {hold.rule.id for hold in answer.holds}) == ("step_up", {"payee", "open"})
+        scene = Scene.of(only(workflow, "open"), {"call": "pay", "prompt": CLEAR, "args": {**ARGS, "ref": "B2"}, "facts": facts})
+        assert isinstance(scene.decide(), Deny), "the user alone does not answer for an argument that asks a group"
+
+
+def only(workflow: Workflow, *rules: str) -> Workflow:
+    """The workflow with no other rules, as no file could have it."""
+    tools = {name: replace(t, step_ups=tuple(r for r in t.step_ups if r.id in rules)) for name, t in workflow.tools.items()}
+    return replace(workflow, tools=tools)
+
+
+def test_where_nobody_strict_enough_is_asked_the_call_is_refused() -> None:
+    assert decide(only(load(), "open"), to="eve@acme.example") == ("deny",)
+    assert decide(only(load(), "open"), memo="see bob@acme.example") == ("confirm", "open")
+    assert decide(only(load(), "big"), UNCLEAR) == decide(only(load()), UNCLEAR) == ("deny",)
+    assert decide(only(load(), "big"), UNCLEAR.replace("20", "200"), amount=200) == ("step_up", "big")
 
 
 # --- what reviewers read ------------------------------------------------------------------------------------------------------
