@@ -20,7 +20,7 @@ from agentgate.gate.proof import Answerers
 from agentgate.gate.state import Readings, missing, run_state
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
-from agentgate.shell.step import Flow, Outside, Record
+from agentgate.shell.step import Afterwards, Flow, Outside, Record
 from agentgate.stores import ops
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
@@ -254,7 +254,7 @@ def deny(core: Core, header: Header, call: Call, failures: tuple[Failure, ...], 
         return Deny(failures)
     try:
         op = ops.count_denial(header.tenant, header.id, most)
-        if ops.parse_count_denial(op, (yield op)) == "spent":
+        if ops.parse_count_denial(op, (yield Afterwards(op))) == "spent":
             spent = Failure(Reason.TOO_MANY_DENIALS, "run", f"{most} denials", f"fewer than {most} in one run, which is closed now")
             failures = (*failures, spent)
             yield stamp("run_closed", header, reasons=reasons_of((spent,)))
