@@ -20,7 +20,7 @@ from agentgate.stores.recovery import MAX_COUNT, Event, HistoryRecord, Taken
 from agentgate.values.canonical import canonical
 
 _Counted = tuple[str, int]  # epoch, count
-_COUNTED = ("redemption", "decision", "revocation_applied")
+_COUNTED = ("redemption", "decision", "revocation_applied", "key_changed")
 
 
 @dataclass(slots=True)
@@ -31,12 +31,14 @@ class Loss:
         seen: epoch -> the highest count that anybody is known to have seen.
         events: to replay, in their order.
         revocations: to write again, those that were not lifted and have not ended.
+        again: keys of accounts to record again, in their order.
         missing: what no log tells, for a person.
     """
 
     seen: dict[str, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     revocations: list[Op] = field(default_factory=list)
+    again: list[Op] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def ends(self) -> dict[str, int]:
@@ -95,7 +97,7 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
             losses[tenant].saw(*place)
             if record["type"] != "decision" or record.get("spent"):
                 events[tenant][place] = record
-    wanted = {record.get("jti", record.get("name")) for found in events.values() for record in found.values()}
+    wanted = {record.get("jti", record.get("name")) for found in events.values() for record in found.values()} - {None}
     lifted: dict[tuple[str, str], float] = {}
     minted: dict[str, dict[str, Any]] = {}
     outcomes: dict[str, str] = {}
@@ -111,7 +113,9 @@ def find_losses(known: Mapping[str, HistoryRecord], directories: Sequence[Path])
             loss.saw(*split(known[tenant].lost))
         loss.missing += _gaps(known[tenant], loss.seen, events[tenant].keys())
         for _, record in sorted(events[tenant].items(), key=lambda item: item[0][1]):
-            if record["type"] != "revocation_applied":
+            if record["type"] == "key_changed":
+                loss.again.append(ops.change_key(tenant, record["account"], record["key"]))
+            elif record["type"] != "revocation_applied":
                 loss.tell(record, minted.get(record["jti"]), outcomes.get(record["jti"], ""))
             elif lifted.get((tenant, record["name"]), 0.0) < record["time"] and (op := _revoked(record)) is not None:
                 loss.revocations.append(op)

@@ -52,6 +52,30 @@ def reconcile(
     raise typer.Exit(LOOK if any(each["state"] == "lost" for each in found) else YES)
 
 
+@app.command("release-key", epilog=HELP["store"].examples)
+def release_key(
+    *,
+    store: Annotated[str, typer.Option(help="The state store's URL.", envvar="AGENTGATE_STORE")],
+    audit: Annotated[Path, typer.Option(help="The audit directory that keeps who said so, and why.")],
+    tenant: Annotated[str, typer.Option(help="The account's tenant.")],
+    account: Annotated[str, typer.Option(help="The agent's id.")],
+    key: Annotated[str, typer.Option(help="RFC 7638 thumbprint of its key from now on.")],
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+) -> None:
+    """Say which key a service account has now, where the old one cannot sign for it (lost, or forgotten by the store)."""
+    quiet()
+    if not reason.strip():
+        fail("reason: got nothing, expected why this key is the account's, for the record")
+    told = {"tenant": tenant, "account": account, "key": key, "by": {"operator": getpass.getuser()}, "reason": reason}
+    with refusing(), closing(ready_store(store)) as opened, closing(FileAudit(audit)) as log:
+        op = ops.change_key(tenant, account, key)
+        log.append({"type": "key_change", "time": round(time.time(), 6), **told}, time.monotonic() + PATIENCE)
+        history = ops.parse_change_key(op, _ask(opened, op)).history
+        seen = {"history": history} if history else {}
+        log.append({"type": "key_changed", "time": round(time.time(), 6), **told, **seen}, time.monotonic() + PATIENCE)
+    note(f"{account} of {tenant}: its key is {key} from now on")
+
+
 def read_history(store: Store, tenant: str) -> recovery.HistoryRecord:
     """What a store knows of a tenant's history."""
     op = recovery.read_history(tenant)
@@ -70,6 +94,8 @@ def _reconciled(store: Store, log: FileAudit, tenant: str, loss: Loss, accept_lo
         replayed += recovery.parse_replay(op, _ask(store, op)) == "ok"
     for again in loss.revocations:
         replayed += ops.parse_revoke(again, _ask(store, again)).kind == "ok"
+    for again in loss.again:
+        replayed += ops.parse_change_key(again, _ask(store, again)).kind == "ok"
     state = "whole"
     if loss.seen:
         state = "reconciled" if not loss.missing else "accepted" if accept_loss else "lost"

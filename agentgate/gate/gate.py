@@ -15,7 +15,7 @@ import structlog
 
 from agentgate.audit import AuditLog, open_audit, remembered
 from agentgate.errors import ConfigError
-from agentgate.gate import door, holding
+from agentgate.gate import account_key, door, holding
 from agentgate.gate.around import Sources, data_classes, environment_of
 from agentgate.gate.core import Allowances, Core
 from agentgate.gate.core import read as read_run
@@ -34,6 +34,7 @@ from agentgate.shell.twins import awaited, blocking, busy, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ready_store
 from agentgate.stores.history import History
 from agentgate.token.keys import KeyRing
+from agentgate.values.request import User
 from agentgate.values.turns import Spoken
 
 if TYPE_CHECKING:
@@ -162,6 +163,34 @@ def _resume_run(self: _GateBase[Any], tenant: str, run: str) -> Generator[Step, 
     return View(self._core, (yield from read_run(self._core, tenant, run)))
 
 
+def _rotate_key(self: _GateBase[Any], statement: str) -> Generator[Step, Any, str]:
+    """Take up a service account's new key that its old one signed for (`agentgate.gate.account_key`); returns the account.
+
+    Raises:
+        RunRefused: the statement proves nothing here. StoreUnavailable, AuditUnavailable.
+    """
+    account: str = yield from account_key.rotate(self._core, statement)
+    return account
+
+
+def _release_key(self: _GateBase[Any], account: str, *, tenant: str, key: str, by: User, reason: str) -> Generator[Step, Any, str]:
+    """A person's word that this is a service account's key from now on.
+
+    Args:
+        self: the gate.
+        account: the agent's id.
+        tenant: its tenant.
+        key: RFC 7638 thumbprint of the new key.
+        by: who says so, a person of the tenant.
+        reason: why, for the record.
+
+    Raises:
+        RunRefused: no person, or no reason. StoreUnavailable, AuditUnavailable.
+    """
+    said: str = yield from account_key.release(self._core, tenant, account, key, by=by, reason=reason)
+    return said
+
+
 class Gate(_GateBase[Store], Revoking):
     """A gate for blocking code; see `AsyncGate` for its awaited twin."""
 
@@ -217,6 +246,8 @@ class Gate(_GateBase[Store], Revoking):
     holds = blocking(holding.holds)
     release = blocking(holding.release)
     refuse = blocking(holding.refuse)
+    rotate_key = blocking(_rotate_key)
+    release_key = blocking(_release_key)
     nonce = blocking(holding.nonce)
     reveal = blocking(holding.reveal)
 
@@ -276,6 +307,8 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
     holds = awaited(holding.holds)
     release = awaited(holding.release)
     refuse = awaited(holding.refuse)
+    rotate_key = awaited(_rotate_key)
+    release_key = awaited(_release_key)
     nonce = awaited(holding.nonce)
     reveal = awaited(holding.reveal)
 

@@ -34,7 +34,7 @@ import hashlib
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _denials, _holds, _marks, _op, _records, _revocations
+from agentgate.stores import _account_keys, _denials, _holds, _marks, _op, _records, _revocations
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
@@ -82,6 +82,7 @@ list_holds, parse_list_holds = _holds.list_holds, _holds.parse_list_holds
 nonce_hold, take_nonce, parse_nonce = _holds.nonce_hold, _holds.take_nonce, _holds.parse_nonce
 reveal_hold, parse_reveal_hold = _holds.reveal_hold, _holds.parse_reveal_hold
 COOLING = _holds.COOLING
+change_key, parse_change_key = _account_keys.change_key, _account_keys.parse_change_key
 count_denial, parse_count_denial = _denials.count_denial, _denials.parse_count_denial
 raise_marks, parse_raise_marks, MAX_MARKS = _marks.raise_marks, _marks.parse_raise_marks, _marks.MAX_MARKS
 

@@ -97,7 +97,7 @@ def _refused(field_name: str, got: str, expected: str) -> TokenRefused:
 
 
 @lru_cache(maxsize=1024)
-def _header_jwk(segment: bytes) -> tuple[dict[str, Any], str]:
+def _header_jwk(segment: bytes, typ: str = PROOF_TYPE) -> tuple[dict[str, Any], str]:
     """Checks 4, 5 and 7 of section 4.3: typ, alg, public jwk. Returns the jwk and its thumbprint; no key is loaded yet."""
     try:
         header = _object(unb64url(segment), "header")
@@ -105,8 +105,8 @@ def _header_jwk(segment: bytes) -> tuple[dict[str, Any], str]:
         raise _refused("header", "another encoding", "canonical base64url") from None
     if header.keys() != _HEADER:
         raise _refused("header", "missing or further members", "typ, alg and jwk, nothing else")
-    if header["typ"] != PROOF_TYPE:
-        raise _refused("typ", "another type", PROOF_TYPE)
+    if header["typ"] != typ:
+        raise _refused("typ", "another type", typ)
     jwk = header["jwk"]
     if type(jwk) is not dict or type(header["alg"]) is not str or header["alg"] not in _KINDS:
         raise _refused("alg", "another algorithm or no key", "ES256 or EdDSA, with its jwk")
@@ -120,11 +120,27 @@ def _header_jwk(segment: bytes) -> tuple[dict[str, Any], str]:
 
 
 @lru_cache(maxsize=1024)
-def _header_key(segment: bytes) -> PublicKey:
+def _header_key(segment: bytes, typ: str = PROOF_TYPE) -> PublicKey:
     try:
-        return PublicKey.from_jwk(_header_jwk(segment)[0])
+        return PublicKey.from_jwk(_header_jwk(segment, typ)[0])
     except KeyRefused as error:
         raise _refused("jwk", "an unusable key", str(error)) from None
+
+
+def signed_by_shown_key(text: str, typ: str) -> tuple[str, dict[str, Any]]:
+    """The thumbprint of the key that a JWS of this type shows in its header and is signed with, and its claims.
+
+    Raises:
+        TokenRefused: `PROOF`.
+    """
+    try:
+        parts = split(text, MAX_PROOF)
+    except TokenRefused as error:
+        raise _refused("header", error.got, error.expected) from None
+    _, shown = _header_jwk(parts.header, typ)
+    if not _header_key(parts.header, typ).verify(parts.signature, parts.signed):
+        raise _refused("signature", "no match", "a signature by the key it shows")
+    return shown, _object(parts.unverified_payload, "payload")
 
 
 def check_proof(

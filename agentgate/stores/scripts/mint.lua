@@ -5,7 +5,7 @@ local call, digest, ttl, prefix = redis.call, ARGV[1], tonumber(ARGV[4]), ARGV[9
 local now, gen = now_ms(), lineage()
 
 local before, lost = history(KEYS[4], ARGV[14])
-local free = ARGV[8] == '1' and ARGV[11] == '0' and ARGV[12] == '' -- a read that takes nothing: forgetting it does no harm
+local free = ARGV[8] == '1' and ARGV[11] == '0' and ARGV[12] == '' and ARGV[13] == '' -- a read that takes nothing: forgetting it does no harm
 
 local function refuse(kind, detail)
   return {KEYS[1], kind, gen, detail or '', lost and '' or before}
@@ -97,15 +97,16 @@ if ARGV[12] ~= '' then
   end
 end
 
--- (6) the same key as for the account's last token
+-- (6) the account's own key: its first token records it. After a loss that was accepted, a record may be among what was lost
 local lastkey = nil
 if ARGV[13] ~= '' then
   position = position + 1
   lastkey = KEYS[position]
   local last = call('GET', lastkey)
-  if last and last ~= ARGV[13] then
+  if last and string.match(last, '^%d+ (.+)$') ~= ARGV[13] or not last and call('HEXISTS', KEYS[4], 'keyless') == 1 then
     return refuse('key_changed')
   end
+  lastkey = not last and lastkey
 end
 
 -- (7) limits. A share is reserved until its token expires. Then it is given back only if that token is provably unburned: the call's record
@@ -239,7 +240,7 @@ if spend then
   before = raise_history(KEYS[4], gen, before)
 end
 if lastkey then
-  call('SET', lastkey, ARGV[13])
+  call('SET', lastkey, digits(now) .. ' ' .. ARGV[13])
 end
 local expires, scored = digits(expiry), {}
 for _, limit in ipairs(limits) do

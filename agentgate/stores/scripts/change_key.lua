@@ -1,0 +1,16 @@
+-- KEYS lastkey history | ARGV key old signed_ms seen: the account's key from now on. `old` (empty: a person said so) must be the one on record,
+-- and the statement newer than that record, so that it counts once.
+local since, known = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (.+)$')
+local before, lost = history(KEYS[2], ARGV[4])
+if ARGV[2] ~= '' then
+  if lost then
+    return {KEYS[1], 'lost', ''}
+  elseif known ~= ARGV[2] then
+    return {KEYS[1], 'other', ''}
+  elseif tonumber(ARGV[3]) <= tonumber(since) then
+    return {KEYS[1], 'old', ''}
+  end
+end
+redis.call('SET', KEYS[1], digits(now_ms()) .. ' ' .. ARGV[1])
+before = raise_history(KEYS[2], lineage(), before)
+return {KEYS[1], 'ok', lost and '' or before}
