@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -319,3 +320,21 @@ def test_without_a_terminal_nobody_answered(monkeypatch: pytest.MonkeyPatch, gat
     question = held(run_of(gate)).hold.question
     assert question is not None
     assert ask(question) is None
+
+
+def test_the_front_end_of_the_docs_answers_for_its_user(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "holds.md").read_text("utf-8")
+    source = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if block.startswith("def answer"))
+    assert len(source.strip().splitlines()) <= 10
+    key = ec.generate_private_key(ec.SECP256R1())
+    names: dict[str, Any] = {"json": json, "time": time, "jwt": jwt, "KEY": key}
+    exec(compile(source, "docs/holds.md", "exec"), names)  # noqa: S102 - the docs are ours
+    public = {**json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key())), "kid": "front-1"}
+    (tmp_path / "pay.yaml").write_text(PROVEN)
+    keys = {"acme": {"keys": [public]}}
+    with Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.acme.example", audit="memory://", answer_keys=keys) as gate:
+        for yes, state in ((True, "released"), (False, "refused")):
+            hold = held(proven_run(gate)).hold
+            text = names["answer"](hold, gate.nonce(hold.id, tenant="acme"), User("lee", tenant="acme"), yes)
+            said = gate.release if yes else gate.refuse
+            assert said(hold.id, tenant="acme", by=JWSAnswer(text)).state == state

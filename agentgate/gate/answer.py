@@ -163,6 +163,7 @@ def _answered(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, 
         raise _used()
     if written != "ok":
         raise refusal(AnswerCode.OVERTAKEN, "hold", "answered by somebody else meanwhile", "the hold as it was read")
+    core.teller.tell("answered", hold, by=who.id, answer=said)
     return hold
 
 

@@ -18,6 +18,7 @@ from agentgate.gate.around import Sources
 from agentgate.gate.issued import Issued
 from agentgate.gate.proof import Answerers
 from agentgate.gate.state import Readings, missing, run_state
+from agentgate.gate.telling import Teller
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
 from agentgate.shell.step import Afterwards, Flow, Outside, Record
@@ -58,6 +59,7 @@ class Core:
         answerers: whose signatures answer holds.
         confirm: asks the run's own user in this process (`agentgate.gate.confirming`); None: it does not.
         budgets: what a run or its user may use up.
+        teller: tells people of holds and answers.
         identities: proves credentials; None: this gate takes none.
         readings: headers and turns that this gate read lately.
         issued: acts for which it issued a token lately.
@@ -75,6 +77,7 @@ class Core:
     budgets: Allowances
     identities: Identities | None = None
     confirm: Callable[[Question], bool | None] | None = None
+    teller: Teller = field(default_factory=lambda: Teller(()))
     readings: Readings = field(init=False)
     issued: Issued = field(default_factory=Issued, init=False)
 

@@ -5,6 +5,7 @@ Rules: no setting turns a check off. An unsafe way to open a gate has `unsafe` i
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Generator
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from agentgate.gate.proof import Answerers, fronts
 from agentgate.gate.revoking import AsyncRevoking, Revoking, Tenants
 from agentgate.gate.run import AsyncRun, Run
 from agentgate.gate.settings import ApprovedSettings, GateSettings, UnapprovedSettings
+from agentgate.gate.telling import Teller
 from agentgate.gate.view import View
 from agentgate.identity.connection import caller
 from agentgate.redemption.trust import Trust
@@ -61,7 +63,21 @@ def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing, opening: Open
     sources = Sources(environment_of(s.environment), caller if identities is None else identities.caller, data_classes(s.data_classes))
     answerers = Answerers(keys, s.issuer, fronts(s.answer_keys, keys), lambda: opening.signers if opening is not None else None)
     budgets = Allowances(s.denials_per_run, s.open_holds_per_run, s.runs_per_hour)
-    return Core(catalog, keys, s.issuer, s.deriver, s.clock or _now, sources, s.brokers, history, answerers, budgets, identities, s.confirm)
+    return Core(
+        catalog,
+        keys,
+        s.issuer,
+        s.deriver,
+        s.clock or _now,
+        sources,
+        s.brokers,
+        history,
+        answerers,
+        budgets,
+        identities,
+        s.confirm,
+        Teller(s.tell),
+    )
 
 
 def _not_empty(settings: GateSettings, catalog: Catalog) -> Catalog:
@@ -257,6 +273,7 @@ class Gate(_GateBase[Store], Revoking):
 
     def close(self) -> None:
         """Close the store and the log."""
+        self._core.teller.close()
         self._bound.tell_rest(self._audit)
         self._store.close()
         self._audit.close()
@@ -318,6 +335,7 @@ class AsyncGate(_GateBase[AsyncStore], AsyncRevoking):
 
     async def close(self) -> None:
         """See `Gate.close`."""
+        await asyncio.to_thread(self._core.teller.close)
         self._bound.tell_rest(self._audit)
         await self._store.close()
         self._audit.close()

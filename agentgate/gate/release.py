@@ -55,6 +55,8 @@ def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made
         if record is ops.COOLING:
             refused = Failure(Reason.HOLD_REFUSED, "hold", "a person refused this act a while ago", "another act, or later")
             return (yield from deny(core, header, call, (refused,), known))
+        if not hold_of(record).approvers and record.body == body:
+            core.teller.tell("held", hold_of(record))
     hold = core.answerers.standing(hold_of(record), in_process=case.workflow.agent.in_process)
     status = hold.state_at(time.time())
     if status == "pending" and all(covered(each.rule, hold, header.user, header.agent) for each in required):

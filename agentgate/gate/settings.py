@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from agentgate.decision.question import Question
 from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClasses
+from agentgate.gate.telling import Command, Webhook
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
 from agentgate.shell.bound import AT_ONCE, checked_at_once
@@ -65,6 +66,10 @@ def _is_budget(most: int, value: object) -> bool:
     return type(value) is int and 0 < value <= most
 
 
+def _is_tell(value: object) -> bool:
+    return type(value) is tuple and all(isinstance(hook, Webhook | Command) for hook in value)
+
+
 # setting -> whether a value will do, and what will
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "workflows": (_is_path, "a directory of workflow files"),
@@ -78,6 +83,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "answer_keys": (_is_answer_keys, "tenant -> a JWK set, or the path of its file"),
     "confirm": (_is_confirm, "a plain callable: question -> True, False or None (an awaited gate calls it in a thread), or None"),
     "at_once": (lambda value: bool(checked_at_once(value)), ""),
+    "tell": (_is_tell, "a tuple of Webhook and Command (agentgate.gate.telling)"),
     "deriver": (callable, "a callable: intents, turns -> answers"),
     "identity": (_is_identity, "identity settings, their values, or a TOML file"),
     **{name: (partial(_is_budget, most), f"an integer from 1 to {most:,}") for name, most in MOST.items()},
@@ -107,6 +113,7 @@ class GateSettings(ABC):
         denials_per_run: with so many denied calls a run closes.
         open_holds_per_run: how many holds of a run may wait for a person at once.
         runs_per_hour: how many runs of one user a tenant opens in any hour (up to a minute longer); without a user, of one agent.
+        tell: who learns that a call waits, and what was answered: `Webhook` and `Command` (`agentgate.gate.telling`).
         data_classes: the catalogue for `conditions.data_class`: a TOML file, or a callable: tool, args -> class or None.
         at_once: how many calls and openings of runs are under way at once; more are refused at once (`overload`).
     """
@@ -125,6 +132,7 @@ class GateSettings(ABC):
     data_classes: DataClasses | Directory | None = None
     answer_keys: AnswerKeys = field(default_factory=dict)
     confirm: Callable[[Question], bool | None] | None = None
+    tell: tuple[Webhook | Command, ...] = ()
     denials_per_run: int = 20
     open_holds_per_run: int = 5
     runs_per_hour: int = 60

@@ -1,4 +1,4 @@
-"""One GET of a pinned URL, for key sets.
+"""One request to a pinned URL: a GET for key sets, a POST for what somebody is told.
 
 Rules: the host is resolved once, and what is connected to is an address that was looked at: a name that also resolves to a private,
 loopback or link-local address is refused unless the setting says otherwise (a server in your network is not read by an outsider's URL, and
@@ -14,6 +14,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from agentgate.errors import KeysUnavailable
@@ -33,13 +34,23 @@ def fetch(url: str, *, private: bool) -> bytes:
     Raises:
         KeysUnavailable: anything else.
     """
-    exchange = _Exchange(url, private=private)
-    thread = threading.Thread(target=exchange.run, daemon=True, name="agentgate-keys")
+    return _answer(_Exchange(url, private=private))
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool) -> int:
+    """The status of the answer to a POST. Takes and raises otherwise what `fetch` does."""
+    exchange = _Exchange(url, private=private, body=body, headers=headers)
+    _answer(exchange)
+    return exchange.status
+
+
+def _answer(exchange: _Exchange) -> bytes:
+    thread = threading.Thread(target=exchange.run, daemon=True, name="agentgate-fetch")
     thread.start()
     thread.join(SECONDS)
     if thread.is_alive():
         exchange.end()
-        raise KeysUnavailable("keys", f"{url}: no whole answer in {SECONDS:g} s", "an answer in time")
+        raise KeysUnavailable("keys", f"{exchange.url}: no whole answer in {SECONDS:g} s", "an answer in time")
     if isinstance(exchange.answer, KeysUnavailable):
         raise exchange.answer
     return exchange.answer
@@ -48,8 +59,9 @@ def fetch(url: str, *, private: bool) -> bytes:
 class _Exchange:
     """One request, made in a thread that its caller stops waiting for."""
 
-    def __init__(self, url: str, *, private: bool) -> None:
-        self._url, self._private = url, private
+    def __init__(self, url: str, *, private: bool, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> None:
+        self.url, self._private, self._body, self._headers = url, private, body, dict(headers or {"Accept": "application/json"})
+        self.status = 0
         self._socket: socket.socket | None = None
         self.answer: bytes | KeysUnavailable = KeysUnavailable("keys", url, "an answer")
 
@@ -71,10 +83,10 @@ class _Exchange:
             self._socket.close()
 
     def _refused(self, got: str, expected: str) -> KeysUnavailable:
-        return KeysUnavailable("keys", f"{self._url}: {got}", expected)
+        return KeysUnavailable("keys", f"{self.url}: {got}", expected)
 
     def _get(self) -> bytes:
-        url = urlsplit(self._url)
+        url = urlsplit(self.url)
         host, port = url.hostname or "", url.port or _PORTS[url.scheme]
         self._socket = socket.create_connection((self._address(host, port), port), SECONDS)
         if url.scheme == "https":
@@ -82,8 +94,12 @@ class _Exchange:
         connection = http.client.HTTPConnection(host, port)
         connection.sock = self._socket
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        connection.request("GET", path, headers={"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"})
+        method, plain = "GET" if self._body is None else "POST", {"Accept-Encoding": "identity", "Connection": "close"}
+        connection.request(method, path, self._body, self._headers | plain)
         with connection.getresponse() as answer:
+            self.status = answer.status
+            if self._body is not None:
+                return b""
             if answer.status != 200:
                 raise self._refused(f"status {answer.status}", "status 200 (no redirect is followed)")
             body = answer.read(MAX_BYTES + 1)
