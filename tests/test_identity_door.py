@@ -169,8 +169,9 @@ def with_key(desk: Desk) -> OIDCToken:
 def test_a_run_is_renewed_for_nobody_else(desk: Desk, other: str) -> None:
     run = desk.run()
     before = run.header
-    with pytest.raises(RunRefused):
+    with pytest.raises(RunRefused) as refused:
         run.renew(**OTHERS[other](desk))
+    assert (refused.value.failures[0].reason is Reason.INPUT) == ("in process" in other)
     assert desk.gate.resume_run("acme-eu", run.id).header == before
 
 

