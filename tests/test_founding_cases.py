@@ -168,6 +168,14 @@ def test_an_attempt_of_a_job_has_one_run_however_often_it_asks(world: World) -> 
         run()
 
 
+def test_a_job_does_not_become_somebodys(world: World) -> None:
+    run = world.gate.open_run("ci.deploy", tenant="acme-eu", user=None, agent=OIDCToken(world.job(run_id="79")), prompt="")
+    with pytest.raises(RunRefused) as refused:
+        run.renew(user=OIDCToken(world.acme.of_user("lee", tenant="acme-eu")))
+    assert {failure.reason for failure in refused.value.failures} == {Reason.USER}
+    assert run.header.user is None
+
+
 def test_a_credential_without_an_id_of_its_own_has_one_run(world: World) -> None:
     text, other = world.svid(ORCHESTRATOR), world.svid(ORCHESTRATOR, exp=int(time.time()) + 290)
 

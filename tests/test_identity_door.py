@@ -196,6 +196,13 @@ def test_a_run_that_is_over_or_was_opened_in_process_is_not_renewed(desk: Desk) 
         assert time.time() + 200 < mixed.header.ends
 
 
+def test_a_run_that_is_gone_is_not_renewed(desk: Desk) -> None:
+    run = desk.run(ttl=1)
+    time.sleep(1.2)
+    with pytest.raises(RunRefused, match="run_missing"):
+        run.renew(agent=desk.agent())
+
+
 def test_parallel_turns_and_renewals_lose_nothing(desk: Desk) -> None:
     run = desk.run()
     other = desk.gate.resume_run("acme-eu", run.id)
@@ -477,7 +484,12 @@ def test_a_wrong_setting_of_the_gate_is_named(desk: Desk, name: str, given: Any)
         Gate.open_unsafe_unapproved(desk.folder / "w", **{**desk.given, name: given})
 
 
-@pytest.mark.parametrize("text", ["", "x = 1", "[arguments]\n[data_sets]\na = 'b'", "[arguments]\na='b'\n[data_sets]\na = 1", "[arguments"])
+MORE = "[arguments]\na='b'\n[data_sets]\na = 'c'\n[data_set]\na = 'd'"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x = 1", "[arguments]\n[data_sets]\na = 'b'", "[arguments]\na='b'\n[data_sets]\na = 1", "[arguments", MORE]
+)
 def test_a_catalogue_of_another_form_opens_no_gate(desk: Desk, text: str) -> None:
     path = desk.folder / "data.toml"
     path.write_text(text)

@@ -145,7 +145,7 @@ def decided(answer: str, call: Call, header: Header, **more: object) -> Record:
 def surroundings(core: Core, workflow: Workflow, header: Header, call: Call, connection: Connection | None) -> Flow:
     """The surroundings of a call; the catalogue is asked only where the workflow asks for a data class."""
     kind = None
-    if workflow.conditions.data_class and core.sources.data_class is not None:
+    if workflow.conditions.data_class:
         kind = yield Outside(lambda: core.sources.class_of(call.tool, call.args))
     return core.around(header.agent, core.sources.network(connection), kind)
 

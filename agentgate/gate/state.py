@@ -31,7 +31,7 @@ _UNTIL = ("user_until", "agent_until")  # absent where nothing was proven
 def header_bytes(header: Header) -> bytes:
     """The stored form of a header."""
     fields = {name: getattr(header, name) for name in _PLAIN}
-    fields |= {name: until for name in _UNTIL if (until := getattr(header, name))}
+    fields |= {name: int(until) for name in _UNTIL if (until := getattr(header, name))}  # a whole float has a slower canonical form
     return canonical({"v": 1, **fields, "user": user_json(header.user), "agent": agent_json(header.agent)})
 
 
