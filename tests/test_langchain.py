@@ -21,6 +21,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import BaseModel, Field, field_validator
 
+from agentgate.decision.question import as_json
 from agentgate.errors import CallDenied, ConfigError, StepUpRequired
 from agentgate.gate.gate import AsyncGate
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, call_token, guard_tools, use_run
@@ -827,14 +828,16 @@ def test_a_step_up_interrupts_and_only_a_release_resumes_it(dear_shop: Shop, ser
         "hold": asked.value["hold"],
         "code": "needs_approval",
         "tool": "payments.refund",
-        "whom": ["1 of leads"],
-        "shown": DEAR[1],
-        "why": asked.value["why"],
-        "rules": ["big-refund"],
+        "whom": "1 of leads",
+        "text": str(dear_shop.gate.hold(asked.value["hold"], tenant="acme").question),
+        "question": as_json(dear_shop.gate.hold(asked.value["hold"], tenant="acme").question),  # type: ignore[arg-type]
         "deadline": dear_shop.gate.hold(asked.value["hold"], tenant="acme").expires_at,
         "run": dear_shop.gate.hold(asked.value["hold"], tenant="acme").run,
         "tenant": "acme",
     }
+
+    assert "150.00" in asked.value["text"]
+    assert '"Please refund order ORD-10023344, it arrived broken"' in asked.value["text"]
 
     # what the client resumes with is not an approval
     out = built.invoke(Command(resume={"approved": True, "decisions": [{"type": "approve"}]}), thread, context=LEE)

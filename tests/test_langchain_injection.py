@@ -11,6 +11,7 @@ from langchain.agents import create_agent
 from langchain.tools import InjectedState, InjectedStore, ToolRuntime
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, InjectedToolArg, InjectedToolCallId, tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import get_fields
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
@@ -98,7 +99,29 @@ def asking(**more: Any) -> dict[str, Any]:
     return {"messages": [HumanMessage(PROMPT), calls(("orders.get", {"order_id": ORDER, **more}))], "branch": "north"}
 
 
-STATEFUL = {"all of it": of_state, "a field": of_field, "beside a runtime": of_both, "without a schema": OfRun()}
+LOCATED = {"type": "object", "properties": {"order_id": {"type": "string"}}, "required": ["order_id"]}
+
+
+@tool("orders.get", args_schema=LOCATED)
+def by_json_schema(order_id: str, state: Annotated[Any, InjectedState], runtime: ToolRuntime) -> str:
+    """Look an order up."""
+    return f"{order_id} {state['branch']}" if runtime.state is state else "another state"
+
+
+@tool("orders.get")
+def by_its_name(order_id: str, runtime: Any) -> str:
+    """Look an order up."""
+    return f"{order_id} {runtime.state['branch']}"
+
+
+STATEFUL = {
+    "all of it": of_state,
+    "a field": of_field,
+    "beside a runtime": of_both,
+    "without a schema": OfRun(),
+    "of a JSON Schema": by_json_schema,
+    "by its name": by_its_name,
+}
 HIDDEN = {"state": {"branch": "evil"}, "branch": "evil", "runtime": {"branch": "evil"}, "agentgate_runtime": {"branch": "evil"}}
 
 
@@ -199,7 +222,7 @@ def test_a_tool_that_takes_state_looks_like_its_original(original: BaseTool) -> 
     (guarded,) = guard_tools([original])
     assert guarded.args == original.args
     assert definition_of(guarded) == definition_of(original)
-    assert guarded.tool_call_schema.model_json_schema() == original.tool_call_schema.model_json_schema()  # type: ignore[union-attr]
+    assert convert_to_openai_tool(guarded) == convert_to_openai_tool(original)
 
 
 def test_what_tool_node_injects_is_in_no_callback(shop: Shop) -> None:

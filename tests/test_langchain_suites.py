@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
+from langchain_core.messages import AIMessage
+from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, Tool, tool
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
-from pydantic import BaseModel, Field
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command, interrupt
+from pydantic import AfterValidator, BaseModel, Field
 
+from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
 from agentgate.gate.run import Run
-from agentgate.integrations.langchain import guard_tools, use_run
+from agentgate.integrations.langchain import CallRefused, guard_tools, is_guarded, use_run
 from agentgate.values.request import Agent, User
+from tests.framework_suites import DIFFERENCES
 
 WORKFLOW = """\
 agentgate: workflow/v1
@@ -184,3 +192,112 @@ def test_a_guarded_tool_looks_like_its_original(original: BaseTool) -> None:
     assert guarded.get_input_jsonschema() == original.get_input_jsonschema()
     assert type(original).__name__ == type(guarded).__name__
     assert not hasattr(original, "_agentgate")
+
+
+# --- the frameworks' own tests: what differs, and why -------------------------------------------------------------------------
+@tool("multiply")
+def hiding(a: int, b: Annotated[int, InjectedToolArg] = 2) -> int:
+    """Multiply two numbers."""
+    return a * b
+
+
+@tool("multiply")
+def doubling(a: Annotated[int, AfterValidator(lambda n: n * 2)], b: int = 2) -> int:
+    """Multiply two numbers."""
+    return a * b
+
+
+loose = StructuredTool(name="multiply", description="Multiply.", args_schema=JSON_SCHEMA, func=lambda a, b, **_: a * b)
+
+
+def as_called(made: BaseTool, args: dict[str, Any]) -> Any:
+    """What a call answers, or the name of its error."""
+    try:
+        return made.invoke(args)
+    except Exception as error:  # noqa: BLE001 - its name is the answer
+        return type(error).__name__
+
+
+def runs_of_a_finished_call(made: BaseTool, ran: list[int]) -> int:
+    """How often a tool ran that had finished when another call of its `ToolNode` interrupted the graph, after the resume."""
+
+    @tool("ask")
+    def ask(question: str) -> str:
+        """Ask a person."""
+        return str(interrupt(question))
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode([made, ask]))
+    graph.add_edge(START, "tools")
+    built, thread = graph.compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "1"}}
+    wanted = [("multiply", {"a": 6, "b": 7}), ("ask", {"question": "?"})]
+    asked = AIMessage("", tool_calls=[{"name": name, "args": args, "id": name, "type": "tool_call"} for name, args in wanted])
+    ran.clear()
+    built.invoke({"messages": [asked]}, thread)  # type: ignore[call-overload]
+    built.invoke(Command(resume="yes"), thread)  # type: ignore[call-overload]
+    return len(ran)
+
+
+RAN: list[int] = []
+
+
+@tool("multiply")
+def counted(a: int, b: int) -> int:
+    """Multiply two numbers."""
+    RAN.append(a)
+    return a * b
+
+
+SHOWN: dict[str, tuple[Callable[[BaseTool], Any], BaseTool, Any, Any]] = {
+    "a caller sets a hidden argument in a plain invoke, as a model could": (
+        lambda made: as_called(made, {"a": 6, "b": 7}), hiding, 42, "CallRefused"
+    ),
+    "an argument that the tool does not declare": (
+        lambda made: as_called(made, {"a": 6, "b": 7, "c": 8}), loose, 42, "CallRefused"
+    ),
+    "a value that changes each time it is validated": (lambda made: as_called(made, {"a": 3, "b": 7}), doubling, 42, "CallRefused"),
+    "a finished call runs again on resume": (lambda made: runs_of_a_finished_call(made, RAN), counted, 2, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", DIFFERENCES)
+def test_what_the_frameworks_own_tests_expect_otherwise_is_what_the_design_forbids(reason: str) -> None:
+    does, original, raw, guarded = SHOWN[reason]
+    assert (does(original), does(guard_tools([original])[0])) == (raw, guarded)
+
+
+def test_the_page_says_what_differs() -> None:
+    page = (Path(__file__).parent.parent / "docs/langchain.md").read_text()
+    for reason, tests in DIFFERENCES.items():
+        assert f"| {reason} | {len(tests)} |" in page, reason
+    assert DIFFERENCES.keys() == SHOWN.keys()
+
+
+# --- pickling -----------------------------------------------------------------------------------------------------------------
+def test_a_guarded_tool_is_guarded_again_when_it_is_loaded(run: Run) -> None:
+    (guarded,) = guard_tools([Multiply()])
+    sent = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(guarded))))  # noqa: S301 - our own
+    assert is_guarded(sent)
+    assert type(sent).__name__ == "Multiply"
+    assert sent.invoke({"a": 6, "b": 7}) == "42"
+    run.close()
+    with pytest.raises(CallRefused):
+        sent.invoke({"a": 6, "b": 7})
+
+
+def test_what_is_pickled_holds_the_tool_and_no_gate() -> None:
+    (guarded,) = guard_tools([Multiply()])
+    assert b"agentgate" in pickle.dumps(guarded)
+    assert b"Guard" not in pickle.dumps(guarded)
+
+
+def test_a_tool_bound_to_a_run_is_refused_by_name_when_it_is_pickled(run: Run) -> None:
+    (bound,) = guard_tools([Multiply()], run=run)
+    with pytest.raises(ConfigError, match="'multiply', which is bound to a run"):
+        pickle.dumps(bound)
+
+
+def test_a_tool_that_cannot_be_pickled_raw_cannot_be_guarded() -> None:
+    for made in (mcp_like, guard_tools([mcp_like])[0]):
+        with pytest.raises((pickle.PicklingError, AttributeError)):
+            pickle.dumps(made)

@@ -180,7 +180,7 @@ class _Stage:
             code = "ok" if '"paid"' in talk.last else "failed"
             return TableRow(expected, "allowed", code, "model", talk.last, detail=detail, rule=rule)
         if isinstance(decision, StepUp) and talk.paused is not None:
-            seen = f"the agent pauses; hold {talk.paused['hold'][:12]}... waits for a person"
+            seen = f"the agent pauses; hold {talk.paused['hold'][:12]}... waits for {talk.paused['whom']}"
             return _refused(expected, decision.failures, "host", str(talk.paused["code"]), seen, outcome="held")
         code = talk.last.removeprefix("agentgate: ")  # all that a refused call tells the model
         return _refused(expected, decision.failures, "model", code, talk.last)
@@ -259,19 +259,19 @@ def _held(stage: _Stage) -> Iterator[TableRow]:
     talk = stage.converse(f"Customer wants their money back for {BIG}", stage.agent.look_up(BIG), stage.agent.refund(BIG))
     tried = "A refund of 180.00 EUR; above 100.00 a support lead must look"
     yield stage.row(Expected(tried, "held", "needs_approval", "step_up", "args.amount"), talk)
-    decision = talk.decisions[-1]
-    if not isinstance(decision, StepUp):
+    asked = talk.paused
+    if asked is None:
         return
     expected = Expected(
         "Lee, who asked for it, tries to release it alone", "denied", "not_released", "step_up", "step_up.big-refund.approvers"
     )
     try:
-        stage.gate.release(decision.hold.id, tenant="acme-eu", by=User("lee", tenant="acme-eu", groups=["support-l1", "support-leads"]))
+        stage.gate.release(asked["hold"], tenant=asked["tenant"], by=User("lee", tenant="acme-eu", groups=["support-l1", "support-leads"]))
     except AnswerRefused as refused:
         yield _refused(expected, refused.failures, "approver", "not_released", "the hold keeps waiting")
     else:
         yield TableRow(expected, "allowed", "ok", "approver", "released")
-    stage.gate.release(decision.hold.id, tenant="acme-eu", by=User("mona", tenant="acme-eu", groups=["support-leads"]))
+    stage.gate.release(asked["hold"], tenant=asked["tenant"], by=User("mona", tenant="acme-eu", groups=["support-leads"]))
     stage.go_on(talk, stage.agent.GO_ON)
     yield stage.row(Expected("Mona, a support lead, releases exactly that call; the agent goes on", "allowed", "ok"), talk)
 

@@ -226,7 +226,7 @@ class Arguments:
 
         only = isinstance(tool, Tool)  # takes one value and no names
         first = next(iter(fields or self.names), "")
-        takes_text = not isinstance(tool.args_schema, dict) and first in self.names and (not only or len(self.names) == 1)
+        takes_text = first in self.names and (len(self.names) == 1 if only else not isinstance(tool.args_schema, dict))
         self.text = first if takes_text else ""
 
     def not_the_models(self, name: str) -> str:
@@ -302,5 +302,6 @@ def _schema_of(tool: BaseTool) -> Schema:
     if _is_bare(tool):
         return _of_model(create_model("Input", tool_input=(str, ...)), ("tool_input",))
     model: Any = tool.get_input_schema()
-    names = tuple(n for n in get_fields(model) if n in tool.args)
+    # an argument called `runtime` of any type is LangGraph's: its ToolNode replaces whatever stands there
+    names = tuple(n for n, field in get_fields(model).items() if n in tool.args and not (n == "runtime" and field.annotation is Any))
     return _of_model(model, names) if issubclass(model, BaseModel) else _of_v1_model(model, names)

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from agentgate.decision.answer import StepUp
+from agentgate.decision.question import as_json
 from agentgate.errors import StepUpRequired
 
 
@@ -15,24 +16,21 @@ def is_interrupt(error: BaseException) -> bool:
     return module is not None and isinstance(error, module.GraphBubbleUp)
 
 
-def asks(decision: StepUp, run: Any, tool: str) -> dict[str, Any]:
-    """What a host shows to whom it asks, as JSON values; it is checkpointed, so no sensitive value is in it.
+def asks(decision: StepUp, tool: str) -> dict[str, Any]:
+    """What a host shows to whom it asks, as JSON values; it is checkpointed, so sensitive values are masked in it.
 
-    Keys: `type`, `hold` (its id), `code`, `tool`, `whom` (who may answer), `shown` (arguments, as the rules show them), `why`, `rules`
-    (ids), `deadline` (POSIX seconds), `run`, `tenant`.
+    Keys: `type`, `hold` (its id), `code`, `tool`, `whom` (who may answer), `text` (the question as the gate renders it), `question` (the
+    same as values: arguments with their origins, the user's words, rules, limits), `deadline` (POSIX seconds), `run`, `tenant`.
     """
-    hold = decision.hold
-    declared = run.workflow.tools.get(hold.tool)
-    rules = {rule.id: rule for rule in declared.step_ups} if declared is not None else {}
+    hold, question = decision.hold, decision.hold.question
     return {
         "type": "agentgate.confirm" if decision.confirm else "agentgate.step_up",
         "hold": hold.id,
         "code": str(decision.code),
         "tool": tool,
-        "whom": list(dict.fromkeys(rules[name].whom for name in hold.rules if name in rules)),
-        "shown": dict(hold.shown),
-        "why": list(hold.why),
-        "rules": list(hold.rules),
+        "whom": "" if question is None else question.whom,
+        "text": "" if question is None else str(question),
+        "question": None if question is None else as_json(question),
         "deadline": hold.expires_at,
         "run": hold.run,
         "tenant": hold.tenant,
@@ -46,7 +44,7 @@ def ask_person(decision: StepUp, run: Any, tool: str) -> None:
         GraphInterrupt: inside a LangGraph graph, with `asks`.
         StepUpRequired: outside of one, with the same.
     """
-    asked = asks(decision, run, tool)
+    asked = asks(decision, tool)
     try:
         from langgraph.types import interrupt  # noqa: PLC0415 - langgraph is an extra
 

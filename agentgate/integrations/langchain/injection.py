@@ -9,13 +9,15 @@ else stands under such a name is forged. Injected values never enter the canonic
 from __future__ import annotations
 
 import sys
+import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, get_origin
 
 from langchain_core.tools import BaseTool, InjectedToolArg
 from langchain_core.tools.base import get_all_basemodel_annotations
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, RootModel, create_model
 from pydantic.json_schema import SkipJsonSchema
 
 from agentgate.errors import ConfigError
@@ -48,6 +50,16 @@ def _tool_node() -> Any:
     return sys.modules.get("langgraph.prebuilt.tool_node")
 
 
+def _hints(tool: BaseTool) -> dict[str, Any]:
+    """The annotations of a tool's arguments: of its function, and of its schema where that is a model."""
+    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
+    hints: dict[str, Any] = {}
+    with suppress(NameError, TypeError, AttributeError):  # LangGraph cannot read them either
+        hints = typing.get_type_hints(function, include_extras=True) if function is not None else {}
+    schema: Any = None if isinstance(tool.args_schema, dict) else tool.get_input_schema()
+    return {**hints, **(get_all_basemodel_annotations(schema) if schema is not None and issubclass(schema, BaseModel) else {})}
+
+
 @dataclass(frozen=True, slots=True)
 class Injections:
     """What LangGraph's `ToolNode` puts into a tool's calls.
@@ -62,14 +74,13 @@ class Injections:
 
     @classmethod
     def of(cls, tool: BaseTool) -> Injections:
-        """Read them from the tool's schema; a JSON Schema and a model of pydantic's v1 interface have none that could be told."""
+        """Read them where `ToolNode` does: from the tool's schema and its function."""
         module = _tool_node()
-        schema: Any = tool.get_input_schema() if module is not None and not isinstance(tool.args_schema, dict) else None
-        if schema is None or not issubclass(schema, BaseModel):
+        if module is None:
             return cls({}, runtime=False)
         state: dict[str, str | None] = {}
         runtime = False
-        for name, hint in get_all_basemodel_annotations(schema).items():
+        for name, hint in _hints(tool).items():
             marks = getattr(hint, "__metadata__", ())
             for mark in marks:
                 if isinstance(mark, module.InjectedState):
@@ -84,7 +95,7 @@ class Injections:
 
         Where a tool takes graph state and no `ToolRuntime`: with one more name, for `ToolNode`'s own. JSON schemas do not show it.
         """
-        if not self.state or self.runtime:
+        if not self.state or self.runtime or not issubclass(schema, BaseModel) or issubclass(schema, RootModel):
             return schema
         mark = Annotated[Any, InjectedToolArg, _tool_node().ToolRuntime, SkipJsonSchema()]
         more: Any = {WITNESS: (mark, None)}

@@ -196,6 +196,9 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         schema = base.get_input_schema(self, *args, **kwargs)
         return _guard_of(self).injections.witnessed(schema)
 
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:  # noqa: ARG001, N807 - pickle names it
+        return _guarded_again, (_unguarded(self, base),)
+
     namespace = {
         "__module__": base.__module__,
         "__doc__": base.__doc__,
@@ -206,12 +209,32 @@ def _guarded_class(base: Any) -> type[BaseTool]:
         "run": _method(run),
         "arun": _method(arun),
         "get_input_schema": get_input_schema,
+        "__reduce_ex__": __reduce_ex__,
         # StructuredTool and Tool run a sync function's whole `invoke` in a thread, where an AsyncRun cannot be awaited;
         # BaseTool's own way sends only the function there.
         "ainvoke": BaseTool.ainvoke,
     }
     made: type[BaseTool] = type(base)(base.__name__, (base,), namespace)
     return made
+
+
+def _unguarded(tool: Any, base: Any) -> BaseTool:
+    """A copy of the tool as it was, to be pickled in its place; what it is guarded with cannot be sent anywhere.
+
+    Raises:
+        ConfigError: it is bound to a run.
+    """
+    if _guard_of(tool).run is not None:
+        raise ConfigError("pickle", f"'{tool.name}', which is bound to a run", "a tool guarded without run=, in use_run(run) where it runs")
+    raw: Any = tool.model_copy()
+    object.__setattr__(raw, "__class__", base)
+    raw.__pydantic_private__ = {name: value for name, value in raw.__pydantic_private__.items() if name != "_agentgate"}
+    unguarded: BaseTool = raw
+    return unguarded
+
+
+def _guarded_again(tool: BaseTool) -> BaseTool:
+    return guard_tools(tool)[0]
 
 
 def _method(function: Callable[..., Any]) -> property:
