@@ -30,6 +30,7 @@ from agentgate.workflow.rule import STRICTNESS, Rule
 MAX_SEARCHED = 40_000  # characters in all texts of a call that are searched for entities; the slowest such texts take 0.2 s
 SCALE = 10_000  # sums are kept in units of 10^-4
 _NOTHING = Decimal()
+_NONE: frozenset[str] = frozenset()
 _reservation = partial(tuple.__new__, Reservation)  # as `Value` in `agentgate.decision.arguments`
 
 
@@ -55,9 +56,10 @@ def check_origins(case: Case) -> None:
     trace(traced, case.values, case.earlier, case.around.now.timestamp())
     case.named, case.traced = traced.named and bool(case.values), traced
     case.denied += traced.failures
-    for name, failure in traced.unknown.items():
-        case.leave_open(failure, tool.args[name].unknown_origin)
-    case.strict |= any(tool.args[name].unknown_origin == "step_up" for name in traced.apart)
+    if traced.unknown:
+        for name, failure in traced.unknown.items():
+            case.leave_open(failure, tool.args[name].unknown_origin)
+        case.strict |= any(tool.args[name].unknown_origin == "step_up" for name in traced.apart)
 
 
 def check_entities(case: Case) -> None:
@@ -159,10 +161,10 @@ def required_holds(case: Case) -> tuple[RequiredHold, ...]:
     tool = case.tool
     holds: list[RequiredHold] = []
     everyone = case.strict and tool is not None and not tool.by_when
-    left_open = {"intent" if failure.reason is Reason.INTENT_UNCLEAR else "origin" for failure in case.forced}
+    left_open = {"intent" if f.reason is Reason.INTENT_UNCLEAR else "origin" for f in case.forced} if case.forced else _NONE
     for rule in tool.step_ups if tool is not None else ():
         fired = tuple([failure for each in rule.when if (failure := _fires(each, case, rule.id)) is not None])
-        if everyone or (len(fired) == len(rule.when) and left_open.issuperset(rule.left_open)):
+        if everyone or (len(fired) == len(rule.when) and (not rule.left_open or left_open.issuperset(rule.left_open))):
             where = f"{case.workflow.file}:{rule.line}"
             always = Failure(Reason.STEP_UP, f"step_up.{rule.id}", "every call", "a person's yes", where)
             holds.append(RequiredHold(rule, (*case.forced, *fired) or (always,)))
