@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.benchmarks.engine import engine
 from tests.benchmarks.guarded import langchain
+from tests.benchmarks.holding import hold
 from tests.benchmarks.many import flat
 from tests.benchmarks.reading import reading
 from tests.benchmarks.row import Measuring, Scale
@@ -18,6 +19,7 @@ GROUPS: dict[str, Callable[[Scale], Measuring]] = {
     "cycle": cycle,
     "cycle_dpop": cycle_dpop,
     "cycle_audit": cycle_audit,
+    "hold": hold,
     "flat": flat,
     "langchain": langchain,
     "startup": startup,
@@ -32,6 +34,7 @@ def rounds(scale: Scale) -> dict[str, int]:
         "cycle": 2 * scale.trips,
         "cycle_dpop": scale.trips,
         "cycle_audit": scale.trips // 3,
+        "hold": 2 * (scale.trips // 6),
         "flat": scale.rounds + 3,
         "langchain": scale.trips // 3,
         "startup": turns(scale),

@@ -27,7 +27,7 @@ from tests.servers import Server, redis_binary
 class Shop:
     """A gate over one workflow on a real server, with the verifiers of its two tool servers."""
 
-    def __init__(self, folder: Path, source: str, store: str, audit: str) -> None:
+    def __init__(self, folder: Path, source: str, store: str, audit: str, **more: Any) -> None:
         workflows = folder / "workflows"
         workflows.mkdir(parents=True)
         (workflows / "refund.yaml").write_text(source, encoding="utf-8")
@@ -43,6 +43,7 @@ class Shop:
             clock=lambda: world.NOW,
             brokers=frozenset({"vault"}),
             **MOST,
+            **more,
         )
         (workflow,) = self.gate.catalog
         self.id, self.tools = workflow.id, workflow.tools
@@ -85,12 +86,12 @@ class Shop:
 
 
 @contextmanager
-def opened_shop(source: str, *, durable: bool = False) -> Iterator[tuple[Shop, redis.Redis, Path]]:
+def opened_shop(source: str, *, durable: bool = False, **more: Any) -> Iterator[tuple[Shop, redis.Redis, Path]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agentgate-bench-")))
         server = Server(redis_binary(), folder / "redis")
         stack.callback(server.stop)
-        shop = Shop(folder / "gate", source, server.url, str(folder / "audit") if durable else "memory://")
+        shop = Shop(folder / "gate", source, server.url, str(folder / "audit") if durable else "memory://", **more)
         stack.callback(shop.gate.close)
         client = redis.Redis(host="127.0.0.1", port=server.port)
         stack.callback(client.close)
