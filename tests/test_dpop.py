@@ -31,7 +31,7 @@ def _proof(claims: dict[str, Any] | None = None, header: dict[str, Any] | None =
 
 def _check(header: str, method: str = "POST", url: str = URL, **changes: Any) -> str:
     settings: dict[str, Any] = {"jkt": JKT, "ath": ATH} | changes
-    return check_proof(DPoP(header, method, url), settings.pop("now", NOW), **settings)
+    return check_proof(DPoP(header, method, url, settings.pop("nonce", None)), settings.pop("now", NOW), **settings)
 
 
 def _refused(header: str, field: str, **changes: Any) -> None:

@@ -68,7 +68,9 @@ def test_a_support_agent_refunds_for_a_proven_user(world: World) -> None:
     look = asked(world, run, "orders.get", ORDER, tool_call_id="look")
     assert isinstance(look, Allow)
     orders = world.gate.verifier("https://orders.acme.example", tenants=["acme-eu"])
-    with orders.redeem(look.token.reveal(), tool="orders.get", args=ORDER) as call:
+    text, url = look.token.reveal(), "https://orders.acme.example/orders"
+    proof = DPoP(key.proof("POST", url, token=text), method="POST", url=url)  # reads are bound to the agent's key, too
+    with orders.redeem(text, tool="orders.get", args=ORDER, proof=proof) as call:
         call.record_result({"total": "39.99", "currency": "EUR", "customer_id": "cus_A1b2C3d4E5f6G7"})
     pay = asked(world, run, "payments.refund", REFUND, tool_call_id="pay")
     assert isinstance(pay, Allow)

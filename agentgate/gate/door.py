@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentgate.decision import caller
@@ -21,7 +21,7 @@ from agentgate.gate.flow import checked_turn, refused_input
 from agentgate.gate.proof import Answering
 from agentgate.gate.state import header_bytes, missing
 from agentgate.identity.credential import AgentCredential
-from agentgate.identity.proven import Proven, narrowed
+from agentgate.identity.proven import Proven, narrowed, placed
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
 from agentgate.values.canonical import canonical, digest
@@ -34,13 +34,39 @@ from agentgate.workflow.model import Workflow
 MAX_TTL = 24 * 3600
 MAX_PROVEN_TTL = 7 * 24 * 3600  # while no credential is renewed nothing can be done in it; a hold may wait for days
 _TRIES = 16  # as in `flow`
+_SOON = 30  # seconds
 UserGiven = User | AgentCredential | None
 AgentGiven = Agent | AgentCredential
 _REASONS = {"user": Reason.USER, "posture": Reason.POSTURE, "boundary": Reason.BOUNDARY, "via": Reason.HOPS}
 
 
+@dataclass(frozen=True, slots=True)
+class OverHTTP:
+    """Which clients of a service a run belongs to, by their ids in its settings.
+
+    Attributes:
+        host: the one that opens it; empty: the agent itself does, by calling.
+        client: the agent, the only one that calls in it.
+    """
+
+    host: str = ""
+    client: str = ""
+
+
+IN_PROCESS = OverHTTP()
+
+
 def open_run(
-    core: Core, name: str, *, tenant: str, user: UserGiven, agent: AgentGiven, prompt: Spoken, ttl: int, once: bool = False
+    core: Core,
+    name: str,
+    *,
+    tenant: str,
+    user: UserGiven,
+    agent: AgentGiven,
+    prompt: Spoken,
+    ttl: int,
+    once: bool = False,
+    over: OverHTTP = IN_PROCESS,
 ) -> Flow:
     """Open a run: identity, tenant and workflow decide whether it opens; intents are derived now and decide per call.
 
@@ -76,6 +102,8 @@ def open_run(
         core.clock().date().isoformat(),
         0.0 if for_user is None else for_user.expires_at,
         by_agent.expires_at,
+        over.host,
+        over.client,
     )
     yield from _check(core, workflow, header)
     whose, most = (f"user {person_of(header.user.id)}" if header.user else f"agent {person_of(header.agent.id)}"), core.budgets.runs
@@ -90,9 +118,45 @@ def open_run(
     if opened != "ok":
         if not once:
             raise StoreUnavailable(f"run {header.id}: the store already has a run of this id")
-        return (yield from _renewed(core, (yield from read(core, tenant, header.id)), None, by_agent))
-    yield stamp("run_opened", header, expires_at=header.ends)
+        known: RunState = yield from read(core, tenant, header.id)
+        yield from _check_same(known.header, header)
+        return (yield from _renewed(core, known, None, by_agent))
+    clients = {name: value for name, value in (("host", over.host), ("client", over.client)) if value}
+    yield stamp("run_opened", header, expires_at=header.ends, **clients)
     return (yield from read(core, tenant, header.id))
+
+
+def _check_same(known: Header, shown: Header) -> Flow:
+    refused = _another(known, shown)
+    if known.client != shown.client:
+        refused = (*refused, Failure(Reason.AGENT, "client", repr(shown.client), f"the run's own, {known.client!r}"))
+    if refused:
+        yield stamp("run_refused", shown, reasons=reasons_of(refused))
+        raise RunRefused(refused)
+
+
+def present(core: Core, state: RunState, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> Flow:
+    """Who calls in a run now: the user and the agent it was opened for, by credentials that count now, with the same key.
+
+    Near the end of the run's credentials the run goes on with these, as by `renew`. Returns its state.
+
+    Raises (through the driver):
+        RunRefused: they prove nothing here, or somebody else. StoreUnavailable, AuditUnavailable.
+    """
+    header = state.header
+    workflow = core.workflow(header.workflow)
+    for_user, by_agent = yield from _proven(core, workflow, header.tenant, user, agent, known=header.user)
+    was, who = header.agent, by_agent.who
+    if not agent.delegation:
+        who = placed(who, posture=who.posture, boundary=who.boundary, via=was.via)
+    if agent.attestation is None:  # what was attested when the run was opened counts as long as the workflow says
+        who = placed(who, posture=was.posture, boundary=was.boundary, via=who.via)
+    shown = replace(header, user=None if for_user is None else for_user.who, agent=who, client=over.client)
+    yield from _check_same(header, shown)
+    yield from _check(core, workflow, shown)
+    if header.ends - time.time() > _SOON or header.ends == header.expires_at:
+        return state
+    return (yield from renew(core, state, user=user, agent=agent))
 
 
 def renew(core: Core, state: RunState, *, user: UserGiven, agent: AgentGiven | None) -> Flow:
@@ -121,6 +185,8 @@ def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh
         if fresh_agent is not None:
             renewed = replace(renewed, agent=fresh_agent.who, agent_until=fresh_agent.expires_at)
         yield from _check(core, workflow, renewed, _another(header, renewed))
+        if not state.closed and header_bytes(renewed) == header_bytes(header):
+            return state  # the same credentials again
         op = ops.renew_run(header.tenant, header.id, header_bytes(renewed), state.revision)
         answer = ops.parse_renew_run(op, (yield op))
         if answer == "ok":

@@ -159,10 +159,12 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
             return release
         take, approver = release.take, release.approver
     key, jkt = None, None
-    if workflow.token.agent_key and tool.effect != "read":
-        own = header.agent.key if tool.redeem == "server" else ""  # proven at the door: only the agent holds it
-        key = None if own else view.key
-        jkt = own if key is None else key.jkt
+    own = header.agent.key if tool.redeem == "server" else ""  # proven at the door: only the agent holds it
+    if own:
+        jkt = own
+    elif workflow.token.agent_key and tool.effect != "read":
+        key = view.key
+        jkt = key.jkt
     jti, now, arguments_digest = new_jti(), int(time.time()), call.arguments_digest
     ttl = min(workflow.token.ttl, int(header.ends) - now)
     if ttl < 1:

@@ -60,6 +60,11 @@ class _RunBase:
         return self._view.state.header
 
     @property
+    def state(self) -> RunState:
+        """The run as this handle last saw it."""
+        return self._view.state
+
+    @property
     def intents(self) -> Mapping[str, Derived]:
         """What was derived from the user's turns, with the evidence."""
         return self._view.state.intents

@@ -26,12 +26,14 @@ _STEP = 32  # turns that are heard in one go, each inside the next
 _KEPT = 1024  # headers, prompts and answers that one gate keeps of each
 _PLAIN = ("id", "tenant", "workflow", "version", "digest", "opened_at", "expires_at", "day")  # fields stored as they are
 _UNTIL = ("user_until", "agent_until")  # absent where nothing was proven
+_CLIENTS = ("host", "client")  # absent in process
 
 
 def header_bytes(header: Header) -> bytes:
     """The stored form of a header."""
     fields = {name: getattr(header, name) for name in _PLAIN}
     fields |= {name: int(until) for name in _UNTIL if (until := getattr(header, name))}  # a whole float has a slower canonical form
+    fields |= {name: client for name in _CLIENTS if (client := getattr(header, name))}
     return canonical({"v": 1, **fields, "user": user_json(header.user), "agent": agent_json(header.agent)})
 
 
@@ -41,6 +43,7 @@ def _header(data: bytes) -> Header:
         raise ValueError(f"header version {stored['v']!r}")
     fields = {name: stored[name] for name in _PLAIN}
     fields |= {name: float(stored[name]) for name in ("opened_at", "expires_at", *_UNTIL) if name in stored or name not in _UNTIL}
+    fields |= {name: str(stored[name]) for name in _CLIENTS if name in stored}
     return Header(**fields, user=restore_user(stored["user"]), agent=restore_agent(stored["agent"]))
 
 

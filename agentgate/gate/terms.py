@@ -156,7 +156,9 @@ def terms_of(kept: dict[str, Terms], issuer: str, header: Header, workflow: Work
     if known is not None and known.header is header and known.tool is tool and known.issuer == issuer:
         return known
     agent, user = header.agent, header.user
-    identity: dict[str, str] = {"agent": agent.identity, "host": "in_process"}
+    identity: dict[str, str] = {"agent": agent.identity}
+    if header.host or not header.client:  # a run that the agent's own credential opened has no host
+        identity["host"] = "proven" if header.host else "in_process"
     if user is not None:
         identity["user"] = user.identity
     person = user.id if user is not None else ""

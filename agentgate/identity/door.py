@@ -7,6 +7,7 @@ what it waits for (`Outside`) and does no I/O itself.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Self
@@ -24,7 +25,6 @@ from agentgate.identity.settings import IdentityGiven, IdentitySettings
 from agentgate.identity.signed import read
 from agentgate.identity.svid import TrustDomain, chain_of, trust_domain
 from agentgate.shell.step import Outside
-from agentgate.token.dpop import token_hash
 from agentgate.values.request import Agent, Boundary, User
 
 
@@ -107,7 +107,7 @@ class Identities:
             boundary = Boundary(statement.cluster, statement.namespace, statement.node_pool, found.key)
         posture = None if statement is None else statement.posture
         who = placed(agent, posture=posture, boundary=boundary, via=via)
-        return replace(found, who=who, expires_at=ends, once=found.once or token_hash(credential.reveal()))
+        return replace(found, who=who, expires_at=ends, once=found.once or _once(credential))
 
     def _proven(self, credential: AgentCredential, tenant: str, now: float) -> Generator[Outside, Any, Proven[Agent]]:
         if isinstance(credential, OIDCToken):
@@ -132,6 +132,12 @@ class Identities:
         if found is None:
             raise CredentialRefused("agent.spiffe.sub", spiffe, "an id of a configured trust domain (identity.trust_domains)")
         return found
+
+
+def _once(credential: AgentCredential) -> str:
+    """What tells a credential without `jti` from every other: all that was signed (a signature may have several forms)."""
+    signed = credential.reveal() if isinstance(credential, X509SVID) else credential.reveal().rpartition(".")[0]
+    return hashlib.sha256(signed.encode()).hexdigest()
 
 
 def _source(settings: Any) -> KeySource:

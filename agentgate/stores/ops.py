@@ -20,6 +20,8 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 | `reveal_hold` | `parse_reveal_hold` |
 | `revoke`, `lift`, `list_revocations` | `parse_revoke`, `parse_lift`, `parse_list_revocations` |
 | `raise_marks` | `parse_raise_marks` |
+| `keep` | `parse_keep` |
+| `kept` | `parse_kept` |
 
 Keys, under ``ag:{tenant}:``: a run is the hash ``run:{run}`` (`header`, `rev`, `closed`, `turns`, `turn:1`...); the records of its
 calls are the hash ``calls:{run}``, so that a tool server's store user can write those without being able to write the run. A hold is the
@@ -34,7 +36,7 @@ import hashlib
 from typing import Any, Literal, get_args
 
 from agentgate.errors import NameRefused
-from agentgate.stores import _account_keys, _denials, _holds, _marks, _op, _records, _revocations
+from agentgate.stores import _account_keys, _denials, _holds, _kept, _marks, _op, _records, _revocations
 from agentgate.stores._op import (
     MAX_AMOUNT,
     MAX_TTL_MS,
@@ -84,6 +86,7 @@ reveal_hold, parse_reveal_hold = _holds.reveal_hold, _holds.parse_reveal_hold
 COOLING = _holds.COOLING
 change_key, parse_change_key = _account_keys.change_key, _account_keys.parse_change_key
 count_denial, parse_count_denial = _denials.count_denial, _denials.parse_count_denial
+keep, parse_keep, kept, parse_kept = _kept.keep, _kept.parse_keep, _kept.kept, _kept.parse_kept
 raise_marks, parse_raise_marks, MAX_MARKS = _marks.raise_marks, _marks.parse_raise_marks, _marks.MAX_MARKS
 
 _MINT_KINDS, _BURN_KINDS = map(get_args, (_records.MintKind, _records.BurnKind))

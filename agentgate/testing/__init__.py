@@ -21,6 +21,7 @@ from agentgate.testing._budgets import Budgets
 from agentgate.testing._calls import Calls
 from agentgate.testing._histories import Histories
 from agentgate.testing._holds import Holds
+from agentgate.testing._kept import Keepings
 from agentgate.testing._limits import Limits
 from agentgate.testing._revocations import Revocations
 from agentgate.testing._withdrawals import Withdrawals
@@ -28,7 +29,7 @@ from agentgate.testing._withdrawals import Withdrawals
 __all__ = ["Blocking", "StoreConformance"]
 
 
-class StoreConformance(Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds):
+class StoreConformance(Budgets, Calls, Limits, Histories, Withdrawals, Revocations, Holds, Keepings):
     """The suite.
 
     Attributes:

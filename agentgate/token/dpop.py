@@ -38,11 +38,13 @@ class DPoP:
         header: value of the only ``DPoP`` header.
         method: HTTP method of the request, as received.
         url: the request's absolute URL by this server's own configuration, never from the proof; query and fragment do not count.
+        nonce: what this server gave, which the proof must name; None: it gives none.
     """
 
     header: str = field(repr=False)
     method: str
     url: str
+    nonce: str | None = None
 
 
 def token_hash(token: str) -> str:
@@ -143,9 +145,7 @@ def signed_by_shown_key(text: str, typ: str) -> tuple[str, dict[str, Any]]:
     return shown, _object(parts.unverified_payload, "payload")
 
 
-def check_proof(
-    proof: DPoP, now: float, *, jkt: str | None, ath: str | None, nonce: str | None = None, max_age: int = MAX_AGE, leeway: int = LEEWAY
-) -> str:
+def check_proof(proof: DPoP, now: float, *, jkt: str | None, ath: str | None, max_age: int = MAX_AGE, leeway: int = LEEWAY) -> str:
     """Check a proof by RFC 9449 section 4.3, in its order (numbers in the comments). Returns the RFC 7638 thumbprint of the proof's key.
 
     Args:
@@ -153,7 +153,6 @@ def check_proof(
         now: POSIX seconds.
         jkt: thumbprint the key must have (a token's `cnf.jkt`); None: any key (a token is being requested).
         ath: hash of the token sent with the proof (`token_hash`); None: there is none, and the proof must not name one.
-        nonce: the nonce this server issued; None: it issues none.
         max_age: seconds.
         leeway: seconds.
 
@@ -181,8 +180,8 @@ def check_proof(
         same = False
     if not same:
         raise _refused("htu", "another URL", "the request's URL without query and fragment")
-    if claims.get("nonce") != nonce:  # (10)
-        raise _refused("nonce", "another nonce or none", "the nonce this server gave" if nonce else "none")
+    if claims.get("nonce") != proof.nonce:  # (10)
+        raise _refused("nonce", "another nonce or none", "the nonce this server gave" if proof.nonce else "none")
     iat = claims.get("iat")
     if type(iat) is not int or not now - max_age - leeway <= iat <= now + leeway:  # (11)
         raise _refused("iat", str(iat)[:24] if type(iat) is int else "missing or not an integer", f"at most {max_age} s old")

@@ -187,6 +187,7 @@ class Header:
     Attributes:
         day: ISO date of the decision clock at opening: what "tomorrow" is counted from.
         user_until, agent_until: POSIX seconds when what the credential proved ends; 0: in process, or nobody.
+        host, client: over HTTP, the client that opened the run, and the only one that may call in it; empty: this process, or nobody.
         memo: what was found of the other fields, which never change; empty in every new header.
     """
 
@@ -202,6 +203,8 @@ class Header:
     day: str = ""
     user_until: float = 0.0
     agent_until: float = 0.0
+    host: str = ""
+    client: str = ""
     memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property

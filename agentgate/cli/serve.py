@@ -1,0 +1,41 @@
+"""``agentgate serve``: the gate over HTTP, from one settings file; or only a check of that file."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentgate.cli.output import fail, quiet, refusing, say
+
+if TYPE_CHECKING:
+    from agentgate.service.settings import ServiceSettings
+
+
+def serve(
+    settings: Annotated[Path | None, typer.Option("--settings", "-s", help="The settings file (TOML).", dir_okay=False)] = None,
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Only read the settings, and open once all that they name.")] = False,
+) -> None:
+    """Serve the gate over HTTP: tokens for exchange, runs for hosts, redemption for tool servers."""
+    try:
+        from agentgate.service import process  # noqa: PLC0415 - packages of the extra
+        from agentgate.service.settings import ServiceSettings  # noqa: PLC0415 - as above
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed: pip install 'agentgate-mediator[service]'")
+    with refusing():
+        if check:
+            quiet()
+            asyncio.run(_look(ServiceSettings.of(settings)))
+            return
+        raise typer.Exit(process.serve(ServiceSettings.of(settings)))
+
+
+async def _look(settings: ServiceSettings) -> None:
+    from agentgate.service.served import ServedGate  # noqa: PLC0415 - as above
+
+    gate: Any = await ServedGate.of(settings)
+    say(f"complete: {len(gate.catalog)} workflows in force, {len(settings.clients)} clients, issuer {settings.issuer}")
+    await gate.close()

@@ -1,0 +1,96 @@
+"""What a caller is told: a closed code, never what is inside. Errors of OAuth's endpoints by RFC 6749, of our own by RFC 9457.
+
+Rules: WIRE's table of errors is `refused_by`; an operator reads the failures in the log. Nothing is cached anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from agentgate.values.refusal import Code, Failure, Reason, code_of
+
+RETRY = "2"  # seconds
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_WHO = frozenset({Reason.AGENT, Reason.USER, Reason.HOPS, Reason.POSTURE, Reason.BOUNDARY})
+_SAID_NO = frozenset(
+    {
+        *(Reason.HOLD_REFUSED, Reason.HOLD_EXPIRED, Reason.STEP_UP, Reason.INTENT_UNCLEAR, Reason.REVOKED, Reason.LIMIT),
+        *(Reason.TOO_MANY_DENIALS, Reason.TOO_MANY_HOLDS, Reason.TOO_MANY_RUNS),
+        *(Reason.ALREADY_REDEEMED, Reason.FAILED, Reason.OUTCOME_UNKNOWN, Reason.RUN_CLOSED, Reason.RUN_EXPIRED),
+    }
+)
+
+
+class RequestRefused(Exception):
+    """A request that is answered by a refusal.
+
+    Attributes:
+        status: of the answer.
+        error: a code of RFC 6749 and its extensions, or of ours.
+        description: one of few fixed words; what is inside stands in `failures`, for the log.
+        headers: of the answer.
+        more: further members of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        description: str = "",
+        *,
+        failures: tuple[Failure, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.status, self.error, self.description, self.failures = status, error, description, failures
+        self.headers, self.more = dict(headers or {}), dict(more or {})
+        super().__init__(f"{status} {error}")
+
+
+def malformed(field: str, got: str, expected: str, error: str = "invalid_request") -> RequestRefused:
+    """A request that has not the form it must have; the caller learns which field."""
+    return RequestRefused(400, error, f"{field}: expected {expected}", failures=(Failure(Reason.INPUT, field, got, expected),))
+
+
+def unavailable(failures: tuple[Failure, ...] = ()) -> RequestRefused:
+    """Store, audit log or keys do not answer: nothing is decided."""
+    return RequestRefused(503, "temporarily_unavailable", "unavailable", failures=failures, headers={"Retry-After": RETRY})
+
+
+def refused_by(failures: tuple[Failure, ...]) -> RequestRefused:
+    """The answer to a call or run that was refused for these reasons."""
+    reasons = {failure.reason for failure in failures}
+    code = code_of(reasons)
+    if code is Code.UNAVAILABLE:
+        return unavailable(failures)
+    if all(".proof" in failure.field or failure.field == "agent.key" for failure in failures):
+        return RequestRefused(400, "invalid_dpop_proof", "proof", failures=failures)
+    if reasons & _WHO:
+        return RequestRefused(400, "invalid_request", "credential", failures=failures)
+    if reasons <= _SAID_NO:
+        return RequestRefused(400, "access_denied", code, failures=failures)
+    return RequestRefused(400, "invalid_authorization_details", code, failures=failures)
+
+
+def answered(body: Mapping[str, Any], status: int = 200) -> Response:
+    """A JSON answer."""
+    return JSONResponse(dict(body), status, _HEADERS)
+
+
+def oauth_error(refused: RequestRefused) -> Response:
+    """RFC 6749 section 5.2."""
+    said = {"error": refused.error, **({"error_description": refused.description} if refused.description else {}), **refused.more}
+    return JSONResponse(said, refused.status, {**_HEADERS, **refused.headers})
+
+
+def problem(refused: RequestRefused) -> Response:
+    """RFC 9457."""
+    title = HTTPStatus(refused.status).phrase
+    said = {"type": "about:blank", "title": title, "status": refused.status, "code": refused.error, **refused.more}
+    if refused.description:
+        said["detail"] = refused.description
+    return JSONResponse(said, refused.status, {**_HEADERS, **refused.headers}, media_type="application/problem+json")

@@ -1,0 +1,139 @@
+"""The application: routes, and around each of them what holds for all: caps, the log line, refusals as answers.
+
+Rules: nothing that is inside leaves: an error that nobody expected is 500 and its type in the log. A path that is not here is 404.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused, KeysUnavailable, Overloaded, StoreUnavailable
+from agentgate.gate.core import reasons_of
+from agentgate.service import metadata, tokens
+from agentgate.service.answer import RequestRefused, oauth_error, problem, refused_by, unavailable
+from agentgate.service.served import ServedGate
+from agentgate.service.settings import ServiceSettings
+from agentgate.service.state import Service
+from agentgate.values.refusal import Failure, Reason, RunRefused
+
+_log = structlog.get_logger("agentgate.service")
+MAX_PATH, MAX_HEADERS, MAX_HEADER = 512, 64, 20 * 1024
+Endpoint = Callable[[Request, Service], Awaitable[Response]]
+
+# path, methods, endpoint, whether errors are OAuth's (RFC 6749) or problems (RFC 9457)
+ROUTES: tuple[tuple[str, str, Endpoint, bool], ...] = (
+    ("/.well-known/oauth-authorization-server", "GET", metadata.server_metadata, False),
+    ("/.well-known/oauth-authorization-server/{tenant}", "GET", metadata.server_metadata, False),
+    ("/oauth2/jwks", "GET", metadata.jwks, False),
+    ("/oauth2/token", "POST", tokens.token, True),
+    ("/healthz", "GET", metadata.healthz, False),
+    ("/readyz", "GET", metadata.readyz, False),
+)
+
+
+def application(settings: ServiceSettings, clock: Callable[[], datetime] | None = None) -> Starlette:
+    """The ASGI application. The gate opens when the server starts, and closes when it ends.
+
+    Args:
+        settings: of the service.
+        clock: the decision clock, for tests; None: now.
+    """
+    _reloads: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            gate = await ServedGate.of(settings, clock)
+        except AgentGateError as error:
+            _log.error("not_opened", error=type(error).__name__, what=str(error))
+            raise
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # not in the main thread: somebody else's process
+            loop.add_signal_handler(signal.SIGHUP, lambda: _reloads.add(loop.create_task(_reload(gate))))
+        _log.info("serving", issuer=settings.issuer, workflows=len(gate.catalog), listen=settings.listen)
+        try:
+            app.state.service = Service(settings, gate)
+            yield
+        finally:
+            app.state.service.ready = False
+            await gate.close()
+
+    routes = [Route(path, _around(endpoint, oauth=oauth), methods=[method]) for path, method, endpoint, oauth in ROUTES]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+async def _reload(gate: ServedGate) -> None:
+    """Workflows, approvals and root as they are now; where they cannot be read, what was in force stays. Key files need no signal."""
+    try:
+        await gate.reload()
+        _log.info("reloaded", workflows=len(gate.catalog))
+    except AgentGateError as error:
+        _log.error("not_reloaded", error=type(error).__name__, what=str(error))
+
+
+def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        began = time.perf_counter()
+        service: Service = request.app.state.service
+        request.state.client = request.state.run = ""
+        refused: RequestRefused | None = None
+        try:
+            _check_head(request)
+            response = await endpoint(request, service)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is becomes a refusal, and is logged by its type
+            refused = _refused(error)
+            response = oauth_error(refused) if oauth else problem(refused)
+        _tell(request, response.status_code, time.perf_counter() - began, refused)
+        return response
+
+    return answer
+
+
+def _check_head(request: Request) -> None:
+    if len(request.url.path) > MAX_PATH or len(request.headers) > MAX_HEADERS or any(len(v) > MAX_HEADER for v in request.headers.values()):
+        raise RequestRefused(431, "invalid_request", "headers: fewer, and shorter ones")
+
+
+def _refused(error: Exception) -> RequestRefused:
+    if isinstance(error, RequestRefused):
+        return error
+    if isinstance(error, RunRefused):
+        return refused_by(error.failures)
+    if isinstance(error, KeysUnavailable):
+        return unavailable((Failure(Reason.KEYS, error.field, error.got, error.expected),))
+    if isinstance(error, CredentialRefused):
+        return refused_by((Failure(Reason.AGENT, error.field, error.got, error.expected),))
+    if isinstance(error, StoreUnavailable | AuditUnavailable | Overloaded):
+        reason = Reason.AUDIT if isinstance(error, AuditUnavailable) else Reason.STORE
+        return unavailable((Failure(reason, str(reason), str(error)[:200], "one that answers in time"),))
+    _log.error("unexpected", error=type(error).__name__, what=str(error)[:200] if isinstance(error, AgentGateError) else None)
+    return RequestRefused(500, "server_error")
+
+
+def _tell(request: Request, status: int, seconds: float, refused: RequestRefused | None) -> None:
+    """One line for each request: no query, no header, no body; of a refusal also why."""
+    said: dict[str, object] = {
+        "method": request.method,
+        "path": request.scope["route"].path,
+        "status": status,
+        "ms": round(seconds * 1000, 1),
+    }
+    said |= {name: value for name in ("client", "run") if (value := getattr(request.state, name))}
+    if refused is None:
+        _log.info("answered", **said)
+    else:
+        _log.warning("refused", **said, error=refused.error, reasons=reasons_of(refused.failures))

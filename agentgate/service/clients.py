@@ -1,0 +1,154 @@
+"""Which client asks: one of the settings, by an assertion of its own key, by its certificate, or by the credential that it exchanges.
+
+Rules: an assertion counts once, for every instance on the same store. Whoever is not known, or has another role, learns `invalid_client`
+and nothing else. A client acts in its own tenants only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from agentgate.errors import CredentialRefused, KeysUnavailable
+from agentgate.identity.client import Client, ProvenClient
+from agentgate.identity.credential import Credential
+from agentgate.identity.keys import KeySource
+from agentgate.identity.settings import ClientSettings
+from agentgate.identity.signed import LEEWAY, read
+from agentgate.service.answer import RequestRefused, unavailable
+from agentgate.service.connection import thumbprint_of
+from agentgate.service.reading import one_header
+from agentgate.service.served import ServedGate
+from agentgate.service.settings import Role, Served, ServiceSettings
+from agentgate.stores import ops
+from agentgate.values.refusal import Failure, Reason
+
+ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A client that is known. `claimed`: its word, until the credential that it exchanges is proven (`Served.credential`)."""
+
+    id: str
+    settings: Served
+    claimed: bool = False
+
+    def tenant(self, named: object) -> str:
+        """The tenant a request is about: the named one, if it is the client's; else the client's only one."""
+        own = self.settings.tenants
+        tenant = named if named is not None else own[0] if len(own) == 1 else None
+        if type(tenant) is not str or tenant not in own:
+            got = "none" if named is None else str(named)[:64]
+            failure = Failure(Reason.TENANT, "tenant", got, f"of {self.id}: {', '.join(own)}")
+            raise RequestRefused(400, "invalid_authorization_details", "not_permitted", failures=(failure,))
+        return tenant
+
+
+def unknown(field: str, got: str, expected: str) -> RequestRefused:
+    """A client that is not known here."""
+    return RequestRefused(
+        401, "invalid_client", failures=(Failure(Reason.AGENT, field, got, expected),), headers={"WWW-Authenticate": "Bearer"}
+    )
+
+
+class Clients:
+    """The clients of the settings, and how each is known."""
+
+    def __init__(self, settings: ServiceSettings, token_url: str) -> None:
+        self._settings, self._audiences = settings, (settings.issuer, token_url)
+        self._known = {
+            name: {audience: _client(name, each, audience) for audience in self._audiences}
+            for name, each in settings.clients.items()
+            if each.keys is not None or each.certificates
+        }
+
+    async def by_form(self, form: Mapping[str, str], request: Request, gate: ServedGate) -> Caller:
+        """The client of a request to one of OAuth's endpoints (RFC 7521 section 4.2).
+
+        Raises:
+            RequestRefused: `invalid_client`, or 503.
+        """
+        if one_header(request, "authorization") is not None:
+            raise unknown("authorization", "a header", "a client_assertion: no other method is offered here")
+        assertion, kind = form.get("client_assertion"), form.get("client_assertion_type")
+        if (assertion is None) != (kind is None) or (kind is not None and kind != ASSERTION):
+            raise unknown("client_assertion_type", str(kind)[:80], f"{ASSERTION}, with a client_assertion")
+        if assertion is not None:
+            return await self._asserted(assertion, form.get("client_id"), gate)
+        name = form.get("client_id")
+        if name is None:
+            raise unknown("client_id", "none", "a client, and its client_assertion")
+        settings = self._settings.clients.get(name)
+        if settings is not None and settings.credential is not None:
+            return Caller(name, settings, claimed=True)
+        return self._certified(name, request)
+
+    async def by_header(self, request: Request, gate: ServedGate, *roles: Role) -> Caller:
+        """The client of a request to one of our own endpoints: its assertion stands in ``Authorization: Bearer``.
+
+        Raises:
+            RequestRefused: `invalid_client`, or 503.
+        """
+        scheme, _, assertion = (one_header(request, "authorization") or "").partition(" ")
+        if scheme.lower() == "bearer" and assertion:
+            caller = await self._asserted(assertion.strip(), None, gate)
+        else:
+            caller = self._certified(one_header(request, "agentgate-client") or "", request)
+        if caller.settings.role not in roles:
+            raise RequestRefused(
+                403, "wrong_role", failures=(Failure(Reason.AGENT, "client.role", caller.settings.role, " or ".join(roles)),)
+            )
+        return caller
+
+    def _certified(self, name: str, request: Request) -> Caller:
+        thumbprint = thumbprint_of(request, self._settings)
+        known = self._known.get(name)
+        if known is None or thumbprint is None:
+            raise unknown("client", "no assertion, and no certificate", "a client_assertion, or a certificate passed on by a proxy")
+        try:
+            known[self._settings.issuer].certificate(thumbprint)
+        except CredentialRefused as error:
+            raise unknown(error.field, error.got, error.expected) from None
+        return Caller(name, self._settings.clients[name])
+
+    async def _asserted(self, assertion: str, named: str | None, gate: ServedGate) -> Caller:
+        try:
+            credential = Credential(assertion)
+            unverified: Mapping[str, Any] = read(credential, "client").unverified_claims
+            name, audience = unverified.get("sub"), unverified.get("aud")
+            if type(audience) is list and len(audience) == 1:
+                audience = audience[0]
+            known = self._known.get(name) if type(name) is str else None
+            if known is None or named not in {None, name}:
+                raise CredentialRefused("client.sub", name, "a configured client, named alike in client_id")  # noqa: TRY301
+            verifier = known[audience if audience in self._audiences else self._settings.issuer]
+            proven: ProvenClient = await gate.drive(verifier.assertion(credential, time.time()))
+        except KeysUnavailable as error:
+            raise unavailable((Failure(Reason.KEYS, error.field, error.got, error.expected),)) from None
+        except CredentialRefused as error:
+            raise unknown(error.field, error.got, error.expected) from None
+        await self._once(proven, gate)
+        return Caller(proven.id, self._settings.clients[proven.id])
+
+    @staticmethod
+    async def _once(proven: ProvenClient, gate: ServedGate) -> None:
+        left = int((proven.expires_at - time.time() + 2 * LEEWAY) * 1000)
+        op = ops.keep(proven.tenants[0], "assertion", f"{proven.id}\n{proven.jti}", b"1", ttl_ms=max(left, 1000))
+        if ops.parse_keep(op, await gate.ask(op)) != "ok":
+            raise unknown("client.jti", "one that was used", "a fresh assertion for each request")
+
+
+def _client(name: str, settings: Served, audience: str) -> Client:
+    given = ClientSettings(
+        keys=settings.keys,
+        certificates=settings.certificates,
+        audience=audience,
+        tenants=settings.tenants,
+        private_addresses=settings.private_addresses,
+    )
+    return Client(name, given, None if settings.keys is None else KeySource(settings.keys, private=settings.private_addresses))

@@ -1,0 +1,200 @@
+"""The token endpoint's exchange (RFC 8693 with RFC 9396 and RFC 9449): who asks, in which run, for which call; then the gate decides.
+
+Rules: in this order: (1) the form, (2) the client, (3) its role, (4) the call that is asked for, (5) the proof of its key, (6) the
+credentials, which open the run (a workflow without prompt) or prove to be those of the run that is named, (7) target and scope,
+(8) the decision. A run of another tenant, client or workflow is as unknown as one that does not exist.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from agentgate.decision.answer import Decision
+from agentgate.gate.door import OverHTTP
+from agentgate.gate.run import AsyncRun
+from agentgate.identity.connection import Connection
+from agentgate.identity.credential import JWTSVID, AgentCredential, Credential, OIDCToken
+from agentgate.identity.signed import read
+from agentgate.service.answer import RequestRefused, malformed
+from agentgate.service.clients import Caller, unknown
+from agentgate.service.connection import connection_of
+from agentgate.service.detail import AskedCall, read_detail
+from agentgate.service.nonces import proof_of
+from agentgate.service.reading import one_header
+from agentgate.service.served import ServedGate
+from agentgate.service.settings import ServiceSettings
+from agentgate.token.dpop import DPoP
+from agentgate.token.jws import split
+from agentgate.token.mint import CallToken
+from agentgate.values.refusal import Failure, Reason
+from agentgate.workflow.model import Tool
+
+GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
+_TYPES = {ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"}
+_CHARACTERS = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRequest:
+    """One request, read and not yet believed. Without an actor, the subject is the agent itself."""
+
+    caller: Caller
+    asked: AskedCall
+    subject: str
+    actor: str | None
+    resource: str | None
+    scope: frozenset[str]
+    attestation: str | None
+    delegation: tuple[str, ...]
+    proof: DPoP | None
+    connection: Connection
+
+    @property
+    def tenant(self) -> str:
+        """The tenant it is about, one of the client's."""
+        return self.caller.tenant(self.asked.tenant)
+
+    def agent(self) -> AgentCredential:
+        """The agent's credential, with all that belongs to it."""
+        text = self.subject if self.actor is None else self.actor
+        unverified_sub = read(Credential(text), "agent").unverified_claims.get("sub")
+        kind = JWTSVID if type(unverified_sub) is str and unverified_sub.startswith("spiffe://") else OIDCToken
+        return kind(text, proof=self.proof, at_token_endpoint=True, attestation=self.attestation, delegation=self.delegation)
+
+    def user(self) -> OIDCToken | None:
+        """The user's token; None: the agent works for nobody."""
+        return None if self.actor is None else OIDCToken(self.subject)
+
+
+def read_exchange(
+    form: Mapping[str, str], request: Request, *, caller: Caller, settings: ServiceSettings, gate: ServedGate, url: str
+) -> ExchangeRequest:
+    """Steps 4 and 5, and the form of the rest.
+
+    Raises:
+        RequestRefused.
+    """
+    for name in ("subject_token", "subject_token_type", "authorization_details"):
+        if name not in form:
+            raise malformed(name, "none", "one")
+    if ("actor_token" in form) != ("actor_token_type" in form):
+        raise malformed("actor_token_type", "none", "one, with an actor_token")
+    for name in ("subject_token_type", "actor_token_type"):
+        if form.get(name, ACCESS_TOKEN) not in _TYPES:
+            raise malformed(name, form[name][:80], " or ".join(sorted(_TYPES)))
+    if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
+        raise malformed("requested_token_type", form["requested_token_type"][:80], ACCESS_TOKEN)
+    for name in ("subject_token", "actor_token", "attestation", "delegation"):
+        if len(form.get(name, "")) > _CHARACTERS:
+            raise malformed(name, "a longer one", f"at most {_CHARACTERS} characters")
+    header = one_header(request, "dpop")
+    return ExchangeRequest(
+        caller,
+        read_detail(form["authorization_details"]),
+        form["subject_token"],
+        form.get("actor_token"),
+        form.get("resource"),
+        frozenset(form.get("scope", "").split()),
+        form.get("attestation"),
+        tuple(form.get("delegation", "").split()),
+        None if header is None else proof_of(header, "POST", url, gate.core.keys),
+        connection_of(request, settings),
+    )
+
+
+async def exchange(asked: ExchangeRequest, gate: ServedGate, settings: ServiceSettings) -> tuple[AsyncRun, Decision]:
+    """Steps 6 to 8: run and decision.
+
+    Raises:
+        RequestRefused, RunRefused, CredentialRefused.
+    """
+    workflow = gate.core.workflow(asked.asked.workflow)
+    if workflow.token.agent_key and asked.proof is None:
+        raise RequestRefused(
+            400, "invalid_dpop_proof", "proof", failures=(Failure(Reason.AGENT, "proof", "none", "a proof of the agent's key"),)
+        )
+    agent = asked.agent()
+    _check_known_by_it(asked.caller, agent)
+    over = OverHTTP(client=asked.caller.id)
+    if asked.asked.run is None:
+        if workflow.intents or asked.actor is not None:
+            raise _not_permitted(
+                "authorization_details.run", "none", "the run that a host opened: this workflow works from a prompt, or for a user"
+            )
+        run = await gate.own_run(workflow.id, tenant=asked.tenant, agent=agent, over=over)
+    else:
+        run = await gate.resume_run(asked.tenant, asked.asked.run)
+        header = run.header
+        if header.client != asked.caller.id or header.workflow != workflow.id:
+            raise _not_permitted("run", header.id, "a run of this client and workflow")
+        run = await gate.presented(run, user=asked.user(), agent=agent, over=over)
+    tool = workflow.tools.get(asked.asked.tool)
+    if tool is not None:
+        _check_target(asked, tool)
+    return run, await decide(run, asked.asked, definition_of(settings, tool), asked.connection)
+
+
+async def decide(run: AsyncRun, asked: AskedCall, definition: str, connection: Connection) -> Decision:
+    """Step 8."""
+    return await run.authorize(asked.tool, asked.arguments, tool_call_id=asked.tool_call_id, definition=definition, connection=connection)
+
+
+def definition_of(settings: ServiceSettings, tool: Tool | None) -> str:
+    """The digest of a tool's definition, as the settings have it from its server; never as an agent says."""
+    if tool is None:
+        return ""
+    return next((c.definitions.get(tool.name, "") for c in settings.clients.values() if tool.audience in c.resources), "")
+
+
+def _check_known_by_it(caller: Caller, agent: AgentCredential) -> None:
+    """A client that is known by its credential comes with one of its own issuer; what is compared here is verified next."""
+    if caller.settings.role != "agent":
+        raise RequestRefused(400, "unauthorized_client", failures=(Failure(Reason.AGENT, "client.role", caller.settings.role, "agent"),))
+    if caller.settings.credential is None:
+        return
+    unverified = read(agent, "agent").unverified_claims
+    own = unverified.get("sub") if isinstance(agent, JWTSVID) else unverified.get("iss")
+    if own != caller.settings.credential:
+        raise unknown("client.credential", str(own)[:80], caller.settings.credential)
+
+
+def _check_target(asked: ExchangeRequest, tool: Tool) -> None:
+    """Step 7: exactly the target and the scope of the tool's rule (RFC 8693 section 2.2.2, RFC 8707 section 2)."""
+    if tool.redeem != "server":
+        raise RequestRefused(
+            400, "invalid_target", failures=(Failure(Reason.TOOL_UNKNOWN, "tool", tool.name, "one that a tool server redeems"),)
+        )
+    named = {asked.resource, *asked.asked.locations} - {None}
+    if named - {tool.audience}:
+        got = ", ".join(sorted(map(str, named)))[:200]
+        raise RequestRefused(400, "invalid_target", failures=(Failure(Reason.INPUT, "resource", got, tool.audience),))
+    if asked.scope and asked.scope != frozenset(tool.scope or (tool.name,)):
+        raise RequestRefused(
+            400, "invalid_scope", failures=(Failure(Reason.INPUT, "scope", " ".join(sorted(asked.scope))[:200], " ".join(tool.scope)),)
+        )
+
+
+def _not_permitted(field: str, got: str, expected: str) -> RequestRefused:
+    failure = Failure(Reason.RUN_MISSING, field, got, expected)
+    return RequestRefused(400, "invalid_authorization_details", "not_permitted", failures=(failure,))
+
+
+def success(token: CallToken) -> dict[str, Any]:
+    """RFC 8693 section 2.2.1 with RFC 9396 section 7."""
+    text = token.reveal()
+    claims = orjson.loads(split(text).unverified_payload)  # ours: it was signed a moment ago
+    return {
+        "access_token": text,
+        "issued_token_type": ACCESS_TOKEN,
+        "token_type": "DPoP" if "cnf" in claims else "Bearer",
+        "expires_in": max(1, int(claims["exp"] - time.time())),
+        "scope": claims["scope"],
+        "authorization_details": claims["authorization_details"],
+    }

@@ -1,0 +1,56 @@
+"""What callers read before they ask: key set, server metadata (RFC 8414), health."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from agentgate.errors import StoreUnavailable
+from agentgate.identity.keys import ALGORITHMS
+from agentgate.service.answer import RequestRefused, answered
+from agentgate.service.exchange import GRANT
+from agentgate.service.state import Service
+from agentgate.stores import ops
+from agentgate.token.mint import DETAIL_TYPE
+
+
+async def jwks(_: Request, service: Service) -> Response:
+    """The public keys (RFC 7517)."""
+    return JSONResponse(service.gate.jwks(), headers={"Cache-Control": "public, max-age=60"}, media_type="application/jwk-set+json")
+
+
+async def server_metadata(request: Request, service: Service) -> Response:
+    """RFC 8414. One issuer serves every tenant."""
+    tenant = request.path_params.get("tenant")
+    if tenant is not None and all(tenant not in client.tenants for client in service.settings.clients.values()):
+        raise RequestRefused(404, "not_found")
+    url = service.url
+    return answered(
+        {
+            "issuer": service.settings.issuer,
+            "token_endpoint": url("/oauth2/token"),
+            "jwks_uri": url("/oauth2/jwks"),
+            "response_types_supported": [],
+            "grant_types_supported": [GRANT],
+            "token_endpoint_auth_methods_supported": ["private_key_jwt", "tls_client_auth", "none"],
+            "token_endpoint_auth_signing_alg_values_supported": sorted(ALGORITHMS),
+            "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
+            "authorization_details_types_supported": [DETAIL_TYPE],
+        }
+    )
+
+
+async def healthz(_: Request, __: Service) -> Response:
+    """The process answers."""
+    return PlainTextResponse("ok\n")
+
+
+async def readyz(_: Request, service: Service) -> Response:
+    """It can decide: the store answers, workflows are in force, and it is not ending."""
+    try:
+        await service.gate.ask(ops.kept("readiness", "assertion", "readiness"))
+    except StoreUnavailable:
+        return PlainTextResponse("store\n", 503)
+    if not service.ready or not service.gate.catalog:
+        return PlainTextResponse("ending\n" if not service.ready else "workflows\n", 503)
+    return PlainTextResponse("ok\n")

@@ -1,0 +1,118 @@
+"""The server process: uvicorn around the application, JSON lines on standard error, a graceful end, a reload on SIGHUP.
+
+Rules: standard output stays empty: a host that speaks MCP over it may have started this process. A request that is being answered when the
+process ends gets its answer. A client that sends a header slower than `HEADER_SECONDS` is disconnected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from agentgate.service.app import application
+from agentgate.service.settings import ServiceSettings
+
+HEADER_SECONDS, IDLE_SECONDS, END_SECONDS = 10, 5, 10
+MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
+
+
+class _Patient(H11Protocol):
+    """h11's protocol, with an end to its patience: uvicorn waits for ever for a header that never ends."""
+
+    _waits: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait()
+
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:  # a head is complete; its body has a time of its own
+            self._stop()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._stop()
+        self._waits = self.loop.call_later(HEADER_SECONDS, self._give_up)
+
+    def _stop(self) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
+            self._waits = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing() and getattr(self.cycle, "response_complete", True):
+            self.transport.close()
+
+
+def log_to_stderr() -> None:
+    """One JSON object a line, of our own log and of the libraries'."""
+    shared: list[Any] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    render = structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[*shared, structlog.processors.EventRenamer("event"), render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[_plain, render], foreign_pre_chain=shared))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _plain(_: Any, __: str, event: Any) -> Any:
+    """Of a library's record: its text, and of an exception the type alone."""
+    record = event.get("_record")
+    kept = {name: value for name, value in event.items() if not name.startswith("_") and name != "exc_info"}
+    if record is not None and record.exc_info and record.exc_info[0] is not None:
+        kept["error"] = record.exc_info[0].__name__
+        kept["event"] = str(kept["event"]).split("\n")[0]
+    return kept
+
+
+def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 where the gate does not open.
+
+    Args:
+        settings: of the service.
+        clock: the decision clock, for tests; None: now.
+    """
+    log_to_stderr()
+    host, _, port = settings.listen.rpartition(":")
+    where: dict[str, Any] = {"host": host.strip("[]"), "port": int(port)}
+    if settings.listen.startswith("unix:"):
+        where = {"uds": settings.listen.removeprefix("unix:")}
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(settings, clock),
+            **where,
+            http=_Patient,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # the gate reads them itself, from configured proxies only
+            limit_concurrency=settings.connections,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=END_SECONDS,
+            h11_max_incomplete_event_size=MAX_HEAD,
+        )
+    )
+    server.run()
+    return 0 if server.started else 1

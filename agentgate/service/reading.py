@@ -1,0 +1,110 @@
+"""A request's body and headers, read strictly: capped, in time, no name twice, nothing in the query.
+
+Rules: what could be read in two ways is refused. A body arrives within `SECONDS`, whatever its pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from agentgate.errors import CredentialRefused
+from agentgate.identity.keys import strict_object
+from agentgate.service.answer import RequestRefused, malformed
+
+SECONDS = 5.0
+MAX_FIELDS = 32
+_DEPTH = 32
+FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+
+
+async def _body(request: Request, kind: str, most: int) -> bytes:
+    if request.url.query:
+        raise malformed("query", "one", "none: parameters stand in the body")
+    media, _, more = (one_header(request, "content-type") or "").partition(";")
+    if media.strip().lower() != kind or more.strip().lower().replace('"', "") not in {"", "charset=utf-8"}:
+        raise RequestRefused(415, "invalid_request", f"content-type: expected {kind}")
+    if one_header(request, "content-encoding") not in {None, "identity"}:
+        raise RequestRefused(415, "invalid_request", "content-encoding: expected none")
+    read = bytearray()
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for chunk in request.stream():
+                read += chunk
+                if len(read) > most:
+                    raise RequestRefused(413, "invalid_request", f"body: expected at most {most} bytes", headers={"Connection": "close"})
+    except TimeoutError:
+        raise RequestRefused(408, "invalid_request", "body: too slow", headers={"Connection": "close"}) from None
+    return bytes(read)
+
+
+def one_header(request: Request, name: str) -> str | None:
+    """The value of a header that may stand there once."""
+    values = request.headers.getlist(name)
+    if len(values) > 1:
+        raise malformed(name.lower(), "several", "one header")
+    return values[0] if values else None
+
+
+async def read_form(request: Request, most: int) -> dict[str, str]:
+    """The parameters of a form; none of them twice (RFC 6749 section 3.2), none without value."""
+    body = await _body(request, FORM, most)
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_FIELDS, separator="&"
+        )
+    except ValueError:
+        raise malformed("body", "something else", "a form in ASCII, with UTF-8 in its escapes") from None
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+        raise malformed(twice[:40] if twice.isidentifier() else "body", "several", "one value")
+    return {name: value for name, value in found.items() if value}  # RFC 6749 section 3.2: without a value as if it were left out
+
+
+async def read_json(request: Request, most: int, required: frozenset[str], optional: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The members of a JSON object: these, and no others."""
+    return members(await _body(request, JSON, most), "body", required, optional)
+
+
+def members(data: bytes, field: str, required: frozenset[str], optional: frozenset[str], error: str = "invalid_request") -> dict[str, Any]:
+    """As `read_json`, of bytes."""
+    try:
+        value = strict_object(data, field)
+    except CredentialRefused:
+        raise malformed(field, "something else", "a JSON object without a key twice", error) from None
+    return checked_members(value, field, required, optional, error)
+
+
+def checked_members(
+    value: object, field: str, required: frozenset[str], optional: frozenset[str], error: str = "invalid_request"
+) -> dict[str, Any]:
+    """An object with the required members and no unknown ones, not nested too deep."""
+    if type(value) is not dict or not _shallow(value, _DEPTH):
+        raise malformed(field, type(value).__name__, f"an object, at most {_DEPTH} levels deep", error)
+    if missing := required - value.keys():
+        raise malformed(f"{field}.{min(missing)}", "none", "a value", error)
+    if unknown := value.keys() - required - optional:
+        shown = min(unknown)
+        raise malformed(
+            field, shown[:40] if shown.isidentifier() else "an unknown member", f"of {', '.join(sorted(required | optional))}", error
+        )
+    return value
+
+
+def _shallow(value: object, left: int) -> bool:
+    if type(value) is dict:
+        return left > 0 and all(_shallow(each, left - 1) for each in value.values())
+    if type(value) is list:
+        return left > 0 and all(_shallow(each, left - 1) for each in value)
+    return True
+
+
+def text(value: object, field: str, error: str = "invalid_request") -> str:
+    """A member that is text and not empty."""
+    if type(value) is not str or not value:
+        raise malformed(field, type(value).__name__, "text, not empty", error)
+    return value

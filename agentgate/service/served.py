@@ -1,0 +1,87 @@
+"""The gate as the service uses it: an `AsyncGate` whose runs belong to clients, and whose redemptions are reported later, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self, cast
+
+from agentgate.gate import door
+from agentgate.gate.core import Core
+from agentgate.gate.door import OverHTTP, UserGiven
+from agentgate.gate.gate import AsyncGate
+from agentgate.gate.run import AsyncRun
+from agentgate.gate.view import View
+from agentgate.identity.credential import AgentCredential
+from agentgate.loading.catalog import Catalog
+from agentgate.service.settings import ServiceSettings
+from agentgate.shell.drive import CALL_SECONDS, adrive
+from agentgate.shell.step import Flow
+from agentgate.stores import Op
+from agentgate.values.turns import Spoken
+
+
+class ServedGate(AsyncGate):
+    """See the module."""
+
+    _workflows: Path
+
+    @classmethod
+    async def of(cls, settings: ServiceSettings, clock: Callable[[], datetime] | None = None) -> Self:
+        """Open it. Raises as `Gate.open`."""
+        s = settings
+        common: dict[str, Any] = {"issuer": s.issuer, "store": s.store, "audit": str(s.audit), "keys": s.keys, "alg": s.alg}
+        common |= {"environment": s.environment, "brokers": s.brokers, "identity": s.identity, "data_classes": s.data_classes}
+        budgets = {name: getattr(s, name) for name in ("runs_per_hour", "denials_per_run", "open_holds_per_run")}
+        common |= {name: most for name, most in budgets.items() if most is not None} | ({"clock": clock} if clock is not None else {})
+        opened = cls.open_unsafe_unapproved(s.workflows, **common) if s.root is None else cls.open(s.workflows, root=s.root, **common)
+        gate = cast("Self", await opened)
+        gate._workflows = s.workflows  # noqa: SLF001 - of its own class
+        return gate
+
+    async def reload(self) -> None:
+        """See `Gate.reload`; without approvals, the files of the directory as they are now."""
+        if self._opening is not None:
+            await super().reload()
+        else:
+            self._core.catalog.become(await asyncio.to_thread(Catalog.load, self._workflows, self._core.derive))
+
+    @property
+    def core(self) -> Core:
+        """What the gate consists of."""
+        return self._core
+
+    async def drive(self, flow: Flow, *, new: bool = True) -> Any:
+        """Carry out a flow: what it returns, and what it raises. `new` work is refused (Overloaded) where too much is under way."""
+        with self._bound.place(new=new):
+            return await adrive(self._bound.telling(flow), self._store, self._audit)
+
+    async def ask(self, op: Op) -> Any:
+        """The store's raw reply to one operation.
+
+        Raises:
+            StoreUnavailable.
+        """
+        return await self._store.call(op, time.monotonic() + CALL_SECONDS)
+
+    async def own_run(self, workflow: str, *, tenant: str, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
+        """The one run of an agent's credential, in a workflow without prompt: opened now, or found."""
+        flow = door.open_run(self._core, workflow, tenant=tenant, user=None, agent=agent, prompt="", ttl=3600, once=True, over=over)
+        return self._handle(await self.drive(flow))
+
+    async def hosted_run(
+        self, workflow: str, *, tenant: str, user: UserGiven, agent: AgentCredential, prompt: Spoken, ttl: int, over: OverHTTP
+    ) -> AsyncRun:
+        """A run that a host opens for an agent."""
+        flow = door.open_run(self._core, workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, over=over)
+        return self._handle(await self.drive(flow))
+
+    async def presented(self, run: AsyncRun, *, user: UserGiven, agent: AgentCredential, over: OverHTTP) -> AsyncRun:
+        """The run, for whom these credentials prove to be its user and agent."""
+        return self._handle(await self.drive(door.present(self._core, run.state, user=user, agent=agent, over=over)))
+
+    def _handle(self, state: Any) -> AsyncRun:
+        return AsyncRun(View(self._core, state), self._store, self._audit, self._bound)

@@ -1,0 +1,180 @@
+"""What a served gate is started with: one frozen object, from one TOML file and the environment (``docs/service.md``).
+
+Rules: unknown names are refused; a variable ``AGENTGATE_STORE`` stands over ``store`` in the file. Hosts, agents and tool servers are
+clients of their own, each with its own way to authenticate. Nothing is unsafe by default: a gate whose workflows nobody signed says so, in
+its settings, and listens on loopback only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from agentgate.errors import ConfigError
+from agentgate.identity.settings import IdentitySettings, Name, Names, Place
+from agentgate.token.jws import Alg
+
+Role = Literal["host", "agent", "tool_server"]
+_ROLES = "host (opens runs), agent (asks for tokens) or tool_server (redeems them)"
+
+
+class Served(BaseModel):
+    """A client of the service. How it authenticates: `keys` (private_key_jwt), `certificates` (mTLS), or its own `credential`.
+
+    Attributes:
+        role: what it may do.
+        tenants: the only tenants it may act in.
+        keys: file or pinned URL with its public keys (JWK set).
+        certificates: SHA-256 thumbprints (base64url) of its certificates.
+        credential: of an agent that has nothing but what it exchanges: the one issuer of its tokens, or its SPIFFE id.
+        resources: of a tool server: its URLs, the `aud` of its tokens.
+        definitions: of a tool server: its tools and the digests of their definitions, as it declares them.
+        private_addresses: the URL of `keys` may lead into your own network.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    role: Role
+    tenants: Names
+    keys: Place | None = None
+    certificates: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    credential: Name | None = None
+    resources: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    definitions: dict[Name, Name] = {}
+    private_addresses: bool = False
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Self:
+        if self.keys is None and not self.certificates and self.credential is None:
+            raise ValueError("keys, certificates or, for an agent, credential: how it authenticates")
+        if self.credential is not None and self.role != "agent":
+            raise ValueError("keys or certificates (only an agent is known by the credential it exchanges)")
+        if (self.role == "tool_server") != bool(self.resources):
+            raise ValueError("resources, for a tool_server and for no other: the URLs that its tokens are for")
+        if self.definitions and self.role != "tool_server":
+            raise ValueError("definitions for a tool_server only: an agent does not say what a tool is")
+        return self
+
+
+class ServiceSettings(BaseSettings):
+    """See the module.
+
+    Attributes:
+        issuer: the URL that callers know: `iss` of tokens, and the start of every endpoint's URL. No path.
+        workflows, root, keys, store, audit, environment, brokers, alg, data_classes: as of `Gate.open`.
+        unsafe_unapproved: enforce workflows that nobody signed, instead of a `root`; on loopback only.
+        listen: ``address:port``, or ``unix:/path``; TLS is ended in front of it.
+        certificate_header: the header in which `identity.proxies` pass on a client's certificate; absent: none counts.
+        deferred: take `completion_mode=deferred` (a draft: Deferred Token Response).
+        max_body: bytes of a request's body.
+        rate: requests a second of one client (and of one address), on average; ten times as many at once.
+        runs_per_hour, denials_per_run, open_holds_per_run: as of `Gate.open`.
+        connections: at the same time; more are answered 503.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="AGENTGATE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    issuer: Name
+    workflows: Path
+    root: Name | None = None
+    unsafe_unapproved: bool = False
+    keys: Path
+    store: Annotated[str, Field(repr=False, min_length=1)]
+    audit: Path
+    environment: Name | None = None
+    brokers: frozenset[Name] = frozenset()
+    alg: Alg = "ES256"
+    data_classes: Path | None = None
+    identity: IdentitySettings = IdentitySettings()
+    clients: Annotated[dict[Name, Served], Field(min_length=1)]
+    listen: str = "127.0.0.1:8080"
+    certificate_header: Name | None = None
+    deferred: bool = False
+    max_body: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 128 * 1024
+    rate: Annotated[int, Field(ge=1, le=100_000)] = 50
+    runs_per_hour: int | None = None
+    denials_per_run: int | None = None
+    open_holds_per_run: int | None = None
+    connections: Annotated[int, Field(ge=1)] = 512
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings gives them by name
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above: no file is read that nobody named
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, then the file."""
+        return EnvSettingsSource(settings_cls), init_settings
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        url = urlsplit(self.issuer)
+        if url.scheme not in {"https", "http"} or not url.hostname or url.path or url.query or url.fragment or url.username is not None:
+            raise ValueError("issuer: an https URL without path, e.g. https://gate.acme.example")
+        if (self.root is None) != self.unsafe_unapproved:
+            raise ValueError("root: the digest of your root of approvals (or unsafe_unapproved = true, on loopback)")
+        if self.unsafe_unapproved and not self.loopback:
+            raise ValueError("listen: a loopback address, where unsafe_unapproved is true")
+        if self.store == "memory://" and not self.unsafe_unapproved:
+            raise ValueError("store: embedded:///path, redis://, rediss:// or unix:// (memory:// forgets with the process)")
+        if self.identity.clients:
+            raise ValueError("identity.clients: none; clients of the service stand under clients.NAME, with their role")
+        if self.certificate_header is not None and (self.identity.proxies is None or self.identity.proxies.certificate is None):
+            raise ValueError("certificate_header: none, or identity.proxies with addresses and certificate")
+        if len(resources := [r for c in self.clients.values() for r in c.resources]) != len(set(resources)):
+            raise ValueError("clients: each resource belongs to one tool_server")
+        return self
+
+    @field_validator("listen")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not value.startswith("unix:/") and not (host and port.isdigit() and int(port) < 65536):
+            raise ValueError("address:port, or unix:/path")
+        return value
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches the service."""
+        host = self.listen.rpartition(":")[0].strip("[]")
+        try:
+            return self.listen.startswith("unix:") or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    @classmethod
+    def of(cls, file: str | os.PathLike[str] | None) -> ServiceSettings:
+        """Settings from a TOML file (None: from the environment alone).
+
+        Raises:
+            ConfigError: names the setting, what it was and what is expected.
+        """
+        read: dict[str, Any] = {}
+        if file is not None:
+            try:
+                read = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise ConfigError("--settings", str(file), f"a readable TOML file ({error})") from None
+        try:
+            return cls(**read)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = ".".join(map(str, first["loc"]))
+            message = first["msg"].removeprefix("Value error, ")
+            if not name:
+                name, _, message = message.partition(": ")
+            got = None if first["type"] == "missing" or not first["loc"] else first["input"]
+            expected = _ROLES if name.endswith(".role") else message
+            raise ConfigError(name, "(not shown)" if name == "store" else got, expected) from None
+        except TypeError as error:  # a key that is no name of Python's
+            raise ConfigError(str(file), "a key of another form", str(error)) from None

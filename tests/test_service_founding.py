@@ -1,0 +1,267 @@
+"""The five founding workflows over real HTTP: each gets its token from a real process, and is refused for its attack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import jwt
+import pytest
+import time_machine
+
+from tests.authority import GATE, Key, web
+from tests.founding import EXPORTER, GITHUB, NORTHWIND, PROD, WORKFLOWS, World
+from tests.served import Asking, Process, detail, publish, served
+
+TUESDAY = datetime(2027, 3, 2, 11, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+class Stage:
+    """The founding world, and a served gate in it."""
+
+    def __init__(self, world: World, gate: Process, tools: dict[str, Key]) -> None:
+        self.world, self.gate, self.tools = world, gate, tools
+
+
+def settings(world: World, folder: Path, tools: dict[str, Key], **more: Any) -> dict[str, Any]:
+    """Settings of a gate in that world, with a client of each kind."""
+
+    def definitions(workflow: str) -> dict[str, str]:
+        found = world.gate.catalog.get(workflow)
+        assert found is not None
+        return {tool.name: tool.definition for tool in found.tools.values()}
+
+    def tool_server(name: str, workflow: str, *resources: str, tenants: tuple[str, ...] = ("acme-eu",)) -> dict[str, Any]:
+        key = tools[name] = Key(name)
+        own = {"role": "tool_server", "keys": publish(folder, key), "resources": list(resources), "tenants": list(tenants)}
+        return {**own, "definitions": definitions(workflow)}
+
+    clients = {
+        "shop-ci": {"role": "agent", "credential": GITHUB, "tenants": ["acme-eu"]},
+        "northwind": {"role": "agent", "credential": NORTHWIND, "tenants": ["northwind"]},
+        "exporter": {"role": "agent", "credential": EXPORTER, "tenants": ["acme-eu"]},
+        "orchestrator": {"role": "agent", "credential": PROD + "orchestrator", "tenants": ["acme-eu", "acme-uk"]},
+        "deploy": tool_server("deploy", "ci.deploy", "https://deploy.acme.example"),
+        "data": tool_server("data", "partners.northwind-orders", "https://data.acme.example", tenants=("northwind",)),
+        "identity": tool_server("identity", "identity.service-account-refresh", "https://identity.acme.example"),
+        "jobs": tool_server("jobs", "orchestration.internal-dispatch", "https://jobs.acme.example", tenants=("acme-eu", "acme-uk")),
+    }
+    identity = {**world.settings, "proxies": {"addresses": ["127.0.0.1"]}}
+    common = {"issuer": GATE, "workflows": str(WORKFLOWS), "unsafe_unapproved": True, "store": "memory://", "rate": 10_000}
+    common |= {
+        "runs_per_hour": 1000,
+        "keys": str(folder / "keys"),
+        "audit": str(folder / "audit"),
+        "environment": "prod",
+        "brokers": ["vault", "aws-sts"],
+    }
+    return {**common, "data_classes": str(world.catalogue), "identity": identity, "clients": clients, **more}
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """In office hours of the payments workflow."""
+    shift = TUESDAY.timestamp() - time.time()
+    folder = tmp_path_factory.mktemp("stage")
+    with web() as web_, time_machine.travel(TUESDAY, tick=True):
+        world, tools = World(web_, folder), dict[str, Key]()
+        with served(folder, settings(world, folder, tools), shift=shift) as gate:
+            yield Stage(world, gate, tools)
+        world.gate.close()
+
+
+def refused(answer: httpx.Response, error: str, status: int = 400) -> dict[str, Any]:
+    assert (answer.status_code, answer.json().get("error")) == (status, error), answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def granted(answer: httpx.Response, gate: Process, audience: str) -> dict[str, Any]:
+    """The claims of the token, verified by PyJWT from the published key set."""
+    assert answer.status_code == 200, (answer.text, gate.log()[-1])
+    assert answer.headers["Cache-Control"] == "no-store"
+    token = answer.json()["access_token"]
+    keys = jwt.PyJWKSet.from_dict(gate.http.get("/oauth2/jwks").json())
+    key = keys[jwt.get_unverified_header(token)["kid"]]
+    claims: dict[str, Any] = jwt.decode(token, key, algorithms=["ES256"], audience=audience, issuer=GATE, leeway=5)
+    return claims
+
+
+# --- 2: a CI job --------------------------------------------------------------------------------------------------------------
+DEPLOY = {"service": "shop-web", "scopes": ["ecs:UpdateService"]}
+
+
+def deploy(**more: Any) -> dict[str, Any]:
+    return detail("cloud.assume-deploy-role", "ci.deploy", **{"arguments": DEPLOY, **more})
+
+
+def test_a_job_of_the_main_branch_gets_one_token(stage: Stage) -> None:
+    job, asking = stage.world.job(), Asking(stage.gate)
+    form = asking.form(job, deploy(), client_id="shop-ci")
+    answer = asking.ask(form)
+    claims = granted(answer, stage.gate, "https://deploy.acme.example")
+    body = answer.json()
+    assert (body["token_type"], body["scope"], body["authorization_details"]) == ("DPoP", "deploy:assume", claims["authorization_details"])
+    assert claims["cnf"] == {"jkt": asking.key.thumbprint}
+    assert claims["authorization_details"][0]["identity"] == {"agent": "proven"}
+    assert 0 < body["expires_in"] <= 60
+    again = granted(asking.ask(asking.form(job, deploy(), client_id="shop-ci")), stage.gate, "https://deploy.acme.example")
+    assert again["txn"] == claims["txn"]  # a repeated request is the same call
+    other = deploy(arguments={**DEPLOY, "service": "shop-api"})
+    assert refused(asking.ask(asking.form(job, other, client_id="shop-ci")), "access_denied")["error_description"] == "not_permitted"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"repository": "mallory/shop", "repository_id": "999"},
+        {"ref": "refs/heads/feature"},
+        {"environment": "staging"},
+        {"environment": None},
+        {"event_name": "pull_request"},
+        {"job_workflow_ref": "acme/shop/.github/workflows/deploy.yml@refs/heads/x"},
+        {"runner_environment": "self-hosted"},
+    ],
+    ids=["a fork", "another branch", "another environment", "no environment", "a pull request", "another file", "a runner of its own"],
+)
+def test_another_job_gets_none(stage: Stage, claims: dict[str, Any]) -> None:
+    asking = Asking(stage.gate)
+    body = refused(asking.ask(asking.form(stage.world.job(**claims), deploy(), client_id="shop-ci")), "invalid_request")
+    assert body == {"error": "invalid_request", "error_description": "credential"}
+    reasons = stage.gate.log()[-1]["reasons"]
+    assert {each["reason"] for each in reasons} == {"agent"}
+    assert reasons[0]["field"].startswith("agent.oidc.claims.")
+
+
+def test_a_job_gets_no_broader_scope(stage: Stage) -> None:
+    asking = Asking(stage.gate)
+    broad = deploy(arguments={**DEPLOY, "scopes": ["ecs:*"]})
+    refused(asking.ask(asking.form(stage.world.job(run_id="9002"), broad, client_id="shop-ci")), "invalid_authorization_details")
+    more = asking.form(stage.world.job(run_id="9002"), deploy(), client_id="shop-ci", scope="deploy:assume deploy:admin")
+    refused(asking.ask(more), "invalid_scope")
+
+
+def test_a_stolen_job_token_is_worth_nothing_after_the_job_used_it(stage: Stage) -> None:
+    job = stage.world.job(run_id="9003")
+    own, thief = Asking(stage.gate), Asking(stage.gate, Key("thief"))
+    granted(own.ask(own.form(job, deploy(), client_id="shop-ci")), stage.gate, "https://deploy.acme.example")
+    refused(thief.ask(thief.form(job, deploy(), client_id="shop-ci")), "invalid_dpop_proof")
+
+
+# --- 3: a partner ---------------------------------------------------------------------------------------------------------------
+QUERY = {"dataset": "northwind/orders/2026", "columns": ["order_ref", "sku"]}
+THEIRS = {"X-Forwarded-For": "203.0.113.9"}
+
+
+def query(**arguments: Any) -> dict[str, Any]:
+    return detail("datasets.query", "partners.northwind-orders", {**QUERY, **arguments})
+
+
+def partner(stage: Stage, **more: Any) -> str:
+    return stage.world.northwind.of_client("northwind-order-sync", **{"tenant": "northwind", **more})
+
+
+def test_a_partner_reads_its_own_orders(stage: Stage) -> None:
+    asking = Asking(stage.gate)
+    form = asking.form(partner(stage), query(), client_id="northwind", resource="https://data.acme.example", scope="datasets:read")
+    answer = asking.ask(form, THEIRS, prove=False)
+    claims = granted(answer, stage.gate, "https://data.acme.example")
+    assert (answer.json()["token_type"], claims["tenant"], "cnf" in claims) == ("Bearer", "northwind", False)
+    bound = granted(
+        asking.ask(asking.form(partner(stage), query(), client_id="northwind"), THEIRS), stage.gate, "https://data.acme.example"
+    )
+    assert bound["cnf"] == {"jkt": asking.key.thumbprint}  # a read, too: it came with a proof
+
+
+@pytest.mark.parametrize(
+    ("change", "headers"),
+    [
+        ({"dataset": "contoso/orders/2026"}, THEIRS),
+        ({"dataset": "northwind/orders/raw"}, THEIRS),
+        ({"columns": ["order_ref", "customer_name"]}, THEIRS),
+        ({}, {"X-Forwarded-For": "198.51.100.7"}),
+        ({}, {"X-Forwarded-For": "203.0.113.9, 198.51.100.7"}),
+        ({}, {}),
+    ],
+    ids=["another's data", "personal data", "a column it has no right to", "from elsewhere", "a forged hop", "from no known address"],
+)
+def test_a_partner_reads_nothing_else(stage: Stage, change: dict[str, Any], headers: dict[str, str]) -> None:
+    asking = Asking(stage.gate)
+    form = asking.form(partner(stage), query(**change), client_id="northwind")
+    refused(asking.ask(form, headers, prove=False), "invalid_authorization_details")
+
+
+def test_a_partner_is_no_other_tenant_and_no_other_client(stage: Stage) -> None:
+    asking = Asking(stage.gate)
+    elsewhere = {**query(), "tenant": "acme-eu"}
+    refused(asking.ask(asking.form(partner(stage), elsewhere, client_id="northwind"), THEIRS), "invalid_authorization_details")
+    refused(asking.ask(asking.form(partner(stage), query(), client_id="shop-ci"), THEIRS), "invalid_client", 401)
+
+
+# --- 4: a service account -----------------------------------------------------------------------------------------------------
+REFRESH = {"account": "billing-exporter", "audience": "https://ledger.acme.example"}
+
+
+def refresh(
+    stage: Stage, asking: Asking, *, spiffe: str = EXPORTER, asked: dict[str, Any] | None = None, **attested: Any
+) -> httpx.Response:
+    call = detail("identity.refresh", "identity.service-account-refresh", REFRESH if asked is None else asked)
+    statement = stage.world.attested(spiffe, **attested)
+    return asking.ask(asking.form(stage.world.svid(spiffe), call, client_id="exporter", attestation=statement))
+
+
+def test_a_service_account_refreshes_inside_its_boundary_with_its_own_key(stage: Stage) -> None:
+    asking = Asking(stage.gate)
+    claims = granted(refresh(stage, asking), stage.gate, "https://identity.acme.example")
+    assert claims["act"]["sub"] == EXPORTER
+    time.sleep(1.1)  # another SVID: another second
+    granted(refresh(stage, asking), stage.gate, "https://identity.acme.example")
+    time.sleep(1.1)
+    refused(refresh(stage, Asking(stage.gate, Key("thief"))), "invalid_request")  # the key of its last token
+    time.sleep(1.1)
+    refused(refresh(stage, asking, cluster="eu-prod-2"), "invalid_request")
+    refused(refresh(stage, asking, node_pool="shared"), "invalid_request")
+    refused(refresh(stage, asking, asked={**REFRESH, "account": "payroll"}), "invalid_authorization_details")
+
+
+# --- 5: an orchestrator -------------------------------------------------------------------------------------------------------
+def dispatch(stage: Stage, scopes: list[str], hops: list[str], tenant: str | None = "acme-eu") -> httpx.Response:
+    asking, name = Asking(stage.gate), PROD + "orchestrator"
+    arguments = {"queue": "reports", "job": "monthly", "scopes": scopes}
+    call = detail("jobs.dispatch", "orchestration.internal-dispatch", arguments, **({"tenant": tenant} if tenant else {}))
+    token = stage.world.svid(name, nonce=str(time.monotonic_ns()))
+    return asking.ask(asking.form(token, call, client_id="orchestrator", delegation=" ".join(hops)))
+
+
+def chain(stage: Stage, *brokers: str) -> list[str]:
+    """Hops over these brokers to the orchestrator."""
+    hops: list[str] = []
+    act: dict[str, Any] | None = None
+    for broker, to in zip(brokers, [*(PROD + b for b in brokers[1:]), PROD + "orchestrator"], strict=True):
+        hops.append(stage.world.hop(broker, to, PROD + brokers[0], act))
+        act = {"sub": to, "act": act or {"sub": PROD + broker}}
+    return hops
+
+
+def test_an_orchestrator_dispatches_with_less_than_its_role(stage: Stage) -> None:
+    answer = dispatch(stage, ["jobs:read"], chain(stage, "scheduler", "api"))
+    claims = granted(answer, stage.gate, "https://jobs.acme.example")
+    assert claims["act"]["act"]["sub"] == PROD + "api"
+    assert granted(dispatch(stage, ["jobs:read"], [], "acme-uk"), stage.gate, "https://jobs.acme.example")["tenant"] == "acme-uk"
+
+
+def test_an_orchestrator_gets_neither_its_whole_role_nor_work_of_strangers(stage: Stage) -> None:
+    every = ["jobs:read", "jobs:dispatch", "jobs:cancel", "queues:read", "queues:write"]
+    refused(dispatch(stage, every, []), "invalid_authorization_details")
+    refused(dispatch(stage, ["jobs:cancel"], []), "invalid_authorization_details")
+    refused(dispatch(stage, ["jobs:read"], [stage.world.hop("stranger", PROD + "orchestrator", PROD + "stranger")]), "invalid_request")
+    refused(
+        dispatch(stage, ["jobs:read"], [stage.world.hop("orchestrator", PROD + "orchestrator", PROD + "orchestrator")]), "invalid_request"
+    )
+    refused(dispatch(stage, ["jobs:read"], [], None), "invalid_authorization_details")  # two tenants, and none named
