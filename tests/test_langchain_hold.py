@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,6 +279,28 @@ def test_no_more_than_so_many_results_of_a_run_are_kept(desk: Desk) -> None:
         assert call.kept("orders.get", b"{}") == (False, None)
     with in_task(run, {"configurable": {"__pregel_task_id": "u"}}, "c1") as call:
         assert call.kept("orders.get", b"{}") == (False, None)
+
+
+def test_the_lines_of_the_page_hold_release_and_resume(desk: Desk) -> None:
+    page = (Path(__file__).parent.parent / "docs/langchain.md").read_text()
+    (block,) = (each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "__interrupt__" in each)
+    gated = AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)
+    script = Script(answers=[calls(GET), calls(DEAR), say()])
+    agent: Any = create_agent(script, desk.tools, middleware=[gated], context_schema=User, checkpointer=InMemorySaver())
+    names: dict[str, Any] = {"agent": agent, "thread": IN_THREAD, "context": LEE, "gate": desk.gate, "lead": LEAD, "Command": Command}
+    exec(block, names)  # noqa: S102 - the page is ours
+    assert tool_messages(names["out"])[-1].content == "re_1"
+
+
+async def test_a_held_call_appears_in_a_stream(desk: Desk) -> None:
+    gated = AgentGateMiddleware(desk.gate, workflow="shop.refund", identify=identify)
+    script = Script(answers=[calls(GET), calls(DEAR), say()])
+    agent: Any = create_agent(script, desk.tools, middleware=[gated], context_schema=User, checkpointer=InMemorySaver())
+    updates = [each async for each in agent.astream({"messages": PROMPT}, IN_THREAD, context=LEE, stream_mode="updates")]
+    (asked,) = updates[-1]["__interrupt__"]
+    desk.gate.release(asked.value["hold"], tenant="acme", by=LEAD)
+    updates = [each async for each in agent.astream(Command(resume=1), IN_THREAD, context=LEE, stream_mode="updates")]
+    assert updates[0]["tools"]["messages"][0].content == "re_1"
 
 
 # --- without a graph --------------------------------------------------------------------------------------------------------

@@ -254,3 +254,15 @@ def test_an_empty_list_that_is_required_is_not_left_out() -> None:
 
     settled = Arguments(find_all).settle({"tags": [], "plain": Plain([])}, {})
     assert settled.decided.data == b'{"plain":{"tags":[]},"tags":[]}'
+
+
+class Unfinished(BaseModel):
+    """Names a type that is nowhere."""
+
+    what: Nowhere  # type: ignore[name-defined] # noqa: F821 - that is the point
+
+
+def test_a_schema_with_a_type_that_is_not_defined_is_refused_by_name() -> None:
+    unfinished = StructuredTool(name="find", description="Find.", args_schema=Unfinished, func=str)
+    with pytest.raises(ConfigError, match="the schema of 'find', which pydantic cannot build"):
+        guard_tools([unfinished])

@@ -18,7 +18,7 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, PydanticUndefinedAnnotation, PydanticUserError
 
 from agentgate.errors import ConfigError
 from agentgate.integrations.langchain.arguments import Arguments
@@ -135,7 +135,11 @@ def _guarded(tool: BaseTool, run: Any) -> BaseTool:
         raise ConfigError("tools", f"{type_and_name(tool)}, which replaces {', '.join(replaced)}", "tools whose body is in _run or _arun")
     if is_guarded(tool):
         raise ConfigError("tools", f"'{tool.name}', which is guarded already", "tools that are not guarded yet")
-    guard = Guard(Arguments(tool), run, _FRAMEWORK | _config_names(type(tool)), Injections.of(tool))
+    try:
+        guard = Guard(Arguments(tool), run, _FRAMEWORK | _config_names(type(tool)), Injections.of(tool))
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+        got = f"the schema of '{tool.name}', which pydantic cannot build ({type(error).__name__})"
+        raise ConfigError("args_schema", got, "a schema whose types are all defined when the tool is guarded") from error
     if taken := sorted(guard.framework & guard.arguments.spellings):
         raise ConfigError("args_schema", f"'{tool.name}' with {taken}", "names that LangChain does not fill itself")
     guard.definition(tool)
