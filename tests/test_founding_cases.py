@@ -270,8 +270,9 @@ def test_a_partner_reads_its_own_data_from_its_own_network(world: World) -> None
         Connection("10.1.2.3", forwarded="203.0.113.9, 6.6.6.6"),
         Connection("10.1.2.3"),
         Connection("10.1.2.3", forwarded="203.0.113.9, unknown"),
+        Connection("10.1.2.3", forwarded="203.0.113.9" + ", 10.0.0.1" * 64),
     ],
-    ids=["none", "elsewhere", "a proxy nobody named", "behind somebody else", "the proxy itself", "unreadable"],
+    ids=["none", "elsewhere", "a proxy nobody named", "behind somebody else", "the proxy itself", "unreadable", "without end"],
 )
 def test_a_partner_from_elsewhere_gets_nothing(world: World, connection: Connection | None) -> None:
     assert reasons(asked(world, partner(world), "datasets.query", QUERY, connection=connection)) == {Reason.NETWORK}

@@ -25,7 +25,7 @@ from agentgate.identity.credential import X509SVID, Credential
 from agentgate.identity.door import Identities
 from agentgate.identity.settings import IdentitySettings
 from tests.authority import GATE, Key, b64, claims_of, jwks, now, proven, web
-from tests.founding import EXPORTER, PROD, World, dsse
+from tests.founding import EXPORTER, PROD, World, dsse, shown
 
 AGENT = PROD + "support-agent"
 
@@ -229,6 +229,19 @@ def test_both_forms_attest_the_same(world: World, identities: Identities) -> Non
         assert attested(world, identities, statement).posture is not None
 
 
+def test_a_statement_may_name_the_key_that_the_workload_shows(world: World, identities: Identities) -> None:
+    key, token = Key("exporter"), world.svid(EXPORTER)
+    for shown_by, attested_with in ((key, key.thumbprint), (key, Key("x").thumbprint)):
+        credential = JWTSVID(token, attestation=world.attested(EXPORTER, cnf={"jkt": attested_with}), **shown(shown_by, token))
+        if attested_with == key.thumbprint:
+            found = agent(identities, credential)
+            assert found.boundary is not None
+            assert found.boundary.key == found.key == key.thumbprint
+        else:
+            with pytest.raises(CredentialRefused, match="cnf"):
+                agent(identities, credential)
+
+
 def other_envelope(world: World, **changes: Any) -> str:
     envelope = json.loads(world.envelope(EXPORTER))
     statement = json.loads(base64.b64decode(envelope["payload"]))
@@ -364,6 +377,16 @@ def test_each_hop_is_proven_by_the_broker_that_signed_it(world: World, identitie
     found = proven(identities.agent(JWTSVID(world.svid(ORCHESTRATOR), delegation=hops), "acme-eu", None, time.time()))
     assert found.who.via == (SCHEDULER, API)
     assert found.expires_at <= time.time() + 51, "it ends with the first of its hops"
+
+
+def test_a_user_comes_with_an_oidc_token(world: World, identities: Identities) -> None:
+    text = world.acme.of_user("lee", tenant="acme-eu")
+    assert proven(identities.user(OIDCToken(text), time.time())).who.id == "lee"
+    for other in (JWTSVID(text), Credential(text), text):
+        with pytest.raises(CredentialRefused, match="an OIDCToken"):
+            proven(identities.user(other, time.time()))
+        with pytest.raises(CredentialRefused):
+            proven(identities.agent(other, "acme-eu", None, time.time()))
 
 
 def test_hops_and_attestations_are_the_agents(world: World, identities: Identities) -> None:
