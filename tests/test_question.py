@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentgate import Gate, Own, Pasted, StepUp
+from agentgate import Allow, Gate, Own, Pasted, StepUp
 from agentgate.decision.question import as_json, from_json, text_lines
 from agentgate.explain.asking import MAX_VALUE, shown_text
 from tests.test_gate import PROMPT, REFUND, WORKFLOW, looked_up, opened, run_of
@@ -144,3 +144,29 @@ def test_any_value_is_one_printable_line(value: Any) -> None:
 def test_json_holds_all_of_it(gate: Gate) -> None:
     question = asked(gate, note="a b").question
     assert from_json(json.loads(json.dumps(as_json(question)))) == question
+
+
+def test_what_is_used_of_each_limit_is_shown(gate: Gate) -> None:
+    run = run_of(gate)
+    looked_up(run)
+    paid = run.authorize("payments.refund", REFUND, tool_call_id="small")
+    assert isinstance(paid, Allow)
+    hold = run.authorize("payments.refund", BIG, tool_call_id="pay").hold
+    assert hold.question.limits == ("calls of payments.refund: 1 used, this call takes 1, at most 2 per run",)
+
+
+def test_sums_and_windows_are_shown_in_their_own_units(tmp_path: Path) -> None:
+    limits = """limits:
+  - {sum: payments.refund.amount, max: "400.00", per: run}
+  - {count: payments.refund, max: 9, per: tenant, every: 1d}"""
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "refund.yaml").write_text(WORKFLOW.replace("limits: [{count: payments.refund, max: 2, per: run}]", limits))
+    with opened(tmp_path) as gate:
+        run = run_of(gate)
+        looked_up(run)
+        assert isinstance(run.authorize("payments.refund", REFUND, tool_call_id="small"), Allow)
+        hold = run.authorize("payments.refund", BIG, tool_call_id="pay").hold
+    assert hold.question.limits == (
+        "payments.refund.amount: 39.99 EUR used, this call takes 150 EUR, at most 400 EUR per run",
+        "calls of payments.refund: 1 used, this call takes 1, at most 9 per tenant in 86400 s",
+    )

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from agentgate.decision.answer import RequiredHold
+from agentgate.decision.answer import Eligible, RequiredHold, Reservation
 from agentgate.decision.case import Case
+from agentgate.decision.checks import SCALE
 from agentgate.decision.question import By, Question, ShownArgument, ShownRule
 from agentgate.explain.evidence import MASKED, Evidence, Origin
 from agentgate.language.turn import Turn
@@ -20,6 +21,7 @@ from agentgate.values.canonical import canonical
 from agentgate.values.refusal import NOT_SHOWN, Failure, without_values
 from agentgate.values.turns import OWN, PASTED
 from agentgate.values.visible import visible
+from agentgate.workflow.model import ANY, Tool
 from agentgate.workflow.nested import emptied, flat
 
 MAX_VALUE, MAX_WORDS, MAX_ORIGIN = 2000, 2000, 300  # characters that are shown of a value, of a turn, of an origin
@@ -47,20 +49,18 @@ def shown_names(required: Iterable[RequiredHold], names: Iterable[str]) -> tuple
     return tuple(dict.fromkeys(name for hold in required for name in (hold.rule.show or every)))
 
 
-def question_of(
-    case: Case, required: tuple[RequiredHold, ...], *, made: str, opened: float, deadline: float, limits: tuple[str, ...] = ()
-) -> Question:
+def question_of(case: Case, answer: Eligible, used: tuple[int, ...], *, made: str, opened: float, deadline: float) -> Question:
     """The question of a call that waits for people.
 
     Args:
         case: the call, after all checks.
-        required: the rules that ask, and why.
+        answer: the rules that ask, and why, and what the call takes of limits.
+        used: what is taken of each of these limits.
         made: the call digest.
         opened: POSIX seconds.
         deadline: POSIX seconds.
-        limits: what is used of each limit, as text.
     """
-    call, header, workflow = case.call, case.run.header, case.workflow
+    call, header, workflow, required = case.call, case.run.header, case.workflow, answer.holds
     tool = workflow.tools[call.tool]
     evidence, args = Evidence(workflow, case.run, case.values, case.earlier), flat(tool, call.args)
     show = shown_names(required, tool.args)
@@ -89,11 +89,23 @@ def question_of(
         agent=visible(agent.id, MAX_ORIGIN),
         via=tuple(visible(broker, MAX_ORIGIN) for broker in agent.via),
         rules=rules,
-        limits=limits,
+        limits=tuple(_used(tool, *each) for each in zip(answer.reservations, used, strict=True)),
         opened=opened,
         deadline=deadline,
         arguments_digest=call.arguments_digest,
     )
+
+
+def _used(tool: Tool, reservation: Reservation, used: int) -> str:
+    """How much of a limit is used, how much the call takes, and how much there is."""
+    limit, unit = reservation.limit, f" {reservation.currency}" if reservation.currency else ""
+    what = f"{limit.tool}.{limit.argument}" if limit.argument else "calls" if limit.tool == ANY else f"calls of {limit.tool}"
+    window = "" if limit.every is None else f" in {limit.every} s"
+    numbers = (used, reservation.amount, limit.maximum)
+    taken, takes, most = (f"{number / SCALE:g}" if limit.argument else str(number) for number in numbers)
+    if limit.argument and tool.args[limit.argument].sensitive:
+        taken = takes = MASKED
+    return f"{what}: {taken}{unit} used, this call takes {takes}{unit}, at most {most}{unit} per {limit.per}{window}"
 
 
 def because(why: Iterable[Failure], show: Iterable[str]) -> list[str]:

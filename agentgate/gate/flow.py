@@ -152,9 +152,10 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
     known = seen(core, case, whole=bool(answer.holds))
     terms = view.terms(state, workflow, tool)
     made = terms.digest(call)
+    limits = tuple([terms.take(reservation, len(state.turns)) for reservation in answer.reservations])
     take, approver = None, ""
     if answer.holds:
-        release = yield from released(core, case, answer.holds, made=made, known=known)
+        release = yield from released(core, case, answer, made=made, known=known, limits=limits)
         if not isinstance(release, Released):
             return release
         take, approver = release.take, release.approver
@@ -179,7 +180,6 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
         "read": tool.effect == "read",
     }
     boundary = header.agent.boundary
-    limits = tuple([terms.take(reservation, len(state.turns)) for reservation in answer.reservations])
     sent = core.history.seen(header.tenant)
     op = ops.mint(
         ops.MintRequest(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from agentgate.decision.answer import RequiredHold, StepUp, asked
+from agentgate.decision.answer import Eligible, RequiredHold, StepUp, asked
 from agentgate.decision.case import Case
 from agentgate.decision.hold import Approver, Hold, covered
 from agentgate.decision.question import as_json, from_json
@@ -34,9 +34,14 @@ class Released(NamedTuple):
     approver: str
 
 
-def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made: str, known: Mapping[str, object]) -> Flow:
-    """The release to spend, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either."""
-    call, header = case.call, case.run.header
+def released(
+    core: Core, case: Case, answer: Eligible, *, made: str, known: Mapping[str, object], limits: tuple[ops.LimitTake, ...]
+) -> Flow:
+    """The release to spend, or the `StepUp` or `Deny` that answers the call instead; `known` goes on record with either.
+
+    `limits`: what each of the answer's reservations takes.
+    """
+    call, header, required = case.call, case.run.header, answer.holds
     op = ops.read_hold(header.tenant, made)
     record = ops.parse_hold(op, (yield op))
     if record is None or record.state == "cancelled":
@@ -44,7 +49,11 @@ def released(core: Core, case: Case, required: tuple[RequiredHold, ...], *, made
         if unreachable is not None:
             return (yield from deny(core, header, call, (unreachable,), known))
         times = [hold.rule.timeout * 1000 for hold in required]
-        new, act = _new_hold(case, required, made), digest(canonical([call.tool, call.arguments_digest]))
+        used: tuple[int, ...] = ()
+        if limits:
+            op = ops.read_limits(header.tenant, header.id, limits)
+            used = ops.parse_read_limits(op, (yield op))
+        new, act = _new_hold(case, answer, made, used), digest(canonical([call.tool, call.arguments_digest]))
         life, kept = 2 * max(times), _sensitive(case)
         most, body = core.budgets.holds, body_of(new)
         op = ops.open_hold(header.tenant, header.id, made, body, act=act, ttl_ms=life, answer_ms=min(times), most=most, sensitive=kept)
@@ -101,15 +110,15 @@ def _unreachable(core: Core, case: Case, required: tuple[RequiredHold, ...]) -> 
     return Failure(Reason.STEP_UP, f"step_up.{required[0].rule.id}", "no way to ask the user", expected, rule)
 
 
-def _new_hold(case: Case, required: tuple[RequiredHold, ...], made: str) -> Hold:
-    call, header = case.call, case.run.header
+def _new_hold(case: Case, answer: Eligible, made: str, used: tuple[int, ...]) -> Hold:
+    call, header, required = case.call, case.run.header, answer.holds
     tool = case.workflow.tools[call.tool]
     names, args = shown_names(required, tool.args), flat(tool, call.args)
     shown = {name: "(masked)" if tool.args[name].sensitive else args[name] for name in names if name in args}
     shown |= {name: [] for name in names if name not in args and emptied(name, call.args)}
     opened = round(time.time(), 3)
     expires = round(opened + min(hold.rule.timeout for hold in required), 3)
-    question = question_of(case, required, made=made, opened=opened, deadline=expires)
+    question = question_of(case, answer, used, made=made, opened=opened, deadline=expires)
     why = tuple(because([f for hold in required for f in hold.why], names))
     rules = tuple(hold.rule.id for hold in required)
     return Hold(made, header.tenant, header.id, call.tool, call.id, rules, shown, why, expires, question=question)

@@ -18,12 +18,13 @@ from agentgate.stores._op import (
     checked_digest,
     checked_id,
     checked_number,
+    checked_subject,
     parser,
     prefix,
     reply,
     word,
 )
-from agentgate.stores._records import HoldRecord, HoldState
+from agentgate.stores._records import HoldRecord, HoldState, LimitTake
 
 _STATES: tuple[str, ...] = get_args(HoldState)
 COOLING = HoldRecord("refused", b"", "0", "cooling")  # what `open_hold` answers while a refused act is not asked again
@@ -129,6 +130,22 @@ def parse_reveal_hold(op: Op, raw: Any) -> bytes:
     """Their JSON; empty where the hold is over, or of an earlier version."""
     found = reply(op, raw, 1)[0]
     return found if type(found) is bytes else b""
+
+
+def read_limits(tenant: str, run: str, limits: tuple[LimitTake, ...]) -> Op:
+    """What is taken of each limit now, for a person to see."""
+    start = prefix(tenant)
+    own = [take.for_run is True and take.every_ms == 0 for take in limits]
+    names = [checked_subject("limit", take.key) for take in limits]
+    beyond = [f"{start}limit:{name}" for name, in_run in zip(names, own, strict=True) if not in_run]
+    args = [name if in_run else "" for name, in_run in zip(names, own, strict=True)]
+    return Op("read_limits", (f"{start}run:{checked_id('run', run)}", *beyond), tuple(args))
+
+
+@parser
+def parse_read_limits(op: Op, raw: Any) -> tuple[int, ...]:
+    """Reply of `read_limits`, in units of 10^-4 for sums."""
+    return tuple(int(total) for total in reply(op, raw, 1)[0])
 
 
 def list_holds(tenant: str, run: str = "") -> Op:

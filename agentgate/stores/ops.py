@@ -18,6 +18,7 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 | `list_holds` | `parse_list_holds` |
 | `nonce_hold`, `take_nonce` | `parse_nonce` |
 | `reveal_hold` | `parse_reveal_hold` |
+| `read_limits` | `parse_read_limits` |
 | `revoke`, `lift`, `list_revocations` | `parse_revoke`, `parse_lift`, `parse_list_revocations` |
 | `raise_marks` | `parse_raise_marks` |
 | `keep` | `parse_keep` |
@@ -83,6 +84,7 @@ answer_hold, parse_answer_hold = _holds.answer_hold, _holds.parse_answer_hold
 list_holds, parse_list_holds = _holds.list_holds, _holds.parse_list_holds
 nonce_hold, take_nonce, parse_nonce = _holds.nonce_hold, _holds.take_nonce, _holds.parse_nonce
 reveal_hold, parse_reveal_hold = _holds.reveal_hold, _holds.parse_reveal_hold
+read_limits, parse_read_limits = _holds.read_limits, _holds.parse_read_limits
 COOLING = _holds.COOLING
 change_key, parse_change_key = _account_keys.change_key, _account_keys.parse_change_key
 count_denial, parse_count_denial = _denials.count_denial, _denials.parse_count_denial
