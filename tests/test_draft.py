@@ -247,6 +247,25 @@ def test_the_effect_is_the_strictest_that_name_or_annotations_say(name, hints, e
 
 
 @pytest.mark.parametrize(
+    ("name", "schema", "rule"),
+    [
+        ("recipient", {"description": "IBAN of the recipient"}, {"type": "iban", "from": ["prompt"]}),
+        ("recipient", {"description": "Who gets it"}, {"type": "email", "from": ["prompt"]}),
+        ("contact", {"description": "Their e-mail"}, {"type": "email", "from": ["prompt"]}),
+        ("order_id", {"examples": ["ORD-10023344", "ORD-10023345"]}, {"type": "id", "pattern": "ORD-[0-9]{8}", "from": ["prompt"]}),
+        ("order_id", {"description": "The order, such as ORD-10023344."}, {"type": "id", "pattern": "ORD-[0-9]{8}", "from": ["prompt"]}),
+        ("order_id", {"examples": ["ORD-10023344", "R7"]}, {"type": "id", "from": ["prompt"]}),
+        ("order_id", {"examples": ["ORD-1.*", "(a|b)"]}, {"type": "id", "from": ["prompt"]}),
+    ],
+)
+def test_a_description_and_examples_tell_the_form_of_a_value(name, schema, rule):
+    schema = {"type": "string", **schema}
+    found = argument(name, schema, {}, required=True, acting=False)
+    assert found.rule == rule
+    assert "guessed" in found.note
+
+
+@pytest.mark.parametrize(
     ("name", "description", "effect"),
     [
         ("revenue", "Get the revenue.", "read"),

@@ -282,18 +282,27 @@ def paste(start: Start, digest: str) -> list[str]:
 def in_an_agent(start: Start) -> list[str]:
     """The lines that make an agent of the same tools."""
     tenant, path = json.dumps(start.tenant), start.langchain.partition(":")[2]
-    who = f'lambda context: ({tenant}, User("you", tenant={tenant}), Agent("assistant"))'
+    who = f'lambda context: ({tenant}, you, Agent("assistant"))'
     hosts = frozenset[str]().union(*start.injected.values())
-    run = "await agent.ainvoke" if start.awaited else "agent.invoke"
+
+    def call(given: str) -> str:
+        return f"asyncio.run(agent.ainvoke({given}, thread))" if start.awaited else f"agent.invoke({given}, thread)"
+
     return [
+        *["import asyncio"] * bool(start.awaited),
         "from langchain.agents import create_agent",
         "from langgraph.checkpoint.memory import InMemorySaver",
+        "from langgraph.types import Command",
         "from agentgate.integrations.langchain import AgentGateMiddleware",
         "",
         f"gated = AgentGateMiddleware(gate, workflow={json.dumps(start.id)},",
         f"                            identify={who}{',' if hosts else ')'}",
         *[f"                            {_injected(hosts, 'lambda context: ').removeprefix(', ')})"] * bool(hosts),
         f'agent = create_agent("provider:model", {path}, middleware=[gated], checkpointer=InMemorySaver())',
-        f'out = {run}({{"messages": "..."}}, {{"configurable": {{"thread_id": "1"}}}})',
-        '# without confirm=ask a held call is in out["__interrupt__"]: gate.release(its hold), then Command(resume=True)',
+        'thread = {"configurable": {"thread_id": "1"}}',
+        "out = " + call('{"messages": "..."}'),
+        "# a held call (without confirm=ask, or where you do not answer) interrupts: release or refuse it, then go on",
+        'for held in out.get("__interrupt__", ()):',
+        f'    gate.release(held.value["hold"], tenant={tenant}, by=you)',
+        "    out = " + call("Command(resume={held.id: True})"),
     ]

@@ -108,17 +108,17 @@ def injects(tool: BaseTool) -> bool:
 
 
 def hidden(tool: BaseTool) -> frozenset[str]:
-    """The arguments that only a host can inject, and must: hidden from the model, required, and nothing that LangGraph injects."""
+    """The arguments that only a host can inject: hidden from the model, and nothing that LangGraph injects."""
     module = _tool_node()
     schema: Any = None if isinstance(tool.args_schema, dict) else tool.get_input_schema()
     if schema is None or not issubclass(schema, BaseModel):
         return frozenset()
     by_graph = (module.InjectedState, module.InjectedStore, module.ToolRuntime) if module is not None else ()
     hints, found = get_all_basemodel_annotations(schema), set()
-    for name, field in schema.model_fields.items():
+    for name in schema.model_fields:
         marks = getattr(hints.get(name), "__metadata__", ())
         ours = [mark for mark in marks if mark is InjectedToolArg or isinstance(mark, InjectedToolArg)]
-        if ours and field.is_required() and not any(isinstance(mark, by_graph) or mark in by_graph for mark in marks):
+        if ours and not any(isinstance(mark, by_graph) or mark in by_graph for mark in marks):
             found.add(name)
     return frozenset(found)
 

@@ -97,43 +97,6 @@ def argument(
     return replace(drafted, note=f"{drafted.note}; {page}".removeprefix("; "))
 
 
-def opened(a: Argument, schema: Any, root: Mapping[str, Any], *, acting: bool) -> Argument:
-    """The argument for a start in which the person who runs it is asked: what is undecided, or only a default, the model may write."""
-    resolved = resolve(schema, root)
-    kind = resolved.get("type")
-    if a.rule is not None and not (resolved.get("default") is not None and {"is", "pattern"} & a.rule.keys()):
-        return replace(a, rule={**a.rule, "unknown_origin": "confirm"}) if a.rule.get("from") == ["prompt"] else a
-    left_out = {"optional": True} if not a.always or resolved.get("default") is not None else {}
-    left_out |= {"nullable": True} if null_by_default(schema, resolved, root) else {}
-    rule: dict[str, Any] = {"type": "json", "text": 4000}
-    sample: Any = {"note": "hello"}
-    items = resolve(resolved.get("items"), root) if kind == "array" else {}
-    closed = items.get("enum")
-    if isinstance(closed, list) and closed and all(_constant(v)[0] == "text" and _constant(v)[1] for v in closed):
-        rule, sample = {"each_in": closed, "max_items": 50}, [closed[0]]
-    elif (element := _SIMPLE.get(str(items.get("type")))) is not None:
-        rule, sample = {**element[0], "max_items": 50}, [element[1]]
-    elif str(kind) in _SIMPLE:
-        rule, sample = dict(_SIMPLE[str(kind)][0]), _SIMPLE[str(kind)][1]
-    elif kind == "array":
-        sample = ["hello"]
-    return Argument(
-        a.name,
-        {**rule, **({"from": ["model"]} if acting else {}), **left_out},
-        "the model chooses",
-        samples=(sample, None),
-        always=a.always,
-    )
-
-
-_SIMPLE: Mapping[str, tuple[Mapping[str, Any], Any]] = {  # of a JSON Schema's type: any value of it, and one
-    "string": ({"text": 2000}, "hello"),
-    "integer": ({"type": "integer"}, 1),
-    "number": ({"type": "number"}, 1),
-    "boolean": ({"type": "boolean"}, True),
-}
-
-
 @dataclass(frozen=True, slots=True)
 class _Drafting:
     """The argument being drafted. Attributes as the parameters of `argument`; `mails`: it is the address of a mail."""
@@ -180,7 +143,7 @@ class _Drafting:
         if default == "":
             rule = {"pattern": "()", **self._from_model, "optional": True}
             return self._decided(rule, "only the tool's default, empty text", ("", "x"))
-        kind, value = _constant(default)
+        kind, value = constant(default)
         if value is None:
             drafted = replace(self, mails=False).draft({k: v for k, v in schema.items() if k != "default"}, required=False)
             note = "its default is a list or an object, and is sent where the model says nothing"
@@ -192,7 +155,7 @@ class _Drafting:
         values = [schema["const"]] if "const" in schema else schema.get("enum")
         if not isinstance(values, list):
             return None
-        kept = [(v, kind, shown) for v in values if v is not None for kind, shown in (_constant(v),) if shown is not None]
+        kept = [(v, kind, shown) for v in values if v is not None for kind, shown in (constant(v),) if shown is not None]
         if len({kind for _, kind, _ in kept}) != 1 or len(kept) > 1000:
             return self._undecided("its schema lists values of several kinds", **{"in": ["..."]})
         first, kind, _ = kept[0]
@@ -246,14 +209,17 @@ class _Drafting:
 
     def _text(self, schema: Mapping[str, Any]) -> Argument:
         given = _FORMATS.get(str(schema.get("format")), "")
-        kind = given or _guess(self.name) or ("email" if self.mails else "")
+        described = _described(schema.get("description"))
+        kind = given or described or _guess(self.name) or ("email" if self.mails else "")
         pattern = whole_pattern(schema.get("pattern"))
         if pattern is not None:
             return self._patterned(pattern, kind)
+        if kind == "id" and (shape := _shape(schema)) is not None:
+            return replace(self._patterned(shape, kind), note="pattern guessed from its examples")
         if kind:
             first, second = _SAMPLES[kind]
             spoken = first.replace("T", " ") if kind == "datetime" else _SIGNS.get(kind, "") + first
-            note = "" if given else "type guessed from its name"
+            note = "" if given else f"type guessed from its {'description' if described else 'name'}"
             return self._decided({"type": kind, **_FROM_PROMPT}, note, (first, second), spoken)
         longest = schema.get("maxLength")
         if type(longest) is int and 1 <= longest <= 20_000:
@@ -295,7 +261,7 @@ def _typed(kind: str) -> dict[str, str]:
     return {"type": kind} if kind != "text" else {}
 
 
-def _constant(value: Any) -> tuple[str, Any]:
+def constant(value: Any) -> tuple[str, Any]:
     """Type and YAML form of a constant; (.., None) when a workflow cannot hold it."""
     if type(value) is bool:
         return "boolean", value
@@ -318,6 +284,26 @@ def _exact(value: Decimal) -> str:
 def _guess(name: str) -> str:
     """The type that a name suggests, or empty."""
     return next((_NAMES[w] for w in reversed(words_of(name)) if w in _NAMES), "")
+
+
+def _described(description: Any) -> str:
+    """The type that a description names, or empty: the description of a `recipient` may say that it is an IBAN."""
+    words = frozenset(re.findall(r"[a-z-]+", description.lower())) if type(description) is str else frozenset[str]()
+    return next((kind for word, kind in _SAID.items() if word in words), "")
+
+
+def _shape(schema: Mapping[str, Any]) -> str | None:
+    """The pattern of the ids in a schema's examples, or of the one that its description quotes; None where they are not of one form."""
+    given, description = schema.get("examples"), schema.get("description")
+    found = given if isinstance(given, list) and given else _QUOTED.findall(description) if type(description) is str else []
+    shapes = {_RUN.sub(lambda m: f"[0-9]{{{len(m[0])}}}", each) for each in found if type(each) is str and _CODE.fullmatch(each)}
+    return shapes.pop() if len(shapes) == 1 and all(type(each) is str and _CODE.fullmatch(each) for each in found) else None
+
+
+_SAID = {"iban": "iban", "e-mail": "email", "email": "email", "url": "url", "link": "url", "phone": "phone", "telephone": "phone"}
+_CODE = re.compile(r"[A-Z][A-Za-z]{0,9}[-_]?[0-9]{2,12}", re.ASCII)
+_RUN = re.compile(r"[0-9]+", re.ASCII)
+_QUOTED = re.compile(r"\b[A-Z][A-Za-z]{0,9}[-_]?[0-9]{2,12}\b", re.ASCII)
 
 
 def _matching(pattern: str) -> tuple[str, Any] | None:

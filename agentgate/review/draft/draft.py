@@ -17,10 +17,11 @@ from typing import Any
 from agentgate.errors import ConfigError, WorkflowError
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_text
-from agentgate.review.draft.argument import Argument, argument, inline, opened
+from agentgate.review.draft.argument import Argument, argument, inline
 from agentgate.review.draft.first_tests import base_of, first_tests, refused
 from agentgate.review.draft.phrasebook import act_of, example, listed, speaking, usual
 from agentgate.review.draft.schema import leaves
+from agentgate.review.draft.start import opened
 from agentgate.review.draft.template import render
 from agentgate.review.draft.toolset import DeclaredTool, effect_of, verb_of, words_of
 from agentgate.review.scenarios.statements import put_at, steps
