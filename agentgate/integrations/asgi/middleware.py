@@ -1,0 +1,193 @@
+"""An ASGI middleware: nothing behind it runs without a redeemed call.
+
+Rules: a request is a declared call, the metadata, or a path that the settings name as open; anything else is 404 or 405, `HEAD` and
+`OPTIONS` among it. The application is given the proven arguments, rendered anew, and neither token nor proof. Facts and outcome are
+recorded from its answer before the answer leaves: 2xx is done; a status that the route declares `not_done` says that nothing happened;
+anything else of an act is unknown. Only a JSON answer has facts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import unquote
+
+import structlog
+
+from agentgate.errors import ConfigError, NotDone, NotRecorded
+from agentgate.integrations.asgi.received import Receive, RequestHead, Scope, Send
+from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.integrations.asgi.server import ToolRoute, ToolServer
+from agentgate.integrations.asgi.sources import strict_json
+from agentgate.redemption.verifier import AsyncRedeemedCall
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+CALL = "agentgate.call"  # in the scope: the `AsyncRedeemedCall`
+MAX_RESULT = 1024 * 1024  # bytes of an answer that are held back to be read for facts; a longer one passes on and has none
+_DROPPED = frozenset({b"authorization", b"dpop", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"})
+_log = structlog.get_logger("agentgate.integrations.asgi")
+
+
+class _NoSuccess(Exception):
+    """The application answered with another status than success."""
+
+
+class _Answer:
+    """An application's answer, held back until what it says is recorded."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._held: list[MutableMapping[str, Any]] = []
+        self._size = 0
+        self._passing = False
+        self.status = 0
+        self.whole = False
+
+    async def take(self, message: MutableMapping[str, Any]) -> None:
+        """What the application sends."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        elif message["type"] == "http.response.body":
+            self._size += len(message.get("body", b""))
+            self.whole = not message.get("more_body", False)
+        self._held.append(message)
+        if self._passing or self._size > MAX_RESULT:
+            self._passing = True
+            await self.release()
+
+    async def release(self) -> None:
+        """Send what is held."""
+        held, self._held = self._held, []
+        for message in held:
+            await self._send(message)
+
+    def result(self) -> Any:
+        """The JSON value of the answer; None: it has none, or is not held any more."""
+        if self._passing or not self.whole or not self._held:
+            return None
+        headers = {name.lower(): value for name, value in self._held[0].get("headers", ())}
+        media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if media != b"application/json" or headers.get(b"content-encoding", b"identity") != b"identity":
+            return None
+        with suppress(ValueError):
+            return strict_json(b"".join(message.get("body", b"") for message in self._held[1:]))
+        return None
+
+
+class RedeemMiddleware:
+    """``app.add_middleware(RedeemMiddleware, server=server)``, the outermost; or ``RedeemMiddleware(app, server)``."""
+
+    def __init__(self, app: Application, server: ToolServer, *, open_paths: Collection[str] = ()) -> None:
+        """Stand before an application.
+
+        Args:
+            app: the application.
+            server: with its routes; at least one.
+            open_paths: exact paths that anybody may GET without a token, such as ``/healthz``. None of a route.
+
+        Raises:
+            ConfigError: no route, or a path that is both open and a call.
+        """
+        if not server.routes:
+            raise ConfigError("routes", "none", "ToolServer.route for each tool, before the middleware is added")
+        for path in [*open_paths, server.metadata_path]:
+            if isinstance(open_paths, str) or not path.startswith("/") or any(r.shape.matches(path) is not None for r in server.routes):
+                raise ConfigError("open_paths", path, "a list of exact paths, none of a route")
+        self._app, self._server, self._open = app, server, frozenset(open_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "http":
+            try:
+                await self._request(scope, receive, send)
+            except RequestRefusal as refused:
+                await _answer(send, refused)
+        elif scope["type"] == "websocket":  # no token of ours is for one
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def opening(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self._server.start()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, opening)
+        finally:
+            await self._server.stop()
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            head = RequestHead(scope)
+        except RequestRefusal as refused:
+            raise self._server.refused(refused) from None
+        if head.method == "GET" and head.path == self._server.metadata_path:
+            data = json.dumps(self._server.metadata()).encode()
+            await _send(send, 200, {"Content-Type": "application/json"}, data)
+            return
+        if head.method == "GET" and head.path in self._open and scope["path"] == head.path:
+            await self._app(scope, receive, send)
+            return
+        matching = [route for route in self._server.routes if route.shape.matches(head.path) is not None]
+        route = next((each for each in matching if each.shape.method == head.method), None)
+        if route is not None:
+            await self._call(route, scope, receive, send)
+            return
+        if not matching:
+            raise self._server.refused(RequestRefusal(404, "", "path", head.path[:120], "a path that is declared"))
+        allowed = ", ".join(sorted({each.shape.method for each in matching}))
+        raise self._server.refused(RequestRefusal(405, "", "method", head.method[:20], allowed, headers={"Allow": allowed}))
+
+    async def _call(self, route: ToolRoute, scope: Scope, receive: Receive, send: Send) -> None:
+        presented = await route.present(scope, receive)
+        answer = _Answer(send)
+        try:
+            async with presented as call:
+                await self._app(_proven(scope, route, call), _replayed(route, call, receive), answer.take)
+                if not answer.whole:
+                    raise _NoSuccess("no whole answer")  # noqa: TRY301 - leaves the call, whose outcome it is
+                if not 200 <= answer.status < 300:
+                    raise (NotDone if answer.status in route.not_done else _NoSuccess)(f"status {answer.status}")  # noqa: TRY301 - as above
+                await call.record_result(answer.result())
+        except (NotDone, _NoSuccess) as error:
+            _log.warning("tool_answered", tool=route.tool, status=answer.status, why=str(error))
+        except NotRecorded:  # the verifier logged it; the tool ran, and its answer is the caller's
+            pass
+        except Exception:
+            await answer.release()
+            raise
+        await answer.release()
+
+
+def _proven(scope: Scope, route: ToolRoute, call: AsyncRedeemedCall) -> Scope:
+    """The scope the application sees: the proven call, without the token (it is never passed on)."""
+    raw, query, data = route.shape.rendered(call.args)
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() not in _DROPPED]
+    if route.shape.has_body:
+        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+    return {**scope, "path": unquote(raw), "raw_path": raw.encode(), "query_string": query.encode(), "headers": headers, CALL: call}
+
+
+def _replayed(route: ToolRoute, call: AsyncRedeemedCall, receive: Receive) -> Receive:
+    """The proven body once, then whatever the connection says."""
+    left = [{"type": "http.request", "body": route.shape.rendered(call.args)[2], "more_body": False}]
+
+    async def replayed() -> MutableMapping[str, Any]:
+        return left.pop() if left else await receive()
+
+    return replayed
+
+
+async def _answer(send: Send, refused: RequestRefusal) -> None:
+    await _send(send, refused.status, refused.all_headers(), refused.problem)
+
+
+async def _send(send: Send, status: int, headers: dict[str, str], data: bytes) -> None:
+    listed = [(name.lower().encode(), value.encode("latin-1")) for name, value in {**headers, "Content-Length": str(len(data))}.items()]
+    await send({"type": "http.response.start", "status": status, "headers": listed})
+    await send({"type": "http.response.body", "body": data})

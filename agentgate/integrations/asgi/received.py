@@ -1,0 +1,132 @@
+"""A request as an ASGI server hands it over: its head, its one credential, and its body under caps.
+
+Rules: what could be read in two ways is refused: a header twice, a method or a path in a header, an encoded body. The body arrives within
+`SECONDS`, whatever its pace, and is never held beyond the cap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.integrations.asgi.sources import malformed, names_token
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+SECONDS = 5.0
+MAX_BODY = 256 * 1024  # bytes: as much as arguments may have (`agentgate.values.canonical`)
+MAX_HEADERS, MAX_HEAD, MAX_PATH = 64, 32 * 1024, 4096
+_ONCE = frozenset({"authorization", "dpop", "content-type", "content-length", "content-encoding", "host", "transfer-encoding"})
+# Some frameworks let these replace the method or the path, after both were compared.
+_REPLACING = frozenset(
+    {"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-original-uri", "x-rewrite-url"}
+)
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class SentToken:
+    """The token of a request and how it was sent. `scheme`: DPoP or Bearer; `proof`: value of the DPoP header."""
+
+    scheme: str
+    token: str = field(repr=False)
+    proof: str | None = field(repr=False)
+
+
+class RequestHead:
+    """Method, path, query and headers, each in one reading."""
+
+    def __init__(self, scope: Scope) -> None:
+        """Raises RequestRefusal: it is too large, or ambiguous."""
+        listed: list[tuple[bytes, bytes]] = list(scope["headers"])
+        raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+        query: bytes = scope.get("query_string", b"")
+        total = sum(len(name) + len(value) for name, value in listed)
+        if len(listed) > MAX_HEADERS or total > MAX_HEAD or len(raw) + len(query) > MAX_PATH:
+            raise malformed("head", "a larger one", f"{MAX_HEADERS} headers, {MAX_HEAD} bytes; {MAX_PATH} of path and query", 431)
+        self.method: str = scope["method"]
+        self._headers: dict[str, str] = {}
+        for name_bytes, value in listed:
+            name = name_bytes.decode("latin-1").lower()
+            if name in _REPLACING:
+                raise malformed(name, "a header", "none: method and path are those of the request line")
+            if name in _ONCE and name in self._headers:
+                raise malformed(name, "several", "one header")
+            self._headers[name] = value.decode("latin-1").strip()
+        try:
+            self.path, self.query = raw.decode("ascii").partition("?")[0], query.decode("ascii")
+        except UnicodeDecodeError:
+            raise malformed("path", "characters outside ASCII", "percent-encoding") from None
+
+    def header(self, name: str) -> str | None:
+        """The value of a header (lower case), or None."""
+        return self._headers.get(name)
+
+    def credential(self) -> SentToken:
+        """Steps 1 and 2: the one token, in its one place.
+
+        Raises:
+            RequestRefusal: 401 without `error`: there is none; 400: more than one, or in the query.
+        """
+        if names_token(self.query):
+            raise malformed("query", "a token", "a token in the Authorization header alone")
+        scheme, _, token = (self.header("authorization") or "").partition(" ")
+        kind = {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower())
+        if kind is None or not token.strip():
+            raise RequestRefusal(401, "", "authorization", "none", "DPoP or Bearer, and a call token")
+        if "," in token:
+            raise malformed("authorization", "several", "one credential")
+        return SentToken(kind, token.strip(), self.header("dpop"))
+
+    def check_body(self, *, expected: bool, most: int) -> None:
+        """What the head says of the body.
+
+        Raises:
+            RequestRefusal: 413 too long, 415 not plain JSON, 400 ambiguous length.
+        """
+        length = self.header("content-length")
+        if length is not None and (self.header("transfer-encoding") is not None or not length.isdigit() or not length.isascii()):
+            raise malformed("content-length", "two lengths, or none that counts", "one length")
+        if length is not None and int(length[:20]) > most:
+            raise too_large(most)
+        if self.header("content-encoding") not in {None, "identity"}:
+            raise malformed("content-encoding", "an encoded body", "none", 415)
+        if expected:
+            media, _, more = (self.header("content-type") or "").partition(";")
+            if media.strip().lower() != _JSON or more.strip().lower().replace('"', "") not in {"", "charset=utf-8"}:
+                raise malformed("content-type", self.header("content-type") or "none", f"{_JSON}, in UTF-8", 415)
+
+
+def too_large(most: int) -> RequestRefusal:
+    """413; the connection closes, so that the rest is not read."""
+    return RequestRefusal(413, "invalid_request", "body", "a longer one", f"at most {most} bytes", headers={"Connection": "close"})
+
+
+async def read_body(receive: Receive, most: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestRefusal: 413 too long, 408 too slow, 400 broken off.
+    """
+    read = bytearray()
+    try:
+        async with asyncio.timeout(SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise malformed("body", "the end of the connection", "a whole one")
+                read += message.get("body", b"")
+                if len(read) > most:
+                    raise too_large(most)
+                if not message.get("more_body", False):
+                    return bytes(read)
+    except TimeoutError:
+        raise RequestRefusal(
+            408, "invalid_request", "body", "a slow one", f"all of it in {SECONDS:.0f} s", headers={"Connection": "close"}
+        ) from None

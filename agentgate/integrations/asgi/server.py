@@ -1,0 +1,272 @@
+"""A tool server: whose tokens count here, and which request is which call.
+
+Rules: the verifier's checks in their order (`agentgate.token.claims`): (1) a credential, (2) one, in its one place, then the token and its
+proof, then the call that the request really is, then the burn, then the tool. The request is read as a call only for a good token. A
+request whose call cannot be told in one way burns nothing. The URL of a proof is this server's own, never what a `Host` header says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import structlog
+
+from agentgate.errors import ConfigError, TokenRefused
+from agentgate.integrations.asgi.received import MAX_BODY, Receive, RequestHead, Scope, SentToken, read_body
+from agentgate.integrations.asgi.refused import ALGS, RequestRefusal, challenged, of_token
+from agentgate.integrations.asgi.sources import ArgumentSource, RouteShape, malformed
+from agentgate.redemption.trust import Jwks
+from agentgate.redemption.verifier import AsyncRedeemedCall, AsyncVerifier
+from agentgate.token.dpop import DPoP, target
+from agentgate.values.visible import visible
+
+_log = structlog.get_logger("agentgate.integrations.asgi")
+_WELL_KNOWN = "/.well-known/oauth-protected-resource"
+
+
+class _Arguments(Mapping[str, Any]):
+    """The arguments of a request, read when the verifier asks for them: after the token and its proof."""
+
+    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+        self._read, self._held = read, dict[str, Any]()
+        self.refused: RequestRefusal | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            self._held = self._read()
+        except RequestRefusal as refused:
+            self.refused = refused
+            raise ValueError("no call") from None  # the verifier's way to be told that there are no arguments
+        return iter(self._held)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._held[name]
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+class PresentedCall:
+    """A request with a token, not redeemed yet: entering it redeems, leaving it reports the outcome.
+
+    ``async with presented as call:`` gives an `AsyncRedeemedCall`; run the tool from `call.args`. It can be entered once.
+    """
+
+    def __init__(self, route: ToolRoute, head: RequestHead, credential: SentToken, read: Callable[[], dict[str, Any]]) -> None:
+        self._route, self._head, self._credential = route, head, credential
+        self._args = _Arguments(read)
+        self._call: AsyncRedeemedCall | None = None
+
+    async def redeem(self) -> AsyncRedeemedCall:
+        """Steps 3 to 13.
+
+        Raises:
+            RequestRefusal: nothing was executed.
+        """
+        server, sent = self._route.server, self._credential
+        proof = None
+        if sent.scheme == "DPoP" and sent.proof is not None:
+            proof = DPoP(sent.proof, method=self._head.method, url=server.origin + self._head.path)
+        try:
+            return await server.verifier.redeem(sent.token, tool=self._route.tool, args=self._args, proof=proof)
+        except TokenRefused as error:
+            refused = self._args.refused or of_token(error)
+        raise self._route.refused(refused, sent.scheme)
+
+    async def __aenter__(self) -> AsyncRedeemedCall:
+        self._call = await self.redeem()
+        return await self._call.__aenter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._call is not None:
+            await self._call.__aexit__(kind, error, trace)
+
+
+class ToolRoute:
+    """Which requests are calls of one tool. Made by `ToolServer.route`.
+
+    Attributes:
+        tool: its name in the workflow.
+        shape: method, path and where each argument stands.
+        scope: what a challenge tells a client to ask for; empty: nothing.
+        not_done: statuses by which the application says that nothing happened, so that the same call may run again.
+    """
+
+    def __init__(self, server: ToolServer, tool: str, shape: RouteShape, scope: str, not_done: frozenset[int]) -> None:
+        self.server, self.tool, self.shape, self.scope, self.not_done = server, tool, shape, scope, not_done
+
+    @property
+    def path(self) -> str:
+        """The path, as frameworks write it: ``/orders/{order_id}``."""
+        return self.shape.template
+
+    async def present(self, scope: Scope, receive: Receive) -> PresentedCall:
+        """Steps 1 and 2, and the body under its cap.
+
+        Raises:
+            RequestRefusal.
+        """
+        scheme = ""
+        try:
+            head = RequestHead(scope)
+            credential = head.credential()
+            scheme = credential.scheme
+            segments = self.shape.matches(head.path)
+            if segments is None or head.method != self.shape.method:
+                raise malformed("path", f"{head.method} {head.path}", f"{self.shape.method} {self.path}", 404)
+            head.check_body(expected=self.shape.has_body, most=self.server.max_body)
+            data = await read_body(receive, self.server.max_body)
+        except RequestRefusal as refused:
+            raise self.refused(refused, scheme) from None
+        return PresentedCall(self, head, credential, lambda: self.shape.arguments(segments, head.query, data))
+
+    def refused(self, refused: RequestRefusal, scheme: str) -> RequestRefusal:
+        """See `ToolServer.refused`."""
+        return self.server.refused(refused, scheme=scheme, scope=self.scope, tool=self.tool)
+
+
+class ToolServer:
+    """Redeems the tokens of one tool server's requests."""
+
+    def __init__(
+        self,
+        opening: Callable[[], Awaitable[AsyncVerifier]],
+        *,
+        issuer: str,
+        audience: str,
+        origin: str | None = None,
+        max_body: int = MAX_BODY,
+    ) -> None:
+        """A tool server whose verifier is opened when it starts. Most use `ToolServer.of`.
+
+        Args:
+            opening: opens the verifier.
+            issuer: the gate's `iss`, named in the metadata.
+            audience: this server's resource URL, the `aud` of its tokens.
+            origin: scheme, host and port by which clients reach it; None: those of `audience`.
+            max_body: most bytes of a request's body, at most 256 kB.
+
+        Raises:
+            ConfigError: a setting that is no URL, or a cap that caps nothing.
+        """
+        if not 0 < max_body <= MAX_BODY:
+            raise ConfigError("max_body", max_body, f"1 to {MAX_BODY} bytes")
+        try:
+            parts = urlsplit(target(audience))
+            self.origin = f"{parts.scheme}://{parts.netloc}" if origin is None else target(origin).removesuffix("/")
+        except (ValueError, TypeError, AttributeError):
+            raise ConfigError("audience", audience, "this server's absolute http(s) URL, as its origin") from None
+        if urlsplit(self.origin).path:
+            raise ConfigError("origin", origin, "scheme, host and port alone")
+        self.metadata_path = _WELL_KNOWN + (parts.path if parts.path != "/" else "")  # RFC 9728 section 3.1
+        self.issuer, self.audience, self.max_body = issuer, audience, max_body
+        self.routes: list[ToolRoute] = []
+        self._opening = opening
+        self._verifier: AsyncVerifier | None = None
+
+    @classmethod
+    def of(
+        cls,
+        jwks: Jwks,
+        *,
+        issuer: str,
+        tenants: Sequence[str],
+        audience: str,
+        store: str,
+        audit: str,
+        origin: str | None = None,
+        max_body: int = MAX_BODY,
+    ) -> Self:
+        """A tool server with a verifier of its own; the settings are those of `AsyncVerifier.open`, of `ToolServer` the rest."""
+
+        async def opening() -> AsyncVerifier:
+            return await AsyncVerifier.open(jwks, issuer=issuer, tenants=tenants, audience=audience, store=store, audit=audit)
+
+        return cls(opening, issuer=issuer, audience=audience, origin=origin, max_body=max_body)
+
+    @property
+    def verifier(self) -> AsyncVerifier:
+        """The open verifier.
+
+        Raises:
+            RequestRefusal: 503: the server has not started (`lifespan`).
+        """
+        if self._verifier is None:
+            raise RequestRefusal(503, "", "verifier", "none", "a server started with ToolServer.lifespan")
+        return self._verifier
+
+    @property
+    def metadata_url(self) -> str:
+        """Where the metadata is."""
+        return self.origin + self.metadata_path
+
+    def metadata(self) -> dict[str, Any]:
+        """Protected-resource metadata (RFC 9728 section 2)."""
+        scopes = sorted({scope for route in self.routes for scope in route.scope.split()})
+        return {
+            "resource": self.audience,
+            "authorization_servers": [self.issuer],
+            "bearer_methods_supported": ["header"],
+            "dpop_signing_alg_values_supported": ALGS.split(),
+            **({"scopes_supported": scopes} if scopes else {}),
+        }
+
+    def route(
+        self, tool: str, method: str, path: str, *, args: Mapping[str, ArgumentSource], scope: str = "", not_done: Sequence[int] = ()
+    ) -> ToolRoute:
+        """Declare which requests are calls of a tool.
+
+        Args:
+            tool: its name in the workflow.
+            method: HTTP method.
+            path: ``/orders/{order_id}``; below the server's root.
+            args: every argument -> `path()`, `query()` or `body()`. What is in a request and not here is refused.
+            scope: what a challenge names.
+            not_done: statuses (of 400 to 599) by which the application says that nothing happened. Any other answer than success
+                leaves an act's outcome unknown.
+
+        Raises:
+            ConfigError: it cannot be told apart from another, or names a place twice.
+        """
+        shape = RouteShape(method, path, args)
+        if not tool or not set(not_done) <= set(range(400, 600)) or not scope.isprintable() or '"' in scope or "\\" in scope:
+            raise ConfigError("route", (tool, scope, tuple(not_done)), "a tool, a scope, statuses of 400 to 599")
+        generic = ["{}" if part.startswith("{") else part for part in path.split("/")]
+        for other in self.routes:
+            theirs = ["{}" if part.startswith("{") else part for part in other.path.split("/")]
+            same = len(generic) == len(theirs) and all(a == b or "{}" in {a, b} for a, b in zip(generic, theirs, strict=True))
+            if same and method == other.shape.method:
+                raise ConfigError("path", path, f"one that {other.path} does not match, too")
+        self.routes.append(made := ToolRoute(self, tool, shape, scope, frozenset(not_done)))
+        return made
+
+    def refused(self, refused: RequestRefusal, *, scheme: str = "", scope: str = "", tool: str = "") -> RequestRefusal:
+        """The refusal as it is answered; its reason is logged."""
+        level = _log.error if refused.status >= 500 else _log.warning
+        said = {"tool": tool, "status": refused.status, "error": refused.error, "field": refused.field}
+        level("request_refused", **said, got=visible(refused.got), expected=refused.expected)
+        return challenged(refused, scheme=scheme, scope=scope, metadata=self.metadata_url)
+
+    async def start(self) -> None:
+        """Open the verifier. Raises what `AsyncVerifier.open` raises."""
+        if self._verifier is None:
+            self._verifier = await self._opening()
+
+    async def stop(self) -> None:
+        """Close the verifier."""
+        verifier, self._verifier = self._verifier, None
+        if verifier is not None:
+            await verifier.close()
+
+    @asynccontextmanager
+    async def lifespan(self, _: Any = None) -> AsyncIterator[None]:
+        """``FastAPI(lifespan=server.lifespan)``: opens the verifier at the start, closes it at the end."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()

@@ -1,0 +1,52 @@
+"""FastAPI and Starlette: a dependency that reads the call out of a request; entering it in the handler redeems the token.
+
+Rules: the burn comes last: after the framework has validated everything, as the handler enters the call. The tool runs from `call.args`.
+Declare no body parameter in the handler: its body is read here, under a cap and strictly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from agentgate.integrations.asgi.refused import RequestRefusal
+from agentgate.integrations.asgi.server import PresentedCall, ToolRoute
+from agentgate.redemption.verifier import AsyncRedeemedCall
+
+
+class HTTPPresentedCall:
+    """`PresentedCall`, which refuses with the framework's own `HTTPException`."""
+
+    def __init__(self, presented: PresentedCall) -> None:
+        self._presented = presented
+
+    async def __aenter__(self) -> AsyncRedeemedCall:
+        try:
+            return await self._presented.__aenter__()
+        except RequestRefusal as refused:
+            raise _exception(refused) from None
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._presented.__aexit__(kind, error, trace)
+
+
+def presented(route: ToolRoute) -> Callable[[Request], Awaitable[HTTPPresentedCall]]:
+    """A dependency for one route: ``call: HTTPPresentedCall = Depends(presented(route))``, then ``async with call as redeemed``.
+
+    In Starlette, await it with the request. It refuses with an `HTTPException` of status, `error` and headers as in the middleware.
+    """
+
+    async def dependency(request: Request) -> HTTPPresentedCall:
+        try:
+            return HTTPPresentedCall(await route.present(request.scope, request.receive))
+        except RequestRefusal as refused:
+            raise _exception(refused) from None
+
+    return dependency
+
+
+def _exception(refused: RequestRefusal) -> HTTPException:
+    return HTTPException(refused.status, detail=refused.error, headers={"Cache-Control": "no-store", **refused.headers})
