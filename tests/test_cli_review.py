@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 
 from agentgate.approvals import Reviewer, ReviewRule, new_root, open_signer, root_digest, statement, write_approval, write_index
 from agentgate.cli.main import app
+from agentgate.errors import ConfigError
 from agentgate.gate.gate import Gate
 from agentgate.intents.lexical import derive
 from agentgate.loading.source import find
+from agentgate.review.report.signers import makers
 from agentgate.values.request import Derived
 
 WORKFLOW = """\
@@ -385,6 +387,82 @@ def test_nobody_who_made_part_of_a_change_counts_for_it(approved, tmp_path, monk
     approve(tmp_path, PEOPLE[1], "shop.refund v2, 1 wider", code=2)
     assert "1 of 2 signatures for **" in run("status", code=2).stdout
     assert "not alice@acme.example" in run("status", code=2).stdout
+
+
+def whose(email: str) -> tuple[str, ...]:
+    return ("-c", f"user.name={email}", "-c", f"user.email={email}")
+
+
+def test_who_changes_the_file_in_a_merge_made_it(approved, tmp_path):
+    """Neither side has Alice's text: only the merge commit does, and `git log FILE --follow` shows no merges."""
+    git("checkout", "-q", "-b", "side")
+    Path("other.txt").write_text("other\n")
+    commit(author="kim@acme.example")
+    git("checkout", "-q", "main")
+    Path("more.txt").write_text("more\n")
+    commit(author="kim@acme.example")
+    git(*whose(PEOPLE[0]), "merge", "-q", "--no-commit", "--no-ff", "side")
+    write(WIDER)
+    git("add", ".")
+    git(*whose(PEOPLE[0]), "commit", "-q", "-m", "Merge branch 'side'")
+    shown = approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2).stdout
+    assert "your own signature does not count: you made the change" in shown
+    assert PEOPLE[0] in made()
+
+
+def test_a_remark_on_another_branch_hides_no_author(approved, tmp_path):
+    """The newest commit is still the version in force; the change lies on a branch, is older, and is merged."""
+    git("checkout", "-q", "-b", "side")
+    write(WIDER)
+    commit(author=PEOPLE[0])
+    git("checkout", "-q", "main")
+    write("# a remark\n" + WORKFLOW)
+    commit(author="kim@acme.example")
+    git("-c", "user.name=kim", "-c", "user.email=kim@acme.example", "merge", "-q", "--no-edit", "side")
+    shown = approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2).stdout
+    assert "your own signature does not count: you made the change" in shown
+    assert PEOPLE[0] in made()
+
+
+def test_a_branch_that_goes_back_hides_no_author(approved, tmp_path):
+    """Alice's text comes back by a merge that takes it from before it was taken out."""
+    write(WIDER)
+    commit(author=PEOPLE[0])
+    git("branch", "kept")
+    write(WORKFLOW)
+    commit(author="kim@acme.example")
+    git("checkout", "-q", "kept")
+    Path("other.txt").write_text("other\n")
+    commit(author="kim@acme.example")
+    git("checkout", "-q", "main")
+    git("-c", "user.name=kim", "-c", "user.email=kim@acme.example", "merge", "-q", "--no-commit", "kept")
+    write(WIDER)
+    git("add", ".")
+    git("-c", "user.name=kim", "-c", "user.email=kim@acme.example", "commit", "-q", "-m", "Merge branch 'kept'")
+    shown = approve(tmp_path, PEOPLE[0], "shop.refund v2, 1 wider", code=2).stdout
+    assert "your own signature does not count: you made the change" in shown
+
+
+def test_a_file_that_was_renamed_keeps_its_authors(approved, tmp_path):
+    before = find(FILE).workflow().digest
+    write(WIDER)
+    commit(author=PEOPLE[0])
+    git("mv", FILE, "workflows/refund.yaml")
+    commit(author="kim@acme.example")
+    named = makers(Path("workflows/refund.yaml"), before)
+    assert (named[0], PEOPLE[0] in named) == ("kim@acme.example", True)
+
+
+def test_nobody_changes_a_workflow_behind_a_link(approved, tmp_path):
+    """A link's own history does not tell who changed what it leads to."""
+    before = find(FILE).workflow().digest
+    git("mv", FILE, "workflows/text.yaml")
+    Path(FILE).symlink_to("../text.yaml")
+    commit(author="kim@acme.example")
+    write(WIDER, "workflows/text.yaml")
+    commit(author=PEOPLE[0])
+    with pytest.raises(ConfigError, match="a link"):
+        makers(Path(FILE), before)
 
 
 def test_what_was_committed_before_the_version_in_force_makes_nobody_an_author(approved, tmp_path):

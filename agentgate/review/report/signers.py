@@ -69,13 +69,16 @@ def _root(source: WorkflowText) -> tuple[bytes, str] | None:
 
 
 # --- who made a change ----------------------------------------------------------------------------------------------------------
-_LOG = "%H%x00%ae%x00%ce%x00%(trailers:key=Co-authored-by,valueonly,separator=%x01)%x02"
+_LOG = "%H%x00%P%x00%ae%x00%ce%x00%(trailers:key=Co-authored-by,valueonly,separator=%x20)%x00"
 _MOST_COMMITS = 2_000
 _ADDRESS = re.compile(r"<([^<>]*)>")
 
 
 def makers(file: Path, previous: str | None, signed_by: Root | None = None) -> tuple[str, ...]:
     """Everybody who made a workflow file what it is since the version before: authors, committers, and who is named as co-author.
+
+    From the last commit on, history is followed to each parent that the text came from, and there no further than the version before: who
+    merged counts where the merge is neither side's text, and a commit of the version before on another branch ends nothing.
 
     Args:
         file: a file of a git repository, as it lies on disk.
@@ -86,25 +89,49 @@ def makers(file: Path, previous: str | None, signed_by: Root | None = None) -> t
         Their addresses, the last commit's author first; empty where git has no such file, or it has changed since its last commit.
 
     Raises:
-        ConfigError: the history is cut off before that version, or a commit has no signature of somebody in the root.
+        ConfigError: a link; the history is cut off before that version, or a commit has no signature of somebody in the root.
     """
+    if file.is_symlink():
+        raise ConfigError("proposer", f"{file}, a link", "a file: git does not tell who changed what a link leads to")
     if ask("diff", "--quiet", "--no-ext-diff", "--no-textconv", "HEAD", "--", str(file)) is None:
         return ()
-    log = ask(
-        "log", f"-{_MOST_COMMITS}", "--follow", "--no-show-signature", "--no-ext-diff", "--no-mailmap", f"--format={_LOG}", "--", str(file)
-    )
-    found: dict[str, None] = {}
-    entries = [entry.strip("\n").split("\0") for entry in (log or b"").decode("utf-8", "replace").split("\x02") if entry.strip("\n")]
-    for commit, writer, committer, others in entries:
-        if previous is not None and _digest_at(commit, file) == previous:
-            return tuple(found)
-        named = [writer, committer, *(address for text in others.split("\x01") for address in _ADDRESS.findall(text))]
-        named += [_signer(commit, signed_by)] if signed_by is not None else []
-        found.update(dict.fromkeys(name.strip() for name in named if name.strip()))
-    cut = ask("rev-parse", "--is-shallow-repository") != b"false\n" or len(entries) == _MOST_COMMITS
-    if entries and cut:
+    found, cut, names = dict[str, None](), False, [("HEAD", prefix_of(file))]
+    for start, path in names:  # and, from a renaming on, its name before
+        log = _log(start, path)
+        commits = list(log)[:1]
+        for commit in commits:
+            if commit not in log:
+                cut = True
+            elif previous is None or _digest_at(commit, path) != previous:
+                parents, named = log[commit]
+                named += [_signer(commit, signed_by)] if signed_by is not None else []
+                found.update(dict.fromkeys(name.strip() for name in named if name.strip()))
+                commits += [parent for parent in parents if parent not in commits]
+                before = "" if parents else _renamed(commit, path)
+                names += [(f"{commit}^@", before)] if before else []
+                cut = cut or not (parents or before or ask("rev-parse", "--is-shallow-repository") == b"false\n")
+    if cut:
         raise ConfigError("proposer", f"{file}: a history that is cut off", "all commits since the version before (git fetch --unshallow)")
     return tuple(found)
+
+
+def _log(start: str, path: str) -> dict[str, tuple[list[str], list[str]]]:
+    """The commits that a path's text came from, the newest first: with those before them, and who made them."""
+    options = ("--no-show-signature", "--no-ext-diff", "--no-mailmap", f"--format={_LOG}")
+    log = ask("log", f"-{_MOST_COMMITS}", "--topo-order", "--parents", *options, start, "--", path) if path else None
+    fields = (log or b"").decode("utf-8", "replace").split("\0")
+    entries = zip(*[iter(fields)] * 5, strict=False)  # no header or message of a commit holds a NUL
+    return {
+        commit.strip(): (parents.split(), [writer, committer, *_ADDRESS.findall(others)])
+        for commit, parents, writer, committer, others in entries
+    }
+
+
+def _renamed(commit: str, path: str) -> str:
+    """The path before, of a file that this commit renamed; empty: it is new."""
+    told = ask("log", "-1", "--follow", "--name-status", "--format=", "-z", commit, "--", path)
+    status, *paths = (told or b"").decode("utf-8", "replace").strip("\0").split("\0")
+    return paths[0] if status.startswith("R") and len(paths) == 2 else ""
 
 
 def _digest_at(commit: str, file: Path) -> str:
