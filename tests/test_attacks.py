@@ -20,7 +20,7 @@ from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError
 from agentgate.gate import answer as holding
 from agentgate.gate.flow import MAX_TURNS
-from agentgate.identity.proven import proven_agent, proven_user
+from agentgate.identity.proven import Proven, proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.loading.definition import load_text
@@ -628,7 +628,8 @@ def test_where_people_are_proven_an_unproven_one_answers_no_hold(folder: Path) -
         hold = run.authorize("payments.refund", {**REFUND, "amount": "150.00"}, tool_call_id="pay").hold
         with pytest.raises(AnswerRefused):
             gate.release(hold.id, tenant="acme", by=BOSS)
-        assert gate.release(hold.id, tenant="acme", by=proven_user("boss", tenant="acme", groups=("leads",))).state == "released"
+        boss = Proven(proven_user("boss", tenant="acme", groups=("leads",)), time.time() + 60, issued_at=time.time())
+        assert gate.release(hold.id, tenant="acme", by=boss).state == "released"
 
 
 def test_of_two_rules_the_shorter_timeout_counts(folder: Path) -> None:

@@ -230,6 +230,18 @@ def test_nothing_but_true_is_a_yes(tmp_path: Path, confirm: Any, kind: type) -> 
         assert isinstance(run_of(gate).authorize("pay", SMALL, tool_call_id="c1"), kind)
 
 
+def test_a_proven_users_yes_in_process_is_the_hosts_word(tmp_path: Path) -> None:
+    """Their token opened the run; that they said yes is known from the callback alone."""
+    with asking(tmp_path, lambda _: True) as gate:
+        run = gate.open_run(
+            "shop.pay", tenant="acme", user=proven_user("lee", tenant="acme"), agent=Agent("bot"), prompt="Pay 20 to kim@acme.example"
+        )
+        answer = run.authorize("pay", SMALL, tool_call_id="c1")
+        assert isinstance(answer, Allow)
+        (record,) = (r for r in read_records(tmp_path / "audit") if r["type"] == "hold_answer")
+        assert (record["by_identity"], record["channel"]) == ("in_process", "in_process")
+
+
 def test_a_callback_is_not_asked_what_others_must_judge_too(tmp_path: Path) -> None:
     with asking(tmp_path, lambda _: True) as gate:
         assert isinstance(run_of(gate).authorize("pay", LARGE, tool_call_id="c1"), StepUp)

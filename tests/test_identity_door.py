@@ -81,6 +81,10 @@ class Desk:
         said = {"tenant": "acme-eu", "groups": ["support"], **more}
         return OIDCToken(self.people.sign(claims_of("https://people.example", name, life=life, **said)))
 
+    def answer(self, name: str, **more: Any) -> OIDCToken:
+        """A token from after the call was held."""
+        return self.user(name, iat=now() + 1, **more)
+
     def agent(self, name: str = "desk-1", life: int = 600, **more: Any) -> OIDCToken:
         return OIDCToken(self.agents.sign(claims_of("https://agents.example", name, life=life, **{"app": "desk", **more})))
 
@@ -122,7 +126,7 @@ def test_a_run_ends_with_the_first_of_its_credentials(desk: Desk) -> None:
 def test_a_token_ends_with_the_credential(desk: Desk) -> None:
     run = desk.run(agent=desk.agent(life=20))
     held = run.authorize("refund", ORDER, tool_call_id="a")
-    desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.user("kim", groups=["leads"]))
+    desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", groups=["leads"]))
     answer = run.authorize("refund", ORDER, tool_call_id="a")
     assert isinstance(answer, Allow)
     assert answer.token.expires_at <= run.header.agent_until
@@ -134,7 +138,7 @@ def test_a_renewed_run_goes_on_where_a_person_answered_meanwhile(desk: Desk) -> 
     held = run.authorize("refund", ORDER, tool_call_id="a")
     assert isinstance(held, StepUp)
     with time_machine.travel(time.time() + 86400, tick=True):
-        desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.user("kim", groups=["leads"]))
+        desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", groups=["leads"]))
         assert reasons(run.authorize("refund", ORDER, tool_call_id="a")) == {Reason.RUN_EXPIRED}
         other = desk.gate.resume_run("acme-eu", run.id)
         other.renew(agent=desk.agent())
@@ -258,13 +262,37 @@ def test_a_refused_credential_is_on_record_with_field_got_and_expected(desk: Des
     assert {name: reason[name] for name in expected} == expected
 
 
+MINE = WORKFLOW.replace("{group: leads, count: 1, not: [requester]}", "{user: true}")
+
+
+def test_what_opened_a_run_confirms_nothing_in_it(desk: Desk) -> None:
+    """The host and the agent have it: neither the user's token nor what was proven by it is their yes."""
+    (desk.folder / "w" / "refund.yaml").write_text(MINE)
+    with Gate.open_unsafe_unapproved(desk.folder / "w", **desk.given) as gate:
+        token = desk.user()
+        run = gate.open_run("desk.refund", tenant="acme-eu", user=token, agent=desk.agent(), prompt=PROMPT)
+        held = run.authorize("refund", ORDER, tool_call_id="a")
+        assert isinstance(held, StepUp)
+        assert held.confirm
+        given: tuple[Any, ...] = (token, run.header.user)
+        for by in given:
+            for answer in (gate.release, gate.refuse, gate.reveal):
+                with pytest.raises(AnswerRefused) as refused:
+                    answer(held.hold.id, tenant="acme-eu", by=by)
+                assert refused.value.code == AnswerCode.UNPROVEN
+        assert isinstance(run.authorize("refund", ORDER, tool_call_id="a"), StepUp)
+        gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("lee"))
+        assert isinstance(run.authorize("refund", ORDER, tool_call_id="a"), Allow)
+
+
 def test_an_answer_to_a_hold_is_proven(desk: Desk) -> None:
     held = desk.run().authorize("refund", ORDER)
     for by in (
         User("kim", tenant="acme-eu", groups=["leads"]),
-        desk.user("kim", groups=["support"]),
-        desk.user("kim", tenant="acme-uk", groups=["leads"]),
-        desk.user("lee", groups=["leads"]),
+        desk.answer("kim", groups=["support"]),
+        desk.answer("kim", tenant="acme-uk", groups=["leads"]),
+        desk.answer("lee", groups=["leads"]),
+        desk.user("kim", groups=["leads"], iat=now() - 1),
         desk.agent("kim", groups=["leads"], tenant="acme-eu"),
         OIDCToken("x.y.z"),
     ):
@@ -272,7 +300,7 @@ def test_an_answer_to_a_hold_is_proven(desk: Desk) -> None:
             desk.gate.release(held.hold.id, tenant="acme-eu", by=by)
         assert refused.value.code in {AnswerCode.UNPROVEN, AnswerCode.APPROVER}
         assert desk.records[-1]["type"] == "hold_answer_refused"
-    assert desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.user("kim", groups=["leads"])).state == "released"
+    assert desk.gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("kim", groups=["leads"])).state == "released"
 
 
 # --- what is kept ------------------------------------------------------------------------------------------------------------------

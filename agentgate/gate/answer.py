@@ -17,6 +17,7 @@ from agentgate.errors import NameRefused
 from agentgate.gate.core import Core, read, reasons_of, stamp
 from agentgate.gate.proof import Answering, refusal
 from agentgate.gate.release import body_of, hold_of, with_words
+from agentgate.identity.proven import Proven
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
 from agentgate.values.answers import NONCE_SECONDS, Said
@@ -99,7 +100,7 @@ def answer(core: Core, tenant: str, hold_id: str, by: Answering, said: Said) -> 
     Raises (through the driver):
         AnswerRefused: it does not count; that is on record. StoreUnavailable, AuditUnavailable: not answered.
     """
-    known: dict[str, object] = {"by": by.id if type(by) is User else None}
+    known: dict[str, object] = {"by": by.id if type(by) is User else by.who.id if type(by) is Proven else None}
     try:
         return (yield from _answered(core, tenant, hold_id, by, said, known=known))
     except AnswerRefused as refused:

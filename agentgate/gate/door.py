@@ -202,7 +202,7 @@ def _renewed(core: Core, state: RunState, fresh_user: Proven[User] | None, fresh
 
 
 def person(core: Core, tenant: str, hold_id: str, by: Answering | AgentCredential) -> Flow:
-    """The person who answers a hold: proven now, if they come with a credential.
+    """Who answers a hold, as given; proven now, if they come with a credential.
 
     Raises (through the driver):
         AnswerRefused: it proves nobody; that is on record.
@@ -210,7 +210,7 @@ def person(core: Core, tenant: str, hold_id: str, by: Answering | AgentCredentia
     if not isinstance(by, AgentCredential):
         return by
     try:
-        return (yield from _identities(core).user(by, time.time())).who
+        return (yield from _identities(core).user(by, time.time()))
     except CredentialRefused as error:
         refused = _failure(error)
     shown = {name: value[:80] if type(value) is str else None for name, value in (("tenant", tenant), ("hold", hold_id))}

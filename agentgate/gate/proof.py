@@ -1,7 +1,8 @@
 """Who answers a hold, proven: an SSH signature, a JWS, a token, or, only where the workflow says ``in_process: true``, the host's word.
 
 Rules: (1) a signed answer is over the statement of exactly this hold, answer and nonce, by a key that counts now; (2) the nonce is the
-gate's, for this hold, unused and young (the store's script takes it); (3) before a call is minted, each yes is proven again: a signed one
+gate's, for this hold, unused and young (the store's script takes it), and a token was issued after the call was held: whoever passed one
+on before, to open a run say, gave no answer; (3) before a call is minted, each yes is proven again: a signed one
 by its signature, an unsigned one by the seal of a gate with these keys. So a release that somebody writes into the store is none. The
 signer's place in the root, their teams and keys are looked up again, too: whoever left answers nothing any more.
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentgate.decision.hold import Approver, Channel, Hold
 from agentgate.errors import ConfigError, CredentialRefused, IdentityRefused, KeyRefused, TokenRefused
-from agentgate.identity.proven import proven_user
+from agentgate.identity.proven import Proven, proven_user
 from agentgate.token.jws import PublicKey, split, unb64url
 from agentgate.token.keys import KeyRing
 from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS, JWSAnswer, Said, SSHAnswer
@@ -28,7 +29,7 @@ from agentgate.values.request import User
 if TYPE_CHECKING:
     from agentgate.approvals.people import Signers
 
-Answering = User | SSHAnswer | JWSAnswer
+Answering = User | Proven[User] | SSHAnswer | JWSAnswer
 _LEEWAY = 5  # seconds a front end's clock may be ahead
 _MAX_ANSWER = 16 * 1024  # characters
 
@@ -75,12 +76,18 @@ class Answerers:
         if isinstance(by, JWSAnswer):
             user, nonce = self._jws(hold, answer, by, now)
             return ProvenAnswer(user, "jws", nonce, {"token": by.token})
-        if type(by) is not User or (by.identity != "proven" and not in_process):
+        if type(by) is Proven and by.who.identity == "proven":
+            opened = hold.question.opened if hold.question is not None else now
+            if by.issued_at < opened:
+                expected = "one that was issued after the call was held, to the person who answers"
+                raise refusal(AnswerCode.UNPROVEN, "approver", f"a token of {by.who.id} from before the call was held", expected)
+            return ProvenAnswer(by.who, "token", "", {"seal": self._seal(hold, by.who, "token")})
+        if type(by) is not User or not in_process:
             got = f"{by.id} (in process)" if type(by) is User else type(by).__name__
             expected = "a person who is proven: an SSHAnswer, a JWSAnswer or a token (in process only under in_process: true)"
             raise refusal(AnswerCode.UNPROVEN, "approver", got, expected)
-        channel: Channel = "token" if by.identity == "proven" else "in_process"
-        return ProvenAnswer(by, channel, "", {"seal": self._seal(hold, by, channel)})
+        said = User(by.id, tenant=by.tenant, groups=by.groups)  # by the host, whoever proved to be this person elsewhere
+        return ProvenAnswer(said, "in_process", "", {"seal": self._seal(hold, said, "in_process")})
 
     def standing(self, hold: Hold, *, in_process: bool) -> Hold:
         """The hold with those approvers whose yes is proven still, each in the groups they are in now."""

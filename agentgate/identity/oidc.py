@@ -99,7 +99,7 @@ class Issuer:
             )
         except IdentityRefused as error:
             raise CredentialRefused(f"{what}.{error.field}", error.got, error.expected) from None
-        return Proven(user, float(claims["exp"]), str(claims.get("jti", "")))
+        return Proven(user, float(claims["exp"]), str(claims.get("jti", "")), issued_at=float(claims["iat"]))
 
     def _claims(self, credential: AgentCredential, what: str, now: float) -> Generator[Outside, Any, SignedClaims]:
         settings = self.settings

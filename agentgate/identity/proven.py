@@ -28,12 +28,14 @@ class Proven(Generic[Who]):
         once: what tells this credential, or this attempt of a job, from every other of the same subject (`jti`, a run and its attempt, a
             digest).
         key: thumbprint of the key or certificate that its holder proved to hold; empty: none.
+        issued_at: POSIX seconds; 0: not known.
     """
 
     who: Who
     expires_at: float
     once: str = ""
     key: str = ""
+    issued_at: float = 0.0
 
 
 def _set(value: object, **fields: object) -> None:

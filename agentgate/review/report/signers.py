@@ -134,9 +134,8 @@ def _renamed(commit: str, path: str) -> str:
     return paths[0] if status.startswith("R") and len(paths) == 2 else ""
 
 
-def _digest_at(commit: str, file: Path) -> str:
+def _digest_at(commit: str, path: str) -> str:
     """The digest of a workflow file's definition in a commit; empty where it has none that loads."""
-    path = prefix_of(file)
     try:
         return in_git(commit, path).workflow().digest if path else ""
     except (ConfigError, WorkflowError):
