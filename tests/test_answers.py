@@ -252,7 +252,10 @@ def test_an_answer_counts_once_and_for_its_own_hold(gate: Gate, tmp_path: Path) 
             if state == "pending":
                 two.release(hold.id, tenant="acme", by=once)
             if two.hold(hold.id, tenant="acme").state == "pending":
+                log: Any = two._audit
+                before = [r["type"] for r in log.records].count("hold_answer")
                 refused(two, hold, once, "nonce")
+                assert [r["type"] for r in log.records].count("hold_answer") == before  # refused before it is put on record as counting
             refused_of_other = pytest.raises(AnswerRefused)
             with refused_of_other as caught:
                 two.release(other.id, tenant="acme", by=once)
@@ -473,3 +476,27 @@ def test_the_store_keeps_no_nonce_longer_than_it_is_good_for(gate: Gate) -> None
     gate.nonce(hold.id, tenant="acme")
     store: Any = gate._store
     assert store._client.hget(f"ag:{{acme}}:hold:{hold.id}", "nonce:short") is None
+
+
+def test_a_key_of_two_people_is_nobodys(gate: Gate, tmp_path: Path) -> None:
+    """Whoever shares a key with a lead would answer as the lead."""
+    _, hold = held(gate)
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    people = (Reviewer("ann", (MONA.public_key,)), Reviewer("mona", (MONA.public_key,), ("leads",)))
+    new_root(folder, people, expires="2099-01-01", threshold=1, signer=MONA)
+    root = Root.parse((folder / "approvals" / "root.yaml").read_bytes(), "root.yaml")
+    known = Signers(root, AllowedSigners.parse((folder / "approvals" / "allowed_signers").read_text(), "x"))
+    gate._core.answerers.signers = lambda: known
+    refused(gate, hold, ssh(gate, hold), "signature")
+
+
+def test_a_hold_copied_under_another_id_or_tenant_is_none(gate: Gate) -> None:
+    _, hold = held(gate)
+    store: Any = gate._store
+    copied = store._client.hgetall(f"ag:{{acme}}:hold:{hold.id}")
+    for tenant, name in (("acme", "0" * 64), ("other", hold.id)):
+        store._client.hset(f"ag:{{{tenant}}}:hold:{name}", mapping=copied)
+        with pytest.raises(AnswerRefused) as caught:
+            gate.hold(name, tenant=tenant)
+        assert caught.value.code == "missing"

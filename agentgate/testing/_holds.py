@@ -91,3 +91,32 @@ class Holds:
                 assert held.happens(event) == (then is not None), (row, event)
                 now = row if then is None else then
                 assert held.state() == ("spent" if now == "ran" else now), (row, event)
+
+    def test_a_nonce_is_good_once_for_its_own_hold_and_for_its_time(self, store: Store) -> None:
+        book = Book(store)
+        hold, other = book.hold("a"), book.hold("b")
+        for name, nonce, life in (("a", "n1", 60_000), ("b", "n2", 60_000), ("a", "n3", 20)):
+            assert book.ask(ops.nonce_hold(book.tenant, name, nonce, life), ops.parse_nonce) == "ok"
+        assert book.ask(ops.nonce_hold(book.tenant, "c", "n4", 60_000), ops.parse_nonce) == "missing"
+        time.sleep(0.03)
+        for nonce in ("n2", "n3", "n9"):
+            assert book.ask(ops.take_nonce(book.tenant, "a", nonce, take=True), ops.parse_nonce) == "nonce"
+            op = ops.answer_hold(book.tenant, "a", hold.revision, b"{}", "released", nonce=nonce)
+            assert book.ask(op, ops.parse_answer_hold) == "nonce"
+        op = ops.answer_hold(book.tenant, "a", hold.revision, b"{}", "pending", nonce="n1")
+        assert book.ask(op, ops.parse_answer_hold) == "ok"
+        op = ops.answer_hold(book.tenant, "a", book.hold("a").revision, b"{}", "released", nonce="n1")
+        assert book.ask(op, ops.parse_answer_hold) == "nonce"
+        assert book.ask(ops.take_nonce(book.tenant, "b", "n2", take=False), ops.parse_nonce) == "ok"
+        assert [book.ask(ops.take_nonce(book.tenant, "b", "n2", take=True), ops.parse_nonce) for _ in range(2)] == ["ok", "nonce"]
+        assert book.answer(other.revision, "refused", "b") == "ok"
+        assert book.ask(ops.nonce_hold(book.tenant, "b", "n5", 60_000), ops.parse_nonce) == "final"
+
+    def test_sensitive_values_are_read_only_while_a_hold_may_be_answered(self, store: Store) -> None:
+        book = Book(store)
+        op = ops.open_hold(book.tenant, book.run, "a", b"{}", act="a" * 64, ttl_ms=60_000, answer_ms=60_000, most=5, sensitive=b'{"x":"y"}')
+        assert book.ask(op, ops.parse_hold) is not None
+        assert b'{"x":"y"}' not in b"".join(part for part in book.send(ops.read_hold(book.tenant, "a")) if isinstance(part, bytes))
+        assert book.ask(ops.reveal_hold(book.tenant, "a"), ops.parse_reveal_hold) == b'{"x":"y"}'
+        assert book.answer(book.hold("a").revision, "refused", "a") == "ok"
+        assert book.ask(ops.reveal_hold(book.tenant, "a"), ops.parse_reveal_hold) == b""
