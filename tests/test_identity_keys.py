@@ -269,6 +269,7 @@ def test_keys_for_other_uses_are_left_out() -> None:
         {**Key("r", "RS256").jwk, "kid": "oaep", "alg": "RSA-OAEP"},
         {name: value for name, value in TWO.jwk.items() if name != "kid"},
         {**TWO.jwk, "kid": 7},
+        {**TWO.jwk, "kid": ""},
     ]
     assert set(read_keys(json.dumps({"keys": listed}).encode()).keys) == {"one"}
 
