@@ -35,7 +35,7 @@ app()
 def toml(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
     """Values as TOML."""
     lines = [f"{json.dumps(k)} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, Mapping) and v is not None]
-    body = "\n".join(([f"[{'.'.join(map(json.dumps, path))}]"] if path and lines else []) + lines)
+    body = "\n".join(([f"[{'.'.join(map(json.dumps, path))}]"] if path and (lines or not values) else []) + lines)
     return "\n".join([body, *(toml(v, (*path, k)) for k, v in values.items() if isinstance(v, Mapping))]) + "\n"
 
 
@@ -90,12 +90,10 @@ def served(folder: Path, settings: Mapping[str, Any], **more: Any) -> Iterator[P
 
 
 class Party:
-    """A client of the service with a key of its own, and a DPoP key."""
+    """A client of the service with a key of its own."""
 
-    def __init__(self, gate: Process, name: str) -> None:
-        self.gate, self.name = gate, name
-        self.key, self.dpop = Key(f"{name}-key"), Key(f"{name}-dpop")
-        self.nonce = ""
+    def __init__(self, gate: Process, name: str, key: Key) -> None:
+        self.gate, self.name, self.key = gate, name, key
 
     def assertion(self, **claims: Any) -> str:
         return self.key.sign({**claims_of(self.name, self.name, self.gate.issuer, life=60), **claims})
@@ -104,8 +102,21 @@ class Party:
         """What a form says to be this client."""
         return {"client_id": self.name, "client_assertion_type": ASSERTION, "client_assertion": self.assertion(**claims)}
 
-    def header(self, **claims: Any) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.assertion(**claims)}"}
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        """A request to one of our own endpoints."""
+        return self.gate.http.post(path, json=body, headers={"Authorization": f"Bearer {self.assertion()}", **headers})
+
+
+class Server(Party):
+    """A tool server: what it redeems, and what it tells."""
+
+    def redeem(self, token: str, tool: str, arguments: Mapping[str, Any], key: Key | None = None) -> httpx.Response:
+        """Redeem; `key`: of the agent, which sends a proof with its token."""
+        body: dict[str, Any] = {"token": token, "tool": tool, "arguments": dict(arguments)}
+        if key is not None:
+            url = "https://tools.example/call"
+            body["proof"] = {"dpop": key.proof("POST", url, token=token), "method": "POST", "url": url}
+        return self.post("/v1/redeem", body)
 
 
 def publish(folder: Path, *keys: Key) -> str:
@@ -115,8 +126,8 @@ def publish(folder: Path, *keys: Key) -> str:
     return str(path)
 
 
-def detail(tool: str, workflow: str, arguments: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    return {"type": DETAIL_TYPE, "identifier": tool, "workflow": {"id": workflow}, "arguments": dict(arguments), **more}
+def detail(tool: str, workflow: str, arguments: Mapping[str, Any], /, **more: Any) -> dict[str, Any]:
+    return {"type": DETAIL_TYPE, "identifier": tool, "workflow": {"id": workflow}, "arguments": dict(arguments)} | more
 
 
 class Asking:

@@ -87,6 +87,7 @@ THIRD_PARTY = {
     "langchain": ("langchain", "integrations.langchain*"),
     "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
+    "prometheus_client": ("prometheus-client", "service.counting"),
     "orjson": ("orjson", "values.canonical token.* audit.segment integrations.* review.* approvals.* service.*"),
     "pydantic": (
         "pydantic",

@@ -30,10 +30,11 @@ from agentgate.errors import (
     TokenRefused,
 )
 from agentgate.redemption.facts import extract
+from agentgate.redemption.records import record_of
 from agentgate.redemption.trust import Trust, VerifierSettings
 from agentgate.shell.bound import Bound
 from agentgate.shell.drive import arecord, record
-from agentgate.shell.step import Afterwards, Flow, Record, Room, Step
+from agentgate.shell.step import Afterwards, Flow, Room, Step
 from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ops, ready_store
 from agentgate.token.claims import Claims, check_call, check_proof, check_token
@@ -101,37 +102,31 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
     except NameRefused as error:
         raise TokenRefused(Refusal.STORE, "store", str(error), "names that a store can hold") from None
     except StoreUnavailable as error:
-        yield from _not_run(claims)
+        yield from not_run(claims)
         raise TokenRefused(Refusal.STORE, "store", str(error), "a state store that answers in time") from None
     if burned.kind != "ok":
         raise TokenRefused(Refusal(burned.kind), "jti", burned.kind, _WHOLE if burned.kind == "lost" else _UNSPENT)
     who.history.see(claims.tenant, sent, burned.history)
     try:
         noted: dict[str, Any] = who.history.note(burned.history)
-        yield _record(claims, "redemption", promised=True, tool=tool, call_digest=claims.call_digest, **noted)
+        yield record_of(claims, "redemption", promised=True, tool=tool, call_digest=claims.call_digest, **noted)
         head = parse(burned.head)
     except AuditUnavailable as error:
-        yield from _not_run(claims)
+        yield from not_run(claims)
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the redemption before the tool runs") from None
     except (TypeError, ValueError):
-        yield from _not_run(claims)
+        yield from not_run(claims)
         raise TokenRefused(Refusal.STORE, "call record", "unreadable", "the record the gate wrote") from None
     return Redemption(claims, data, head)
 
 
-def _not_run(claims: Claims) -> Flow:
+def not_run(claims: Claims) -> Flow:
     """The token may be burned, and the tool is not going to run: without this its outcome would be unknown."""
     try:
         yield Afterwards(ops.record_outcome(claims.tenant, claims.run, claims.call_digest, "not_run", claims.jti))
     except StoreUnavailable:  # the caller is refused, and the log says that nothing ran
         with suppress(AuditUnavailable):
-            yield _record(claims, "outcome", refusal=True, promised=True, outcome="not_run", missing=["outcome"])
-
-
-def _record(claims: Claims, kind: str, *, refusal: bool = False, promised: bool = False, **more: object) -> Record:
-    who = {"tenant": claims.tenant, "run": claims.run, "workflow": claims.workflow._asdict(), "user": claims.sub, "agent": claims.client_id}
-    call = {"txn": claims.txn, "jti": claims.jti, "tool_call_id": claims.tool_call_id}
-    return Record({"type": kind, "time": round(time.time(), 6), **who, **call, **more}, refusal, promised)
+            yield record_of(claims, "outcome", refusal=True, promised=True, outcome="not_run", missing=["outcome"])
 
 
 def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
@@ -170,7 +165,7 @@ def _record_outcome(done: Redemption, error: BaseException | None) -> Generator[
         _lost(done, "outcome", failed)
     try:
         missing: dict[str, Any] = {"missing": list(done.missing)} if done.missing else {}
-        yield _record(done.claims, "outcome", refusal=bool(missing), promised=True, outcome=outcome, **missing)
+        yield record_of(done.claims, "outcome", refusal=bool(missing), promised=True, outcome=outcome, **missing)
     except AgentGateError as failed:
         _lost(done, "audit record", failed)
     if done.missing:

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from agentgate.errors import AgentGateError, AuditUnavailable, CredentialRefused, KeysUnavailable, Overloaded, StoreUnavailable
 from agentgate.gate.core import reasons_of
-from agentgate.service import metadata, tokens
+from agentgate.service import authzen, calls, counting, inspection, metadata, openapi, runs, tokens
 from agentgate.service.answer import RequestRefused, oauth_error, problem, refused_by, unavailable
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
@@ -38,8 +38,20 @@ ROUTES: tuple[tuple[str, str, Endpoint, bool], ...] = (
     ("/.well-known/oauth-authorization-server/{tenant}", "GET", metadata.server_metadata, False),
     ("/oauth2/jwks", "GET", metadata.jwks, False),
     ("/oauth2/token", "POST", tokens.token, True),
+    ("/oauth2/introspect", "POST", inspection.introspect, True),
+    ("/oauth2/revoke", "POST", inspection.revoke, True),
+    ("/v1/runs", "POST", runs.open_run, False),
+    ("/v1/runs/{run}", "DELETE", runs.close_run, False),
+    ("/v1/runs/{run}/turns", "POST", runs.add_turn, False),
+    ("/v1/runs/{run}/close", "POST", runs.close_run, False),
+    ("/v1/redeem", "POST", calls.redeem_call, False),
+    ("/v1/calls/{txn}/result", "POST", calls.result, False),
+    ("/v1/calls/{txn}/outcome", "POST", calls.outcome, False),
+    ("/access/v1/evaluation", "POST", authzen.evaluate, False),
+    ("/openapi.json", "GET", openapi.openapi, False),
     ("/healthz", "GET", metadata.healthz, False),
     ("/readyz", "GET", metadata.readyz, False),
+    ("/metrics", "GET", counting.metrics, False),
 )
 
 
@@ -97,7 +109,9 @@ def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a refusal, and is logged by its type
             refused = _refused(error)
             response = oauth_error(refused) if oauth else problem(refused)
-        _tell(request, response.status_code, time.perf_counter() - began, refused)
+        seconds = time.perf_counter() - began
+        service.counts.count(request.scope["route"].path, response.status_code, refused.error if refused is not None else "", seconds)
+        _tell(request, response.status_code, seconds, refused)
         return response
 
     return answer

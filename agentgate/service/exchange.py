@@ -19,11 +19,12 @@ from agentgate.decision.answer import Decision
 from agentgate.gate.door import OverHTTP
 from agentgate.gate.run import AsyncRun
 from agentgate.identity.connection import Connection
-from agentgate.identity.credential import JWTSVID, AgentCredential, Credential, OIDCToken
+from agentgate.identity.credential import JWTSVID, AgentCredential, OIDCToken
 from agentgate.identity.signed import read
 from agentgate.service.answer import RequestRefused, malformed
 from agentgate.service.clients import Caller, unknown
 from agentgate.service.connection import connection_of
+from agentgate.service.credentials import agent_credential
 from agentgate.service.detail import AskedCall, read_detail
 from agentgate.service.nonces import proof_of
 from agentgate.service.reading import one_header
@@ -63,10 +64,8 @@ class ExchangeRequest:
 
     def agent(self) -> AgentCredential:
         """The agent's credential, with all that belongs to it."""
-        text = self.subject if self.actor is None else self.actor
-        unverified_sub = read(Credential(text), "agent").unverified_claims.get("sub")
-        kind = JWTSVID if type(unverified_sub) is str and unverified_sub.startswith("spiffe://") else OIDCToken
-        return kind(text, proof=self.proof, at_token_endpoint=True, attestation=self.attestation, delegation=self.delegation)
+        more = {"proof": self.proof, "at_token_endpoint": True, "attestation": self.attestation, "delegation": self.delegation}
+        return agent_credential(self.subject if self.actor is None else self.actor, **more)
 
     def user(self) -> OIDCToken | None:
         """The user's token; None: the agent works for nobody."""

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 
 BURST = 10  # seconds' worth at once
+POLL_SECONDS = 5  # between two questions after one deferred token
 _KEPT = 20_000  # buckets; those asked for longest ago are forgotten, which only fills them
 
 

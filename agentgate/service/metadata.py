@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from agentgate.errors import StoreUnavailable
 from agentgate.identity.keys import ALGORITHMS
+from agentgate.service import deferred
 from agentgate.service.answer import RequestRefused, answered
 from agentgate.service.exchange import GRANT
 from agentgate.service.state import Service
@@ -31,7 +32,9 @@ async def server_metadata(request: Request, service: Service) -> Response:
             "token_endpoint": url("/oauth2/token"),
             "jwks_uri": url("/oauth2/jwks"),
             "response_types_supported": [],
-            "grant_types_supported": [GRANT],
+            "introspection_endpoint": url("/oauth2/introspect"),
+            "revocation_endpoint": url("/oauth2/revoke"),
+            "grant_types_supported": [GRANT, *([deferred.GRANT] if service.settings.deferred else [])],
             "token_endpoint_auth_methods_supported": ["private_key_jwt", "tls_client_auth", "none"],
             "token_endpoint_auth_signing_alg_values_supported": sorted(ALGORITHMS),
             "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],

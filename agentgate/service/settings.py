@@ -73,6 +73,7 @@ class ServiceSettings(BaseSettings):
         listen: ``address:port``, or ``unix:/path``; TLS is ended in front of it.
         certificate_header: the header in which `identity.proxies` pass on a client's certificate; absent: none counts.
         deferred: take `completion_mode=deferred` (a draft: Deferred Token Response).
+        metrics: serve /metrics for Prometheus (extra `prometheus`); to whoever reaches the service.
         max_body: bytes of a request's body.
         rate: requests a second of one client (and of one address), on average; ten times as many at once.
         runs_per_hour, denials_per_run, open_holds_per_run: as of `Gate.open`.
@@ -97,6 +98,7 @@ class ServiceSettings(BaseSettings):
     listen: str = "127.0.0.1:8080"
     certificate_header: Name | None = None
     deferred: bool = False
+    metrics: bool = False
     max_body: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 128 * 1024
     rate: Annotated[int, Field(ge=1, le=100_000)] = 50
     runs_per_hour: int | None = None

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from agentgate.redemption.trust import Trust
 from agentgate.service.answer import RequestRefused
-from agentgate.service.clients import Clients
+from agentgate.service.clients import Caller, Clients
 from agentgate.service.connection import connection_of
-from agentgate.service.limits import Rates
+from agentgate.service.counting import Counts
+from agentgate.service.limits import POLL_SECONDS, Rates
 from agentgate.service.served import ServedGate
 from agentgate.service.settings import ServiceSettings
 
@@ -23,15 +25,29 @@ class Service:
     gate: ServedGate
     clients: Clients = field(init=False)
     rates: Rates = field(init=False)
+    polls: Rates = field(init=False)
+    counts: Counts = field(init=False)
     ready: bool = True
+    _trusts: dict[tuple[str, str], Trust] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clients = Clients(self.settings, self.url("/oauth2/token"))
         self.rates = Rates(self.settings.rate)
+        self.polls = Rates(1 / POLL_SECONDS, burst=1)
+        self.counts = Counts(wanted=self.settings.metrics)
 
     def url(self, path: str) -> str:
         """An endpoint's URL, as callers know it."""
         return self.settings.issuer.rstrip("/") + path
+
+    def trust(self, caller: Caller, resource: str) -> Trust:
+        """Whose tokens a tool server accepts for one of its resources; kept, since it keeps its parsed keys."""
+        known = self._trusts.get((caller.id, resource))
+        if known is None:
+            gate = self.gate
+            known = Trust(gate.jwks, self.settings.issuer, caller.settings.tenants, resource, gate.core.history)
+            self._trusts[caller.id, resource] = known
+        return known
 
     def take(self, request: Request, client: str | None) -> None:
         """Count a request of a client, or of an address where no client is known.

@@ -18,9 +18,9 @@ def _key(tenant: str, kind: Keeping, name: str) -> str:
     return f"{prefix(tenant)}{kind}:{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
 
 
-def keep(tenant: str, kind: Keeping, name: str, value: bytes, *, ttl_ms: int) -> Op:
-    """Keep a value (not empty) under a name for `ttl_ms` milliseconds; the first under a name stays."""
-    args = (checked_bytes("kept value", value), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS))
+def keep(tenant: str, kind: Keeping, name: str, value: bytes, *, ttl_ms: int, replace: bool = False) -> Op:
+    """Keep a value (not empty) under a name for `ttl_ms` milliseconds; the first under a name stays, unless `replace`."""
+    args = (checked_bytes("kept value", value), checked_number("ttl_ms", ttl_ms, 1, MAX_TTL_MS), "1" if replace is True else "0")
     return Op("keep", (_key(tenant, kind, name),), args, confirm=True)
 
 

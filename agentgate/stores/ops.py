@@ -21,6 +21,7 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 | `read_limits` | `parse_read_limits` |
 | `revoke`, `lift`, `list_revocations` | `parse_revoke`, `parse_lift`, `parse_list_revocations` |
 | `raise_marks` | `parse_raise_marks` |
+| `live` | `parse_live` |
 | `keep` | `parse_keep` |
 | `kept` | `parse_kept` |
 
@@ -270,6 +271,17 @@ def parse_burn(op: Op, raw: Any) -> BurnReply:
     """The burn script's answer."""
     kind, head, history = reply(op, raw, 3)
     return BurnReply(word(op, kind, _BURN_KINDS), head, history_of(op, history))
+
+
+def live(request: BurnRequest) -> Op:
+    """Ask whether a burn would take this token, and change nothing."""
+    burned = burn(request)
+    return Op("live", burned.keys[:2], (*burned.args[:4], *burned.args[5:]))
+
+
+def parse_live(op: Op, raw: Any) -> Literal["live", "revoked", "lineage", "used"]:
+    """`live`, or why not."""
+    return _one_word(op, raw, ("live", "revoked", "lineage", "used"))  # type: ignore[no-any-return]  # a member of that type
 
 
 def record_result(tenant: str, run: str, call_digest: str, facts: bytes) -> Op:

@@ -1,0 +1,78 @@
+"""What became of a redeemed call, told later and by somebody else than who redeemed it here: the tool server, over HTTP.
+
+Rules: what is needed for that is kept beside the call's record, never the token. A report counts once, for the redemption it is about
+(its `jti`), and of a result only the declared facts are taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from agentgate.errors import StoreUnavailable
+from agentgate.redemption.facts import extract
+from agentgate.redemption.records import Reportable, record_of
+from agentgate.redemption.verifier import Redemption
+from agentgate.shell.step import Flow
+from agentgate.stores import ops
+from agentgate.token.mint import WorkflowRef
+from agentgate.values.canonical import canonical, parse
+
+LIFE = 24 * 3600  # seconds in which a call can be reported on
+Answer = Literal["ok", "not_redeemed", "already_recorded"]
+
+
+def keep_for_report(done: Redemption) -> Flow:
+    """Keep what a report will need.
+
+    Raises (through the driver):
+        StoreUnavailable.
+    """
+    names = [name for name in Reportable.__slots__ if name not in {"facts", "workflow"}]
+    claims = done.claims
+    body = {"v": 1, **{name: getattr(claims, name) for name in names}, "workflow": list(claims.workflow), "facts": done.head["facts"]}
+    op = ops.keep(claims.tenant, "redeemed", claims.txn, canonical(body), ttl_ms=LIFE * 1000, replace=True)
+    ops.parse_keep(op, (yield op))
+
+
+def reportable(tenant: str, txn: str) -> Flow:
+    """The redeemed call of this id, or None.
+
+    Raises (through the driver):
+        StoreUnavailable: also where what is kept cannot be read.
+    """
+    op = ops.kept(tenant, "redeemed", txn)
+    data = ops.parse_kept(op, (yield op))
+    if data is None:
+        return None
+    try:
+        body = parse(data)
+        if body.pop("v") != 1 or body["tenant"] != tenant:
+            raise StoreUnavailable("redeemed call: of another version or tenant")
+        return Reportable(**{**body, "workflow": WorkflowRef(*body["workflow"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreUnavailable(f"redeemed call: unreadable ({type(error).__name__})") from error
+
+
+def facts_of(call: Reportable, result: Any) -> bytes:
+    """The declared facts of a result, as the store keeps them.
+
+    Raises:
+        CanonicalError: a fact has no canonical form.
+    """
+    declared = {name: tuple(path) for name, path in call.facts.items()}
+    return canonical([dict(row) for row in extract(declared, result)] if declared else [])
+
+
+def report_result(call: Reportable, facts: bytes) -> Flow:
+    """Record facts. Returns an `Answer`."""
+    op = ops.record_result(call.tenant, call.run, call.call_digest, facts)
+    return ops.parse_record(op, (yield op))
+
+
+def report_outcome(call: Reportable, outcome: ops.Outcome) -> Flow:
+    """Record how the call ended. Returns an `Answer`."""
+    op = ops.record_outcome(call.tenant, call.run, call.call_digest, outcome, call.jti)
+    answer: Answer = ops.parse_record(op, (yield op))
+    if answer == "ok":
+        yield record_of(call, "outcome", outcome=outcome)
+    return answer

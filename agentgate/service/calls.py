@@ -1,0 +1,113 @@
+"""The tool server's side: redeem a token for the call that was really received, then tell its result and how it ended.
+
+Rules: only a client with the role tool_server, only for tokens to its own resources. The answer holds the arguments that were decided on:
+run the tool from these. A report is taken for a redeemed call, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentgate.errors import CanonicalError, CredentialRefused, StoreUnavailable, TokenRefused
+from agentgate.identity.credential import Credential
+from agentgate.identity.signed import read
+from agentgate.redemption.records import Reportable
+from agentgate.redemption.reporting import facts_of, keep_for_report, report_outcome, report_result, reportable
+from agentgate.redemption.verifier import Redemption, not_run, redeem
+from agentgate.service.answer import RETRY, RequestRefused, answered, malformed, unavailable
+from agentgate.service.clients import Caller
+from agentgate.service.reading import checked_members, read_json, text
+from agentgate.service.state import Service
+from agentgate.token.dpop import DPoP
+from agentgate.values.canonical import parse
+from agentgate.values.refusal import Failure, Reason
+
+_OUTCOMES = ("done", "failed", "not_run", "unknown")
+
+
+async def redeem_call(request: Request, service: Service) -> Response:
+    """``POST /v1/redeem``: verify, bind to the call, burn."""
+    caller = await service.clients.by_header(request, service.gate, "tool_server")
+    service.take(request, caller.id)
+    body = await read_json(request, service.settings.max_body, frozenset({"token", "tool", "arguments"}), frozenset({"proof"}))
+    token, tool = text(body["token"], "token"), text(body["tool"], "tool")
+    if type(body["arguments"]) is not dict:
+        raise malformed("arguments", type(body["arguments"]).__name__, "an object")
+    proof = None
+    if "proof" in body:
+        shown = checked_members(body["proof"], "proof", frozenset({"dpop", "method", "url"}), frozenset())
+        proof = DPoP(*(text(shown[name], f"proof.{name}") for name in ("dpop", "method", "url")))
+    trust = service.trust(caller, _resource(caller, token))
+    try:
+        done: Redemption = await service.gate.drive(redeem(trust, token, tool, body["arguments"], proof))
+    except TokenRefused as error:
+        raise _as_answer(error) from None
+    request.state.run = done.claims.run
+    try:
+        await service.gate.drive(keep_for_report(done), new=False)
+    except StoreUnavailable as error:  # it is burned, and nobody could say what became of it: the tool must not run
+        await service.gate.drive(not_run(done.claims), new=False)
+        raise unavailable((Failure(Reason.STORE, "store", str(error)[:200], "a store that keeps what reports need"),)) from None
+    claims = done.claims
+    said = {name: getattr(claims, name) for name in ("txn", "tenant", "sub", "client_id", "scope", "run", "tool_call_id", "intent")}
+    more = {"tool": claims.tool, "arguments": parse(done.data), "act": dict(claims.act), "identity": dict(claims.identity)}
+    signed_in = {"auth_time": claims.auth_time, "acr": claims.acr, "amr": list(claims.amr) or None}
+    return answered({**said, **more, "workflow": claims.workflow._asdict(), **{k: v for k, v in signed_in.items() if v is not None}})
+
+
+def _resource(caller: Caller, token: str) -> str:
+    """Which of the server's resources the token says it is for; what is verified then is that."""
+    try:
+        unverified = read(Credential(token), "token").unverified_claims.get("aud")
+    except CredentialRefused:
+        unverified = None
+    return unverified if unverified in caller.settings.resources else caller.settings.resources[0]
+
+
+def _as_answer(error: TokenRefused) -> RequestRefused:
+    failure = Failure(Reason.INPUT, error.field, error.got, error.expected)
+    headers = {"Retry-After": RETRY} if error.code.http_status == 503 else {}
+    return RequestRefused(error.code.http_status, str(error.code), error.code.error, failures=(failure,), headers=headers)
+
+
+async def result(request: Request, service: Service) -> Response:
+    """``POST /v1/calls/{txn}/result``: the declared facts of the tool's real result."""
+    caller = await service.clients.by_header(request, service.gate, "tool_server")
+    service.take(request, caller.id)
+    body = await read_json(request, service.settings.max_body, frozenset({"result"}), frozenset({"tenant"}))
+    call = await _redeemed(request, service, caller, body.get("tenant"))
+    try:
+        facts = await asyncio.to_thread(facts_of, call, body["result"])
+    except CanonicalError as error:
+        raise malformed("result", "no canonical form", error.expected) from None
+    return _told(await service.gate.drive(report_result(call, facts), new=False))
+
+
+async def outcome(request: Request, service: Service) -> Response:
+    """``POST /v1/calls/{txn}/outcome``: how the call ended. `failed` and `not_run` say that nothing happened."""
+    caller = await service.clients.by_header(request, service.gate, "tool_server")
+    service.take(request, caller.id)
+    body = await read_json(request, service.settings.max_body, frozenset({"outcome"}), frozenset({"tenant"}))
+    if body["outcome"] not in _OUTCOMES:
+        raise malformed("outcome", "another", " or ".join(_OUTCOMES))
+    call = await _redeemed(request, service, caller, body.get("tenant"))
+    return _told(await service.gate.drive(report_outcome(call, body["outcome"]), new=False))
+
+
+async def _redeemed(request: Request, service: Service, caller: Caller, named: object) -> Reportable:
+    txn = request.path_params["txn"]
+    call: Reportable | None = await service.gate.drive(reportable(caller.tenant(named), txn), new=False)
+    if call is None or call.aud not in caller.settings.resources:
+        got = "none" if call is None else f"one of {call.aud}"
+        raise RequestRefused(404, "not_found", failures=(Failure(Reason.INPUT, "txn", got, f"a call that {caller.id} redeemed"),))
+    request.state.run = call.run
+    return call
+
+
+def _told(answer: str) -> Response:
+    if answer != "ok":
+        raise RequestRefused(409, answer)
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})

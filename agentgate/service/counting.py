@@ -1,0 +1,48 @@
+"""Counts for Prometheus, where its client is installed and settings say `metrics = true`."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentgate.errors import ConfigError
+from agentgate.service.answer import RequestRefused
+
+
+class Counts:
+    """Requests by route and status, refusals by code, and how long answers took."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._registry = None
+        if not wanted:
+            return
+        try:
+            import prometheus_client as prometheus  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError:
+            raise ConfigError("metrics", True, "pip install 'agentgate-mediator[prometheus]' (or metrics = false)") from None
+        self._registry = prometheus.CollectorRegistry()
+        self._requests = prometheus.Counter("agentgate_requests", "Answered requests.", ("route", "status"), registry=self._registry)
+        self._refusals = prometheus.Counter("agentgate_refusals", "Refusals by their code.", ("route", "error"), registry=self._registry)
+        self._seconds = prometheus.Histogram("agentgate_request_seconds", "Until the answer.", ("route",), registry=self._registry)
+
+    def count(self, route: str, status: int, error: str, seconds: float) -> None:
+        """Count one answer; `error` empty: no refusal."""
+        if self._registry is None:
+            return
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+        if error:
+            self._refusals.labels(route, error).inc()
+
+    def shown(self) -> Response:
+        """In Prometheus' text format."""
+        if self._registry is None:
+            raise RequestRefused(404, "not_found")
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415 - as above
+
+        return Response(generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def metrics(_: Request, service: object) -> Response:
+    """``GET /metrics``."""
+    return service.counts.shown()  # type: ignore[attr-defined, no-any-return]  # `agentgate.service.state` imports this module

@@ -1,0 +1,96 @@
+"""What has become of a token: introspection (RFC 7662) by the server it is for, revocation (RFC 7009) by the client that got it."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentgate.errors import TokenRefused
+from agentgate.redemption.trust import Trust
+from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.service.reading import read_form
+from agentgate.service.state import Service
+from agentgate.stores import ops
+from agentgate.token.claims import Claims, check_token
+from agentgate.values.refusal import Failure, Reason, RunRefused
+
+_NOT_ACTIVE = {"active": False}
+
+
+async def introspect(request: Request, service: Service) -> Response:
+    """``POST /oauth2/introspect``. A token for somebody else, spent or revoked is not active; why is nobody's business."""
+    form = await read_form(request, service.settings.max_body)
+    caller = await service.clients.by_form(form, request, service.gate)
+    service.take(request, caller.id)
+    if caller.claimed or caller.settings.role != "tool_server":
+        failure = Failure(Reason.AGENT, "client.role", caller.settings.role, "tool_server")
+        raise RequestRefused(400, "unauthorized_client", failures=(failure,))
+    if "token" not in form:
+        raise malformed("token", "none", "one")
+    claims = None
+    for resource in caller.settings.resources:
+        claims = claims or _verified(service.trust(caller, resource), form["token"])
+    if claims is None:
+        return answered(_NOT_ACTIVE)
+    request.state.run = claims.run
+    op = ops.live(_of(claims))
+    if ops.parse_live(op, await service.gate.ask(op)) != "live":
+        return answered(_NOT_ACTIVE)
+    named = ("iss", "sub", "aud", "client_id", "iat", "exp", "jti", "txn", "scope", "tenant")
+    token_type = "Bearer" if claims.cnf_jkt is None else "DPoP"
+    confirmed = {} if claims.cnf_jkt is None else {"cnf": {"jkt": claims.cnf_jkt}}
+    said = {name: getattr(claims, name) for name in named}
+    return answered({"active": True, "token_type": token_type, **said, **confirmed, "act": dict(claims.act)})
+
+
+async def revoke(request: Request, service: Service) -> Response:
+    """``POST /oauth2/revoke``. A token that is none of the client's is left alone, and the answer is the same (RFC 7009 section 2.2)."""
+    form = await read_form(request, service.settings.max_body)
+    caller = await service.clients.by_form(form, request, service.gate)
+    service.take(request, caller.id)
+    if caller.claimed or caller.settings.role == "tool_server":
+        failure = Failure(Reason.AGENT, "client", caller.id, "an agent or host with keys or certificates")
+        raise RequestRefused(
+            401 if caller.claimed else 400, "invalid_client" if caller.claimed else "unauthorized_client", failures=(failure,)
+        )
+    if "token" not in form:
+        raise malformed("token", "none", "one")
+    done = Response(status_code=200, headers={"Cache-Control": "no-store"})
+    claims = _own(service, caller.settings.tenants, form["token"])
+    if claims is None:
+        return done
+    try:
+        run = await service.gate.resume_run(claims.tenant, claims.run)
+    except RunRefused:
+        return done
+    request.state.run = run.id
+    if caller.id in {run.header.client, run.header.host}:
+        await service.gate.revoke(f"token:{claims.jti}", tenants=[claims.tenant], by=caller.id, reason="its client revoked it")
+    return done
+
+
+def _own(service: Service, tenants: tuple[str, ...], token: str) -> Claims | None:
+    for client in service.settings.clients.values():
+        for resource in client.resources:
+            trust = Trust(service.gate.jwks, service.settings.issuer, tenants, resource, service.gate.core.history)
+            if (claims := _verified(trust, token)) is not None:
+                return claims
+    return None
+
+
+def _verified(trust: Trust, token: str) -> Claims | None:
+    try:
+        return check_token(
+            token, trust.trusted_keys(), issuer=trust.issuer, tenants=trust.tenants, audience=trust.audience, now=time.time()
+        )
+    except TokenRefused:
+        return None
+
+
+def _of(claims: Claims) -> ops.BurnRequest:
+    workflow, version, _ = claims.workflow
+    user = claims.sub if "user" in claims.identity else ""
+    subjects = ops.Subjects(claims.client_id, user, claims.tool, ops.workflow_subject(workflow, version))
+    return ops.BurnRequest(claims.tenant, claims.jti, claims.gen, claims.binding, claims.run, claims.call_digest, subjects)

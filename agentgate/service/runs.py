@@ -1,0 +1,139 @@
+"""The host's side: open a run for a user's prompt and an agent, add the user's next turns, close it.
+
+Rules: the user comes with a token of their own, the agent with its credential and a proof of its key that it made for this; the host's
+word counts for the prompt and for nothing else. A host acts only in runs that it opened itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentgate.errors import ConfigError
+from agentgate.gate.door import OverHTTP
+from agentgate.gate.run import AsyncRun
+from agentgate.identity.credential import OIDCToken
+from agentgate.service.answer import RequestRefused, answered, malformed
+from agentgate.service.clients import Caller
+from agentgate.service.credentials import agent_credential
+from agentgate.service.reading import checked_members, read_json, text
+from agentgate.service.state import Service
+from agentgate.token.dpop import DPoP
+from agentgate.values.refusal import Failure, Reason, RunRefused
+from agentgate.values.turns import Own, Pasted, Spoken
+
+_AGENT = frozenset({"client_id", "token"})
+_OF_AGENT = frozenset({"proof", "attestation", "delegation"})
+_RUN = frozenset({"workflow", "prompt", "agent"})
+_OF_RUN = frozenset({"tenant", "subject_token", "ttl"})
+PATH = "/v1/runs"
+
+
+def spoken(value: object, field: str) -> Spoken:
+    """A turn: a text, or a list of ``{"own": text}`` and ``{"pasted": text}``."""
+    if type(value) is str:
+        return value
+    parts: list[Own | Pasted] = []
+    for part in value if type(value) is list else ():
+        if (
+            type(part) is not dict
+            or len(part) != 1
+            or not part.keys() <= {"own", "pasted"}
+            or not all(type(v) is str for v in part.values())
+        ):
+            raise malformed(field, "another part", 'parts {"own": text} and {"pasted": text}')
+        parts.append(Own(part["own"]) if "own" in part else Pasted(part["pasted"]))
+    if not parts:
+        raise malformed(field, type(value).__name__, "a text, or a list of parts, not empty")
+    return parts
+
+
+async def open_run(request: Request, service: Service) -> Response:
+    """``POST /v1/runs``."""
+    caller = await service.clients.by_header(request, service.gate, "host")
+    service.take(request, caller.id)
+    body = await read_json(request, service.settings.max_body, _RUN, _OF_RUN)
+    tenant, workflow = caller.tenant(body.get("tenant")), text(body["workflow"], "workflow")
+    prompt = spoken(body["prompt"], "prompt")
+    given = checked_members(body["agent"], "agent", _AGENT, _OF_AGENT)
+    client = text(given["client_id"], "agent.client_id")
+    known = service.settings.clients.get(client)
+    if known is None or known.role != "agent" or tenant not in known.tenants:
+        failure = Failure(Reason.AGENT, "agent.client_id", client[:80], f"a client with the role agent, for {tenant}")
+        raise RequestRefused(400, "invalid_request", "credential", failures=(failure,))
+    proof = None
+    if "proof" in given:
+        proof = DPoP(text(given["proof"], "agent.proof"), method="POST", url=service.url(PATH))
+    delegation = given.get("delegation", [])
+    if type(delegation) is not list:
+        raise malformed("agent.delegation", type(delegation).__name__, "a list of JWTs")
+    hops = tuple(text(each, "agent.delegation") for each in delegation)
+    attestation = text(given["attestation"], "agent.attestation") if "attestation" in given else None
+    agent = agent_credential(text(given["token"], "agent.token"), proof=proof, attestation=attestation, delegation=hops)
+    ttl = body.get("ttl", 3600)
+    if type(ttl) is not int:
+        raise malformed("ttl", type(ttl).__name__, "seconds, as a whole number")
+    user = None
+    if "subject_token" in body:
+        user = OIDCToken(text(body["subject_token"], "subject_token"))
+    over = OverHTTP(host=caller.id, client=client)
+    try:
+        run = await service.gate.hosted_run(workflow, tenant=tenant, user=user, agent=agent, prompt=prompt, ttl=ttl, over=over)
+    except ConfigError as error:
+        raise malformed(error.setting, "another form", error.expected) from None
+    if run.workflow.token.agent_key and not run.header.agent.key:
+        await run.close()
+        failure = Failure(Reason.AGENT, "agent.proof", "none", "a proof of the agent's key: the workflow binds tokens to it")
+        raise RequestRefused(400, "invalid_dpop_proof", "proof", failures=(failure,))
+    request.state.run = run.id
+    answer = answered(_told(run), 201)
+    answer.headers["Location"] = service.url(f"{PATH}/{run.id}")
+    return answer
+
+
+def _told(run: AsyncRun) -> dict[str, Any]:
+    header = run.header
+    workflow = {"id": header.workflow, "version": header.version, "digest": header.digest}
+    intents = {name: derived.presence for name, derived in run.intents.items()}
+    return {"run": run.id, "tenant": header.tenant, "workflow": workflow, "expires_at": header.ends, "intents": intents}
+
+
+async def own_run(service: Service, caller: Caller, run_id: str, named: object, request: Request) -> AsyncRun:
+    """A run, if this host opened it."""
+    missing = RequestRefused(404, "not_found", failures=(Failure(Reason.RUN_MISSING, "run", "none of this host", "one that it opened"),))
+    try:
+        run = await service.gate.resume_run(caller.tenant(named), run_id)
+    except RunRefused as error:
+        if {failure.reason for failure in error.failures} != {Reason.RUN_MISSING}:
+            raise
+        raise missing from None
+    if run.header.host != caller.id:
+        raise missing
+    request.state.run = run.id
+    return run
+
+
+async def add_turn(request: Request, service: Service) -> Response:
+    """``POST /v1/runs/{run}/turns``: what the user says next. What takes back voids what was minted and held."""
+    caller = await service.clients.by_header(request, service.gate, "host")
+    service.take(request, caller.id)
+    body = await read_json(request, service.settings.max_body, frozenset({"turn"}), frozenset({"tenant"}))
+    turn = spoken(body["turn"], "turn")
+    run = await own_run(service, caller, request.path_params["run"], body.get("tenant"), request)
+    await run.add_turn(turn)
+    return answered(_told(run))
+
+
+async def close_run(request: Request, service: Service) -> Response:
+    """``POST /v1/runs/{run}/close``, or ``DELETE /v1/runs/{run}`` (with ``?tenant=`` where the host has several)."""
+    caller = await service.clients.by_header(request, service.gate, "host")
+    service.take(request, caller.id)
+    if request.method == "DELETE":
+        named: object = request.query_params.get("tenant")
+    else:
+        named = (await read_json(request, service.settings.max_body, frozenset(), frozenset({"tenant"}))).get("tenant")
+    run = await own_run(service, caller, request.path_params["run"], named, request)
+    await run.close()
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})

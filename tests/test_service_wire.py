@@ -1,0 +1,332 @@
+"""The rest of the wire: errors as the table says, hostile requests, what became of a token, deferral, evaluation, the process."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agentgate.testing.demo_approvals import prepare, sign
+from tests.authority import Key, Web, claims_of, web
+from tests.served import EXCHANGE, Asking, Party, Process, Server, detail, publish, served
+from tests.servers import Server as StoreServer
+from tests.servers import redis_binary
+
+GATE = "https://gate.acme.example"
+LOGIN, NOTES = "https://login.acme.example", "https://notes.acme.example"
+DEFINITION = "sha256:0a9b8c7d6e5f40312233445566778899aabbccddeeff00112233445566778899"
+WORKFLOW = """
+agentgate: workflow/v1
+id: desk.notes
+version: 1
+title: A service writes notes
+owners: [lee]
+risk: low
+expires: "2099-05-31"
+tenants: [acme]
+who: {agent: {oidc: {issuer: https://login.acme.example, claims: {app: {is: notes}}}}}
+intents: {none: "A service asks by itself."}
+tools:
+  notes.write:
+    effect: write
+    needs: none
+    audience: https://notes.acme.example
+    scope: [notes:write]
+    definition: sha256:0a9b8c7d6e5f40312233445566778899aabbccddeeff00112233445566778899
+    redeem: server
+    args: {text: {text: 40, from: [model]}, urgent: {in: ["yes", "no"], from: [model], optional: true}}
+  notes.local:
+    effect: read
+    needs: any
+    redeem: wrapper
+    args: {}
+step_up:
+  - {id: urgent, for: notes.write, when: {urgent: {in: ["yes"]}}, approvers: {group: leads, count: 1}, timeout: 10m, show: [text]}
+"""
+
+
+class Place:
+    """A gate over a real Redis, with signed workflows; its issuer, clients and people."""
+
+    def __init__(self, folder: Path, served_web: Web, store: StoreServer) -> None:
+        self.folder, self.store = folder, store
+        self.workflows = folder / "workflows"
+        (self.workflows / "desk").mkdir(parents=True)
+        (self.workflows / "desk" / "notes.yaml").write_text(WORKFLOW)
+        sign(self.workflows)
+        self.root = prepare(self.workflows)
+        self.login = Key("login")
+        self.keys = {name: Key(name) for name in ("notes", "server", "desk", "other")}
+        common = {"tenants": ["acme"]}
+        own = {name: {"keys": publish(folder, key), **common} for name, key in self.keys.items()}
+        user = {"tenant": "tenant", "groups": "groups"}
+        issuer = {"issuer": LOGIN, "keys": served_web.publish("/login", self.login), "private_addresses": True, "audience": GATE, **common}
+        self.settings: dict[str, Any] = {
+            "issuer": GATE,
+            "workflows": str(self.workflows),
+            "root": self.root,
+            "keys": str(folder / "keys"),
+            "store": store.url,
+            "audit": str(folder / "audit"),
+            "rate": 10_000,
+            "runs_per_hour": 10_000,
+            "deferred": True,
+            "metrics": True,
+            "identity": {"issuers": {"login": {**issuer, "agent": {}, "user": user}}},
+            "clients": {
+                "notes": {"role": "agent", **own["notes"]},
+                "job": {"role": "agent", "credential": LOGIN, **common},
+                "other": {"role": "agent", **own["other"]},
+                "server": {"role": "tool_server", "resources": [NOTES], "definitions": {"notes.write": DEFINITION}, **own["server"]},
+                "desk": {"role": "host", **own["desk"]},
+            },
+        }
+
+    def token(self, **claims: Any) -> str:
+        return self.login.sign({**claims_of(LOGIN, "notes-service"), "app": "notes", **claims})
+
+
+class Notes:
+    """The agent `notes` at a gate, and its tool server."""
+
+    def __init__(self, place: Place, gate: Process) -> None:
+        self.place, self.gate = place, gate
+        self.asking, self.client = Asking(gate), Party(gate, "notes", place.keys["notes"])
+        self.server = Server(gate, "server", place.keys["server"])
+
+    def form(self, text: str = "hello", **more: Any) -> dict[str, Any]:
+        arguments = {"text": text, **more.pop("arguments", {})}
+        asked = more.pop("asked", detail("notes.write", "desk.notes", arguments, **more.pop("of", {})))
+        form = {**self.asking.form(self.place.token(), asked), **self.client.asserted(), **more}
+        return {name: value for name, value in form.items() if value is not None}
+
+    def ask(self, *args: Any, **more: Any) -> httpx.Response:
+        """An exchange with a fresh assertion for each try."""
+        if not self.asking.nonce:
+            self.asking.ask(self.form())
+        return self.asking.ask(self.form(*args, **more))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("wire")
+    store = StoreServer(redis_binary(), folder / "redis")
+    try:
+        with web() as served_web:
+            yield Place(folder, served_web, store)
+    finally:
+        store.stop()
+
+
+@pytest.fixture(scope="module")
+def gate(place: Place) -> Iterator[Process]:
+    with served(place.folder, place.settings) as process:
+        yield process
+
+
+@pytest.fixture
+def notes(place: Place, gate: Process) -> Notes:
+    return Notes(place, gate)
+
+
+def error_of(answer: httpx.Response) -> tuple[int, str]:
+    assert "Traceback" not in answer.text
+    body = answer.json()
+    return answer.status_code, body.get("error") or body.get("code")
+
+
+def test_a_client_with_a_key_gets_a_token(notes: Notes) -> None:
+    answer = notes.ask()
+    assert answer.status_code == 200, (answer.text, notes.gate.log()[-1])
+    token = answer.json()["access_token"]
+    redeemed = notes.server.redeem(token, "notes.write", {"text": "hello"}, notes.asking.key)
+    assert redeemed.json()["arguments"] == {"text": "hello"}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"grant_type": None}, (400, "invalid_request")),
+        ({"grant_type": "client_credentials"}, (400, "unsupported_grant_type")),
+        ({"subject_token": None}, (400, "invalid_request")),
+        ({"subject_token": "x.y.z"}, (400, "invalid_request")),
+        ({"subject_token_type": "urn:ietf:params:oauth:token-type:saml2"}, (400, "invalid_request")),
+        ({"requested_token_type": "urn:ietf:params:oauth:token-type:jwt"}, (400, "invalid_request")),
+        ({"actor_token": "x"}, (400, "invalid_request")),
+        ({"completion_mode": "later"}, (400, "invalid_request")),
+        ({"authorization_details": None}, (400, "invalid_request")),
+        ({"authorization_details": "[]"}, (400, "invalid_authorization_details")),
+        ({"authorization_details": "{"}, (400, "invalid_authorization_details")),
+        ({"authorization_details": '[{"type":"a","type":"b"}]'}, (400, "invalid_authorization_details")),
+        ({"authorization_details": '[],"more":1'}, (400, "invalid_authorization_details")),
+        ({"authorization_details": "[" * 3000 + "]" * 3000}, (400, "invalid_authorization_details")),
+        ({"of": {"type": "https://example.com/other"}}, (400, "invalid_authorization_details")),
+        ({"of": {"tool_digest": "sha256:00"}}, (400, "invalid_authorization_details")),
+        ({"of": {"tenant": "northwind"}}, (400, "invalid_authorization_details")),
+        ({"of": {"run": "run_of_nobody"}}, (400, "invalid_authorization_details")),
+        ({"of": {"workflow": {"id": "desk.other"}}}, (400, "invalid_authorization_details")),
+        ({"of": {"identifier": "notes.delete"}}, (400, "invalid_authorization_details")),
+        ({"of": {"identifier": "notes.local", "arguments": {}}}, (400, "invalid_target")),
+        ({"of": {"locations": ["https://evil.example"]}}, (400, "invalid_target")),
+        ({"resource": "https://evil.example"}, (400, "invalid_target")),
+        ({"scope": "notes:write notes:admin"}, (400, "invalid_scope")),
+        ({"arguments": {"text": "x" * 41}}, (400, "invalid_authorization_details")),
+        ({"arguments": {"urgent": "yes"}}, (400, "access_denied")),
+        ({"client_assertion": "x"}, (401, "invalid_client")),
+        ({"client_assertion": None}, (401, "invalid_client")),
+        ({"client_assertion_type": "urn:other"}, (401, "invalid_client")),
+        ({"client_id": "other"}, (401, "invalid_client")),
+        ({"client_id": "nobody", "client_assertion": None, "client_assertion_type": None}, (401, "invalid_client")),
+        ({"client_id": None, "client_assertion": None, "client_assertion_type": None}, (401, "invalid_client")),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_each_error_is_the_one_of_the_table(notes: Notes, change: dict[str, Any], expected: tuple[int, str]) -> None:
+    answer = notes.ask(**change)
+    assert error_of(answer) == expected, answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    line = notes.gate.log()[-1]
+    assert (line["event"], line["error"], line["path"]) == ("refused", expected[1], "/oauth2/token")
+
+
+def test_a_credential_of_another_kind_is_refused(notes: Notes, place: Place) -> None:
+    old = place.token(exp=int(time.time()) - 60)
+    for token in (place.token(aud="https://elsewhere.example"), old, place.token(app="else"), place.token()[:-4]):
+        assert error_of(notes.ask(subject_token=token)) == (400, "invalid_request")
+    forged = Key("login").sign({**claims_of(LOGIN, "notes-service"), "app": "notes"})
+    assert error_of(notes.ask(subject_token=forged)) == (400, "invalid_request")
+
+
+def test_an_assertion_counts_once_for_its_own_client_and_audience(notes: Notes, place: Place) -> None:
+    notes.ask()
+    form = notes.form()
+    assert notes.asking.ask(form).status_code == 200
+    assert error_of(notes.asking.ask({**form, "subject_token": place.token()})) == (401, "invalid_client")
+    for claims in ({"aud": "https://elsewhere.example"}, {"sub": "desk"}, {"iss": "desk"}, {"exp": int(time.time()) - 60}, {"jti": None}):
+        said = {**claims_of("notes", "notes", GATE, life=60), **claims}
+        assertion = notes.client.key.sign({name: value for name, value in said.items() if value is not None})
+        assert error_of(notes.ask(client_assertion=assertion)) == (401, "invalid_client"), claims
+    at_the_url = notes.client.assertion(aud=f"{GATE}/oauth2/token")
+    assert notes.ask(client_assertion=at_the_url).status_code == 200
+
+
+def test_a_host_and_a_tool_server_get_no_tokens(notes: Notes, place: Place) -> None:
+    for name in ("desk", "server"):
+        assert error_of(notes.ask(**Party(notes.gate, name, place.keys[name]).asserted())) == (400, "unauthorized_client")
+
+
+def test_dpop_is_checked_with_a_nonce_of_ours(notes: Notes) -> None:
+    notes.ask()
+    post, url = notes.gate.http.post, "/oauth2/token"
+
+    def sent(**claims: Any) -> tuple[int, str]:
+        return error_of(post(url, data=notes.form(), headers=notes.asking.proof(**claims)))
+
+    answer = post(url, data=notes.form(), headers={"DPoP": notes.asking.key.proof("POST", f"{GATE}{url}")})
+    assert (error_of(answer), bool(answer.headers["DPoP-Nonce"])) == ((400, "use_dpop_nonce"), True)
+    at, _, mac = notes.asking.nonce.partition(".")
+    for nonce in (f"{int(at) - 301}.{mac}", f"{at}.{mac[:-1]}0" if mac[-1] != "0" else f"{at}.{mac[:-1]}1", "x", f"{at}."):
+        assert sent(nonce=nonce) == (400, "use_dpop_nonce")
+    assert sent(htm="GET") == (400, "invalid_dpop_proof")
+    assert sent(htu=f"{GATE}/oauth2/introspect") == (400, "invalid_dpop_proof")
+    assert sent(iat=int(time.time()) - 120) == (400, "invalid_dpop_proof")
+    assert sent(ath="x") == (400, "invalid_dpop_proof")
+    assert error_of(post(url, data=notes.form(), headers={"DPoP": "x"})) == (400, "invalid_dpop_proof")
+    several = [("DPoP", notes.asking.proof()["DPoP"]), ("DPoP", notes.asking.proof()["DPoP"])]
+    assert error_of(post(url, data=notes.form(), headers=several)) == (400, "invalid_request")
+
+
+# --- hostile requests -----------------------------------------------------------------------------------------------------------
+def test_requests_that_can_be_read_in_two_ways_are_refused(notes: Notes, place: Place) -> None:
+    post, desk = notes.gate.http.post, Party(notes.gate, "desk", place.keys["desk"])
+    form = "&".join(f"{name}={httpx.QueryParams({name: value})[name]}" for name, value in {"grant_type": EXCHANGE}.items())
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    for body, headers, status in (
+        (form + "&grant_type=x", kind, 400),
+        (form + "&subject_token=a&subject_token=b", kind, 400),
+        ("grant_type", kind, 400),
+        ("a=%ff", kind, 400),
+        ("&".join(f"a{n}=1" for n in range(40)), kind, 400),
+        (form, {"Content-Type": "application/json"}, 415),
+        (form, {}, 415),
+        (form, {**kind, "Content-Encoding": "gzip"}, 415),
+        ("a=" + "x" * 200_000, kind, 413),
+    ):
+        answer = post("/oauth2/token", content=body, headers=headers)
+        assert error_of(answer) == (status, "invalid_request"), (body[:60], answer.text)
+    assert error_of(post("/oauth2/token?grant_type=x", content=form, headers=kind)) == (400, "invalid_request")
+    basic = {**kind, "Authorization": "Basic eDp5"}
+    assert error_of(post("/oauth2/token", content=form, headers=basic)) == (401, "invalid_client")
+    twice = {"Authorization": f"Bearer {desk.assertion()}", "Content-Type": "application/json"}
+    assert error_of(post("/v1/runs", content='{"prompt":"a","prompt":"b"}', headers=twice)) == (400, "invalid_request")
+    assert notes.gate.http.get("/oauth2/token").status_code == 405
+    assert notes.gate.http.get("/nothing").status_code == 404
+    assert notes.gate.http.get("/healthz", headers={"X-Long": "x" * 30_000}).status_code == 431
+
+
+def raw(gate: Process, data: bytes, wait: float) -> bytes:
+    """What a server answers to these bytes, until it closes the connection; b"" where it does so without a word."""
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=wait) as line:
+        line.sendall(data)
+        found = b""
+        while chunk := line.recv(65536):
+            found += chunk
+        return found
+
+
+@pytest.mark.parametrize("data", [b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nX-Slow: ", b""], ids=["half a head", "nothing at all"])
+def test_who_never_ends_a_head_is_disconnected(gate: Process, data: bytes) -> None:
+    began = time.monotonic()
+    assert raw(gate, data, 20) == b""
+    assert 5 < time.monotonic() - began < 15
+
+
+def test_who_never_ends_a_body_is_answered_and_disconnected(gate: Process) -> None:
+    head = b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\na="
+    began = time.monotonic()
+    assert b" 408 " in raw(gate, head, 20)
+    assert 4 < time.monotonic() - began < 15
+
+
+def test_a_request_in_two_framings_is_refused(gate: Process) -> None:
+    head = b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    both = head + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    assert b" 200 " not in raw(gate, both, 10)
+    twice = b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde"
+    assert b" 400 " in raw(gate, twice, 10)
+
+
+# --- what became of a token -------------------------------------------------------------------------------------------------------
+def test_introspection_tells_the_server_and_nobody_else(notes: Notes, place: Place) -> None:
+    token = notes.ask("inspect").json()["access_token"]
+
+    def active(**form: Any) -> httpx.Response:
+        return notes.gate.http.post("/oauth2/introspect", data={"token": token, **notes.server.asserted(), **form})
+
+    told = active().json()
+    assert (told["active"], told["aud"], told["cnf"]) == (True, "https://notes.acme.example", {"jkt": notes.asking.key.thumbprint})
+    assert active(token=token[:-2] + "xx").json() == {"active": False}
+    assert error_of(active(**notes.client.asserted())) == (400, "unauthorized_client")
+    assert notes.server.redeem(token, "notes.write", {"text": "inspect"}, notes.asking.key).status_code == 200
+    assert active().json() == {"active": False}
+
+
+def test_a_client_revokes_its_own_token_and_no_other(notes: Notes, place: Place) -> None:
+    token = notes.ask("revoke").json()["access_token"]
+
+    def revoke(party: Party) -> httpx.Response:
+        return notes.gate.http.post("/oauth2/revoke", data={"token": token, **party.asserted()})
+
+    assert revoke(Party(notes.gate, "other", place.keys["other"])).status_code == 200
+    told = notes.gate.http.post("/oauth2/introspect", data={"token": token, **notes.server.asserted()}).json()
+    assert told["active"] is True
+    assert revoke(notes.client).status_code == 200
+    assert notes.server.redeem(token, "notes.write", {"text": "revoke"}, notes.asking.key).json()["code"] == "revoked"
+    assert error_of(revoke(notes.server)) == (400, "unauthorized_client")
+    nobody = notes.gate.http.post("/oauth2/revoke", data={"token": token, "client_id": "job"})
+    assert error_of(nobody) == (401, "invalid_client")
