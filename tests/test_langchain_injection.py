@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -21,6 +22,7 @@ from structlog.testing import capture_logs
 
 from agentgate.errors import ConfigError
 from agentgate.integrations.langchain import AgentGateMiddleware, CallRefused, definition_of, guard_tools, use_run
+from agentgate.integrations.langchain.injection import from_state
 from agentgate.values.request import User
 from tests.langchain_shop import INVALID, LEE, ORDER, PROMPT, Script, Shop, calls, identify, say, tool_messages, tool_server
 
@@ -201,7 +203,7 @@ def test_state_that_tool_node_does_not_strip_is_refused(shop: Shop) -> None:
 
 
 def test_a_runtime_vouches_only_for_its_own_state_and_call(shop: Shop) -> None:
-    (inner,) = guard_tools([of_both], run=shop.run())
+    inner, whole = guard_tools([of_both, by_json_schema], run=shop.run())
     tried: list[ToolMessage] = []
 
     @tool("delegate")
@@ -210,11 +212,26 @@ def test_a_runtime_vouches_only_for_its_own_state_and_call(shop: Shop) -> None:
         for branch, call_id in ((task, runtime.tool_call_id), (runtime.state["branch"], "another")):
             args = {"order_id": ORDER, "branch": branch, "runtime": runtime}
             tried.append(inner.invoke({"name": "orders.get", "args": args, "id": call_id, "type": "tool_call"}))
+        states: tuple[Any, ...] = (dict(runtime.state), {"branch": task}, [])
+        for state in states:
+            args = {"order_id": ORDER, "state": state, "runtime": runtime}
+            tried.append(whole.invoke({"name": "orders.get", "args": args, "id": runtime.tool_call_id, "type": "tool_call"}))
         return "done"
 
     wanted = {"messages": [calls(("delegate", {"task": "south"}))], "branch": "north"}
     graph_of(*guard_tools([delegate], run=shop.run())).invoke(wanted)
-    assert [m.content for m in tried] == [INVALID, INVALID]
+    assert [m.content for m in tried] == [INVALID] * 5
+
+
+def test_messages_that_are_all_of_the_state_vouch_for_these_messages_only() -> None:
+    messages: list[Any] = [HumanMessage("Hello")]
+    runtime = SimpleNamespace(state=messages)
+    for own in (messages, {"messages": messages}):
+        assert from_state(own, None, runtime)
+    for forged in ([HumanMessage("Hello")], {"messages": [HumanMessage("Hello")]}, {"messages": messages, "branch": "evil"}, {}, "Hello"):
+        assert not from_state(forged, None, runtime)
+    assert from_state(messages, "messages", runtime)
+    assert not from_state({"messages": messages}, "messages", runtime)
 
 
 @pytest.mark.parametrize("original", STATEFUL.values(), ids=STATEFUL)
