@@ -500,3 +500,11 @@ def test_a_hold_copied_under_another_id_or_tenant_is_none(gate: Gate) -> None:
         with pytest.raises(AnswerRefused) as caught:
             gate.hold(name, tenant=tenant)
         assert caught.value.code == "missing"
+
+
+def test_one_signature_under_two_names_is_one_yes(gate: Gate) -> None:
+    """Somebody who can write the store wants one lead's yes to count for two."""
+    run, hold = held(gate)
+    gate.release(hold.id, tenant="acme", by=ssh(gate, hold))
+    rewritten(gate, hold, id="zed")
+    assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
