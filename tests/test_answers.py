@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from agentgate import Allow, AnswerRefused, Deny, Gate, JWSAnswer, SSHAnswer, StepUp, User
+from agentgate import Allow, AnswerRefused, Deny, Gate, JWSAnswer, Reason, SSHAnswer, StepUp, User
 from agentgate.approvals import KeySigner
 from agentgate.approvals.allowed_signers import AllowedSigners
 from agentgate.approvals.people import Signers
@@ -365,6 +365,41 @@ def test_a_signature_is_not_moved_to_another_hold(gate: Gate) -> None:
     (yes,) = gate.hold(one.id, tenant="acme").approvers
     rewritten(gate, other, **{**FORGED, "id": yes.id, "channel": "ssh", "proof": dict(yes.proof)})
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
+
+
+def test_an_answer_from_before_the_user_took_back_is_none_to_what_was_asked_again(gate: Gate) -> None:
+    run, hold = held(gate)
+    late = ssh(gate, hold), jws(claims_of(gate, hold))
+    run.add_turn("No, stop, do not refund anything")
+    assert gate.hold(hold.id, tenant="acme").state == "cancelled"
+    run.add_turn("Please do refund 150.00 EUR for order ORD-10023344")
+    again = run.authorize("payments.refund", BIG, tool_call_id="pay")
+    assert isinstance(again, StepUp)
+    assert again.hold.id == hold.id
+    for by in late:
+        refused(gate, again.hold, by, "nonce")
+
+
+def test_the_answers_of_a_hold_are_not_in_its_repr(gate: Gate) -> None:
+    _, hold = held(gate)
+    answer = jws(claims_of(gate, hold))
+    assert answer.token.rpartition(".")[2] not in repr(gate.release(hold.id, tenant="acme", by=answer))
+
+
+@pytest.mark.parametrize("who", ["mona", "@MONA"])
+def test_whoever_is_revoked_answers_nothing_and_has_released_nothing(gate: Gate, who: str) -> None:
+    (run, before), (_, after) = held(gate), held(gate)
+    gate.release(before.id, tenant="acme", by=ssh(gate, before))
+    gate.revoke(f"user:{who}", tenants=["acme"], by="ops", reason="left")
+    refused_call = run.authorize("payments.refund", BIG, tool_call_id="pay")
+    assert isinstance(refused_call, Deny)
+    assert refused_call.reasons == (Reason.REVOKED,)
+    for answer, said in ((gate.release, "release"), (gate.refuse, "refuse"), (gate.reveal, "reveal")):
+        with pytest.raises(AnswerRefused) as caught:
+            answer(after.id, tenant="acme", by=ssh(gate, after, said))
+        assert (caught.value.code, "revoked" in str(caught.value)) == ("approver", True)
+    gate.lift(f"user:{who}", tenants=["acme"], by="ops", reason="it was somebody else")
+    assert gate.release(after.id, tenant="acme", by=ssh(gate, after)).state == "released"
 
 
 def test_whoever_left_the_root_or_the_team_has_released_nothing(gate: Gate, tmp_path: Path) -> None:

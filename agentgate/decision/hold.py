@@ -43,7 +43,7 @@ class Approver:
     groups: tuple[str, ...]
     identity: Identity = "in_process"
     channel: Channel = "in_process"
-    proof: Mapping[str, str] = field(default_factory=dict)
+    proof: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

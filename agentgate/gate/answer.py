@@ -137,6 +137,9 @@ def _answered(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, 
     if failures:
         placed = tuple(replace(f, rule=f"{workflow.file}:{rule.line}") for rule, f in zip(rules, failures, strict=True))
         raise AnswerRefused(AnswerCode.APPROVER, placed)
+    gone = ops.revoked(tenant, who.id, int(header.opened_at * 1000))
+    if ops.parse_revoked(gone, (yield gone)):
+        raise refusal(AnswerCode.APPROVER, "approver", f"{who.id}, who is revoked", "a person who is not revoked")
     whose = {"by": who.id, "by_identity": who.identity, "channel": proven.channel}
     of_hold = {"hold": hold_id, "tool": hold.tool, "tool_call_id": hold.tool_call_id, "rules": list(hold.rules)}
     if said == "reveal":

@@ -95,7 +95,7 @@ def released(
     if failure is not None:
         return (yield from deny(core, header, call, (failure,), known))
     how = "proven" if all(a.identity == "proven" for a in hold.approvers) else "in_process"
-    return Released(ops.HoldTake(made, record.revision), how)
+    return Released(ops.HoldTake(made, record.revision, tuple(a.id for a in hold.approvers)), how)
 
 
 def _unreachable(core: Core, case: Case, required: tuple[RequiredHold, ...]) -> Failure | None:

@@ -53,10 +53,11 @@ class LimitTake(NamedTuple):
 
 
 class HoldTake(NamedTuple):
-    """The release this call spends: the hold, and the revision at which the gate read it released."""
+    """The release this call spends: the hold, the revision at which the gate read it released, and who said yes: none of them revoked."""
 
     hold_id: str
     revision: str
+    approvers: tuple[str, ...] = ()
 
 
 class MintRequest(NamedTuple):

@@ -7,7 +7,7 @@ one spelling of an id is to revoke all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
@@ -93,6 +93,21 @@ def _shared(start: str, who: Subjects) -> tuple[str, ...]:
 def revocations_of(start: str, run: str, jti: str, who: Subjects) -> tuple[str, ...]:
     """The keys of every revocation that would stop this token; `start` is the tenant's prefix."""
     return (f"{start}revoked:token:{jti}", f"{start}revoked:run:{run}", *_shared(start, who))
+
+
+def people(start: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The keys of every revocation of one of these people."""
+    return tuple(f"{start}revoked:user:{_subject('user', name)}" for name in names)
+
+
+def revoked(tenant: str, user: str, opened_ms: int) -> Op:
+    """Whether a person is revoked for what was opened then (POSIX milliseconds)."""
+    return Op("revoked", people(prefix(tenant), (user,)), (checked_number("opened_ms", opened_ms, 0, MAX_AMOUNT),))
+
+
+def parse_revoked(op: Op, raw: Any) -> bool:
+    """They are."""
+    return bool(word(op, reply(op, raw, 1)[0], ("yes", "no")) == "yes")
 
 
 def _keys(tenant: str, name: str) -> tuple[str, str, str, str]:

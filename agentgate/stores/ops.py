@@ -19,7 +19,7 @@ malformed; a parser raises StoreUnavailable if the reply is not this operation's
 | `nonce_hold`, `take_nonce` | `parse_nonce` |
 | `reveal_hold` | `parse_reveal_hold` |
 | `read_limits` | `parse_read_limits` |
-| `revoke`, `lift`, `list_revocations` | `parse_revoke`, `parse_lift`, `parse_list_revocations` |
+| `revoke`, `lift`, `revoked`, `list_revocations` | `parse_revoke`, `parse_lift`, `parse_revoked`, `parse_list_revocations` |
 | `raise_marks` | `parse_raise_marks` |
 | `live` | `parse_live` |
 | `keep` | `parse_keep` |
@@ -78,6 +78,7 @@ RevokeReply = _revocations.RevokeReply
 workflow_subject = _records.workflow_subject
 revoke, parse_revoke, revocation_name = _revocations.revoke, _revocations.parse_revoke, _revocations.revocation_name
 lift, parse_lift = _revocations.lift, _revocations.parse_lift
+revoked, parse_revoked = _revocations.revoked, _revocations.parse_revoked
 list_revocations, parse_list_revocations = _revocations.list_revocations, _revocations.parse_list_revocations
 REVOKED_KINDS = _revocations.REVOKED_KINDS
 open_hold, read_hold, parse_hold = _holds.open_hold, _holds.read_hold, _holds.parse_hold
@@ -206,10 +207,11 @@ def mint(request: MintRequest) -> Op:
     """Reserve limits, spend a release, record the call and write its token's single-use key: all of it or nothing."""
     start = prefix(request.tenant)
     run, jti = checked_id("run", request.run), checked_id("jti", request.jti)
-    revoked = _revocations.revocations_of(start, run, jti, request.subjects)
+    approvers = () if request.hold is None else request.hold.approvers
+    stopping = _revocations.revocations_of(start, run, jti, request.subjects) + _revocations.people(start, approvers)
     if len(request.limits) > MAX_LIMITS or len({take.key for take in request.limits}) != len(request.limits):
         raise NameRefused("limits", f"{len(request.limits)} limits", f"at most {MAX_LIMITS}, each key once")
-    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", _history_key(request.tenant), *revoked]
+    keys = [f"{start}jti:{jti}", f"{start}run:{run}", f"{start}calls:{run}", _history_key(request.tenant), *stopping]
     args: list[Arg] = [
         checked_digest("call_digest", request.call_digest),
         checked_bytes("head", request.head),
@@ -220,7 +222,7 @@ def mint(request: MintRequest) -> Op:
         run,
         1 if request.read is True else 0,
         start,
-        len(revoked),
+        len(stopping),
         len(request.limits),
         "" if request.hold is None else checked_id("hold revision", request.hold.revision),
         "" if request.same_key is None else checked_subject("key thumbprint", request.same_key[1]),

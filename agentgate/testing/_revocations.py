@@ -24,6 +24,17 @@ class Revocations:
             assert book.burn(burning).kind == "revoked", kind
             assert book.mint(book.request(jti=request.jti)).kind == "revoked", kind
 
+    def test_a_release_is_void_once_one_of_those_who_gave_it_is_revoked(self, store: Store) -> None:
+        book = Book(store)
+        take = book.released()._replace(approvers=("ana", "Kim"))
+        book.revoke("user", "@KIM")
+        assert book.refused(1, hold=take)[0] == "revoked"
+        assert [book.ask(ops.revoked(book.tenant, name, now_ms()), ops.parse_revoked) for name in ("ana", "kim")] == [False, True]
+        book.revoke("user", "ana", before_ms=now_ms() - 5000)
+        assert not book.ask(ops.revoked(book.tenant, "ana", now_ms()), ops.parse_revoked)
+        assert book.ask(ops.revoked(book.tenant, "ana", now_ms() - 6000), ops.parse_revoked)
+        assert book.mint(book.request(1, hold=take._replace(approvers=("ana",)))).kind == "ok"
+
     def test_a_revocation_of_another_subject_stops_nothing(self, store: Store) -> None:
         book = Book(store)
         for kind in ops.REVOKED_KINDS:
