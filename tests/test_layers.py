@@ -102,7 +102,7 @@ THIRD_PARTY = {
     "starlette": ("starlette", "service.* integrations.fastapi"),
     "structlog": (
         "structlog",
-        "service.* approvals.opening gate.* redemption.verifier shell.bound stores cli.* integrations.*",
+        "service.* approvals.opening gate.* redemption.verifier shell.bound shell.log stores cli.* integrations.*",
     ),
     "typer": ("typer", "cli.*"),
     "uvicorn": ("uvicorn", "service.process"),

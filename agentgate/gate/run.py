@@ -18,6 +18,7 @@ from agentgate.errors import CanonicalError, ConfigError, NotRecorded, Overloade
 from agentgate.gate import door, flow, waiting
 from agentgate.gate.confirming import confirmed
 from agentgate.gate.core import read, surroundings
+from agentgate.gate.said import refused
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.identity.credential import AgentCredential, OIDCToken
@@ -126,6 +127,8 @@ def _authorize(
     steps = flow.unreadable(view, call) if isinstance(call, Deny) else flow.authorize(view, call, connection)
     decision, state = yield from steps
     taken = view.take(call, decision, state)
+    if isinstance(taken, Deny):
+        refused(view, tool, named, taken)
     return (yield from confirmed(view, call, taken, connection)) if isinstance(taken, StepUp) and isinstance(call, Call) else taken
 
 

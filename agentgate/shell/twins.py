@@ -15,6 +15,7 @@ from functools import update_wrapper
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from agentgate.errors import Overloaded
+from agentgate.shell import log
 from agentgate.shell.drive import adrive, arecord, drive, record
 from agentgate.shell.step import Flow, Step
 
@@ -145,6 +146,7 @@ def taking(settings: Callable[P, Settings]) -> Callable[[Callable[[Owner, Settin
 
     def decorate(method: Callable[[Owner, Settings], Result]) -> Callable[Concatenate[Owner, P], Result]:
         def opened(owner: Owner, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+            log.ready()
             return method(owner, settings(*args, **kwargs))
 
         made: Any = update_wrapper(opened, method)

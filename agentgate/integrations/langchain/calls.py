@@ -5,8 +5,8 @@ canonical bytes that were decided on. No run, an unknown tool, a name the model 
 shows the model one fixed code. The token reaches a tool through a ContextVar only, because state, config, metadata and arguments are all
 traced or checkpointed somewhere.
 
-For developers, every refusal is logged (structlog, warning ``call_refused``) with the failures, rules as ``file:line`` and the owners of
-the workflow; a held call as ``call_held`` with the hold's id. In process, ``run.explain(tool_call_id=...)`` lists every condition, the
+For developers, every refusal is logged (structlog, warning ``call_refused``), by the gate or, where a call never reached it, here; a held
+call as ``call_held`` with the hold's id. In process, ``run.explain(tool_call_id=...)`` lists every condition, the
 origin of each value and what would pass; `CallRefused` carries the `decision` and its `tool_call_id`. The model receives none of it.
 """
 
@@ -27,17 +27,16 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Deny, StepUp
-from agentgate.errors import AgentGateError, CallDenied, CanonicalError, ConfigError, NotRecorded, TokenRefused
+from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotRecorded, TokenRefused
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.held import ask_person, is_interrupt
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.task import NO_TASK, TaskCall
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.mint import CallToken
-from agentgate.values.refusal import Code, told
+from agentgate.values.refusal import Code
 
 _log = structlog.get_logger("agentgate.langchain")
-_LOGGED, _LOGGED_REASONS = 500, 20  # characters of a reason, and reasons of a refusal, that are logged
 NO_RUN = "no run: give guard_tools a run, or invoke inside use_run(run) or an agent with AgentGateMiddleware"
 
 
@@ -147,16 +146,13 @@ def refusal(
     Raises:
         CallRefused: there is no `tool_call_id` to answer to.
     """
-    from agentgate.values.visible import visible  # noqa: PLC0415 - only a refusal needs it
+    if decision is None:  # the gate has logged what it decided
+        from agentgate.values.visible import visible  # noqa: PLC0415 - only such a refusal needs it
 
-    entry: dict[str, Any] = {"tool": logged or name, "tool_call_id": tool_call_id or given_id, "code": str(code)}
-    if run is not None:
-        entry |= {"run": run.id, "workflow": f"{run.header.workflow} v{run.header.version}"}
-        with suppress(AgentGateError):  # no longer loaded, which is the refusal's own reason
-            entry["owners"] = ", ".join(run.workflow.owners)
-    failures = told(decision.failures) if decision is not None else ()
-    reasons = [visible(f)[:_LOGGED] for f in failures[:_LOGGED_REASONS]] or [visible(why)]
-    _log.warning("call_refused", **entry, reasons=reasons)
+        entry: dict[str, Any] = {"tool": logged or name, "tool_call_id": tool_call_id or given_id, "code": str(code)}
+        if run is not None:
+            entry |= {"run": run.id, "workflow": f"{run.header.workflow} v{run.header.version}"}
+        _log.warning("call_refused", **entry, reasons=[visible(why)])
     if tool_call_id is None:
         raise CallRefused(code, decision, given_id)
     said = " ".join([str(CallDenied(code)), *([orjson.dumps(facts[0] if len(facts) == 1 else facts).decode()] if facts else [])])
@@ -204,9 +200,8 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         yield Alone(call)
         ask_person(decision, run, tool.name)
     if isinstance(decision, Deny):
-        known = run.workflow.tools.get(tool.name)
-        acted = decision.code == Code.ALREADY_DONE and known is not None and known.effect != "read"
-        facts = (yield Ask(run.facts, call_id)) if acted else ()
+        known = run.workflow.tools.get(tool.name) if decision.code == Code.ALREADY_DONE else None
+        facts = (yield Ask(run.facts, call_id)) if known is not None and known.effect != "read" else ()
         return refused(decision.code, decision=decision, given_id=call_id, run=run, facts=facts)
 
     # (3) run from the decided bytes, whose digest the redemption compares; exactly one side redeems

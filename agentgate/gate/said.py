@@ -1,0 +1,38 @@
+"""What the log says of a refused call: run, workflow and its owners, tool, argument, what was got and expected, the rule's line.
+
+Rules: no value of the call and no name that the model made up is in it (`agentgate.values.refusal.told`); the model gets the code alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from agentgate.decision.answer import Deny
+from agentgate.errors import AgentGateError
+from agentgate.gate.view import View
+from agentgate.values.refusal import Failure, RunRefused, told
+
+_LOG = structlog.get_logger("agentgate.gate")
+_LONGEST, _MOST = 500, 20  # characters of a reason, and reasons of a refusal
+
+
+def refused(view: View, tool: Any, tool_call_id: str, decision: Deny) -> None:
+    """Log a refusal: one warning, ``call_refused``."""
+    header = view.state.header
+    entry = {"run": header.id, "workflow": f"{header.workflow} v{header.version}", "tenant": header.tenant}
+    known: Iterable[str] = ()
+    with suppress(AgentGateError, RunRefused):  # no longer loaded, which is the refusal's own reason
+        entry["owners"], known = ", ".join(view.workflow.owners), view.workflow.tools
+    name = tool if type(tool) is str and tool in known else "(not of this workflow)"
+    _LOG.warning("call_refused", tool=name, tool_call_id=tool_call_id, code=str(decision.code), **entry, reasons=reasons(decision.failures))
+
+
+def reasons(failures: Iterable[Failure]) -> list[str]:
+    """Failures as the log holds them."""
+    from agentgate.values.visible import visible  # noqa: PLC0415 - only a refusal needs it
+
+    return [visible(f)[:_LONGEST] for f in told(failures)[:_MOST]]

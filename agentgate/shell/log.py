@@ -1,0 +1,35 @@
+"""Where this package logs while its host has not said: standard error, one line an event; as JSON where that is no terminal.
+
+Rules: standard output is never written to, since a host that speaks MCP over it would break (Model Context Protocol, stdio transport). A
+host that has configured structlog keeps its configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+
+class _Stderr:
+    """Standard error as it is at each line: whoever replaces it, a test or a host, is followed."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def ready() -> None:
+    """Configure structlog, unless that is done. Gates and verifiers call it when they are opened."""
+    if structlog.is_configured():
+        return
+    stream: TextIO = _Stderr()  # type: ignore[assignment]  # a logger only writes and flushes
+    plain: Any = structlog.dev.ConsoleRenderer(colors=True) if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), plain],
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )

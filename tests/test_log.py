@@ -1,0 +1,70 @@
+"""The log of a process whose host configured nothing: standard error, never standard output; JSON where that is no terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_gate import WORKFLOW
+
+PROGRAM = """
+import sys
+from agentgate import Agent, Gate, User
+gate = Gate.open_unsafe_unapproved(sys.argv[1], issuer="https://gate.acme.example", audit="memory://")
+run = gate.open_run("shop.refund", tenant="acme", user=User("lee", tenant="acme", groups=("support",)), agent=Agent("bot"),
+                    prompt="Please refund order ORD-10023344, it arrived broken")
+run.authorize("orders.get", {"order_id": "ORD-99999999"}, tool_call_id="call_1")
+run.authorize("made.up.by.a.model", {}, tool_call_id="call_2")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "refund.yaml").write_text(WORKFLOW)
+    return tmp_path
+
+
+def test_a_refusal_without_any_framework_is_one_json_line_on_standard_error(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    told, unknown = (line for line in lines if line["event"] == "call_refused")
+    assert (told["level"], told["tool"], told["tool_call_id"], told["tenant"]) == ("warning", "orders.get", "call_1", "acme")
+    assert told["run"].startswith("run_")
+    assert told["reasons"][0].startswith("argument_origin: args.order_id: got (not shown), expected a value from prompt [")
+    assert f"{folder}/refund.yaml:" in told["reasons"][0]
+    assert "ORD-99999999" not in done.stderr
+    assert (unknown["tool"], unknown["tool_call_id"]) == ("(not of this workflow)", "call_2")
+    assert "made.up" not in done.stderr
+
+
+def test_at_a_terminal_it_is_text_for_people(folder: Path) -> None:
+    ours, theirs = pty.openpty()
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], stdout=subprocess.PIPE, stderr=theirs, check=True)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    assert done.stdout == b""
+    assert b"call_refused" in shown
+    assert not shown.lstrip().startswith(b"{")
+
+
+def test_a_host_that_configured_its_log_keeps_it(folder: Path) -> None:
+    own = "import structlog\nstructlog.configure(processors=[structlog.processors.LogfmtRenderer()])\n"
+    done = subprocess.run([sys.executable, "-c", own + PROGRAM, str(folder)], capture_output=True, text=True, check=True)
+    assert "event=call_refused" in done.stdout
+    assert done.stderr == ""
