@@ -80,7 +80,7 @@ THIRD_PARTY = {
     "annotated_types": ("pydantic", "loading.blocks loading.value_types approvals.*"),
     "cryptography": ("cryptography", "token.* approvals.* cli.* identity.* service.connection"),
     "fakeredis": ("fakeredis", "stores.memory"),
-    "httpx": ("httpx", "integrations.httpx integrations.exchange* cli.exchange cli.probe"),
+    "httpx": ("httpx", "integrations.httpx cli.exchange"),
     "jinja2": ("jinja2", "review.*"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
     "jwt": ("PyJWT", "identity.*"),

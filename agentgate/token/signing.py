@@ -1,4 +1,4 @@
-"""Private keys that sign: the gate's for call tokens, and each run's for proofs of possession. One algorithm per key."""
+"""Private keys that sign: the gate's for call tokens, each run's and each caller's for proofs of possession. One algorithm per key."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class SigningKey:
 
 
 class RunKey:
-    """The key of one run (P-256): proves possession of the run's tokens by DPoP. Never leaves the gate's process.
+    """The key of one run, or of a caller over HTTP (P-256): proves possession of its tokens by DPoP. Never leaves its process.
 
     Attributes:
         jkt: RFC 7638 thumbprint; a token's `cnf.jkt`.
@@ -105,13 +105,21 @@ class RunKey:
         self.jkt = thumbprint(jwk)
         self._header = b64url(orjson.dumps({"typ": PROOF_TYPE, "alg": "ES256", "jwk": jwk}))
 
-    def proof_for(self, ath: str, *, method: str, url: str, now: float) -> str:
+    @classmethod
+    def generate(cls) -> RunKey:
+        """A new random key."""
+        return cls(ec.generate_private_key(ec.SECP256R1()))
+
+    def proof_for(self, ath: str | None, *, method: str, url: str, now: float, nonce: str | None = None) -> str:
         """A DPoP proof (RFC 9449 section 4.2) for the token whose hash is `ath`, sent with `method` to `url` at `now` (POSIX seconds).
+
+        `ath` of None: a token is being requested. `nonce`: what the server gave, if it did.
 
         Raises:
             ValueError: `url` is not an absolute http(s) URL.
         """
-        claims = {"jti": secrets.token_urlsafe(16), "htm": method, "htu": target(url), "iat": int(now), "ath": ath}
+        claims = {"jti": secrets.token_urlsafe(16), "htm": method, "htu": target(url), "iat": int(now)}
+        claims |= {name: value for name, value in (("ath", ath), ("nonce", nonce)) if value is not None}
         return compact(self._header, orjson.dumps(claims), lambda data: raw_signature(self._private.sign(data, _ES256)))
 
     def proof(self, method: str, url: str, token: str, now: float) -> str:

@@ -1,0 +1,195 @@
+"""``agentgate exchange``: one token for one call, for shells and CI steps.
+
+Rules: credentials come from files, the environment or GitHub, never from the command line, which others on the machine can read. The token
+goes to standard output or into a file that only its owner reads; messages never show it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from agentgate.cli.output import LOOK, complain, fail, refusing
+from agentgate.errors import ConfigError, KeyRefused
+from agentgate.integrations.exchange import AskedFor, Credentials, ExchangedToken, ExchangeRefused, TokenEndpoint
+from agentgate.token.signing import RunKey
+from agentgate.values.refusal import Code
+
+try:
+    import httpx
+except ModuleNotFoundError:  # the rest of the command line works without the extra
+    fail("httpx is not installed: pip install 'agentgate-mediator[httpx]'")
+
+_FORMS = "file:PATH, env:NAME, github or github:AUDIENCE"
+_GITHUB_URL, _GITHUB_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+_MAX = 16 * 1024
+_SECONDS = 10.0
+
+
+def exchange(
+    gate: Annotated[str, typer.Argument(help="The gate's issuer URL.")],
+    *,
+    client: Annotated[str, typer.Option("--client", help="Your client's name in the gate's settings.")],
+    workflow: Annotated[str, typer.Option("--workflow", "-w", help="Id of the workflow.")],
+    tool: Annotated[str, typer.Option("--tool", "-t", help="Name of the tool.")],
+    args: Annotated[str, typer.Option("--args", "-a", help="Arguments of the call as JSON; @PATH reads a file, - standard input.")] = "{}",
+    subject: Annotated[str, typer.Option("--subject", help=f"Where your token is: {_FORMS}.")] = "github",
+    actor: Annotated[str | None, typer.Option("--actor", help="With a user's token as subject: where the agent's is.")] = None,
+    assertion: Annotated[str | None, typer.Option("--assertion", help="Where a client assertion (RFC 7523) is, if you have one.")] = None,
+    attestation: Annotated[str | None, typer.Option("--attestation", help="Where a signed attestation is, if the workflow asks.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Id of the run that a host opened.")] = None,
+    call_id: Annotated[str | None, typer.Option("--call-id", help="Your id of this call: asked again, it is the same call.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Tenant, where the client serves several.")] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="P-256 key (PEM, owner-only) that the token is bound to; made if it is not there.")
+    ] = None,
+    request: Annotated[
+        str | None, typer.Option("--for", help='Print the headers of this one request instead: "POST https://tools.acme.example/x".')
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write into this file, owner-only, instead of printing.")] = None,
+    address: Annotated[str | None, typer.Option("--address", help="Where the gate is reached, if not at its issuer.")] = None,
+) -> None:
+    """Exchange a token of your own for a token for one call."""
+    with refusing():
+        if key is None and request is None:
+            raise ConfigError("key", None, "--key FILE, to prove the token's key later, or --for, to print the headers of the request")
+        method, url = _request(request)
+        arguments = _arguments(args)
+        who = Credentials(
+            client,
+            subject=_given("subject", subject, gate),
+            actor=None if actor is None else _given("actor", actor, gate),
+            client_assertion=None if assertion is None else _given("assertion", assertion, gate),
+            attestation=None if attestation is None else _given("attestation", attestation, gate),
+        )
+        endpoint = TokenEndpoint(gate, _key(key), address=address)
+        token = _ask(endpoint, AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant), who)
+        lines = [f"{name}: {value}" for name, value in token.headers(method, url).items()] if url else [token.reveal()]
+        _write(out, "\n".join(lines) + "\n")
+
+
+def _request(text: str | None) -> tuple[str, str]:
+    """Method and URL of ``--for``."""
+    if text is None:
+        return "", ""
+    method, _, url = text.strip().partition(" ")
+    if not method.isalpha() or not method.isupper() or urlsplit(url.strip()).scheme not in {"http", "https"}:
+        raise ConfigError("for", text, "a method and an absolute URL: POST https://tools.acme.example/x")
+    return method, url.strip()
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    if text == "-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        text = _read("args", Path(text[1:])).decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if type(value) is not dict:
+        raise ConfigError("args", text[:80], 'a JSON object, e.g. {"service": "shop-web"}')
+    return value
+
+
+def _read(setting: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(setting, str(path), f"a file that can be read ({error.strerror})") from None
+
+
+def _given(setting: str, where: str, gate: str) -> Callable[[], str]:
+    """A function that reads a credential from where the caller says it is; read once, and checked at once."""
+    kind, _, rest = where.partition(":")
+    if kind == "file" and rest:
+        text = _read(setting, Path(rest)).decode("utf-8", "replace")
+    elif kind == "env" and rest:
+        text = os.environ.get(rest, "")
+    elif kind == "github":
+        text = _from_github(setting, rest or gate)
+    else:
+        raise ConfigError(setting, kind if rest else "another form", _FORMS)  # not what was given: it may be the credential itself
+    text = text.strip()
+    if not text or len(text) > _MAX or not text.isascii() or not text.isprintable():
+        raise ConfigError(setting, f"{kind}: nothing, or no token", f"a token of at most {_MAX} characters ({_FORMS})")
+    return lambda: text
+
+
+def _from_github(setting: str, audience: str) -> str:
+    """The job's own OIDC token; the job needs ``permissions: id-token: write``."""
+    url, bearer = os.environ.get(_GITHUB_URL, ""), os.environ.get(_GITHUB_TOKEN, "")
+    if not url or not bearer:
+        raise ConfigError(setting, f"no {_GITHUB_URL}", f"a GitHub job with permissions: id-token: write; elsewhere {_FORMS}")
+    try:
+        answer = httpx.get(
+            httpx.URL(url).copy_merge_params({"audience": audience}), headers={"Authorization": f"bearer {bearer}"}, timeout=_SECONDS
+        )
+        value = answer.json().get("value") if answer.status_code == 200 else None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError) as error:
+        raise ExchangeRefused(0, "no_subject", f"GitHub gave no token: {type(error).__name__}") from None
+    if type(value) is not str:
+        raise ExchangeRefused(answer.status_code, "no_subject", "GitHub gave no token")
+    return value
+
+
+def _key(path: Path | None) -> RunKey:
+    """The key in a file; a new one is written into it, owner-only."""
+    if path is None:
+        return RunKey.generate()
+    if not path.exists():
+        private = ec.generate_private_key(ec.SECP256R1())
+        _write(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(), new=True)
+        return RunKey(private)
+    if path.stat().st_mode & 0o077:
+        raise KeyRefused(f"{path}: others may read it; chmod 600 {path}, or make a new one")
+    try:
+        loaded = load_pem_private_key(_read("key", path), None)
+    except (ValueError, TypeError):
+        raise KeyRefused(f"{path}: expected an unencrypted P-256 key as PEM") from None
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey) or not isinstance(loaded.curve, ec.SECP256R1):
+        raise KeyRefused(f"{path}: got another kind of key, expected P-256")
+    return RunKey(loaded)
+
+
+def _ask(endpoint: TokenEndpoint, asked: AskedFor, who: Credentials) -> ExchangedToken:
+    form = endpoint.form(asked, who)
+    try:
+        with httpx.Client(timeout=_SECONDS) as http:
+            for _ in range(2):
+                answer = http.post(endpoint.url, data=form, headers=endpoint.proof())
+                if not endpoint.wants_nonce(answer.status_code, answer.headers, answer.content):
+                    break
+    except httpx.HTTPError as error:
+        raise ExchangeRefused(0, "unreachable", f"{endpoint.url}: {type(error).__name__}") from None
+    try:
+        return endpoint.token(answer.status_code, answer.content, asked)
+    except ExchangeRefused as refused:
+        if refused.description != Code.NEEDS_APPROVAL:
+            raise
+        complain(refused, "A person must release it; ask again with the same --key, --run and --call-id afterwards.", colour="yellow")
+        raise typer.Exit(LOOK) from None
+
+
+def _write(path: Path | None, text: str, *, new: bool = False) -> None:
+    """To standard output, or into a file of mode 0600 that is nobody else's."""
+    if path is None:
+        sys.stdout.write(text)
+        return
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_EXCL if new else os.O_TRUNC)
+    try:
+        descriptor = os.open(path, flags, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+    except OSError as error:
+        raise ConfigError("out", str(path), f"a file that can be written ({error.strerror})") from None

@@ -1,0 +1,217 @@
+"""The caller's side of a token exchange (RFC 8693, RFC 9396, RFC 9449): the form for one call, and what a gate answers.
+
+Rules: one exchange is one call, and its token is for that call and that key alone. An answer that is not for the call asked for, or not
+bound to the key that was proven, is refused. Neither token nor credential is in a representation, an error or a log. No I/O.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from agentgate.errors import AgentGateError, ConfigError
+from agentgate.token.dpop import target, token_hash
+from agentgate.token.mint import DETAIL_TYPE
+from agentgate.token.signing import RunKey
+from agentgate.values.visible import visible
+
+GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
+JWT = "urn:ietf:params:oauth:token-type:jwt"
+ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+MAX_ANSWER = 64 * 1024  # bytes
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+class ExchangeRefused(AgentGateError):
+    """A gate gave no token.
+
+    Attributes:
+        status: of its answer; 0: the answer is none of a gate's.
+        error: a code of RFC 6749 and its extensions.
+        description: the gate's word for why, e.g. ``not_permitted`` or ``needs_approval``; may be empty.
+    """
+
+    def __init__(self, status: int, error: str, description: str = "") -> None:
+        self.status, self.error, self.description = status, visible(error)[:80], visible(description)[:200]
+        super().__init__(f"the gate gave no token: {self.error}" + (f" ({self.description})" if self.description else ""))
+
+    def __reduce__(self) -> tuple[type[ExchangeRefused], tuple[int, str, str]]:
+        return ExchangeRefused, (self.status, self.error, self.description)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """One call that a token is asked for.
+
+    Attributes:
+        tool, workflow, arguments: of the call.
+        run: the run that a host opened; None: the workflow has no prompt, and the credential itself opens it.
+        tool_call_id: of the runtime; None: the same act again is the same call.
+        tenant: where the client serves several.
+        resource, scope: checked by the gate where given (RFC 8707, RFC 6749 section 3.3).
+    """
+
+    tool: str
+    workflow: str
+    arguments: Mapping[str, Any]
+    run: str | None = None
+    tool_call_id: str | None = None
+    tenant: str | None = None
+    resource: str | None = None
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Functions that return what proves who asks, fresh for each exchange.
+
+    Attributes:
+        client_id: the client's name at the gate.
+        subject: the user's token; without an `actor` the agent's own.
+        actor: the agent's token, where it works for a user.
+        client_assertion: a `private_key_jwt` (RFC 7523), where the client has a key at the gate.
+        attestation: a signed statement about posture, where the workflow asks for one.
+    """
+
+    client_id: str
+    subject: Callable[[], str] = field(repr=False)
+    actor: Callable[[], str] | None = field(default=None, repr=False)
+    client_assertion: Callable[[], str] | None = field(default=None, repr=False)
+    attestation: Callable[[], str] | None = field(default=None, repr=False)
+
+
+class ExchangedToken:
+    """A token for one call; its text is in `reveal` and `headers` alone."""
+
+    __slots__ = ("_key", "_open", "audience")
+
+    def __init__(self, opener: Callable[[], str], key: RunKey, audience: str) -> None:
+        self._open: Final = opener  # in a closure, as in `CallToken`
+        self._key: Final = key
+        self.audience: Final = audience
+
+    def reveal(self) -> str:
+        """The JWT. Do not log, store or trace it."""
+        return self._open()
+
+    def headers(self, method: str, url: str) -> dict[str, str]:
+        """The headers of one request to the server that the token is for.
+
+        Raises:
+            ExchangeRefused: the URL is another server's (`invalid_target`); nothing was sent.
+        """
+        if origin_of(url) != origin_of(self.audience):
+            raise ExchangeRefused(0, "invalid_target", f"the token is for {origin_of(self.audience)}, the request goes to {origin_of(url)}")
+        text = self._open()
+        proof = self._key.proof_for(token_hash(text), method=method, url=url, now=time.time())
+        return {"Authorization": f"DPoP {text}", "DPoP": proof}
+
+    def __repr__(self) -> str:
+        return f"<ExchangedToken for {self.audience}>"
+
+
+class TokenEndpoint:
+    """One gate's token endpoint, and the key whose tokens are asked for."""
+
+    def __init__(self, gate: str, key: RunKey, *, address: str | None = None) -> None:
+        """A gate by its issuer URL.
+
+        Args:
+            gate: its issuer.
+            key: of the caller; each token is bound to it.
+            address: where the gate is reached, if not at its issuer (a tunnel, a side-car).
+
+        Raises:
+            ConfigError: a URL that is neither https nor loopback: credentials are sent there.
+        """
+        for setting, url in (("gate", gate), ("address", address or gate)):
+            try:
+                parts = urlsplit(target(url))
+            except (ValueError, TypeError, AttributeError):
+                raise ConfigError(setting, url, "the gate's issuer, https://gate.acme.example") from None
+            if parts.path != "/" or (parts.scheme != "https" and parts.hostname not in _LOOPBACK):
+                raise ConfigError(setting, url, "https (http on loopback only), without path")
+        self._key = key
+        self.audience = gate.removesuffix("/") + "/oauth2/token"
+        self.url = (address or gate).removesuffix("/") + "/oauth2/token"
+        self._nonce: str | None = None
+
+    def form(self, asked: AskedFor, who: Credentials) -> dict[str, str]:
+        """The parameters of one exchange."""
+        detail: dict[str, Any] = {
+            "type": DETAIL_TYPE,
+            "identifier": asked.tool,
+            "workflow": {"id": asked.workflow},
+            "arguments": dict(asked.arguments),
+        }
+        detail |= {n: v for n in ("run", "tool_call_id", "tenant") if (v := getattr(asked, n)) is not None}
+        form = {
+            "grant_type": GRANT,
+            "client_id": who.client_id,
+            "subject_token": who.subject(),
+            "subject_token_type": JWT,
+            "requested_token_type": ACCESS_TOKEN,
+            "authorization_details": orjson.dumps([detail]).decode(),
+        }
+        if who.actor is not None:
+            form |= {"actor_token": who.actor(), "actor_token_type": JWT}
+        if who.client_assertion is not None:
+            form |= {"client_assertion": who.client_assertion(), "client_assertion_type": ASSERTION}
+        if who.attestation is not None:
+            form["attestation"] = who.attestation()
+        return form | {n: v for n in ("resource", "scope") if (v := getattr(asked, n)) is not None}
+
+    def proof(self) -> dict[str, str]:
+        """The header that proves the key to the endpoint."""
+        return {"DPoP": self._key.proof_for(None, method="POST", url=self.audience, now=time.time(), nonce=self._nonce)}
+
+    def wants_nonce(self, status: int, headers: Mapping[str, str], data: bytes) -> bool:
+        """Whether the gate asks for the same once more, with the nonce it gave (RFC 9449 section 8)."""
+        nonce = headers.get("DPoP-Nonce")
+        if nonce is not None and len(nonce) <= 512 and nonce.isascii() and nonce.isprintable():
+            self._nonce = nonce
+        return status == 400 and nonce is not None and _object(data).get("error") == "use_dpop_nonce"
+
+    def token(self, status: int, data: bytes, asked: AskedFor) -> ExchangedToken:
+        """The token of an answer.
+
+        Raises:
+            ExchangeRefused: the gate refused, or its token is not for this call and key.
+        """
+        said = _object(data)
+        if status != 200:
+            error, why = said.get("error"), said.get("error_description", "")
+            raise ExchangeRefused(status, error if type(error) is str else f"status {status}", why if type(why) is str else "")
+        text, kind, details, lasts = (said.get(n) for n in ("access_token", "token_type", "authorization_details", "expires_in"))
+        if type(text) is not str or not text or not text.isascii() or type(lasts) is not int:
+            raise ExchangeRefused(0, "invalid_answer", "no token in it")
+        if type(kind) is not str or kind.lower() != "dpop":
+            raise ExchangeRefused(0, "invalid_answer", "a token that is not bound to this key")
+        detail = details[0] if type(details) is list and len(details) == 1 and type(details[0]) is dict else {}
+        places = detail.get("locations")
+        if detail.get("identifier") != asked.tool or type(places) is not list or len(places) != 1 or type(places[0]) is not str:
+            raise ExchangeRefused(0, "invalid_answer", "a token for another call")
+        return ExchangedToken(lambda: text, self._key, places[0])
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port; empty: not an absolute http(s) URL."""
+    try:
+        parts = urlsplit(target(url))
+    except (ValueError, TypeError, AttributeError):
+        return ""
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(data) if len(data) <= MAX_ANSWER else None
+    except ValueError:
+        value = None
+    return value if type(value) is dict else {}
