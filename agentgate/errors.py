@@ -141,6 +141,28 @@ class NotDone(AgentGateError):
     """Raised by a tool: nothing happened, so the same call may run again. Any other exception of an act leaves its outcome unknown."""
 
 
+class UpstreamRefused(AgentGateError):
+    """No upstream credential for this call, or none any more; for the operator.
+
+    Attributes:
+        field: what was looked at, e.g. ``upstream.vault.role``.
+        got: what it was, shortened to visible ASCII; never a credential.
+        expected: what would have been accepted.
+    """
+
+    def __init__(self, field: str, got: object, expected: str) -> None:
+        self.field, self.got, self.expected = field, ascii(got)[:240], expected
+        super().__init__(f"{field}: got {self.got}, expected {expected}")
+
+
+class ResultWithheld(AgentGateError):
+    """The tool ran, and what it returned or raised holds its upstream credential: nobody is given it."""
+
+    def __init__(self, what: str = "result") -> None:
+        self.what = what
+        super().__init__(f"the tool's {what} holds its upstream credential and is withheld (the tool ran; do not repeat an act)")
+
+
 class CallDenied(AgentGateError):
     """Raised by integrations where a framework needs an exception. Carries the closed code only."""
 
@@ -212,6 +234,7 @@ class Refusal(StrEnum):
     STORE = "store"
     AUDIT = "audit"
     OVERLOAD = "overload"
+    UPSTREAM = "upstream"
 
     @property
     def http_status(self) -> int:
@@ -238,6 +261,7 @@ _ANSWERS = {
     Refusal.STORE: (503, ""),
     Refusal.AUDIT: (503, ""),
     Refusal.OVERLOAD: (503, ""),
+    Refusal.UPSTREAM: (503, ""),
 }
 
 

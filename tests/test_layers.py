@@ -33,6 +33,7 @@ ROOMS = {
     "shell": "a flow's steps carried out, blocking or awaited, under one deadline",
     "identity": "an unverified credential becomes a proven value that ends: the one place where a `User` or `Agent` becomes proven",
     "redemption": "the tool side: redeem a token, read facts, report; needs no workflow",
+    "credentials": "a redeemed call becomes the real credential, for the tool only; one file a broker",
     "loading": "YAML text becomes a workflow, or every reason why not",
     "diff": "which calls a change newly permits",
     "approvals": "what reviewers signed: in force, or why not",
@@ -78,12 +79,14 @@ IMPURE_CALLS = {"open", "print", "input", "now", "utcnow", "today", "getenv"}
 # third-party package -> (distribution in pyproject.toml, the modules that may import it; "x.*" is x and all in it)
 THIRD_PARTY = {
     "annotated_types": ("pydantic", "loading.blocks loading.value_types approvals.*"),
+    "authlib": ("authlib", "credentials.oauth"),
     "cryptography": ("cryptography", "token.* approvals.* cli.* identity.* service.connection"),
     "fakeredis": ("fakeredis", "stores.memory"),
     "httpx": ("httpx", "integrations.httpx cli.exchange"),
     "jinja2": ("jinja2", "review.*"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
     "jwt": ("PyJWT", "identity.*"),
+    "keyring": ("keyring", "credentials.static"),
     "langchain": ("langchain", "integrations.langchain*"),
     "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
@@ -102,7 +105,7 @@ THIRD_PARTY = {
     "starlette": ("starlette", "service.* integrations.fastapi"),
     "structlog": (
         "structlog",
-        "service.* approvals.opening gate.* redemption.verifier shell.bound shell.log stores cli.* integrations.*",
+        "service.* approvals.opening gate.* redemption.outcome shell.bound shell.log stores cli.* integrations.*",
     ),
     "typer": ("typer", "cli.*"),
     "uvicorn": ("uvicorn", "service.process"),

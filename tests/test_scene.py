@@ -329,7 +329,7 @@ def played(scene: Scene, before: Scene) -> tuple[str, Any]:
         derive=derive,
         clock=lambda: core.here.now,
         sources=Sources(environment_of(None), caller),
-        brokers=frozenset(),
+        brokers={},
         budgets=Allowances(20, 5, 60),
         history=History(),
     )

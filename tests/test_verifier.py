@@ -11,7 +11,7 @@ import pytest
 import agentgate
 from agentgate import Agent, Allow, AsyncGate, TokenRefused, Verifier
 from agentgate.errors import ConfigError, Refusal, StoreUnavailable
-from agentgate.redemption.verifier import record_result
+from agentgate.redemption.outcome import record_result
 from agentgate.shell.drive import drive
 from tests.servers import Server, redis_binary
 from tests.test_gate import LEE, ORDER, PROMPT, WEEKDAY, WORKFLOW, opened, run_of

@@ -118,7 +118,8 @@ def statement(
         raise ConfigError("not_after", not_after, "a day such as 2027-05-31") from None
     used = {rule.role for tool in new.tools.values() for rule in tool.args.values() if rule.role}
     upstreams = [tool.upstream.settings for tool in new.tools.values() if tool.upstream is not None]
-    used |= {str(settings["narrower_than"]) for settings in upstreams if "narrower_than" in settings}
+    named = {str(settings[key]) for settings in upstreams for key in ("role", "narrower_than") if key in settings}
+    used |= named & static.keys()  # an upstream role may be known to its broker only
     tests = folder / (file.path.removesuffix(".yaml") + TESTS)
     made = Statement(
         id=new.id,

@@ -109,7 +109,7 @@ def _core(workflows: Path, root: str | None) -> Core:
         derive=derive,
         clock=lambda: datetime.now(UTC),
         sources=Sources(environment_of(None), caller),
-        brokers=frozenset(),
+        brokers={},
         history=History(lasting=False),
         answerers=Answerers(ring, _NOBODY, {}, lambda: signers),
         budgets=Allowances(1, 1, 1),

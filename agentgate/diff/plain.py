@@ -224,6 +224,9 @@ def _upstream(tool: str, old: Upstream | None, new: Upstream | None) -> Iterator
         bounded = key == "narrower_than" and before is None
         if before != after and not (fewer or shorter or bounded):
             yield _wider(f"upstream.{key}", _words(before), _words(after), _CREDENTIALS, tool)
+    for key, less, more in (("role", old.role_scopes, new.role_scopes), ("narrower_than", old.bound, new.bound)):
+        if old.settings.get(key) == new.settings.get(key) and not more <= less:  # the same role, of other scopes in roles.yaml
+            yield _wider(f"upstream.{key}", _words(tuple(sorted(less))), _words(tuple(sorted(more))), _CREDENTIALS, tool)
 
 
 def _words(value: object) -> str:

@@ -54,7 +54,7 @@ _ROWS: Mapping[str, Mapping[str, str]] = {
     "Sequence": {CALLS: "before require within", NONE: "line"},
     "Limit": {LIST: "tool argument maximum per every", NONE: "line"},
     "StepUpRule": {CALLS: "when group count user left_open", LIST: "exclude timeout show", NONE: "id line tool"},
-    "Upstream": {LIST: "broker settings", NONE: "line"},
+    "Upstream": {LIST: "broker settings role_scopes bound", NONE: "line"},
     "TokenRule": {LIST: "ttl agent_key"},
 }
 TABLE: Mapping[str, Mapping[str, str]] = {

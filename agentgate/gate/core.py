@@ -21,6 +21,7 @@ from agentgate.gate.state import Readings, missing, run_state
 from agentgate.gate.telling import Teller
 from agentgate.identity.connection import Connection
 from agentgate.intents.deriver import Deriver
+from agentgate.redemption.upstream import UpstreamBroker
 from agentgate.shell.step import Afterwards, Flow, Outside, Record
 from agentgate.stores import ops
 from agentgate.stores.history import History
@@ -55,6 +56,7 @@ class Core:
         clock: the decision clock; moves conditions, workflow expiry and relative dates, never token times.
         issuer: the gate's URL; audience of wrapper-redeemed tools that name none.
         sources: where the surroundings of a call come from.
+        brokers: upstream brokers by name; None: only tool servers have it.
         history: what this gate saw of its tenants' histories.
         answerers: whose signatures answer holds.
         confirm: asks the run's own user in this process (`agentgate.gate.confirming`); None: it does not.
@@ -62,6 +64,8 @@ class Core:
         teller: tells people of holds and answers.
         identities: proves credentials; None: this gate takes none.
         readings: headers and turns that this gate read lately.
+        known_brokers: their names.
+        held_brokers: those that this gate has itself.
         issued: acts for which it issued a token lately.
     """
 
@@ -71,7 +75,7 @@ class Core:
     derive: Deriver
     clock: Callable[[], datetime]
     sources: Sources
-    brokers: frozenset[str]
+    brokers: Mapping[str, UpstreamBroker | None]
     history: History
     answerers: Answerers
     budgets: Allowances
@@ -79,10 +83,14 @@ class Core:
     confirm: Callable[[Question], bool | None] | None = None
     teller: Teller = field(default_factory=lambda: Teller(()))
     readings: Readings = field(init=False)
+    known_brokers: frozenset[str] = field(init=False)
+    held_brokers: Mapping[str, UpstreamBroker] = field(init=False)
     issued: Issued = field(default_factory=Issued, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "readings", Readings(self.derive))
+        object.__setattr__(self, "known_brokers", frozenset(self.brokers))
+        object.__setattr__(self, "held_brokers", {name: broker for name, broker in self.brokers.items() if broker is not None})
 
     def current(self, name: str) -> Workflow | None:
         """The workflow in force under this id; None: no such workflow is loaded. An end that is near is warned of.
@@ -116,7 +124,7 @@ class Core:
     def around(self, agent: Agent | None = None, network: str | None = None, data_class: str | None = None) -> Surroundings:
         """The decision time and what is known of a call's surroundings; read once per call."""
         environment = None if agent is None else self.sources.environment(agent)
-        return Surroundings(self.clock(), environment, data_class, network, self.brokers)
+        return Surroundings(self.clock(), environment, data_class, network, self.known_brokers)
 
 
 def stamp(kind: str, header: Header, **more: object) -> Record:

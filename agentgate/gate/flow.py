@@ -179,6 +179,8 @@ def _settle(view: View, case: Case, answer: Eligible) -> Flow:
         "txn": txn(made),
         "read": tool.effect == "read",
     }
+    if terms.upstream is not None:
+        head["upstream"] = terms.upstream
     boundary = header.agent.boundary
     sent = core.history.seen(header.tenant)
     op = ops.mint(

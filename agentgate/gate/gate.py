@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -70,7 +70,7 @@ def _core(settings: GateSettings, catalog: Catalog, keys: KeyRing, opening: Open
         s.deriver,
         s.clock or _now,
         sources,
-        s.brokers,
+        s.brokers if isinstance(s.brokers, Mapping) else dict.fromkeys(s.brokers),
         history,
         answerers,
         budgets,
@@ -132,7 +132,7 @@ class _GateBase(Tenants, Generic[OneStore]):
     def _trust(self, audience: str, tenants: tuple[str, ...] | list[str]) -> Trust:
         if not audience or not tenants:
             raise ConfigError("audience" if not audience else "tenants", audience or tenants, "exact names")
-        return Trust(self.jwks, self._core.issuer, tuple(tenants), audience, self._core.history)
+        return Trust(self.jwks, self._core.issuer, tuple(tenants), audience, self._core.history, self._core.held_brokers)
 
     def _with_approvals(self) -> Opening:
         if self._opening is None:

@@ -22,7 +22,10 @@ from agentgate.gate.said import refused
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
 from agentgate.identity.credential import AgentCredential, OIDCToken
-from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall, Redemption, record_result, redeem
+from agentgate.redemption.outcome import record_result
+from agentgate.redemption.trust import Trust
+from agentgate.redemption.upstream import Redemption
+from agentgate.redemption.verifier import AsyncRedeemedCall, RedeemedCall, redeem, supplied
 from agentgate.shell.bound import Bound
 from agentgate.shell.step import Flow, Step
 from agentgate.shell.twins import arecording, awaited, blocking, busy, recording
@@ -242,7 +245,11 @@ def _verified(view: View, token: CallToken, tool: str, args: Args) -> Flow:
     trust = view.trust(rule)
     headers = token.headers("POST", trust.audience)
     proof = DPoP(headers["DPoP"], method="POST", url=trust.audience) if "DPoP" in headers else None
-    return redeem(trust, token.reveal(), tool, args, proof)
+    return _verified_and_supplied(trust, redeem(trust, token.reveal(), tool, args, proof))
+
+
+def _verified_and_supplied(trust: Trust, steps: Flow) -> Flow:
+    return (yield from supplied(trust, (yield from steps)))
 
 
 def _facts(self: _RunBase, tool_call_id: str) -> Generator[Step, Any, tuple[Mapping[str, Any], ...]]:

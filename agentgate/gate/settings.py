@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from functools import partial
@@ -18,6 +19,7 @@ from agentgate.gate.around import DataClasses
 from agentgate.gate.telling import Command, Webhook
 from agentgate.intents.deriver import Deriver
 from agentgate.intents.lexical import derive
+from agentgate.redemption.upstream import UpstreamBroker, is_broker
 from agentgate.shell.bound import AT_ONCE, checked_at_once
 from agentgate.token.jws import ALGS, Alg
 from agentgate.values.identities import is_name
@@ -50,6 +52,12 @@ def _is_names(value: object) -> bool:
     return isinstance(value, frozenset | set) and all(type(name) is str for name in value)  # "a" is in "ab", so no text
 
 
+def _are_brokers(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(type(name) is str and (each is None or is_broker(each)) for name, each in value.items())
+    return _is_names(value)
+
+
 def _is_answer_keys(value: object) -> bool:
     return isinstance(value, Mapping) and all(is_name(tenant) and (isinstance(k, Mapping) or _is_path(k)) for tenant, k in value.items())
 
@@ -79,7 +87,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "environment": (lambda value: value is None or type(value) is str, "the name of an environment, or None"),
     "clock": (lambda value: value is None or callable(value), "a callable that returns an aware datetime, or None"),
     "alg": (lambda value: value in ALGS, " or ".join(ALGS)),
-    "brokers": (_is_names, "a set of names"),
+    "brokers": (_are_brokers, "name -> broker (agentgate.credentials), or None where only tool servers have it; or a set of such names"),
     "answer_keys": (_is_answer_keys, "tenant -> a JWK set, or the path of its file"),
     "confirm": (_is_confirm, "a plain callable: question -> True, False or None (an awaited gate calls it in a thread), or None"),
     "at_once": (lambda value: bool(checked_at_once(value)), ""),
@@ -103,7 +111,8 @@ class GateSettings(ABC):
         environment: where this gate runs, for `conditions.environment`.
         clock: the decision clock (aware datetimes), for demos, tests and replays; tokens and approvals always end by real time.
         alg: ES256 or EdDSA.
-        brokers: names of the upstream brokers that are configured.
+        brokers: upstream brokers (`agentgate.credentials`) by name, for the tools that this gate redeems for; None, or only a set of names:
+            the tools' servers have them.
         deriver: derives intents from the user's turns.
         identity: what is believed of credentials (`agentgate.identity.settings`): the object, its values, or a TOML file; None: nothing.
         answer_keys: tenant -> the public keys (JWK set, or the path of its file) of what may sign people's answers to holds there, such as
@@ -126,7 +135,7 @@ class GateSettings(ABC):
     environment: str | None = None
     clock: Callable[[], datetime] | None = None
     alg: Alg = "ES256"
-    brokers: frozenset[str] = frozenset()
+    brokers: Mapping[str, UpstreamBroker | None] | AbstractSet[str] = field(default=frozenset(), repr=False)
     deriver: Deriver = derive
     identity: IdentityGiven | None = None
     data_classes: DataClasses | Directory | None = None

@@ -13,7 +13,7 @@ from agentgate.decision.answer import Reservation
 from agentgate.stores import ops
 from agentgate.token.mint import MintClaims, WorkflowRef, call_digest
 from agentgate.values.request import Agent, Call, Header
-from agentgate.workflow.model import Tool, Workflow
+from agentgate.workflow.model import Tool, Upstream, Workflow
 from agentgate.workflow.page_size import paths
 
 
@@ -26,6 +26,7 @@ class Terms:
         user: the user's id; empty for an autonomous workload.
         subjects: whom a revocation may name.
         facts: the tool's declared facts, name -> path, as the call's record holds them.
+        upstream: where the upstream credential comes from, as the call's record holds it; None: the tool needs none.
         identity: how user, agent and host are known.
         signed_in: `auth_time`, `acr` and `amr` of the user, as their credential said.
     """
@@ -41,6 +42,7 @@ class Terms:
     scope: str
     act: Mapping[str, Any]
     identity: Mapping[str, str]
+    upstream: Mapping[str, Any] | None = None
     signed_in: tuple[int | None, str | None, tuple[str, ...]] = (None, None, ())
 
     def digest(self, call: Call) -> str:
@@ -142,6 +144,13 @@ def _actor(agent: Agent, issuer: str) -> dict[str, Any]:
     return act
 
 
+def _upstream(said: Upstream | None) -> Mapping[str, Any] | None:
+    if said is None:
+        return None
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in said.settings.items()}
+    return {"broker": said.broker, "settings": settings, "role_scopes": sorted(said.role_scopes), "bound": sorted(said.bound)}
+
+
 def terms_of(kept: dict[str, Terms], issuer: str, header: Header, workflow: Workflow, tool: Tool) -> Terms:
     """The terms of a run's calls to one of its workflow's tools, made once.
 
@@ -174,6 +183,7 @@ def terms_of(kept: dict[str, Terms], issuer: str, header: Header, workflow: Work
         scope=" ".join(tool.scope) or tool.name,
         act=_actor(agent, issuer),
         identity=identity,
+        upstream=_upstream(tool.upstream),
         signed_in=(None, None, ()) if user is None else (user.auth_time, user.acr, user.amr),
     )
     return made

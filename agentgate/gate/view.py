@@ -58,7 +58,7 @@ class View:
         core = self.core
         audience = tool.audience or core.issuer
         if audience not in self._trusts:  # a Trust keeps its parsed keys
-            self._trusts[audience] = Trust(self._jwks, core.issuer, (self.state.header.tenant,), audience, core.history)
+            self._trusts[audience] = Trust(self._jwks, core.issuer, (self.state.header.tenant,), audience, core.history, core.held_brokers)
         return self._trusts[audience]
 
     def _jwks(self) -> Mapping[str, Any]:

@@ -194,15 +194,22 @@ def upstream(site: Site) -> dict[str, Upstream]:
         at = site.root["upstream", name]
         stated = {key: value for key, value in block if value is not None and key != "broker"}
         settings = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
-        by_tool[name] = site.share.built(Upstream, at.line, site.share(block.broker), site.share.mapping(settings))
+        known, bound = site.roles.get(block.role or "", frozenset[str]()), frozenset[str]()
         if site.declared(name, at, key=True) and block.narrower_than is not None:
-            _narrower(site, name, block.narrower_than, at["narrower_than"])
+            bound = _narrower(site, name, block.narrower_than, at["narrower_than"])
+            if known and bound and not known < bound:
+                at["role"].report(f"role {block.role}: " + ", ".join(sorted(known)), _strictly(block.narrower_than, bound))
+        by_tool[name] = site.share.built(Upstream, at.line, site.share(block.broker), site.share.mapping(settings), known, bound)
     return by_tool
 
 
-def _narrower(site: Site, tool: str, role: str, at: Place) -> None:
-    """`narrower_than`: the tool's scopes are a strict subset of the role's."""
+def _narrower(site: Site, tool: str, role: str, at: Place) -> frozenset[str]:
+    """`narrower_than`: the tool's scopes are a strict subset of the role's, which are returned."""
     scopes, scope = site.role(role, at), frozenset(site.tools[tool].scope or ())
     if scopes is not None and (not scope or not scope < scopes):
-        got = f"scope {', '.join(sorted(scope)) or 'none'}"
-        at.report(got, f"a strict subset of role {role}: " + ", ".join(sorted(scopes)))
+        at.report(f"scope {', '.join(sorted(scope)) or 'none'}", _strictly(role, scopes))
+    return scopes or frozenset()
+
+
+def _strictly(role: str, scopes: frozenset[str]) -> str:
+    return f"a strict subset of role {role}: " + ", ".join(sorted(scopes))

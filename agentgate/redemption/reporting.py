@@ -11,7 +11,7 @@ from typing import Any, Literal
 from agentgate.errors import StoreUnavailable
 from agentgate.redemption.facts import extract
 from agentgate.redemption.records import Reportable, record_of
-from agentgate.redemption.verifier import Redemption
+from agentgate.redemption.upstream import Redemption
 from agentgate.shell.step import Flow
 from agentgate.stores import ops
 from agentgate.token.mint import WorkflowRef

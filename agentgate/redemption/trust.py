@@ -9,6 +9,7 @@ from typing import Any
 
 from agentgate.audit import remembered
 from agentgate.errors import ConfigError, Refusal, TokenRefused
+from agentgate.redemption.upstream import UpstreamBroker, checked_brokers
 from agentgate.shell.bound import AT_ONCE, checked_at_once
 from agentgate.stores.history import History
 from agentgate.token.jws import PublicKeys
@@ -24,6 +25,7 @@ class Trust:
     Attributes:
         jwks: the gate's key set, or a function that returns the newest one (key rotation).
         history: what this process saw of its tenants' histories.
+        brokers: where upstream credentials come from, by the names that workflows use.
     """
 
     jwks: Jwks
@@ -31,6 +33,7 @@ class Trust:
     tenants: tuple[str, ...]
     audience: str
     history: History = field(default_factory=History)
+    brokers: Mapping[str, UpstreamBroker] = field(default_factory=dict, repr=False)
     _keys: PublicKeys | None = None
     _looked: float = 0.0
 
@@ -51,7 +54,7 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class VerifierSettings:
-    """Settings of a verifier; none but the last two has a default.
+    """Settings of a verifier; none but the last three has a default.
 
     Args:
         jwks: the gate's key set (RFC 7517), or a function that returns the newest.
@@ -62,6 +65,7 @@ class VerifierSettings:
         audit: directory of this process's audit log.
         at_once: how many redemptions are under way at once; more are refused at once.
         heads: a directory outside `audit` that keeps how far the log came, for ``agentgate audit verify --keys``; None: none does.
+        brokers: upstream brokers (`agentgate.credentials`) by name; a call whose workflow names another is refused.
     """
 
     jwks: Jwks
@@ -73,6 +77,7 @@ class VerifierSettings:
     audit: str
     at_once: int = AT_ONCE
     heads: str | None = None
+    brokers: Mapping[str, UpstreamBroker] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         checked_at_once(self.at_once)
@@ -81,6 +86,7 @@ class VerifierSettings:
                 raise ConfigError(name, value, "a URL")
         if isinstance(self.tenants, str) or not self.tenants or not all(type(t) is str and t for t in self.tenants):
             raise ConfigError("tenants", self.tenants, "a list of exact tenant names")
+        checked_brokers(self.brokers)
         for name, value in (("audit", self.audit), ("store", self.store)):
             if type(value) is not str or value.startswith("memory:"):
                 raise ConfigError(
@@ -95,6 +101,6 @@ class VerifierSettings:
         Raises:
             KeyRefused: the key set holds an unusable key. AuditUnavailable: the audit log cannot be read.
         """
-        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, History(remembered(self.audit)))
+        trust = Trust(self.jwks, self.issuer, tuple(self.tenants), self.audience, History(remembered(self.audit)), self.brokers)
         trust.keys()
         return trust

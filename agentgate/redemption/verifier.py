@@ -1,40 +1,37 @@
 """The tool side: redeem a token against the call really received, burn it, and report what the tool did.
 
 Rules: the checks of `agentgate.token.claims` up to the call binding, then room in the log, then the burn, then the durable record, then the
-tool. `redeem` raises only `TokenRefused`. The tool runs from `RedeemedCall.args`, a parse of the bytes whose digest was compared. This
-side reads the facts from the real result, once, from the fields that the workflow declared; a failed call has none.
+upstream credential, if the workflow names one, then the tool. `redeem` raises only `TokenRefused`. The tool runs from `RedeemedCall.args`,
+a parse of the bytes whose digest was compared.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
-import structlog
-
 from agentgate.audit import AuditLog, open_audit
 from agentgate.errors import (
-    AgentGateError,
     AuditUnavailable,
     CanonicalError,
+    ConfigError,
     NameRefused,
-    NotDone,
-    NotRecorded,
     Overloaded,
     Refusal,
     StoreUnavailable,
     TokenRefused,
+    UpstreamRefused,
 )
-from agentgate.redemption.facts import extract
+from agentgate.redemption.credential import UpstreamCredential, raise_instead, showable
+from agentgate.redemption.outcome import not_run, record_outcome, record_result
 from agentgate.redemption.records import record_of
 from agentgate.redemption.trust import Trust, VerifierSettings
+from agentgate.redemption.upstream import Redemption, ended, fetch
 from agentgate.shell.bound import Bound
 from agentgate.shell.drive import arecord, record
-from agentgate.shell.step import Afterwards, Flow, Room, Step
+from agentgate.shell.step import Apart, Flow, Record, Room, Step
 from agentgate.shell.twins import awaited, blocking, taking
 from agentgate.stores import AsyncStore, Store, async_ready_store, ops, ready_store
 from agentgate.token.claims import Claims, check_call, check_proof, check_token
@@ -44,30 +41,12 @@ from agentgate.values.canonical import canonical, parse
 from agentgate.values.request import Args, CanonicalArguments
 
 Result = TypeVar("Result")
-_log = structlog.get_logger("agentgate.redemption.verifier")
 _UNSPENT = "an unspent, unrevoked token of this store's history"
 _WHOLE = "a store that has lost nothing of this tenant (agentgate store reconcile)"
 
 
-@dataclass(slots=True)
-class Redemption:
-    """What a redemption proved, and what became of its call.
-
-    Attributes:
-        claims, data, head: the verified claims, the canonical arguments, the head of the call's record.
-        ended: whether the call has ended.
-        missing: what could not be recorded of it -> why.
-    """
-
-    claims: Claims
-    data: bytes
-    head: Mapping[str, Any]
-    ended: bool = False
-    missing: dict[str, str] = field(default_factory=dict)
-
-
 def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) -> Flow:
-    """Steps 3 to 13: verify, bind to the call, burn, record. Returns a `Redemption`.
+    """Steps 3 to 13: verify, bind to the call, burn, record. Returns a `Redemption`, still without an upstream credential.
 
     Raises (through the driver):
         TokenRefused: nothing else.
@@ -110,75 +89,41 @@ def redeem(who: Trust, token: str, tool: str, args: Args, proof: DPoP | None) ->
     try:
         noted: dict[str, Any] = who.history.note(burned.history)
         yield record_of(claims, "redemption", promised=True, tool=tool, call_digest=claims.call_digest, **noted)
-        head = parse(burned.head)
+        done = Redemption(claims, data, parse(burned.head))
+        _ = done.asked  # readable
     except AuditUnavailable as error:
         yield from not_run(claims)
         raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the redemption before the tool runs") from None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, KeyError):
         yield from not_run(claims)
         raise TokenRefused(Refusal.STORE, "call record", "unreadable", "the record the gate wrote") from None
-    return Redemption(claims, data, head)
+    return done
 
 
-def not_run(claims: Claims) -> Flow:
-    """The token may be burned, and the tool is not going to run: without this its outcome would be unknown."""
-    try:
-        yield Afterwards(ops.record_outcome(claims.tenant, claims.run, claims.call_digest, "not_run", claims.jti))
-    except StoreUnavailable:  # the caller is refused, and the log says that nothing ran
-        with suppress(AuditUnavailable):
-            yield record_of(claims, "outcome", refusal=True, promised=True, outcome="not_run", missing=["outcome"])
-
-
-def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
-    """Record the declared facts of a redeemed call's real result. They are read at once: no deadline runs while a long text is searched."""
-    facts: bytes | None = None
-    try:
-        declared = {name: tuple(path) for name, path in done.head["facts"].items()}
-        facts = canonical([dict(row) for row in extract(declared, result)] if declared else [])
-    except AgentGateError as error:
-        _lost(done, "facts", error)
-    return _record_facts(done, facts)
-
-
-def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any, None]:
-    try:
-        if facts is not None:
-            op = ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, facts)
-            ops.parse_record(op, (yield op))
-    except AgentGateError as error:
-        _lost(done, "facts", error)
-
-
-def _record_outcome(done: Redemption, error: BaseException | None) -> Generator[Step, Any, None]:
-    """Record how a redeemed call ended: what the tool raised, if anything. What is missing in the store is on the audit record.
+def supplied(who: Trust, done: Redemption) -> Flow:
+    """The redemption with the upstream credential that its workflow names, if it names one. Without it the call is not run.
 
     Raises (through the driver):
-        NotRecorded: something of the call is on no record. Where the tool raised, that says it instead, in a note.
+        TokenRefused: nothing else.
     """
-    done.ended = True
-    nothing_happened = isinstance(error, NotDone) or (isinstance(error, Exception) and done.head.get("read") is True)
-    outcome: ops.Outcome = "done" if error is None else "failed" if nothing_happened else "unknown"
-    try:
-        op = ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome, done.claims.jti)
-        ops.parse_record(op, (yield op))
-    except AgentGateError as failed:
-        _lost(done, "outcome", failed)
-    try:
-        missing: dict[str, Any] = {"missing": list(done.missing)} if done.missing else {}
-        yield record_of(done.claims, "outcome", refusal=bool(missing), promised=True, outcome=outcome, **missing)
-    except AgentGateError as failed:
-        _lost(done, "audit record", failed)
-    if done.missing:
-        lost = NotRecorded(done.claims.txn, tuple(done.missing), next(iter(done.missing.values())))
-        if error is None:
-            raise lost
-        error.add_note(str(lost))
+    claims, asked = done.claims, done.asked
+    if asked is not None:
+        try:
+            done.credential = yield from fetch(who.brokers, done, asked)
+            got: dict[str, Any] = {"broker": asked.broker, "role": asked.settings.get("role"), "expires_at": done.credential.expires_at}
+            yield Apart(_written(record_of(claims, "credential", promised=True, **got)))  # the time of the call may be used up
+        except (UpstreamRefused, AuditUnavailable) as error:
+            if done.credential is not None:
+                yield from ended(done.credential)
+            yield Apart(not_run(claims, why=str(error)))
+            if isinstance(error, AuditUnavailable):
+                raise TokenRefused(Refusal.AUDIT, "audit", str(error), "a durable record of the credential before the tool runs") from None
+            raise TokenRefused(Refusal.UPSTREAM, error.field, error.got, error.expected) from None
+    return done
 
 
-def _lost(done: Redemption, what: str, error: Exception) -> None:
-    # Told when the call ends: its result is the caller's in any case, and without the record later calls may use less.
-    done.missing[what] = str(error)
-    _log.error("not_recorded", what=what, txn=done.claims.txn, error=str(error))
+def _written(record: Record) -> Flow:
+    yield record
 
 
 OneStore = TypeVar("OneStore", bound=Store | AsyncStore)
@@ -193,8 +138,7 @@ class _CallBase(Generic[OneStore]):
     @property
     def args(self) -> dict[str, Any]:
         """A fresh copy of the arguments that were decided on; run the tool from these."""
-        fresh: dict[str, Any] = parse(self._done.data)
-        return fresh
+        return self._done.args
 
     @property
     def claims(self) -> Claims:
@@ -205,6 +149,35 @@ class _CallBase(Generic[OneStore]):
     def txn(self) -> str:
         """The call's id, stable across a step-up; a good idempotency key."""
         return self._done.claims.txn
+
+    @property
+    def credential(self) -> UpstreamCredential:
+        """The upstream credential that was fetched for this call; it ends with the call.
+
+        Raises:
+            ConfigError: the call's workflow names none.
+        """
+        if self._done.credential is None:
+            raise ConfigError("upstream", None, f"an upstream block for {self._done.claims.tool} in its workflow")
+        return self._done.credential
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether the workflow names an upstream credential for this call."""
+        return self._done.credential is not None
+
+    def check_result(self, result: Any) -> None:
+        """Look for the upstream credential in what the tool returned; `record_result` does it too.
+
+        Raises:
+            ResultWithheld: it is in there.
+        """
+        if self._done.credential is not None:
+            self._done.credential.check_result(result)
+
+    def showable(self, error: BaseException | None) -> BaseException | None:
+        """What the tool raised, or what stands for it if the upstream credential is in it. Forgets the locals of the tool's frames."""
+        return error if error is None or self._done.credential is None else showable(self._done.credential, error)
 
 
 class RedeemedCall(_CallBase[Store]):
@@ -226,7 +199,9 @@ class RedeemedCall(_CallBase[Store]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        record(_record_outcome(self._done, error), self._store, self._audit, self._bound)
+        shown = self.showable(error)
+        record(record_outcome(self._done, shown), self._store, self._audit, self._bound)
+        raise_instead(shown, error)
 
 
 class AsyncRedeemedCall(_CallBase[AsyncStore]):
@@ -241,7 +216,9 @@ class AsyncRedeemedCall(_CallBase[AsyncStore]):
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await arecord(_record_outcome(self._done, error), self._store, self._audit, self._bound)
+        shown = self.showable(error)
+        await arecord(record_outcome(self._done, shown), self._store, self._audit, self._bound)
+        raise_instead(shown, error)
 
 
 class _VerifierBase(Generic[OneStore]):
@@ -269,7 +246,7 @@ def _redeem(
     steps = redeem(self._who, token, tool, args, proof)
     del token  # a traceback with locals must not show it
     done: Redemption = yield from steps
-    return done
+    return (yield from supplied(self._who, done))  # type: ignore[no-any-return]  # a Redemption
 
 
 def _busy(error: Overloaded) -> NoReturn:

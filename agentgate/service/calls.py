@@ -14,9 +14,11 @@ from starlette.responses import Response
 from agentgate.errors import CanonicalError, CredentialRefused, StoreUnavailable, TokenRefused
 from agentgate.identity.credential import Credential
 from agentgate.identity.signed import read
+from agentgate.redemption.outcome import not_run
 from agentgate.redemption.records import Reportable
 from agentgate.redemption.reporting import facts_of, keep_for_report, report_outcome, report_result, reportable
-from agentgate.redemption.verifier import Redemption, not_run, redeem
+from agentgate.redemption.upstream import Redemption
+from agentgate.redemption.verifier import redeem
 from agentgate.service.answer import RETRY, RequestRefused, answered, malformed, unavailable
 from agentgate.service.clients import Caller
 from agentgate.service.reading import checked_members, read_json, text
@@ -54,6 +56,8 @@ async def redeem_call(request: Request, service: Service) -> Response:
     claims = done.claims
     said = {name: getattr(claims, name) for name in ("txn", "tenant", "sub", "client_id", "scope", "run", "tool_call_id", "intent")}
     more = {"tool": claims.tool, "arguments": parse(done.data), "act": dict(claims.act), "identity": dict(claims.identity)}
+    if done.head.get("upstream") is not None:
+        more["upstream"] = done.head["upstream"]  # the tool server has the brokers, and this gate sees no credential
     signed_in = {"auth_time": claims.auth_time, "acr": claims.acr, "amr": list(claims.amr) or None}
     return answered({**said, **more, "workflow": claims.workflow._asdict(), **{k: v for k, v in signed_in.items() if v is not None}})
 

@@ -87,11 +87,18 @@ class StepUpRule:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The real credential's broker and its declared settings (`role`, `narrower_than`, ...)."""
+    """The real credential's broker and its declared settings (`role`, `narrower_than`, ...).
+
+    Attributes:
+        role_scopes: what `role` may do, where roles.yaml knows it; empty: the broker has to say it.
+        bound: what the role named by `narrower_than` may do; empty: none is named.
+    """
 
     line: int
     broker: str
     settings: Mapping[str, str | int | tuple[str, ...]]
+    role_scopes: frozenset[str] = frozenset()
+    bound: frozenset[str] = frozenset()
 
 
 class Dependency(NamedTuple):

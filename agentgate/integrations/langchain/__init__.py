@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from agentgate.integrations.langchain.arguments import definition_of
 from agentgate.integrations.langchain.calls import CallRefused
-from agentgate.integrations.langchain.tools import call_token, guard_tools, is_guarded, use_run
+from agentgate.integrations.langchain.tools import call_token, guard_tools, is_guarded, upstream_credential, use_run
 
 if TYPE_CHECKING:
     from agentgate.integrations.langchain.middleware import AgentGateMiddleware
 
-__all__ = ["AgentGateMiddleware", "CallRefused", "call_token", "definition_of", "guard_tools", "is_guarded", "use_run"]
+__all__ = [
+    "AgentGateMiddleware",
+    "CallRefused",
+    "call_token",
+    "definition_of",
+    "guard_tools",
+    "is_guarded",
+    "upstream_credential",
+    "use_run",
+]
 
 
 def __getattr__(name: str) -> Any:

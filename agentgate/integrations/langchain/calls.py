@@ -27,11 +27,12 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from agentgate.decision.answer import Deny, StepUp
-from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotRecorded, TokenRefused
+from agentgate.errors import CallDenied, CanonicalError, ConfigError, NotDone, NotRecorded, ResultWithheld, TokenRefused
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.held import ask_person, is_interrupt
 from agentgate.integrations.langchain.injection import Host
 from agentgate.integrations.langchain.task import NO_TASK, TaskCall
+from agentgate.redemption.credential import UpstreamCredential
 from agentgate.shell.twins import in_a_thread
 from agentgate.token.mint import CallToken
 from agentgate.values.refusal import Code
@@ -66,6 +67,7 @@ class Cleared:
 
 RUN: ContextVar[Any] = ContextVar("agentgate_run", default=None)
 TOKEN: ContextVar[CallToken | None] = ContextVar("agentgate_call_token", default=None)
+CREDENTIAL: ContextVar[UpstreamCredential | None] = ContextVar("agentgate_upstream_credential", default=None)
 PROPOSAL: ContextVar[ProposedCall | None] = ContextVar("agentgate_proposal", default=None)
 CLEARED: ContextVar[Cleared | None] = ContextVar("agentgate_cleared", default=None)
 # the tool_call_id whose arguments the middleware saw before LangGraph stripped forged values and injected its own
@@ -113,6 +115,7 @@ class Alone:
 
 
 Ask = partial[Any]  # step: a method of the gate or run, which does I/O; a blocking one is awaited in a thread, an async one directly
+Refused = Callable[..., Any]  # the result of a refused call: its code, and why
 Steps = Generator[Ask | Execute | Alone, Any, Any]
 
 
@@ -210,7 +213,8 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
         return refused(Code.NOT_PERMITTED, why="the workflow changed while the call was decided on", run=run)
     values = dict(settled.values)
     execute = Execute(tuple(values.pop(name) for name in first), {**values, **injected, **framework})
-    with bound((PROPOSAL, None), (RUN, run), (TOKEN, decision.token if declared.redeem == "server" else None)):
+    token = decision.token if declared.redeem == "server" else None
+    with bound((PROPOSAL, None), (RUN, run), (TOKEN, token), (CREDENTIAL, None)):
         if declared.redeem == "server":
             result = yield from _executed(execute, call)
         else:
@@ -219,7 +223,7 @@ def steps(tool: Any, guard: Guard, args: tuple[Any, ...], kwargs: dict[str, Any]
             except TokenRefused as error:
                 code = Code.UNAVAILABLE if error.code.http_status == 503 else Code.NOT_PERMITTED
                 return refused(code, why=f"allowed, but its token was not redeemed: {error}", run=run)
-            result = yield from _redeemed(tool, redeemed, execute, call, facts=bool(declared.facts))
+            result = yield from _redeemed(tool, redeemed, execute, call, refused, facts=bool(declared.facts))
     call.keep(tool.name, settled.decided.data, result)
     return result
 
@@ -234,14 +238,22 @@ def _executed(execute: Execute, call: TaskCall) -> Steps:
         raise
 
 
-def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, *, facts: bool) -> Steps:
+def _redeemed(tool: BaseTool, redeemed: Any, execute: Execute, call: TaskCall, refused: Refused, *, facts: bool) -> Steps:
     """Run a redeemed call; record the facts of its result and its outcome."""
     leave = redeemed.__aexit__ if hasattr(redeemed, "__aexit__") else redeemed.__exit__
     try:
-        result = yield from _executed(execute, call)
+        with bound((CREDENTIAL, redeemed.credential if redeemed.has_credential else None)):
+            result = yield from _executed(execute, call)
+        redeemed.check_result(result)
+    except ResultWithheld as error:
+        yield Ask(leave, type(error), error, None)
+        return refused(Code.ALREADY_DONE, why=str(error))
     except BaseException as error:
-        yield Ask(leave, type(error), error, error.__traceback__)
-        raise
+        if (shown := redeemed.showable(error)) is error:
+            yield Ask(leave, type(error), error, error.__traceback__)
+            raise
+        yield Ask(leave, type(shown), shown, None)
+        return refused(Code.FAILED if isinstance(shown, NotDone) else Code.OUTCOME_UNKNOWN, why=str(shown))
     if facts:
         yield Ask(redeemed.record_result, _facts_in(tool, result))
     with suppress(NotRecorded):  # it is logged; the tool ran, and its result is true

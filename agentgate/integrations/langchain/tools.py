@@ -24,6 +24,7 @@ from agentgate.errors import ConfigError
 from agentgate.integrations.langchain.arguments import Arguments
 from agentgate.integrations.langchain.calls import (
     CLEARED,
+    CREDENTIAL,
     HOST,
     INJECTED_FOR,
     PROPOSAL,
@@ -40,6 +41,7 @@ from agentgate.integrations.langchain.calls import (
 from agentgate.integrations.langchain.guard import Guard
 from agentgate.integrations.langchain.injection import Host, Injections
 from agentgate.integrations.langchain.task import in_task
+from agentgate.redemption.credential import UpstreamCredential
 from agentgate.token.mint import CallToken
 
 _FRAMEWORK = frozenset({"run_manager", "callbacks"})  # LangChain fills these; `FILTERED_ARGS` in langchain-core
@@ -86,6 +88,18 @@ def call_token() -> CallToken:
     if token is None:
         raise LookupError("no call token here: only a guarded tool whose workflow says 'redeem: server' has one, while it runs")
     return token
+
+
+def upstream_credential() -> UpstreamCredential:
+    """The real credential of the call being executed, inside a tool with ``redeem: wrapper`` whose workflow has an ``upstream:`` for it.
+
+    Raises:
+        LookupError: not inside such a tool.
+    """
+    credential = CREDENTIAL.get()
+    if credential is None:
+        raise LookupError("no upstream credential here: only a tool with 'redeem: wrapper' and an 'upstream:' has one, while it runs")
+    return credential
 
 
 @contextmanager

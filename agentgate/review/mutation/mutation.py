@@ -43,6 +43,8 @@ NOT_COVERED: Mapping[tuple[str, str], str] = {
     ("Fact", "path"): "as type",
     ("Fact", "currency"): "as type",
     ("Rule", "role_scopes"): "stands in roles.yaml",
+    ("Upstream", "role_scopes"): "as a rule's role_scopes",
+    ("Upstream", "bound"): "as a rule's role_scopes",
     ("Selector", "nouns"): "as an intent's words",
     ("Selector", "by"): "as an intent's words",
 }
@@ -101,7 +103,7 @@ def survey(workflow: Workflow, tests: TestFile, *, derive: Deriver = lexical) ->
     cases = passing(workflow, tests, derive=derive)
     every = mutations(workflow, derive=derive)
     survivors = tuple(mutant for mutant in every.found if not any(notices(case, scene, mutant) for case, scene in cases))
-    blocks = {"Workflow": "", "Intent": "intents.", "Fact": "facts.", "Rule": "args.", "Selector": "args.select."}
+    blocks = {"Workflow": "", "Intent": "intents.", "Upstream": "upstream.", "Fact": "facts.", "Rule": "args.", "Selector": "args.select."}
     never = [NotCovered(blocks[kind] + field, why) for (kind, field), why in NOT_COVERED.items()]
     return Survey(tuple(every.found), survivors, (*never, *every.skipped))
 

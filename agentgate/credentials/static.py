@@ -1,0 +1,105 @@
+"""Secrets that somebody else rotates: from a file, the environment or the system's keyring, read anew for every call.
+
+Rules: a file must be a regular one of this user, readable by nobody else; a link is not followed. The environment is inherited by every
+program that this process starts, and readable by all code in it: for a tool that runs in the agent's process, take a file that only another
+user can read, and a tool server. What is read is the text without white space around it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import KW_ONLY, dataclass
+
+from agentgate.errors import ConfigError, UpstreamRefused
+from agentgate.redemption.credential import UpstreamCredential
+from agentgate.redemption.upstream import Redemption
+
+_MAX = 64 * 1024  # bytes of a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where one secret is; exactly one of the three.
+
+    Attributes:
+        file: path of a file, owner-only.
+        env: name of an environment variable.
+        keyring: service and user name in the system's keyring (extra ``[keyring]``).
+        scopes: what it may do, in the words of roles.yaml; None: unknown.
+    """
+
+    _: KW_ONLY
+    file: str | os.PathLike[str] | None = None
+    env: str | None = None
+    keyring: tuple[str, str] | None = None
+    scopes: Collection[str] | None = None
+
+    def __post_init__(self) -> None:
+        if sum(place is not None for place in (self.file, self.env, self.keyring)) != 1:
+            raise ConfigError("secret", "none or several of file, env, keyring", "exactly one of them")
+        if isinstance(self.scopes, str):
+            raise ConfigError("secret.scopes", self.scopes, "a list of scopes")
+
+    def read(self) -> str:
+        """The secret.
+
+        Raises:
+            UpstreamRefused: missing, empty, or readable by others.
+        """
+        text = self._from_file() if self.file is not None else self._from_env() if self.env is not None else self._from_keyring()
+        if not (text := text.strip()):
+            raise UpstreamRefused("secret", "nothing", "a secret")
+        return text
+
+    def _from_file(self) -> str:
+        file = os.fspath(self.file or "")
+        try:
+            with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:  # noqa: PTH123 - of the descriptor that is checked
+                status = os.fstat(opened.fileno())
+                if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+                    got = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}"
+                    raise UpstreamRefused(f"secret.file {file}", got, "a file of this user with mode 0600")
+                data = opened.read(_MAX + 1)
+        except OSError as error:
+            raise UpstreamRefused(f"secret.file {file}", error.strerror, "a readable file (no link)") from None
+        try:
+            return data.decode() if len(data) <= _MAX else ""
+        except UnicodeDecodeError:
+            raise UpstreamRefused(f"secret.file {file}", "bytes that are no text", "UTF-8") from None
+
+    def _from_env(self) -> str:
+        return os.environ.get(self.env or "", "")
+
+    def _from_keyring(self) -> str:
+        try:
+            import keyring  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise UpstreamRefused("secret.keyring", "no package keyring", "the extra [keyring]") from None
+        service, user = self.keyring or ("", "")
+        return keyring.get_password(service, user) or ""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticBroker:
+    """The secrets of some roles: ``upstream: {payments.refund: {broker: NAME, role: ROLE}}``.
+
+    Attributes:
+        secrets: role -> where its secret is.
+    """
+
+    secrets: Mapping[str, Secret]
+    takes = frozenset({"role"})
+
+    def fetch(self, call: Redemption) -> UpstreamCredential:
+        """The secret of the role that the call's workflow names; it has no end.
+
+        Raises:
+            UpstreamRefused: no such role here, or its secret cannot be read.
+        """
+        role = call.wanted.role
+        secret = self.secrets.get(role)
+        if secret is None:
+            raise UpstreamRefused("upstream.role", role, "one of " + ", ".join(sorted(self.secrets)))
+        return UpstreamCredential({"secret": secret.read()}, scopes=secret.scopes)

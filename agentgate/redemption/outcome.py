@@ -1,0 +1,94 @@
+"""What goes on record of a redeemed call: that it was not run, its facts, its outcome.
+
+Rules: facts are read from the real result, once, from the fields that the workflow declared; a failed call has none, nor has a result that
+holds the upstream credential. What cannot be recorded is told when the call ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from agentgate.errors import AgentGateError, AuditUnavailable, NotDone, NotRecorded, ResultWithheld, StoreUnavailable
+from agentgate.redemption.facts import extract
+from agentgate.redemption.records import record_of
+from agentgate.redemption.upstream import Redemption, ended
+from agentgate.shell.step import Afterwards, Flow, Step
+from agentgate.stores import ops
+from agentgate.token.claims import Claims
+from agentgate.values.canonical import canonical
+
+_log = structlog.get_logger("agentgate.redemption.outcome")
+
+
+def not_run(claims: Claims, why: str = "") -> Flow:
+    """The token may be burned, and the tool is not going to run: without this its outcome would be unknown."""
+    said: dict[str, Any] = {"why": why} if why else {}
+    try:
+        yield Afterwards(ops.record_outcome(claims.tenant, claims.run, claims.call_digest, "not_run", claims.jti))
+    except StoreUnavailable:  # the caller is refused, and the log says that nothing ran
+        said["missing"] = ["outcome"]
+    if said:
+        with suppress(AuditUnavailable):
+            yield record_of(claims, "outcome", refusal=True, promised=True, outcome="not_run", **said)
+
+
+def record_result(done: Redemption, result: Any) -> Generator[Step, Any, None]:
+    """Record the declared facts of a redeemed call's real result. They are read at once: no deadline runs while a long text is searched."""
+    facts: bytes | None = None
+    if done.credential is not None:
+        done.credential.check_result(result)
+    try:
+        declared = {name: tuple(path) for name, path in done.head["facts"].items()}
+        facts = canonical([dict(row) for row in extract(declared, result)] if declared else [])
+    except AgentGateError as error:
+        _lost(done, "facts", error)
+    return _record_facts(done, facts)
+
+
+def _record_facts(done: Redemption, facts: bytes | None) -> Generator[Step, Any, None]:
+    try:
+        if facts is not None:
+            op = ops.record_result(done.claims.tenant, done.claims.run, done.claims.call_digest, facts)
+            ops.parse_record(op, (yield op))
+    except AgentGateError as error:
+        _lost(done, "facts", error)
+
+
+def record_outcome(done: Redemption, error: BaseException | None) -> Generator[Step, Any, None]:
+    """Record how a redeemed call ended: what the tool raised, if anything. What is missing in the store is on the audit record.
+
+    Raises (through the driver):
+        NotRecorded: something of the call is on no record. Where the tool raised, that says it instead, in a note.
+    """
+    done.ended = True
+    nothing_happened = isinstance(error, NotDone) or (isinstance(error, Exception) and done.head.get("read") is True)
+    withheld = isinstance(error, ResultWithheld) and error.what == "result"  # the tool had returned
+    outcome: ops.Outcome = "done" if error is None or withheld else "failed" if nothing_happened else "unknown"
+    more: dict[str, Any] = {"withheld": True} if isinstance(error, ResultWithheld) else {}
+    try:
+        op = ops.record_outcome(done.claims.tenant, done.claims.run, done.claims.call_digest, outcome, done.claims.jti)
+        ops.parse_record(op, (yield op))
+    except AgentGateError as failed:
+        _lost(done, "outcome", failed)
+    try:
+        missing: dict[str, Any] = {**more, "missing": list(done.missing)} if done.missing else more
+        yield record_of(done.claims, "outcome", refusal=bool(done.missing), promised=True, outcome=outcome, **missing)
+    except AgentGateError as failed:
+        _lost(done, "audit record", failed)
+    if done.credential is not None and (failure := (yield from ended(done.credential))):
+        _log.error("not_ended", what="upstream credential", txn=done.claims.txn, error=failure)
+    if done.missing:
+        lost = NotRecorded(done.claims.txn, tuple(done.missing), next(iter(done.missing.values())))
+        if error is None:
+            raise lost
+        error.add_note(str(lost))
+
+
+def _lost(done: Redemption, what: str, error: Exception) -> None:
+    # Told when the call ends: its result is the caller's in any case, and without the record later calls may use less.
+    done.missing[what] = str(error)
+    _log.error("not_recorded", what=what, txn=done.claims.txn, error=str(error))
