@@ -328,7 +328,7 @@ def test_a_revocation_that_fails_is_logged(tmp_path: Path, served: Web, broker: 
     served.paths["/revoke"] = broken
     with opened(tmp_path, {"bank": broker}, SCOPED) as gate, redeemed(run_of(gate)) as call:
         token = call.credential.reveal()
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "not_ended" in said
     assert token not in said
     assert bank.issued[token].revoked is False
