@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc.jwk import KeySet as JoseKeySet
 from joserfc.jwk import import_key
 
+from agentgate.identity.proven import Proven
 from agentgate.shell.step import Outside
 
 GATE = "https://gate.acme.example"
@@ -112,6 +113,11 @@ def claims_of(issuer: str, subject: str, audience: str = GATE, life: int = 600, 
         "jti": unique(),
         **more,
     }
+
+
+def lasting(who: Any) -> Any:
+    """What a verifier proved a moment ago, good for ten minutes."""
+    return Proven(who, time.time() + 600, issued_at=time.time())
 
 
 def proven(steps: Generator[Outside, Any, Any]) -> Any:

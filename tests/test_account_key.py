@@ -18,6 +18,7 @@ from agentgate.identity.proven import proven_agent
 from agentgate.token.jws import b64url, compact, thumbprint
 from agentgate.values.refusal import RunRefused
 from agentgate.values.request import Boundary
+from tests.authority import lasting
 from tests.servers import Server, redis_binary
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows" / "identity"
@@ -48,7 +49,7 @@ def opened(store: str = "memory://", audit: str = "memory://", **more: Any) -> G
 
 def asked(gate: Gate, key: Key) -> Any:
     agent = proven_agent("exporter", spiffe=SPIFFE, boundary=Boundary("eu-prod-1", "billing", "confidential", key.name))
-    run = gate.open_run("identity.service-account-refresh", tenant="acme-eu", user=None, agent=agent, prompt="refresh")
+    run = gate.open_run("identity.service-account-refresh", tenant="acme-eu", user=None, agent=lasting(agent), prompt="refresh")
     return run.authorize("identity.refresh", ARGS, definition=DEFINITION)
 
 

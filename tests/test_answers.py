@@ -23,10 +23,11 @@ from agentgate.approvals.sshsig import HOLD_NAMESPACE, NAMESPACE
 from agentgate.approvals.trust import Reviewer, new_root
 from agentgate.decision.hold import Hold
 from agentgate.errors import ConfigError
-from agentgate.identity.proven import Proven, proven_agent, proven_user
+from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.stores import ops
 from agentgate.token.signing import SigningKey
 from agentgate.values.answers import ANSWER_TYPE, NONCE_SECONDS
+from tests.authority import lasting
 from tests.test_gate import BOSS, REFUND, WORKFLOW, looked_up, opened, run_of
 
 BIG = {**REFUND, "amount": "150.00"}
@@ -59,8 +60,8 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 
 def held(gate: Gate, call: str = "pay") -> tuple[Any, Hold]:
-    lee = proven_user("lee", tenant="acme", groups=("support",))
-    run = run_of(gate, user=lee, agent=proven_agent("bot", spiffe="spiffe://acme.example/bot"))
+    lee = lasting(proven_user("lee", tenant="acme", groups=("support",)))
+    run = run_of(gate, user=lee, agent=lasting(proven_agent("bot", spiffe="spiffe://acme.example/bot")))
     looked_up(run)
     answer = run.authorize("payments.refund", BIG, tool_call_id=call)
     assert isinstance(answer, StepUp)
@@ -352,9 +353,7 @@ def test_a_release_that_somebody_wrote_into_the_store_mints_nothing(gate: Gate, 
 @pytest.mark.parametrize("changes", [{"id": "kim"}, {"groups": ["leads", "x"]}, {"tenant": "other"}, {"identity": "in_process"}])
 def test_a_seal_is_of_one_person_in_these_groups(gate: Gate, changes: dict[str, Any]) -> None:
     run, hold = held(gate)
-    gate.release(
-        hold.id, tenant="acme", by=Proven(proven_user("boss", tenant="acme", groups=("leads",)), time.time() + 60, issued_at=time.time())
-    )
+    gate.release(hold.id, tenant="acme", by=lasting(proven_user("boss", tenant="acme", groups=("leads",))))
     rewritten(gate, hold, **changes)
     assert isinstance(run.authorize("payments.refund", BIG, tool_call_id="pay"), Deny)
 

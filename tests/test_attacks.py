@@ -20,7 +20,7 @@ from agentgate.decision.hold import Hold
 from agentgate.errors import AgentGateError
 from agentgate.gate import answer as holding
 from agentgate.gate.flow import MAX_TURNS
-from agentgate.identity.proven import Proven, proven_agent, proven_user
+from agentgate.identity.proven import proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.language.prompt import MAX_TURN, Prompt
 from agentgate.loading.definition import load_text
@@ -28,6 +28,7 @@ from agentgate.redemption.trust import Trust
 from agentgate.redemption.verifier import Verifier
 from agentgate.stores import ops
 from agentgate.values.request import Boundary, Call, Derived, EarlierCall, Header, RunState, Surroundings
+from tests.authority import lasting
 from tests.test_gate import BOSS, LEE, ORDER, PROMPT, REFUND, WEEKDAY, WORKFLOW, looked_up, opened, reasons, run_of
 from tests.test_intents import REFUND as INTENT
 
@@ -607,12 +608,12 @@ def test_a_second_key_of_one_account_mints_nothing(folder: Path) -> None:
         "{spiffe: ['spiffe://acme.example/sa'], boundary: {cluster: [c1], namespace: [n1], node_pool: [p1], same_key_as_last_token: true}}"
     )
     (folder / "w" / "refund.yaml").write_text(WORKFLOW.replace("agent: {in_process: true}", f"agent: {boundary}"))
-    lee = proven_user("lee", tenant="acme", groups=("support",))
+    lee = lasting(proven_user("lee", tenant="acme", groups=("support",)))
     with opened(folder) as gate:
         answers = []
         for key in ("k1", "k2", "k1"):
             agent = proven_agent("sa", spiffe="spiffe://acme.example/sa", boundary=Boundary("c1", "n1", "p1", key))
-            answers.append(run_of(gate, user=lee, agent=agent).authorize("orders.get", ORDER))
+            answers.append(run_of(gate, user=lee, agent=lasting(agent)).authorize("orders.get", ORDER))
     assert [type(answer) for answer in answers] == [Allow, Deny, Allow]
     assert reasons(answers[1]) == {Reason.BOUNDARY}
 
@@ -622,13 +623,13 @@ def test_where_people_are_proven_an_unproven_one_answers_no_hold(folder: Path) -
         WORKFLOW.replace("agent: {in_process: true}", "agent: {spiffe: ['spiffe://acme.example/bot']}")
     )
     with opened(folder) as gate:
-        lee = proven_user("lee", tenant="acme", groups=("support",))
-        run = run_of(gate, user=lee, agent=proven_agent("bot", spiffe="spiffe://acme.example/bot"))
+        lee = lasting(proven_user("lee", tenant="acme", groups=("support",)))
+        run = run_of(gate, user=lee, agent=lasting(proven_agent("bot", spiffe="spiffe://acme.example/bot")))
         looked_up(run)
         hold = run.authorize("payments.refund", {**REFUND, "amount": "150.00"}, tool_call_id="pay").hold
         with pytest.raises(AnswerRefused):
             gate.release(hold.id, tenant="acme", by=BOSS)
-        boss = Proven(proven_user("boss", tenant="acme", groups=("leads",)), time.time() + 60, issued_at=time.time())
+        boss = lasting(proven_user("boss", tenant="acme", groups=("leads",)))
         assert gate.release(hold.id, tenant="acme", by=boss).state == "released"
 
 

@@ -27,6 +27,7 @@ from agentgate.loading.definition import load_text
 from agentgate.token.jws import unb64url
 from agentgate.values.refusal import Reason
 from agentgate.workflow.model import StepUpRule
+from tests.authority import lasting
 
 WORKFLOW = """
 agentgate: workflow/v1
@@ -233,9 +234,8 @@ def test_nothing_but_true_is_a_yes(tmp_path: Path, confirm: Any, kind: type) -> 
 def test_a_proven_users_yes_in_process_is_the_hosts_word(tmp_path: Path) -> None:
     """Their token opened the run; that they said yes is known from the callback alone."""
     with asking(tmp_path, lambda _: True) as gate:
-        run = gate.open_run(
-            "shop.pay", tenant="acme", user=proven_user("lee", tenant="acme"), agent=Agent("bot"), prompt="Pay 20 to kim@acme.example"
-        )
+        lee = lasting(proven_user("lee", tenant="acme"))
+        run = gate.open_run("shop.pay", tenant="acme", user=lee, agent=Agent("bot"), prompt="Pay 20 to kim@acme.example")
         answer = run.authorize("pay", SMALL, tool_call_id="c1")
         assert isinstance(answer, Allow)
         (record,) = (r for r in read_records(tmp_path / "audit") if r["type"] == "hold_answer")
@@ -251,7 +251,7 @@ PROVEN = WORKFLOW.replace("agent: {in_process: true}", "agent: {spiffe: ['spiffe
 
 
 def proven_run(gate: Gate) -> Any:
-    user, agent = proven_user("lee", tenant="acme"), proven_agent("bot", spiffe="spiffe://acme.example/bot")
+    user, agent = lasting(proven_user("lee", tenant="acme")), lasting(proven_agent("bot", spiffe="spiffe://acme.example/bot"))
     return gate.open_run("shop.pay", tenant="acme", user=user, agent=agent, prompt="Pay 20 to kim@acme.example")
 
 

@@ -21,6 +21,7 @@ import time_machine
 from agentgate import JWTSVID, Agent, Allow, AsyncGate, Connection, Deny, Gate, OIDCToken, Reason, RunRefused, StepUp, User
 from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClassFile
+from agentgate.identity.proven import Proven
 from agentgate.identity.settings import IdentitySettings
 from agentgate.values.refusal import AnswerCode, AnswerRefused, Code, code_of
 from tests.authority import GATE, Key, Web, claims_of, now, slowly, web
@@ -121,6 +122,15 @@ def test_a_run_ends_with_the_first_of_its_credentials(desk: Desk) -> None:
         assert reasons(run.authorize("refund", ORDER, tool_call_id="a")) == {Reason.RUN_EXPIRED}
         other = desk.gate.resume_run("acme-eu", run.id)
         assert reasons(other.authorize("refund", ORDER, tool_call_id="a")) == {Reason.RUN_EXPIRED}
+
+
+def test_what_a_run_kept_of_a_proof_opens_no_other_run(desk: Desk) -> None:
+    """It would be proven for ever: nothing of it says when the credential ended."""
+    header = desk.run(agent=desk.agent(life=20)).header
+    given: list[dict[str, Any]] = [{"user": header.user}, {"agent": header.agent}, {"agent": Proven(header.agent, 0.0)}]
+    for each in given:
+        with pytest.raises(RunRefused, match="somebody proven for another run"):
+            desk.run(ttl=86400, **each)
 
 
 def test_a_token_ends_with_the_credential(desk: Desk) -> None:

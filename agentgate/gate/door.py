@@ -35,8 +35,8 @@ MAX_TTL = 24 * 3600
 MAX_PROVEN_TTL = 7 * 24 * 3600  # while no credential is renewed nothing can be done in it; a hold may wait for days
 _TRIES = 16  # as in `flow`
 _SOON = 30  # seconds
-UserGiven = User | AgentCredential | None
-AgentGiven = Agent | AgentCredential
+UserGiven = User | Proven[User] | AgentCredential | None
+AgentGiven = Agent | Proven[Agent] | AgentCredential
 _REASONS = {"user": Reason.USER, "posture": Reason.POSTURE, "boundary": Reason.BOUNDARY, "via": Reason.HOPS}
 
 
@@ -219,10 +219,17 @@ def person(core: Core, tenant: str, hold_id: str, by: Answering | AgentCredentia
 
 
 def _check_who(tenant: object, user: object, agent: object) -> None:
-    known = type(user) is User and all(type(group) is str for group in user.groups)
-    known = known or user is None or isinstance(user, AgentCredential)
-    if type(tenant) is not str or not (type(agent) is Agent or isinstance(agent, AgentCredential)) or not known:
-        raise refused_input("tenant, user or agent", "another type", "text, a User with groups that are text, an Agent; or credentials")
+    known = _is(user, User) and (type(user) is not User or all(type(group) is str for group in user.groups))
+    if type(tenant) is not str or not _is(agent, Agent) or not (known or user is None):
+        expected = "text, a User with groups that are text, an Agent; or credentials"
+        raise refused_input("tenant, user or agent", "another type, or somebody proven for another run", expected)
+
+
+def _is(who: object, kind: type) -> bool:
+    """Whether it is a credential, what one proved and has not ended, or a host's own word: never what another run kept of a proof."""
+    if type(who) is Proven:
+        return type(who.who) is kind and who.expires_at > time.time()
+    return isinstance(who, AgentCredential) or (type(who) is kind and getattr(who, "identity", "") != "proven")
 
 
 def _check(core: Core, workflow: Workflow, header: Header, further: tuple[Failure, ...] = ()) -> Flow:
@@ -265,9 +272,9 @@ def _proven(
         if isinstance(user, AgentCredential):
             for_user = yield from _identities(core).user(user, now)
         elif user is not None:
-            for_user = Proven(user, 0.0)
+            for_user = user if isinstance(user, Proven) else Proven(user, 0.0)
         if not isinstance(agent, AgentCredential):
-            return for_user, None if agent is None else Proven(agent, 0.0)
+            return for_user, agent if agent is None or isinstance(agent, Proven) else Proven(agent, 0.0)
         who = for_user.who if for_user is not None else known
         found = yield from _identities(core).agent(agent, tenant, who, now)
     except CredentialRefused as error:

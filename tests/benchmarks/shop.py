@@ -52,7 +52,8 @@ class Shop:
 
     def open(self) -> Run:
         """A run of its own, in which nothing happened yet."""
-        return self.gate.open_run(self.id, tenant=world.TENANT, user=world.user(), agent=world.agent(), prompt=world.PROMPT)
+        user, agent = world.lasting(world.user()), world.lasting(world.agent())
+        return self.gate.open_run(self.id, tenant=world.TENANT, user=user, agent=agent, prompt=world.PROMPT)
 
     def token(self, run: Run, name: str, args: dict[str, Any], call: str) -> CallToken:
         """Authorise one call.

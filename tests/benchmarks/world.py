@@ -16,7 +16,7 @@ from agentgate.decision.answer import Eligible
 from agentgate.decision.checks import decide
 from agentgate.gate.state import Readings
 from agentgate.gate.terms import Terms, terms_of
-from agentgate.identity.proven import proven_agent, proven_user
+from agentgate.identity.proven import Proven, proven_agent, proven_user
 from agentgate.intents.lexical import derive
 from agentgate.loading.definition import load_roles, load_text
 from agentgate.token.claims import Claims, check_call, check_token
@@ -83,6 +83,11 @@ def agent() -> Agent:
 def user() -> User:
     """A person of the workflow's groups and tenant."""
     return proven_user("lee", tenant=TENANT, groups=("support-l1",))
+
+
+def lasting(who: Any) -> Any:
+    """As a credential proved it that ends in an hour."""
+    return Proven(who, time.time() + 3600)
 
 
 def around() -> Surroundings:
