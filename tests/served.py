@@ -85,6 +85,7 @@ def served(folder: Path, settings: Mapping[str, Any], **more: Any) -> Iterator[P
     try:
         yield process
     finally:
+        process.http.close()
         if process.process.poll() is None:
             process.end()
 

@@ -1,126 +1,25 @@
-"""The rest of the wire: errors as the table says, hostile requests, what became of a token, deferral, evaluation, the process."""
+"""The wire: errors as the table says, hostile requests, what became of a token, calls that wait for a person."""
 
 from __future__ import annotations
 
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from agentgate.testing.demo_approvals import prepare, sign
-from tests.authority import Key, Web, claims_of, web
-from tests.served import EXCHANGE, Asking, Party, Process, Server, detail, publish, served
-from tests.servers import Server as StoreServer
-from tests.servers import redis_binary
-
-GATE = "https://gate.acme.example"
-LOGIN, NOTES = "https://login.acme.example", "https://notes.acme.example"
-DEFINITION = "sha256:0a9b8c7d6e5f40312233445566778899aabbccddeeff00112233445566778899"
-WORKFLOW = """
-agentgate: workflow/v1
-id: desk.notes
-version: 1
-title: A service writes notes
-owners: [lee]
-risk: low
-expires: "2099-05-31"
-tenants: [acme]
-who: {agent: {oidc: {issuer: https://login.acme.example, claims: {app: {is: notes}}}}}
-intents: {none: "A service asks by itself."}
-tools:
-  notes.write:
-    effect: write
-    needs: none
-    audience: https://notes.acme.example
-    scope: [notes:write]
-    definition: sha256:0a9b8c7d6e5f40312233445566778899aabbccddeeff00112233445566778899
-    redeem: server
-    args: {text: {text: 40, from: [model]}, urgent: {in: ["yes", "no"], from: [model], optional: true}}
-  notes.local:
-    effect: read
-    needs: any
-    redeem: wrapper
-    args: {}
-step_up:
-  - {id: urgent, for: notes.write, when: {urgent: {in: ["yes"]}}, approvers: {group: leads, count: 1}, timeout: 10m, show: [text]}
-"""
-
-
-class Place:
-    """A gate over a real Redis, with signed workflows; its issuer, clients and people."""
-
-    def __init__(self, folder: Path, served_web: Web, store: StoreServer) -> None:
-        self.folder, self.store = folder, store
-        self.workflows = folder / "workflows"
-        (self.workflows / "desk").mkdir(parents=True)
-        (self.workflows / "desk" / "notes.yaml").write_text(WORKFLOW)
-        sign(self.workflows)
-        self.root = prepare(self.workflows)
-        self.login = Key("login")
-        self.keys = {name: Key(name) for name in ("notes", "server", "desk", "other")}
-        common = {"tenants": ["acme"]}
-        own = {name: {"keys": publish(folder, key), **common} for name, key in self.keys.items()}
-        user = {"tenant": "tenant", "groups": "groups"}
-        issuer = {"issuer": LOGIN, "keys": served_web.publish("/login", self.login), "private_addresses": True, "audience": GATE, **common}
-        self.settings: dict[str, Any] = {
-            "issuer": GATE,
-            "workflows": str(self.workflows),
-            "root": self.root,
-            "keys": str(folder / "keys"),
-            "store": store.url,
-            "audit": str(folder / "audit"),
-            "rate": 10_000,
-            "runs_per_hour": 10_000,
-            "deferred": True,
-            "metrics": True,
-            "identity": {"issuers": {"login": {**issuer, "agent": {}, "user": user}}},
-            "clients": {
-                "notes": {"role": "agent", **own["notes"]},
-                "job": {"role": "agent", "credential": LOGIN, **common},
-                "other": {"role": "agent", **own["other"]},
-                "server": {"role": "tool_server", "resources": [NOTES], "definitions": {"notes.write": DEFINITION}, **own["server"]},
-                "desk": {"role": "host", **own["desk"]},
-            },
-        }
-
-    def token(self, **claims: Any) -> str:
-        return self.login.sign({**claims_of(LOGIN, "notes-service"), "app": "notes", **claims})
-
-
-class Notes:
-    """The agent `notes` at a gate, and its tool server."""
-
-    def __init__(self, place: Place, gate: Process) -> None:
-        self.place, self.gate = place, gate
-        self.asking, self.client = Asking(gate), Party(gate, "notes", place.keys["notes"])
-        self.server = Server(gate, "server", place.keys["server"])
-
-    def form(self, text: str = "hello", **more: Any) -> dict[str, Any]:
-        arguments = {"text": text, **more.pop("arguments", {})}
-        asked = more.pop("asked", detail("notes.write", "desk.notes", arguments, **more.pop("of", {})))
-        form = {**self.asking.form(self.place.token(), asked), **self.client.asserted(), **more}
-        return {name: value for name, value in form.items() if value is not None}
-
-    def ask(self, *args: Any, **more: Any) -> httpx.Response:
-        """An exchange with a fresh assertion for each try."""
-        if not self.asking.nonce:
-            self.asking.ask(self.form())
-        return self.asking.ask(self.form(*args, **more))
+from agentgate import Gate, OIDCToken
+from tests.authority import Key, claims_of
+from tests.served import EXCHANGE, Asking, Party, Process, served
+from tests.served_notes import GATE, LOGIN, Notes, Place, a_place, error_of
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("wire")
-    store = StoreServer(redis_binary(), folder / "redis")
-    try:
-        with web() as served_web:
-            yield Place(folder, served_web, store)
-    finally:
-        store.stop()
+    with a_place(tmp_path_factory.mktemp("notes")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +31,6 @@ def gate(place: Place) -> Iterator[Process]:
 @pytest.fixture
 def notes(place: Place, gate: Process) -> Notes:
     return Notes(place, gate)
-
-
-def error_of(answer: httpx.Response) -> tuple[int, str]:
-    assert "Traceback" not in answer.text
-    body = answer.json()
-    return answer.status_code, body.get("error") or body.get("code")
 
 
 def test_a_client_with_a_key_gets_a_token(notes: Notes) -> None:
@@ -330,3 +223,70 @@ def test_a_client_revokes_its_own_token_and_no_other(notes: Notes, place: Place)
     assert error_of(revoke(notes.server)) == (400, "unauthorized_client")
     nobody = notes.gate.http.post("/oauth2/revoke", data={"token": token, "client_id": "job"})
     assert error_of(nobody) == (401, "invalid_client")
+
+
+# --- a call that waits for a person -----------------------------------------------------------------------------------------------
+DEFERRED = "urn:ietf:params:oauth:grant-type:deferred"
+
+
+def answered_by(place: Place, hold: str, *, release: bool) -> None:
+    """A lead answers, at another gate over the same store."""
+    common = {
+        "root": place.root,
+        "issuer": GATE,
+        "keys": place.settings["keys"],
+        "store": place.store.url,
+        "identity": place.settings["identity"],
+    }
+    with Gate.open(place.workflows, audit=str(place.folder / "audit-2"), **common) as gate:
+        time.sleep(1.1)  # an answer is given with a token from after the question
+        lead = OIDCToken(place.login.sign({**claims_of(LOGIN, "ana"), "tenant": "acme", "groups": ["leads"]}))
+        (gate.release if release else gate.refuse)(hold, tenant="acme", by=lead)
+
+
+def held(place: Place) -> str:
+    """The hold that waits."""
+    common = {
+        "root": place.root,
+        "issuer": GATE,
+        "keys": place.settings["keys"],
+        "store": place.store.url,
+        "identity": place.settings["identity"],
+    }
+    with Gate.open(place.workflows, audit=str(place.folder / "audit-3"), **common) as gate:
+        return max(gate.holds("acme"), key=lambda hold: hold.expires_at).id
+
+
+def poll(notes: Notes, code: str, party: Party | None = None, asking: Asking | None = None) -> httpx.Response:
+    form = {"grant_type": DEFERRED, "deferral_code": code, **(party or notes.client).asserted()}
+    asking = asking or notes.asking
+    asking.nonce = notes.asking.nonce
+    return notes.gate.http.post("/oauth2/token", data=form, headers=asking.proof())
+
+
+def test_a_call_that_waits_is_deferred_until_it_is_released(notes: Notes, place: Place) -> None:
+    text = {"urgent": "yes"}
+    answer = notes.ask("deferred", arguments=text, completion_mode="deferred")
+    assert error_of(answer) == (400, "authorization_pending")
+    code = answer.json()["deferral_code"]
+    assert (0 < answer.json()["expires_in"] <= 600, answer.json()["interval"]) == (True, 5)
+    assert error_of(poll(notes, code, Party(notes.gate, "other", place.keys["other"]))) == (400, "invalid_grant")
+    assert error_of(poll(notes, code, asking=Asking(notes.gate, Key("thief")))) == (400, "invalid_dpop_proof")
+    assert error_of(poll(notes, "made-up.acme")) == (400, "invalid_grant")
+    assert error_of(poll(notes, code)) == (400, "authorization_pending")
+    assert error_of(poll(notes, code)) == (400, "slow_down")
+    answered_by(place, held(place), release=True)
+    time.sleep(5.1)
+    answer = poll(notes, code)
+    assert answer.status_code == 200, (answer.text, notes.gate.log()[-1])
+    token = answer.json()["access_token"]
+    redeemed = notes.server.redeem(token, "notes.write", {"text": "deferred", **text}, notes.asking.key)
+    assert redeemed.status_code == 200, redeemed.text
+    time.sleep(5.1)
+    assert error_of(poll(notes, code)) == (400, "access_denied")  # decided again: it ran
+
+
+def test_a_call_that_a_person_refused_gets_no_token(notes: Notes, place: Place) -> None:
+    answer = notes.ask("refused", arguments={"urgent": "yes"}, completion_mode="deferred")
+    answered_by(place, held(place), release=False)
+    assert error_of(poll(notes, answer.json()["deferral_code"])) == (400, "access_denied")

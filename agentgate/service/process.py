@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -114,5 +115,10 @@ def serve(settings: ServiceSettings, *, clock: Callable[[], datetime] | None = N
             h11_max_incomplete_event_size=MAX_HEAD,
         )
     )
+    for asked in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # uvicorn ends gracefully, then raises the signal again: the process was asked, not killed
+        signal.signal(asked, lambda *_: None)
     server.run()
     return 0 if server.started else 1

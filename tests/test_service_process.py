@@ -1,0 +1,221 @@
+"""The process: what it publishes and logs, a store that is away, reload, end, rates, certificates, settings."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agentgate.service.app import ROUTES
+from tests.served import Process, detail, served, toml
+from tests.served_notes import GATE, Notes, Place, a_place, error_of
+
+DEFERRED = "urn:ietf:params:oauth:grant-type:deferred"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with a_place(tmp_path_factory.mktemp("notes")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def gate(place: Place) -> Iterator[Process]:
+    with served(place.folder, place.settings) as process:
+        yield process
+
+
+@pytest.fixture
+def notes(place: Place, gate: Process) -> Notes:
+    return Notes(place, gate)
+
+
+def test_what_is_published(notes: Notes, gate: Process) -> None:
+    told = gate.http.get("/.well-known/oauth-authorization-server").json()
+    assert (told["issuer"], told["token_endpoint"]) == (GATE, f"{GATE}/oauth2/token")
+    assert DEFERRED in told["grant_types_supported"]
+    assert gate.http.get("/.well-known/oauth-authorization-server/acme").json() == told
+    assert gate.http.get("/.well-known/oauth-authorization-server/nobody").status_code == 404
+    (key,) = gate.http.get("/oauth2/jwks").json()["keys"]
+    assert "d" not in key
+    document = gate.http.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    served_paths = {path for path, *_ in ROUTES} - {"/openapi.json", "/metrics", "/.well-known/oauth-authorization-server/{tenant}"}
+    assert set(document["paths"]) == served_paths
+    notes.ask()
+    assert "agentgate_requests_total{" in gate.http.get("/metrics").text
+
+
+def test_nothing_secret_is_in_the_log_and_nothing_at_all_on_standard_output(notes: Notes, gate: Process) -> None:
+    form = notes.form("canary-text-of-a-call")
+    answer = notes.ask()
+    secret = [answer.json()["access_token"], form["subject_token"], form["client_assertion"], "canary-text-of-a-call"]
+    notes.asking.ask(form)
+    notes.asking.ask({**form, "subject_token": "canary.credential.x"})
+    gate.http.get("/healthz?token=canary-in-a-query", headers={"Authorization": "Bearer canary-header"})
+    text = gate.stderr.read_text()
+    assert not [each for each in [*secret, "canary"] if each in text]
+    assert gate.stdout.read_bytes() == b""
+    assert {"event", "level", "timestamp"} <= gate.log()[-1].keys()
+
+
+def test_a_store_that_is_away_is_a_503_and_nothing_is_minted(place: Place) -> None:
+    with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-4")}) as gate:
+        notes = Notes(place, gate)
+        assert notes.ask("before").status_code == 200
+        form = notes.form("while it is away")
+        place.store.pause()
+        try:
+            began = time.monotonic()
+            answer = notes.asking.ask(form)
+            took = time.monotonic() - began
+            assert gate.http.get("/readyz").status_code == 503
+            assert gate.http.get("/healthz").status_code == 200
+        finally:
+            place.store.resume()
+        assert (error_of(answer), answer.headers["Retry-After"]) == ((503, "temporarily_unavailable"), "2")
+        assert took < 2
+        assert notes.ask("after").status_code == 200
+
+
+def test_a_reload_takes_up_what_reviewers_revoked_and_keeps_on_answering(place: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "workflows"
+    shutil.copytree(place.workflows, folder)
+    with served(place.folder, {**place.settings, "workflows": str(folder), "audit": str(tmp_path / "audit")}) as gate:
+        notes = Notes(place, gate)
+        assert notes.ask("before").status_code == 200
+        os.kill(gate.process.pid, signal.SIGHUP)
+        until(lambda: gate.log()[-1]["event"] == "reloaded", gate)
+        assert notes.ask("reloaded").status_code == 200
+        (folder / "approvals" / "root.yaml").write_text("broken")
+        os.kill(gate.process.pid, signal.SIGHUP)
+        until(lambda: gate.log()[-1]["event"] == "not_reloaded", gate)
+        assert notes.ask("what was in force stays").status_code == 200
+        assert gate.end() == 0
+
+
+def test_a_request_in_flight_is_answered_when_the_process_ends(place: Place) -> None:
+    with served(place.folder, {**place.settings, "audit": str(place.folder / "audit-5")}) as gate:
+        body = b"grant_type=x"
+        kind = "Host: x\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded"
+        head = f"POST /oauth2/token HTTP/1.1\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", gate.port), timeout=10) as line:
+            line.sendall(head.encode() + body[:-1])
+            time.sleep(0.3)
+            gate.process.terminate()
+            time.sleep(0.3)
+            line.sendall(body[-1:])
+            found = b""
+            while chunk := line.recv(65536):
+                found += chunk
+            assert b"unsupported_grant_type" in found
+        assert gate.process.wait(timeout=15) == 0
+
+
+def until(holds: Any, gate: Process) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, gate.log()[-3:]
+        time.sleep(0.05)
+
+
+def test_each_client_has_its_rate(place: Place) -> None:
+    with served(place.folder, {**place.settings, "rate": 1, "audit": str(place.folder / "audit-6")}) as gate:
+        notes = Notes(place, gate)
+        codes = [notes.ask(f"{n}").status_code for n in range(14)]
+        assert codes.count(429) >= 1
+        last = notes.gate.http.post("/oauth2/token", data=notes.form())
+        assert (last.status_code, int(last.headers["Retry-After"]) >= 1) == (429, True)
+        assert Notes(place, gate).server.redeem("x.y.z", "notes.write", {}).status_code == 401  # another client
+
+
+def certificate(name: str) -> tuple[str, str]:
+    """A certificate as a proxy passes it on, and its thumbprint."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    named = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(named).issuer_name(named).public_key(key.public_key()).serial_number(1)
+    made = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1)).sign(key, SHA256())
+    thumbprint = base64.urlsafe_b64encode(made.fingerprint(SHA256())).rstrip(b"=").decode()
+    return quote(made.public_bytes(Encoding.PEM).decode()), thumbprint
+
+
+def test_a_certificate_counts_from_a_configured_proxy_only(place: Place) -> None:
+    pem, thumbprint = certificate("notes")
+    stranger, _ = certificate("notes")
+    clients = {**place.settings["clients"], "notes": {"role": "agent", "certificates": [thumbprint], "tenants": ["acme"]}}
+    for address, expected in (("127.0.0.1", 200), ("10.0.0.0/8", 401)):
+        identity = {**place.settings["identity"], "proxies": {"addresses": [address], "certificate": "pem"}}
+        settings = {**place.settings, "clients": clients, "identity": identity, "certificate_header": "X-Client-Certificate"}
+        with served(place.folder, {**settings, "audit": str(place.folder / f"audit-{expected}")}) as gate:
+            notes = Notes(place, gate)
+            form = {**notes.asking.form(place.token(), detail("notes.write", "desk.notes", {"text": "x"})), "client_id": "notes"}
+            assert notes.asking.ask(form, {"X-Client-Certificate": pem}).status_code == expected
+            assert notes.asking.ask(form, {"X-Client-Certificate": stranger}).status_code == 401
+            assert notes.asking.ask(form).status_code == 401
+
+
+# --- settings -----------------------------------------------------------------------------------------------------------------------
+def check(place: Place, change: dict[str, Any], **environment: str) -> tuple[int, str]:
+    """`agentgate serve --check`."""
+    file = place.folder / "check.toml"
+    values = {name: value for name, value in {**place.settings, **change}.items() if value is not None}
+    file.write_text(toml(values))
+    command = [sys.executable, "-c", "from agentgate.cli.main import app; app()", "serve", "--settings", str(file), "--check"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, cwd=place.folder, check=False, timeout=60
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_check_says_that_settings_are_complete(place: Place) -> None:
+    code, text = check(place, {"audit": str(place.folder / "audit-7")})
+    assert (code, "complete: 1 workflows in force, 5 clients" in text) == (0, True), text
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"issuer": None}, "'issuer'"),
+        ({"issuer": "https://gate.example/path"}, "'issuer'"),
+        ({"root": None}, "'root'"),
+        ({"rate": 0}, "'rate'"),
+        ({"listen": "8080"}, "'listen'"),
+        ({"typo": 1}, "'typo'"),
+        ({"unsafe_unapproved": True, "root": None, "listen": "0.0.0.0:8080"}, "'listen'"),
+        ({"store": "memory://"}, "'store'"),
+        ({"clients": {}}, "'clients'"),
+        ({"clients": {"a": {"role": "boss", "tenants": ["acme"], "keys": "k"}}}, "'clients.a.role'"),
+        ({"clients": {"a": {"role": "host", "tenants": ["acme"], "credential": "x"}}}, "'clients.a'"),
+        ({"clients": {"a": {"role": "agent", "tenants": ["acme"]}}}, "'clients.a'"),
+        ({"clients": {"a": {"role": "tool_server", "tenants": ["acme"], "keys": "k"}}}, "'clients.a'"),
+        ({"identity": {"issuers": {"x": {"issuer": "y"}}}}, "'identity.issuers.x"),
+        ({"certificate_header": "X-Cert"}, "'certificate_header'"),
+        ({"root": "sha256:" + "0" * 64}, "ROOT"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_check_names_the_setting_that_is_wrong(place: Place, change: dict[str, Any], named: str) -> None:
+    code, text = check(place, change)
+    assert (code, named in text, "Traceback" in text) == (1, True, False), text
+
+
+def test_the_environment_stands_over_the_file_and_a_secret_is_not_shown(place: Place) -> None:
+    code, text = check(place, {}, AGENTGATE_STORE="redis://user:s3cret-word@127.0.0.1:1")
+    assert (code, "s3cret" in text) == (1, False), text
