@@ -424,3 +424,25 @@ def test_an_orchestrator_gets_neither_its_whole_role_nor_work_of_strangers(stage
         dispatch(stage, ["jobs:read"], [stage.world.hop("orchestrator", PROD + "orchestrator", PROD + "orchestrator")]), "invalid_request"
     )
     refused(dispatch(stage, ["jobs:read"], [], None), "invalid_authorization_details")  # two tenants, and none named
+
+
+# --- would it be allowed? -------------------------------------------------------------------------------------------------------
+def test_an_evaluation_answers_its_host_and_changes_nothing(stage: Stage) -> None:
+    refunding = Refunding(stage)
+
+    def evaluated(arguments: dict[str, Any], **change: Any) -> httpx.Response:
+        resource = {"type": "tool", "id": "orders.get", "properties": {"server": "https://orders.acme.example", "arguments": arguments}}
+        context = {"run": refunding.run, "workflow": "payments.customer-refund", "requested_scope": "orders:read"}
+        body = {"subject": {"type": "identity", "id": "lee"}, "action": {"name": "tools/call"}, "resource": resource, "context": context}
+        return refunding.host.post("/access/v1/evaluation", {**body, **change})
+
+    allowed = evaluated(ORDER).json()
+    assert (allowed["decision"], allowed["context"]["reason"]) == (True, "allowed")
+    assert evaluated({"order_id": "ORD-99999999"}).json()["decision"] is False
+    assert evaluated(ORDER, subject={"type": "identity", "id": "kim"}).json()["decision"] is False
+    assert evaluated(ORDER, action={"name": "tools/list"}).json()["decision"] is False
+    assert evaluated(ORDER, context={"run": "run_of_nobody"}).status_code == 404
+    assert evaluated({}, resource={"type": "tool"}).status_code == 400
+    orders = stage.tool("orders")
+    assert orders.post("/access/v1/evaluation", {}).status_code == 403
+    granted(refunding.ask("orders.get", ORDER, "look"), stage.gate, "https://orders.acme.example")

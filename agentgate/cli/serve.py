@@ -1,4 +1,4 @@
-"""``agentgate serve``: the gate over HTTP, from one settings file; or only a check of that file."""
+"""``agentgate serve``: the gate over HTTP, from one settings file; a check of that file; or a whole gate of its own, to try it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentgate.cli.output import fail, quiet, refusing, say
+from agentgate.cli.output import complain, fail, quiet, refusing, say
 
 if TYPE_CHECKING:
     from agentgate.service.settings import ServiceSettings
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 def serve(
     settings: Annotated[Path | None, typer.Option("--settings", "-s", help="The settings file (TOML).", dir_okay=False)] = None,
+    trying: Annotated[Path | None, typer.Option("--try", help="Make a gate of its own in this new directory, and serve it.")] = None,
     *,
     check: Annotated[bool, typer.Option("--check", help="Only read the settings, and open once all that they name.")] = False,
 ) -> None:
     """Serve the gate over HTTP: tokens for exchange, runs for hosts, redemption for tool servers."""
+    if trying is not None and (settings is not None or check):
+        fail("--try makes its own settings: leave --settings and --check out")
     try:
         from agentgate.service import process  # noqa: PLC0415 - packages of the extra
         from agentgate.service.settings import ServiceSettings  # noqa: PLC0415 - as above
@@ -30,6 +33,11 @@ def serve(
             quiet()
             asyncio.run(_look(ServiceSettings.of(settings)))
             return
+        if trying is not None:
+            from agentgate.service.trying import made  # noqa: PLC0415 - only here
+
+            settings, told = made(trying)
+            complain(*told, colour="")  # standard output stays empty while a gate serves
         raise typer.Exit(process.serve(ServiceSettings.of(settings)))
 
 

