@@ -5,6 +5,7 @@ Rules: nothing shows a secret but `reveal`; what a tool returned or raised is lo
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -97,7 +98,17 @@ class UpstreamCredential:
 
 
 def showable(credential: UpstreamCredential, error: BaseException) -> BaseException:
-    """What a tool raised, or what stands for it if the credential is in it. The frames that it went through forget their locals."""
+    """What a tool raised, or what stands for it if the credential is in it. The tool's frames forget their locals."""
+    if sys.exc_info()[1] is error:  # handled here and now, so no frame that it went through is a suspended generator, which clearing ends
+        _clear(error)
+    if isinstance(error, ResultWithheld) or not credential.is_in(error):
+        return error
+    kind = type(error).__name__
+    return NotDone(f"{kind} (its text held the upstream credential)") if isinstance(error, NotDone) else ResultWithheld(kind)
+
+
+def _clear(error: BaseException) -> None:
+    """The frames of an error and of those it came from forget their locals, where they have ended."""
     waiting, seen = [error], list[BaseException]()
     while waiting:
         each = waiting.pop()
@@ -105,10 +116,6 @@ def showable(credential: UpstreamCredential, error: BaseException) -> BaseExcept
             seen.append(each)
             traceback.clear_frames(each.__traceback__)
             waiting += [linked for linked in (each.__cause__, each.__context__) if linked is not None]
-    if isinstance(error, ResultWithheld) or not credential.is_in(error):
-        return error
-    kind = type(error).__name__
-    return NotDone(f"{kind} (its text held the upstream credential)") if isinstance(error, NotDone) else ResultWithheld(kind)
 
 
 def _sealed(parts: Mapping[str, str]) -> Callable[[], Mapping[str, str]]:
