@@ -103,7 +103,9 @@ def test_a_statement_that_proves_nothing_changes_nothing(statement: Any) -> None
 def test_a_person_releases_one_key_with_a_reason() -> None:
     with opened() as gate:
         assert isinstance(asked(gate, A), Allow)
-        for who, why in ((User("ana", tenant="other"), "lost"), (User("ana", tenant="acme-eu"), " ")):
+        gate.revoke("user:Kim", tenants=["acme-eu"], by="ops", reason="left")
+        own = [User(name, tenant="acme-eu") for name in ("ana", "exporter", "@EXPORTER", "kim")]
+        for who, why in ((User("ana", tenant="other"), "lost"), (own[0], " "), *((each, "INC-1: node lost") for each in own[1:])):
             with pytest.raises(RunRefused):
                 gate.release_key("exporter", tenant="acme-eu", key=B.name, by=who, reason=why)
         gate.release_key("exporter", tenant="acme-eu", key=B.name, by=User("ana", tenant="acme-eu"), reason="INC-1: node lost")

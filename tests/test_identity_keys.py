@@ -134,6 +134,30 @@ def test_who_has_a_key_waits_for_nobody_that_reads(served: Web) -> None:
     slow.join()
 
 
+def test_unknown_names_wait_for_nobody_that_reads(served: Web) -> None:
+    """Else tokens that nobody signed, for an issuer that is slow, hold every place of a gate, which are other tenants' too."""
+    one, clock = Key("one"), Clock()
+    keys = source(served.publish("/jwks", one), clock)
+    assert proven(keys.key("one"))
+    clock.now += PAUSE + 1
+    served.paths["/jwks"] = slowly(1.0, served.paths["/jwks"])
+
+    def forged(name: str) -> None:
+        with pytest.raises(CredentialRefused):
+            proven(keys.key(name))
+
+    slow = threading.Thread(target=forged, args=("forged",))
+    slow.start()
+    while len(served.asked) < 2:
+        time.sleep(0.01)
+    start = time.monotonic()
+    with pytest.raises(KeysUnavailable, match="being read again"):
+        proven(keys.key("forged too"))
+    assert time.monotonic() - start < 0.5
+    slow.join()
+    forged("forged too")
+
+
 def test_a_file_is_read_again_when_it_changes_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "bundle.json"
     path.write_text(json.dumps(jwks(ONE)))

@@ -15,6 +15,7 @@ from agentgate.gate.core import Core
 from agentgate.shell.step import Flow, Record
 from agentgate.stores import ops
 from agentgate.token.dpop import LEEWAY, signed_by_shown_key
+from agentgate.values.identities import person
 from agentgate.values.refusal import Failure, Reason, RunRefused
 from agentgate.values.request import User
 
@@ -58,10 +59,15 @@ def release(core: Core, tenant: str, account: str, key: str, *, by: User, reason
     """A person's word that this is the account's key now; returns the account.
 
     Raises (through the driver):
-        RunRefused: no person, or no reason. StoreUnavailable, AuditUnavailable.
+        RunRefused: no person, the account itself, somebody revoked, or no reason. StoreUnavailable, AuditUnavailable.
     """
     if type(by) is not User or by.tenant != tenant or type(reason) is not str or not reason.strip():
         raise _refused("no person of the tenant, or no reason", "a User of the account's tenant, and a reason for the record")
+    if type(account) is not str or person(by.id) == person(account):
+        raise _refused("the account itself", "a person: an account changes its key by its old one")
+    gone = ops.revoked(tenant, by.id, int(time.time() * 1000))
+    if ops.parse_revoked(gone, (yield gone)):
+        raise _refused(f"{by.id}, who is revoked", "a person who is not revoked")
     return (yield from _changed(core, tenant, account, key, {"by": {"user": by.id, "identity": by.identity}, "reason": reason}))
 
 

@@ -3,7 +3,8 @@
 Rules: only public keys for asymmetric signatures, each with its one algorithm and a `kid` that no other has; a set that holds a private or
 a secret key is refused whole. A set is read again after `FRESH` seconds; where that fails, the last one is used for `USABLE` seconds and
 then none. An unknown `kid` makes the set be read, but never more often than every `PAUSE` seconds, and after failures less and less often
-(no storm on the issuer, whatever callers send). One caller reads at a time; others go on with the keys they have.
+(no storm on the issuer, whatever callers send). One caller reads at a time; others go on with the keys they have, and who shows an unknown
+`kid` meanwhile is told to come again: a slow issuer, and tokens that nobody signed, take one place of a gate and not all.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class KeySource:
 
     def read(self, kid: str = "") -> None:
         """Read the keys again, unless somebody else does or it was tried lately; a failure keeps what there is."""
-        if not self._lock.acquire(blocking=not self._known(kid)):
+        if not self._lock.acquire(blocking=not self._known("")):
             return
         try:
             if self._due(kid):
@@ -188,6 +189,8 @@ class KeySource:
             KeysUnavailable: as `held`. CredentialRefused: there is no such key.
         """
         found = (yield from self.held(kid)).keys.get(kid)
+        if found is None and self._lock.locked():
+            raise KeysUnavailable("keys", f"{self.where}: being read again", "another try in a moment")
         if found is None:
             raise CredentialRefused("kid", kid, f"a key that {self.where} publishes")
         return found
