@@ -82,7 +82,7 @@ THIRD_PARTY = {
     "authlib": ("authlib", "credentials.oauth"),
     "cryptography": ("cryptography", "token.* approvals.* cli.* identity.* service.connection"),
     "fakeredis": ("fakeredis", "stores.memory"),
-    "httpx": ("httpx", "integrations.httpx cli.exchange"),
+    "httpx": ("httpx", "integrations.httpx cli.exchange cli.probe testing.probe"),
     "jinja2": ("jinja2", "review.*"),
     "jsonschema_rs": ("jsonschema-rs", "integrations.langchain*"),
     "jwt": ("PyJWT", "identity.*"),
@@ -91,7 +91,7 @@ THIRD_PARTY = {
     "langchain_core": ("langchain-core", "integrations.langchain* intents.chat review.draft.toolset"),
     "langgraph": ("langgraph", "integrations.langchain*"),
     "prometheus_client": ("prometheus-client", "service.counting"),
-    "orjson": ("orjson", "values.canonical token.* audit.segment integrations.* review.* approvals.* service.*"),
+    "orjson": ("orjson", "values.canonical token.* audit.segment integrations.* review.* approvals.* service.* testing.probe"),
     "pydantic": (
         "pydantic",
         "loading.blocks loading.value_types loading.definition integrations.* review.* approvals.* intents.* identity.* service.*",

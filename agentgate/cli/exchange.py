@@ -63,15 +63,15 @@ def exchange(
         if key is None and request is None:
             raise ConfigError("key", None, "--key FILE, to prove the token's key later, or --for, to print the headers of the request")
         method, url = _request(request)
-        arguments = _arguments(args)
+        arguments = arguments_of(args)
         who = Credentials(
             client,
-            subject=_given("subject", subject, gate),
-            actor=None if actor is None else _given("actor", actor, gate),
-            client_assertion=None if assertion is None else _given("assertion", assertion, gate),
-            attestation=None if attestation is None else _given("attestation", attestation, gate),
+            subject=given("subject", subject, gate),
+            actor=None if actor is None else given("actor", actor, gate),
+            client_assertion=None if assertion is None else given("assertion", assertion, gate),
+            attestation=None if attestation is None else given("attestation", attestation, gate),
         )
-        endpoint = TokenEndpoint(gate, _key(key), address=address)
+        endpoint = TokenEndpoint(gate, key_of(key), address=address)
         token = _ask(endpoint, AskedFor(tool, workflow, arguments, run=run, tool_call_id=call_id, tenant=tenant), who)
         lines = [f"{name}: {value}" for name, value in token.headers(method, url).items()] if url else [token.reveal()]
         _write(out, "\n".join(lines) + "\n")
@@ -87,11 +87,12 @@ def _request(text: str | None) -> tuple[str, str]:
     return method, url.strip()
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def arguments_of(text: str) -> dict[str, Any]:
+    """A JSON object that was given as text, as ``@PATH``, or as ``-`` for standard input."""
     if text == "-":
         text = sys.stdin.read()
     elif text.startswith("@"):
-        text = _read("args", Path(text[1:])).decode("utf-8", "replace")
+        text = read_file("args", Path(text[1:])).decode("utf-8", "replace")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -101,18 +102,19 @@ def _arguments(text: str) -> dict[str, Any]:
     return value
 
 
-def _read(setting: str, path: Path) -> bytes:
+def read_file(setting: str, path: Path) -> bytes:
+    """The bytes of a file, or ConfigError."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(setting, str(path), f"a file that can be read ({error.strerror})") from None
 
 
-def _given(setting: str, where: str, gate: str) -> Callable[[], str]:
+def given(setting: str, where: str, gate: str) -> Callable[[], str]:
     """A function that reads a credential from where the caller says it is; read once, and checked at once."""
     kind, _, rest = where.partition(":")
     if kind == "file" and rest:
-        text = _read(setting, Path(rest)).decode("utf-8", "replace")
+        text = read_file(setting, Path(rest)).decode("utf-8", "replace")
     elif kind == "env" and rest:
         text = os.environ.get(rest, "")
     elif kind == "github":
@@ -142,7 +144,7 @@ def _from_github(setting: str, audience: str) -> str:
     return value
 
 
-def _key(path: Path | None) -> RunKey:
+def key_of(path: Path | None) -> RunKey:
     """The key in a file; a new one is written into it, owner-only."""
     if path is None:
         return RunKey.generate()
@@ -153,7 +155,7 @@ def _key(path: Path | None) -> RunKey:
     if path.stat().st_mode & 0o077:
         raise KeyRefused(f"{path}: others may read it; chmod 600 {path}, or make a new one")
     try:
-        loaded = load_pem_private_key(_read("key", path), None)
+        loaded = load_pem_private_key(read_file("key", path), None)
     except (ValueError, TypeError):
         raise KeyRefused(f"{path}: expected an unencrypted P-256 key as PEM") from None
     if not isinstance(loaded, ec.EllipticCurvePrivateKey) or not isinstance(loaded.curve, ec.SECP256R1):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
@@ -131,12 +131,8 @@ class TokenEndpoint:
             ConfigError: a URL that is neither https nor loopback: credentials are sent there.
         """
         for setting, url in (("gate", gate), ("address", address or gate)):
-            try:
-                parts = urlsplit(target(url))
-            except (ValueError, TypeError, AttributeError):
-                raise ConfigError(setting, url, "the gate's issuer, https://gate.acme.example") from None
-            if parts.path != "/" or (parts.scheme != "https" and parts.hostname not in _LOOPBACK):
-                raise ConfigError(setting, url, "https (http on loopback only), without path")
+            if check_secure(setting, url).path != "/":
+                raise ConfigError(setting, url, "the gate's issuer, without path: https://gate.acme.example")
         self._key = key
         self.audience = gate.removesuffix("/") + "/oauth2/token"
         self.url = (address or gate).removesuffix("/") + "/oauth2/token"
@@ -169,7 +165,14 @@ class TokenEndpoint:
 
     def proof(self) -> dict[str, str]:
         """The header that proves the key to the endpoint."""
-        return {"DPoP": self._key.proof_for(None, method="POST", url=self.audience, now=time.time(), nonce=self._nonce)}
+        return {"DPoP": self.proof_with()}
+
+    def proof_with(
+        self, *, key: RunKey | None = None, method: str = "POST", url: str | None = None, nonce: str | None = None, now: float | None = None
+    ) -> str:
+        """A proof for the endpoint; with something else in it, one that must be refused."""
+        at = time.time() if now is None else now
+        return (key or self._key).proof_for(None, method=method, url=url or self.audience, now=at, nonce=nonce or self._nonce)
 
     def wants_nonce(self, status: int, headers: Mapping[str, str], data: bytes) -> bool:
         """Whether the gate asks for the same once more, with the nonce it gave (RFC 9449 section 8)."""
@@ -198,6 +201,21 @@ class TokenEndpoint:
         if detail.get("identifier") != asked.tool or type(places) is not list or len(places) != 1 or type(places[0]) is not str:
             raise ExchangeRefused(0, "invalid_answer", "a token for another call")
         return ExchangedToken(lambda: text, self._key, places[0])
+
+
+def check_secure(setting: str, url: str) -> SplitResult:
+    """The parts of a URL that tokens may be sent to: https, or loopback.
+
+    Raises:
+        ConfigError: another one.
+    """
+    try:
+        parts = urlsplit(target(url))
+    except (ValueError, TypeError, AttributeError):
+        raise ConfigError(setting, url, "an absolute https URL") from None
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        raise ConfigError(setting, url, "https (http on loopback only)")
+    return parts
 
 
 def origin_of(url: str) -> str:

@@ -1,0 +1,124 @@
+"""``agentgate probe``: a fixed list of attacks on your own tool server or gate, all of which must be refused.
+
+Rules: the genuine request or exchange is sent only with ``--spend``. A row that is not refused for its reason is exit code 1; an error of
+the server is no refusal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from agentgate.cli.commands import ERROR
+from agentgate.cli.exchange import arguments_of, given, key_of, read_file
+from agentgate.cli.output import complain, fail, refusing, rows, say, say_json
+from agentgate.errors import ConfigError
+from agentgate.integrations.exchange import AskedFor, Credentials, TokenEndpoint, check_secure, origin_of
+from agentgate.testing.probe import GenuineRequest, Verdict, carried_out, gate_attacks, tool_attacks
+
+
+def probe(
+    url: Annotated[str, typer.Argument(help="A tool server's URL, with --token; or a gate's issuer.")],
+    *,
+    token: Annotated[
+        Path | None, typer.Option("--token", help="An unspent token for this request (agentgate exchange --key --out).")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="The key that it is bound to; of a gate: that its tokens shall be bound to.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", "-X", help="Method of the request.")] = "POST",
+    body: Annotated[str | None, typer.Option("--body", help="JSON body of the request; @PATH reads a file, - standard input.")] = None,
+    client: Annotated[
+        str | None, typer.Option("--client", help="A gate: your client's name. Without it, only what anybody can send.")
+    ] = None,
+    workflow: Annotated[str, typer.Option("--workflow", "-w", help="A gate: id of a workflow that lets the call pass.")] = "",
+    tool: Annotated[str, typer.Option("--tool", "-t", help="A gate: name of the tool.")] = "",
+    args: Annotated[str, typer.Option("--args", "-a", help="A gate: arguments of the call as JSON; @PATH, -.")] = "{}",
+    subject: Annotated[str, typer.Option("--subject", help="A gate: where your token is, as in agentgate exchange.")] = "github",
+    address: Annotated[
+        str | None, typer.Option("--address", help="Where it is reached, if not at its own URL (http on loopback only).")
+    ] = None,
+    spend: Annotated[
+        bool, typer.Option("--spend", help="At the end send the genuine request, too: the tool runs, a token is minted.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Attack your own tool server or gate over HTTP; everything must be refused."""
+    with refusing():
+        try:
+            with httpx.Client(trust_env=False) as http:
+                if token is not None:
+                    reached = _reached(url, address)
+                    genuine = _genuine(url, method, token=token, key=key, body=body)
+                    verdicts = list(carried_out(tool_attacks(genuine, spend=spend), http, reached))
+                else:
+                    endpoint = TokenEndpoint(url, key_of(key), address=address)
+                    if client is None and spend:
+                        raise ConfigError("spend", True, "--client, --workflow, --tool and --subject: something to ask for")
+                    who = Credentials(client or "probe", given("subject", subject, url) if client else _nobody)
+                    form = endpoint.form(AskedFor(tool, workflow, arguments_of(args)), who)
+                    base = _warmed(http, endpoint, form)
+                    attacks = gate_attacks(base, form, endpoint.proof_with, genuine=client is not None, spend=spend)
+                    verdicts = list(carried_out(attacks, http))
+        except httpx.HTTPError as error:
+            fail(f"{url}: cannot be probed: {type(error).__name__}")
+        _tell(verdicts, as_json=as_json, spend=spend, genuine=token is not None or client is not None)
+
+
+def _genuine(url: str, method: str, *, token: Path, key: Path | None, body: str | None) -> GenuineRequest:
+    if key is None or not key.exists():
+        raise ConfigError("key", str(key), "the key that the token is bound to: --key, as given to agentgate exchange")
+    content = b"" if body is None else json.dumps(arguments_of(body)).encode()
+    text = read_file("token", token).decode("ascii", "replace").strip()
+    if text.count(".") != 2:
+        raise ConfigError("token", str(token), "a file with the token alone (agentgate exchange --out)")
+    return GenuineRequest(method, url, content, text, key_of(key))
+
+
+def _warmed(http: httpx.Client, endpoint: TokenEndpoint, form: dict[str, str]) -> str:
+    """Where the gate is; by a first request, which no nonce was given for, it gives one."""
+    answer = http.post(endpoint.url, data=form, headers=endpoint.proof())
+    if answer.status_code not in {400, 401}:
+        raise ConfigError(
+            "url", f"{answer.status_code} from {endpoint.url}", "a gate's issuer; a tool server is probed with --token and --key"
+        )
+    endpoint.wants_nonce(answer.status_code, answer.headers, answer.content)
+    return endpoint.url.removesuffix("/oauth2/token")
+
+
+def _nobody() -> str:
+    return "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJwcm9iZSJ9.AAAA"
+
+
+def _reached(url: str, address: str | None) -> Callable[[str], str]:
+    """Where a URL of the server is reached."""
+    check_secure("url", url)
+    if address is None:
+        return str
+    check_secure("address", address)
+    return lambda other: address.removesuffix("/") + other.removeprefix(origin_of(url))
+
+
+def _tell(verdicts: list[Verdict], *, as_json: bool, spend: bool, genuine: bool) -> None:
+    bad = [each for each in verdicts if not each.holds]
+    if as_json:
+        said = [{"attack": v.name, "status": v.status, "expected": list(v.expected), "verdict": v.word.lower()} for v in verdicts]
+        say_json({"refused_all": not bad, "genuine_sent": spend, "rows": said})
+    else:
+        cells = [(v.name, v.word, str(v.status or "closed"), " or ".join(map(str, v.expected))) for v in verdicts]
+        rows(["attack", "", "status", "expected"], cells)
+        say(f"{len(verdicts) - len(bad)} of {len(verdicts)} hold")
+    if not genuine:
+        complain("Only what anybody can send was tried: with --client, --workflow, --tool and --subject it goes further.", colour="yellow")
+    elif not spend:
+        complain("The genuine request was not sent: only --spend shows that it would pass, and that a replay is refused.", colour="yellow")
+    if bad:
+        complain(
+            *(f"{each.name}: got {each.status or 'a closed connection'}, expected {' or '.join(map(str, each.expected))}" for each in bad)
+        )
+        raise typer.Exit(ERROR)
