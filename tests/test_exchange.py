@@ -34,9 +34,16 @@ from tests.served import Process, served
 from tests.servers import Server, free_port, redis_binary
 from tests.test_service_founding import DEPLOY, settings
 from tests.toolshop import Orders
+from tests.upstream import CANARY, Bank
 
 DEPLOYER = "https://deploy.acme.example"
 TOOL, WORKFLOW = "cloud.assume-deploy-role", "ci.deploy"
+
+
+class Sts(Bank):
+    """A broker of the founding world's name and settings."""
+
+    takes = frozenset({"role", "region"})
 
 
 class Loopback(httpx.HTTPTransport):
@@ -111,9 +118,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             world = World(web_, folder)
             with served(folder, settings(world, folder, {}, store=store.url)) as gate:
                 keys = gate.http.get("/oauth2/jwks").json()
-                server = ToolServer.of(
-                    keys, issuer=GATE, tenants=["acme-eu"], audience=DEPLOYER, store=store.url, audit=str(folder / "tool-audit")
-                )
+                own: dict[str, Any] = {
+                    "store": store.url,
+                    "audit": str(folder / "tool-audit"),
+                    "brokers": {"aws-sts": Sts(expires_at=time.time() + 600)},
+                }
+                server = ToolServer.of(keys, issuer=GATE, tenants=["acme-eu"], audience=DEPLOYER, **own)
                 server.route(TOOL, "POST", "/roles", args={"service": body(), "scopes": body()}, scope="deploy:assume")
                 tools = Orders()
                 tools.answer = {"role": "given"}
@@ -251,6 +261,39 @@ def test_no_representation_shows_a_credential() -> None:
         AskedFor(TOOL, WORKFLOW, DEPLOY),
     )
     assert "secret" not in repr(who) + repr(token) + str(token)
+
+
+# --- the upstream credential ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "media", "status"),
+    [
+        ({"role": f"given by {CANARY}"}, "application/json", 200),
+        (json.dumps({"role": CANARY}).replace("canary", "\\u0063anary").encode(), "application/json", 200),
+        (f"key: {CANARY}".encode(), "text/plain", 200),
+        (f"key: {CANARY}".encode(), "text/plain", 500),
+        (b" " * 2_000_000 + CANARY.encode(), "text/plain", 200),
+        (b" " * 17_000_000, "text/plain", 200),
+        (b"x", f"text/plain; charset={CANARY}", 200),
+        (RuntimeError(f"refused for {CANARY}"), "text/plain", 200),
+    ],
+    ids=["JSON", "escaped JSON", "text", "an error", "far behind", "too long to look into", "a header", "an exception"],
+)
+def test_an_answer_with_the_upstream_credential_in_it_is_withheld(stage: Stage, answer: Any, media: str, status: int) -> None:
+    usual = stage.tools.answer, stage.tools.media, stage.tools.status
+    stage.tools.answer, stage.tools.media, stage.tools.status = answer, media, status
+    try:
+        with stage.client() as http:
+            ran = len(stage.tools.seen)
+            got = http.post(f"{DEPLOYER}/roles", json=DEPLOY, auth=stage.auth().call(TOOL, DEPLOY, workflow=WORKFLOW))
+    finally:
+        stage.tools.answer, stage.tools.media, stage.tools.status = usual
+    assert got.status_code == 502
+    assert CANARY not in got.text + str(got.headers)
+    assert len(got.content) < 1000
+    assert len(stage.tools.seen) == ran + 1
+    assert "accept-encoding" not in stage.tools.seen[-1]["headers"]
 
 
 # --- agentgate exchange -----------------------------------------------------------------------------------------------------------

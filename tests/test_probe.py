@@ -31,10 +31,12 @@ TOOL_SERVER = """
 import json, os, sys
 import uvicorn
 from agentgate.integrations.asgi import RedeemMiddleware, ToolServer, body
+from tests.test_exchange import Sts
 from tests.toolshop import Orders
+import time
 jwks, store, audit, port = sys.argv[1:]
 server = ToolServer.of(json.load(open(jwks)), issuer="https://gate.acme.example", tenants=["acme-eu"], audience="https://deploy.acme.example",
-                       store=store, audit=audit)
+                       store=store, audit=audit, brokers={"aws-sts": Sts(expires_at=time.time() + 600)})
 server.route("cloud.assume-deploy-role", "POST", "/roles", args={"service": body(), "scopes": body()})
 uvicorn.run(RedeemMiddleware(Orders(), server), port=int(port), log_level="critical", ws="none")
 """
@@ -140,7 +142,8 @@ def tool_server(stage: Stage, folder: Path, weakened: str = "") -> Iterator[str]
     port = free_port()
     given = [str(stage.jwks), stage.store, str(folder / "audit"), str(port)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", weakened + "\n" + TOOL_SERVER, *given], env=env, cwd=ROOT)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", weakened + "\n" + TOOL_SERVER, *given], env=env, cwd=ROOT, stderr=log)
     try:
         base = f"http://127.0.0.1:{port}"
         for _ in range(600):

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import structlog
 
-from agentgate.errors import ConfigError, NotDone, NotRecorded
+from agentgate.errors import ConfigError, NotDone, NotRecorded, ResultWithheld
 from agentgate.integrations.asgi.received import Receive, RequestHead, Scope, Send
 from agentgate.integrations.asgi.refused import RequestRefusal
 from agentgate.integrations.asgi.server import ToolRoute, ToolServer
@@ -26,6 +26,7 @@ from agentgate.redemption.verifier import AsyncRedeemedCall
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 CALL = "agentgate.call"  # in the scope: the `AsyncRedeemedCall`
 MAX_RESULT = 1024 * 1024  # bytes of an answer that are held back to be read for facts; a longer one passes on and has none
+MAX_LOOKED = 16 * MAX_RESULT  # bytes of an answer that are searched for the upstream credential; a longer one is withheld
 _DROPPED = frozenset({b"authorization", b"dpop", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"expect"})
 _log = structlog.get_logger("agentgate.integrations.asgi")
 
@@ -35,15 +36,16 @@ class _NoSuccess(Exception):
 
 
 class _Answer:
-    """An application's answer, held back until what it says is recorded."""
+    """An application's answer, held back until what it says is recorded, and, with an upstream credential, has been searched for it."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, call: AsyncRedeemedCall) -> None:
+        self._send, self._call = send, call
         self._held: list[MutableMapping[str, Any]] = []
         self._size = 0
         self._passing = False
         self.status = 0
         self.whole = False
+        self.withheld = False
 
     async def take(self, message: MutableMapping[str, Any]) -> None:
         """What the application sends."""
@@ -52,8 +54,12 @@ class _Answer:
         elif message["type"] == "http.response.body":
             self._size += len(message.get("body", b""))
             self.whole = not message.get("more_body", False)
-        self._held.append(message)
-        if self._passing or self._size > MAX_RESULT:
+        if self._call.has_credential and self._size > MAX_LOOKED:
+            self.withheld = True
+            self._held.clear()
+        else:
+            self._held.append(message)
+        if self._passing or (self._size > MAX_RESULT and not self._call.has_credential):
             self._passing = True
             await self.release()
 
@@ -63,17 +69,29 @@ class _Answer:
         for message in held:
             await self._send(message)
 
+    def search(self) -> None:
+        """Withhold it if the upstream credential is in it. To be called while the call still has it."""
+        try:
+            self._call.check_result([[[value for pair in m.get("headers", ()) for value in pair] for m in self._held], self._body()])
+        except ResultWithheld:
+            self.withheld = True
+        if self.withheld:
+            self._held.clear()
+
     def result(self) -> Any:
         """The JSON value of the answer; None: it has none, or is not held any more."""
-        if self._passing or not self.whole or not self._held:
+        if self._passing or not self.whole or not self._held or self._size > MAX_RESULT:
             return None
         headers = {name.lower(): value for name, value in self._held[0].get("headers", ())}
         media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if media != b"application/json" or headers.get(b"content-encoding", b"identity") != b"identity":
             return None
         with suppress(ValueError):
-            return strict_json(b"".join(message.get("body", b"") for message in self._held[1:]))
+            return strict_json(self._body())
         return None
+
+    def _body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self._held)
 
 
 class RedeemMiddleware:
@@ -145,29 +163,48 @@ class RedeemMiddleware:
 
     async def _call(self, route: ToolRoute, scope: Scope, receive: Receive, send: Send) -> None:
         presented = await route.present(scope, receive)
-        answer = _Answer(send)
+        answer: _Answer | None = None
         try:
             async with presented as call:
-                await self._app(_proven(scope, route, call), _replayed(route, call, receive), answer.take)
-                if not answer.whole:
-                    raise _NoSuccess("no whole answer")  # noqa: TRY301 - leaves the call, whose outcome it is
-                if not 200 <= answer.status < 300:
-                    raise (NotDone if answer.status in route.not_done else _NoSuccess)(f"status {answer.status}")  # noqa: TRY301 - as above
-                await call.record_result(answer.result())
+                answer = _Answer(send, call)
+                try:
+                    await self._app(_proven(scope, route, call), _replayed(route, call, receive), answer.take)
+                finally:
+                    answer.search()
+                await _recorded(route, call, answer)
         except (NotDone, _NoSuccess) as error:
-            _log.warning("tool_answered", tool=route.tool, status=answer.status, why=str(error))
+            _log.warning("tool_answered", tool=route.tool, status=answer.status if answer else 0, why=str(error))
+        except ResultWithheld:
+            if answer is not None:
+                answer.withheld = True
         except NotRecorded:  # the verifier logged it; the tool ran, and its answer is the caller's
             pass
         except Exception:
-            await answer.release()
+            if answer is not None and not answer.withheld:
+                await answer.release()
             raise
-        await answer.release()
+        if answer is not None and answer.withheld:
+            raise route.refused(RequestRefusal(502, "", "answer", "the upstream credential, or too long a one", "neither"), "")
+        if answer is not None:
+            await answer.release()
+
+
+async def _recorded(route: ToolRoute, call: AsyncRedeemedCall, answer: _Answer) -> None:
+    """Record the facts; raise what makes the outcome another than done."""
+    if not answer.whole:
+        raise _NoSuccess("no whole answer")
+    if not 200 <= answer.status < 300:
+        raise (NotDone if answer.status in route.not_done else _NoSuccess)(f"status {answer.status}")
+    if answer.withheld:
+        raise ResultWithheld
+    await call.record_result(answer.result())
 
 
 def _proven(scope: Scope, route: ToolRoute, call: AsyncRedeemedCall) -> Scope:
     """The scope the application sees: the proven call, without the token (it is never passed on)."""
     raw, query, data = route.shape.rendered(call.args)
-    headers = [(name, value) for name, value in scope["headers"] if name.lower() not in _DROPPED]
+    dropped = _DROPPED | {b"accept-encoding"} if call.has_credential else _DROPPED  # nothing is found in a compressed answer
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() not in dropped]
     if route.shape.has_body:
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
     return {**scope, "path": unquote(raw), "raw_path": raw.encode(), "query_string": query.encode(), "headers": headers, CALL: call}

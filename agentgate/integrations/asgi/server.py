@@ -180,11 +180,18 @@ class ToolServer:
         audit: str,
         origin: str | None = None,
         max_body: int = MAX_BODY,
+        **more: Any,
     ) -> Self:
-        """A tool server with a verifier of its own; the settings are those of `AsyncVerifier.open`, of `ToolServer` the rest."""
+        """A tool server with a verifier of its own.
+
+        The settings are those of `AsyncVerifier.open` (`brokers` and others among `more`), and `origin` and `max_body` of `ToolServer`.
+
+        Raises:
+            ConfigError: as `ToolServer`; what the verifier refuses is raised when the server starts.
+        """
 
         async def opening() -> AsyncVerifier:
-            return await AsyncVerifier.open(jwks, issuer=issuer, tenants=tenants, audience=audience, store=store, audit=audit)
+            return await AsyncVerifier.open(jwks, issuer=issuer, tenants=tenants, audience=audience, store=store, audit=audit, **more)
 
         return cls(opening, issuer=issuer, audience=audience, origin=origin, max_body=max_body)
 
