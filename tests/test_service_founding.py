@@ -52,6 +52,7 @@ def settings(world: World, folder: Path, tools: dict[str, Key], **more: Any) -> 
         "orchestrator": {"role": "agent", "credential": PROD + "orchestrator", "tenants": ["acme-eu", "acme-uk"]},
         "desk": {"role": "host", "keys": publish(folder, tools.setdefault("desk", Key("desk"))), "tenants": ["acme-eu"]},
         "support-agent": {"role": "agent", "credential": PROD + "support-agent", "tenants": ["acme-eu"]},
+        "support-twin": {"role": "agent", "credential": PROD + "support-agent", "tenants": ["acme-eu"]},
         "orders": tool_server("orders", "payments.customer-refund", "https://orders.acme.example"),
         "payments": tool_server("payments", "payments.customer-refund", "https://payments.acme.example"),
         "deploy": tool_server("deploy", "ci.deploy", "https://deploy.acme.example"),
@@ -215,6 +216,8 @@ def test_a_run_belongs_to_its_host_its_client_its_user_and_its_key(stage: Stage)
     kim = stage.world.acme.of_user("kim", tenant="acme-eu", groups=["support-l1"])
     refused(refunding.ask("orders.get", ORDER, subject_token=kim), "invalid_request")
     refused(refunding.ask("orders.get", ORDER, client_id="orchestrator"), "invalid_client", 401)
+    twin = {"client_id": "support-twin"}  # the same credential counts for it, and the run is not its own
+    refused(refunding.ask("orders.get", ORDER, **twin), "invalid_authorization_details")
     refused(refunding.ask("orders.get", ORDER, run=other.run), "invalid_dpop_proof")  # another run's key
     left = stage.world.acme.of_user("lee", tenant="acme-eu", groups=["sales"])
     refused(refunding.ask("orders.get", ORDER, subject_token=left), "invalid_request")  # no longer in the group

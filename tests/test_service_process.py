@@ -52,6 +52,8 @@ def test_what_is_published(notes: Notes, gate: Process) -> None:
     assert DEFERRED in told["grant_types_supported"]
     assert gate.http.get("/.well-known/oauth-authorization-server/acme").json() == told
     assert gate.http.get("/.well-known/oauth-authorization-server/nobody").status_code == 404
+    evaluation = gate.http.get("/.well-known/authzen-configuration").json()["access_evaluation_endpoint"]
+    assert evaluation == f"{GATE}/access/v1/evaluation"
     (key,) = gate.http.get("/oauth2/jwks").json()["keys"]
     assert "d" not in key
     document = gate.http.get("/openapi.json").json()
@@ -143,6 +145,20 @@ def test_each_client_has_its_rate(place: Place) -> None:
         last = notes.gate.http.post("/oauth2/token", data=notes.form())
         assert (last.status_code, int(last.headers["Retry-After"]) >= 1) == (429, True)
         assert Notes(place, gate).server.redeem("x.y.z", "notes.write", {}).status_code == 401  # another client
+
+
+def test_an_address_that_guesses_clients_is_stopped_and_others_are_not(place: Place) -> None:
+    proxies = {"proxies": {"addresses": ["127.0.0.1"]}}
+    settings = {**place.settings, "rate": 1, "audit": str(place.folder / "audit-8"), "identity": {**place.settings["identity"], **proxies}}
+    with served(place.folder, settings) as gate:
+
+        def guess(address: str) -> int:
+            headers = {"Authorization": "Bearer x.y.z", "X-Forwarded-For": address}
+            return gate.http.post("/v1/redeem", json={}, headers=headers).status_code
+
+        assert {guess("203.0.113.1") for _ in range(10)} == {401}
+        assert 429 in {guess("203.0.113.1") for _ in range(3)}
+        assert guess("203.0.113.2") == 401
 
 
 def certificate(name: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from agentgate import Gate, OIDCToken
 from tests.authority import Key, claims_of
 from tests.served import EXCHANGE, Asking, Party, Process, served
 from tests.served_notes import GATE, LOGIN, Notes, Place, a_place, error_of
+
+ORDER_OF_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,27 @@ def test_an_assertion_counts_once_for_its_own_client_and_audience(notes: Notes, 
         assert error_of(notes.ask(client_assertion=assertion)) == (401, "invalid_client"), claims
     at_the_url = notes.client.assertion(aud=f"{GATE}/oauth2/token")
     assert notes.ask(client_assertion=at_the_url).status_code == 200
+
+
+def test_a_credential_is_one_run_of_one_client(notes: Notes, place: Place) -> None:
+    token = place.token()
+    first = notes.ask(subject_token=token).json()["authorization_details"][0]["run"]
+    assert notes.ask("again", subject_token=token).json()["authorization_details"][0]["run"] == first
+    other = Party(notes.gate, "other", place.keys["other"])
+    assert error_of(notes.ask("again", subject_token=token, **other.asserted())) == (400, "invalid_request")
+    assert notes.gate.log()[-1]["reasons"][0]["field"] == "client"
+
+
+def test_a_second_form_of_a_signature_opens_no_second_run(notes: Notes, place: Place) -> None:
+    """ECDSA (r, n - s) verifies, too: another text of the same credential."""
+    said = {name: value for name, value in {**claims_of(LOGIN, "notes-service"), "app": "notes"}.items() if name != "jti"}
+    token = place.login.sign(said)
+    head, _, signature = token.rpartition(".")
+    raw_bytes = base64.urlsafe_b64decode(signature + "==")
+    flipped = raw_bytes[:32] + (ORDER_OF_P256 - int.from_bytes(raw_bytes[32:])).to_bytes(32)
+    twin = f"{head}.{base64.urlsafe_b64encode(flipped).rstrip(b'=').decode()}"
+    runs = {notes.ask(subject_token=each).json()["authorization_details"][0]["run"] for each in (token, twin)}
+    assert (len(runs), token != twin) == (1, True)
 
 
 def test_a_host_and_a_tool_server_get_no_tokens(notes: Notes, place: Place) -> None:

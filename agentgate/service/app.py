@@ -48,6 +48,7 @@ ROUTES: tuple[tuple[str, str, Endpoint, bool], ...] = (
     ("/v1/calls/{txn}/result", "POST", calls.result, False),
     ("/v1/calls/{txn}/outcome", "POST", calls.outcome, False),
     ("/access/v1/evaluation", "POST", authzen.evaluate, False),
+    ("/.well-known/authzen-configuration", "GET", metadata.authzen_metadata, False),
     ("/openapi.json", "GET", openapi.openapi, False),
     ("/healthz", "GET", metadata.healthz, False),
     ("/readyz", "GET", metadata.readyz, False),
@@ -103,11 +104,14 @@ def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable
         refused: RequestRefused | None = None
         try:
             _check_head(request)
+            service.check_failures(request)
             response = await endpoint(request, service)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is becomes a refusal, and is logged by its type
             refused = _refused(error)
+            if refused.status == 401 and refused.error == "invalid_client":
+                service.count_failure(request)
             response = oauth_error(refused) if oauth else problem(refused)
         seconds = time.perf_counter() - began
         service.counts.count(request.scope["route"].path, response.status_code, refused.error if refused is not None else "", seconds)

@@ -17,6 +17,11 @@ class Rates:
         self._rate, self._burst = rate, rate * BURST if burst is None else burst
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def empty(self, name: str) -> bool:
+        """Whether there is none to take now; takes none."""
+        left, since = self._buckets.get(name, (self._burst, 0.0))
+        return left + (time.monotonic() - since) * self._rate < 1
+
     def take(self, name: str, now: float | None = None) -> float:
         """Take one. 0: it was there; else the seconds until there is one. `now`: monotonic seconds."""
         at = time.monotonic() if now is None else now

@@ -75,6 +75,7 @@ PATHS: tuple[tuple[str, str, str, str, Schema | None, int, str], ...] = (
     ("/access/v1/evaluation", "post", "Whether a call would be allowed", JSON, _EVALUATION, 200, "host"),
     ("/oauth2/jwks", "get", "The public keys", JSON, None, 200, ""),
     ("/.well-known/oauth-authorization-server", "get", "Server metadata (RFC 8414)", JSON, None, 200, ""),
+    ("/.well-known/authzen-configuration", "get", "Metadata (AuthZEN 1.0)", JSON, None, 200, ""),
     ("/healthz", "get", "The process answers", JSON, None, 200, ""),
     ("/readyz", "get", "It can decide", JSON, None, 200, ""),
 )

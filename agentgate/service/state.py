@@ -56,7 +56,22 @@ class Service:
             RequestRefused: 429.
         """
         request.state.client = client or ""
-        peer = self.gate.core.sources.network(connection_of(request, self.settings)) or ""
-        wait = self.rates.take(f"client {client}" if client else f"peer {peer}")
+        wait = self.rates.take(f"client {client}" if client else f"peer {self._peer(request)}")
         if wait:
             raise RequestRefused(429, "slow_down", headers={"Retry-After": str(math.ceil(wait))})
+
+    def check_failures(self, request: Request) -> None:
+        """Refuse an address from which too many clients failed to authenticate, before anything of its request is looked at.
+
+        Raises:
+            RequestRefused: 429.
+        """
+        if self.rates.empty(f"failed {self._peer(request)}"):
+            raise RequestRefused(429, "slow_down", headers={"Retry-After": "1"})
+
+    def count_failure(self, request: Request) -> None:
+        """A client failed to authenticate from this address."""
+        self.rates.take(f"failed {self._peer(request)}")
+
+    def _peer(self, request: Request) -> str:
+        return self.gate.core.sources.network(connection_of(request, self.settings)) or ""
