@@ -43,6 +43,9 @@ LATER = frozenset(
         Reason.STORE,
         Reason.AUDIT,
         Reason.OVERLOAD,
+        Reason.TOO_MANY_DENIALS,
+        Reason.TOO_MANY_HOLDS,
+        Reason.TOO_MANY_RUNS,
     }
 )
 

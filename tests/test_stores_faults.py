@@ -161,7 +161,7 @@ def test_no_key_of_a_run_lives_for_ever(book, server):
     book.minted(3, limits=windows)
     keys = [word for word in server.command("KEYS", f"ag:{{{book.tenant}}}:*").split() if word.startswith("ag:")]
     lives = {key: int(server.command("PTTL", key)[1:]) for key in keys if not key.endswith(("holds:all", ":history"))}
-    assert {key.split(":")[2] for key in lives} == {"run", "calls", "limit", "times", "hold", "jti"}
+    assert {key.split(":")[2] for key in lives} == {"run", "runs", "calls", "limit", "times", "reserved", "hold", "open", "jti"}
     assert min(lives.values()) > 0
     assert max(lives.values()) < 4 * 3_600_000
 
