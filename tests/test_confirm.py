@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +309,42 @@ async def test_an_awaited_gate_asks_in_a_thread(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="confirm"):
         Gate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://", confirm=later)  # type: ignore[arg-type]  # not plain
+
+
+def test_who_thinks_takes_nobodys_place(tmp_path: Path) -> None:
+    """Two people are asked and do not answer; a gate that does two things at once still does them for others."""
+    asked, answered = threading.Semaphore(0), threading.Event()
+
+    def slow(_: Any) -> bool:
+        asked.release()
+        return answered.wait(10)
+
+    with asking(tmp_path, slow, at_once=2) as gate:
+        runs = [run_of(gate), run_of(gate)]
+        with ThreadPoolExecutor() as threads:
+            waiting = [threads.submit(run.authorize, "pay", SMALL, tool_call_id="c1") for run in runs]
+            assert all(asked.acquire(timeout=5) for _ in runs)
+            assert run_of(gate).authorize("pay", {}, tool_call_id="c1").reasons == (Reason.ARGUMENT_MISSING,)
+            answered.set()
+            assert all(isinstance(each.result(), Allow) for each in waiting)
+
+
+async def test_an_awaited_gate_asks_as_many_people_as_there_are(tmp_path: Path) -> None:
+    """Those who think take none of the few threads of the event loop."""
+    (tmp_path / "pay.yaml").write_text(WORKFLOW)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    together = threading.Barrier(3)
+
+    def yes(_: Any) -> bool:
+        together.wait(5)
+        return True
+
+    gate = await AsyncGate.open_unsafe_unapproved(tmp_path, issuer="https://gate.example", audit="memory://", confirm=yes)
+    async with gate:
+        prompt = "Pay 20 to kim@acme.example"
+        runs = [await gate.open_run("shop.pay", tenant="acme", user=LEE, agent=Agent("bot"), prompt=prompt) for _ in range(3)]
+        answers = await asyncio.gather(*(run.authorize("pay", SMALL, tool_call_id="c1") for run in runs))
+        assert all(isinstance(answer, Allow) for answer in answers)
 
 
 @pytest.mark.parametrize(("typed", "said"), [("yes\n", True), ("no\n", False), ("y\n", None), ("\n", None), ("YES\n", True)])

@@ -2,7 +2,8 @@
 
 Rules: only where the workflow says ``in_process: true``, and only for a call that nobody but the user must judge. The callback gets the
 rendered question and says True, False, or anything else, which is no answer: the call stays held. It runs while the call waits, its time
-not counted; whatever it does wrong is no answer. Audit and token say that the answer was given in process.
+not counted, and takes no place of the gate (`at_once`); whatever it does wrong is no answer. Audit and token say that the answer was given
+in process.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from agentgate.gate import flow
 from agentgate.gate.answer import answer
 from agentgate.gate.view import View
 from agentgate.identity.connection import Connection
+from agentgate.shell.bound import Bound
 from agentgate.shell.step import Flow, Outside
 from agentgate.values.request import Call
 
 Confirm = Callable[[Question], bool | None]
 
 
-def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | None) -> Flow:
+def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | None, bound: Bound) -> Flow:
     """The decision after the user was asked; the `StepUp` as it was where they cannot be, or gave no answer."""
     core, header = view.core, view.state.header
     user, question = header.user, asked.hold.question
     if core.confirm is None or user is None or question is None or not asked.confirm or not view.workflow.agent.in_process:
         return asked
-    said = yield Outside(partial(_said, core.confirm, question), max(0.0, asked.hold.expires_at - time.time()))
+    said = yield Outside(partial(_said, core.confirm, question, bound), max(0.0, asked.hold.expires_at - time.time()), person=True)
     if said is None:
         return asked
     try:
@@ -42,9 +44,10 @@ def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | No
     return view.take(call, decision, state)
 
 
-def _said(confirm: Confirm, question: Question) -> bool | None:
+def _said(confirm: Confirm, question: Question, bound: Bound) -> bool | None:
     try:
-        said = confirm(question)
+        with bound.aside():
+            said = confirm(question)
     except Exception:  # noqa: BLE001 - the host's own code: whatever it raises, nobody said yes
         return None
     return said if type(said) is bool else None

@@ -132,7 +132,9 @@ def _authorize(
     taken = view.take(call, decision, state)
     if isinstance(taken, Deny):
         refused(view, tool, named, taken)
-    return (yield from confirmed(view, call, taken, connection)) if isinstance(taken, StepUp) and isinstance(call, Call) else taken
+    if isinstance(taken, StepUp) and isinstance(call, Call):
+        taken = yield from confirmed(view, call, taken, connection, self._bound)
+    return taken
 
 
 def _explain(

@@ -69,6 +69,17 @@ class Bound:
                 self._under_way -= 1
 
     @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While a person is asked, their flow takes no place: whoever thinks for minutes stops nobody else's call."""
+        with self._lock:
+            self._under_way -= 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way += 1
+
+    @contextmanager
     def turn(self, deadline: float) -> Iterator[None]:
         """A turn to record what happened. Who has none at the deadline (`time.monotonic`) goes on, and is late with everything."""
         mine = self._turns.acquire(timeout=max(0.0, deadline - time.monotonic()))

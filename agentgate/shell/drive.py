@@ -9,7 +9,10 @@ What a tool did that ran already has a deadline of its own, which begins before 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from agentgate.audit import AuditLog
@@ -87,6 +90,28 @@ def drive(flow: Flow, store: Store, audit: AuditLog, end: float | None = None) -
         return done.value
 
 
+def _end(ended: asyncio.Future[Any], answer: Any) -> None:
+    if not ended.done():
+        ended.set_result(answer)
+
+
+async def _in_own_thread(work: Callable[[], Any]) -> Any:
+    """What the work returned; None where it failed."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Any] = loop.create_future()
+
+    def run() -> None:
+        answer = None
+        try:
+            answer = work()
+        finally:
+            with suppress(RuntimeError):  # nobody waits any more: the loop is closed
+                loop.call_soon_threadsafe(_end, ended, answer)
+
+    threading.Thread(target=run, daemon=True, name="agentgate-person").start()
+    return await ended
+
+
 async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | None = None) -> Any:
     """`drive`, awaited."""
     end = time.monotonic() + CALL_SECONDS if end is None else end
@@ -101,7 +126,8 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
                     await audit.aroom(end)
                     answer = None
                 elif isinstance(step, Outside):
-                    began, answer = time.monotonic(), await asyncio.to_thread(step.work)
+                    began = time.monotonic()
+                    answer = await (_in_own_thread if step.person else asyncio.to_thread)(step.work)
                     end = _later(end, step, began)
                 elif isinstance(step, Apart):
                     answer = await adrive(step.flow, store, audit)
