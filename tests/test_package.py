@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from agentgate.cli.demo_case import CASES
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -37,10 +39,11 @@ def test_the_wheel_holds_the_whole_package(installed):
     assert {"py.typed", "stores/scripts/mint.lua", "stores/scripts/burn.lua"} <= below(installed / "agentgate")
 
 
-def test_the_wheel_holds_the_example(installed):
-    example = ROOT / "examples" / "payment-agent"
+@pytest.mark.parametrize("name", ["examples/payment-agent", "workflows", *(f"examples/{place}" for place, _ in CASES.values())])
+def test_the_wheel_holds_the_examples(installed, name):
+    example = ROOT / name
     assert below(example)
-    copied = installed / "agentgate" / "_examples" / "payment-agent"
+    copied = installed / "agentgate" / "_examples" / example.name
     assert {str(p.relative_to(copied)) for p in copied.rglob("*") if p.is_file()} == below(example)
 
 
@@ -48,11 +51,18 @@ def test_nothing_else_is_installed(installed):
     assert {path.name for path in installed.iterdir()} == {"agentgate", "agentgate_mediator-0.1.0.dist-info"}
 
 
-def test_the_demo_runs_from_the_wheel(installed, tmp_path):
+@pytest.mark.parametrize("case", [[], ["ci"]], ids=["the payment agent", "a founding case"])
+def test_the_demo_runs_from_the_wheel(installed, tmp_path, case):
     environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "160", "NO_COLOR": "1"}
     code = "import agentgate, sys; from agentgate.cli.main import app; print(agentgate.__file__, file=sys.stderr); app()"
     run = subprocess.run(
-        [sys.executable, "-P", "-c", code, "demo"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-c", code, "demo", *case],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     assert str(installed) in run.stderr

