@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agentgate import Agent, Allow, Gate
+from agentgate import Agent, Allow, Code, Deny, Gate
 from agentgate.redemption.credential import UpstreamCredential
 from agentgate.redemption.upstream import Redemption
 
@@ -95,7 +95,10 @@ def run_of(gate: Gate, agent: str = "bot") -> Any:
 
 
 def allowed(run: Any, tool: str = "pay", call: str = "c1", args: Mapping[str, Any] = ORDER) -> Any:
-    answer = run.authorize(tool, args, tool_call_id=call, definition="sha256:" + "0" * 64 if tool == "remote" else "")
+    for _ in range(5):  # a machine that is busy with the servers of these tests may be late, which is a refusal
+        answer = run.authorize(tool, args, tool_call_id=call, definition="sha256:" + "0" * 64 if tool == "remote" else "")
+        if not isinstance(answer, Deny) or answer.code is not Code.UNAVAILABLE:
+            break
     assert isinstance(answer, Allow), answer
     return answer.token
 

@@ -1,0 +1,129 @@
+"""Vault and OpenBao: a token of one policy for one call, or a secret read with it (extra ``[vault]``).
+
+Rules: for each call a token is made that has exactly the policy named by the workflow's `role`, no other, and cannot be renewed; Vault lets
+nobody make one that may do more than its maker. A secret at `path` is read with that token, so Vault itself decides whether the role may.
+When the call is over the token is revoked, and with it the leases of what it read. https, http only on loopback; no redirect, no proxy.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from agentgate.credentials.static import Secret
+from agentgate.errors import ConfigError, UpstreamRefused
+from agentgate.redemption.credential import UpstreamCredential
+from agentgate.redemption.upstream import Redemption
+
+_SECONDS = 2.0  # to connect, and for each wait
+_LIFE = 300  # seconds of a token where the workflow says no duration
+_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+").fullmatch
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class VaultBroker:
+    """One Vault or OpenBao server.
+
+    Attributes:
+        url: its address.
+        token: the broker's own token: every policy that it hands out, and `update` on auth/token/create and
+            auth/token/revoke-accessor; read for every call, so that Vault's agent can renew it.
+        namespace: of Vault; empty: none.
+        public: parts of what is read that are no secret.
+        scopes: role -> what its policy permits, in the words of roles.yaml.
+    """
+
+    url: str
+    token: Secret
+    _: KW_ONLY
+    namespace: str = ""
+    public: Collection[str] = frozenset({"username"})
+    scopes: Mapping[str, Collection[str]] = field(default_factory=dict)
+    takes = frozenset({"role", "path", "duration"})
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"https", "http"} or (parts.scheme == "http" and parts.hostname not in _LOOPBACK):
+            raise ConfigError("url", self.url, "an https URL (http only on loopback)")
+
+    def fetch(self, call: Redemption) -> UpstreamCredential:
+        """The secret at the workflow's `path`, under the names that stand there; without a path, the call's `token` itself.
+
+        Raises:
+            UpstreamRefused: Vault made no such token, or one with other policies; or there is nothing to read.
+        """
+        asked, path = call.wanted, call.wanted.settings.get("path")
+        if path is not None and (not _PATH(path) or any(set(part) == {"."} for part in path.split("/"))):
+            raise UpstreamRefused("upstream.path", path, "the path of a secret, such as database/creds/reader")
+        lives, claims = asked.settings.get("duration", _LIFE), call.claims
+        meta = {"tenant": claims.tenant, "run": claims.run, "txn": claims.txn, "user": claims.sub, "agent": claims.client_id}
+        made = self._answer(
+            self._client(self.token.read()).auth.token.create,
+            policies=[asked.role],
+            no_default_policy=True,
+            ttl=f"{lives}s",
+            explicit_max_ttl=f"{lives}s",
+            renewable=False,
+            meta=meta,
+            display_name="agentgate",
+        )["auth"]
+        token, accessor = str(made["client_token"]), str(made["accessor"])
+        try:
+            _check_policies(asked.role, made)
+            ends = time.time() + made["lease_duration"]
+            secret, public = {"token": token}, dict[str, str]()
+            if path is not None:
+                secret, public, lease = self._read(token, path)
+                ends = min(ends, time.time() + lease) if lease else ends
+            scopes = self.scopes.get(asked.role)
+            return UpstreamCredential(secret, public=public, expires_at=ends, scopes=scopes, end=lambda: self._revoke(accessor))
+        except BaseException:
+            with suppress(UpstreamRefused):  # it ends by itself
+                self._revoke(accessor)
+            raise
+
+    def _read(self, token: str, path: str) -> tuple[dict[str, str], dict[str, str], int]:
+        """Secret and public parts of what stands at a path, and the seconds of its lease."""
+        got = self._answer(self._client(token).read, path)
+        if got is None:
+            raise UpstreamRefused("upstream.path", path, "a secret that is there")
+        data = got["data"]
+        if set(data) == {"data", "metadata"}:  # version 2 of the key-value engine
+            data = data["data"]
+        if not data or not all(type(value) is str for value in data.values()):
+            raise UpstreamRefused("upstream.path", path, "a secret whose parts are texts")
+        public = {name: value for name, value in data.items() if name in self.public}
+        return {name: value for name, value in data.items() if name not in public}, public, got["lease_duration"] if got["lease_id"] else 0
+
+    def _client(self, token: str) -> Any:
+        try:
+            import hvac  # noqa: PLC0415 - an extra
+            from requests import Session  # noqa: PLC0415 - what hvac speaks HTTP with
+        except ImportError:
+            raise UpstreamRefused("upstream", "no package hvac", "the extra [vault]") from None
+        session = Session()
+        session.trust_env = False
+        named = {"namespace": self.namespace} if self.namespace else {}
+        return hvac.Client(self.url, token=token, timeout=_SECONDS, allow_redirects=False, session=session, **named)
+
+    @staticmethod
+    def _answer(ask: Any, *args: Any, **named: Any) -> Any:
+        try:
+            return ask(*args, **named)
+        except Exception as error:  # noqa: BLE001 - of hvac and its HTTP client: the text may hold what was sent or answered
+            raise UpstreamRefused("vault", type(error).__name__, "an answer") from None
+
+    def _revoke(self, accessor: str) -> None:
+        self._answer(self._client(self.token.read()).auth.token.revoke_accessor, accessor)
+
+
+def _check_policies(role: str, made: Mapping[str, Any]) -> None:
+    has = {*made["policies"], *(made.get("identity_policies") or ())}
+    if has != {role}:
+        raise UpstreamRefused("upstream.role", ", ".join(sorted(has)), f"the policy {role} and no other")
