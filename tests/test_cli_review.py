@@ -443,11 +443,22 @@ def test_a_branch_that_goes_back_hides_no_author(approved, tmp_path):
     assert "your own signature does not count: you made the change" in shown
 
 
-def test_a_file_that_was_renamed_keeps_its_authors(approved, tmp_path):
+@pytest.mark.parametrize("how", ["renamed", "copied", "renamed in a merge"])
+def test_a_file_that_got_another_name_keeps_its_authors(approved, tmp_path, how):
     before = find(FILE).workflow().digest
+    if how == "renamed in a merge":
+        git("checkout", "-q", "-b", "side")
+        Path("other.txt").write_text("other\n")
+        commit(author="dev@acme.example")
+        git("checkout", "-q", "main")
     write(WIDER)
     commit(author=PEOPLE[0])
-    git("mv", FILE, "workflows/refund.yaml")
+    if how == "renamed in a merge":
+        git("merge", "-q", "--no-commit", "--no-ff", "side")
+    if how == "copied":
+        shutil.copy(FILE, "workflows/refund.yaml")
+    else:
+        git("mv", FILE, "workflows/refund.yaml")
     commit(author="kim@acme.example")
     named = makers(Path("workflows/refund.yaml"), before)
     assert (named[0], PEOPLE[0] in named) == ("kim@acme.example", True)

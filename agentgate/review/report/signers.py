@@ -96,7 +96,7 @@ def makers(file: Path, previous: str | None, signed_by: Root | None = None) -> t
     if ask("diff", "--quiet", "--no-ext-diff", "--no-textconv", "HEAD", "--", str(file)) is None:
         return ()
     found, cut, names = dict[str, None](), False, [("HEAD", prefix_of(file))]
-    for start, path in names:  # and, from a renaming on, its name before
+    for start, path in names:  # and, from a renaming on, each name before
         log = _log(start, path)
         commits = list(log)[:1]
         for commit in commits:
@@ -107,8 +107,8 @@ def makers(file: Path, previous: str | None, signed_by: Root | None = None) -> t
                 named += [_signer(commit, signed_by)] if signed_by is not None else []
                 found.update(dict.fromkeys(name.strip() for name in named if name.strip()))
                 commits += [parent for parent in parents if parent not in commits]
-                before = "" if parents else _renamed(commit, path)
-                names += [(f"{commit}^@", before)] if before else []
+                before = [] if parents else _before(commit, path)
+                names += [each for each in before if each not in names]
                 cut = cut or not (parents or before or ask("rev-parse", "--is-shallow-repository") == b"false\n")
     if cut:
         raise ConfigError("proposer", f"{file}: a history that is cut off", "all commits since the version before (git fetch --unshallow)")
@@ -127,11 +127,14 @@ def _log(start: str, path: str) -> dict[str, tuple[list[str], list[str]]]:
     }
 
 
-def _renamed(commit: str, path: str) -> str:
-    """The path before, of a file that this commit renamed; empty: it is new."""
-    told = ask("log", "-1", "--follow", "--name-status", "--format=", "-z", commit, "--", path)
-    status, *paths = (told or b"").decode("utf-8", "replace").strip("\0").split("\0")
-    return paths[0] if status.startswith("R") and len(paths) == 2 else ""
+def _before(commit: str, path: str) -> list[tuple[str, str]]:
+    """The commits before one from which this file was renamed or copied, each with its path there; empty: it is new."""
+    found = []
+    for parent in (ask("rev-parse", f"{commit}^@") or b"").decode().split():
+        told = ask("diff-tree", "-r", "--follow", "--no-ext-diff", "--name-status", "-z", parent, commit, "--", path)
+        status, *paths = (told or b"").decode("utf-8", "replace").strip("\0").split("\0")
+        found += [(parent, paths[0])] if status[:1] in {"R", "C"} and len(paths) == 2 else []
+    return found
 
 
 def _digest_at(commit: str, path: str) -> str:
