@@ -10,8 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+import time_machine
 
 from agentgate import Gate, OIDCToken
+from agentgate.service.answer import RequestRefused
+from agentgate.service.nonces import LIFE, fresh, proof_of
+from agentgate.token.keys import KeyRing
 from tests.authority import Key, claims_of
 from tests.served import EXCHANGE, Asking, Party, Process, served
 from tests.served_notes import GATE, LOGIN, Notes, Place, a_place, error_of
@@ -156,6 +160,20 @@ def test_dpop_is_checked_with_a_nonce_of_ours(notes: Notes) -> None:
     assert error_of(post(url, data=notes.form(), headers={"DPoP": "x"})) == (400, "invalid_dpop_proof")
     several = [("DPoP", notes.asking.proof()["DPoP"]), ("DPoP", notes.asking.proof()["DPoP"])]
     assert error_of(post(url, data=notes.form(), headers=several)) == (400, "invalid_request")
+
+
+def test_a_nonce_of_ours_counts_for_five_minutes() -> None:
+    keys, key = KeyRing.ephemeral(), Key("dpop")
+    with time_machine.travel(float(int(time.time())), tick=False) as clock:
+        header = key.proof("POST", f"{GATE}/oauth2/token", nonce=fresh(keys))
+        clock.shift(LIFE)
+        assert proof_of(header, "POST", f"{GATE}/oauth2/token", keys).nonce
+        clock.shift(1)
+        with pytest.raises(RequestRefused) as refused:
+            proof_of(header, "POST", f"{GATE}/oauth2/token", keys)
+        assert refused.value.error == "use_dpop_nonce"
+        with pytest.raises(RequestRefused):
+            proof_of(key.proof("POST", GATE, nonce=fresh(KeyRing.ephemeral())), "POST", GATE, keys)
 
 
 # --- hostile requests -----------------------------------------------------------------------------------------------------------
