@@ -344,6 +344,23 @@ async def test_a_huge_body_is_not_read_whether_it_says_so_or_not(world: Shop) ->
     assert len(world.orders.seen) == 1
 
 
+async def test_a_body_that_says_it_is_too_long_is_not_waited_for(world: Shop) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    head = {**(await world.token()).headers("POST", ORIGIN + PAY), "Host": "x", "Content-Type": "application/json"}
+    lines = [f"POST {PAY} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), f"Content-Length: {MAX_BODY + 1}", "", ""]
+    writer.write("\r\n".join(lines).encode())
+    assert (await asyncio.wait_for(reader.readline(), 3)).split()[1] == b"413"
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_request_that_is_no_call_is_not_taken_for_one_without_arguments(world: Shop) -> None:
+    token = await world.token("shop.hours", {})
+    refused(await world.send(token, url="/hours?day=1"), 400, "invalid_request")
+    assert world.orders.seen == []
+    assert (await world.send(token, url="/hours")).status_code == 200  # and it was not burned
+
+
 async def test_two_lengths_are_refused(world: Shop) -> None:
     head = (await world.token()).headers("GET", ORIGIN + LOOK)
     lines = [f"{name}: {value}" for name, value in head.items()]

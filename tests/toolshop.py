@@ -25,6 +25,17 @@ PIN = "sha256:" + "0" * 64
 SERVED = WORKFLOW.replace(
     "    redeem: wrapper\n", f"    redeem: server\n    audience: {AUDIENCE}\n    scope: [orders:use]\n    definition: {PIN}\n"
 ).replace("max: 2, per: run", "max: 9, per: run")
+HOURS = f"""\
+  shop.hours:
+    effect: read
+    needs: any
+    redeem: server
+    audience: {AUDIENCE}
+    scope: [orders:use]
+    definition: {PIN}
+    args: {{}}
+"""
+SERVED = SERVED.replace("  payments.refund:\n", HOURS + "  payments.refund:\n", 1)
 ORDER = {"order_id": "ORD-10023344"}
 LOOK = "/orders/ORD-10023344"
 REFUND = {"order_id": "ORD-10023344", "amount": "39.99", "currency": "EUR", "payee": "cus_1"}
@@ -36,6 +47,7 @@ FOUND = {"total": "150.00", "currency": "EUR", "customer": "cus_1", "comment": "
 def routed(server: ToolServer) -> ToolServer:
     """The server with the shop's two tools."""
     server.route("orders.get", "GET", "/orders/{order_id}", args={"order_id": path(), "day": query()}, scope="orders:use")
+    server.route("shop.hours", "GET", "/hours", args={}, scope="orders:use")
     server.route(
         "payments.refund",
         "POST",

@@ -165,8 +165,6 @@ def _pairs(query_string: str) -> list[tuple[str, str]]:
         pairs = parse_qsl(query_string, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise malformed("query", "something else", "name=value, joined by &, in UTF-8") from None
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise malformed("query", "a parameter twice", "each once")
     if any(not value.isprintable() for _, value in pairs):
         raise malformed("query", "a control character", "text")
     return pairs
