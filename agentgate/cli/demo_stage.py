@@ -31,6 +31,7 @@ import jwt
 from agentgate.cli.demo_key import Key
 from agentgate.cli.demo_row import Expected, TableRow
 from agentgate.errors import ConfigError, StoreUnavailable
+from agentgate.gate.gate import Gate
 from agentgate.testing import demo_approvals
 from agentgate.token.mint import DETAIL_TYPE
 
@@ -171,6 +172,14 @@ class Stage:
         finally:
             gate.end()
 
+    @contextmanager
+    def beside(self) -> Iterator[Gate]:
+        """A gate of this process on the same store and keys: what its host calls, not its callers."""
+        state = self.folder / "gate"
+        where: dict[str, Any] = {"keys": state / "keys", "store": f"embedded://{state}/store", "audit": str(self.folder / "host-audit")}
+        with Gate.open(self._workflows, root=self._root, issuer=self.gate.url, brokers={"vault", "aws-sts"}, **where) as gate:
+            yield gate
+
     def exchange(self, caller: Asker, token: str, tool: str, arguments: Mapping[str, Any], *, gate: Process | None = None,
                  headers: Mapping[str, str] | None = None, tenant: str = "", prove: bool = True, **form: str) -> HTTPAnswer:  # fmt: skip
         """Ask for a token for one call, as any HTTP client would; once more where the gate wants another nonce."""
@@ -219,7 +228,8 @@ class Stage:
         answer = _patiently(once)
         if answer.code == "ok":
             self.done.append(answer.body)
-            return TableRow(expected, "allowed", "ok", "client", json.dumps(answer.body), detail="the token is burned; the call ran once")
+            brief = {name: f"{text[:24]}..." if len(text := str(value)) > 60 else value for name, value in answer.body.items()}
+            return TableRow(expected, "allowed", "ok", "client", json.dumps(brief), detail="the token is burned; the call ran once")
         line = next(each for each in reversed(self.tool.lines()) if each["event"] == "request_refused")
         detail = f"{line['field']}: got {line['got']}, expected {line['expected']}"
         seen = "WWW-Authenticate: " + re.sub(r',? resource_metadata="[^"]*"', "", answer.headers.get("www-authenticate", ""))

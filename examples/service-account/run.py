@@ -1,0 +1,85 @@
+"""A service account refreshes its own token: from inside its boundary, with the key it had last time, and from nowhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from agentgate.cli.demo import perform
+from agentgate.cli.demo_case import FoundingCase
+from agentgate.cli.demo_key import Key
+from agentgate.cli.demo_row import Expected, TableRow
+from agentgate.cli.demo_stage import Asker, Stage
+
+TOOL, ACCOUNT = "identity.refresh", "spiffe://acme.example/ns/billing/sa/exporter"
+REFRESH = {"account": "billing-exporter", "audience": "https://ledger.acme.example"}
+HOME = {"cluster": "eu-prod-1", "namespace": "billing", "node_pool": "confidential"}
+
+
+def scenes(stage: Stage) -> Iterator[TableRow]:
+    """The account at home, then its credential elsewhere, then its key changes."""
+
+    def svid() -> str:
+        return stage.keys["spire"].sign({"sub": ACCOUNT, "aud": [stage.gate.url]})
+
+    def attested(**claims: str) -> str:
+        signed = {"image_signed_by": "release@acme.example", "attested_at": int(time.time()), **HOME, **claims}
+        return stage.keys["attest"].sign({"iss": "https://attest.acme.example", "sub": ACCOUNT, "aud": stage.gate.url, **signed})
+
+    def asked(expected: Expected, who: Asker, **claims: str) -> TableRow:
+        return stage.asked(expected, who, svid(), TOOL, REFRESH, attestation=attested(**claims))
+
+    exporter, token = Asker("exporter"), svid()
+    answer = stage.exchange(exporter, token, TOOL, REFRESH, attestation=attested())
+    yield stage.row(Expected("The exporter asks for its next token, from its own cluster and node pool", "allowed", "ok"), answer)
+    thief, call_token = Asker("exporter", Key("thief")), answer.body.get("access_token", "")
+    expected = Expected(
+        "Its call token is stolen, and shown with another key", "denied", "401 invalid_dpop_proof", "invalid_dpop_proof", "proof.jwk"
+    )
+    yield stage.use(expected, thief, call_token, "/tokens", REFRESH)
+    yield stage.use(Expected("The exporter itself gets its token", "allowed", "ok"), exporter, call_token, "/tokens", REFRESH)
+
+    away = Expected("It asks from another cluster", "denied", "400 invalid_request", "boundary", "agent.boundary.cluster")
+    yield asked(away, exporter, cluster="eu-prod-2")
+    shared = Expected("It asks from a node pool that others share", "denied", "400 invalid_request", "boundary", "agent.boundary.node_pool")
+    yield asked(shared, exporter, node_pool="shared")
+    expected = Expected("Its SVID is stolen, and shown without any key", "denied", "400 invalid_dpop_proof", "agent", "proof")
+    yield stage.asked(expected, exporter, token, TOOL, REFRESH, attestation=attested(), prove=False)
+    expected = Expected("The stolen SVID, with the thief's own key", "denied", "400 invalid_dpop_proof", "agent", "agent.key")
+    yield stage.asked(expected, thief, token, TOOL, REFRESH, attestation=attested())
+
+    renewed = Asker("exporter", Key("renewed"))
+    rotated = Expected(
+        "The exporter comes with a new key, and nothing else", "denied", "400 invalid_request", "boundary", "agent.boundary.key"
+    )
+    yield asked(rotated, renewed)
+    time.sleep(1.1)  # a statement counts from the second after the old key was recorded
+    yield rotation(stage, exporter.key, renewed.key)
+    yield asked(Expected("Now it refreshes with the new key", "allowed", "ok"), renewed)
+    yield asked(Expected("And no longer with the old one", *rotated[1:]), exporter)
+
+
+def rotation(stage: Stage, old: Key, new: Key) -> TableRow:
+    """The account's operator hands over a statement that the old key signed; the gate's host takes it up."""
+    claims = {"aud": stage.gate.url, "tenant": "acme-eu", "account": ACCOUNT, "key": new.thumbprint, "iat": int(time.time())}
+    public = {name: old.jwk[name] for name in ("kty", "crv", "x", "y")}
+    statement = old.sign_exactly(claims, {"typ": "agentgate-key-rotation+jwt", "jwk": public})
+    with stage.beside() as gate:
+        account = gate.rotate_key(statement)
+    expected = Expected("The old key signs for the new one: gate.rotate_key(statement)", "allowed", "ok")
+    return TableRow(expected, "allowed", "ok", "host", f"ok: {account}", detail=f"key_changed, by the old key, to {new.thumbprint[:12]}...")
+
+
+CASE = FoundingCase(
+    place=Path(__file__).parent,
+    file="identity/service-account-refresh.yaml",
+    intro="A service account has no password to lose. It shows its SVID and an attestation of where it runs at POST /oauth2/token, proves "
+    "the key it had last time, and gets one token for one refresh. A copied credential is worth nothing elsewhere, nor with another key.",
+    keys={"spire": "RS256", "attest": "ES256", "identity": "ES256"},
+    scenes=scenes,
+    done=(1, "token issued to the account"),
+)
+
+if __name__ == "__main__":
+    raise SystemExit(perform(CASE))
