@@ -18,7 +18,13 @@ import pytest
 import structlog
 import time_machine
 
-from agentgate import JWTSVID, Agent, Allow, AsyncGate, Connection, Deny, Gate, OIDCToken, Reason, RunRefused, StepUp, User
+from agentgate import JWTSVID, Agent, Allow, AsyncGate, Connection, Deny, Gate, OIDCToken, Reason, RunRefused, SSHAnswer, StepUp, User
+from agentgate.approvals import KeySigner
+from agentgate.approvals.allowed_signers import AllowedSigners
+from agentgate.approvals.people import Signers
+from agentgate.approvals.root import Root
+from agentgate.approvals.sshsig import HOLD_NAMESPACE
+from agentgate.approvals.trust import Reviewer, new_root
 from agentgate.errors import ConfigError
 from agentgate.gate.around import DataClassFile
 from agentgate.identity.proven import Proven
@@ -293,6 +299,33 @@ def test_what_opened_a_run_confirms_nothing_in_it(desk: Desk) -> None:
         assert isinstance(run.authorize("refund", ORDER, tool_call_id="a"), StepUp)
         gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("lee"))
         assert isinstance(run.authorize("refund", ORDER, tool_call_id="a"), Allow)
+
+
+def test_whoever_has_the_users_name_elsewhere_confirms_nothing(desk: Desk, tmp_path: Path) -> None:
+    """Another issuer's lee, and the lee of the gate's root, who may be of another tenant: the id is the same, the person is not."""
+    (desk.folder / "w" / "refund.yaml").write_text(MINE)
+    people = desk.settings["issuers"]["people"]
+    desk.settings["issuers"]["partner"] = {**people, "issuer": "https://partner.example"}
+    with Gate.open_unsafe_unapproved(desk.folder / "w", **desk.given) as gate:
+        signer = KeySigner.from_seed(b"k" * 32)
+        new_root(tmp_path, [Reviewer("lee", (signer.public_key,))], expires="2099-01-01", threshold=1, signer=signer)
+        root = Root.parse((tmp_path / "approvals" / "root.yaml").read_bytes(), "root.yaml")
+        signers = Signers(root, AllowedSigners.parse((tmp_path / "approvals" / "allowed_signers").read_text(), "x"))
+        gate._core.answerers.signers = lambda: signers
+        run = gate.open_run("desk.refund", tenant="acme-eu", user=desk.user(), agent=desk.agent(), prompt=PROMPT)
+        held = run.authorize("refund", ORDER, tool_call_id="a")
+        assert isinstance(held, StepUp)
+        said: dict[str, Any] = {"tenant": "acme-eu", "groups": ["support"], "iat": now() + 1}
+        nonce = gate.nonce(held.hold.id, tenant="acme-eu")
+        by_others: tuple[Any, ...] = (
+            OIDCToken(desk.people.sign(claims_of("https://partner.example", "lee", **said))),
+            SSHAnswer(nonce, signer.sign(held.hold.statement("release", nonce), HOLD_NAMESPACE)),
+        )
+        for by in by_others:
+            with pytest.raises(AnswerRefused) as refused:
+                gate.release(held.hold.id, tenant="acme-eu", by=by)
+            assert refused.value.code == AnswerCode.APPROVER
+        assert gate.release(held.hold.id, tenant="acme-eu", by=desk.answer("lee")).state == "released"
 
 
 def test_an_answer_to_a_hold_is_proven(desk: Desk) -> None:

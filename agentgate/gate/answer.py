@@ -15,7 +15,7 @@ from agentgate.decision.hold import Approver, Hold, check_answer, covered
 from agentgate.decision.hold_states import Event, after
 from agentgate.errors import NameRefused
 from agentgate.gate.core import Core, read, reasons_of, stamp
-from agentgate.gate.proof import Answering, refusal
+from agentgate.gate.proof import Answering, ProvenAnswer, refusal
 from agentgate.gate.release import body_of, hold_of, with_words
 from agentgate.identity.proven import Proven
 from agentgate.shell.step import Flow, Record
@@ -137,6 +137,7 @@ def _answered(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, 
     if failures:
         placed = tuple(replace(f, rule=f"{workflow.file}:{rule.line}") for rule, f in zip(rules, failures, strict=True))
         raise AnswerRefused(AnswerCode.APPROVER, placed)
+    _check_same(proven, header.user)
     gone = ops.revoked(tenant, who.id, int(header.opened_at * 1000))
     if ops.parse_revoked(gone, (yield gone)):
         raise refusal(AnswerCode.APPROVER, "approver", f"{who.id}, who is revoked", "a person who is not revoked")
@@ -169,6 +170,16 @@ def _answered(core: Core, tenant: str, hold_id: str, by: Answering, said: Said, 
         raise refusal(AnswerCode.OVERTAKEN, "hold", "answered by somebody else meanwhile", "the hold as it was read")
     core.teller.tell("answered", hold, by=who.id, answer=said)
     return hold
+
+
+def _check_same(proven: ProvenAnswer, user: User | None) -> None:
+    """Where an issuer proved the run's user, their id in the root or at another issuer may be somebody else's, of another tenant too."""
+    who = proven.user
+    if user is None or not user.issuer or proven.channel not in {"ssh", "token"} or (who.id, who.tenant) != (user.id, user.tenant):
+        return
+    if (who.issuer, who.subject) != (user.issuer, user.subject):
+        got = f"{who.id} of {who.issuer or 'the root'}"
+        raise refusal(AnswerCode.APPROVER, "approver", got, f"{user.id} of {user.issuer} (an OIDCToken), or the front end's word")
 
 
 def _take(tenant: str, hold_id: str, given: str, *, take: bool) -> Flow:
