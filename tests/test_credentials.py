@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,19 @@ def test_without_a_credential_the_call_is_refused_and_was_not_run(tmp_path: Path
         refused(run_of(gate))
         assert [(r["outcome"], CANARY in r["why"]) for r in records(gate) if r["type"] == "outcome"] == [("not_run", False)]
         assert CANARY not in json.dumps(records(gate))
+
+
+def test_what_a_broker_met_on_its_way_to_a_refusal_is_cut_off() -> None:
+    def fetch() -> Any:
+        try:
+            return int(CANARY)
+        except ValueError:
+            raise UpstreamRefused("upstream.bank", "403", "a credential")  # noqa: B904 - its context holds the secret
+
+    with pytest.raises(UpstreamRefused, match="403") as error:
+        upstream._Fetch(Broken(fetch), None, "upstream.bank").in_time()  # type: ignore[arg-type]  # the broker looks at no call
+    assert error.value.__context__ is None
+    assert not [frame for frame in traceback.extract_tb(error.value.__traceback__) if frame.name == "fetch"]
 
 
 def test_a_broker_that_hangs_is_refused_in_time_and_what_it_gives_later_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
