@@ -104,7 +104,8 @@ def _around(endpoint: Endpoint, *, oauth: bool) -> Callable[[Request], Awaitable
         refused: RequestRefused | None = None
         try:
             _check_head(request)
-            service.check_failures(request)
+            if request.method != "GET":  # nobody authenticates there: health checks and key sets stay, whoever shares the address
+                service.check_failures(request)
             response = await endpoint(request, service)
         except ClientDisconnect:
             raise
