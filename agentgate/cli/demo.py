@@ -1,7 +1,7 @@
-"""``agentgate demo``: the payment agent of the examples, tried eight ways in one process; no service, key or network.
+"""``agentgate demo``: the payment agent of the examples, tried eight ways in one process; or a founding case over HTTP (`demo_case`).
 
-Rules: every row shows what happened, and is compared with the expected outcome; one wrong row, or a payment that should not exist,
-exits with 1.
+Rules: every row shows what happened, and is compared with the expected outcome; one wrong row, or something done that should not be,
+exits with 1. Nothing leaves loopback.
 """
 
 from __future__ import annotations

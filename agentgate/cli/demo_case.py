@@ -21,6 +21,7 @@ from agentgate.errors import ConfigError
 
 CASES = {  # name -> directory of the example, and what it is
     "ci": ("ci-runner", "a CI job asks for a deployment, with the token its runner gives it"),
+    "partner": ("partner", "a partner company reads its own orders, until its contract ends"),
     "service-account": ("service-account", "a service account refreshes its token inside its boundary, and changes its key"),
     "orchestrator": ("orchestrator", "an orchestrator starts jobs with less than its static role, over named brokers"),
 }
