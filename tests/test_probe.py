@@ -141,7 +141,7 @@ def tool_server(stage: Stage, folder: Path, weakened: str = "") -> Iterator[str]
     """The address of a tool server in a process of its own, with something taken out of it."""
     port = free_port()
     given = [str(stage.jwks), stage.store, str(folder / "audit"), str(port)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", weakened + "\n" + TOOL_SERVER, *given], env=env, cwd=ROOT, stderr=log)
     try:
