@@ -116,6 +116,22 @@ def test_narrower_than_takes_the_scopes_that_the_operator_says(tmp_path: Path, s
     assert accessors(server) == before
 
 
+def test_policies_that_come_with_the_brokers_identity_are_refused(tmp_path: Path, server: Bao, broker: VaultBroker) -> None:
+    """A token made by one with an entity has the entity's policies too, whatever policies it was made with."""
+    operator = server.operator
+    operator.sys.enable_auth_method("approle")
+    operator.auth.approle.create_or_update_approle("tools", token_policies=["maker", "writer"])
+    role = operator.auth.approle.read_role_id("tools")["data"]["role_id"]
+    secret = operator.auth.approle.generate_secret_id("tools")["data"]["secret_id"]
+    accessor = operator.sys.list_auth_methods()["data"]["approle/"]["accessor"]
+    entity = operator.secrets.identity.create_or_update_entity("tools", policies=["reader"])["data"]["id"]
+    operator.secrets.identity.create_or_update_entity_alias(role, entity, accessor)
+    (tmp_path / "token").write_text(hvac.Client(server.url).auth.approle.login(role, secret)["auth"]["client_token"])
+    before = accessors(server)
+    assert "reader, writer" in why(tmp_path, broker, READ)
+    assert accessors(server) == before
+
+
 def test_a_wrong_token_and_no_server_are_refused(tmp_path: Path, server: Bao, broker: VaultBroker) -> None:
     (tmp_path / "token").write_text("s.another-token")
     assert "Forbidden" in why(tmp_path, broker, READ)
