@@ -30,7 +30,7 @@ _CALLER = {"model": "the model sees", "host": "the host gets", "client": "the ca
 
 
 def demo(
-    name: Annotated[str, typer.Argument(metavar="[CASE]", help="Which case; --list names them.")] = "payments",
+    name: Annotated[str, typer.Argument(metavar="CASE", help="Which case; --list names them.")] = "payments",
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the table.")] = False,
     list_cases: Annotated[bool, typer.Option("--list", help="Name the cases, and run none.")] = False,

@@ -228,8 +228,10 @@ class Stage:
         answer = _patiently(once)
         if answer.code == "ok":
             self.done.append(answer.body)
-            brief = {name: f"{text[:24]}..." if len(text := str(value)) > 60 else value for name, value in answer.body.items()}
-            return TableRow(expected, "allowed", "ok", "client", json.dumps(brief), detail="the token is burned; the call ran once")
+            brief = {k: f"{v[:24]}..." if isinstance(v, str) and len(v) > 60 else v for k, v in answer.body.items()}
+            return TableRow(
+                expected, "allowed", "ok", "client", f"ok: {json.dumps(brief)}", detail="the token is burned; the call ran once"
+            )
         line = next(each for each in reversed(self.tool.lines()) if each["event"] == "request_refused")
         detail = f"{line['field']}: got {line['got']}, expected {line['expected']}"
         seen = "WWW-Authenticate: " + re.sub(r',? resource_metadata="[^"]*"', "", answer.headers.get("www-authenticate", ""))
