@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,8 @@ from agentgate.identity.connection import caller
 from agentgate.intents.lexical import derive
 from agentgate.loading.catalog import Catalog
 from agentgate.loading.definition import load_text
+from agentgate.redemption.credential import UpstreamCredential
+from agentgate.redemption.upstream import Redemption
 from agentgate.review.scenarios.fields import SceneError, bare
 from agentgate.review.scenarios.scene import Scene, result
 from agentgate.review.scenarios.testfile import load_tests, scenes
@@ -36,6 +39,7 @@ from agentgate.values.request import Agent, Surroundings
 from agentgate.values.samples import from_pattern
 from agentgate.workflow.model import Workflow
 from agentgate.workflow.rule import Rule
+from tests.authority import lasting
 from tests.everything import EVERYTHING, ROLES, STRUCTURES
 
 WORKFLOWS = Path(__file__).parent.parent / "workflows"
@@ -313,6 +317,16 @@ class Here(Core):
         return self.here
 
 
+class Anywhere:
+    """A broker for whatever a workflow says of its upstream: a credential of a minute that may do one thing of its role."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.takes = frozenset(key for tool in workflow.tools.values() if tool.upstream is not None for key in tool.upstream.settings)
+
+    def fetch(self, _: Redemption) -> UpstreamCredential:
+        return UpstreamCredential({"key": "of-a-scene"}, expires_at=time.time() + 60, scopes=["refunds:create"])
+
+
 def played(scene: Scene, before: Scene) -> tuple[str, Any]:
     """The scene through a real gate: the run opened, each earlier call minted, redeemed and its result recorded, then the call.
 
@@ -329,7 +343,7 @@ def played(scene: Scene, before: Scene) -> tuple[str, Any]:
         derive=derive,
         clock=lambda: core.here.now,
         sources=Sources(environment_of(None), caller),
-        brokers={},
+        brokers={tool.upstream.broker: Anywhere(w) for tool in w.tools.values() if tool.upstream is not None},
         budgets=Allowances(20, 5, 60),
         history=History(),
     )
@@ -337,7 +351,9 @@ def played(scene: Scene, before: Scene) -> tuple[str, Any]:
     header, turns = scene.run.header, scene.run.turns
     with Gate(core, ready_store("memory://"), open_audit("memory://")) as gate:
         try:
-            run = gate.open_run(w.id, tenant=header.tenant, user=header.user, agent=header.agent, prompt=turns[0])
+            who: list[Any] = [header.user, header.agent]
+            user, agent = (lasting(one) if one is not None and one.identity == "proven" else one for one in who)
+            run = gate.open_run(w.id, tenant=header.tenant, user=user, agent=agent, prompt=turns[0])
         except RunRefused as refused:
             return "deny", {(str(f.reason), f.field) for f in refused.failures}
         for turn in turns[1:]:

@@ -190,8 +190,10 @@ def test_a_command_gets_the_event_on_standard_input(folder: Path) -> None:
 def test_a_command_that_fails_or_is_not_there_is_logged_and_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with opened(folder, tell=(Command((sys.executable, "-c", "raise SystemExit(3)")), Command(("/nowhere/at/all",)))) as gate:
         held(gate)
-        time.sleep(0.3)
-    logged = capsys.readouterr().out
+        logged, end = "", time.monotonic() + 10
+        while ("exit code 3" not in logged or "FileNotFoundError" not in logged) and time.monotonic() < end:
+            time.sleep(0.05)
+            logged += "".join(capsys.readouterr())
     assert "exit code 3" in logged
     assert "FileNotFoundError" in logged
 
