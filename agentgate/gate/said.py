@@ -20,15 +20,18 @@ _LOG = structlog.get_logger("agentgate.gate")
 _LONGEST, _MOST = 500, 20  # characters of a reason, and reasons of a refusal
 
 
-def refused(view: View, tool: Any, tool_call_id: str, decision: Deny) -> None:
+def refused(view: View, tool: Any, tool_call_id: Any, decision: Deny) -> None:
     """Log a refusal: one warning, ``call_refused``."""
+    from agentgate.values.visible import visible  # noqa: PLC0415 - only a refusal needs it
+
     header = view.state.header
     entry = {"run": header.id, "workflow": f"{header.workflow} v{header.version}", "tenant": header.tenant}
     known: Iterable[str] = ()
     with suppress(AgentGateError, RunRefused):  # no longer loaded, which is the refusal's own reason
         entry["owners"], known = ", ".join(view.workflow.owners), view.workflow.tools
     name = tool if type(tool) is str and tool in known else "(not of this workflow)"
-    _LOG.warning("call_refused", tool=name, tool_call_id=tool_call_id, code=str(decision.code), **entry, reasons=reasons(decision.failures))
+    call = visible(tool_call_id, _LONGEST) if type(tool_call_id) is str else "(not a call's id)"
+    _LOG.warning("call_refused", tool=name, tool_call_id=call, code=str(decision.code), **entry, reasons=reasons(decision.failures))
 
 
 def reasons(failures: Iterable[Failure]) -> list[str]:

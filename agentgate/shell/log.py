@@ -7,6 +7,7 @@ host that has configured structlog keeps its configuration.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
@@ -15,11 +16,13 @@ import structlog
 class _Stderr:
     """Standard error as it is at each line: whoever replaces it, a test or a host, is followed."""
 
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # closed, or it cannot show a character: no reason to fail a call (the audit log has it)
+            sys.stderr.write(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def ready() -> None:

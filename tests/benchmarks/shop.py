@@ -30,7 +30,7 @@ class Shop:
     def __init__(self, folder: Path, source: str, store: str, audit: str, **more: Any) -> None:
         workflows = folder / "workflows"
         workflows.mkdir(parents=True)
-        (workflows / "refund.yaml").write_text(source, encoding="utf-8")
+        (workflows / "refund.yaml").write_text(world.without_upstream(source), encoding="utf-8")
         (workflows / "roles.yaml").write_bytes(world.ROLES.read_bytes())
         keys = None if audit == "memory://" else folder / "keys"
         self.gate = Gate.open_unsafe_unapproved(
@@ -41,7 +41,6 @@ class Shop:
             audit=audit,
             environment="prod",
             clock=lambda: world.NOW,
-            brokers=frozenset({"vault"}),
             **MOST,
             **more,
         )

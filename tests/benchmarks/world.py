@@ -5,6 +5,7 @@ The refund is in order: five arguments, their origins in the user's words and in
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,6 +59,14 @@ def without_agent_key(source: str) -> str:
     if _BOUND not in source:
         raise ValueError(f"{FILE}: got no '{_BOUND}', expected it")
     return source.replace(_BOUND, "bound_to: [call]")
+
+
+def without_upstream(source: str) -> str:
+    """The same workflow without upstream credentials, whose fetching is no part of a cycle."""
+    found = re.sub(r"^upstream:.*\n(?:  .*\n)+", "", source, flags=re.MULTILINE)
+    if found == source:
+        raise ValueError(f"{FILE}: got no 'upstream:', expected it")
+    return found
 
 
 def office_hours() -> datetime:
