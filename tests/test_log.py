@@ -15,8 +15,10 @@ from tests.test_gate import WORKFLOW
 
 PROGRAM = """
 import sys
+from datetime import UTC, datetime
 from agentgate import Agent, Gate, User
-gate = Gate.open_unsafe_unapproved(sys.argv[1], issuer="https://gate.acme.example", audit="memory://")
+office = datetime(2026, 6, 2, 9, 30, tzinfo=UTC)  # the workflow has office hours
+gate = Gate.open_unsafe_unapproved(sys.argv[1], issuer="https://gate.acme.example", audit="memory://", clock=lambda: office)
 run = gate.open_run("shop.refund", tenant="acme", user=User("lee", tenant="acme", groups=("support",)), agent=Agent("bot"),
                     prompt="Please refund order ORD-10023344, it arrived broken")
 run.authorize("orders.get", {"order_id": "ORD-99999999"}, tool_call_id="call_1")
@@ -68,3 +70,13 @@ def test_a_host_that_configured_its_log_keeps_it(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", own + PROGRAM, str(folder)], capture_output=True, text=True, check=True)
     assert "event=call_refused" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("how", ["closed from the start", "closed later", "a full device"])
+def test_where_nothing_can_be_logged_a_call_is_refused_all_the_same(folder: Path, how: str) -> None:
+    later = "sys.stderr.close()\n" if how == "closed later" else ""
+    program = PROGRAM.replace("run.authorize(", f"{later}said = run.authorize(", 1) + "print(type(said).__name__)\n"
+    command = {"closed from the start": "2>&-", "closed later": "", "a full device": "2>/dev/full"}[how]
+    shell = f'exec "$0" -c "$1" "$2" {command}'
+    done = subprocess.run(["/bin/sh", "-c", shell, sys.executable, program, str(folder)], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.stdout == "Deny\n"

@@ -67,7 +67,7 @@ def log_to_stderr() -> None:
     shared: list[Any] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
     render = structlog.processors.JSONRenderer()
     structlog.configure(
-        processors=[*shared, structlog.processors.EventRenamer("event"), render],
+        processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

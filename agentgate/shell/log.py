@@ -18,11 +18,13 @@ class _Stderr:
 
     def write(self, text: str) -> None:
         with suppress(OSError, ValueError):  # closed, or it cannot show a character: no reason to fail a call (the audit log has it)
-            sys.stderr.write(text)
+            if sys.stderr is not None:  # a process that was started without one
+                sys.stderr.write(text)
 
     def flush(self) -> None:
         with suppress(OSError, ValueError):
-            sys.stderr.flush()
+            if sys.stderr is not None:
+                sys.stderr.flush()
 
 
 def ready() -> None:
@@ -30,7 +32,8 @@ def ready() -> None:
     if structlog.is_configured():
         return
     stream: TextIO = _Stderr()  # type: ignore[assignment]  # a logger only writes and flushes
-    plain: Any = structlog.dev.ConsoleRenderer(colors=True) if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    plain: Any = structlog.dev.ConsoleRenderer(colors=True) if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), plain],
         logger_factory=structlog.PrintLoggerFactory(stream),
