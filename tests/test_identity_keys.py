@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 from agentgate.errors import CredentialRefused, KeyRefused, KeysUnavailable
 from agentgate.identity import fetch as fetching
 from agentgate.identity.fetch import fetch, is_public
-from agentgate.identity.keys import FRESH, MAX_PAUSE, PAUSE, USABLE, KeySource, read_keys
+from agentgate.identity.keys import FRESH, MAX_PAUSE, PAUSE, USABLE, WAITERS, KeySource, read_keys
+from agentgate.shell.drive import adrive
 from tests.authority import Key, Web, jwks, proven, redirect, reply, slowly, web
 
 ONE, TWO = Key("one"), Key("two")
@@ -105,17 +108,46 @@ def test_the_last_good_keys_serve_for_an_hour_and_no_longer(served: Web) -> None
         proven(keys.key("one"))
 
 
-def test_parallel_callers_cause_one_request(served: Web) -> None:
+def test_few_callers_wait_for_the_first_keys_and_cause_one_request(served: Web) -> None:
+    """Else an issuer that hangs, in its first minute, holds every place of a gate, which are other issuers' and tenants' too."""
+    told, found, refused = threading.Event(), list[str](), list[str]()
     served.publish("/k", ONE)
-    served.paths["/k"] = slowly(0.3, served.paths["/k"])
-    keys, found = source(served.url + "/k"), list[str]()
-    threads = [threading.Thread(target=lambda: found.append(str(proven(keys.key("one")).key_id))) for _ in range(20)]
+    publish = served.paths["/k"]
+    served.paths["/k"] = lambda handler: (told.wait(1.5), publish(handler))[1]
+    keys = source(served.url + "/k")
+
+    def ask() -> None:
+        try:
+            found.append(str(proven(keys.key("one")).key_id))
+        except KeysUnavailable as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
     for thread in threads:
         thread.start()
+    while len(refused) < 20 - WAITERS:
+        time.sleep(0.01)
+    assert found == []  # they were refused while the others waited
+    told.set()
     for thread in threads:
         thread.join()
-    assert found == ["one"] * 20
-    assert len(served.asked) == 1
+    assert (found, len(refused), len(served.asked)) == (["one"] * WAITERS, 20 - WAITERS, 1)
+    assert "being read" in refused[0]
+
+
+async def test_who_waits_for_keys_takes_no_thread_that_others_need(served: Web) -> None:
+    told = threading.Event()
+    served.publish("/k", ONE)
+    publish = served.paths["/k"]
+    served.paths["/k"] = lambda handler: (told.wait(1.5), publish(handler))[1]
+    keys, pool = source(served.url + "/k"), ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(pool)
+    waiting = [asyncio.create_task(adrive(keys.key("one"), None, None)) for _ in range(WAITERS)]  # type: ignore[arg-type]  # it asks neither
+    await asyncio.sleep(0)  # all have begun
+    await asyncio.to_thread(time.monotonic)
+    assert not any(each.done() for each in waiting)
+    told.set()
+    assert [key.key_id for key in await asyncio.gather(*waiting)] == ["one"] * WAITERS
 
 
 def test_who_has_a_key_waits_for_nobody_that_reads(served: Web) -> None:

@@ -32,7 +32,7 @@ def confirmed(view: View, call: Call, asked: StepUp, connection: Connection | No
     user, question = header.user, asked.hold.question
     if core.confirm is None or user is None or question is None or not asked.confirm or not view.workflow.agent.in_process:
         return asked
-    said = yield Outside(partial(_said, core.confirm, question, bound), max(0.0, asked.hold.expires_at - time.time()), person=True)
+    said = yield Outside(partial(_said, core.confirm, question, bound), max(0.0, asked.hold.expires_at - time.time()), own_thread=True)
     if said is None:
         return asked
     try:

@@ -4,7 +4,8 @@ Rules: only public keys for asymmetric signatures, each with its one algorithm a
 a secret key is refused whole. A set is read again after `FRESH` seconds; where that fails, the last one is used for `USABLE` seconds and
 then none. An unknown `kid` makes the set be read, but never more often than every `PAUSE` seconds, and after failures less and less often
 (no storm on the issuer, whatever callers send). One caller reads at a time; others go on with the keys they have, and who shows an unknown
-`kid` meanwhile is told to come again: a slow issuer, and tokens that nobody signed, take one place of a gate and not all.
+`kid` meanwhile is told to come again: a slow issuer, and tokens that nobody signed, take one place of a gate and not all. Where there are
+no keys yet, `WAITERS` callers wait for the first ones, in threads of their own; whoever comes then is told to come again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from agentgate.token.jws import SECRET, PublicKey
 ALGORITHMS = frozenset("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split())
 FRESH, USABLE, PAUSE, MAX_PAUSE = 300.0, 3600.0, 10.0, 320.0  # seconds
 FILE_FRESH = 1.0  # seconds
+WAITERS = 8  # of the 32 calls that a gate has under way at once (`agentgate.shell.bound.AT_ONCE`)
 MAX_KEYS = 100
 MIN_RSA = 2048  # bits
 _BY_TYPE = {
@@ -129,7 +131,7 @@ class KeySource:
         self._set, self._problem = KeySet({}), "never read"
         self._read_at = self._next = float("-inf")
         self._pause = 0.0
-        self._lock = threading.Lock()
+        self._lock, self._room = threading.Lock(), threading.BoundedSemaphore(WAITERS)
 
     def _known(self, kid: str) -> bool:
         """Whether there is such a key, or any set where none is named."""
@@ -142,13 +144,18 @@ class KeySource:
 
     def read(self, kid: str = "") -> None:
         """Read the keys again, unless somebody else does or it was tried lately; a failure keeps what there is."""
-        if not self._lock.acquire(blocking=not self._known("")):
+        if not self._room.acquire(blocking=False):
             return
         try:
-            if self._due(kid):
-                self._read()
+            if not self._lock.acquire(blocking=not self._known("")):
+                return
+            try:
+                if self._due(kid):
+                    self._read()
+            finally:
+                self._lock.release()
         finally:
-            self._lock.release()
+            self._room.release()
 
     def _read(self) -> None:
         pause = PAUSE if self._remote else FILE_FRESH
@@ -177,9 +184,10 @@ class KeySource:
             KeysUnavailable: there are none, or none that may still be used.
         """
         if self._due(kid):
-            yield Outside(lambda: self.read(kid), 2 * SECONDS)
+            yield Outside(lambda: self.read(kid), 2 * SECONDS, own_thread=True)
         if self._clock() - self._read_at >= USABLE:
-            raise KeysUnavailable("keys", f"{self.where}: {self._problem}", "a key set that can be read")
+            problem = "being read" if self._lock.locked() else self._problem
+            raise KeysUnavailable("keys", f"{self.where}: {problem}", "a key set that can be read")
         return self._set
 
     def key(self, kid: str) -> Generator[Outside, Any, jwt.PyJWK]:

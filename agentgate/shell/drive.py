@@ -108,7 +108,7 @@ async def _in_own_thread(work: Callable[[], Any]) -> Any:
             with suppress(RuntimeError):  # nobody waits any more: the loop is closed
                 loop.call_soon_threadsafe(_end, ended, answer)
 
-    threading.Thread(target=run, daemon=True, name="agentgate-person").start()
+    threading.Thread(target=run, daemon=True, name="agentgate-outside").start()
     return await ended
 
 
@@ -127,7 +127,7 @@ async def adrive(flow: Flow, store: AsyncStore, audit: AuditLog, end: float | No
                     answer = None
                 elif isinstance(step, Outside):
                     began = time.monotonic()
-                    answer = await (_in_own_thread if step.person else asyncio.to_thread)(step.work)
+                    answer = await (_in_own_thread if step.own_thread else asyncio.to_thread)(step.work)
                     end = _later(end, step, began)
                 elif isinstance(step, Apart):
                     answer = await adrive(step.flow, store, audit)

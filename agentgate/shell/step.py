@@ -35,13 +35,13 @@ class Afterwards(NamedTuple):
 class Outside(NamedTuple):
     """Work that may wait for somebody outside: keys are fetched, a catalogue is asked. An awaited shell does it in a thread.
 
-    It raises nothing but an `AgentGateError`. It may take `seconds` that do not count for the call's deadline. Where a `person` is
-    asked, an awaited shell does it in a thread of its own: the others are few, and would all wait for people.
+    It raises nothing but an `AgentGateError`. It may take `seconds` that do not count for the call's deadline. Where others may wait for
+    the same person or issuer, an awaited shell does it in a thread of its own (`own_thread`): the shared ones are few, and would all wait.
     """
 
     work: Callable[[], Any]
     seconds: float = 0.0
-    person: bool = False
+    own_thread: bool = False
 
 
 class Apart(NamedTuple):
