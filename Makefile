@@ -8,6 +8,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Of the tests with clients of Node.js: other people's packages, outside the tree (tests/abroad.py looks for them there).
+NODE_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/agentgate-tests
+NODE_PACKAGES := openid-client@^6.8 oauth4webapi@^3.8 oidc-provider@^9.6
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 help: ## what there is
@@ -22,7 +25,7 @@ help: ## what there is
 demo: $(VENV)/.has-demo ## the guarded payment agent
 	@$(BIN)/agentgate demo
 
-test: $(VENV)/.has-test ## all tests
+test: $(VENV)/.has-test $(VENV)/.has-node ## all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.has-test ## ruff and mypy
@@ -59,6 +62,13 @@ $(VENV)/.has-test: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing agentgate and its test tools into $(VENV) (once)"
 	@$(PIP) --editable '.[test]'
 	@touch $@ $(VENV)/.has-demo
+
+$(VENV)/.has-node: $(BIN)/python Makefile
+	@if ! command -v npm >/dev/null || ! node -e 'process.exit(+(parseInt(process.versions.node) < 20))'; then \
+		echo "make: no npm, or no Node.js >= 20: tests that need them are skipped (Debian, Ubuntu: apt-get install nodejs npm)" >&2; \
+	elif mkdir -p "$(NODE_CACHE)" && npm install --prefix "$(NODE_CACHE)" --no-save --no-package-lock --ignore-scripts --no-audit --no-fund \
+		--loglevel=error $(NODE_PACKAGES); then touch $@; \
+	else echo "make: npm could not install $(NODE_PACKAGES) into $(NODE_CACHE): tests that need them are skipped" >&2; fi
 
 $(VENV)/.has-bench: $(VENV)/.has-test
 	@$(PIP) --editable '.[test,bench]'

@@ -43,7 +43,7 @@ class Process:
     """One `agentgate serve`, its log, and how to talk to it."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, shift: float = 0.0, **environment: str) -> None:
-        self.port = free_port()
+        self.port = int(str(settings.get("listen", ":0")).rpartition(":")[2]) or free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.file = folder / f"gate-{self.port}.toml"
         self.file.write_text(toml({**settings, "listen": f"127.0.0.1:{self.port}"}))

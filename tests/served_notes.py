@@ -51,11 +51,11 @@ step_up:
 class Place:
     """A gate over a real Redis, with signed workflows; its issuer, clients and people."""
 
-    def __init__(self, folder: Path, served_web: Web, store: StoreServer) -> None:
-        self.folder, self.store = folder, store
+    def __init__(self, folder: Path, served_web: Web, store: StoreServer, *, issuer: str = GATE, notes: str = NOTES) -> None:
+        self.folder, self.store, self.issuer = folder, store, issuer
         self.workflows = folder / "workflows"
         (self.workflows / "desk").mkdir(parents=True)
-        (self.workflows / "desk" / "notes.yaml").write_text(WORKFLOW)
+        (self.workflows / "desk" / "notes.yaml").write_text(WORKFLOW.replace(NOTES, notes))
         sign(self.workflows)
         self.root = prepare(self.workflows)
         self.login = Key("login")
@@ -63,9 +63,9 @@ class Place:
         common = {"tenants": ["acme"]}
         own = {name: {"keys": publish(folder, key), **common} for name, key in self.keys.items()}
         user = {"tenant": "tenant", "groups": "groups"}
-        issuer = {"issuer": LOGIN, "keys": served_web.publish("/login", self.login), "private_addresses": True, "audience": GATE, **common}
+        login = {"issuer": LOGIN, "keys": served_web.publish("/login", self.login), "private_addresses": True, "audience": issuer, **common}
         self.settings: dict[str, Any] = {
-            "issuer": GATE,
+            "issuer": issuer,
             "workflows": str(self.workflows),
             "root": self.root,
             "keys": str(folder / "keys"),
@@ -75,18 +75,18 @@ class Place:
             "runs_per_hour": 10_000,
             "deferred": True,
             "metrics": True,
-            "identity": {"issuers": {"login": {**issuer, "agent": {}, "user": user}}},
+            "identity": {"issuers": {"login": {**login, "agent": {}, "user": user}}},
             "clients": {
                 "notes": {"role": "agent", **own["notes"]},
                 "job": {"role": "agent", "credential": LOGIN, **common},
                 "other": {"role": "agent", **own["other"]},
-                "server": {"role": "tool_server", "resources": [NOTES], "definitions": {"notes.write": DEFINITION}, **own["server"]},
+                "server": {"role": "tool_server", "resources": [notes], "definitions": {"notes.write": DEFINITION}, **own["server"]},
                 "desk": {"role": "host", **own["desk"]},
             },
         }
 
     def token(self, **claims: Any) -> str:
-        return self.login.sign({**claims_of(LOGIN, "notes-service"), "app": "notes", **claims})
+        return self.login.sign({**claims_of(LOGIN, "notes-service", self.issuer), "app": "notes", **claims})
 
 
 class Notes:
@@ -117,10 +117,10 @@ def error_of(answer: httpx.Response) -> tuple[int, str]:
 
 
 @contextmanager
-def a_place(folder: Path) -> Iterator[Place]:
+def a_place(folder: Path, **more: str) -> Iterator[Place]:
     store = StoreServer(redis_binary(), folder / "redis")
     try:
         with web() as served_web:
-            yield Place(folder, served_web, store)
+            yield Place(folder, served_web, store, **more)
     finally:
         store.stop()
