@@ -166,11 +166,11 @@ class Pairs:
         if arg in {"payee", "mail", "mails"} and rng.random() < 0.5:
             return {"origin": self.some(("unknown", PROMPT, USER))}
         return {
-            "payee": lambda: rng.choice(({"not_in": ("cus_A1",)}, {"pattern": Pattern.of(".*1")})),
+            "payee": lambda: rng.choice(({"not_in": ("cus_A1",)}, {"pattern": Pattern.of(".*1")}, {"not_pattern": Pattern.of("cus_A.")})),
             "mail": lambda: {"pattern": Pattern.of(rng.choice((".*evil.*", "b.*")))},
             "mails": lambda: {"not_in": ("bob@acme.example",)},
             "scopes": lambda: {"one_of": self.some(("write", "admin"))},
-            "note": lambda: {"pattern": Pattern.of(".*x.*")},
+            "note": lambda: {rng.choice(("pattern", "not_pattern")): Pattern.of(".*x.*")},
             "path": lambda: {"pattern": Pattern.of(r".*\.txt")},
             "flag": lambda: {"equals": (True,)},
         }[arg]()

@@ -102,7 +102,7 @@ def regex(source: str) -> Any:
 def language(spec: tuple[str, Any]) -> Any:
     """A language from its kind and what it says."""
     kind, said = spec
-    if kind == "pattern":
+    if kind in {"pattern", "not_pattern"}:
         return regex(said)
     if kind == "glob":
         text = "".join({"**": r"(?s:.*)", "*": "[^/]*"}.get(p, re.escape(p)) for p in re.split(r"(\*\*|\*)", said))
@@ -141,6 +141,8 @@ def _specs(rule: Rule) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     if rule.pattern is not None:
         found.append(("pattern", rule.pattern.source))
+    if rule.not_pattern is not None:
+        found.append(("not_pattern", rule.not_pattern.source))
     if rule.glob is not None:
         found.append(("glob", rule.glob.source))
     if rule.one_of is not None:
@@ -198,7 +200,7 @@ def _meets(element: str, rule: Rule) -> Any:
         parts += [z3.Or([truth if v else z3.Not(truth) for v in allowed]) for allowed in (rule.one_of, rule.equals) if allowed is not None]
     else:
         for spec in _specs(rule):
-            if spec == ("one_of", rule.not_in):
+            if spec == ("one_of", rule.not_in) or spec[0] == "not_pattern":
                 parts.append(z3.Not(_inside(element, spec)))
             elif spec[0] != "one_of" or spec[1] == rule.one_of:
                 parts.append(_inside(element, spec))

@@ -140,7 +140,7 @@ step_up:
     when:
       kind: {not_in: [draft, final]}
       to: {pattern: '[a-k].*'}
-      file: {glob: "*.txt"}
+      file: {glob: "*.txt", not_pattern: 'draft-[0-9]*[.]txt'}
       days: {min: "2", max: "5"}
     approvers: {group: leads, count: 1}
     timeout: 10m

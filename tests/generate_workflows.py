@@ -377,7 +377,7 @@ class Workflows:
 
     def when(self, rule: Rule) -> Rule:
         more: dict[str, Any] = {}
-        kind = self.rng.choice(("above", "not_in", "origin", "in", "is", "pattern", "range"))
+        kind = self.rng.choice(("above", "not_in", "origin", "in", "is", "pattern", "not_pattern", "range"))
         numeric = rule.type in {"money", "integer"}
         pool = tuple(values_of(rule.name))
         if numeric and (kind == "above" or self.maybe(0.3)):
@@ -388,8 +388,8 @@ class Workflows:
             more["one_of"] = self.some(pool)
         elif kind == "is":
             more["equals"] = (self.rng.choice(pool),)
-        elif kind == "pattern" and not numeric and rule.type != "boolean":
-            more["pattern"] = Pattern.of(self.rng.choice((".*[12]", "[a-l].*", ".*e.*")))
+        elif kind in {"pattern", "not_pattern"} and not numeric and rule.type != "boolean":
+            more[kind] = Pattern.of(self.rng.choice((".*[12]", "[a-l].*", ".*e.*")))
         elif kind == "not_in" or not rule.sources:
             more["not_in"] = self.some(pool)
         else:

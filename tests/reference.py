@@ -762,6 +762,8 @@ class _Question:
             holds.append(type(key) is Decimal and key > when.above)
         if when.not_in is not None:
             holds.append(not any(same(key, _constant(rule.type, item)) for item in when.not_in))
+        if when.not_pattern is not None:
+            holds.append(not (isinstance(key, str) and when.not_pattern.matches(key)))
         if when.origin is not None:
             explained = self.from_anywhere(when.name, key, tuple(s for s in self.sources(when.name) if s.kind != "model"))
             found = []

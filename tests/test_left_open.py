@@ -280,3 +280,44 @@ def test_lint_names_a_rule_that_asks_about_more_than_it_says() -> None:
     said = [each.text for each in advise(load(text=text + rules), read_yaml(text + rules, "w.yaml"))]
     assert any("big asks whenever anything is left open" in each for each in said)
     assert not any("left open" in each.text for each in advise(load(), read_yaml(FILE, "w.yaml")))
+
+
+ODD = (
+    ("amount: {", "reference: {type: id, from: [prompt], optional: true}\n      amount: {"),
+    ("memo: {", "tags: {each_in: [a, b1], max_items: 3, from: [model], optional: true}\n      memo: {"),
+    (
+        "step_up:",
+        "step_up:\n  - {id: odd, for: pay, approvers: {user: true}, timeout: 9m, when: {reference: {not_pattern: 'INV-[0-9]{4}'}}}",
+    ),
+)
+
+
+def test_a_value_of_another_form_asks_whom_the_rule_says_and_nothing_else_is_forgiven() -> None:
+    workflow, asked = load(*ODD), f"{CLEAR}, reference INV-1234 or INV-12, twice 2 000 000"
+    assert decide(workflow, asked, reference="INV-1234") == ("allow",)
+    assert decide(workflow, asked, reference="INV-12") == ("confirm", "odd")
+    assert decide(workflow, asked) == ("allow",)  # it was not sent
+    for refused in ({"reference": "INV-99"}, {"reference": "INV 12"}, {"reference": 12.5}, {"tags": ["c"]}, {"amount": 1001}):
+        assert decide(workflow, asked, **{"reference": "INV-12", **refused}) == ("deny",), refused
+    strict = load(*ODD, ("reference: {type: id,", "reference: {type: id, pattern: 'INV-[0-9]+',"))
+    assert decide(strict, f"{CLEAR}, reference INX-12", reference="INX-12") == ("deny",)  # `pattern` still refuses
+
+
+def test_of_a_list_each_element_of_another_form_asks_and_so_does_one_that_no_pattern_reads() -> None:
+    args = "names: {text: 20000, max_items: 3, from: [model]}\n      amount: {"
+    workflow = load(("amount: {", args), (ODD[2][0], ODD[2][1].replace("reference", "names").replace("INV-[0-9]{4}", "[a-z]*")))
+    assert decide(workflow, names=["a", "b"]) == ("allow",)
+    assert decide(workflow, names=["a", "B"]) == ("confirm", "odd")
+    assert decide(workflow, names=["a" * 20_000]) == ("confirm", "odd")
+
+
+def test_a_pattern_that_asks_only_adds_a_person_and_the_diff_names_what_a_wider_one_no_longer_asks_about() -> None:
+    with pytest.raises(WorkflowError, match=r"tools\.pay\.args\.reference\.not_pattern.*unknown key"):
+        load(ODD[0], ("reference: {", "reference: {not_pattern: 'x', "))
+    with pytest.raises(WorkflowError, match=r"amount\.not_pattern: got not_pattern on a number"):
+        load(('amount: {above: "100"}', "amount: {not_pattern: 'x'}"))
+    old, wider = load(*ODD), load(*ODD, ("INV-[0-9]{4}", "INV-[0-9]+"))
+    [finding] = compare(old, wider).wider
+    assert finding.tool == "pay"
+    assert compare(wider, old).wider == ()
+    assert compare(old, load(*ODD, ("INV-[0-9]{4}", "INV-[0-9][0-9][0-9][0-9]"))).wider == ()

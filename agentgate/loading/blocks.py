@@ -194,6 +194,7 @@ class WhenBlock(OperatorsBlock):
 
     above: t.Number | None = None
     not_in: t.Scalars | None = None
+    not_pattern: t.Text | None = None
     origin: Annotated[t.References, BeforeValidator(word_or_list("unknown"))] | None = None
 
 

@@ -19,7 +19,7 @@ from agentgate.loading.yaml_nodes import Path, did_you_mean, shown
 from agentgate.values.entities import CALCULATED, NUMERIC, TOKENISED, Key, normal
 from agentgate.values.paths import EACH
 from agentgate.workflow.operator import unreachable
-from agentgate.workflow.operators import OPERATORS, contradictions
+from agentgate.workflow.operators import OPERATORS
 from agentgate.workflow.rule import COMPUTED, MODEL, PROMPT, USER, Rule, Source
 
 Sources = tuple[Source, ...]
@@ -69,12 +69,27 @@ def _operators(block: OperatorsBlock, kind: str, at: Place) -> dict[str, Any]:
     reading = _Reading(at, kind)
     read = [(_BY_KEY[key], _BY_KEY[key].compiled(raw, reading)) for key, raw in stated.items()]
     compiled = [(operator, value) for operator, value in read if value is not None]
-    for key, got, expected, at_key in contradictions(stated, kind):
+    for key, got, expected, at_key in _contradictions(stated, kind):
         reading.report(key, got, expected, at_key=at_key)
     wrong = unreachable([operator(value) for operator, value in compiled]) if len(compiled) > 1 else None
     if wrong is not None:
         reading.report(wrong.key, "constants outside the other operators", "at least one that the other operators allow")
     return {operator.field: value for operator, value in compiled}
+
+
+def _contradictions(stated: Mapping[str, Any], kind: str) -> Iterator[tuple[str, str, str, bool]]:
+    """What is wrong between the operators of one rule: key, what it got, what was expected, whether the key itself is what is wrong."""
+    if "is" in stated and "in" in stated:
+        yield "in", "is and in", "one of them", True
+    low, high = stated.get("min"), stated.get("max")
+    if (low is None) != (high is None):
+        one, other = ("min", "max") if high is None else ("max", "min")
+        yield one, f"{one} without {other}", "min and max, both", True
+    elif low is not None and high is not None:
+        if low > high:
+            yield "min", f"{low} above max {high}", "min at most max (nothing is inside)", False
+        if kind == "integer" and (low % 1 or high % 1):
+            yield "min", f"{low} to {high}", "whole numbers for an integer", False
 
 
 # --- arguments -----------------------------------------------------------------------------------------------------------
@@ -276,7 +291,7 @@ def condition(site: Site, tool: str, name: str, block: WhenBlock, at: Place) -> 
     argument, kind = args[name], argument_type(args[name])
     operators = _operators(block, kind, at)
     if not block.model_fields_set:
-        at.report_key("a condition without an operator", "above, not_in, origin or another operator")
+        at.report_key("a condition without an operator", "above, not_in, not_pattern, origin or another operator")
     if block.above is not None and kind in NUMERIC:
         if kind == "money" and not argument.currency:
             at["above"].report_key("money without a currency", f"currency: on the argument {name}")

@@ -13,7 +13,7 @@ To add one: a class in `OPERATORS`, a field of `Rule`, the key of the block, doc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -314,7 +314,29 @@ class NotIn(_Constants):
             yield SmallestStep(f"{other} added", (*self.value, other), f"{other}", (other,))
 
 
-OPERATORS: tuple[type[Operator], ...] = (Is, In, Matches, Globs, TextLength, Min, Max, Above, NotIn)
+class NotMatches(_Form):
+    """``not_pattern: 'ORD-[0-9]{8}'``: asks a person about every value of another form."""
+
+    key, field, form, when_only = "not_pattern", "not_pattern", Pattern, True
+
+    def holds(self, key: Key) -> bool:
+        return not super().holds(key)
+
+    @property
+    def expected(self) -> str:
+        return f"not of the form {self.words}"
+
+    @property
+    def language(self) -> tuple[str, str]:
+        return "(?s:.*)", self.value.source
+
+    def near(self, kind: str) -> Iterator[Any]:
+        made = from_pattern(self.value.source, 0)
+        if made is not None:
+            yield from (made, f"{made}x", made[:-1])
+
+
+OPERATORS: tuple[type[Operator], ...] = (Is, In, Matches, Globs, TextLength, Min, Max, Above, NotIn, NotMatches)
 
 
 def compiled(values: Any) -> tuple[Operator, ...]:
@@ -325,26 +347,3 @@ def compiled(values: Any) -> tuple[Operator, ...]:
 def key_of(operator: Operator, rule: Any) -> str:
     """The key of an operator in the file: on a list, `in` is spelled ``each_in``."""
     return "each_in" if operator.key == In.key and rule.max_items is not None else operator.key
-
-
-def contradictions(stated: Mapping[str, Any], kind: str) -> Iterator[tuple[str, str, str, bool]]:
-    """What is wrong between the operators of one rule.
-
-    Args:
-        stated: what the file says, by the keys of the table.
-        kind: the type of the value.
-
-    Yields:
-        key, what it got, what was expected, and whether the key itself is what is wrong.
-    """
-    if "is" in stated and "in" in stated:
-        yield "in", "is and in", "one of them", True
-    low, high = stated.get("min"), stated.get("max")
-    if (low is None) != (high is None):
-        one, other = ("min", "max") if high is None else ("max", "min")
-        yield one, f"{one} without {other}", "min and max, both", True
-    elif low is not None and high is not None:
-        if low > high:
-            yield "min", f"{low} above max {high}", "min at most max (nothing is inside)", False
-        if kind == "integer" and (low % 1 or high % 1):
-            yield "min", f"{low} to {high}", "whole numbers for an integer", False

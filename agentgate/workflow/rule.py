@@ -58,7 +58,7 @@ PROMPT, USER, COMPUTED, MODEL = (Source(kind) for kind in ("prompt", "user", "co
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in` and `origin` add a person).
+    """The operators on one value (an argument; or `step_up.when`, where `above`, `not_in`, `not_pattern` and `origin` add a person).
 
     Attributes:
         name: argument name.
@@ -115,6 +115,7 @@ class Rule:
     sensitive: bool = False
     above: Decimal | None = None
     not_in: tuple[Scalar, ...] | None = None
+    not_pattern: Pattern | None = None
     origin: tuple[Source | Literal["unknown"], ...] | None = None
     operators: tuple[Operator, ...] = field_(default=(), init=False, compare=False, repr=False)
     references: tuple[Source, ...] = field_(default=(), init=False, compare=False, repr=False)
